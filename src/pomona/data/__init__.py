@@ -1,0 +1,1 @@
+"""The data lever: score examples and keep the ones that teach most."""

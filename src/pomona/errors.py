@@ -1,0 +1,33 @@
+"""Errors a user can act on: what was wrong, where, and what to do. The command line prints them in one line and exits with `exit_code`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PomonaError(Exception):
+    """Bad input or an impossible request. `where` names the file, row or key; `remedy` says what to do."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, where: object = None, remedy: str | None = None) -> None:
+        self.message, self.where, self.remedy = message, where, remedy
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.message}" if self.where is not None else self.message
+        return f"{head} — {self.remedy}" if self.remedy else head
+
+
+class GateFailed(PomonaError):
+    """The work was done and its result does not pass a gate the user set, or the machine ran out of a resource half-way."""
+
+    exit_code = 1
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean "X"?`, or the list of what is known when nothing is close."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""The merging lever: one checkpoint out of several, without a gradient."""

@@ -1,0 +1,1 @@
+"""The sampling lever: several answers, one choice."""

@@ -1,0 +1,1 @@
+"""What "better" means in one run: translation, metrics as per-item statistics, paired bootstrap over items."""
