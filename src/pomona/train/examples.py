@@ -1,0 +1,69 @@
+"""Prompt and completion pairs as token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pomona.errors import PomonaError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Tokenised pairs: `prompts` and `completions` are lists of int32 `[t]` (completions with their end token), `weights` float32 `[n]`.
+
+    `too_long` counts the pairs left out because they exceed the context.
+    """
+
+    prompts: list[np.ndarray]
+    completions: list[np.ndarray]
+    weights: np.ndarray
+    too_long: int = 0
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each pair, int64 `[n, 2]`: prompt, completion."""
+        return np.array([(len(p), len(c)) for p, c in zip(self.prompts, self.completions, strict=True)], np.int64).reshape(-1, 2)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    completions: Sequence[str],
+    *,
+    max_tokens: int,
+    weights: np.ndarray | None = None,
+) -> Examples:
+    """Tokenise pairs; a completion ends with the tokenizer's end token. Pairs over `max_tokens` are left out and counted.
+
+    Raises PomonaError when nothing is left, when lengths differ, or when a weight is negative or not finite.
+    """
+    weights = np.ones(len(prompts), np.float32) if weights is None else np.asarray(weights, np.float32)
+    if not len(prompts) == len(completions) == len(weights):
+        raise PomonaError(f"{len(prompts)} prompts, {len(completions)} completions and {len(weights)} weights: they must be as many")
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        bad = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
+        raise PomonaError(f"weight {weights[bad]} is not a finite number ≥ 0", where=f"row {bad}", remedy="clean the weight column")
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise PomonaError("the tokenizer has no end token", where=tokenizer.name_or_path, remedy="set eos_token in tokenizer_config.json")
+    heads = tokenizer(list(prompts))["input_ids"] if len(prompts) else []
+    tails = tokenizer(list(completions), add_special_tokens=False)["input_ids"] if len(prompts) else []
+    kept = [i for i, (p, c) in enumerate(zip(heads, tails, strict=True)) if 0 < len(p) and len(p) + len(c) < max_tokens]
+    if not kept:
+        raise PomonaError(f"none of {len(prompts)} examples fits {max_tokens} tokens", remedy="raise max_tokens or check the input")
+    return Examples(
+        prompts=[np.array(heads[i], np.int32) for i in kept],
+        completions=[np.array([*tails[i], end], np.int32) for i in kept],
+        weights=weights[kept],
+        too_long=len(prompts) - len(kept),
+    )

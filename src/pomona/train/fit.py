@@ -1,0 +1,215 @@
+"""Train a causal language model on completions: transformers' Trainer with our batches, loss, budget and whole checkpoints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from pomona.train.batches import plan_batches
+from pomona.train.examples import Examples
+from pomona.train.optimizer import MuonAdamW
+
+COMPLETE = "complete"  # written last into a checkpoint: without it a kill came first
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. `tokens` is the budget of real tokens; `marks` are shares of it at which the model is kept, e.g. 0.1."""
+
+    tokens: int
+    batch_tokens: int = 4096
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    weight_decay: float = 0.01
+    seed: int = 0
+    bf16: bool = True
+    marks: tuple[float, ...] = ()
+    save_every: int = 500
+
+
+@dataclass
+class Fitted:
+    """What a training did: `tokens` seen (no padding), `steps`, and the loss of every step."""
+
+    tokens: int
+    steps: int
+    losses: list[float] = field(default_factory=list)
+
+
+def collate(examples: Examples, batch: np.ndarray, pad: int) -> dict[str, torch.Tensor]:
+    """Prompts padded left, completions right, so that all completions start in one column and logits before it are never computed."""
+    wide = max(len(examples.prompts[i]) for i in batch)
+    deep = max(len(examples.completions[i]) for i in batch)
+    ids = torch.full((len(batch), wide + deep), pad)
+    mask = torch.zeros((len(batch), wide + deep), dtype=torch.long)
+    labels = torch.full((len(batch), deep), -100)
+    for row, i in enumerate(batch):
+        prompt, completion = examples.prompts[i], examples.completions[i]
+        ids[row, wide - len(prompt) : wide] = torch.from_numpy(prompt)
+        ids[row, wide : wide + len(completion)] = torch.from_numpy(completion)
+        mask[row, wide - len(prompt) : wide + len(completion)] = 1
+        labels[row, : len(completion)] = torch.from_numpy(completion)
+    weights = torch.from_numpy(examples.weights[batch])
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels, "weights": weights}
+
+
+def completion_loss(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Weighted mean negative log-likelihood of the completion tokens, in nats."""
+    labels, mask = inputs["labels"], inputs["attention_mask"]
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    logits = model(
+        input_ids=inputs["input_ids"], attention_mask=mask, position_ids=positions, logits_to_keep=labels.shape[1] + 1, use_cache=False
+    ).logits[:, :-1]
+    nll = functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none")
+    weights = inputs["weights"].unsqueeze(1) * (labels != -100)
+    return (nll.view_as(labels) * weights).sum() / weights.sum().clamp(min=1e-9)
+
+
+class _Trainer(Trainer):
+    """Our batches in our order, and the loss above."""
+
+    plan: list[np.ndarray]
+    examples: Examples
+    pad: int
+
+    def get_train_dataloader(self) -> DataLoader:
+        """One batch a step, already collated."""
+        return DataLoader(_Plan(self.plan, self.examples, self.pad), batch_size=None)  # pyright: ignore[reportArgumentType]
+
+    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+        """See `completion_loss`."""
+        loss = completion_loss(model, inputs)
+        return (loss, {}) if return_outputs else loss
+
+
+class _Plan(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    def __init__(self, plan: list[np.ndarray], examples: Examples, pad: int) -> None:
+        self.plan, self.examples, self.pad = plan, examples, pad
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        return collate(self.examples, self.plan[step], self.pad)
+
+
+class _Keeper(TrainerCallback):
+    """Keeps the log, the marks and the progress; marks a checkpoint complete once all of it is on disk."""
+
+    def __init__(self, out: Path, marks: dict[int, float], save: Callable[[Path], None], progress: Callable[[int, int], None]) -> None:
+        self.out, self.marks, self.save, self.progress = out, marks, save, progress
+        self.losses: list[float] = []
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.losses.append(float(logs["loss"]))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.progress(state.global_step, state.max_steps)
+        if state.global_step in self.marks:
+            self.save(self.out / f"mark-{self.marks[state.global_step]:g}")
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / "losses.json").write_text(json.dumps(self.losses))
+        (folder / COMPLETE).touch()
+
+
+def _last_checkpoint(work: Path) -> Path | None:
+    found = sorted(work.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True)
+    for folder in found:
+        if (folder / COMPLETE).exists():
+            return folder
+        shutil.rmtree(folder)
+    return None
+
+
+def _arguments(settings: Settings, work: Path, steps: int) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(work),
+        max_steps=steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
+        warmup_steps=int(settings.warmup * steps),
+        weight_decay=settings.weight_decay,
+        adam_beta2=0.95,
+        max_grad_norm=1.0,
+        bf16=settings.bf16,
+        seed=settings.seed,
+        save_strategy="steps",
+        save_steps=settings.save_every,
+        save_total_limit=2,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def fit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    work: str | Path,
+    settings: Settings,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Fitted:
+    """Train `model` in place. `work` holds the checkpoints of a training under way: call again after a kill and it continues."""
+    work = Path(work)
+    lengths = examples.lengths
+    plan = plan_batches(lengths, batch_tokens=settings.batch_tokens, seed=settings.seed, tokens=settings.tokens)
+    marks = {max(1, round(share * len(plan))): share for share in settings.marks}
+
+    def save(folder: Path) -> None:
+        save_checkpoint(model, tokenizer, folder)
+
+    keeper = _Keeper(work, marks, save, progress)
+    optimizer = MuonAdamW(model, lr=settings.learning_rate, weight_decay=settings.weight_decay) if settings.optimizer == "muon" else None
+    trainer = _Trainer(model=model, args=_arguments(settings, work, len(plan)), callbacks=[keeper], optimizers=(optimizer, None))
+    trainer.plan, trainer.examples = plan, examples
+    trainer.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    last = _last_checkpoint(work)
+    if last:
+        keeper.losses = json.loads((last / "losses.json").read_text())
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    return Fitted(tokens=int(sum(lengths[b].sum() for b in plan)), steps=len(plan), losses=keeper.losses)
+
+
+def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write weights in `dtype` with config and tokenizer, as `transformers` loads them; the model in memory is left as it is."""
+    from pomona.files import atomic_directory
+
+    with atomic_directory(folder) as partial:
+        kept = model.config.dtype
+        state = {name: tensor.detach().to(dtype) if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
+        model.config.dtype = dtype
+        model.save_pretrained(partial, state_dict=state)
+        model.config.dtype = kept
+        tokenizer.save_pretrained(partial)
+
+
+def marks_in(work: str | Path) -> Sequence[Path]:
+    """The models kept on the way, in training order."""
+    return sorted(Path(work).glob("mark-*"), key=lambda p: float(p.name.split("-")[1]))

@@ -1,0 +1,123 @@
+"""The paired bootstrap against scipy, against its own promise of coverage, and at its edges."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from pomona.errors import PomonaError
+from pomona.tasks import bootstrap
+from pomona.tasks.bootstrap import Resamples, by_group, compare, rows_of
+from pomona.tasks.metrics import BitsPerByte, Chrf, ExactMatch
+
+
+def scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Statistics whose exact-match aggregate is 100 times the mean."""
+    return np.column_stack([values, np.ones(len(values))])
+
+
+def pair(n: int, seed: int, shift: float = 0.3) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    rng = np.random.default_rng(seed)
+    base = rng.normal(size=n)
+    return scores(base + shift + rng.normal(scale=0.5, size=n)), scores(base)
+
+
+def test_agrees_with_scipy() -> None:
+    ours, base = pair(80, 0)
+    result = compare(ExactMatch(), ours, base, Resamples(80, resamples=20000, seed=1))
+    theirs = stats.bootstrap(
+        (ours[:, 0], base[:, 0]),
+        lambda x, y, axis: 100 * (x.mean(axis) - y.mean(axis)),
+        paired=True,
+        vectorized=True,
+        n_resamples=20000,
+        method="percentile",
+        rng=np.random.default_rng(2),
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert result.ci_low == pytest.approx(theirs.low, abs=0.03 * width)
+    assert result.ci_high == pytest.approx(theirs.high, abs=0.03 * width)
+    assert result.delta == pytest.approx(result.value - result.baseline_value)
+
+
+def test_coverage() -> None:
+    """95 % intervals of 400 samples of 60 items cover the true difference in 92 to 97 % of cases (binomial standard error 1.1 %)."""
+    resamples = Resamples(60, seed=3)
+    results = [compare(ExactMatch(), *pair(60, seed), resamples) for seed in range(400)]
+    covered = np.mean([r.ci_low <= 30 <= r.ci_high for r in results])
+    assert 0.92 <= covered <= 0.97
+
+
+def test_level_widens_the_interval() -> None:
+    ours, base = pair(50, 4)
+    narrow, wide = (compare(ExactMatch(), ours, base, Resamples(50), level=level) for level in (0.5, 0.99))
+    assert wide.ci_low < narrow.ci_low < narrow.ci_high < wide.ci_high
+
+
+def test_p_value_agrees_with_the_interval() -> None:
+    for seed in range(30):
+        result = compare(ExactMatch(), *pair(40, seed, shift=0.15), Resamples(40, seed=seed))
+        if not 0.045 < result.p_value < 0.055:
+            assert (result.p_value < 0.05) == (result.ci_low > 0 or result.ci_high < 0)
+
+
+def test_is_deterministic_and_paired() -> None:
+    ours, base = pair(30, 5)
+    first, again, other = (compare(ExactMatch(), ours, base, Resamples(30, seed=seed)) for seed in (0, 0, 1))
+    assert first == again != other
+    same = compare(ExactMatch(), ours, ours, Resamples(30))
+    assert (same.delta, same.ci_low, same.ci_high, same.p_value) == (0, 0, 0, 1)
+
+
+def test_counts_drawn_again_are_the_counts_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    statistics = pair(70, 6)[0]
+    kept = Resamples(70).resampled(ExactMatch(), statistics)
+    monkeypatch.setattr(bootstrap, "_KEEP", 0)
+    monkeypatch.setattr(bootstrap, "_BLOCK", 7000)
+    fresh = Resamples(70)
+    for _ in range(2):
+        np.testing.assert_allclose(fresh.resampled(ExactMatch(), statistics), kept)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 40), st.integers(0, 5))
+def test_every_resample_has_n_items(n: int, seed: int) -> None:
+    drawn = Resamples(n, seed=seed).resampled(BitsPerByte(), np.column_stack([np.full(n, 2.0 * n), np.full(n, 2.0)]))
+    np.testing.assert_array_equal(drawn, float(n))
+
+
+@pytest.mark.parametrize("n", [1, 25])
+def test_equal_items_have_no_width(n: int) -> None:
+    ours, base = Chrf().statistics(["save file"] * n, ["save files"] * n), Chrf().statistics(["safe"] * n, ["save files"] * n)
+    result = compare(Chrf(), ours, base, Resamples(n))
+    assert result.ci_low == pytest.approx(result.delta) and result.ci_high == pytest.approx(result.delta)
+    assert result.n == n and result.delta > 0 and result.p_value == pytest.approx(2 / 1001)
+
+
+def test_groups() -> None:
+    ours, base = pair(40, 7)
+    groups = rows_of(["fi", "en"] * 20)
+    assert list(groups) == ["en", "fi"] and groups["fi"].tolist() == list(range(0, 40, 2))
+    results = by_group(ExactMatch(), ours, base, {**groups, "tail": [0, 1, 2]}, seed=3)
+    assert list(results) == ["overall", "en", "fi", "tail"]
+    assert results["overall"] == compare(ExactMatch(), ours, base, Resamples(40, seed=3))
+    assert results["fi"] == compare(ExactMatch(), ours[::2], base[::2], Resamples(20, seed=3))
+    assert results["tail"].n == 3
+
+
+def test_errors() -> None:
+    ours, base = pair(4, 8)
+    with pytest.raises(PomonaError, match=r'^groups: group "sv" has no items — leave it out or add items$'):
+        by_group(ExactMatch(), ours, base, {"fi": [0, 1], "sv": []})
+    with pytest.raises(PomonaError, match=r'^groups: a group cannot be called "overall" — rename it: overall is all items$'):
+        by_group(ExactMatch(), ours, base, {"overall": [0]})
+    with pytest.raises(PomonaError, match=r"^there are no items to resample — give at least one item$"):
+        Resamples(0)
+    with pytest.raises(PomonaError, match=r"^resamples: 100 resamples are too few for an interval — use at least 1000$"):
+        Resamples(5, resamples=100)
+    with pytest.raises(PomonaError, match=r"^statistics of 4 items for resamples of 5 — score the same items$"):
+        compare(ExactMatch(), ours, base, Resamples(5))
+    with pytest.raises(PomonaError, match=r"^level: 95 is not a coverage between 0 and 1 — use 0.95 for a 95 % interval$"):
+        compare(ExactMatch(), ours, base, Resamples(4), level=95)
