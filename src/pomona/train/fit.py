@@ -13,13 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from pomona.train.batches import plan_batches
 from pomona.train.examples import Examples
@@ -188,6 +182,7 @@ def fit(
     keeper = _Keeper(work, marks, save, progress)
     optimizer = MuonAdamW(model, lr=settings.learning_rate, weight_decay=settings.weight_decay) if settings.optimizer == "muon" else None
     trainer = _Trainer(model=model, args=_arguments(settings, work, len(plan)), callbacks=[keeper], optimizers=(optimizer, None))
+    trainer.remove_callback(PrinterCallback)
     trainer.plan, trainer.examples = plan, examples
     trainer.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     last = _last_checkpoint(work)

@@ -1,0 +1,47 @@
+"""Numbers and names as people read them, the same in the terminal, the page and the pictures."""
+
+from __future__ import annotations
+
+import math
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def clean(name: str) -> str:
+    """`name` on one line with control characters replaced, so that it cannot steer a terminal or reorder text."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+
+
+def signed(value: float) -> str:
+    """`+1.30`, `−0.20`; two decimals below ten, one from there."""
+    text = f"{abs(value):.{2 if abs(value) < 10 else 1}f}"
+    return text if float(text) == 0 else ("+" if value > 0 else "−") + text
+
+
+def interval(low: float, high: float) -> str:
+    """`[−0.10, +0.52]`."""
+    return f"[{signed(low)}, {signed(high)}]"
+
+
+def flops(value: float) -> str:
+    """`2.9×10¹²`."""
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    digits = f"{abs(value) / 10**exponent:.1f}"
+    if digits == "10.0":
+        digits, exponent = "1.0", exponent + 1
+    return f"{'−' if value < 0 else ''}{digits.removesuffix('.0')}×10{str(exponent).translate(_RAISED)}"
+
+
+def count(value: float) -> str:
+    """`1,234`."""
+    return f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """`950`, `9.5k`, `1.2M`."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.1f}".removesuffix(".0") + unit
+    return f"{value:.0f}"

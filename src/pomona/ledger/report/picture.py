@@ -1,0 +1,171 @@
+"""The picture of the product: what each lever gains over the base against the extra compute it takes, beside the ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from pomona.ledger.report.answer import SCALE, best_of_levers
+from pomona.ledger.report.labels import Box, Label, Spot, place
+from pomona.ledger.report.numbers import clean, count, flops, interval, signed
+from pomona.ledger.report.points import Frame, Point, drawn, frame_of, set_apart, ticks
+from pomona.ledger.store import Ledger
+
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
+
+
+def picture(ledger: Ledger, width: int, height: int) -> dict[str, Any] | None:
+    """The picture as a Vega-Lite specification with a drawing of `width` × `height` pixels; None when there is nothing to draw."""
+    points = drawn(ledger)
+    if not points:
+        return None
+    frame = frame_of(points, width, height)
+    order = list(dict.fromkeys(clean(point.entry.lever) for point in points if point.entry.lever != SCALE))
+    points = set_apart(points, frame)
+    ladder = [point for point in points if point.entry.lever == SCALE]
+    others = [point for point in points if point.entry.lever != SCALE]
+    colour = _by_lever(order, narrow=width < 500)
+    return {
+        "$schema": SCHEMA,
+        "width": width,
+        "height": height,
+        "layer": [
+            *_ground(ledger, frame),
+            *_ladder(ladder),
+            *_levers(others, colour),
+            *_labels(ledger, points, colour, frame),
+        ],
+    }
+
+
+def _ground(ledger: Ledger, frame: Frame) -> list[dict[str, Any]]:
+    meta, narrow = ledger.meta, frame.width < 500
+    values = ticks(frame.left, frame.right, 4 if narrow else 8)
+    names = ", ".join(f"'{flops(tick).removeprefix('1×')}'" for tick in values)
+    better = "" if meta.higher_is_better else ", lower being better"
+    x = {
+        "field": "x",
+        "type": "quantitative",
+        "title": f"extra FLOPs to make it and answer {count(meta.serve_items)} items",
+        "scale": {"type": "log", "domain": [frame.left, frame.right], "nice": False},
+        "axis": {
+            "values": values,
+            "labelExpr": f"[{names}][indexof({values}, datum.value)]",
+            "grid": False,
+            "titleFontSize": 11 if narrow else 12,
+        },
+    }
+    y = {
+        "field": "y",
+        "type": "quantitative",
+        "title": [f"gain over {_cut(meta.base)}, {_cut(meta.metric)}{better}", "(95 % interval)"] if narrow
+        else f"gain over {_cut(meta.base)}, {_cut(meta.metric)}{better} (95 % interval)",
+        "scale": {"domain": [frame.bottom, frame.top], "nice": False, "zero": False},
+        "axis": {"tickCount": 6, "labelExpr": "datum.value == 0 ? '0' : format(datum.value, '+~g')"},
+    }  # fmt: skip
+    zero = {"data": {"values": [{"x": frame.left, "y": 0}]}, "mark": {"type": "rule", "style": "zero", "x": 0, "x2": frame.width}}
+    return [
+        {**zero, "encoding": {"y": y}},
+        {**zero, "mark": {"type": "point", "opacity": 0, "tooltip": None}, "encoding": {"x": x, "y": y}},
+    ]
+
+
+_X, _Y = {"field": "x", "type": "quantitative"}, {"field": "y", "type": "quantitative"}
+_BAR = {"x": _X, "y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
+_TOLD = [{"field": name, "type": "nominal"} for name in ("variant", "lever", "gain", "extra FLOPs", "items", "scale-equivalent")]
+
+
+def _row(point: Point) -> dict[str, Any]:
+    entry = point.entry
+    return {
+        "x": point.x, "y": point.gain, "low": point.low, "high": point.high, "sure": not point.low <= 0 <= point.high,
+        "variant": clean(entry.variant), "lever": clean(entry.lever),
+        "gain": f"{signed(point.gain)} {interval(point.low, point.high)}",
+        "extra FLOPs": flops(point.extra), "items": count(entry.n),
+        "scale-equivalent": str(entry.scale_equivalent) if entry.scale_equivalent else "—",
+    }  # fmt: skip
+
+
+def _ladder(points: Sequence[Point]) -> list[dict[str, Any]]:
+    if not points:
+        return []
+    data = {"values": [_row(point) for point in sorted(points, key=lambda point: point.extra)]}
+    place_ = {"x": _X, "y": _Y}
+    return [
+        {"data": data, "mark": {"type": "line", "style": "ladder"}, "encoding": {**place_, "order": _X}},
+        {"data": data, "mark": {"type": "rule", "style": "ladder-bar"}, "encoding": _BAR},
+        {"data": data, "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1, "style": "ladder-point"},
+         "encoding": {**place_, "tooltip": _TOLD}},
+    ]  # fmt: skip
+
+
+def _by_lever(order: Sequence[str], *, narrow: bool) -> dict[str, Any]:
+    legend = {"title": None, "orient": "top", "direction": "horizontal", "columns": 3 if narrow else 0}
+    return {"field": "lever", "type": "nominal", "scale": {"domain": list(order)}, "legend": legend}
+
+
+def _levers(points: Sequence[Point], colour: dict[str, Any]) -> list[dict[str, Any]]:
+    if not points:
+        return []
+    data = {"values": [_row(point) for point in points]}
+    mark = {"type": "point", "size": 95, "strokeWidth": 2, "opacity": 1}
+    encoding = {"x": _X, "y": _Y, "color": colour, "shape": colour, "tooltip": _TOLD}
+    return [
+        {"data": data, "mark": {"type": "rule", "strokeWidth": 1.6, "opacity": 0.75}, "encoding": {**_BAR, "color": colour}},
+        {"data": data, "mark": {**mark, "filled": True, "style": "hollow"}, "encoding": {"x": _X, "y": _Y, "shape": colour}},
+        {"data": data, "transform": [{"filter": "datum.sure"}], "mark": {**mark, "filled": True}, "encoding": encoding},
+        {"data": data, "mark": {**mark, "filled": False}, "encoding": encoding},
+    ]
+
+
+def _labels(ledger: Ledger, points: Sequence[Point], colour: dict[str, Any], frame: Frame) -> list[dict[str, Any]]:
+    best = {id(entry) for entry in best_of_levers(ledger)}
+    spots = []
+    for point in points:
+        name, lever = _cut(point.entry.variant), clean(point.entry.lever)
+        rank = 0 if point.entry.lever == SCALE else 1 if id(point.entry) in best else 2
+        spots.append(Spot(name, lever, frame.x(point.x), frame.y(point.gain), frame.y(point.high), frame.y(point.low), rank))
+    labels = place(spots, frame.width, frame.height, _clear(points, frame))
+    layers = [_leaders([label for label in labels if label.far], colour)]
+    for align in ("left", "right", "center"):
+        rows = [{"px": one.x, "py": one.y, "name": one.spot.name, "lever": one.spot.lever} for one in labels if one.align == align]
+        for ladder in (True, False):
+            chosen = [row for row in rows if (row["lever"] == SCALE) is ladder]
+            if chosen:
+                layers += _text(chosen, align, None if ladder else colour)
+    return layers
+
+
+def _leaders(labels: Sequence[Label], colour: dict[str, Any]) -> dict[str, Any]:
+    rows = [{"x": one.spot.x, "y": one.y + 7, "y2": one.spot.top - 2, "lever": one.spot.lever} for one in labels]
+    at = {name: {"field": name, "type": "quantitative", "scale": None} for name in ("x", "y")}
+    mark = {"type": "rule", "strokeWidth": 1, "strokeDash": [2, 2]}
+    return {"data": {"values": rows}, "mark": mark, "encoding": {**at, "y2": {"field": "y2"}, "color": colour}}
+
+
+def _text(rows: list[dict[str, Any]], align: str, colour: dict[str, Any] | None) -> list[dict[str, Any]]:
+    at = {name: {"field": field, "type": "quantitative", "scale": None} for name, field in (("x", "px"), ("y", "py"))}
+    mark = {"type": "text", "align": align, "baseline": "middle", "fontSize": 12, "fontWeight": "bold"}
+    said = {**at, "text": {"field": "name", "type": "nominal"}}
+    coloured = (
+        {"mark": mark, "encoding": {**said, "color": colour}} if colour else {"mark": {**mark, "style": "ladder-label"}, "encoding": said}
+    )
+    return [{"data": {"values": rows}, "mark": {**mark, "style": "halo"}, "encoding": said}, {"data": {"values": rows}, **coloured}]
+
+
+def _clear(points: Sequence[Point], frame: Frame) -> list[Box]:
+    """Small boxes along the ladder's line, and one along zero."""
+    sizes = sorted((point for point in points if point.entry.lever == SCALE), key=lambda point: point.extra)
+    boxes = [(0.0, frame.y(0) - 2, frame.width, frame.y(0) + 2)]
+    for one, other in pairwise(sizes):
+        for step in range(41):
+            x = frame.x(one.x) + (frame.x(other.x) - frame.x(one.x)) * step / 40
+            y = frame.y(one.gain) + (frame.y(other.gain) - frame.y(one.gain)) * step / 40
+            boxes.append((x - 4, y - 4, x + 4, y + 4))
+    return boxes
+
+
+def _cut(name: str) -> str:
+    name = clean(name)
+    return name if len(name) <= 24 else name[:23] + "…"

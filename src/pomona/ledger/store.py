@@ -1,0 +1,195 @@
+"""A run's ledger: its entries with the header that says what they were measured on, in one file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pomona.errors import PomonaError, nearest
+from pomona.files import write_json
+from pomona.ledger.entry import Entry
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class GroupCount:
+    """A group with its number of training examples; `tail` says whether it belongs to the tail."""
+
+    group: str
+    train_examples: int
+    tail: bool
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One size of the ladder: the variant's name in the entries and its number of parameters."""
+
+    variant: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What all entries share. `metric` is the label for people; `groups` run from head to tail; `serve_items` is the number
+    of answered items over which the cost of answering is counted; `created` is an ISO 8601 time."""
+
+    name: str
+    metric: str
+    higher_is_better: bool
+    base: str
+    base_parameters: int
+    serve_items: int
+    seed: int
+    created: str
+    groups: list[GroupCount] = field(default_factory=list)
+    rungs: list[Rung] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Ledger:
+    """Entries and their header. Every `entry.baseline` must itself have an entry, because extra compute is counted from it."""
+
+    meta: Meta
+    entries: list[Entry]
+
+    def of(self, group: str) -> list[Entry]:
+        """The entries of one group, in the ledger's order."""
+        return [entry for entry in self.entries if entry.group == group]
+
+    def gain(self, entry: Entry) -> tuple[float, float, float]:
+        """The difference with its interval, turned so that positive is better."""
+        if self.meta.higher_is_better:
+            return entry.delta, entry.ci_low, entry.ci_high
+        return -entry.delta, -entry.ci_high, -entry.ci_low
+
+    def extra(self, entry: Entry) -> float:
+        """Extra compute in FLOPs over the entry's own baseline (see `extra_compute`). Raises PomonaError if that has no entry."""
+        same = [other for other in self.entries if other.variant == entry.baseline]
+        if not same:
+            known = nearest(entry.baseline, {other.variant for other in self.entries})
+            raise PomonaError(f'the baseline "{entry.baseline}" has no entry', where=f"{entry.variant}, {entry.group}", remedy=known)
+        return extra_compute(entry, next((other for other in same if other.group == entry.group), same[0]), self.meta.serve_items)
+
+    def write(self, path: str | Path) -> None:
+        """Write `path` (ledger.json), whole or not at all. Raises PomonaError for numbers that are not finite or a missing baseline."""
+        _check(self, path)
+        entries = [entry.to_json() for entry in self.entries]
+        write_json(path, {"pomona_ledger": FORMAT, "meta": asdict(self.meta), "entries": entries})
+
+    @classmethod
+    def read(cls, path: str | Path) -> Ledger:
+        """Read what `write` wrote. Raises PomonaError for a missing, broken or newer file."""
+        from pydantic import TypeAdapter, ValidationError
+
+        remedy = "run `pomona run` on the recipe again, which writes it anew from the finished steps"
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
+        except OSError as error:
+            raise PomonaError("cannot be read: no such file or no permission", where=path, remedy=remedy) from error
+        except ValueError as error:
+            raise PomonaError(f"is not a whole JSON file: {error}", where=path, remedy=remedy) from error
+        version = document.get("pomona_ledger") if isinstance(document, dict) else None
+        if version is None:
+            raise PomonaError("is not a ledger: it has no `pomona_ledger` key", where=path, remedy="name a run's ledger.json")
+        if version != FORMAT:
+            raise PomonaError(f"has format {version}; this Pomona reads format {FORMAT}", where=path, remedy="upgrade pomona, or run again")
+        try:
+            ledger = TypeAdapter(cls).validate_python({key: document.get(key) for key in ("meta", "entries")})
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise PomonaError(f"`{key}`: {first['msg']}", where=path, remedy=remedy) from error
+        _check(ledger, path)
+        return ledger
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat row per entry: its fields, `extra_flops`, and the scale-equivalent as four `scale_…` columns."""
+        return [_row(entry, self.extra(entry)) for entry in self.entries]
+
+    def to_table(self) -> pa.Table:
+        """`rows()` as a table with a fixed schema, also when a column holds no value."""
+        import pyarrow as pa
+
+        kinds = {"str": pa.string(), "float": pa.float64(), "int": pa.int64()}
+        columns = [(name, kinds[kind]) for name, kind in _COLUMNS.items()]
+        return pa.Table.from_pylist(self.rows(), schema=pa.schema(columns))
+
+
+_COLUMNS = {
+    **dict.fromkeys(("lever", "variant", "metric", "group", "baseline"), "str"),
+    **dict.fromkeys(("value", "delta", "ci_low", "ci_high"), "float"),
+    "n": "int",
+    **dict.fromkeys(("flops_once", "flops_per_item", "extra_flops"), "float"),
+    "tokens": "int",
+    **dict.fromkeys(("seconds", "scale_ratio", "scale_low", "scale_high"), "float"),
+    "scale_note": "str",
+    "seed": "int",
+    "signature": "str",
+}
+
+
+def extra_compute(entry: Entry, base_entry: Entry, serve_items: int) -> float:
+    """FLOPs to make the variant and answer `serve_items` items, beyond what the base spends on answering them."""
+    return entry.flops_once + (entry.flops_per_item - base_entry.flops_per_item) * serve_items
+
+
+def to_csv(ledger: Ledger) -> str:
+    """`ledger.rows()` as CSV with a header; an absent number is an empty cell."""
+    import csv
+    import io
+
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(_COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(ledger.rows())
+    return stream.getvalue()
+
+
+def to_json(ledger: Ledger) -> str:
+    """`ledger.rows()` as a JSON array, a row per line."""
+    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in ledger.rows()) + "\n]\n"
+
+
+def _row(entry: Entry, extra: float) -> dict[str, Any]:
+    scale = entry.scale_equivalent
+    flat = {
+        "extra_flops": extra,
+        "scale_ratio": scale.ratio if scale else None,
+        "scale_low": scale.ci_low if scale else None,
+        "scale_high": scale.ci_high if scale else None,
+        "scale_note": scale.note if scale else None,
+    }
+    return {name: flat[name] if name in flat else getattr(entry, name) for name in _COLUMNS}
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"it holds {constant}")
+
+
+def _check(ledger: Ledger, path: str | Path) -> None:
+    where = f"{path}"
+    if not any(entry.variant == ledger.meta.base and entry.group == "overall" for entry in ledger.entries):
+        raise PomonaError(f'the base "{ledger.meta.base}" has no "overall" entry', where=where, remedy="measure the base first")
+    metrics = sorted({entry.metric for entry in ledger.entries})
+    if len(metrics) > 1:
+        raise PomonaError(f"entries of several metrics: {', '.join(metrics)}", where=where, remedy="write one ledger per metric")
+    for row in ledger.rows():
+        _finite(row, where)
+
+
+def _finite(row: dict[str, Any], where: str) -> None:
+    numbers: Iterable[tuple[str, Any]] = ((name, row[name]) for name, kind in _COLUMNS.items() if kind != "str")
+    for name, value in numbers:
+        if value is not None and not math.isfinite(value):
+            remedy = "measure it again on more items, or leave the entry out"
+            raise PomonaError(f"`{name}` of {row['variant']}, {row['group']} is {value}", where=where, remedy=remedy)

@@ -1,0 +1,89 @@
+"""The ledger as a table in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pomona.errors import PomonaError, nearest
+from pomona.ledger.entry import Entry
+from pomona.ledger.report.numbers import clean, count, flops, interval, signed
+from pomona.ledger.store import Ledger
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+# column, smallest console width that shows it
+_COLUMNS = {
+    "lever": 90,
+    "variant": 0,
+    "value": 100,
+    "gain": 0,
+    "95 %": 0,
+    "n": 100,
+    "extra FLOPs": 0,
+    "× scale": 0,
+    "baseline": 115,
+}
+_LEFT = {"lever", "variant", "× scale", "baseline"}
+
+
+def print_table(ledger: Ledger, groups: Sequence[str] | None = None, console: Console | None = None) -> None:
+    """Print one table per group to standard output, the less important columns only where the terminal is wide enough.
+
+    `groups` is "overall" and, where measured, "tail" unless given. Colour follows the terminal and NO_COLOR.
+    Raises PomonaError for a group without entries.
+    """
+    from rich.console import Console
+
+    console = console or Console()
+    measured = {entry.group for entry in ledger.entries}
+    for group in groups if groups is not None else [name for name in ("overall", "tail") if name in measured]:
+        if group not in measured:
+            raise PomonaError("no entry has this group", where=group, remedy=nearest(group, measured))
+        console.print(_table(ledger, group, console.width))
+
+
+def _table(ledger: Ledger, group: str, width: int) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    meta, entries = ledger.meta, ledger.of(group)
+    title = Text(f"{clean(group)}: {clean(meta.metric)} against {clean(meta.base)}", style="bold")
+    caption = Text(
+        "gain: positive is better; faint: its 95 % interval includes zero. "
+        f"Extra FLOPs: to make it and answer {count(meta.serve_items)} items."
+    )
+    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", pad_edge=False)
+    names = [name for name, least in _COLUMNS.items() if width >= least]
+    if not any(entry.scale_equivalent for entry in entries):
+        names.remove("× scale")
+    for name in names:
+        table.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=name != "variant", overflow="fold")
+    for place, entry in enumerate(entries):
+        cells = _cells(ledger, entry)
+        last = place + 1 == len(entries) or entries[place + 1].lever != entry.lever
+        table.add_row(*(cells[name] for name in names), end_section=last)
+    return table
+
+
+def _cells(ledger: Ledger, entry: Entry) -> dict[str, Text]:
+    from rich.text import Text
+
+    gain, low, high = ledger.gain(entry)
+    style = "green" if low > 0 else "red" if high < 0 else "dim"
+    scale = str(entry.scale_equivalent) if entry.scale_equivalent else "—"
+    return {
+        "lever": Text(clean(entry.lever)),
+        "variant": Text(clean(entry.variant), style="bold"),
+        "value": Text(f"{entry.value:.2f}"),
+        "gain": Text(signed(gain), style=style),
+        "95 %": Text(interval(low, high), style=style),
+        "n": Text(count(entry.n)),
+        "extra FLOPs": Text(flops(ledger.extra(entry))),
+        "× scale": Text(scale),
+        "baseline": Text(clean(entry.baseline)),
+    }

@@ -1,0 +1,93 @@
+"""Run steps, each once: a finished step is a folder under its final name, an unfinished one is nothing but its bench."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pomona.errors import GateFailed, PomonaError
+from pomona.files import atomic_directory, write_json
+from pomona.recipe.graph import Desk, Source, Step, ancestors
+from pomona.recipe.progress import Progress
+
+FLOPS_PER_SECOND = {"train": 3e10, "generate": 1.2e10, "score": 4e10, "table": 1e9}
+START_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Room:
+    """The folders of a run: `steps` holds results, `benches` what a killed step can continue from."""
+
+    root: Path
+
+    @property
+    def steps(self) -> Path:
+        return self.root / "steps"
+
+    def result(self, node: Step | Source) -> Path:
+        """Where the result of a step is, or will be."""
+        return node.path if isinstance(node, Source) else self.steps / node.folder
+
+    def bench(self, step: Step) -> Path:
+        """Where a step keeps what a kill must not lose."""
+        return self.root / "work" / step.folder
+
+    def done(self, step: Step) -> bool:
+        return self.result(step).is_dir()
+
+
+def expected_seconds(step: Step) -> float:
+    """A first guess; the run corrects it by what its steps really take."""
+    return START_SECONDS + step.estimate.flops / FLOPS_PER_SECOND[step.estimate.kind]
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Only one process works in a run at a time; leftovers of a killed one are swept."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PomonaError("another process is working in this run", where=root, remedy="wait for it, or choose another --out") from None
+        for folder in (root, root / "steps"):
+            for left in folder.glob(".*.partial"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+
+
+def execute(targets: Sequence[Step], room: Room, progress: Progress) -> None:
+    """Bring every target about. Finished steps are not repeated; a full disk ends the run with what is finished kept."""
+    order = list(ancestors(targets))
+    progress.plan([(step.name, 0.0 if room.done(step) else expected_seconds(step)) for step in order])
+    for step in order:
+        if room.done(step):
+            progress.finish(step.name, 0.0, skipped=True)
+            continue
+        progress.start(step.name)
+        began = time.perf_counter()
+        try:
+            _run(step, room, progress)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise GateFailed("the disk is full", where=room.root, remedy="free some space and run again: finished steps are kept") from error
+        progress.finish(step.name, time.perf_counter() - began, skipped=False)
+
+
+def _run(step: Step, room: Room, progress: Progress) -> None:
+    bench = room.bench(step)
+    bench.mkdir(parents=True, exist_ok=True)
+    with atomic_directory(room.result(step)) as out:
+        desk = Desk({name: room.result(node) for name, node in step.inputs.items()}, out, bench, progress.advance)
+        cost = step.work(desk)
+        write_json(out / "cost.json", asdict(cost))
+        write_json(out / "step.json", {"name": step.name, "key": step.key, "room": step.room, "params": dict(step.params),
+                                       "inputs": {name: node.key for name, node in step.inputs.items()}})  # fmt: skip
+    shutil.rmtree(bench)

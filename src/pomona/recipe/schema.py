@@ -1,0 +1,255 @@
+"""What a recipe may say. The field descriptions are its reference: they become the JSON Schema."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+Schedule = Literal["cosine", "linear", "constant"]
+Optimizer = Literal["adamw", "muon"]
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _rung(value: Any) -> Any:
+    return {"model": value} if isinstance(value, str) else value
+
+
+def _one_or_each(value: Any) -> str:
+    return "each" if isinstance(value, dict) else "one"
+
+
+Names = Annotated[list[Text], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=str | list[str])]
+Shares = Annotated[list[Share], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=Share | list[Share])]
+Where = dict[Text, Names]
+RateOrRates = Annotated[Annotated[Rate, Tag("one")] | Annotated[dict[str, Rate], Tag("each")], Discriminator(_one_or_each)]
+
+
+def problems(found: list[tuple[tuple[str | int, ...], str]]) -> PydanticCustomError:
+    """One error that carries several: where each is, from the model that raises it, and what is wrong."""
+    return PydanticCustomError("problems", "{text}", {"text": "; ".join(text for _, text in found), "found": found})
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Data(_Strict):
+    """Where the rows come from and how a row becomes a prompt and its completion."""
+
+    records: Names = Field(description='Tables to read: the catalogue name "ui", a path or a glob, or a list of them.')
+    prompt: Text = Field(default="{prompt}", description="Template of the prompt; {column} is replaced by the row's value.")
+    completion: Text = Field(default="{completion}", description="Template of the text the model should answer.")
+    group: Text | None = Field(default="group", description="Column that results are broken down by; null for no groups.")
+    groups: Annotated[list[Text], Field(min_length=1)] | None = Field(default=None, description="Use only these groups; all when left out.")
+    where: Where = Field(default={}, description="Keep only rows whose column has this value, or one of these values.")
+    on_error: Literal["stop", "reject"] = Field(default="stop", description="A malformed row stops the run, or goes to a file of rejects.")
+
+
+class Task(_Strict):
+    """What "better" means: the rows to answer and the metric."""
+
+    records: Names | None = Field(default=None, description="Tables of the test rows; those of `data` when left out.")
+    where: Where = Field(default={}, description="Keep only test rows with these values, beside the conditions of `data`.")
+    metric: Literal["chrf", "chrf++", "exact_match"] = Field(default="chrf", description="How an answer is compared with its reference.")
+    per_group: Positive | None = Field(default=None, description="At most this many test items per group; all when left out.")
+    tail: Annotated[int, Field(ge=0)] = Field(
+        default=5, description="How many groups, those with the least training data, are also shown apart; 0 for none."
+    )
+    max_new_tokens: Positive = Field(default=128, description="Longest answer, in tokens.")
+    resamples: Annotated[int, Field(ge=1000)] = Field(default=1000, description="Bootstrap resamples behind every interval.")
+
+
+class Rung(_Strict):
+    """One size of the ladder."""
+
+    model: Text = Field(description="Model URI.")
+    tokens: Positive | None = Field(default=None, description="Tokens it was trained on, when its checkpoint does not say.")
+
+
+class Train(_Strict):
+    """How every fine-tuning of this recipe is done: the same budget for all of them."""
+
+    records: Names | None = Field(default=None, description="Tables of the training rows; those of `data` when left out.")
+    where: Where = Field(default={}, description="Keep only training rows with these values, beside the conditions of `data`.")
+    tokens: Positive = Field(description="Training tokens of each fine-tuning.")
+    batch_tokens: Positive = Field(default=4096, description="Tokens of a batch.")
+    learning_rate: Rate = Field(default=5e-4, description="Highest learning rate.")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.05, description="Share of the steps over which the learning rate rises.")
+    schedule: Schedule = Field(default="cosine", description="How the learning rate falls.")
+    optimizer: Optimizer = Field(default="adamw", description="Optimizer.")
+    max_tokens: Positive = Field(default=256, description="Longest example in tokens, prompt and completion; longer ones are left out.")
+
+
+class DataLever(_Strict):
+    """Fine-tune on a part of the data. A random part of the same size and all data are always measured beside it."""
+
+    by: Literal["perplexity"] = Field(default="perplexity", description="Score that orders the examples, here under the base model.")
+    keep: Shares = Field(description="Share of the training tokens kept, or several shares to try.")
+    bands: Annotated[list[Literal["bottom", "middle", "top"]], Field(min_length=1)] = Field(
+        default=["bottom", "middle", "top"], description="Parts of the order to keep."
+    )
+
+
+class MergingLever(_Strict):
+    """Fine-tune one expert per set of groups and merge their weights."""
+
+    experts: dict[Text, Annotated[list[Text], Field(min_length=1)]] = Field(description="Name of each expert and the groups it learns.")
+    methods: Annotated[list[Literal["linear", "slerp"]], Field(min_length=1)] = Field(
+        default=["linear", "slerp"], description="Ways of merging the experts."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        found: list[tuple[tuple[str | int, ...], str]] = []
+        if len(self.experts) < 2:
+            found.append((("experts",), f"merging needs at least two experts, not {len(self.experts)}"))
+        owner: dict[str, str] = {}
+        for name, groups in self.experts.items():
+            for place, group in enumerate(groups):
+                if group in owner:
+                    whose = "the same expert" if owner[group] == name else f'expert "{owner[group]}"'
+                    found.append((("experts", name, place), f'group "{group}" already belongs to {whose}'))
+                owner.setdefault(group, name)
+        if found:
+            raise problems(found)
+        return self
+
+
+class Pool(_Strict):
+    """Several answers to a prompt, one of which is chosen."""
+
+    kind: Literal["hedged"] = Field(default="hedged", description="hedged: one greedy answer, the others sampled.")
+    n: Annotated[int, Field(ge=2)] = Field(default=5, description="Answers per prompt, the greedy one included.")
+    temperature: Rate = Field(default=0.8, description="Temperature of the sampled answers.")
+    min_p: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="Tokens below this share of the likeliest one are not sampled."
+    )
+    top_p: Share = Field(default=1.0, description="Sample from the likeliest tokens that hold this share of the probability.")
+    select: Annotated[list[Literal["chrf-mbr"]], Field(min_length=1)] = Field(
+        default=["chrf-mbr"], description="How the answer is chosen: chrf-mbr takes the one closest, in chrF, to all the others."
+    )
+
+
+class SamplingLever(_Strict):
+    """Answer with a pool of samples and a choice among them."""
+
+    pools: Annotated[list[Pool], Field(min_length=1)] = Field(description="Pools to measure.")
+
+
+class Levers(_Strict):
+    """The levers to measure against the base model."""
+
+    data: DataLever | None = Field(default=None, description="Prune the data.")
+    merging: MergingLever | None = Field(default=None, description="Merge the weights.")
+    sampling: SamplingLever | None = Field(default=None, description="Pick the samples.")
+
+
+class Size(_Strict):
+    """The shape of a model trained from nothing."""
+
+    hidden: Positive = Field(description="Width of the hidden state.")
+    layers: Positive = Field(description="Number of layers.")
+    heads: Positive = Field(description="Attention heads; divides `hidden`.")
+    intermediate: Positive = Field(description="Width inside the feed-forward part.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hidden % self.heads:
+            raise problems([(("heads",), f'"heads" must divide "hidden", but {self.heads} does not divide {self.hidden}')])
+        return self
+
+
+class Pretrain(_Strict):
+    """Train models of several sizes from nothing: the same data, order and tokens for all of them."""
+
+    tokenizer: Text = Field(description="Tokenizer: the name of an embedded one, or a folder.")
+    sizes: Annotated[dict[Text, Size], Field(min_length=1)] = Field(description="Name of each model and its shape.")
+    tokens: Positive = Field(description="Training tokens of each model.")
+    batch_tokens: Positive = Field(default=4096, description="Tokens of a batch.")
+    learning_rate: RateOrRates = Field(description="Highest learning rate, or one for each size.")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.05, description="Share of the steps over which the learning rate rises.")
+    schedule: Schedule = Field(default="cosine", description="How the learning rate falls.")
+    optimizer: Optimizer = Field(default="adamw", description="Optimizer.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.01, description="Weight decay.")
+    max_tokens: Positive = Field(default=256, description="Longest example in tokens, prompt and completion; longer ones are left out.")
+    marks: dict[Text, Annotated[list[Share], Field(min_length=1)]] = Field(
+        default={}, description="Shares of its training at which a model is also kept, by model."
+    )
+    context: Positive = Field(default=512, description="Longest text the models can read and write, in tokens.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        found: list[tuple[tuple[str | int, ...], str]] = [
+            (("marks", name), f'"{name}" is not one of the sizes: {", ".join(self.sizes)}') for name in self.marks if name not in self.sizes
+        ]
+        if isinstance(self.learning_rate, dict):
+            rates = self.learning_rate
+            found += [(("learning_rate", name), f'"{name}" is not one of the sizes') for name in rates if name not in self.sizes]
+            found += [(("learning_rate",), f'the learning rate of "{name}" is missing') for name in self.sizes if name not in rates]
+        if self.max_tokens > self.context:
+            found.append((("max_tokens",), f'"max_tokens" must be at most "context", which is {self.context}, not {self.max_tokens}'))
+        if found:
+            raise problems(found)
+        return self
+
+
+class Recipe(_Strict):
+    """A task, the levers to measure on it, and the budget."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        description="Short name: letters, digits, dot, hyphen and underscore. The run is written to runs/NAME."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(default=0, description="Seed of everything random.")
+    threads: Positive = Field(default=1, description="CPU threads.")
+    device: Text | None = Field(default=None, description="cpu, cuda, cuda:1 or mps; a GPU when there is one, if left out.")
+    dtype: Literal["float32", "bfloat16", "float16", "mixed"] | None = Field(
+        default=None, description="Number type of models that answer; float32 on a CPU and bfloat16 on a GPU, if left out."
+    )
+    chat: bool = Field(default=False, description="Prompts become user messages in the tokenizer's chat template.")
+    data: Data = Field(description="The rows and their templates.")
+    task: Task = Field(description="What is measured.")
+    base: Text = Field(description="URI of the model the levers start from.")
+    ladder: Annotated[list[Annotated[Rung, BeforeValidator(_rung, json_schema_input_type=str | Rung)]], Field(min_length=1)] | None = Field(
+        default=None, description="The same recipe trained at several sizes, smallest first; a rung may be just a model URI."
+    )
+    serve_items: Positive = Field(default=100_000, description="Answered items over which the cost of answering is counted.")
+    train: Train | None = Field(default=None, description="How models are fine-tuned; needed by the levers data and merging.")
+    levers: Levers = Field(default=Levers(), description="The levers to measure.")
+    pretrain: Pretrain | None = Field(default=None, description="Train the ladder's models from nothing first.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        found: list[tuple[tuple[str | int, ...], str]] = []
+        for lever in ("data", "merging"):
+            if getattr(self.levers, lever) is not None and self.train is None:
+                found.append((("levers", lever), f'the lever "{lever}" fine-tunes models and needs "train"'))
+        found += self._strange_groups()
+        if self.data.groups:
+            found += [
+                (("data", "groups"), f'group "{group}" is listed {times} times')
+                for group, times in Counter(self.data.groups).items()
+                if times > 1
+            ]
+        if found:
+            raise problems(found)
+        return self
+
+    def _strange_groups(self) -> list[tuple[tuple[str | int, ...], str]]:
+        if self.levers.merging is None or self.data.groups is None:
+            return []
+        return [
+            (("levers", "merging", "experts", name, place), f'group "{group}" of expert "{name}" is not in data.groups')
+            for name, groups in self.levers.merging.experts.items()
+            for place, group in enumerate(groups)
+            if group not in self.data.groups
+        ]

@@ -1,0 +1,117 @@
+"""The work every lever shares: tables in, models fine-tuned and evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pomona.files import write_json
+from pomona.ledger.flops import Meter, inference_flops, training_flops
+from pomona.models.protocol import Model, Sample
+from pomona.recipe.graph import Cost, Desk
+from pomona.tasks.items import Items, items_from, limit
+from pomona.tasks.metrics import metric
+
+
+def read_items(folder: Path) -> Items:
+    """The items a `table` step wrote."""
+    return Items.from_table(pq.read_table(folder / "items.parquet"))
+
+
+def write_items(folder: Path, items: Items) -> None:
+    """Write items as a step's result."""
+    pq.write_table(items.to_table(), folder / "items.parquet", compression="zstd")
+
+
+def make_table(desk: Desk) -> Cost:
+    """Records to items: filter, fill the templates, limit the groups."""
+    from pomona import records
+
+    p = desk.params
+    sources = [str(desk.inputs[name]) for name in sorted(desk.inputs)]
+    if p["on_error"] == "reject":
+        found = records.read(sources, on_error="reject", rejects=desk.out / "rejects.jsonl")
+    else:
+        found = records.read(sources)
+    for column, value in p["where"].items():
+        found.require(column)
+        found = found.where(**{column: value})
+    write_items(desk.out, limit(items_from(found.to_table(), p["prompt"], p["completion"], p["group"]), p["per_group"], p["groups"]))
+    return Cost()
+
+
+def load_model(desk: Desk, folder: Path) -> Model:
+    """A step's model on the run's device."""
+    from pomona import models
+
+    runtime = desk.runtime
+    return models.load(str(folder), device=runtime.device, dtype=desk.params["dtype"], chat=desk.params["chat"], progress=desk.advance)
+
+
+def answer_flops(model: Model, pools: Sequence[Sequence[Sample]]) -> float:
+    """FLOPs of generating the pools, every prompt read once."""
+    from pomona.ledger.flops import decode_flops, prefill_flops
+
+    prompts = np.array([pool[0].prompt_tokens for pool in pools], np.float64)
+    lengths = np.array([[s.completion_tokens for s in pool] for pool in pools], np.float64)
+    return float(prefill_flops(model.shape, prompts).sum() + decode_flops(model.shape, prompts[:, None], lengths).sum())
+
+
+def write_answers(folder: Path, items: Items, answers: Sequence[str], metric_name: str, flops_per_item: float) -> None:
+    """Write what a system answered, with the statistics the ledger compares."""
+    measure = metric(metric_name)
+    np.save(folder / "statistics.npy", measure.statistics(list(answers), items.completions))
+    pq.write_table(pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)}), folder / "answers.parquet")
+    write_json(folder / "answers.json", {"flops_per_item": flops_per_item, "metric": measure.name, "signature": measure.signature})
+
+
+def evaluate(desk: Desk) -> Cost:
+    """Answer every item greedily."""
+    items, model = read_items(desk.inputs["items"]), load_model(desk, desk.inputs["model"])
+    with Meter() as meter:
+        pools = model.generate(items.prompts, n=1, max_new_tokens=desk.params["max_new_tokens"], seed=desk.params["seed"])
+    flops = answer_flops(model, pools)
+    write_answers(desk.out, items, [pool[0].text for pool in pools], desk.params["metric"], flops / len(items))
+    tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
+    return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)
+
+
+def finetune(desk: Desk) -> Cost:
+    """Continue a model on the items for a fixed budget of tokens."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = desk.inputs["model"]
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    device = torch.device(desk.runtime.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="eager")
+    return train_and_save(desk, model.to(device), tokenizer, {})
+
+
+def train_and_save(desk: Desk, model: Any, tokenizer: Any, marks: dict[str, Any]) -> Cost:
+    """Train on the desk's items under its settings; leaves the model, `training.json` and the loss of every step."""
+    from pomona.models._network import shape_of
+    from pomona.train.examples import encode
+    from pomona.train.fit import Settings, fit, save_checkpoint
+
+    items = read_items(desk.inputs["items"])
+    examples = encode(tokenizer, items.prompts, items.completions, max_tokens=desk.params["max_tokens"])
+    settings = Settings(**desk.params["settings"], **marks)
+    with Meter() as meter:
+        fitted = fit(model, tokenizer, examples, desk.bench, settings, progress=desk.advance)
+    save_checkpoint(model, tokenizer, desk.out / "model")
+    context = float((examples.lengths.sum(1).astype(float) ** 2).sum() / examples.lengths.sum() + 1) / 2
+    flops = training_flops(shape_of(model), fitted.tokens, context)
+    summary = {"tokens": fitted.tokens, "flops": flops, "steps": fitted.steps, "examples": len(examples), "too_long": examples.too_long,
+               "cpu_seconds": meter.cpu_seconds, "settings": desk.params["settings"]}  # fmt: skip
+    write_json(desk.out / "model" / "training.json", summary)
+    write_json(desk.out / "losses.json", [round(loss, 5) for loss in fitted.losses])
+    return Cost(flops, fitted.tokens, meter.cpu_seconds, meter.wall_seconds)
+
+
+WorkFunction = Callable[[Desk], Cost]

@@ -1,0 +1,89 @@
+"""Rows become items: a prompt to answer, the reference to compare with, and the group the result is broken down by."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+import pyarrow as pa
+
+from pomona.errors import PomonaError, nearest
+
+
+@dataclass(frozen=True)
+class Items:
+    """Parallel lists of n items. `ids` are unique and do not depend on the order of the rows."""
+
+    ids: list[str]
+    prompts: list[str]
+    completions: list[str]
+    groups: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Items:
+        """The items at `rows`, in that order."""
+        return Items(*([column[int(i)] for i in rows] for column in (self.ids, self.prompts, self.completions, self.groups)))
+
+    def to_table(self) -> pa.Table:
+        """Columns id, prompt, completion, group."""
+        return pa.table({"id": self.ids, "prompt": self.prompts, "completion": self.completions, "group": self.groups})
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> Items:
+        """The inverse of `to_table`."""
+        return cls(*(table.column(name).to_pylist() for name in ("id", "prompt", "completion", "group")))
+
+
+def fields_of(template: str) -> set[str]:
+    """Names of the columns a template such as `"{lang}: {text}"` uses. Raises PomonaError when it cannot be read."""
+    try:
+        return {name for _, name, _, _ in string.Formatter().parse(template) if name}
+    except ValueError as error:
+        raise PomonaError(f"cannot be read: {error}", where=f"template {template!r}", remedy="write {{ for a literal brace") from None
+
+
+def items_from(table: pa.Table, prompt: str, completion: str, group: str | None) -> Items:
+    """Fill the templates row by row. Rows with a null in a used column, or an empty completion, are refused with their number.
+
+    Rows that come out the same (group, prompt, completion) are kept once.
+    """
+    needed = fields_of(prompt) | fields_of(completion) | ({group} if group else set())
+    for name in sorted(needed - set(table.column_names)):
+        raise PomonaError(f'there is no column "{name}"', remedy=nearest(name, table.column_names))
+    found: dict[str, tuple[str, str, str]] = {}
+    for number, row in enumerate(table.select(sorted(needed)).to_pylist(), 1):
+        empty = [name for name in needed if row[name] is None]
+        if empty:
+            raise PomonaError(f'column "{empty[0]}" is null', where=f"row {number}", remedy="fill the value or drop the row")
+        filled = (str(row[group]) if group else "all", prompt.format_map(row), completion.format_map(row))
+        if not filled[2].strip():
+            raise PomonaError("the completion is empty", where=f"row {number}", remedy="fill the value or drop the row")
+        found.setdefault(sha256("\x1f".join(filled).encode()).hexdigest()[:16], filled)
+    ids = sorted(found)
+    groups, prompts, completions = ([found[i][k] for i in ids] for k in range(3))
+    return Items(ids, prompts, completions, groups)
+
+
+def limit(items: Items, per_group: int | None, groups: Sequence[str] | None = None) -> Items:
+    """At most `per_group` items a group — the same ones whenever the group has them — in the order of their ids.
+
+    Raises PomonaError naming a wanted group that has no items.
+    """
+    wanted = set(groups or items.groups)
+    taken: Counter[str] = Counter()
+    rows = []
+    for row, group in enumerate(items.groups):
+        if group in wanted and (per_group is None or taken[group] < per_group):
+            taken[group] += 1
+            rows.append(row)
+    for group in sorted(wanted - set(taken)):
+        raise PomonaError(f'group "{group}" has no items', remedy=nearest(group, set(items.groups)))
+    if not rows:
+        raise PomonaError("there are no items", remedy="check `where` and `groups`")
+    return items.take(rows)

@@ -1,0 +1,65 @@
+"""The ledger in the terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from pomona.errors import PomonaError
+from pomona.ledger.store import Ledger
+from pomona.ledger.table import print_table
+
+Make = Callable[..., Ledger]
+
+
+def _printed(ledger: Ledger, width: int, groups: list[str] | None = None, *, colour: bool = False) -> str:
+    stream = io.StringIO()
+    print_table(ledger, groups, Console(file=stream, width=width, force_terminal=colour, color_system="standard" if colour else None))
+    return stream.getvalue()
+
+
+def test_fits_eighty_columns_with_every_number_whole(make_ledger: Make) -> None:
+    text = _printed(make_ledger(), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    line = next(line for line in text.splitlines() if "hedged5/chrf-mbr" in line)
+    assert line.split() == ["hedged5/chrf-mbr", "+1.60", "[+1.11,", "+2.11]", "4×10¹³", "×1.46", "[1.2,", "1.8]"]
+
+
+def test_a_wide_terminal_shows_every_column(make_ledger: Make) -> None:
+    text = _printed(make_ledger(), 130)
+    for name in ("lever", "variant", "value", "gain", "95 %", "n", "extra FLOPs", "× scale", "baseline"):
+        assert name in text
+    assert "beyond the ladder" in text
+
+
+def test_groups_are_chosen(make_ledger: Make) -> None:
+    assert [line for line in _printed(make_ledger(), 80).splitlines() if "against" in line][1].startswith("tail: chrF against ui-s")
+    assert "cy: chrF against ui-s" in _printed(make_ledger(), 80, ["cy"])
+    assert "tail:" not in _printed(make_ledger(groups=False), 80)
+    with pytest.raises(PomonaError, match='tial: no entry has this group — did you mean "tail"'):
+        _printed(make_ledger(), 80, ["tial"])
+
+
+def test_no_scale_column_without_a_ladder(make_ledger: Make) -> None:
+    assert "× scale" not in _printed(make_ledger(ladder=False), 130)
+
+
+def test_no_color_is_honoured(make_ledger: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[32m" in _printed(make_ledger(), 80, colour=True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[32m" not in _printed(make_ledger(), 80, colour=True)
+
+
+def test_names_cannot_steer_the_terminal(make_ledger: Make) -> None:
+    ledger = make_ledger(groups=False)
+    ledger.entries[-1] = replace(ledger.entries[-1], variant="\x1b[2J[red]x[/red]\n\u202e")
+    text = _printed(ledger, 80)
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "[red]x[/red]" in text
