@@ -13,10 +13,11 @@ from pomona.models.protocol import Model
 
 @dataclass(frozen=True)
 class Scored:
-    """`perplexity` float64 `[n]` of each completion with its end token, and `tokens` int64 `[n]` it was computed over."""
+    """`perplexity` float64 `[n]` of each completion with its end token, `tokens` int64 `[n]` it was computed over, and `prompt_tokens` `[n]`."""
 
     perplexity: NDArray[np.float64]
     tokens: NDArray[np.int64]
+    prompt_tokens: NDArray[np.int64]
 
 
 def perplexity(model: Model, prompts: Sequence[str], completions: Sequence[str]) -> Scored:
@@ -24,4 +25,4 @@ def perplexity(model: Model, prompts: Sequence[str], completions: Sequence[str])
     logprobs = model.score(prompts, completions, end=True)
     tokens = np.array([len(row) for row in logprobs], np.int64)
     means = np.array([float(np.mean(row, dtype=np.float64)) for row in logprobs])
-    return Scored(perplexity=np.exp(-means), tokens=tokens)
+    return Scored(perplexity=np.exp(-means), tokens=tokens, prompt_tokens=model.count_tokens(prompts))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pomona.errors import GateFailed, PomonaError
 from pomona.files import atomic_directory, write_json
-from pomona.recipe.graph import Desk, Source, Step, ancestors
+from pomona.recipe.graph import Desk, Runtime, Source, Step, ancestors
 from pomona.recipe.progress import Progress
 
 FLOPS_PER_SECOND = {"train": 3e10, "generate": 1.2e10, "score": 4e10, "table": 1e9}
@@ -62,7 +62,7 @@ def locked(root: Path) -> Iterator[None]:
         yield
 
 
-def execute(targets: Sequence[Step], room: Room, progress: Progress) -> None:
+def execute(targets: Sequence[Step], room: Room, runtime: Runtime, progress: Progress) -> None:
     """Bring every target about. Finished steps are not repeated; a full disk ends the run with what is finished kept."""
     order = list(ancestors(targets))
     progress.plan([(step.name, 0.0 if room.done(step) else expected_seconds(step)) for step in order])
@@ -73,7 +73,7 @@ def execute(targets: Sequence[Step], room: Room, progress: Progress) -> None:
         progress.start(step.name)
         began = time.perf_counter()
         try:
-            _run(step, room, progress)
+            _run(step, room, runtime, progress)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -81,11 +81,12 @@ def execute(targets: Sequence[Step], room: Room, progress: Progress) -> None:
         progress.finish(step.name, time.perf_counter() - began, skipped=False)
 
 
-def _run(step: Step, room: Room, progress: Progress) -> None:
+def _run(step: Step, room: Room, runtime: Runtime, progress: Progress) -> None:
     bench = room.bench(step)
     bench.mkdir(parents=True, exist_ok=True)
     with atomic_directory(room.result(step)) as out:
-        desk = Desk({name: room.result(node) for name, node in step.inputs.items()}, out, bench, progress.advance)
+        inputs = {name: room.result(node) for name, node in step.inputs.items()}
+        desk = Desk(step.params, inputs, out, bench, runtime, progress.advance)
         cost = step.work(desk)
         write_json(out / "cost.json", asdict(cost))
         write_json(out / "step.json", {"name": step.name, "key": step.key, "room": step.room, "params": dict(step.params),

@@ -21,6 +21,8 @@ def _listed(value: Any) -> Any:
 
 
 def _rung(value: Any) -> Any:
+    if not isinstance(value, str | dict):
+        raise PydanticCustomError("expected", "a model URI or a mapping")
     return {"model": value} if isinstance(value, str) else value
 
 
@@ -173,6 +175,8 @@ class Pretrain(_Strict):
     """Train models of several sizes from nothing: the same data, order and tokens for all of them."""
 
     tokenizer: Text = Field(description="Tokenizer: the name of an embedded one, or a folder.")
+    records: Names | None = Field(default=None, description="Tables of the training rows; those of `data` when left out.")
+    where: Where = Field(default={}, description="Keep only training rows with these values, beside the conditions of `data`.")
     sizes: Annotated[dict[Text, Size], Field(min_length=1)] = Field(description="Name of each model and its shape.")
     tokens: Positive = Field(description="Training tokens of each model.")
     batch_tokens: Positive = Field(default=4096, description="Tokens of a batch.")

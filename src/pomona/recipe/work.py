@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pomona.files import write_json
-from pomona.ledger.flops import Meter, inference_flops, training_flops
+from pomona.ledger.flops import Meter, decode_flops, prefill_flops, training_flops
 from pomona.models.protocol import Model, Sample
 from pomona.recipe.graph import Cost, Desk
 from pomona.tasks.items import Items, items_from, limit
@@ -45,29 +46,32 @@ def make_table(desk: Desk) -> Cost:
     return Cost()
 
 
+def checkpoint(result: Path) -> Path:
+    """The checkpoint folder of a step's result, or a checkpoint that was there before the run."""
+    return result / "model" if (result / "model").is_dir() else result
+
+
 def load_model(desk: Desk, folder: Path) -> Model:
     """A step's model on the run's device."""
     from pomona import models
 
     runtime = desk.runtime
-    return models.load(str(folder), device=runtime.device, dtype=desk.params["dtype"], chat=desk.params["chat"], progress=desk.advance)
+    return models.load(str(checkpoint(folder)), device=runtime.device, dtype=desk.params["dtype"], chat=desk.params["chat"], progress=desk.advance)
 
 
 def answer_flops(model: Model, pools: Sequence[Sequence[Sample]]) -> float:
     """FLOPs of generating the pools, every prompt read once."""
-    from pomona.ledger.flops import decode_flops, prefill_flops
-
     prompts = np.array([pool[0].prompt_tokens for pool in pools], np.float64)
     lengths = np.array([[s.completion_tokens for s in pool] for pool in pools], np.float64)
     return float(prefill_flops(model.shape, prompts).sum() + decode_flops(model.shape, prompts[:, None], lengths).sum())
 
 
-def write_answers(folder: Path, items: Items, answers: Sequence[str], metric_name: str, flops_per_item: float) -> None:
+def write_answers(folder: Path, items: Items, answers: Sequence[str], metric_name: str, flops_per_item: float, shape: Mapping[str, int]) -> None:
     """Write what a system answered, with the statistics the ledger compares."""
     measure = metric(metric_name)
     np.save(folder / "statistics.npy", measure.statistics(list(answers), items.completions))
     pq.write_table(pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)}), folder / "answers.parquet")
-    write_json(folder / "answers.json", {"flops_per_item": flops_per_item, "metric": measure.name, "signature": measure.signature})
+    write_json(folder / "answers.json", {"flops_per_item": flops_per_item, "shape": dict(shape)})
 
 
 def evaluate(desk: Desk) -> Cost:
@@ -76,7 +80,7 @@ def evaluate(desk: Desk) -> Cost:
     with Meter() as meter:
         pools = model.generate(items.prompts, n=1, max_new_tokens=desk.params["max_new_tokens"], seed=desk.params["seed"])
     flops = answer_flops(model, pools)
-    write_answers(desk.out, items, [pool[0].text for pool in pools], desk.params["metric"], flops / len(items))
+    write_answers(desk.out, items, [pool[0].text for pool in pools], desk.params["metric"], flops / len(items), asdict(model.shape))
     tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
     return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)
 
@@ -86,7 +90,7 @@ def finetune(desk: Desk) -> Cost:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = desk.inputs["model"]
+    folder = checkpoint(desk.inputs["model"])
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     device = torch.device(desk.runtime.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="eager")
@@ -113,5 +117,3 @@ def train_and_save(desk: Desk, model: Any, tokenizer: Any, marks: dict[str, Any]
     write_json(desk.out / "losses.json", [round(loss, 5) for loss in fitted.losses])
     return Cost(flops, fitted.tokens, meter.cpu_seconds, meter.wall_seconds)
 
-
-WorkFunction = Callable[[Desk], Cost]

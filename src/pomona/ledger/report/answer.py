@@ -20,9 +20,15 @@ class Answer:
 
 
 def levers(ledger: Ledger, group: str = "overall") -> list[Entry]:
-    """The entries of one group that are compared with the base and are neither the base nor a size of the ladder."""
+    """The entries of one group that are compared with the base and are neither the base, a size of the ladder, nor a bound."""
     meta = ledger.meta
-    return [entry for entry in ledger.of(group) if entry.lever != SCALE and entry.variant != meta.base and entry.baseline == meta.base]
+    left_out = {meta.base, *meta.bounds}
+    return [entry for entry in ledger.of(group) if entry.lever != SCALE and entry.variant not in left_out and entry.baseline == meta.base]
+
+
+def bounds(ledger: Ledger) -> list[Entry]:
+    """What only the references could choose: the limits of a lever, not something a system reaches."""
+    return [entry for entry in ledger.of("overall") if entry.variant in ledger.meta.bounds]
 
 
 def rungs(ledger: Ledger, group: str = "overall") -> list[Entry]:
@@ -40,13 +46,13 @@ def answer(ledger: Ledger) -> Answer:
     if not tried:
         return Answer(f"This ledger measures no lever against {base}.", _ladder(ledger))
     if not better:
-        return Answer(f"No lever shows a measurable gain over {base}: no 95 % interval lies above zero.", _losses(ledger) + _ladder(ledger))
+        return Answer(f"No lever shows a measurable gain over {base}: no 95 % interval lies above zero.", _losses(ledger) + _ladder(ledger) + _limits(ledger))
     best = max(better, key=lambda entry: _worth(ledger, entry))
     largest = max(better, key=lambda entry: ledger.gain(entry)[0])
     also = "" if largest is not best else ", and the largest gain"
     headline = f"The best buy per FLOP is {_name(best)}: {_gain(ledger, best)} over {base} {_cost(ledger, best)}{also}."
     details = [] if largest is best else [f"The largest gain is {_name(largest)}: {_gain(ledger, largest)} {_cost(ledger, largest)}."]
-    details += _ladder(ledger) + _tail(ledger, best) + _losses(ledger)
+    details += _ladder(ledger) + _tail(ledger, best) + _losses(ledger) + _limits(ledger)
     if len(tried) > 1:
         details.append(f"{len(tried)} variants were compared; the intervals are not widened for choosing the best of them.")
     return Answer(headline, details)
@@ -103,3 +109,8 @@ def _losses(ledger: Ledger) -> list[str]:
     worse = [entry for entry in levers(ledger) if ledger.gain(entry)[2] < 0]
     said = [("No measurable gain (the interval includes zero)", unclear), ("Measurably worse than the base", worse)]
     return [f"{words}: {', '.join(_name(entry) for entry in found)}." for words, found in said if found]
+
+
+def _limits(ledger: Ledger) -> list[str]:
+    said = [f"{clean(entry.variant)} {_gain(ledger, entry)}" for entry in bounds(ledger)]
+    return [f"Bounds that only the references could choose: {', '.join(said)}."] if said else []

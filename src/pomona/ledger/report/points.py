@@ -65,7 +65,9 @@ def left_out(ledger: Ledger) -> list[str]:
         if id(entry) in shown or entry.variant == ledger.meta.base:
             continue
         gain = f"{signed(ledger.gain(entry)[0])} {interval(*ledger.gain(entry)[1:])}"
-        if entry.baseline != ledger.meta.base:
+        if entry.variant in ledger.meta.bounds:
+            why = "a bound that only the references could choose"
+        elif entry.baseline != ledger.meta.base:
             why = f"measured against {clean(entry.baseline)}"
         elif ledger.extra(entry) <= 0:
             why = "takes no extra compute"

@@ -1,0 +1,176 @@
+"""From finished steps to the ledger: values, paired intervals, costs and scale-equivalents of every measurement, per group."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pomona.files import read_json
+from pomona.ledger.entry import Entry, ScaleEquivalent
+from pomona.ledger.flops import training_flops
+from pomona.ledger.scale import Ladder
+from pomona.ledger.store import GroupCount, Ledger, Meta, Rung
+from pomona.models import Shape
+from pomona.recipe.execute import Room
+from pomona.recipe.graph import Cost, Source, ancestors, cost_of
+from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, Plan
+from pomona.recipe.work import read_items
+from pomona.tasks.bootstrap import Resamples, compare
+from pomona.tasks.metrics import Metric, metric
+
+VERSIONS = ("pomona", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What making a variant cost beyond the base, and what answering costs."""
+
+    once: Cost
+    flops_per_item: float
+    answering_seconds: float
+
+
+class Accounts:
+    """Everything the ledger of one finished run is computed from."""
+
+    def __init__(self, plan: Plan, room: Room) -> None:
+        self.plan, self.room = plan, room
+        self.metric: Metric = metric(plan.recipe.task.metric)
+        self.items = read_items(room.result(plan.items))
+        self.groups = np.array(self.items.groups)
+        self.by_variant = {m.variant: m for m in plan.measurements}
+
+    @cached_property
+    def statistics(self) -> dict[str, NDArray[np.float64]]:
+        """Per-item statistics of every variant."""
+        return {m.variant: np.load(self.room.result(m.answers) / "statistics.npy", allow_pickle=False) for m in self.plan.measurements}
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Training examples of each test group, from head to tail."""
+        training = self.plan.training
+        seen = Counter(read_items(self.room.result(training)).groups) if training else Counter(self.items.groups)
+        return {g: seen[g] for g in sorted(set(self.items.groups), key=lambda g: (-seen[g], g))}
+
+    @cached_property
+    def tail(self) -> set[str]:
+        """The groups with the least training data; empty when that would leave no head."""
+        number = self.plan.recipe.task.tail
+        return set(list(self.counts)[-number:]) if 0 < number < len(self.counts) else set()
+
+    def rows(self) -> dict[str, NDArray[np.int64]]:
+        """Rows of the overall set, head, tail and each group."""
+        found = {"overall": np.arange(len(self.items))}
+        if self.tail:
+            rare = np.isin(self.groups, sorted(self.tail))
+            found |= {"head": np.flatnonzero(~rare), "tail": np.flatnonzero(rare)}
+        if len(self.counts) > 1:
+            found |= {group: np.flatnonzero(self.groups == group) for group in self.counts}
+        return found
+
+    def rungs(self) -> list[Rung]:
+        """The ladder by size."""
+        sized = [Rung(r.model, self.parameters(r.model)) for r in self.plan.recipe.ladder or []]
+        return sorted(sized, key=lambda rung: rung.parameters)
+
+    def parameters(self, variant: str) -> int:
+        """Weights of a variant's model."""
+        return self._shape(self.by_variant[variant]).parameters
+
+    def _shape(self, m: Measurement) -> Shape:
+        return Shape(**self._about(m)["shape"])
+
+    def _about(self, m: Measurement) -> dict[str, Any]:
+        return read_json(self.room.result(m.answers) / "answers.json")
+
+    def made(self, m: Measurement) -> Made:
+        """Costs of one measurement, from the steps it needed and the base did not."""
+        per_item = float(self._about(m)["flops_per_item"])
+        base = set(ancestors([self.plan.model(self.plan.recipe.base)])) if m.lever != "scale" else set()
+        costs = [cost_of(self.room.result(step)) for step in ancestors([m.model]) if step not in base]
+        if m.lever == "scale" and isinstance(m.model, Source):
+            costs = [self._training_of(m)]
+        once = Cost(sum(c.flops for c in costs), sum(c.tokens for c in costs), sum(c.cpu_seconds for c in costs))
+        model_steps = set(ancestors([m.model]))
+        answering = sum(cost_of(self.room.result(s)).cpu_seconds for s in ancestors([m.answers]) if s not in model_steps)
+        return Made(once, per_item, answering)
+
+    def _training_of(self, m: Measurement) -> Cost:
+        """What a checkpoint that was there before the run says about its training, or what the recipe says."""
+        assert isinstance(m.model, Source)
+        told = next((rung.tokens for rung in self.plan.recipe.ladder or [] if rung.model == m.variant), None)
+        summary = m.model.path / "training.json"
+        if told is None and summary.is_file():
+            found = read_json(summary)
+            return Cost(found["flops"], found["tokens"], found["cpu_seconds"])
+        tokens = told or 0
+        return Cost(training_flops(self._shape(m), tokens, TOKENS_PER_ITEM / 2), tokens)
+
+    def entries(self) -> list[Entry]:
+        """Every measurement on every group against each of its baselines."""
+        made = {m.variant: self.made(m) for m in self.plan.measurements}
+        found: list[Entry] = []
+        for group, rows in self.rows().items():
+            draws = Resamples(len(rows), self.plan.recipe.task.resamples, self.plan.recipe.seed)
+            ladder = self._ladder(rows, draws)
+            for m in self.plan.measurements:
+                scale = self._equivalent(ladder, m, rows, draws)
+                for baseline in m.baselines:
+                    found.append(self._entry(m, group, baseline, rows, draws, made[m.variant], scale))
+        return found
+
+    def _entry(self, m: Measurement, group: str, baseline: str, rows: NDArray[np.int64], draws: Resamples, made: Made,
+               scale: ScaleEquivalent | None) -> Entry:  # fmt: skip
+        found = compare(self.metric, self.statistics[m.variant][rows], self.statistics[baseline][rows], draws)
+        recipe = self.plan.recipe
+        return Entry(
+            lever=m.lever, variant=m.variant, metric=self.metric.name, group=group, baseline=baseline,
+            value=found.value, delta=found.delta, ci_low=found.ci_low, ci_high=found.ci_high, n=found.n,
+            flops_once=made.once.flops, flops_per_item=made.flops_per_item, tokens=made.once.tokens,
+            seconds=made.once.cpu_seconds + made.answering_seconds, scale_equivalent=scale, seed=recipe.seed,
+            signature=f"{self.metric.signature}|boot:{draws.resamples}|seed:{recipe.seed}",
+        )  # fmt: skip
+
+    def _ladder(self, rows: NDArray[np.int64], draws: Resamples) -> tuple[Ladder, int] | None:
+        rungs = self.rungs()
+        names = [rung.variant for rung in rungs]
+        if len(rungs) < 2 or self.plan.recipe.base not in names:
+            return None
+        values = [float(self.metric.aggregate(self.statistics[name][rows].sum(0))) for name in names]
+        resampled = np.stack([draws.resampled(self.metric, self.statistics[name][rows]) for name in names])
+        sizes = np.array([rung.parameters for rung in rungs], np.float64)
+        return Ladder(sizes, np.array(values), resampled, self.metric.higher_is_better), names.index(self.plan.recipe.base)
+
+    def _equivalent(self, ladder: tuple[Ladder, int] | None, m: Measurement, rows: NDArray[np.int64], draws: Resamples) -> ScaleEquivalent | None:
+        if ladder is None:
+            return None
+        statistics = self.statistics[m.variant][rows]
+        value = float(self.metric.aggregate(statistics.sum(0)))
+        return ladder[0].scale_equivalent(value, draws.resampled(self.metric, statistics), ladder[1])
+
+
+def build_ledger(plan: Plan, room: Room) -> Ledger:
+    """The ledger of a run whose steps are all finished."""
+    accounts, recipe = Accounts(plan, room), plan.recipe
+    notes = [
+        "Intervals resample test items; they do not cover training again with another seed.",
+        f"Tail: {', '.join(sorted(accounts.tail))}." if accounts.tail else "No groups are shown as tail.",
+    ]
+    meta = Meta(
+        name=recipe.name, metric=accounts.metric.name, higher_is_better=accounts.metric.higher_is_better, base=recipe.base,
+        base_parameters=accounts.parameters(recipe.base), serve_items=recipe.serve_items, seed=recipe.seed,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        groups=[GroupCount(g, n, g in accounts.tail) for g, n in accounts.counts.items()],
+        rungs=accounts.rungs(), versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+        bounds=[m.variant for m in plan.measurements if m.bound], notes=notes,
+    )  # fmt: skip
+    return Ledger(meta, accounts.entries())

@@ -1,0 +1,61 @@
+"""Data: continue the base on bands of the training data by perplexity, beside a random control of the same size and all data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pomona.data.prune import select_band
+from pomona.data.scores import perplexity
+from pomona.ledger.flops import Meter, scoring_flops
+from pomona.recipe.graph import Cost, Desk, Step
+from pomona.recipe.plan import Plan
+from pomona.recipe.work import load_model, read_items, write_items
+
+TRAINING_ITEMS = 100_000  # for the estimate before the table has been read
+
+
+def score(desk: Desk) -> Cost:
+    """Perplexity of every training completion under the base."""
+    items, model = read_items(desk.inputs["items"]), load_model(desk, desk.inputs["model"])
+    with Meter() as meter:
+        scored = perplexity(model, items.prompts, items.completions)
+    table = pa.table({"id": items.ids, "perplexity": scored.perplexity, "tokens": scored.tokens, "prompt_tokens": scored.prompt_tokens})
+    pq.write_table(table, desk.out / "scores.parquet")
+    flops = float(scoring_flops(model.shape, scored.prompt_tokens, scored.tokens).sum())
+    return Cost(flops, int(scored.tokens.sum() + scored.prompt_tokens.sum()), meter.cpu_seconds, meter.wall_seconds)
+
+
+def select(desk: Desk) -> Cost:
+    """The items of one band; all bands hold as many tokens."""
+    scores = pq.read_table(desk.inputs["scores"] / "scores.parquet")
+    p = desk.params
+    sizes = scores["tokens"].to_numpy() + scores["prompt_tokens"].to_numpy()
+    rows = select_band(scores["perplexity"].to_numpy(), p["keep"], p["band"], sizes=sizes, seed=p["seed"])
+    write_items(desk.out, read_items(desk.inputs["items"]).take(np.asarray(rows)))
+    return Cost()
+
+
+def add(plan: Plan) -> None:
+    """Measure every band at every share, with its random control."""
+    spec, base = plan.recipe.levers.data, plan.recipe.base
+    if spec is None or plan.training is None:
+        return
+    _measure(plan, "all data", plan.training, (base,))
+    model = plan.model(base)
+    scores = plan.add(Step("score training items", "data", score, plan.answering(), {"items": plan.training, "model": model},
+                           plan.estimate("score", model, TRAINING_ITEMS)))  # fmt: skip
+    for keep in spec.keep:
+        share = f" {keep:.0%}".replace("%", " %") if len(spec.keep) > 1 else ""
+        control = f"prune/random{share}"
+        for band in ("random", *spec.bands):
+            params = {"keep": keep, "band": band, "seed": plan.recipe.seed}
+            inputs = {"items": plan.training, "scores": scores}
+            chosen = plan.add(Step(f"select {band}{share}", "data", select, params, inputs))
+            _measure(plan, f"prune/{band}{share}", chosen, (base,) if band == "random" else (base, control))
+
+
+def _measure(plan: Plan, variant: str, items: Step, baselines: tuple[str, ...]) -> None:
+    model = plan.finetune(variant, items)
+    plan.measure("data", variant, plan.evaluate(variant, model), model, baselines)

@@ -1,0 +1,56 @@
+"""Merging: experts per set of groups, merged, beside one model trained on the mixed data with the same total tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pomona.errors import PomonaError
+from pomona.merge.checkpoint import merge_checkpoints
+from pomona.merge.weights import linear, normalised, slerp_all
+from pomona.recipe.graph import Cost, Desk, Step
+from pomona.recipe.plan import Plan
+from pomona.recipe.work import checkpoint, read_items, write_items
+
+METHODS = {"linear": linear, "slerp": slerp_all}
+
+
+def subset(desk: Desk) -> Cost:
+    """The training items of some groups."""
+    items = read_items(desk.inputs["items"])
+    wanted = set(desk.params["groups"])
+    rows = [row for row, group in enumerate(items.groups) if group in wanted]
+    if not rows:
+        raise PomonaError(f"the groups {', '.join(sorted(wanted))} have no training items", where="levers.merging.experts")
+    write_items(desk.out, items.take(np.array(rows)))
+    return Cost()
+
+
+def merge(desk: Desk) -> Cost:
+    """One checkpoint out of the experts, all with the same weight."""
+    folders = [checkpoint(desk.inputs[name]) for name in sorted(desk.inputs)]
+    weights = normalised([1.0] * len(folders))
+    rule = METHODS[desk.params["method"]]
+    merge_checkpoints(folders, desk.out / "model", lambda tensors: rule(tensors, weights))
+    return Cost()
+
+
+def add(plan: Plan) -> None:
+    """Measure the mixed model, and every merge against the base and against mixing."""
+    spec, base = plan.recipe.levers.merging, plan.recipe.base
+    if spec is None or plan.training is None:
+        return
+    everything = sorted(group for groups in spec.experts.values() for group in groups)
+    mixed = plan.finetune("mixed", _subset(plan, "mixed", everything))
+    plan.measure("merging", "mixed", plan.evaluate("mixed", mixed), mixed, (base,))
+    experts = {
+        f"model-{name}": plan.finetune(f"expert {name}", _subset(plan, name, groups), 1 / len(spec.experts))
+        for name, groups in spec.experts.items()
+    }
+    for method in spec.methods:
+        merged = plan.add(Step(f"merge {method}", "merge", merge, {"method": method}, experts))
+        plan.measure("merging", f"merge/{method}", plan.evaluate(f"merge-{method}", merged), merged, (base, "mixed"))
+
+
+def _subset(plan: Plan, name: str, groups: list[str]) -> Step:
+    assert plan.training is not None
+    return plan.add(Step(f"items of {name}", "recipe/levers/merging.py", subset, {"groups": sorted(groups)}, {"items": plan.training}))

@@ -1,0 +1,143 @@
+"""From a recipe to steps: what every lever builds on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pomona.errors import PomonaError
+from pomona.models import locate
+from pomona.models._checkpoint import count_parameters
+from pomona.recipe.graph import Estimate, Source, Step
+from pomona.recipe.pretrain import pretrain
+from pomona.recipe.schema import Pretrain, Recipe, Train
+from pomona.recipe.sources import record_sources, tokenizer_folder
+from pomona.recipe.work import evaluate, finetune, make_table
+
+TOKENS_PER_ITEM, ITEMS = 40, 1000  # for estimates before anything has been read
+
+Node = Step | Source
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A variant to be entered: the step that answered for it and the model it needed. `bound` marks what no system can reach."""
+
+    lever: str
+    variant: str
+    answers: Step
+    model: Node
+    baselines: tuple[str, ...]
+    bound: bool = False
+
+
+@dataclass
+class Plan:
+    """The steps of a recipe, built once each, and the measurements that make its ledger."""
+
+    recipe: Recipe
+    folder: Path
+    measurements: list[Measurement] = field(default_factory=list)
+    _steps: dict[str, Step] = field(default_factory=dict)
+
+    def add(self, step: Step) -> Step:
+        """The step, or the same one added before."""
+        return self._steps.setdefault(step.name, step)
+
+    def measure(self, lever: str, variant: str, answers: Step, model: Node, baselines: tuple[str, ...], bound: bool = False) -> None:
+        """Enter a variant in the ledger, compared with each of `baselines`."""
+        self.measurements.append(Measurement(lever, variant, answers, model, baselines, bound))
+
+    def table(self, name: str, spec: Any, per_group: int | None = None) -> Step:
+        """The items of `spec` (task, train or pretrain): its records and conditions over those of `data`."""
+        data = self.recipe.data
+        params = {
+            "prompt": data.prompt, "completion": data.completion, "group": data.group, "groups": data.groups,
+            "where": {**data.where, **spec.where}, "per_group": per_group, "on_error": data.on_error,
+        }  # fmt: skip
+        sources = record_sources(spec.records or data.records, self.folder)
+        inputs = {f"records-{i:04d}": Source(path.name, path) for i, path in enumerate(sources)}
+        return self.add(Step(name, "records", make_table, params, inputs))
+
+    @cached_property
+    def items(self) -> Step:
+        """The test items."""
+        return self.table("test items", self.recipe.task, self.recipe.task.per_group)
+
+    @cached_property
+    def training(self) -> Step | None:
+        """The training items, for the recipes that train."""
+        spec = self.recipe.train or self.recipe.pretrain
+        return self.table("training items", spec) if spec else None
+
+    def model(self, uri: str) -> Node:
+        """A model by its URI; one that `pretrain` makes is a step."""
+        made = self.recipe.pretrain
+        if made and uri in made.sizes:
+            return self._pretrained(made, uri)
+        scheme, _, rest = uri.rpartition(":")
+        beside = self.folder / rest
+        folder = locate(f"{scheme}:{beside}" if scheme else str(beside)) if beside.exists() else locate(uri)
+        return Source(uri, folder)
+
+    def _pretrained(self, made: Pretrain, name: str) -> Step:
+        size = made.sizes[name]
+        folder = tokenizer_folder(made.tokenizer, self.folder)
+        rate = made.learning_rate if isinstance(made.learning_rate, float) else made.learning_rate[name]
+        settings = self._settings(made) | {"learning_rate": rate, "weight_decay": made.weight_decay}
+        params = {"size": size.model_dump(), "context": made.context, "max_tokens": made.max_tokens,
+                  "marks": made.marks.get(name, []), "settings": settings}  # fmt: skip
+        vocabulary = len(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
+        weights = vocabulary * size.hidden + size.layers * (4 * size.hidden**2 + 3 * size.hidden * size.intermediate)
+        inputs = {"items": self.table("training items", made), "tokenizer": Source(made.tokenizer, folder)}
+        cost = Estimate("train", 6.0 * weights * made.tokens, 2.0 * weights)
+        return self.add(Step(f"pretrain {name}", "recipe/pretrain.py", pretrain, params, inputs, cost))
+
+    def parameters(self, node: Node) -> float:
+        """Weights of a model, roughly for one that is still to be made."""
+        if isinstance(node, Source):
+            return float(count_parameters(node.path))
+        if "size" in node.params:
+            return node.estimate.disk / 2
+        return self.parameters(next(i for name, i in node.inputs.items() if name.startswith("model")))
+
+    def answering(self) -> Mapping[str, Any]:
+        """Parameters of every step in which a model reads or writes."""
+        return {"dtype": self.recipe.dtype, "chat": self.recipe.chat, "seed": self.recipe.seed}
+
+    def estimate(self, kind: str, model: Node, items: float, samples: int = 1) -> Estimate:
+        """Cost of reading or answering `items` items."""
+        return Estimate(kind, 2.0 * self.parameters(model) * TOKENS_PER_ITEM * items * samples, 200.0 * items * samples)
+
+    @property
+    def item_count(self) -> float:
+        """Test items, as far as the recipe tells."""
+        task, groups = self.recipe.task, self.recipe.data.groups
+        return float((task.per_group or ITEMS // 10) * len(groups)) if groups else float(ITEMS)
+
+    def evaluate(self, variant: str, model: Node) -> Step:
+        """Greedy answers of `model` to the test items."""
+        task = self.recipe.task
+        params = {**self.answering(), "metric": task.metric, "max_new_tokens": task.max_new_tokens}
+        inputs = {"items": self.items, "model": model}
+        return self.add(Step(f"evaluate {variant}", "tasks", evaluate, params, inputs, self.estimate("generate", model, self.item_count)))
+
+    def _settings(self, spec: Train | Pretrain) -> dict[str, Any]:
+        names = ("batch_tokens", "warmup", "schedule", "optimizer")
+        return {"tokens": spec.tokens, "seed": self.recipe.seed, **{name: getattr(spec, name) for name in names}}
+
+    def finetune(self, variant: str, items: Step, share: float = 1.0) -> Step:
+        """The base model continued on `items` for `share` of the recipe's token budget."""
+        train = self.recipe.train
+        if train is None:
+            raise PomonaError(f'"{variant}" needs the section `train`', where=self.recipe.name, remedy="add it, or leave the lever out")
+        settings = self._settings(train) | {"tokens": int(train.tokens * share), "learning_rate": train.learning_rate}
+        base = self.model(self.recipe.base)
+        weights = self.parameters(base)
+        cost = Estimate("train", 6.0 * weights * settings["tokens"], 2.0 * weights)
+        params = {"max_tokens": train.max_tokens, "settings": settings}
+        return self.add(Step(f"fine-tune {variant}", "train", finetune, params, {"items": items, "model": base}, cost))

@@ -1,0 +1,43 @@
+"""Names in a recipe that stand for files."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from pomona.errors import PomonaError, nearest
+
+ASSETS = Path(__file__).parents[1] / "assets"
+TABLES = {"ui": ASSETS / "ui" / "ui.parquet"}
+
+
+def record_sources(names: Sequence[str], folder: Path) -> list[Path]:
+    """Files behind record names: the catalogue's, or paths and globs relative to the recipe's folder.
+
+    Raises PomonaError for a name without a file.
+    """
+    found: list[Path] = []
+    for name in names:
+        if name in TABLES:
+            found.append(TABLES[name])
+            continue
+        matches = sorted(glob.glob(str(folder / name), recursive=True))
+        if not matches:
+            raise PomonaError(f'"{name}" is no table of the catalogue and no file', where=folder, remedy=_hint(name, folder))
+        found.extend(Path(match) for match in matches)
+    return found
+
+
+def _hint(name: str, folder: Path) -> str:
+    beside = (folder / name).parent
+    files = [str(p.relative_to(folder)) for p in beside.iterdir() if p.is_file()] if beside.is_dir() else []
+    return nearest(name, [*TABLES, *files])
+
+
+def tokenizer_folder(name: str, folder: Path) -> Path:
+    """The folder of an embedded tokenizer or of one beside the recipe."""
+    for candidate in (ASSETS / name, folder / name):
+        if (candidate / "tokenizer.json").is_file():
+            return candidate
+    raise PomonaError(f'there is no tokenizer "{name}"', where=folder, remedy="name an embedded one or a folder with a tokenizer.json")

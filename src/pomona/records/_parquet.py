@@ -1,0 +1,131 @@
+"""Parquet and Arrow files as sources: shards in order, each checked against the first before its rows are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from pomona.errors import PomonaError
+from pomona.records._source import Streamed, kept
+from pomona.records._store import locate, unreadable
+from pomona.records._types import BATCH_ROWS, plain
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """Parquet shards with the columns of the first; row groups that cannot match a filter are not read."""
+
+    files: tuple[str, ...]
+    schema: pa.Schema
+
+    @property
+    def where(self) -> str:
+        return self.files[0]
+
+    def parts(self) -> Sequence[ParquetSource]:
+        return [replace(self, files=(file,)) for file in self.files]
+
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+        schema = pa.schema([self.schema.field(name) for name in columns])
+        for file in self.files:
+            try:
+                batches = self.fragment(file).to_batches(
+                    columns=list(columns), filter=keep, batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1, use_threads=False
+                )
+                for batch in batches:
+                    yield batch.cast(schema)
+            except (OSError, pa.ArrowException) as error:
+                raise unreadable(file, error) from error
+
+    def count(self, keep: pc.Expression | None) -> int:
+        return sum(self._count(file, keep) for file in self.files)
+
+    def _count(self, file: str, keep: pc.Expression | None) -> int:
+        try:
+            return self.fragment(file).count_rows(filter=keep)
+        except (OSError, pa.ArrowException) as error:
+            raise unreadable(file, error) from error
+
+    def fragment(self, file: str) -> ds.Fragment:
+        """One shard, opened. Raises PomonaError when it is damaged or its columns are not those of the first."""
+        shard = _open_shard(file)
+        same_shape(plain(shard.physical_schema), self.schema, file, self.where)
+        return shard
+
+
+def open_parquet(files: Sequence[str]) -> ParquetSource:
+    """A source over Parquet shards. Reads only the footer of the first."""
+    return ParquetSource(tuple(files), plain(_open_shard(files[0]).physical_schema))
+
+
+def _unbuffered() -> ds.ParquetFileFormat:
+    """Row groups are read one by one: Arrow's default fetches the whole file ahead."""
+    return ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
+
+
+def _open_shard(file: str) -> ds.Fragment:
+    store, path = locate(file)
+    try:
+        return next(iter(ds.dataset(path, format=_unbuffered(), filesystem=store).get_fragments()))
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(file, error) from error
+
+
+@dataclass(frozen=True)
+class ArrowSource(Streamed):
+    """Arrow stream or IPC files, as Hugging Face datasets are saved on disk."""
+
+    files: tuple[str, ...]
+    schema: pa.Schema
+
+    @property
+    def where(self) -> str:
+        return self.files[0]
+
+    def parts(self) -> Sequence[ArrowSource]:
+        return [replace(self, files=(file,)) for file in self.files]
+
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+        for file in self.files:
+            for batch in _arrow_batches(file):
+                same_shape(plain(batch.schema), self.schema, file, self.where)
+                for start in range(0, batch.num_rows, BATCH_ROWS):
+                    yield kept(batch.slice(start, BATCH_ROWS).select(self.schema.names).cast(self.schema), keep)
+
+
+def open_arrow(files: Sequence[str]) -> ArrowSource:
+    """A source over Arrow files. Reads only the schema of the first."""
+    return ArrowSource(tuple(files), plain(next(_arrow_batches(files[0])).schema))
+
+
+def _arrow_batches(file: str) -> Iterator[pa.RecordBatch]:
+    """The file's batches after an empty one that carries its schema."""
+    store, path = locate(file)
+    try:
+        with store.open_input_file(path) as handle:
+            if handle.read_at(6, 0) == b"ARROW1":
+                reader = pa.ipc.open_file(handle)
+                yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+                for index in range(reader.num_record_batches):
+                    yield reader.get_batch(index)
+                return
+            handle.seek(0)
+            stream = pa.ipc.open_stream(handle)
+            yield pa.RecordBatch.from_pylist([], schema=stream.schema)
+            yield from stream
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(file, error) from error
+
+
+def same_shape(found: pa.Schema, wanted: pa.Schema, file: str, first: str) -> None:
+    """Check a shard's columns, whatever their order. Raises PomonaError naming the first that differs."""
+    for name in dict.fromkeys([*wanted.names, *found.names]):
+        here = found.field(name).type if name in found.names else "missing"
+        there = wanted.field(name).type if name in wanted.names else "missing"
+        if here != there:
+            message = f'column "{name}" is {here} here and {there} in {first}'
+            raise PomonaError(message, where=file, remedy="read the shards apart, or write them again with the same columns")

@@ -1,0 +1,94 @@
+"""What a table can be read from, and the sources that need no parsing: tables in memory, other records, changed types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pomona.errors import PomonaError
+from pomona.records._types import BATCH_ROWS, first_line, plain
+
+
+class Source(Protocol):
+    """Rows with a known schema, streamed in order and in bounded memory as often as wanted."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    @property
+    def where(self) -> str:
+        """The file or table, as errors name it."""
+        ...
+
+    def parts(self) -> Sequence[Source]:
+        """The same rows in pieces that can be read side by side, in order."""
+        ...
+
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+        """Batches with at least `columns`, only of rows for which `keep` is true."""
+        ...
+
+    def count(self, keep: pc.Expression | None) -> int:
+        """The number of rows for which `keep` is true."""
+        ...
+
+
+class Streamed:
+    """Counts by streaming, for sources that know no shortcut."""
+
+    def count(self: Source, keep: pc.Expression | None) -> int:
+        return sum(batch.num_rows for batch in self.stream([], keep))
+
+    def parts(self: Source) -> Sequence[Source]:
+        return [self]
+
+
+def kept(batch: pa.RecordBatch, keep: pc.Expression | None) -> pa.RecordBatch:
+    """The rows of `batch` for which `keep` is true."""
+    return batch if keep is None else batch.filter(keep)
+
+
+@dataclass(frozen=True)
+class TableSource(Streamed):
+    """A table in memory."""
+
+    table: pa.Table
+    where: str = "the table"
+
+    @property
+    def schema(self) -> pa.Schema:
+        return plain(self.table.schema)
+
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+        for batch in self.table.to_batches(max_chunksize=BATCH_ROWS):
+            yield kept(batch.cast(self.schema), keep)
+
+
+@dataclass(frozen=True)
+class Recast(Streamed):
+    """Another source with the types the reader asked for."""
+
+    source: Source
+    schema: pa.Schema
+
+    @property
+    def where(self) -> str:
+        return self.source.where
+
+    def parts(self) -> Sequence[Source]:
+        return [Recast(part, self.schema) for part in self.source.parts()]
+
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+        for batch in self.source.stream(self.schema.names, None):
+            yield kept(pa.record_batch([self._cast(batch, field) for field in self.schema], schema=self.schema), keep)
+
+    def _cast(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+        try:
+            return batch.column(field.name).cast(field.type)
+        except pa.ArrowException as error:
+            message = f'column "{field.name}" cannot be read as {field.type}: {first_line(error)}'
+            raise PomonaError(message, where=self.where, remedy=f"it holds {batch.schema.field(field.name).type}") from error

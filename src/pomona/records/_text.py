@@ -1,0 +1,184 @@
+"""JSONL and CSV files as a source: types from the first rows, every row checked against them, bad ones named by file and line."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pomona.errors import PomonaError, nearest
+from pomona.files import atomic_file
+from pomona.records import _csv, _jsonl
+from pomona.records._jsonl import Bad, Row
+from pomona.records._source import Streamed, kept
+from pomona.records._store import format_of, lines
+from pomona.records._types import BATCH_ROWS, MisfitError, csv_column, json_column, natural_type, plain
+
+SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
+BATCH_BYTES = 4 << 20
+OnBad = Callable[[str, Bad], None]
+
+
+@dataclass(frozen=True)
+class TextSource(Streamed):
+    """Files of one text format. `chosen` says that the caller named the columns, so that other keys are passed over."""
+
+    files: tuple[str, ...]
+    kind: str
+    schema: pa.Schema
+    chosen: bool
+    on_bad: OnBad
+
+    @property
+    def where(self) -> str:
+        return self.files[0]
+
+    def parts(self) -> Sequence[TextSource]:
+        return [replace(self, files=(file,)) for file in self.files]
+
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+        for file in self.files:
+            if self.kind == "csv":
+                _check_header(file, self.schema.names, self.chosen)
+            for rows in _packs(_parsed(file, self.kind), lambda bad, file=file: self.on_bad(file, bad)):
+                yield kept(self._batch(file, rows), keep)
+
+    def _batch(self, file: str, rows: list[Row]) -> pa.RecordBatch:
+        try:
+            return self._columns(rows)
+        except MisfitError:
+            good: list[Row] = []
+            for row in rows:
+                try:
+                    self._columns([row])
+                    good.append(row)
+                except MisfitError as error:
+                    self.on_bad(file, Bad(row.line, row.raw, str(error)))
+            return self._columns(good)
+
+    def _columns(self, rows: list[Row]) -> pa.RecordBatch:
+        names = self.schema.names
+        if not self.chosen:
+            known = set(names)
+            for row in rows:
+                if not row.values.keys() <= known:
+                    unknown = min(row.values.keys() - known)
+                    raise MisfitError(f'column "{unknown}" is not among those of the first {SAMPLE_ROWS:,} rows')
+        build = csv_column if self.kind == "csv" else json_column
+        arrays: list[pa.Array] = []
+        for field in self.schema:
+            try:
+                arrays.append(build([row.values.get(field.name) for row in rows], field.type))
+            except MisfitError as error:
+                raise MisfitError(f'column "{field.name}" {error}') from error
+        return pa.record_batch(arrays, schema=self.schema)
+
+
+def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
+    """A source over JSONL or CSV files. Reads only the first rows, to learn columns and types.
+
+    Raises:
+        PomonaError: a file is empty, a named column is not there, or a CSV header is unusable.
+    """
+    kind = format_of(files[0])[0]
+    names = columns.names if isinstance(columns, pa.Schema) else columns
+    if isinstance(columns, pa.Schema):
+        schema = plain(columns)
+    elif kind == "csv":
+        schema = pa.schema([(name, pa.string()) for name in names or _csv.header(lines(files[0]), files[0])])
+    else:
+        schema = _inferred(files, names, on_bad)
+    if kind == "csv":
+        _check_header(files[0], schema.names, names is not None)
+    return TextSource(tuple(files), kind, schema, names is not None, on_bad)
+
+
+def stop(file: str, bad: Bad) -> None:
+    """Refuse a malformed row. Raises PomonaError with file and line."""
+    remedy = 'fix the line, or set it aside with on_error="reject" and rejects=FILE'
+    if bad.reason.startswith("column "):
+        remedy += "; columns=NAMES reads only those, columns=pyarrow.schema(...) also sets their types"
+    raise PomonaError(bad.reason, where=f"{file}, line {bad.line}", remedy=remedy)
+
+
+def skip(file: str, bad: Bad) -> None:
+    """Pass over a row that is in the rejects file."""
+
+
+def set_aside(source: TextSource, rejects: str | Path) -> int:
+    """Read `source` once and write its malformed rows to the JSONL file `rejects`, whole or not at all. Returns how many."""
+    count = 0
+    with atomic_file(rejects) as partial, partial.open("w", encoding="utf-8") as out:
+
+        def note(file: str, bad: Bad) -> None:
+            nonlocal count
+            count += 1
+            text = bad.raw.decode("utf-8", "backslashreplace")
+            coded = None if text.encode() == bad.raw else base64.b64encode(bad.raw).decode()
+            row = {"file": file, "line": bad.line, "reason": bad.reason, "text": text, "base64": coded}
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+        for _ in replace(source, on_bad=note).stream([], None):
+            pass
+    return count
+
+
+def _parsed(file: str, kind: str) -> Iterator[Row | Bad]:
+    return _csv.rows(lines(file)) if kind == "csv" else _jsonl.rows(lines(file))
+
+
+def _packs(rows: Iterator[Row | Bad], on_bad: Callable[[Bad], None]) -> Iterator[list[Row]]:
+    pack: list[Row] = []
+    size = 0
+    for row in rows:
+        if isinstance(row, Bad):
+            if pack:
+                yield pack
+            pack, size = [], 0
+            on_bad(row)
+            continue
+        pack.append(row)
+        size += len(row.raw)
+        if len(pack) == BATCH_ROWS or size >= BATCH_BYTES:
+            yield pack
+            pack, size = [], 0
+    if pack:
+        yield pack
+
+
+def _inferred(files: Sequence[str], names: Sequence[str] | None, on_bad: OnBad) -> pa.Schema:
+    values: dict[str, list[Any]] = {}
+    size, count = 0, 0
+    parsed = ((file, row) for file in files for row in _parsed(file, "jsonl"))
+    for file, row in itertools.islice(parsed, SAMPLE_ROWS):
+        if isinstance(row, Bad):
+            on_bad(file, row)
+            continue
+        for name, value in row.values.items():
+            values.setdefault(name, []).append(value)
+        count, size = count + 1, size + len(row.raw)
+        if size >= SAMPLE_BYTES:
+            break
+    if not count:
+        raise PomonaError("the file holds no records", where=files[0], remedy="check how it was written")
+    for name in names or ():
+        if name not in values:
+            raise PomonaError(f'there is no column "{name}"', where=files[0], remedy=nearest(name, values))
+    return pa.schema([(name, natural_type(values[name])) for name in names or values])
+
+
+def _check_header(file: str, names: Sequence[str], chosen: bool) -> None:
+    head = _csv.header(lines(file), file)
+    for name in names:
+        if name not in head:
+            raise PomonaError(f'there is no column "{name}"', where=file, remedy=nearest(name, head))
+    extra = [name for name in head if name not in names]
+    if extra and not chosen:
+        raise PomonaError(f'column "{extra[0]}" is not in the first file', where=file, remedy="read the files apart, or name columns=")
