@@ -25,9 +25,8 @@ _COLUMNS = {
     "n": 100,
     "extra FLOPs": 0,
     "× scale": 0,
-    "baseline": 115,
 }
-_LEFT = {"lever", "variant", "× scale", "baseline"}
+_LEFT = {"lever", "variant", "× scale"}
 
 
 def print_table(ledger: Ledger, groups: Sequence[str] | None = None, console: Console | None = None) -> None:
@@ -78,12 +77,20 @@ def _cells(ledger: Ledger, entry: Entry) -> dict[str, Text]:
     scale = str(entry.scale_equivalent) if entry.scale_equivalent else "—"
     return {
         "lever": Text(clean(entry.lever)),
-        "variant": Text(clean(entry.variant), style="bold"),
+        "variant": _variant(ledger, entry),
         "value": Text(f"{entry.value:.2f}"),
         "gain": Text(signed(gain), style=style),
         "95 %": Text(interval(low, high), style=style),
         "n": Text(count(entry.n)),
         "extra FLOPs": Text(flops(ledger.extra(entry))),
         "× scale": Text(scale),
-        "baseline": Text(clean(entry.baseline)),
     }
+
+
+def _variant(ledger: Ledger, entry: Entry) -> Text:
+    from rich.text import Text
+
+    name = clean(entry.variant) + (" (bound)" if entry.variant in ledger.meta.bounds else "")
+    if entry.baseline == ledger.meta.base:
+        return Text(name, style="bold")
+    return Text(f"  against {clean(entry.baseline)}")

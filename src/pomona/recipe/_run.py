@@ -51,7 +51,7 @@ def _planned(path: Path, out: Path | None, seed: int | None, threads: int | None
 def dry_run(path: str | Path, out: Path | None = None, *, seed: int | None = None, threads: int | None = None) -> DryRun:
     """The steps of a recipe with what they would cost; nothing is written."""
     plan, room = _planned(Path(path), out, seed, threads)
-    return DryRun(list(ancestors([m.answers for m in plan.measurements])), room)
+    return DryRun(list(ancestors(plan.targets)), room)
 
 
 def run(path: str | Path, out: Path | None = None, *, seed: int | None = None, threads: int | None = None, report: Progress | None = None) -> Path:
@@ -66,10 +66,10 @@ def run(path: str | Path, out: Path | None = None, *, seed: int | None = None, t
     _set_threads(plan.recipe.threads)
     with locked(room.root):
         runtime = Runtime(plan.recipe.device, plan.recipe.threads)
-        execute([m.answers for m in plan.measurements], room, runtime, report or Silent())
+        execute(plan.targets, room, runtime, report or Silent())
         write_text(room.root / "recipe.yaml", Path(path).read_text(encoding="utf-8"))
         ledger = build_ledger(plan, room)
-        steps = list(ancestors([m.answers for m in plan.measurements]))
+        steps = list(ancestors(plan.targets))
         write_json(room.root / "manifest.json", {"recipe": plan.recipe.model_dump(), "versions": ledger.meta.versions,
                                                  "steps": {step.name: step.folder for step in steps}})  # fmt: skip
         ledger.write(room.root / "ledger.json")

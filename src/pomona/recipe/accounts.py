@@ -125,18 +125,20 @@ class Accounts:
             for m in self.plan.measurements:
                 scale = self._equivalent(ladder, m, rows, draws)
                 for baseline in m.baselines:
-                    found.append(self._entry(m, group, baseline, rows, draws, made[m.variant], scale))
+                    found.append(self._entry(m, group, baseline, rows, draws, made, scale))
         return found
 
-    def _entry(self, m: Measurement, group: str, baseline: str, rows: NDArray[np.int64], draws: Resamples, made: Made,
+    def _entry(self, m: Measurement, group: str, baseline: str, rows: NDArray[np.int64], draws: Resamples, made: dict[str, Made],
                scale: ScaleEquivalent | None) -> Entry:  # fmt: skip
         found = compare(self.metric, self.statistics[m.variant][rows], self.statistics[baseline][rows], draws)
         recipe = self.plan.recipe
+        beyond = made[baseline].once if baseline != recipe.base else Cost()
+        mine = made[m.variant]
         return Entry(
             lever=m.lever, variant=m.variant, metric=self.metric.name, group=group, baseline=baseline,
             value=found.value, delta=found.delta, ci_low=found.ci_low, ci_high=found.ci_high, n=found.n,
-            flops_once=made.once.flops, flops_per_item=made.flops_per_item, tokens=made.once.tokens,
-            seconds=made.once.cpu_seconds + made.answering_seconds, scale_equivalent=scale, seed=recipe.seed,
+            flops_once=mine.once.flops - beyond.flops, flops_per_item=mine.flops_per_item, tokens=mine.once.tokens - beyond.tokens,
+            seconds=mine.once.cpu_seconds - beyond.cpu_seconds + mine.answering_seconds, scale_equivalent=scale, seed=recipe.seed,
             signature=f"{self.metric.signature}|boot:{draws.resamples}|seed:{recipe.seed}",
         )  # fmt: skip
 

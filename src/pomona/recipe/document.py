@@ -77,7 +77,7 @@ def load_recipe(path: str | Path) -> Recipe:
                 found = [problem for details in error.errors() for problem in _explain(details, root)]
         else:
             found = [(_line(root), "a recipe is a mapping of keys and values, and this is not")]
-    raise PomonaError("\n".join(f"{path}, line {line}: {text}" for line, text in sorted(set(found))))
+    raise PomonaError("\n".join(f"{path}, line {line}: {_clean(text)}" for line, text in sorted(set(found))))
 
 
 def json_schema() -> dict[str, Any]:
@@ -175,6 +175,10 @@ def _mapping(node: MappingNode, found: list[Problem]) -> dict[str, Any]:
             lines[key.value] = _line(key)
             result[key.value] = _plain(value, found)
     return result
+
+
+def _clean(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def _line(node: Node) -> int:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from pomona.errors import GateFailed, PomonaError
 from pomona.files import atomic_directory, write_json
 from pomona.recipe.graph import Desk, Runtime, Source, Step, ancestors
@@ -18,6 +20,7 @@ from pomona.recipe.progress import Progress
 
 FLOPS_PER_SECOND = {"train": 3e10, "generate": 1.2e10, "score": 4e10, "table": 1e9}
 START_SECONDS = 2.0
+NEARLY_NOTHING = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -72,19 +75,26 @@ def execute(targets: Sequence[Step], room: Room, runtime: Runtime, progress: Pro
             continue
         progress.start(step.name)
         began = time.perf_counter()
-        try:
-            _run(step, room, runtime, progress)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise GateFailed("the disk is full", where=room.root, remedy="free some space and run again: finished steps are kept") from error
+        _run(step, room, runtime, progress)
         progress.finish(step.name, time.perf_counter() - began, skipped=False)
+
+
+@contextmanager
+def _disk_watched(root: Path) -> Iterator[None]:
+    """A full disk shows as an OSError, or as whatever a library makes of it; it ends the run as what it is."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        told = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not (told or "No space left" in str(error) or shutil.disk_usage(root).free < NEARLY_NOTHING):
+            raise
+        raise GateFailed("the disk is full", where=root, remedy="free some space and run again: finished steps are kept") from error
 
 
 def _run(step: Step, room: Room, runtime: Runtime, progress: Progress) -> None:
     bench = room.bench(step)
     bench.mkdir(parents=True, exist_ok=True)
-    with atomic_directory(room.result(step)) as out:
+    with _disk_watched(room.root), atomic_directory(room.result(step)) as out, _disk_watched(room.root):
         inputs = {name: room.result(node) for name, node in step.inputs.items()}
         desk = Desk(step.params, inputs, out, bench, runtime, progress.advance)
         cost = step.work(desk)

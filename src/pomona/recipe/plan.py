@@ -18,7 +18,7 @@ from pomona.recipe.schema import Pretrain, Recipe, Train
 from pomona.recipe.sources import record_sources, tokenizer_folder
 from pomona.recipe.work import evaluate, finetune, make_table
 
-TOKENS_PER_ITEM, ITEMS = 40, 1000  # for estimates before anything has been read
+TOKENS_PER_ITEM, ITEMS, TRAINING_ITEMS = 30, 1000, 100_000.0  # for estimates before anything has been read
 
 Node = Step | Source
 
@@ -71,8 +71,9 @@ class Plan:
     @cached_property
     def training(self) -> Step | None:
         """The training items, for the recipes that train."""
-        spec = self.recipe.train or self.recipe.pretrain
-        return self.table("training items", spec) if spec else None
+        if self.recipe.train:
+            return self.table("training items", self.recipe.train, self.recipe.train.per_group)
+        return self.table("pretraining items", self.recipe.pretrain) if self.recipe.pretrain else None
 
     def model(self, uri: str) -> Node:
         """A model by its URI; one that `pretrain` makes is a step."""
@@ -93,7 +94,7 @@ class Plan:
                   "marks": made.marks.get(name, []), "settings": settings}  # fmt: skip
         vocabulary = len(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
         weights = vocabulary * size.hidden + size.layers * (4 * size.hidden**2 + 3 * size.hidden * size.intermediate)
-        inputs = {"items": self.table("training items", made), "tokenizer": Source(made.tokenizer, folder)}
+        inputs = {"items": self.table("pretraining items", made), "tokenizer": Source(made.tokenizer, folder)}
         cost = Estimate("train", 6.0 * weights * made.tokens, 2.0 * weights)
         return self.add(Step(f"pretrain {name}", "recipe/pretrain.py", pretrain, params, inputs, cost))
 
@@ -105,6 +106,11 @@ class Plan:
             return node.estimate.disk / 2
         return self.parameters(next(i for name, i in node.inputs.items() if name.startswith("model")))
 
+    @property
+    def targets(self) -> list[Step]:
+        """What the ledger is computed from: the answers of every measurement, and the training items it counts."""
+        return [m.answers for m in self.measurements] + ([self.training] if self.training else [])
+
     def answering(self) -> Mapping[str, Any]:
         """Parameters of every step in which a model reads or writes."""
         return {"dtype": self.recipe.dtype, "chat": self.recipe.chat, "seed": self.recipe.seed}
@@ -112,6 +118,12 @@ class Plan:
     def estimate(self, kind: str, model: Node, items: float, samples: int = 1) -> Estimate:
         """Cost of reading or answering `items` items."""
         return Estimate(kind, 2.0 * self.parameters(model) * TOKENS_PER_ITEM * items * samples, 200.0 * items * samples)
+
+    @property
+    def training_count(self) -> float:
+        """Training items, as far as the recipe tells."""
+        train, groups = self.recipe.train, self.recipe.data.groups
+        return float(train.per_group * len(groups)) if train and train.per_group and groups else TRAINING_ITEMS
 
     @property
     def item_count(self) -> float:

@@ -83,6 +83,7 @@ class Train(_Strict):
 
     records: Names | None = Field(default=None, description="Tables of the training rows; those of `data` when left out.")
     where: Where = Field(default={}, description="Keep only training rows with these values, beside the conditions of `data`.")
+    per_group: Positive | None = Field(default=None, description="Learn from at most this many items per group; from all when left out.")
     tokens: Positive = Field(description="Training tokens of each fine-tuning.")
     batch_tokens: Positive = Field(default=4096, description="Tokens of a batch.")
     learning_rate: Rate = Field(default=5e-4, description="Highest learning rate.")

@@ -15,6 +15,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from pomona.files import atomic_directory, read_json, write_json
+from pomona.models._network import quiet
 from pomona.train.batches import plan_batches
 from pomona.train.examples import Examples
 from pomona.train.optimizer import MuonAdamW
@@ -85,24 +87,18 @@ class _Trainer(Trainer):
     pad: int
 
     def get_train_dataloader(self) -> DataLoader:
-        """One batch a step, already collated."""
-        return DataLoader(_Plan(self.plan, self.examples, self.pad), batch_size=None)  # pyright: ignore[reportArgumentType]
+        """The plan's batches in their order; the trainer skips those before a checkpoint without collating them."""
+        rows = range(len(self.examples))
+        return DataLoader(
+            rows,  # pyright: ignore[reportArgumentType]
+            batch_sampler=[batch.tolist() for batch in self.plan],
+            collate_fn=lambda batch: collate(self.examples, np.array(batch), self.pad),
+        )
 
     def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         """See `completion_loss`."""
         loss = completion_loss(model, inputs)
         return (loss, {}) if return_outputs else loss
-
-
-class _Plan(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    def __init__(self, plan: list[np.ndarray], examples: Examples, pad: int) -> None:
-        self.plan, self.examples, self.pad = plan, examples, pad
-
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        return collate(self.examples, self.plan[step], self.pad)
 
 
 class _Keeper(TrainerCallback):
@@ -188,21 +184,19 @@ def fit(
     last = _last_checkpoint(work)
     if last:
         keeper.losses = json.loads((last / "losses.json").read_text())
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    with quiet():
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     return Fitted(tokens=int(sum(lengths[b].sum() for b in plan)), steps=len(plan), losses=keeper.losses)
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
     """Write weights in `dtype` with config and tokenizer, as `transformers` loads them; the model in memory is left as it is."""
-    from pomona.files import atomic_directory
-
-    with atomic_directory(folder) as partial:
-        kept = model.config.dtype
+    with atomic_directory(folder) as partial, quiet():
         state = {name: tensor.detach().to(dtype) if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
-        model.config.dtype = dtype
         model.save_pretrained(partial, state_dict=state)
-        model.config.dtype = kept
         tokenizer.save_pretrained(partial)
+        config = read_json(partial / "config.json")
+        write_json(partial / "config.json", config | {"dtype": str(dtype).removeprefix("torch.")})
 
 
 def marks_in(work: str | Path) -> Sequence[Path]:

@@ -13,8 +13,6 @@ from pomona.recipe.graph import Cost, Desk, Step
 from pomona.recipe.plan import Plan
 from pomona.recipe.work import load_model, read_items, write_items
 
-TRAINING_ITEMS = 100_000  # for the estimate before the table has been read
-
 
 def score(desk: Desk) -> Cost:
     """Perplexity of every training completion under the base."""
@@ -45,7 +43,7 @@ def add(plan: Plan) -> None:
     _measure(plan, "all data", plan.training, (base,))
     model = plan.model(base)
     scores = plan.add(Step("score training items", "data", score, plan.answering(), {"items": plan.training, "model": model},
-                           plan.estimate("score", model, TRAINING_ITEMS)))  # fmt: skip
+                           plan.estimate("score", model, plan.training_count)))  # fmt: skip
     for keep in spec.keep:
         share = f" {keep:.0%}".replace("%", " %") if len(spec.keep) > 1 else ""
         control = f"prune/random{share}"

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from pomona.errors import PomonaError
 from pomona.merge.checkpoint import merge_checkpoints
 from pomona.merge.weights import linear, normalised, slerp_all
 from pomona.recipe.graph import Cost, Desk, Step
 from pomona.recipe.plan import Plan
 from pomona.recipe.work import checkpoint, read_items, write_items
+from pomona.tasks.items import limit
 
 METHODS = {"linear": linear, "slerp": slerp_all}
 
 
 def subset(desk: Desk) -> Cost:
     """The training items of some groups."""
-    items = read_items(desk.inputs["items"])
-    wanted = set(desk.params["groups"])
-    rows = [row for row, group in enumerate(items.groups) if group in wanted]
-    if not rows:
-        raise PomonaError(f"the groups {', '.join(sorted(wanted))} have no training items", where="levers.merging.experts")
-    write_items(desk.out, items.take(np.array(rows)))
+    write_items(desk.out, limit(read_items(desk.inputs["items"]), None, desk.params["groups"]))
     return Cost()
 
 

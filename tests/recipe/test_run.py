@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pomona.errors import GateFailed, PomonaError
+from pomona.ledger.store import Ledger
+from pomona.recipe import dry_run, run
+
+
+class Log:
+    """Which steps were done and which were skipped."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.skipped: list[str] = []
+
+    def plan(self, steps: list[tuple[str, float]]) -> None:
+        self.planned = [name for name, _ in steps]
+
+    def start(self, step: str) -> None: ...
+
+    def advance(self, done: int, total: int) -> None: ...
+
+    def finish(self, step: str, seconds: float, skipped: bool) -> None:
+        (self.skipped if skipped else self.done).append(step)
+
+
+def without_times(ledger: Ledger) -> list[dict[str, object]]:
+    return [{k: v for k, v in entry.to_json().items() if k != "seconds"} for entry in ledger.entries]
+
+
+def test_own_model_without_a_ladder(project: Path) -> None:
+    out = run(project / "recipe.yaml", project / "run")
+    ledger = Ledger.read(out / "ledger.json")
+    overall = {e.variant: e for e in ledger.of("overall") if e.baseline == "hf:model"}
+    assert set(overall) == {
+        "hf:model", "all data", "prune/random", "prune/bottom", "prune/middle", "prune/top",
+        "mixed", "merge/linear", "merge/slerp", "hedged3-t0.8/chrf-mbr", "hedged3-t0.8/hope", "hedged3-t0.8/risk",
+    }  # fmt: skip
+    assert all(e.scale_equivalent is None for e in ledger.entries)
+    assert {e.group for e in ledger.entries} == {"overall", "head", "tail", "de", "fr", "af"}
+    assert [g.group for g in ledger.meta.groups if g.tail] == ["af"]
+    assert {e.baseline for e in ledger.of("overall") if e.variant == "prune/top"} == {"hf:model", "prune/random"}
+    hope, mbr, risk = (overall[f"hedged3-t0.8/{k}"].value for k in ("hope", "chrf-mbr", "risk"))
+    assert hope >= mbr >= risk
+    assert overall["hedged3-t0.8/chrf-mbr"].flops_once == 0
+    assert overall["prune/top"].flops_once > overall["all data"].flops_once > 0
+    experts = overall["merge/linear"].tokens
+    assert experts == pytest.approx(overall["mixed"].tokens, rel=0.4)
+    assert all(e.ci_low <= e.delta <= e.ci_high for e in overall.values())
+    for name in ("report.html", "picture.svg", "manifest.json", "recipe.yaml"):
+        assert (out / name).stat().st_size > 0
+
+
+def test_a_changed_recipe_redoes_only_what_changed(project: Path) -> None:
+    recipe = project / "recipe.yaml"
+    first, again, changed = Log(), Log(), Log()
+    run(recipe, project / "run", report=first)
+    run(recipe, project / "run", report=again)
+    recipe.write_text(recipe.read_text().replace("{n: 3}", "{n: 2}"))
+    run(recipe, project / "run", report=changed)
+    assert (first.skipped, again.done) == ([], [])
+    assert sorted(changed.done) == sorted(name for name in changed.planned if "hedged2" in name)
+
+
+def test_a_ladder_gives_scale_equivalents(project: Path, make_checkpoint: Callable[[Path, int], Path]) -> None:
+    make_checkpoint(project / "large", 32)
+    recipe = project / "recipe.yaml"
+    text = recipe.read_text()
+    text = text[: text.index("levers:")] + "ladder: [hf:model, {model: hf:large, tokens: 1000}]\n"
+    recipe.write_text(text.replace("tail: 1", "tail: 0"))
+    ledger = Ledger.read(run(recipe, project / "run") / "ledger.json")
+    base, large = (next(e for e in ledger.of("overall") if e.variant == name) for name in ("hf:model", "hf:large"))
+    assert base.scale_equivalent is not None
+    assert base.scale_equivalent.ratio == 1.0
+    assert large.tokens == 1000
+    assert large.flops_once > 0
+    assert "head" not in {e.group for e in ledger.entries}
+
+
+def test_killed_five_times_gives_the_same_ledger_and_repeats_nothing(project: Path) -> None:
+    script, recipe = Path(__file__).with_name("killed.py"), str(project / "recipe.yaml")
+    calls = sorted(random.Random().sample(range(1, 40), 5))
+    for out, kills in (("straight", []), ("killed", [str(call) for call in calls])):
+        command = [sys.executable, str(script), recipe, str(project / out), str(project / f"{out}.log"), *kills]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, (calls, done.stderr[-2000:])
+    straight, killed = (Ledger.read(project / name / "ledger.json") for name in ("straight", "killed"))
+    assert without_times(straight) == without_times(killed), calls
+    steps = (project / "killed.log").read_text().split("\n")[:-1]
+    assert len(steps) == len(set(steps)), calls
+    assert not list((project / "killed").rglob("*.partial"))
+
+
+def test_a_dry_run_writes_nothing_and_counts_what_is_left(project: Path) -> None:
+    plan = dry_run(project / "recipe.yaml", project / "run")
+    assert not (project / "run").exists()
+    rows = plan.rows()
+    assert all(row["state"] == "to do" for row in rows)
+    assert plan.totals()["flops"] == pytest.approx(sum(row["flops"] for row in rows))
+    assert next(row for row in rows if row["step"] == "fine-tune mixed")["flops"] > 0
+
+
+def edit(project: Path, old: str, new: str) -> None:
+    recipe = project / "recipe.yaml"
+    assert old in recipe.read_text()
+    recipe.write_text(recipe.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("base: hf:model", "base: hf:modle", "modle"),
+        (
+            "records: rows.jsonl",
+            "records: row.jsonl",
+            r'"row.jsonl" is no table of the catalogue and no file — did you mean "rows.jsonl"\?',
+        ),
+        ("group: group}", "group: grup}", r'there is no column "grup" — did you mean "group"\?'),
+        ("german: [de, af]", "german: [de, xx]", r'group "xx" has no items'),
+        ("{split: test}", "{split: tset}", "there are no items"),
+    ],
+)
+def test_bad_input_is_named(project: Path, old: str, new: str, text: str) -> None:
+    edit(project, old, new)
+    with pytest.raises(PomonaError, match=text):
+        run(project / "recipe.yaml", project / "run")
+    assert not (project / "run" / "ledger.json").exists()
+
+
+def test_a_broken_row_is_named_with_its_line(project: Path) -> None:
+    rows = (project / "rows.jsonl").read_text().split("\n")
+    rows[6] = rows[6][:20]
+    (project / "rows.jsonl").write_text("\n".join(rows))
+    with pytest.raises(PomonaError, match=r"rows.jsonl, line 7"):
+        run(project / "recipe.yaml", project / "run")
+    edit(project, "records: rows.jsonl", "records: rows.jsonl, on_error: reject")
+    out = run(project / "recipe.yaml", project / "run")
+    assert len(list(out.glob("steps/*/rejects.jsonl"))) == 2
+
+
+def test_a_truncated_checkpoint_is_named(project: Path) -> None:
+    weights = project / "model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(PomonaError, match=r"model.safetensors.*cut short"):
+        run(project / "recipe.yaml", project / "run")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_keeps_what_is_finished(project: Path) -> None:
+    disk = project / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(disk)], check=True)
+    try:
+        with pytest.raises(GateFailed, match="the disk is full — free some space and run again: finished steps are kept"):
+            run(project / "recipe.yaml", disk / "run")
+        finished = {p.name for p in (disk / "run/steps").iterdir()}
+        assert any(name.startswith("evaluate-hf-model") for name in finished)
+        assert not any("partial" in name for name in finished)
+        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        log = Log()
+        run(project / "recipe.yaml", disk / "run", report=log)
+        assert len(log.skipped) == len(finished)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_two_processes_cannot_work_in_one_run(project: Path) -> None:
+    from pomona.recipe.execute import locked
+
+    with locked(project / "run"), pytest.raises(PomonaError, match="another process is working in this run — wait for it"):
+        run(project / "recipe.yaml", project / "run")

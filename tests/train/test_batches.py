@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pomona.errors import PomonaError
+from pomona.train.batches import plan_batches
+
+lengths_of = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=200).map(lambda rows: np.array(rows, np.int64))
+
+
+@given(lengths_of, st.integers(0, 3))
+def test_an_epoch_sees_every_example_once_within_the_batch_budget(lengths: np.ndarray, seed: int) -> None:
+    plan = plan_batches(lengths, batch_tokens=256, seed=seed, epochs=1)
+    assert sorted(np.concatenate(plan)) == list(range(len(lengths)))
+    for batch in plan:
+        assert lengths[batch].max(axis=0).sum() * len(batch) <= 256
+
+
+@given(lengths_of, st.integers(1, 5000))
+def test_a_token_budget_is_met_and_passed_by_less_than_a_batch(lengths: np.ndarray, tokens: int) -> None:
+    plan = plan_batches(lengths, batch_tokens=256, seed=0, tokens=tokens)
+    seen = [int(lengths[batch].sum()) for batch in plan]
+    assert sum(seen) >= tokens > sum(seen[:-1])
+
+
+def test_a_longer_budget_starts_with_the_same_batches() -> None:
+    lengths = np.random.default_rng(0).integers(1, 30, (500, 2))
+    short, long = (plan_batches(lengths, batch_tokens=512, seed=3, tokens=t) for t in (5_000, 50_000))
+    assert all(np.array_equal(a, b) for a, b in zip(short, long, strict=False))
+    other = plan_batches(lengths, batch_tokens=512, seed=4, tokens=5_000)
+    assert not all(np.array_equal(a, b) for a, b in zip(short, other, strict=False))
+
+
+def test_budgets_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(PomonaError, match="one of them"):
+        plan_batches(np.ones((3, 2), np.int64), batch_tokens=10, seed=0)
+    with pytest.raises(PomonaError, match="the set of examples is empty"):
+        plan_batches(np.ones((0, 2), np.int64), batch_tokens=10, seed=0, tokens=5)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from pomona.errors import PomonaError
+from pomona.train.examples import Examples, encode
+from pomona.train.fit import Settings, collate, completion_loss, fit, marks_in, save_checkpoint
+
+PAIRS = [(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range(60)]
+
+
+@pytest.fixture
+def examples(tokenizer: PreTrainedTokenizerBase) -> Examples:
+    return encode(tokenizer, [p for p, _ in PAIRS], [c for _, c in PAIRS], max_tokens=64)
+
+
+def test_a_completion_ends_with_the_end_token_and_long_pairs_are_counted(tokenizer: PreTrainedTokenizerBase) -> None:
+    found = encode(tokenizer, ["a", "b"], ["x", "long " * 100], max_tokens=32)
+    assert (len(found), found.too_long) == (1, 1)
+    assert found.completions[0][-1] == tokenizer.eos_token_id
+    with pytest.raises(PomonaError, match="none of 1 examples fits 8 tokens — raise max_tokens"):
+        encode(tokenizer, ["a"], ["long " * 100], max_tokens=8)
+    with pytest.raises(PomonaError, match=r"row 1: weight nan is not a finite number ≥ 0"):
+        encode(tokenizer, ["a", "b"], ["x", "y"], max_tokens=8, weights=np.array([1.0, np.nan]))
+
+
+def test_the_loss_is_transformers_loss_on_the_completions(network: PreTrainedModel, examples: Examples) -> None:
+    batch = np.array([0, 11, 25])
+    ours = completion_loss(network, collate(examples, batch, 0)).item()
+    total, count = 0.0, 0
+    for i in batch:
+        ids = torch.tensor([[*examples.prompts[i], *examples.completions[i]]], dtype=torch.long)
+        labels = ids.clone()
+        labels[0, : len(examples.prompts[i])] = -100
+        total += network(ids, labels=labels).loss.item() * len(examples.completions[i])
+        count += len(examples.completions[i])
+    assert ours == pytest.approx(total / count, abs=1e-5)
+
+
+def test_a_weight_of_zero_takes_an_example_out_of_the_loss(network: PreTrainedModel, examples: Examples) -> None:
+    weights = np.ones(len(examples), np.float32)
+    weights[1] = 0
+    weighted = Examples(examples.prompts, examples.completions, weights)
+    both = completion_loss(network, collate(weighted, np.array([0, 1]), 0)).item()
+    alone = completion_loss(network, collate(weighted, np.array([0]), 0)).item()
+    assert both == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_training_lowers_the_loss_and_keeps_the_marks(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Examples, tmp_path: Path, optimizer: str
+) -> None:
+    settings = Settings(tokens=8000, batch_tokens=512, learning_rate=5e-3, optimizer=optimizer, bf16=False, marks=(0.1, 0.5))  # pyright: ignore[reportArgumentType]
+    done = fit(network, tokenizer, examples, tmp_path, settings)
+    assert done.tokens >= 8000
+    assert len(done.losses) == done.steps
+    assert done.losses[-1] < 0.7 * done.losses[0]
+    assert [p.name for p in marks_in(tmp_path)] == ["mark-0.1", "mark-0.5"]
+
+
+def test_the_model_is_written_in_bfloat16_and_loads(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    before = copy.deepcopy(network.state_dict())
+    save_checkpoint(network, tokenizer, tmp_path / "m")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    assert loaded.dtype == torch.bfloat16
+    assert all(torch.equal(before[n], t) for n, t in network.state_dict().items())
+    assert all(torch.equal(before[n].bfloat16(), t) for n, t in loaded.state_dict().items())
+
+
+CHILD = """
+import os, sys, signal, torch
+torch.set_num_threads(1)
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from pomona.train.examples import encode
+from pomona.train.fit import Settings, fit, save_checkpoint
+start, work, out, kill = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+tokenizer = AutoTokenizer.from_pretrained(start)
+model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32, attn_implementation="eager")
+examples = encode(tokenizer, [f"<|de|>Save {i} pages<|to|>" for i in range(60)], [f"{i} Seiten speichern" for i in range(60)], max_tokens=64)
+settings = Settings(tokens=6000, batch_tokens=512, learning_rate=5e-3, optimizer="muon", bf16=False, save_every=3)
+def progress(done, total):
+    if done == kill:
+        os.kill(os.getpid(), signal.SIGKILL)
+fit(model, tokenizer, examples, work, settings, progress=progress)
+save_checkpoint(model, tokenizer, out)
+"""
+
+
+def test_a_killed_training_continues_to_the_same_weights(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    save_checkpoint(network, tokenizer, tmp_path / "start")
+
+    def child(work: str, out: str, kill: int) -> int:
+        command = [sys.executable, "-c", CHILD, str(tmp_path / "start"), str(tmp_path / work), str(tmp_path / out), str(kill)]
+        return subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True).returncode
+
+    assert child("straight", "a", -1) == 0
+    assert child("killed", "b", 8) == -signal.SIGKILL
+    assert child("killed", "b", -1) == 0
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
