@@ -39,7 +39,22 @@ OUT = Path(__file__).parents[1] / "src/pomona/assets/ui"
 JACCARD = 0.8
 SPLITS = {"test": 0.07, "valid": 0.03}
 
-REGIONS_KEPT = {"ar_DZ", "es_419", "es_AR", "es_BO", "es_CL", "es_CO", "es_DO", "es_MX", "es_VE", "fr_CA", "pt_BR", "sr_Latn", "zh_Hans", "zh_Hant"}
+REGIONS_KEPT = {
+    "ar_DZ",
+    "es_419",
+    "es_AR",
+    "es_BO",
+    "es_CL",
+    "es_CO",
+    "es_DO",
+    "es_MX",
+    "es_VE",
+    "fr_CA",
+    "pt_BR",
+    "sr_Latn",
+    "zh_Hans",
+    "zh_Hant",
+}
 RENAMED = {
     "ca@valencia": "ca_valencia", "cmn": "zh_Hans", "no": "nb", "sr@latin": "sr_Latn",
     "zh": "zh_Hans", "zh_CN": "zh_Hans", "zh_SG": "zh_Hans", "zh_HK": "zh_Hant", "zh_TW": "zh_Hant",

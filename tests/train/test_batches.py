@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from pomona.errors import PomonaError
 from pomona.train.batches import plan_batches
 
-lengths_of = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=200).map(lambda rows: np.array(rows, np.int64))
+lengths_of = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=200).map(
+    lambda rows: np.array(rows, np.int64)
+)
 
 
 @given(lengths_of, st.integers(0, 3))

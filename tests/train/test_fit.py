@@ -85,8 +85,8 @@ from pomona.train.examples import encode
 from pomona.train.fit import Settings, fit, save_checkpoint
 start, work, out, kill = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 tokenizer = AutoTokenizer.from_pretrained(start)
-model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32, attn_implementation="eager")
-examples = encode(tokenizer, [f"<|de|>Save {i} pages<|to|>" for i in range(60)], [f"{i} Seiten speichern" for i in range(60)], max_tokens=64)
+model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
+examples = encode(tokenizer, *zip(*[(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range(60)]), max_tokens=64)
 settings = Settings(tokens=6000, batch_tokens=512, learning_rate=5e-3, optimizer="muon", bf16=False, save_every=3)
 def progress(done, total):
     if done == kill:
@@ -96,7 +96,9 @@ save_checkpoint(model, tokenizer, out)
 """
 
 
-def test_a_killed_training_continues_to_the_same_weights(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_a_killed_training_continues_to_the_same_weights(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
     save_checkpoint(network, tokenizer, tmp_path / "start")
 
     def child(work: str, out: str, kill: int) -> int:

@@ -15,7 +15,9 @@ from pomona.errors import PomonaError
 Band = Literal["bottom", "middle", "top", "random"]
 
 
-def select_band(scores: NDArray[np.float64], keep: float, band: Band, *, sizes: NDArray[np.int64] | None = None, seed: int = 0) -> NDArray[np.int64]:
+def select_band(
+    scores: NDArray[np.float64], keep: float, band: Band, *, sizes: NDArray[np.int64] | None = None, seed: int = 0
+) -> NDArray[np.int64]:
     """Rows, ascending, of the band that holds the share `keep` of the total size. `scores` and `sizes` are `[n]`.
 
     `sizes` (tokens of each row; default 1) makes every band, the random one too, as large as the others in tokens.

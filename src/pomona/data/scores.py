@@ -13,7 +13,7 @@ from pomona.models.protocol import Model
 
 @dataclass(frozen=True)
 class Scored:
-    """`perplexity` float64 `[n]` of each completion with its end token, `tokens` int64 `[n]` it was computed over, and `prompt_tokens` `[n]`."""
+    """`perplexity` float64 `[n]` of each completion with its end token; int64 `[n]`: its `tokens`, and the prompt's."""
 
     perplexity: NDArray[np.float64]
     tokens: NDArray[np.int64]

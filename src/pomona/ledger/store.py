@@ -39,7 +39,8 @@ class Rung:
 @dataclass(frozen=True)
 class Meta:
     """What all entries share. `metric` is the label for people; `groups` run from head to tail; `serve_items` is the number
-    of answered items over which the cost of answering is counted; `bounds` are variants that only the references could choose; `created` is an ISO 8601 time."""
+    of answered items over which the cost of answering is counted;
+    `bounds` are variants that only the references could choose; `created` is an ISO 8601 time."""
 
     name: str
     metric: str

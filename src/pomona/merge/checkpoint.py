@@ -16,6 +16,7 @@ from pomona.errors import PomonaError
 from pomona.files import atomic_directory
 
 FLOATS = {"F32": np.float32, "F16": np.float16, "F64": np.float64, "BF16": np.uint16}
+Rule = Callable[[list[NDArray[np.float32]]], NDArray[np.float32]]
 INDEX = "model.safetensors.index.json"
 
 
@@ -91,8 +92,11 @@ def check_alike(models: Sequence[Tensors]) -> None:
                 raise PomonaError(f'tensor "{name}" is {found}, not {wanted}', where=other.folder, remedy="merge models of one base")
 
 
-def merge_checkpoints(folders: Sequence[Path], out: Path, rule: Callable[[list[NDArray[np.float32]]], NDArray[np.float32]]) -> None:
-    """Write `out`: every float tensor by `rule`, all other tensors and files as in the first folder. Values that are not finite are refused."""
+def merge_checkpoints(folders: Sequence[Path], out: Path, rule: Rule) -> None:
+    """Write `out`: every float tensor by `rule`, all other tensors and files as in the first folder.
+
+    Raises PomonaError, before `out` appears, for tensors that differ in name, type or shape, and for values that are not finite.
+    """
     models = [Tensors(Path(folder)) for folder in folders]
     check_alike(models)
     with atomic_directory(out) as partial:
@@ -102,7 +106,7 @@ def merge_checkpoints(folders: Sequence[Path], out: Path, rule: Callable[[list[N
         _write(partial / "model.safetensors", models, rule)
 
 
-def _write(path: Path, models: Sequence[Tensors], rule: Callable[[list[NDArray[np.float32]]], NDArray[np.float32]]) -> None:
+def _write(path: Path, models: Sequence[Tensors], rule: Rule) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name in models[0].names:
@@ -118,7 +122,7 @@ def _write(path: Path, models: Sequence[Tensors], rule: Callable[[list[NDArray[n
             stream.write(data)
 
 
-def _merged(models: Sequence[Tensors], rule: Callable[[list[NDArray[np.float32]]], NDArray[np.float32]]) -> Iterator[bytes]:
+def _merged(models: Sequence[Tensors], rule: Rule) -> Iterator[bytes]:
     for name in models[0].names:
         dtype, _ = models[0].info(name)
         if dtype not in FLOATS:

@@ -68,3 +68,7 @@ class Model(Protocol):
     def score(self, prompts: Sequence[str], completions: Sequence[str], *, end: bool = False) -> list[np.ndarray]:
         """Natural-log probability of each completion token, float32 `[t]` a pair; with `end` the end token's as the last one."""
         ...
+
+    def count_tokens(self, prompts: Sequence[str]) -> np.ndarray:
+        """Tokens of each prompt as it is read, int64 `[n]`."""
+        ...

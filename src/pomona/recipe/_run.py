@@ -54,7 +54,9 @@ def dry_run(path: str | Path, out: Path | None = None, *, seed: int | None = Non
     return DryRun(list(ancestors(plan.targets)), room)
 
 
-def run(path: str | Path, out: Path | None = None, *, seed: int | None = None, threads: int | None = None, report: Progress | None = None) -> Path:
+def run(
+    path: str | Path, out: Path | None = None, *, seed: int | None = None, threads: int | None = None, report: Progress | None = None
+) -> Path:
     """Run a recipe and return its folder, with `ledger.json`, `report.html` and `picture.svg`. A killed run continues.
 
     Raises PomonaError for bad input (nothing half-written stays) and GateFailed when the disk fills up.

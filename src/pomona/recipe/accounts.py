@@ -11,7 +11,6 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pomona.files import read_json
@@ -152,7 +151,9 @@ class Accounts:
         sizes = np.array([rung.parameters for rung in rungs], np.float64)
         return Ladder(sizes, np.array(values), resampled, self.metric.higher_is_better), names.index(self.plan.recipe.base)
 
-    def _equivalent(self, ladder: tuple[Ladder, int] | None, m: Measurement, rows: NDArray[np.int64], draws: Resamples) -> ScaleEquivalent | None:
+    def _equivalent(
+        self, ladder: tuple[Ladder, int] | None, m: Measurement, rows: NDArray[np.int64], draws: Resamples
+    ) -> ScaleEquivalent | None:
         if ladder is None:
             return None
         statistics = self.statistics[m.variant][rows]

@@ -102,7 +102,7 @@ def resolve(folder: str | Path, value: str) -> str:
 def _exists(folder: Path, rest: str) -> bool:
     if (folder / rest).exists():
         return True
-    return any(sign in rest for sign in "*?[") and next(folder.glob(rest), None) is not None
+    return any(sign in rest for sign in "*?[") and bool(list(folder.glob(rest)))
 
 
 def _catalogue() -> set[str]:

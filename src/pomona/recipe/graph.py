@@ -1,6 +1,6 @@
 """Steps and what they are made from.
 
-A step is a pure function of its parameters, its inputs, the code of its room and the seed; their hash is its key, and its key is its folder.
+A step is a pure function of its parameters, its inputs, the code of its room and the seed; their hash is its key, and names its folder.
 So a killed run continues where it was, and a changed recipe redoes only what changed.
 """
 
@@ -49,7 +49,7 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Desk:
-    """Where a step works, with its parameters: `inputs` are the folders or files it was given, `out` becomes its result, `bench` survives a kill."""
+    """Where a step works: `inputs` are folders or files it was given, `out` becomes its result, `bench` survives a kill."""
 
     params: Mapping[str, Any]
     inputs: dict[str, Path]
@@ -86,7 +86,13 @@ class Step:
     @cached_property
     def key(self) -> str:
         """Hash of everything the result depends on."""
-        parts = [self.work.__module__, self.work.__qualname__, dict(self.params), {n: i.key for n, i in self.inputs.items()}, code_key(self.room)]
+        parts = [
+            self.work.__module__,
+            self.work.__qualname__,
+            dict(self.params),
+            {n: i.key for n, i in self.inputs.items()},
+            code_key(self.room),
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError
-from pomona.models import locate
-from pomona.models._checkpoint import count_parameters
+from pomona.models import count_parameters, locate
 from pomona.recipe.graph import Estimate, Source, Step
 from pomona.recipe.pretrain import pretrain
 from pomona.recipe.schema import Pretrain, Recipe, Train
@@ -88,7 +87,7 @@ class Plan:
     def _pretrained(self, made: Pretrain, name: str) -> Step:
         size = made.sizes[name]
         folder = tokenizer_folder(made.tokenizer, self.folder)
-        rate = made.learning_rate if isinstance(made.learning_rate, float) else made.learning_rate[name]
+        rate = made.learning_rate[name] if isinstance(made.learning_rate, dict) else made.learning_rate
         settings = self._settings(made) | {"learning_rate": rate, "weight_decay": made.weight_decay}
         params = {"size": size.model_dump(), "context": made.context, "max_tokens": made.max_tokens,
                   "marks": made.marks.get(name, []), "settings": settings}  # fmt: skip

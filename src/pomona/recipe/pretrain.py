@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pomona.recipe.graph import Cost, Desk
 from pomona.recipe.work import train_and_save
 
@@ -26,7 +28,7 @@ def pretrain(desk: Desk) -> Cost:
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(desk.params["settings"]["seed"])
-    model = LlamaForCausalLM._from_config(config, attn_implementation="eager")
+    model: Any = LlamaForCausalLM._from_config(config, attn_implementation="eager")
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     device = torch.device(desk.runtime.device or ("cuda" if torch.cuda.is_available() else "cpu"))

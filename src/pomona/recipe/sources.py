@@ -22,7 +22,7 @@ def record_sources(names: Sequence[str], folder: Path) -> list[Path]:
         if name in TABLES:
             found.append(TABLES[name])
             continue
-        matches = sorted(glob.glob(str(folder / name), recursive=True))
+        matches = sorted(glob.glob(str(folder / name), recursive=True))  # noqa: PTH207, an absolute pattern is allowed
         if not matches:
             raise PomonaError(f'"{name}" is no table of the catalogue and no file', where=folder, remedy=_hint(name, folder))
         found.extend(Path(match) for match in matches)

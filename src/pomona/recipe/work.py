@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -56,7 +57,9 @@ def load_model(desk: Desk, folder: Path) -> Model:
     from pomona import models
 
     runtime = desk.runtime
-    return models.load(str(checkpoint(folder)), device=runtime.device, dtype=desk.params["dtype"], chat=desk.params["chat"], progress=desk.advance)
+    return models.load(
+        str(checkpoint(folder)), device=runtime.device, dtype=desk.params["dtype"], chat=desk.params["chat"], progress=desk.advance
+    )
 
 
 def answer_flops(model: Model, pools: Sequence[Sequence[Sample]]) -> float:
@@ -66,7 +69,9 @@ def answer_flops(model: Model, pools: Sequence[Sequence[Sample]]) -> float:
     return float(prefill_flops(model.shape, prompts).sum() + decode_flops(model.shape, prompts[:, None], lengths).sum())
 
 
-def write_answers(folder: Path, items: Items, answers: Sequence[str], metric_name: str, flops_per_item: float, shape: Mapping[str, int]) -> None:
+def write_answers(
+    folder: Path, items: Items, answers: Sequence[str], metric_name: str, flops_per_item: float, shape: Mapping[str, int]
+) -> None:
     """Write what a system answered, with the statistics the ledger compares."""
     measure = metric(metric_name)
     np.save(folder / "statistics.npy", measure.statistics(list(answers), items.completions))
@@ -93,15 +98,17 @@ def finetune(desk: Desk) -> Cost:
     folder = checkpoint(desk.inputs["model"])
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     device = torch.device(desk.runtime.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="eager")
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="eager"
+    )
     return train_and_save(desk, model.to(device), tokenizer, {})
 
 
 def train_and_save(desk: Desk, model: Any, tokenizer: Any, marks: dict[str, Any]) -> Cost:
     """Train on the desk's items under its settings; leaves the model, `training.json` and the loss of every step."""
-    from pomona.models._network import shape_of
+    from pomona.models import shape_of
     from pomona.train.examples import encode
-    from pomona.train.fit import Settings, fit, save_checkpoint
+    from pomona.train.fit import Settings, fit, marks_in, save_checkpoint
 
     items = read_items(desk.inputs["items"])
     examples = encode(tokenizer, items.prompts, items.completions, max_tokens=desk.params["max_tokens"])
@@ -109,6 +116,8 @@ def train_and_save(desk: Desk, model: Any, tokenizer: Any, marks: dict[str, Any]
     with Meter() as meter:
         fitted = fit(model, tokenizer, examples, desk.bench, settings, progress=desk.advance)
     save_checkpoint(model, tokenizer, desk.out / "model")
+    for mark in marks_in(desk.bench):
+        shutil.move(mark, desk.out / mark.name)
     context = float((examples.lengths.sum(1).astype(float) ** 2).sum() / examples.lengths.sum() + 1) / 2
     flops = training_flops(shape_of(model), fitted.tokens, context)
     summary = {"tokens": fitted.tokens, "flops": flops, "steps": fitted.steps, "examples": len(examples), "too_long": examples.too_long,
@@ -116,4 +125,3 @@ def train_and_save(desk: Desk, model: Any, tokenizer: Any, marks: dict[str, Any]
     write_json(desk.out / "model" / "training.json", summary)
     write_json(desk.out / "losses.json", [round(loss, 5) for loss in fitted.losses])
     return Cost(flops, fitted.tokens, meter.cpu_seconds, meter.wall_seconds)
-

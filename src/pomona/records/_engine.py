@@ -104,7 +104,7 @@ class FrameSource(Streamed):
     def schema(self) -> pa.Schema:
         return plain(self.frame.schema().to_pyarrow_schema())
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         with translated():
             for batch in self.frame.to_arrow_iter(results_buffer_size=1):
                 yield kept(batch.cast(self.schema), keep)

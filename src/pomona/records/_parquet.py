@@ -89,7 +89,7 @@ class ArrowSource(Streamed):
     def parts(self) -> Sequence[ArrowSource]:
         return [replace(self, files=(file,)) for file in self.files]
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         for file in self.files:
             for batch in _arrow_batches(file):
                 same_shape(plain(batch.schema), self.schema, file, self.where)

@@ -194,7 +194,7 @@ class _Nested(Streamed):
     def where(self) -> str:
         return self.records._source.where
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         for batch in self.records._stream():
             yield kept(batch, keep)
 

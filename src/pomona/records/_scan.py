@@ -38,7 +38,7 @@ class _Scan(DataSource):
     def schema(self) -> Schema:
         return Schema.from_pyarrow_schema(self.source.schema)
 
-    async def get_tasks(self, pushdowns: Any) -> AsyncIterator[DataSourceTask]:  # noqa: ARG002
+    async def get_tasks(self, pushdowns: Any) -> AsyncIterator[DataSourceTask]:
         for part in self.source.parts():
             yield _Task(part)
 

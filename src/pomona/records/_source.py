@@ -63,7 +63,7 @@ class TableSource(Streamed):
     def schema(self) -> pa.Schema:
         return plain(self.table.schema)
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         for batch in self.table.to_batches(max_chunksize=BATCH_ROWS):
             yield kept(batch.cast(self.schema), keep)
 
@@ -82,7 +82,7 @@ class Recast(Streamed):
     def parts(self) -> Sequence[Source]:
         return [Recast(part, self.schema) for part in self.source.parts()]
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         for batch in self.source.stream(self.schema.names, None):
             yield kept(pa.record_batch([self._cast(batch, field) for field in self.schema], schema=self.schema), keep)
 

@@ -132,7 +132,7 @@ def lines(uri: str) -> Iterator[bytes]:
     first = True
     for block in blocks(uri):
         if first:
-            block, first = block.removeprefix(b"\xef\xbb\xbf"), False  # noqa: PLW2901
+            block, first = block.removeprefix(b"\xef\xbb\xbf"), False
         if b"\n" not in block:
             parts.append(block)
             continue

@@ -43,7 +43,7 @@ class TextSource(Streamed):
     def parts(self) -> Sequence[TextSource]:
         return [replace(self, files=(file,)) for file in self.files]
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:  # noqa: ARG002
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         for file in self.files:
             if self.kind == "csv":
                 _check_header(file, self.schema.names, self.chosen)

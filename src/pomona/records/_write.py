@@ -82,7 +82,7 @@ def _sink(path: Path, compression: str | None) -> Iterator[pa.NativeFile]:
             yield packed
 
 
-def _write_parquet(rows: Records, path: Path, compression: str | None) -> None:  # noqa: ARG001
+def _write_parquet(rows: Records, path: Path, compression: str | None) -> None:
     with pa.OSFile(str(path), "wb") as sink, pq.ParquetWriter(sink, rows.schema, compression="zstd") as writer:
         for batch in rows.batches(1 << 14):
             writer.write_batch(batch)

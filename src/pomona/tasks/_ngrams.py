@@ -36,7 +36,7 @@ def _table_size(entries: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _match(hyp: Ints, hyp_ids: Ints, ref: Ints, ref_ids: Ints, n: int, keys: Ints, slot_ids: Ints, left_over: Ints) -> int:  # noqa: PLR0917
+def _match(hyp: Ints, hyp_ids: Ints, ref: Ints, ref_ids: Ints, n: int, keys: Ints, slot_ids: Ints, left_over: Ints) -> int:
     """Size of the multiset intersection of the n-grams of two strings; the ids of (n−1)-grams become those of n-grams, -1 if not in ref."""
     keys[:] = -1
     distinct = 0
@@ -142,7 +142,7 @@ def _by_gram(gram: Ints, string: Ints, count: Ints, spread: Ints, ids: Ints) -> 
 
 
 @numba.njit(cache=True, nogil=True)
-def _intersections(first: Ints, string: Ints, count: Ints, matches: Ints, candidates: int, references: int) -> None:  # noqa: PLR0917
+def _intersections(first: Ints, string: Ints, count: Ints, matches: Ints, candidates: int, references: int) -> None:
     """Add up min(counts) for every pair of strings a < b with a < candidates and b >= references, into `matches[a, b - references]`."""
     matches[:] = 0
     for g in range(first.size - 1):
@@ -156,7 +156,7 @@ def _intersections(first: Ints, string: Ints, count: Ints, matches: Ints, candid
 
 
 @numba.njit(cache=True, nogil=True)
-def pool_scores(codes: Ints, starts: Ints, candidates: int, references: int, order: int, beta: float) -> NDArray[np.float64]:  # noqa: PLR0917
+def pool_scores(codes: Ints, starts: Ints, candidates: int, references: int, order: int, beta: float) -> NDArray[np.float64]:
     """Sentence chrF of each of the first `candidates` strings against each string from number `references` on, float64, in [0, 100].
 
     Strings must be distinct; those in both ranges are counted once. Time grows with the n-grams that pairs share, memory with the pairs.

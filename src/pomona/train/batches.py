@@ -34,7 +34,9 @@ def _fill(chunk: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> Iterator
     yield chunk[first:]
 
 
-def plan_batches(lengths: np.ndarray, *, batch_tokens: int, seed: int, tokens: int | None = None, epochs: float | None = None) -> list[np.ndarray]:
+def plan_batches(
+    lengths: np.ndarray, *, batch_tokens: int, seed: int, tokens: int | None = None, epochs: float | None = None
+) -> list[np.ndarray]:
     """Batches until `tokens` real tokens (padding not counted) or `epochs` passes are reached, whichever is given.
 
     Raises PomonaError when neither or both budgets are given, or when there is nothing to train on.

@@ -58,7 +58,7 @@ def encode(
         raise PomonaError("the tokenizer has no end token", where=tokenizer.name_or_path, remedy="set eos_token in tokenizer_config.json")
     heads = tokenizer(list(prompts))["input_ids"] if len(prompts) else []
     tails = tokenizer(list(completions), add_special_tokens=False)["input_ids"] if len(prompts) else []
-    kept = [i for i, (p, c) in enumerate(zip(heads, tails, strict=True)) if 0 < len(p) and len(p) + len(c) < max_tokens]
+    kept = [i for i, (p, c) in enumerate(zip(heads, tails, strict=True)) if len(p) > 0 and len(p) + len(c) < max_tokens]
     if not kept:
         raise PomonaError(f"none of {len(prompts)} examples fits {max_tokens} tokens", remedy="raise max_tokens or check the input")
     return Examples(

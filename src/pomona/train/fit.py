@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from pomona.files import atomic_directory, read_json, write_json
-from pomona.models._network import quiet
+from pomona.models import quiet
 from pomona.train.batches import plan_batches
 from pomona.train.examples import Examples
 from pomona.train.optimizer import MuonAdamW
@@ -95,7 +95,9 @@ class _Trainer(Trainer):
             collate_fn=lambda batch: collate(self.examples, np.array(batch), self.pad),
         )
 
-    def compute_loss(self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         """See `completion_loss`."""
         loss = completion_loss(model, inputs)
         return (loss, {}) if return_outputs else loss
@@ -157,6 +159,9 @@ def _arguments(settings: Settings, work: Path, steps: int) -> TrainingArguments:
     )
 
 
+def _silent(done: int, total: int) -> None: ...
+
+
 def fit(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -164,7 +169,7 @@ def fit(
     work: str | Path,
     settings: Settings,
     *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = _silent,
 ) -> Fitted:
     """Train `model` in place. `work` holds the checkpoints of a training under way: call again after a kill and it continues."""
     work = Path(work)
@@ -180,7 +185,7 @@ def fit(
     trainer = _Trainer(model=model, args=_arguments(settings, work, len(plan)), callbacks=[keeper], optimizers=(optimizer, None))
     trainer.remove_callback(PrinterCallback)
     trainer.plan, trainer.examples = plan, examples
-    trainer.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    trainer.pad = int(tokenizer.convert_tokens_to_ids(tokenizer.pad_token)) if tokenizer.pad_token else 0
     last = _last_checkpoint(work)
     if last:
         keeper.losses = json.loads((last / "losses.json").read_text())
@@ -189,14 +194,16 @@ def fit(
     return Fitted(tokens=int(sum(lengths[b].sum() for b in plan)), steps=len(plan), losses=keeper.losses)
 
 
-def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype = torch.bfloat16) -> None:
+def save_checkpoint(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype = torch.bfloat16
+) -> None:
     """Write weights in `dtype` with config and tokenizer, as `transformers` loads them; the model in memory is left as it is."""
     with atomic_directory(folder) as partial, quiet():
         state = {name: tensor.detach().to(dtype) if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
         model.save_pretrained(partial, state_dict=state)
         tokenizer.save_pretrained(partial)
         config = read_json(partial / "config.json")
-        write_json(partial / "config.json", config | {"dtype": str(dtype).removeprefix("torch.")})
+        write_json(partial / "config.json", config | {"dtype": str(dtype).removeprefix("torch."), "use_cache": True})
 
 
 def marks_in(work: str | Path) -> Sequence[Path]:

@@ -46,7 +46,10 @@ def answer(ledger: Ledger) -> Answer:
     if not tried:
         return Answer(f"This ledger measures no lever against {base}.", _ladder(ledger))
     if not better:
-        return Answer(f"No lever shows a measurable gain over {base}: no 95 % interval lies above zero.", _losses(ledger) + _ladder(ledger) + _limits(ledger))
+        return Answer(
+            f"No lever shows a measurable gain over {base}: no 95 % interval lies above zero.",
+            _losses(ledger) + _ladder(ledger) + _limits(ledger),
+        )
     best = max(better, key=lambda entry: _worth(ledger, entry))
     largest = max(better, key=lambda entry: ledger.gain(entry)[0])
     also = "" if largest is not best else ", and the largest gain"

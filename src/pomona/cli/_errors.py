@@ -1,0 +1,64 @@
+"""What ends the program early, told in a line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pomona.errors import PomonaError
+
+INTERRUPTED = 130
+_MEMORY = ("can't allocate memory", "out of memory")
+
+
+def tell(text: str) -> None:
+    """A line on stderr, without characters that could steer a terminal."""
+    sys.stderr.write("".join(letter if letter.isprintable() else "\ufffd" for letter in text) + "\n")
+
+
+def guarded(command: Callable[[], Any]) -> int:
+    """The exit code of `command`: what it returns, or what its error stands for. Only an error we do not know shows a traceback."""
+    try:
+        code = command()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        tell("interrupted; the same command goes on with what is finished")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except PomonaError as error:
+        for line in str(error).splitlines():
+            tell(f"error: {line}")
+        return error.exit_code
+    except Exception as error:
+        return _others(error)
+    return code if isinstance(code, int) else 0
+
+
+def _others(error: Exception) -> int:
+    from cyclopts import CycloptsError
+
+    if isinstance(error, CycloptsError):
+        tell(f"error: {' '.join(str(error).split())}")
+        return 2
+    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _MEMORY):
+        tell("error: out of memory — close other programs, or use a smaller model or shorter answers; finished steps are kept")
+        return 1
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        tell(f"error: the disk is full{_file(error)} — free some space and run again: finished steps are kept")
+        return 1
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        tell(f"error: no permission to write or read{_file(error)} — choose another folder, or change its permissions")
+        return 2
+    import traceback
+
+    traceback.print_exception(error)
+    return 1
+
+
+def _file(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""

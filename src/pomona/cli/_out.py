@@ -1,0 +1,85 @@
+"""What commands print: tables for people, JSON for programs, both on standard output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Format = Literal["human", "json"]
+Row = dict[str, Any]
+
+PIPE_WIDTH = 160
+
+
+def console() -> Console:
+    """Standard output for people: as wide as the terminal, and wide when it is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH, highlight=False)
+
+
+@dataclass(frozen=True)
+class Out:
+    """Standard output in one of the two formats."""
+
+    format: Format
+
+    def table(self, rows: Sequence[Row], show: Sequence[Row] | None = None, caption: str | None = None) -> None:
+        """A table with the keys of its rows as columns. `show` is how people see the rows; JSON always gives `rows`."""
+        if self.format == "json":
+            self.json(list(rows))
+            return
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        shown = rows if show is None else show
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+        for place, name in enumerate(shown[0] if shown else ()):
+            right = all(isinstance(row[name], int | float) for row in (rows[0], shown[0]) if name in row)
+            table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=place == 0)
+        for row in shown:
+            table.add_row(*(Text(_cell(value)) for value in row.values()))
+        console().print(table)
+
+    def json(self, value: Any) -> None:
+        """A JSON document."""
+        sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+
+    def line(self, text: object) -> None:
+        """A line of text."""
+        self.write(f"{text}\n")
+
+    def write(self, text: str) -> None:
+        """Text that is formatted already."""
+        sys.stdout.write(text)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "—"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def size(count: float) -> str:
+    """Bytes as people read them: `812 kB`, `1.4 GB`."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people read them: `0:12`, `1:02:30`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,152 @@
+"""The decoding loop: one prefill for all samples of a prompt, then a token a step for every row still going."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from pomona.models._sampling import Cut, choose, uniforms
+
+_BLOCK = 64  # steps whose uniform numbers are made at once
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all rows. `stops` are the tokens that end an answer; `context` is the most tokens the network takes, or None."""
+
+    max_new_tokens: int
+    cut: Cut
+    stops: tuple[int, ...]
+    context: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of a batch, `[rows]` each: the prompt a row continues, the key of its random numbers (uint64), its temperature."""
+
+    prompt: np.ndarray
+    key: np.ndarray
+    temperature: np.ndarray
+
+
+@dataclass(frozen=True)
+class Row:
+    """One decoded row: ids int32 `[t]` and log-probabilities float32 `[t]` without the end token; `stopped` when there was one."""
+
+    token_ids: np.ndarray
+    logprobs: np.ndarray
+    stopped: bool
+
+
+def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention mask, int64 `[rows, longest]`, the padding in front."""
+    width = max(len(row) for row in rows)
+    ids, mask = np.zeros((len(rows), width), dtype=np.int64), np.zeros((len(rows), width), dtype=np.int64)
+    for index, row in enumerate(rows):
+        ids[index, width - len(row) :], mask[index, width - len(row) :] = row, 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def decode(network: PreTrainedModel, prompts: Sequence[Sequence[int]], plan: Plan, settings: Settings) -> list[Row]:
+    """The rows of the plan, in its order. Each prompt goes through the network once, however many rows continue it."""
+    return _Decoding(network, prompts, plan, settings).run()
+
+
+class _Decoding:
+    """The state of one batch. What has an entry for each `live` row shrinks together; `tokens` and `logprobs` keep every row."""
+
+    def __init__(self, network: PreTrainedModel, prompts: Sequence[Sequence[int]], plan: Plan, settings: Settings) -> None:
+        self.network, self.prompts, self.plan, self.settings = network, prompts, plan, settings
+        self.device = network.device
+        lengths = np.array([len(prompt) for prompt in prompts])[plan.prompt]
+        room = settings.max_new_tokens if settings.context is None else settings.context - lengths
+        self.row_limits = np.minimum(np.broadcast_to(room, lengths.shape), settings.max_new_tokens)
+        self.steps = int(self.row_limits.max())
+        self.limits = self._tensor(self.row_limits)
+        self.sampled = bool((plan.temperature > 0).any())
+        self.temperature = self._tensor(plan.temperature.astype(np.float32))
+        self.stops = torch.tensor(settings.stops, dtype=torch.int64, device=self.device)
+        rows = len(plan.prompt)
+        self.live = torch.arange(rows, device=self.device)
+        self.done = torch.zeros(rows, dtype=torch.bool, device=self.device)
+        self.tokens = torch.zeros((rows, self.steps), dtype=torch.int32, device=self.device)
+        self.logprobs = torch.zeros((rows, self.steps), dtype=torch.float32, device=self.device)
+        self.look_every = 1 if self.device.type == "cpu" else 8  # looking at `done` makes the host wait for the device
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    @torch.inference_mode()
+    def run(self) -> list[Row]:
+        logits = self._prefill()
+        for step in range(self.steps):
+            token = self._record(step, logits)
+            if step + 1 == self.steps:
+                break
+            if (step + 1) % self.look_every == 0:
+                running = int((~self.done).sum())
+                if running == 0:
+                    break
+                if running <= 0.9 * len(self.live):
+                    token = self._drop_done(token)
+            self.position = (self.position + 1).clamp_(max=(self.settings.context or 1 << 62) - 1)
+            logits = self._forward(token[:, None], self.position, self.width + step + 1)
+        return self._rows()
+
+    def _prefill(self) -> torch.Tensor:
+        ids, mask = pad_left(self.prompts, self.device)
+        self.width = ids.shape[1]
+        self.cache = DynamicCache(config=self.network.config)
+        self.mask = mask
+        logits = self._forward(ids, (mask.cumsum(dim=-1) - 1).clamp_(min=0), self.width)
+        if len(self.plan.prompt) > len(self.prompts):
+            prompt = self._tensor(self.plan.prompt)
+            self.cache.batch_select_indices(prompt)
+            logits, mask = logits[prompt], mask[prompt]
+        self.mask = torch.cat([mask, mask.new_ones((len(mask), self.steps))], dim=-1)
+        self.position = mask.sum(dim=-1, keepdim=True) - 1
+        return logits
+
+    def _forward(self, ids: torch.Tensor, position: torch.Tensor, width: int) -> torch.Tensor:
+        out = self.network(
+            input_ids=ids,
+            attention_mask=self.mask[:, :width],
+            position_ids=position,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1].float()
+
+    def _record(self, step: int, logits: torch.Tensor) -> torch.Tensor:
+        if self.sampled:
+            if step % _BLOCK == 0:
+                self.uniforms = self._tensor(uniforms(self.plan.key, step, _BLOCK))
+            token, logprob = choose(logits, self.temperature, self.settings.cut, self.uniforms[step % _BLOCK, self.live])
+        else:
+            token, logprob = choose(logits, None, self.settings.cut, None)
+        self.tokens[self.live, step] = token.int()
+        self.logprobs[self.live, step] = logprob
+        self.done |= torch.isin(token, self.stops) | (self.limits <= step + 1)
+        return token
+
+    def _drop_done(self, token: torch.Tensor) -> torch.Tensor:
+        keep = (~self.done).nonzero()[:, 0]
+        self.cache.batch_select_indices(keep)
+        self.live, self.done, self.limits = self.live[keep], self.done[keep], self.limits[keep]
+        self.mask, self.position, self.temperature = self.mask[keep], self.position[keep], self.temperature[keep]
+        return token[keep]
+
+    def _rows(self) -> list[Row]:
+        tokens, logprobs = self.tokens.cpu().numpy(), self.logprobs.cpu().numpy()
+        ends = np.isin(tokens, self.settings.stops)
+        rows = []
+        for row, limit in enumerate(self.row_limits):
+            stop = int(ends[row, :limit].argmax()) if ends[row, :limit].any() else None
+            length = limit if stop is None else stop
+            rows.append(Row(tokens[row, :length].copy(), logprobs[row, :length].copy(), stop is not None))
+        return rows

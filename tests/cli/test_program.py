@@ -1,0 +1,79 @@
+"""Exit codes and streams of the real program, with as few starts as possible."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+INTERRUPTED = """
+import os, signal, sys
+from pomona import recipe
+from pomona.cli import main
+
+def run(path, out, *, seed, threads, report):
+    report.plan([("first", 1.0), ("second", 5.0)])
+    report.finish("first", 0.0, skipped=True)
+    report.start("second")
+    os.kill(os.getpid(), signal.SIGINT)
+
+recipe.run = run
+sys.exit(main(["run", "any.yaml"]))
+"""
+
+
+def test_help_is_quick_and_goes_to_stdout(program: Program) -> None:
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = program("--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert all(command in done.stdout for command in ("run", "ledger", "report", "models", "doctor"))
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) <= 0.3
+
+
+def test_nothing_heavy_is_imported_for_help(program: Program) -> None:
+    code = "import sys; from pomona.cli import main; main(['--help']); sys.stdout.write(' '.join(sys.modules))"
+    loaded = set(program(code=code).stdout.split())
+    assert not loaded & {"torch", "numpy", "pyarrow", "pydantic", "daft", "altair", "numba", "transformers", "yaml"}
+
+
+def test_a_usage_error_is_one_line_on_stderr(program: Program) -> None:
+    done = program("run", "--sed", "3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: Unknown option: --sed. Did you mean --seed?\n"
+
+
+def test_data_goes_to_stdout_without_colour(program: Program, run_folder: Path) -> None:
+    done = program("ledger", str(run_folder), "--format", "json", "--group", "cy")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [(row["variant"], row["group"]) for row in json.loads(done.stdout)] == [("ui-s", "cy"), ("hedged5", "cy")]
+    done = program("ledger", str(run_folder), NO_COLOR="1", FORCE_COLOR="1")
+    assert "\x1b[3" not in done.stdout
+    assert "hedged5" in done.stdout
+
+
+def test_an_interrupt_is_130_and_progress_is_plain_lines(program: Program) -> None:
+    done = program(code=INTERRUPTED)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.splitlines() == [
+        "[1/2] first: done before",
+        "[2/2] second: run 0:05 left",
+        "interrupted; the same command goes on with what is finished",
+    ]
+
+
+def test_a_reader_that_leaves_is_no_error(run_folder: Path) -> None:
+    code = "import sys; from pomona.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "ledger", str(run_folder), "--format", "csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout and child.stderr
+        child.stdout.close()
+        assert child.stderr.read() == b""

@@ -1,0 +1,35 @@
+"""The examples in the documents run as they are pasted."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = [
+    pytest.param(kind, block, id=f"{path.name}-{i}")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for i, (kind, block) in enumerate(re.findall(r"```(bash|python)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL))
+]
+
+
+@pytest.mark.parametrize(("kind", "block"), BLOCKS)
+def test_an_example_runs(kind: str, block: str, tmp_path: Path) -> None:
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    command = ["bash", "-euc", block] if kind == "bash" else [sys.executable, "-W", "error", "-c", block]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() or "merge" in block
+
+
+def test_links_lead_somewhere() -> None:
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name} links to {target}"
