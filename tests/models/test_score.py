@@ -93,3 +93,10 @@ def test_several_end_tokens(checkpoints: dict[str, Path], tmp_path: Path) -> Non
     assert model.codec.stops == [5, 0, 9]
     assert model.codec.end == 0
     assert not {5, 0, 9} & {int(t) for (s,) in model.generate(some_prompts(30), temperature=2.0, max_new_tokens=30) for t in s.token_ids}
+
+
+def test_counted_tokens_are_those_read(models: dict[str, TorchModel]) -> None:
+    for model in models.values():
+        prompts = some_prompts(10)
+        read = [row[0].prompt_tokens for row in model.generate(prompts, max_new_tokens=1)]
+        assert model.count_tokens(prompts).tolist() == read

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -177,3 +178,20 @@ def test_two_processes_cannot_work_in_one_run(project: Path) -> None:
 
     with locked(project / "run"), pytest.raises(PomonaError, match="another process is working in this run — wait for it"):
         run(project / "recipe.yaml", project / "run")
+
+
+def test_the_example_for_a_users_own_model(project: Path) -> None:
+    example = Path(__file__).parents[2] / "examples/own-model.yaml"
+    text = example.read_text(encoding="utf-8")
+    assert "tokens: 200000" in text
+    (project / "own-model.yaml").write_text(text.replace("tokens: 200000", "tokens: 1500"), encoding="utf-8")
+    (project / "model").rename(project / "my-checkpoint")
+    names = {"de": "news", "fr": "letters", "af": "manuals"}
+    for split in ("train", "test"):
+        rows = [json.loads(line) for line in (project / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+        kept = [{**row, "group": names[row["group"]]} for row in rows if row["split"] == split]
+        (project / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in kept), encoding="utf-8")
+    ledger = Ledger.read(run(project / "own-model.yaml", project / "run") / "ledger.json")
+    assert {e.lever for e in ledger.entries} == {"scale", "data", "merging", "sampling"}
+    assert {"prune/top 30 %", "prune/random 60 %"} <= {e.variant for e in ledger.entries}
+    assert all(e.scale_equivalent is None for e in ledger.entries)
