@@ -55,18 +55,16 @@ def report(run: Path, /, *, open: Annotated[bool, Parameter(negative=(), show_de
     open
         Open the report in the browser.
     """
-    from pomona.ledger.report import write_picture, write_report
+    from pomona.ledger.report import publish
 
-    book, folder = _read(run), run if run.is_dir() else run.parent
-    show, page, picture = Out("human"), folder / "report.html", folder / "picture.svg"
-    write_report(book, page)
-    show.line(page)
-    write_picture(book, picture)
-    show.line(picture)
+    written = publish(_read(run), run if run.is_dir() else run.parent)
+    show = Out("human")
+    for path in written:
+        show.line(path)
     if open:
         import webbrowser
 
-        webbrowser.open(page.resolve().as_uri())
+        webbrowser.open(written[0].resolve().as_uri())
 
 
 def _read(run: Path) -> Ledger:

@@ -61,7 +61,7 @@ def run(
 
     Raises PomonaError for bad input (nothing half-written stays) and GateFailed when the disk fills up.
     """
-    from pomona.ledger.report import write_picture, write_report
+    from pomona.ledger.report import publish
     from pomona.recipe.accounts import build_ledger
 
     plan, room = _planned(Path(path), out, seed, threads)
@@ -75,8 +75,7 @@ def run(
         write_json(room.root / "manifest.json", {"recipe": plan.recipe.model_dump(), "versions": ledger.meta.versions,
                                                  "steps": {step.name: step.folder for step in steps}})  # fmt: skip
         ledger.write(room.root / "ledger.json")
-        write_report(ledger, room.root / "report.html")
-        write_picture(ledger, room.root / "picture.svg")
+        publish(ledger, room.root)
         _sweep(room, {step.folder for step in steps})
     return room.root
 

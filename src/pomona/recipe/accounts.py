@@ -98,6 +98,8 @@ class Accounts:
         costs = [cost_of(self.room.result(step)) for step in ancestors([m.model]) if step not in base]
         if m.lever == "scale" and isinstance(m.model, Source):
             costs = [self._training_of(m)]
+        if m.variant == self.plan.recipe.base:
+            costs = []
         once = Cost(sum(c.flops for c in costs), sum(c.tokens for c in costs), sum(c.cpu_seconds for c in costs))
         model_steps = set(ancestors([m.model]))
         answering = sum(cost_of(self.room.result(s)).cpu_seconds for s in ancestors([m.answers]) if s not in model_steps)

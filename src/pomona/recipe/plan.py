@@ -11,6 +11,7 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.models import count_parameters, locate
+from pomona.recipe.document import resolve
 from pomona.recipe.graph import Estimate, Source, Step
 from pomona.recipe.pretrain import pretrain
 from pomona.recipe.schema import Pretrain, Recipe, Train
@@ -79,10 +80,7 @@ class Plan:
         made = self.recipe.pretrain
         if made and uri in made.sizes:
             return self._pretrained(made, uri)
-        scheme, _, rest = uri.rpartition(":")
-        beside = self.folder / rest
-        folder = locate(f"{scheme}:{beside}" if scheme else str(beside)) if beside.exists() else locate(uri)
-        return Source(uri, folder)
+        return Source(uri, locate(resolve(self.folder, uri)))
 
     def _pretrained(self, made: Pretrain, name: str) -> Step:
         size = made.sizes[name]

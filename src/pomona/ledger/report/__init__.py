@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pomona.ledger.store import Ledger
 
-__all__ = ["write_picture", "write_report"]
+__all__ = ["publish", "write_picture", "write_report"]
+
+
+def publish(ledger: Ledger, folder: Path) -> list[Path]:
+    """Write `report.html` and, where some variant takes extra compute, `picture.svg` into the run's folder; the paths written."""
+    from pomona.ledger.report.points import drawn
+
+    page, picture = folder / "report.html", folder / "picture.svg"
+    write_report(ledger, page)
+    if not drawn(ledger):
+        picture.unlink(missing_ok=True)
+        return [page]
+    write_picture(ledger, picture)
+    return [page, picture]
 
 
 def write_report(ledger: Ledger, path: str | Path) -> None:
