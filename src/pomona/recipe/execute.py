@@ -18,7 +18,7 @@ from pomona.files import atomic_directory, write_json
 from pomona.recipe.graph import Desk, Runtime, Source, Step, ancestors
 from pomona.recipe.progress import Progress
 
-FLOPS_PER_SECOND = {"train": 3e10, "generate": 1.2e10, "score": 4e10, "table": 1e9}
+FLOPS_PER_SECOND = {"train": 4e10, "generate": 2e10, "score": 4e10, "table": 1e9}
 START_SECONDS = 2.0
 NEARLY_NOTHING = 1 << 16  # bytes
 
