@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from pomona.errors import PomonaError
@@ -75,6 +76,8 @@ def test_the_model_is_written_in_bfloat16_and_loads(network: PreTrainedModel, to
     assert loaded.dtype == torch.bfloat16
     assert all(torch.equal(before[n], t) for n, t in network.state_dict().items())
     assert all(torch.equal(before[n].bfloat16(), t) for n, t in loaded.state_dict().items())
+    written = load_file(tmp_path / "m/model.safetensors")
+    assert sum(t.numel() for t in written.values()) == network.num_parameters()  # tied weights are written once
 
 
 CHILD = """

@@ -1,11 +1,40 @@
 """The accounts: what each lever cost and bought, against the ladder, as entries, tables and a page."""
 
-from pomona.ledger.entry import Entry, ScaleEquivalent
-from pomona.ledger.flops import Meter, inference_flops, scoring_flops, training_flops
-from pomona.ledger.scale import Ladder
-from pomona.ledger.store import GroupCount, Ledger, Meta, Rung
+from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pomona.ledger.entry import Entry as Entry
+    from pomona.ledger.entry import ScaleEquivalent as ScaleEquivalent
+    from pomona.ledger.flops import Meter as Meter
+    from pomona.ledger.flops import inference_flops as inference_flops
+    from pomona.ledger.flops import scoring_flops as scoring_flops
+    from pomona.ledger.flops import training_flops as training_flops
+    from pomona.ledger.scale import Ladder as Ladder
+    from pomona.ledger.store import GroupCount as GroupCount
+    from pomona.ledger.store import Ledger as Ledger
+    from pomona.ledger.store import Meta as Meta
+    from pomona.ledger.store import Rung as Rung
+
+_HOMES = {
+    **dict.fromkeys(("Entry", "ScaleEquivalent"), "entry"),
+    **dict.fromkeys(("Meter", "inference_flops", "scoring_flops", "training_flops"), "flops"),
+    "Ladder": "scale",
+    **dict.fromkeys(("GroupCount", "Ledger", "Meta", "Rung"), "store"),
+}
 __all__ = [
     "Entry", "GroupCount", "Ladder", "Ledger", "Meta", "Meter", "Rung", "ScaleEquivalent",
     "inference_flops", "scoring_flops", "training_flops",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -199,7 +199,10 @@ def save_checkpoint(
 ) -> None:
     """Write weights in `dtype` with config and tokenizer, as `transformers` loads them; the model in memory is left as it is."""
     with atomic_directory(folder) as partial, quiet():
-        state = {name: tensor.detach().to(dtype) if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
+        stored: dict[int, torch.Tensor] = {}  # by address, so that tied weights stay one tensor and are written once
+        for tensor in model.state_dict().values():
+            stored.setdefault(tensor.data_ptr(), tensor.detach().to(dtype) if tensor.is_floating_point() else tensor)
+        state = {name: stored[tensor.data_ptr()] for name, tensor in model.state_dict().items()}
         model.save_pretrained(partial, state_dict=state)
         tokenizer.save_pretrained(partial)
         config = read_json(partial / "config.json")
