@@ -11,14 +11,15 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.models import count_parameters, locate
+from pomona.recipe.counts import count_items
 from pomona.recipe.document import resolve
 from pomona.recipe.graph import Estimate, Source, Step
 from pomona.recipe.pretrain import pretrain
-from pomona.recipe.schema import Pretrain, Recipe, Train
+from pomona.recipe.schema import Pretrain, Recipe, Task, Train
 from pomona.recipe.sources import record_sources, tokenizer_folder
 from pomona.recipe.work import evaluate, finetune, make_table
 
-TOKENS_PER_ITEM, ITEMS, TRAINING_ITEMS = 30, 1000, 100_000.0  # for estimates before anything has been read
+TOKENS_PER_ITEM = 30  # for estimates before anything has been tokenised
 
 Node = Step | Source
 
@@ -116,17 +117,20 @@ class Plan:
         """Cost of reading or answering `items` items."""
         return Estimate(kind, 2.0 * self.parameters(model) * TOKENS_PER_ITEM * items * samples, 200.0 * items * samples)
 
-    @property
+    @cached_property
     def training_count(self) -> float:
-        """Training items, as far as the recipe tells."""
-        train, groups = self.recipe.train, self.recipe.data.groups
-        return float(train.per_group * len(groups)) if train and train.per_group and groups else TRAINING_ITEMS
+        """Training items, for estimates."""
+        return self._count(self.recipe.train, self.recipe.train.per_group) if self.recipe.train else 0.0
 
-    @property
+    @cached_property
     def item_count(self) -> float:
-        """Test items, as far as the recipe tells."""
-        task, groups = self.recipe.task, self.recipe.data.groups
-        return float((task.per_group or ITEMS // 10) * len(groups)) if groups else float(ITEMS)
+        """Test items, for estimates."""
+        return self._count(self.recipe.task, self.recipe.task.per_group)
+
+    def _count(self, spec: Task | Train, per_group: int | None) -> float:
+        data = self.recipe.data
+        sources = record_sources(spec.records or data.records, self.folder)
+        return count_items(sources, data, {**data.where, **spec.where}, per_group)
 
     def evaluate(self, variant: str, model: Node) -> Step:
         """Greedy answers of `model` to the test items."""

@@ -95,12 +95,15 @@ def finetune(desk: Desk) -> Cost:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from pomona.models import quiet
+
     folder = checkpoint(desk.inputs["model"])
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     device = torch.device(desk.runtime.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="eager"
-    )
+    with quiet():
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="eager"
+        )
     return train_and_save(desk, model.to(device), tokenizer, {})
 
 

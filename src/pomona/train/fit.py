@@ -185,7 +185,7 @@ def fit(
     trainer = _Trainer(model=model, args=_arguments(settings, work, len(plan)), callbacks=[keeper], optimizers=(optimizer, None))
     trainer.remove_callback(PrinterCallback)
     trainer.plan, trainer.examples = plan, examples
-    trainer.pad = int(tokenizer.convert_tokens_to_ids(tokenizer.pad_token)) if tokenizer.pad_token else 0
+    trainer.pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
     last = _last_checkpoint(work)
     if last:
         keeper.losses = json.loads((last / "losses.json").read_text())
