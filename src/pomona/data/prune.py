@@ -20,7 +20,7 @@ def select_band(
 ) -> NDArray[np.int64]:
     """Rows, ascending, of the band that holds the share `keep` of the total size. `scores` and `sizes` are `[n]`.
 
-    `sizes` (tokens of each row; default 1) makes every band, the random one too, as large as the others in tokens.
+    `sizes` (tokens or bytes of each row; default 1) makes every band, the random one too, as large as the others in that unit.
     Raises PomonaError for a share outside (0, 1] and for a score that is not finite, naming the row.
     """
     if not 0 < keep <= 1:

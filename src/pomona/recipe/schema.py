@@ -97,7 +97,7 @@ class DataLever(_Strict):
     """Fine-tune on a part of the data. A random part of the same size and all data are always measured beside it."""
 
     by: Literal["perplexity"] = Field(default="perplexity", description="Score that orders the examples, here under the base model.")
-    keep: Shares = Field(description="Share of the training tokens kept, or several shares to try.")
+    keep: Shares = Field(description="Share of the training text kept, in bytes, or several shares to try.")
     bands: Annotated[list[Literal["bottom", "middle", "top"]], Field(min_length=1)] = Field(
         default=["bottom", "middle", "top"], description="Parts of the order to keep."
     )

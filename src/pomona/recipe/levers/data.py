@@ -19,19 +19,19 @@ def score(desk: Desk) -> Cost:
     items, model = read_items(desk.inputs["items"]), load_model(desk, desk.inputs["model"])
     with Meter() as meter:
         scored = perplexity(model, items.prompts, items.completions)
-    table = pa.table({"id": items.ids, "perplexity": scored.perplexity, "tokens": scored.tokens, "prompt_tokens": scored.prompt_tokens})
+    table = pa.table({"id": items.ids, "perplexity": scored.perplexity, "tokens": scored.tokens})
     pq.write_table(table, desk.out / "scores.parquet")
     flops = float(scoring_flops(model.shape, scored.prompt_tokens, scored.tokens).sum())
     return Cost(flops, int(scored.tokens.sum() + scored.prompt_tokens.sum()), meter.cpu_seconds, meter.wall_seconds)
 
 
 def select(desk: Desk) -> Cost:
-    """The items of one band; all bands hold as many tokens."""
-    scores = pq.read_table(desk.inputs["scores"] / "scores.parquet")
-    p = desk.params
-    sizes = scores["tokens"].to_numpy() + scores["prompt_tokens"].to_numpy()
-    rows = select_band(scores["perplexity"].to_numpy(), p["keep"], p["band"], sizes=sizes, seed=p["seed"])
-    write_items(desk.out, read_items(desk.inputs["items"]).take(np.asarray(rows)))
+    """The items of one band, or a random control; all of them hold the same share of the bytes of text."""
+    p, items = desk.params, read_items(desk.inputs["items"])
+    sizes = np.array([len((a + b).encode()) for a, b in zip(items.prompts, items.completions, strict=True)], np.int64)
+    scored = desk.inputs.get("scores")
+    scores = pq.read_table(scored / "scores.parquet")["perplexity"].to_numpy() if scored else np.zeros(len(items))
+    write_items(desk.out, items.take(select_band(scores, p["keep"], p["band"], sizes=sizes, seed=p["seed"])))
     return Cost()
 
 
@@ -49,7 +49,7 @@ def add(plan: Plan) -> None:
         control = f"prune/random{share}"
         for band in ("random", *spec.bands):
             params = {"keep": keep, "band": band, "seed": plan.recipe.seed}
-            inputs = {"items": plan.training, "scores": scores}
+            inputs = {"items": plan.training} if band == "random" else {"items": plan.training, "scores": scores}
             chosen = plan.add(Step(f"select {band}{share}", "data", select, params, inputs))
             _measure(plan, f"prune/{band}{share}", chosen, (base,) if band == "random" else (base, control))
 
