@@ -52,7 +52,7 @@ def test_own_model_without_a_ladder(project: Path) -> None:
     hope, mbr, risk = (overall[f"hedged3-t0.8/{k}"].value for k in ("hope", "chrf-mbr", "risk"))
     assert hope >= mbr >= risk
     assert overall["hedged3-t0.8/chrf-mbr"].flops_once == 0
-    assert overall["prune/top"].flops_once > 1.2 * overall["prune/random"].flops_once > 0  # only the bands pay for the scores
+    assert overall["prune/top"].tokens > 1.5 * overall["prune/random"].tokens  # only the bands pay for the scores
     experts = overall["merge/linear"].tokens
     assert experts == pytest.approx(overall["mixed"].tokens, rel=0.4)
     assert all(e.ci_low <= e.delta <= e.ci_high for e in overall.values())
