@@ -173,6 +173,16 @@ def test_a_full_disk_keeps_what_is_finished(project: Path) -> None:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def test_the_tail_is_what_has_least_data_also_when_groups_are_limited(project: Path) -> None:
+    edit(project, "tokens: 1500", "tokens: 500, per_group: 5")
+    edit(project, "tail: 1", "tail: 2")
+    text = (project / "recipe.yaml").read_text()
+    (project / "recipe.yaml").write_text(text[: text.index("levers:")])
+    groups = Ledger.read(run(project / "recipe.yaml", project / "run") / "ledger.json").meta.groups
+    assert [(g.group, g.tail) for g in groups] == [("de", False), ("fr", True), ("af", True)]
+    assert groups[0].train_examples > 5
+
+
 def test_two_processes_cannot_work_in_one_run(project: Path) -> None:
     from pomona.recipe.execute import locked
 

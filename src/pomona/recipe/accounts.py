@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -55,10 +54,9 @@ class Accounts:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Training examples of each test group, from head to tail."""
-        training = self.plan.training
-        seen = Counter(read_items(self.room.result(training)).groups) if training else Counter(self.items.groups)
-        return {g: seen[g] for g in sorted(set(self.items.groups), key=lambda g: (-seen[g], g))}
+        """Examples of each test group that could be trained on, from head to tail; test items where nothing is trained."""
+        seen: dict[str, int] = read_json(self.room.result(self.plan.training or self.plan.items) / "counts.json")
+        return {g: seen.get(g, 0) for g in sorted(set(self.items.groups), key=lambda g: (-seen.get(g, 0), g))}
 
     @cached_property
     def tail(self) -> set[str]:

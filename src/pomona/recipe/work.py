@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +32,7 @@ def write_items(folder: Path, items: Items) -> None:
 
 
 def make_table(desk: Desk) -> Cost:
-    """Records to items: filter, fill the templates, limit the groups."""
+    """Records to items: filter, fill the templates, limit the groups; `counts.json` has the size of each group before the limit."""
     from pomona import records
 
     p = desk.params
@@ -43,7 +44,9 @@ def make_table(desk: Desk) -> Cost:
     for column, value in p["where"].items():
         found.require(column)
         found = found.where(**{column: value})
-    write_items(desk.out, limit(items_from(found.to_table(), p["prompt"], p["completion"], p["group"]), p["per_group"], p["groups"]))
+    items = items_from(found.to_table(), p["prompt"], p["completion"], p["group"])
+    write_items(desk.out, limit(items, p["per_group"], p["groups"]))
+    write_json(desk.out / "counts.json", Counter(items.groups))
     return Cost()
 
 
