@@ -6,6 +6,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from pomona.models import Codec
+
 ASSETS = Path(__file__).parents[2] / "src/pomona/assets"
 
 
@@ -23,3 +25,8 @@ def network(tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return LlamaForCausalLM._from_config(config, attn_implementation="eager")
+
+
+@pytest.fixture
+def codec(network: PreTrainedModel) -> Codec:
+    return Codec(ASSETS / "ui-tokenizer", network, chat=False)

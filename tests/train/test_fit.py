@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from pomona.errors import PomonaError
+from pomona.models import Codec
 from pomona.train.examples import Examples, encode
 from pomona.train.fit import Settings, collate, completion_loss, fit, marks_in, save_checkpoint
 
@@ -21,18 +22,28 @@ PAIRS = [(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range
 
 
 @pytest.fixture
-def examples(tokenizer: PreTrainedTokenizerBase) -> Examples:
-    return encode(tokenizer, [p for p, _ in PAIRS], [c for _, c in PAIRS], max_tokens=64)
+def examples(codec: Codec) -> Examples:
+    return encode(codec, [p for p, _ in PAIRS], [c for _, c in PAIRS], max_tokens=64)
 
 
-def test_a_completion_ends_with_the_end_token_and_long_pairs_are_counted(tokenizer: PreTrainedTokenizerBase) -> None:
-    found = encode(tokenizer, ["a", "b"], ["x", "long " * 100], max_tokens=32)
+def test_a_completion_ends_with_the_end_token_and_long_pairs_are_counted(codec: Codec) -> None:
+    found = encode(codec, ["a", "b"], ["x", "long " * 100], max_tokens=32)
     assert (len(found), found.too_long) == (1, 1)
-    assert found.completions[0][-1] == tokenizer.eos_token_id
+    assert found.completions[0][-1] == codec.end
     with pytest.raises(PomonaError, match="none of 1 examples fits 8 tokens — raise max_tokens"):
-        encode(tokenizer, ["a"], ["long " * 100], max_tokens=8)
+        encode(codec, ["a"], ["long " * 100], max_tokens=8)
     with pytest.raises(PomonaError, match=r"row 1: weight nan is not a finite number ≥ 0"):
-        encode(tokenizer, ["a", "b"], ["x", "y"], max_tokens=8, weights=np.array([1.0, np.nan]))
+        encode(codec, ["a", "b"], ["x", "y"], max_tokens=8, weights=np.array([1.0, np.nan]))
+
+
+def test_training_reads_a_chat_prompt_as_answering_does(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    talking = copy.deepcopy(tokenizer)
+    talking.chat_template = "{% for m in messages %}User: {{ m['content'] }} {% endfor %}Answer:"
+    save_checkpoint(network, talking, tmp_path / "m")
+    found = encode(Codec(tmp_path / "m", network, chat=True), ["Hello"], ["Hallo"], max_tokens=32)
+    assert tokenizer.decode(found.prompts[0].tolist()) == "User: Hello Answer:"
 
 
 def test_the_loss_is_transformers_loss_on_the_completions(network: PreTrainedModel, examples: Examples) -> None:
@@ -82,6 +93,8 @@ def test_the_model_is_written_in_bfloat16_and_loads(network: PreTrainedModel, to
 
 CHILD = """
 import os, sys, signal, torch
+from pathlib import Path
+from pomona.models import Codec
 torch.set_num_threads(1)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from pomona.train.examples import encode
@@ -89,7 +102,8 @@ from pomona.train.fit import Settings, fit, save_checkpoint
 start, work, out, kill = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 tokenizer = AutoTokenizer.from_pretrained(start)
 model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
-examples = encode(tokenizer, *zip(*[(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range(60)]), max_tokens=64)
+pairs = [(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range(60)]
+examples = encode(Codec(Path(start), model, chat=False), *zip(*pairs), max_tokens=64)
 settings = Settings(tokens=6000, batch_tokens=512, learning_rate=5e-3, optimizer="muon", bf16=False, save_every=3)
 def progress(done, total):
     if done == kill:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pomona.models._catalogue import Entry as Entry
     from pomona.models._catalogue import catalogue as catalogue
     from pomona.models._checkpoint import count_parameters as count_parameters
+    from pomona.models._codec import Codec as Codec
     from pomona.models._load import load as load
     from pomona.models._load import locate as locate
     from pomona.models._network import quiet as quiet
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pomona.models.protocol import Shape as Shape
 
 _HOMES = {
+    "Codec": "_codec",
     "Entry": "_catalogue",
     "Model": "protocol",
     "Sample": "protocol",
@@ -31,7 +33,7 @@ _HOMES = {
     "quiet": "_network",
     "shape_of": "_network",
 }
-__all__ = ["Entry", "Model", "Sample", "Shape", "catalogue", "count_parameters", "load", "locate", "pull", "quiet", "shape_of"]
+__all__ = ["Codec", "Entry", "Model", "Sample", "Shape", "catalogue", "count_parameters", "load", "locate", "pull", "quiet", "shape_of"]
 
 
 def __getattr__(name: str) -> Any:

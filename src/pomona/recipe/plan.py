@@ -152,5 +152,5 @@ class Plan:
         base = self.model(self.recipe.base)
         weights = self.parameters(base)
         cost = Estimate("train", 6.0 * weights * settings["tokens"], 2.0 * weights)
-        params = {"max_tokens": train.max_tokens, "settings": settings}
+        params = {"chat": self.recipe.chat, "max_tokens": train.max_tokens, "settings": settings}
         return self.add(Step(f"fine-tune {variant}", "train", finetune, params, {"items": items, "model": base}, cost))

@@ -13,6 +13,8 @@ def pretrain(desk: Desk) -> Cost:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+    from pomona.models import Codec
+
     tokenizer = AutoTokenizer.from_pretrained(desk.inputs["tokenizer"], local_files_only=True)
     size = desk.params["size"]
     config = LlamaConfig(
@@ -32,4 +34,5 @@ def pretrain(desk: Desk) -> Cost:
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     device = torch.device(desk.runtime.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return train_and_save(desk, model.to(device), tokenizer, {"marks": tuple(desk.params["marks"])})
+    codec = Codec(desk.inputs["tokenizer"], model, chat=False)
+    return train_and_save(desk, model.to(device), codec, {"marks": tuple(desk.params["marks"])})

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from pomona.models.protocol import Model, Sample
 from pomona.recipe.graph import Cost, Desk
 from pomona.tasks.items import Items, items_from, limit
 from pomona.tasks.metrics import metric
+
+if TYPE_CHECKING:
+    from pomona.models import Codec
 
 
 def read_items(folder: Path) -> Items:
@@ -96,32 +99,31 @@ def evaluate(desk: Desk) -> Cost:
 def finetune(desk: Desk) -> Cost:
     """Continue a model on the items for a fixed budget of tokens."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    from pomona.models import quiet
+    from pomona.models import Codec, quiet
 
     folder = checkpoint(desk.inputs["model"])
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     device = torch.device(desk.runtime.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with quiet():
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="eager"
         )
-    return train_and_save(desk, model.to(device), tokenizer, {})
+    return train_and_save(desk, model.to(device), Codec(folder, model, chat=desk.params["chat"]), {})
 
 
-def train_and_save(desk: Desk, model: Any, tokenizer: Any, marks: dict[str, Any]) -> Cost:
+def train_and_save(desk: Desk, model: Any, codec: Codec, marks: dict[str, Any]) -> Cost:
     """Train on the desk's items under its settings; leaves the model, `training.json` and the loss of every step."""
     from pomona.models import shape_of
     from pomona.train.examples import encode
     from pomona.train.fit import Settings, fit, marks_in, save_checkpoint
 
     items = read_items(desk.inputs["items"])
-    examples = encode(tokenizer, items.prompts, items.completions, max_tokens=desk.params["max_tokens"])
+    examples = encode(codec, items.prompts, items.completions, max_tokens=desk.params["max_tokens"])
     settings = Settings(**desk.params["settings"], **marks)
     with Meter() as meter:
-        fitted = fit(model, tokenizer, examples, desk.bench, settings, progress=desk.advance)
-    save_checkpoint(model, tokenizer, desk.out / "model")
+        fitted = fit(model, codec.tokenizer, examples, desk.bench, settings, progress=desk.advance)
+    save_checkpoint(model, codec.tokenizer, desk.out / "model")
     for mark in marks_in(desk.bench):
         shutil.move(mark, desk.out / mark.name)
     context = float((examples.lengths.sum(1).astype(float) ** 2).sum() / examples.lengths.sum() + 1) / 2

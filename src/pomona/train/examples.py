@@ -11,7 +11,7 @@ import numpy as np
 from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from pomona.models import Codec
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Examples:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase,
+    codec: Codec,
     prompts: Sequence[str],
     completions: Sequence[str],
     *,
     max_tokens: int,
     weights: np.ndarray | None = None,
 ) -> Examples:
-    """Tokenise pairs; a completion ends with the tokenizer's end token. Pairs over `max_tokens` are left out and counted.
+    """Tokenise pairs as the model reads and scores them; a completion ends with the end token. Pairs over `max_tokens` are counted.
 
     Raises PomonaError when nothing is left, when lengths differ, or when a weight is negative or not finite.
     """
@@ -53,17 +53,13 @@ def encode(
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         bad = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
         raise PomonaError(f"weight {weights[bad]} is not a finite number ≥ 0", where=f"row {bad}", remedy="clean the weight column")
-    end = tokenizer.eos_token_id
-    if end is None:
-        raise PomonaError("the tokenizer has no end token", where=tokenizer.name_or_path, remedy="set eos_token in tokenizer_config.json")
-    heads = tokenizer(list(prompts))["input_ids"] if len(prompts) else []
-    tails = tokenizer(list(completions), add_special_tokens=False)["input_ids"] if len(prompts) else []
+    heads, tails = codec.prompts(prompts), codec.completions(completions, end=True)
     kept = [i for i, (p, c) in enumerate(zip(heads, tails, strict=True)) if len(p) > 0 and len(p) + len(c) < max_tokens]
     if not kept:
         raise PomonaError(f"none of {len(prompts)} examples fits {max_tokens} tokens", remedy="raise max_tokens or check the input")
     return Examples(
         prompts=[np.array(heads[i], np.int32) for i in kept],
-        completions=[np.array([*tails[i], end], np.int32) for i in kept],
+        completions=[np.array(tails[i], np.int32) for i in kept],
         weights=weights[kept],
         too_long=len(prompts) - len(kept),
     )
