@@ -36,7 +36,7 @@ def test_a_completion_ends_with_the_end_token_and_long_pairs_are_counted(codec: 
         encode(codec, ["a", "b"], ["x", "y"], max_tokens=8, weights=np.array([1.0, np.nan]))
 
 
-def test_training_reads_a_chat_prompt_as_answering_does(
+def test_training_reads_chat_prompts_as_answering_does(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     talking = copy.deepcopy(tokenizer)

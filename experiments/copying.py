@@ -1,0 +1,37 @@
+"""Does a model of the ladder translate better than copying the English source? Every test item, per language, paired intervals.
+
+python experiments/copying.py [--model ui-l]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pomona import models, records, tasks
+from pomona.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="ui-l")
+    name = parser.parse_args().model
+    data = load_recipe(ROOT / "examples/ladder.yaml").data
+    rows = records.read(ROOT / "src/pomona/assets/ui/ui.parquet").where(split="test", lang=data.groups).to_table()
+    items = tasks.items_from(rows, data.prompt, data.completion, data.group)
+    copies = [prompt.split("|>", 1)[1].removesuffix("<|to|>") for prompt in items.prompts]
+    answers = [pool[0].text for pool in models.load(name).generate(items.prompts, max_new_tokens=96)]
+    chrf = tasks.metric("chrf")
+    ours, base = chrf.statistics(answers, items.completions), chrf.statistics(copies, items.completions)
+    print(
+        f"{name} greedy against copying, {chrf.signature}|boot:1000|seed:0\n\n| language | n | {name} | copying | difference |\n|---|---|---|---|---|"
+    )
+    found = tasks.by_group(chrf, ours, base, tasks.rows_of(items.groups))
+    for group, c in sorted(found.items(), key=lambda pair: (pair[0] != "overall", -pair[1].delta)):
+        print(f"| {group} | {c.n} | {c.value:.1f} | {c.baseline_value:.1f} | {c.delta:+.1f} [{c.ci_low:+.1f}, {c.ci_high:+.1f}] |")
+
+
+if __name__ == "__main__":
+    main()
