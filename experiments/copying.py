@@ -25,9 +25,9 @@ def main() -> None:
     answers = [pool[0].text for pool in models.load(name).generate(items.prompts, max_new_tokens=96)]
     chrf = tasks.metric("chrf")
     ours, base = chrf.statistics(answers, items.completions), chrf.statistics(copies, items.completions)
-    print(
-        f"{name} greedy against copying, {chrf.signature}|boot:1000|seed:0\n\n| language | n | {name} | copying | difference |\n|---|---|---|---|---|"
-    )
+    print(f"{name} greedy against copying, {chrf.signature}|boot:1000|seed:0", end="\n\n")
+    print(f"| language | n | {name} | copying | difference |")
+    print("|---|---|---|---|---|")
     found = tasks.by_group(chrf, ours, base, tasks.rows_of(items.groups))
     for group, c in sorted(found.items(), key=lambda pair: (pair[0] != "overall", -pair[1].delta)):
         print(f"| {group} | {c.n} | {c.value:.1f} | {c.baseline_value:.1f} | {c.delta:+.1f} [{c.ci_low:+.1f}, {c.ci_high:+.1f}] |")
