@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
+import yaml
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -31,13 +32,16 @@ from pomona.files import write_json
 from pomona.models import load
 from pomona.models._torch import TorchModel
 
+LANGUAGES = yaml.safe_load((Path(__file__).parents[1] / "examples/ladder.yaml").read_text(encoding="utf-8"))["data"]["groups"]
 UI = Path(pomona.__file__).parent / "assets" / "ui" / "ui.parquet"
 RESULTS = Path(__file__).parent / "results" / "generate.json"
 
 
 def ui_pairs(count: int, seed: int) -> list[tuple[str, str]]:
     """Distinct prompts and their translations from the test split."""
-    table = pq.read_table(UI, columns=["english", "lang", "translation"], filters=[("split", "==", "test")]).to_pylist()
+    table = pq.read_table(
+        UI, columns=["english", "lang", "translation"], filters=[("split", "==", "test"), ("lang", "in", LANGUAGES)]
+    ).to_pylist()
     random.Random(seed).shuffle(table)
     pairs = {f"<|{row['lang']}|>{row['english']}<|to|>": row["translation"] for row in table}
     return list(pairs.items())[:count]
