@@ -96,7 +96,7 @@ def test_the_examples_are_recipes(name):
         ("records: ui", "records: [ui, 5]", 'line 3: item 2 of "records" must be text, not 5'),
         ("ladder: [ui-xs,", "ladder: [5,", 'line 8: item 1 of "ladder" must be a model URI or a mapping, not 5'),
         ("  tokens: 1000", "  warmup: 1.5\n  tokens: 9", 'line 10: "warmup" must be less than 1, not 1.5'),
-        ("  tokens: 1000", "  seed: 1", 'line 9: "tokens" is missing in train'),
+        ("  tokens: 1000", "  batch_tokens: 64", 'line 9: the budget is "tokens" or "flops", one of them'),
         ("data:\n  records: ui", "data:", 'line 2: "data" must be a mapping of keys and values, not nothing'),
         ("base: ui-s\n", "", 'line 1: "base" is missing'),
         ("name: small", "name: a b", 'line 1: "name" must be made of letters, digits, dots, hyphens and underscores'),

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from pomona.errors import PomonaError
-from pomona.models import Codec
+from pomona.ledger import training_flops
+from pomona.models import Codec, shape_of
 from pomona.train.examples import Examples, encode
 from pomona.train.fit import Settings, collate, completion_loss, fit, marks_in, save_checkpoint
 
@@ -80,6 +81,15 @@ def test_training_lowers_the_loss_and_keeps_the_marks(
     assert [p.name for p in marks_in(tmp_path)] == ["mark-0.1", "mark-0.5"]
 
 
+def test_a_flop_budget_is_spent_and_not_much_more(network: PreTrainedModel, codec: Codec, examples: Examples, tmp_path: Path) -> None:
+    budget = 2e9
+    done = fit(network, codec.tokenizer, examples, tmp_path, Settings(flops=budget, batch_tokens=256, bf16=False))
+    spent = training_flops(shape_of(network), done.tokens, examples.mean_context)
+    assert budget * 0.99 <= spent <= budget * 1.2
+    with pytest.raises(PomonaError, match="give a budget in tokens or in FLOPs, one of them"):
+        fit(network, codec.tokenizer, examples, tmp_path, Settings(tokens=10, flops=budget))
+
+
 def test_the_model_is_written_in_bfloat16_and_loads(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     before = copy.deepcopy(network.state_dict())
     save_checkpoint(network, tokenizer, tmp_path / "m")
@@ -94,7 +104,8 @@ def test_the_model_is_written_in_bfloat16_and_loads(network: PreTrainedModel, to
 CHILD = """
 import os, sys, signal, torch
 from pathlib import Path
-from pomona.models import Codec
+from pomona.ledger import training_flops
+from pomona.models import Codec, shape_of
 torch.set_num_threads(1)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from pomona.train.examples import encode

@@ -87,7 +87,7 @@ class Plan:
         size = made.sizes[name]
         folder = tokenizer_folder(made.tokenizer, self.folder)
         rate = made.learning_rate[name] if isinstance(made.learning_rate, dict) else made.learning_rate
-        settings = self._settings(made) | {"learning_rate": rate, "weight_decay": made.weight_decay}
+        settings = self._settings(made) | {"tokens": made.tokens, "learning_rate": rate, "weight_decay": made.weight_decay}
         params = {"size": size.model_dump(), "context": made.context, "max_tokens": made.max_tokens,
                   "marks": made.marks.get(name, []), "settings": settings}  # fmt: skip
         vocabulary = len(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
@@ -141,16 +141,17 @@ class Plan:
 
     def _settings(self, spec: Train | Pretrain) -> dict[str, Any]:
         names = ("batch_tokens", "warmup", "schedule", "optimizer")
-        return {"tokens": spec.tokens, "seed": self.recipe.seed, **{name: getattr(spec, name) for name in names}}
+        return {"seed": self.recipe.seed, **{name: getattr(spec, name) for name in names}}
 
     def finetune(self, variant: str, items: Step, share: float = 1.0) -> Step:
         """The base model continued on `items` for `share` of the recipe's token budget."""
         train = self.recipe.train
         if train is None:
             raise PomonaError(f'"{variant}" needs the section `train`', where=self.recipe.name, remedy="add it, or leave the lever out")
-        settings = self._settings(train) | {"tokens": int(train.tokens * share), "learning_rate": train.learning_rate}
+        budget = {"tokens": int(train.tokens * share)} if train.tokens else {"flops": (train.flops or 0) * share}
+        settings = self._settings(train) | budget | {"learning_rate": train.learning_rate}
         base = self.model(self.recipe.base)
         weights = self.parameters(base)
-        cost = Estimate("train", 6.0 * weights * settings["tokens"], 2.0 * weights)
+        cost = Estimate("train", budget.get("flops") or 6.0 * weights * budget["tokens"], 2.0 * weights)
         params = {"chat": self.recipe.chat, "max_tokens": train.max_tokens, "settings": settings}
         return self.add(Step(f"fine-tune {variant}", "train", finetune, params, {"items": items, "model": base}, cost))

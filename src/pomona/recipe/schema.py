@@ -84,13 +84,20 @@ class Train(_Strict):
     records: Names | None = Field(default=None, description="Tables of the training rows; those of `data` when left out.")
     where: Where = Field(default={}, description="Keep only training rows with these values, beside the conditions of `data`.")
     per_group: Positive | None = Field(default=None, description="Learn from at most this many items per group; from all when left out.")
-    tokens: Positive = Field(description="Training tokens of each fine-tuning.")
+    tokens: Positive | None = Field(default=None, description="Budget of each fine-tuning in training tokens; give this or `flops`.")
+    flops: Rate | None = Field(default=None, description="Budget of each fine-tuning in FLOPs; give this or `tokens`.")
     batch_tokens: Positive = Field(default=4096, description="Tokens of a batch.")
     learning_rate: Rate = Field(default=5e-4, description="Highest learning rate.")
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.05, description="Share of the steps over which the learning rate rises.")
     schedule: Schedule = Field(default="cosine", description="How the learning rate falls.")
     optimizer: Optimizer = Field(default="adamw", description="Optimizer.")
     max_tokens: Positive = Field(default=256, description="Longest example in tokens, prompt and completion; longer ones are left out.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.tokens is None) == (self.flops is None):
+            raise problems([((), 'the budget is "tokens" or "flops", one of them')])
+        return self
 
 
 class DataLever(_Strict):

@@ -126,8 +126,7 @@ def train_and_save(desk: Desk, model: Any, codec: Codec, marks: dict[str, Any]) 
     save_checkpoint(model, codec.tokenizer, desk.out / "model")
     for mark in marks_in(desk.bench):
         shutil.move(mark, desk.out / mark.name)
-    context = float((examples.lengths.sum(1).astype(float) ** 2).sum() / examples.lengths.sum() + 1) / 2
-    flops = training_flops(shape_of(model), fitted.tokens, context)
+    flops = training_flops(shape_of(model), fitted.tokens, examples.mean_context)
     summary = {"tokens": fitted.tokens, "flops": flops, "steps": fitted.steps, "examples": len(examples), "too_long": examples.too_long,
                "cpu_seconds": meter.cpu_seconds, "settings": desk.params["settings"]}  # fmt: skip
     write_json(desk.out / "model" / "training.json", summary)

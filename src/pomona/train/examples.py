@@ -30,6 +30,12 @@ class Examples:
         return len(self.prompts)
 
     @property
+    def mean_context(self) -> float:
+        """Positions a token attends to on average, itself included: (T + 1) / 2 over the tokens of pairs of T tokens."""
+        total = self.lengths.sum(1).astype(np.float64)
+        return float((total * (total + 1) / 2).sum() / total.sum())
+
+    @property
     def lengths(self) -> np.ndarray:
         """Tokens of each pair, int64 `[n, 2]`: prompt, completion."""
         return np.array([(len(p), len(c)) for p, c in zip(self.prompts, self.completions, strict=True)], np.int64).reshape(-1, 2)

@@ -15,8 +15,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from pomona.errors import PomonaError
 from pomona.files import atomic_directory, read_json, write_json
-from pomona.models import quiet
+from pomona.ledger.flops import training_flops
+from pomona.models import quiet, shape_of
 from pomona.train.batches import plan_batches
 from pomona.train.examples import Examples
 from pomona.train.optimizer import MuonAdamW
@@ -26,9 +28,10 @@ COMPLETE = "complete"  # written last into a checkpoint: without it a kill came 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. `tokens` is the budget of real tokens; `marks` are shares of it at which the model is kept, e.g. 0.1."""
+    """How to train. The budget is `tokens` real tokens or `flops`; `marks` are shares of it at which the model is kept, e.g. 0.1."""
 
-    tokens: int
+    tokens: int | None = None
+    flops: float | None = None
     batch_tokens: int = 4096
     learning_rate: float = 1e-3
     warmup: float = 0.05
@@ -159,6 +162,14 @@ def _arguments(settings: Settings, work: Path, steps: int) -> TrainingArguments:
     )
 
 
+def _token_budget(settings: Settings, model: PreTrainedModel, examples: Examples) -> int:
+    if (settings.tokens is None) == (settings.flops is None):
+        raise PomonaError("give a budget in tokens or in FLOPs, one of them")
+    if settings.flops is None:
+        return settings.tokens or 0
+    return int(settings.flops / training_flops(shape_of(model), 1, examples.mean_context))
+
+
 def _silent(done: int, total: int) -> None: ...
 
 
@@ -174,7 +185,8 @@ def fit(
     """Train `model` in place. `work` holds the checkpoints of a training under way: call again after a kill and it continues."""
     work = Path(work)
     lengths = examples.lengths
-    plan = plan_batches(lengths, batch_tokens=settings.batch_tokens, seed=settings.seed, tokens=settings.tokens)
+    tokens = _token_budget(settings, model, examples)
+    plan = plan_batches(lengths, batch_tokens=settings.batch_tokens, seed=settings.seed, tokens=tokens)
     marks = {max(1, round(share * len(plan))): share for share in settings.marks}
 
     def save(folder: Path) -> None:
