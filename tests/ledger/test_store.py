@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pomona.errors import PomonaError
+from pomona.ledger.entry import Entry
 from pomona.ledger.store import Ledger, extra_compute, to_csv, to_json
 
 Make = Callable[..., Ledger]
@@ -105,7 +106,10 @@ def test_a_field_of_the_wrong_type_is_named(make_ledger: Make, tmp_path: Path) -
 def test_rows_are_the_same_in_every_format(make_ledger: Make) -> None:
     ledger = make_ledger()
     table, rows = ledger.to_table(), ledger.rows()
-    assert table.to_pylist() == rows == json.loads(to_json(ledger))
+    assert table.to_pylist() == rows
+    told = json.loads(to_json(ledger))
+    assert [Entry.from_json({k: v for k, v in row.items() if k != "extra_flops"}) for row in told] == ledger.entries
+    assert [row["extra_flops"] for row in told] == [row["extra_flops"] for row in rows]
     read = list(csv.DictReader(io.StringIO(to_csv(ledger))))
     assert [float(row["extra_flops"]) for row in read] == [row["extra_flops"] for row in rows]
     assert read[0].keys() == rows[0].keys()

@@ -83,7 +83,7 @@ def _results(show: Out, folder: Path) -> None:
 
     ledger, page = Ledger.read(folder / "ledger.json"), folder / "report.html"
     if show.format == "json":
-        show.json({"run": folder, "report": page, "entries": ledger.rows()})
+        show.json({"run": folder, "report": page, "entries": ledger.documents()})
         return
     print_table(ledger, console=console())
     show.line(page)

@@ -118,6 +118,10 @@ class Ledger:
         """One flat row per entry: its fields, `extra_flops`, and the scale-equivalent as four `scale_…` columns."""
         return [_row(entry, self.extra(entry)) for entry in self.entries]
 
+    def documents(self) -> list[dict[str, Any]]:
+        """Every entry with its fields as they are, and `extra_flops`."""
+        return [entry.to_json() | {"extra_flops": self.extra(entry)} for entry in self.entries]
+
     def to_table(self) -> pa.Table:
         """`rows()` as a table with a fixed schema, also when a column holds no value."""
         import pyarrow as pa
@@ -158,8 +162,8 @@ def to_csv(ledger: Ledger) -> str:
 
 
 def to_json(ledger: Ledger) -> str:
-    """`ledger.rows()` as a JSON array, a row per line."""
-    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in ledger.rows()) + "\n]\n"
+    """The entries as a JSON array, one a line, each with its `extra_flops`; `scale_equivalent` is nested or null."""
+    return "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in ledger.documents()) + "\n]\n"
 
 
 def _row(entry: Entry, extra: float) -> dict[str, Any]:
