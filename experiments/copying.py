@@ -6,21 +6,17 @@ python experiments/copying.py [--model ui-l]
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from pomona import models, records, tasks
-from pomona.recipe import load_recipe
+from _shared import items_of
 
-ROOT = Path(__file__).parents[1]
+from pomona import models, tasks
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="ui-l")
     name = parser.parse_args().model
-    data = load_recipe(ROOT / "examples/ladder.yaml").data
-    rows = records.read(ROOT / "src/pomona/assets/ui/ui.parquet").where(split="test", lang=data.groups).to_table()
-    items = tasks.items_from(rows, data.prompt, data.completion, data.group)
+    items = items_of("test")
     copies = [prompt.split("|>", 1)[1].removesuffix("<|to|>") for prompt in items.prompts]
     answers = [pool[0].text for pool in models.load(name).generate(items.prompts, max_new_tokens=96)]
     chrf = tasks.metric("chrf")
