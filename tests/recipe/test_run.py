@@ -205,3 +205,15 @@ def test_the_example_for_a_users_own_model(project: Path) -> None:
     assert {e.lever for e in ledger.entries} == {"scale", "data", "merging", "sampling"}
     assert {"prune/top 30 %", "prune/random 60 %"} <= {e.variant for e in ledger.entries}
     assert all(e.scale_equivalent is None for e in ledger.entries)
+
+
+def test_without_torch_the_ledger_reads_and_a_run_says_what_to_install(project: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "import pomona.data, pomona.merge, pomona.sample, pomona.tasks, pomona.ledger.report, pomona.records\n"
+        "from pomona.cli import main\n"
+        f"sys.exit(main(['run', {str(project / 'recipe.yaml')!r}, '--out', {str(project / 'run')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: running a recipe needs PyTorch — pip install 'pomona[torch]'\n"

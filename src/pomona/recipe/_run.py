@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pomona.errors import PomonaError
 from pomona.files import write_json, write_text
 from pomona.recipe.document import load_recipe
 from pomona.recipe.execute import Room, execute, expected_seconds, locked
@@ -81,8 +82,10 @@ def run(
 
 
 def _set_threads(threads: int) -> None:
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        raise PomonaError("running a recipe needs PyTorch", remedy="pip install 'pomona[torch]'") from error
     torch.set_num_threads(threads)
 
 

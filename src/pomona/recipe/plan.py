@@ -46,8 +46,8 @@ class Plan:
     _steps: dict[str, Step] = field(default_factory=dict)
 
     def add(self, step: Step) -> Step:
-        """The step, or the same one added before."""
-        return self._steps.setdefault(step.name, step)
+        """The step, or one added before that does the same, whatever its name."""
+        return self._steps.setdefault(step.key, step)
 
     def measure(self, lever: str, variant: str, answers: Step, model: Node, baselines: tuple[str, ...], bound: bool = False) -> None:
         """Enter a variant in the ledger, compared with each of `baselines`."""

@@ -32,8 +32,9 @@ def add(plan: Plan) -> None:
     spec, base = plan.recipe.levers.merging, plan.recipe.base
     if spec is None or plan.training is None:
         return
-    everything = sorted(group for groups in spec.experts.values() for group in groups)
-    mixed = plan.finetune("mixed", _subset(plan, "mixed", everything))
+    everything = {group for groups in spec.experts.values() for group in groups}
+    all_of_them = everything == set(plan.recipe.data.groups or [])
+    mixed = plan.finetune("mixed", plan.training if all_of_them else _subset(plan, "mixed", sorted(everything)))
     plan.measure("merging", "mixed", plan.evaluate("mixed", mixed), mixed, (base,))
     experts = {
         f"model-{name}": plan.finetune(f"expert {name}", _subset(plan, name, groups), 1 / len(spec.experts))
