@@ -37,6 +37,13 @@ def test_a_completion_ends_with_the_end_token_and_long_pairs_are_counted(codec: 
         encode(codec, ["a", "b"], ["x", "y"], max_tokens=8, weights=np.array([1.0, np.nan]))
 
 
+def test_a_pair_that_just_fits_is_kept(codec: Codec) -> None:
+    fits = encode(codec, ["<|de|>Save<|to|>"], ["Speichern"], max_tokens=64).lengths.sum()
+    assert encode(codec, ["<|de|>Save<|to|>"], ["Speichern"], max_tokens=int(fits)).too_long == 0
+    with pytest.raises(PomonaError, match="none of 1 examples fits"):
+        encode(codec, ["<|de|>Save<|to|>"], ["Speichern"], max_tokens=int(fits) - 1)
+
+
 def test_training_reads_chat_prompts_as_answering_does(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:

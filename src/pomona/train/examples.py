@@ -60,7 +60,7 @@ def encode(
         bad = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
         raise PomonaError(f"weight {weights[bad]} is not a finite number ≥ 0", where=f"row {bad}", remedy="clean the weight column")
     heads, tails = codec.prompts(prompts), codec.completions(completions, end=True)
-    kept = [i for i, (p, c) in enumerate(zip(heads, tails, strict=True)) if len(p) > 0 and len(p) + len(c) < max_tokens]
+    kept = [i for i, (p, c) in enumerate(zip(heads, tails, strict=True)) if len(p) > 0 and len(p) + len(c) <= max_tokens]
     if not kept:
         raise PomonaError(f"none of {len(prompts)} examples fits {max_tokens} tokens", remedy="raise max_tokens or check the input")
     return Examples(
