@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pomona.errors import PomonaError
-from pomona.train.batches import plan_batches
+from pomona.train.batches import epoch_batches, plan_batches
+from pomona.train.examples import temperature_repeats
 
 lengths_of = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=200).map(
     lambda rows: np.array(rows, np.int64)
@@ -41,3 +42,18 @@ def test_budgets_that_make_no_sense_are_refused() -> None:
         plan_batches(np.ones((3, 2), np.int64), batch_tokens=10, seed=0)
     with pytest.raises(PomonaError, match="the set of examples is empty"):
         plan_batches(np.ones((0, 2), np.int64), batch_tokens=10, seed=0, tokens=5)
+
+
+@given(lengths_of, st.floats(1, 4), st.integers(0, 3))
+def test_a_row_is_repeated_within_a_pass_as_often_as_asked(lengths: np.ndarray, often: float, seed: int) -> None:
+    plan = epoch_batches(lengths, np.full(len(lengths), often), 256, np.random.default_rng(seed))
+    shown = np.bincount(np.concatenate(plan), minlength=len(lengths))
+    assert int(often) <= shown.min() and shown.max() <= np.ceil(often)
+
+
+def test_temperature_flattens_the_shares_of_the_groups() -> None:
+    groups = ["fr"] * 5000 + ["sw"] * 50
+    assert np.array_equal(temperature_repeats(groups, 1), np.ones(5050))
+    drawn = temperature_repeats(groups, 2)
+    assert drawn[0] == 1
+    assert drawn[5000:].sum() / drawn[:5000].sum() == pytest.approx((50 / 5000) ** 0.5)

@@ -89,7 +89,7 @@ class Plan:
         rate = made.learning_rate[name] if isinstance(made.learning_rate, dict) else made.learning_rate
         settings = self._settings(made) | {"tokens": made.tokens, "learning_rate": rate, "weight_decay": made.weight_decay}
         params = {"size": size.model_dump(), "context": made.context, "max_tokens": made.max_tokens,
-                  "marks": made.marks.get(name, []), "settings": settings}  # fmt: skip
+                  "marks": made.marks.get(name, []), "temperature": made.temperature, "settings": settings}  # fmt: skip
         vocabulary = len(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
         weights = vocabulary * size.hidden + size.layers * (4 * size.hidden**2 + 3 * size.hidden * size.intermediate)
         inputs = {"items": self.table("pretraining items", made), "tokenizer": Source(made.tokenizer, folder)}

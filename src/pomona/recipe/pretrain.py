@@ -35,4 +35,4 @@ def pretrain(desk: Desk) -> Cost:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     device = torch.device(desk.runtime.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     codec = Codec(desk.inputs["tokenizer"], model, chat=False)
-    return train_and_save(desk, model.to(device), codec, {"marks": tuple(desk.params["marks"])})
+    return train_and_save(desk, model.to(device), codec, marks=tuple(desk.params["marks"]), temperature=desk.params["temperature"])

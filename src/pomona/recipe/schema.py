@@ -187,6 +187,9 @@ class Pretrain(_Strict):
     where: Where = Field(default={}, description="Keep only training rows with these values, beside the conditions of `data`.")
     sizes: Annotated[dict[Text, Size], Field(min_length=1)] = Field(description="Name of each model and its shape.")
     tokens: Positive = Field(description="Training tokens of each model.")
+    temperature: Annotated[float, Field(ge=1)] = Field(
+        default=1, description="A group of share p is drawn with share p^(1/temperature): above 1, small groups are shown more often."
+    )
     batch_tokens: Positive = Field(default=4096, description="Tokens of a batch.")
     learning_rate: RateOrRates = Field(description="Highest learning rate, or one for each size.")
     warmup: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.05, description="Share of the steps over which the learning rate rises.")

@@ -109,18 +109,19 @@ def finetune(desk: Desk) -> Cost:
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="eager"
         )
-    return train_and_save(desk, model.to(device), Codec(folder, model, chat=desk.params["chat"]), {})
+    return train_and_save(desk, model.to(device), Codec(folder, model, chat=desk.params["chat"]))
 
 
-def train_and_save(desk: Desk, model: Any, codec: Codec, marks: dict[str, Any]) -> Cost:
+def train_and_save(desk: Desk, model: Any, codec: Codec, *, marks: tuple[float, ...] = (), temperature: float = 1) -> Cost:
     """Train on the desk's items under its settings; leaves the model, `training.json` and the loss of every step."""
     from pomona.models import shape_of
-    from pomona.train.examples import encode
+    from pomona.train.examples import encode, temperature_repeats
     from pomona.train.fit import Settings, fit, marks_in, save_checkpoint
 
     items = read_items(desk.inputs["items"])
-    examples = encode(codec, items.prompts, items.completions, max_tokens=desk.params["max_tokens"])
-    settings = Settings(**desk.params["settings"], **marks)
+    repeats = temperature_repeats(items.groups, temperature)
+    examples = encode(codec, items.prompts, items.completions, max_tokens=desk.params["max_tokens"], repeats=repeats)
+    settings = Settings(**desk.params["settings"], marks=marks)
     with Meter() as meter:
         fitted = fit(model, codec.tokenizer, examples, desk.bench, settings, progress=desk.advance)
     save_checkpoint(model, codec.tokenizer, desk.out / "model")

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 class Examples:
     """Tokenised pairs: `prompts` and `completions` are lists of int32 `[t]` (completions with their end token), `weights` float32 `[n]`.
 
-    `too_long` counts the pairs left out because they exceed the context.
+    `repeats`, float64 `[n]`, is how often a pass shows each pair, on average. `too_long` counts the pairs left out because they exceed
+    the context.
     """
 
     prompts: list[np.ndarray]
     completions: list[np.ndarray]
     weights: np.ndarray
+    repeats: np.ndarray
     too_long: int = 0
 
     def __len__(self) -> int:
@@ -31,9 +33,9 @@ class Examples:
 
     @property
     def mean_context(self) -> float:
-        """Positions a token attends to on average, itself included: (T + 1) / 2 over the tokens of pairs of T tokens."""
+        """Positions a token attends to on average, itself included: (T + 1) / 2 over the tokens of pairs of T tokens, as often as shown."""
         total = self.lengths.sum(1).astype(np.float64)
-        return float((total * (total + 1) / 2).sum() / total.sum())
+        return float((self.repeats * total * (total + 1) / 2).sum() / (self.repeats * total).sum())
 
     @property
     def lengths(self) -> np.ndarray:
@@ -48,12 +50,14 @@ def encode(
     *,
     max_tokens: int,
     weights: np.ndarray | None = None,
+    repeats: np.ndarray | None = None,
 ) -> Examples:
     """Tokenise pairs as the model reads and scores them; a completion ends with the end token. Pairs over `max_tokens` are counted.
 
     Raises PomonaError when nothing is left, when lengths differ, or when a weight is negative or not finite.
     """
     weights = np.ones(len(prompts), np.float32) if weights is None else np.asarray(weights, np.float32)
+    repeats = np.ones(len(prompts)) if repeats is None else np.asarray(repeats, np.float64)
     if not len(prompts) == len(completions) == len(weights):
         raise PomonaError(f"{len(prompts)} prompts, {len(completions)} completions and {len(weights)} weights: they must be as many")
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
@@ -67,5 +71,16 @@ def encode(
         prompts=[np.array(heads[i], np.int32) for i in kept],
         completions=[np.array(tails[i], np.int32) for i in kept],
         weights=weights[kept],
+        repeats=repeats[kept],
         too_long=len(prompts) - len(kept),
     )
+
+
+def temperature_repeats(groups: Sequence[str], temperature: float) -> np.ndarray:
+    """How often a pass shows each row so that a group of share p is drawn with share ∝ p^(1/temperature); float64 `[n]`.
+
+    The largest group is shown once a pass, smaller ones more often; temperature 1 keeps the natural shares
+    (Arivazhagan et al. 2019, arXiv 1907.05019, §4.1).
+    """
+    _, inverse, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    return (counts.max() / counts[inverse]) ** (1 - 1 / temperature)

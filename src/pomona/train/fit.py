@@ -186,7 +186,7 @@ def fit(
     work = Path(work)
     lengths = examples.lengths
     tokens = _token_budget(settings, model, examples)
-    plan = plan_batches(lengths, batch_tokens=settings.batch_tokens, seed=settings.seed, tokens=tokens)
+    plan = plan_batches(lengths, batch_tokens=settings.batch_tokens, seed=settings.seed, tokens=tokens, repeats=examples.repeats)
     marks = {max(1, round(share * len(plan))): share for share in settings.marks}
 
     def save(folder: Path) -> None:
