@@ -60,6 +60,16 @@ def test_own_model_without_a_ladder(project: Path) -> None:
         assert (out / name).stat().st_size > 0
 
 
+def test_several_training_seeds_are_in_the_intervals(project: Path) -> None:
+    recipe, log = project / "recipe.yaml", Log()
+    recipe.write_text(recipe.read_text().replace("learning_rate: 1.0e-3", "learning_rate: 1.0e-3, seeds: 2"))
+    ledger = Ledger.read(run(recipe, project / "run", report=log) / "ledger.json")
+    seeds = {e.variant: e.seeds for e in ledger.of("overall")}
+    assert (seeds["prune/top"], seeds["merge/linear"], seeds["hf:model"], seeds["hedged3-t0.8/chrf-mbr"]) == (2, 2, 1, 1)
+    assert {"fine-tune all data seed 3", "fine-tune all data seed 4", "select random seed 4", "select top"} <= set(log.done)
+    assert "Intervals resample test items and, for what is fine-tuned, its 2 training seeds." in ledger.meta.notes
+
+
 def test_a_changed_recipe_redoes_only_what_changed(project: Path) -> None:
     recipe = project / "recipe.yaml"
     first, again, changed = Log(), Log(), Log()

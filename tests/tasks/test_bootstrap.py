@@ -121,3 +121,22 @@ def test_errors() -> None:
         compare(ExactMatch(), ours, base, Resamples(5))
     with pytest.raises(PomonaError, match=r"^level: 95 is not a coverage between 0 and 1 — use 0.95 for a 95 % interval$"):
         compare(ExactMatch(), ours, base, Resamples(4), level=95)
+
+
+def test_a_system_trained_several_times_has_wider_intervals_than_one_training() -> None:
+    base = scores(np.random.default_rng(0).normal(size=60))
+    trained = np.stack([scores(base[:, 0] + shift) for shift in (0.0, 0.5, 1.0)])
+    draws = Resamples(60, resamples=2000)
+    one, several = compare(ExactMatch(), trained[1], base, draws), compare(ExactMatch(), trained, base, draws)
+    assert several.value == pytest.approx(one.value)
+    assert one.ci_high - one.ci_low == pytest.approx(0, abs=1e-9)
+    spread = 100 * np.sqrt(1 / 6 / 3)  # the standard error of a mean of three
+    assert several.ci_high - several.ci_low == pytest.approx(2 * 1.96 * spread, rel=0.2)
+
+
+def test_replicates_of_two_systems_are_drawn_apart() -> None:
+    base = scores(np.random.default_rng(0).normal(size=60))
+    trained = np.stack([scores(base[:, 0] + shift) for shift in (0.0, 0.5, 1.0)])
+    draws = Resamples(60, resamples=1000)
+    assert np.ptp(draws.resampled(ExactMatch(), trained, 0) - draws.resampled(ExactMatch(), trained, 0)) == 0
+    assert np.ptp(draws.resampled(ExactMatch(), trained, 0) - draws.resampled(ExactMatch(), trained, 1)) > 0

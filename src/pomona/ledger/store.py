@@ -140,6 +140,7 @@ _COLUMNS = {
     **dict.fromkeys(("seconds", "scale_ratio", "scale_low", "scale_high"), "float"),
     "scale_note": "str",
     "seed": "int",
+    "seeds": "int",
     "signature": "str",
 }
 

@@ -19,10 +19,10 @@ from pomona.ledger.scale import Ladder
 from pomona.ledger.store import GroupCount, Ledger, Meta, Rung
 from pomona.models import Shape
 from pomona.recipe.execute import Room
-from pomona.recipe.graph import Cost, Source, ancestors, cost_of
+from pomona.recipe.graph import Cost, Source, Step, ancestors, cost_of
 from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, Plan
 from pomona.recipe.work import read_items
-from pomona.tasks.bootstrap import Resamples, compare
+from pomona.tasks.bootstrap import Resamples, compare, value_of
 from pomona.tasks.metrics import Metric, metric
 
 VERSIONS = ("pomona", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
@@ -49,8 +49,20 @@ class Accounts:
 
     @cached_property
     def statistics(self) -> dict[str, NDArray[np.float64]]:
-        """Per-item statistics of every variant."""
-        return {m.variant: np.load(self.room.result(m.answers) / "statistics.npy", allow_pickle=False) for m in self.plan.measurements}
+        """Per-item statistics of every variant, `[seeds, n, k]`."""
+        return {m.variant: np.stack([self._statistics(step) for step in (m.answers, *m.again)]) for m in self.plan.measurements}
+
+    def _statistics(self, answers: Step) -> NDArray[np.float64]:
+        return np.load(self.room.result(answers) / "statistics.npy", allow_pickle=False)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """A number for every variant, by which its seeds are resampled apart from those of others."""
+        return {m.variant: i for i, m in enumerate(self.plan.measurements)}
+
+    def resampled(self, variant: str, rows: NDArray[np.int64], draws: Resamples) -> NDArray[np.float64]:
+        """The metric of a variant on some rows in every resample."""
+        return draws.resampled(self.metric, self.statistics[variant][:, rows], self.numbers[variant])
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -129,7 +141,8 @@ class Accounts:
 
     def _entry(self, m: Measurement, group: str, baseline: str, rows: NDArray[np.int64], draws: Resamples, made: dict[str, Made],
                scale: ScaleEquivalent | None) -> Entry:  # fmt: skip
-        found = compare(self.metric, self.statistics[m.variant][rows], self.statistics[baseline][rows], draws)
+        ours, theirs = self.statistics[m.variant][:, rows], self.statistics[baseline][:, rows]
+        found = compare(self.metric, ours, theirs, draws, systems=(self.numbers[m.variant], self.numbers[baseline]))
         recipe = self.plan.recipe
         beyond = made[baseline].once if baseline != recipe.base else Cost()
         mine = made[m.variant]
@@ -138,6 +151,7 @@ class Accounts:
             value=found.value, delta=found.delta, ci_low=found.ci_low, ci_high=found.ci_high, n=found.n,
             flops_once=mine.once.flops - beyond.flops, flops_per_item=mine.flops_per_item, tokens=mine.once.tokens - beyond.tokens,
             seconds=mine.once.cpu_seconds - beyond.cpu_seconds + mine.answering_seconds, scale_equivalent=scale, seed=recipe.seed,
+            seeds=len(self.statistics[m.variant]),
             signature=f"{self.metric.signature}|boot:{draws.resamples}|seed:{recipe.seed}",
         )  # fmt: skip
 
@@ -146,8 +160,8 @@ class Accounts:
         names = [rung.variant for rung in rungs]
         if len(rungs) < 2 or self.plan.recipe.base not in names:
             return None
-        values = [float(self.metric.aggregate(self.statistics[name][rows].sum(0))) for name in names]
-        resampled = np.stack([draws.resampled(self.metric, self.statistics[name][rows]) for name in names])
+        values = [value_of(self.metric, self.statistics[name][:, rows]) for name in names]
+        resampled = np.stack([self.resampled(name, rows, draws) for name in names])
         sizes = np.array([rung.parameters for rung in rungs], np.float64)
         return Ladder(sizes, np.array(values), resampled, self.metric.higher_is_better), names.index(self.plan.recipe.base)
 
@@ -156,16 +170,17 @@ class Accounts:
     ) -> ScaleEquivalent | None:
         if ladder is None:
             return None
-        statistics = self.statistics[m.variant][rows]
-        value = float(self.metric.aggregate(statistics.sum(0)))
-        return ladder[0].scale_equivalent(value, draws.resampled(self.metric, statistics), ladder[1])
+        value = value_of(self.metric, self.statistics[m.variant][:, rows])
+        return ladder[0].scale_equivalent(value, self.resampled(m.variant, rows, draws), ladder[1])
 
 
 def build_ledger(plan: Plan, room: Room) -> Ledger:
     """The ledger of a run whose steps are all finished."""
     accounts, recipe = Accounts(plan, room), plan.recipe
     notes = [
-        "Intervals resample test items; they do not cover training again with another seed.",
+        "Intervals resample test items; they do not cover training again with another seed."
+        if len(plan.seeds) == 1
+        else f"Intervals resample test items and, for what is fine-tuned, its {len(plan.seeds)} training seeds.",
         f"Tail: {', '.join(sorted(accounts.tail))}." if accounts.tail else "No groups are shown as tail.",
     ]
     meta = Meta(

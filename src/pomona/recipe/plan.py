@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,10 @@ Node = Step | Source
 
 @dataclass(frozen=True)
 class Measurement:
-    """A variant to be entered: the step that answered for it and the model it needed. `bound` marks what no system can reach."""
+    """A variant to be entered: the step that answered for it and the model it needed. `bound` marks what no system can reach.
+
+    `again` are the answers of the same variant trained with other seeds.
+    """
 
     lever: str
     variant: str
@@ -34,6 +37,7 @@ class Measurement:
     model: Node
     baselines: tuple[str, ...]
     bound: bool = False
+    again: tuple[Step, ...] = ()
 
 
 @dataclass
@@ -52,6 +56,22 @@ class Plan:
     def measure(self, lever: str, variant: str, answers: Step, model: Node, baselines: tuple[str, ...], bound: bool = False) -> None:
         """Enter a variant in the ledger, compared with each of `baselines`."""
         self.measurements.append(Measurement(lever, variant, answers, model, baselines, bound))
+
+    def measure_trained(self, lever: str, variant: str, make: Callable[[int], Step], baselines: tuple[str, ...]) -> None:
+        """Enter a variant whose model `make` trains from a seed, once for each seed of the recipe."""
+        models = [make(seed) for seed in self.seeds]
+        answers, *again = [self.evaluate(self.named(variant, seed), model) for seed, model in zip(self.seeds, models, strict=True)]
+        self.measurements.append(Measurement(lever, variant, answers, models[0], baselines, again=tuple(again)))
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of every fine-tuning."""
+        first = self.recipe.seed
+        return range(first, first + (self.recipe.train.seeds if self.recipe.train else 1))
+
+    def named(self, variant: str, seed: int) -> str:
+        """Name of a variant's step, with the seed where there are several."""
+        return f"{variant} seed {seed}" if len(self.seeds) > 1 else variant
 
     def table(self, name: str, spec: Any, per_group: int | None = None) -> Step:
         """The items of `spec` (task, train or pretrain): its records and conditions over those of `data`."""
@@ -107,7 +127,7 @@ class Plan:
     @property
     def targets(self) -> list[Step]:
         """What the ledger is computed from: the answers of every measurement, and the training items it counts."""
-        return [m.answers for m in self.measurements] + ([self.training] if self.training else [])
+        return [step for m in self.measurements for step in (m.answers, *m.again)] + ([self.training] if self.training else [])
 
     def answering(self) -> Mapping[str, Any]:
         """Parameters of every step in which a model reads or writes."""
@@ -143,15 +163,15 @@ class Plan:
         names = ("batch_tokens", "warmup", "schedule", "optimizer")
         return {"seed": self.recipe.seed, **{name: getattr(spec, name) for name in names}}
 
-    def finetune(self, variant: str, items: Step, share: float = 1.0) -> Step:
-        """The base model continued on `items` for `share` of the recipe's token budget."""
+    def finetune(self, variant: str, items: Step, seed: int, share: float = 1.0) -> Step:
+        """The base model continued on `items` from `seed` for `share` of the recipe's token budget."""
         train = self.recipe.train
         if train is None:
             raise PomonaError(f'"{variant}" needs the section `train`', where=self.recipe.name, remedy="add it, or leave the lever out")
         budget = {"tokens": int(train.tokens * share)} if train.tokens else {"flops": (train.flops or 0) * share}
-        settings = self._settings(train) | budget | {"learning_rate": train.learning_rate}
+        settings = self._settings(train) | budget | {"learning_rate": train.learning_rate, "seed": seed}
         base = self.model(self.recipe.base)
         weights = self.parameters(base)
         cost = Estimate("train", budget.get("flops") or 6.0 * weights * budget["tokens"], 2.0 * weights)
         params = {"chat": self.recipe.chat, "max_tokens": train.max_tokens, "settings": settings}
-        return self.add(Step(f"fine-tune {variant}", "train", finetune, params, {"items": items, "model": base}, cost))
+        return self.add(Step(f"fine-tune {self.named(variant, seed)}", "train", finetune, params, {"items": items, "model": base}, cost))

@@ -41,12 +41,21 @@ class Resamples:
             items += np.arange(size)[:, None] * self.n_items
             yield np.bincount(items.ravel(), minlength=items.size).reshape(items.shape).astype(np.uint16)
 
-    def resampled(self, metric: Metric, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The metric in every resample, float64 `[resamples]`, from statistics `[n_items, k]`."""
-        if len(statistics) != self.n_items:
-            raise PomonaError(f"statistics of {len(statistics)} items for resamples of {self.n_items}", remedy="score the same items")
-        sums = [counts.astype(np.float64) @ statistics for counts in self._kept or self._draw()]
-        return metric.aggregate(np.concatenate(sums))
+    def resampled(self, metric: Metric, statistics: NDArray[np.float64], system: int = 0) -> NDArray[np.float64]:
+        """The metric in every resample, float64 `[resamples]`, from statistics `[n_items, k]`.
+
+        Statistics `[replicates, n_items, k]` are of one system trained `replicates` times: every resample then also draws replicates
+        with replacement, independently for each number `system`. With few replicates that understates their variance by 1 / replicates.
+        """
+        replicates = statistics if statistics.ndim == 3 else statistics[None]
+        if replicates.shape[1] != self.n_items:
+            raise PomonaError(f"statistics of {replicates.shape[1]} items for resamples of {self.n_items}", remedy="score the same items")
+        sums = np.stack([np.concatenate([counts.astype(np.float64) @ one for counts in self._kept or self._draw()]) for one in replicates])
+        if len(sums) == 1:
+            return metric.aggregate(sums[0])
+        rng = np.random.default_rng([self.seed, system])
+        drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), self.resamples) / len(sums)
+        return metric.aggregate(np.einsum("bs,sbk->bk", drawn, sums))
 
 
 @dataclass(frozen=True)
@@ -66,19 +75,34 @@ class Comparison:
     n: int
 
 
-def compare(metric: Metric, ours: NDArray[np.float64], base: NDArray[np.float64], resamples: Resamples, level: float = 0.95) -> Comparison:
-    """Compare two systems by their statistics `[n, k]` on the same items; `level` is the interval's coverage, in (0, 1).
+def compare(
+    metric: Metric,
+    ours: NDArray[np.float64],
+    base: NDArray[np.float64],
+    resamples: Resamples,
+    level: float = 0.95,
+    *,
+    systems: tuple[int, int] = (0, 1),
+) -> Comparison:
+    """Compare two systems by their statistics on the same items; `level` is the interval's coverage, in (0, 1).
 
+    Statistics are `[n, k]`, or `[replicates, n, k]` of a system trained several times (see `Resamples.resampled`, which gets `systems`).
     The interval is the percentile interval of the paired differences (Efron & Tibshirani 1993, §13.3; Koehn 2004, §4).
     """
     if not 0 < level < 1:
         raise PomonaError(f"{level} is not a coverage between 0 and 1", where="level", remedy="use 0.95 for a 95 % interval")
-    deltas = resamples.resampled(metric, ours) - resamples.resampled(metric, base)
+    deltas = resamples.resampled(metric, ours, systems[0]) - resamples.resampled(metric, base, systems[1])
     low, high = np.quantile(deltas, [(1 - level) / 2, (1 + level) / 2])
-    value, baseline = float(metric.aggregate(ours.sum(0))), float(metric.aggregate(base.sum(0)))
+    value, baseline = value_of(metric, ours), value_of(metric, base)
     fewer = 1 + min(int(np.sum(deltas <= 0)), int(np.sum(deltas >= 0)))
     p_value = min(1.0, 2 * fewer / (resamples.resamples + 1))
-    return Comparison(value, baseline, value - baseline, float(low), float(high), p_value, len(ours))
+    return Comparison(value, baseline, value - baseline, float(low), float(high), p_value, ours.shape[-2])
+
+
+def value_of(metric: Metric, statistics: NDArray[np.float64]) -> float:
+    """The metric from statistics `[n, k]`, or from the mean statistics of `[replicates, n, k]`."""
+    mean = statistics.mean(0) if statistics.ndim == 3 else statistics
+    return float(metric.aggregate(mean.sum(0)))
 
 
 def rows_of(column: Sequence[str]) -> dict[str, NDArray[np.intp]]:

@@ -40,7 +40,8 @@ def add(plan: Plan) -> None:
     spec, base = plan.recipe.levers.data, plan.recipe.base
     if spec is None or plan.training is None:
         return
-    _measure(plan, "all data", plan.training, (base,))
+    everything = plan.training
+    plan.measure_trained("data", "all data", lambda seed: plan.finetune("all data", everything, seed), (base,))
     model = plan.model(base)
     scores = plan.add(Step("score training items", "data", score, plan.answering(), {"items": plan.training, "model": model},
                            plan.estimate("score", model, plan.training_count)))  # fmt: skip
@@ -48,12 +49,19 @@ def add(plan: Plan) -> None:
         share = f" {keep:.0%}".replace("%", " %") if len(spec.keep) > 1 else ""
         control = f"prune/random{share}"
         for band in ("random", *spec.bands):
-            params = {"keep": keep, "band": band, "seed": plan.recipe.seed}
-            inputs = {"items": plan.training} if band == "random" else {"items": plan.training, "scores": scores}
-            chosen = plan.add(Step(f"select {band}{share}", "data", select, params, inputs))
-            _measure(plan, f"prune/{band}{share}", chosen, (base,) if band == "random" else (base, control))
+            variant = f"prune/{band}{share}"
+
+            def make(seed: int, band: str = band, keep: float = keep, variant: str = variant) -> Step:
+                return plan.finetune(variant, _selected(plan, variant, band, keep, scores, seed), seed)
+
+            plan.measure_trained("data", variant, make, (base,) if band == "random" else (base, control))
 
 
-def _measure(plan: Plan, variant: str, items: Step, baselines: tuple[str, ...]) -> None:
-    model = plan.finetune(variant, items)
-    plan.measure("data", variant, plan.evaluate(variant, model), model, baselines)
+def _selected(plan: Plan, variant: str, band: str, keep: float, scores: Step, seed: int) -> Step:
+    assert plan.training is not None
+    name = f"select {variant.removeprefix('prune/')}"
+    if band == "random":
+        params = {"keep": keep, "band": band, "seed": seed}
+        return plan.add(Step(plan.named(name, seed), "data", select, params, {"items": plan.training}))
+    params = {"keep": keep, "band": band, "seed": plan.recipe.seed}
+    return plan.add(Step(name, "data", select, params, {"items": plan.training, "scores": scores}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pomona.merge.checkpoint import merge_checkpoints
 from pomona.merge.weights import linear, normalised, slerp_all
 from pomona.recipe.graph import Cost, Desk, Step
@@ -34,15 +36,18 @@ def add(plan: Plan) -> None:
         return
     everything = {group for groups in spec.experts.values() for group in groups}
     all_of_them = everything == set(plan.recipe.data.groups or [])
-    mixed = plan.finetune("mixed", plan.training if all_of_them else _subset(plan, "mixed", sorted(everything)))
-    plan.measure("merging", "mixed", plan.evaluate("mixed", mixed), mixed, (base,))
-    experts = {
-        f"model-{name}": plan.finetune(f"expert {name}", _subset(plan, name, groups), 1 / len(spec.experts))
-        for name, groups in spec.experts.items()
-    }
+    mixture = plan.training if all_of_them else _subset(plan, "mixed", sorted(everything))
+    plan.measure_trained("merging", "mixed", lambda seed: plan.finetune("mixed", mixture, seed), (base,))
+
+    def merged(seed: int, method: str) -> Step:
+        experts = {
+            f"model-{name}": plan.finetune(f"expert {name}", _subset(plan, name, groups), seed, 1 / len(spec.experts))
+            for name, groups in spec.experts.items()
+        }
+        return plan.add(Step(plan.named(f"merge {method}", seed), "merge", merge, {"method": method}, experts))
+
     for method in spec.methods:
-        merged = plan.add(Step(f"merge {method}", "merge", merge, {"method": method}, experts))
-        plan.measure("merging", f"merge/{method}", plan.evaluate(f"merge-{method}", merged), merged, (base, "mixed"))
+        plan.measure_trained("merging", f"merge/{method}", partial(merged, method=method), (base, "mixed"))
 
 
 def _subset(plan: Plan, name: str, groups: list[str]) -> Step:
