@@ -31,7 +31,8 @@ class Entry:
     """A lever's variant measured on one group against a baseline. `delta` = value − baseline value, with a 95 % interval.
 
     `flops_once` and `tokens` are what making the variant cost beyond the baseline; `flops_per_item` is what answering one item costs.
-    `seconds` are CPU seconds. `seeds` is how often the variant was trained. `group` is "overall", "tail", "head" or a value of the group column.
+    `seconds` are CPU seconds. `seeds` is how often the variant was trained.
+    `group` is "overall", "tail", "head" or a value of the group column.
     """
 
     lever: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.models._catalogue import Entry as Entry
@@ -35,12 +36,4 @@ _HOMES = {
 }
 __all__ = ["Codec", "Entry", "Model", "Sample", "Shape", "catalogue", "count_parameters", "load", "locate", "pull", "quiet", "shape_of"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

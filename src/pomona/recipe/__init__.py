@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.recipe._run import DryRun as DryRun
@@ -16,12 +17,4 @@ if TYPE_CHECKING:
 _HOMES = {"DryRun": "_run", "dry_run": "_run", "run": "_run", "json_schema": "document", "load_recipe": "document", "Progress": "progress"}
 __all__ = ["DryRun", "Progress", "dry_run", "json_schema", "load_recipe", "run"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -93,7 +93,7 @@ class Train(_Strict):
     optimizer: Optimizer = Field(default="adamw", description="Optimizer.")
     max_tokens: Positive = Field(default=256, description="Longest example in tokens, prompt and completion; longer ones are left out.")
     seeds: Positive = Field(
-        default=1, description="Train every variant this often, from `seed` upwards; intervals then cover training too."
+        default=1, description="Train every variant with this many seeds; intervals then cover training too."
     )
 
     @model_validator(mode="after")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.records._read import read as read
@@ -13,12 +14,4 @@ if TYPE_CHECKING:
 _HOMES = {"Records": "_records", "read": "_read", "write": "_write"}
 __all__ = ["Records", "read", "write"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

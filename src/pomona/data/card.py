@@ -1,0 +1,61 @@
+"""What an operation on data did: rows in and out, what was removed and why, and a signature to quote it by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pomona import __version__
+from pomona.files import sha256_of, write_json
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file that was read: its SHA-256 (None when it is remote) and rows."""
+
+    path: str
+    rows: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """A data card. `removed` counts rows by reason; `groups` has rows in and out of each group; `details` is the operation's own."""
+
+    operation: str
+    parameters: Mapping[str, Any]
+    inputs: tuple[Input, ...]
+    rows_in: int
+    rows_out: int
+    removed: Mapping[str, int] = field(default_factory=dict)
+    groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    version: str = __version__
+
+    @property
+    def signature(self) -> str:
+        """One line that says how the result was made, as sacreBLEU does for metrics."""
+        parts = (f"{name}:{_short(value)}" for name, value in self.parameters.items() if value is not None)
+        return "|".join([self.operation, *parts, f"version:{self.version}"])
+
+    def write(self, out: str | Path) -> Path:
+        """Write the card beside `out`, as `OUT.card.json`."""
+        path = card_of(out)
+        write_json(path, {"signature": self.signature, **asdict(self)})
+        return path
+
+
+def card_of(out: str | Path) -> Path:
+    """Where the card of `out` is."""
+    return Path(f"{out}.card.json")
+
+
+def inputs_of(paths: Iterable[tuple[str | Path, int]]) -> tuple[Input, ...]:
+    """The inputs of a card from paths and their rows."""
+    return tuple(Input(str(path), rows, sha256_of(path) if Path(path).exists() else None) for path, rows in paths)
+
+
+def _short(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
