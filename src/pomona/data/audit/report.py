@@ -1,0 +1,165 @@
+"""What a labelled sample says of the data: shares of each code per group with intervals, averages, and how many groups are bad."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pomona.data.audit.intervals import wilson
+from pomona.data.audit.labels import CODES, CORRECT, FLAGS, Key, Label, read_key, read_labels
+from pomona.files import write_json, write_text
+
+ALL = ("C", *CODES)
+WORDS = ("groups", "0 % C", "< 50 % C", "> 50 % NL", "> 50 % WL")
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share in [0, 1] with its 95 % interval, from `n` rows."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group: rows in the data, rows sampled, how many of these a person labelled, and the share of each code, of C and of each flag.
+
+    The flags are shares of the rows that a person labelled; they are missing when there is none.
+    """
+
+    name: str
+    size: int
+    sampled: int
+    labelled: int
+    shares: Mapping[str, Share]
+
+
+@dataclass(frozen=True)
+class Report:
+    """An audit's result. `macro` weights every group alike, `micro` by its rows in the data. `counts` is the number of bad groups.
+
+    `agreement` is the share of rows labelled by a person for which the pre-label said the same, `kappa` Cohen's kappa of the two (None when
+    nobody labelled anything, and when both say one and the same code everywhere). `curve` has (threshold, share of groups whose C is
+    below it), both in [0, 1].
+    """
+
+    signature: str
+    by: str
+    rows: int
+    labelled: int
+    agreement: Share | None
+    kappa: float | None
+    groups: tuple[Group, ...]
+    macro: Mapping[str, Share]
+    micro: Mapping[str, Share]
+    counts: Mapping[str, int]
+    curve: tuple[tuple[float, float], ...]
+
+    def table(self) -> pa.Table:
+        """Rows for plotting: group ("macro" and "micro" are the averages), code, share, low, high, n."""
+        named = [*((group.name, group.shares) for group in self.groups), ("macro", self.macro), ("micro", self.micro)]
+        rows = [
+            {"group": name, "code": code, "share": share.value, "low": share.low, "high": share.high, "n": share.n}
+            for name, shares in named
+            for code, share in shares.items()
+        ]
+        return pa.Table.from_pylist(rows)
+
+
+def audit_report(folder: str | Path) -> Report:
+    """Sum up an audit and write `report.json` and `report.html` into its folder.
+
+    The label of a person goes before the pre-label, which stands in where nobody has labelled. After Kreutzer et al. 2022, §4 and
+    Table 2; intervals of one share are Wilson's, those of averages combine them as Zou and Donner 2008 (MOVER).
+
+    Raises:
+        PomonaError: there is no audit in the folder, or its `labels.csv` is not what was sampled; see the error's file and line.
+    """
+    from pomona.data.audit.page import render
+
+    folder = Path(folder)
+    about, key = read_key(folder)
+    labels = read_labels(folder)
+    report = _report(about, key, labels)
+    write_json(folder / "report.json", asdict(report))
+    write_text(folder / "report.html", render(report))
+    return report
+
+
+def _report(about: dict[str, Any], key: dict[int, Key], labels: Sequence[Label]) -> Report:
+    by_group: dict[str, list[Label]] = defaultdict(list)
+    for row in labels:
+        by_group[key[row.number].group].append(row)
+    groups = tuple(_group(name, about["sizes"][name], rows, key) for name, rows in sorted(by_group.items()))
+    human = [(row.label, key[row.number].prelabel) for row in labels if row.label]
+    total = sum(group.size for group in groups)
+    return Report(
+        signature=about["signature"],
+        by=about["by"],
+        rows=len(labels),
+        labelled=len(human),
+        agreement=_share(sum(one == other for one, other in human), len(human)) if human else None,
+        kappa=kappa(human),
+        groups=groups,
+        macro=_average(groups, [1 / len(groups)] * len(groups)),
+        micro=_average(groups, [group.size / total for group in groups]),
+        counts=_counts(groups),
+        curve=_curve([group.shares["C"].value for group in groups]),
+    )
+
+
+def _group(name: str, size: int, rows: Sequence[Label], key: dict[int, Key]) -> Group:
+    found = Counter(row.label or key[row.number].prelabel for row in rows)
+    counts = {"C": sum(found[code] for code in CORRECT), **{code: found[code] for code in CODES}}
+    human = [row for row in rows if row.label]
+    shares = {code: _share(count, len(rows)) for code, count in counts.items()}
+    if human:
+        shares |= {flag: _share(sum(getattr(row, flag) for row in human), len(human)) for flag in FLAGS}
+    return Group(name, size, len(rows), len(human), shares)
+
+
+def _share(k: int, n: int) -> Share:
+    low, high = wilson(k, n)
+    return Share(k / n, float(low), float(high), n)
+
+
+def _average(groups: Sequence[Group], weights: Sequence[float]) -> dict[str, Share]:
+    averages = {}
+    for code in ALL:
+        shares = [group.shares[code] for group in groups]
+        value = math.fsum(weight * share.value for weight, share in zip(weights, shares, strict=True))
+        down = math.hypot(*(weight * (share.value - share.low) for weight, share in zip(weights, shares, strict=True)))
+        up = math.hypot(*(weight * (share.high - share.value) for weight, share in zip(weights, shares, strict=True)))
+        averages[code] = Share(value, max(0.0, value - down), min(1.0, value + up), sum(share.n for share in shares))
+    return averages
+
+
+def _counts(groups: Sequence[Group]) -> dict[str, int]:
+    shares = [{code: group.shares[code].value for code in ("C", "NL", "WL")} for group in groups]
+    tests = [True for _ in shares], [s["C"] == 0 for s in shares], [s["C"] < 0.5 for s in shares]
+    return dict(zip(WORDS, map(sum, (*tests, [s["NL"] > 0.5 for s in shares], [s["WL"] > 0.5 for s in shares])), strict=True))
+
+
+def _curve(values: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    return tuple((step / 100, sum(value < step / 100 for value in values) / len(values)) for step in range(101))
+
+
+def kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
+    """Cohen's kappa of pairs of codes: (observed − expected agreement) / (1 − expected), Cohen 1960. None where it is not defined."""
+    n = len(pairs)
+    if n == 0:
+        return None
+    one, other = Counter(pair[0] for pair in pairs), Counter(pair[1] for pair in pairs)
+    expected = sum(one[code] * other[code] for code in one)
+    if expected == n * n:
+        return None
+    return (n * sum(a == b for a, b in pairs) - expected) / (n * n - expected)
