@@ -70,6 +70,24 @@ def test_several_training_seeds_are_in_the_intervals(project: Path) -> None:
     assert "Intervals resample test items and, for what is fine-tuned, its 2 training seeds." in ledger.meta.notes
 
 
+def test_deduplication_and_upsampling_beside_all_data(project: Path) -> None:
+    recipe = project / "recipe.yaml"
+    rows = project / "rows.jsonl"
+    rows.write_text(rows.read_text() + rows.read_text().replace("page", "PAGE"))  # each row twice, but for letter case
+    levers = "  data: {keep: 0.4, bands: [top], dedup: {threshold: 0.7}, upsample: {share: 0.6, last: [0.2, 0.4]}}\n"
+    recipe.write_text(recipe.read_text().split("levers:")[0] + "levers:\n" + levers)
+    out = run(recipe, project / "run")
+    entries = Ledger.read(out / "ledger.json").of("overall")
+    assert {(e.variant, e.baseline) for e in entries if e.variant.startswith(("dedup", "upsample"))} == {
+        *(("dedup/minhash", b) for b in ("hf:model", "all data", "dedup/random")), ("dedup/random", "hf:model"),
+        *((f"upsample/last {n} %", b) for n in (20, 40) for b in ("hf:model", "all data")),
+    }  # fmt: skip
+    removed = json.loads(next(out.glob("steps/deduplicate-*/removed.json")).read_text())
+    assert sum(removed.values()) >= 120
+    spent = {e.variant: e.tokens for e in entries if e.baseline == "hf:model"}
+    assert all(1500 <= spent[name] < 1500 + 512 for name in ("upsample/last 20 %", "all data", "dedup/minhash"))  # less than a batch over
+
+
 def test_a_changed_recipe_redoes_only_what_changed(project: Path) -> None:
     recipe = project / "recipe.yaml"
     first, again, changed = Log(), Log(), Log()

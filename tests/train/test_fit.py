@@ -70,7 +70,7 @@ def test_the_loss_is_transformers_loss_on_the_completions(network: PreTrainedMod
 def test_a_weight_of_zero_takes_an_example_out_of_the_loss(network: PreTrainedModel, examples: Examples) -> None:
     weights = np.ones(len(examples), np.float32)
     weights[1] = 0
-    weighted = Examples(examples.prompts, examples.completions, weights, examples.repeats)
+    weighted = Examples(examples.prompts, examples.completions, weights, examples.repeats, examples.rows)
     both = completion_loss(network, collate(weighted, np.array([0, 1]), 0)).item()
     alone = completion_loss(network, collate(weighted, np.array([0]), 0)).item()
     assert both == pytest.approx(alone, abs=1e-5)

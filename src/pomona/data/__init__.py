@@ -1,6 +1,31 @@
-"""The data lever: score examples and keep the ones that teach most."""
+"""The data lever: find duplicates, score, prune, mix and audit."""
 
-from pomona.data.prune import Band, select_band
-from pomona.data.scores import Scored, perplexity
+from __future__ import annotations
 
-__all__ = ["Band", "Scored", "perplexity", "select_band"]
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.data.bands import Band as Band
+    from pomona.data.bands import prune as prune
+    from pomona.data.bands import select_band as select_band
+    from pomona.data.bands import sweep as sweep
+    from pomona.data.card import Card as Card
+    from pomona.data.duplicates import dedup as dedup
+    from pomona.data.duplicates import rates as rates
+    from pomona.data.mixing.table import mix as mix
+    from pomona.data.scores import Scored as Scored
+    from pomona.data.scores import perplexity as perplexity
+    from pomona.data.scores import score as score
+
+_HOMES = {
+    "Card": "card",
+    **dict.fromkeys(("dedup", "rates"), "duplicates"),
+    "mix": "mixing.table",
+    **dict.fromkeys(("Band", "prune", "select_band", "sweep"), "bands"),
+    **dict.fromkeys(("Scored", "perplexity", "score"), "scores"),
+}
+__all__ = ["Band", "Card", "Scored", "dedup", "mix", "perplexity", "prune", "rates", "score", "select_band", "sweep"]
+
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -1,35 +1,250 @@
 """Keep the part of the data that teaches most: bands of a score, beside a random control of the same size.
 
 Marion et al. 2023 (arXiv 2309.04564), §3: `bottom` and `top` are the ends of the score, `middle` the percentiles around the median.
+Which band helps depends on the corpus, so no band should be believed without its random control: `sweep` writes both.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 
+if TYPE_CHECKING:
+    from pomona.data.card import Card
+    from pomona.data.mixing._columns import Inputs, Scan
+
 Band = Literal["bottom", "middle", "top", "random"]
+Progress = Callable[[int, int], None]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 def select_band(
-    scores: NDArray[np.float64], keep: float, band: Band, *, sizes: NDArray[np.int64] | None = None, seed: int = 0
-) -> NDArray[np.int64]:
-    """Rows, ascending, of the band that holds the share `keep` of the total size. `scores` and `sizes` are `[n]`.
+    scores: Floats,
+    keep: float,
+    band: Band,
+    *,
+    sizes: NDArray[Any] | None = None,
+    seed: int = 0,
+    groups: NDArray[Any] | None = None,
+    within: bool = False,
+    floor: int = 0,
+) -> Ints:
+    """Rows, ascending, of the band that holds the share `keep` of the total size. `scores`, `sizes` and `groups` are `[n]`.
 
-    `sizes` (tokens or bytes of each row; default 1) makes every band, the random one too, as large as the others in that unit.
-    Raises PomonaError for a share outside (0, 1] and for a score that is not finite, naming the row.
+    `sizes` (tokens or bytes of each row; default 1) makes every band, the random one too, as large as the others in that unit: all
+    have the same number of rows when each counts 1, and else differ by less than a row (in each group, with `within`).
+    `within` takes the band of every group by itself. Of each of `groups` at least `floor` rows stay (all where there are fewer): those
+    that the band would take last are given up for them. Equal scores are told apart by their order.
+    Raises PomonaError for a share outside (0, 1], an unknown band, and a score that is not finite, naming the row.
     """
-    if not 0 < keep <= 1:
-        raise PomonaError(f"{keep} is not a share between 0 and 1", where="keep", remedy="use 0.3 to keep 30 %")
+    _check(keep, band, floor)
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise PomonaError(f"the score {scores[bad[0]]} is not finite", where=f"row {bad[0]}", remedy="drop the row or score it again")
-    sizes = np.ones(len(scores), np.int64) if sizes is None else sizes
-    order = np.random.default_rng(seed).permutation(len(scores)) if band == "random" else np.argsort(scores, kind="stable")
-    middle = (np.cumsum(sizes[order]) - sizes[order] / 2) / max(1, sizes.sum())
-    low = {"bottom": 0.0, "random": 0.0, "middle": (1 - keep) / 2, "top": 1 - keep}[band]
-    return np.sort(order[(middle >= low) & (middle <= low + keep)])
+    if (within or floor) and groups is None:
+        raise PomonaError("a floor, or a band within groups, needs groups", where="groups", remedy="give the group of each row")
+    n = len(scores)
+    weight = np.ones(n) if sizes is None else np.asarray(sizes, np.float64)
+    ranks = np.argsort(np.random.default_rng(seed).permutation(n) if band == "random" else np.argsort(scores, kind="stable"))
+    codes = np.zeros(n, np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
+    parts = _split(codes) if within else [np.arange(n)]
+    chosen = [part[_take(ranks[part], weight[part], codes[part], keep, band, floor)] for part in parts]
+    return np.sort(np.concatenate(chosen))
+
+
+def _split(codes: Ints) -> list[Ints]:
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+
+
+def _take(ranks: Ints, sizes: Floats, codes: Ints, keep: float, band: Band, floor: int) -> Ints:
+    """The rows of a band, first come first: those nearest its heart, after the ones a floor protects, until the share is full."""
+    order = np.argsort(ranks, kind="stable")
+    total = sizes.sum()
+    if band == "top":
+        order = order[::-1]
+    elif band == "middle":
+        place = np.cumsum(sizes[order]) - sizes[order] / 2
+        order = order[np.argsort(np.abs(place - total / 2), kind="stable")]
+    protected = 0
+    if floor:
+        safe = _place_in_group(codes[order]) < floor
+        order, protected = np.concatenate([order[safe], order[~safe]]), int(safe.sum())
+    half = np.cumsum(sizes[order]) - sizes[order] / 2
+    return order[: max(protected, int(np.searchsorted(half, keep * total, "right")))]
+
+
+def _place_in_group(codes: Ints) -> Ints:
+    """How many rows of the same group come before each, `[n]`."""
+    order = np.argsort(codes, kind="stable")
+    begins = np.append(0, np.flatnonzero(np.diff(codes[order])) + 1)
+    places = np.empty(len(codes), np.int64)
+    places[order] = np.arange(len(codes)) - np.repeat(begins, np.diff(np.append(begins, len(codes))))
+    return places
+
+
+def _check(keep: float, band: str, floor: int) -> None:
+    if not 0 < keep <= 1:
+        raise PomonaError(f"{keep} is not a share between 0 and 1", where="keep", remedy="use 0.3 to keep 30 %")
+    if band not in get_args(Band):
+        raise PomonaError(f'there is no band "{band}"', where="band", remedy=f"use one of: {', '.join(get_args(Band))}")
+    if floor < 0:
+        raise PomonaError(f"{floor} is not a number of rows", where="floor", remedy="use 0 or more rows per group")
+
+
+def prune(
+    inputs: Inputs,
+    out: str | Path,
+    *,
+    by: str,
+    keep: float = 0.3,
+    band: Band = "bottom",
+    within: str | None = None,
+    group: str | None = None,
+    floor: int = 0,
+    size: str = "rows",
+    seed: int = 0,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Card:
+    """Write to `out` the rows of one band of the score column `by`, in their order and with all their columns.
+
+    `keep` is a share of rows, of bytes of the text (`size="bytes"`), or of a column that holds sizes. `within` names a column: the band
+    is taken of each of its values. `floor` rows of each value of `within`, or else of `group`, stay whatever their score.
+    `band="random"` is the control: it draws as much, by `seed`, and still wants `by` so that it draws from rows that have a score.
+
+    Raises:
+        PomonaError: a column is missing, a score is null or not finite (with file and row, from 1), or no row would be left.
+        GateFailed: the disk is full. Nothing is left behind and a file that was there is as it was.
+    """
+    found = _scanned(inputs, [(keep, band)], by, within, group, floor, size)
+    return _Pruning(found, by, within, group, floor, size, seed).run(keep, band, out, dry_run, progress)
+
+
+def sweep(
+    inputs: Inputs,
+    folder: str | Path,
+    *,
+    by: str,
+    keeps: Sequence[float] = (0.1, 0.3, 0.5, 0.7),
+    bands: Sequence[Band] = ("bottom", "middle", "top"),
+    within: str | None = None,
+    group: str | None = None,
+    floor: int = 0,
+    size: str = "rows",
+    seed: int = 0,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> list[Card]:
+    """Every band at every share, each share with its random control of the same size: `FOLDER/BAND-KEEP.parquet` and their cards.
+
+    The defaults are the shares of Marion et al. See `prune` for the rest. `progress` counts the rows of all files.
+
+    Raises:
+        PomonaError: as `prune`.
+        GateFailed: the disk is full. Files that are there are whole.
+    """
+    wanted: list[tuple[float, Band]] = [(keep, band) for keep in dict.fromkeys(keeps) for band in dict.fromkeys(("random", *bands))]
+    found = _scanned(inputs, wanted, by, within, group, floor, size)
+    pruning = _Pruning(found, by, within, group, floor, size, seed)
+    cards: list[Card] = []
+    for number, (keep, band) in enumerate(wanted):
+        inner = None if progress is None else _offset(progress, number, len(wanted), len(found))
+        cards.append(pruning.run(keep, band, Path(folder) / f"{band}-{keep:g}.parquet", dry_run, inner))
+    return cards
+
+
+def _offset(progress: Progress, number: int, parts: int, rows: int) -> Progress:
+    return lambda done, _: progress(number * rows + done, parts * rows)
+
+
+def _scanned(
+    inputs: Inputs, wanted: Sequence[tuple[float, Any]], by: str, within: str | None, group: str | None, floor: int, size: str
+) -> Scan:
+    from pomona.data.mixing._columns import scan
+
+    for keep, band in wanted:
+        _check(keep, band, floor)
+    if within is not None and group is not None and within != group:
+        raise PomonaError("within and group name two columns", where="group", remedy="give one; a floor protects both")
+    if floor and within is None and group is None:
+        raise PomonaError("a floor needs to know the groups", where="floor", remedy="name their column with within or group")
+    return scan(inputs, score=by, group=within or group, size=size)
+
+
+@dataclass(frozen=True)
+class _Pruning:
+    scan: Scan
+    by: str
+    within: str | None
+    group: str | None
+    floor: int
+    size: str
+    seed: int
+
+    def run(self, keep: float, band: Band, out: str | Path, dry_run: bool, progress: Progress | None) -> Card:
+        from pomona.data.mixing._columns import chosen, not_onto
+        from pomona.records import write
+
+        found = self.scan
+        rows = select_band(
+            _present(found.scores), keep, band, sizes=found.sizes, seed=self.seed,
+            groups=found.groups, within=self.within is not None, floor=self.floor,
+        )  # fmt: skip
+        if not len(rows):
+            raise PomonaError(f"a share of {keep:g} of {len(found)} rows is none", where=out, remedy="keep more, or set a floor")
+        card = self._card(keep, band, rows)
+        if not dry_run:
+            not_onto(out, found.inputs)
+            mask = np.zeros(len(found), np.bool_)
+            mask[rows] = True
+            write(chosen(found.records, mask, progress), out)
+            card.write(out)
+        return card
+
+    def _card(self, keep: float, band: Band, rows: Ints) -> Card:
+        from pomona.data.card import Card
+
+        found, scores = self.scan, _present(self.scan.scores)
+        parameters = {
+            "by": self.by, "band": band, "keep": keep, "within": self.within, "group": self.group,
+            "floor": self.floor or None, "size": self.size, "seed": self.seed if band == "random" else None,
+        }  # fmt: skip
+        groups: dict[str, tuple[int, int]] = {}
+        if found.groups is not None:
+            before, after = (np.bincount(codes, minlength=len(found.names)).tolist() for codes in (found.groups, found.groups[rows]))
+            groups = {name: (before[i], after[i]) for i, name in enumerate(found.names)}
+        details = {
+            "size": {"unit": self.size, "in": float(found.sizes.sum()), "out": float(found.sizes[rows].sum())},
+            "score": {"in": _spread(scores), "out": _spread(scores[rows])},
+        }
+        return Card("prune", parameters, found.inputs, len(found), len(rows), self._removed(band, rows), groups, details)
+
+    def _removed(self, band: Band, rows: Ints) -> dict[str, int]:
+        """Rows removed by reason; for `middle`, on which side of the band's own median they lie."""
+        left = np.ones(len(self.scan), np.bool_)
+        left[rows] = False
+        if band != "middle":
+            reason = {"bottom": "above the band", "top": "below the band", "random": "not drawn"}[band]
+            return {reason: int(left.sum())}
+        scores, groups = _present(self.scan.scores), self.scan.groups
+        below = 0
+        for part in _split(groups) if self.within is not None and groups is not None else [np.arange(len(scores))]:
+            below += int((left[part] & (scores[part] < np.median(scores[part]))).sum())
+        return {"below the band": below, "above the band": int(left.sum()) - below}
+
+
+def _present(scores: Floats | None) -> Floats:
+    return np.empty(0) if scores is None else scores
+
+
+def _spread(scores: Floats) -> dict[str, float]:
+    return dict(zip(("min", "25 %", "median", "75 %", "max"), np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist(), strict=True))

@@ -74,7 +74,7 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One piece of work. `room` names the folder of the package whose code it depends on, beside what all steps share."""
+    """One piece of work. `room` names the folder of the package whose code it depends on, beside its own and what all steps share."""
 
     name: str
     room: str
@@ -91,7 +91,7 @@ class Step:
             self.work.__qualname__,
             dict(self.params),
             {n: i.key for n, i in self.inputs.items()},
-            code_key(self.room),
+            code_key(self.room, self.work.__module__),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -102,9 +102,9 @@ class Step:
 
 
 @cache
-def code_key(room: str) -> str:
-    """Hash of the code a step of `room` runs."""
-    parts = [ROOT / name for name in (*SHARED_CODE, room)]
+def code_key(room: str, module: str) -> str:
+    """Hash of the code a step of `room` runs that is started by a function of `module`."""
+    parts = [ROOT / name for name in (*SHARED_CODE, room, "/".join(module.split(".")[1:]) + ".py")]
     return hashlib.sha256("".join(sha256_of(p) for p in parts if p.exists()).encode()).hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from pomona.errors import PomonaError
 from pomona.models import count_parameters, locate
 from pomona.recipe.counts import count_items
 from pomona.recipe.document import resolve
-from pomona.recipe.graph import Estimate, Source, Step
+from pomona.recipe.graph import Cost, Desk, Estimate, Source, Step
 from pomona.recipe.pretrain import pretrain
 from pomona.recipe.schema import Pretrain, Recipe, Task, Train
 from pomona.recipe.sources import record_sources, tokenizer_folder
@@ -22,6 +22,7 @@ from pomona.recipe.work import evaluate, finetune, make_table
 TOKENS_PER_ITEM = 30  # for estimates before anything has been tokenised
 
 Node = Step | Source
+Work = Callable[[Desk], Cost]
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,13 @@ class Plan:
         names = ("batch_tokens", "warmup", "schedule", "optimizer")
         return {"seed": self.recipe.seed, **{name: getattr(spec, name) for name in names}}
 
-    def finetune(self, variant: str, items: Step, seed: int, share: float = 1.0) -> Step:
-        """The base model continued on `items` from `seed` for `share` of the recipe's token budget."""
+    def finetune(
+        self, variant: str, items: Step, seed: int, share: float = 1.0, *, work: Work = finetune, room: str = "train", **more: Any
+    ) -> Step:
+        """The base model continued on `items` from `seed` for `share` of the recipe's token budget.
+
+        `work` does it when the order of training is not the usual one; it gets the parameters `more`.
+        """
         train = self.recipe.train
         if train is None:
             raise PomonaError(f'"{variant}" needs the section `train`', where=self.recipe.name, remedy="add it, or leave the lever out")
@@ -173,5 +179,5 @@ class Plan:
         base = self.model(self.recipe.base)
         weights = self.parameters(base)
         cost = Estimate("train", budget.get("flops") or 6.0 * weights * budget["tokens"], 2.0 * weights)
-        params = {"chat": self.recipe.chat, "max_tokens": train.max_tokens, "settings": settings}
-        return self.add(Step(f"fine-tune {self.named(variant, seed)}", "train", finetune, params, {"items": items, "model": base}, cost))
+        params = {"chat": self.recipe.chat, "max_tokens": train.max_tokens, "settings": settings, **more}
+        return self.add(Step(f"fine-tune {self.named(variant, seed)}", room, work, params, {"items": items, "model": base}, cost))

@@ -92,9 +92,7 @@ class Train(_Strict):
     schedule: Schedule = Field(default="cosine", description="How the learning rate falls.")
     optimizer: Optimizer = Field(default="adamw", description="Optimizer.")
     max_tokens: Positive = Field(default=256, description="Longest example in tokens, prompt and completion; longer ones are left out.")
-    seeds: Positive = Field(
-        default=1, description="Train every variant with this many seeds; intervals then cover training too."
-    )
+    seeds: Positive = Field(default=1, description="Train every variant with this many seeds; intervals then cover training too.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -103,14 +101,32 @@ class Train(_Strict):
         return self
 
 
+class Dedup(_Strict):
+    """Leave out near-duplicates: rows whose prompt and completion share most of their character n-grams with a row before them."""
+
+    threshold: Annotated[float, Field(gt=0, le=1)] = Field(default=0.8, description="Jaccard similarity from which a row is a duplicate.")
+
+
+class Upsample(_Strict):
+    """Show some groups more often at the end of training (Blakeney et al. 2024)."""
+
+    groups: list[Text] | None = Field(default=None, description="The groups to raise; those in the tail when left out.")
+    share: Annotated[float, Field(gt=0, lt=1)] = Field(default=0.5, description="Their share of the last part, in tokens.")
+    last: Annotated[Shares, Field(min_length=1)] = Field(
+        default=[0.2], description="Length of the last part as a share of training, or several."
+    )
+
+
 class DataLever(_Strict):
-    """Fine-tune on a part of the data. A random part of the same size and all data are always measured beside it."""
+    """Fine-tune on chosen data. All data as they come, and a random part of the same size, are always measured beside it."""
 
     by: Literal["perplexity"] = Field(default="perplexity", description="Score that orders the examples, here under the base model.")
     keep: Shares = Field(description="Share of the training text kept, in bytes, or several shares to try.")
     bands: Annotated[list[Literal["bottom", "middle", "top"]], Field(min_length=1)] = Field(
         default=["bottom", "middle", "top"], description="Parts of the order to keep."
     )
+    dedup: Dedup | None = Field(default=None, description="Leave out near-duplicates.")
+    upsample: Upsample | None = Field(default=None, description="Raise the share of some groups at the end.")
 
 
 class MergingLever(_Strict):

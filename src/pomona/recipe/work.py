@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,9 @@ from pomona.tasks.metrics import metric
 
 if TYPE_CHECKING:
     from pomona.models import Codec
+    from pomona.train.fit import Order
+
+    Scheduled = Callable[[Items], Order]
 
 
 def read_items(folder: Path) -> Items:
@@ -98,6 +101,11 @@ def evaluate(desk: Desk) -> Cost:
 
 def finetune(desk: Desk) -> Cost:
     """Continue a model on the items for a fixed budget of tokens."""
+    return train_and_save(desk, *trainable(desk))
+
+
+def trainable(desk: Desk) -> tuple[Any, Codec]:
+    """The desk's model in float32 on the run's device, and its codec."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -109,21 +117,27 @@ def finetune(desk: Desk) -> Cost:
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="eager"
         )
-    return train_and_save(desk, model.to(device), Codec(folder, model, chat=desk.params["chat"]))
+    return model.to(device), Codec(folder, model, chat=desk.params["chat"])
 
 
-def train_and_save(desk: Desk, model: Any, codec: Codec, *, marks: tuple[float, ...] = (), temperature: float = 1) -> Cost:
-    """Train on the desk's items under its settings; leaves the model, `training.json` and the loss of every step."""
+def train_and_save(
+    desk: Desk, model: Any, codec: Codec, *, marks: tuple[float, ...] = (), temperature: float = 1, scheduled: Scheduled | None = None
+) -> Cost:
+    """Train on the desk's items under its settings; leaves the model, `training.json` and the loss of every step.
+
+    `scheduled` gives the order of training from the items, where it is not the usual one.
+    """
     from pomona.models import shape_of
     from pomona.train.examples import encode, temperature_repeats
-    from pomona.train.fit import Settings, fit, marks_in, save_checkpoint
+    from pomona.train.fit import Settings, fit, marks_in, save_checkpoint, shuffled
 
     items = read_items(desk.inputs["items"])
     repeats = temperature_repeats(items.groups, temperature)
     examples = encode(codec, items.prompts, items.completions, max_tokens=desk.params["max_tokens"], repeats=repeats)
     settings = Settings(**desk.params["settings"], marks=marks)
     with Meter() as meter:
-        fitted = fit(model, codec.tokenizer, examples, desk.bench, settings, progress=desk.advance)
+        order = scheduled(items) if scheduled else shuffled
+        fitted = fit(model, codec.tokenizer, examples, desk.bench, settings, order=order, progress=desk.advance)
     save_checkpoint(model, codec.tokenizer, desk.out / "model")
     for mark in marks_in(desk.bench):
         shutil.move(mark, desk.out / mark.name)

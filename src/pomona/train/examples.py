@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 class Examples:
     """Tokenised pairs: `prompts` and `completions` are lists of int32 `[t]` (completions with their end token), `weights` float32 `[n]`.
 
-    `repeats`, float64 `[n]`, is how often a pass shows each pair, on average. `too_long` counts the pairs left out because they exceed
-    the context.
+    `repeats`, float64 `[n]`, is how often a pass shows each pair, on average. `rows`, int64 `[n]`, is where each pair stood in the input.
+    `too_long` counts the pairs left out because they exceed the context.
     """
 
     prompts: list[np.ndarray]
     completions: list[np.ndarray]
     weights: np.ndarray
     repeats: np.ndarray
+    rows: np.ndarray
     too_long: int = 0
 
     def __len__(self) -> int:
@@ -72,6 +73,7 @@ def encode(
         completions=[np.array(tails[i], np.int32) for i in kept],
         weights=weights[kept],
         repeats=repeats[kept],
+        rows=np.array(kept, np.int64),
         too_long=len(prompts) - len(kept),
     )
 

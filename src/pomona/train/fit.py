@@ -170,6 +170,14 @@ def _token_budget(settings: Settings, model: PreTrainedModel, examples: Examples
     return int(settings.flops / training_flops(shape_of(model), 1, examples.mean_context))
 
 
+Order = Callable[[Examples, int, Settings], list[np.ndarray]]
+
+
+def shuffled(examples: Examples, tokens: int, settings: Settings) -> list[np.ndarray]:
+    """Passes over all examples, shuffled, until `tokens` are reached: the usual order."""
+    return plan_batches(examples.lengths, batch_tokens=settings.batch_tokens, seed=settings.seed, tokens=tokens, repeats=examples.repeats)
+
+
 def _silent(done: int, total: int) -> None: ...
 
 
@@ -180,13 +188,16 @@ def fit(
     work: str | Path,
     settings: Settings,
     *,
+    order: Order = shuffled,
     progress: Callable[[int, int], None] = _silent,
 ) -> Fitted:
-    """Train `model` in place. `work` holds the checkpoints of a training under way: call again after a kill and it continues."""
+    """Train `model` in place. `work` holds the checkpoints of a training under way: call again after a kill and it continues.
+
+    `order` gives the batches, as rows of `examples`, for a budget of tokens; it must depend on its arguments alone.
+    """
     work = Path(work)
     lengths = examples.lengths
-    tokens = _token_budget(settings, model, examples)
-    plan = plan_batches(lengths, batch_tokens=settings.batch_tokens, seed=settings.seed, tokens=tokens, repeats=examples.repeats)
+    plan = order(examples, _token_budget(settings, model, examples), settings)
     marks = {max(1, round(share * len(plan))): share for share in settings.marks}
 
     def save(folder: Path) -> None:

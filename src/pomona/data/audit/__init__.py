@@ -5,8 +5,9 @@ Kreutzer et al. 2022, "Quality at a Glance" (arXiv 2103.12028).
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.data.audit.intervals import wilson as wilson
@@ -29,14 +30,4 @@ _HOMES = {
 }
 __all__ = ["CODES", "LabelServer", "Report", "Share", "audit_report", "prune_templates", "sample_audit", "serve_labels", "wilson"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

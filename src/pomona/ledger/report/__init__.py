@@ -50,5 +50,5 @@ def write_picture(ledger: Ledger, path: str | Path) -> None:
     chart = picture(ledger, width=760, height=400)
     if chart is None:
         raise PomonaError("no variant takes extra compute, so there is nothing to draw", where=path, remedy="print the ledger as a table")
-    chart["title"] = textwrap.wrap(answer(ledger).headline, 90)
+    chart["title"] = textwrap.wrap(answer(ledger).headline, 84)
     write_text(path, vl_convert.vegalite_to_svg(chart, config=light(), allowed_base_urls=[]))

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pomona.data.prune import select_band
+from pomona.data.bands import select_band
 from pomona.data.scores import perplexity
 from pomona.ledger.flops import Meter, scoring_flops
 from pomona.recipe.graph import Cost, Desk, Step
@@ -40,8 +40,6 @@ def add(plan: Plan) -> None:
     spec, base = plan.recipe.levers.data, plan.recipe.base
     if spec is None or plan.training is None:
         return
-    everything = plan.training
-    plan.measure_trained("data", "all data", lambda seed: plan.finetune("all data", everything, seed), (base,))
     model = plan.model(base)
     scores = plan.add(Step("score training items", "data", score, plan.answering(), {"items": plan.training, "model": model},
                            plan.estimate("score", model, plan.training_count)))  # fmt: skip

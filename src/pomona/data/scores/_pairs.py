@@ -1,4 +1,4 @@
-"""Scores of examples under a model."""
+"""Perplexity of prompt and completion pairs held in memory."""
 
 from __future__ import annotations
 

@@ -1,0 +1,92 @@
+"""The three rates of Lee et al. 2022 (arXiv 2107.06499), table 2: how much of a split has a near-duplicate, and where."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pomona.data.duplicates._near import Pairs, identical, near
+from pomona.data.duplicates._options import Options, Shingle, options_of
+from pomona.data.duplicates._run import Inputs, _opened
+from pomona.data.duplicates._sign import CHUNK_ROWS, check_columns
+from pomona.data.duplicates._signed import Ints, Signed, chunks_in
+from pomona.data.duplicates._work import Bench, Progress, bench, steps
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Documents of each split, and how many of them have a duplicate: of train in train, of valid in valid, of valid in train."""
+
+    train: int
+    valid: int
+    train_in_train: int
+    valid_in_valid: int
+    valid_in_train: int
+
+    def rows(self) -> list[dict[str, str | int | float]]:
+        """A row for each rate: its name, documents, how many of them are duplicated, and the share."""
+        found = (self.train, self.train_in_train), (self.valid, self.valid_in_valid), (self.valid, self.valid_in_train)
+        names = ("train in train", "valid in valid", "valid in train")
+        return [
+            {"rate": name, "documents": documents, "duplicated": duplicated, "share": share}
+            for name, (documents, duplicated), share in zip(names, found, self.shares, strict=True)
+        ]
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """The three rates, between 0 and 1, in the order of the paper."""
+        train, valid = max(1, self.train), max(1, self.valid)
+        return self.train_in_train / train, self.valid_in_valid / valid, self.valid_in_train / valid
+
+
+def rates(
+    train: Inputs,
+    valid: Inputs,
+    *,
+    column: str = "text",
+    threshold: float = 0.8,
+    n_bands: int | None = None,
+    rows_per_band: int | None = None,
+    shingle: Shingle = "auto",
+    shingle_size: int = 5,
+    edit_similarity: float | None = None,
+    engine: str | None = "native",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Rates:
+    """Count documents with a confirmed near-duplicate; the parameters are those of `dedup` with `method="minhash"`.
+
+    Raises PomonaError as `dedup` does, and GateFailed when the disk for temporary files is full.
+    """
+    options = options_of("minhash", column, threshold, n_bands, rows_per_band, shingle, shingle_size, edit_similarity, "first", None, seed)
+    splits = {"train": check_columns(_opened(train), options), "valid": check_columns(_opened(valid), options)}
+    total = steps(options, list(splits.values()), True) - 1 + (options.n_bands or 0)
+    with (
+        tempfile.TemporaryDirectory(prefix="pomona-") as folder,
+        bench(Path(folder) / "work", {"inputs": None}, total, progress) as work,
+    ):
+        chunks = []
+        for name, records in splits.items():
+            work.sign(records, name, options, engine, CHUNK_ROWS)
+            chunks.append(chunks_in(work.folder / name))
+        both, old = Signed([*chunks[0], *chunks[1]]), len(Signed(chunks[0]))
+        in_train, in_valid = (_within(both, options, work, half) for half in (slice(0, old), slice(old, len(both))))
+        crossing = near(both, options, np.ones(len(both), bool), work.folder / "cross", old=old, cross=True, progress=work.step)
+        return Rates(old, len(both) - old, in_train, in_valid, _hit(crossing, identical(both.column("prints"))))
+
+
+def _within(both: Signed, options: Options, work: Bench, half: slice) -> int:
+    alive = np.zeros(len(both), bool)
+    alive[half] = True
+    pairs = near(both, options, alive, work.folder / f"within-{half.start}", progress=work.step)
+    return len(np.unique(np.concatenate([pairs.first, pairs.second])))
+
+
+def _hit(pairs: Pairs, first: Ints) -> int:
+    """Rows that were matched, and their identical copies."""
+    hit = np.zeros(len(first), bool)
+    hit[pairs.second] = True
+    return int((hit | hit[first]).sum())

@@ -1,0 +1,166 @@
+"""One job: read a file, sign its documents, and keep the arrays of every chunk in a folder of its own, whole or not at all."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pomona.data.duplicates._options import SHINGLES, Options
+from pomona.data.duplicates._signed import is_whole, save_chunk
+from pomona.errors import PomonaError
+from pomona.files import read_json, write_json
+from pomona.records import Records
+from pomona.records._write import disk_guard
+
+CHUNK_ROWS, CHUNK_BYTES = 8192, 32 << 20
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part of the inputs, where its chunks go, and the number of the part."""
+
+    records: Records
+    folder: Path
+    part: int
+    options: Options
+    rows: int = CHUNK_ROWS
+
+
+def parts_of(records: Records) -> list[Records]:
+    """The files of `records` as records of their own, in order; filtered or shortened records stay whole."""
+    if records._filters or records._limit is not None:
+        return [records]
+    return [replace(records, _source=part) for part in records._source.parts()]
+
+
+def sign_part(job: Job) -> tuple[str, int]:
+    """Sign every chunk that is not yet there. Returns the file's name and its rows.
+
+    Raises:
+        PomonaError: the column has nulls or is not text, a score is not finite, or the file cannot be read.
+        GateFailed: the disk is full.
+    """
+    note = job.folder / f"{job.part:05d}.json"
+    if note.exists():
+        found = read_json(note)
+        if all(is_whole(job.folder / f"{job.part:05d}-{chunk:06d}") for chunk in range(found["chunks"])):
+            return found["where"], found["rows"]
+    where, rows, chunk = job.records._source.where, 0, 0
+    with disk_guard(str(job.folder)):
+        for batch in _chunks(job.records, job.options, job.rows):
+            place = job.folder / f"{job.part:05d}-{chunk:06d}"
+            if not is_whole(place):
+                save_chunk(_signed(batch, job.options, where, rows), place)
+            rows, chunk = rows + batch.num_rows, chunk + 1
+        write_json(note, {"where": where, "rows": rows, "chunks": chunk})
+    return where, rows
+
+
+def check_columns(records: Records, options: Options) -> Records:
+    """The records, if they have what is asked for. Raises PomonaError when a column is missing or of the wrong type."""
+    records.require(options.column)
+    kind, where = records.schema.field(options.column).type, records._source.where
+    if not (pa.types.is_string(kind) or pa.types.is_null(kind)):
+        raise PomonaError(f'column "{options.column}" is {kind}, not text', where=where, remedy="name the column with the text")
+    if options.score:
+        kind = records.require(options.score).schema.field(options.score).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise PomonaError(f'column "{options.score}" is {kind}, not a number', where=where, remedy="name a column with scores")
+    return records
+
+
+def _chunks(records: Records, options: Options, rows: int) -> Iterator[pa.RecordBatch]:
+    columns = [options.column] + ([options.score] if options.score else [])
+    for batch in _batches(records.select(*columns), rows):
+        sizes = np.cumsum(
+            pc.fill_null(pc.call_function("binary_length", [batch.column(0).cast(pa.string())]), 0).to_numpy(zero_copy_only=False)
+        )
+        start = 0
+        while start < batch.num_rows:
+            before = sizes[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(sizes, before + CHUNK_BYTES, side="right")))
+            yield batch.slice(start, stop - start)
+            start = stop
+
+
+def _batches(records: Records, rows: int) -> Iterator[pa.RecordBatch]:
+    """Batches of about `rows` rows, without copying those that come so."""
+    held: list[pa.RecordBatch] = []
+    for batch in records._stream():
+        for start in range(0, batch.num_rows, rows):
+            held.append(batch.slice(start, rows))
+            if 2 * sum(piece.num_rows for piece in held) >= rows:
+                yield pa.concat_batches(held) if len(held) > 1 else held[0]
+                held = []
+    if held:
+        yield pa.concat_batches(held)
+
+
+def _signed(batch: pa.RecordBatch, options: Options, where: str, before: int) -> dict[str, NDArray[Any]]:
+    from pomona.data.duplicates._signing import fingerprints, sign
+    from pomona.data.duplicates._unicode import composed, plain, strings, tables
+
+    column = _text(batch.column(0), options.column, where, before)
+    scores = _scores(batch.column(1), options.score, where, before) if options.score else np.zeros(0)
+    if options.method == "exact":
+        data, offsets = strings(column)
+        lengths = pc.call_function("utf8_length", [column]).to_numpy(zero_copy_only=False).astype(np.int64)
+        return {"prints": fingerprints(data, offsets), "facts": np.stack([lengths, np.zeros_like(lengths)], 1), "scores": scores}
+    data, offsets = strings(composed(column))
+    factors, shifts = _functions((options.n_bands or 1) * (options.rows_per_band or 1), options.seed)
+    keys, prints, set_offsets, sets, facts, token_offsets, tokens = sign(
+        data,
+        offsets,
+        plain(data, offsets),
+        *tables(),
+        SHINGLES.index(options.shingle or "auto"),
+        options.shingle_size or 1,
+        factors,
+        shifts,
+        options.rows_per_band or 1,
+        options.edit_similarity is not None,
+    )
+    arrays = {"keys": keys, "prints": prints, "set_offsets": set_offsets, "sets": sets, "facts": facts, "scores": scores}
+    return arrays if options.edit_similarity is None else {**arrays, "token_offsets": token_offsets, "tokens": tokens}
+
+
+@functools.cache
+def _functions(hashes: int, seed: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    draw = np.random.default_rng(seed)
+    factors = draw.integers(0, 1 << 32, hashes, dtype=np.uint32) | np.uint32(1)
+    return factors, draw.integers(0, 1 << 32, hashes, dtype=np.uint32)
+
+
+def _text(column: pa.Array, name: str, where: str, before: int) -> pa.StringArray:
+    if column.null_count:
+        row = before + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+        raise PomonaError(f'column "{name}" is null', where=f"{where}, row {row}", remedy="drop the row or give it a text")
+    text = column.cast(pa.string())
+    try:
+        text.validate(full=True)
+    except pa.ArrowException as error:
+        for row, value in enumerate(text.cast(pa.binary()).to_pylist()):
+            try:
+                value.decode()
+            except UnicodeDecodeError as bad:
+                place = f"{where}, row {before + row}"
+                raise PomonaError(f'column "{name}" is not UTF-8: {bad.reason}', where=place, remedy="convert the file to UTF-8") from error
+        raise
+    return text
+
+
+def _scores(column: pa.Array, name: str | None, where: str, before: int) -> NDArray[np.float64]:
+    values = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if len(bad):
+        remedy = "drop the row or score it again"
+        raise PomonaError(f'column "{name}" is {values[bad[0]]}, not a number', where=f"{where}, row {before + bad[0]}", remedy=remedy)
+    return values.astype(np.float64)

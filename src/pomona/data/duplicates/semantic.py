@@ -1,0 +1,217 @@
+"""Drop rows that say the same as another: embeddings, clusters, a cosine.
+
+SemDeDup (Abbas et al. 2023, arXiv 2303.09540, §3). Embeddings are the mean of a language model's last hidden states. Only pairs within a
+cluster are compared, so near pairs on the two sides of a border are missed; with `clusters=1` none is. Pairs over the threshold make
+components and one row of each stays, whichever `keep` says. Components chain: a≈b and b≈c leave one, however far a is from c.
+
+How high a cosine means "the same" differs between models: look at `OUT.pairs.parquet` before you trust a threshold.
+On disk lie the embeddings, 4 bytes × width a distinct text, in a nameless file. Nothing is kept of a run that is killed: run it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pomona.data.card import Card
+from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, size_in_bytes, unheard
+from pomona.data.duplicates._mapped import Mapped, work_folder
+from pomona.errors import PomonaError, nearest
+from pomona.models import Model, load
+from pomona.records import Records, write
+from pomona.records._source import Streamed, kept
+from pomona.records._store import format_of
+
+if TYPE_CHECKING:
+    from pomona.data.duplicates._semantic_clusters import Likeness
+
+Keep = Literal["far", "near", "first"]
+_IDENTICAL, _SIMILAR = "identical text", "similar text"
+_ALL_PAIRS = 4096
+Ints = NDArray[np.int64]
+Report = Callable[[int, int], None]
+
+
+def embeddings(
+    model: str | Model, texts: Sequence[str], *, device: str | None = None, dtype: str | None = None, memory: int | None = None
+) -> NDArray[np.float32]:
+    """The mean of the last hidden states over all tokens of each text, float32 `[n, hidden]`, not normalised.
+
+    `model` is a URI or a loaded model; the other options are those of `pomona.models.load`. Texts longer than the context go through in
+    windows. Raises PomonaError for an empty text, and for a model that gives no hidden states.
+    """
+    for row, text in enumerate(texts):
+        if not text:
+            raise PomonaError("is empty", where=f"text {row}", remedy="drop rows without text first")
+    loaded = load(model, device=device, dtype=dtype, memory=memory) if isinstance(model, str) else model
+    from pomona.models._embed import embed
+
+    return embed(loaded, texts)
+
+
+def dedup_semantic(
+    inputs: Inputs,
+    out: str | Path,
+    *,
+    column: str = "text",
+    model: str | Model = "ui-s",
+    threshold: float = 0.95,
+    clusters: int | None = None,
+    keep: Keep = "far",
+    device: str | None = None,
+    dtype: str | None = None,
+    seed: int = 0,
+    memory: int | str = "1GiB",
+    work: str | Path | None = None,
+    dry_run: bool = False,
+    progress: Report | None = None,
+) -> Card:
+    """Write the rows of `inputs` to `out` without those whose text is the same as, or has a cosine ≥ `threshold` with, one that stays.
+
+    model: a URI or a loaded model. clusters: None is 1 up to 4,096 distinct texts, which compares all pairs, and √n beyond.
+    keep: of similar rows the one "far" from the cluster's centre (the paper's choice), "near" it, or the "first". Of identical rows
+        always the first. seed: of the clustering.
+    memory: what batches and blocks may take beside the model's weights; about 60 bytes a row and 64 vectors a cluster come on top, and
+        pages of the embeddings, which the system takes back when it needs them. work: folder for the embeddings, by default that of
+        `out`. progress: distinct texts embedded, and in all.
+
+    `OUT.pairs.parquet` has a line for each row that went: row, the row kept for it, its most similar row, their cosine, and the reason.
+    Rows are numbered from 0 over all inputs. Raises PomonaError for a missing column, a null or empty text (file and row), a setting out
+    of range, or a model without hidden states; GateFailed on a full disk.
+    """
+    _check(threshold, clusters, keep)
+    format_of(str(out))
+    limit = size_in_bytes(memory)
+    texts = TextColumn(open_column(inputs, column), column, may_be_empty=False)
+    owner = _owners(texts)
+    loaded = load(model, device=device, dtype=dtype, memory=limit // 2) if isinstance(model, str) else model
+    distinct = np.flatnonzero(owner == np.arange(len(owner)))
+    count = clusters or (1 if len(distinct) <= _ALL_PAIRS else round(math.sqrt(len(distinct))))
+    count = max(1, min(count, len(distinct)))
+    with closing(Mapped(work_folder(out, work))) as file:
+        vectors = _embedded(texts, owner, loaded, file, progress or unheard)
+        found, kept_of = _decide(vectors, distinct, threshold, count, keep, seed, limit)
+    stays = np.zeros(len(owner), np.bool_)
+    stays[distinct[kept_of]] = True
+    identical = int(len(owner) - len(distinct))
+    card = Card(
+        operation="dedup_semantic",
+        parameters={
+            "column": column,
+            "model": loaded.uri,
+            "threshold": threshold,
+            "clusters": count,
+            "keep": keep,
+            "seed": seed,
+            "dtype": dtype,
+        },
+        inputs=texts.inputs,
+        rows_in=len(owner),
+        rows_out=int(stays.sum()),
+        removed={_IDENTICAL: identical, _SIMILAR: int(len(distinct) - stays.sum())},
+        details={"distinct_texts": len(distinct), "hidden": loaded.shape.hidden, "memory": limit},
+    )
+    if not dry_run:
+        write(_pairs(owner, distinct, stays, kept_of, found), f"{out}.pairs.parquet")
+        write(Records._of(_KeptRows(texts.records, stays)), out)
+        card.write(out)
+    return card
+
+
+def _check(threshold: float, clusters: int | None, keep: str) -> None:
+    if not 0 < threshold <= 1:
+        raise PomonaError(f"{threshold} is not a cosine above 0 and up to 1", where="threshold", remedy="0.95 is a start")
+    if clusters is not None and clusters < 1:
+        raise PomonaError(f"{clusters} clusters hold no rows", where="clusters", remedy="use 1 or more, or leave it out")
+    if keep not in ("far", "near", "first"):
+        raise PomonaError(f'"{keep}" is unknown', where="keep", remedy=nearest(keep, ("far", "near", "first")))
+
+
+def _owners(texts: TextColumn) -> Ints:
+    """For each row the first row with the same text, int64 `[n]`."""
+    digests = [hashlib.blake2b(text.as_buffer(), digest_size=16).digest() for batch in texts.texts() for text in batch]
+    keys = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    new = np.append(True, (np.diff(keys[order], axis=0) != 0).any(axis=1))[: len(order)]
+    owner = np.empty(len(order), np.int64)
+    owner[order] = order[new][np.cumsum(new) - 1]
+    return owner
+
+
+def _embedded(texts: TextColumn, owner: Ints, model: Model, file: Mapped, report: Report) -> NDArray[np.float32]:
+    """Unit embeddings of the rows that are their own owners, float32 `[distinct, hidden]`, on disk."""
+    from pomona.models._embed import embed
+
+    total, row, done = int((owner == np.arange(len(owner))).sum()), 0, 0
+    for batch in texts.texts():
+        mine = owner[row : row + len(batch)] == np.arange(row, row + len(batch))
+        new = embed(model, batch.filter(pa.array(mine)).to_pylist())
+        file.append(new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), np.float32(1e-12)))
+        row, done = row + len(batch), done + len(new)
+        report(done, total)
+    return file.array(np.float32).reshape(total, model.shape.hidden)
+
+
+def _decide(
+    vectors: NDArray[np.float32], distinct: Ints, threshold: float, count: int, keep: str, seed: int, memory: int
+) -> tuple[Likeness, Ints]:
+    """What is like what, and for each distinct text the one that is kept for it, int64 `[distinct]`."""
+    from pomona.data.duplicates._semantic_clusters import alike, assign, centres_of
+
+    block = max(16, min(2048, math.isqrt(memory // 128), memory // 32 // (4 * max(count, vectors.shape[1]))))
+    centres = centres_of(vectors, count, seed, block) if len(vectors) else np.zeros((1, vectors.shape[1]), np.float32)
+    clusters, cosine = assign(vectors, centres, block)
+    found = alike(vectors, clusters, threshold, block)
+    rank = {"far": cosine, "near": -cosine, "first": np.zeros(len(cosine))}[keep]
+    order = np.lexsort((np.arange(len(rank)), rank, found.component))
+    best = np.full(len(rank), -1, np.int64)
+    leads = np.append(True, np.diff(found.component[order]) != 0)[: len(order)]
+    best[found.component[order][leads]] = order[leads]
+    return found, best[found.component]
+
+
+def _pairs(owner: Ints, distinct: Ints, stays: NDArray[np.bool_], kept_of: Ints, found: Likeness) -> pa.Table:
+    place = np.searchsorted(distinct, owner)
+    gone = np.flatnonzero(~stays)
+    copy = owner[gone] != gone
+    near = distinct[found.neighbour[place[gone]]] if len(gone) else gone
+    columns = {
+        "row": gone,
+        "kept": distinct[kept_of[place[gone]]],
+        "neighbour": np.where(copy, owner[gone], near),
+        "cosine": np.where(copy, np.float32(1), found.cosine[place[gone]]),
+        "reason": np.where(copy, _IDENTICAL, _SIMILAR).astype(object),
+    }
+    return pa.table({name: pa.array(values, pa.string() if name == "reason" else None) for name, values in columns.items()})
+
+
+@dataclass(frozen=True)
+class _KeptRows(Streamed):
+    """The rows for which `stays` is true."""
+
+    records: Records
+    stays: NDArray[np.bool_]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.records.schema
+
+    @property
+    def where(self) -> str:
+        return self.records._source.where
+
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+        first = 0
+        for batch in self.records._stream():
+            yield kept(batch.filter(pa.array(self.stays[first : first + batch.num_rows])), keep)
+            first += batch.num_rows

@@ -1,0 +1,111 @@
+"""Strike what stands in the data more than once: exact repeats of at least `min_length` units, wherever they are.
+
+Lee et al. 2022 (arXiv 2107.06499, §4.1) find them with a suffix array. Only repeats of a least length matter, and their union is the union
+of the repeated *grams* of exactly that length. So this finds every gram that occurs again, by a rolling hash, and compares the text
+itself before it believes one: the spans are those of the suffix array, in linear time and in as little memory as one likes.
+
+Of `memory`, 384 MiB are for Python, its libraries and batches of rows, which are not bounded: asking for less does not make them smaller.
+Two thirds of the rest (an eighth of all at least) hold a table of 8 bytes an entry, filled to 0.6. Where there are more grams they are
+searched for in several passes, each over one part of the hash space, with the same result; time is passes × bytes. The texts (with
+`unit="token"` the tokens, 12 bytes each) and one bit a byte lie on disk in nameless files in `work`; when they are larger than what is
+left, their pages are given back as the search goes on. A single document of a size beyond `memory` is held while it is searched.
+
+Nothing is kept of a run that is killed, not even on disk: run it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pomona.data.card import Card
+from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, size_in_bytes, unheard
+from pomona.data.duplicates._mapped import work_folder
+from pomona.errors import PomonaError, nearest
+from pomona.files import sha256_of
+from pomona.records import Records, write
+from pomona.records._store import format_of
+
+Unit = Literal["word", "byte", "token"]
+_UNITS = ("word", "byte", "token")
+_REASONS = {"none": "occurs more than once", "first": "occurs earlier"}
+
+
+def dedup_substring(
+    inputs: Inputs,
+    out: str | Path,
+    *,
+    column: str = "text",
+    unit: Unit = "word",
+    min_length: int = 50,
+    tokenizer: str | Path | None = None,
+    keep: Literal["none", "first"] = "none",
+    empty: Literal["keep", "drop"] = "keep",
+    memory: int | str = "1GiB",
+    work: str | Path | None = None,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Card:
+    """Strike from `column` every span of at least `min_length` units that occurs at least twice; write all rows and columns to `out`.
+
+    unit: "word" (a run of letters, marks and digits; any other visible character, and each character of scripts without spaces, by
+        itself; white space does not matter), "byte", or "token" of `tokenizer` (a folder, a tokenizer.json, any model; by default the
+        embedded ui-tokenizer). 50 words are about 60 tokens of English; with bytes take about 200.
+    keep: "none" strikes all occurrences, as the paper does. "first" strikes a gram of `min_length` units when an equal one has *ended*
+        before it begins, so the first copy stays and so does the first period of a run like "aaaa".
+    empty: rows of which nothing but white space is left are kept as they are, or dropped and counted.
+    memory: see the module; the result does not depend on it. work: folder for temporary files, by default that of `out`.
+
+    A span never crosses a document and is narrowed to whole characters. What stood around it is joined as it is. `OUT.spans.parquet`
+    lists what was struck: row (from 0, over all inputs), start and end (bytes of the text in UTF-8) and reason.
+    Raises PomonaError for a missing column, a null or invalid UTF-8 (file and row), or a setting out of range; GateFailed on a full disk.
+    """
+    _check(unit, min_length, tokenizer, keep, empty)
+    format_of(str(out))
+    limit = size_in_bytes(memory)
+    texts = TextColumn(open_column(inputs, column), column)
+    from pomona.data.duplicates._substring_rows import CutRows, StruckSpans, Tally
+    from pomona.data.duplicates._substring_stream import Stream
+    from pomona.data.duplicates._substring_tokens import Tokens
+    from pomona.data.duplicates._substring_units import BYTE, TOKEN, WORD
+
+    kind = {"word": WORD, "byte": BYTE, "token": TOKEN}[unit]
+    tokens = Tokens(tokenizer) if unit == "token" else None
+    with closing(Stream.of(texts.texts(), kind, min_length, work_folder(out, work), limit, tokens and tokens.encode)) as stream:
+        units, grams = stream.count()
+        passes, table = stream.mark(grams, keep == "first", progress or unheard)
+        tally = Tally()
+        cut = Records._of(CutRows(texts, stream, empty == "drop", tally))
+        if dry_run:
+            for _ in cut.batches():
+                pass
+        else:
+            write(Records._of(StruckSpans(stream, _REASONS[keep])), f"{out}.spans.parquet")
+            write(cut, out)
+    asked = {"column": column, "unit": unit, "min_length": min_length, "tokenizer": tokens and tokens.name, "keep": keep, "empty": empty}
+    work_done = {"units": units, "memory": limit, "table_bytes": table, "passes": passes}
+    card = Card(
+        operation="dedup_substring",
+        parameters=asked,
+        inputs=texts.inputs,
+        rows_in=texts.rows,
+        rows_out=tally.rows,
+        removed={"nothing left": tally.rows_emptied} if empty == "drop" else {},
+        details=asdict(tally) | work_done | {"tokenizer_sha256": tokens and sha256_of(tokens.file)},
+    )
+    if not dry_run:
+        card.write(out)
+    return card
+
+
+def _check(unit: str, min_length: int, tokenizer: object, keep: str, empty: str) -> None:
+    for name, value, known in (("unit", unit, _UNITS), ("keep", keep, _REASONS), ("empty", empty, ("keep", "drop"))):
+        if value not in known:
+            raise PomonaError(f'"{value}" is unknown', where=name, remedy=nearest(value, known))
+    if min_length < 1:
+        raise PomonaError(f"{min_length} units are no repeat", where="min_length", remedy="use 1 or more; the paper uses 50 tokens")
+    if tokenizer is not None and unit != "token":
+        raise PomonaError(f'unit="{unit}" uses no tokenizer', where="tokenizer", remedy='leave it out, or use unit="token"')

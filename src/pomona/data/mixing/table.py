@@ -1,0 +1,152 @@
+"""`mix`: several tables become one in the order of a schedule."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pomona.data.card import Card
+from pomona.data.mixing._columns import Inputs, Scan, counted, not_onto, scan
+from pomona.data.mixing._gather import Gathered, Shelf, common_schema
+from pomona.data.mixing.document import load_mix
+from pomona.data.mixing.order import Block, Ints, stream
+from pomona.data.mixing.schedule import Schedule, curve, exposures, schedule_of
+from pomona.errors import PomonaError
+from pomona.records import Records, write
+from pomona.records._write import disk_guard
+
+Phases = Schedule | Sequence[Mapping[str, Any]] | Mapping[str, Any]
+
+
+def mix(
+    inputs: Mapping[str, Inputs] | str | Path,
+    out: str | Path,
+    *,
+    schedule: Phases | None = None,
+    total: float | None = None,
+    size: str = "rows",
+    column: str = "dataset",
+    seed: int = 0,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Card:
+    """Write the rows of a training to `out` in their order, repeated as often as the schedule shows them.
+
+    `inputs` maps a dataset's name to its table, or is a YAML file with the keys `inputs`, `schedule`, `total`, `size`, `column`
+    and `seed`. `schedule` is a `Schedule`, phases as `schedule_of` reads them, or one mixture as `mixture_of` reads it; without it,
+    shares are natural. `total` is how much training sees, in units of `size` ("rows", "bytes" of the text, or a column of whole
+    numbers); by default as much as the inputs hold.
+    All columns are kept (null where a dataset does not have one), with `column`, the dataset's name, and `progress`, the share of
+    training at which the row begins. The card's details have the epochs over each dataset, warnings past four, and the schedule's curve.
+
+    Raises:
+        PomonaError: a dataset is missing, empty or holds a column as another type; a size is null or negative; a name is taken.
+        GateFailed: the disk is full. Nothing is left behind and a file that was there is as it was.
+    """
+    if isinstance(inputs, str | Path):
+        options = _merged(inputs, schedule=schedule, total=total, size=size, column=column, seed=seed)
+        return mix(**options, out=out, dry_run=dry_run, progress=progress)
+    if not inputs:
+        raise PomonaError("there are no inputs", where="inputs", remedy="name at least one dataset and its file")
+    plan = _planned(inputs, schedule, total, size, column, seed)
+    card = plan.card({"size": size, "total": plan.total, "column": column, "seed": seed})
+    if dry_run:
+        return card
+    not_onto(out, card.inputs)
+    plan.write(out, progress)
+    card.write(out)
+    return card
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that is known before rows are moved; `dataset`, `row` and `progress` are `[rows written]`."""
+
+    scans: Mapping[str, Scan]
+    schedule: Schedule
+    sizes: Mapping[str, float]
+    total: float
+    schema: pa.Schema
+    dataset: Ints
+    row: Ints
+    progress: NDArray[np.float64]
+
+    def card(self, parameters: Mapping[str, Any]) -> Card:
+        shown = exposures(self.schedule, self.sizes, self.total)
+        rows = np.bincount(self.dataset, minlength=len(self.schedule.names)).tolist()
+        return Card(
+            "mix",
+            parameters,
+            tuple(item for found in self.scans.values() for item in found.inputs),
+            sum(map(len, self.scans.values())),
+            len(self.row),
+            groups={name: (len(self.scans[name]), rows[i]) for i, name in enumerate(self.schedule.names)},
+            details={
+                "schedule": self.schedule.to_list(),
+                "exposures": [asdict(item) for item in shown],
+                "warnings": [item.warning for item in shown if item.warning],
+                "curve": curve(self.schedule, self.sizes, self.total),
+            },
+        )
+
+    def write(self, out: str | Path, progress: Callable[[int, int], None] | None) -> None:
+        body = pa.schema(list(self.schema)[:-2])
+        with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
+            shelves: dict[int, Shelf] = {}
+            for index in np.unique(self.dataset).tolist():
+                with disk_guard(f"{out} (by way of {tempfile.gettempdir()})"):
+                    found = self.scans[self.schedule.names[index]].records
+                    shelves[index] = Shelf.of(found, Path(folder) / f"{index}.arrow", body)
+            source = Gathered(shelves, self.schedule.names, self.dataset, self.row, self.progress, self.schema, str(out))
+            write(counted(Records._of(source), len(self.row), progress), out)
+
+
+def _planned(inputs: Mapping[str, Inputs], schedule: Phases | None, total: float | None, size: str, column: str, seed: int) -> _Plan:
+    scans = {name: _scanned(name, value, size) for name, value in inputs.items()}
+    body = common_schema({name: found.records.schema for name, found in scans.items()}, (column, "progress"))
+    lengths = {name: np.ceil(found.sizes).astype(np.int64) for name, found in scans.items()}
+    sizes = {name: float(found.sum()) for name, found in lengths.items()}
+    if not isinstance(schedule, Schedule):
+        schedule = schedule_of(schedule or {}, sizes)
+    _check_names(scans, schedule)
+    total = sum(sizes.values()) if total is None else float(total)
+    order = Block.joined(list(stream(lengths, schedule, tokens=total, seed=seed).blocks()))
+    used = np.concatenate([lengths[name] for name in schedule.names])
+    first = np.cumsum([0, *(len(lengths[name]) for name in schedule.names)])
+    taken = used[first[order.dataset] + order.row]
+    schema = body.append(pa.field(column, pa.string())).append(pa.field("progress", pa.float64()))
+    return _Plan(scans, schedule, sizes, total, schema, order.dataset, order.row, (np.cumsum(taken) - taken) / total)
+
+
+def _scanned(name: str, value: Inputs, size: str) -> Scan:
+    try:
+        return scan(value, size=size)
+    except PomonaError as error:
+        raise type(error)(error.message, where=f'dataset "{name}", {error.where}', remedy=error.remedy) from None
+
+
+def _check_names(scans: Mapping[str, Scan], schedule: Schedule) -> None:
+    for name in scans:
+        if name not in schedule.names:
+            raise PomonaError(f'the schedule says nothing of "{name}"', where="schedule", remedy="give it a weight; 0 leaves it out")
+    for name in schedule.names:
+        if name not in scans:
+            raise PomonaError(f'no input is named "{name}"', where="schedule", remedy="add it to the inputs, or take it out")
+
+
+def _merged(path: str | Path, **given: Any) -> dict[str, Any]:
+    """What the file says and what the call says. Raises PomonaError when both say something."""
+    document = load_mix(path)
+    defaults = {"schedule": None, "total": None, "size": "rows", "column": "dataset", "seed": 0}
+    said = {key: value for key, value in given.items() if value is not defaults[key] and value != defaults[key]}
+    for key in said:
+        if key in document:
+            raise PomonaError(f'"{key}" is given here and in the call', where=path, remedy="give it in one place")
+    return document | said

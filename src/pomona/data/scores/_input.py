@@ -1,0 +1,136 @@
+"""The rows to score, in chunks that are the same in every run: which columns hold the text, and what no row may lack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import pyarrow as pa
+
+from pomona.errors import PomonaError
+from pomona.records import Records
+from pomona.tasks.items import fields_of
+
+CHUNK_ROWS = 1024
+CHUNK_CHARACTERS = 4 << 20
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a row's text is: in `column`, or in `prompt` and `completion`, each a column or a template such as `"<|{lang}|>{english}"`."""
+
+    column: str
+    prompt: str | None
+    completion: str | None
+    lang: str | None
+    group: str | None
+
+    def columns(self, records: Records) -> list[str]:
+        """The columns that are read. Raises PomonaError when one is missing, or only one of prompt and completion is given."""
+        if (self.prompt is None) != (self.completion is None):
+            raise PomonaError("prompt and completion go together", remedy="give both, or neither and a column")
+        if self.prompt is None or self.completion is None:
+            wanted = {self.column}
+        else:
+            wanted = set[str]().union(*(_fields(part, records) for part in (self.prompt, self.completion)))
+        names = sorted(wanted | {name for name in (self.lang, self.group) if name})
+        records.require(*names)
+        return names
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one chunk as parallel lists; `first` is the number of the first, from 1. `prompts`, `langs` and `groups` may be None."""
+
+    source: str
+    first: int
+    texts: list[str]
+    prompts: list[str] | None
+    langs: list[str] | None
+    groups: list[str] | None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def where(self, index: int) -> str:
+        """How errors name the row at `index`."""
+        return f"{self.source}, row {self.first + index}"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a first look at the input found: rows, rows of each chunk, rows of each group, and a digest of all that is scored."""
+
+    rows: int
+    chunks: tuple[int, ...]
+    groups: dict[str, int]
+    digest: str
+
+
+def survey(records: Records, layout: Layout, source: str) -> Survey:
+    """Read every row once, so that a null or an empty text is found before any model runs. Raises PomonaError naming the row."""
+    digest, sizes, groups = sha256(), [], dict[str, int]()
+    for rows in chunks(records, layout, source):
+        sizes.append(len(rows))
+        for values in (rows.texts, rows.prompts, rows.langs, rows.groups):
+            for value in values or ():
+                data = value.encode()
+                digest.update(len(data).to_bytes(8, "little") + data)
+        for group in rows.groups or ():
+            groups[group] = groups.get(group, 0) + 1
+    if not sizes:
+        raise PomonaError("there are no rows", where=source, remedy="check how the file was written")
+    return Survey(sum(sizes), tuple(sizes), groups, digest.hexdigest())
+
+
+def chunks(records: Records, layout: Layout, source: str) -> Iterator[Rows]:
+    """Chunks of at most CHUNK_ROWS rows and, but for a single long row, CHUNK_CHARACTERS characters, in order."""
+    columns, done = layout.columns(records), 0
+    for batch in records.select(*columns).batches(CHUNK_ROWS):
+        rows = _filled(batch, layout, source, done + 1)
+        start = held = 0
+        for index in range(len(rows)):
+            size = len(rows.texts[index]) + (len(rows.prompts[index]) if rows.prompts else 0)
+            if index > start and held + size > CHUNK_CHARACTERS:
+                yield _part(rows, start, index)
+                start, held = index, 0
+            held += size
+        yield _part(rows, start, len(rows))
+        done += len(rows)
+
+
+def _fields(part: str, records: Records) -> set[str]:
+    return {part} if part in records.column_names else fields_of(part)
+
+
+def _filled(batch: pa.RecordBatch, layout: Layout, source: str, first: int) -> Rows:
+    values = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+    for name, cells in values.items():
+        if None in cells:
+            where = f"{source}, row {first + cells.index(None)}"
+            raise PomonaError(f'column "{name}" is null', where=where, remedy="fill the value or drop the row")
+
+    def column(name: str | None) -> list[str] | None:
+        return None if name is None else [str(value) for value in values[name]]
+
+    def filled(part: str) -> list[str]:
+        if part in values:
+            return [str(value) for value in values[part]]
+        names = sorted(fields_of(part))
+        return [part.format_map(dict(zip(names, row, strict=True))) for row in zip(*(values[name] for name in names), strict=True)]
+
+    texts = filled(layout.column if layout.completion is None else layout.completion)
+    for index, text in enumerate(texts):
+        if not text.strip():
+            what = "the text" if layout.completion is None else "the completion"
+            raise PomonaError(f"{what} is empty", where=f"{source}, row {first + index}", remedy="fill the value or drop the row")
+    prompts = None if layout.prompt is None else filled(layout.prompt)
+    return Rows(source, first, texts, prompts, column(layout.lang), column(layout.group))
+
+
+def _part(rows: Rows, start: int, stop: int) -> Rows:
+    def cut(values: Sequence[str] | None) -> list[str] | None:
+        return None if values is None else list(values[start:stop])
+
+    return Rows(rows.source, rows.first + start, rows.texts[start:stop], cut(rows.prompts), cut(rows.langs), cut(rows.groups))

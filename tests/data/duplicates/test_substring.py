@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pomona.data.duplicates._columns import unheard
+from pomona.data.duplicates._substring_stream import Stream
+from pomona.data.duplicates._substring_tokens import Tokens
+from pomona.data.duplicates._substring_units import BYTE, TOKEN, WORD
+from pomona.data.duplicates.substring import dedup_substring
+from pomona.errors import PomonaError
+
+_SPACELESS = re.compile("[฀-࿿က-႟ក-៿぀-ヿㇰ-ㇿ㐀-䶿一-鿿]")
+KINDS = {"byte": BYTE, "word": WORD, "token": TOKEN}
+Span = tuple[int, int, int]
+memories = st.sampled_from([1, 1 << 9, 1 << 20])
+
+
+def units_of(text: str, unit: str, tokens: Tokens | None = None) -> list[tuple[Any, int, int]]:
+    """(value, first byte, end) of each unit, in plain Python."""
+    raw = text.encode()
+    if unit == "byte":
+        return [(byte, at, at + 1) for at, byte in enumerate(raw)]
+    begins = [len(text[:at].encode()) for at in range(len(text) + 1)]
+    if tokens is not None:
+        encoded = tokens._tokenizer.encode(text, add_special_tokens=False)
+        return [(token, begins[start], begins[stop]) for token, (start, stop) in zip(encoded.ids, encoded.offsets, strict=True)]
+    found: list[tuple[Any, int, int]] = []
+    joined = False
+    for at, char in enumerate(text):
+        part = (unicodedata.category(char)[0] in "LMN" or char == "_") and not _SPACELESS.match(char) and ord(char) < 65536
+        if part and joined:
+            found[-1] = (found[-1][0] + char, found[-1][1], begins[at + 1])
+        elif not char.isspace():
+            found.append((char, begins[at], begins[at + 1]))
+        joined = part
+    return found
+
+
+def reference(texts: list[str], unit: str, length: int, keep: str, tokens: Tokens | None = None) -> list[Span]:
+    """Struck spans by comparing all grams with one another."""
+    documents = [units_of(text, unit, tokens) for text in texts]
+    grams: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
+    for document, units in enumerate(documents):
+        for at in range(len(units) - length + 1):
+            grams.setdefault(tuple(value for value, _, _ in units[at : at + length]), []).append((document, at))
+    struck = [[False] * len(units) for units in documents]
+    for places in grams.values():
+        (first, begin), more = places[0], len(places) > 1
+        for document, at in places:
+            if (keep == "none" and more) or (keep == "first" and (document > first or at >= begin + length)):
+                struck[document][at : at + length] = [True] * length
+    spans: list[Span] = []
+    for document, (text, units) in enumerate(zip(texts, documents, strict=True)):
+        starts = {len(text[:at].encode()) for at in range(len(text) + 1)}
+        at = 0
+        while at < len(units):
+            end = at
+            while end < len(units) and struck[document][end]:
+                end += 1
+            if end > at:
+                outside = [*units[:at], *units[end:]]
+                inside = [
+                    (start, stop)
+                    for _, start, stop in units[at:end]
+                    if not any(start < other_stop and other_start < stop for _, other_start, other_stop in outside)
+                ]
+                low, high = (inside[0][0], inside[-1][1]) if inside else (0, 0)
+                while low < high and low not in starts:
+                    low += 1
+                while high > low and high not in starts:
+                    high -= 1
+                spans += [(document, low, high)] if low < high else []
+            at = end + 1
+    return spans
+
+
+def found(texts: list[str], unit: str, length: int, keep: str, memory: int, folder: Path, tokens: Tokens | None = None) -> list[Span]:
+    column = [pa.array(texts[:2], pa.string()), pa.array(texts[2:], pa.string())]
+    with closing(Stream.of(column, KINDS[unit], length, folder, memory, tokens and tokens.encode)) as stream:
+        stream.mark(stream.count()[1], keep == "first", unheard)
+        spans = stream.spans(0, len(texts))
+    return [(int(row), int(start), int(stop)) for row, start, stop in spans]
+
+
+def texts_over(alphabet: str) -> st.SearchStrategy[list[str]]:
+    plain = st.text(alphabet, max_size=40)
+    piece = st.sampled_from([alphabet * 3, alphabet[::-1] * 2, alphabet[0] * 12])
+    return st.lists(st.one_of(plain, st.tuples(plain, piece, plain).map("".join)), max_size=7)
+
+
+@settings(max_examples=150)
+@given(texts_over("ab"), st.integers(1, 9), st.sampled_from(["none", "first"]), memories)
+def test_bytes_equal_brute_force(tmp_path_factory: pytest.TempPathFactory, texts: list[str], length: int, keep: str, memory: int) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    assert found(texts, "byte", length, keep, memory, folder) == reference(texts, "byte", length, keep)
+
+
+@settings(max_examples=150)
+@given(texts_over("aé界🙂"), st.integers(1, 9), st.sampled_from(["none", "first"]), memories)
+def test_bytes_of_longer_characters_equal_brute_force(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], length: int, keep: str, memory: int
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    spans = found(texts, "byte", length, keep, memory, folder)
+    assert spans == reference(texts, "byte", length, keep)
+    for row, start, stop in spans:
+        texts[row].encode()[start:stop].decode()
+
+
+@settings(max_examples=150)
+@given(texts_over("ab .\n界ที่é🙂\u3000_"), st.integers(1, 6), st.sampled_from(["none", "first"]), memories)
+def test_words_equal_brute_force(tmp_path_factory: pytest.TempPathFactory, texts: list[str], length: int, keep: str, memory: int) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    assert found(texts, "word", length, keep, memory, folder) == reference(texts, "word", length, keep)
+
+
+@settings(max_examples=60)
+@given(texts_over("open file é界🙂"), st.integers(1, 6), st.sampled_from(["none", "first"]), memories)
+def test_tokens_equal_brute_force(tmp_path_factory: pytest.TempPathFactory, texts: list[str], length: int, keep: str, memory: int) -> None:
+    tokens, folder = Tokens(None), tmp_path_factory.getbasetemp()
+    assert found(texts, "token", length, keep, memory, folder, tokens) == reference(texts, "token", length, keep, tokens)
+
+
+def words(seed: int, count: int) -> str:
+    return " ".join(f"w{number}" for number in np.random.default_rng(seed).integers(0, 10**6, count))
+
+
+def test_any_memory_gives_the_same_files(tmp_path: Path) -> None:
+    shared = words(0, 80)
+    texts = [f"{words(row, 300)}\n{shared if row % 3 else ''}. {words(-row % 7, 90)}" for row in range(1, 60)]
+    table = pa.table({"text": texts, "id": range(len(texts))})
+    cards = []
+    for name, memory in (("small", "64KiB"), ("large", "1 GiB")):
+        out = tmp_path / f"{name}.parquet"
+        cards.append(dedup_substring(table, out, memory=memory, keep="first"))
+        assert json.loads(Path(f"{out}.card.json").read_text())["signature"] == cards[-1].signature
+    assert cards[0].details["passes"] > 3 > cards[1].details["passes"]
+    assert pq.read_table(tmp_path / "small.parquet").equals(pq.read_table(tmp_path / "large.parquet"))
+    evidence = [pq.read_table(tmp_path / f"{name}.parquet.spans.parquet") for name in ("small", "large")]
+    assert evidence[0].equals(evidence[1])
+    assert evidence[0].num_rows == cards[0].details["struck_spans"] > 40
+
+
+@pytest.mark.parametrize("unit", ["word", "byte", "token"])
+def test_spans_are_what_is_missing_and_all_columns_stay(tmp_path: Path, unit: Any) -> None:
+    shared = "Öffnen Sie die Datei „Einstellungen“, dann wählen Sie das 界面 und die Sprache aus."
+    texts = ["", f"Erstens. {shared} Ende.", "nichts", f"{shared}", f"Zweitens: {shared}!"]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": row, "text": text}) + "\n" for row, text in enumerate(texts)))
+    card = dedup_substring(tmp_path / "in.jsonl", tmp_path / "out.jsonl", unit=unit, min_length=12)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    left = [text.encode() for text in texts]
+    for span in reversed(pq.read_table(tmp_path / "out.jsonl.spans.parquet").to_pylist()):
+        assert span["reason"] == "occurs more than once"
+        left[span["row"]] = left[span["row"]][: span["start"]] + left[span["row"]][span["end"] :]
+    assert [row["text"] for row in rows] == [text.decode() for text in left]
+    assert [row["id"] for row in rows] == list(range(5))
+    assert rows[0]["text"] == "" and rows[2]["text"] == "nichts" and "Datei" not in "".join(row["text"] for row in rows)
+    struck = sum(len(text.encode()) for text in texts) - sum(map(len, left))
+    assert (card.details["struck_bytes"], card.details["rows_struck"], card.details["rows_emptied"]) == (struck, 3, unit != "token")
+    assert card.inputs[0].rows == card.rows_in == card.rows_out == 5 and card.removed == {}
+
+
+def test_first_copy_stays_also_of_a_run(tmp_path: Path) -> None:
+    table = pa.table({"text": ["x" * 30 + "abcdefghij", "abcdefghij-", "x" * 25]})
+    dedup_substring(table, tmp_path / "out.parquet", unit="byte", min_length=10, keep="first")
+    assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["x" * 10 + "abcdefghij", "-", ""]
+    dedup_substring(table, tmp_path / "all.parquet", unit="byte", min_length=10)
+    assert pq.read_table(tmp_path / "all.parquet")["text"].to_pylist() == ["", "-", ""]
+
+
+def test_equal_hashes_of_different_text_are_told_apart(tmp_path: Path) -> None:
+    signs = [bin(at).count("1") % 2 for at in range(2048)]  # Thue-Morse: collides in every polynomial hash modulo 2**64
+    one, two = ("".join("ab"[sign ^ flip] for sign in signs) for flip in (0, 1))
+    for texts, left in (([one, two], [one, two]), ([one, two, one], ["", two, ""]), ([two, one, one + "!", two], ["", "", "!", ""])):
+        dedup_substring(pa.table({"text": texts}), tmp_path / "out.parquet", unit="byte", min_length=2048)
+        assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == left
+
+
+def test_words_do_not_mind_white_space_and_no_match_crosses_rows(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a b c", "d e f", "a b", "c d e f", "A  d\te\n f z"]})
+    dedup_substring(table, tmp_path / "out.parquet", min_length=3)
+    assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["a b c", "", "a b", "c ", "A   z"]
+
+
+def test_emptied_rows_are_dropped_only_when_asked(tmp_path: Path) -> None:
+    table = pa.table({"text": ["same words here", " same words here ", "", "other"]})
+    card = dedup_substring(table, tmp_path / "out.parquet", min_length=3, empty="drop", keep="first")
+    assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["same words here", "", "other"]
+    assert (card.rows_in, card.rows_out, card.removed) == (4, 3, {"nothing left": 1})
+
+
+def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
+    table = pa.table({"text": ["one two three"] * 3})
+    seen: list[tuple[int, int]] = []
+    dry = dedup_substring(table, tmp_path / "out.parquet", min_length=3, dry_run=True, progress=lambda *now: seen.append(now))
+    assert list(tmp_path.iterdir()) == []
+    assert dry == dedup_substring(table, tmp_path / "out.parquet", min_length=3)
+    assert seen[-1][0] == seen[-1][1] > 0
+
+
+def test_several_files_and_one_very_long_line(tmp_path: Path) -> None:
+    shared = words(5, 60)
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": f"{words(1, 300_000)} {shared}"}) + "\n")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"text": f"{shared} tail"}) + "\n")
+    card = dedup_substring(tmp_path / "*.jsonl", tmp_path / "out" / "out.jsonl", memory="8MiB")
+    assert [one.rows for one in card.inputs] == [1, 1]
+    assert json.loads((tmp_path / "out" / "out.jsonl").read_text().splitlines()[1]) == {"text": " tail"}
+
+
+def test_errors_name_what_was_wrong_and_leave_nothing(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a", None], "n": [1, 2]}), tmp_path / "null.parquet")
+    broken = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 1, 3], np.int32)), pa.py_buffer(b"ab\xff"))
+    pq.write_table(pa.table({"text": broken}), tmp_path / "latin.parquet")
+    before = sorted(tmp_path.iterdir())
+    out, good = tmp_path / "out.parquet", pa.table({"text": ["a"]})
+    cases: list[tuple[Any, dict[str, Any], str]] = [
+        (tmp_path / "null.parquet", {}, r'null\.parquet, row 1: column "text" is null — fill it'),
+        (tmp_path / "latin.parquet", {}, r'latin\.parquet, row 1: column "text" is not valid UTF-8 — decode'),
+        (tmp_path / "null.parquet", {"column": "n"}, r'column "n" holds int64, not text — name a column of strings'),
+        (good, {"column": "txt"}, r'there is no column "txt" — did you mean "text"\?'),
+        (good, {"min_length": 0}, "min_length: 0 units are no repeat"),
+        (good, {"unit": "words"}, r'unit: "words" is unknown — did you mean "word"\?'),
+        (good, {"tokenizer": "ui-s"}, 'tokenizer: unit="word" uses no tokenizer'),
+        (good, {"unit": "token", "tokenizer": tmp_path}, "config.json|tokenizer.json"),
+        (good, {"memory": "1 elephant"}, r'memory: "1 elephant" is not a size'),
+        (good, {"memory": 5}, "memory: 5 is less than 64 KiB"),
+    ]
+    for inputs, options, message in cases:
+        with pytest.raises(PomonaError, match=message):
+            dedup_substring(inputs, out, **options)
+    with pytest.raises(PomonaError, match="not a table Pomona can name the format of"):
+        dedup_substring(good, tmp_path / "out.txt")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("unit", ["word", "token"])
+def test_no_rows_and_only_empty_rows(tmp_path: Path, unit: Any) -> None:
+    for texts in ([], ["", ""]):
+        card = dedup_substring(pa.table({"text": pa.array(texts, pa.string())}), tmp_path / "out.parquet", unit=unit)
+        assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == texts
+        assert (card.rows_out, card.details["passes"]) == (len(texts), 0)

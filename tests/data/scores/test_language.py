@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from pomona.data.scores._language import _identifier, base_language, language_confidence
+from pomona.errors import PomonaError
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    _identifier.cache_clear()
+    yield
+    _identifier.cache_clear()
+
+
+def test_confidence_is_that_of_the_rows_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Identifier:
+        @classmethod
+        def from_model_file(cls, file: str, norm_probs: bool) -> Identifier:
+            assert (file, norm_probs) == ("model", True)
+            return cls()
+
+        def rank(self, text: str) -> list[tuple[str, float]]:
+            return [("pt", 0.75), ("no", 0.25)]
+
+    module = ModuleType("py3langid.langid")
+    module.MODEL_FILE, module.LanguageIdentifier = "model", Identifier  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "py3langid", ModuleType("py3langid"))
+    monkeypatch.setitem(sys.modules, "py3langid.langid", module)
+    found = language_confidence(["x"] * 4, ["pt_BR", "nb", "pt", "hsb"])
+    np.testing.assert_array_equal(found, [0.75, 0.25, 0.75, np.nan])
+
+
+def test_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    with pytest.raises(PomonaError, match=r"py3langid must be installed .* — pip install 'pomona\[language\]'"):
+        language_confidence(["x"], ["en"])
+
+
+def test_real_texts() -> None:
+    pytest.importorskip("py3langid")
+    texts = [
+        "Die Datei wurde erfolgreich gespeichert.",
+        "Le fichier a été enregistré avec succès.",
+        "Die Datei wurde erfolgreich gespeichert.",
+    ]
+    german, french, wrong = language_confidence(texts, ["de", "fr_CA", "fr"])
+    assert min(german, french) > 0.9
+    assert wrong < 0.1
+
+
+def test_tags() -> None:
+    assert [base_language(tag) for tag in ("zh_Hans", "sr-Latn", "nb", "DE", "ca@valencia")] == ["zh", "sr", "no", "de", "ca"]
