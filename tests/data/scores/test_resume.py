@@ -40,5 +40,11 @@ def test_a_killed_run_goes_on_where_it_was(pairs: pa.Table, tmp_path: Path, monk
     monkeypatch.setattr(models, "load", lambda uri, **options: loaded.append(uri) or real(uri, **options))
     score(source, out, **OPTIONS)  # pyright: ignore[reportArgumentType]
     assert loaded == ["ui-s@10"]
-    assert pq.read_table(out).equals(pq.read_table(tmp_path / "whole.parquet"))
+    found, whole = pq.read_table(out), pq.read_table(tmp_path / "whole.parquet")
+    assert found.schema == whole.schema
+    for name in whole.column_names:
+        if name.startswith("perplexity"):  # another process may round otherwise
+            assert found[name].to_pylist() == pytest.approx(whole[name].to_pylist(), rel=1e-4)
+        else:
+            assert found[name] == whole[name]
     assert not work.exists()
