@@ -7,7 +7,6 @@ Candidates are a random text with a fifth of its words replaced, as samples of o
 from __future__ import annotations
 
 import argparse
-import platform
 import random
 import statistics
 import time
@@ -16,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from _machine import machine
 from sacrebleu.metrics.chrf import CHRF
 
 from pomona.files import write_json
@@ -67,14 +67,6 @@ def compare(size: int, words: int, rounds: int) -> dict[str, float]:
     return {**row, "ratio": round(sacrebleu / pomona, 1), "largest_difference": difference}
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[5, 32, 128])
@@ -88,9 +80,8 @@ def main() -> None:
         for size in arguments.sizes:
             rows.append(compare(size, words, arguments.rounds))
             print(rows[-1])
-    machine = {"processor": processor(), "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     versions = {name: version(name) for name in ("numba", "numpy", "sacrebleu")}
-    about = {"unit": "CPU ms a pool, one thread", "rounds": arguments.rounds, "machine": machine, "versions": versions}
+    about = {"unit": "CPU ms a pool, one thread", "rounds": arguments.rounds, "machine": machine(), "versions": versions}
     write_json(arguments.out, {**about, "rows": rows})
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from _machine import machine
 
 from pomona.files import write_json
 
@@ -204,14 +204,6 @@ def compare(names: list[str], pythons: dict[str, Path], source: Path, count: int
     return rows
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=100_000)
@@ -237,8 +229,7 @@ def main() -> None:
         source = documents(arguments.environments / "data" / f"{count}.parquet", count)
         rows += compare(names, pythons, source, count, rounds)
         source.unlink()
-    machine = {"processor": processor(), "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    about = {"unit": "CPU seconds of the process, user and system", "words": WORDS, "rounds": arguments.rounds, "machine": machine}
+    about = {"unit": "CPU seconds of the process, user and system", "words": WORDS, "rounds": arguments.rounds, "machine": machine()}
     peers = [row for row in rows if row["tool"] != "pomona" and row["documents"] == arguments.documents]
     if peers and "pomona" in arguments.tools:
         about["times_the_best_peer"] = round(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from _machine import machine
 
 import pomona
 from pomona.data.scores import score
@@ -181,14 +181,6 @@ def against_lm_eval(uri: str, home: Path | None, count: int, batch: int, rounds:
         return result
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", nargs="+", default=["ui-s", "ui-l"])
@@ -209,9 +201,8 @@ def main() -> None:
         lengths = [against_forward(model, length, arguments.tokens, arguments.rounds) for length in arguments.lengths]
         rows[uri] = {"forward": lengths, "lm-eval": against_lm_eval(uri, home, arguments.pairs, arguments.peer_batch, arguments.rounds)}
         print(json.dumps({uri: rows[uri]}, indent=1), file=sys.stderr, flush=True)
-    machine = {"processor": processor(), "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     versions = {name: version(name) for name in ("numba", "numpy", "torch", "transformers")}
-    about = {"unit": "CPU seconds, one thread", "rounds": arguments.rounds, "machine": machine, "versions": versions}
+    about = {"unit": "CPU seconds, one thread", "rounds": arguments.rounds, "machine": machine(), "versions": versions}
     write_json(arguments.out, {**about, "models": rows})
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from typing import cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from _machine import machine
 
 from pomona.data.duplicates.substring import Unit, dedup_substring
 from pomona.files import write_json
@@ -69,14 +69,6 @@ def run(source: Path, out: Path, unit: Unit, memory: str) -> dict[str, float]:
     }
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=float, nargs="+", default=[10, 100])
@@ -102,9 +94,8 @@ def main() -> None:
                         raise SystemExit(f"{planted - row['struck_bytes']} planted bytes were missed: {row}")
                     rows.append({"unit": unit, "memory": memory, **row, "planted_bytes": planted})
                     print(rows[-1])
-    machine = {"processor": processor(), "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     versions = {name: version(name) for name in ("numba", "numpy", "pyarrow", "tokenizers")}
-    write_json(arguments.out, {"unit": "Parquet to Parquet, one process a row", "machine": machine, "versions": versions, "rows": rows})
+    write_json(arguments.out, {"unit": "Parquet to Parquet, one process a row", "machine": machine(), "versions": versions, "rows": rows})
 
 
 if __name__ == "__main__":

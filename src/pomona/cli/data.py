@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from pomona.cli._cards import show_card, show_cards, working
 from pomona.cli._out import Format, Out
@@ -16,7 +16,6 @@ app = App(name="data", help="Find duplicates, score, prune, mix and audit data."
 app.command(audit)
 
 DryRun = Annotated[bool, FLAG]
-Inputs = Annotated[list[str], Parameter(consume_multiple=True)]
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -191,6 +191,7 @@ class _Pruning:
     seed: int
 
     def run(self, keep: float, band: Band, out: str | Path, dry_run: bool, progress: Progress | None) -> Card:
+        """Write one band and its card."""
         from pomona.data.mixing._columns import chosen, not_onto
         from pomona.records import write
 

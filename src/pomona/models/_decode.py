@@ -82,6 +82,7 @@ class _Decoding:
 
     @torch.inference_mode()
     def run(self) -> list[Row]:
+        """Generate until every row has ended or the steps are used up."""
         logits = self._prefill()
         for step in range(self.steps):
             token = self._record(step, logits)

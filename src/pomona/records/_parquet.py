@@ -30,6 +30,7 @@ class ParquetSource:
         return [replace(self, files=(file,)) for file in self.files]
 
     def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+        """Batches of the files in order, each file's errors under its name."""
         schema = pa.schema([self.schema.field(name) for name in columns])
         for file in self.files:
             try:

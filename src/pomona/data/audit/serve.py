@@ -111,6 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing on stderr for every label."""
 
     def do_GET(self) -> None:
+        """The page, and the rows to be labelled."""
         if not self._host_is_ours():
             return
         if self.path == "/":

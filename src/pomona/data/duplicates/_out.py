@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from pomona.data.duplicates._choose import AGAINST, KEPT, REASONS, TARGET, Verdict
 from pomona.data.duplicates._signed import Ints
 from pomona.records import Records, write
-from pomona.records._source import Streamed, kept
-
-
-@dataclass(frozen=True)
-class Selected(Streamed):
-    """The rows of other records that a mask `[n]` marks."""
-
-    records: Records
-    mask: NDArray[np.bool_]
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.records.schema
-
-    @property
-    def where(self) -> str:
-        return self.records._source.where
-
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
-        names, start = list(columns) or self.records.column_names[:1], 0
-        for batch in self.records.select(*names)._stream():
-            stop = start + batch.num_rows
-            yield kept(batch.filter(pa.array(self.mask[start:stop])), keep)
-            start = stop
+from pomona.records._masked import masked
 
 
 def write_kept(records: Records, verdict: Verdict, out: str | Path) -> Path:
     """Write the rows that stay, in their order and with all their columns."""
-    return write(Records._of(Selected(records, verdict.reason[verdict.old :] == KEPT)), out)
+    return write(masked(records, verdict.reason[verdict.old :] == KEPT), out)
 
 
 def evidence(records: Records, other: Records | None, verdict: Verdict, place: str) -> pa.Table:

@@ -50,6 +50,7 @@ class CutRows(Streamed):
         return self.texts.records._source.where
 
     def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+        """The rows with their spans struck; the tally counts anew each time."""
         self.tally.__init__()
         first, place = 0, self.schema.get_field_index(self.texts.column)
         for batch in self.texts.records._stream():

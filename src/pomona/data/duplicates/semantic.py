@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.card import Card
@@ -28,8 +26,8 @@ from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, siz
 from pomona.data.duplicates._mapped import Mapped, work_folder
 from pomona.errors import PomonaError, nearest
 from pomona.models import Model, load
-from pomona.records import Records, write
-from pomona.records._source import Streamed, kept
+from pomona.records import write
+from pomona.records._masked import masked
 from pomona.records._store import format_of
 
 if TYPE_CHECKING:
@@ -123,7 +121,7 @@ def dedup_semantic(
     )
     if not dry_run:
         write(_pairs(owner, distinct, stays, kept_of, found), f"{out}.pairs.parquet")
-        write(Records._of(_KeptRows(texts.records, stays)), out)
+        write(masked(texts.records, stays), out)
         card.write(out)
     return card
 
@@ -193,25 +191,3 @@ def _pairs(owner: Ints, distinct: Ints, stays: NDArray[np.bool_], kept_of: Ints,
         "reason": np.where(copy, _IDENTICAL, _SIMILAR).astype(object),
     }
     return pa.table({name: pa.array(values, pa.string() if name == "reason" else None) for name, values in columns.items()})
-
-
-@dataclass(frozen=True)
-class _KeptRows(Streamed):
-    """The rows for which `stays` is true."""
-
-    records: Records
-    stays: NDArray[np.bool_]
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.records.schema
-
-    @property
-    def where(self) -> str:
-        return self.records._source.where
-
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
-        first = 0
-        for batch in self.records._stream():
-            yield kept(batch.filter(pa.array(self.stays[first : first + batch.num_rows])), keep)
-            first += batch.num_rows

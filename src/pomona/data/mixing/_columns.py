@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pomona.data.card import Input, inputs_of
 from pomona.errors import PomonaError
 from pomona.records import Records, read
+from pomona.records._masked import masked
 from pomona.records._records import as_records
 from pomona.records._source import Streamed, kept
 
@@ -88,10 +89,9 @@ def not_onto(out: str | Path, inputs: Sequence[Input]) -> None:
 
 @dataclass(frozen=True)
 class _Watched(Streamed):
-    """The rows of `records` that `mask` names (all without one); `progress` is told how many of `total` have been read."""
+    """The rows of `records`; `progress` is told how many of `total` have been read."""
 
     records: Records
-    mask: NDArray[np.bool_] | None
     total: int
     progress: Callable[[int, int], None] | None
 
@@ -104,11 +104,11 @@ class _Watched(Streamed):
         return self.records._source.where
 
     def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+        """Every batch; raises at the end when there were more rows or fewer."""
         done = 0
         for batch in self.records._stream():
-            begin, done = done, done + batch.num_rows
-            rows = batch if self.mask is None else batch.filter(pa.array(self.mask[begin:done])) if done <= self.total else batch
-            yield kept(rows, keep)
+            done += batch.num_rows
+            yield kept(batch, keep)
             if self.progress is not None:
                 self.progress(done, self.total)
         if done != self.total:
@@ -118,12 +118,12 @@ class _Watched(Streamed):
 
 def counted(records: Records, total: int, progress: Callable[[int, int], None] | None) -> Records:
     """The same records, which say how many of `total` rows have been read."""
-    return Records._of(_Watched(records, None, total, progress))
+    return Records._of(_Watched(records, total, progress))
 
 
 def chosen(records: Records, mask: NDArray[np.bool_], progress: Callable[[int, int], None] | None) -> Records:
     """The rows for which `mask`, `[n]`, is true, in order. Reading them raises PomonaError when there are no longer `n`."""
-    return Records._of(_Watched(records, mask, len(mask), progress))
+    return masked(counted(records, len(mask), progress), mask)
 
 
 def _parts(records: Records, columns: list[str]) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:

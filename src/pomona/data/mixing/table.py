@@ -79,6 +79,7 @@ class _Plan:
     progress: NDArray[np.float64]
 
     def card(self, parameters: Mapping[str, Any]) -> Card:
+        """Rows and epochs of every dataset, with their warnings and the schedule's curve."""
         shown = exposures(self.schedule, self.sizes, self.total)
         rows = np.bincount(self.dataset, minlength=len(self.schedule.names)).tolist()
         return Card(
@@ -97,6 +98,7 @@ class _Plan:
         )
 
     def write(self, out: str | Path, progress: Callable[[int, int], None] | None) -> None:
+        """Gather the rows in the order of training, from copies that can be read at any place."""
         body = pa.schema(list(self.schema)[:-2])
         with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
             shelves: dict[int, Shelf] = {}
