@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pomona.errors import PomonaError
 from pomona.recipe.document import json_schema, load_recipe, resolve
+from pomona.recipe.lever_schema import Merge
 from pomona.recipe.schema import Rung
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -67,7 +68,7 @@ def test_a_recipe_is_read_with_its_defaults(write):
     assert recipe.data.records == ["ui"]
     assert recipe.ladder == [Rung(model="ui-xs"), Rung(model="ui-s", tokens=5)]
     assert recipe.train and recipe.train.learning_rate == 5e-4
-    assert recipe.levers.merging and recipe.levers.merging.methods == ["linear", "slerp"]
+    assert recipe.levers.merging and recipe.levers.merging.methods == [Merge(method="linear"), Merge(method="ties")]
     assert (recipe.seed, recipe.threads, recipe.serve_items, recipe.task.tail) == (0, 1, 100_000, 5)
     assert recipe.levers.data is None
 

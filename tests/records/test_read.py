@@ -141,3 +141,11 @@ def test_only_the_schema_is_read_at_first(tmp_path: Path) -> None:
     assert records.head(5).to_table()["n"].to_pylist() == [0, 1, 2, 3, 4]
     with pytest.raises(PomonaError, match=r"a\.jsonl, line 50001: not valid JSON"):
         records.to_table()
+
+
+def test_the_embedded_table_has_a_name_that_a_file_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read("ui").where(lang="sw", split="test").count() > 0
+    (tmp_path / "ui").mkdir()
+    (tmp_path / "ui" / "rows.jsonl").write_text('{"text": "own"}\n')
+    assert read("ui").to_table().to_pylist() == [{"text": "own"}]

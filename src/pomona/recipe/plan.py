@@ -141,14 +141,15 @@ class Plan:
     @cached_property
     def training_count(self) -> float:
         """Training items, for estimates."""
-        return self._count(self.recipe.train, self.recipe.train.per_group) if self.recipe.train else 0.0
+        return self.count(self.recipe.train, self.recipe.train.per_group) if self.recipe.train else 0.0
 
     @cached_property
     def item_count(self) -> float:
         """Test items, for estimates."""
-        return self._count(self.recipe.task, self.recipe.task.per_group)
+        return self.count(self.recipe.task, self.recipe.task.per_group)
 
-    def _count(self, spec: Task | Train, per_group: int | None) -> float:
+    def count(self, spec: Task | Train, per_group: int | None) -> float:
+        """Items of `spec`, for estimates."""
         data = self.recipe.data
         sources = record_sources(spec.records or data.records, self.folder)
         return count_items(sources, data, {**data.where, **spec.where}, per_group)

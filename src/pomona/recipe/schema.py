@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Rate = Annotated[float, Field(gt=0)]
-Text = Annotated[str, Field(min_length=1)]
-Schedule = Literal["cosine", "linear", "constant"]
-Optimizer = Literal["adamw", "muon"]
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
+from pomona.recipe.fields import Names, Optimizer, Positive, Rate, RateOrRates, Schedule, Share, Strict, Text, Where, problems
+from pomona.recipe.lever_schema import Levers
 
 
 def _rung(value: Any) -> Any:
@@ -26,26 +18,7 @@ def _rung(value: Any) -> Any:
     return {"model": value} if isinstance(value, str) else value
 
 
-def _one_or_each(value: Any) -> str:
-    return "each" if isinstance(value, dict) else "one"
-
-
-Names = Annotated[list[Text], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=str | list[str])]
-Shares = Annotated[list[Share], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=Share | list[Share])]
-Where = dict[Text, Names]
-RateOrRates = Annotated[Annotated[Rate, Tag("one")] | Annotated[dict[str, Rate], Tag("each")], Discriminator(_one_or_each)]
-
-
-def problems(found: list[tuple[tuple[str | int, ...], str]]) -> PydanticCustomError:
-    """One error that carries several: where each is, from the model that raises it, and what is wrong."""
-    return PydanticCustomError("problems", "{text}", {"text": "; ".join(text for _, text in found), "found": found})
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Data(_Strict):
+class Data(Strict):
     """Where the rows come from and how a row becomes a prompt and its completion."""
 
     records: Names = Field(description='Tables to read: the catalogue name "ui", a path or a glob, or a list of them.')
@@ -57,7 +30,7 @@ class Data(_Strict):
     on_error: Literal["stop", "reject"] = Field(default="stop", description="A malformed row stops the run, or goes to a file of rejects.")
 
 
-class Task(_Strict):
+class Task(Strict):
     """What "better" means: the rows to answer and the metric."""
 
     records: Names | None = Field(default=None, description="Tables of the test rows; those of `data` when left out.")
@@ -71,14 +44,14 @@ class Task(_Strict):
     resamples: Annotated[int, Field(ge=1000)] = Field(default=1000, description="Bootstrap resamples behind every interval.")
 
 
-class Rung(_Strict):
+class Rung(Strict):
     """One size of the ladder."""
 
     model: Text = Field(description="Model URI.")
     tokens: Positive | None = Field(default=None, description="Tokens it was trained on, when its checkpoint does not say.")
 
 
-class Train(_Strict):
+class Train(Strict):
     """How every fine-tuning of this recipe is done: the same budget for all of them."""
 
     records: Names | None = Field(default=None, description="Tables of the training rows; those of `data` when left out.")
@@ -101,89 +74,7 @@ class Train(_Strict):
         return self
 
 
-class Dedup(_Strict):
-    """Leave out near-duplicates: rows whose prompt and completion share most of their character n-grams with a row before them."""
-
-    threshold: Annotated[float, Field(gt=0, le=1)] = Field(default=0.8, description="Jaccard similarity from which a row is a duplicate.")
-
-
-class Upsample(_Strict):
-    """Show some groups more often at the end of training (Blakeney et al. 2024)."""
-
-    groups: list[Text] | None = Field(default=None, description="The groups to raise; those in the tail when left out.")
-    share: Annotated[float, Field(gt=0, lt=1)] = Field(default=0.5, description="Their share of the last part, in tokens.")
-    last: Annotated[Shares, Field(min_length=1)] = Field(
-        default=[0.2], description="Length of the last part as a share of training, or several."
-    )
-
-
-class DataLever(_Strict):
-    """Fine-tune on chosen data. All data as they come, and a random part of the same size, are always measured beside it."""
-
-    by: Literal["perplexity"] = Field(default="perplexity", description="Score that orders the examples, here under the base model.")
-    keep: Shares = Field(description="Share of the training text kept, in bytes, or several shares to try.")
-    bands: Annotated[list[Literal["bottom", "middle", "top"]], Field(min_length=1)] = Field(
-        default=["bottom", "middle", "top"], description="Parts of the order to keep."
-    )
-    dedup: Dedup | None = Field(default=None, description="Leave out near-duplicates.")
-    upsample: Upsample | None = Field(default=None, description="Raise the share of some groups at the end.")
-
-
-class MergingLever(_Strict):
-    """Fine-tune one expert per set of groups and merge their weights."""
-
-    experts: dict[Text, Annotated[list[Text], Field(min_length=1)]] = Field(description="Name of each expert and the groups it learns.")
-    methods: Annotated[list[Literal["linear", "slerp"]], Field(min_length=1)] = Field(
-        default=["linear", "slerp"], description="Ways of merging the experts."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        found: list[tuple[tuple[str | int, ...], str]] = []
-        if len(self.experts) < 2:
-            found.append((("experts",), f"merging needs at least two experts, not {len(self.experts)}"))
-        owner: dict[str, str] = {}
-        for name, groups in self.experts.items():
-            for place, group in enumerate(groups):
-                if group in owner:
-                    whose = "the same expert" if owner[group] == name else f'expert "{owner[group]}"'
-                    found.append((("experts", name, place), f'group "{group}" already belongs to {whose}'))
-                owner.setdefault(group, name)
-        if found:
-            raise problems(found)
-        return self
-
-
-class Pool(_Strict):
-    """Several answers to a prompt, one of which is chosen."""
-
-    kind: Literal["hedged"] = Field(default="hedged", description="hedged: one greedy answer, the others sampled.")
-    n: Annotated[int, Field(ge=2)] = Field(default=5, description="Answers per prompt, the greedy one included.")
-    temperature: Rate = Field(default=0.8, description="Temperature of the sampled answers.")
-    min_p: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.0, description="Tokens below this share of the likeliest one are not sampled."
-    )
-    top_p: Share = Field(default=1.0, description="Sample from the likeliest tokens that hold this share of the probability.")
-    select: Annotated[list[Literal["chrf-mbr"]], Field(min_length=1)] = Field(
-        default=["chrf-mbr"], description="How the answer is chosen: chrf-mbr takes the one closest, in chrF, to all the others."
-    )
-
-
-class SamplingLever(_Strict):
-    """Answer with a pool of samples and a choice among them."""
-
-    pools: Annotated[list[Pool], Field(min_length=1)] = Field(description="Pools to measure.")
-
-
-class Levers(_Strict):
-    """The levers to measure against the base model."""
-
-    data: DataLever | None = Field(default=None, description="Prune the data.")
-    merging: MergingLever | None = Field(default=None, description="Merge the weights.")
-    sampling: SamplingLever | None = Field(default=None, description="Pick the samples.")
-
-
-class Size(_Strict):
+class Size(Strict):
     """The shape of a model trained from nothing."""
 
     hidden: Positive = Field(description="Width of the hidden state.")
@@ -198,7 +89,7 @@ class Size(_Strict):
         return self
 
 
-class Pretrain(_Strict):
+class Pretrain(Strict):
     """Train models of several sizes from nothing: the same data, order and tokens for all of them."""
 
     tokenizer: Text = Field(description="Tokenizer: the name of an embedded one, or a folder.")
@@ -237,7 +128,7 @@ class Pretrain(_Strict):
         return self
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """A task, the levers to measure on it, and the budget."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
@@ -283,7 +174,7 @@ class Recipe(_Strict):
             return []
         return [
             (("levers", "merging", "experts", name, place), f'group "{group}" of expert "{name}" is not in data.groups')
-            for name, groups in self.levers.merging.experts.items()
+            for name, groups in self.levers.merging.groups.items()
             for place, group in enumerate(groups)
             if group not in self.data.groups
         ]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pomona.errors import PomonaError, nearest
+from pomona.records._tables import TABLES
 
 ASSETS = Path(__file__).parents[1] / "assets"
-TABLES = {"ui": ASSETS / "ui" / "ui.parquet"}
 
 
 def record_sources(names: Sequence[str], folder: Path) -> list[Path]:

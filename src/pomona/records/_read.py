@@ -16,6 +16,7 @@ from pomona.records._parquet import open_arrow, open_parquet
 from pomona.records._records import Records
 from pomona.records._source import Recast, Source, TableSource
 from pomona.records._store import expand, format_of, info, is_remote, missing
+from pomona.records._tables import TABLES
 from pomona.records._text import open_text, set_aside, skip, stop
 from pomona.records._types import plain
 from pomona.records._write import disk_guard
@@ -34,7 +35,8 @@ def read(
 ) -> Records:
     """Describe a table; rows are read when they are asked for.
 
-    `source` is a path, a glob, a list of them, a folder (a Hugging Face dataset or shards of one format; of several splits
+    `source` is a path, a glob, a list of them, "ui" (the embedded table; a file of that name goes before it),
+    a folder (a Hugging Face dataset or shards of one format; of several splits
     `train`), an `s3://` address of any of these, or a table. JSONL takes its columns and types from the first 10,000 rows,
     CSV columns are strings; `columns` names the ones to read, and as a `pyarrow.Schema` also sets their types.
     A key that a JSONL row does not have is null.
@@ -95,6 +97,8 @@ def _found(uri: str) -> list[str]:
         return [uri]
     if any(sign in uri for sign in "*?["):
         return expand(uri)
+    if uri in TABLES:
+        return [str(TABLES[uri])]
     raise missing(uri)
 
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from pomona.files import read_json, write_json
 from pomona.ledger.flops import Meter
 from pomona.recipe.graph import Cost, Desk, Step
+from pomona.recipe.lever_schema import Pool
 from pomona.recipe.plan import Plan
-from pomona.recipe.schema import Pool
 from pomona.recipe.work import answer_flops, load_model, read_items, write_answers
 from pomona.sample.mbr import chrf_mbr
 from pomona.sample.pool import extremes, hedged

@@ -1,0 +1,172 @@
+"""What a recipe may say of the levers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from pomona.recipe.fields import Positive, Rate, Share, Shares, Strict, Text, Where, problems
+
+
+def _banded(value: Any) -> Any:
+    names = [value] if isinstance(value, str) else value
+    return {name: list(BANDS) for name in names} if isinstance(names, list) else value
+
+
+Band = Literal["bottom", "middle", "top"]
+Score = Literal["perplexity", "el2n", "memorization", "vog", "cat_var", "cat_diff", "length", "mtld"]
+BANDS: tuple[Band, ...] = get_args(Band)
+Bands = Annotated[
+    dict[Score, Annotated[list[Band], Field(min_length=1)]],
+    Field(min_length=1),
+    BeforeValidator(_banded, json_schema_input_type=Score | list[Score] | dict[Score, list[Band]]),
+]
+Method = Literal[
+    "linear", "task_arithmetic", "slerp", "nuslerp", "multislerp", "ties", "dare_linear", "dare_ties",
+    "della", "della_linear", "breadcrumbs", "breadcrumbs_ties", "model_stock",
+]  # fmt: skip
+
+
+def _method(value: Any) -> Any:
+    return {"method": value} if isinstance(value, str) else value
+
+
+def _groups_or_rows(value: Any) -> str:
+    return "rows" if isinstance(value, dict) else "groups"
+
+
+Expert = Annotated[
+    Annotated[list[Text], Field(min_length=1), Tag("groups")] | Annotated[Where, Field(min_length=1), Tag("rows")],
+    Discriminator(_groups_or_rows),
+]
+
+
+class Dedup(Strict):
+    """Leave out near-duplicates: rows whose prompt and completion share most of their character n-grams with a row before them."""
+
+    threshold: Annotated[float, Field(gt=0, le=1)] = Field(default=0.8, description="Jaccard similarity from which a row is a duplicate.")
+
+
+class Upsample(Strict):
+    """Show some groups more often at the end of training (Blakeney et al. 2024)."""
+
+    groups: list[Text] | None = Field(default=None, description="The groups to raise; those in the tail when left out.")
+    share: Annotated[float, Field(gt=0, lt=1)] = Field(default=0.5, description="Their share of the last part, in tokens.")
+    last: Annotated[Shares, Field(min_length=1)] = Field(
+        default=[0.2], description="Length of the last part as a share of training, or several."
+    )
+
+
+class DataLever(Strict):
+    """Fine-tune on chosen data. All data as they come, and a random part of the same size, are always measured beside it."""
+
+    by: Bands = Field(
+        default={"perplexity": list(BANDS)},
+        validate_default=True,
+        description="Score that orders the examples, several of them, or the bands of each: {perplexity: [middle], el2n: [bottom, top]}.",
+    )
+    keep: Shares = Field(description="Share of the training text kept, in bytes, or several shares to try.")
+    checkpoints: Annotated[list[Text], Field(min_length=1)] | None = Field(
+        default=None, description="Models that el2n, vog, cat_var and cat_diff are computed over, from early to late; the base if left out."
+    )
+    memorize: Positive = Field(default=32, description="Tokens of each completion that memorization asks for.")
+    dedup: Dedup | None = Field(default=None, description="Leave out near-duplicates.")
+    upsample: Upsample | None = Field(default=None, description="Raise the share of some groups at the end.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        over = [name for name in ("vog", "cat_var", "cat_diff") if name in self.by]
+        if over and len(self.checkpoints or []) < 2:
+            raise problems([(("checkpoints",), f'"{over[0]}" compares checkpoints: name two or more, from early to late')])
+        return self
+
+
+class Merge(Strict):
+    """One way of merging the experts."""
+
+    method: Method = Field(description="Method, as mergekit names it.")
+    parameters: dict[Text, float | bool] = Field(default={}, description="Its parameters, the same for every expert: density, lambda, …")
+
+
+class MergeSearch(Strict):
+    """Search the weight of every expert, without writing a candidate (Khalifa et al. 2024, arXiv 2412.04144)."""
+
+    merge: Literal["linear", "task_arithmetic", "ties", "dare_ties"] = Field(
+        default="linear", description="Method whose weights are searched."
+    )
+    method: Literal["cma", "optuna", "random"] = Field(default="cma", description="How they are searched.")
+    trials: Positive = Field(default=30, description="Candidates to try.")
+    metric: Literal["loss", "chrf", "chrf++", "exact_match"] = Field(
+        default="loss", description="What a candidate is judged by: the loss of the completions is quick, the others answer."
+    )
+    where: Where = Field(description="Rows it is judged on, with the conditions of `data`; none of the test rows.")
+    per_group: Positive = Field(default=20, description="At most this many of them per group.")
+
+
+class MergingLever(Strict):
+    """Fine-tune experts on parts of the data and merge their weights."""
+
+    experts: dict[Text, Expert] = Field(description="Name of each expert and the groups it learns, or the rows: {kind: short}.")
+    methods: Annotated[list[Annotated[Merge, BeforeValidator(_method, json_schema_input_type=Method | Merge)]], Field(min_length=1)] = (
+        Field(default=[Merge(method="linear"), Merge(method="ties")], description="Ways of merging the experts.")
+    )
+    search: MergeSearch | None = Field(default=None, description="Search the weights.")
+    leave_one_out: bool = Field(default=False, description="Also merge without each expert, by the first method: who is hurt by whom?")
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """The groups of the experts that are given by groups."""
+        return {name: part for name, part in self.experts.items() if isinstance(part, list)}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        found: list[tuple[tuple[str | int, ...], str]] = []
+        if len(self.experts) < 2:
+            found.append((("experts",), f"merging needs at least two experts, not {len(self.experts)}"))
+        if "base" in self.experts:
+            found.append((("experts", "base"), '"base" is the name of the model that the experts come from: choose another'))
+        if self.leave_one_out and len(self.experts) < 3:
+            found.append((("leave_one_out",), f"without one of {len(self.experts)} experts nothing is left to merge"))
+        for place, merge in enumerate(self.methods):
+            if merge.method in ("slerp", "nuslerp") and len(self.experts) != 2:
+                found.append((("methods", place), f'"{merge.method}" merges two experts, not {len(self.experts)}: use multislerp'))
+        owner: dict[str, str] = {}
+        for name, groups in self.groups.items():
+            for place, group in enumerate(groups):
+                if group in owner:
+                    whose = "the same expert" if owner[group] == name else f'expert "{owner[group]}"'
+                    found.append((("experts", name, place), f'group "{group}" already belongs to {whose}'))
+                owner.setdefault(group, name)
+        if found:
+            raise problems(found)
+        return self
+
+
+class Pool(Strict):
+    """Several answers to a prompt, one of which is chosen."""
+
+    kind: Literal["hedged"] = Field(default="hedged", description="hedged: one greedy answer, the others sampled.")
+    n: Annotated[int, Field(ge=2)] = Field(default=5, description="Answers per prompt, the greedy one included.")
+    temperature: Rate = Field(default=0.8, description="Temperature of the sampled answers.")
+    min_p: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="Tokens below this share of the likeliest one are not sampled."
+    )
+    top_p: Share = Field(default=1.0, description="Sample from the likeliest tokens that hold this share of the probability.")
+    select: Annotated[list[Literal["chrf-mbr"]], Field(min_length=1)] = Field(
+        default=["chrf-mbr"], description="How the answer is chosen: chrf-mbr takes the one closest, in chrF, to all the others."
+    )
+
+
+class SamplingLever(Strict):
+    """Answer with a pool of samples and a choice among them."""
+
+    pools: Annotated[list[Pool], Field(min_length=1)] = Field(description="Pools to measure.")
+
+
+class Levers(Strict):
+    """The levers to measure against the base model."""
+
+    data: DataLever | None = Field(default=None, description="Prune the data.")
+    merging: MergingLever | None = Field(default=None, description="Merge the weights.")
+    sampling: SamplingLever | None = Field(default=None, description="Pick the samples.")
