@@ -1,11 +1,12 @@
-"""Read and write safetensors without a tensor library: headers are parsed, data is mapped, one tensor is in memory at a time."""
+"""Read and write safetensors without a tensor library: headers are parsed, and one tensor is in memory at a time."""
 
 from __future__ import annotations
 
 import json
-import mmap
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +17,73 @@ from pomona.errors import PomonaError
 from pomona.files import atomic_directory
 
 FLOATS = {"F32": np.float32, "F16": np.float16, "F64": np.float64, "BF16": np.uint16}
+WIDTHS = {
+    "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+    "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+}  # fmt: skip
 Rule = Callable[[list[NDArray[np.float32]]], NDArray[np.float32]]
 INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_LONGEST = 100_000_000  # bytes of a header, as the safetensors library has it
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_AGAIN = "copy or download it again"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor's bytes are: file, first byte and number of bytes; and how they are read."""
+
+    file: Path
+    offset: int
+    size: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
 
 
 class Tensors:
-    """The tensors of a checkpoint folder, one file or shards. Raises PomonaError naming a file that is missing or cut short."""
+    """The tensors of a checkpoint folder, one file or shards: those its index names, else model.safetensors, else every safetensors file.
+
+    Raises PomonaError naming a file that is missing, cut short or malformed, and a tensor that is there twice.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._where: dict[str, tuple[mmap.mmap, int, dict[str, Any]]] = {}
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise PomonaError("holds no .safetensors file", where=folder, remedy="name a checkpoint folder in safetensors format")
-        for file in files:
-            self._open(file)
-
-    def _open(self, file: Path) -> None:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if size < 8 or length > size - 8:
-                raise PomonaError("is cut short: its header is not whole", where=file, remedy="copy or download it again")
-            header: dict[str, Any] = json.loads(stream.read(length))
-            mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        header.pop("__metadata__", None)
-        if max((info["data_offsets"][1] for info in header.values()), default=0) > size - 8 - length:
-            raise PomonaError("is cut short: its tensors go beyond its end", where=file, remedy="copy or download it again")
-        for name, info in header.items():
-            self._where[name] = (mapped, 8 + length, info)
+        self._where: dict[str, Place] = {}
+        self.files = _files(folder)
+        for file in self.files:
+            for name, place in _header(file).items():
+                if name in self._where:
+                    message = f'tensor "{name}" is also in {self._where[name].file.name}'
+                    raise PomonaError(message, where=file, remedy="keep one of the two files, or name the right ones in " + INDEX)
+                self._where[name] = place
 
     @property
     def names(self) -> list[str]:
         """Names of all tensors, sorted."""
         return sorted(self._where)
 
+    def place(self, name: str) -> Place:
+        """Where a tensor is. Raises PomonaError when the checkpoint has none of that name."""
+        if name not in self._where:
+            raise PomonaError(f'has no tensor "{name}"', where=self.folder, remedy="was it changed meanwhile? start again")
+        return self._where[name]
+
     def info(self, name: str) -> tuple[str, tuple[int, ...]]:
         """Data type and shape."""
-        info = self._where[name][2]
-        return info["dtype"], tuple(info["shape"])
+        place = self._where[name]
+        return place.dtype, place.shape
 
     def raw(self, name: str) -> bytes:
         """The bytes as they are stored."""
-        mapped, start, info = self._where[name]
-        first, last = info["data_offsets"]
-        return mapped[start + first : start + last]
+        place = self._where[name]
+        with place.file.open("rb") as stream:
+            stream.seek(place.offset)
+            return stream.read(place.size)
 
     def floats(self, name: str) -> NDArray[np.float32]:
         """A float tensor as float32."""
@@ -69,6 +92,63 @@ class Tensors:
         if dtype == "BF16":
             return (stored.astype(np.uint32) << 16).view(np.float32)
         return stored.astype(np.float32)
+
+
+def _files(folder: Path) -> list[Path]:
+    index = folder / INDEX
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise PomonaError("is not an index of shards", where=index, remedy=_AGAIN) from None
+        for name in names:
+            if Path(name).name != name or not (folder / name).is_file():
+                raise PomonaError(f"is missing; {INDEX} names it", where=folder / name, remedy=_AGAIN)
+        return [folder / name for name in names]
+    files = [folder / _SINGLE] if (folder / _SINGLE).is_file() else sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = next((file for pattern in _PICKLES for file in folder.glob(pattern)), None)
+        remedy = "name a checkpoint folder in safetensors format"
+        if pickled is not None:
+            remedy = f"{pickled.name} is a pickle, which is never loaded: save the model as safetensors"
+        raise PomonaError("holds no .safetensors file", where=folder, remedy=remedy)
+    return files
+
+
+def _header(file: Path) -> dict[str, Place]:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise PomonaError("is cut short: its header is not whole", where=file, remedy=_AGAIN)
+        if length > _LONGEST:
+            raise PomonaError(f"has a header of {length} bytes, so it is no safetensors file", where=file, remedy=_AGAIN)
+        try:
+            header: dict[str, Any] = json.loads(stream.read(length))
+            header.pop("__metadata__", None)
+            places = {
+                name: Place(
+                    file, 8 + length + info["data_offsets"][0], info["data_offsets"][1] - info["data_offsets"][0],
+                    info["dtype"], tuple(info["shape"]),
+                )
+                for name, info in header.items()
+            }  # fmt: skip
+        except (ValueError, KeyError, IndexError, AttributeError, TypeError):
+            raise PomonaError("is no safetensors file: its header is malformed", where=file, remedy=_AGAIN) from None
+    for name, place in places.items():
+        _check(file, name, place, 8 + length, size)
+    return places
+
+
+def _check(file: Path, name: str, place: Place, first: int, size: int) -> None:
+    if place.dtype not in WIDTHS:
+        raise PomonaError(f'tensor "{name}" is of type {place.dtype}', where=file, remedy=f"known types: {', '.join(WIDTHS)}")
+    if any(type(side) is not int or side < 0 for side in place.shape) or place.size != place.elements * WIDTHS[place.dtype]:
+        raise PomonaError(f'tensor "{name}" is {place.dtype} {list(place.shape)} in {place.size} bytes', where=file, remedy=_AGAIN)
+    if place.offset < first:
+        raise PomonaError(f'tensor "{name}" begins before the data', where=file, remedy=_AGAIN)
+    if place.offset + place.size > size:
+        raise PomonaError("is cut short: its tensors go beyond its end", where=file, remedy=_AGAIN)
 
 
 def encode(values: NDArray[np.float32], dtype: str) -> bytes:
@@ -103,7 +183,7 @@ def merge_checkpoints(folders: Sequence[Path], out: Path, rule: Rule) -> None:
         for file in sorted(Path(folders[0]).iterdir()):
             if file.is_file() and file.suffix != ".safetensors" and file.name not in (INDEX, "training.json", "cost.json", "step.json"):
                 shutil.copyfile(file, partial / file.name)
-        _write(partial / "model.safetensors", models, rule)
+        _write(partial / _SINGLE, models, rule)
 
 
 def _write(path: Path, models: Sequence[Tensors], rule: Rule) -> None:
@@ -111,7 +191,7 @@ def _write(path: Path, models: Sequence[Tensors], rule: Rule) -> None:
     offset = 0
     for name in models[0].names:
         dtype, shape = models[0].info(name)
-        size = len(models[0].raw(name))
+        size = models[0].place(name).size
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
     encoded = json.dumps(header).encode()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.models._batches import in_batches
@@ -15,6 +17,7 @@ from pomona.models._budget import budget_of
 from pomona.models._codec import Codec
 from pomona.models._decode import Plan, Row, Settings, decode
 from pomona.models._network import MIXED, open_network, pick_device, pick_dtype, shape_of
+from pomona.models._replace import blank_network, replace_weights
 from pomona.models._sampling import Cut, row_keys
 from pomona.models._scoring import Pair, score_batch
 from pomona.models.protocol import Sample
@@ -28,6 +31,7 @@ class TorchModel:
     size change float32 log-probabilities by less than 1e-4 (bfloat16: about 1e-1), and a draw changes only where its uniform number
     lies that close to a boundary. The same prompt given twice gets the same samples twice.
     `progress`, when set, is called with the number of prompts done and in all after each batch.
+    With `blank` only configuration and tokenizer are read from `folder`, and `replace` must set the weights before anything is asked.
     """
 
     def __init__(
@@ -40,12 +44,13 @@ class TorchModel:
         memory: int | None = None,
         chat: bool = False,
         progress: Callable[[int, int], None] | None = None,
+        blank: bool = False,
     ) -> None:
         if memory is not None and memory < 1:
             raise PomonaError(f"memory is {memory} bytes", remedy="give a positive number of bytes, or leave it out")
         place = pick_device(device)
         self.uri = uri
-        self.network = open_network(folder, place, pick_dtype(dtype, place))
+        self.network = (blank_network if blank else open_network)(folder, place, pick_dtype(dtype, place))
         self.codec = Codec(folder, self.network, chat=chat)
         self.shape = shape_of(self.network)
         self.progress = progress
@@ -53,6 +58,14 @@ class TorchModel:
         self._budget = budget_of(self.network, memory)
         config = self.network.config.get_text_config(decoder=True)
         self._context: int | None = getattr(config, "max_position_embeddings", None)
+
+    def replace(self, tensors: Iterable[tuple[str, NDArray[Any]]]) -> None:
+        """Take other weights, in place: (name, array) pairs as in a checkpoint of the same architecture, bfloat16 as uint16.
+
+        Of tied weights one name is enough. A PomonaError when a name is unknown or missing or a shape differs; the weights are then
+        partly replaced, and the model is of no use before another `replace`.
+        """
+        replace_weights(self.network, tensors)
 
     def generate(
         self,

@@ -1,0 +1,75 @@
+"""What a merge will do: one job per tensor of the result, decided before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+Value = float | int | bool | str
+
+
+@dataclass(frozen=True)
+class Input:
+    """A tensor of one model, with the values that the recipe's parameters take for it (weight, density, …)."""
+
+    model: int  # place in Plan.models
+    tensor: str
+    dtype: str  # as safetensors names it: BF16, F16, F32, F64, I64, …
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    identity: str = ""  # the model's name in the recipe, which does not depend on the order of models
+
+
+@dataclass(frozen=True)
+class Job:
+    """One tensor of the result: its shape and type, the method, what goes in, and the method's options (t, lambda, normalize, …)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    method: str  # "copy" takes the first input's bytes as they are
+    inputs: tuple[Input, ...]
+    base: Input | None = None
+    compute: str = "F32"  # the recipe's `dtype`, where a method's arithmetic depends on it
+    options: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole merge: the checkpoint folders read, the jobs in the order of the result, and what is written beside the tensors."""
+
+    models: tuple[Path, ...]
+    jobs: tuple[Job, ...]
+    seed: int
+    config: Mapping[str, Any]  # config.json of the result
+    tokenizer: Path | None  # folder whose tokenizer files go with the result
+    recipe: Mapping[str, Any]  # the recipe as it was read, for the model card
+    extra: Mapping[str, bytes] = field(default_factory=dict)  # further files of the result, by name
+    notes: tuple[str, ...] = ()  # what the reader of a dry run should know: tensors copied, keys not covered
+
+
+class Kernel(Protocol):
+    """How one job's tensor is made, block by block. Blocks are flat views of the stored data, the base's first; BF16 comes as uint16.
+
+    Every pass sees all blocks; partial results of a pass are settled in block order, so that threads never change the result.
+    `shared` names jobs whose partial results are settled together (a threshold over the whole model); None for jobs on their own.
+    """
+
+    passes: int  # readings of the whole tensor before it can be written
+    unit: int  # blocks hold a multiple of this many elements, e.g. a row; 1 where every element stands alone
+    shared: str | None
+
+    def read(self, number: int, start: int, blocks: Sequence[NDArray[Any]]) -> Any:
+        """Partial result of pass `number` for the elements from `start`. Called from several threads at once."""
+        ...
+
+    def settle(self, number: int, partials: Sequence[Any]) -> None:
+        """End pass `number`."""
+        ...
+
+    def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
+        """Write the result's elements from `start` into `out`, in the job's dtype (BF16 as uint16). Called from several threads at once."""
+        ...

@@ -1,0 +1,243 @@
+"""A LoRA adapter out of a fine-tuned model: the nearest matrices of low rank to what fine-tuning changed (Eckart and Young 1936)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.errors import PomonaError
+from pomona.merge.blocks import Made, Rows, row_blocks, write_made
+from pomona.merge.checkpoint import FLOATS, encode
+from pomona.merge.keymap import ties
+from pomona.merge.names import is_embedding, is_head
+from pomona.merge.view import Stored, View
+
+_LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
+_CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")  # linear layers stored inputs × outputs
+_NOISE = 1e-6  # singular values below this part of the largest are rounding
+
+
+@dataclass(frozen=True)
+class Module:
+    """One matrix: the rank kept, and ‖τ − BA‖ / ‖τ‖ in the Frobenius norm, before A and B are rounded to their type."""
+
+    name: str
+    rank: int
+    error: float
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What `extract_adapter` kept. whole: modules saved as they are; unchanged: tensors that do not differ.
+
+    left: tensors that differ and are not in the adapter, because `modules` leaves them out or PEFT has no place for them.
+    """
+
+    modules: tuple[Module, ...]
+    whole: tuple[str, ...]
+    unchanged: int
+    left: tuple[str, ...]
+    size: int  # bytes of the adapter's tensors
+
+    @property
+    def worst(self) -> float:
+        """The largest relative error of a module; 0 without modules."""
+        return max((module.error for module in self.modules), default=0.0)
+
+
+@dataclass
+class _Parts:
+    """The adapter as it grows."""
+
+    made: dict[str, Made] = field(default_factory=dict)
+    modules: list[Module] = field(default_factory=list)
+    whole: list[str] = field(default_factory=list)
+    biases: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    unchanged: int = 0
+
+
+def extract_adapter(
+    finetuned: str | Path,
+    base: str | Path,
+    out: str | Path,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    modules: Sequence[str] = ("*",),
+    whole: bool = True,
+    dtype: str = "F32",
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extraction:
+    """Write a PEFT folder `out` that turns `base` into (nearly) `finetuned`.
+
+    rank: largest rank of a module; energy: keep the least rank that holds this part of ‖τ‖² (0 < energy ≤ 1); one of them or both.
+    modules: globs of module names such as "*.q_proj". whole: embeddings, heads, norms and other changed tensors that are no matrices of
+    linear layers are saved as they are (modules_to_save); without it they are left. dtype: of A and B, as safetensors names it.
+    Of the two, B·A is the truncated singular value decomposition of τ, the singular values shared evenly (B = U√S, A = √S Vᵀ).
+    Raises PomonaError for models whose tensors differ in name or shape, and when nothing differs.
+    """
+    finetuned, base, out = Path(finetuned), Path(base), Path(out)
+    if (rank is None and energy is None) or (rank is not None and rank < 1) or (energy is not None and not 0 < energy <= 1):
+        raise PomonaError(f"rank={rank}, energy={energy}", where="extract_adapter", remedy="give rank ≥ 1, or energy between 0 and 1")
+    new, old = View.of(finetuned), View.of(base)
+    _check_pair(new, old)
+    parts, config = _Parts(), _config_of(base)
+    flipped = config.get("model_type") in _CONV1D
+    for done, name in enumerate(new.names):
+        _tensor(name, new, old, parts, flipped, lambda spectrum: _rank(spectrum, rank, energy), modules, whole, dtype)
+        if progress:
+            progress(done + 1, len(new.names))
+    if not parts.made:
+        raise PomonaError(f"does not differ from {base} in these modules", where=finetuned, remedy="check the two folders and `modules`")
+    _complete(parts, new, ties(base))
+    if not dry_run:
+        settings = json.dumps(_settings(parts, config, base, flipped), indent=1).encode()
+        write_made(out, parts.made, {"adapter_config.json": settings}, name="adapter_model.safetensors")
+    size = sum(tensor.size for tensor in parts.made.values())
+    return Extraction(tuple(parts.modules), tuple(parts.whole), parts.unchanged, tuple(parts.left), size)
+
+
+def _check_pair(new: View, old: View) -> None:
+    for name in sorted(set(new.names) ^ set(old.names)):
+        holder, lacking = (new, old) if name in new.tensors else (old, new)
+        message = f'has no tensor "{name}", which {holder.folder} has'
+        raise PomonaError(message, where=lacking.folder, remedy="give a model and the base it was fine-tuned from")
+    for name in new.names:
+        if new.info(name)[1] != old.info(name)[1]:
+            message = f'tensor "{name}" is {list(new.info(name)[1])}, in {old.folder} it is {list(old.info(name)[1])}'
+            raise PomonaError(message, where=new.folder, remedy="an adapter cannot change shapes; resize the base's vocabulary first")
+
+
+def _tensor(
+    name: str,
+    new: View,
+    old: View,
+    parts: _Parts,
+    flipped: bool,
+    choose: Callable[[NDArray[np.float64]], int],
+    modules: Sequence[str],
+    whole: bool,
+    dtype: str,
+) -> None:
+    stored, start = new.tensors[name], old.tensors[name]
+    module, _, kind = name.rpartition(".")
+    if not _differ(stored, start):
+        parts.unchanged += 1
+    elif not any(fnmatchcase(module, pattern) for pattern in modules) or kind not in ("weight", "bias"):
+        parts.left.append(name)
+    elif kind == "weight" and len(stored.shape) == 2 and not (is_embedding(name) or is_head(name) or _LOOKED_UP.search(name)):
+        change = Rows(stored).float32() - Rows(start).float32()
+        a, b, error = truncated(change.T if flipped else change, choose)
+        parts.modules.append(Module(module, len(a), error))
+        for part, values in (("lora_A", a), ("lora_B", b)):
+            parts.made[f"base_model.model.{module}.{part}.weight"] = _in_memory(values, dtype)
+    elif kind == "bias" and len(new.info(f"{module}.weight")[1] if f"{module}.weight" in new.tensors else ()) == 2:
+        parts.biases.append(name)
+        parts.made[name] = _as_stored(stored)  # named at the end: it depends on whether the weight has an adapter
+    elif whole:
+        parts.whole.append(module)
+        parts.made[f"base_model.model.{name}"] = _as_stored(stored)
+    else:
+        parts.left.append(name)
+
+
+def _complete(parts: _Parts, new: View, tied: bool) -> None:
+    lora = {module.name for module in parts.modules}
+    for name in parts.biases:
+        module = name.removesuffix(".bias")
+        parts.made[f"base_model.model.{module}.{'base_layer.' if module in lora else ''}bias"] = parts.made.pop(name)
+    parts.whole = sorted(set(parts.whole))
+    for module in parts.whole:
+        for kind in ("weight", "bias"):
+            if f"{module}.{kind}" in new.tensors:
+                parts.made[f"base_model.model.{module}.{kind}"] = _as_stored(new.tensors[f"{module}.{kind}"])
+        if tied and is_embedding(f"{module}.weight") and not any(map(is_head, new.tensors)):
+            parts.made["base_model.model.lm_head.weight"] = _as_stored(new.tensors[f"{module}.weight"])  # PEFT asks for it by name
+
+
+def _differ(first: Stored, second: Stored) -> bool:
+    if first.dtype not in FLOATS or second.dtype not in FLOATS:
+        return first.dtype != second.dtype
+    a, b = Rows(first), Rows(second)
+    return not all(np.array_equal(a.float32(rows), b.float32(rows)) for rows in row_blocks(*a.shape))
+
+
+def truncated(
+    change: NDArray[np.float32], choose: Callable[[NDArray[np.float64]], int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """A (rank × inputs), B (outputs × rank) and the relative error of B·A for `change` (outputs × inputs).
+
+    choose: the rank, given the singular values, largest first. They come from the Gram matrix of the shorter side in float64.
+    """
+    tall = change.shape[0] > change.shape[1]
+    matrix = (change.T if tall else change).astype(np.float64)
+    squares, vectors = np.linalg.eigh(matrix @ matrix.T)
+    values = np.sqrt(np.maximum(squares[::-1], 0))
+    kept = min(choose(values), int((values > _NOISE * values[0]).sum()))
+    left = vectors[:, ::-1][:, :kept]
+    roots = np.sqrt(values[:kept])
+    outer, inner = left * roots, (left / roots).T @ matrix
+    error = float(np.sqrt(max(0.0, 1 - np.square(values[:kept]).sum() / np.square(values).sum())))
+    return (outer.T, inner.T, error) if tall else (inner, outer, error)
+
+
+def _rank(values: NDArray[np.float64], rank: int | None, energy: float | None) -> int:
+    found = len(values)
+    if energy is not None:
+        held = np.cumsum(np.square(values)) / np.square(values).sum()
+        found = int(np.searchsorted(held, energy * (1 - 1e-12))) + 1
+    return min(found, len(values), rank or len(values))
+
+
+def _in_memory(values: NDArray[np.float64], dtype: str) -> Made:
+    data = encode(np.ascontiguousarray(values, np.float32), dtype)
+    return Made(dtype, values.shape, lambda: (data,))
+
+
+def _as_stored(stored: Stored) -> Made:
+    def blocks() -> Iterator[bytes]:
+        values = Rows(stored)
+        yield from (values.stored(rows).tobytes() for rows in row_blocks(*values.shape))
+
+    return Made(stored.dtype, stored.shape, blocks)
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _settings(parts: _Parts, config: Mapping[str, Any], base: Path, flipped: bool) -> dict[str, Any]:
+    ranks = {module.name: module.rank for module in parts.modules}
+    usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
+    others = {name: rank for name, rank in ranks.items() if rank != usual}
+    causal = str((config.get("architectures") or [""])[0]).endswith("ForCausalLM")
+    tied = ties(base) and any(is_embedding(f"{module}.weight") for module in parts.whole)
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM" if causal else None,
+        "base_model_name_or_path": str(base),
+        "r": usual,
+        "lora_alpha": usual,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "lora_dropout": 0.0,
+        "use_rslora": False,
+        "target_modules": sorted(ranks),
+        "modules_to_save": parts.whole or None,
+        "bias": "all" if parts.biases else "none",
+        "fan_in_fan_out": flipped,
+        "inference_mode": True,
+        **({"ensure_weight_tying": True} if tied else {}),
+    }

@@ -1,0 +1,210 @@
+"""The kernel of ties, dare, della and breadcrumbs: thin task vectors out, rescale, and add them up, with or without electing signs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from threading import get_ident
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.errors import PomonaError
+from pomona.merge._plan import Input, Job
+from pomona.merge.methods._native import loop
+from pomona.merge.methods.common import PART, SPACE, TILE, Loops, address, number, weights_of
+from pomona.merge.methods.linear import scale_of
+from pomona.merge.methods.thresholds import FINITE, Search, Tally, kept
+
+ALL, NONE, BAND, RANDOM, RANKED = range(5)
+_MODES = {"ties": BAND, "breadcrumbs": BAND, "dare": RANDOM, "della": RANKED}
+_ELECTING = ("ties", "dare_ties", "della", "breadcrumbs_ties")
+_L1_LEAST = 1e-7  # smaller sums are not rescaled, as in mergekit
+_RANKED_AT_ONCE = 1 << 16
+Partial = Mapping[tuple[str, int], Any]
+
+
+class Sparse:
+    """θ_0 + λ · Σ of thinned task vectors τ = θ − θ_0 times their weights, computed in float32 and rounded once.
+
+    Which entries of a τ stay, and what they are divided by:
+    ties (Yadav 2023, arXiv 2306.01708): the density share that is largest in magnitude, of the tensor, or with scope "global" of the model.
+        Entries as large as the smallest that stays all stay: a few more than the share, independent of their order.
+    breadcrumbs (Davari 2023, arXiv 2312.06795): without the gamma share of the largest, of the rest the density share; equals as above.
+    dare (Yu 2023, arXiv 2311.03099): each with probability density (to 1/65536), drawn by a hash of seed, tensor, model and place.
+    della (Deep 2024, arXiv 2406.11617): drawn likewise, with a probability from density − epsilon for the smallest of a row (the last
+        dimension) to density + epsilon for the largest, by rank; equals rank by place.
+    rescale: true or "l1": times Σ|τ| / Σ|kept τ| of the tensor, unless one is below 1e-7; "expected": divided by the density, in della by
+        the entry's own probability; false: as they are. Density 1 keeps a τ whole, 0 drops it; ties keeps at least one entry at any
+        density above 0, of a model with scope global. A τ of zeros adds nothing.
+    ties, dare_ties, della and breadcrumbs_ties elect a sign for every element, that of the weighted sum, and + where the sum is 0 (or below
+    1e-12 of its terms' sizes, which is rounding); entries of the other sign and zeros are left out. `normalize` divides by the weights that
+    agree, in the other methods by all weights, and not by a sum of 0 (below 3e-7 of all weights' sizes; 1e-8 in the other methods).
+    Parameters are mergekit's; scope and "expected" are not.
+    """
+
+    def __init__(self, job: Job, seed: int) -> None:
+        self._loops, self._job = Loops(job), job
+        self._own = (f"\0{job.name}", 0)  # its sums, among the partial results of jobs that are settled together
+        self._kind = job.method.partition("_")[0]
+        self._weights = weights_of(job)
+        self._elect = job.method in _ELECTING
+        normalize = bool(job.options.get("normalize", False))
+        self._normalize = int(normalize and self._elect)
+        self._scale = np.array([float(job.options.get("lambda", 1.0)) if self._elect else scale_of(job, self._weights)])
+        self._factors = self._weights.copy()
+        self._masks = np.zeros((len(job.inputs), 8), np.int64)
+        self._rescale = {True: "l1", False: ""}.get(job.options.get("rescale", False), job.options.get("rescale", False))  # pyright: ignore
+        self.shared = "ties" if self._kind == "ties" and job.options.get("scope", "tensor") == "global" else None
+        self._searches: dict[tuple[str, int], Search] = {}
+        self._tallies: dict[tuple[tuple[str, int], int], Tally] = {}  # by search and thread
+        for place, item in enumerate(job.inputs):
+            self._prepare(place, item, seed)
+        if not self._searches:
+            self.shared = None
+        self._sums = self._rescale == "l1" and bool((self._masks[:, 0] > NONE).any())
+        self._counting = 2 if self._searches else 0
+        self.passes = self._counting + int(self._sums)
+        self._row = job.shape[-1] if job.shape else 1
+        self.unit = max(1, self._row) if self._kind == "della" else PART
+
+    def _prepare(self, place: int, item: Input, seed: int) -> None:
+        density = number(item, "density", 1.0)
+        if density >= 1 or density <= 0:
+            self._masks[place, 0] = ALL if density >= 1 else NONE
+            return
+        mask = self._masks[place]
+        mask[0] = _MODES[self._kind]
+        if mask[0] == BAND:
+            self._search(place, item, density)
+            return
+        text = "\0".join(map(str, ("pomona", seed, self._job.name, item.identity or item.model)))
+        mask[3:5] = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), np.uint32)
+        mask[5], mask[7] = max(1, round(density * 2**16)), int(self._rescale == "expected")
+        if self._kind == "dare" and mask[7]:
+            self._factors[place] *= 2**16 / mask[5]
+        if self._kind == "della":
+            epsilon = number(item, "epsilon", 0.15)
+            if density + epsilon >= 1 or density - epsilon <= 0:
+                message = f"density {density:g} ± epsilon {epsilon:g} leaves the range from 0 to 1"
+                raise PomonaError(message, where=f'tensor "{item.tensor}"', remedy="use a smaller epsilon")
+
+    def _search(self, place: int, item: Input, density: float) -> None:
+        parameters = {"density": density, "gamma": number(item, "gamma", 0.01)}
+        if self._rescale == "expected":
+            self._factors[place] /= density
+        ranks = kept(self._kind, self._loops.elements, parameters) if self._loops.elements else None
+        if ranks is None:
+            self._masks[place, 0] = NONE
+            return
+        self._masks[place, 1:3] = 0, FINITE
+        if ranks[0] > 0 or self.shared:
+            self._searches[self._name(place), 1] = Search(ranks[0])
+        if ranks[1] < self._loops.elements - 1:
+            self._searches[self._name(place), 2] = Search(ranks[1])
+
+    def _name(self, place: int) -> str:
+        item = self._job.inputs[place]
+        return item.identity or str(item.model)
+
+    def read(self, number: int, start: int, blocks: Sequence[NDArray[Any]]) -> Partial:
+        """In the first passes counts of magnitudes, kept here by thread unless other tensors need them; then sums."""
+        if number >= self._counting:
+            segment = self.unit
+            found = np.zeros((-(-blocks[0].size // segment), len(self._job.inputs), 2))
+            for first, part in self._parts(blocks):
+                masks, _alive = self._ready(part)
+                sums = found[first // segment : -(-(first + part[0].size) // segment)]
+                self._loops.call("sums", part, start + first, segment, masks, sums)
+            return {self._own: found}
+        counted: dict[tuple[str, int], Any] = {}
+        for place in range(len(self._job.inputs)):
+            for key, search in self._searches.items():
+                if key[0] == self._name(place):
+                    tally = self._tallies.setdefault((key, get_ident()), Tally())
+                    self._count(place, search, blocks, tally)
+                    if self.shared:
+                        counted[key] = tally.take()
+            if self.shared and start == 0 and number == 0 and self._masks[place, 0] == BAND:
+                share = self._job.inputs[place].parameters.get("density", 1.0)
+                counted[self._name(place), 0] = (self._loops.elements, share * self._loops.elements)
+        return counted
+
+    def _count(self, place: int, search: Search, blocks: Sequence[NDArray[Any]], tally: Tally) -> None:
+        scratch, kinds = np.empty(2 * SPACE, np.uint8), self._loops.kinds
+        status = loop("tally")(
+            address(blocks[0]), int(kinds[0]), address(blocks[place + 1]), int(kinds[place + 1]), blocks[0].size,
+            search.low, search.size, search.shift, address(tally.counts), address(tally.below), address(scratch),
+        )  # fmt: skip
+        if status:
+            self._loops.fail(1 if status == 1 else 2 * place + 3)
+
+    def settle(self, number: int, partials: Sequence[Partial]) -> None:
+        """Narrow the thresholds down, or find the factors of the L1 norm."""
+        if number >= self._counting:
+            parts = [partial[self._own] for partial in partials if self._own in partial]
+            self._settle_sums(np.concatenate(parts).sum(axis=0) if parts else np.zeros((len(self._factors), 2)))
+            return
+        if self.shared and number == 0:
+            self._settle_shares(partials)
+        for key, search in self._searches.items():
+            if self.shared:
+                search.settle([partial[key] for partial in partials if key in partial])
+            else:
+                search.settle([tally.take() for (whose, _), tally in self._tallies.items() if whose == key])
+            if number == 1:
+                for place in range(len(self._job.inputs)):
+                    if self._name(place) == key[0]:
+                        self._masks[place, key[1]] = search.low
+        if number == 1:
+            self._tallies.clear()
+
+    def _settle_shares(self, partials: Sequence[Partial]) -> None:
+        for (name, bound), search in self._searches.items():
+            if bound == 1:
+                shares = [partial[name, 0] for partial in partials if (name, 0) in partial]
+                search.rank = sum(one[0] for one in shares) - max(1, int(sum(one[1] for one in shares)))
+
+    def _settle_sums(self, sums: NDArray[np.float64]) -> None:
+        for place, (whole, left) in enumerate(sums):
+            if self._masks[place, 0] > NONE and whole >= _L1_LEAST and left >= _L1_LEAST:
+                self._factors[place] *= whole / left
+
+    def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
+        """Merge a block."""
+        for first, part in self._parts(blocks):
+            into = out[first : first + part[0].size]
+            masks, _alive = self._ready(part)
+            self._loops.call(
+                "blend", part, start + first, masks, self._factors, self._weights,
+                int(self._elect), self._normalize, self._scale, into, self._loops.stored,
+            )  # fmt: skip
+
+    def _parts(self, blocks: Sequence[NDArray[Any]]) -> list[tuple[int, Sequence[NDArray[Any]]]]:
+        """A block as it is, or for della rows that the memory for their ranks is small for."""
+        if self._kind != "della":
+            return [(0, blocks)]
+        step = max(1, _RANKED_AT_ONCE // self.unit) * self.unit
+        return [(first, [block[first : first + step] for block in blocks]) for first in range(0, blocks[0].size, step)]
+
+    def _ready(self, blocks: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], Any]:
+        """The masks; for della with the thresholds of every entry of the blocks, which must outlive the call that uses them."""
+        if self._kind != "della":
+            return self._masks, None
+        masks, size = self._masks.copy(), blocks[0].size
+        limits = np.empty((len(masks), size), np.uint32)
+        rows, scratch, kinds = np.empty(12 * self.unit + 8 * 2048, np.uint8), np.empty(TILE, np.float32), self._loops.kinds
+        for place, item in enumerate(self._job.inputs):
+            if masks[place, 0] != RANKED:
+                continue
+            density, epsilon = number(item, "density"), number(item, "epsilon", 0.15)
+            bounds = np.array([density - epsilon, density + epsilon])
+            masks[place, 6] = address(limits[place])
+            status = loop("ranks")(
+                address(blocks[0]), int(kinds[0]), address(blocks[place + 1]), int(kinds[place + 1]), size,
+                self.unit, address(bounds), address(limits[place]), address(rows), address(scratch),
+            )  # fmt: skip
+            if status:
+                self._loops.fail(1 if status == 1 else 2 * place + 3)
+        return masks, limits

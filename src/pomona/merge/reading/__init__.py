@@ -1,0 +1,1 @@
+"""How a merge recipe is read: YAML with line numbers, then every section checked, all mistakes said at once."""

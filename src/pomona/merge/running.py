@@ -1,0 +1,171 @@
+"""The inner engine: every block of every tensor is read, every kernel over it is run, in any number of threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pomona.errors import PomonaError
+from pomona.merge.checkpoint import WIDTHS
+from pomona.merge.streams import Files, Piece, Unit
+
+
+@contextmanager
+def _named(unit: Unit, piece: Piece) -> Iterator[None]:
+    """A kernel names one of its inputs by its place among the blocks; here that becomes the input's file."""
+    try:
+        yield
+    except PomonaError as error:
+        if isinstance(error.where, int):
+            file = unit.places[piece.sources[error.where]].file
+            raise type(error)(error.message, where=file, remedy=error.remedy) from None
+        raise
+
+
+def _gathered(piece: Piece, number: int, partials: list[Any], most: int) -> list[Any]:
+    """More than `most` partial results as one, if the kernel has `gather(number, partials)`, which joins neighbours in any grouping."""
+    gather = getattr(piece.kernel, "gather", None)
+    return [gather(number, partials)] if gather is not None and len(partials) > most else partials
+
+
+_MANY = 64  # partial results of blocks that are kept side by side
+Measure = Callable[[Piece, int, Sequence[NDArray[Any]]], Any]
+
+
+class Runner:
+    """Runs units in `threads` threads, whose blocks together take at most `memory` bytes. Bytes do not depend on either.
+
+    measure: called with a piece, its block's start and its blocks, while they are in the cache; what it gives is kept in `piece.measured`.
+    advance: called with the bytes read for the last time.
+    """
+
+    def __init__(
+        self, files: Files, *, threads: int, memory: int, measure: Measure | None = None, advance: Callable[[int], None] | None = None
+    ) -> None:
+        self.files, self.threads, self.room = files, threads, memory // threads
+        self._measure, self._advance = measure, advance
+        self._stop = threading.Event()
+
+    def run(self, units: Sequence[Unit]) -> Iterator[Unit]:
+        """Units as they are finished, the largest first. Raises what a kernel raises, naming the model's folder."""
+        for unit in units:
+            unit.block(self.room)
+        self._together([unit for unit in units if any(piece.kernel.shared is not None for piece in unit.pieces)])
+        left = [unit for unit in units if any(not piece.done for piece in unit.pieces)]
+        left.sort(key=lambda unit: (-unit.count * unit.width, str(unit.places[0].file), unit.places[0].offset))
+        yield from self._spread(self._whole, left)
+
+    def in_order(self, units: Sequence[Unit]) -> Iterator[Unit]:
+        """As `run`, in the order given, at most `threads` ahead of whoever asks."""
+        self._together([unit for unit in units if any(piece.kernel.shared is not None for piece in unit.pieces)])
+        if self.threads == 1:
+            yield from map(self._whole, units)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            rest = iter(units)
+            waiting = [pool.submit(self._whole, unit) for unit in islice(rest, self.threads)]
+            while waiting:
+                yield waiting.pop(0).result()
+                waiting += [pool.submit(self._whole, unit) for unit in islice(rest, 1)]
+
+    def _spread(self, work: Callable[[Unit], Unit], units: Sequence[Unit]) -> Iterator[Unit]:
+        if self.threads == 1 or len(units) < 2:
+            yield from map(work, units)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting: set[Future[Unit]] = {pool.submit(work, unit) for unit in units}
+            try:
+                while waiting:
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield future.result()
+            finally:
+                self._stop.set()
+                for future in waiting:
+                    future.cancel()
+
+    def _together(self, units: Sequence[Unit]) -> None:
+        """The passes of kernels that are settled with those of other tensors, one pass over all tensors after the other."""
+        groups: dict[tuple[int, str], list[Piece]] = {}
+        for unit in units:
+            for piece in unit.pieces:
+                if piece.kernel.shared is not None:
+                    groups.setdefault((piece.plan, piece.kernel.shared), []).append(piece)
+        passes = max((piece.kernel.passes for pieces in groups.values() for piece in pieces), default=0)
+        for number in range(passes):
+            partials: dict[int, list[Any]] = {}
+
+            def read(unit: Unit, number: int = number, partials: dict[int, list[Any]] = partials) -> Unit:
+                partials.update(self._pass(unit, number, [piece for piece in unit.pieces if piece.kernel.shared is not None]))
+                return unit
+
+            for _ in self._spread(read, units):
+                pass
+            self._stop.clear()
+            for pieces in groups.values():
+                joint = [partial for piece in pieces for partial in partials.get(id(piece), [])]
+                joint = _gathered(pieces[0], number, joint, 1)
+                for piece in pieces:
+                    if number < piece.kernel.passes:
+                        piece.kernel.settle(number, joint)
+
+    def _pass(self, unit: Unit, number: int, pieces: Sequence[Piece]) -> dict[int, list[Any]]:
+        """The partial results of one reading, by piece."""
+        pieces = [piece for piece in pieces if number < piece.kernel.passes]
+        found: dict[int, list[Any]] = {id(piece): [] for piece in pieces}
+        needed = sorted({source for piece in pieces for source in piece.sources})
+        for start, blocks in self._blocks(unit, needed):
+            for piece in pieces:
+                with _named(unit, piece):
+                    partial = piece.kernel.read(number, start, [blocks[source] for source in piece.sources])
+                if partial is not None:
+                    found[id(piece)].append(partial)
+                found[id(piece)] = _gathered(piece, number, found[id(piece)], _MANY)
+        return {id(piece): _gathered(piece, number, found[id(piece)], 1) for piece in pieces}
+
+    def _whole(self, unit: Unit) -> Unit:
+        """Everything that is left to do for a unit."""
+        pieces = [piece for piece in unit.pieces if not piece.done]
+        alone = [piece for piece in pieces if piece.kernel.shared is None]
+        for number in range(max((piece.kernel.passes for piece in alone), default=0)):
+            found = self._pass(unit, number, alone)
+            for piece in alone:
+                if id(piece) in found:
+                    with _named(unit, piece):
+                        piece.kernel.settle(number, found[id(piece)])
+        for start, blocks in self._blocks(unit, sorted({source for piece in pieces for source in piece.sources})):
+            for piece in pieces:
+                mine = [blocks[source] for source in piece.sources]
+                self._write(unit, piece, start, mine)
+            if self._advance is not None:
+                self._advance(sum(block.nbytes for block in blocks.values()))
+        for piece in pieces:
+            piece.done = True
+        return unit
+
+    def _write(self, unit: Unit, piece: Piece, start: int, blocks: Sequence[NDArray[Any]]) -> None:
+        out = piece.target.begin(start, len(blocks[0]))
+        with _named(unit, piece):
+            piece.kernel.write(start, blocks, out)
+        piece.target.end(start, out)
+        if self._measure is not None:
+            measured = self._measure(piece, start, blocks)
+            if measured is not None:
+                piece.measured.append(measured)
+
+    def _blocks(self, unit: Unit, sources: Sequence[int]) -> Iterator[tuple[int, dict[int, NDArray[Any]]]]:
+        size = unit.block(self.room)
+        for source in sources:
+            if unit.places[source].size > size * WIDTHS[unit.places[source].dtype]:
+                self.files.expect(unit.places[source])
+        for start in range(0, unit.count, size):
+            if self._stop.is_set():
+                raise PomonaError("stopped", where=f'tensor "{unit.pieces[0].job.name}"', remedy="see the first error")
+            count = min(size, unit.count - start)
+            yield start, {source: self.files.read(source, unit.places[source], start, count) for source in sources}

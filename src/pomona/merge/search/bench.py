@@ -1,0 +1,126 @@
+"""What one command over a merge recipe works with: the recipe, plans for its variants, and scores that are kept beside the output."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pomona.errors import PomonaError
+from pomona.files import atomic_file, read_json, write_json
+from pomona.ledger.flops import Meter
+from pomona.merge._plan import Plan
+from pomona.merge.search.contrast import System
+from pomona.merge.search.judge import Judge, digest_of
+from pomona.merge.search.space import SECTIONS
+from pomona.records._write import disk_guard
+from pomona.tasks.items import Items
+
+
+def read_document(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+    """A recipe with its sections about searching, and the folder that its records are relative to.
+
+    Raises PomonaError when it is not YAML, not a mapping, or gives a key twice.
+    """
+    if isinstance(recipe, Mapping):
+        return dict(recipe), Path()
+    from pomona.merge.reading.lines import Document
+
+    document = Document(Path(recipe))
+    if document.twice:
+        line, key = document.twice[0]
+        raise PomonaError(f'"{key}" is given twice', where=f"{recipe}, line {line}", remedy="keep one")
+    if not isinstance(document.value, dict):
+        raise PomonaError("a recipe is a mapping of keys and values, and this is not", where=recipe, remedy="see mergekit's examples")
+    return document.value, Path(recipe).parent
+
+
+class Bench:
+    """Plans and scores for one output. Everything it keeps is in `OUT.work`, which `clear` removes when the result is written."""
+
+    def __init__(self, out: Path, *, models: Mapping[str, Path] | None, seed: int | None, document: Mapping[str, Any]) -> None:
+        self.out, self.work = out, Path(f"{out}.work")
+        self._models = models
+        self.seed = seed if seed is not None else document.get("seed") or 0
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+            raise PomonaError(f"{self.seed!r} is not a whole number", where="seed", remedy="write seed: 0")
+
+    def plan(self, recipe: Mapping[str, Any], *, dry_run: bool = False) -> Plan:
+        """The plan of a recipe without free parameters."""
+        from pomona.merge.planning import plan_merge
+
+        plain = {key: value for key, value in recipe.items() if key not in SECTIONS}
+        return plan_merge(plain, models=self._models, seed=self.seed, work=self.work / "prepared", dry_run=dry_run)
+
+    def score(self, plan: Plan, judge: Judge, items: Items) -> System:
+        """What a merge does on the items; computed once, then read from the work folder."""
+        about = {"recipe": plan.recipe, "inputs": inputs_of(plan), "judge": judge.signature, "items": digest_of(items)}
+        kept = self.work / "scores" / f"{_digest(about)}.npy"
+        told = kept.with_suffix(".json")
+        if not told.is_file():
+            with Meter() as meter:
+                judged = judge(plan, items)
+            with disk_guard(str(kept)):
+                with atomic_file(kept) as partial:
+                    partial.write_bytes(_npy(judged.statistics))
+                write_json(told, {"flops": judged.flops, "seconds": meter.cpu_seconds, "tokens": judged.tokens})
+        return System(np.load(kept, allow_pickle=False), **read_json(told))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one process works on an output at a time; a work folder without work goes. Raises PomonaError for the second process."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        with (self.work / "lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise PomonaError(
+                    "another process is working on it", where=self.out, remedy="wait for it, or choose another name"
+                ) from None
+            try:
+                yield
+            finally:
+                if self.work.is_dir() and all(path.name == "lock" for path in self.work.iterdir()):
+                    self.clear()
+
+    def created(self) -> str:
+        """When this work began, the same after a kill: an ISO 8601 time."""
+        path = self.work / "created.json"
+        if not path.is_file():
+            write_json(path, datetime.now(UTC).isoformat(timespec="seconds"))
+        return read_json(path)
+
+    def clear(self) -> None:
+        """The result is written: nothing here is needed any more."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def refuse_existing(out: Path, overwrite: bool) -> None:
+    """Raise PomonaError when the output is there already, before hours are spent on it."""
+    if out.exists() and not overwrite:
+        raise PomonaError("is there already", where=out, remedy="choose another name, or write over it with --overwrite")
+
+
+def inputs_of(plan: Plan) -> list[list[Any]]:
+    """Every file of tensors that a plan reads: its name, size and time of change. They are not read for it."""
+    files = sorted(file for folder in plan.models for file in Path(folder).glob("*.safetensors"))
+    return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _npy(values: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, values, allow_pickle=False)
+    return stream.getvalue()
+
+
+def _digest(value: Any) -> str:
+    return sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:24]

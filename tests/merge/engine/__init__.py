@@ -1,0 +1,1 @@
+"""Tests of the merge engine: they share helpers in conftest."""
