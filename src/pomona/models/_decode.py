@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,11 @@ from transformers import DynamicCache, PreTrainedModel
 from pomona.models._sampling import Cut, choose, uniforms
 
 _BLOCK = 64  # steps whose uniform numbers are made at once
+
+
+# called after each step with its number, the rows still going, int64 `[live]`, and their new tokens, int64 `[live]`; gives back the rows
+# that shall end here
+Watch = Callable[[int, np.ndarray, np.ndarray], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of a batch, `[rows]` each: the prompt a row continues, the key of its random numbers (uint64), its temperature."""
+    """The rows of a batch, `[rows]` each: the prompt a row continues, the key of its random numbers (uint64), its temperature.
+
+    `limit` is the most new tokens of each row, where that is less than the settings'.
+    """
 
     prompt: np.ndarray
     key: np.ndarray
     temperature: np.ndarray
+    limit: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,14 @@ def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
-def decode(network: PreTrainedModel, prompts: Sequence[Sequence[int]], plan: Plan, settings: Settings) -> list[Row]:
-    """The rows of the plan, in its order. Each prompt goes through the network once, however many rows continue it."""
-    return _Decoding(network, prompts, plan, settings).run()
+def decode(
+    network: PreTrainedModel, prompts: Sequence[Sequence[int]], plan: Plan, settings: Settings, watch: Watch | None = None
+) -> list[Row]:
+    """The rows of the plan, in its order. Each prompt goes through the network once, however many rows continue it.
+
+    `watch` sees the tokens as they come and may end rows: those keep what they have, and are not `stopped`.
+    """
+    return _Decoding(network, prompts, plan, settings).run(watch)
 
 
 class _Decoding:
@@ -64,7 +78,8 @@ class _Decoding:
         self.device = network.device
         lengths = np.array([len(prompt) for prompt in prompts])[plan.prompt]
         room = settings.max_new_tokens if settings.context is None else settings.context - lengths
-        self.row_limits = np.minimum(np.broadcast_to(room, lengths.shape), settings.max_new_tokens)
+        most = settings.max_new_tokens if plan.limit is None else np.minimum(plan.limit, settings.max_new_tokens)
+        self.row_limits = np.minimum(np.broadcast_to(room, lengths.shape), most)
         self.steps = int(self.row_limits.max())
         self.limits = self._tensor(self.row_limits)
         self.sampled = bool((plan.temperature > 0).any())
@@ -81,11 +96,13 @@ class _Decoding:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     @torch.inference_mode()
-    def run(self) -> list[Row]:
+    def run(self, watch: Watch | None = None) -> list[Row]:
         """Generate until every row has ended or the steps are used up."""
         logits = self._prefill()
         for step in range(self.steps):
             token = self._record(step, logits)
+            if watch is not None:
+                self._end(watch(step, self.live.cpu().numpy(), token.cpu().numpy()), step)
             if step + 1 == self.steps:
                 break
             if (step + 1) % self.look_every == 0:
@@ -134,6 +151,13 @@ class _Decoding:
         self.logprobs[self.live, step] = logprob
         self.done |= torch.isin(token, self.stops) | (self.limits <= step + 1)
         return token
+
+    def _end(self, rows: Sequence[int], step: int) -> None:
+        """End rows by their number in the plan; what they have after `step` is left out."""
+        if len(rows):
+            chosen = np.asarray(rows)
+            self.row_limits[chosen] = np.minimum(self.row_limits[chosen], step + 1)
+            self.done |= torch.isin(self.live, self._tensor(chosen.astype(np.int64)))
 
     def _drop_done(self, token: torch.Tensor) -> torch.Tensor:
         keep = (~self.done).nonzero()[:, 0]

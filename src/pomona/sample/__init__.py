@@ -2,5 +2,6 @@
 
 from pomona.sample.mbr import chrf_mbr
 from pomona.sample.pool import extremes, hedged
+from pomona.sample.store import Stored
 
-__all__ = ["chrf_mbr", "extremes", "hedged"]
+__all__ = ["Stored", "chrf_mbr", "extremes", "hedged"]

@@ -1,0 +1,137 @@
+"""Between our requests and the JSON of the OpenAI API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pomona.models.chat.protocol import Finish, Request
+
+_FINISH: dict[str, Finish] = {"length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
+
+
+@dataclass
+class Choice:
+    """One choice of an answer, or what has come of it so far."""
+
+    text: str = ""
+    finish: Finish | None = None
+    logprob: float | None = None
+    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def tool_calls(self) -> tuple[Mapping[str, Any], ...]:
+        return tuple(self.calls[index] for index in sorted(self.calls))
+
+
+def body_of(request: Request, name: str, temperature: float, n: int, seed: int) -> tuple[str, dict[str, Any]]:
+    """Path and body of a request for `n` choices. What is not ours to know is in `extra` and goes through as it is."""
+    body: dict[str, Any] = {"model": name, "max_tokens": request.max_tokens, "temperature": temperature, "seed": seed}
+    if n > 1:
+        body["n"] = n
+    if request.top_p < 1:
+        body["top_p"] = request.top_p
+    if request.min_p > 0:
+        body["min_p"] = request.min_p
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.options:
+        body["response_format"] = _one_of(request.options)
+    if request.prompt is not None:
+        return "completions", {**body, "prompt": request.prompt, **request.extra}
+    if request.tools:
+        body["tools"] = [dict(tool) for tool in request.tools]
+    return "chat/completions", {**body, "messages": [dict(message) for message in request.messages], **request.extra}
+
+
+def choices_of(answer: Mapping[str, Any], options: Sequence[str]) -> list[Choice]:
+    """The usable choices of an answer, in order; with options those that are one of them."""
+    found = []
+    for raw in answer.get("choices") or ():
+        if not isinstance(raw, dict):
+            continue
+        choice = _whole(raw)
+        if options:
+            option = _option(choice.text, options)
+            if option is None:
+                continue
+            choice.text = option
+        found.append(choice)
+    return found
+
+
+def piece_of(event: Mapping[str, Any], choice: Choice) -> str:
+    """The text that an event adds to the choice, which is brought up to date."""
+    choices = event.get("choices")
+    raw = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(raw, dict):
+        return ""
+    delta = raw.get("delta") or {}
+    piece = delta.get("content") or raw.get("text") or ""
+    choice.text += piece
+    for call in delta.get("tool_calls") or ():
+        _add_call(choice, call)
+    if raw.get("finish_reason"):
+        choice.finish = _FINISH.get(raw["finish_reason"], "stop")
+    _add_logprobs(choice, raw)
+    return piece
+
+
+def usage_of(answer: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Prompt and completion tokens as the server counted them; None where it did not."""
+    usage = answer.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
+    return (prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None
+
+
+def _whole(raw: Mapping[str, Any]) -> Choice:
+    message = raw.get("message") or {}
+    choice = Choice(text=message.get("content") or raw.get("text") or "", finish=_FINISH.get(raw.get("finish_reason") or "", "stop"))
+    for place, call in enumerate(message.get("tool_calls") or ()):
+        choice.calls[place] = dict(call)
+    _add_logprobs(choice, raw)
+    return choice
+
+
+def _add_call(choice: Choice, piece: Mapping[str, Any]) -> None:
+    """Arguments of a streamed tool call come in pieces."""
+    call = choice.calls.setdefault(piece.get("index", 0), {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+    call["id"] = piece.get("id") or call["id"]
+    function = piece.get("function") or {}
+    call["function"]["name"] += function.get("name") or ""
+    call["function"]["arguments"] += function.get("arguments") or ""
+
+
+def _add_logprobs(choice: Choice, raw: Mapping[str, Any]) -> None:
+    logprobs = raw.get("logprobs")
+    if not isinstance(logprobs, dict):
+        return
+    values = logprobs.get("token_logprobs") or [token.get("logprob") for token in logprobs.get("content") or ()]
+    if values:
+        choice.logprob = (choice.logprob or 0.0) + float(sum(value for value in values if value is not None))
+
+
+def _one_of(options: Sequence[str]) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "properties": {"answer": {"type": "string", "enum": list(options)}},
+        "required": ["answer"],
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+
+
+def _option(text: str, options: Sequence[str]) -> str | None:
+    """The option that a text is, bare or in the JSON object that was asked for."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = text
+    if isinstance(answer, dict):
+        answer = answer.get("answer")
+    bare = str(answer).strip()
+    return next((option for option in options if option in (answer, bare) or option.strip() == bare), None)

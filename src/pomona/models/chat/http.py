@@ -1,0 +1,231 @@
+"""Models behind any OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.errors import PomonaError
+from pomona.models.chat._check import check
+from pomona.models.chat._choices import Choice, body_of, choices_of, piece_of, usage_of
+from pomona.models.chat._cost import Meter
+from pomona.models.chat._tally import Tally
+from pomona.models.chat._wire import Wire
+from pomona.models.chat.errors import ModelError
+from pomona.models.chat.limits import Limits, Rate
+from pomona.models.chat.protocol import Ability, Reply, Request, Spent
+from pomona.models.chat.retry import Ladder, Passing, given_up, retrying
+
+_OPENAI = "api.openai.com"
+
+
+class HttpChat:
+    """A model named by `http(s)://HOST/v1#NAME`. Belongs to one event loop.
+
+    `n` samples of one temperature are asked in one request; the choices are counted, and missing ones asked singly. The seed sent is the
+    request's for sample 0 and a hash of seed and index after it; whether equal seeds give equal answers is the server's affair.
+    Prompt tokens are the server's, answers' tokens are counted with `tokenizer` (a folder or tokenizer.json) where one is given, else
+    the server's, corrected where it counted only one choice; without either they are estimated from the text and marked.
+    """
+
+    abilities: frozenset[Ability] = frozenset({"embed", "options", "tools"})
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        api_key: str | None = None,
+        concurrency: int = 8,
+        rate: Rate | None = None,
+        timeout: float = 120.0,
+        ladder: Ladder | None = None,
+        price: tuple[float, float] | None = None,
+        tokenizer: str | None = None,
+    ) -> None:
+        base, _, name = uri.partition("#")
+        url = httpx.URL(base)
+        if not url.host or not name:
+            raise PomonaError(f'"{uri}" names no server and model', remedy="write http://HOST/v1#NAME, with the model's name after the #")
+        if url.userinfo:
+            raise PomonaError("a user name or password in the address", where=url.host, remedy="set POMONA_API_KEY instead")
+        self.name, self.identity = name, f"http:{base.rstrip('/')}#{name}"
+        self._wire = Wire(base.rstrip("/") + "/", key=api_key or _key_for(url.host), timeout=timeout, connections=concurrency)
+        self._limits = Limits(concurrency, rate)
+        self._ladder = ladder or Ladder()
+        self._meter = Meter(price=price)
+        self._tally = Tally(tokenizer)
+        self._asked = itertools.count()
+
+    async def reply(self, request: Request, samples: Sequence[tuple[int, float]]) -> list[Reply]:
+        """See the protocol. Requests of different temperatures go out at the same time."""
+        found = {(reply.index, reply.temperature): reply async for reply in self.each(request, samples)}
+        return [found[sample] for sample in samples]
+
+    async def each(self, request: Request, samples: Sequence[tuple[int, float]]) -> AsyncIterator[Reply]:
+        """See the protocol: the replies of one request to the server come together, and its failure does not stop the others."""
+        check(request, samples)
+        groups: dict[float, list[int]] = {}
+        for index, temperature in dict.fromkeys(samples):
+            groups.setdefault(temperature, []).append(index)
+        waiting = {asyncio.ensure_future(self._ask(request, temperature, ids)): (temperature, ids) for temperature, ids in groups.items()}
+        failed: BaseException | None = None
+        try:
+            while waiting:
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    temperature, ids = waiting.pop(task)
+                    if (error := task.exception()) is not None:
+                        failed = failed or error
+                        continue
+                    replies = task.result()
+                    for index in ids[len(replies) :]:  # choices that did not come are asked singly
+                        waiting[asyncio.ensure_future(self._ask(request, temperature, [index]))] = (temperature, [index])
+                    for reply in replies:
+                        yield reply
+        finally:
+            for task in waiting:
+                task.cancel()
+        if failed is not None:
+            raise failed
+
+    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
+        """See the protocol. A stream cut in the middle is asked again and goes on where the new answer begins with what was already given.
+
+        A ModelError where it does not: what was given cannot be taken back.
+        """
+        check(request, [(0, request.temperature)])
+        started, failures, given = time.monotonic(), 0, ""
+        path, body = body_of(request, self.name, request.temperature, 1, request.seed)
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        while True:
+            choice, usage, seen = Choice(), None, ""
+            try:
+                async with self._limits.turn(_estimate(request, 1)) as turn, aclosing(self._wire.events(path, body)) as events:
+                    async for event in events:
+                        usage = event.get("usage") or usage
+                        piece = piece_of(event, choice)
+                        seen += piece
+                        if len(seen) <= len(given) and given.startswith(seen):
+                            continue
+                        if not seen.startswith(given):
+                            raise _torn(self.name, len(given))
+                        fresh, given = seen[len(given) :], seen
+                        yield fresh
+                    if choice.finish is None:
+                        raise Passing("the stream ended without a finish reason")
+                    reply = self._reply(request, choice, usage, time.monotonic() - started)
+                    turn.tokens = reply.spent.prompt_tokens + reply.spent.completion_tokens
+                yield reply
+                return
+            except Passing as failure:
+                failures += 1
+                waited = time.monotonic() - started
+                pause = max(self._ladder.pause(failures, self.name), failure.retry_after or 0.0)
+                if failures >= self._ladder.attempts or waited + pause > self._ladder.total:
+                    raise given_up(failure, self.identity, failures, waited) from failure
+                self._hold(failure)
+                await asyncio.sleep(pause)
+
+    async def score(self, request: Request, completions: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Servers ignore requests for the probabilities of a given text, so this is a ModelError."""
+        raise ModelError("a server cannot score given text", status=400, where=self.identity, remedy="score with a torch model (hf:PATH)")
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See the protocol."""
+        answer = await self._post("embeddings", {"model": self.name, "input": list(texts)}, sum(map(len, texts)) // 4)
+        try:
+            rows = sorted(answer["data"], key=lambda row: row["index"])
+            vectors = np.array([row["embedding"] for row in rows], np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError("its answer holds no embeddings", status=502, where=self.identity) from error
+        if len(vectors) != len(texts):
+            raise ModelError(f"{len(vectors)} vectors for {len(texts)} texts", status=502, where=self.identity)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._wire.close()
+
+    async def _ask(self, request: Request, temperature: float, indices: Sequence[int]) -> list[Reply]:
+        """At least one and at most `len(indices)` replies from one request."""
+        path, body = body_of(request, self.name, temperature, len(indices), _seed(request.seed, indices[0]))
+        started = time.monotonic()
+        answer = await self._post(path, body, _estimate(request, len(indices)), choices=True)
+        seconds = time.monotonic() - started
+        choices = choices_of(answer, request.options)[: len(indices)]
+        if not choices:
+            remedy = "use a server that knows response_format json_schema"
+            raise ModelError("its answer is none of the options", status=502, where=self.identity, remedy=remedy)
+        spent = self._spent(request, choices, usage_of(answer), seconds)
+        return [
+            Reply(choice.text, choice.finish or "stop", cost, self.name, index, temperature, choice.logprob, choice.tool_calls)
+            for choice, cost, index in zip(choices, spent, indices, strict=False)
+        ]
+
+    def _reply(self, request: Request, choice: Choice, usage: Any, seconds: float) -> Reply:
+        spent = self._spent(request, [choice], usage_of({"usage": usage}), seconds)[0]
+        return Reply(choice.text, choice.finish or "stop", spent, self.name, 0, request.temperature, choice.logprob, choice.tool_calls)
+
+    def _spent(self, request: Request, choices: Sequence[Choice], usage: tuple[int, int] | None, seconds: float) -> list[Spent]:
+        prompt, answers, estimated = self._tally.tokens(request, choices, usage)
+        return [
+            self._meter.spent(
+                context=prompt,
+                prompt_tokens=prompt if place == 0 else 0,
+                completion_tokens=tokens,
+                seconds=seconds / len(choices),
+                estimated=estimated,
+            )
+            for place, tokens in enumerate(answers)
+        ]
+
+    async def _post(self, path: str, body: dict[str, Any], tokens: int, *, choices: bool = False) -> dict[str, Any]:
+        async def once() -> dict[str, Any]:
+            async with self._limits.turn(tokens) as turn:
+                try:
+                    answer = await self._wire.post(path, body)
+                    if choices and not (isinstance(answer.get("choices"), list) and answer["choices"]):
+                        raise Passing("the answer has no choices")
+                except Passing as failure:
+                    self._hold(failure)
+                    raise
+                usage = usage_of(answer)
+                turn.tokens = sum(usage) if usage else tokens
+                return answer
+
+        return await retrying(once, self._ladder, where=self.identity, key=str(next(self._asked)))
+
+    def _hold(self, failure: Passing) -> None:
+        if failure.status == 429 and failure.retry_after:
+            self._limits.hold(min(failure.retry_after, self._ladder.total))
+
+
+def _torn(name: str, given: int) -> ModelError:
+    message = f"the stream was cut after {given} characters, and the repeated answer differs"
+    return ModelError(message, status=502, where=name, remedy="ask again, without streaming if it stays so")
+
+
+def _estimate(request: Request, n: int) -> int:
+    """Tokens a request may take, before anybody counted them."""
+    return Tally.guess(request) + n * request.max_tokens
+
+
+def _seed(seed: int, index: int) -> int:
+    if index == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:4], "little") >> 1
+
+
+def _key_for(host: str) -> str | None:
+    """The API key for a server: POMONA_API_KEY, or OPENAI_API_KEY for OpenAI's own."""
+    return os.environ.get("POMONA_API_KEY") or (os.environ.get("OPENAI_API_KEY") if host == _OPENAI else None) or None

@@ -1,0 +1,216 @@
+"""Every answer kept, so that none is paid for twice: a SQLite file in front of any model."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.errors import PomonaError
+from pomona.models.chat.errors import ModelError
+from pomona.models.chat.protocol import Ability, ChatModel, Gradual, Reply, Request, Spent
+
+_APPLICATION = 0x504F4D53  # "POMS"
+_VERSION = 1
+_PATIENCE = 60.0
+_TABLE = """create table replies (
+    key blob primary key, model text not null, sample integer not null, temperature real not null,
+    reply text not null, money real not null, flops real not null, time real not null) without rowid"""
+Sample = tuple[int, float]
+
+
+class Stored:
+    """A ChatModel that asks `model` only for what the file at `path` does not hold, and writes each answer as soon as it is there.
+
+    The key of an answer is the model's identity, messages or prompt, all parameters, the sample index and its temperature: so a pool
+    stays diverse, and a larger pool reuses a smaller one. Equal samples asked at the same time are generated once. Replies come back
+    with what they cost when they were generated; `paid` sums up what this object generated itself. Several processes may use one file.
+    What is written survives the death of the process (and, but for the last moments, that of the machine).
+    A PomonaError when the file is damaged or not such a store. Belongs to one event loop.
+    """
+
+    def __init__(self, model: ChatModel, path: str | Path) -> None:
+        self.model, self.path = model, Path(path)
+        self.name, self.identity = model.name, model.identity
+        self.abilities: frozenset[Ability] = model.abilities
+        self.paid = Spent()
+        self._under_way: dict[bytes, asyncio.Future[None]] = {}
+        self._file = _opened(self.path)
+
+    async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
+        """See the protocol."""
+        found = {(reply.index, reply.temperature): reply async for reply in self.each(request, samples)}
+        return [found[sample] for sample in samples]
+
+    async def each(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Reply]:
+        """See the protocol: what is stored first, then what is generated, as it comes."""
+        base = _base(self.identity, request)
+        left = {sample: _key(base, *sample) for sample in samples}
+        while left:
+            for sample, reply in self._held(left).items():
+                del left[sample]
+                yield reply
+            mine = [sample for sample, key in left.items() if key not in self._under_way]
+            if mine:
+                async with aclosing(self._generated(request, {sample: left[sample] for sample in mine})) as replies:
+                    async for sample, reply in replies:
+                        left.pop(sample, None)
+                        yield reply
+                if any(sample in left for sample in mine):
+                    raise ModelError("gave fewer answers than were asked", status=502, where=self.name)
+            elif left:
+                await asyncio.wait({self._under_way[key] for key in left.values()}, return_when=asyncio.FIRST_COMPLETED)
+
+    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
+        """See the protocol; a stored answer comes in one piece."""
+        sample = (0, request.temperature)
+        key = _key(_base(self.identity, request), *sample)
+        held = self._held({sample: key}).get(sample)
+        if held is not None:
+            if held.text:
+                yield held.text
+            yield held
+            return
+        pieces: Any = self.model.stream(request)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if isinstance(piece, Reply):
+                    self._keep(key, piece)
+                yield piece
+
+    async def score(self, request: Request, completions: Sequence[str]) -> list[NDArray[np.float32]]:
+        """The model's own; not stored."""
+        return await self.model.score(request, completions)
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The model's own; not stored."""
+        return await self.model.embed(texts)
+
+    async def close(self) -> None:
+        """Close the file and the model."""
+        self._file.close()
+        await self.model.close()
+
+    async def _generated(self, request: Request, keys: dict[Sample, bytes]) -> AsyncGenerator[tuple[Sample, Reply], None]:
+        """Ask the model, and keep each reply before anybody sees it. Others who want the same wait for the future of its key."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way |= dict.fromkeys(keys.values(), ended)
+        try:
+            replies = _each(self.model, request, list(keys))
+            async with aclosing(replies):
+                async for reply in replies:
+                    sample = (reply.index, reply.temperature)
+                    self._keep(keys[sample], reply)
+                    yield sample, reply
+        finally:
+            for key in keys.values():
+                self._under_way.pop(key, None)
+            ended.set_result(None)
+
+    def _held(self, keys: dict[Sample, bytes]) -> dict[Sample, Reply]:
+        found = {}
+        for sample, key in keys.items():
+            with _Guarded(self.path):
+                row = self._file.execute("select reply from replies where key = ?", (key,)).fetchone()
+            if row is not None:
+                found[sample] = _read(row[0], self.path)
+        return found
+
+    def _keep(self, key: bytes, reply: Reply) -> None:
+        self.paid += reply.spent
+        text = json.dumps(asdict(reply), ensure_ascii=False, default=dict)
+        values = (key, self.identity, reply.index, reply.temperature, text, reply.spent.money, reply.spent.flops, time.time())
+        with _Guarded(self.path):
+            self._file.execute("insert or ignore into replies values (?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+
+async def _each(model: ChatModel, request: Request, samples: Sequence[Sample]) -> AsyncGenerator[Reply, None]:
+    if isinstance(model, Gradual):
+        replies: Any = model.each(request, samples)
+        async with aclosing(replies):
+            async for reply in replies:
+                yield reply
+        return
+    for reply in await model.reply(request, samples):
+        yield reply
+
+
+def _base(identity: str, request: Request) -> bytes:
+    """The hash of everything that all samples of a request share. What each sample brings itself is left out: its temperature."""
+    asked = {**asdict(request), "identity": identity}
+    del asked["temperature"]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=True, default=_plain).encode()).digest()
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Iterable) else repr(value)
+
+
+def _key(base: bytes, index: int, temperature: float) -> bytes:
+    return hashlib.sha256(base + f":{index}:{float(temperature)!r}".encode()).digest()
+
+
+def _read(text: str, path: Path) -> Reply:
+    try:
+        row = json.loads(text)
+        return Reply(**{**row, "spent": Spent(**row["spent"]), "tool_calls": tuple(row["tool_calls"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged(path, error) from error
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _Guarded(path):
+        file = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(file, path)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+
+def _prepare(file: sqlite3.Connection, path: Path) -> None:
+    file.execute("pragma journal_mode = wal")
+    file.execute("pragma synchronous = normal")
+    file.execute("begin immediate")
+    ours = file.execute("pragma application_id").fetchone()[0]
+    version = file.execute("pragma user_version").fetchone()[0]
+    tables = file.execute("select count(*) from sqlite_master").fetchone()[0]
+    if tables and (ours != _APPLICATION or version != _VERSION):
+        raise PomonaError("is a database, but not a store of answers of this version", where=path, remedy="give another path")
+    if not tables:
+        file.execute(f"pragma application_id = {_APPLICATION}")
+        file.execute(f"pragma user_version = {_VERSION}")
+        file.execute(_TABLE)
+    file.execute("commit")
+
+
+class _Guarded:
+    """Turns what SQLite says into an error that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.OperationalError):
+            raise PomonaError(f"SQLite says: {error}", where=self._path, remedy="is it writable, on a local disk, with room?") from error
+        if isinstance(error, sqlite3.DatabaseError):
+            raise _damaged(self._path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> PomonaError:
+    return PomonaError(f"is damaged: {error}", where=path, remedy="move it away; what it held must be generated again")

@@ -1,0 +1,197 @@
+"""The models that run in this process: the same promises for torch and llama.cpp."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pomona.errors import PomonaError
+from pomona.ledger.flops import decode_flops, prefill_flops
+from pomona.models import load
+from pomona.models._catalogue import smollm2_path
+from pomona.models.chat import ChatModel, ModelError, Reply, Request, open_chat
+from pomona.models.chat._gguf_header import header, shape_of
+from pomona.models.chat._template import tool_calls
+from pomona.models.chat._text import cut, settled
+
+SMOLLM2 = smollm2_path()  # before the tests' own cache hides it
+needs_smollm2 = pytest.mark.skipif(not SMOLLM2.is_file(), reason="smollm2 is not on this machine")
+BACKENDS = ["llama", pytest.param("gguf", marks=needs_smollm2)]
+ASK = Request(messages=({"role": "user", "content": "save the draft"},), max_tokens=8, seed=5)
+POOL = [(0, 0.0), (1, 0.9), (2, 0.9), (3, 0.9)]
+
+
+@pytest.fixture
+def uri(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> str:
+    return f"gguf:{SMOLLM2}" if request.param == "gguf" else str(checkpoints[request.param])
+
+
+def use(uri: str, work: Callable[[Any], Coroutine[Any, Any, Any]], **settings: Any) -> Any:
+    async def main() -> Any:
+        model = open_chat(uri, **settings)
+        assert isinstance(model, ChatModel)
+        try:
+            return await work(model)
+        finally:
+            await model.close()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("uri", BACKENDS, indirect=True)
+def test_pools_streams_options_and_errors(uri: str) -> None:
+    async def work(model: Any) -> None:
+        pool = await model.reply(ASK, POOL)
+        assert [(reply.index, reply.temperature) for reply in pool] == POOL
+        assert len({reply.text for reply in pool}) >= 3
+        assert [reply.spent.prompt_tokens > 0 for reply in pool] == [True, False, False, False]
+        assert all(1 <= reply.spent.completion_tokens <= 8 and reply.spent.flops > 0 for reply in pool)
+        *pieces, streamed = [piece async for piece in model.stream(ASK)]
+        assert "".join(pieces) == streamed.text == pool[0].text
+        await _stops(model, pool[0].text)
+        await _options(model)
+        with pytest.raises(ModelError, match="shorten the messages") as failed:
+            await model.reply(Request(prompt="save " * 9000), [(0, 0.0)])
+        assert (failed.value.status, failed.value.code) == (400, "context_length_exceeded")
+        with pytest.raises(ModelError, match="a part of type"):
+            await model.reply(Request(messages=({"role": "user", "content": [{"type": "image_url"}]},)), [(0, 0.0)])
+        vectors = await model.embed(["save the draft", "delete"])
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+
+    use(uri, work)
+
+
+async def _stops(model: Any, text: str) -> None:
+    """A stop string in the middle of the known greedy answer ends it there, and is not streamed."""
+    stop = text[len(text) // 2 : len(text) // 2 + 3]
+    request = replace(ASK, stop=(stop,))
+    reply = (await model.reply(request, [(0, 0.0)]))[0]
+    assert reply.text == text[: text.index(stop)]
+    assert reply.finish_reason == "stop"
+    *pieces, streamed = [piece async for piece in model.stream(request)]
+    assert "".join(pieces) == streamed.text == reply.text
+
+
+async def _options(model: Any) -> None:
+    options = ('the "page"\n', "der \\ Entwurf")
+    replies = await model.reply(replace(ASK, options=options, max_tokens=40), [(0, 0.0), (1, 2.0), (2, 2.0)])
+    assert {reply.text for reply in replies} <= set(options)
+
+
+@pytest.mark.parametrize("uri", BACKENDS, indirect=True)
+def test_a_sample_depends_on_its_index_alone(uri: str) -> None:
+    async def work(model: Any) -> None:
+        together = await model.reply(ASK, POOL)
+        alone = (await model.reply(ASK, [POOL[2]]))[0]
+        assert alone.text[:8] == together[2].text[:8]
+        if "gguf" in uri:  # llama.cpp rounds otherwise where it reads prompts side by side
+            return
+        several = await asyncio.gather(*(model.reply(ASK, [sample]) for sample in POOL))
+        assert [replies[0].text[:8] for replies in several] == [reply.text[:8] for reply in together]
+
+    use(uri, work)
+
+
+@pytest.mark.parametrize("uri", BACKENDS, indirect=True)
+def test_what_nobody_waits_for_stops(uri: str) -> None:
+    long = replace(ASK, max_tokens=100 if "gguf" not in uri else 3000, temperature=1.5)
+
+    async def work(model: Any) -> None:
+        await model.reply(ASK, [(0, 0.0)])
+        task = asyncio.ensure_future(model.reply(long, [(0, 1.5)]))
+        stream = model.stream(long)
+        await anext(stream)
+        await stream.aclose()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        started = time.monotonic()
+        assert (await model.reply(ASK, [(0, 0.0)]))[0].text
+        assert time.monotonic() - started < 30  # and not the minutes that the long answer takes
+
+    use(uri, work)
+
+
+def test_torch_answers_as_generate_does(checkpoints: dict[str, Path]) -> None:
+    model = load(str(checkpoints["gpt2"]), device="cpu")
+    expected = model.generate(["save the draft"], n=4, max_new_tokens=8, temperature=[0, 0.9, 0.9, 0.9], seed=5)[0]
+    replies = use(str(checkpoints["gpt2"]), lambda chat: chat.reply(ASK, POOL))
+    assert [reply.text for reply in replies] == [sample.text for sample in expected]
+    assert [reply.finish_reason for reply in replies] == [sample.finish_reason for sample in expected]
+    for reply, sample in zip(replies, expected, strict=True):
+        assert reply.logprob == pytest.approx(float(sample.logprobs.sum()), abs=1e-3)
+
+
+def test_torch_charges_what_the_ledger_charges(checkpoints: dict[str, Path]) -> None:
+    shape = load(str(checkpoints["llama"]), device="cpu").shape
+    first, second, *_ = use(str(checkpoints["llama"]), lambda chat: chat.reply(ASK, POOL), price=(2e6, 3e6))
+    read, wrote = first.spent.prompt_tokens, first.spent.completion_tokens
+    assert first.spent.flops == prefill_flops(shape, read) + decode_flops(shape, read, wrote)
+    assert second.spent.flops == decode_flops(shape, read, second.spent.completion_tokens)
+    assert first.spent.money == 2 * read + 3 * wrote
+
+
+def test_torch_batches_many_requests_and_each_keeps_its_limit(checkpoints: dict[str, Path]) -> None:
+    requests = [replace(ASK, messages=({"role": "user", "content": f"save {at}"},), max_tokens=3 + at) for at in range(6)]
+
+    async def work(model: Any) -> tuple[list[list[Reply]], list[list[Reply]]]:
+        together = await asyncio.gather(*(model.reply(request, [(0, 1.0)]) for request in requests))
+        return together, [await model.reply(request, [(0, 1.0)]) for request in requests]
+
+    together, alone = use(str(checkpoints["llama"]), work)
+    assert [reply[0].text for reply in together] == [reply[0].text for reply in alone]
+    assert all(reply[0].spent.completion_tokens <= request.max_tokens for reply, request in zip(together, requests, strict=True))
+
+
+def test_torch_scores_as_score_does(checkpoints: dict[str, Path]) -> None:
+    expected = load(str(checkpoints["llama"]), device="cpu").score(["save the draft"] * 2, ["of the user", ""])
+    found = use(str(checkpoints["llama"]), lambda chat: chat.score(ASK, ["of the user", ""]))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_a_closed_model_says_so(checkpoints: dict[str, Path]) -> None:
+    async def main() -> None:
+        model = open_chat(str(checkpoints["llama"]))
+        await model.close()
+        with pytest.raises(ModelError, match="is closed"):
+            await model.reply(ASK, [(0, 0.0)])
+
+    asyncio.run(main())
+
+
+@needs_smollm2
+def test_the_head_of_a_gguf_file_gives_its_shape() -> None:
+    shape = shape_of(*header(SMOLLM2))
+    assert shape is not None
+    assert (shape.layers, shape.hidden, shape.attention, shape.vocabulary, shape.parameters) == (30, 576, 576, 49152, 134_515_008)
+
+
+def test_a_file_that_is_not_gguf_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.gguf"
+    for content in (b"hello, I am a text", b"GGUF" + bytes([3, 0, 0, 0]) + bytes([9] * 40)):
+        file.write_bytes(content)
+        with pytest.raises(PomonaError, match=r"x\.gguf: is not a whole GGUF file"):
+            open_chat(f"gguf:{file}")
+    with pytest.raises(PomonaError, match="threads is 0"):
+        open_chat("ui-xs", threads=0)
+
+
+def test_stops_and_half_characters_are_held_back() -> None:
+    assert cut("a END b", ("END", "b")) == ("a ", True)
+    assert settled("a EN", ("END",)) == "a "
+    assert settled("caf\ufffd", ()) == "caf"
+    assert settled("abc", ("x",)) == "abc"
+
+
+def test_tool_calls_are_read_out_of_an_answer() -> None:
+    text, calls = tool_calls('Sure. <tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>')
+    assert (text, calls[0]["function"]) == ("Sure.", {"name": "add", "arguments": '{"a": 1}'})
+    assert tool_calls("<tool_call>{broken}</tool_call>") == ("<tool_call>{broken}</tool_call>", ())
