@@ -62,7 +62,10 @@ def card_files(
     if layers is not None:
         about["report"] = {"of": layers.of, "measured": layers.share, "layers": layers.rows}
     readme = _readme(plan, title, inputs, told, layers)
-    return {"README.md": readme.encode(), "pomona_merge.json": (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode()}
+    return {
+        "README.md": readme.encode(),
+        "pomona_merge.json": (json.dumps(about, indent=1, ensure_ascii=False, default=str) + "\n").encode(),
+    }
 
 
 def _readme(plan: Plan, title: str, inputs: Sequence[Mapping[str, Any]], told: MergeResult, layers: Layers | None) -> str:

@@ -159,7 +159,11 @@ class _Array:
 def _limits(memory: int | str, threads: int | None, shard_size: int | str) -> tuple[int, int, int]:
     if threads is not None and threads < 1:
         raise PomonaError(f"{threads} threads do nothing", where="threads", remedy="use at least one")
-    return bytes_of(memory, "memory"), threads or len(os.sched_getaffinity(0)), bytes_of(shard_size, "shard_size")
+    return bytes_of(memory, "memory"), threads or _cores(), bytes_of(shard_size, "shard_size")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _merge(

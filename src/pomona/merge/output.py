@@ -105,7 +105,7 @@ class Output:
             for shard in layout.shards:
                 self._open.append(os.open(folder / shard.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
                 if fresh:
-                    os.posix_fallocate(self._open[-1], 0, shard.size)
+                    _allocate(self._open[-1], shard.size)
                     os.pwrite(self._open[-1], shard.header, 0)
         except OSError:
             self.close()
@@ -119,12 +119,20 @@ class Output:
     def sync(self) -> None:
         """Everything written so far is on the disk when this returns."""
         for descriptor in list(self._open):
-            os.fdatasync(descriptor)
+            os.fsync(descriptor)
 
     def target(self, number: int, job: Job) -> FileTarget:
         """Where a job's tensor goes."""
         shard, offset = self.layout.place(number)
         return FileTarget(self._open[shard], offset, job.dtype, self._scratch)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Give a file its room on the disk; where the system cannot, only its length."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class Runner:
             self._stop.clear()
             for pieces in groups.values():
                 joint = [partial for piece in pieces for partial in partials.get(id(piece), [])]
-                joint = _gathered(pieces[0], number, joint, 1)
+                joint = _gathered(next((piece for piece in pieces if hasattr(piece.kernel, "gather")), pieces[0]), number, joint, 1)
                 for piece in pieces:
                     if number < piece.kernel.passes:
                         piece.kernel.settle(number, joint)

@@ -22,7 +22,7 @@ NUMBERS: Mapping[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64, "U64": np.uint64, "I32": np.int32,
     "U32": np.uint32, "I16": np.int16, "U16": np.uint16, "I8": np.int8, "U8": np.uint8, "BOOL": np.uint8, "C64": np.complex64,
 }  # fmt: skip
-BEST = 1 << 19  # bytes of one input's block: all blocks of a job together stay in the processor's cache
+BEST = 1 << 20  # bytes of one input's block: all blocks of a job together stay in the processor's cache
 
 
 class Target(Protocol):
@@ -197,7 +197,8 @@ class Files:
 
     def expect(self, place: Place) -> None:
         """Tell the system that a tensor is read soon."""
-        os.posix_fadvise(self._open[place.file], place.offset, min(place.size, 1 << 26), os.POSIX_FADV_WILLNEED)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._open[place.file], place.offset, min(place.size, 1 << 26), os.POSIX_FADV_WILLNEED)
 
     def read(self, key: int, place: Place, start: int, count: int) -> NDArray[Any]:
         """Elements of a tensor in this thread's memory number `key`. Raises PomonaError when the file has become shorter."""

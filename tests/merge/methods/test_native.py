@@ -21,7 +21,8 @@ def compiled(name: str) -> tuple[bytes, bytes]:
     folder = Path(_native._folder())
     _native.loop(name)
     content = next(folder.glob(f"{_native._key()}-{name}.o")).read_bytes()
-    return content[32:288].rstrip(b"\0"), content[288:]
+    symbol, _, code = content[32:].partition(b"\n")
+    return symbol, code
 
 
 def test_a_damaged_cache_is_compiled_anew(cache, monkeypatch):

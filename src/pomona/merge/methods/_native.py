@@ -26,7 +26,7 @@ LOOPS = {  # name of the loop: its module and the number of its arguments, all o
     "blend": ("_blend", 14),
     "ranks": ("_ranks", 10),
 }
-_SOURCES = ("_words", "_tiles", "_plain", "_tally", "_masks", "_blend", "_ranks")
+_SOURCES = ("_native", "_words", "_tiles", "_plain", "_tally", "_masks", "_blend", "_ranks")
 _lock = threading.Lock()
 _loaded: dict[str, Callable[..., int]] = {}
 _kept: list[Any] = []  # engines own the code
@@ -47,15 +47,15 @@ def _load(name: str) -> Callable[..., int]:
         content = file.read_bytes()
     except OSError:
         content = b""
-    digest, symbol, code = content[:32], content[32:288].rstrip(b"\0"), content[288:]
-    if hashlib.sha256(content[32:]).digest() != digest:
-        symbol, code = _compile(name)
-        body = symbol.ljust(256, b"\0") + code
+    digest, body = content[:32], content[32:]
+    if hashlib.sha256(body).digest() != digest:
+        body = b"\n".join(_compile(name))
         try:
             with atomic_file(file) as partial:
                 partial.write_bytes(hashlib.sha256(body).digest() + body)
         except OSError:
             pass  # a home that cannot be written to: compile again next time
+    symbol, _, code = body.partition(b"\n")
     address = _link(code, symbol.decode())
     count = LOOPS[name][1]
     function = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * count)(address)
@@ -93,6 +93,7 @@ def _key() -> str:
 
 
 def _compile(name: str) -> tuple[bytes, bytes]:
+    """The name of a loop's machine code, and an object file that holds it."""
     import importlib
 
     import numba

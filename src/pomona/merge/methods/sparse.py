@@ -15,14 +15,14 @@ from pomona.merge._plan import Input, Job
 from pomona.merge.methods._native import loop
 from pomona.merge.methods.common import PART, SPACE, TILE, Loops, address, number, weights_of
 from pomona.merge.methods.linear import scale_of
-from pomona.merge.methods.thresholds import FINITE, Search, Tally, kept
+from pomona.merge.methods.thresholds import FINITE, Counts, Search, Tally, kept
 
 ALL, NONE, BAND, RANDOM, RANKED = range(5)
 _MODES = {"ties": BAND, "breadcrumbs": BAND, "dare": RANDOM, "della": RANKED}
 _ELECTING = ("ties", "dare_ties", "della", "breadcrumbs_ties")
 _L1_LEAST = 1e-7  # smaller sums are not rescaled, as in mergekit
 _RANKED_AT_ONCE = 1 << 16
-Partial = Mapping[tuple[str, int], Any]
+Partial = Mapping[tuple[Any, ...], Any]
 
 
 class Sparse:
@@ -58,7 +58,7 @@ class Sparse:
         self._rescale = {True: "l1", False: ""}.get(job.options.get("rescale", False), job.options.get("rescale", False))  # pyright: ignore
         self.shared = "ties" if self._kind == "ties" and job.options.get("scope", "tensor") == "global" else None
         self._searches: dict[tuple[str, int], Search] = {}
-        self._tallies: dict[tuple[tuple[str, int], int], Tally] = {}  # by search and thread
+        self._tallies: dict[tuple[Any, int], Tally] = {}  # by range, which several searches may share, and thread
         for place, item in enumerate(job.inputs):
             self._prepare(place, item, seed)
         if not self._searches:
@@ -118,14 +118,15 @@ class Sparse:
                 sums = found[first // segment : -(-(first + part[0].size) // segment)]
                 self._loops.call("sums", part, start + first, segment, masks, sums)
             return {self._own: found}
-        counted: dict[tuple[str, int], Any] = {}
+        counted: dict[tuple[Any, ...], Any] = {}
         for place in range(len(self._job.inputs)):
-            for key, search in self._searches.items():
-                if key[0] == self._name(place):
-                    tally = self._tallies.setdefault((key, get_ident()), Tally())
-                    self._count(place, search, blocks, tally)
-                    if self.shared:
-                        counted[key] = tally.take()
+            name = self._name(place)
+            for search in {(s.low, s.size): s for (whose, _), s in self._searches.items() if whose == name}.values():
+                key = (name, search.low, search.size)
+                tally = self._tallies.setdefault((key, get_ident()), Tally())
+                self._count(place, search, blocks, tally)
+                if self.shared:
+                    counted[key] = tally.take()
             if self.shared and start == 0 and number == 0 and self._masks[place, 0] == BAND:
                 share = self._job.inputs[place].parameters.get("density", 1.0)
                 counted[self._name(place), 0] = (self._loops.elements, share * self._loops.elements)
@@ -148,17 +149,17 @@ class Sparse:
             return
         if self.shared and number == 0:
             self._settle_shares(partials)
+        counts: dict[Any, list[Counts]] = {}
+        for (key, _), tally in self._tallies.items():
+            counts.setdefault(key, []).append(tally.take())
+        self._tallies.clear()
         for key, search in self._searches.items():
-            if self.shared:
-                search.settle([partial[key] for partial in partials if key in partial])
-            else:
-                search.settle([tally.take() for (whose, _), tally in self._tallies.items() if whose == key])
+            ranged = (key[0], search.low, search.size)
+            search.settle([partial[ranged] for partial in partials if ranged in partial] if self.shared else counts[ranged])
             if number == 1:
                 for place in range(len(self._job.inputs)):
                     if self._name(place) == key[0]:
                         self._masks[place, key[1]] = search.low
-        if number == 1:
-            self._tallies.clear()
 
     def _settle_shares(self, partials: Sequence[Partial]) -> None:
         for (name, bound), search in self._searches.items():
