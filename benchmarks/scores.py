@@ -1,13 +1,14 @@
 """Tokens per CPU second of `score` against the model's own forward pass in the same batches, and against lm-eval's loglikelihood.
 
-One thread, rounds interleaved. lm-eval runs in a virtual environment of its own, made at the first use (`--peer skip` leaves it out).
+One thread, rounds interleaved. lm-eval runs in a virtual environment of its own, made at the first use (`--no-peer` leaves it out).
 The same pairs of `ui`, the same checkpoint in float32; lm-eval is called through its own `HFLM.loglikelihood`.
-    python benchmarks/scores.py --model ui-s --pairs 2000 --rounds 3 --out benchmarks/results/scores.json
+    python benchmarks/scores.py --model ui-s ui-l --pairs 1500 --rounds 3
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -31,13 +32,14 @@ from _machine import machine
 import pomona
 from pomona.data.scores import score
 from pomona.files import write_json
+from pomona.ledger.flops import scoring_flops
 from pomona.models import load, locate
 from pomona.models._probe import Probe, Unit
 from pomona.models._torch import TorchModel
 
 UI = Path(pomona.__file__).parent / "assets" / "ui" / "ui.parquet"
 PROMPT = "<|{lang}|>{english}<|to|>"
-PEER = ["lm-eval[hf]==0.4.13", "torch==2.13.0", "transformers>=5.20,<6"]
+PEER = (["torch==2.13.0"], ["lm-eval[hf]==0.4.13", "transformers>=5.20,<6"])  # torch first, or its build for other devices comes along
 LM_EVAL = """
 import json, sys, time, logging, warnings
 warnings.filterwarnings("ignore"); logging.disable(logging.WARNING)
@@ -48,13 +50,13 @@ import transformers
 for line in sys.stdin:
     order = json.loads(line)
     if "folder" in order:
-        folder, batch = order["folder"], order["batch"]
+        folder = order["folder"]
         network = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-        model = HFLM(pretrained=network, tokenizer=tokenizer, batch_size=batch, device="cpu", max_length=512)
+        models = {n: HFLM(pretrained=network, tokenizer=tokenizer, batch_size=n, device="cpu", max_length=512) for n in order["batches"]}
         requests = [Instance("loglikelihood", {}, tuple(pair), i) for i, pair in enumerate(order["pairs"])]
     start = time.process_time()
-    found = model.loglikelihood(requests, disable_tqdm=True)
+    found = models[order["batch"]].loglikelihood(requests, disable_tqdm=True)
     print(json.dumps({"seconds": time.process_time() - start, "logprobs": [value for value, _ in found]}), flush=True)
 """
 
@@ -92,25 +94,33 @@ def forward(model: TorchModel, batches: list[list[Unit]]) -> None:
             model.network(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask), use_cache=False)
 
 
+def environment(home: Path) -> Path:
+    """The interpreter of lm-eval's virtual environment, made once."""
+    python = home / "bin" / "python"
+    if not (home / "ready").exists():
+        venv.create(home, with_pip=True)
+        for packages in PEER:
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        (home / "ready").touch()
+    return python
+
+
 class Peer:
     """lm-eval in a child process that is asked for one round at a time."""
 
-    def __init__(self, home: Path, uri: str, batch: int, pairs: list[tuple[str, str]]) -> None:
-        python = home / "bin" / "python"
-        if not python.exists():
-            venv.create(home, with_pip=True)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *PEER], check=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    def __init__(self, home: Path, uri: str, batches: list[int], pairs: list[tuple[str, str]]) -> None:
+        python = environment(home)
+        settings = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         self.child = subprocess.Popen(
-            [python, "-c", LM_EVAL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=tempfile.gettempdir()
+            [python, "-c", LM_EVAL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=settings, cwd=tempfile.gettempdir()
         )
-        self.first = self._ask({"folder": str(locate(uri)), "batch": batch, "pairs": pairs})
+        self.first = self._ask({"folder": str(locate(uri)), "batches": batches, "batch": batches[-1], "pairs": pairs})
         command = "from importlib.metadata import version as v; print(v('lm-eval'), v('torch'), v('transformers'))"
         said = subprocess.run([python, "-c", command], check=True, capture_output=True, text=True).stdout.split()
         self.versions = dict(zip(("lm-eval", "torch", "transformers"), said, strict=True))
 
-    def round(self) -> float:
-        return self._ask({})["seconds"]
+    def round(self, batch: int) -> float:
+        return self._ask({"batch": batch})["seconds"]
 
     def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         assert self.child.stdin is not None
@@ -149,8 +159,12 @@ def against_forward(model: TorchModel, length: int, tokens: int, rounds: int) ->
     return {"length": length, "tokens": count, **speeds, "ratio": round(medians["forward"] / medians["scores"], 3), "ratios": ratios}
 
 
-def against_lm_eval(uri: str, home: Path | None, count: int, batch: int, rounds: int) -> dict[str, Any]:
-    """The whole of `score` from a Parquet file to a Parquet file, loading included, and lm-eval's loglikelihood without its loading."""
+def against_lm_eval(uri: str, home: Path | None, count: int, batches: list[int], rounds: int) -> dict[str, Any]:
+    """The whole of `score` from a Parquet file to a Parquet file, loading included, and lm-eval's loglikelihood without its loading.
+
+    `ratio` is that to lm-eval at its fastest batch size. `ratio_of_products` is what the matrix products alone allow at equal precision:
+    lm-eval computes logits for every token, `score` for the completion's.
+    """
     table = pairs_of(count, seed=0)
     pairs = [(PROMPT.format_map(row), row["translation"]) for row in table.to_pylist()]
     with tempfile.TemporaryDirectory(prefix="pomona-scores-") as folder:
@@ -161,45 +175,61 @@ def against_lm_eval(uri: str, home: Path | None, count: int, batch: int, rounds:
             return score(source, out, models=[uri], scores=["perplexity", "el2n"], prompt=PROMPT, completion="translation")
 
         model = load(uri, device="cpu", dtype="float32")
-        peer = Peer(home, uri, batch, pairs) if home else None
-        ours()
-        seconds: dict[str, list[float]] = {"score": [], "model.score": [], "lm-eval": []}
-        for _ in range(rounds):
-            seconds["score"].append(cpu(ours))
-            seconds["model.score"].append(cpu(lambda: model.score([prompt for prompt, _ in pairs], [answer for _, answer in pairs])))
-            if peer is not None:
-                seconds["lm-eval"].append(peer.round())
-        result: dict[str, Any] = {"pairs": count, "peer_batch": batch}
-        result |= {f"{name}_pairs_per_second": round(count / statistics.median(values), 1) for name, values in seconds.items() if values}
+        assert isinstance(model, TorchModel)
+        runs: dict[str, Callable[[], float]] = {
+            "score": lambda: cpu(ours),
+            "model.score": lambda: cpu(lambda: model.score(*zip(*pairs, strict=True))),
+        }
+        peer = Peer(home, uri, batches, pairs) if home else None
         if peer is not None:
-            ratios = [round(b / a, 2) for a, b in zip(seconds["score"], seconds["lm-eval"], strict=True)]
-            mine = [float(row.sum()) for row in model.score([prompt for prompt, _ in pairs], [answer for _, answer in pairs])]
-            differences = np.abs(np.array(mine) - np.array(peer.first["logprobs"]))
-            same = float(np.mean(differences < 1e-2))
-            result |= {"ratio": round(statistics.median(ratios), 2), "ratios": ratios, "same_to_0.01": same, "peer": peer.versions}
-            peer.close()
-        return result
+            runs |= {f"lm-eval_{batch}": functools.partial(peer.round, batch) for batch in batches}
+        ours()
+        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for turn in range(rounds):
+            for name in list(runs) if turn % 2 == 0 else list(runs)[::-1]:
+                seconds[name].append(runs[name]())
+    result: dict[str, Any] = {"pairs": count, **products(model, pairs)}
+    result |= {f"{name}_pairs_per_second": round(count / statistics.median(values), 1) for name, values in seconds.items()}
+    if peer is not None:
+        best = min(batches, key=lambda batch: statistics.median(seconds[f"lm-eval_{batch}"]))
+        ratios = [round(b / a, 2) for a, b in zip(seconds["score"], seconds[f"lm-eval_{best}"], strict=True)]
+        mine = np.array([float(row.sum()) for row in model.score(*zip(*pairs, strict=True))])
+        same = float(np.mean(np.abs(mine - np.array(peer.first["logprobs"])) < 1e-2))
+        result |= {"best_batch": best, "ratio": round(statistics.median(ratios), 2), "ratios": ratios, "same_to_0.01": same}
+        result["peer"] = peer.versions
+        peer.close()
+    return result
+
+
+def products(model: TorchModel, pairs: list[tuple[str, str]]) -> dict[str, float]:
+    """Tokens, and floating-point operations with logits for every token over those with logits for the completion's."""
+    first = np.array([len(ids) for ids in model.codec.prompts([prompt for prompt, _ in pairs])])
+    scored = np.array([len(ids) for ids in model.codec.completions([answer for _, answer in pairs], end=True)])
+    everywhere = scoring_flops(model.shape, 1, first + scored - 1).sum()
+    ratio = round(float(everywhere / scoring_flops(model.shape, first, scored).sum()), 2)
+    return {"prompt_tokens": int(first.sum()), "completion_tokens": int(scored.sum()), "ratio_of_products": ratio}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", nargs="+", default=["ui-s", "ui-l"])
     parser.add_argument("--lengths", type=int, nargs="+", default=[64, 256, 512])
-    parser.add_argument("--tokens", type=int, default=65536)
-    parser.add_argument("--pairs", type=int, default=2000)
-    parser.add_argument("--peer-batch", type=int, default=64)
-    parser.add_argument("--peer", default=str(Path(tempfile.gettempdir()) / "pomona-lm-eval"), help="its virtual environment, or skip")
+    parser.add_argument("--tokens", type=int, default=32768)
+    parser.add_argument("--pairs", type=int, default=1500)
+    parser.add_argument("--peer-batches", type=int, nargs="+", default=[1, 16, 64], help="1 is lm-eval's own default")
+    parser.add_argument("--environments", type=Path, default=Path(tempfile.gettempdir()) / "pomona-scores-peers")
+    parser.add_argument("--no-peer", action="store_true", help="leave lm-eval out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/scores.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    home = None if arguments.peer == "skip" else Path(arguments.peer)
+    home = None if arguments.no_peer else arguments.environments / "lm-eval"
     rows: dict[str, Any] = {}
     for uri in arguments.model:
         model = load(uri, device="cpu", dtype="float32")
         assert isinstance(model, TorchModel)
         lengths = [against_forward(model, length, arguments.tokens, arguments.rounds) for length in arguments.lengths]
-        rows[uri] = {"forward": lengths, "lm-eval": against_lm_eval(uri, home, arguments.pairs, arguments.peer_batch, arguments.rounds)}
+        rows[uri] = {"forward": lengths, "lm-eval": against_lm_eval(uri, home, arguments.pairs, arguments.peer_batches, arguments.rounds)}
         print(json.dumps({uri: rows[uri]}, indent=1), file=sys.stderr, flush=True)
     versions = {name: version(name) for name in ("numba", "numpy", "torch", "transformers")}
     about = {"unit": "CPU seconds, one thread", "rounds": arguments.rounds, "machine": machine(), "versions": versions}

@@ -24,7 +24,7 @@ def sample(
     english: str | None = None,
     by: str = "lang",
     n: int = 100,
-    language_id: Literal["script", "lingua"] = "script",
+    language_id: Literal["script", "py3langid"] = "script",
     seed: int = 0,
     dry_run: bool = False,
     format: Format = "human",
@@ -46,7 +46,7 @@ def sample(
     n
         Rows per group.
     language_id
-        How pre-labels tell the language: by script, or with the package lingua.
+        How pre-labels tell the language: by script, or by the package py3langid.
     seed
         Seed of the sample.
     dry_run

@@ -11,9 +11,12 @@ from pomona.cli._cards import show_card, show_cards, working
 from pomona.cli._out import Format, Out
 from pomona.cli.audit import app as audit
 from pomona.cli.run import FLAG
+from pomona.cli.scores import order, score
 
 app = App(name="data", help="Find duplicates, score, prune, mix and audit data.", help_format="plaintext", result_action="return_value")
 app.command(audit)
+app.command(score)
+app.command(order)
 
 DryRun = Annotated[bool, FLAG]
 
@@ -151,78 +154,6 @@ def rates(train: list[str], /, *, valid: list[str], column: str = "text", thresh
     with working("comparing") as progress:
         found = count(train, valid, column=column, threshold=threshold, progress=progress)
     Out(format).table(found.rows())
-
-
-@app.command
-def score(
-    inputs: list[str],
-    /,
-    *,
-    out: Path,
-    scores: list[str] | None = None,
-    models: list[str] | None = None,
-    column: str = "text",
-    prompt: str | None = None,
-    completion: str | None = None,
-    lang: str = "lang",
-    group: str | None = None,
-    packed: Annotated[bool, FLAG] = False,
-    context: int | None = None,
-    length_bins: int | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    seed: int | None = None,
-    dry_run: DryRun = False,
-    format: Format = "human",
-) -> None:
-    """Write the rows with a column for each score.
-
-    Parameters
-    ----------
-    inputs
-        Files, globs, dataset folders or s3:// addresses.
-    out
-        File of the scored rows.
-    scores
-        perplexity, el2n, memorization, vog, cat_var, cat_diff, length, mtld, language, or a score of another package.
-    models
-        URIs of the models that score; checkpoints from early to late for scores over time.
-    column
-        Column of the text.
-    prompt
-        Column or template of the prompt, when examples are pairs.
-    completion
-        Column or template of the completion, whose tokens alone are scored.
-    lang
-        Column of the language, for the score language.
-    group
-        Column within which vog is standardised.
-    packed
-        Score full contexts of texts end to end.
-    context
-        Tokens of a window; the model's when left out.
-    length_bins
-        Rank cat_var and cat_diff among rows of like length, in this many bins.
-    device
-        cpu, cuda, ...
-    dtype
-        float32 or bfloat16.
-    seed
-        Seed.
-    dry_run
-        Only count what there is to do.
-    format
-        human or json.
-    """
-    from pomona.data import score as compute
-
-    options = _given(
-        scores=scores, models=models, prompt=prompt, completion=completion, group=group, context=context, length_bins=length_bins,
-        device=device, dtype=dtype, seed=seed,
-    )  # fmt: skip
-    with working("scoring") as progress:
-        card = compute(inputs, out, column=column, lang=lang, packed=packed, dry_run=dry_run, progress=progress, **options)
-    show_card(Out(format), card, out, dry_run)
 
 
 @app.command

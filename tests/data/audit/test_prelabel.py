@@ -10,6 +10,7 @@ import pytest
 
 from pomona.data.audit.prelabel import entropy, identified_languages, prelabel
 from pomona.data.audit.scripts import expected_scripts, letters_by_script, words
+from pomona.data.scores import _language
 from pomona.errors import PomonaError
 
 
@@ -97,21 +98,29 @@ def test_language_id_is_asked_only_for_texts_long_enough() -> None:
         identified_languages(["a text that is long enough"], ["tr"], lambda _: [])
 
 
-def test_lingua_is_not_asked_about_languages_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    german = SimpleNamespace(iso_code_639_1=SimpleNamespace(name="DE"))
-    detector = SimpleNamespace(detect_language_of=lambda _: german)
-    builder = SimpleNamespace(from_all_languages=lambda: SimpleNamespace(build=lambda: detector))
-    language = SimpleNamespace(all=lambda: [german])
-    monkeypatch.setitem(sys.modules, "lingua", SimpleNamespace(LanguageDetectorBuilder=builder, Language=language))
-    assert identified_languages(["a text that is long enough"] * 2, ["de_AT", "gl"], "lingua") == ["de", None]
+def test_the_identifier_is_not_asked_about_languages_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"ein Text, der lang genug ist": ("de", 0.9), "...................... nothing at all": ("zxx", 0.5)}
+    identifier = SimpleNamespace(labels=["de", "zxx"], classify=lambda text: said[text])
+    monkeypatch.setattr(_language, "_identifier", lambda: identifier)
+    german, nothing = said
+    assert identified_languages([german, german, nothing * 2], ["de_AT", "gl", "gl"], "py3langid") == ["de", None, None]
+    said[nothing * 2] = ("zxx", 0.5)
+    assert identified_languages([nothing * 2], ["de"], "py3langid") == [None]
 
 
-def test_a_missing_lingua_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lingua", None)
-    with pytest.raises(PomonaError, match="language_id: lingua is not installed — run: pip install lingua-language-detector"):
-        identified_languages(["x"], ["de"], "lingua")
-    with pytest.raises(PomonaError, match='language_id: "fasttext" is not known — use "script", "lingua" or a function'):
+def test_a_missing_identifier_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    _language._identifier.cache_clear()
+    with pytest.raises(PomonaError, match=r"language identification needs py3langid — pip install 'pomona\[language\]'"):
+        identified_languages(["x"], ["de"], "py3langid")
+    with pytest.raises(PomonaError, match='language_id: "fasttext" is not known — use "script", "py3langid" or a function'):
         identified_languages(["x"], ["de"], "fasttext")  # type: ignore[arg-type]
+
+
+def test_real_texts_in_the_wrong_language() -> None:
+    pytest.importorskip("py3langid")
+    texts = ["Die Datei wurde erfolgreich gespeichert.", "Le fichier a été enregistré avec succès."]
+    assert identified_languages(texts, ["tr", "fr"], "py3langid") == ["de", "fr"]
 
 
 def test_entropy() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import unicodedata
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pomona.data.duplicates._columns import unheard
+from pomona.data.duplicates._substring_memory import Budget
 from pomona.data.duplicates._substring_stream import Stream
 from pomona.data.duplicates._substring_tokens import Tokens
 from pomona.data.duplicates._substring_units import BYTE, TOKEN, WORD
 from pomona.data.duplicates.substring import dedup_substring
 from pomona.errors import PomonaError
+from pomona.records import read
 
 _SPACELESS = re.compile("[฀-࿿က-႟ក-៿぀-ヿㇰ-ㇿ㐀-䶿一-鿿]")
 KINDS = {"byte": BYTE, "word": WORD, "token": TOKEN}
@@ -88,8 +92,8 @@ def reference(texts: list[str], unit: str, length: int, keep: str, tokens: Token
 
 def found(texts: list[str], unit: str, length: int, keep: str, memory: int, folder: Path, tokens: Tokens | None = None) -> list[Span]:
     column = [pa.array(texts[:2], pa.string()), pa.array(texts[2:], pa.string())]
-    with closing(Stream.of(column, KINDS[unit], length, folder, memory, tokens and tokens.encode)) as stream:
-        stream.mark(stream.count()[1], keep == "first", unheard)
+    with closing(Stream.of(column, KINDS[unit], length, folder, tokens and tokens.encode)) as stream:
+        stream.mark(stream.count()[1], memory, keep == "first", unheard)
         spans = stream.spans(0, len(texts))
     return [(int(row), int(start), int(stop)) for row, start, stop in spans]
 
@@ -137,14 +141,15 @@ def words(seed: int, count: int) -> str:
     return " ".join(f"w{number}" for number in np.random.default_rng(seed).integers(0, 10**6, count))
 
 
-def test_any_memory_gives_the_same_files(tmp_path: Path) -> None:
+def test_any_memory_gives_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = words(0, 80)
     texts = [f"{words(row, 300)}\n{shared if row % 3 else ''}. {words(-row % 7, 90)}" for row in range(1, 60)]
     table = pa.table({"text": texts, "id": range(len(texts))})
     cards = []
-    for name, memory in (("small", "64KiB"), ("large", "1 GiB")):
+    for name, bytes_of_table in (("small", 1 << 14), ("large", 1 << 30)):
         out = tmp_path / f"{name}.parquet"
-        cards.append(dedup_substring(table, out, memory=memory, keep="first"))
+        monkeypatch.setattr(Budget, "table", lambda _, most=bytes_of_table: most)
+        cards.append(dedup_substring(table, out, keep="first"))
         assert json.loads(Path(f"{out}.card.json").read_text())["signature"] == cards[-1].signature
     assert cards[0].details["passes"] > 3 > cards[1].details["passes"]
     assert pq.read_table(tmp_path / "small.parquet").equals(pq.read_table(tmp_path / "large.parquet"))
@@ -214,7 +219,7 @@ def test_several_files_and_one_very_long_line(tmp_path: Path) -> None:
     shared = words(5, 60)
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": f"{words(1, 300_000)} {shared}"}) + "\n")
     (tmp_path / "b.jsonl").write_text(json.dumps({"text": f"{shared} tail"}) + "\n")
-    card = dedup_substring(tmp_path / "*.jsonl", tmp_path / "out" / "out.jsonl", memory="8MiB")
+    card = dedup_substring(tmp_path / "*.jsonl", tmp_path / "out" / "out.jsonl", memory="384MiB")
     assert [one.rows for one in card.inputs] == [1, 1]
     assert json.loads((tmp_path / "out" / "out.jsonl").read_text().splitlines()[1]) == {"text": " tail"}
 
@@ -236,6 +241,7 @@ def test_errors_name_what_was_wrong_and_leave_nothing(tmp_path: Path) -> None:
         (good, {"unit": "token", "tokenizer": tmp_path}, "config.json|tokenizer.json"),
         (good, {"memory": "1 elephant"}, r'memory: "1 elephant" is not a size'),
         (good, {"memory": 5}, "memory: 5 is less than 64 KiB"),
+        (good, {"memory": "300MiB"}, r'memory: 300\.0 MiB are not enough: Python, its libraries .* — give "384MiB" or more'),
     ]
     for inputs, options, message in cases:
         with pytest.raises(PomonaError, match=message):
@@ -251,3 +257,56 @@ def test_no_rows_and_only_empty_rows(tmp_path: Path, unit: Any) -> None:
         card = dedup_substring(pa.table({"text": pa.array(texts, pa.string())}), tmp_path / "out.parquet", unit=unit)
         assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == texts
         assert (card.rows_out, card.details["passes"]) == (len(texts), 0)
+
+
+def test_a_text_too_long_for_the_memory_is_named_with_the_least_that_is_enough(tmp_path: Path) -> None:
+    table = pa.table({"text": ["short", words(3, 40_000)]})
+    with pytest.raises(
+        PomonaError, match=r'384\.0 MiB are not enough: the text of row 1 has 0\.3 MB .* — give "(\d+)MiB" or more'
+    ) as caught:
+        dedup_substring(table, tmp_path / "out.parquet", unit="token", memory="384MiB")
+    assert list(tmp_path.iterdir()) == []
+    least = re.search(r"\d+MiB", str(caught.value.remedy))
+    assert least and dedup_substring(table, tmp_path / "out.parquet", unit="token", memory=least[0]).rows_out == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says what a process held at most")
+def test_a_process_stays_within_the_memory_it_was_given(tmp_path: Path) -> None:
+    rows, width = 20_000, 1000
+    data = np.random.default_rng(0).integers(97, 123, rows * width).astype(np.uint8)
+    data[-5000:-4000] = data[:1000]
+    offsets = np.arange(0, rows * width + 1, width, dtype=np.int32)
+    texts = pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(data))
+    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
+    script = """
+import re, sys
+from pomona.data.duplicates.substring import dedup_substring
+card = dedup_substring(sys.argv[1], sys.argv[2], unit="byte", min_length=200, memory="416MiB")
+print(card.details["passes"], card.details["struck_bytes"], re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1])
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet")]
+    passes, struck, peak = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert (passes > 1, struck) == (True, 2000)
+    assert peak <= 416 * 1024
+
+
+def test_parquet_of_any_shape_gives_what_its_table_gives(tmp_path: Path) -> None:
+    texts = [f"{words(row, 30)} {words(row % 5, 12)}" for row in range(300)]
+    table = pa.table(
+        {
+            "text": pa.array(texts).dictionary_encode(),
+            "a.b": pa.array([[{"x": row}] * (row % 3) for row in range(300)]),
+            "lang": ["de", "tr", "ru"] * 100,
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=70, data_page_size=300)
+    pq.write_table(table.slice(0, 0), tmp_path / "b.parquet")
+    for inputs in (read(tmp_path / "*.parquet"), read(tmp_path / "*.parquet").where(lang="de").head(90)):
+        card = dedup_substring(inputs, tmp_path / "out" / "one.parquet", min_length=12)
+        dedup_substring(inputs.to_table(), tmp_path / "out" / "two.parquet", min_length=12)
+        one, two = (pq.read_table(tmp_path / "out" / f"{name}.parquet") for name in ("one", "two"))
+        assert one.equals(two) and card.rows_in == one.num_rows == inputs.count() and card.details["rows_struck"] == one.num_rows
+    data = (tmp_path / "a.parquet").read_bytes()
+    (tmp_path / "a.parquet").write_bytes(data[:2000] + bytes(4000) + data[6000:])
+    with pytest.raises(PomonaError, match=r"a\.parquet: cannot be read: .* — the file may be damaged"):
+        dedup_substring(tmp_path / "a.parquet", tmp_path / "out.parquet")

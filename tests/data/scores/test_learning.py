@@ -61,7 +61,9 @@ def test_probes_are_spoilt_as_they_say_and_depend_on_the_seed_alone() -> None:
     again = make_probes(inputs, completions, n=20, groups=groups, seed=5)
     assert again["corrupted"].inputs == corrupted.inputs
     assert make_probes(inputs, completions, n=20, groups=groups, seed=6)["corrupted"].inputs != corrupted.inputs
-    with pytest.raises(PomonaError, match="no row of its group has another completion"):
+    with pytest.raises(
+        PomonaError, match="0 rows have another completion in their group, and 1 are wanted — use a smaller n, or larger groups"
+    ):
         make_probes(["a", "b"], ["same", "same"], n=1)
     with pytest.raises(PomonaError, match="500 probes of 2 rows — use a smaller n"):
         make_probes(["a", "b"], ["same", "same"])

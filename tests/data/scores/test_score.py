@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,7 @@ import torch
 from pomona.data.card import card_of
 from pomona.data.scores import score, score_names
 from pomona.errors import PomonaError
-from pomona.models import load
+from pomona.models import load, locate
 from pomona.models._torch import TorchModel
 
 from .conftest import PROMPT
@@ -86,6 +88,8 @@ def test_scores_of_text_need_no_model(table: pa.Table, tmp_path: Path) -> None:
         ({"text": ["a"]}, {"models": ["ui-xs", "ui-xs"]}, "a model is named twice"),
         ({"text": ["a"]}, {"models": ["ui-xz"]}, r'unknown model "ui-xz"'),
         ({"text": ["a"]}, {"prompt": "text"}, "prompt and completion go together"),
+        ({"text": ["a"]}, {"chat": True}, "chat goes with prompt and completion — give both, or leave chat out"),
+        ({"text": ["a"]}, {"chat": True, "prompt": "text", "completion": "text"}, "chat=True needs a chat template"),
         ({"text": ["a"], "p": [""]}, {"prompt": "p", "completion": "text"}, r"row 1: the prompt is empty and the tokenizer has no start"),
         ({"text": ["a"]}, {"scores": ["language"]}, r'there is no column "lang"'),
         ({"text": []}, {}, "there are no rows"),
@@ -113,6 +117,24 @@ def test_a_loss_that_is_no_number_names_the_row(table: pa.Table, tmp_path: Path,
     monkeypatch.setattr("pomona.models.load", broken)
     with pytest.raises(PomonaError, match=r'the table, row 1: the loss under ui-xs is nan — score with dtype="float32"'):
         score(table, tmp_path / "out.parquet", models=["ui-xs"])
+
+
+def test_chat_is_the_template_around_the_prompt(pairs: pa.Table, tmp_path: Path) -> None:
+    folder = tmp_path / "talking"
+    shutil.copytree(locate("ui-xs"), folder)
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}<|de|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|to|>{% endif %}"
+    )
+    options: dict[str, Any] = {"models": [str(folder)], "scores": ["perplexity", "memorization"], "completion": "translation"}
+    for name, more in (("chat", {"prompt": "english", "chat": True}), ("plain", {"prompt": "<|de|>{english}<|to|>"})):
+        card = score(pairs, tmp_path / f"{name}.parquet", **options, **more)
+        assert f"chat:{more.get('chat', False)}" in card.signature
+    chat, plain = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("chat", "plain"))
+    assert chat["perplexity"].to_pylist() == plain["perplexity"].to_pylist()
+    assert chat["memorization"].to_pylist() == plain["memorization"].to_pylist()
+    blank = pa.table({"text": ["Seite"], "p": [""]})
+    score(blank, tmp_path / "blank.parquet", models=[str(folder)], prompt="p", completion="text", chat=True)
+    assert pq.read_table(tmp_path / "blank.parquet")["perplexity"][0].as_py() > 1
 
 
 USERS = """

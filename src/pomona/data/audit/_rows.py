@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pomona.data._inputs import Inputs, need_text, opened, parts
 from pomona.data.card import Input, inputs_of
 from pomona.errors import PomonaError
-from pomona.records import Records, read
-from pomona.records._records import as_records
-
-Inputs = str | Path | Sequence[str | Path] | pa.Table | Records
 
 
 @dataclass(frozen=True)
@@ -50,13 +46,9 @@ class Rows:
 
         Raises PomonaError for a missing column and for one in `texts` that holds no strings.
         """
-        self.records = as_records(inputs) if isinstance(inputs, Records | pa.Table) else read(inputs)
-        self.records.require(*texts, *required)
+        self.records = opened(inputs).require(*texts, *required)
         for name in texts:
-            kind = self.records.schema.field(name).type
-            if not pa.types.is_string(kind):
-                where = self.records._source.where
-                raise PomonaError(f'column "{name}" holds {kind}, not text', where=where, remedy="name a column of strings")
+            need_text(self.records, name)
         self._required = required
         self.columns = tuple(dict.fromkeys([*texts, *required, *(name for name in others if name in self.records.column_names)]))
         self._counts: dict[str, int] = {}
@@ -75,7 +67,7 @@ class Rows:
         """All rows in order. Raises PomonaError with file and row for a null in a required column."""
         counts: dict[str, int] = {}
         start = 0
-        for where, part in self._parts():
+        for where, part in parts(self.records):
             row = 0
             for rows in part.select(*(columns or self.columns))._stream():
                 batch = Batch(where, row, start, rows)
@@ -84,12 +76,6 @@ class Rows:
                 row, start = row + rows.num_rows, start + rows.num_rows
             counts[where] = counts.get(where, 0) + row
         self._counts = counts
-
-    def _parts(self) -> list[tuple[str, Records]]:
-        source = self.records._source
-        if self.records._limit is not None:
-            return [(source.where, self.records)]
-        return [(part.where, replace(self.records, _source=part)) for part in source.parts()]
 
     def _check(self, batch: Batch) -> None:
         for name in self._required:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from pomona.data.audit.scripts import base_language, expected_scripts, letters_by_script, spaced, words
+from pomona.data.scores._language import identify, known_languages
 from pomona.errors import PomonaError
 
 Identify = Callable[[Sequence[str]], Sequence[str | None]]
-LanguageId = Literal["script", "lingua"] | Identify
+LanguageId = Literal["script", "py3langid"] | Identify
 
 SHORT_WORDS = 5
 BOILERPLATE_TIMES = 10
@@ -28,7 +28,10 @@ RULES = {
     "CS": f"fewer than {SHORT_WORDS} words",
     "CC": "everything else",
 }
-_ALIKE = ({"nb", "nn", "no", "da"}, {"sr", "hr", "bs", "sh"}, {"id", "ms"}, {"zh", "cmn", "yue", "lzh"}, {"tl", "fil"}, {"he", "iw"})
+_ALIKE = (
+    {"nb", "nn", "no", "da"}, {"sr", "hr", "bs", "sh"}, {"id", "in", "ms"}, {"zh", "cmn", "yue", "wuu", "lzh"}, {"tl", "fil"},
+    {"he", "iw", "hbo"}, {"ar", "arb", "arz", "ary"}, {"sw", "swh"},
+)  # fmt: skip
 
 
 def prelabel(text: str, lang: str, english: str | None, repeated: float, identified: str | None) -> tuple[str, str]:
@@ -58,22 +61,15 @@ def entropy(text: str) -> float:
 def identifier(language_id: LanguageId) -> tuple[Identify, set[str] | None] | None:
     """The function that names the language of each text and the languages it knows (None: any); None where scripts alone decide.
 
-    "lingua" is the package lingua-language-detector (75 languages). Raises PomonaError when it is not installed, and for any other name.
+    "py3langid" is the package of that name (139 languages). Raises PomonaError when it is not installed, and for any other name.
     """
     if callable(language_id):
         return language_id, None
     if language_id == "script":
         return None
-    if language_id != "lingua":
-        raise PomonaError(f'"{language_id}" is not known', where="language_id", remedy='use "script", "lingua" or a function')
-    try:
-        lingua: Any = importlib.import_module("lingua")
-    except ImportError as error:
-        remedy = "run: pip install lingua-language-detector"
-        raise PomonaError("lingua is not installed", where="language_id", remedy=remedy) from error
-    detect = lingua.LanguageDetectorBuilder.from_all_languages().build().detect_language_of
-    known = {language.iso_code_639_1.name.lower() for language in lingua.Language.all()}
-    return lambda texts: [found and found.iso_code_639_1.name.lower() for found in map(detect, texts)], known
+    if language_id != "py3langid":
+        raise PomonaError(f'"{language_id}" is not known', where="language_id", remedy='use "script", "py3langid" or a function')
+    return identify, known_languages()
 
 
 def identified_languages(texts: Sequence[str], langs: Sequence[str], language_id: LanguageId) -> list[str | None]:

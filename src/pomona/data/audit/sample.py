@@ -51,7 +51,7 @@ def sample_audit(
     Writes `folder` with `labels.csv` (number, group, source text where `english` names its column, text, and empty label and flags; groups
     are mixed) and `key.json` (where each number came from, and its automatic pre-label), and the card beside it. The sample
     depends on `seed` and the order of rows, not on how they are split into files. A group with fewer rows is taken whole.
-    `language_id`: "script" compares scripts only, "lingua" uses that package, or a function from texts to languages.
+    `language_id`: "script" compares scripts only, "py3langid" uses that package, or a function from texts to languages.
     The inputs are read twice (once with `dry_run`), in bounded memory.
 
     Raises:

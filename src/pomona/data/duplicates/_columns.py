@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pomona.data._inputs import Inputs, need_text, opened, parts
 from pomona.data.card import Input, inputs_of
 from pomona.errors import PomonaError
-from pomona.records import Records, read
-from pomona.records._records import as_records
+from pomona.records import Records
 
-Inputs = str | Path | Sequence[str | Path] | pa.Table | Records
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 
 
 def open_column(inputs: Inputs, column: str) -> Records:
     """The records of `inputs`. Raises PomonaError when the column is missing or does not hold text."""
-    records = as_records(inputs) if isinstance(inputs, Records | pa.Table) else read(inputs)
-    kind = records.require(column).schema.field(column).type
-    if not pa.types.is_string(kind):
-        raise PomonaError(f'column "{column}" holds {kind}, not text', where=records._source.where, remedy="name a column of strings")
+    records = opened(inputs)
+    need_text(records, column)
     return records
 
 
@@ -39,7 +34,7 @@ class TextColumn:
         """The texts in batches. Raises PomonaError with file and row (from 0) for a null, for bytes that are not UTF-8,
         and for an empty text unless it `may_be_empty`."""
         counts: dict[str, int] = {}
-        for where, part in self._parts():
+        for where, part in parts(self.records):
             row = 0
             for batch in part.select(self.column)._stream():
                 texts = batch.column(0)
@@ -58,12 +53,6 @@ class TextColumn:
     def inputs(self) -> tuple[Input, ...]:
         """The inputs for a card."""
         return inputs_of(self._rows.items())
-
-    def _parts(self) -> list[tuple[str, Records]]:
-        source = self.records._source
-        if self.records._limit is not None:
-            return [(source.where, self.records)]
-        return [(part.where, replace(self.records, _source=part)) for part in source.parts()]
 
     def _check(self, texts: pa.StringArray, where: str, row: int) -> None:
         if texts.null_count:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from pomona.records._store import is_remote
 from pomona.records._write import disk_guard
 
+_PIECE = 1 << 16
 _PAD = np.zeros(8, np.uint8)  # a map cannot be empty
 
 
@@ -25,9 +29,12 @@ class Mapped:
         self.size = 0
 
     def append(self, data: NDArray[Any]) -> None:
-        self.size += data.nbytes
+        """Write in small pieces: of what is written at once Linux makes pages of up to 2 MiB, which it then maps whole to give one byte."""
+        raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+        self.size += raw.nbytes
         with disk_guard(f"the work folder {self._folder}"):
-            self._file.write(np.ascontiguousarray(data))
+            for start in range(0, raw.nbytes, _PIECE):
+                self._file.write(raw[start : start + _PIECE])
 
     def array(self, dtype: Any) -> NDArray[Any]:
         """Everything appended, as an array that shares the file's pages."""
@@ -44,7 +51,15 @@ class Mapped:
             self._map.madvise(mmap.MADV_DONTNEED)
 
     def close(self) -> None:
-        self._file.close()
+        """Give the disk space back. A full disk has been reported by then."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+def file_pages() -> int:
+    """Bytes of file pages, programs and libraries among them, that the process holds in memory; `sys.maxsize` where Linux does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[2]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else sys.maxsize
 
 
 def work_folder(out: str | Path, work: str | Path | None) -> Path:

@@ -10,13 +10,31 @@ import pyarrow.compute as pc
 
 from pomona.data.duplicates._choose import AGAINST, KEPT, REASONS, TARGET, Verdict
 from pomona.data.duplicates._signed import Ints
+from pomona.errors import PomonaError
+from pomona.files import atomic_file
 from pomona.records import Records, write
 from pomona.records._masked import masked
+from pomona.records._store import is_remote
 
 
 def write_kept(records: Records, verdict: Verdict, out: str | Path) -> Path:
     """Write the rows that stay, in their order and with all their columns."""
     return write(masked(records, verdict.reason[verdict.old :] == KEPT), out)
+
+
+def write_with(found: Records | pa.Table, place: str, rows: Records, out: str | Path) -> None:
+    """Write the evidence `found` to `place` and `rows` to `out`. When either fails, both files are as they were (on S3, `out` is)."""
+    if is_remote(place):
+        write(found, place)
+        write(rows, out)
+        return
+    with atomic_file(place) as partial:
+        try:
+            write(found, partial, format="parquet")
+        except PomonaError as error:
+            error.where = place
+            raise
+        write(rows, out)
 
 
 def evidence(records: Records, other: Records | None, verdict: Verdict, place: str) -> pa.Table:

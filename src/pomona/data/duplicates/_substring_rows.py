@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.duplicates._columns import TextColumn
+from pomona.data.duplicates._substring_source import pieces
 from pomona.data.duplicates._substring_stream import Stream
 from pomona.data.duplicates._unicode import strings
 from pomona.errors import PomonaError
 from pomona.records._source import Streamed, kept
-from pomona.records._types import BATCH_ROWS
 
 _SPANS = pa.schema([("row", pa.int64()), ("start", pa.int64()), ("end", pa.int64()), ("reason", pa.string())])
 
@@ -53,7 +53,7 @@ class CutRows(Streamed):
         """The rows with their spans struck; the tally counts anew each time."""
         self.tally.__init__()
         first, place = 0, self.schema.get_field_index(self.texts.column)
-        for batch in self.texts.records._stream():
+        for batch in pieces(self.texts.records._stream()):
             last = first + batch.num_rows
             if last > self.texts.rows:
                 raise self._changed()
@@ -80,7 +80,7 @@ class CutRows(Streamed):
         edge = np.zeros(offsets[-1] - offsets[0] + 1, np.int8)
         edge[starts] += 1
         edge[stops] -= 1
-        left = data[offsets[0] : offsets[-1]][np.cumsum(edge[:-1], dtype=np.int8) == 0]
+        left = data[offsets[0] : offsets[-1]][np.cumsum(edge, dtype=np.int8, out=edge)[:-1] == 0]
         lost = np.bincount(rows, weights=stops - starts, minlength=len(texts)).astype(np.int64)
         ends = np.concatenate([[0], np.cumsum(np.diff(offsets) - lost)]).astype(np.int32)
         cut = pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(left))
@@ -106,8 +106,7 @@ class StruckSpans(Streamed):
     where: str = "the struck spans"
 
     def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
-        documents = len(self.stream_of.offsets) - 1
-        for first in range(0, documents, BATCH_ROWS):
-            found = self.stream_of.spans(first, min(documents, first + BATCH_ROWS))
+        for first, last in self.stream_of.blocks():
+            found = self.stream_of.spans(first, last)
             arrays = [pa.array(np.ascontiguousarray(column)) for column in found.T]
             yield kept(pa.record_batch([*arrays, pa.array([self.reason] * len(found), pa.string())], schema=_SPANS), keep)

@@ -5,7 +5,8 @@ cluster are compared, so near pairs on the two sides of a border are missed; wit
 components and one row of each stays, whichever `keep` says. Components chain: a≈b and b≈c leave one, however far a is from c.
 
 How high a cosine means "the same" differs between models: look at `OUT.pairs.parquet` before you trust a threshold.
-On disk lie the embeddings, 4 bytes × width a distinct text, in a nameless file. Nothing is kept of a run that is killed: run it again.
+On disk lie the embeddings, 4 bytes × width a distinct text, in a nameless file. A run that is killed leaves nothing but perhaps a hidden
+`.OUT.*.partial`: run it again.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from numpy.typing import NDArray
 from pomona.data.card import Card
 from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, size_in_bytes, unheard
 from pomona.data.duplicates._mapped import Mapped, work_folder
+from pomona.data.duplicates._out import write_with
 from pomona.errors import PomonaError, nearest
 from pomona.models import Model, load
-from pomona.records import write
 from pomona.records._masked import masked
 from pomona.records._store import format_of
 
@@ -120,8 +121,7 @@ def dedup_semantic(
         details={"distinct_texts": len(distinct), "hidden": loaded.shape.hidden, "memory": limit},
     )
     if not dry_run:
-        write(_pairs(owner, distinct, stays, kept_of, found), f"{out}.pairs.parquet")
-        write(masked(texts.records, stays), out)
+        write_with(_pairs(owner, distinct, stays, kept_of, found), f"{out}.pairs.parquet", masked(texts.records, stays), out)
         card.write(out)
     return card
 

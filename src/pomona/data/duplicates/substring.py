@@ -2,15 +2,17 @@
 
 Lee et al. 2022 (arXiv 2107.06499, §4.1) find them with a suffix array. Only repeats of a least length matter, and their union is the union
 of the repeated *grams* of exactly that length. So this finds every gram that occurs again, by a rolling hash, and compares the text
-itself before it believes one: the spans are those of the suffix array, in linear time and in as little memory as one likes.
+itself before it believes one: the spans are those of the suffix array, in linear time and within a given memory.
 
-Of `memory`, 384 MiB are for Python, its libraries and batches of rows, which are not bounded: asking for less does not make them smaller.
-Two thirds of the rest (an eighth of all at least) hold a table of 8 bytes an entry, filled to 0.6. Where there are more grams they are
-searched for in several passes, each over one part of the hash space, with the same result; time is passes × bytes. The texts (with
-`unit="token"` the tokens, 12 bytes each) and one bit a byte lie on disk in nameless files in `work`; when they are larger than what is
-left, their pages are given back as the search goes on. A single document of a size beyond `memory` is held while it is searched.
+The process stays within `memory` as long as it holds nothing else, a table given as input included. Of it, 368 MiB are for Python, its
+libraries and batches of rows; the rest holds a table of 8 bytes an entry, filled to 0.6. Where there are more grams they are searched for
+in several passes, each over one part of the hash space, with the same result; time is passes × bytes. The texts (with `unit="token"` the
+tokens, 12 bytes each) and one bit a byte lie on disk in nameless files in `work`; their pages are given back as the search goes on.
+A document is held whole: 10 times its bytes, 340 times while a tokenizer works on it. What cannot be done with `memory` is refused with
+the least amount that can; 384MiB is enough for texts below 6 MB (tokens: 180 kB). Not counted are Parquet pages of more than a few MB,
+which take three times their bytes.
 
-Nothing is kept of a run that is killed, not even on disk: run it again.
+A run that is killed leaves nothing but perhaps a hidden `.OUT.*.partial`: run it again.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from typing import Literal
 from pomona.data.card import Card
 from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, size_in_bytes, unheard
 from pomona.data.duplicates._mapped import work_folder
+from pomona.data.duplicates._out import write_with
+from pomona.data.duplicates._substring_source import SmallBatches, paged
 from pomona.errors import PomonaError, nearest
 from pomona.files import sha256_of
-from pomona.records import Records, write
 from pomona.records._store import format_of
 
 Unit = Literal["word", "byte", "token"]
@@ -57,34 +60,36 @@ def dedup_substring(
     keep: "none" strikes all occurrences, as the paper does. "first" strikes a gram of `min_length` units when an equal one has *ended*
         before it begins, so the first copy stays and so does the first period of a run like "aaaa".
     empty: rows of which nothing but white space is left are kept as they are, or dropped and counted.
-    memory: see the module; the result does not depend on it. work: folder for temporary files, by default that of `out`.
+    memory: what the process stays within, see the module; the result does not depend on it. work: folder for temporary files, by default
+        that of `out`.
 
     A span never crosses a document and is narrowed to whole characters. What stood around it is joined as it is. `OUT.spans.parquet`
     lists what was struck: row (from 0, over all inputs), start and end (bytes of the text in UTF-8) and reason.
-    Raises PomonaError for a missing column, a null or invalid UTF-8 (file and row), or a setting out of range; GateFailed on a full disk.
+    Raises PomonaError for a missing column, a null or invalid UTF-8 (file and row), too little memory, or a setting out of range;
+    GateFailed on a full disk, with files that were there as they were.
     """
     _check(unit, min_length, tokenizer, keep, empty)
     format_of(str(out))
     limit = size_in_bytes(memory)
-    texts = TextColumn(open_column(inputs, column), column)
+    texts = TextColumn(paged(open_column(inputs, column)), column)
+    from pomona.data.duplicates._substring_memory import Budget
     from pomona.data.duplicates._substring_rows import CutRows, StruckSpans, Tally
     from pomona.data.duplicates._substring_stream import Stream
     from pomona.data.duplicates._substring_tokens import Tokens
     from pomona.data.duplicates._substring_units import BYTE, TOKEN, WORD
 
     kind = {"word": WORD, "byte": BYTE, "token": TOKEN}[unit]
-    tokens = Tokens(tokenizer) if unit == "token" else None
-    with closing(Stream.of(texts.texts(), kind, min_length, work_folder(out, work), limit, tokens and tokens.encode)) as stream:
+    budget, tokens = Budget(limit, kind), Tokens(tokenizer) if unit == "token" else None
+    with closing(Stream.of(budget.watched(texts.texts()), kind, min_length, work_folder(out, work), tokens and tokens.encode)) as stream:
         units, grams = stream.count()
-        passes, table = stream.mark(grams, keep == "first", progress or unheard)
+        passes, table = stream.mark(grams, budget.table(), keep == "first", progress or unheard)
         tally = Tally()
-        cut = Records._of(CutRows(texts, stream, empty == "drop", tally))
+        cut = SmallBatches._of(CutRows(texts, stream, empty == "drop", tally))
         if dry_run:
             for _ in cut.batches():
                 pass
         else:
-            write(Records._of(StruckSpans(stream, _REASONS[keep])), f"{out}.spans.parquet")
-            write(cut, out)
+            write_with(SmallBatches._of(StruckSpans(stream, _REASONS[keep])), f"{out}.spans.parquet", cut, out)
     asked = {"column": column, "unit": unit, "min_length": min_length, "tokenizer": tokens and tokens.name, "keep": keep, "empty": empty}
     work_done = {"units": units, "memory": limit, "table_bytes": table, "passes": passes}
     card = Card(

@@ -11,14 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pomona.data._inputs import Inputs, need_text, opened, parts
 from pomona.data.card import Input, inputs_of
 from pomona.errors import PomonaError
-from pomona.records import Records, read
+from pomona.records import Records
 from pomona.records._masked import masked
-from pomona.records._records import as_records
 from pomona.records._source import Streamed, kept
-
-Inputs = str | Path | Sequence[str | Path] | pa.Table | Records
 
 
 @dataclass(frozen=True)
@@ -41,33 +39,34 @@ def scan(inputs: Inputs, *, score: str | None = None, group: str | None = None, 
 
     Raises PomonaError naming file and row (from 1) for a null, NaN, infinity or negative size, and for a table without rows.
     """
-    records = inputs if isinstance(inputs, Records) else as_records(inputs) if isinstance(inputs, pa.Table) else read(inputs)
+    records = opened(inputs)
     texts = _texts(records) if size == "bytes" else ()
     named = [name for name in (score, group, None if size in ("rows", "bytes") else size) if name is not None]
     records.require(*named)
     for name in named:
         if name != group:
             _need_numbers(records, name)
-    parts: list[tuple[str, int]] = []
+    files: list[tuple[str, int]] = []
     scores: list[NDArray[np.float64]] = []
     labels: list[pa.Array] = []
     sizes: list[NDArray[np.float64]] = []
-    for where, batches in _parts(records, list(dict.fromkeys([*named, *texts])) or records.column_names[:1]):
+    columns = list(dict.fromkeys([*named, *texts])) or records.column_names[:1]
+    for where, part in parts(records):
         rows = 0
-        for batch in batches:
+        for batch in part.select(*columns)._stream():
             if score is not None:
                 scores.append(_numbers(batch, score, where, rows))
             if group is not None:
                 labels.append(_labels(batch, group, where, rows))
             sizes.append(_sizes(batch, size, texts, where, rows))
             rows += batch.num_rows
-        parts.append((where, rows))
-    if not sum(rows for _, rows in parts):
+        files.append((where, rows))
+    if not sum(rows for _, rows in files):
         raise PomonaError("there are no rows", where=records._source.where, remedy="check the input and its filters")
     groups = pa.chunked_array(labels).unify_dictionaries().combine_chunks() if labels else None
     return Scan(
         records,
-        inputs_of(parts),
+        inputs_of(files),
         np.concatenate(scores) if scores else None,
         None if groups is None else groups.indices.to_numpy().astype(np.int64),
         () if groups is None else tuple(groups.dictionary.to_pylist()),
@@ -126,23 +125,11 @@ def chosen(records: Records, mask: NDArray[np.bool_], progress: Callable[[int, i
     return masked(counted(records, len(mask), progress), mask)
 
 
-def _parts(records: Records, columns: list[str]) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
-    """Each file with its batches, so that errors and cards can name it; filtered records are one part."""
-    source = records._source
-    if records._filters or records._limit is not None:
-        yield source.where, records.select(*columns)._stream()
-        return
-    for part in source.parts():
-        yield part.where, part.stream(columns, None)
-
-
 def _texts(records: Records) -> tuple[str, ...]:
     for wanted in (("text",), ("prompt", "completion")):
         if set(wanted) <= set(records.column_names):
             for name in wanted:
-                if not pa.types.is_string(kind := records.schema.field(name).type):
-                    message = f'column "{name}" holds {kind}, not text'
-                    raise PomonaError(message, where=records._source.where, remedy="name a column of sizes, or use size=rows")
+                need_text(records, name, "name a column of sizes, or use size=rows")
             return wanted
     message = 'size "bytes" needs the column "text", or "prompt" and "completion"'
     raise PomonaError(message, where=records._source.where, remedy="name a column of sizes, or use size=rows")

@@ -9,9 +9,10 @@ from pomona.data.scores._pairs import Scored, perplexity
 
 if TYPE_CHECKING:
     from pomona.data.scores._combine import within_length as within_length
-    from pomona.data.scores._learning import Probes as Probes
     from pomona.data.scores._learning import learning_order as learning_order
-    from pomona.data.scores._learning import make_probes as make_probes
+    from pomona.data.scores._order import order as order
+    from pomona.data.scores._probes import Probes as Probes
+    from pomona.data.scores._probes import make_probes as make_probes
     from pomona.data.scores._registry import Context as Context
     from pomona.data.scores._registry import score_names as score_names
     from pomona.data.scores._score import score as score
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Context": "_registry",
-    "Probes": "_learning",
+    "Probes": "_probes",
     "learning_order": "_learning",
-    "make_probes": "_learning",
+    "make_probes": "_probes",
     "mtld": "_text",
+    "order": "_order",
     "score": "_score",
     "score_names": "_registry",
     "within_length": "_combine",
@@ -34,6 +36,7 @@ __all__ = [
     "learning_order",
     "make_probes",
     "mtld",
+    "order",
     "perplexity",
     "score",
     "score_names",

@@ -79,11 +79,11 @@ class Extended(Streamed):
     """Records with columns beside them."""
 
     records: Records
-    added: dict[str, Floats]
+    added: dict[str, pa.Array]
 
     @property
     def schema(self) -> pa.Schema:
-        return pa.schema([*self.records.schema, *(pa.field(name, pa.float64()) for name in self.added)])
+        return pa.schema([*self.records.schema, *(pa.field(name, values.type) for name, values in self.added.items())])
 
     @property
     def where(self) -> str:
@@ -92,8 +92,7 @@ class Extended(Streamed):
     def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         done = 0
         for batch in self.records.batches():
-            part = slice(done, done + batch.num_rows)
-            added = [pa.array(values[part], from_pandas=True) for values in self.added.values()]
+            added = [values.slice(done, batch.num_rows) for values in self.added.values()]
             yield pa.record_batch([*batch.columns, *added], schema=self.schema)
             done += batch.num_rows
 

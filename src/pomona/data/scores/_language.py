@@ -1,4 +1,4 @@
-"""How sure a language identifier is that a text is in the language its row claims."""
+"""Which language a text is in, and how sure a language identifier is that it is the one its row claims."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 
 _ALIASES = {"nb": "no", "fil": "tl", "iw": "he", "in": "id", "cmn": "zh", "sh": "sr", "arb": "ar", "swh": "sw"}
+_NO_LANGUAGE = "zxx"
 
 
 @functools.cache
@@ -21,8 +22,7 @@ def _identifier() -> Any:
     try:
         module: Any = importlib.import_module("py3langid.langid")
     except ImportError as error:
-        message = 'py3langid must be installed for the score "language"'
-        raise PomonaError(message, remedy="pip install 'pomona[language]'") from error
+        raise PomonaError("language identification needs py3langid", remedy="pip install 'pomona[language]'") from error
     return module.LanguageIdentifier.from_model_file(module.MODEL_FILE, norm_probs=True)
 
 
@@ -30,6 +30,17 @@ def base_language(tag: str) -> str:
     """`pt_BR` and `pt-BR` are `pt`; a few tags are spelt as the identifier spells them."""
     base = tag.replace("-", "_").split("_")[0].split("@")[0].lower()
     return _ALIASES.get(base, base)
+
+
+def known_languages() -> set[str]:
+    """The languages that can be identified. Raises PomonaError when py3langid is not installed."""
+    return {str(label) for label in _identifier().labels} - {_NO_LANGUAGE}
+
+
+def identify(texts: Sequence[str]) -> list[str | None]:
+    """The likeliest language of each text, None where it is none. Raises PomonaError when py3langid is not installed."""
+    found = (str(_identifier().classify(text)[0]) for text in texts)
+    return [None if name == _NO_LANGUAGE else name for name in found]
 
 
 def language_confidence(texts: Sequence[str], langs: Sequence[str]) -> NDArray[np.float64]:

@@ -1,10 +1,8 @@
-"""In which order rows were learnt: their loss trajectories beside those of probes, and the probes."""
+"""In which order rows were learnt: their loss trajectories beside those of probes."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +18,7 @@ def learning_order(losses: NDArray[np.float64], probes: Mapping[str, ArrayLike],
     losses: float `[n, checkpoints]`, such as the logarithms of the `perplexity@MODEL` columns.
     probes: for each kind either rows of `losses` (integers `[m]`; a row is not its own neighbour) or trajectories (`[m, checkpoints]`).
         Give every kind as many, or the large ones win. Equal votes go to the kind that is nearer on average.
-    Agarwal, D'souza & Hooker 2022, §4, with typical, atypical, corrupted and random-label probes, 250 a kind; `k` = 20 is unconfirmed.
+    Siddiqui et al. 2022 (arXiv 2209.10015), with typical, atypical, corrupted and random-label probes, 250 a kind; `k` = 20 is unconfirmed.
     Raises PomonaError when a loss is not finite, a probe does not fit, or there are too few probes.
     """
     losses = np.asarray(losses, np.float64)
@@ -74,64 +72,3 @@ def _votes(distance: NDArray[np.float64], codes: NDArray[np.int64], kinds: int) 
     votes = mine.sum(axis=1)
     mean = np.where(votes > 0, (distance[:, :, None] * mine).sum(axis=1) / np.maximum(votes, 1), np.inf)
     return np.where(votes == votes.max(axis=1, keepdims=True), mean, np.inf).argmin(axis=1)
-
-
-@dataclass(frozen=True)
-class Probes:
-    """Spoilt copies of pairs: `rows` int64 `[m]` they were made from, ascending, with their `inputs` and `completions`."""
-
-    rows: NDArray[np.int64]
-    inputs: list[str]
-    completions: list[str]
-
-
-def make_probes(
-    inputs: Sequence[str],
-    completions: Sequence[str],
-    *,
-    n: int = 250,
-    rate: float = 0.3,
-    groups: Sequence[str] | None = None,
-    seed: int = 0,
-) -> dict[str, Probes]:
-    """`n` pairs each whose input is "corrupted" and whose completion is a "random label"; no row is used twice.
-
-    Corrupted: each letter, with probability `rate`, becomes another letter of the inputs. Random label: the completion of another row (of
-    the same group, where `groups` `[rows]` are given) with another text. Give the raw text: a template is filled afterwards.
-    Raises PomonaError when there are too few rows, or none with another text.
-    """
-    if 2 * n > len(inputs):
-        raise PomonaError(f"{2 * n} probes of {len(inputs)} rows", where="make_probes", remedy="use a smaller n")
-    draw = random.Random(seed)
-    chosen = draw.sample(range(len(inputs)), 2 * n)
-    first, second = sorted(chosen[:n]), sorted(chosen[n:])
-    letters = sorted({letter for text in inputs for letter in text if letter.isalpha()})
-    corrupted = [_corrupt(inputs[row], letters, rate, draw) for row in first]
-    members: dict[str, list[int]] = {}
-    for row in range(len(inputs)):
-        members.setdefault(groups[row] if groups else "", []).append(row)
-    labels = [_another(row, completions, members[groups[row] if groups else ""], draw) for row in second]
-    return {
-        "corrupted": Probes(np.array(first, np.int64), corrupted, [completions[row] for row in first]),
-        "random label": Probes(np.array(second, np.int64), [inputs[row] for row in second], labels),
-    }
-
-
-def _corrupt(text: str, letters: Sequence[str], rate: float, draw: random.Random) -> str:
-    def other(letter: str) -> str:
-        while (found := draw.choice(letters)) == letter and len(letters) > 1:
-            pass
-        return found
-
-    return "".join(other(letter) if letter.isalpha() and draw.random() < rate else letter for letter in text)
-
-
-def _another(row: int, completions: Sequence[str], members: Sequence[int], draw: random.Random) -> str:
-    for _ in range(20):
-        found = completions[draw.choice(members)]
-        if found != completions[row]:
-            return found
-    rest = [completions[member] for member in members if completions[member] != completions[row]]
-    if not rest:
-        raise PomonaError("no row of its group has another completion", where=f"row {row}", remedy="leave out groups with a single text")
-    return draw.choice(rest)

@@ -144,7 +144,7 @@ def _packed(codec: Codec, texts: list[np.ndarray], lead: list[int], context: int
 
 
 def _pairs(codec: Codec, rows: Rows, prompts: list[str], context: int, new: int, start: int | None) -> Encoded:
-    if start is None and "" in prompts:
+    if start is None and not codec.chat and "" in prompts:
         message = "the prompt is empty and the tokenizer has no start token, so nothing predicts the first token"
         raise PomonaError(message, where=rows.where(prompts.index("")), remedy="give every prompt at least one token")
     end = np.array([] if codec.end is None else [codec.end], np.int32)

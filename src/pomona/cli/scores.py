@@ -1,0 +1,152 @@
+"""`pomona data score` and `pomona data order`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pomona.cli._cards import show_card, working
+from pomona.cli._out import Format, Out
+from pomona.cli.run import FLAG
+
+
+def score(
+    inputs: list[str],
+    /,
+    *,
+    out: Path,
+    scores: list[str] | None = None,
+    models: list[str] | None = None,
+    column: str = "text",
+    prompt: str | None = None,
+    completion: str | None = None,
+    lang: str = "lang",
+    group: str | None = None,
+    chat: Annotated[bool, FLAG] = False,
+    packed: Annotated[bool, FLAG] = False,
+    context: int | None = None,
+    length_bins: int | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+    seed: int = 0,
+    dry_run: Annotated[bool, FLAG] = False,
+    format: Format = "human",
+) -> None:
+    """Write the rows with a column for each score.
+
+    Parameters
+    ----------
+    inputs
+        Files, globs, dataset folders or s3:// addresses.
+    out
+        File of the scored rows.
+    scores
+        perplexity, el2n, memorization, vog, cat_var, cat_diff, length, mtld, language, or a score of another package.
+    models
+        URIs of the models that score; checkpoints from early to late for scores over time.
+    column
+        Column of the text.
+    prompt
+        Column or template of the prompt, when examples are pairs.
+    completion
+        Column or template of the completion, whose tokens alone are scored.
+    lang
+        Column of the language, for the score language.
+    group
+        Column within which vog is standardised.
+    chat
+        Prompts become user messages in the model's chat template.
+    packed
+        Score full contexts of texts end to end.
+    context
+        Tokens of a window; the model's when left out.
+    length_bins
+        Rank cat_var and cat_diff among rows of like length, in this many bins.
+    device
+        cpu, cuda, ...
+    dtype
+        float32 or bfloat16.
+    seed
+        Seed.
+    dry_run
+        Only count what there is to do.
+    format
+        human or json.
+    """
+    from pomona.data import score as compute
+
+    given = {"scores": scores, "models": models}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    with working("scoring") as progress:
+        card = compute(
+            inputs, out, column=column, prompt=prompt, completion=completion, lang=lang, group=group, chat=chat, packed=packed,
+            context=context, length_bins=length_bins, device=device, dtype=dtype, seed=seed, dry_run=dry_run, progress=progress, **options,
+        )  # fmt: skip
+    show_card(Out(format), card, out, dry_run)
+
+
+def order(
+    inputs: list[str],
+    /,
+    *,
+    out: Path,
+    models: list[str],
+    prompt: str,
+    completion: str,
+    corrupt: str | None = None,
+    group: str | None = None,
+    n: int = 250,
+    k: int = 20,
+    chat: Annotated[bool, FLAG] = False,
+    context: int | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+    seed: int = 0,
+    dry_run: Annotated[bool, FLAG] = False,
+    format: Format = "human",
+) -> None:
+    """Say of each pair what it was learnt like: typical or atypical ones, or spoilt copies.
+
+    Parameters
+    ----------
+    inputs
+        Files, globs, dataset folders or s3:// addresses.
+    out
+        File of the rows with their scores and the column "learnt".
+    models
+        URIs of two or more checkpoints of one training, from early to late.
+    prompt
+        Column or template of the prompt.
+    completion
+        Column of the completion.
+    corrupt
+        Column of the prompt whose letters are exchanged in spoilt copies; the only one when left out.
+    group
+        Column within which gradients are compared and completions exchanged, such as the language.
+    n
+        Probes of each kind.
+    k
+        Nearest probes that vote.
+    chat
+        Prompts become user messages in the model's chat template.
+    context
+        Tokens of a window; the model's when left out.
+    device
+        cpu, cuda, ...
+    dtype
+        float32 or bfloat16.
+    seed
+        Seed of the spoilt copies.
+    dry_run
+        Only count what there is to do.
+    format
+        human or json.
+    """
+    from pomona.data.scores import order as classify
+
+    with working("scoring") as progress:
+        card = classify(
+            inputs, out, models=models, prompt=prompt, completion=completion, corrupt=corrupt, group=group, n=n, k=k, chat=chat,
+            context=context, device=device, dtype=dtype, seed=seed, dry_run=dry_run, progress=progress,
+        )  # fmt: skip
+    show_card(Out(format), card, out, dry_run)

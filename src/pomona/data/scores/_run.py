@@ -1,0 +1,119 @@
+"""From rows and wishes to a checked job, and its passes over all chunks that are not done yet."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pomona.data.card import Input, inputs_of
+from pomona.data.scores._input import Layout, Rows, chunks, survey
+from pomona.data.scores._job import Job
+from pomona.data.scores._passes import model_pass, settle, text_pass
+from pomona.data.scores._registry import Chosen, Context
+from pomona.data.scores._work import Work
+from pomona.errors import PomonaError
+from pomona.records import Records, read
+from pomona.records._records import as_records
+from pomona.records._store import format_of, is_remote
+
+Inputs = str | Path | Sequence[str | Path] | Records | pa.Table
+Progress = Callable[[int, int], None]
+
+
+def opened(inputs: Any) -> tuple[Records, str]:
+    """The rows and how errors name them."""
+    if isinstance(inputs, Records | pa.Table):
+        records = as_records(inputs)
+        return records, records._source.where
+    records = read(inputs)
+    return records, records._source.where if isinstance(inputs, str | Path) else f"{inputs[0]} …"
+
+
+def inputs_read(inputs: Any, source: str, rows: int, digest: str) -> tuple[Input, ...]:
+    """The inputs of a card; `digest` is that of what is scored, for rows that are no file."""
+    if isinstance(inputs, Records | pa.Table):
+        return (Input(source, rows, digest),)
+    paths = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    return inputs_of((path, rows if len(paths) == 1 else read(path).count()) for path in paths)
+
+
+def prepare(
+    records: Records, source: str, out: str | Path, layout: Layout, chosen: Chosen, models: tuple[str, ...], options: dict[str, Any]
+) -> Job:
+    """A job whose rows are looked at once and whose wishes go together. Raises PomonaError otherwise."""
+    if is_remote(str(out)):
+        raise PomonaError("scores are written to local files", where=out, remedy="write beside the work folder, then copy")
+    format_of(str(out))
+    if len(set(models)) < len(models):
+        raise PomonaError("a model is named twice", where="models", remedy="name each checkpoint once")
+    if options["chat"] and layout.completion is None:
+        raise PomonaError("chat goes with prompt and completion", remedy="give both, or leave chat out")
+    if options["packed"] and (layout.completion is not None or "vog" in chosen.names):
+        raise PomonaError("packed goes with a text column and not with vog", remedy="leave packed out, or give column alone")
+    names = tuple(Path(uri).name for uri in models)
+    labels = names if len(set(names)) == len(names) else models
+    for name in chosen.columns(labels):
+        if name in records.column_names:
+            raise PomonaError(f'there is a column "{name}" already', where=source, remedy="drop it, or rename it")
+    return Job(records, source, layout, chosen, models, labels, options, survey(records, layout, source))
+
+
+def run(job: Job, work: Work | None, machine: dict[str, Any], progress: Progress | None) -> Iterator[tuple[str, pa.Table]]:
+    """Every pass over every chunk that is not in `work` yet; without `work` only what can be counted, model by model."""
+    total, done = job.found.rows * len(job.passes), 0
+    for step, uri in job.passes.items():
+        look: Callable[[Rows], pa.Table] | None = None
+        for index, rows in enumerate(chunks(job.records, job.layout, job.source)):
+            if work is None or not work.has(step, index):
+                look = look or _looker(job, uri, machine, work is None)
+                table = look(rows)
+                if work is not None:
+                    work.save(step, index, table)
+                yield step, table
+            done += len(rows)
+            if progress is not None:
+                progress(done, total)
+
+
+def _looker(job: Job, uri: str | None, machine: dict[str, Any], dry: bool) -> Callable[[Rows], pa.Table]:
+    if uri is None:
+        load = functools.cache(functools.partial(_load, job, machine))
+        seed: int = job.options["seed"]
+        blank = pa.table({})
+        return lambda rows: (
+            blank if dry else text_pass(rows, job.chosen, lambda rows: Context(job.models, rows.langs, rows.groups, seed, load))
+        )
+    from pomona.models._probe import Probe
+
+    probe = Probe(_load(job, machine, uri))
+    options, wanted = job.options, job.chosen.of_models
+    settings = settle(probe, wanted, options["context"], options["packed"], tuple(options["memorize"]))
+    return lambda rows: model_pass(probe, rows, wanted, settings, dry=dry)
+
+
+def _load(job: Job, machine: dict[str, Any], uri: str) -> Any:
+    from pomona.models import load
+
+    return load(uri, dtype=job.options["dtype"], chat=job.options["chat"], **machine)
+
+
+def kept(job: Job, work: Work) -> Iterator[tuple[str, pa.Table]]:
+    """What every pass found, chunk by chunk, when all are done."""
+    for step in job.passes:
+        for index in range(len(job.found.chunks)):
+            yield step, work.load(step, index)
+
+
+def counts_of(job: Job, tables: Iterator[tuple[str, pa.Table]]) -> dict[str, dict[str, float]]:
+    """Tokens and floating-point operations of each model, by its URI."""
+    counts: dict[str, dict[str, float]] = {}
+    for step, table in tables:
+        if "flops" in table.column_names:
+            found = counts.setdefault(step, {"tokens": 0, "flops": 0.0})
+            found["tokens"] += int(table["tokens"].to_numpy().sum())
+            found["flops"] += float(table["flops"].to_numpy().sum())
+    return {uri: counts[step] for step, uri in job.passes.items() if uri is not None}
