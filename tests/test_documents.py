@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -18,15 +19,58 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "block"), BLOCKS)
-def test_an_example_runs(kind: str, block: str, tmp_path: Path) -> None:
-    (tmp_path / "src").symlink_to(ROOT / "src")
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    command = ["bash", "-euc", block] if kind == "bash" else [sys.executable, "-W", "error", "-c", block]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True, env={**os.environ, "PATH": path})
+FORKS = """
+import gc, json, os, sys, traceback
+import numba, torch, transformers.models.llama.modeling_llama
+gc.freeze()
+for folder, block in json.loads(sys.argv[1]):
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(folder)
+        for descriptor, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY), descriptor)
+        code = 0
+        try:
+            exec(compile(block, "block", "exec"), {"__name__": "__main__"})
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def python_blocks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each Python block, run in folders of their own by children of one process with torch loaded."""
+    blocks = [str(param.values[1]) for param in BLOCKS if param.values[0] == "python"]
+    folders = [_folder(tmp_path_factory.mktemp("block")) for _ in blocks]
+    cases = json.dumps([(str(folder), block) for folder, block in zip(folders, blocks, strict=True)])
+    done = subprocess.run([sys.executable, "-W", "error", "-c", FORKS, cases], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() or "merge" in block
+    said = [tuple((folder / name).read_text() for name in ("stdout", "stderr")) for folder in folders]
+    return {block: (int(code), *texts) for block, code, texts in zip(blocks, done.stdout.split(), said, strict=True)}
+
+
+def _folder(folder: Path) -> Path:
+    (folder / "src").symlink_to(ROOT / "src")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "block"), BLOCKS)
+def test_an_example_runs(kind: str, block: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if kind == "python":
+        code, said, errors = request.getfixturevalue("python_blocks")[block]
+    else:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path}
+        command = ["bash", "-euc", block]
+        done = subprocess.run(command, cwd=_folder(tmp_path), check=False, capture_output=True, text=True, env=environment)
+        code, said, errors = done.returncode, done.stdout, done.stderr
+    assert code == 0, errors
+    assert said.strip() or "merge" in block
 
 
 def test_links_lead_somewhere() -> None:

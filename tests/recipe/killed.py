@@ -1,21 +1,26 @@
-"""Run a recipe in children that kill themselves at given calls of their progress, then once to the end; log every finished step.
+"""Run a recipe in a child, then in children that kill themselves at given calls of their progress, then to the end; log finished steps.
 
-python killed.py RECIPE OUT LOG CALL…
+python killed.py RECIPE FOLDER CALL…: the runs are FOLDER/straight and FOLDER/killed, the steps of the second in FOLDER/killed.log.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 from pathlib import Path
 
+import numba
+import scipy
 import torch
-import transformers
+import transformers.models.llama.modeling_llama
+import transformers.trainer
 
-from pomona.recipe import run
+import pomona.train.fit
+from pomona.recipe import run, work
 
-assert transformers
+assert numba and scipy and transformers and pomona and work  # what the children would each load
 torch.set_num_threads(1)
 
 
@@ -44,11 +49,13 @@ class Killer:
             self._count()
 
 
-recipe, out, log, *calls = sys.argv[1:]
-for call in [*map(int, calls), 0]:
+recipe, folder, *calls = sys.argv[1:]
+gc.freeze()
+runs = [("straight", 0), *(("killed", int(call)) for call in calls), ("killed", 0)]
+for out, call in runs:
     child = os.fork()
     if child == 0:
-        run(recipe, Path(out), report=Killer(Path(log), call))
+        run(recipe, Path(folder, out), report=Killer(Path(folder, f"{out}.log"), call))
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     expected = signal.SIGKILL if call else 0

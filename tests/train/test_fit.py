@@ -108,26 +108,33 @@ def test_the_model_is_written_in_bfloat16_and_loads(network: PreTrainedModel, to
     assert sum(t.numel() for t in written.values()) == network.num_parameters()  # tied weights are written once
 
 
-CHILD = """
-import os, sys, signal, torch
+CHILDREN = """
+import gc, os, sys, signal, torch
 from pathlib import Path
-from pomona.ledger import training_flops
-from pomona.models import Codec, shape_of
+from pomona.models import Codec
 torch.set_num_threads(1)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from pomona.train.examples import encode
 from pomona.train.fit import Settings, fit, save_checkpoint
-start, work, out, kill = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-tokenizer = AutoTokenizer.from_pretrained(start)
-model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32)
-pairs = [(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range(60)]
-examples = encode(Codec(Path(start), model, chat=False), *zip(*pairs), max_tokens=64)
-settings = Settings(tokens=6000, batch_tokens=512, learning_rate=5e-3, optimizer="muon", bf16=False, save_every=3)
-def progress(done, total):
-    if done == kill:
-        os.kill(os.getpid(), signal.SIGKILL)
-fit(model, tokenizer, examples, work, settings, progress=progress)
-save_checkpoint(model, tokenizer, out)
+folder = Path(sys.argv[1])
+def child(work, out, kill):
+    tokenizer = AutoTokenizer.from_pretrained(folder / "start")
+    model = AutoModelForCausalLM.from_pretrained(folder / "start", dtype=torch.float32)
+    pairs = [(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range(60)]
+    examples = encode(Codec(folder / "start", model, chat=False), *zip(*pairs), max_tokens=64)
+    settings = Settings(tokens=6000, batch_tokens=512, learning_rate=5e-3, optimizer="muon", bf16=False, save_every=3)
+    def progress(done, total):
+        if done == kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+    fit(model, tokenizer, examples, folder / work, settings, progress=progress)
+    save_checkpoint(model, tokenizer, folder / out)
+gc.freeze()
+for case in (("straight", "a", -1), ("killed", "b", 8), ("killed", "b", -1)):
+    pid = os.fork()
+    if pid == 0:
+        child(*case)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
@@ -135,12 +142,7 @@ def test_a_killed_training_continues_to_the_same_weights(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     save_checkpoint(network, tokenizer, tmp_path / "start")
-
-    def child(work: str, out: str, kill: int) -> int:
-        command = [sys.executable, "-c", CHILD, str(tmp_path / "start"), str(tmp_path / work), str(tmp_path / out), str(kill)]
-        return subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True).returncode
-
-    assert child("straight", "a", -1) == 0
-    assert child("killed", "b", 8) == -signal.SIGKILL
-    assert child("killed", "b", -1) == 0
+    command, environment = [sys.executable, "-c", CHILDREN, str(tmp_path)], {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["0", str(-signal.SIGKILL), "0"], done.stderr[-2000:]
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
