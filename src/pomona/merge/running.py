@@ -12,7 +12,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoint import WIDTHS
 from pomona.merge.streams import Files, Piece, Unit
 
 
@@ -139,7 +138,7 @@ class Runner:
                 if id(piece) in found:
                     with _named(unit, piece):
                         piece.kernel.settle(number, found[id(piece)])
-        for start, blocks in self._blocks(unit, sorted({source for piece in pieces for source in piece.sources})):
+        for start, blocks in self._blocks(unit, sorted({source for piece in pieces for source in piece.sources}), last=True):
             for piece in pieces:
                 mine = [blocks[source] for source in piece.sources]
                 self._write(unit, piece, start, mine)
@@ -159,13 +158,18 @@ class Runner:
             if measured is not None:
                 piece.measured.append(measured)
 
-    def _blocks(self, unit: Unit, sources: Sequence[int]) -> Iterator[tuple[int, dict[int, NDArray[Any]]]]:
+    def _blocks(self, unit: Unit, sources: Sequence[int], *, last: bool = False) -> Iterator[tuple[int, dict[int, NDArray[Any]]]]:
+        """A unit's blocks, start and memory by source. They are let go at the `last` reading, those of large units always."""
         size = unit.block(self.room)
-        for source in sources:
-            if unit.places[source].size > size * WIDTHS[unit.places[source].dtype]:
-                self.files.expect(unit.places[source])
+        places = {source: unit.places[source] for source in sources}
+        for place in places.values():
+            if place.elements > size:
+                self.files.expect(place)
         for start in range(0, unit.count, size):
             if self._stop.is_set():
                 raise PomonaError("stopped", where=f'tensor "{unit.pieces[0].job.name}"', remedy="see the first error")
             count = min(size, unit.count - start)
-            yield start, {source: self.files.read(source, unit.places[source], start, count) for source in sources}
+            yield start, {source: self.files.read(source, place, start, count) for source, place in places.items()}
+            if last or not unit.kept(self.room):
+                for place in places.values():
+                    self.files.release(place, start, count)

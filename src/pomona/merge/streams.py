@@ -1,7 +1,8 @@
-"""The tensors that merges read and write: open files, blocks in memory that is used again, and several jobs over one reading."""
+"""The tensors that merges read and write: mapped files, their blocks, and several jobs over one reading."""
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
 import threading
@@ -22,6 +23,7 @@ NUMBERS: Mapping[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64, "U64": np.uint64, "I32": np.int32,
     "U32": np.uint32, "I16": np.int16, "U16": np.uint16, "I8": np.int8, "U8": np.uint8, "BOOL": np.uint8, "C64": np.complex64,
 }  # fmt: skip
+KEPT = 1 << 25  # bytes of a job's inputs that stay mapped from one reading to the next
 BEST = 1 << 20  # bytes of one input's block: all blocks of a job together stay in the processor's cache
 
 
@@ -73,6 +75,10 @@ class Unit:
         """Elements of a block in at most `room` bytes. Raises PomonaError."""
         widths = [WIDTHS[place.dtype] for place in self.places]
         return block_of(self.pieces[0].job.name, self.count, self.step, widths, self.width, room)
+
+    def kept(self, room: int) -> bool:
+        """Whether it is read several times and stays mapped meanwhile."""
+        return any(piece.kernel.passes > 0 for piece in self.pieces) and self.read <= min(KEPT, room)
 
     @property
     def read(self) -> int:
@@ -180,36 +186,48 @@ class Scratch(threading.local):
 
 
 class Files:
-    """Files open for reading, until the block ends."""
+    """Files open for reading, until the block ends. They are mapped: blocks are views of the system's own copy of a file."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         paths = list(dict.fromkeys(paths))
         _allow(len(paths) + 64)
-        self._open = {path: os.open(path, os.O_RDONLY) for path in paths}
+        self._open: dict[Path, tuple[int, mmap.mmap]] = {}
         self._scratch = Scratch()
+        for path in paths:
+            descriptor = os.open(path, os.O_RDONLY)
+            self._open[path] = (descriptor, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
 
     def __enter__(self) -> Files:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
+        for descriptor, _mapped in self._open.values():
+            os.close(descriptor)  # the map goes with the last view of it
 
     def expect(self, place: Place) -> None:
         """Tell the system that a tensor is read soon."""
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._open[place.file], place.offset, min(place.size, 1 << 26), os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(self._open[place.file][0], place.offset, min(place.size, 1 << 26), os.POSIX_FADV_WILLNEED)
 
     def read(self, key: int, place: Place, start: int, count: int) -> NDArray[Any]:
-        """Elements of a tensor in this thread's memory number `key`. Raises PomonaError when the file has become shorter."""
+        """Elements of a tensor. Those that are not aligned to their type are copied to this thread's memory number `key`."""
+        kind, offset = np.dtype(NUMBERS.get(place.dtype, np.uint8)), place.offset + start * WIDTHS[place.dtype]
+        if place.offset + place.size > os.fstat(self._open[place.file][0]).st_size:
+            raise PomonaError("has become shorter", where=place.file, remedy="was it changed meanwhile? start again")
+        mapped = self._open[place.file][1]
+        if offset % kind.alignment == 0:
+            return np.frombuffer(mapped, kind, count, offset)
         values = self._scratch.take(key, count, place.dtype)
-        view, offset = memoryview(values.view(np.uint8)), place.offset + start * WIDTHS[place.dtype]  # pyright: ignore[reportArgumentType]
-        while view:
-            got = os.preadv(self._open[place.file], [view], offset)
-            if not got:
-                raise PomonaError("has become shorter", where=place.file, remedy="was it changed meanwhile? start again")
-            view, offset = view[got:], offset + got
+        values.view(np.uint8)[:] = np.frombuffer(mapped, np.uint8, values.nbytes, offset)
         return values
+
+    def release(self, place: Place, start: int, count: int) -> None:
+        """Elements that were read are not needed in this process for now; the system keeps its copy."""
+        width = WIDTHS[place.dtype]
+        first = -(-(place.offset + start * width) // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = (place.offset + (start + count) * width) // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first and hasattr(mmap, "MADV_DONTNEED"):
+            self._open[place.file][1].madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def _allow(files: int) -> None:
