@@ -94,6 +94,7 @@ def build(folder: Path, sizes: Sizes, model: int, shards: int) -> None:
             header[tensor] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, end]}
             weight_map[tensor], offset = name, end
         encoded = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+        encoded += b" " * (-len(encoded) % 8)
         with (folder / name).open("wb") as stream:
             stream.write(len(encoded).to_bytes(8, "little") + encoded)
             for number, (_, shape) in part:

@@ -100,6 +100,7 @@ def test_repeated_data_are_worth_less(capsys: Capture) -> None:
         (["dedup", "INPUT", "--threshold", "1.5"], "threshold"),
         (["prune", "INPUT", "--by", "scor"], 'there is no column "scor" — did you mean "score"?'),
         (["score", "INPUT", "--scores", "perplexty"], 'did you mean "perplexity"?'),
+        (["score", "INPUT", "--chat"], "chat goes with prompt and completion"),
     ],
 )
 def test_wrong_input_is_2_and_leaves_what_was_there(
