@@ -272,22 +272,22 @@ def test_a_text_too_long_for_the_memory_is_named_with_the_least_that_is_enough(t
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says what a process held at most")
 def test_a_process_stays_within_the_memory_it_was_given(tmp_path: Path) -> None:
-    rows, width = 20_000, 1000
+    rows, width = 5_000, 4000
     data = np.random.default_rng(0).integers(97, 123, rows * width).astype(np.uint8)
-    data[-5000:-4000] = data[:1000]
+    data[-8000:-7000] = data[:1000]
     offsets = np.arange(0, rows * width + 1, width, dtype=np.int32)
     texts = pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(data))
     pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
     script = """
 import re, sys
 from pomona.data.duplicates.substring import dedup_substring
-card = dedup_substring(sys.argv[1], sys.argv[2], unit="byte", min_length=200, memory="416MiB")
+card = dedup_substring(sys.argv[1], sys.argv[2], unit="byte", min_length=200, memory="448MiB")
 print(card.details["passes"], card.details["struck_bytes"], re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1])
 """
     command = [sys.executable, "-c", script, str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet")]
     passes, struck, peak = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
     assert (passes > 1, struck) == (True, 2000)
-    assert peak <= 416 * 1024
+    assert peak <= 448 * 1024
 
 
 def test_parquet_of_any_shape_gives_what_its_table_gives(tmp_path: Path) -> None:
