@@ -27,6 +27,8 @@ def spread(
 
     On Ray, `function` must be importable on the workers and safe to run twice: when a worker dies its job runs again, up to five
     times. A cluster that is already there is used (`RAY_ADDRESS`, or `ray.init` before the call), else one is started on this machine.
+    After an error, the jobs already handed out run to their end: cancelling a job that is just ending can abort the whole process
+    (ray-project/ray pull request 54798).
 
     Raises:
         PomonaError: the engine is unknown or not installed, or a job raised it.
@@ -54,8 +56,7 @@ def _on_ray(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[
         while waiting or running:
             while waiting and len(running) < width:
                 running.append(task.remote(waiting.popleft()))
-            yield ray.get(running[0])
-            running.popleft()
+            yield ray.get(running.popleft())
     except RayTaskError as error:
         if isinstance(error.cause, PomonaError):
             raise error.cause from None
@@ -65,6 +66,3 @@ def _on_ray(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[
         raise GateFailed(message, where="ray", remedy="look for lack of memory on the workers, then run again") from error
     except RayError as error:
         raise GateFailed(f"the cluster failed: {str(error).splitlines()[0]}", where="ray", remedy="repair it, then run again") from error
-    finally:
-        for reference in running:
-            ray.cancel(reference)
