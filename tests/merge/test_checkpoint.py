@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +11,21 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoint import Tensors, encode, merge_checkpoints
-from pomona.merge.weights import linear, normalised
+from pomona.merge import Tensors, merge
+from pomona.merge.checkpoint import encode
 
 
 def write(folder: Path, tensors: dict[str, torch.Tensor], shards: int = 1) -> Path:
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
     names = sorted(tensors)
     for i in range(shards):
         save_file({n: tensors[n] for n in names[i::shards]}, folder / f"model-{i}.safetensors")
     return folder
+
+
+def mean(folders: list[Path]) -> dict[str, Any]:
+    return {"merge_method": "linear", "models": [{"model": str(folder), "parameters": {"weight": 1}} for folder in folders]}
 
 
 def model(seed: int, dtype: torch.dtype = torch.bfloat16) -> dict[str, torch.Tensor]:
@@ -34,12 +39,11 @@ def model(seed: int, dtype: torch.dtype = torch.bfloat16) -> dict[str, torch.Ten
 def test_a_merge_is_what_torch_computes(tmp_path: Path, dtype: torch.dtype, shards: int) -> None:
     models = [model(seed, dtype) for seed in range(3)]
     folders = [write(tmp_path / str(i), m, shards) for i, m in enumerate(models)]
-    weights = normalised([1, 1, 1])
-    merge_checkpoints(folders, tmp_path / "out", lambda tensors: linear(tensors, weights))
+    merge({**mean(folders), "dtype": "float32", "out_dtype": str(dtype).removeprefix("torch.")}, tmp_path / "out")
     merged = load_file(tmp_path / "out" / "model.safetensors")
     for name in "abc":
-        wanted = sum(m[name].float() * float(w) for m, w in zip(models, weights, strict=True))
-        assert torch.equal(merged[name], wanted.to(dtype))
+        wanted = sum(m[name].double() for m in models) / 3
+        assert torch.allclose(merged[name].double(), wanted, rtol=torch.finfo(dtype).eps, atol=1e-7)
     assert torch.equal(merged["positions"], torch.arange(5))
     assert (tmp_path / "out" / "config.json").exists()
 
@@ -55,10 +59,9 @@ def test_refusals_name_the_tensor_and_leave_nothing(tmp_path: Path) -> None:
     other_shape = write(tmp_path / "shape", {**model(1), "b": torch.zeros(2, 2, dtype=torch.bfloat16)})
     missing = write(tmp_path / "missing", {k: v for k, v in model(1).items() if k != "b"})
     broken = write(tmp_path / "nan", {**model(1), "b": torch.full((4, 8), float("nan"), dtype=torch.bfloat16)})
-    weights = normalised([1, 1])
     for folder, text in ((other_shape, 'tensor "b" is'), (missing, 'has no tensor "b"'), (broken, 'tensor "b" holds NaN')):
         with pytest.raises(PomonaError, match=text):
-            merge_checkpoints([first, folder], tmp_path / "out", lambda tensors: linear(tensors, weights))
+            merge(mean([first, folder]), tmp_path / "out")
         assert {p.name for p in tmp_path.iterdir()} == {"first", "shape", "missing", "nan"}
 
 

@@ -8,7 +8,6 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.merge.checkpoint import Tensors as Tensors
-    from pomona.merge.checkpoint import merge_checkpoints as merge_checkpoints
     from pomona.merge.engine import merge as merge
     from pomona.merge.engine import merge_many as merge_many
     from pomona.merge.engine import merge_plan as merge_plan
@@ -17,25 +16,16 @@ if TYPE_CHECKING:
     from pomona.merge.extract import extract_adapter as extract_adapter
     from pomona.merge.forecast import MergeResult as MergeResult
     from pomona.merge.planning import plan_merge as plan_merge
-    from pomona.merge.weights import linear as linear
-    from pomona.merge.weights import normalised as normalised
-    from pomona.merge.weights import slerp as slerp
-    from pomona.merge.weights import slerp_all as slerp_all
 
 _HOMES = {
     "Extraction": "extract",
     "MergeResult": "forecast",
     "Tensors": "checkpoint",
     "extract_adapter": "extract",
-    "linear": "weights",
     "merge": "engine",
-    "merge_checkpoints": "checkpoint",
     "merge_many": "engine",
     "merge_plan": "engine",
-    "normalised": "weights",
     "plan_merge": "planning",
-    "slerp": "weights",
-    "slerp_all": "weights",
     "tensors": "engine",
 }
 __all__ = [
@@ -43,15 +33,10 @@ __all__ = [
     "MergeResult",
     "Tensors",
     "extract_adapter",
-    "linear",
     "merge",
-    "merge_checkpoints",
     "merge_many",
     "merge_plan",
-    "normalised",
     "plan_merge",
-    "slerp",
-    "slerp_all",
     "tensors",
 ]
 

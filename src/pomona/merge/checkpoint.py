@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.files import atomic_directory
 
 FLOATS = {"F32": np.float32, "F16": np.float16, "F64": np.float64, "BF16": np.uint16}
 WIDTHS = {
     "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
     "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
 }  # fmt: skip
-Rule = Callable[[list[NDArray[np.float32]]], NDArray[np.float32]]
 INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _LONGEST = 100_000_000  # bytes of a header, as the safetensors library has it
@@ -157,59 +153,3 @@ def encode(values: NDArray[np.float32], dtype: str) -> bytes:
         return values.astype(FLOATS[dtype]).tobytes()
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16).tobytes()
-
-
-def check_alike(models: Sequence[Tensors]) -> None:
-    """Raise PomonaError unless all models have the same tensors with the same types and shapes."""
-    first = models[0]
-    for other in models[1:]:
-        for name in sorted(set(first.names) ^ set(other.names)):
-            holder, lacking = (first, other) if name in first.names else (other, first)
-            raise PomonaError(f'has no tensor "{name}", which {holder.folder} has', where=lacking.folder, remedy="merge models of one base")
-        for name in first.names:
-            if first.info(name) != other.info(name):
-                found, wanted = other.info(name), first.info(name)
-                raise PomonaError(f'tensor "{name}" is {found}, not {wanted}', where=other.folder, remedy="merge models of one base")
-
-
-def merge_checkpoints(folders: Sequence[Path], out: Path, rule: Rule) -> None:
-    """Write `out`: every float tensor by `rule`, all other tensors and files as in the first folder.
-
-    Raises PomonaError, before `out` appears, for tensors that differ in name, type or shape, and for values that are not finite.
-    """
-    models = [Tensors(Path(folder)) for folder in folders]
-    check_alike(models)
-    with atomic_directory(out) as partial:
-        for file in sorted(Path(folders[0]).iterdir()):
-            if file.is_file() and file.suffix != ".safetensors" and file.name not in (INDEX, "training.json", "cost.json", "step.json"):
-                shutil.copyfile(file, partial / file.name)
-        _write(partial / _SINGLE, models, rule)
-
-
-def _write(path: Path, models: Sequence[Tensors], rule: Rule) -> None:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name in models[0].names:
-        dtype, shape = models[0].info(name)
-        size = models[0].place(name).size
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
-        offset += size
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    with path.open("wb") as stream:
-        stream.write(len(encoded).to_bytes(8, "little") + encoded)
-        for data in _merged(models, rule):
-            stream.write(data)
-
-
-def _merged(models: Sequence[Tensors], rule: Rule) -> Iterator[bytes]:
-    for name in models[0].names:
-        dtype, _ = models[0].info(name)
-        if dtype not in FLOATS:
-            yield models[0].raw(name)
-            continue
-        tensors = [model.floats(name) for model in models]
-        for model, tensor in zip(models, tensors, strict=True):
-            if not np.isfinite(tensor).all():
-                raise PomonaError(f'tensor "{name}" holds NaN or infinity', where=model.folder, remedy="leave this model out")
-        yield encode(rule(tensors), dtype)

@@ -110,7 +110,8 @@ class MultiSlerp(Sphere):
     """The mean on the sphere of several tensors, or task vectors if there is a base, at their weighted mean length.
 
     Goddard's construction, as in mergekit: unit vectors are averaged, moved along the tangent at the normed average, and lengthened by
-    Σ w·|θ|. All of it follows from scalar products. One model alone is passed on; two whose average vanishes are interpolated linearly.
+    Σ w·|θ|. All of it follows from scalar products. One model alone is passed on; two whose average vanishes are interpolated linearly,
+    and so are any number of tensors no longer than `eps`.
     """
 
     exact = 1
@@ -136,7 +137,7 @@ class MultiSlerp(Sphere):
         units = weights / (norms + eps)  # of each tensor in the average of unit vectors
         length = math.sqrt(max(0.0, units @ products[0] @ units))
         if length < eps:
-            if len(weights) == 2:
+            if len(weights) == 2 or norms.max() <= eps:
                 return weights[None, :]
             raise ValueError("the weighted directions of the models cancel out; use other weights, or linear")
         mean = units / length
