@@ -230,23 +230,17 @@ def test_a_truncated_checkpoint_is_named(project: Path) -> None:
         run(project / "recipe.yaml", project / "run")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_keeps_what_is_finished(project: Path) -> None:
-    disk = project / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(disk)], check=True)
-    try:
-        with pytest.raises(GateFailed, match="the disk is full — free some space and run again: finished steps are kept"):
-            run(project / "recipe.yaml", disk / "run")
-        finished = {p.name for p in (disk / "run/steps").iterdir()}
-        assert any(name.startswith("evaluate-hf-model") for name in finished)
-        assert not any("partial" in name for name in finished)
-        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
-        log = Log()
-        run(project / "recipe.yaml", disk / "run", report=log)
-        assert len(log.skipped) == len(finished)
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+def test_a_full_disk_keeps_what_is_finished(project: Path, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=1200k", str(small_disk)], check=True)
+    with pytest.raises(GateFailed, match="the disk is full — free some space and run again: finished steps are kept"):
+        run(project / "recipe.yaml", small_disk / "run")
+    finished = {p.name for p in (small_disk / "run/steps").iterdir()}
+    assert any(name.startswith("evaluate-hf-model") for name in finished)
+    assert not any("partial" in name for name in finished)
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    log = Log()
+    run(project / "recipe.yaml", small_disk / "run", report=log)
+    assert len(log.skipped) == len(finished)
 
 
 def test_the_tail_is_what_has_least_data_also_when_groups_are_limited(project: Path) -> None:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -96,17 +95,6 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     assert card.removed == {"exact": 1, "near": 0}
     assert list(tmp_path.iterdir()) == []
     assert steps == [(at, 18) for at in range(1, 19)]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk can only be mounted by root on Linux")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(small_disk: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,17 +117,6 @@ def test_two_processes_cannot_work_on_one_result(recipe: dict[str, Any], tmp_pat
         merge(recipe, tmp_path / "out")
     space.remove()
     assert merge(recipe, tmp_path / "out").written
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk can only be mounted by root on Linux")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_is_told_before_anything_is_merged_and_nothing_stays(recipe: dict[str, Any], small_disk: Path) -> None:
