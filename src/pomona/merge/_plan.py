@@ -56,6 +56,7 @@ class Kernel(Protocol):
 
     Every pass sees all blocks; partial results of a pass are settled in block order, so that threads never change the result.
     `shared` names jobs whose partial results are settled together (a threshold over the whole model); None for jobs on their own.
+    A kernel that can have a name there is a `JointKernel`.
     """
 
     passes: int  # readings of the whole tensor before it can be written
@@ -72,4 +73,12 @@ class Kernel(Protocol):
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Write the result's elements from `start` into `out`, in the job's dtype (BF16 as uint16). Called from several threads at once."""
+        ...
+
+
+class JointKernel(Kernel, Protocol):
+    """A kernel that can be settled with those of other tensors. There may be many: partial results are joined as they come."""
+
+    def gather(self, number: int, partials: Sequence[Any]) -> Any:
+        """One partial result of pass `number` for several: of a tensor's blocks from the first on, or of tensors in any order."""
         ...

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.merge._plan import Kernel
+from pomona.merge._plan import JointKernel, Kernel
 from pomona.merge.blocks import to_float32
 from pomona.merge.checkpoint import encode
 
@@ -47,6 +47,10 @@ class FirstRows:
         """Partial result of the elements before the limit; None where there are none."""
         inside = self._inside(start, blocks)
         return self.kernel.read(number, start, [block[:inside] for block in blocks]) if inside else None
+
+    def gather(self, number: int, partials: Sequence[Any]) -> Any:
+        """As the inner kernel's."""
+        return cast("JointKernel", self.kernel).gather(number, partials)
 
     def settle(self, number: int, partials: Sequence[Any]) -> None:
         """End a pass with the partial results there are."""

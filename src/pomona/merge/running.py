@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
+from pomona.merge._plan import JointKernel
 from pomona.merge.streams import Files, Piece, Unit
 
 
@@ -27,13 +28,12 @@ def _named(unit: Unit, piece: Piece) -> Iterator[None]:
         raise
 
 
-def _gathered(piece: Piece, number: int, partials: list[Any], most: int) -> list[Any]:
-    """More than `most` partial results as one, if the kernel has `gather(number, partials)`, which joins neighbours in any grouping."""
-    gather = getattr(piece.kernel, "gather", None)
-    return [gather(number, partials)] if gather is not None and len(partials) > most else partials
+def _gathered(piece: Piece, number: int, partials: Sequence[Any]) -> list[Any]:
+    return [cast("JointKernel", piece.kernel).gather(number, partials)] if partials else []
 
 
-_MANY = 64  # partial results of blocks that are kept side by side
+_MANY = 64  # partial results of blocks that are kept side by side where a kernel can join them
+Found = TypeVar("Found")
 Measure = Callable[[Piece, int, Sequence[NDArray[Any]]], Any]
 
 
@@ -73,12 +73,12 @@ class Runner:
                 yield waiting.pop(0).result()
                 waiting += [pool.submit(self._whole, unit) for unit in islice(rest, 1)]
 
-    def _spread(self, work: Callable[[Unit], Unit], units: Sequence[Unit]) -> Iterator[Unit]:
+    def _spread(self, work: Callable[[Unit], Found], units: Sequence[Unit]) -> Iterator[Found]:
         if self.threads == 1 or len(units) < 2:
             yield from map(work, units)
             return
         with ThreadPoolExecutor(self.threads) as pool:
-            waiting: set[Future[Unit]] = {pool.submit(work, unit) for unit in units}
+            waiting: set[Future[Found]] = {pool.submit(work, unit) for unit in units}
             try:
                 while waiting:
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -98,46 +98,44 @@ class Runner:
                     groups.setdefault((piece.plan, piece.kernel.shared), []).append(piece)
         passes = max((piece.kernel.passes for pieces in groups.values() for piece in pieces), default=0)
         for number in range(passes):
-            partials: dict[int, list[Any]] = {}
+            joint: dict[tuple[int, str | None], list[Any]] = {}
 
-            def read(unit: Unit, number: int = number, partials: dict[int, list[Any]] = partials) -> Unit:
-                partials.update(self._pass(unit, number, [piece for piece in unit.pieces if piece.kernel.shared is not None]))
-                return unit
+            def read(unit: Unit, number: int = number) -> list[tuple[Piece, list[Any]]]:
+                return list(self._pass(unit, number, [piece for piece in unit.pieces if piece.kernel.shared is not None]))
 
-            for _ in self._spread(read, units):
-                pass
+            for found in self._spread(read, units):
+                for piece, partials in found:
+                    key = piece.plan, piece.kernel.shared
+                    joint[key] = _gathered(piece, number, [*joint.get(key, []), *partials])
             self._stop.clear()
-            for pieces in groups.values():
-                joint = [partial for piece in pieces for partial in partials.get(id(piece), [])]
-                joint = _gathered(next((piece for piece in pieces if hasattr(piece.kernel, "gather")), pieces[0]), number, joint, 1)
+            for key, pieces in groups.items():
                 for piece in pieces:
                     if number < piece.kernel.passes:
-                        piece.kernel.settle(number, joint)
+                        piece.kernel.settle(number, joint.get(key, []))
 
-    def _pass(self, unit: Unit, number: int, pieces: Sequence[Piece]) -> dict[int, list[Any]]:
+    def _pass(self, unit: Unit, number: int, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, list[Any]]]:
         """The partial results of one reading, by piece."""
         pieces = [piece for piece in pieces if number < piece.kernel.passes]
-        found: dict[int, list[Any]] = {id(piece): [] for piece in pieces}
+        found: list[list[Any]] = [[] for _ in pieces]
         needed = sorted({source for piece in pieces for source in piece.sources})
         for start, blocks in self._blocks(unit, needed):
-            for piece in pieces:
+            for piece, partials in zip(pieces, found, strict=True):
                 with _named(unit, piece):
                     partial = piece.kernel.read(number, start, [blocks[source] for source in piece.sources])
                 if partial is not None:
-                    found[id(piece)].append(partial)
-                found[id(piece)] = _gathered(piece, number, found[id(piece)], _MANY)
-        return {id(piece): _gathered(piece, number, found[id(piece)], 1) for piece in pieces}
+                    partials.append(partial)
+                if piece.kernel.shared is not None and len(partials) == _MANY:
+                    partials[:] = _gathered(piece, number, partials)
+        return zip(pieces, found, strict=True)
 
     def _whole(self, unit: Unit) -> Unit:
         """Everything that is left to do for a unit."""
         pieces = [piece for piece in unit.pieces if not piece.done]
         alone = [piece for piece in pieces if piece.kernel.shared is None]
         for number in range(max((piece.kernel.passes for piece in alone), default=0)):
-            found = self._pass(unit, number, alone)
-            for piece in alone:
-                if id(piece) in found:
-                    with _named(unit, piece):
-                        piece.kernel.settle(number, found[id(piece)])
+            for piece, partials in self._pass(unit, number, alone):
+                with _named(unit, piece):
+                    piece.kernel.settle(number, partials)
         for start, blocks in self._blocks(unit, sorted({source for piece in pieces for source in piece.sources}), last=True):
             for piece in pieces:
                 mine = [blocks[source] for source in piece.sources]

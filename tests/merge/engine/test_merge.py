@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge import merge, merge_many, merge_plan, plan_merge, tensors
-from pomona.merge import streams as blocks
+from pomona.merge import merge, merge_many, merge_plan, plan_merge, running, streams, tensors
 
 from .conftest import bf16, llama, read_tensors, shapes
 
@@ -49,13 +48,15 @@ def test_a_merge_is_the_sum_and_loads_in_transformers(make: Maker, tmp_path: Pat
 def test_threads_memory_blocks_and_shards_of_the_inputs_do_not_change_the_bytes(
     recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for method, more in (("ties", {}), ("ties", {"scope": "global"}), ("dare_ties", {"rescale": "l1"}), ("slerp", {"t": 0.3})):
+    together = {"scope": "global", "rescale": "l1"}
+    for method, more in (("ties", {}), ("ties", together), ("dare_ties", {"rescale": "l1"}), ("slerp", {"t": 0.3})):
         tried = {**recipe, "merge_method": method, "parameters": more}
         if method == "slerp":
             tried = {**tried, "models": [{"model": recipe["base_model"]}, {"model": recipe["models"][0]["model"]}]}
         name = f"{method}-{len(more)}"
         merge(tried, tmp_path / f"{name}-plain", threads=1, report=False)
-        monkeypatch.setattr(blocks, "BEST", 40_000)
+        monkeypatch.setattr(streams, "BEST", 40_000)
+        monkeypatch.setattr(running, "_MANY", 5)
         merge(tried, tmp_path / f"{name}-small", threads=3, memory="1MiB", report=False)
         monkeypatch.undo()
         assert read_tensors(tmp_path / f"{name}-plain") == read_tensors(tmp_path / f"{name}-small")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from threading import get_ident
 from typing import Any
 
@@ -15,7 +16,7 @@ from pomona.merge._plan import Input, Job
 from pomona.merge.methods._native import loop
 from pomona.merge.methods.common import PART, SPACE, TILE, Loops, address, number, weights_of
 from pomona.merge.methods.linear import scale_of
-from pomona.merge.methods.thresholds import FINITE, Counts, Search, Tally, kept
+from pomona.merge.methods.thresholds import FINITE, Counts, Search, Tally, joined, kept
 
 ALL, NONE, BAND, RANDOM, RANKED = range(5)
 _MODES = {"ties": BAND, "breadcrumbs": BAND, "dare": RANDOM, "della": RANKED}
@@ -129,7 +130,7 @@ class Sparse:
                     counted[key] = tally.take()
             if self.shared and start == 0 and number == 0 and self._masks[place, 0] == BAND:
                 share = self._job.inputs[place].parameters.get("density", 1.0)
-                counted[self._name(place), 0] = (self._loops.elements, share * self._loops.elements)
+                counted[self._name(place), 0] = (self._loops.elements, Fraction(share * self._loops.elements))
         return counted
 
     def _count(self, place: int, search: Search, blocks: Sequence[NDArray[Any]], tally: Tally) -> None:
@@ -141,11 +142,19 @@ class Sparse:
         if status:
             self._loops.fail(1 if status == 1 else 2 * place + 3)
 
+    def gather(self, number: int, partials: Sequence[Partial]) -> Partial:
+        """One for several: counts and shares are exact, sums are of one tensor and in the order of its blocks."""
+        by_key: dict[tuple[Any, ...], list[Any]] = {}
+        for partial in partials:
+            for key, value in partial.items():
+                by_key.setdefault(key, []).append(value)
+        return {key: _together(values) for key, values in by_key.items()}
+
     def settle(self, number: int, partials: Sequence[Partial]) -> None:
         """Narrow the thresholds down, or find the factors of the L1 norm."""
         if number >= self._counting:
             parts = [partial[self._own] for partial in partials if self._own in partial]
-            self._settle_sums(np.concatenate(parts).sum(axis=0) if parts else np.zeros((len(self._factors), 2)))
+            self._settle_sums(_in_order(parts)[0] if parts else np.zeros((len(self._factors), 2)))
             return
         if self.shared and number == 0:
             self._settle_shares(partials)
@@ -209,3 +218,15 @@ class Sparse:
             if status:
                 self._loops.fail(1 if status == 1 else 2 * place + 3)
         return masks, limits
+
+
+def _together(values: Sequence[Any]) -> Any:
+    """Of one key's values: sums of a tensor, counts of a range, or elements and shares."""
+    if isinstance(values[0], np.ndarray):
+        return _in_order(values)
+    return joined(values) if len(values[0]) == 3 else tuple(map(sum, zip(*values, strict=True)))
+
+
+def _in_order(sums: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The sum over the first axis, which stays, from front to back: sums of a beginning can be continued to the same bits."""
+    return np.add.accumulate(np.concatenate(sums), axis=0)[-1:]

@@ -17,7 +17,7 @@ FINITE = 0x7F800000  # bits of magnitudes are smaller
 BINS = 1 << 16
 UPPER = 15  # bits that the first pass leaves aside
 
-Counts = tuple[int, NDArray[np.int64], NDArray[np.uint32]]  # values below the range, bins that have values, and how many
+Counts = tuple[int, NDArray[np.int64], NDArray[Any]]  # values below the range, bins that have values, and how many
 
 
 @dataclass
@@ -35,17 +35,20 @@ class Search:
 
     def settle(self, counts: Sequence[Counts]) -> None:
         """Narrow the range to the bin that holds the rank: after the first pass 2^15 values, after the second one."""
-        if len(counts) == 1:
-            bins, found = counts[0][1:]
-        else:
-            total = np.zeros(BINS, np.int64)
-            for _, some, many in counts:
-                total[some] += many
-            bins = np.flatnonzero(total)
-            found = total[bins]
-        below = sum(one[0] for one in counts)
+        below, bins, found = joined(counts)
         chosen = int(bins[np.searchsorted(below + np.cumsum(found, dtype=np.int64), self.rank, side="right")])
         self.low, self.size = self.low + (chosen << self.shift), 1 << self.shift
+
+
+def joined(counts: Sequence[Counts]) -> Counts:
+    """Several counts of one range as one."""
+    if len(counts) == 1:
+        return counts[0]
+    total = np.zeros(BINS, np.int64)
+    for _, bins, found in counts:
+        total[bins] += found
+    bins = np.flatnonzero(total)
+    return sum(one[0] for one in counts), bins, total[bins]
 
 
 class Tally:
