@@ -11,7 +11,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoint import Tensors
+from pomona.merge.checkpoints.files import Tensors
 from pomona.models._torch import TorchModel
 
 ASSETS = Path(__file__).parents[2] / "src/pomona/assets"

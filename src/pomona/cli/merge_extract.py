@@ -55,7 +55,7 @@ def extract(
     from dataclasses import asdict
 
     from pomona.merge import extract_adapter
-    from pomona.merge.opened import locate_model
+    from pomona.merge.planning.opened import locate_model
 
     with working("extracting") as progress:
         found = extract_adapter(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pomona.merge import hashes
+from pomona.merge.checkpoints import hashes
 
 TOKENIZER = Path(__file__).parents[3] / "src/pomona/assets/ui-tokenizer"
 CONFIG = {

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge import merge, merge_many, merge_plan, plan_merge, running, streams, tensors
+from pomona.merge import merge, merge_many, merge_plan, plan_merge, tensors
+from pomona.merge.engine import runner, streams
 
 from .conftest import bf16, llama, read_tensors, shapes
 
@@ -56,7 +57,7 @@ def test_threads_memory_blocks_and_shards_of_the_inputs_do_not_change_the_bytes(
         name = f"{method}-{len(more)}"
         merge(tried, tmp_path / f"{name}-plain", threads=1, report=False)
         monkeypatch.setattr(streams, "BEST", 40_000)
-        monkeypatch.setattr(running, "_MANY", 5)
+        monkeypatch.setattr(runner, "_MANY", 5)
         merge(tried, tmp_path / f"{name}-small", threads=3, memory="1MiB", report=False)
         monkeypatch.undo()
         assert read_tensors(tmp_path / f"{name}-plain") == read_tensors(tmp_path / f"{name}-small")

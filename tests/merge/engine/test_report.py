@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pomona.merge import merge, report
+from pomona.merge import merge
+from pomona.merge.report import survey
 
 from .conftest import llama
 
@@ -20,18 +21,18 @@ def floats(stored: np.ndarray) -> np.ndarray:
 
 def vectors(seed: int, layer: str, based: bool = True) -> np.ndarray:
     base, model = llama(0), llama(seed)
-    return np.concatenate([floats(model[n][1]) - (floats(base[n][1]) if based else 0) for n in model if report.layer_of(n) == layer])
+    return np.concatenate([floats(model[n][1]) - (floats(base[n][1]) if based else 0) for n in model if survey.layer_of(n) == layer])
 
 
 @pytest.mark.parametrize("layer", ["model.layers.1", "model.embed_tokens", "model.norm"])
 def test_norms_cosines_and_conflicts_are_those_of_numpy(
     recipe: dict[str, Any], tmp_path: Path, layer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "PART", 1)
+    monkeypatch.setattr(survey, "PART", 1)
     result = merge(recipe, tmp_path / "out")
     row = next(row for row in result.layers if row["layer"] == layer)
     one, two = vectors(1, layer), vectors(2, layer)
-    base = np.concatenate([floats(values) for name, (_, values) in llama(0).items() if report.layer_of(name) == layer])
+    base = np.concatenate([floats(values) for name, (_, values) in llama(0).items() if survey.layer_of(name) == layer])
     names = [model["model"] for model in recipe["models"]]
     assert list(row["norms"]) == names
     assert row["elements"] == row["measured"] == len(one)

@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 
 from pomona.errors import GateFailed, PomonaError
-from pomona.merge import engine, journal, merge, writing
+from pomona.merge import merge, merge_many
+from pomona.merge.engine import journal, writing
 
 SLOW = """
 import json, sys, time
 from pathlib import Path
-from pomona.merge import engine, hashes, journal
+from pomona.merge import merge
+from pomona.merge.checkpoints import hashes
+from pomona.merge.engine import journal
 journal.INTERVAL = 0
 hashes._cache_file = lambda: Path(sys.argv[2]) / "hashes.json"
-from pomona.merge import output
+from pomona.merge.engine import output
 end = output.FileTarget.end
 def slow(self, start, values):
     time.sleep(0.01)
@@ -28,7 +31,7 @@ def slow(self, start, values):
 output.FileTarget.end = slow
 recipe, out = json.loads(sys.argv[1]), sys.argv[3]
 print("ready", flush=True)
-engine.merge(recipe, out, threads=2)
+merge(recipe, out, threads=2)
 """
 
 
@@ -140,7 +143,7 @@ def test_when_one_of_many_merges_fails_nothing_stays_of_any(recipe: dict[str, An
     before = {path.name for path in tmp_path.iterdir()}
     (tmp_path / "b").mkdir()
     with pytest.raises(PomonaError, match="b: is there already"):
-        engine.merge_many([plan_merge(recipe)] * 2, [tmp_path / "a", tmp_path / "b"])
+        merge_many([plan_merge(recipe)] * 2, [tmp_path / "a", tmp_path / "b"])
     with pytest.raises(PomonaError, match="2 merges need as many folders, all different"):
-        engine.merge_many([plan_merge(recipe)] * 2, [tmp_path / "a", tmp_path / "a"])
+        merge_many([plan_merge(recipe)] * 2, [tmp_path / "a", tmp_path / "a"])
     assert {path.name for path in tmp_path.iterdir()} == before | {"b"}

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge import engine
-from pomona.merge.planning import plan_merge
+from pomona.merge import merge_plan
+from pomona.merge.planning.plan import plan_merge
 from pomona.merge.search import leave_one_out, sweep
 from pomona.merge.search.experts import Expert, experts_of, uniform, without
 from pomona.merge.search.page import Gain
@@ -27,7 +27,7 @@ def plain(*names: str, method: str = "linear") -> dict[str, Any]:
 
 
 def merged(recipe: dict[str, Any], out: Path) -> bytes:
-    engine.merge_plan(plan_merge(recipe), out)
+    merge_plan(plan_merge(recipe), out)
     return weights(out)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.ledger.store import Ledger
-from pomona.merge.checkpoint import Tensors
+from pomona.merge.checkpoints.files import Tensors
 from pomona.merge.search import Judge, OnItems, Searched, fill, forecast, search_merge
 from pomona.merge.search.bench import Bench, read_document
 from pomona.merge.search.experts import alone

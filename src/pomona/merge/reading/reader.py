@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from pomona.errors import nearest
 from pomona.merge.reading.lines import Place
-from pomona.merge.references import ModelRef, parse_model
-from pomona.merge.spec import Method, known_parameters
+from pomona.merge.reading.references import ModelRef, parse_model
+from pomona.merge.reading.spec import Method, known_parameters
 
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
 

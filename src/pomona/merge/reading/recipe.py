@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError
-from pomona.merge.document import MergeRecipe
+from pomona.merge.reading.document import MergeRecipe
 from pomona.merge.reading.lines import Document, Place
 from pomona.merge.reading.reader import Reader
 from pomona.merge.reading.sections import models, modules, slices
 from pomona.merge.reading.settings import parameters
+from pomona.merge.reading.spec import METHODS, method_of
 from pomona.merge.reading.vocabulary import key_map, tokenizer
-from pomona.merge.spec import METHODS, method_of
 
 _MERGEKIT = (
     "models",
@@ -32,7 +32,7 @@ _UNUSED = ("name",)  # names the parts of mergekit's multi-merge files
 
 
 def read(recipe: str | Path | Mapping[str, Any]) -> MergeRecipe:
-    """See `pomona.merge.document.read_recipe`."""
+    """See `pomona.merge.reading.document.read_recipe`."""
     document = None if isinstance(recipe, Mapping) else Document(Path(recipe))
     value: Any = recipe if document is None else document.value
     name = "recipe" if isinstance(recipe, Mapping) else str(recipe)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pomona.merge.document import Module, Slice, Source
+from pomona.merge.reading.document import Module, Slice, Source
 from pomona.merge.reading.lines import Place
 from pomona.merge.reading.reader import Reader, shown
+from pomona.merge.reading.references import ModelRef
 from pomona.merge.reading.settings import parameters
-from pomona.merge.references import ModelRef
 
 
 def models(reader: Reader, holder: Mapping[str, Any], place: Place) -> tuple[Source, ...]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pomona.errors import nearest
-from pomona.merge.parameters import Condition, Scalar, Setting, check_filter, convert
 from pomona.merge.reading.lines import Place
+from pomona.merge.reading.parameters import Condition, Scalar, Setting, check_filter, convert
 from pomona.merge.reading.reader import Reader, shown
-from pomona.merge.spec import Kind, known_parameters
+from pomona.merge.reading.spec import Kind, known_parameters
 
 
 def parameters(reader: Reader, value: Any, place: Place) -> dict[str, Setting]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pomona.errors import nearest
-from pomona.merge.document import TokenizerRule, TokenRule
-from pomona.merge.parameters import convert
+from pomona.merge.reading.document import TokenizerRule, TokenRule
 from pomona.merge.reading.lines import Place
+from pomona.merge.reading.parameters import convert
 from pomona.merge.reading.reader import Reader, shown
 
 

@@ -56,7 +56,7 @@ class Bench:
 
     def plan(self, recipe: Mapping[str, Any], *, dry_run: bool = False) -> Plan:
         """The plan of a recipe without free parameters."""
-        from pomona.merge.planning import plan_merge
+        from pomona.merge.planning.plan import plan_merge
 
         plain = {key: value for key, value in recipe.items() if key not in SECTIONS}
         return plan_merge(plain, models=self._models, seed=self.seed, work=self.work / "prepared", dry_run=dry_run)

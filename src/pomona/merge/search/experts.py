@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from pomona.errors import PomonaError
-from pomona.merge.references import ModelRef, parse_model
+from pomona.merge.reading.references import ModelRef, parse_model
 
 KEPT = ("dtype", "out_dtype", "tokenizer_source", "tokenizer", "chat_template", "key_map", "base_model", "seed")
 FREE_OF_BASE = ("linear", "slerp", "passthrough")  # these methods treat the base as one model among the others

@@ -112,7 +112,7 @@ class Judge:
 
     def __call__(self, plan: Plan, items: Items) -> Judged:
         """Merge in memory and score on `items`. Raises PomonaError for a merge that cannot be made or run."""
-        from pomona.merge.engine import tensors
+        from pomona.merge.engine.run import tensors
 
         model = self._model_for(plan)
         model.replace(tensors(plan, **self._engine))
@@ -178,7 +178,7 @@ def _kind(plan: Plan) -> str:
 
 def _beside(plan: Plan) -> Iterator[tuple[str, bytes]]:
     """The tokenizer's files and whatever else is not a tensor."""
-    from pomona.merge.writing import TOKENIZER_FILES
+    from pomona.merge.engine.writing import TOKENIZER_FILES
 
     for name in TOKENIZER_FILES:
         if plan.tokenizer is not None and (plan.tokenizer / name).is_file():

@@ -120,7 +120,7 @@ def variants(document: Mapping[str, Any], experts: list[Expert], values: Mapping
 
 
 def _written(bench: Bench, recipes: Mapping[str, Mapping[str, Any]], engine: Mapping[str, Any]) -> tuple[Path, ...]:
-    from pomona.merge.engine import merge_many
+    from pomona.merge.engine.run import merge_many
 
     folders = tuple(bench.out / name for name in recipes)
     merge_many([bench.plan(one) for one in recipes.values()], list(folders), **engine)

@@ -128,7 +128,7 @@ def _signature(problem: Problem, bench: Bench, judge: Judge, valid: Items, test:
 def _write(
     searched: Searched, bench: Bench, judge: Judge, test: Items, systems: Mapping[str, System], best: Plan, engine: Mapping[str, Any]
 ) -> None:
-    from pomona.merge.engine import merge_plan
+    from pomona.merge.engine.run import merge_plan
     from pomona.merge.search.page import render_search
 
     base = BASE if BASE in systems else next(iter(systems))

@@ -49,7 +49,7 @@ def sweep(
         for one in swept:
             bench.plan(one.recipe, dry_run=True)
         return swept
-    from pomona.merge.engine import merge_many
+    from pomona.merge.engine.run import merge_many
 
     for one in swept:
         refuse_existing(one.folder, overwrite)

@@ -46,7 +46,7 @@ def merge(desk: Desk) -> Cost:
 
 def search(desk: Desk) -> Cost:
     """One checkpoint out of the experts, with the weights that do best on other items than the test ones; `search.json` has all trials."""
-    from pomona.merge.planning import plan_merge
+    from pomona.merge.planning.plan import plan_merge
     from pomona.merge.search import Judge, OnItems, Space
     from pomona.merge.search import search as search_space
 

@@ -1,0 +1,201 @@
+"""The safetensors files of a result: laid out before the first tensor is computed, given their room on the disk, filled in any order."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.errors import GateFailed, PomonaError
+from pomona.merge._plan import Job
+from pomona.merge.checkpoints.files import INDEX, WIDTHS
+from pomona.merge.engine.streams import Scratch
+
+SHARD = 5_000_000_000  # bytes of a shard when nothing is said
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file: its name, its header as it is written, the offset of each job's tensor by the job's number, and its size in bytes."""
+
+    name: str
+    header: bytes
+    offsets: dict[int, int]
+    size: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of a result and, where there are several, their index."""
+
+    shards: tuple[Shard, ...]
+    index: bytes | None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.size for shard in self.shards)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Number of the shard and offset of a job's tensor."""
+        return next((place, shard.offsets[number]) for place, shard in enumerate(self.shards) if number in shard.offsets)
+
+
+def size_of(job: Job) -> int:
+    """Bytes of a job's tensor. Raises PomonaError for types that cannot be written."""
+    if job.dtype not in WIDTHS:
+        raise PomonaError(f'tensor "{job.name}" is of type {job.dtype}', where="merge", remedy=f"known types: {', '.join(WIDTHS)}")
+    return prod(job.shape) * WIDTHS[job.dtype]
+
+
+def lay_out(jobs: Sequence[Job], shard_size: int) -> Layout:
+    """Jobs in their order over files of at most `shard_size` bytes; a larger tensor has a file of its own."""
+    groups: list[list[int]] = [[]]
+    filled = 0
+    for number, job in enumerate(jobs):
+        size = size_of(job)
+        if groups[-1] and filled + size > shard_size:
+            groups.append([])
+            filled = 0
+        groups[-1].append(number)
+        filled += size
+    count = len(groups)
+    names = [f"model-{place:05}-of-{count:05}.safetensors" for place in range(1, count + 1)] if count > 1 else ["model.safetensors"]
+    shards = tuple(_shard(name, group, jobs) for name, group in zip(names, groups, strict=True))
+    if count == 1:
+        return Layout(shards, None)
+    weight_map = {jobs[number].name: shard.name for shard in shards for number in shard.offsets}
+    total = sum(size_of(job) for job in jobs)
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    return Layout(shards, (json.dumps(index, indent=2) + "\n").encode())
+
+
+def _shard(name: str, numbers: Sequence[int], jobs: Sequence[Job]) -> Shard:
+    """Wide types come first, so that every tensor is aligned to its type."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset, offsets = 0, {}
+    for number in sorted(numbers, key=lambda number: -WIDTHS[jobs[number].dtype]):
+        job = jobs[number]
+        header[job.name] = {"dtype": job.dtype, "shape": list(job.shape), "data_offsets": [offset, offset + size_of(job)]}
+        offsets[number] = offset
+        offset += size_of(job)
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    encoded = len(encoded).to_bytes(8, "little") + encoded
+    return Shard(name, encoded, {number: at + len(encoded) for number, at in offsets.items()}, offset + len(encoded))
+
+
+class Output:
+    """The files of one result, open for writing until the block ends. `fresh` lays them out anew, with all their room on the disk."""
+
+    def __init__(self, folder: Path, layout: Layout, *, fresh: bool) -> None:
+        self.folder, self.layout = folder, layout
+        self._scratch = Scratch()
+        self._open: list[int] = []
+        try:
+            for shard in layout.shards:
+                self._open.append(os.open(folder / shard.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+                if fresh:
+                    _allocate(self._open[-1], shard.size)
+                    os.pwrite(self._open[-1], shard.header, 0)
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the files."""
+        while self._open:
+            os.close(self._open.pop())
+
+    def sync(self) -> None:
+        """Everything written so far is on the disk when this returns."""
+        for descriptor in list(self._open):
+            os.fsync(descriptor)
+
+    def target(self, number: int, job: Job) -> FileTarget:
+        """Where a job's tensor goes."""
+        shard, offset = self.layout.place(number)
+        return FileTarget(self._open[shard], offset, job.dtype, self._scratch)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Give a file its room on the disk; where the system cannot, only its length."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
+
+
+@cache
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    found = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
+    if found is not None:
+        found.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return found
+
+
+def _begin_to_sync(descriptor: int, offset: int, count: int) -> None:
+    """Let the disk begin with what was written, so that the sync at the end has little left; without a word where that is not possible."""
+    begin = _sync_file_range()
+    if begin is not None:
+        begin(descriptor, offset, count, 2)  # SYNC_FILE_RANGE_WRITE
+
+
+@dataclass(frozen=True)
+class FileTarget:
+    """A tensor's place in a file."""
+
+    descriptor: int
+    offset: int
+    dtype: str
+    scratch: Scratch
+
+    def begin(self, start: int, count: int) -> NDArray[Any]:
+        """This thread's memory."""
+        return self.scratch.take("out", count, self.dtype)
+
+    def end(self, start: int, values: NDArray[Any]) -> None:
+        """Write it where it belongs."""
+        view, offset = memoryview(values.view(np.uint8)), self.offset + start * WIDTHS[self.dtype]  # pyright: ignore[reportArgumentType]
+        while view:
+            done = os.pwrite(self.descriptor, view, offset)
+            _begin_to_sync(self.descriptor, offset, done)
+            view, offset = view[done:], offset + done
+
+
+def room_on_disk(folder: Path) -> tuple[int, str]:
+    """Free bytes of the disk on which a folder is or will be, and where that disk is mounted."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    mount = folder.resolve()
+    while not mount.is_mount():
+        mount = mount.parent
+    return shutil.disk_usage(folder).free, str(mount)
+
+
+def full_disk(folder: Path, needed: int) -> GateFailed:
+    """The error for a disk without room."""
+    free, mount = room_on_disk(folder.parent)
+    message = f"the disk is full: {mount} has {free / 1e6:,.0f} MB free and the result takes {needed / 1e6:,.0f} MB"
+    return GateFailed(message, where=folder, remedy="free some space or write elsewhere; nothing was left behind")
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an error says that a disk or a quota is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+__all__ = ["INDEX", "SHARD", "FileTarget", "Layout", "Output", "Shard", "full_disk", "is_full", "lay_out", "room_on_disk", "size_of"]

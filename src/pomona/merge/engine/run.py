@@ -1,0 +1,229 @@
+"""Merging: a recipe or a plan becomes a checkpoint folder, whole or not at all; many plans from one reading; tensors in memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.errors import PomonaError
+from pomona.merge._plan import Plan
+from pomona.merge.engine.forecast import MergeResult, forecast
+from pomona.merge.engine.journal import Workspace, check_free
+from pomona.merge.engine.output import SHARD, full_disk, is_full, lay_out, size_of
+from pomona.merge.engine.runner import Runner
+from pomona.merge.engine.sizes import bytes_of
+from pomona.merge.engine.streams import NUMBERS, Files, Unit, units_of
+
+Progress = Callable[[int, int], None]
+
+
+def merge(
+    recipe: str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    models: Mapping[str, Path] | None = None,
+    memory: int | str = "1GiB",
+    threads: int | None = None,
+    shard_size: int | str = SHARD,
+    seed: int | None = None,
+    report: bool = True,
+    overwrite: bool = False,
+    allow_mixed: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> MergeResult:
+    """Merge checkpoints as a recipe says (mergekit's YAML, or a mapping) into the folder `out`, which `transformers` loads.
+
+    models: folders for names of the recipe, taken before any other.
+    memory: most bytes for blocks of tensors, such as "1GiB"; the program itself takes about 150 MB more.
+    threads: all of the machine's when left out. The result's bytes depend on neither memory nor threads.
+    shard_size: most bytes of one safetensors file.
+    seed: in place of the recipe's.
+    report: measure task vectors on the way (norm, cosine, sign conflicts) and write report.html.
+    overwrite: replace a checkpoint that is at `out`; it stays as it is until the new one is whole.
+    allow_mixed: merge models whose configs name different architectures.
+    dry_run: write nothing; the result tells what would be read and written, the peak memory and the plan's notes.
+    progress: called with bytes done and all bytes.
+
+    A killed merge called again goes on with the tensors it has finished, in `.OUT.partial`, and gives the same bytes.
+    Raises PomonaError for recipes and models that do not fit and for NaN or infinity in an input, and GateFailed for a full disk; nothing
+    is left behind then.
+    """
+    from pomona.merge.planning.plan import plan_merge
+
+    out = Path(out).absolute()
+    engine: dict[str, Any] = {"memory": memory, "threads": threads, "shard_size": shard_size, "report": report, "progress": progress}
+    if dry_run:
+        check_free(out, overwrite)
+        plan = plan_merge(recipe, models=models, seed=seed, allow_mixed=allow_mixed, dry_run=True)
+        return merge_many([plan], [out], overwrite=overwrite, dry_run=True, **engine)[0]
+    workspace = Workspace(out, overwrite=overwrite)
+    try:
+        plan = plan_merge(recipe, models=models, seed=seed, work=workspace.folder / "prepared", allow_mixed=allow_mixed)
+    except BaseException:
+        workspace.remove() if workspace.new else workspace.release()
+        raise
+    return _merge([plan], [workspace], **engine)[0]
+
+
+def merge_plan(plan: Plan, out: str | Path, **engine: Any) -> MergeResult:
+    """As `merge`, for a merge that is planned already. `engine`: memory, threads, shard_size, report, overwrite, dry_run, progress."""
+    return merge_many([plan], [out], **engine)[0]
+
+
+def merge_many(
+    plans: Sequence[Plan],
+    outs: Sequence[str | Path],
+    *,
+    memory: int | str = "1GiB",
+    threads: int | None = None,
+    shard_size: int | str = SHARD,
+    report: bool = True,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> list[MergeResult]:
+    """Several merges from one reading of their inputs: each plan's result in its own folder, byte for byte as `merge_plan` writes it.
+
+    Arguments and errors as in `merge`. When one fails, nothing is left of any.
+    """
+    folders = [Path(out).absolute() for out in outs]
+    if len(set(folders)) != len(plans) or len(folders) != len(plans):
+        raise PomonaError(f"{len(plans)} merges need as many folders, all different", where="merge_many", remedy="give one for each")
+    engine: dict[str, Any] = {"memory": memory, "threads": threads, "shard_size": shard_size}
+    if dry_run:
+        for out in folders:
+            check_free(out, overwrite)
+        room, count, most = _limits(**engine)
+        return [forecast(plan, out, lay_out(plan.jobs, most), memory=room, threads=count) for plan, out in zip(plans, folders, strict=True)]
+    workspaces: list[Workspace] = []
+    try:
+        for out in folders:
+            workspaces.append(Workspace(out, overwrite=overwrite))
+    except BaseException:
+        for workspace in workspaces:
+            workspace.remove() if workspace.new else workspace.release()
+        raise
+    return _merge(plans, workspaces, report=report, progress=progress, **engine)
+
+
+def tensors(plan: Plan, *, memory: int | str = "1GiB", threads: int | None = 1) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The tensors of a merge in the order of the plan, name and array (BF16 as uint16), without writing anything.
+
+    At most `threads` + 1 tensors of the result are in memory beside the blocks, which take at most `memory`.
+    """
+    room, count, _ = _limits(memory, threads, SHARD)
+    targets: dict[int, _Array] = {}
+
+    def target(_: int, number: int) -> _Array:
+        job = plan.jobs[number]
+        size_of(job)
+        return targets.setdefault(number, _Array(job.shape, job.dtype))
+
+    units = units_of([plan], target)
+    with Files(place.file for unit in units for place in unit.places) as files:
+        for unit in Runner(files, threads=count, memory=room).in_order(units):
+            for piece in unit.pieces:
+                yield piece.job.name, targets.pop(piece.number).take()
+
+
+class _Array:
+    """A tensor in memory, made when its first block comes."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
+        self._shape, self._dtype = shape, NUMBERS.get(dtype, np.uint8)
+        self._values: NDArray[Any] | None = None
+
+    def begin(self, start: int, count: int) -> NDArray[Any]:
+        """The place of the elements."""
+        if self._values is None:
+            self._values = np.empty(prod(self._shape), self._dtype)
+        return self._values[start : start + count]
+
+    def end(self, start: int, values: NDArray[Any]) -> None:
+        """They are where they belong."""
+
+    def take(self) -> NDArray[Any]:
+        """The whole tensor."""
+        return np.empty(self._shape, self._dtype) if self._values is None else self._values.reshape(self._shape)
+
+
+def _limits(memory: int | str, threads: int | None, shard_size: int | str) -> tuple[int, int, int]:
+    if threads is not None and threads < 1:
+        raise PomonaError(f"{threads} threads do nothing", where="threads", remedy="use at least one")
+    return bytes_of(memory, "memory"), threads or _cores(), bytes_of(shard_size, "shard_size")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _merge(
+    plans: Sequence[Plan],
+    workspaces: Sequence[Workspace],
+    *,
+    memory: int | str,
+    threads: int | None,
+    shard_size: int | str,
+    report: bool,
+    progress: Progress | None,
+) -> list[MergeResult]:
+    from pomona.merge.engine.writing import Result
+
+    results: list[Result] = []
+    with ExitStack() as stack:
+        for workspace in workspaces:
+            stack.callback(workspace.release)
+        size = 0
+        try:
+            room, count, most = _limits(memory, threads, shard_size)
+            layouts = [lay_out(plan.jobs, most) for plan in plans]
+            size = sum(layout.size for layout in layouts)
+            for plan, workspace, layout in zip(plans, workspaces, layouts, strict=True):
+                results.append(stack.enter_context(Result(plan, workspace, layout, report=report, threads=count)))
+            units = units_of(plans, lambda plan, job: results[plan].target(job))
+            _run(results, units, room, count, progress)
+            return [result.finish(memory=room, threads=count) for result in results]
+        except PomonaError:
+            _remove(workspaces)
+            raise
+        except OSError as error:
+            if not is_full(error):
+                raise
+            _remove(workspaces)
+            raise full_disk(workspaces[0].out, size) from error
+
+
+def _remove(workspaces: Sequence[Workspace]) -> None:
+    for workspace in workspaces:
+        workspace.remove()
+
+
+def _run(results: Sequence[Any], units: Sequence[Unit], memory: int, threads: int, progress: Progress | None) -> None:
+    total, done, lock = sum(unit.read for unit in units), 0, threading.Lock()
+
+    def advance(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            if progress is not None:
+                progress(min(done, total), total)
+
+    measures = [result.measure for result in results]
+
+    def measure(piece: Any, start: int, blocks: Any) -> Any:
+        return measures[piece.plan](piece, start, blocks)
+
+    with Files(place.file for unit in units for place in unit.places) as files:
+        runner = Runner(files, threads=threads, memory=memory, measure=measure, advance=advance)
+        for unit in runner.run(units):
+            for piece in unit.pieces:
+                results[piece.plan].finished(piece)

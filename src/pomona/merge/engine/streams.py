@@ -1,0 +1,238 @@
+"""The tensors that merges read and write: mapped files, their blocks, and several jobs over one reading."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import resource
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import lcm, prod
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.errors import PomonaError
+from pomona.merge._plan import Input, Job, Kernel, Plan
+from pomona.merge.checkpoints.files import WIDTHS, Place, Tensors
+
+NUMBERS: Mapping[str, Any] = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64, "U64": np.uint64, "I32": np.int32,
+    "U32": np.uint32, "I16": np.int16, "U16": np.uint16, "I8": np.int8, "U8": np.uint8, "BOOL": np.uint8, "C64": np.complex64,
+}  # fmt: skip
+KEPT = 1 << 25  # bytes of a job's inputs that stay mapped from one reading to the next
+BEST = 1 << 20  # bytes of one input's block: all blocks of a job together stay in the processor's cache
+
+
+class Target(Protocol):
+    """Where a job's tensor goes."""
+
+    def begin(self, start: int, count: int) -> NDArray[Any]:
+        """Memory for `count` elements from `start`."""
+        ...
+
+    def end(self, start: int, values: NDArray[Any]) -> None:
+        """The memory that `begin` gave is filled."""
+        ...
+
+
+@dataclass
+class Piece:
+    """One job of one plan: its kernel, its inputs among the unit's sources (the base's first), and where its tensor goes."""
+
+    plan: int
+    number: int
+    job: Job
+    kernel: Kernel
+    sources: tuple[int, ...]
+    target: Target
+    done: bool = False
+    measured: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class Unit:
+    """Jobs over the same elements of some tensors: every block is read once for all of them."""
+
+    places: list[Place]
+    count: int
+    pieces: list[Piece]
+
+    @property
+    def step(self) -> int:
+        """Elements that blocks hold a multiple of."""
+        return lcm(*(max(1, piece.kernel.unit) for piece in self.pieces))
+
+    @property
+    def width(self) -> int:
+        """Bytes that one element takes in memory: of every source, and of the widest result."""
+        return sum(WIDTHS[place.dtype] for place in self.places) + max(WIDTHS[piece.job.dtype] for piece in self.pieces)
+
+    def block(self, room: int) -> int:
+        """Elements of a block in at most `room` bytes. Raises PomonaError."""
+        widths = [WIDTHS[place.dtype] for place in self.places]
+        return block_of(self.pieces[0].job.name, self.count, self.step, widths, self.width, room)
+
+    def kept(self, room: int) -> bool:
+        """Whether it is read several times and stays mapped meanwhile."""
+        return any(piece.kernel.passes > 0 for piece in self.pieces) and self.read <= min(KEPT, room)
+
+    @property
+    def read(self) -> int:
+        """Bytes of its sources."""
+        return sum(place.size for place in self.places)
+
+
+def block_of(name: str, count: int, step: int, widths: Sequence[int], width: int, room: int) -> int:
+    """Elements of a block of the tensor `name`: a multiple of `step`, in at most `room` bytes, and as good for the cache as it can be.
+
+    widths: bytes of one element of every source. width: all bytes one element takes. Raises PomonaError when `room` is too small.
+    """
+    step = max(1, min(step, count))
+    if step * width > room:
+        message = f"{step * width / 1e6:.0f} MB are needed at once, for {step} elements of every model"
+        raise PomonaError(message, where=f'tensor "{name}"', remedy="allow more --memory, or fewer --threads")
+    return max(1, min(BEST // max(widths, default=1), room // width) // step) * step
+
+
+class Checkpoints:
+    """The models of plans, each opened once."""
+
+    def __init__(self) -> None:
+        self._open: dict[Path, Tensors] = {}
+
+    def place(self, plan: Plan, item: Input, job: Job) -> Place:
+        """Where an input is. Raises PomonaError when it is not what the plan was made for."""
+        folder = plan.models[item.model]
+        if folder not in self._open:
+            self._open[folder] = Tensors(folder)
+        place = self._open[folder].place(item.tensor)
+        if place.dtype != item.dtype or place.elements != prod(job.shape):
+            message = f'tensor "{item.tensor}" is {place.dtype} {list(place.shape)}, planned as {item.dtype} {list(job.shape)}'
+            raise PomonaError(message, where=place.file, remedy="was it changed meanwhile? start again")
+        return place
+
+
+def inputs_of(job: Job) -> tuple[Input, ...]:
+    """The inputs of a job as its kernel sees them: the base first."""
+    return (job.base, *job.inputs) if job.base else job.inputs
+
+
+def kernel_of(job: Job, seed: int) -> Kernel:
+    """The kernel of a job, which for `rows` works on the first rows only."""
+    from pomona.merge.methods import kernel_for
+
+    if "rows" not in job.options:
+        return kernel_for(job, seed)
+    from pomona.merge.engine.rows import FirstRows
+
+    options = {name: value for name, value in job.options.items() if name not in ("rows", "rows_from")}
+    rows, source = int(job.options["rows"]), int(job.options["rows_from"]) + (job.base is not None)
+    inner = replace(job, shape=(rows, *job.shape[1:]), options=options)
+    return FirstRows(kernel_for(inner, seed), prod(inner.shape), source)  # pyright: ignore[reportReturnType]
+
+
+def units_of(plans: Sequence[Plan], target_of: Callable[[int, int], Target | None]) -> list[Unit]:
+    """The jobs of plans, those of one name and size together. Jobs without a target are left out unless others need their readings.
+
+    target_of: from the plan's and the job's number to where its tensor goes; None when it is there already.
+    """
+    checkpoints, units = Checkpoints(), {}
+    for number, plan in enumerate(plans):
+        for place, job in enumerate(plan.jobs):
+            target = target_of(number, place)
+            kernel = kernel_of(job, plan.seed)
+            if target is None and kernel.shared is None:
+                continue
+            unit = units.setdefault((job.name, prod(job.shape)), Unit([], prod(job.shape), []))
+            sources = tuple(_source(unit, checkpoints.place(plan, item, job)) for item in inputs_of(job))
+            unit.pieces.append(Piece(number, place, job, kernel, sources, target or Nowhere(), target is None))
+    return list(units.values())
+
+
+def _source(unit: Unit, place: Place) -> int:
+    if place not in unit.places:
+        unit.places.append(place)
+    return unit.places.index(place)
+
+
+class Nowhere:
+    """The target of a tensor that is there already."""
+
+    def begin(self, start: int, count: int) -> NDArray[Any]:
+        """Never called."""
+        raise AssertionError
+
+    def end(self, start: int, values: NDArray[Any]) -> None:
+        """Never called."""
+        raise AssertionError
+
+
+class Scratch(threading.local):
+    """Memory of a thread that is used again and again."""
+
+    def __init__(self) -> None:
+        self._kept: dict[object, NDArray[np.uint8]] = {}
+
+    def take(self, key: object, count: int, dtype: str) -> NDArray[Any]:
+        """`count` elements of a stored type; what was in them is undefined."""
+        size = count * WIDTHS[dtype]
+        if key not in self._kept or self._kept[key].size < size:
+            self._kept[key] = np.empty(size, np.uint8)
+        return self._kept[key][:size].view(NUMBERS.get(dtype, np.uint8))
+
+
+class Files:
+    """Files open for reading, until the block ends. They are mapped: blocks are views of the system's own copy of a file."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        paths = list(dict.fromkeys(paths))
+        _allow(len(paths) + 64)
+        self._open: dict[Path, tuple[int, mmap.mmap]] = {}
+        self._scratch = Scratch()
+        for path in paths:
+            descriptor = os.open(path, os.O_RDONLY)
+            self._open[path] = (descriptor, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+
+    def __enter__(self) -> Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor, _mapped in self._open.values():
+            os.close(descriptor)  # the map goes with the last view of it
+
+    def expect(self, place: Place) -> None:
+        """Tell the system that a tensor is read soon."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._open[place.file][0], place.offset, min(place.size, 1 << 26), os.POSIX_FADV_WILLNEED)
+
+    def read(self, key: int, place: Place, start: int, count: int) -> NDArray[Any]:
+        """Elements of a tensor. Those that are not aligned to their type are copied to this thread's memory number `key`."""
+        kind, offset = np.dtype(NUMBERS.get(place.dtype, np.uint8)), place.offset + start * WIDTHS[place.dtype]
+        if place.offset + place.size > os.fstat(self._open[place.file][0]).st_size:
+            raise PomonaError("has become shorter", where=place.file, remedy="was it changed meanwhile? start again")
+        mapped = self._open[place.file][1]
+        if offset % kind.alignment == 0:
+            return np.frombuffer(mapped, kind, count, offset)
+        values = self._scratch.take(key, count, place.dtype)
+        values.view(np.uint8)[:] = np.frombuffer(mapped, np.uint8, values.nbytes, offset)
+        return values
+
+    def release(self, place: Place, start: int, count: int) -> None:
+        """Elements that were read are not needed in this process for now; the system keeps its copy."""
+        width = WIDTHS[place.dtype]
+        first = -(-(place.offset + start * width) // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = (place.offset + (start + count) * width) // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first and hasattr(mmap, "MADV_DONTNEED"):
+            self._open[place.file][1].madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def _allow(files: int) -> None:
+    """Let this process open so many files, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < files + 64:
+        most = files + 64 if hard == resource.RLIM_INFINITY else min(files + 64, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

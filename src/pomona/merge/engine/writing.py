@@ -1,0 +1,131 @@
+"""One result while it is made: its files, its journal, what is measured, and what stands beside the tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any
+
+from pomona import __version__
+from pomona.merge._plan import Plan
+from pomona.merge.checkpoints.hashes import Hashes
+from pomona.merge.engine.forecast import MergeResult, forecast
+from pomona.merge.engine.journal import Journal, Workspace
+from pomona.merge.engine.output import INDEX, FileTarget, Layout, Output, full_disk, is_full
+from pomona.merge.engine.streams import Piece
+from pomona.merge.report.card import card_files, sources_of
+from pomona.merge.report.heatmap import page
+from pomona.merge.report.survey import Survey
+
+FORMAT = 1  # of a result that is being made: another number is not gone on from
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "chat_template.jinja", "chat_template.json",
+)  # fmt: skip
+
+
+class Result:
+    """A result in its workspace. As a context it opens files and journal, and closes them; the workspace is its owner's."""
+
+    def __init__(self, plan: Plan, workspace: Workspace, layout: Layout, *, report: bool, threads: int) -> None:
+        self.plan, self.workspace, self.layout = plan, workspace, layout
+        self.survey = Survey(plan) if report else None
+        self.sources = sources_of(plan, workspace.folder)
+        self._threads = threads
+        self._journal: Journal | None = None
+        self._output: Output | None = None
+        self._hashes: Hashes | None = None
+
+    def __enter__(self) -> Result:
+        journal = self.workspace.open(self._key())
+        try:
+            self._output = Output(self.workspace.result, self.layout, fresh=not journal.done)
+            if not journal.done:
+                self._output.sync()
+            journal.begin()
+        except OSError as error:
+            if is_full(error):
+                raise full_disk(self.workspace.out, self.layout.size) from error
+            raise
+        self._journal = journal
+        self._hashes = Hashes([file for source in self.sources for file in source.files], self._threads)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._hashes is not None:
+            self._hashes.stop()
+        if self._output is not None:
+            self._output.close()
+
+    def _key(self) -> str:
+        """What the bytes of the result depend on: plan, layout, inputs by path, size and time, and this program."""
+        plan = self.plan
+        beside = [plan.tokenizer / name for name in TOKENIZER_FILES] if plan.tokenizer else []
+        files = [*(file for source in self.sources for file in source.files), *(file for file in beside if file.is_file())]
+        about = {
+            "version": [__version__, FORMAT],
+            "jobs": [asdict(job) for job in plan.jobs],
+            "models": list(map(str, plan.models)),
+            "rest": [plan.seed, plan.config, plan.recipe, plan.notes, str(plan.tokenizer), self.survey is not None],
+            "extra": {name: hashlib.sha256(content).hexdigest() for name, content in plan.extra.items()},
+            "files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns, file.stat().st_ino] for file in files],
+            "shards": [[shard.name, shard.size] for shard in self.layout.shards],
+        }
+        return hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()
+
+    def target(self, number: int) -> FileTarget | None:
+        """Where a job's tensor goes; None when it is there."""
+        assert self._journal is not None and self._output is not None
+        return None if number in self._journal.done else self._output.target(number, self.plan.jobs[number])
+
+    def measure(self, piece: Piece, start: int, blocks: Any) -> Any:
+        """What the report needs of a block."""
+        return self.survey.measure(piece.job, start, blocks) if self.survey else None
+
+    def finished(self, piece: Piece) -> None:
+        """A tensor is written: enter it in the journal, from time to time with all that came before."""
+        assert self._journal is not None and self._output is not None
+        if piece.number in self._journal.done:
+            return
+        measured = self.survey.total(piece.job, piece.measured) if self.survey else None
+        piece.measured = []
+        if self._journal.add(piece.number, measured):
+            self._output.sync()
+            self._journal.save()
+
+    def finish(self, *, memory: int, threads: int) -> MergeResult:
+        """Write what stands beside the tensors, bring all to the disk, and give the result its name."""
+        assert self._journal is not None and self._output is not None and self._hashes is not None
+        layers = self.survey.layers(self._journal.done) if self.survey else None
+        told = forecast(self.plan, self.workspace.out, self.layout, memory=memory, threads=threads)
+        files = {**self._beside(), **card_files(self.plan, self.workspace.out.name, self.sources, self._hashes.result(), told, layers)}
+        if layers:
+            files["report.html"] = page(self.workspace.out.name, told.signature, layers).encode()
+        for name, content in files.items():
+            (self.workspace.result / name).write_bytes(content)
+        self._output.sync()
+        self._output.close()
+        found = self._journal.found
+        self.workspace.finish()
+        names = (*told.files, *files)
+        return MergeResult(**{**_fields(told), "written": True, "files": names, "found": found, "layers": layers.rows if layers else ()})
+
+    def _beside(self) -> dict[str, bytes]:
+        plan = self.plan
+        files: dict[str, bytes] = {"config.json": _json(plan.config)}
+        if self.layout.index:
+            files[INDEX] = self.layout.index
+        if plan.tokenizer:
+            files |= {name: (plan.tokenizer / name).read_bytes() for name in TOKENIZER_FILES if (plan.tokenizer / name).is_file()}
+        return files | dict(plan.extra)
+
+
+def _fields(told: MergeResult) -> dict[str, Any]:
+    return {name: getattr(told, name) for name in told.__dataclass_fields__}
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode()

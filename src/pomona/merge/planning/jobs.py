@@ -1,0 +1,235 @@
+"""One job for every tensor of the result: where its inputs are, and the values that the recipe's parameters take for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pomona.errors import PomonaError
+from pomona.merge._plan import Input, Job
+from pomona.merge.checkpoints.names import comes_after, is_buffer
+from pomona.merge.checkpoints.view import Stored
+from pomona.merge.planning.checking import Problems, check_inputs, check_values, same_bytes, vocabulary_remedy
+from pomona.merge.planning.opened import Opened
+from pomona.merge.planning.parts import Part, parts_of
+from pomona.merge.reading.document import MergeRecipe, Module, Slice, Source
+from pomona.merge.reading.parameters import Condition, Settings, matches, resolve
+from pomona.merge.reading.spec import REQUIRED, Parameter, method_of
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The sources of some tensors, with the settings that hold for each, the strongest first, and for what they share."""
+
+    sources: tuple[Source, ...]
+    base: str | None
+    scopes: tuple[tuple[Settings, ...], ...]
+    shared: tuple[Settings, ...]
+
+
+class Builder:
+    """Makes the jobs of a recipe; afterwards `folders` are those that the jobs read, and `notes` what the user should know."""
+
+    def __init__(self, recipe: MergeRecipe, models: Mapping[str, Opened], frame: str, prepared: Any | None) -> None:
+        self.recipe, self.models, self.frame = recipe, models, models[frame]
+        self.method = method_of(recipe.method)
+        self.copied: frozenset[str] = prepared.copied if prepared else frozenset()
+        self.rows: Mapping[str, int] = prepared.rows if prepared else {}
+        self.notes: list[str] = []
+        self.problems = Problems()
+        self.parts: tuple[Part, ...] = ()
+        self._folders: dict[Path, int] = {}
+        for model in models.values():
+            self._folder(model.folder)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that inputs refer to by number."""
+        return tuple(self._folders)
+
+    def _folder(self, folder: Path) -> int:
+        return self._folders.setdefault(folder, len(self._folders))
+
+    def jobs(self) -> tuple[Job, ...]:
+        """The jobs in the order of the result: what comes before the layers, the layers, what comes after. Raises PomonaError."""
+        self.parts = parts_of(self.recipe, self.models, self.frame, self.copied)
+        found: dict[str, Job] = {}
+        for part in self.parts:
+            for job in self._part(part):
+                found[job.name] = job
+        for name in self.frame.tensors:
+            if name not in found and (name in self.copied or self._left_out(name)):
+                found[name] = self._copy(name, self.frame.tensors[name], self.frame)
+        self.problems.raise_all()
+        if not found:
+            raise PomonaError("has no tensors to merge", where=self.frame.folder, remedy="check the recipe's models and modules")
+        self._note(found)
+        return tuple(found.values())
+
+    def _left_out(self, name: str) -> bool:
+        """Whether no part of a recipe with modules covers a tensor: the result has it as the base or first model has it."""
+        return bool(self.recipe.modules) and not any(part.owns(name) for part in self.parts)
+
+    def _part(self, part: Part) -> Iterator[Job]:
+        yield from self._loose(part, self._group(part.module, part.first), after=False)
+        for stack in part.stacks:
+            number = 0
+            for piece in part.slices(stack):
+                group = self._group(part.module, piece)
+                length = piece.sources[0].layers[1] - piece.sources[0].layers[0] if piece.sources[0].layers else 0
+                for offset in range(length):
+                    t = offset / (length - 1) if length > 1 else 1.0
+                    yield from self._layer(stack, number, offset, group, t)
+                    number += 1
+        yield from self._loose(part, self._group(part.module, part.last), after=True)
+
+    def _group(self, module: Module, piece: Slice) -> Group:
+        base = piece.base or self.recipe.base
+        check_inputs(self.method, [str(source.model) for source in piece.sources], str(base) if base else None)
+        outer = (piece.parameters, module.parameters, self.recipe.parameters)
+        scopes = tuple((source.parameters, *outer) for source in piece.sources)
+        return Group(piece.sources, str(base) if base and self.method.base != "ignored" else None, scopes, outer)
+
+    def _loose(self, part: Part, group: Group, *, after: bool) -> Iterator[Job]:
+        names = dict.fromkeys(name for source in group.sources for name in self._model(source).layout.loose if part.owns(name))
+        for name in names:
+            if comes_after(name) == after and name not in self.copied:
+                yield from self._job(name, dict.fromkeys(range(len(group.sources)), name), group, 0.0)
+
+    def _layer(self, stack: str, number: int, offset: int, group: Group, t: float) -> Iterator[Job]:
+        places = [source.layers[0] + offset for source in group.sources if source.layers]
+        layers = [
+            self._model(source).layout.stacks.get(stack, {}).get(place, {}) for source, place in zip(group.sources, places, strict=True)
+        ]
+        for rest in dict.fromkeys(rest for layer in layers for rest in layer):
+            name = f"{stack}.{number}.{rest}"
+            if name not in self.copied:
+                yield from self._job(name, {index: f"{stack}.{place}.{rest}" for index, place in enumerate(places)}, group, t)
+
+    def _model(self, source: Source) -> Opened:
+        return self.models[str(source.model)]
+
+    def _job(self, name: str, stored_as: Mapping[int, str], group: Group, t: float) -> Iterator[Job]:
+        found = {index: self._model(group.sources[index]).find(own) for index, own in stored_as.items()}
+        held = {index: tensor for index, tensor in found.items() if tensor is not None}
+        if is_buffer(name):
+            index = next((index for index in held if str(group.sources[index].model) == group.base), next(iter(held)))
+            yield self._copy(name, held[index], self._model(group.sources[index]))
+            return
+        lacking = [index for index in found if index not in held]
+        for index in lacking:
+            holder = self._model(group.sources[next(iter(held))])
+            self.problems.lacking(self._model(group.sources[index]), stored_as[index], holder)
+        if lacking or not self._alike(name, held, group):
+            return
+        if not all(tensor.dtype in FLOATS for tensor in held.values()):
+            yield from self._fixed(name, held, group)
+            return
+        yield self._float_job(name, stored_as, held, group, t)
+
+    def _alike(self, name: str, held: Mapping[int, Stored], group: Group) -> bool:
+        first = held[0]
+        for index, tensor in held.items():
+            if tensor.shape != first.shape:
+                one, other = self._model(group.sources[0]), self._model(group.sources[index])
+                self.problems.shapes(name, one, first.shape, other, tensor.shape, vocabulary_remedy(name, first.shape, tensor.shape))
+                return False
+        return True
+
+    def _fixed(self, name: str, held: Mapping[int, Stored], group: Group) -> Iterator[Job]:
+        """A tensor that is not of floats: the result has it as all models have it."""
+        index = next((index for index in held if str(group.sources[index].model) == group.base), 0)
+        for other in held:
+            if other != index and not same_bytes(held[index], held[other]):
+                self.problems.unlike(name, held[index].dtype, self._model(group.sources[index]), self._model(group.sources[other]))
+                return
+        yield self._copy(name, held[index], self._model(group.sources[index]))
+
+    def _float_job(self, name: str, stored_as: Mapping[int, str], held: Mapping[int, Stored], group: Group, t: float) -> Job:
+        options = {p.name: self._value(p, name, group.shared, name, t) for p in self.method.parameters if p.per == "merge" and p.effect}
+        inputs: dict[int, Input] = {}
+        for index, tensor in held.items():
+            model = str(group.sources[index].model)
+            values = {
+                p.name: self._value(p, stored_as[index], group.scopes[index], name, t, model)
+                for p in self.method.parameters
+                if p.effect and (p.per == "model" or (p.per == "expert" and model != group.base))
+            }
+            inputs[index] = self._input(tensor, model, {key: value for key, value in values.items() if value is not None})
+        base = next((inputs.pop(index) for index in list(inputs) if str(group.sources[index].model) == group.base), None)
+        compute = self.recipe.dtype or promoted([tensor.dtype for tensor in held.values()])
+        job = Job(
+            name, held[0].shape, self.recipe.out_dtype or compute, self.method.name, tuple(inputs.values()), base, compute,
+            {key: value for key, value in options.items() if value is not None},
+        )  # fmt: skip
+        if (wrong := check_values(job)) is not None:
+            self.problems.value(name, wrong)
+        return self._partly(_simplest(job), group)
+
+    def _partly(self, job: Job, group: Group) -> Job:
+        """With a key map, a tensor of which only the first rows are merged; -1 says that the base gives the other rows."""
+        if job.name not in self.rows:
+            return job
+        models = [str(source.model) for source in group.sources if str(source.model) != group.base]
+        place = models.index(self.frame.name) if self.frame.name in models else -1
+        return replace(job, options={**job.options, "rows": self.rows[job.name], "rows_from": place})
+
+    def _value(self, parameter: Parameter, own: str, scopes: tuple[Settings, ...], name: str, t: float, model: str | None = None) -> Any:
+        value = resolve(parameter, scopes, own, t)
+        if value is REQUIRED:
+            listed = model is None or any(str(source.model) == model for source in self.recipe.sources)
+            self.problems.missing_value(parameter.name, model, name, listed)
+            return 1.0
+        return value
+
+    def _input(self, tensor: Stored, model: str, values: Mapping[str, Any]) -> Input:
+        return Input(self._folder(tensor.folder), tensor.name, tensor.dtype, values, model)
+
+    def _copy(self, name: str, tensor: Stored, model: Opened) -> Job:
+        dtype = (self.recipe.out_dtype or self.recipe.dtype or tensor.dtype) if tensor.dtype in FLOATS else tensor.dtype
+        method = "copy" if dtype == tensor.dtype else "passthrough"
+        compute = (self.recipe.dtype or tensor.dtype) if tensor.dtype in FLOATS else "F32"
+        return Job(name, tensor.shape, dtype, method, (self._input(tensor, model.name, {}),), None, compute)
+
+    def _note(self, jobs: Mapping[str, Job]) -> None:
+        kept = [name for name in jobs if name not in self.copied and self._left_out(name)]
+        if kept:
+            self.notes.append(f'{len(kept)} tensors are copied from "{self.frame.name}", the first is {kept[0]}')
+        filters = {condition.filter for settings in self._settings() for value in settings.values() for condition in _conditions(value)}
+        names = {name for model in self.models.values() for name in model.tensors} | set(jobs)
+        for rule in sorted(rule for rule in filters if rule and not any(matches(rule, name) for name in names)):
+            self.notes.append(f'filter "{rule}" takes no tensor')
+
+    def _settings(self) -> Iterator[Settings]:
+        yield self.recipe.parameters
+        for part in self.parts:
+            yield part.module.parameters
+            for piece in part.module.slices:
+                yield piece.parameters
+        for source in self.recipe.sources:
+            yield source.parameters
+
+
+def _conditions(value: Any) -> tuple[Condition, ...]:
+    return tuple(item for item in value if isinstance(item, Condition)) if isinstance(value, tuple) else ()
+
+
+def _simplest(job: Job) -> Job:
+    """A base with nothing added is passed on; passing one tensor on unscaled and in its own type is copying it."""
+    if job.base is not None and not job.inputs:
+        job = replace(job, method="passthrough", inputs=(job.base,), base=None, options={})
+    only = job.inputs[0] if len(job.inputs) == 1 else None
+    same = only is not None and job.method == "passthrough" and not only.parameters and only.dtype == job.compute == job.dtype
+    return replace(job, method="copy") if same else job
+
+
+def promoted(dtypes: list[str]) -> str:
+    """The narrowest float type that holds all of `dtypes`, as PyTorch promotes: BF16 and F16 together need F32."""
+    kinds = set(dtypes)
+    if len(kinds) == 1:
+        return dtypes[0]
+    return "F64" if "F64" in kinds else "F32"

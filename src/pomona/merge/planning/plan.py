@@ -1,0 +1,138 @@
+"""From a recipe to a Plan: models are opened, checked against each other, and every tensor of the result gets its job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pomona.errors import PomonaError
+from pomona.merge._plan import Plan
+from pomona.merge.checkpoints.view import View
+from pomona.merge.planning.opened import Opened, Resolve, folders_of, locate_model, open_model
+from pomona.merge.reading.document import MergeRecipe, TokenizerRule, read_recipe
+from pomona.merge.reading.references import ModelRef
+
+
+def plan_merge(
+    recipe: MergeRecipe | str | Path | Mapping[str, Any],
+    *,
+    models: Mapping[str, Path] | None = None,
+    seed: int | None = None,
+    resolve: Resolve = locate_model,
+    work: Path | None = None,
+    allow_mixed: bool = False,
+    dry_run: bool = False,
+) -> Plan:
+    """Decide a whole merge before anything is written.
+
+    models: folders for names of the recipe, taken before any other; `resolve` finds the rest (path, revision → folder).
+    seed: overrides the recipe's, which is 0 without one.
+    work: folder for tensors that must be prepared first (adapters, tokenizers); needed when the recipe asks for them, unused otherwise.
+    allow_mixed: merge models whose config.json names different architectures (mergekit's --allow-crimes); tensors must fit all the same.
+    dry_run: prepare nothing on the disk.
+    Raises PomonaError naming model, tensor and remedy when the models do not fit each other or the recipe.
+    """
+    from pomona.merge.planning.jobs import Builder
+    from pomona.merge.planning.result import config_of, extra_files, tokenizer_folder, vocabulary_notes
+
+    recipe = recipe if isinstance(recipe, MergeRecipe) else read_recipe(recipe)
+    prepared, opened = _open(recipe, models or {}, resolve, work, dry_run)
+    check_architectures(opened.values(), allow_mixed or bool(prepared and prepared.frame))
+    frame = prepared.frame if prepared and prepared.frame else str(recipe.donor)
+    builder = Builder(recipe, opened, frame, prepared)
+    jobs = builder.jobs()
+    config = config_of(recipe, opened[frame], builder, jobs, prepared.config if prepared else {})
+    tokens = [] if recipe.tokenizer or recipe.key_map else vocabulary_notes(opened[frame], opened.values())
+    chosen = seed if seed is not None else recipe.seed or 0
+    return Plan(
+        models=builder.folders,
+        jobs=jobs,
+        seed=chosen,
+        config=config,
+        tokenizer=(prepared.tokenizer if prepared else None) or tokenizer_folder(opened[frame].folder),
+        recipe={**recipe.raw, "seed": chosen},
+        extra=extra_files(recipe, opened, opened[frame].folder),
+        notes=(*recipe.notes, *(prepared.notes if prepared else ()), *builder.notes, *tokens),
+    )
+
+
+def _open(
+    recipe: MergeRecipe, given: Mapping[str, Path], resolve: Resolve, work: Path | None, dry_run: bool
+) -> tuple[Any, dict[str, Opened]]:
+    merged, others = recipe.references, tuple(dict.fromkeys(_tokenizer_models(recipe.tokenizer)))
+    folders = folders_of((*merged, *others), given, resolve)
+    prepared = None
+    views: dict[str, View] = {}
+    if recipe.tokenizer or recipe.key_map or any(ref.lora for ref in merged):
+        prepared = _prepare(recipe, merged, others, folders, work, dry_run)
+        views = dict(prepared.views)
+    for ref in merged:
+        if str(ref) not in views:
+            views[str(ref)] = View.of(folders[str(ref)])
+    return prepared, {str(ref): open_model(ref, views[str(ref)]) for ref in merged}
+
+
+def _prepare(
+    recipe: MergeRecipe, merged: tuple[ModelRef, ...], others: tuple[ModelRef, ...], folders: dict[str, Path], work: Path | None, dry: bool
+) -> Any:
+    from pomona.merge.preparing.prepare import Source, prepare
+
+    if work is None and not dry:
+        raise PomonaError("needs a working folder for adapters and tokenizers", where="plan_merge", remedy="give work=FOLDER")
+    sources = {str(ref): Source(folders[str(ref.plain)], _adapter(ref, folders), ref in merged) for ref in (*merged, *others)}
+    return prepare(
+        sources,
+        work or Path(),
+        base=str(recipe.base) if recipe.base else None,
+        tokenizer=_tokenizer_mapping(recipe.tokenizer) if recipe.tokenizer else None,
+        key_map=recipe.key_map or None,
+        dry_run=dry,
+    )
+
+
+def _adapter(ref: ModelRef, folders: dict[str, Path]) -> Path | None:
+    return folders[str(ModelRef(ref.lora, ref.lora_revision))] if ref.lora else None
+
+
+def _tokenizer_models(rule: TokenizerRule | None) -> Iterator[ModelRef]:
+    if rule is not None:
+        for source in (rule.source, *(token.source for token in rule.tokens.values())):
+            if isinstance(source, ModelRef):
+                yield source
+
+
+def _tokenizer_mapping(rule: TokenizerRule) -> dict[str, Any]:
+    """The rule as mergekit writes it, models by their names in the recipe."""
+    tokens: dict[str, Any] = {}
+    for text, token in rule.tokens.items():
+        source: Any = str(token.source) if isinstance(token.source, ModelRef) else token.source
+        if token.source == "zero":
+            source = {"kind": "zero"}
+        elif token.token_id is not None:
+            source = {"kind": "model_token", "model": source, "token_id": token.token_id}
+        elif token.token is not None:
+            source = {"kind": "model_token", "model": source, "token": token.token}
+        tokens[text] = {"source": source, "force": token.force}
+    return {"source": str(rule.source), "tokens": tokens, "pad_to_multiple_of": rule.pad_to_multiple_of}
+
+
+def check_architectures(models: Iterable[Opened], allow_mixed: bool) -> None:
+    """Raise PomonaError naming two models whose config.json names different architectures."""
+    first, *others = models
+    for other in others:
+        if _architecture(first) != _architecture(other) and not allow_mixed:
+            mine, theirs = ("/".join(map(str, _architecture(model))) for model in (first, other))
+            raise PomonaError(
+                f'"{other.name}" is a {theirs} and "{first.name}" a {mine}',
+                where=other.folder / "config.json",
+                remedy="merge models of one architecture, give a key_map, or allow it (--allow-mixed)",
+            )
+
+
+def _architecture(model: Opened) -> tuple[str, str]:
+    names = model.config.get("architectures") or ["?"]
+    return str(names[0]).replace("LLaMa", "Llama"), str(model.config.get("model_type"))
+
+
+__all__ = ["check_architectures", "plan_merge"]

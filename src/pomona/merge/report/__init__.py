@@ -1,0 +1,1 @@
+"""What a merge tells about itself: measures of every layer, report.html, and the model card."""
