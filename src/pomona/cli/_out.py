@@ -7,12 +7,14 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Format = Literal["human", "json"]
+Format = Annotated[Literal["human", "json"], Parameter(help="human or json.")]
 Row = dict[str, Any]
 
 PIPE_WIDTH = 160

@@ -51,8 +51,6 @@ def sample(
         Seed of the sample.
     dry_run
         Only count; write nothing.
-    format
-        human or json.
     """
     from pomona.data.audit import sample_audit
 
@@ -90,8 +88,6 @@ def report(folder: Path, /, *, format: Format = "human") -> None:
     ----------
     folder
         Folder of the audit.
-    format
-        human or json.
     """
     from dataclasses import asdict
 

@@ -12,8 +12,6 @@ def doctor(*, format: Format = "human") -> int:
 
     Parameters
     ----------
-    format
-        human or json.
     """
     from pomona.cli._facts import facts
 

@@ -9,8 +9,8 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from pomona.cli._cards import working
+from pomona.cli._options import FLAG
 from pomona.cli._out import Format, Out, size
-from pomona.cli.run import FLAG
 
 if TYPE_CHECKING:
     from pomona.merge import MergeResult
@@ -66,8 +66,6 @@ def merge(
         Merge models of different architectures whose tensors fit.
     dry_run
         Only print what would be read, written and merged.
-    format
-        human or json.
     """
     from pomona.merge import merge as combine
 

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from pomona.cli._cards import working
+from pomona.cli._options import FLAG
 from pomona.cli._out import Format, Out, size
-from pomona.cli.run import FLAG
 
 
 def extract(
@@ -49,8 +49,6 @@ def extract(
         Type of the adapter's matrices.
     dry_run
         Compute ranks and errors, and write nothing.
-    format
-        human or json.
     """
     from dataclasses import asdict
 

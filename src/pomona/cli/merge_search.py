@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from pomona.cli._cards import working
+from pomona.cli._options import FLAG, Count, Merging, given
 from pomona.cli._out import Format, Out, clock, size
-from pomona.cli.run import FLAG
 from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
     from pomona.merge.search import Forecast, Matrix, Searched
 
-Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
 Settings = Annotated[list[str] | None, Parameter(name="--set", negative=())]
 
 
@@ -26,12 +24,8 @@ def search(
     /,
     *,
     trials: Count = None,
-    seed: int | None = None,
     device: str | None = None,
-    threads: Count = None,
-    memory: str | None = None,
-    shard_size: str | None = None,
-    overwrite: Annotated[bool, FLAG] = False,
+    merging: Merging | None = None,
     dry_run: Annotated[bool, FLAG] = False,
     format: Format = "human",
 ) -> None:
@@ -45,33 +39,20 @@ def search(
         Folder of the best merge, with search.json, trials.parquet, ledger.json and search.html. The same command goes on after a kill.
     trials
         Candidates to try, in place of the recipe's.
-    seed
-        Seed in place of the recipe's.
     device
         cpu, cuda, ...
-    threads
-        CPU threads.
-    memory
-        Memory of the merge to stay within, such as 1GiB.
-    shard_size
-        Largest file of the result, such as 5GB.
-    overwrite
-        Write over a folder that is there.
     dry_run
         Only print the number of trials and what they would cost.
-    format
-        human or json.
     """
-    from pomona.merge import search as merging
+    from pomona.merge import search as searching
 
     show = Out(format)
     if dry_run:
-        _forecast(show, merging.forecast(recipe, out, trials=trials, seed=seed))
+        _forecast(show, searching.forecast(recipe, out, trials=trials, seed=merging.seed if merging else None))
         return
-    _use_threads(threads)
-    engine = _given(threads=threads, memory=memory, shard_size=shard_size)
+    _use_threads(merging)
     with working("searching") as progress:
-        found = merging.search_merge(recipe, out, trials=trials, seed=seed, device=device, overwrite=overwrite, progress=progress, **engine)
+        found = searching.search_merge(recipe, out, trials=trials, device=device, progress=progress, **given(merging))
     _searched(show, found)
 
 
@@ -81,11 +62,7 @@ def sweep(
     /,
     *,
     values: Settings = None,
-    seed: int | None = None,
-    threads: Count = None,
-    memory: str | None = None,
-    shard_size: str | None = None,
-    overwrite: Annotated[bool, FLAG] = False,
+    merging: Merging | None = None,
     dry_run: Annotated[bool, FLAG] = False,
     format: Format = "human",
 ) -> None:
@@ -99,27 +76,14 @@ def sweep(
         Folder of the merges, each in a folder such as alpha=0.25.
     values
         NAME=0,0.25,0.5: a free parameter of the recipe, or the place of a number such as parameters.t. Several give all combinations.
-    seed
-        Seed in place of the recipe's.
-    threads
-        CPU threads.
-    memory
-        Memory to stay within, such as 1GiB.
-    shard_size
-        Largest file of a result, such as 5GB.
-    overwrite
-        Write over folders that are there.
     dry_run
         Only check every merge and list them.
-    format
-        human or json.
     """
-    from pomona.merge import search as merging
+    from pomona.merge import search as searching
 
     chosen = {name: _numbers(name, text) for name, text in map(_parted, values or [])}
-    engine = _given(threads=threads, memory=memory, shard_size=shard_size)
     with working("merging") as progress:
-        swept = merging.sweep(recipe, out, chosen, seed=seed, overwrite=overwrite, dry_run=dry_run, progress=progress, **engine)
+        swept = searching.sweep(recipe, out, chosen, dry_run=dry_run, progress=progress, **given(merging))
     show = Out(format)
     show.table([{"folder": str(one.folder), **one.values} for one in swept])
     if dry_run and format == "human":
@@ -132,12 +96,8 @@ def leave_one_out(
     /,
     *,
     values: Settings = None,
-    seed: int | None = None,
     device: str | None = None,
-    threads: Count = None,
-    memory: str | None = None,
-    shard_size: str | None = None,
-    overwrite: Annotated[bool, FLAG] = False,
+    merging: Merging | None = None,
     dry_run: Annotated[bool, FLAG] = False,
     format: Format = "human",
 ) -> None:
@@ -151,32 +111,17 @@ def leave_one_out(
         Folder of the merges `all` and `without-EXPERT`, or of the scores.
     values
         NAME=0.5 for each free parameter of the recipe.
-    seed
-        Seed in place of the recipe's.
     device
         cpu, cuda, ...
-    threads
-        CPU threads.
-    memory
-        Memory to stay within, such as 1GiB.
-    shard_size
-        Largest file of a result, such as 5GB.
-    overwrite
-        Write over a folder that is there.
     dry_run
         Only check every merge and list them.
-    format
-        human or json.
     """
-    from pomona.merge import search as merging
+    from pomona.merge import search as searching
 
     chosen = {name: _number(name, text) for name, text in map(_parted, values or [])}
-    _use_threads(threads)
-    engine = _given(threads=threads, memory=memory, shard_size=shard_size)
+    _use_threads(merging)
     with working("merging") as progress:
-        found = merging.leave_one_out(
-            recipe, out, values=chosen, seed=seed, device=device, overwrite=overwrite, dry_run=dry_run, progress=progress, **engine
-        )
+        found = searching.leave_one_out(recipe, out, values=chosen, device=device, dry_run=dry_run, progress=progress, **given(merging))
     show = Out(format)
     if found.matrix is not None:
         _matrix(show, found.matrix, out)
@@ -239,15 +184,11 @@ def _matrix(show: Out, matrix: Matrix, out: Path) -> None:
     show.line(out)
 
 
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
-
-
-def _use_threads(threads: int | None) -> None:
-    if threads is not None:
+def _use_threads(merging: Merging | None) -> None:
+    if merging is not None and merging.threads is not None:
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(merging.threads)
 
 
 def _parted(text: str) -> tuple[str, str]:

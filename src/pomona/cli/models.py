@@ -18,8 +18,6 @@ def list_(*, format: Format = "human") -> None:
 
     Parameters
     ----------
-    format
-        human or json.
     """
     from pomona.models import catalogue
 

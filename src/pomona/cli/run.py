@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from pomona.cli._options import FLAG
 from pomona.cli._out import Format, Out, clock, console, size
 from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
     from pomona.recipe import DryRun
-
-FLAG = Parameter(negative=(), show_default=False)
 
 
 def run(
@@ -44,8 +43,6 @@ def run(
         Only list the steps, with what they would cost.
     schema
         Only print the JSON Schema of recipes.
-    format
-        human or json.
     """
     from pomona import recipe as recipes
 

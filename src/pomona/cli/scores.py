@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pomona.cli._cards import show_card, working
+from pomona.cli._options import FLAG, Reading, given
 from pomona.cli._out import Format, Out
-from pomona.cli.run import FLAG
 
 
 def score(
@@ -22,13 +22,9 @@ def score(
     completion: str | None = None,
     lang: str = "lang",
     group: str | None = None,
-    chat: Annotated[bool, FLAG] = False,
     packed: Annotated[bool, FLAG] = False,
-    context: int | None = None,
     length_bins: int | None = None,
-    device: str | None = None,
-    dtype: str = "float32",
-    seed: int = 0,
+    reading: Reading | None = None,
     dry_run: Annotated[bool, FLAG] = False,
     format: Format = "human",
 ) -> None:
@@ -54,33 +50,20 @@ def score(
         Column of the language, for the score language.
     group
         Column within which vog is standardised.
-    chat
-        Prompts become user messages in the model's chat template.
     packed
         Score full contexts of texts end to end.
-    context
-        Tokens of a window; the model's when left out.
     length_bins
         Rank cat_var and cat_diff among rows of like length, in this many bins.
-    device
-        cpu, cuda, ...
-    dtype
-        float32 or bfloat16.
-    seed
-        Seed.
     dry_run
         Only count what there is to do.
-    format
-        human or json.
     """
     from pomona.data import score as compute
 
-    given = {"scores": scores, "models": models}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    options = given(reading, scores=scores, models=models)
     with working("scoring") as progress:
         card = compute(
-            inputs, out, column=column, prompt=prompt, completion=completion, lang=lang, group=group, chat=chat, packed=packed,
-            context=context, length_bins=length_bins, device=device, dtype=dtype, seed=seed, dry_run=dry_run, progress=progress, **options,
+            inputs, out, column=column, prompt=prompt, completion=completion, lang=lang, group=group, packed=packed,
+            length_bins=length_bins, dry_run=dry_run, progress=progress, **options,
         )  # fmt: skip
     show_card(Out(format), card, out, dry_run)
 
@@ -97,11 +80,7 @@ def order(
     group: str | None = None,
     n: int = 250,
     k: int = 20,
-    chat: Annotated[bool, FLAG] = False,
-    context: int | None = None,
-    device: str | None = None,
-    dtype: str = "float32",
-    seed: int = 0,
+    reading: Reading | None = None,
     dry_run: Annotated[bool, FLAG] = False,
     format: Format = "human",
 ) -> None:
@@ -127,26 +106,14 @@ def order(
         Probes of each kind.
     k
         Nearest probes that vote.
-    chat
-        Prompts become user messages in the model's chat template.
-    context
-        Tokens of a window; the model's when left out.
-    device
-        cpu, cuda, ...
-    dtype
-        float32 or bfloat16.
-    seed
-        Seed of the spoilt copies.
     dry_run
         Only count what there is to do.
-    format
-        human or json.
     """
     from pomona.data.scores import order as classify
 
     with working("scoring") as progress:
         card = classify(
-            inputs, out, models=models, prompt=prompt, completion=completion, corrupt=corrupt, group=group, n=n, k=k, chat=chat,
-            context=context, device=device, dtype=dtype, seed=seed, dry_run=dry_run, progress=progress,
+            inputs, out, models=models, prompt=prompt, completion=completion, corrupt=corrupt, group=group, n=n, k=k,
+            dry_run=dry_run, progress=progress, **given(reading),
         )  # fmt: skip
     show_card(Out(format), card, out, dry_run)
