@@ -48,6 +48,7 @@ class Plan:
     tokenizer: Path | None  # folder whose tokenizer files go with the result
     recipe: Mapping[str, Any]  # the recipe as it was read, for the model card
     extra: Mapping[str, bytes] = field(default_factory=dict)  # further files of the result, by name
+    prepared: int = 0  # bytes beside the result while it is made: adapted or re-ordered tensors
     notes: tuple[str, ...] = ()  # what the reader of a dry run should know: tensors copied, keys not covered
 
 

@@ -126,6 +126,18 @@ def test_the_tokenizer_may_be_that_of_a_model_that_is_not_merged(tmp_path: Path)
     assert np.array_equal(tensors(found, "1")[EMBED], [ours[2], np.zeros(4), ours[0]])
 
 
+def test_generation_ends_with_the_tokens_of_the_tokenizer(tmp_path: Path) -> None:
+    one, two = model(tmp_path / "1", [*"abc"], 3, eos_token_id=0), model(tmp_path / "2", [*"cab"], 3, seed=1, eos_token_id=2)
+    (one / "generation_config.json").write_text('{"eos_token_id": 0, "temperature": 0.6}')
+    (two / "generation_config.json").write_text('{"eos_token_id": [1, 2]}')
+    models = [{"model": str(folder), "parameters": {"weight": 1}} for folder in (one, two)]
+    recipe = {"merge_method": "linear", "models": models}
+    for number, (source, eos) in enumerate(((str(two), [1, 2]), ("base", 0))):
+        out = tmp_path / f"out{number}"
+        merge({**recipe, "base_model": str(one), "tokenizer_source": source}, out)
+        assert json.loads((out / "generation_config.json").read_text()) == {"eos_token_id": eos, "temperature": 0.6}
+
+
 def test_tokens_with_rules_of_their_own(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", [*"cbxy"], 4, seed=1)
     rules = {

@@ -63,8 +63,9 @@ def forecast(plan: Plan, out: Path, layout: Layout, *, memory: int, threads: int
 def notes_of(plan: Plan, layout: Layout, free: int) -> Iterator[str]:
     """The plan's notes, and one when the disk is too small."""
     yield from plan.notes
-    if free < layout.size:
-        yield f"the disk has {free / 1e6:,.0f} MB free, and the result takes {layout.size / 1e6:,.0f} MB"
+    needed = layout.size + plan.prepared
+    if free < needed:
+        yield f"the disk has {free / 1e6:,.0f} MB free, and the merge takes {needed / 1e6:,.0f} MB"
 
 
 def signature_of(plan: Plan) -> str:

@@ -52,7 +52,8 @@ def plan_merge(
         config=config,
         tokenizer=(prepared.tokenizer if prepared else None) or tokenizer_folder(opened[frame].folder),
         recipe={**recipe.raw, "seed": chosen},
-        extra=extra_files(recipe, opened, opened[frame].folder),
+        extra=extra_files(recipe, opened, opened[frame].folder, prepared.special_ids if prepared else {}),
+        prepared=prepared.written if prepared else 0,
         notes=(*recipe.notes, *(prepared.notes if prepared else ()), *builder.notes, *tokens),
     )
 

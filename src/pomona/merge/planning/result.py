@@ -97,9 +97,12 @@ def tokenizer_folder(folder: Path) -> Path | None:
     return folder if any((folder / name).is_file() for name in _TOKENIZERS) else None
 
 
-def extra_files(recipe: MergeRecipe, models: Mapping[str, Opened], donor: Path) -> dict[str, bytes]:
-    """Further files of the result by name: generation and processor settings of the donor, its own code, and the recipe's chat template."""
+def extra_files(recipe: MergeRecipe, models: Mapping[str, Opened], donor: Path, special_ids: Mapping[str, Any]) -> dict[str, bytes]:
+    """Further files of the result by name: generation settings of the donor with `special_ids` of another tokenizer, processor settings of
+    the donor, its own code, and the recipe's chat template."""
     found = {name: (donor / name).read_bytes() for name in _BESIDE if (donor / name).is_file()}
+    if special_ids and (settings := found.get("generation_config.json")) is not None:
+        found["generation_config.json"] = (json.dumps({**json.loads(settings), **special_ids}, indent=2) + "\n").encode()
     found |= {file.name: file.read_bytes() for file in sorted(donor.glob("*.py"))}
     if recipe.chat_template:
         template = template_for(recipe.chat_template, [model.folder for model in models.values()])

@@ -26,6 +26,7 @@ class Prepared:
     views: by the recipe's name of the model, only the merged ones; all a planner needs: `names`, `info(name)`, `locate(name)`.
     tokenizer: folder with the result's tokenizer files; None: take them as for any merge. In a dry run it may not exist yet.
     config: changes to config.json of the result, by dotted key, e.g. {"vocab_size": 1003} or {"text_config.vocab_size": 1003}.
+    special_ids: what generation_config.json of the result says of special tokens, where the tokenizer is another model's than its own.
     frame: with a key map, the model whose names, config.json and other files the result has (it may not be the base); architectures are
         not compared then. None without a key map.
     copied: with a key map, the tensors only the frame has: the result takes them from the frame as they are (method "copy").
@@ -37,6 +38,7 @@ class Prepared:
     views: Mapping[str, View]
     tokenizer: Path | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    special_ids: Mapping[str, Any] = field(default_factory=dict)
     frame: str | None = None
     copied: frozenset[str] = frozenset()
     rows: Mapping[str, int] = field(default_factory=dict)

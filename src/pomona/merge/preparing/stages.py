@@ -168,7 +168,10 @@ class Stages:
         if owner != donor:
             other = _config_of(self.sources[owner].folder)
             other = other.get("text_config", other) if prefix else other
-            self.result["config"] |= {prefix + key: other[key] for key in _SPECIAL_IDS if key in other}
+            ids = {key: other[key] for key in _SPECIAL_IDS if key in other}
+            self.result["config"] |= {prefix + key: value for key, value in ids.items()}
+            generation = _config_of(self.sources[owner].folder, "generation_config.json")
+            self.result["special_ids"] = ids | {key: generation[key] for key in _SPECIAL_IDS if key in generation}
 
     def _keep(self, model: str, what: str, made: Mapping[str, Made], marks: Sequence[Any] = ()) -> dict[str, Stored]:
         self.marks[model] = [*self.marks[model], what, *marks]
@@ -178,8 +181,8 @@ class Stages:
         return keep(self.work / f"{label}-{what}-{digest}", made, dry_run=self.dry_run)
 
 
-def _config_of(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
+def _config_of(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    file = folder / name
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
