@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
-from yaml.composer import ComposerError
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from yaml.reader import ReaderError
+from yaml.nodes import MappingNode, Node, SequenceNode
 
+from pomona._yaml import Problem, clean, compose, line_of, plain, read_text, shown
 from pomona.errors import PomonaError, nearest
 from pomona.recipe.schema import Recipe
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-Problem = tuple[int, str]
 Location = tuple[str | int, ...]
 
-_TAG = "tag:yaml.org,2002:"
-_SCALARS = {
-    "null": re.compile(r"^(?:~|null|Null|NULL|)$"),
-    "bool": re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
-    "int": re.compile(r"^[-+]?[0-9][0-9_]*$"),
-    "float": re.compile(r"^[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?$"),
-}
 _EXPECTED = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -48,27 +37,11 @@ _EXPECTED = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """Scalars as YAML 1.2 reads them, so that `no` is a language and 1e-3 a number; no aliases."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012
-
-    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise ComposerError(None, None, f"aliases such as *{event.anchor} are not supported", event.start_mark)
-        return super().compose_node(parent, index)
-
-
-for _name, _pattern in _SCALARS.items():
-    _Loader.add_implicit_resolver(_TAG + _name, _pattern, None)
-
-
 def load_recipe(path: str | Path) -> Recipe:
     """Read and check a recipe. Raises PomonaError with a line for each mistake: file, line, what is wrong, and the nearest right name."""
-    root = _compose(_text(Path(path)), path)
+    root = compose(read_text(Path(path)), path, "examples/quickstart.yaml for a recipe")
     found: list[Problem] = []
-    value = _plain(root, found)
+    value = plain(root, found)
     if not found:
         if isinstance(value, dict):
             try:
@@ -76,8 +49,8 @@ def load_recipe(path: str | Path) -> Recipe:
             except ValidationError as error:
                 found = [problem for details in error.errors() for problem in _explain(details, root)]
         else:
-            found = [(_line(root), "a recipe is a mapping of keys and values, and this is not")]
-    raise PomonaError("\n".join(f"{path}, line {line}: {_clean(text)}" for line, text in sorted(set(found))))
+            found = [(line_of(root), "a recipe is a mapping of keys and values, and this is not")]
+    raise PomonaError("\n".join(f"{path}, line {line}: {clean(text)}" for line, text in sorted(set(found))))
 
 
 def json_schema() -> dict[str, Any]:
@@ -111,89 +84,15 @@ def _catalogue() -> set[str]:
     return {"ui", *(entry.name for entry in models.catalogue())}
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        remedy = nearest(path.name, beside) if beside else "check the path"
-        raise PomonaError("no such recipe", where=path, remedy=remedy) from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise PomonaError("is not UTF-8 text", where=f"{path}, line {line}", remedy="save it as UTF-8") from None
-    except OSError as error:
-        raise PomonaError(f"cannot be read: {error.strerror}", where=path, remedy="name a YAML file") from None
-
-
-def _compose(text: str, path: str | Path) -> Node:
-    try:
-        root = _Loader(text).get_single_node()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else path
-        raise PomonaError(f"broken YAML: {error.problem or error.context}", where=place) from None
-    except ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise PomonaError(f"broken YAML: the character U+{ord(text[error.position]):04X}", where=f"{path}, line {line}") from None
-    except RecursionError:
-        raise PomonaError("broken YAML: nested too deeply", where=path) from None
-    if root is None:
-        raise PomonaError("is empty", where=path, remedy="see examples/quickstart.yaml for a recipe")
-    return root
-
-
-def _plain(node: Node, found: list[Problem]) -> Any:
-    """The value of a node; keys are text. Duplicate keys and what no recipe holds are added to `found`."""
-    if isinstance(node, SequenceNode):
-        return [_plain(item, found) for item in node.value]
-    if isinstance(node, MappingNode):
-        return _mapping(node, found)
-    kind, text = node.tag.removeprefix(_TAG), str(node.value)
-    strange = kind != "str" and (kind not in _SCALARS or not _SCALARS[kind].match(text) or len(text) > 400)
-    if strange:
-        found.append((_line(node), f"{_shown(text)} is not a value a recipe can hold"))
-        return None
-    digits = text.replace("_", "")
-    return {
-        "null": lambda: None,
-        "bool": lambda: text.lower() == "true",
-        "int": lambda: int(digits),
-        "float": lambda: float(digits),
-        "str": lambda: text,
-    }[kind]()
-
-
-def _mapping(node: MappingNode, found: list[Problem]) -> dict[str, Any]:
-    lines: dict[str, int] = {}
-    result: dict[str, Any] = {}
-    for key, value in node.value:
-        if not isinstance(key, ScalarNode):
-            found.append((_line(key), "a key must be text"))
-        elif key.value in lines:
-            found.append((_line(key), f'the key "{key.value}" was already given in line {lines[key.value]}'))
-        else:
-            lines[key.value] = _line(key)
-            result[key.value] = _plain(value, found)
-    return result
-
-
-def _clean(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
-def _line(node: Node) -> int:
-    return node.start_mark.line + 1
-
-
 def _locate(root: Node, location: Location) -> tuple[int, list[str | int]]:
     """The line of a location, and the location without the parts that are not in the file."""
-    node, line, path = root, _line(root), []
+    node, line, path = root, line_of(root), []
     for part in location:
         if isinstance(node, MappingNode) and (pair := next((p for p in node.value if p[0].value == part), None)):
-            line, node = _line(pair[0]), pair[1]
+            line, node = line_of(pair[0]), pair[1]
         elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
-            line = _line(node)
+            line = line_of(node)
         else:
             continue
         path.append(part)
@@ -218,9 +117,9 @@ def _demand(details: ErrorDetails) -> str:
         return "must not be empty"
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", context["expected"])
-        return f"must be {' or '.join(_shown(name) for name in known)}, not {_shown(value)}"
+        return f"must be {' or '.join(shown(name) for name in known)}, not {shown(value)}"
     expected = _EXPECTED[kind].format(**context) if kind in _EXPECTED else details["msg"]
-    return f"must be {expected}, not {_shown(value)}"
+    return f"must be {expected}, not {shown(value)}"
 
 
 def _named(path: list[str | int]) -> str:
@@ -233,15 +132,6 @@ def _named(path: list[str | int]) -> str:
 def _inside(path: list[str | int]) -> str:
     text = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in path)
     return f" in {text.lstrip('.')}" if text else ""
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "a mapping"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:58] + '…"'
 
 
 def _keys(location: Location) -> list[str]:

@@ -88,7 +88,8 @@ def test_a_recipe_in_yaml(tmp_path: Path) -> None:
         ("inputs: {a: b}\nseeds: 1", r'mix.yaml: unknown key "seeds" — did you mean "seed"\?'),
         ("inputs: {a: 1}", 'mix.yaml: the path of "a" is 1 — give a path'),
         ("inputs: {a: b}\ntotal: many", "mix.yaml: \"total\" is 'many' — give a number"),
-        ("inputs: {a: b", r"mix.yaml, line 1: broken YAML: .* — fix the line"),
+        ("inputs: {a: b", r"mix.yaml, line 1, column 14: broken YAML: .* — fix the line"),
+        ("inputs: {a: b}\ntotal: 1\ntotal: 2", r'mix.yaml, line 3: the key "total" was already given in line 2'),
     ],
 )
 def test_a_broken_recipe_is_explained(tmp_path: Path, text: str, match: str) -> None:

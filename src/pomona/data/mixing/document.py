@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pomona._yaml import Problem, clean, compose, plain, read_text
 from pomona.errors import PomonaError, nearest
 
 KEYS = ("inputs", "schedule", "total", "size", "column", "seed")
 _TYPES = {"total": int | float, "size": str, "column": str, "seed": int}
-
-
-class _Loader(yaml.SafeLoader):
-    """Scalars as YAML 1.2 reads them, so that `no` is a language and 1e6 a number."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012
-
-
-for _kind, _pattern in {
-    "null": r"^(?:~|null|)$",
-    "bool": r"^(?:true|false)$",
-    "int": r"^[-+]?[0-9][0-9_]*$",
-    "float": r"^[-+]?(?:\.inf|(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?)$",
-}.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), None)
 
 
 def load_mix(path: str | Path) -> dict[str, Any]:
@@ -47,15 +30,11 @@ def load_mix(path: str | Path) -> dict[str, Any]:
 
 
 def _parsed(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise PomonaError(f"cannot be read: {reason}", where=path, remedy="name a YAML file with inputs and a schedule") from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}, line {mark.line + 1}" if mark else path
-        raise PomonaError(f"broken YAML: {getattr(error, 'problem', None) or error}", where=place, remedy="fix the line") from None
+    found: list[Problem] = []
+    value = plain(compose(read_text(path, "mix"), path, "docs/data.md for a mix"), found)
+    if found:
+        raise PomonaError("\n".join(f"{path}, line {line}: {clean(text)}" for line, text in sorted(set(found))))
+    return value
 
 
 def _resolved(path: Path, name: str, where: Any) -> list[str]:

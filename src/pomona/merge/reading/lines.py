@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pomona.errors import PomonaError, nearest
+from pomona._yaml import read_text
+from pomona.errors import PomonaError
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Place = Sequence[str | int]
@@ -19,7 +20,7 @@ class Document:
     """A YAML file: its `value`, and `line(place)` for the keys and indexes that lead to a part of it."""
 
     def __init__(self, path: Path) -> None:
-        loader = _Loader(_text(path))
+        loader = _Loader(read_text(path))
         try:
             root = loader.get_single_node()
             self.twice = [] if root is None else list(_twice(root))
@@ -43,18 +44,6 @@ class Document:
                 break
             line = (key or node).start_mark.line + 1
         return line
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise PomonaError("no such recipe", where=path, remedy=nearest(path.name, beside) if beside else "check the path") from None
-    except IsADirectoryError:
-        raise PomonaError("is a folder", where=path, remedy="name the recipe, a YAML file") from None
-    except UnicodeDecodeError as error:
-        raise PomonaError(f"is not UTF-8 text: byte {error.start}", where=path, remedy="save it as UTF-8") from None
 
 
 def _child(node: Node | None, step: str | int) -> tuple[Node | None, Node | None]:
