@@ -6,6 +6,7 @@ import random
 import unicodedata
 from pathlib import Path
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from pomona import files
 from pomona.data.duplicates import _near, _sign, bands_for, dedup, s_curve
-from pomona.data.duplicates._edit import edit_close
+from pomona.data.duplicates._loops.editing import edit_close
 from pomona.data.duplicates._unicode import composed
 
 SURE = {"n_bands": 24, "rows_per_band": 1}
@@ -220,11 +221,16 @@ def edits(one: list[int], two: list[int]) -> int:
     return row[-1]
 
 
+@numba.njit
+def close(one: np.ndarray, two: np.ndarray, least: float, costs: np.ndarray) -> bool:
+    return edit_close(one, two, least, costs)
+
+
 @given(st.lists(st.integers(0, 3), max_size=12), st.lists(st.integers(0, 3), max_size=12), st.sampled_from([0.3, 0.5, 0.8, 1.0]))
 def test_edit_similarity_is_levenshtein(one: list[int], two: list[int], least: float) -> None:
     longer = max(len(one), len(two))
     expected = longer == 0 or 1 - edits(one, two) / longer >= least - 1e-12
-    assert edit_close(np.array(one, np.uint64), np.array(two, np.uint64), least) == expected
+    assert close(np.array(one, np.uint64), np.array(two, np.uint64), least, np.empty(len(two) + 1, np.int64)) == expected
 
 
 def test_edit_similarity_is_asked_for_on_top(tmp_path: Path) -> None:

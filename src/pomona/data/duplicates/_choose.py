@@ -107,7 +107,7 @@ def _evidence(pairs: Pairs, anchors: Ints, rows: int) -> tuple[Ints, NDArray[np.
     order = np.argsort(ends, kind="stable")
     bounds = np.searchsorted(ends[order], np.arange(rows + 1))
     others = np.concatenate([pairs.second, pairs.first])[order]
-    return towards(np.full(rows, -1, np.int64), bounds, others, np.concatenate([pairs.jaccard, pairs.jaccard])[order], anchors)
+    return towards(rows, bounds, others, np.concatenate([pairs.jaccard, pairs.jaccard])[order], anchors)
 
 
 def _to_size(verdict: Verdict, signed: Signed, options: Options, old: int) -> None:

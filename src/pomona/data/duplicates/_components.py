@@ -1,62 +1,32 @@
-"""Compiled components: a union-find over rows, and the way from every row to the one that is kept."""
+"""Components: a union-find over rows, and the way from every row to the one that is kept."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
+from numpy.typing import NDArray
+
+from pomona.data.duplicates._loops import loop
+
+Ints, Floats = NDArray[np.int64], NDArray[np.float64]
 
 
-@numba.njit(cache=True, nogil=True)
-def root(parent: Any, item: int) -> int:
-    """The first row of the component of `item`."""
-    while parent[item] != item:
-        parent[item] = parent[parent[item]]
-        item = parent[item]
-    return item
+def unite(parent: Ints, firsts: Ints, seconds: Ints) -> None:
+    """Join the components of every pair of rows, in `parent`."""
+    loop("unite")(parent, firsts, seconds)
 
 
-@numba.njit(cache=True, nogil=True)
-def unite(parent: Any, firsts: Any, seconds: Any) -> None:
-    """Join the components of every pair of rows."""
-    for at in range(len(firsts)):
-        one, two = root(parent, firsts[at]), root(parent, seconds[at])
-        parent[max(one, two)] = min(one, two)
-
-
-@numba.njit(cache=True, nogil=True)
-def roots(parent: Any) -> Any:
+def roots(parent: Ints) -> Ints:
     """The first row of the component of every row."""
     found = np.empty(len(parent), np.int64)
-    for item in range(len(parent)):
-        found[item] = root(parent, item)
+    loop("roots")(parent, found)
     return found
 
 
-@numba.njit(cache=True, nogil=True)
-def towards(parents: Any, bounds: Any, neighbours: Any, similarities: Any, anchors: Any) -> tuple[Any, Any]:
+def towards(rows: int, bounds: Ints, neighbours: Ints, similarities: Floats, anchors: Ints) -> tuple[Ints, Floats]:
     """Walk the confirmed pairs from the anchors. Returns for every row its neighbour on the way to one (or -1) and their similarity.
 
-    The pairs of row r are `neighbours[bounds[r]:bounds[r + 1]]`; `parents` is filled in: -1 where not yet reached.
+    The pairs of row r are `neighbours[bounds[r]:bounds[r + 1]]`.
     """
-    similarity = np.zeros(len(parents), np.float64)
-    queue = np.empty(len(parents), np.int64)
-    tail = 0
-    seen = np.zeros(len(parents), np.bool_)
-    for anchor in anchors:
-        seen[anchor] = True
-        queue[tail] = anchor
-        tail += 1
-    head = 0
-    while head < tail:
-        row = queue[head]
-        head += 1
-        for at in range(bounds[row], bounds[row + 1]):
-            near = neighbours[at]
-            if not seen[near]:
-                seen[near] = True
-                parents[near], similarity[near] = row, similarities[at]
-                queue[tail] = near
-                tail += 1
+    parents, similarity = np.full(rows, -1, np.int64), np.zeros(rows)
+    loop("towards")(parents, bounds, neighbours, similarities, anchors, similarity, np.empty(rows, np.int64), np.zeros(rows, np.bool_))
     return parents, similarity

@@ -105,8 +105,8 @@ def _batches(records: Records, rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def _signed(batch: pa.RecordBatch, options: Options, where: str, before: int) -> dict[str, NDArray[Any]]:
-    from pomona.data.duplicates._signing import fingerprints, sign
-    from pomona.data.duplicates._unicode import composed, plain, strings, tables
+    from pomona.data.duplicates._signing import ascii_rows, fingerprints, sign
+    from pomona.data.duplicates._unicode import composed, strings, tables
 
     column = _text(batch.column(0), options.column, where, before)
     scores = _scores(batch.column(1), options.score, where, before) if options.score else np.zeros(0)
@@ -119,7 +119,7 @@ def _signed(batch: pa.RecordBatch, options: Options, where: str, before: int) ->
     keys, prints, set_offsets, sets, facts, token_offsets, tokens = sign(
         data,
         offsets,
-        plain(data, offsets),
+        ascii_rows(data, offsets),
         *tables(),
         SHINGLES.index(options.shingle or "auto"),
         options.shingle_size or 1,

@@ -1,18 +1,17 @@
-"""Compiled edit similarity on tokens: 1 − Levenshtein / length of the longer (Lee et al. 2022, §4.2), within a band around the diagonal."""
+"""Edit similarity on tokens: 1 − Levenshtein / length of the longer (Lee et al. 2022, §4.2), within a band around the diagonal."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
-MAX_TOKENS = 50_000
+from pomona.native.compiling import part
 
 
-@numba.njit(cache=True, nogil=True)
-def edit_close(one: Any, two: Any, least: float) -> bool:
-    """Whether the edit similarity of two token sequences is at least `least`."""
+@part
+def edit_close(one: Any, two: Any, least: float, costs: Any) -> bool:
+    """Whether the edit similarity of two token sequences is at least `least`. `costs` is memory for one more than `two` has."""
     longer = max(len(one), len(two))
     budget = int(np.floor((1 - least) * longer + 1e-9))
     start, stop_one, stop_two = 0, len(one), len(two)
@@ -25,7 +24,6 @@ def edit_close(one: Any, two: Any, least: float) -> bool:
     if abs(rows - columns) > budget:
         return False
     far = budget + 1
-    costs = np.empty(columns + 1, np.int64)
     for column in range(columns + 1):
         costs[column] = min(column, far)
     for row in range(1, rows + 1):

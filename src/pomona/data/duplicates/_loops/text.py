@@ -1,11 +1,12 @@
-"""Compiled text to shingles: UTF-8 bytes to folded code points, to 64-bit token hashes, to hashes of runs of tokens."""
+"""Text to shingles: UTF-8 bytes to folded code points, to 64-bit token hashes, to hashes of runs of tokens."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
+
+from pomona.native.compiling import part
 
 K = np.uint64(0x9E3779B97F4A7C15)
 ONE, ZERO = np.uint64(1), np.uint64(0)
@@ -20,7 +21,7 @@ _WORD, _CHARACTER, _WHOLE, _SHORT = (
 _SPACE, _HIGH = np.uint32(32), np.uint64(0x8080808080808080)
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def mix(value: Any) -> Any:
     """The 64-bit finaliser of MurmurHash3 (Appleby): a bijection in which every bit depends on every bit."""
     value ^= value >> _S33
@@ -30,13 +31,13 @@ def mix(value: Any) -> Any:
     return value ^ (value >> _S33)
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def feed(state: Any, value: Any) -> Any:
     """Take one more value into a running hash."""
     return (((state << _S23) | (state >> _S41)) ^ value) * K
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def _point(data: Any, at: int) -> tuple[Any, int]:
     """The code point whose UTF-8 bytes begin at `at`, and how many they are."""
     byte = np.int64(data[at])
@@ -50,10 +51,8 @@ def _point(data: Any, at: int) -> tuple[Any, int]:
     return high | ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F), 4
 
 
-@numba.njit(cache=True, nogil=True)
-def ascii_rows(data: Any, words: Any, offsets: Any) -> Any:
+def ascii_rows(data: Any, words: Any, offsets: Any, found: Any) -> int:
     """Which of the rows are ASCII, as are the few bytes beside them. `words` are the whole 64-bit words of `data`."""
-    found = np.zeros(len(offsets) - 1, np.bool_)
     for row in range(len(found)):
         ored = ZERO
         for at in range(offsets[row] >> 3, min((offsets[row + 1] + 7) >> 3, len(words))):
@@ -61,23 +60,21 @@ def ascii_rows(data: Any, words: Any, offsets: Any) -> Any:
         for at in range(max(offsets[row], 8 * len(words)), offsets[row + 1]):
             ored |= np.uint64(data[at])
         found[row] = ored & _HIGH == ZERO
-    return found
+    return 0
 
 
-@numba.njit(cache=True, nogil=True)
-def may_decompose(data: Any, offsets: Any, plain: Any, flags: Any) -> Any:
-    """Which of the rows may not be in NFC. `data` is valid UTF-8; `plain` rows are ASCII."""
-    found = np.zeros(len(plain), np.bool_)
+def may_decompose(data: Any, offsets: Any, plain: Any, flags: Any, found: Any) -> int:
+    """Which of the rows may not be in NFC: sets them in `found`, all false. `data` is valid UTF-8; `plain` rows are ASCII."""
     for row in range(len(found)):
         at = offsets[row + 1] if plain[row] else offsets[row]
         while at < offsets[row + 1] and not found[row]:
             point, width = _point(data, at)
             found[row] = flags[point] & 2 != 0 if point < 65536 else not (0x1F000 <= point < 0x1FB00 or 0x20000 <= point < 0x2F800)
             at += width
-    return found
+    return 0
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def ascii_words(data: Any, start: int, stop: int, fold: Any, tokens: Any) -> tuple[int, int]:
     """`fold_text` and `tokens_of` at once for the words of a document in ASCII. Returns how many characters and words."""
     letters, found, state = 0, 0, _WORD
@@ -95,7 +92,7 @@ def ascii_words(data: Any, start: int, stop: int, fold: Any, tokens: Any) -> tup
     return letters + max(0, found - 1), found
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def fold_text(data: Any, start: int, stop: int, fold: Any, flags: Any, points: Any) -> tuple[int, int]:
     """Write the folded code points of one document to `points`. Returns how many, and how many are of scripts without spaces."""
     count, spaceless, at = 0, 0, start
@@ -122,7 +119,7 @@ def fold_text(data: Any, start: int, stop: int, fold: Any, flags: Any, points: A
     return count, spaceless
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def tokens_of(points: Any, count: int, characters: bool, tokens: Any) -> int:
     """Write one hash a word, or one a character, to `tokens`. Returns how many."""
     if characters:
@@ -143,7 +140,7 @@ def tokens_of(points: Any, count: int, characters: bool, tokens: Any) -> int:
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def whole(tokens: Any, count: int, salt: Any) -> Any:
     """One hash of a sequence of tokens."""
     state = _WHOLE ^ salt
@@ -152,7 +149,7 @@ def whole(tokens: Any, count: int, salt: Any) -> Any:
     return mix(state ^ np.uint64(count))
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def shingles_of(tokens: Any, count: int, size: int, shingles: Any) -> int:
     """Write a hash of every run of `size` tokens to `shingles`; a shorter document is one shingle of its own kind. Returns how many."""
     if count < size:
@@ -171,7 +168,7 @@ def shingles_of(tokens: Any, count: int, size: int, shingles: Any) -> int:
     return count - size + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def distinct(values: Any, count: int, table: Any) -> int:
     """Move the distinct values to the front, in order of first occurrence. `table` has a power-of-two size of at least twice `count`."""
     table[:] = ZERO
@@ -189,7 +186,7 @@ def distinct(values: Any, count: int, table: Any) -> int:
     return kept
 
 
-@numba.njit(cache=True, nogil=True)
+@part
 def power_of_two(least: int) -> int:
     """The smallest power of two that is at least `least`, and at least 8."""
     size = 8

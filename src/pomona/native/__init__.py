@@ -1,0 +1,7 @@
+"""Compiled loops: numba makes their machine code once, the user's cache keeps it, and llvmlite alone loads it."""
+
+from __future__ import annotations
+
+from pomona.native.family import Family
+
+__all__ = ["Family"]

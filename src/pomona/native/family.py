@@ -1,0 +1,104 @@
+"""Families of compiled loops: made once by numba, kept in the user's cache, loaded and called without it.
+
+Importing numba and its own cache costs from a third of a second to a whole one at every start, llvmlite a twentieth.
+The code's name in the cache holds a hash of the loops' source, llvmlite's version and the processor, so other code is never taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pomona.files import atomic_file
+from pomona.native._calls import function_at
+
+_lock = threading.Lock()
+_kept: list[Any] = []  # engines own the code
+
+
+class Family:
+    """The compiled loops of one package.
+
+    package: an imported package. sources: the modules in it that the loops are written in; when their text changes, so does the code.
+    loops: for each loop the module that defines it and the types of its arguments, as numba writes them, with blanks between:
+        "i8" an integer, "f8" a float, "u1[::1]" an array of bytes, "u8[:,::1]" a matrix of uint64, row by row.
+
+    A loop is a plain function that gives back an integer. It and all it calls (`pomona.native.compiling.part`) make no arrays, raise
+    nothing, and trust what they are given: callers bring the memory for results, and see to it that no place lies outside of it.
+    """
+
+    def __init__(self, package: str, sources: Sequence[str], loops: Mapping[str, tuple[str, str]]) -> None:
+        self.package, self.sources, self.loops = package, sources, loops
+        self._loaded: dict[str, Callable[..., int]] = {}
+
+    def loop(self, name: str) -> Callable[..., int]:
+        """The compiled loop `name`. It runs without the interpreter's lock; TypeError for an array of another type than it takes."""
+        found = self._loaded.get(name)
+        if found is None:
+            with _lock:
+                found = self._loaded.get(name) or self._loaded.setdefault(name, self._load(name))
+        return found
+
+    def file(self, name: str) -> Path:
+        """Where the code of a loop is kept: in POMONA_CACHE, or the user's cache."""
+        given = os.environ.get("POMONA_CACHE")
+        if not given:
+            import platformdirs
+
+            given = platformdirs.user_cache_dir("pomona")
+        return Path(given) / "loops" / f"{self._key}-{name}.o"
+
+    @cached_property
+    def _key(self) -> str:
+        import llvmlite
+        import llvmlite.binding as llvm
+
+        machine = [llvmlite.__version__, llvm.get_default_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+        digest = hashlib.sha256("\n".join([*machine, self.package, str(self.loops)]).encode())
+        own = Path(str(sys.modules[self.package].__file__)).parent
+        for source in (*(own / f"{name}.py" for name in self.sources), *sorted(Path(__file__).parent.glob("*.py"))):
+            digest.update(source.read_bytes())
+        return digest.hexdigest()[:24]
+
+    def _load(self, name: str) -> Callable[..., int]:
+        file = self.file(name)
+        try:
+            content = file.read_bytes()
+        except OSError:
+            content = b""
+        digest, body = content[:32], content[32:]
+        if hashlib.sha256(body).digest() != digest:
+            body = b"\n".join(self._compile(name))
+            try:
+                with atomic_file(file) as partial:
+                    partial.write_bytes(hashlib.sha256(body).digest() + body)
+            except OSError:
+                pass  # a home that cannot be written to: compile again next time
+        symbol, _, code = body.partition(b"\n")
+        return function_at(_link(code, symbol.decode()), self.loops[name][1].split())
+
+    def _compile(self, name: str) -> tuple[bytes, bytes]:
+        """The name of a loop's machine code, and an object file that holds it."""
+        from pomona.native.compiling import compiled
+
+        module, types = self.loops[name]
+        return compiled(f"{self.package}.{module}", name, types.split())
+
+
+def _link(code: bytes, symbol: str) -> int:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _kept.append(engine)
+    return engine.get_function_address(symbol)
