@@ -17,7 +17,7 @@ from typing import Any
 from pomona.files import read_json, sha256_of
 
 ROOT = Path(__file__).parents[1]
-SHARED_CODE = ("records", "models", "tasks", "train", "ledger/flops.py", "recipe/work.py")
+SHARED_CODE = ("native", "records", "models", "tasks", "train", "ledger/flops.py", "recipe/work.py")
 
 
 @dataclass(frozen=True)
