@@ -1,0 +1,196 @@
+"""`pomona sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from pomona.cli._cards import working
+from pomona.cli._errors import tell
+from pomona.cli._options import FLAG
+from pomona.cli._out import Format, Out
+
+if TYPE_CHECKING:
+    from pomona.sample.batch_card import Card
+
+
+def sample(
+    inputs: list[str],
+    /,
+    *,
+    out: Path,
+    model: Annotated[list[str], Parameter(negative=())],
+    strategy: str = "hedged5-mbr",
+    prompt: str | None = None,
+    messages: str | None = None,
+    system: str | None = None,
+    raw: Annotated[bool, FLAG] = False,
+    max_tokens: int = 512,
+    judge: str | None = None,
+    reward: str | None = None,
+    extract: str | None = None,
+    language: str | None = None,
+    reference: str | None = None,
+    group: str | None = None,
+    metric: str = "chrf",
+    store: Path | None = None,
+    budget_tokens: int | None = None,
+    budget_flops: float | None = None,
+    budget_money: float | None = None,
+    budget_seconds: float | None = None,
+    price: Annotated[str | None, Parameter(allow_leading_hyphen=False)] = None,
+    tokenizer: str | None = None,
+    threads: int = 1,
+    timeout: float = 120.0,
+    concurrency: int = 8,
+    seed: int = 0,
+    dry_run: Annotated[bool, FLAG] = False,
+    format: Format = "human",
+) -> int:
+    """Answer every row of a table: several answers each, and a choice among them.
+
+    Everything generated is kept at once beside OUT; the same command goes on after an interruption and pays nothing twice. The exit code is
+    1 when a budget ended or a model failed before all rows had an answer.
+
+    Parameters
+    ----------
+    inputs
+        Files, globs, dataset folders or s3:// addresses.
+    out
+        File of the rows with their answers; the card is written beside it.
+    model
+        URI of a model: ui-s, smollm2, hf:PATH_OR_ID, gguf:PATH or http://HOST/v1#NAME. Given several times, the models share each pool.
+    strategy
+        Such as greedy, hedged5-mbr, hedged5-chops, sample16-vote-stop0.6, ladder5-best-t1.2.
+    prompt
+        Template with {COLUMN} in it; {prompt} when left out and there is no column messages.
+    messages
+        Column of messages, instead of a prompt.
+    system
+        System message put before.
+    raw
+        Send the prompt as it is, without a chat template.
+    max_tokens
+        Most tokens of an answer.
+    judge
+        URI of the model that judges; the first model when left out.
+    reward
+        best: mean, sum, MODULE:FUNCTION or http://HOST/PATH.
+    extract
+        vote: answer, number, boxed, text, regex:PATTERN or MODULE:FUNCTION.
+    language
+        xmbr: language of the further evidence.
+    reference
+        Column of references: measures what the pool holds and what the choice makes of it.
+    group
+        Column by which that is shown.
+    metric
+        chrf, chrf++ or exact_match.
+    store
+        SQLite file of everything generated; OUT.answers.db when left out.
+    budget_tokens
+        Hard limit on prompt and answer tokens of all rows together.
+    budget_flops
+        Hard limit on floating-point operations.
+    budget_money
+        Hard limit on money; needs --price.
+    budget_seconds
+        Hard limit on time.
+    price
+        Money for a million prompt tokens and a million answer tokens, such as 0.15,0.60.
+    tokenizer
+        Folder or tokenizer.json to count a server's tokens with.
+    threads
+        Processor threads of models in this process.
+    timeout
+        Seconds without a sign of life from a server.
+    concurrency
+        Rows under way at once.
+    seed
+        Seed.
+    dry_run
+        Only say what it would cost at most; write nothing.
+    format
+        human or json.
+    """
+    from pomona.errors import PomonaError
+    from pomona.sample.batch import answer_all
+    from pomona.sample.budget import Budget
+
+    own = {"reward": reward, "extract": extract, "language": language}
+    wanted = {"name": strategy, **{name: value for name, value in own.items() if value is not None}}
+    if budget_money is not None and price is None:
+        raise PomonaError(
+            "a budget of money needs a price", where="--budget-money", remedy="give --price PROMPT,ANSWER for a million tokens"
+        )
+    settings: dict[str, Any] = {"threads": threads, "timeout": timeout, "price": _price(price), "tokenizer": tokenizer}
+    with working("answering") as progress:
+        card = answer_all(
+            inputs, out, model=model, strategy=wanted, prompt=prompt, messages=messages, system=system, raw=raw, max_tokens=max_tokens,
+            judge=judge, reference=reference, group=group, metric=metric, store=store,
+            budget=Budget(budget_tokens, budget_flops, budget_money, budget_seconds), concurrency=concurrency, seed=seed,
+            settings=settings, dry_run=dry_run, progress=progress,
+        )  # fmt: skip
+    _show(Out(format), card, out, dry_run)
+    return 0 if dry_run or card.details["answered"] == card.rows_in else _told(card)
+
+
+def _price(given: str | None) -> tuple[float, float] | None:
+    from pomona.errors import PomonaError
+
+    if given is None:
+        return None
+    try:
+        prompt, answer = (float(part) for part in given.split(","))
+    except ValueError:
+        raise PomonaError(f'"{given}" is no price', where="--price", remedy="write PROMPT,ANSWER for a million tokens: 0.15,0.60") from None
+    return prompt, answer
+
+
+def _show(show: Out, card: Card, out: Path, dry_run: bool) -> None:
+    from dataclasses import asdict
+
+    if show.format == "json":
+        show.json({"out": None if dry_run else out, "signature": card.signature, **asdict(card)})
+        return
+    for name in ("at_most", "spent", "paid"):
+        if name in card.details:
+            show.line(f"{name.replace('_', ' ')}: {_costs(card.details[name])}")
+    if dry_run and card.details["budget"]:
+        show.line(f"the budget reaches at least {card.details['rows_within_budget']:,} of {card.rows_in:,} rows")
+    if not dry_run:
+        stopped = ", ".join(f"{count:,} {by}" for by, count in card.details["stopped_by"].items())
+        show.line(f"answered: {card.details['answered']:,} of {card.rows_in:,} rows ({stopped or 'none'})")
+    if card.pools:
+        show.table(card.pools, [_pool(row) for row in card.pools], "differences to greedy; intervals cover 95 %")
+    show.line(card.signature)
+    show.line("nothing was written" if dry_run else out)
+
+
+def _costs(costs: dict[str, Any]) -> str:
+    parts = [f"{costs['prompt_tokens']:,} prompt tokens", f"{costs['completion_tokens']:,} answer tokens"]
+    parts += [f"{costs['flops']:.3g} FLOPs"] if costs["flops"] else []
+    return ", ".join(parts + ([f"{costs['money']:.4g} in money"] if costs["money"] else []))
+
+
+def _pool(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as people read it: each estimate with its interval."""
+    shown: dict[str, Any] = {"group": row["group"], "n": row["n"]}
+    if "greedy" in row:
+        shown["greedy"] = f"{row['greedy']:.1f}"
+        shown |= {name: f"{row[name]:+.1f} [{row[f'{name}_low']:+.1f}, {row[f'{name}_high']:+.1f}]" for name in ("chosen", "hope", "risk")}
+    names = {"distinct": "distinct", "greedy_picked": "greedy picked"}
+    return shown | {names[key]: f"{row[key]:.2f} [{row[f'{key}_low']:.2f}, {row[f'{key}_high']:.2f}]" for key in names}
+
+
+def _told(card: Card) -> int:
+    details = card.details
+    for limit in details["budget"]:
+        if count := details["stopped_by"].get(limit):
+            tell(f"the budget of {limit} was spent: {count:,} rows have a smaller pool or no answer; raise it and run again to go on")
+    if details["failed"]:
+        first = next(iter(details["errors"]))
+        tell(f"{details['failed']:,} rows failed, such as: {first}; run again to try them again")
+    return 1

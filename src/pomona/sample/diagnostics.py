@@ -1,0 +1,93 @@
+"""What pools hold and what the choice made of it, by group: hope, risk, distinct share, how often greedy is picked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.models.chat.protocol import Reply
+from pomona.sample.selection.choice import text_of
+from pomona.tasks.bootstrap import MINIMUM, Resamples, by_group, rows_of, value_of
+from pomona.tasks.metrics import Metric
+
+_SIDES = ("chosen", "hope", "risk")
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """The mean of a number each pool has, as a metric of (value, 1)."""
+
+    name = "mean"
+    higher_is_better = True
+    signature = "mean|version:1"
+
+    def statistics(self, outputs: Sequence[Any], references: Sequence[Any], /) -> NDArray[np.float64]:
+        return np.column_stack([np.asarray(outputs, np.float64), np.ones(len(outputs))])
+
+    def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        return sums[..., 0] / sums[..., 1]
+
+
+@dataclass
+class Diary:
+    """Takes in pools one by one and tells about all of them. Keeps a few numbers a pool, no text.
+
+    *Hope* is the best answer of a pool by the metric against its reference, *risk* the worst; both are compared with the greedy answer
+    (the first where a pool has none). Khairi et al. 2025 (arXiv 2506.20544), §4.
+    """
+
+    metric: Metric | None = None
+    seed: int = 0
+    groups: list[str] = field(default_factory=list)
+    _shares: list[tuple[float, float]] = field(default_factory=list)  # distinct share, greedy picked
+    _statistics: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
+
+    def add(self, candidates: Sequence[Reply], chosen: int, *, reference: str | None = None, group: str | None = None) -> None:
+        """Take in a pool of at least one answer. With a metric every pool needs a reference."""
+        texts = [text_of(reply) for reply in candidates]
+        greedy = next((at for at, reply in enumerate(candidates) if reply.temperature == 0), 0)
+        self.groups.append("" if group is None else str(group))
+        self._shares.append((len(set(texts)) / len(texts), float(chosen == greedy)))
+        if self.metric is not None and reference is not None:
+            statistics = self.metric.statistics(texts, [reference] * len(texts))
+            values = self.metric.aggregate(statistics) * (1 if self.metric.higher_is_better else -1)
+            places = {"greedy": greedy, "chosen": chosen, "hope": int(np.argmax(values)), "risk": int(np.argmin(values))}
+            for side, place in places.items():
+                self._statistics.setdefault(side, []).append(statistics[place])
+
+    def table(self, resamples: int = MINIMUM) -> list[dict[str, Any]]:
+        """One row for all pools ("overall") and one for each group, in order of name.
+
+        `distinct` and `greedy_picked` are shares with `_low` and `_high`; with a metric `greedy` is its value, and `chosen`, `hope` and
+        `risk` are differences to it with `_low` and `_high`. Intervals cover 95 % (percentile bootstrap over prompts, `resamples` draws).
+        """
+        if not self.groups:
+            return []
+        named = {name: rows for name, rows in rows_of(self.groups).items() if name != ""}
+        parts = {"overall": np.arange(len(self.groups)), **{("group overall" if n == "overall" else n): r for n, r in named.items()}}
+        table: list[dict[str, Any]] = [{"group": name, "n": len(rows), **self._share(rows, resamples)} for name, rows in parts.items()]
+        if self.metric is None or not self._statistics:
+            return table
+        statistics = {side: np.array(rows, np.float64) for side, rows in self._statistics.items()}
+        members = {name: rows for name, rows in parts.items() if name != "overall"}
+        for row in table:
+            row["greedy"] = value_of(self.metric, statistics["greedy"][parts[row["group"]]])
+        for side in _SIDES:
+            found = by_group(self.metric, statistics[side], statistics["greedy"], members, resamples=resamples, seed=self.seed)
+            for row in table:
+                compared = found[row["group"]]
+                row |= {side: compared.delta, f"{side}_low": compared.ci_low, f"{side}_high": compared.ci_high}
+        return table
+
+    def _share(self, rows: NDArray[np.intp], resamples: int) -> dict[str, float]:
+        mean, told = _Mean(), {}
+        drawn = Resamples(len(rows), resamples, self.seed)
+        for column, name in enumerate(("distinct", "greedy_picked")):
+            statistics = mean.statistics([self._shares[row][column] for row in rows], ())
+            low, high = np.quantile(drawn.resampled(mean, statistics), [0.025, 0.975])
+            told |= {name: value_of(mean, statistics), f"{name}_low": float(low), f"{name}_high": float(high)}
+        return told

@@ -1,0 +1,83 @@
+"""From rows of a table to requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pomona.errors import PomonaError, nearest
+from pomona.models.chat.protocol import Request
+from pomona.tasks.items import fields_of
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a row becomes a request: from a `template` with {column} in it, or from the column `messages`.
+
+    A column of messages holds lists of role and content, or such a list as JSON text. `system` is a message put before. `raw` sends the
+    filled template as it is, without a chat template.
+    """
+
+    template: str | None = None
+    messages: str | None = None
+    system: str | None = None
+    raw: bool = False
+    max_tokens: int = 512
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.template is None) == (self.messages is None):
+            raise PomonaError("a prompt template and a column of messages exclude each other", where="prompt", remedy="give one of them")
+        if self.raw and (self.system is not None or self.template is None):
+            raise PomonaError("raw sends the prompt alone", where="raw", remedy="give a prompt template and no system message")
+
+    def check(self, schema: pa.Schema, where: str) -> None:
+        """Raise PomonaError when the table lacks a column."""
+        names = [self.messages] if self.messages is not None else sorted(fields_of(self.template or ""))
+        if not names:
+            raise PomonaError(f'the prompt template "{self.template}" names no column', where="prompt", remedy="write {COLUMN} in it")
+        for name in names:
+            if name not in schema.names:
+                raise PomonaError(f'there is no column "{name}"', where=where, remedy=nearest(name, schema.names))
+
+    def request(self, row: Mapping[str, Any], where: str) -> Request:
+        """The request of one row. Raises PomonaError for a null, and for messages that are none."""
+        common: dict[str, Any] = {"max_tokens": self.max_tokens, "seed": self.seed}
+        if self.messages is not None:
+            messages = _messages(row[self.messages], f'{where}, column "{self.messages}"')
+        else:
+            template = self.template or ""
+            for name in fields_of(template):
+                if row[name] is None:
+                    raise PomonaError("is null", where=f'{where}, column "{name}"', remedy="fill it in, or leave the row out")
+            text = template.format_map(row)
+            if self.raw:
+                return Request(prompt=text, **common)
+            messages = [{"role": "user", "content": text}]
+        head = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return Request(messages=(*head, *messages), **common)
+
+
+def asking(schema: pa.Schema, where: str, *, prompt: str | None, messages: str | None, **options: Any) -> Asking:
+    """How the rows of a table are asked. Without prompt and messages the table's column "messages", else "prompt"."""
+    if prompt is None and messages is None:
+        messages = "messages" if "messages" in schema.names else None
+        prompt = None if messages else "{prompt}"
+    found = Asking(template=prompt, messages=messages, **options)
+    found.check(schema, where)
+    return found
+
+
+def _messages(value: Any, where: str) -> list[dict[str, Any]]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise PomonaError(f"is no JSON: {error}", where=where, remedy="write a list of {role, content}") from error
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) and item.get("role") for item in value):
+        raise PomonaError("holds no messages", where=where, remedy="write a list of {role, content}")
+    return [{name: part for name, part in item.items() if part is not None} for item in value]

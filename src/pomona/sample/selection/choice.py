@@ -1,0 +1,96 @@
+"""What a selection works with, and what it decides."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pomona.models.chat.protocol import Ability, ChatModel, Message, Reply, Request, Spent
+from pomona.sample.budget import Account
+from pomona.sample.drawing import Sample, ask, draw
+from pomona.sample.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The index of the chosen candidate, a score for every candidate (higher is better), and what else is worth telling."""
+
+    chosen: int
+    scores: tuple[float, ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Desk:
+    """The request, the pool and who can be asked about it. `spent` adds up what the selection itself cost."""
+
+    request: Request
+    strategy: Strategy
+    models: Sequence[ChatModel]
+    account: Account
+    judge: ChatModel | None = None
+    seed: int = 0
+    checklist: tuple[str, ...] = ()  # further items for the judge, from feedback
+    spent: Spent = field(default_factory=Spent)
+
+    @property
+    def arbiter(self) -> ChatModel:
+        """The judge, or without one the first model."""
+        return self.judge or self.models[0]
+
+    async def ask(self, request: Request) -> Reply:
+        """One reply of the arbiter. Exhausted when a limit is met."""
+        reply = await ask(self.arbiter, request, self.account)
+        self.spent += reply.spent
+        return reply
+
+    async def draw(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
+        """Further answers of the first model, fewer when a limit is met."""
+        replies, _ = await draw(self.models[0], request, samples, self.account)
+        for reply in replies:
+            self.spent += reply.spent
+        return replies
+
+    def able(self, ability: Ability) -> ChatModel | None:
+        """The judge or the first model that has the ability, None without one."""
+        known = [self.judge, *self.models]
+        return next((model for model in known if model is not None and ability in model.abilities), None)
+
+    def chance(self, purpose: str) -> random.Random:
+        """Random numbers that depend on seed, prompt and purpose alone."""
+        return random.Random(f"{self.seed}\0{purpose}\0{conversation(self.request)}")
+
+
+def text_of(reply: Reply) -> str:
+    """What a candidate is judged by: its text, or its tool calls where it has none."""
+    if reply.text or not reply.tool_calls:
+        return reply.text
+    return json.dumps([dict(call.get("function", {})) for call in reply.tool_calls], sort_keys=True, ensure_ascii=False)
+
+
+def conversation(request: Request) -> str:
+    """A request as text: the prompt, or the content of its only message, or all messages with their roles."""
+    if request.prompt is not None:
+        return request.prompt
+    if len(request.messages) == 1:
+        return _content(request.messages[0])
+    return "\n\n".join(f"{message.get('role')}: {_content(message)}" for message in request.messages)
+
+
+def _content(message: Message) -> str:
+    """The text of a message; other parts are shown as their type, such as [image_url]."""
+    content: Any = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "".join(str(part.get("text", "")) if part.get("type") == "text" else f"[{part.get('type')}]" for part in content)
+
+
+def highest(scores: ArrayLike) -> int:
+    """The index of the highest score, the first of those equal to nine decimals: greedy answers come first and win ties."""
+    return int(np.argmax(np.round(np.asarray(scores, np.float64), 9)))

@@ -1,0 +1,73 @@
+"""`pomona sample` over a real model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pomona.cli import main
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+PROMPT = "<|{lang}|>{english}<|to|>"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    lines = [
+        {"english": "Save", "lang": "fr", "translation": "Enregistrer"},
+        {"english": "Delete", "lang": "fr", "translation": "Supprimer"},
+        {"english": "Search", "lang": "de", "translation": "Suchen"},
+        {"english": "Please enter a number.", "lang": "de", "translation": "Bitte eine Zahl eingeben."},
+    ]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_answers_costs_and_pools_are_shown(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.jsonl"
+    options = ["--model", "ui-xs", "--prompt", PROMPT, "--max-tokens", "16", "--reference", "translation", "--group", "lang"]
+    assert main(["sample", str(table), "--out", str(out), *options]) == 0
+    shown = capsys.readouterr().out
+    assert "answered: 4 of 4 rows (4 complete)" in shown
+    assert "sample|strategy:hedged5-mbr|models:torch:" in shown
+    assert shown.rstrip().endswith(str(out))
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["english"] for row in rows] == ["Save", "Delete", "Search", "Please enter a number."]
+    assert all(len(row["candidates"]) == 5 and row["answer"] == row["candidates"][row["chosen"]] for row in rows)
+    assert main(["sample", str(table), "--out", str(out), *options, "--format", "json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["details"]["paid"]["completion_tokens"] == 0
+    assert [row["group"] for row in card["pools"]] == ["overall", "de", "fr"]
+
+
+def test_a_dry_run_and_a_spent_budget(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.jsonl"
+    options = ["sample", str(table), "--out", str(out), "--model", "ui-xs", "--prompt", PROMPT, "--max-tokens", "16"]
+    assert main([*options, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "320 answer tokens" in shown
+    assert "nothing was written" in shown
+    assert not out.exists()
+    assert main([*options, "--budget-tokens", "10"]) == 1
+    told = capsys.readouterr()
+    assert "the budget of tokens was spent: 4 rows have a smaller pool or no answer; raise it and run again to go on" in told.err
+    assert out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--strategy", "hedged5-mrb"], 'error: strategy "hedged5-mrb": there is no part "mrb" — did you mean "mbr"?'),
+        (["--budget-money", "1"], "error: --budget-money: a budget of money needs a price"),
+        (["--price", "1"], 'error: --price: "1" is no price — write PROMPT,ANSWER'),
+        (["--reference", "translations"], 'there is no column "translations" — did you mean "translation"?'),
+    ],
+)
+def test_wrong_calls_say_why(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], text: str) -> None:
+    assert main(["sample", str(table), "--out", str(tmp_path / "o.jsonl"), "--model", "ui-xs", "--prompt", PROMPT, *options]) == 2
+    assert text in capsys.readouterr().err

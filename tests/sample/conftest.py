@@ -1,0 +1,68 @@
+"""A model that answers at once and says what it was asked: for what goes wrong, and for what must be exact."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pomona.models.chat import ModelError, Reply, Request, Spent
+from pomona.models.chat.protocol import Ability
+
+Say = Callable[[Request, int, float], str]
+
+
+def _numbered(request: Request, index: int, temperature: float) -> str:
+    return f"answer {index}"
+
+
+class Fake:
+    """`say(request, index, temperature)` is the text; an answer costs 10 prompt tokens (the first of a call) and `answer` answer tokens."""
+
+    def __init__(self, say: Say | None = None, *, name: str = "fake", abilities: frozenset[Ability] = frozenset(), answer: int = 5) -> None:
+        self.name, self.identity, self.abilities = name, f"{name}:1", abilities
+        self.say: Say = say or _numbered
+        self.answer = answer
+        self.made: list[tuple[Request, int, float]] = []
+        self.calls = 0
+        self.most_at_once = self.under_way = 0
+        self.broken = False
+
+    async def each(self, request: Request, samples: Sequence[tuple[int, float]]) -> AsyncIterator[Reply]:
+        self.calls += 1
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        try:
+            for place, (index, temperature) in enumerate(samples):
+                await asyncio.sleep(0)
+                if self.broken:
+                    raise ModelError("the server is down", status=502, where=self.name)
+                self.made.append((request, index, temperature))
+                tokens = 0 if place else 10
+                spent = Spent(tokens, self.answer, 100.0 * (tokens + self.answer), 0.25 * (tokens + self.answer), 0.5)
+                yield Reply(self.say(request, index, temperature), "stop", spent, self.name, index, temperature, -1.0 * index)
+        finally:
+            self.under_way -= 1
+
+    async def reply(self, request: Request, samples: Sequence[tuple[int, float]]) -> list[Reply]:
+        return [reply async for reply in self.each(request, samples)]
+
+    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
+        yield (await self.reply(request, [(0, request.temperature)]))[0]
+
+    async def score(self, request: Request, completions: Sequence[str]) -> list[np.ndarray]:
+        return [np.full(len(text), -0.1 * len(text), np.float32) for text in completions]
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        rows = np.array([[1 + text.count("a"), 1 + text.count("b")] for text in texts], np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    async def close(self) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def fake() -> type[Fake]:
+    return Fake

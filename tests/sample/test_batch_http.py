@@ -1,0 +1,89 @@
+"""A batch over a real server that fails now and then."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pomona.records import read
+from pomona.sample.batch import answer_all
+from pomona.sample.budget import Budget
+
+
+class Server(BaseHTTPRequestHandler):
+    """Answers with prompt and seed, one choice fewer than asked now and then; fails every ninth request."""
+
+    protocol_version = "HTTP/1.1"
+    lock = threading.Lock()
+    asked = 0
+    served: list[str]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with self.lock:
+            type(self).asked += 1
+            turn = self.asked
+        if turn % 9 == 4:
+            self._send(429 if turn % 2 else 500, {"error": {"message": "busy"}})
+            return
+        count = max(1, body.get("n", 1) - (turn % 5 == 0))
+        texts = [f"{body['messages'][-1]['content']}/{body['temperature']}/{body['seed']}/{at}" for at in range(count)]
+        with self.lock:
+            self.served.extend(texts)
+        choices = [{"index": at, "message": {"content": text}, "finish_reason": "stop"} for at, text in enumerate(texts)]
+        self._send(200, {"choices": choices, "usage": {"prompt_tokens": 10, "completion_tokens": 5 * count}})
+
+    def _send(self, status: int, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.send_header("retry-after", "0")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def uri() -> Iterator[str]:
+    Server.asked, Server.served = 0, []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1#m"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+TABLE = pa.table({"prompt": [f"p{at}" for at in range(24)]})
+
+
+def test_nothing_is_lost_or_asked_twice(uri: str, tmp_path: Path) -> None:
+    out = tmp_path / "o.jsonl"
+    card = answer_all(TABLE, out, model=uri, judge=uri, strategy="hedged4-mbr", max_tokens=8, settings={"price": (1e6, 1e6)})
+    rows = read(out).to_table().to_pylist()
+    assert [row["error"] for row in rows] == [None] * 24
+    for row in rows:
+        assert len(row["candidates"]) == 4
+        assert all(text.startswith(f"{row['prompt']}/") for text in row["candidates"])
+        assert row["candidates"][0].split("/")[1] == "0.0"
+        assert len(set(row["candidates"])) == 4
+    assert sorted(Server.served) == sorted(text for row in rows for text in row["candidates"])
+    assert card.details["spent"]["money"] == card.details["paid"]["money"] == sum(row["money"] for row in rows) > 24 * (10 + 20)
+
+
+def test_money_ends_it_within_one_sample(uri: str, tmp_path: Path) -> None:
+    out, budget = tmp_path / "o.jsonl", Budget(money=300)
+    options = {"model": uri, "strategy": "hedged4-mbr", "max_tokens": 8, "settings": {"price": (1e6, 1e6)}}
+    card = answer_all(TABLE, out, budget=budget, **options)
+    assert 300 <= card.details["spent"]["money"] < 315
+    assert card.details["stopped_by"]["money"] > 10

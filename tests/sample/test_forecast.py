@@ -1,0 +1,53 @@
+"""A forecast is never below what is spent, and close to it where answers are as long as they may be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pomona.models.chat import ChatModel, Request, open_chat
+from pomona.sample.answer import answer
+from pomona.sample.blocking import wait_for
+from pomona.sample.forecast import forecast, forecast_answer, prompt_tokens
+from pomona.sample.strategy import parse_strategy
+
+ASK = Request(messages=({"role": "user", "content": "<|fr|>Save the page<|to|>"},), max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ChatModel]:
+    opened = open_chat("ui-xs")
+    yield opened
+    wait_for(opened.close())
+
+
+def test_a_pool_costs_at_most_its_forecast(model: ChatModel) -> None:
+    most = forecast(model, ASK, 5)
+    spent = wait_for(answer(ASK, model, parse_strategy("hedged5-mbr"))).spent
+    assert spent.prompt_tokens == most.prompt_tokens
+    assert spent.completion_tokens <= most.completion_tokens == 60
+    assert spent.flops <= most.flops < 20 * spent.flops
+
+
+@pytest.mark.parametrize("name", ["greedy", "hedged4-mbr", "hedged4-xmbr", "hedged3-mbr-judge", "hedged4-chops"])
+def test_judges_and_evidence_are_in_the_forecast(fake: Any, name: str) -> None:
+    strategy = parse_strategy(name)
+    model = fake(lambda _request, index, _temperature: f"answer {index}", answer=4)
+    asked = replace(ASK, max_tokens=8)
+    most = forecast_answer([model], asked, strategy)
+    spent = asyncio.run(answer(asked, model, strategy)).spent
+    assert spent.prompt_tokens <= most.prompt_tokens
+    assert spent.completion_tokens <= most.completion_tokens
+
+
+def test_guesses_cover_messages_prompts_and_tools() -> None:
+    assert prompt_tokens(Request(prompt="abcdef")) == 3
+    plain = prompt_tokens(ASK)
+    assert plain > len("<|fr|>Save the page<|to|>") / 4
+    assert prompt_tokens(replace(ASK, tools=({"type": "function", "function": {"name": "look"}},))) > plain
+    parts = Request(messages=({"role": "user", "content": [{"type": "text", "text": "hello"}]},))
+    assert prompt_tokens(parts) > prompt_tokens(Request(messages=({"role": "user", "content": None},)))
