@@ -26,7 +26,7 @@ levers:
   merging:
     experts: {german: [de, af], french: [fr]}
   sampling:
-    pools: [{n: 3}]
+    strategies: [hedged3-mbr]
 """
 
 

@@ -77,7 +77,7 @@ def test_a_recipe_is_read_with_its_defaults(write):
 def test_the_examples_are_recipes(name):
     recipe = load_recipe(EXAMPLES / f"{name}.yaml")
     assert recipe.name == name
-    assert recipe.levers.sampling and recipe.levers.sampling.pools[0].n == 5
+    assert recipe.levers.sampling and recipe.levers.sampling.strategies == ["hedged5-mbr"]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,24 @@ def test_the_examples_are_recipes(name):
 )
 def test_a_mistake_is_told_with_its_line(complaint, old, new, expected):
     assert any(line.startswith(expected) for line in complaint(edited(old, new)))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ("hedged5-mrb", 'there is no part "mrb": did you mean "mbr"?'),
+        ("greedy", '"greedy" has one answer: give a pool of at least 2, such as hedged5-mbr'),
+        ("hedged5-chops", '"hedged5-chops" asks a judge, and a recipe has none: measure it with `pomona sample`'),
+        (
+            "sample16-vote-stop0.6",
+            '"sample16-vote-stop0.6" draws until answers agree, and a recipe draws all: measure it with `pomona sample`',
+        ),
+        ("hedged8-mbr", '"hedged8-mbr" is there twice'),
+    ],
+)
+def test_a_strategy_that_a_recipe_cannot_measure_is_refused(complaint, strategy, expected):
+    recipe = f"{RECIPE}  sampling:\n    strategies:\n      - hedged8\n      - {strategy}\n"
+    assert complaint(recipe) == [f"line 19: {expected}"]
 
 
 def test_a_mistake_in_a_union_is_told_once(complaint):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,15 +45,15 @@ def test_own_model_without_a_ladder(project: Path) -> None:
     overall = {e.variant: e for e in ledger.of("overall") if e.baseline == "hf:model"}
     assert set(overall) == {
         "hf:model", "all data", "prune/random", "prune/bottom", "prune/middle", "prune/top",
-        "mixed", "merge/linear", "merge/ties", "hedged3-t0.8/chrf-mbr", "hedged3-t0.8/hope", "hedged3-t0.8/risk",
+        "mixed", "merge/linear", "merge/ties", "hedged3-mbr", "hedged3/hope", "hedged3/risk",
     }  # fmt: skip
     assert all(e.scale_equivalent is None for e in ledger.entries)
     assert {e.group for e in ledger.entries} == {"overall", "head", "tail", "de", "fr", "af"}
     assert [g.group for g in ledger.meta.groups if g.tail] == ["af"]
     assert {e.baseline for e in ledger.of("overall") if e.variant == "prune/top"} == {"hf:model", "prune/random"}
-    hope, mbr, risk = (overall[f"hedged3-t0.8/{k}"].value for k in ("hope", "chrf-mbr", "risk"))
+    hope, mbr, risk = (overall[f"hedged3{k}"].value for k in ("/hope", "-mbr", "/risk"))
     assert hope >= mbr >= risk
-    assert overall["hedged3-t0.8/chrf-mbr"].flops_once == 0
+    assert overall["hedged3-mbr"].flops_once == 0
     assert overall["prune/top"].tokens > 1.4 * overall["prune/random"].tokens  # only the bands pay for the scores
     experts = overall["merge/linear"].tokens
     assert experts == pytest.approx(overall["mixed"].tokens, rel=0.4)
@@ -61,12 +62,28 @@ def test_own_model_without_a_ladder(project: Path) -> None:
         assert (out / name).stat().st_size > 0
 
 
+def test_small_pools_are_the_beginnings_of_large_ones(project: Path) -> None:
+    def measured(*strategies: str) -> dict[str, tuple[float, float]]:
+        text = re.sub(r"  (data|merging): (.*\n)(    .*\n)*", "", (project / "recipe.yaml").read_text())
+        (project / "recipe.yaml").write_text(re.sub(r"strategies: .*", f"strategies: [{', '.join(strategies)}]", text))
+        out, log = project / "-".join(strategies), Log()
+        ledger = Ledger.read(run(project / "recipe.yaml", out, report=log) / "ledger.json")
+        drawn.append([name for name in log.done if name.startswith("sample ")])
+        return {e.variant: (e.value, e.flops_per_item) for e in ledger.of("overall") if e.lever == "sampling"}
+
+    drawn: list[list[str]] = []
+    both, small = measured("hedged4-mbr", "hedged3-mbr", "hedged4-best"), measured("hedged3-mbr")
+    assert drawn == [["sample hedged4"], ["sample hedged3"]]
+    assert both == small | {name: both[name] for name in ("hedged4-mbr", "hedged4-best", "hedged4/hope", "hedged4/risk")}
+    assert both["hedged4-best"][1] == both["hedged4-mbr"][1] > both["hedged3-mbr"][1]
+
+
 def test_several_training_seeds_are_in_the_intervals(project: Path) -> None:
     recipe, log = project / "recipe.yaml", Log()
     recipe.write_text(recipe.read_text().replace("learning_rate: 1.0e-3", "learning_rate: 1.0e-3, seeds: 2"))
     ledger = Ledger.read(run(recipe, project / "run", report=log) / "ledger.json")
     seeds = {e.variant: e.seeds for e in ledger.of("overall")}
-    assert (seeds["prune/top"], seeds["merge/linear"], seeds["hf:model"], seeds["hedged3-t0.8/chrf-mbr"]) == (2, 2, 1, 1)
+    assert (seeds["prune/top"], seeds["merge/linear"], seeds["hf:model"], seeds["hedged3-mbr"]) == (2, 2, 1, 1)
     assert {"fine-tune all data seed 3", "fine-tune all data seed 4", "select random seed 4", "select top"} <= set(log.done)
     assert "Intervals resample test items and, for what is fine-tuned, its 2 training seeds." in ledger.meta.notes
 

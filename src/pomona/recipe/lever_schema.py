@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from pomona.recipe.fields import Positive, Rate, Share, Shares, Strict, Text, Where, problems
+from pomona.errors import PomonaError
+from pomona.recipe.fields import Positive, Shares, Strict, Text, Where, problems
 
 
 def _banded(value: Any) -> Any:
@@ -143,25 +144,35 @@ class MergingLever(Strict):
         return self
 
 
-class Pool(Strict):
-    """Several answers to a prompt, one of which is chosen."""
+def _strategies(names: list[str]) -> list[str]:
+    from pomona.sample.strategy import REWARDS, parse_strategy
 
-    kind: Literal["hedged"] = Field(default="hedged", description="hedged: one greedy answer, the others sampled.")
-    n: Annotated[int, Field(ge=2)] = Field(default=5, description="Answers per prompt, the greedy one included.")
-    temperature: Rate = Field(default=0.8, description="Temperature of the sampled answers.")
-    min_p: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.0, description="Tokens below this share of the likeliest one are not sampled."
-    )
-    top_p: Share = Field(default=1.0, description="Sample from the likeliest tokens that hold this share of the probability.")
-    select: Annotated[list[Literal["chrf-mbr"]], Field(min_length=1)] = Field(
-        default=["chrf-mbr"], description="How the answer is chosen: chrf-mbr takes the one closest, in chrF, to all the others."
-    )
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    for place, name in enumerate(names):
+        try:
+            strategy = parse_strategy(name)
+        except PomonaError as error:
+            found.append(((place,), f"{error.message}: {error.remedy}"))
+            continue
+        if strategy.n < 2:
+            found.append(((place,), f'"{name}" has one answer: give a pool of at least 2, such as hedged5-mbr'))
+        elif strategy.select in {"xmbr", "chops"} or strategy.utility in {"embedding", "judge"} or strategy.reward not in REWARDS:
+            found.append(((place,), f'"{name}" asks a judge, and a recipe has none: measure it with `pomona sample`'))
+        elif strategy.stop is not None:
+            found.append(((place,), f'"{name}" draws until answers agree, and a recipe draws all: measure it with `pomona sample`'))
+        elif strategy in [parse_strategy(other) for other in names[:place]]:
+            found.append(((place,), f'"{name}" is there twice'))
+    if found:
+        raise problems(found)
+    return names
 
 
 class SamplingLever(Strict):
     """Answer with a pool of samples and a choice among them."""
 
-    pools: Annotated[list[Pool], Field(min_length=1)] = Field(description="Pools to measure.")
+    strategies: Annotated[list[Text], Field(min_length=1), AfterValidator(_strategies)] = Field(
+        description="How many answers are drawn and which is taken, by name: hedged5-mbr, sample16-best, hedged8-mbr-t1-minp0.1, …"
+    )
 
 
 class Levers(Strict):

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pomona.files import write_json
 from pomona.ledger.flops import Meter, decode_flops, prefill_flops, training_flops
-from pomona.models.protocol import Model, Sample
+from pomona.models.protocol import Model, Sample, Shape
 from pomona.recipe.graph import Cost, Desk
 from pomona.tasks.items import Items, items_from, limit
 from pomona.tasks.metrics import metric
@@ -73,9 +73,13 @@ def load_model(desk: Desk, folder: Path) -> Model:
 
 def answer_flops(model: Model, pools: Sequence[Sequence[Sample]]) -> float:
     """FLOPs of generating the pools, every prompt read once."""
-    prompts = np.array([pool[0].prompt_tokens for pool in pools], np.float64)
-    lengths = np.array([[s.completion_tokens for s in pool] for pool in pools], np.float64)
-    return float(prefill_flops(model.shape, prompts).sum() + decode_flops(model.shape, prompts[:, None], lengths).sum())
+    return pool_flops(model.shape, [pool[0].prompt_tokens for pool in pools], [[s.completion_tokens for s in pool] for pool in pools])
+
+
+def pool_flops(shape: Shape, prompt_tokens: Sequence[int], tokens: Sequence[Sequence[int]]) -> float:
+    """FLOPs of reading every prompt once and generating answers of so many `tokens`, `[items][n]`."""
+    prompts, lengths = np.array(prompt_tokens, np.float64), np.array(tokens, np.float64)
+    return float(prefill_flops(shape, prompts).sum() + decode_flops(shape, prompts[:, None], lengths).sum())
 
 
 def write_answers(
