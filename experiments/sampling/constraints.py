@@ -1,8 +1,8 @@
 """What more answers and each choice among them buy smollm2 on instructions whose fulfilment a program can check.
 
-python experiments/sampling/constraints.py [--items 96] [--store build/constraints.db]
+python experiments/sampling/constraints.py [--items 60] [--store build/constraints.db]
 
-One hedged pool of 16 answers an instruction, whose beginnings are the smaller pools; the same at temperature 1.2 with and without min-p.
+One hedged pool of 16 answers an instruction, whose beginnings are the smaller pools; the same at temperature 1.2 with min-p.
 `checked` takes the first answer that passes the check: the bound of any choice, and what best-of-n with such a reward reaches.
 """
 
@@ -31,7 +31,7 @@ TOPICS = (
     "rain", "bread", "a library", "the sea", "bicycles", "winter", "a market", "bees", "a train", "music", "tea", "a garden",
     "the moon", "a bridge", "chess", "wool", "a lighthouse", "salt", "a village", "maps", "apples", "a river", "glass", "sleep",
 )  # fmt: skip
-POOLS = ("t0.8", "t1.2", "t1.2-minp0.1")
+POOLS = ("t0.8", "t1.2-minp0.1")
 SIZES = (1, 2, 4, 8, 16)
 CHOICES = ("random", "mbr", "vote-text", "best", "best-sum")
 
@@ -126,7 +126,7 @@ async def run(items: int, store: Path, seed: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=96)
+    parser.add_argument("--items", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", type=Path, default=Path("build/constraints.db"))
     arguments = parser.parse_args()

@@ -1,0 +1,29 @@
+"""What a context lever is: it changes what the model sees, and may look at each answer afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from pomona.models.chat.protocol import ChatModel, Reply, Request
+
+
+@runtime_checkable
+class Context(Protocol):
+    """One lever. `name` is its key in the notes of an answer. Of several, `before` goes in order and `after` in reverse."""
+
+    @property
+    def name(self) -> str:
+        """Its key in the notes of an answer."""
+        ...
+
+    async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
+        """The request the model shall see, and notes on it that JSON can hold."""
+        ...
+
+    async def after(self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]) -> tuple[Reply, Mapping[str, Any]]:
+        """The reply as it shall count, and the notes on it. `request` is what the model saw, `notes` are what `before` gave.
+
+        Called for every candidate. What this spends itself is added to `reply.spent`.
+        """
+        ...

@@ -1,0 +1,187 @@
+"""The loop of calls and results between a model and its tools, bounded in calls, seconds and tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pomona.errors import PomonaError
+from pomona.models.chat.protocol import ChatModel, Message, Reply, Request, Spent
+from pomona.sample.context._messages import harmless, with_system
+from pomona.sample.context.tools.tool import Refused, Tool
+from pomona.sample.context.tools.written import RESULT, Call, first_call, from_api, instructions
+
+_END = "No more calls are possible. Answer now with what you have."
+_STOP = f"\n{RESULT}"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Lets the model call tools, and gives it what they return, until it answers or a bound is met.
+
+    calls, seconds, tokens: the most for one candidate, in all its rounds; after the last one the model is asked once more, without tools.
+    longest: the most characters of a result; the rest is left out. call_seconds: the most time for one call.
+    examples: (question, call, result, answer) shown first to a model without tool calling of its own, where calls are lines of text.
+    A call of a tool that only the request knows ends the loop: it is for the client.
+    Errors go to the model as text. Notes: `calls` (name, arguments, result or error) and `ended` ("answer", "calls", "seconds", "tokens"
+    or "client").
+    """
+
+    tools: Sequence[Tool]
+    calls: int = 8
+    seconds: float = 60.0
+    tokens: int = 8192
+    call_seconds: float = 20.0
+    longest: int = 4000
+    examples: Sequence[tuple[str, str, str, str]] = ()
+    name: str = "tools"
+
+    def __post_init__(self) -> None:
+        names = [tool.name for tool in self.tools]
+        if not names or len(set(names)) < len(names):
+            raise PomonaError(
+                "needs tools of different names", where="Tools", remedy="give each tool once; an MCP server can have a prefix"
+            )
+        for bound in ("calls", "seconds", "tokens", "call_seconds", "longest"):
+            if not getattr(self, bound) > 0:
+                raise PomonaError(f"{bound} is {getattr(self, bound)}", where="Tools", remedy="give a positive number")
+
+    async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
+        """See the protocol."""
+        native = "tools" in model.abilities and request.prompt is None
+        notes = {"protocol": "native" if native else "text"}
+        if native:
+            return replace(request, tools=(*request.tools, *(tool.as_openai() for tool in self.tools))), notes
+        told = with_system(request, instructions(self.tools))
+        if told.prompt is None:
+            first, *rest = told.messages
+            shown = [message for example in self.examples for message in _example(*example)]
+            told = replace(told, messages=(first, *shown, *rest))
+        return replace(told, stop=(*told.stop, _STOP)), notes
+
+    async def after(self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]) -> tuple[Reply, Mapping[str, Any]]:
+        """See the protocol."""
+        return await _Rounds(self, request, model, notes["protocol"] == "native").run(reply, notes)
+
+
+@dataclass
+class _Rounds:
+    """One candidate on its way to an answer."""
+
+    bounds: Tools
+    request: Request
+    model: ChatModel
+    native: bool
+    made: list[dict[str, Any]] = field(default_factory=list)
+    spent: Spent = field(default_factory=Spent)
+
+    async def run(self, reply: Reply, notes: Mapping[str, Any]) -> tuple[Reply, Mapping[str, Any]]:
+        started = time.monotonic()
+        known = {tool.name: tool for tool in self.bounds.tools}
+        request, ended = self.request, "answer"
+        self.spent += reply.spent
+        while calls := self._calls(reply, known):
+            if self.native and any(call.name not in known and self._of_client(call.name) for call in calls):
+                ended = "client"
+                break
+            results = [await self._made(call, known.get(call.name), started) for call in calls]
+            request = self._told(request, reply, calls, results)
+            ended = self._bound(started)
+            if ended != "answer":
+                request = self._last(request)
+            reply = await self._again(request, reply)
+            if ended != "answer":
+                reply = replace(reply, tool_calls=())
+                break
+        text = reply.text if self.native else _answer_of(reply.text)
+        return replace(reply, text=text, spent=self.spent), {**notes, "calls": self.made, "ended": ended}
+
+    def _calls(self, reply: Reply, known: Mapping[str, Tool]) -> list[Call]:
+        if self.native:
+            return from_api(reply.tool_calls)
+        found = first_call(reply.text, known)
+        return [found[1]] if found else []
+
+    async def _made(self, call: Call, tool: Tool | None, started: float) -> str:
+        """The result of one call, or what was wrong, as text for the model."""
+        note: dict[str, Any] = {"name": call.name, "arguments": call.arguments}
+        self.made.append(note)
+        left = min(self.bounds.call_seconds, self.bounds.seconds - (time.monotonic() - started))
+        try:
+            if len(self.made) > self.bounds.calls:
+                raise Refused("no more calls are possible")
+            if tool is None:
+                raise Refused(f'there is no tool "{call.name}", only {", ".join(known.name for known in self.bounds.tools)}')
+            if call.arguments is None:
+                raise Refused(f"the arguments are not a JSON object with {', '.join(tool.parameters)}")
+            text = await asyncio.wait_for(tool.call(call.arguments), max(left, 0.0))
+        except Refused as error:
+            text = note["error"] = f"error: {error}"
+        except TimeoutError:
+            text = note["error"] = "error: the tool took too long"
+        except Exception as error:  # a tool is foreign code: whatever it raises is for the model to read
+            text = note["error"] = f"error: {type(error).__name__}: {error}"
+        text = text[: self.bounds.longest]
+        note.setdefault("result", text)
+        return harmless(text)
+
+    def _told(self, request: Request, reply: Reply, calls: Sequence[Call], results: Sequence[str]) -> Request:
+        """The request with the calls and their results at its end."""
+        if self.native:
+            said: Message = {"role": "assistant", "content": reply.text or None, "tool_calls": [dict(call) for call in reply.tool_calls]}
+            answers = [{"role": "tool", "tool_call_id": call.id, "content": text} for call, text in zip(calls, results, strict=True)]
+            return replace(request, messages=(*request.messages, said, *answers))
+        found = first_call(reply.text, {})
+        written = found[0] if found else reply.text
+        if request.prompt is not None:
+            return replace(request, prompt=f"{request.prompt}{written}\n{RESULT} {results[0]}\n")
+        turn = ({"role": "assistant", "content": written}, {"role": "user", "content": f"{RESULT} {results[0]}"})
+        return replace(request, messages=(*request.messages, *turn))
+
+    def _bound(self, started: float) -> str:
+        if len(self.made) >= self.bounds.calls:
+            return "calls"
+        if time.monotonic() - started >= self.bounds.seconds:
+            return "seconds"
+        used = self.spent.prompt_tokens + self.spent.completion_tokens
+        return "tokens" if used >= self.bounds.tokens else "answer"
+
+    def _last(self, request: Request) -> Request:
+        request = replace(request, tools=tuple(tool for tool in request.tools if not self._ours(tool)))
+        if request.prompt is not None:
+            return replace(request, prompt=f"{request.prompt}{_END}\n")
+        last = request.messages[-1]
+        return replace(request, messages=(*request.messages[:-1], {**last, "content": f"{last['content']}\n{_END}"}))
+
+    async def _again(self, request: Request, reply: Reply) -> Reply:
+        """The next reply of the same candidate."""
+        following = (await self.model.reply(request, [(reply.index, reply.temperature)]))[0]
+        self.spent += following.spent
+        return following
+
+    def _ours(self, given: Mapping[str, Any]) -> bool:
+        return (given.get("function") or {}).get("name") in {tool.name for tool in self.bounds.tools}
+
+    def _of_client(self, name: str) -> bool:
+        return any((given.get("function") or {}).get("name") == name for given in self.request.tools if not self._ours(given))
+
+
+def _example(asked: str, call: str, result: str, answer: str) -> list[Message]:
+    return [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": call},
+        {"role": "user", "content": f"{RESULT} {result}"},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+def _answer_of(text: str) -> str:
+    """The text without a call that nobody answered any more."""
+    found = first_call(text, {})
+    if found is None:
+        return text
+    lines = found[0].rsplit("\n", 1)
+    return lines[0].strip() if len(lines) > 1 else text

@@ -1,0 +1,118 @@
+"""Tools of an MCP server that is started as a program and spoken to over its standard streams."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pomona.errors import PomonaError
+from pomona.sample.context.tools.tool import Refused, Tool
+
+_START = 30.0
+
+
+class McpServer:
+    """`async with McpServer(["program", "argument"]) as server:` gives `server.tools`, prefixed with `prefix` where one is given.
+
+    command: the program and its arguments; it is started without a shell, with `env` added to a minimal environment.
+    seconds: the most time a call may take. The program's own messages go to the null device.
+    A PomonaError when it does not start, or does not speak MCP within half a minute.
+    The connection lives in a task of its own: it may be opened in one task and closed in another, of the same event loop.
+    """
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, prefix: str = "", seconds: float = 30.0) -> None:
+        if not command:
+            raise PomonaError("no program is named", where="McpServer", remedy="give a program and its arguments")
+        self.command, self.prefix, self.seconds = list(command), prefix, seconds
+        self.tools: tuple[Tool, ...] = ()
+        self._env = dict(env or {})
+        self._client: Any = None
+        self._over = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> McpServer:
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(ready))
+        try:
+            await asyncio.wait_for(asyncio.shield(ready), _START)
+        except (Exception, asyncio.CancelledError) as error:
+            await self.close()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            reason = "no answer" if isinstance(error, TimeoutError) else _first(error)
+            remedy = "does the program run by itself and speak MCP over its standard streams?"
+            raise PomonaError(f"the MCP server did not start: {reason}", where=" ".join(self.command), remedy=remedy) from error
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the program."""
+        self._over.set()
+        if self._task is not None:
+            self._task.cancel() if self._client is None else None
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def _run(self, ready: asyncio.Future[None]) -> None:
+        from mcp import Client, StdioServerParameters, stdio_client
+
+        parameters = StdioServerParameters(command=self.command[0], args=self.command[1:], env=self._env or None)
+        try:
+            with Path(os.devnull).open("w") as silent:
+                async with Client(stdio_client(parameters, errlog=silent)) as client:
+                    self.tools = tuple(self._tool(found) for found in await _listed(client))
+                    self._client = client
+                    ready.set_result(None)
+                    await self._over.wait()
+        except Exception as error:
+            if not ready.done():
+                ready.set_exception(error)
+        finally:
+            self._client = None
+
+    def _tool(self, found: Any) -> Tool:
+        schema = dict(found.input_schema)
+
+        async def call(arguments: Mapping[str, Any]) -> str:
+            from jsonschema import Draft202012Validator
+
+            problems = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(dict(arguments))]
+            if problems:
+                raise Refused("; ".join(problems))
+            return await self._call(found.name, arguments)
+
+        return Tool(self.prefix + found.name, found.description or "", schema, call)
+
+    async def _call(self, name: str, arguments: Mapping[str, Any]) -> str:
+        if self._client is None:
+            raise Refused("the tool's server is gone")
+        try:
+            result = await self._client.call_tool(name, dict(arguments), read_timeout_seconds=self.seconds)
+        except Exception as error:
+            raise Refused(f"the tool's server failed: {_first(error)}") from error
+        text = "\n".join(getattr(block, "text", f"({block.type})") for block in result.content)
+        if result.is_error:
+            raise Refused(text)
+        return text
+
+
+async def _listed(client: Any) -> list[Any]:
+    found, cursor = [], None
+    while True:
+        page = await client.list_tools(cursor=cursor)
+        found += page.tools
+        cursor = page.next_cursor
+        if not cursor:
+            return found
+
+
+def _first(error: BaseException) -> str:
+    """What went wrong at the bottom of a group of errors."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__

@@ -1,0 +1,102 @@
+"""Steering is the formula, on a real checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pomona.errors import PomonaError
+from pomona.models.chat import Request
+from pomona.models.chat.torch import TorchChat
+from pomona.sample.context.datastore import Datastore
+from pomona.sample.context.steering import Steered, steered
+
+WANTED = ["<|de|>Delete the page<|to|>Seite entfernen", "<|de|>Delete<|to|>Entfernen", "<|de|>Delete the user<|to|>Benutzer entfernen"]
+UNWANTED = ["<|de|>Delete the page<|to|>Seite löschen", "<|de|>Delete<|to|>Löschen", "<|de|>Delete the user<|to|>Benutzer löschen"]
+
+
+@pytest.fixture
+def model() -> Iterator[TorchChat]:
+    model = TorchChat("ui-xs")
+    yield model
+    asyncio.run(model.close())
+
+
+def naive(logits: list[float], wanted: list[float], unwanted: list[float], alpha: float, top_p: float) -> list[float]:
+    """The formula, one token after the other."""
+    total = math.log(sum(math.exp(z) for z in logits))
+    kept, mass = set(), 0.0
+    for token in sorted(range(len(logits)), key=lambda token: (-logits[token], token)):
+        if mass >= top_p and top_p < 1:
+            break
+        kept.add(token)
+        mass += math.exp(logits[token] - total)
+    scores = {token: logits[token] - total + alpha * (wanted[token] - unwanted[token]) for token in kept}
+    norm = math.log(sum(math.exp(score) for score in scores.values()))
+    return [scores[token] - norm if token in kept else -math.inf for token in range(len(logits))]
+
+
+rows = st.lists(st.integers(-60, 60).map(lambda n: n / 10), min_size=6, max_size=6, unique=True)
+
+
+@settings(max_examples=40)
+@given(rows, rows, rows, st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from([0.3, 0.9, 1.0]))
+def test_the_formula(logits: list[float], wanted: list[float], unwanted: list[float], alpha: float, top_p: float) -> None:
+    found = steered(torch.tensor([logits]), torch.tensor([wanted]), torch.tensor([unwanted]), alpha=alpha, top_p=top_p)[0].tolist()
+    assert found == pytest.approx(naive(logits, wanted, unwanted, alpha, top_p), abs=1e-4)
+
+
+def test_neighbours_vote_with_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Datastore(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [9.0, 9.0]]), torch.tensor([1, 2, 1, 3]), "x")
+    weights = [math.exp(-distance / 2) for distance in (0, 1, 4)]
+    expected = {1: (weights[0] + weights[2]) / sum(weights), 2: weights[1] / sum(weights)}
+    least = min(expected.values())
+    for block in (1 << 16, 1, 3):
+        monkeypatch.setattr("pomona.sample.context.datastore._ROWS", block)
+        found = store.log_probabilities(torch.zeros(1, 2), 5, k=3, temperature=2.0)[0].exp().tolist()
+        assert found == pytest.approx([least, expected[1], expected[2], least, least], rel=1e-5)
+
+
+def test_answers_move_towards_what_is_wanted_and_back(model: TorchChat) -> None:
+    prompt = Request(prompt="<|de|>Delete the page<|to|>", max_tokens=16)
+
+    async def work() -> None:
+        plain = (await model.reply(prompt, [(0, 0.0)]))[0]
+        scores = [part.sum() for part in await model.score(prompt, ["Seite entfernen", "Seite löschen"])]
+        one, other = Datastore.build(model, WANTED), Datastore.build(model, UNWANTED)
+        moved = Steered(model, one, other, temperature=10.0, top_p=1.0)
+        assert moved.identity != model.identity
+        after = [part.sum() for part in await moved.score(prompt, ["Seite entfernen", "Seite löschen"])]
+        assert after[0] - after[1] > scores[0] - scores[1] + 1
+        pool = await moved.reply(prompt, [(0, 0.0), (1, 1.0)])
+        alone = await moved.reply(prompt, [(1, 1.0)])
+        assert pool[1].text == alone[0].text
+        moved._hook.remove()
+        assert (await model.reply(prompt, [(0, 0.0)]))[0].text == plain.text
+
+    asyncio.run(work())
+
+
+def test_a_datastore_is_written_whole_and_belongs_to_its_model(model: TorchChat, tmp_path: Path) -> None:
+    store = Datastore.build(model, WANTED)
+    again = Datastore.open(store.save(tmp_path / "wanted.safetensors"))
+    assert again.digest == store.digest and again.identity == model.identity
+    ids = model.model.codec.prompts(WANTED[:1])[0]
+    assert store.tokens[: len(ids) - 1].tolist() == ids[1:]
+    other = Datastore(store.keys, store.tokens, "torch:other")
+    with pytest.raises(PomonaError, match="ui-xs: the datastore is from another model — build it with this one"):
+        Steered(model, store, other)
+    with pytest.raises(PomonaError, match="alpha is out of range"):
+        Steered(model, store, store, alpha=math.nan)
+    with pytest.raises(PomonaError, match="no text has two tokens"):
+        Datastore.build(model, ["a"])
+    (tmp_path / "bad").write_text("x")
+    with pytest.raises(PomonaError, match="bad: is no datastore"):
+        Datastore.open(tmp_path / "bad")
