@@ -1,0 +1,180 @@
+"""One request on its way: who may ask, what is read, what is sent back, and whether the client is still there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pomona.serve.body import Receive, read_json
+from pomona.serve.errors import ApiError, ClientGone, api_error, unknown_failure
+from pomona.serve.metrics import Gate, Metrics
+from pomona.serve.served import Models
+from pomona.serve.settings import Settings, is_loopback
+from pomona.serve.shapes import encode
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Result = TypeVar("Result")
+GONE = 499
+_SENDING = 60.0
+_log = logging.getLogger("pomona.serve")
+
+
+@dataclass
+class Desk:
+    """What all requests share."""
+
+    settings: Settings
+    models: Models
+    gate: Gate
+    metrics: Metrics = field(default_factory=Metrics)
+    feedback: Any = None
+
+
+class Call:
+    """A request. `model` is the name it is counted under, `status` what it is counted as, `begun` whether anything was sent."""
+
+    def __init__(self, desk: Desk, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        self.desk, self.scope, self._receive, self._send = desk, scope, receive, send
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.id = "req_" + secrets.token_hex(12)
+        self.model, self.status, self.begun = "", 0, False
+        self._entered: float | None = None
+
+    def enter(self) -> None:
+        """Take a place in the queue. ApiError 429 when there is none."""
+        gate = self.desk.gate
+        if not gate.enter():
+            headers = {"Retry-After": str(gate.retry_after)}
+            raise ApiError(429, f"all {gate.most} places are taken — try again later", code="queue_full", headers=headers)
+        self._entered = time.monotonic()
+
+    def leave(self) -> None:
+        """Give the place back, if it has one: before the last bytes are sent, since the client's next request may follow them at once."""
+        if self._entered is not None:
+            self.desk.gate.leave(time.monotonic() - self._entered)
+            self._entered = None
+
+    async def json(self) -> dict[str, Any]:
+        """The JSON object in its body."""
+        return await read_json(self._receive, self.headers, self.desk.settings.max_body)
+
+    def check_host(self) -> None:
+        """Without keys the only guard is the machine itself: another name for it is a page elsewhere that rebound its own. ApiError 403."""
+        if self.desk.settings.keys:
+            return
+        host = self.headers.get(b"host", b"").decode("latin-1").lower()
+        name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+        if not is_loopback(name):
+            raise ApiError(403, "only this machine may ask, under the name localhost or 127.0.0.1", code="host_not_allowed")
+
+    def check_key(self) -> None:
+        """ApiError 401 without one of the server's keys."""
+        if not self.desk.settings.keys:
+            return
+        kind, _, given = self.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if kind.lower() != "bearer" or not self.desk.settings.lets_in(given.strip()):
+            message = "the API key is wrong" if given else "an API key is needed — send the header Authorization: Bearer KEY"
+            raise ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
+    async def gone(self) -> None:
+        """Returns when the client has left."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def while_here(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """What `work` returns. It is cancelled, and its end awaited, when the client leaves (ClientGone) or time is up (TimeoutError)."""
+        task, gone = asyncio.ensure_future(work), asyncio.ensure_future(self.gone())
+        try:
+            await asyncio.wait({task, gone}, timeout=self.desk.settings.timeout, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise ClientGone if gone.done() else TimeoutError
+        finally:
+            await stopped(task, gone)
+
+    async def start(self, status: int, headers: Mapping[str, str]) -> None:
+        """Send the status and the headers."""
+        self.begun, self.status = True, status
+        given = {"x-request-id": self.id, "x-content-type-options": "nosniff", "cache-control": "no-store", **headers}
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in given.items()]
+        await self._sent({"type": "http.response.start", "status": status, "headers": raw})
+
+    async def send(self, part: bytes, *, more: bool = True) -> None:
+        """Send a part of the body."""
+        if not more:
+            self.leave()
+        await self._sent({"type": "http.response.body", "body": part, "more_body": more})
+
+    async def reply(
+        self, value: object, status: int = 200, *, kind: str = "application/json", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Send a whole answer: bytes as they are, anything else as JSON."""
+        payload = value if isinstance(value, bytes) else encode(value)
+        await self.start(status, {"content-type": kind, "content-length": str(len(payload)), **(headers or {})})
+        await self.send(payload, more=False)
+
+    def failure(self, error: BaseException) -> ApiError:
+        """What the client is told about an error. What we did not foresee goes to the log."""
+        found = api_error(error, self.desk.settings.timeout)
+        if found is None:
+            _log.error("%s %s failed", self.id, self.scope.get("path"), exc_info=error)
+            found = unknown_failure()
+        self.status = found.status
+        return found
+
+    async def _sent(self, message: MutableMapping[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(_SENDING):
+                await self._send(message)
+        except (OSError, TimeoutError) as error:
+            raise ClientGone from error
+
+
+async def stopped(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel what still runs, wait for its end, and look at how it ended. Once only: a second time would break its tidying up."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
+
+
+class Endpoint:
+    """One route as an ASGI application: guards, the place in the queue, errors and counts around `work`."""
+
+    def __init__(self, desk: Desk, route: str, work: Callable[[Call], Awaitable[None]], *, key: bool = True, limited: bool = False) -> None:
+        self._desk, self._route, self._work, self._key, self._limited = desk, route, work, key, limited
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        call, started = Call(self._desk, scope, receive, send), time.monotonic()
+        try:
+            call.check_host()
+            if self._key:
+                call.check_key()
+            if self._limited:
+                call.enter()
+            await self._work(call)
+        except ClientGone:
+            call.status = GONE
+        except Exception as error:
+            await _refuse(call, error)
+        finally:
+            call.leave()
+            if self._key:
+                self._desk.metrics.done(self._route, call.model, call.status or GONE, time.monotonic() - started)
+
+
+async def _refuse(call: Call, error: Exception) -> None:
+    refusal = call.failure(error)
+    if call.begun:  # too late to say so; the connection ends in the midst of the answer
+        return
+    try:
+        await call.reply(refusal.body, refusal.status, headers=refusal.headers)
+    except ClientGone:
+        call.status = GONE

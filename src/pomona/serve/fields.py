@@ -1,0 +1,100 @@
+"""The fields of a JSON object, read one by one with the checks of the OpenAI API. null is the same as nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pomona.serve.errors import ApiError, wrong
+
+_KINDS: dict[type, str] = {str: "a string", bool: "true or false", int: "an integer", list: "an array", dict: "an object"}
+
+
+class Fields:
+    """Takes fields out of an object; `rest` is what nobody took."""
+
+    def __init__(self, body: Mapping[str, Any], where: str = "") -> None:
+        self.rest = {name: value for name, value in body.items() if value is not None}
+        self._where = where
+
+    def path(self, name: str) -> str:
+        """The name of a field as errors give it."""
+        return f"{self._where}.{name}" if self._where else name
+
+    def take(self, name: str, kind: type, default: Any = None) -> Any:
+        """The field, of exactly this JSON type."""
+        value = self.rest.pop(name, None)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self.wrong_kind(name, _KINDS[kind])
+        return value
+
+    def need(self, name: str, kind: type) -> Any:
+        """The field, which must be there."""
+        value = self.take(name, kind)
+        if value is None:
+            raise ApiError(400, f"{self.path(name)} is missing", param=self.path(name), code="missing_required_parameter")
+        return value
+
+    def number(self, name: str, low: float, high: float, default: float | None = None, *, above: bool = False) -> float | None:
+        """A number from `low` (with `above`: over it) to `high`."""
+        value = self.rest.pop(name, None)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong_kind(name, "a number")
+        if not low <= value <= high or (above and value == low):
+            bounds = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
+            raise wrong(self.path(name), f"{self.path(name)} is {_short(value)}; it must be {bounds}")
+        return float(value)
+
+    def integer(self, name: str, low: int, high: int, default: int | None = None) -> int | None:
+        """A whole number from `low` to `high`; 2.0 counts as 2."""
+        value = self.rest.get(name)
+        if isinstance(value, float) and value.is_integer():
+            self.rest[name] = int(value)
+        value = self.take(name, int)
+        if value is None:
+            return default
+        if not low <= value <= high:
+            raise wrong(self.path(name), f"{self.path(name)} is {_short(value)}; it must be from {low} to {high}")
+        return value
+
+    def texts(self, name: str, most: int, *, empty: bool = True) -> tuple[str, ...] | None:
+        """A string, or a list of 1 to `most` strings."""
+        value = self.rest.pop(name, None)
+        if value is None:
+            return None
+        found = [value] if isinstance(value, str) else value
+        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+            raise self.wrong_kind(name, "a string or an array of strings")
+        if not 1 <= len(found) <= most:
+            raise wrong(self.path(name), f"{self.path(name)} has {len(found)} entries; it must have from 1 to {most}")
+        if not empty and not all(found):
+            raise wrong(self.path(name), f"{self.path(name)} holds an empty string")
+        return tuple(found)
+
+    def objects(self, name: str, most: int) -> tuple[Mapping[str, Any], ...]:
+        """A list of at most `most` objects."""
+        value = self.take(name, list, [])
+        if not all(isinstance(one, dict) for one in value):
+            raise self.wrong_kind(name, "an array of objects")
+        if len(value) > most:
+            raise wrong(self.path(name), f"{self.path(name)} has {len(value)} entries; at most {most} are taken")
+        return tuple(value)
+
+    def end(self) -> None:
+        """An ApiError when a field is left that nobody knows."""
+        for name in self.rest:
+            shown = self.path(_short(name))
+            raise ApiError(400, f"{shown} is not known here", param=shown, code="unknown_parameter")
+
+    def wrong_kind(self, name: str, wanted: str) -> ApiError:
+        """The error of a field of the wrong type."""
+        return wrong(self.path(name), f"{self.path(name)} must be {wanted}", "invalid_type")
+
+
+def _short(value: object) -> str:
+    text = str(value) if not isinstance(value, int) or abs(value) < 10**30 else "a huge number"
+    return text if len(text) <= 80 else text[:77] + "…"

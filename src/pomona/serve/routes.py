@@ -1,0 +1,150 @@
+"""What each route does."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import math
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import parse_qs
+
+import numpy as np
+
+from pomona.sample.context.protocol import Context
+from pomona.serve.asked import Asked, read_chat, read_completion
+from pomona.serve.call import Call
+from pomona.serve.errors import ApiError, wrong
+from pomona.serve.events import event, send_events
+from pomona.serve.fields import Fields
+from pomona.serve.served import Models
+from pomona.serve.shapes import Chunks, embeddings, whole
+from pomona.serve.work import Outcome, outcome, pieces
+
+_MOST_INPUTS = 2048
+_BYTES_PER_TOKEN = 4
+
+
+async def chat(call: Call) -> None:
+    """POST /v1/chat/completions."""
+    await _generate(call, read_chat)
+
+
+async def completions(call: Call) -> None:
+    """POST /v1/completions."""
+    await _generate(call, read_completion)
+
+
+async def embed(call: Call) -> None:
+    """POST /v1/embeddings. Tokens are estimated: what embeds does not count them."""
+    fields = Fields(await call.json())
+    called = fields.need("model", str)
+    served = call.desk.models.find(called)
+    call.model = served.name
+    texts = fields.texts("input", _MOST_INPUTS, empty=False)
+    if texts is None:
+        raise ApiError(400, "input is missing", param="input", code="missing_required_parameter")
+    encoding = fields.take("encoding_format", str, "float")
+    if encoding not in {"float", "base64"}:
+        raise wrong("encoding_format", "encoding_format must be float or base64")
+    dimensions = fields.integer("dimensions", 1, 1 << 20)
+    fields.take("user", str)
+    fields.end()
+    if "embed" not in served.model.abilities:
+        raise ApiError(400, f'the model "{served.name}" cannot embed', param="model", code="unsupported_model")
+    vectors = np.asarray(await call.while_here(served.model.embed(texts)), "<f4")
+    if dimensions is not None and dimensions != vectors.shape[1]:
+        raise wrong("dimensions", f"dimensions is {dimensions}; the model's vectors have {vectors.shape[1]}")
+    rows = [base64.b64encode(row.tobytes()).decode() for row in vectors] if encoding == "base64" else vectors.tolist()
+    tokens = sum(math.ceil(len(text.encode()) / _BYTES_PER_TOKEN) for text in texts)
+    await call.reply(embeddings(called, rows, tokens))
+
+
+async def models(call: Call) -> None:
+    """GET /v1/models."""
+    await call.reply({"object": "list", "data": call.desk.models.list()})
+
+
+async def model(call: Call) -> None:
+    """GET /v1/models/NAME."""
+    await call.reply(call.desk.models.one(call.scope["path_params"]["name"]))
+
+
+async def feedback(call: Call) -> None:
+    """POST /v1/feedback: keep what a user says about an answer."""
+    memory = _memory(call)
+    fields = Fields(await call.json())
+    said: dict[str, Any] = {name: fields.need(name, str) for name in ("prompt", "chosen")}
+    if not said["prompt"].strip():
+        raise wrong("prompt", "prompt is empty")
+    said |= {name: fields.take(name, str) for name in ("rejected", "edited", "complaint", "strategy", "user", "group")}
+    said["good"] = fields.take("good", bool)
+    fields.end()
+    number = await asyncio.to_thread(memory.add, **said)
+    await call.reply({"object": "feedback", "id": number})
+
+
+async def forget(call: Call) -> None:
+    """DELETE /v1/feedback?user=NAME: forget what a user said."""
+    memory = _memory(call)
+    users = parse_qs(call.scope["query_string"].decode("latin-1")).get("user", [])
+    if len(users) != 1:
+        raise ApiError(400, "user is missing — send ?user=NAME", param="user", code="missing_required_parameter")
+    await call.reply({"object": "feedback.deleted", "deleted": await asyncio.to_thread(memory.forget, users[0])})
+
+
+async def metrics(call: Call) -> None:
+    """GET /metrics."""
+    text = call.desk.metrics.text(call.desk.gate)
+    await call.reply(text.encode(), kind="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def health(call: Call) -> None:
+    """GET /healthz."""
+    await call.reply({"status": "ok", "models": len(call.desk.models.names)})
+
+
+def _memory(call: Call) -> Any:
+    if call.desk.feedback is None:
+        raise ApiError(404, "this server keeps no feedback — start it with --feedback PATH", code="no_feedback")
+    return call.desk.feedback
+
+
+async def _generate(call: Call, read: Callable[[Mapping[str, Any], Models], Asked]) -> None:
+    body = await call.json()
+    asked = read(body, call.desk.models)
+    call.model = asked.served.name
+    levers = _levers(call, asked)
+    if asked.stream:
+        await send_events(call, _chunks(call, asked, levers))
+        return
+    found = await call.while_here(outcome(asked, levers))
+    call.desk.metrics.paid(asked.served.name, found.spent)
+    await call.reply(whole(asked, found))
+
+
+def _levers(call: Call, asked: Asked) -> list[Context]:
+    levers: list[Any] = []
+    for name in asked.context:
+        if name == "thought":
+            from pomona.sample.context.thought import Thought
+
+            levers.append(Thought())
+        else:
+            from pomona.sample.context.memory import Memory
+
+            levers.append(Memory(_memory(call), user=asked.user))
+    return levers
+
+
+async def _chunks(call: Call, asked: Asked, levers: list[Context]) -> AsyncGenerator[bytes, None]:
+    chunks, source = Chunks(asked), pieces(asked, levers)
+    async with aclosing(source):
+        async for item in source:
+            if isinstance(item, Outcome):
+                call.desk.metrics.paid(asked.served.name, item.spent)
+                found = chunks.end(item)
+            else:
+                found = chunks.piece(item)
+            yield b"".join(map(event, found))

@@ -1,0 +1,88 @@
+"""The models behind the server, and the names clients call them by: NAME, or NAME@STRATEGY."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pomona.errors import PomonaError, nearest
+from pomona.models.chat.protocol import ChatModel
+from pomona.sample.strategy import NAMED, Strategy, parse_strategy
+from pomona.serve.errors import ApiError
+
+_LONGEST = 200
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model under its name. `remote` says that a server answers, which may know parameters we do not."""
+
+    name: str
+    model: ChatModel
+    fingerprint: str
+    remote: bool
+    strategy: Strategy | None = None
+
+    @property
+    def llama(self) -> bool:
+        """Whether llama.cpp answers in this process."""
+        return self.model.identity.startswith("llama.cpp:")
+
+
+class Models:
+    """All models of a server by name, in the order given; the first judges where a strategy needs a judge of its own."""
+
+    def __init__(self, models: Mapping[str, ChatModel]) -> None:
+        if not models:
+            raise PomonaError("no model to serve", remedy="give at least one --model")
+        self._served = {name: _served(name, model) for name, model in models.items()}
+        self._created = int(time.time())
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the models, without strategies."""
+        return list(self._served)
+
+    @property
+    def models(self) -> list[ChatModel]:
+        """The models themselves."""
+        return [one.model for one in self._served.values()]
+
+    def find(self, called: str) -> Served:
+        """The model, and the strategy, that a client's name for it means. ApiError 404 where there is no such model, 400 for a strategy."""
+        if (found := self._served.get(called)) is not None:
+            return found
+        name, at, strategy = called.rpartition("@")
+        if at and name in self._served:
+            return replace(self._served[name], strategy=read_strategy(strategy, "model"))
+        shown = called if len(called) <= _LONGEST else called[:_LONGEST] + "…"
+        message = f'the model "{shown}" does not exist here — {nearest(shown, self._served)}'
+        raise ApiError(404, message, param="model", code="model_not_found")
+
+    def list(self) -> list[dict[str, Any]]:
+        """Every model, alone and with each named strategy, as the API lists them."""
+        return [self._object(name) for model in self._served for name in (model, *(f"{model}@{strategy}" for strategy in NAMED))]
+
+    def one(self, called: str) -> dict[str, Any]:
+        """The same object for one name."""
+        self.find(called)
+        return self._object(called)
+
+    def _object(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._created, "owned_by": "pomona"}
+
+
+def read_strategy(given: str | Mapping[str, Any], param: str) -> Strategy:
+    """A strategy as a client may name it: no code, patterns or addresses. ApiError 400 where there is none."""
+    try:
+        return parse_strategy(given)
+    except PomonaError as error:
+        raise ApiError(400, str(error)[:1000], param=param, code="unknown_strategy") from error
+
+
+def _served(name: str, model: ChatModel) -> Served:
+    fingerprint = "fp_" + hashlib.sha256(model.identity.encode()).hexdigest()[:10]
+    return Served(name, model, fingerprint, remote=model.identity.startswith(("http:", "https:")))

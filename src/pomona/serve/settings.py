@@ -1,0 +1,90 @@
+"""What the server is told at its start, and whether that is safe."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pomona.errors import PomonaError
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]i?)?B?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
+_SHORTEST_KEY = 16
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits and keys of a server.
+
+    keys: API keys, any of which lets a client in; none lets everybody on this machine in.
+    max_body: bytes of a request. timeout: seconds a request may take. queue: requests under way or waiting; more get status 429.
+    feedback: the SQLite file of what users say about answers; None refuses feedback.
+    keep_alive: seconds of silence after which a stream says that it is alive.
+    """
+
+    keys: tuple[str, ...] = ()
+    max_body: int = 1_000_000
+    timeout: float = 120.0
+    queue: int = 64
+    feedback: Path | None = None
+    keep_alive: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_body", "timeout", "queue", "keep_alive"):
+            if not getattr(self, name) > 0:
+                raise PomonaError(f"{name} is {getattr(self, name)}", where="serve", remedy="give a positive number")
+
+    def lets_in(self, given: str) -> bool:
+        """Whether `given` is one of the keys; takes the same time for every wrong key."""
+        digest = hashlib.sha256(given.encode("utf-8", "surrogateescape")).digest()
+        found = False
+        for key in self.keys:
+            found |= hmac.compare_digest(hashlib.sha256(key.encode()).digest(), digest)
+        return found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_host(host: str, settings: Settings) -> None:
+    """A PomonaError when other machines could connect without a key."""
+    if not is_loopback(host) and not settings.keys:
+        remedy = "give --api-key-file, or bind to 127.0.0.1 and forward the port through SSH"
+        raise PomonaError(f"{host} can be reached from other machines, and there is no API key", where="--host", remedy=remedy)
+
+
+def read_keys(path: str | Path) -> tuple[str, ...]:
+    """The API keys in a file: one a line, empty lines and lines with # left out. A PomonaError when there is none or one is short."""
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PomonaError(f"cannot be read: {error}", where=path, remedy="give a text file with one key a line") from error
+    keys = tuple(line.strip() for line in lines if line.strip() and not line.strip().startswith("#"))
+    if not keys:
+        raise PomonaError("holds no API key", where=path, remedy="write one key a line")
+    for row, key in enumerate(keys, 1):
+        if len(key) < _SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+            remedy = 'python -c "import secrets; print(secrets.token_urlsafe(32))" makes a good one'
+            raise PomonaError(f"key {row} is shorter than {_SHORTEST_KEY} characters or not plain ASCII", where=path, remedy=remedy)
+    return keys
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "1MB", "512 kB", "1MiB" or a number; a PomonaError for anything else."""
+    found = _SIZE.fullmatch(text.strip())
+    size = int(float(found[1]) * _UNITS[(found[2] or "").lower()]) if found else 0
+    if size < 1:
+        raise PomonaError(f'"{text}" is not a size', remedy="write 1MB, 512kB or a number of bytes")
+    return size

@@ -1,0 +1,116 @@
+"""The JSON objects of the OpenAI API."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pomona.models.chat.protocol import Spent
+from pomona.serve.asked import Asked
+from pomona.serve.work import Choice, Outcome, Piece
+
+
+def encode(value: Any) -> bytes:
+    """JSON without spaces; numbers that JSON has not become null."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str).encode("utf-8", "replace")
+    except ValueError:
+        return encode(_finite(value))
+
+
+def usage_of(spent: Spent) -> dict[str, int]:
+    """All tokens, those of samples not chosen and of judges included."""
+    prompt, completion = spent.prompt_tokens, spent.completion_tokens
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def whole(asked: Asked, outcome: Outcome) -> dict[str, Any]:
+    """A chat.completion or text_completion."""
+    make = _chat_choice if asked.chat else _text_choice
+    return {
+        **_head(asked, "chat.completion" if asked.chat else "text_completion"),
+        "choices": [make(index, choice) for index, choice in enumerate(outcome.choices)],
+        "usage": usage_of(outcome.spent),
+        "pomona": outcome.pomona,
+    }
+
+
+class Chunks:
+    """The events of one streamed response."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._head = _head(asked, "chat.completion.chunk" if asked.chat else "text_completion")
+        self._begun: set[int] = set()
+
+    def piece(self, piece: Piece) -> list[dict[str, Any]]:
+        """The chunks for a piece of text; the first of a choice says who speaks."""
+        chunks = self._begin(piece.index)
+        if self._asked.chat:
+            return [*chunks, self._chunk(piece.index, {"content": piece.text})]
+        return [self._chunk(piece.index, piece.text)]
+
+    def end(self, outcome: Outcome) -> list[dict[str, Any]]:
+        """The chunks that end each choice, then the usage where it was asked for. `pomona` is in the last of them."""
+        chunks: list[dict[str, Any]] = []
+        for index, choice in enumerate(outcome.choices):
+            chunks += self._begin(index)
+            if self._asked.chat and choice.calls:
+                calls = [{"index": at, **call} for at, call in enumerate(choice.calls)]
+                chunks.append(self._chunk(index, {"tool_calls": calls}))
+            chunks.append(self._chunk(index, {} if self._asked.chat else "", choice.finish))
+        if self._asked.include_usage:
+            chunks.append({**self._head, "choices": [], "usage": usage_of(outcome.spent)})
+        chunks[-1]["pomona"] = outcome.pomona
+        return chunks
+
+    def _begin(self, index: int) -> list[dict[str, Any]]:
+        if index in self._begun or not self._asked.chat:
+            return []
+        self._begun.add(index)
+        return [self._chunk(index, {"role": "assistant", "content": ""})]
+
+    def _chunk(self, index: int, delta: Any, finish: str | None = None) -> dict[str, Any]:
+        key = "delta" if self._asked.chat else "text"
+        choice = {"index": index, key: delta, "logprobs": None, "finish_reason": finish}
+        return {**self._head, "choices": [choice], **({"usage": None} if self._asked.include_usage else {})}
+
+
+def embeddings(called: str, vectors: Sequence[Any], tokens: int) -> dict[str, Any]:
+    """A list of embeddings; each is a list of numbers or, where that was asked for, base64 of 32-bit floats."""
+    data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(vectors)]
+    return {"object": "list", "data": data, "model": called, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+
+
+def _head(asked: Asked, kind: str) -> dict[str, Any]:
+    name = ("chatcmpl-" if asked.chat else "cmpl-") + secrets.token_hex(14)
+    return {
+        "id": name,
+        "object": kind,
+        "created": int(time.time()),
+        "model": asked.called,
+        "system_fingerprint": asked.served.fingerprint,
+    }
+
+
+def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.calls:
+        message |= {"content": choice.text or None, "tool_calls": [dict(call) for call in choice.calls]}
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": choice.finish}
+
+
+def _text_choice(index: int, choice: Choice) -> dict[str, Any]:
+    return {"index": index, "text": choice.text, "logprobs": None, "finish_reason": choice.finish}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

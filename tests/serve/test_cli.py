@@ -1,0 +1,77 @@
+"""`pomona serve` as a process: its address, its refusals, and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from .conftest import Upstream
+
+PROGRAM = [sys.executable, "-c", "from pomona.cli import main; raise SystemExit(main())", "serve"]
+
+
+@pytest.fixture
+def served(upstream: Upstream) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The program before `upstream`, and its address."""
+    command = [*PROGRAM, "--model", f"fake=http://127.0.0.1:{upstream.port}/v1#fake", "--port", "0"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
+    assert process.stdout
+    yield process, process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+
+
+def _until_up(url: str) -> None:
+    for _ in range(400):
+        try:
+            assert httpx.get(f"{url}/healthz").json() == {"status": "ok", "models": 1}
+            return
+        except httpx.ConnectError:
+            continue
+    raise AssertionError("it never came up")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_after_the_requests_under_way(served: Any, upstream: Upstream, sign: signal.Signals) -> None:
+    process, url = served
+    _until_up(url)
+    upstream.acts = [{"delay": 0.5, "text": "in time"}]
+    found: list[httpx.Response] = []
+    body = {"model": "fake", "messages": [{"role": "user", "content": "Hi"}]}
+    client = threading.Thread(target=lambda: found.append(httpx.post(f"{url}/v1/chat/completions", json=body, timeout=10)))
+    client.start()
+    while not upstream.seen:
+        pass
+    process.send_signal(sign)
+    client.join()
+    assert found[0].json()["choices"][0]["message"]["content"] == "in time"
+    process.wait(10)
+    assert process.returncode == (0 if sign == signal.SIGINT else -signal.SIGTERM)
+    assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--model", "http://127.0.0.1:9/v1#a", "--host", "0.0.0.0"], "there is no API key — give --api-key-file"),
+        (["--model", "nothing-like-it"], 'unknown model "nothing-like-it"'),
+        (["--model", "http://127.0.0.1:9/v1#a", "--max-body", "lots"], '"lots" is not a size'),
+        (["--model", "http://127.0.0.1:9/v1#a", "--queue", "0"], "queue is 0 — give a positive number"),
+        (["--model", "http://127.0.0.1:9/v1#a", "--port", "70000"], "cannot listen"),
+    ],
+)
+def test_what_it_refuses(given: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from pomona.cli import main
+
+    assert main(["serve", *([] if "--port" in given else ["--port", "0"]), *given]) == 2
+    assert says in capsys.readouterr().err

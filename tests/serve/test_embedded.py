@@ -1,0 +1,170 @@
+"""Models of this process behind the server: real checkpoints, their streams, their limits, and feedback on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+
+from pomona.errors import PomonaError
+from pomona.models import catalogue
+from pomona.serve import Settings, open_models
+
+from .conftest import House
+
+SAY: Any = [{"role": "user", "content": "<|fr|>Save the file<|to|>"}]
+SMOLLM2 = next(entry for entry in catalogue() if entry.name == "smollm2").present
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """ui-xs, and smollm2 where it is at hand, with a store and a memory of feedback."""
+    folder = tmp_path_factory.mktemp("served")
+    named = ["ui=ui-xs", *(["smollm2"] if SMOLLM2 else [])]
+    house = House(open_models(named, store=folder / "store.sqlite"), Settings(feedback=folder / "feedback.sqlite"))
+    yield house
+    house.stop()
+
+
+def _models() -> list[str]:
+    return ["ui", pytest.param("smollm2", marks=pytest.mark.skipif(not SMOLLM2, reason="smollm2 is not on this machine"))]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("name", _models())
+def test_a_stream_is_the_answer_in_pieces(house: House, name: str) -> None:
+    with openai.OpenAI(base_url=f"{house.url}/v1", api_key="none") as client:
+        given: dict[str, Any] = {"model": name, "messages": SAY, "max_tokens": 12, "temperature": 0, "seed": 1}
+        whole = client.chat.completions.create(**given)
+        chunks = list(client.chat.completions.create(**given, stream=True))
+    assert whole.choices[0].message.content == "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert whole.usage is not None
+    assert 0 < whole.usage.completion_tokens <= 12
+    assert whole.model_dump()["pomona"]["spent"]["flops"] > 0
+
+
+@pytest.mark.parametrize("name", _models())
+def test_a_strategy_draws_and_chooses_and_equal_seeds_agree(house: House, name: str) -> None:
+    given = {"max_tokens": 8, "messages": SAY, "seed": 5}
+    first, second = (house.chat(model=f"{name}@hedged5-mbr", **given).json() for _ in range(2))
+    assert len(first["pomona"]["candidates"]) == 5
+    assert first["choices"] == second["choices"]
+    assert first["usage"]["completion_tokens"] > first["pomona"]["candidates"][0]["spent"]["completion_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "says"),
+    [
+        ({"repetition_penalty": 1.1}, "repetition_penalty", "is not known to this model"),
+        ({"presence_penalty": 1}, "presence_penalty", "this model cannot do presence_penalty 1"),
+        ({"tool_choice": "required"}, "tool_choice", "this model cannot do tool_choice"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}},
+            "response_format",
+            "an enum of strings works",
+        ),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, None, "knows no tools"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, None, "reads text only"),
+        ({"messages": [{"role": "user", "content": "word " * 5000}]}, None, "takes"),
+    ],
+)
+def test_what_a_model_cannot_do_it_says(house: House, given: dict[str, Any], param: str | None, says: str) -> None:
+    found = house.chat(model="ui", **given)
+    assert found.status_code == 400
+    assert says in found.json()["error"]["message"]
+    assert found.json()["error"]["param"] == param
+
+
+def test_what_changes_nothing_is_taken(house: House) -> None:
+    neutral = {"presence_penalty": 0, "logit_bias": {}, "user": "me", "response_format": {"type": "text"}, "logprobs": False, "n": None}
+    assert house.chat(model="ui", max_tokens=3, **neutral).status_code == 200
+
+
+@pytest.mark.parametrize("name", _models())
+def test_nulls_in_messages_are_nothing_and_developers_are_the_system(house: House, name: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "index": None}
+    said = [
+        {"role": "developer", "content": "Be brief.", "name": None},
+        {"role": "user", "content": [{"type": "text", "text": "<|fr|>Save<|to|>"}], "tool_calls": None},
+        {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None},
+        {"role": "tool", "content": "42", "tool_call_id": "1", "name": None},
+        {"role": "assistant", "content": None, "tool_calls": []},
+        {"role": "user", "content": "<|fr|>Save<|to|>", "weight": 1},
+    ]
+    found = house.chat(model=name, messages=said, max_tokens=2)
+    assert found.status_code == 200, found.text
+
+
+@pytest.mark.parametrize("name", _models())
+def test_an_enum_is_the_only_answer_allowed(house: House, name: str) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["Oui", "Non"]}}}
+    found = house.chat(model=name, messages=SAY, temperature=0, response_format=form).json()
+    assert found["choices"][0]["message"]["content"] in {"Oui", "Non"}
+
+
+@pytest.mark.parametrize("tokens", [1, 1 << 20])
+def test_the_shortest_and_the_longest_answer(house: House, tokens: int) -> None:
+    found = house.chat(model="ui", messages=SAY, max_tokens=tokens, temperature=0).json()
+    assert found["choices"][0]["finish_reason"] in {"stop", "length"}
+    assert 1 <= found["usage"]["completion_tokens"] <= min(tokens, 600)
+
+
+def test_embeddings_are_unit_vectors(house: House) -> None:
+    found = house.client.post("/v1/embeddings", json={"model": "ui", "input": ["Save", "Open"]}).json()
+    assert np.allclose([np.linalg.norm(one["embedding"]) for one in found["data"]], 1, atol=1e-5)
+
+
+def test_feedback_is_kept_and_forgotten(house: House) -> None:
+    said = {
+        "prompt": "<|fr|>Save<|to|>",
+        "chosen": "Enregistrer",
+        "rejected": "Sauver",
+        "good": True,
+        "user": "me",
+        "strategy": "hedged5-mbr",
+    }
+    found = house.client.post("/v1/feedback", json=said).json()
+    assert found["object"] == "feedback"
+    assert isinstance(found["id"], int)
+    assert house.client.delete("/v1/feedback", params={"user": "me"}).json() == {"object": "feedback.deleted", "deleted": 1}
+    wrong = house.client.post("/v1/feedback", json={"prompt": "x"})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "chosen")
+
+
+def test_a_server_without_a_memory_says_so(open_house: Any, upstream: Any) -> None:
+    found = open_house({"fake": upstream.model()}).client.post("/v1/feedback", json={"prompt": "a", "chosen": "b"})
+    assert found.status_code == 404
+    assert "start it with --feedback" in found.json()["error"]["message"]
+
+
+def test_metrics_count_tokens_and_flops(house: House) -> None:
+    house.chat(model="ui", messages=SAY, max_tokens=3)
+    lines = house.client.get("/metrics").text.splitlines()
+    values = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+    assert values['pomona_flops_total{model="ui"}'] > 0
+    assert values['pomona_completion_tokens_total{model="ui"}'] > 0
+    counted = sum(value for name, value in values.items() if name.startswith("pomona_requests_total") and 'model="ui"' in name)
+    assert values['pomona_request_seconds_count{model="ui"}'] == counted
+    assert values['pomona_request_seconds_bucket{le="+Inf",model="ui"}'] == counted
+
+
+def test_names_of_models(tmp_path: Path) -> None:
+    models = open_models(["http://127.0.0.1:9/v1#one", "two=http://127.0.0.1:9/v1?a=b#x"])
+    assert list(models) == ["one", "two"]
+    with pytest.raises(PomonaError, match='two models are called "one"'):
+        open_models(["http://127.0.0.1:9/v1#one", "one=http://127.0.0.1:9/v1#x"])
+    with pytest.raises(PomonaError, match='unknown model "uixs"'):
+        open_models(["uixs"])
+
+
+def test_a_stream_of_a_waiting_strategy_ends_with_its_pool(house: House) -> None:
+    text = house.chat(model="ui@hedged5-mbr", messages=SAY, max_tokens=5, stream=True, stream_options={"include_usage": True}).text
+    blocks = [block[6:] for block in text.strip().split("\n\n") if block.startswith("data: ")]
+    last = json.loads(blocks[-2])
+    assert blocks[-1] == "[DONE]"
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] == sum(one["spent"]["completion_tokens"] for one in last["pomona"]["candidates"])

@@ -1,0 +1,89 @@
+"""The page: shows the pool and the choice, takes what models say as text, and asks nobody but its own server."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import House, Open, Upstream
+
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> one"
+KEY = "a-key-that-is-long-enough"
+
+
+def test_the_page_may_run_its_own_script_only(house: House) -> None:
+    found = house.client.get("/")
+    policy = found.headers["content-security-policy"]
+    assert found.headers["content-type"] == "text/html; charset=utf-8"
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-inline" not in policy.partition("style-src")[0]
+    assert "frame-ancestors 'none'" in policy
+    assert "http://" not in found.text
+    assert "https://" not in found.text
+    assert "innerHTML" not in found.text
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The browser of the ledger's tests; skipped where the machine has none."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no Chromium on this machine: the page cannot be opened")
+    spec = importlib.util.spec_from_file_location("ledger_browser", Path(__file__).parents[1] / "ledger/conftest.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    opened = module.Browser(program, tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+def test_a_pool_and_its_choice_in_a_browser(browser: Any, upstream: Upstream, open_house: Open, tmp_path: Path) -> None:
+    house = open_house({"fake": upstream.model()}, keys=(KEY,), feedback=tmp_path / "feedback.sqlite")
+    upstream.acts = [{"texts": [HOSTILE, "something else", HOSTILE, HOSTILE]}] * 2
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+    browser.call("Page.navigate", url=house.url + "/")
+    _wait(browser, "!document.getElementById('keyed').hidden")
+    browser.complaints.clear()  # of the 401 alone
+    browser.run(f"document.getElementById('key').value = '{KEY}'; list()")
+    _wait(browser, "document.documentElement.dataset.ready == 'yes'")
+    assert browser.run("document.getElementById('strategy').value") == "hedged5-mbr"
+    browser.run("document.getElementById('go').click()")
+    _wait(browser, "document.body.dataset.state == 'done'")
+    assert browser.run("document.getElementById('said').textContent") == ""
+    assert browser.run("document.getElementById('answer').textContent") == HOSTILE
+    assert browser.run("document.querySelectorAll('#candidates li').length") == 5
+    assert browser.run("document.querySelectorAll('li.chosen').length") == 1
+    assert browser.run("document.getElementById('about').textContent").startswith("5 candidates, 2 distinct")
+    assert "prompt tokens" in browser.run("document.getElementById('cost').textContent")
+    browser.run("document.querySelector('#candidates button').click()")
+    _wait(browser, "document.querySelector('#candidates button').textContent == 'Noted'")
+    assert browser.run("document.title") == "Try a prompt · Pomona"
+    assert browser.run("document.documentElement.scrollWidth") == 390
+    assert browser.complaints == []
+    assert {url.partition("/v1")[0].rstrip("/") for url in browser.requests} <= {house.url, "data:,"}
+
+
+def test_a_failure_is_told_in_the_page(browser: Any, house: House, upstream: Upstream) -> None:
+    upstream.acts = [{"status": 400, "message": "no such luck"}] * 5
+    browser.call("Page.navigate", url=house.url + "/")
+    _wait(browser, "document.documentElement.dataset.ready == 'yes'")
+    browser.run("document.getElementById('go').click()")
+    _wait(browser, "document.body.dataset.state == 'done'")
+    assert "no such luck" in browser.run("document.getElementById('said').textContent")
+
+
+def _wait(browser: Any, script: str) -> None:
+    for _ in range(200):
+        if browser.run(script):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"never so: {script}; {browser.complaints}")
