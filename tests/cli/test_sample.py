@@ -71,3 +71,16 @@ def test_a_dry_run_and_a_spent_budget(table: Path, tmp_path: Path, capsys: pytes
 def test_wrong_calls_say_why(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], text: str) -> None:
     assert main(["sample", str(table), "--out", str(tmp_path / "o.jsonl"), "--model", "ui-xs", "--prompt", PROMPT, *options]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_passages_and_tools_are_named_on_the_command_line(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, index = tmp_path / "out.jsonl", tmp_path / "index"
+    assert main(["sample", "index", str(table), "--column", "translation", "--source", "english", "--out", str(index)]) == 0
+    assert capsys.readouterr().out == f"4 passages in {index}\n"
+    options = ["sample", str(table), "--out", str(out), "--model", "ui-xs", "--prompt", PROMPT, "--max-tokens", "8", "--strategy", "greedy"]
+    assert main([*options, "--retrieve", str(index), "--tool", "calculator", "--think"]) == 0
+    assert "|context:retrieval,tools,thought|" in capsys.readouterr().out
+    assert main([*options, "--retrieve", str(tmp_path / "none")]) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
+    assert main([*options, "--tool", "calculater"]) == 2
+    assert "calculater: is no tool" in capsys.readouterr().err

@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openai
+import pyarrow as pa
 import pytest
+
+from pomona.sample.context import Index, Retrieval
 
 
 @pytest.fixture
@@ -133,6 +137,17 @@ def test_what_a_user_said_is_shown_to_the_model(house: Any, upstream: Any) -> No
     house.chat(messages=messages, pomona={"context": ["memory"], "user": "you"})
     assert upstream.seen[1]["messages"] == messages
     assert "there is no context" in house.chat(pomona={"context": "magic"}).json()["error"]["message"]
+
+
+def test_passages_are_shown_and_citations_checked(upstream: Any, open_house: Any, tmp_path: Path) -> None:
+    index = Index.build(pa.table({"text": ["Apples ripen in autumn.", "Pears keep for weeks."]}), out=tmp_path / "index")
+    house = open_house({"fake": upstream.model()}, contexts={"retrieval": Retrieval(index)})
+    upstream.acts = [{"text": "In autumn [1][7]."}]
+    messages = [{"role": "user", "content": "When do apples ripen?"}]
+    found = house.chat(messages=messages, pomona={"context": "retrieval", "strategy": "greedy"}).json()
+    assert "Apples ripen in autumn." in upstream.seen[0]["messages"][0]["content"]
+    assert found["choices"][0]["message"]["content"].startswith("In autumn [1]")
+    assert found["pomona"]["notes"]["retrieval"]["unknown"] == [7]
 
 
 def test_thought_is_taken_off_the_answer(house: Any, upstream: Any) -> None:

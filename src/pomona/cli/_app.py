@@ -19,7 +19,7 @@ app.command("pomona.cli.ledger:ledger", name="ledger", help="Print the ledger of
 app.command("pomona.cli.ledger:report", name="report", help="Write the report and the picture of a run again from its ledger.")
 app.command("pomona.cli.data:app", name="data", help="Find duplicates, score, prune, mix and audit data.")
 app.command("pomona.cli.merge:app", name="merge", help="Merge checkpoints, or search for the best merge.")
-app.command("pomona.cli.sample:sample", name="sample", help="Answer every row of a table: several answers each, and a choice among them.")
+app.command("pomona.cli.sample:app", name="sample", help="Answer every row of a table: several answers each, and a choice among them.")
 app.command("pomona.cli.models:app", name="models", help="List the models known by name, and fetch one.")
 app.command("pomona.cli.serve:serve", name="serve", help="Serve models and sampling strategies behind the OpenAI API.")
 app.command("pomona.cli.doctor:doctor", name="doctor", help="Show what this installation has and whether something is broken.")

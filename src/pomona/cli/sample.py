@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from pomona.cli._cards import working
+from pomona.cli._contexts import Surroundings
 from pomona.cli._errors import tell
 from pomona.cli._options import FLAG
 from pomona.cli._out import Format, Out
@@ -16,6 +17,43 @@ if TYPE_CHECKING:
     from pomona.sample.batch_card import Card
 
 
+app = App(
+    name="sample",
+    help="Answer every row of a table: several answers each, and a choice among them.",
+    help_format="plaintext",
+    result_action="return_value",
+)
+
+
+@app.command
+def index(
+    inputs: list[str], /, *, out: Path, column: str = "text", source: str | None = None, embed: str | None = None, longest: int = 1200
+) -> None:
+    """Index texts, for answers that look things up (--retrieve).
+
+    Parameters
+    ----------
+    inputs
+        Files, globs, dataset folders or s3:// addresses.
+    out
+        Folder of the index.
+    column
+        Column of the text.
+    source
+        Column that says where a text is from, such as its title; shown and searched too.
+    embed
+        URI of a model whose embeddings are searched beside the words.
+    longest
+        Most characters of a passage.
+    """
+    from pomona.sample.context import Index
+
+    with working("indexing") as progress:
+        built = Index.build(inputs, column, out=out, source=source, embed=embed, longest=longest, progress=progress)
+    Out("human").line(f"{len(built):,} passages in {out}")
+
+
+@app.default
 def sample(
     inputs: list[str],
     /,
@@ -35,6 +73,8 @@ def sample(
     reference: str | None = None,
     group: str | None = None,
     metric: str = "chrf",
+    surroundings: Surroundings | None = None,
+    think: Annotated[bool, FLAG] = False,
     store: Path | None = None,
     budget_tokens: int | None = None,
     budget_flops: float | None = None,
@@ -88,6 +128,8 @@ def sample(
         Column by which that is shown.
     metric
         chrf, chrf++ or exact_match.
+    think
+        Ask for steps before the answer; they are taken off it.
     store
         SQLite file of everything generated; OUT.answers.db when left out.
     budget_tokens
@@ -112,12 +154,11 @@ def sample(
         Seed.
     dry_run
         Only say what it would cost at most; write nothing.
-    format
-        human or json.
     """
     from pomona.errors import PomonaError
     from pomona.sample.batch import answer_all
     from pomona.sample.budget import Budget
+    from pomona.sample.context import Thought
 
     own = {"reward": reward, "extract": extract, "language": language}
     wanted = {"name": strategy, **{name: value for name, value in own.items() if value is not None}}
@@ -125,11 +166,12 @@ def sample(
         raise PomonaError(
             "a budget of money needs a price", where="--budget-money", remedy="give --price PROMPT,ANSWER for a million tokens"
         )
+    context = [*(surroundings.contexts().values() if surroundings else ()), *([Thought()] if think else ())]
     settings: dict[str, Any] = {"threads": threads, "timeout": timeout, "price": _price(price), "tokenizer": tokenizer}
     with working("answering") as progress:
         card = answer_all(
             inputs, out, model=model, strategy=wanted, prompt=prompt, messages=messages, system=system, raw=raw, max_tokens=max_tokens,
-            judge=judge, reference=reference, group=group, metric=metric, store=store,
+            judge=judge, context=context, reference=reference, group=group, metric=metric, store=store,
             budget=Budget(budget_tokens, budget_flops, budget_money, budget_seconds), concurrency=concurrency, seed=seed,
             settings=settings, dry_run=dry_run, progress=progress,
         )  # fmt: skip

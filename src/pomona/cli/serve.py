@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pomona.cli._contexts import Surroundings
 from pomona.cli._out import Out
 
 
@@ -21,10 +22,12 @@ def serve(
     queue: int = 64,
     concurrency: int = 8,
     threads: int = 1,
+    surroundings: Surroundings | None = None,
 ) -> None:
     """Serve models and sampling strategies behind the OpenAI API, with a page to try them on.
 
-    Clients ask for NAME, or for NAME@STRATEGY such as smollm2@hedged5-mbr.
+    Clients ask for NAME, or for NAME@STRATEGY such as smollm2@hedged5-mbr. Passages and tools are used where a request names them:
+    {"pomona": {"context": ["retrieval", "tools"]}}.
 
     Parameters
     ----------
@@ -56,8 +59,9 @@ def serve(
     _require("starlette", "uvicorn", "httpx", extra="serve")
     from pomona.serve import Settings, check_host, listening, open_models, parse_size, read_keys, run
 
+    contexts = surroundings.contexts() if surroundings else {}
     keys = () if api_key_file is None else read_keys(api_key_file)
-    settings = Settings(keys=keys, max_body=parse_size(max_body), timeout=timeout, queue=queue, feedback=feedback)
+    settings = Settings(keys=keys, max_body=parse_size(max_body), timeout=timeout, queue=queue, feedback=feedback, contexts=contexts)
     check_host(host, settings)
     with listening(host, port) as bound:
         models = open_models(model, store=store, concurrency=concurrency, threads=threads, timeout=timeout)

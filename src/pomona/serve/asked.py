@@ -17,7 +17,7 @@ from pomona.serve.fields import Fields
 from pomona.serve.served import Models, Served, read_strategy
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-LEVERS = ("thought", "memory")
+_MOST_LEVERS = 8
 _TOKENS = 512
 _MOST_TOKENS = 1 << 20
 _MOST_MESSAGES = 4096
@@ -82,9 +82,7 @@ def _model(fields: Fields, models: Models) -> tuple[Served, str]:
 
 def _asked(fields: Fields, served: Served, called: str, bare: list[Request], tokens: int | None) -> Asked:
     ours = Fields(fields.take("pomona", dict, {}), "pomona")
-    strategy, context, user = _strategy(ours, served.strategy), ours.texts("context", len(LEVERS)) or (), ours.take("user", str)
-    if unknown := next((name for name in context if name not in LEVERS), None):
-        raise wrong("pomona.context", f'there is no context "{unknown[:80]}" — known: {", ".join(LEVERS)}')
+    strategy, context, user = _strategy(ours, served.strategy), ours.texts("context", _MOST_LEVERS) or (), ours.take("user", str)
     if context and strategy is None:
         strategy = read_strategy("sample", "pomona.strategy")
     budget, candidates = _budget(ours), ours.take("candidates", bool, strategy is not None)

@@ -125,17 +125,22 @@ async def _generate(call: Call, read: Callable[[Mapping[str, Any], Models], Aske
 
 
 def _levers(call: Call, asked: Asked) -> list[Context]:
-    levers: list[Any] = []
-    for name in asked.context:
-        if name == "thought":
-            from pomona.sample.context.thought import Thought
+    return [_lever(call, asked, name) for name in asked.context]
 
-            levers.append(Thought())
-        else:
-            from pomona.sample.context.memory import Memory
 
-            levers.append(Memory(_memory(call), user=asked.user))
-    return levers
+def _lever(call: Call, asked: Asked, name: str) -> Context:
+    known = call.desk.settings.contexts
+    if name in known:
+        return known[name]
+    if name == "thought":
+        from pomona.sample.context.thought import Thought
+
+        return Thought()
+    if name == "memory":
+        from pomona.sample.context.memory import Memory
+
+        return Memory(_memory(call), user=asked.user)
+    raise wrong("pomona.context", f'there is no context "{name[:80]}" — known: {", ".join((*known, "thought", "memory"))}')
 
 
 async def _chunks(call: Call, asked: Asked, levers: list[Context]) -> AsyncGenerator[bytes, None]:

@@ -6,10 +6,12 @@ import hashlib
 import hmac
 import ipaddress
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pomona.errors import PomonaError
+from pomona.sample.context.protocol import Context
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]i?)?B?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -23,6 +25,7 @@ class Settings:
     keys: API keys, any of which lets a client in; none lets everybody on this machine in.
     max_body: bytes of a request. timeout: seconds a request may take. queue: requests under way or waiting; more get status 429.
     feedback: the SQLite file of what users say about answers; None refuses feedback.
+    contexts: levers on what the model sees, by the names that requests use, beside thought and (with feedback) memory.
     keep_alive: seconds of silence after which a stream says that it is alive.
     """
 
@@ -31,6 +34,7 @@ class Settings:
     timeout: float = 120.0
     queue: int = 64
     feedback: Path | None = None
+    contexts: Mapping[str, Context] = field(default_factory=dict)
     keep_alive: float = 5.0
 
     def __post_init__(self) -> None:
