@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -125,17 +124,18 @@ def test_a_chunk_that_a_crash_damaged_is_made_again(tmp_path: Path, monkeypatch:
 
 
 SCRIPT = """
-import sys, time
+import itertools, os, signal, sys
 from pomona import files
 from pomona.data.duplicates import dedup, _sign
 _sign.CHUNK_ROWS = 20
-wait, save = float(sys.argv[3]), _sign.save_chunk
-def slow(*arguments):
-    time.sleep(wait)
-    save(*arguments)
-_sign.save_chunk = slow
-files._sync = lambda path: time.sleep(wait)
-print("ready", flush=True)
+last, calls = int(sys.argv[3]), itertools.count(1)
+def counted(function):
+    def call(*arguments):
+        if next(calls) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        function(*arguments)
+    return call
+_sign.save_chunk, files._sync = counted(_sign.save_chunk), counted(files._sync)
 dedup(sys.argv[1], sys.argv[2])
 """
 
@@ -149,12 +149,9 @@ def test_killed_runs_continue_to_the_same_bytes(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": texts}), path)
     dedup(path, calm)
     seen = set()
-    for _ in range(2):
-        command = [sys.executable, "-c", SCRIPT, str(path), str(rough), "0.03"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            assert process.stdout and process.stdout.readline() == b"ready\n"
-            time.sleep(draw.uniform(0.6, 1.1))
-            process.send_signal(signal.SIGKILL)
+    for moment in ("9", "21"):  # among the chunks, and after them
+        killed = subprocess.run([sys.executable, "-c", SCRIPT, str(path), str(rough), moment], check=False)
+        assert killed.returncode == -signal.SIGKILL
         seen |= {file.name for file in (tmp_path / ".rough.parquet.work").rglob("*")}
     assert seen
     assert not rough.exists()
