@@ -42,7 +42,7 @@ def test_answers_costs_and_pools_are_shown(table: Path, tmp_path: Path, capsys: 
     assert main(["sample", str(table), "--out", str(out), *options, "--format", "json"]) == 0
     card = json.loads(capsys.readouterr().out)
     assert card["details"]["paid"]["completion_tokens"] == 0
-    assert [row["group"] for row in card["pools"]] == ["overall", "de", "fr"]
+    assert [row["group"] for row in card["details"]["pools"]] == ["overall", "de", "fr"]
 
 
 def test_a_dry_run_and_a_spent_budget(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

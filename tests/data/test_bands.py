@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pomona import records
 from pomona.data.bands import Band, prune, select_band, sweep
-from pomona.data.card import card_of
 from pomona.errors import GateFailed, PomonaError
 from pomona.files import read_json
+from pomona.records.card import card_of
 
 scores_of = st.lists(st.floats(0.1, 1e6), min_size=5, max_size=60).map(np.array)
 

@@ -44,7 +44,7 @@ def test_rows_come_back_in_order_with_answers_and_a_card(tmp_path: Path, fake: A
     assert (
         card.details["spent"] == card.details["paid"] == {"prompt_tokens": 1000, "completion_tokens": 1500, "flops": 25e4, "money": 625.0}
     )
-    assert [row["group"] for row in card.pools] == ["overall", "en", "fr"]
+    assert [row["group"] for row in card.details["pools"]] == ["overall", "en", "fr"]
     written = json.loads((tmp_path / "out.jsonl.card.json").read_text())
     assert written["signature"] == card.signature
     assert card.signature.startswith("sample|strategy:hedged3-mbr|models:fake:1|prompt:{prompt}|max_tokens:512|seed:0|")
@@ -70,8 +70,8 @@ def test_messages_templates_and_references(tmp_path: Path, fake: Any) -> None:
     assert [message["role"] for message in model.made[0][0].messages] == ["system", "user", "assistant", "user"]
     table = pa.table({"q": ["one", "two"], "truth": ["Say one", "Say two"]})
     card = answer_all(table, tmp_path / "t.jsonl", model=model, strategy="sample2-first", prompt="Say {q}", reference="truth")
-    assert card.pools[0]["hope"] == 100
-    assert card.pools[0]["chosen"] == 0
+    assert card.details["pools"][0]["hope"] == 100
+    assert card.details["pools"][0]["chosen"] == 0
     answer_all(table, tmp_path / "r.jsonl", model=model, strategy="greedy", prompt="{q}", raw=True, max_tokens=3, seed=4)
     request = model.made[-1][0]
     assert (request.prompt, request.messages, request.max_tokens, request.seed) == ("two", (), 3, 4)

@@ -14,7 +14,7 @@ from pomona.cli._options import FLAG
 from pomona.cli._out import Format, Out
 
 if TYPE_CHECKING:
-    from pomona.sample.batch_card import Card
+    from pomona.records import Card
 
 
 app = App(
@@ -205,8 +205,8 @@ def _show(show: Out, card: Card, out: Path, dry_run: bool) -> None:
     if not dry_run:
         stopped = ", ".join(f"{count:,} {by}" for by, count in card.details["stopped_by"].items())
         show.line(f"answered: {card.details['answered']:,} of {card.rows_in:,} rows ({stopped or 'none'})")
-    if card.pools:
-        show.table(card.pools, [_pool(row) for row in card.pools], "differences to greedy; intervals cover 95 %")
+    if pools := card.details.get("pools"):
+        show.table(pools, [_pool(row) for row in pools], "differences to greedy; intervals cover 95 %")
     show.line(card.signature)
     show.line("nothing was written" if dry_run else out)
 

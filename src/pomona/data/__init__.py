@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from pomona.data.bands import prune as prune
     from pomona.data.bands import select_band as select_band
     from pomona.data.bands import sweep as sweep
-    from pomona.data.card import Card as Card
     from pomona.data.duplicates import dedup as dedup
     from pomona.data.duplicates import rates as rates
     from pomona.data.mixing.table import mix as mix
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
     from pomona.data.scores import score as score
 
 _HOMES = {
-    "Card": "card",
     **dict.fromkeys(("dedup", "rates"), "duplicates"),
     "mix": "mixing.table",
     **dict.fromkeys(("Band", "prune", "select_band", "sweep"), "bands"),
     **dict.fromkeys(("Scored", "perplexity", "score"), "scores"),
 }
-__all__ = ["Band", "Card", "Scored", "dedup", "mix", "perplexity", "prune", "rates", "score", "select_band", "sweep"]
+__all__ = ["Band", "Scored", "dedup", "mix", "perplexity", "prune", "rates", "score", "select_band", "sweep"]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

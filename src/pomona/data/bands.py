@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
-    from pomona.data.card import Card
     from pomona.data.mixing._columns import Inputs, Scan
+    from pomona.records.card import Card
 
 Band = Literal["bottom", "middle", "top", "random"]
 Progress = Callable[[int, int], None]
@@ -212,7 +212,7 @@ class _Pruning:
         return card
 
     def _card(self, keep: float, band: Band, rows: Ints) -> Card:
-        from pomona.data.card import Card
+        from pomona.records.card import Card
 
         found, scores = self.scan, _present(self.scan.scores)
         parameters = {

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from pomona.records._read import read as read
     from pomona.records._records import Records as Records
     from pomona.records._write import write as write
+    from pomona.records.card import Card as Card
 
-_HOMES = {"Records": "_records", "read": "_read", "write": "_write"}
-__all__ = ["Records", "read", "write"]
+_HOMES = {"Card": "card", "Records": "_records", "read": "_read", "write": "_write"}
+__all__ = ["Card", "Records", "read", "write"]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -18,8 +18,9 @@ from pomona.models.chat import ChatModel, ModelError, open_chat
 from pomona.models.chat.protocol import Request
 from pomona.records import Records, read
 from pomona.records._records import as_records
+from pomona.records.card import Card
 from pomona.sample.answer import Answer, answer
-from pomona.sample.batch_card import FAILED, Card, Told, card_of_batch
+from pomona.sample.batch_card import FAILED, Told, card_of_batch
 from pomona.sample.blocking import wait_for
 from pomona.sample.budget import Account, Budget, BudgetSpent
 from pomona.sample.diagnostics import Diary

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from pomona import records
-from pomona.data.card import card_of
 from pomona.data.mixing import constant, mix, mixture_of, stream
 from pomona.errors import GateFailed, PomonaError
 from pomona.files import read_json
+from pomona.records.card import card_of
 
 EN = pa.table({"id": [f"en{i}" for i in range(20_000)], "text": ["long text"] * 20_000, "tags": [["x"]] * 20_000})
 SW = pa.table({"id": [f"sw{i}" for i in range(30)], "text": ["fupi"] * 30, "score": [0.5] * 30})

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pomona.data._inputs import Inputs, need_text, opened, parts
-from pomona.data.card import Input, inputs_of
 from pomona.errors import PomonaError
+from pomona.records.card import Input, inputs_of
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pomona.data.audit._rows import Batch, Inputs, Rows
 from pomona.data.audit.labels import FLAGS, KEY, LABELS, Key, Label, digest, labels_text, shown
 from pomona.data.audit.prelabel import BOILERPLATE_TIMES, RULES, LanguageId, identified_languages, identifier, prelabel
-from pomona.data.card import Card
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json, write_text
+from pomona.records.card import Card
 
 _SOURCE = "source"
 Line = tuple[str, str]

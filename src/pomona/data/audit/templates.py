@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from pomona.data.audit._rows import Batch, Inputs, Rows
 from pomona.data.audit.scripts import words
-from pomona.data.card import Card
 from pomona.errors import PomonaError
 from pomona.records import write
+from pomona.records.card import Card
 
 Grams = frozenset[str]
 EMPTY, SHORT, UNREVIEWED, SAME = "empty completion", "short completion", "unreviewed", "near-identical template"

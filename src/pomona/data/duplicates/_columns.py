@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pomona.data._inputs import Inputs, need_text, opened, parts
-from pomona.data.card import Input, inputs_of
 from pomona.errors import PomonaError
 from pomona.records import Records
+from pomona.records.card import Input, inputs_of
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pomona.data.card import Card, Input, card_of, inputs_of
 from pomona.data.duplicates import _sign
 from pomona.data.duplicates._choose import Verdict, judge
 from pomona.data.duplicates._index import Index, open_index
@@ -26,6 +25,7 @@ from pomona.errors import PomonaError, nearest
 from pomona.files import read_json
 from pomona.records import Records, read, write
 from pomona.records._engine import check
+from pomona.records.card import Card, Input, card_of, inputs_of
 
 Inputs = str | Path | Sequence[str | Path] | pa.Table | Records
 _METHODS = ("exact", "minhash", "substring", "semantic")

@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.card import Card
 from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, size_in_bytes, unheard
 from pomona.data.duplicates._mapped import Mapped, work_folder
 from pomona.data.duplicates._out import write_with
@@ -30,6 +29,7 @@ from pomona.errors import PomonaError, nearest
 from pomona.models import Model, load
 from pomona.records._masked import masked
 from pomona.records._store import format_of
+from pomona.records.card import Card
 
 if TYPE_CHECKING:
     from pomona.data.duplicates._semantic_clusters import Likeness

@@ -23,7 +23,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from pomona.data.card import Card
 from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, size_in_bytes, unheard
 from pomona.data.duplicates._mapped import work_folder
 from pomona.data.duplicates._out import write_with
@@ -31,6 +30,7 @@ from pomona.data.duplicates._substring_source import SmallBatches, paged
 from pomona.errors import PomonaError, nearest
 from pomona.files import sha256_of
 from pomona.records._store import format_of
+from pomona.records.card import Card
 
 Unit = Literal["word", "byte", "token"]
 _UNITS = ("word", "byte", "token")

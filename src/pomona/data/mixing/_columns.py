@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data._inputs import Inputs, need_text, opened, parts
-from pomona.data.card import Input, inputs_of
 from pomona.errors import PomonaError
 from pomona.records import Records
 from pomona.records._masked import masked
 from pomona.records._source import Streamed, kept
+from pomona.records.card import Input, inputs_of
 
 
 @dataclass(frozen=True)

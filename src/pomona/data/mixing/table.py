@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.card import Card
 from pomona.data.mixing._columns import Inputs, Scan, counted, not_onto, scan
 from pomona.data.mixing._gather import Gathered, Shelf, common_schema
 from pomona.data.mixing.document import load_mix
@@ -21,6 +20,7 @@ from pomona.data.mixing.schedule import Schedule, curve, exposures, schedule_of
 from pomona.errors import PomonaError
 from pomona.records import Records, write
 from pomona.records._write import disk_guard
+from pomona.records.card import Card
 
 Phases = Schedule | Sequence[Mapping[str, Any]] | Mapping[str, Any]
 

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.card import Card
 from pomona.data.scores._assemble import Extended, columns_of, summary
 from pomona.data.scores._input import Layout
 from pomona.data.scores._job import Job
@@ -23,6 +22,7 @@ from pomona.data.scores._spoil import Followed, Spoilt, spoil
 from pomona.data.scores._work import Work
 from pomona.errors import PomonaError
 from pomona.records import Records
+from pomona.records.card import Card
 
 LEARNT = "learnt"
 _KINDS = ("typical", "atypical", "corrupted", "random label")

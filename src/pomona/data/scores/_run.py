@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pomona.data.card import Input, inputs_of
 from pomona.data.scores._input import Layout, Rows, chunks, survey
 from pomona.data.scores._job import Job
 from pomona.data.scores._passes import model_pass, settle, text_pass
@@ -19,6 +18,7 @@ from pomona.errors import PomonaError
 from pomona.records import Records, read
 from pomona.records._records import as_records
 from pomona.records._store import format_of, is_remote
+from pomona.records.card import Input, inputs_of
 
 Inputs = str | Path | Sequence[str | Path] | Records | pa.Table
 Progress = Callable[[int, int], None]

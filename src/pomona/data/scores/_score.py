@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.card import Card
 from pomona.data.scores._assemble import Extended, columns_of, summary
 from pomona.data.scores._input import Layout
 from pomona.data.scores._job import Job
@@ -18,6 +17,7 @@ from pomona.data.scores._registry import choose
 from pomona.data.scores._run import Inputs, Progress, counts_of, inputs_read, kept, opened, prepare, run
 from pomona.data.scores._work import Work
 from pomona.records import Records
+from pomona.records.card import Card
 
 Floats = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""What an operation on data did: rows in and out, what was removed and why, and a signature to quote it by."""
+"""What an operation on tables did: rows in and out, what was removed and why, and a signature to quote it by."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pomona.files import sha256_of, write_json
 
 @dataclass(frozen=True)
 class Input:
-    """A file that was read: its SHA-256 (None when it is remote) and rows."""
+    """A file that was read: its SHA-256 (None when it is remote), and its rows where they were counted."""
 
     path: str
-    rows: int
+    rows: int | None
     sha256: str | None
 
 
 @dataclass(frozen=True)
 class Card:
-    """A data card. `removed` counts rows by reason; `groups` has rows in and out of each group; `details` is the operation's own."""
+    """`removed` counts rows by reason; `groups` has rows in and out of each group; `details` is the operation's own."""
 
     operation: str
     parameters: Mapping[str, Any]
@@ -52,7 +52,7 @@ def card_of(out: str | Path) -> Path:
     return Path(f"{out}.card.json")
 
 
-def inputs_of(paths: Iterable[tuple[str | Path, int]]) -> tuple[Input, ...]:
+def inputs_of(paths: Iterable[tuple[str | Path, int | None]]) -> tuple[Input, ...]:
     """The inputs of a card from paths and their rows."""
     return tuple(Input(str(path), rows, sha256_of(path) if Path(path).exists() else None) for path, rows in paths)
 
