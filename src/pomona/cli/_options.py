@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 FLAG = Parameter(negative=(), show_default=False)
+Inputs = Annotated[list[str], Parameter(help="Files, globs, dataset folders or s3:// addresses.")]
 Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
 
 

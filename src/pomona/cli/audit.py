@@ -9,6 +9,7 @@ from typing import Literal
 from cyclopts import App
 
 from pomona.cli._cards import show_card, working
+from pomona.cli._options import Inputs
 from pomona.cli._out import Format, Out
 
 app = App(name="audit", help="Sample rows per language, label them, and report.", help_format="plaintext", result_action="return_value")
@@ -16,7 +17,7 @@ app = App(name="audit", help="Sample rows per language, label them, and report."
 
 @app.command
 def sample(
-    inputs: list[str],
+    inputs: Inputs,
     /,
     *,
     out: Path,
@@ -33,8 +34,6 @@ def sample(
 
     Parameters
     ----------
-    inputs
-        Files, globs, dataset folders or s3:// addresses.
     out
         New folder of the audit.
     column

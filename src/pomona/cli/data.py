@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App
 
 from pomona.cli._cards import show_card, show_cards, working
-from pomona.cli._options import FLAG, Banding, given
+from pomona.cli._options import FLAG, Banding, Inputs, given
 from pomona.cli._out import Format, Out
 from pomona.cli.audit import app as audit
 from pomona.cli.dedup import dedup, rates
@@ -26,7 +26,7 @@ DryRun = Annotated[bool, FLAG]
 
 @app.command
 def prune(
-    inputs: list[str],
+    inputs: Inputs,
     /,
     *,
     out: Path,
@@ -41,8 +41,6 @@ def prune(
 
     Parameters
     ----------
-    inputs
-        Files, globs, dataset folders or s3:// addresses.
     out
         File of what is kept.
     by
@@ -63,7 +61,7 @@ def prune(
 
 @app.command
 def sweep(
-    inputs: list[str],
+    inputs: Inputs,
     /,
     *,
     out: Path,
@@ -78,8 +76,6 @@ def sweep(
 
     Parameters
     ----------
-    inputs
-        Files, globs, dataset folders or s3:// addresses.
     out
         Folder of the files.
     by
@@ -121,7 +117,7 @@ def mix(recipe: Path, /, *, out: Path, dry_run: DryRun = False, format: Format =
 
 @app.command
 def templates(
-    inputs: list[str],
+    inputs: Inputs,
     /,
     *,
     out: Path,
@@ -138,8 +134,6 @@ def templates(
 
     Parameters
     ----------
-    inputs
-        Files, globs, dataset folders or s3:// addresses.
     out
         File of what is kept.
     prompt

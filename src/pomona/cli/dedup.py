@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from pomona.cli._cards import show_card, working
-from pomona.cli._options import FLAG, given
+from pomona.cli._options import FLAG, Inputs, given
 from pomona.cli._out import Format, Out
 
 
@@ -69,7 +69,7 @@ class Meanings:
 
 
 def dedup(
-    inputs: list[str],
+    inputs: Inputs,
     /,
     *,
     out: Path,
@@ -90,8 +90,6 @@ def dedup(
 
     Parameters
     ----------
-    inputs
-        Files, globs, dataset folders or s3:// addresses.
     out
         File of what is kept; the card and the evidence are written beside it.
     method

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from pomona.cli._cards import working
 from pomona.cli._contexts import Surroundings
 from pomona.cli._errors import tell
-from pomona.cli._options import FLAG
+from pomona.cli._options import FLAG, Inputs
 from pomona.cli._out import Format, Out
 
 if TYPE_CHECKING:
@@ -27,14 +27,12 @@ app = App(
 
 @app.command
 def index(
-    inputs: list[str], /, *, out: Path, column: str = "text", source: str | None = None, embed: str | None = None, longest: int = 1200
+    inputs: Inputs, /, *, out: Path, column: str = "text", source: str | None = None, embed: str | None = None, longest: int = 1200
 ) -> None:
     """Index texts, for answers that look things up (--retrieve).
 
     Parameters
     ----------
-    inputs
-        Files, globs, dataset folders or s3:// addresses.
     out
         Folder of the index.
     column
@@ -55,7 +53,7 @@ def index(
 
 @app.default
 def sample(
-    inputs: list[str],
+    inputs: Inputs,
     /,
     *,
     out: Path,
@@ -96,8 +94,6 @@ def sample(
 
     Parameters
     ----------
-    inputs
-        Files, globs, dataset folders or s3:// addresses.
     out
         File of the rows with their answers; the card is written beside it.
     model

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 from pomona.cli._cards import show_card, working
-from pomona.cli._options import FLAG, Reading, given
+from pomona.cli._options import FLAG, Inputs, Reading, given
 from pomona.cli._out import Format, Out
 
 
 def score(
-    inputs: list[str],
+    inputs: Inputs,
     /,
     *,
     out: Path,
@@ -32,8 +32,6 @@ def score(
 
     Parameters
     ----------
-    inputs
-        Files, globs, dataset folders or s3:// addresses.
     out
         File of the scored rows.
     scores
@@ -69,7 +67,7 @@ def score(
 
 
 def order(
-    inputs: list[str],
+    inputs: Inputs,
     /,
     *,
     out: Path,
@@ -88,8 +86,6 @@ def order(
 
     Parameters
     ----------
-    inputs
-        Files, globs, dataset folders or s3:// addresses.
     out
         File of the rows with their scores and the column "learnt".
     models
