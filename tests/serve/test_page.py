@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from .conftest import House, Open, Upstream
 
@@ -27,21 +22,6 @@ def test_the_page_may_run_its_own_script_only(house: House) -> None:
     assert "http://" not in found.text
     assert "https://" not in found.text
     assert "innerHTML" not in found.text
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The browser of the ledger's tests; skipped where the machine has none."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on this machine: the page cannot be opened")
-    spec = importlib.util.spec_from_file_location("ledger_browser", Path(__file__).parents[1] / "ledger/conftest.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    opened = module.Browser(program, tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
 
 
 def test_a_pool_and_its_choice_in_a_browser(browser: Any, upstream: Upstream, open_house: Open, tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,18 +56,3 @@ def edit(audit: Path) -> Callable[[Callable[[list[list[str]]], Any]], Path]:
         return audit
 
     return edited
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The browser of the ledger's tests; skipped where the machine has none."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        pytest.skip("no Chromium on this machine: the page cannot be opened")
-    spec = importlib.util.spec_from_file_location("ledger_browser", Path(__file__).parents[2] / "ledger/conftest.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    opened = module.Browser(program, tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
