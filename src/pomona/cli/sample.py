@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,36 @@ from pomona.cli._out import Format, Out
 
 if TYPE_CHECKING:
     from pomona.records import Card
+
+
+@Parameter(name="*", group="Hard limits, of all rows together")
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Where the work ends, with everything kept that was paid for."""
+
+    budget_tokens: int | None = None
+    """Prompt and answer tokens."""
+    budget_flops: float | None = None
+    """Floating-point operations."""
+    budget_money: float | None = None
+    """Money; needs --price."""
+    budget_seconds: float | None = None
+    """Time."""
+
+
+@Parameter(name="*", group="How models are called")
+@dataclass(frozen=True, kw_only=True)
+class Calling:
+    """What opening a model takes."""
+
+    price: Annotated[str | None, Parameter(allow_leading_hyphen=False)] = None
+    """Money for a million prompt tokens and a million answer tokens, such as 0.15,0.60."""
+    tokenizer: str | None = None
+    """Folder or tokenizer.json to count a server's tokens with."""
+    threads: int = 1
+    """Processor threads of models in this process."""
+    timeout: float = 120.0
+    """Seconds without a sign of life from a server."""
 
 
 app = App(
@@ -74,14 +105,8 @@ def sample(
     surroundings: Surroundings | None = None,
     think: Annotated[bool, FLAG] = False,
     store: Path | None = None,
-    budget_tokens: int | None = None,
-    budget_flops: float | None = None,
-    budget_money: float | None = None,
-    budget_seconds: float | None = None,
-    price: Annotated[str | None, Parameter(allow_leading_hyphen=False)] = None,
-    tokenizer: str | None = None,
-    threads: int = 1,
-    timeout: float = 120.0,
+    limits: Limits | None = None,
+    calling: Calling | None = None,
     concurrency: int = 8,
     seed: int = 0,
     dry_run: Annotated[bool, FLAG] = False,
@@ -128,22 +153,6 @@ def sample(
         Ask for steps before the answer; they are taken off it.
     store
         SQLite file of everything generated; OUT.answers.db when left out.
-    budget_tokens
-        Hard limit on prompt and answer tokens of all rows together.
-    budget_flops
-        Hard limit on floating-point operations.
-    budget_money
-        Hard limit on money; needs --price.
-    budget_seconds
-        Hard limit on time.
-    price
-        Money for a million prompt tokens and a million answer tokens, such as 0.15,0.60.
-    tokenizer
-        Folder or tokenizer.json to count a server's tokens with.
-    threads
-        Processor threads of models in this process.
-    timeout
-        Seconds without a sign of life from a server.
     concurrency
         Rows under way at once.
     seed
@@ -158,17 +167,17 @@ def sample(
 
     own = {"reward": reward, "extract": extract, "language": language}
     wanted = {"name": strategy, **{name: value for name, value in own.items() if value is not None}}
-    if budget_money is not None and price is None:
-        raise PomonaError(
-            "a budget of money needs a price", where="--budget-money", remedy="give --price PROMPT,ANSWER for a million tokens"
-        )
+    limits, calling = limits or Limits(), calling or Calling()
+    if limits.budget_money is not None and calling.price is None:
+        remedy = "give --price PROMPT,ANSWER for a million tokens"
+        raise PomonaError("a budget of money needs a price", where="--budget-money", remedy=remedy)
     context = [*(surroundings.contexts().values() if surroundings else ()), *([Thought()] if think else ())]
-    settings: dict[str, Any] = {"threads": threads, "timeout": timeout, "price": _price(price), "tokenizer": tokenizer}
+    settings = {**asdict(calling), "price": _price(calling.price)}
     with working("answering") as progress:
         card = answer_all(
             inputs, out, model=model, strategy=wanted, prompt=prompt, messages=messages, system=system, raw=raw, max_tokens=max_tokens,
             judge=judge, context=context, reference=reference, group=group, metric=metric, store=store,
-            budget=Budget(budget_tokens, budget_flops, budget_money, budget_seconds), concurrency=concurrency, seed=seed,
+            budget=Budget(*astuple(limits)), concurrency=concurrency, seed=seed,
             settings=settings, dry_run=dry_run, progress=progress,
         )  # fmt: skip
     _show(Out(format), card, out, dry_run)
@@ -188,8 +197,6 @@ def _price(given: str | None) -> tuple[float, float] | None:
 
 
 def _show(show: Out, card: Card, out: Path, dry_run: bool) -> None:
-    from dataclasses import asdict
-
     if show.format == "json":
         show.json({"out": None if dry_run else out, "signature": card.signature, **asdict(card)})
         return
