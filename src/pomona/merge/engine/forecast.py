@@ -13,9 +13,9 @@ from pomona import __version__
 from pomona.merge._plan import Job, Plan
 from pomona.merge.checkpoints.files import WIDTHS
 from pomona.merge.engine.output import Layout, room_on_disk
-from pomona.merge.engine.streams import block_of, inputs_of, kernel_of
+from pomona.merge.engine.streams import KEPT, block_of, inputs_of, kernel_of
 
-PROGRAM = 150_000_000  # bytes of the program itself
+PROGRAM = 110_000_000  # bytes of the program itself
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,18 @@ def bytes_read(plan: Plan) -> int:
 
 
 def peak(plan: Plan, memory: int, threads: int) -> int:
-    """Bytes of memory: the program, and the blocks of the tensor that takes most in every thread."""
+    """Bytes of memory: the program, and what the tensor that takes most keeps in every thread."""
     kinds: dict[tuple[Any, ...], int] = {}
     for job in plan.jobs:
         kind = (job.method, tuple(item.dtype for item in inputs_of(job)), job.dtype, job.shape)
         if kind not in kinds:
-            kinds[kind] = _blocks(job, plan.seed, memory // threads)
+            kinds[kind] = _held(job, plan.seed, memory // threads)
     return PROGRAM + threads * max(kinds.values(), default=0)
 
 
-def _blocks(job: Job, seed: int, room: int) -> int:
+def _held(job: Job, seed: int, room: int) -> int:
+    """Bytes of inputs that stay mapped, and a block of the result."""
     widths = [WIDTHS[item.dtype] for item in inputs_of(job)]
     width, count = sum(widths) + WIDTHS[job.dtype], prod(job.shape)
-    return min(count, block_of(job.name, count, kernel_of(job, seed).unit, widths, width, room)) * width
+    block = min(count, block_of(job.name, count, kernel_of(job, seed).unit, widths, width, room))
+    return max(block, min(count, min(KEPT, room) // width)) * width

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.merge._plan import JointKernel
-from pomona.merge.engine.streams import Files, Piece, Unit
+from pomona.merge.engine.streams import KEPT, Files, Piece, Unit
 
 
 @contextmanager
@@ -118,7 +118,7 @@ class Runner:
         pieces = [piece for piece in pieces if number < piece.kernel.passes]
         found: list[list[Any]] = [[] for _ in pieces]
         needed = sorted({source for piece in pieces for source in piece.sources})
-        for start, blocks in self._blocks(unit, needed):
+        for start, blocks in self._blocks(unit, needed, first=number == 0, last=False):
             for piece, partials in zip(pieces, found, strict=True):
                 with _named(unit, piece):
                     partial = piece.kernel.read(number, start, [blocks[source] for source in piece.sources])
@@ -132,11 +132,13 @@ class Runner:
         """Everything that is left to do for a unit."""
         pieces = [piece for piece in unit.pieces if not piece.done]
         alone = [piece for piece in pieces if piece.kernel.shared is None]
-        for number in range(max((piece.kernel.passes for piece in alone), default=0)):
+        passes = max((piece.kernel.passes for piece in alone), default=0)
+        for number in range(passes):
             for piece, partials in self._pass(unit, number, alone):
                 with _named(unit, piece):
                     piece.kernel.settle(number, partials)
-        for start, blocks in self._blocks(unit, sorted({source for piece in pieces for source in piece.sources}), last=True):
+        sources = sorted({source for piece in pieces for source in piece.sources})
+        for start, blocks in self._blocks(unit, sources, first=not passes, last=True):
             for piece in pieces:
                 mine = [blocks[source] for source in piece.sources]
                 self._write(unit, piece, start, mine)
@@ -156,18 +158,21 @@ class Runner:
             if measured is not None:
                 piece.measured.append(measured)
 
-    def _blocks(self, unit: Unit, sources: Sequence[int], *, last: bool = False) -> Iterator[tuple[int, dict[int, NDArray[Any]]]]:
+    def _blocks(self, unit: Unit, sources: Sequence[int], *, first: bool, last: bool) -> Iterator[tuple[int, dict[int, NDArray[Any]]]]:
         """A unit's blocks, start and memory by source. They are let go at the `last` reading, those of large units always."""
-        size = unit.block(self.room)
+        size, kept = unit.block(self.room), unit.kept(self.room)
         places = {source: unit.places[source] for source in sources}
+        many, held = unit.count if kept else min(KEPT, self.room) // unit.width, 0
         for place in places.values():
-            if place.elements > size:
+            if place.elements > size and (first or not kept):
                 self.files.expect(place)
         for start in range(0, unit.count, size):
             if self._stop.is_set():
                 raise PomonaError("stopped", where=f'tensor "{unit.pieces[0].job.name}"', remedy="see the first error")
             count = min(size, unit.count - start)
             yield start, {source: self.files.read(source, place, start, count) for source, place in places.items()}
-            if last or not unit.kept(self.room):
+            held += count
+            if (last or not kept) and (held + size > many or start + count == unit.count):
                 for place in places.values():
-                    self.files.release(place, start, count)
+                    self.files.release(place, start + count - held, held)
+                held = 0

@@ -23,7 +23,7 @@ NUMBERS: Mapping[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64, "U64": np.uint64, "I32": np.int32,
     "U32": np.uint32, "I16": np.int16, "U16": np.uint16, "I8": np.int8, "U8": np.uint8, "BOOL": np.uint8, "C64": np.complex64,
 }  # fmt: skip
-KEPT = 1 << 25  # bytes of a job's inputs that stay mapped from one reading to the next
+KEPT = 1 << 25  # bytes of inputs that a thread keeps mapped: each letting go interrupts the other threads
 BEST = 1 << 20  # bytes of one input's block: all blocks of a job together stay in the processor's cache
 
 
@@ -77,8 +77,8 @@ class Unit:
         return block_of(self.pieces[0].job.name, self.count, self.step, widths, self.width, room)
 
     def kept(self, room: int) -> bool:
-        """Whether it is read several times and stays mapped meanwhile."""
-        return any(piece.kernel.passes > 0 for piece in self.pieces) and self.read <= min(KEPT, room)
+        """Whether its sources stay mapped from one reading to the next."""
+        return self.read <= min(KEPT, room)
 
     @property
     def read(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import float32, float64, njit, uint32
 
 from pomona.merge.methods._masks import length, mask
-from pomona.merge.methods._tiles import SPACE, clear, narrow, place, subtract, widen
+from pomona.merge.methods._tiles import SPACE, change, clear, narrow, place, widen
 from pomona.merge.methods._words import bits_of, get_f32, get_f64, get_i64, get_u32, set_f32
 
 CHUNK = 64  # elements looked at together, and one by one only if one of them asks for it
@@ -54,12 +54,17 @@ def _elect(tiles, count, n, factors, total, size):
 
 
 @njit(error_model="numpy")
+def _like(value, sign):
+    """Whether a value is not zero and has the sign of a float32's bits."""
+    return (uint32(uint32(bits_of(value) ^ sign) & uint32(0x80000000)) == uint32(0)) & (value != float32(0))
+
+
+@njit(error_model="numpy")
 def _agree(tile, n, factor, weight, total, mixed, divisor):
     """Add the entries of tile · factor whose sign is that of the sum, and their weight."""
     for j in range(n):
         value = get_f32(tile, j) * factor
-        unlike = uint32(bits_of(value) ^ get_u32(total, j)) >> uint32(31)
-        agrees = (unlike == 0) & (value != 0)
+        agrees = _like(value, get_u32(total, j))
         set_f32(mixed, j, get_f32(mixed, j) + (value if agrees else float32(0)))
         set_f32(divisor, j, get_f32(divisor, j) + (weight if agrees else float32(0)))
 
@@ -72,8 +77,7 @@ def _agree_two(tiles, n, factors, weights, total, mixed, divisor):
     weight, heft = float32(get_f64(weights, 0)), float32(get_f64(weights, 1))
     for j in range(n):
         value, more, sign = get_f32(one, j) * first, get_f32(other, j) * second, get_u32(total, j)
-        agrees = (uint32(bits_of(value) ^ sign) >> uint32(31) == 0) & (value != 0)
-        joins = (uint32(bits_of(more) ^ sign) >> uint32(31) == 0) & (more != 0)
+        agrees, joins = _like(value, sign), _like(more, sign)
         set_f32(mixed, j, (value if agrees else float32(0)) + (more if joins else float32(0)))
         set_f32(divisor, j, (weight if agrees else float32(0)) + (heft if joins else float32(0)))
 
@@ -131,9 +135,8 @@ def blend(sources, kinds, count, n, index, masks, factors, weights, elect, norma
             clear(size, m)
         for i in range(count):
             tile, kind = tiles + SPACE * i, get_i64(kinds, i + 1)
-            if widen(kind, place(get_i64(sources, i + 1), kind, start), tile, m):
+            if change(kind, place(get_i64(sources, i + 1), kind, start), 1, base, tile, m):
                 return 2 * i + 3
-            subtract(tile, base, m)
             mask(tile, m, index + start, masks + 64 * i, start)
             if i == 1:
                 _weigh_two(tiles, tile, m, float32(get_f64(factors, 0)), float32(get_f64(factors, 1)), total, size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from numba import float32, float64, njit, uint32
 
-from pomona.merge.methods._tiles import LOOSE, SPACE, TILE, clear, narrow, place, round_to, subtract, widen
+from pomona.merge.methods._tiles import LOOSE, SPACE, TILE, change, clear, narrow, place, round_to, widen
 from pomona.merge.methods._words import fma, get_f32, get_f64, get_i64, get_u32, set_f32, set_f64, set_u32
 
 
@@ -68,10 +68,8 @@ def combine(sources, kinds, count, n, based, row, factors, out, stored, scratch)
                 return 1
             for i in range(count):
                 kind = get_i64(kinds, i + based)
-                if widen(kind, place(get_i64(sources, i + based), kind, start), tile, m):
+                if change(kind, place(get_i64(sources, i + based), kind, start), based, base, tile, m):
                     return 2 * (i + based) + 1
-                if based:
-                    subtract(tile, base, m)
                 _add(total, tile, m, get_f32(factors, r * count + i))
             if based:
                 _add(total, base, m, float32(1))
@@ -129,10 +127,8 @@ def gram(sources, kinds, count, n, based, row, exact, products, signs, scratch):
                 return 1
             for i in range(count):
                 kind = get_i64(kinds, i + based)
-                if widen(kind, place(get_i64(sources, i + based), kind, start), scratch + SPACE * i, m):
+                if change(kind, place(get_i64(sources, i + based), kind, start), based, base, scratch + SPACE * i, m):
                     return 2 * (i + based) + 1
-                if based:
-                    subtract(scratch + SPACE * i, base, m)
             pair = r * pairs
             for i in range(count):
                 for k in range(i, count):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import float64, int64, njit, uint32
 
 from pomona.merge.methods._tally import magnitudes
-from pomona.merge.methods._tiles import TILE, place, subtract, widen
+from pomona.merge.methods._tiles import TILE, change, place, widen
 from pomona.merge.methods._words import get_f64, get_i64, get_u32, set_i64, set_u32
 
 MOST = 11  # bits sorted by at a time, at most
@@ -48,9 +48,8 @@ def ranks(base, base_kind, source, kind, n, row, bounds, limits, rows, scratch):
             tile = keys + 4 * (start - first)
             if widen(base_kind, place(base, base_kind, start), scratch, m):
                 return 1
-            if widen(kind, place(source, kind, start), tile, m):
+            if change(kind, place(source, kind, start), 1, scratch, tile, m):
                 return 3
-            subtract(tile, scratch, m)
             magnitudes(tile, m)
         for j in range(row):
             set_u32(order, j, uint32(j))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import int64, njit, uint32
 
-from pomona.merge.methods._tiles import SPACE, TILE, place, subtract, widen
+from pomona.merge.methods._tiles import SPACE, TILE, change, place, widen
 from pomona.merge.methods._words import get_i64, get_u32, set_i64, set_u32
 
 CHUNK = 64  # elements looked at together, and one by one only if one of them asks for it
@@ -53,9 +53,8 @@ def tally(base, base_kind, source, kind, n, low, size, shift, counts, below, scr
         m = min(TILE, n - start)
         if widen(base_kind, place(base, base_kind, start), other, m):
             return 1
-        if widen(kind, place(source, kind, start), tile, m):
+        if change(kind, place(source, kind, start), 1, other, tile, m):
             return 3
-        subtract(tile, other, m)
         magnitudes(tile, m)
         if low == 0 and shift > 12:
             _count(tile, 0, m, smallest, span, by, counts)

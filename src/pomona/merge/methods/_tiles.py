@@ -5,6 +5,7 @@ from __future__ import annotations
 from numba import float32, float64, int64, njit, uint16, uint32
 
 from pomona.merge.methods._words import (
+    float_of,
     from_half,
     get_f32,
     get_f64,
@@ -115,10 +116,22 @@ def round_to(kind, tile, n):
 
 
 @njit(error_model="numpy")
-def subtract(tile, base, n):
-    """tile − base, in place."""
+def change(kind, source, based, base, tile, n):
+    """Stored numbers to a float32 tile, if `based` minus the tile of the base. True when there is a NaN or an infinity among them."""
+    if not based:
+        return widen(kind, source, tile, n)
+    if kind == BF16:
+        low = uint16(0)
+        for j in range(n):
+            bits = get_u16(source, j)
+            set_f32(tile, j, float_of(uint32(uint32(bits) << uint32(16))) - get_f32(base, j))
+            low = max(low, uint16(bits & uint16(0x7FFF)))
+        return low >= uint16(0x7F80)
+    if widen(kind, source, tile, n):
+        return True
     for j in range(n):
         set_f32(tile, j, get_f32(tile, j) - get_f32(base, j))
+    return False
 
 
 @njit(error_model="numpy")

@@ -77,6 +77,16 @@ def bits_of(typing: Any, value: Any) -> Any:
 
 
 @intrinsic
+def float_of(typing: Any, bits: Any) -> Any:
+    """The float32 of its bits."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.uint32), code
+
+
+@intrinsic
 def fma(typing: Any, one: Any, other: Any, added: Any) -> Any:
     """one · other + added, rounded once."""
 
