@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
 import platform
 from pathlib import Path
+
+import pomona
 
 
 def machine() -> dict[str, str]:
@@ -16,3 +19,8 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def compile_package() -> None:
+    """Write this package's bytecode, as pip does for what it installs: a checkout may have none."""
+    compileall.compile_dir(Path(pomona.__file__).parent, quiet=1)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from _machine import machine
+from _machine import compile_package, machine
 
 from pomona.files import write_json
 
@@ -214,6 +214,7 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, default=Path(tempfile.gettempdir()) / "pomona-dedup-peers")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/dedup.json"))
     arguments = parser.parse_args()
+    compile_package()
     shutil.rmtree(arguments.environments / "data", ignore_errors=True)
     (arguments.environments / "data").mkdir(parents=True)
     pythons = {name: environment(TOOLS[name], arguments.environments) for name in arguments.tools}

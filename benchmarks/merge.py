@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from _machine import machine
+from _machine import compile_package, machine
 
 from pomona.files import write_json
 
@@ -209,6 +209,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where checkpoints are made, and found again")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/merge.json"))
     arguments = parser.parse_args()
+    compile_package()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         double = {**FULL, "num_hidden_layers": 32, "vocab_size": 64000}
