@@ -2,7 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from pomona.merge.checkpoints.names import Layout, Place, canonical, comes_after, is_buffer, is_embedding, is_head, place_of, role_of
+from pomona.merge.checkpoints.names import (
+    Layout,
+    Place,
+    canonical,
+    comes_after,
+    is_buffer,
+    is_computed,
+    is_embedding,
+    is_head,
+    place_of,
+    role_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +56,12 @@ def test_heads_embeddings_and_buffers() -> None:
     assert not is_head("bert.encoder.layer.0.output.dense.weight")
     assert is_embedding("transformer.wte.weight")
     assert not is_embedding("transformer.wpe.weight")
+    assert is_computed("transformer.h.0.attn.masked_bias")
     assert is_buffer("gpt_neox.layers.0.attention.masked_bias")
-    assert not is_buffer("model.layers.0.self_attn.q_proj.bias")
+    assert not is_computed("gpt_neox.layers.0.attention.masked_bias")
+    assert is_computed("model.layers.0.self_attn.rotary_emb.inv_freq")
+    assert not is_computed("model.layers.0.self_attn.q_proj.bias")
+    assert is_buffer("bert.embeddings.position_ids")
 
 
 def test_old_gpt2_names_are_todays() -> None:

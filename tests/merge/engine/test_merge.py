@@ -50,9 +50,18 @@ def test_threads_memory_blocks_and_shards_of_the_inputs_do_not_change_the_bytes(
     recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = {"scope": "global", "rescale": "l1"}
-    for method, more in (("ties", {}), ("ties", together), ("dare_ties", {"rescale": "l1"}), ("slerp", {"t": 0.3})):
+    sce = {"select_topk": 0.4}
+    whole = (
+        ("ties", {}),
+        ("ties", together),
+        ("dare_ties", {"rescale": "l1"}),
+        ("sce", sce),
+        ("ramplus_tl", {"epsilon": 0.01}),
+        ("karcher", {}),
+    )
+    for method, more in (*whole, ("slerp", {"t": 0.3}), ("arcee_fusion", {})):
         tried = {**recipe, "merge_method": method, "parameters": more}
-        if method == "slerp":
+        if method in ("slerp", "arcee_fusion"):
             tried = {**tried, "models": [{"model": recipe["base_model"]}, {"model": recipe["models"][0]["model"]}]}
         name = f"{method}-{len(more)}"
         merge(tried, tmp_path / f"{name}-plain", threads=1, report=False)
@@ -61,6 +70,18 @@ def test_threads_memory_blocks_and_shards_of_the_inputs_do_not_change_the_bytes(
         merge(tried, tmp_path / f"{name}-small", threads=3, memory="1MiB", report=False)
         monkeypatch.undo()
         assert read_tensors(tmp_path / f"{name}-plain") == read_tensors(tmp_path / f"{name}-small")
+
+
+def test_the_chat_template_of_the_recipe_is_the_only_one(make: Maker, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    one = make("one", 1)
+    settings = json.loads((one / "tokenizer_config.json").read_text())
+    (one / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": "old"}))
+    merge(linear(one, make("two", 2), chat_template="{{ messages[0].content }}"), tmp_path / "out", threads=1, report=False)
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["chat_template"] == "{{ messages[0].content }}"
+    made = AutoTokenizer.from_pretrained(tmp_path / "out").apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    assert made == "hi"
 
 
 def test_a_result_in_shards_holds_the_same_tensors(recipe: dict[str, Any], tmp_path: Path) -> None:

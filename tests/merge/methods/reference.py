@@ -158,7 +158,68 @@ def sparse(job: Job, values: list[np.ndarray], keep: dict[int, np.ndarray]) -> n
     return base + scale * taus.sum(axis=0) / (total if normalize and abs(total) >= 1e-8 else 1)
 
 
+def karcher(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+    lengths = [np.linalg.norm(v) for v in values]
+    tol = float(job.options["tol"])
+    units = [v / n for v, n in zip(values, lengths, strict=True) if n > tol]
+    mean = sum(units) / np.linalg.norm(sum(units))
+    for _ in range(int(job.options["max_iter"])):
+        angles = [np.arccos(np.clip((mean * unit).sum(), -1, 1)) for unit in units]
+        tangent = sum(a / np.sin(a) * (u - np.cos(a) * mean) for a, u in zip(angles, units, strict=True) if a >= tol) / len(units)
+        step = np.linalg.norm(tangent)
+        if step < tol:
+            break
+        mean = np.cos(step) * mean + np.sin(step) * tangent / step
+        mean = mean / np.linalg.norm(mean)
+    return np.mean(lengths) * mean
+
+
+def nearswap(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+    base, other = values
+    share = np.clip(job.options["t"] / np.maximum(np.abs(other - base), 1e-6), 0, 1)
+    return base + share * (other - base)
+
+
+def ram(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+    base, *models = values
+    changes = [np.where(np.abs(v - base) > job.options["epsilon"], v - base, 0) for v in models]
+    by = sum((change != 0).astype(int) for change in changes)
+    merged = np.zeros_like(base)
+    for change in changes:
+        scale = 1.0
+        if job.method == "ramplus_tl":
+            shared, alone = ((change != 0) & (by > 1)).sum(), ((change != 0) & (by == 1)).sum()
+            scale += job.options["r"] * min(shared / max(alone, job.options["epsilon"]), job.options["alpha"])
+        merged += np.where(by == 1, scale * change, change / np.maximum(by, 1))
+    return base + merged
+
+
+def sce(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+    base, *models = values
+    taus = np.stack([v - base for v in models])
+    share = job.options["select_topk"]
+    if share < 1:
+        spread = ((taus - taus.mean(axis=0)) ** 2).mean(axis=0).astype(np.float32)
+        kept = int(np.count_nonzero(spread) * max(share, 0))
+        taus = taus * (spread >= np.sort(spread.reshape(-1))[spread.size - kept]) if kept else taus * 0
+    squares = (taus**2).reshape(len(taus), -1).mean(axis=1)
+    weights = squares / squares.sum() if squares.sum() >= 1e-6 else np.full(len(taus), 1 / len(taus))
+    agrees = np.sign(taus) == np.where(taus.sum(axis=0) >= 0, 1, -1)
+    weights = weights.reshape(-1, *[1] * base.ndim) * agrees
+    return base + (taus * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-6)
+
+
+def arcee_fusion(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+    base, other = values
+    p, q = (np.exp(v) / np.exp(v).sum(axis=-1, keepdims=True) + 1e-8 for v in (other, base))
+    importance = (np.abs(other - base) * (p * np.log(p / q)).sum(axis=-1, keepdims=True)).astype(np.float32)
+    order = np.sort(importance.reshape(-1))
+    first, median, third = (float(order[int(share * (order.size - 1))]) for share in (0.25, 0.5, 0.75))
+    return np.where(importance >= median + 1.5 * (third - first), other, base)
+
+
 METHODS: dict[str, Any] = {
+    "karcher": karcher, "nearswap": nearswap, "ram": ram, "ramplus_tl": ram, "sce": sce, "arcee_fusion": arcee_fusion,
     "linear": linear, "passthrough": passthrough, "task_arithmetic": task_arithmetic, "slerp": slerp, "nuslerp": nuslerp,
     "multislerp": multislerp, "model_stock": model_stock,
     **dict.fromkeys(("ties", "dare_linear", "dare_ties", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties"), sparse),

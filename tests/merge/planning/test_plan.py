@@ -314,13 +314,45 @@ def test_a_tied_head_is_read_from_the_embedding(here: Path) -> None:
     assert found.config["tie_word_embeddings"] is True
 
 
-def test_a_missing_head_that_is_not_tied_is_refused(here: Path) -> None:
+def test_an_embedding_stands_in_for_a_missing_head_that_is_not_tied(here: Path) -> None:
     llama(here / "b", tied=True)
     (here / "b" / "config.json").write_text(json.dumps(LLAMA))
-    assert refusal(LINEAR) == (
-        'b: has no tensor "lm_head.weight", which "a" has — its config.json says tie_word_embeddings: false; '
-        "set it to true if its head is its embedding, or copy the model again"
-    )
+    found = plan(LINEAR)
+    assert [item.tensor for item in jobs(found)["lm_head.weight"].inputs] == ["lm_head.weight", "model.embed_tokens.weight"]
+    assert found.notes == ('"b" has no lm_head.weight, and its config.json does not tie it: its embedding stands in, as in mergekit',)
+
+
+GRANITE = {**LLAMA, "architectures": ["GraniteForCausalLM"], "model_type": "granite"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "biased", "made"),
+    [
+        ("merge_method: linear\nparameters: {weight: 1}\n", "ab", "linear of a, b"),
+        ("merge_method: linear\nparameters: {weight: 1}\n", "b", "linear of b"),
+        ("merge_method: ties\nparameters: {weight: 1}\nbase_model: a\n", "ac", "ties of c on a"),
+        ("merge_method: ties\nparameters: {weight: 1}\nbase_model: a\n", "a", "copy of a"),
+        ("merge_method: model_stock\nbase_model: a\n", "a", "copy of a"),
+        ("merge_method: model_stock\nbase_model: a\n", "ab", "nothing"),
+        ("merge_method: nuslerp\nparameters: {weight: 1}\nbase_model: a\n", "c", "copy of c"),
+        ("merge_method: ties\nparameters: {weight: 1}\nbase_model: a\n", "bc", 'a: has no tensor "model.layers.0.self_attn.q_proj.bias"'),
+    ],
+)
+def test_optional_tensors_come_from_the_models_that_have_them(here: Path, recipe: str, biased: str, made: str) -> None:
+    name = "model.layers.0.self_attn.q_proj.bias"
+    for model in "abc":
+        tensors = {"model.embed_tokens.weight": ("BF16", [4, 4]), "model.layers.0.mlp.up_proj.weight": ("BF16", [4, 4])}
+        write(here / model, tensors | ({name: ("BF16", [4])} if model in biased else {}), GRANITE)
+    text = recipe + "models: [{model: a}, {model: b}, {model: c}]\n"
+    if made.startswith("a: "):
+        assert refusal(text).startswith(made)
+        return
+    found = plan(text)
+    job = jobs(found).get(name)
+    shown = "nothing" if job is None else f"{job.method} of {', '.join(item.identity for item in job.inputs)}"
+    assert shown + (f" on {job.base.identity}" if job and job.base else "") == made
+    what = "and left out, since too few models have them" if job is None else "and come from the models that have them"
+    assert found.notes == (f"1 tensors are optional {what}, the first is {name}",)
 
 
 def test_tensors_that_are_not_of_floats_must_be_equal(here: Path) -> None:
@@ -336,13 +368,17 @@ def test_tensors_that_are_not_of_floats_must_be_equal(here: Path) -> None:
     )
 
 
-def test_computed_buffers_may_be_missing(here: Path) -> None:
+def test_computed_buffers_are_left_out_and_positions_may_be_missing(here: Path) -> None:
     config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": 1}
     write(here / "a", {"transformer.wte.weight": ("F32", [2, 2]), "transformer.h.0.ln_1.weight": ("F32", [2])}, config)
-    write(here / "b", {"wte.weight": ("F32", [2, 2]), "h.0.ln_1.weight": ("F32", [2]), "h.0.attn.bias": ("U8", [4])}, config)
-    found = jobs(plan(LINEAR))
-    assert [item.tensor for item in found["transformer.wte.weight"].inputs] == ["transformer.wte.weight", "wte.weight"]
-    assert (found["transformer.h.0.attn.bias"].method, found["transformer.h.0.attn.bias"].inputs[0].identity) == ("copy", "b")
+    extra = {"h.0.attn.bias": ("U8", [4]), "transformer.position_ids": ("I64", [2])}
+    write(here / "b", {"wte.weight": ("F32", [2, 2]), "h.0.ln_1.weight": ("F32", [2]), **extra}, config)
+    found = plan(LINEAR)
+    made = jobs(found)
+    assert [item.tensor for item in made["transformer.wte.weight"].inputs] == ["transformer.wte.weight", "wte.weight"]
+    assert (made["transformer.position_ids"].method, made["transformer.position_ids"].inputs[0].identity) == ("copy", "b")
+    assert "transformer.h.0.attn.bias" not in made
+    assert found.notes == ("1 tensors are left out, since they are computed from config.json, the first is transformer.h.0.attn.bias",)
 
 
 def test_globs_and_expressions_choose_tensors_and_idle_filters_are_noted(here: Path) -> None:
@@ -358,7 +394,10 @@ models:
         "embed": [5, 1], "q0": [5, 1], "up0": [2, 1], "q1": [5, 1], "up1": [2, 1], "q2": [3, 1], "up2": [2, 1], "q3": [3, 1], "up3": [2, 1],
         "norm": [5, 1], "head": [5, 1],
     }  # fmt: skip
-    assert found.notes == ('filter "self_atn" takes no tensor',)
+    assert found.notes == (
+        'filter "*.mlp.*" is read as a pattern for the whole name; mergekit would look for these very letters in it',
+        'filter "self_atn" takes no tensor',
+    )
 
 
 @pytest.mark.parametrize(
@@ -414,8 +453,8 @@ models:
             "(and 10 more such tensors) — use a smaller epsilon",
         ),
         (
-            "merge_method: ties\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, density: 50}}]\n",
-            'parameters: tensor "model.embed_tokens.weight": "density" is 50 (and 10 more such tensors) — use a share from 0 to 1',
+            "merge_method: ties\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, density: -1}}]\n",
+            'parameters: tensor "model.embed_tokens.weight": "density" is -1 (and 10 more such tensors) — use a share from 0 to 1',
         ),
         (
             "merge_method: linear\nmodules: {vision_tower: {models: [{model: a}]}}\nparameters: {weight: 1}\n",
@@ -432,19 +471,32 @@ def test_refusals(here: Path, text: str, expected: str) -> None:
     assert sorted(path.name for path in here.iterdir()) == ["a", "b", "c", "recipe.yml", "six"]
 
 
+def test_a_density_above_one_keeps_all_and_is_noted(here: Path) -> None:
+    found = plan("merge_method: ties\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, density: 50}}]\n")
+    assert found.notes == ('"density" 50 counts as 1: nothing is dropped',)
+
+
+def test_a_slice_without_layers_adds_none(here: Path) -> None:
+    text = (
+        "merge_method: passthrough\nslices:\n- sources: [{model: a, layer_range: [1, 1]}]\n- sources: [{model: b, layer_range: [0, 2]}]\n"
+    )
+    found = plan(text)
+    assert found.config["num_hidden_layers"] == 2
+    assert jobs(found)["model.embed_tokens.weight"].inputs[0].identity == "a"
+    assert jobs(found)["model.layers.0.mlp.up_proj.weight"].inputs[0].identity == "b"
+
+
 def test_several_refusals_are_said_at_once(here: Path) -> None:
     llama(here / "b", rows=12)
     write(here / "c", {"model.embed_tokens.weight": ("BF16", [10, 4]), "extra": ("BF16", [1])}, LLAMA)
     said = refusal("merge_method: linear\nmodels: [{model: a}, {model: b}, {model: c}]\nparameters: {weight: 1}\n").splitlines()
     assert said == [
-        'b: tensor "model.embed_tokens.weight" is [12, 4] in "b" and [10, 4] in "a" — '
+        'b: tensor "model.embed_tokens.weight" is [12, 4] in "b" and [10, 4] in "a" (and 1 more such tensors) — '
         "the vocabularies differ: say whose tokens the result has, e.g. tokenizer_source: union, or base",
         'a: has no tensor "extra", which "c" has — merge models of one kind, or give a key_map that says which tensors go together',
         'b: has no tensor "extra", which "c" has — merge models of one kind, or give a key_map that says which tensors go together',
         'c: has no tensor "model.layers.0.mlp.up_proj.weight", which "a" has (and 8 more such tensors) — '
         "merge models of one kind, or give a key_map that says which tensors go together",
-        'c: has no tensor "lm_head.weight", which "a" has — its config.json says tie_word_embeddings: false; '
-        "set it to true if its head is its embedding, or copy the model again",
     ]
 
 

@@ -46,7 +46,8 @@ dtype: float16
 out_dtype: torch.bfloat16
 tokenizer:
   source: union
-  tokens: {<|im_end|>: {source: {kind: model_token, model: a/b, token_id: 3}, force: true}, x: {source: {kind: zero}}}
+  tokens: {<|im_end|>: {source: {kind: model_token, model: a/b, token_id: "3"}, force: true}, x: {source: {kind: zero}}}
+  pad_to_multiple_of: "64"
 chat_template: auto
 seed: 7
 key_map: {a/b: {model.: language_model.}, c: auto}
@@ -66,6 +67,7 @@ key_map: {a/b: {model.: language_model.}, c: auto}
     ]
     assert read.tokenizer is not None
     assert read.tokenizer.tokens["<|im_end|>"].source == ModelRef("a/b")
+    assert (read.tokenizer.tokens["<|im_end|>"].token_id, read.tokenizer.pad_to_multiple_of) == (3, 64)
     assert read.tokenizer.tokens["<|im_end|>"].force
     assert read.tokenizer.tokens["x"].source == "zero"
     assert read.key_map == {"a/b": {"model.": "language_model."}, "c": "auto"}
@@ -74,7 +76,7 @@ key_map: {a/b: {model.: language_model.}, c: auto}
 def test_all_mistakes_are_said_with_their_lines(tmp_path: Path) -> None:
     text = """models:
   - model: a
-    weight: 3
+    paramters: {weight: 3}
   - model: b+c+d
     parameters:
       densty: 0.5
@@ -91,7 +93,7 @@ tokenizer: {source: base}
 seed: -1
 """
     assert problems(tmp_path, text) == [
-        'line 3: models.0.weight: unknown key "weight": it belongs under "parameters": {weight: …}',
+        'line 3: models.0.paramters: unknown key "paramters": did you mean "parameters"?',
         'line 4: models.1.model: "b+c+d" has more than one "+"; write {model: {path: …}, lora: {path: …}}',
         'line 6: models.1.parameters.densty: unknown parameter "densty": did you mean "density"?',
         'line 7: models.1.parameters.weight: expected a number, found "lots"',
@@ -120,13 +122,16 @@ seed: -1
             "line 3: slices.0: its sources have different numbers of layers: 3, 4",
         ),
         (
-            "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [4, 4]}]}]\n",
-            "line 2: slices.0.sources.0.layer_range: expected [first, end], where the end is not included, found [4, 4]",
+            "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [4, 3]}]}]\n",
+            "line 2: slices.0.sources.0.layer_range: expected [first, end], where the end is not included, found [4, 3]",
         ),
         ("merge_method: passthrough\nslices: [{sources: [{model: a}]}]\n", 'line 2: slices.0.sources.0: "layer_range" is missing'),
         ("merge_method: linear\nmodels: {a: 1}\n", "line 2: models: expected a list with at least one item, found a mapping"),
-        ("merge_method: linear\nmodels: [{model: a}]\nseed: 1\nseed: 2\n", 'line 4: "seed" is given twice'),
-        ("merge_method: linear\nmodels: [{model: a, parameters: {weight: []}}]\n", "line 2: models.0.parameters.weight: the list is empty"),
+        (
+            "merge_method: linear\nmodels: [{model: a}]\n---\nmerge_method: slerp\n",
+            "line 3: is not YAML: but found another document — give each recipe a file of its own",
+        ),
+        ("merge_method: LINEAR\nmodels: [{model: a}]\n", 'line 1: merge_method: unknown merge_method "LINEAR"; did you mean "linear"?'),
         ("merge_method: linear\nmodules: {default: {}}\n", 'line 2: modules.default: give "models" or "slices", one of them'),
     ],
 )
@@ -134,19 +139,47 @@ def test_a_mistake_is_said(tmp_path: Path, text: str, expected: str) -> None:
     assert problems(tmp_path, text) == [expected]
 
 
-def test_a_method_of_mergekit_that_is_missing_is_named(tmp_path: Path) -> None:
-    (found,) = problems(tmp_path, "merge_method: ramplus_tl\nmodels: [{model: a}]\n")
-    assert found.startswith('line 1: merge_method: merge_method "ramplus_tl" of mergekit is not in Pomona; use one of linear, passthrough')
-
-
 def test_what_mergekit_passes_over_is_noted(tmp_path: Path) -> None:
-    read = recipe(tmp_path, "name: x\nmerge_method: slerp\nmodels: [{model: a}]\nparameters: {t: 0.5, density: 0.3, dtype: bfloat16}\n")
-    assert read.parameters == {"t": 0.5}
+    read = recipe(
+        tmp_path,
+        """
+name: x
+author: me
+merge_method: slerp
+models: [{model: {model: a, extra: 1}, weight: 3}]
+parameters: {t: [{filter: mlp, value: [], note: y}, {value: 0.5}], density: 0.3, dtype: bfloat16, smooth: true}
+tokenizer: {source: union, fallback: x}
+seed: 1
+seed: 2
+""",
+    )
+    assert read.parameters == {"t": (Condition("mlp", ()), Condition(None, 0.5))}
+    assert read.seed == 2
     assert read.notes == (
+        '"seed" is given twice, and the last counts',
         '"name" has no effect',
+        '"author" has no effect',
+        '"weight" outside "parameters" has no effect',
+        '"extra" has no effect',
+        '"fallback" has no effect',
+        '"note" has no effect',
+        '"value" is an empty list, and has no effect',
         'parameter "density" has no effect in slerp',
         'parameter "dtype" has no effect in slerp; the type of the result is the recipe\'s own "dtype"',
+        'parameter "smooth" has no effect in slerp',
     )
+
+
+@pytest.mark.parametrize("method", ["karcher", "nearswap", "sce", "arcee_fusion", "ram", "ramplus_tl"])
+def test_all_methods_of_mergekit_are_known(tmp_path: Path, method: str) -> None:
+    assert recipe(tmp_path, f"merge_method: {method}\nmodels: [{{model: a}}]\n").method == method
+
+
+def test_layers_may_be_written_as_text_and_may_be_none(tmp_path: Path) -> None:
+    slices = "- sources: [{model: a, layer_range: ['0', 2.0]}]\n- sources: [{model: a, layer_range: [2, 2]}]\n"
+    read = recipe(tmp_path, f"merge_method: passthrough\nslices:\n{slices}")
+    assert [piece.sources[0].layers for piece in read.slices] == [(0, 2), (2, 2)]
+    assert read.notes == ("layer_range [2, 2] holds no layers",)
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ _HEAD = re.compile(
     r"(?:^|\.)(?:lm_head|embed_out|output|output_layer|vocab_projector|predictions\.decoder|lm_head\.decoder)\.(?:weight|bias)$"
 )
 _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|tok_embeddings|embed_in|shared|backbone\.embeddings)\.weight$")
-_BUFFER = re.compile(r"(?:rotary_emb|rotary_pos_emb)\.inv_freq$|\.(?:attn|attention)\.(?:masked_)?bias$|\.position_ids$")
+_BUFFER = re.compile(r"\.position_ids$|rotary_pos_emb\.inv_freq$|^gpt_neox\..*(?:\.attention\.(?:masked_)?bias|\.inv_freq)$")
+_COMPUTED = re.compile(r"rotary_emb\.inv_freq$|\.(?:attn|attention)\.(?:masked_)?bias$")
 _PREFIXES = {"gpt2": ("transformer.", "GPT2Model"), "bert": ("bert.", "BertModel"), "distilbert": ("distilbert.", "DistilBertModel")}
 ROLES = {
     "text_decoder": "text",
@@ -65,8 +66,13 @@ def is_embedding(name: str) -> bool:
 
 
 def is_buffer(name: str) -> bool:
-    """Whether a tensor is computed from the config (position ids, causal masks, rotary frequencies): models may lack it."""
+    """Whether a tensor is computed from the config and kept all the same, as mergekit keeps it: models may lack it."""
     return _BUFFER.search(name) is not None
+
+
+def is_computed(name: str) -> bool:
+    """Whether a tensor is a buffer that older checkpoints hold and every model makes itself (causal masks, rotary frequencies)."""
+    return _COMPUTED.search(name) is not None and not is_buffer(name)
 
 
 def canonical(name: str, config: Mapping[str, Any]) -> str:

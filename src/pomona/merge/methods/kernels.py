@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,21 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError, nearest
 from pomona.merge._plan import Job, Kernel
 
-SPHERES = {"slerp": "Slerp", "nuslerp": "NuSlerp", "multislerp": "MultiSlerp", "model_stock": "ModelStock"}
+KERNELS = {  # module and class
+    "linear": ("linear", "Linear"),
+    "passthrough": ("linear", "Linear"),
+    "task_arithmetic": ("linear", "TaskArithmetic"),
+    "slerp": ("spheres", "Slerp"),
+    "nuslerp": ("spheres", "NuSlerp"),
+    "multislerp": ("spheres", "MultiSlerp"),
+    "model_stock": ("spheres", "ModelStock"),
+    "karcher": ("karcher", "Karcher"),
+    "nearswap": ("near", "NearSwap"),
+    "ram": ("near", "Ram"),
+    "ramplus_tl": ("near", "Ram"),
+    "sce": ("chosen", "Sce"),
+    "arcee_fusion": ("chosen", "ArceeFusion"),
+}
 SPARSE = ("ties", "dare_linear", "dare_ties", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties")
 
 
@@ -20,31 +35,31 @@ def kernel_for(job: Job, seed: int) -> Kernel:
 
     Blocks are handed to it as the Kernel protocol says, each row-major and contiguous. Errors about an input have its place among the
     blocks as `where`, the base being 0. linear and passthrough round inputs and result to the job's `compute` type, as mergekit does; all
-    others take the inputs as stored, compute in float32 and round once, to the stored type. F64 is computed in only by these two. Raises
-    PomonaError for a method, a type or parameters it cannot work with.
+    others take the inputs as stored, compute in float32 or float64 and round once, to the stored type. F64 is kept to the last bit by these
+    two alone. Raises PomonaError for a method, a type or parameters it cannot work with.
     """
-    if job.method in ("copy", "linear", "passthrough", "task_arithmetic"):
-        from pomona.merge.methods import linear
+    if job.method == "copy":
+        from pomona.merge.methods.linear import Copy
 
-        if job.method == "copy":
-            return linear.Copy()
-        if job.method == "task_arithmetic":
-            return linear.TaskArithmetic(job)
-        return linear.Doubles(job) if job.compute == "F64" else linear.Linear(job)
-    if job.method in SPHERES:
-        from pomona.merge.methods import spheres
-
-        if job.method == "nuslerp" and not job.options.get("nuslerp_flatten", True) and job.options.get("nuslerp_row_wise", False):
-            from pomona.merge.methods.columns import ColumnSlerp
-
-            return ColumnSlerp(job)
-        return getattr(spheres, SPHERES[job.method])(job)
+        return Copy()
     if job.method in SPARSE:
         from pomona.merge.methods.sparse import Sparse
 
         return Sparse(job, seed)
-    known = ["copy", "linear", "passthrough", "task_arithmetic", *SPHERES, *SPARSE]
-    raise PomonaError(f'unknown method "{job.method}"', where=f'tensor "{job.name}"', remedy=nearest(job.method, known))
+    if job.method not in KERNELS:
+        remedy = nearest(job.method, ["copy", *KERNELS, *SPARSE])
+        raise PomonaError(f'unknown method "{job.method}"', where=f'tensor "{job.name}"', remedy=remedy)
+    module, name = _home(job)
+    return getattr(import_module(f"pomona.merge.methods.{module}"), name)(job)
+
+
+def _home(job: Job) -> tuple[str, str]:
+    """The module and the class of a job's kernel."""
+    if job.compute == "F64" and job.method in ("linear", "passthrough"):
+        return "linear", "Doubles"
+    if job.method == "nuslerp" and not job.options.get("nuslerp_flatten", True) and job.options.get("nuslerp_row_wise", False):
+        return "columns", "ColumnSlerp"
+    return KERNELS[job.method]
 
 
 def run(job: Job, arrays: Sequence[NDArray[Any]], seed: int = 0, *, block: int | None = None) -> NDArray[Any]:

@@ -16,7 +16,6 @@ from pomona.merge.reading.spec import Method
 _SHOWN = 12
 _AVERAGES = {"linear": "normalize", "multislerp": "normalize_weights"}
 _SUMS = ("task_arithmetic", "dare_linear", "della_linear", "breadcrumbs")
-_SHARES = ("density", "gamma")
 
 
 class Problems:
@@ -31,8 +30,8 @@ class Problems:
     def lacking(self, model: Opened, name: str, holder: Opened) -> None:
         """A tensor that another model of the merge has."""
         remedy = "merge models of one kind, or give a key_map that says which tensors go together"
-        if (is_head(name) or is_embedding(name)) and not model.ties:
-            remedy = "its config.json says tie_word_embeddings: false; set it to true if its head is its embedding, or copy the model again"
+        if is_embedding(name) and not model.ties:
+            remedy = "its config.json says tie_word_embeddings: false; set it to true if its embedding is its head, or copy the model again"
         text = f'has no tensor "{name}", which "{holder.name}" has'
         self._add(("lacking", model.name, holder.name, remedy), PomonaError(text, where=model.folder, remedy=remedy), name)
 
@@ -122,8 +121,8 @@ def check_values(job: Job) -> tuple[str, str] | None:
         switch = _AVERAGES.get(job.method, "normalize")
         return f"its weights {shown} sum to zero, and {switch} divides by the sum", f"use other weights, or {switch}: false"
     for item in job.inputs:
-        for name in _SHARES:
-            if not 0 <= float(item.parameters.get(name, 0)) <= 1:
+        for name, most in (("density", math.inf), ("gamma", 1)):
+            if not 0 <= float(item.parameters.get(name, 0)) <= most:
                 return f'"{name}" is {item.parameters[name]:g}', "use a share from 0 to 1"
         if "epsilon" in item.parameters and 0 < item.parameters["density"] < 1:
             density, epsilon = item.parameters["density"], item.parameters["epsilon"]

@@ -9,13 +9,15 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.merge._plan import Input, Job
-from pomona.merge.checkpoints.names import comes_after, is_buffer
+from pomona.merge.checkpoints.names import comes_after, is_buffer, is_computed
 from pomona.merge.checkpoints.view import Stored
 from pomona.merge.planning.checking import Problems, check_inputs, check_values, same_bytes, vocabulary_remedy
+from pomona.merge.planning.noting import notes_of
 from pomona.merge.planning.opened import Opened
+from pomona.merge.planning.optional import Fate, fate, is_optional
 from pomona.merge.planning.parts import Part, parts_of
 from pomona.merge.reading.document import MergeRecipe, Module, Slice, Source
-from pomona.merge.reading.parameters import Condition, Settings, matches, resolve
+from pomona.merge.reading.parameters import Settings, resolve
 from pomona.merge.reading.spec import REQUIRED, Parameter, method_of
 
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -40,6 +42,8 @@ class Builder:
         self.copied: frozenset[str] = prepared.copied if prepared else frozenset()
         self.rows: Mapping[str, int] = prepared.rows if prepared else {}
         self.notes: list[str] = []
+        self.computed: list[str] = []
+        self.optional: dict[Fate, list[str]] = {}
         self.problems = Problems()
         self.parts: tuple[Part, ...] = ()
         self._folders: dict[Path, int] = {}
@@ -67,7 +71,8 @@ class Builder:
         self.problems.raise_all()
         if not found:
             raise PomonaError("has no tensors to merge", where=self.frame.folder, remedy="check the recipe's models and modules")
-        self._note(found)
+        kept = [name for name in found if name not in self.copied and self._left_out(name)]
+        self.notes += notes_of(self, found, kept)
         return tuple(found.values())
 
     def _left_out(self, name: str) -> bool:
@@ -114,40 +119,63 @@ class Builder:
         return self.models[str(source.model)]
 
     def _job(self, name: str, stored_as: Mapping[int, str], group: Group, t: float) -> Iterator[Job]:
+        if is_computed(name):
+            self.computed.append(name)
+            return
         found = {index: self._model(group.sources[index]).find(own) for index, own in stored_as.items()}
         held = {index: tensor for index, tensor in found.items() if tensor is not None}
+        outcome = self._fate(name, held, len(found), group)
+        if outcome == "refuse":
+            self._lacking(stored_as, held, group)
+        elif outcome == "pass":
+            yield self._copy(name, *self._first(held, group))
+        elif outcome == "merge" and self._alike(name, held, group):
+            if all(tensor.dtype in FLOATS for tensor in held.values()):
+                yield self._float_job(name, stored_as, held, group, t)
+            else:
+                yield from self._fixed(name, held, group)
+
+    def _first(self, held: Mapping[int, Stored], group: Group) -> tuple[Stored, Opened]:
+        """The base's tensor, or that of the first model that has it, and the model."""
+        index = next((index for index in held if str(group.sources[index].model) == group.base), next(iter(held)))
+        return held[index], self._model(group.sources[index])
+
+    def _fate(self, name: str, held: Mapping[int, Stored], count: int, group: Group) -> Fate:
+        """What becomes of a tensor that some of `count` models hold."""
         if is_buffer(name):
-            index = next((index for index in held if str(group.sources[index].model) == group.base), next(iter(held)))
-            yield self._copy(name, held[index], self._model(group.sources[index]))
-            return
-        lacking = [index for index in found if index not in held]
-        for index in lacking:
-            holder = self._model(group.sources[next(iter(held))])
-            self.problems.lacking(self._model(group.sources[index]), stored_as[index], holder)
-        if lacking or not self._alike(name, held, group):
-            return
-        if not all(tensor.dtype in FLOATS for tensor in held.values()):
-            yield from self._fixed(name, held, group)
-            return
-        yield self._float_job(name, stored_as, held, group, t)
+            return "pass"
+        if len(held) == count:
+            return "merge"
+        if not is_optional(name, str(self.frame.config.get("model_type"))):
+            return "refuse"
+        base = any(str(group.sources[index].model) == group.base for index in held) if group.base else None
+        outcome = fate(self.method, len(held), base)
+        self.optional.setdefault(outcome, []).append(name)
+        return outcome
+
+    def _lacking(self, stored_as: Mapping[int, str], held: Mapping[int, Stored], group: Group) -> None:
+        holder = self._model(group.sources[next(iter(held))])
+        for index, own in stored_as.items():
+            if index not in held:
+                self.problems.lacking(self._model(group.sources[index]), own, holder)
 
     def _alike(self, name: str, held: Mapping[int, Stored], group: Group) -> bool:
-        first = held[0]
+        place, first = next(iter(held.items()))
         for index, tensor in held.items():
             if tensor.shape != first.shape:
-                one, other = self._model(group.sources[0]), self._model(group.sources[index])
+                one, other = self._model(group.sources[place]), self._model(group.sources[index])
                 self.problems.shapes(name, one, first.shape, other, tensor.shape, vocabulary_remedy(name, first.shape, tensor.shape))
                 return False
         return True
 
     def _fixed(self, name: str, held: Mapping[int, Stored], group: Group) -> Iterator[Job]:
         """A tensor that is not of floats: the result has it as all models have it."""
-        index = next((index for index in held if str(group.sources[index].model) == group.base), 0)
-        for other in held:
-            if other != index and not same_bytes(held[index], held[other]):
-                self.problems.unlike(name, held[index].dtype, self._model(group.sources[index]), self._model(group.sources[other]))
+        tensor, model = self._first(held, group)
+        for index, other in held.items():
+            if other is not tensor and not same_bytes(tensor, other):
+                self.problems.unlike(name, tensor.dtype, model, self._model(group.sources[index]))
                 return
-        yield self._copy(name, held[index], self._model(group.sources[index]))
+        yield self._copy(name, tensor, model)
 
     def _float_job(self, name: str, stored_as: Mapping[int, str], held: Mapping[int, Stored], group: Group, t: float) -> Job:
         options = {p.name: self._value(p, name, group.shared, name, t) for p in self.method.parameters if p.per == "merge" and p.effect}
@@ -162,8 +190,9 @@ class Builder:
             inputs[index] = self._input(tensor, model, {key: value for key, value in values.items() if value is not None})
         base = next((inputs.pop(index) for index in list(inputs) if str(group.sources[index].model) == group.base), None)
         compute = self.recipe.dtype or promoted([tensor.dtype for tensor in held.values()])
+        shape = next(iter(held.values())).shape
         job = Job(
-            name, held[0].shape, self.recipe.out_dtype or compute, self.method.name, tuple(inputs.values()), base, compute,
+            name, shape, self.recipe.out_dtype or compute, self.method.name, tuple(inputs.values()), base, compute,
             {key: value for key, value in options.items() if value is not None},
         )  # fmt: skip
         if (wrong := check_values(job)) is not None:
@@ -194,28 +223,6 @@ class Builder:
         method = "copy" if dtype == tensor.dtype else "passthrough"
         compute = (self.recipe.dtype or tensor.dtype) if tensor.dtype in FLOATS else "F32"
         return Job(name, tensor.shape, dtype, method, (self._input(tensor, model.name, {}),), None, compute)
-
-    def _note(self, jobs: Mapping[str, Job]) -> None:
-        kept = [name for name in jobs if name not in self.copied and self._left_out(name)]
-        if kept:
-            self.notes.append(f'{len(kept)} tensors are copied from "{self.frame.name}", the first is {kept[0]}')
-        filters = {condition.filter for settings in self._settings() for value in settings.values() for condition in _conditions(value)}
-        names = {name for model in self.models.values() for name in model.tensors} | set(jobs)
-        for rule in sorted(rule for rule in filters if rule and not any(matches(rule, name) for name in names)):
-            self.notes.append(f'filter "{rule}" takes no tensor')
-
-    def _settings(self) -> Iterator[Settings]:
-        yield self.recipe.parameters
-        for part in self.parts:
-            yield part.module.parameters
-            for piece in part.module.slices:
-                yield piece.parameters
-        for source in self.recipe.sources:
-            yield source.parameters
-
-
-def _conditions(value: Any) -> tuple[Condition, ...]:
-    return tuple(item for item in value if isinstance(item, Condition)) if isinstance(value, tuple) else ()
 
 
 def _simplest(job: Job) -> Job:

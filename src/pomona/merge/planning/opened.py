@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,14 +35,21 @@ class Opened:
         return Layout(self.tensors)
 
     def find(self, name: str) -> Stored | None:
-        """A tensor; for a head or an embedding that is tied and so stored once, the one it is tied to."""
+        """A tensor; for a head or an embedding that is tied and so stored once, the one it is tied to.
+
+        A head that is not tied and still missing is the embedding too, as in mergekit: see `stand_ins`.
+        """
         if name in self.tensors:
             return self.tensors[name]
-        if not self.ties or not (is_head(name) or is_embedding(name)) or not name.endswith("weight"):
+        if not (is_head(name) or (self.ties and is_embedding(name))) or not name.endswith("weight"):
             return None
         partners = [other for other in self.tensors if is_embedding(other)] or [other for other in self.tensors if is_head(other)]
         shared = [other for other in partners if other.endswith("shared.weight")]
         return self.tensors[(shared or partners)[0]] if len(partners) == 1 or shared else None
+
+    def stand_ins(self, names: Iterable[str]) -> list[str]:
+        """Those of `names` that are heads of their own by config.json, missing, and made up for by the embedding."""
+        return [] if self.ties else [name for name in names if name not in self.tensors and is_head(name) and self.find(name)]
 
     @property
     def ties(self) -> bool:

@@ -45,14 +45,15 @@ def plan_merge(
     config = config_of(recipe, opened[frame], builder, jobs, prepared.config if prepared else {})
     tokens = [] if recipe.tokenizer or recipe.key_map else vocabulary_notes(opened[frame], opened.values())
     chosen = seed if seed is not None else recipe.seed or 0
+    tokenizer = (prepared.tokenizer if prepared else None) or tokenizer_folder(opened[frame].folder)
     return Plan(
         models=builder.folders,
         jobs=jobs,
         seed=chosen,
         config=config,
-        tokenizer=(prepared.tokenizer if prepared else None) or tokenizer_folder(opened[frame].folder),
+        tokenizer=tokenizer,
         recipe={**recipe.raw, "seed": chosen},
-        extra=extra_files(recipe, opened, opened[frame].folder, prepared.special_ids if prepared else {}),
+        extra=extra_files(recipe, opened, opened[frame].folder, tokenizer, prepared.special_ids if prepared else {}),
         prepared=prepared.written if prepared else 0,
         notes=(*recipe.notes, *(prepared.notes if prepared else ()), *builder.notes, *tokens),
     )

@@ -97,18 +97,26 @@ def tokenizer_folder(folder: Path) -> Path | None:
     return folder if any((folder / name).is_file() for name in _TOKENIZERS) else None
 
 
-def extra_files(recipe: MergeRecipe, models: Mapping[str, Opened], donor: Path, special_ids: Mapping[str, Any]) -> dict[str, bytes]:
+def extra_files(
+    recipe: MergeRecipe, models: Mapping[str, Opened], donor: Path, tokenizer: Path | None, special_ids: Mapping[str, Any]
+) -> dict[str, bytes]:
     """Further files of the result by name: generation settings of the donor with `special_ids` of another tokenizer, processor settings of
-    the donor, its own code, and the recipe's chat template."""
+    the donor, its own code, and the recipe's chat template, also where the `tokenizer`'s own settings hold one."""
     found = {name: (donor / name).read_bytes() for name in _BESIDE if (donor / name).is_file()}
     if special_ids and (settings := found.get("generation_config.json")) is not None:
-        found["generation_config.json"] = (json.dumps({**json.loads(settings), **special_ids}, indent=2) + "\n").encode()
+        found["generation_config.json"] = _json({**json.loads(settings), **special_ids})
     found |= {file.name: file.read_bytes() for file in sorted(donor.glob("*.py"))}
-    if recipe.chat_template:
-        template = template_for(recipe.chat_template, [model.folder for model in models.values()])
-        if template:
-            found["chat_template.jinja"] = template.encode()
+    template = template_for(recipe.chat_template, [model.folder for model in models.values()]) if recipe.chat_template else None
+    if template:
+        found["chat_template.jinja"] = template.encode()
+        own = tokenizer / "tokenizer_config.json" if tokenizer else None
+        if own and own.is_file() and "chat_template" in (settings := json.loads(own.read_bytes())):
+            found[own.name] = _json({**settings, "chat_template": template})
     return found
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def vocabulary_notes(donor: Opened, models: Iterable[Opened]) -> list[str]:

@@ -30,7 +30,8 @@ class Document:
             mark = getattr(error, "problem_mark", None)
             where = f"{path}, line {mark.line + 1}" if mark else path
             problem = getattr(error, "problem", None) or str(error)
-            raise PomonaError(f"is not YAML: {problem}", where=where, remedy="check indentation, quotes and brackets") from None
+            remedy = "give each recipe a file of its own" if "another document" in problem else "check indentation, quotes and brackets"
+            raise PomonaError(f"is not YAML: {problem}", where=where, remedy=remedy) from None
         finally:
             loader.dispose()
 

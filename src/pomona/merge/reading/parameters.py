@@ -45,9 +45,14 @@ def matches(rule: str | None, name: str) -> bool:
         return True
     if rule.startswith("re:"):
         return _pattern(rule).search(name) is not None
-    if any(sign in rule for sign in "*?["):
+    if is_glob(rule):
         return _pattern(rule).match(name) is not None
     return rule in name
+
+
+def is_glob(rule: str) -> bool:
+    """Whether a filter is a glob for whole names."""
+    return rule != "*" and not rule.startswith("re:") and any(sign in rule for sign in "*?[")
 
 
 def convert(value: Scalar, kind: Kind) -> Scalar:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from pomona.errors import nearest
 from pomona.merge.reading.lines import Place
-from pomona.merge.reading.references import ModelRef, parse_model
+from pomona.merge.reading.references import ModelRef, meant, parse_model
 from pomona.merge.reading.spec import Method, known_parameters
 
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
@@ -25,14 +25,24 @@ class Reader:
         """Take down a mistake."""
         self.problems.append((place, text))
 
+    def note(self, text: str) -> None:
+        """Take down what has no effect."""
+        self.notes.append(text)
+
     def mapping(self, value: Any, place: Place, known: tuple[str, ...], needed: tuple[str, ...] = ()) -> Mapping[str, Any]:
-        """`value` when it is a mapping, its unknown and missing keys taken down; an empty one otherwise."""
+        """`value` when it is a mapping, its unknown and missing keys taken down; an empty one otherwise.
+
+        Unknown keys are noted and have no effect, as in mergekit; those that are nearly a known one are mistakes.
+        """
         if not isinstance(value, Mapping):
             self.wrong(place, f"expected a mapping with {', '.join(known[:4])}, found {shown(value)}")
             return {}
-        for key in value:
-            if key not in known:
-                self.wrong((*place, key), f'unknown key "{key}": {_hint(str(key), known)}')
+        for key in map(str, value):
+            if key not in known and meant(key, known):
+                self.wrong((*place, key), f'unknown key "{key}": {nearest(key, known)}')
+            elif key not in known:
+                stray = ' outside "parameters"' if key in known_parameters() else ""
+                self.note(f'"{key}"{stray} has no effect')
         for key in needed:
             if value.get(key) is None:
                 self.wrong(place, f'"{key}" is missing')
@@ -48,7 +58,7 @@ class Reader:
     def model(self, value: Any, place: Place) -> ModelRef:
         """A model; a stand-in when it is malformed."""
         try:
-            return parse_model(value)
+            return parse_model(value, self.note)
         except ValueError as error:
             self.wrong(place, str(error))
             return ModelRef("?")
@@ -70,12 +80,6 @@ class Reader:
         if name not in DTYPES:
             self.wrong((key,), f'unknown {key} "{value}": {nearest(name, DTYPES)}')
         return DTYPES.get(name)
-
-
-def _hint(key: str, known: tuple[str, ...]) -> str:
-    if key in known_parameters() and "parameters" in known:
-        return f'it belongs under "parameters": {{{key}: …}}'
-    return nearest(key, known)
 
 
 def shown(value: Any) -> str:

@@ -28,7 +28,6 @@ _MERGEKIT = (
     "chat_template",
 )
 _OWN = ("parameters", "seed", "key_map")
-_UNUSED = ("name",)  # names the parts of mergekit's multi-merge files
 
 
 def read(recipe: str | Path | Mapping[str, Any]) -> MergeRecipe:
@@ -39,9 +38,10 @@ def read(recipe: str | Path | Mapping[str, Any]) -> MergeRecipe:
     if not isinstance(value, Mapping):
         raise PomonaError("a recipe is a mapping of keys and values, and this is not", where=name, remedy="begin with merge_method: …")
     reader = Reader()
+    for _, key in document.twice if document else ():
+        reader.note(f'"{key}" is given twice, and the last counts')
     built = _build(reader, value)
     found = [(document.line(place) if document else 0, _said(place, text)) for place, text in reader.problems]
-    found += [(line, f'"{key}" is given twice') for line, key in document.twice] if document else []
     if found:
         raise PomonaError("\n".join(f"{name}, line {line}: {text}" if document else f"{name}: {text}" for line, text in sorted(set(found))))
     return built
@@ -53,8 +53,7 @@ def _said(place: Place, text: str) -> str:
 
 
 def _build(reader: Reader, value: Mapping[str, Any]) -> MergeRecipe:
-    top = reader.mapping(value, (), (*_MERGEKIT, *_OWN, *_UNUSED), ("merge_method",))
-    reader.notes += [f'"{key}" has no effect' for key in _UNUSED if key in top]
+    top = reader.mapping(value, (), (*_MERGEKIT, *_OWN), ("merge_method",))
     method = _method(reader, top)
     given = [key for key in ("models", "slices", "modules") if top.get(key)]
     if len(given) != 1:

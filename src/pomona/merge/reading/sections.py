@@ -7,6 +7,7 @@ from typing import Any
 
 from pomona.merge.reading.document import Module, Slice, Source
 from pomona.merge.reading.lines import Place
+from pomona.merge.reading.parameters import convert
 from pomona.merge.reading.reader import Reader, shown
 from pomona.merge.reading.references import ModelRef
 from pomona.merge.reading.settings import parameters
@@ -47,7 +48,7 @@ def _module(reader: Reader, value: Any, place: Place) -> Module:
 def _slice(reader: Reader, value: Any, place: Place) -> Slice:
     item = reader.mapping(value, place, ("sources", "parameters", "base_model", "residual_weight"), ("sources",))
     if item.get("residual_weight") is not None:
-        reader.notes.append('"residual_weight" has no effect, as in mergekit')
+        reader.note('"residual_weight" has no effect, as in mergekit')
     base = reader.model(item["base_model"], (*place, "base_model")) if item.get("base_model") is not None else None
     listed = reader.listed(item["sources"], (*place, "sources")) if item.get("sources") is not None else []
     sources = tuple(_source(reader, part, here, layered=True) for here, part in listed)
@@ -66,8 +67,13 @@ def _source(reader: Reader, value: Any, place: Place, *, layered: bool) -> Sourc
 
 
 def _layers(reader: Reader, value: Any, place: Place) -> tuple[int, int]:
-    whole = isinstance(value, list | tuple) and len(value) == 2 and all(type(item) is int for item in value)
-    if not whole or not 0 <= value[0] < value[1]:
+    try:
+        first, end = (int(convert(item, "count")) for item in value)
+    except (TypeError, ValueError):
+        first, end = 1, 0
+    if not 0 <= first <= end:
         reader.wrong(place, f"expected [first, end], where the end is not included, found {value!r}")
         return (0, 1)
-    return (value[0], value[1])
+    if first == end:
+        reader.note(f"layer_range [{first}, {end}] holds no layers")
+    return (first, end)

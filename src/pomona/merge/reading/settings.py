@@ -9,6 +9,7 @@ from pomona.errors import nearest
 from pomona.merge.reading.lines import Place
 from pomona.merge.reading.parameters import Condition, Scalar, Setting, check_filter, convert
 from pomona.merge.reading.reader import Reader, shown
+from pomona.merge.reading.references import meant
 from pomona.merge.reading.spec import Kind, known_parameters
 
 
@@ -25,14 +26,14 @@ def parameters(reader: Reader, value: Any, place: Place) -> dict[str, Setting]:
 
 def _parameter(reader: Reader, name: str, value: Any, place: Place) -> Setting | None:
     method = reader.method
-    if name not in known_parameters():
-        known = {item.name for item in method.parameters} if method else set()
-        reader.wrong(place, f'unknown parameter "{name}": {nearest(name, known or known_parameters())}')
+    known = {item.name for item in method.parameters} if method else known_parameters()
+    if name not in known_parameters() and meant(name, known):
+        reader.wrong(place, f'unknown parameter "{name}": {nearest(name, known)}')
         return None
     mine = method.parameter(name) if method else None
     if method is not None and mine is None:
         more = '; the type of the result is the recipe\'s own "dtype"' if name == "dtype" else ""
-        reader.notes.append(f'parameter "{name}" has no effect in {method.name}{more}')
+        reader.note(f'parameter "{name}" has no effect in {method.name}{more}')
     return None if mine is None or value is None else _setting(reader, value, mine.kind, place)
 
 
@@ -64,8 +65,7 @@ def _condition(reader: Reader, value: Any, kind: Kind, place: Place) -> Conditio
 def _value(reader: Reader, value: Any, kind: Kind, place: Place) -> Scalar | tuple[Scalar, ...] | None:
     many = isinstance(value, list | tuple)
     if many and not value:
-        reader.wrong(place, "the list is empty")
-        return None
+        reader.note(f'"{place[-1]}" is an empty list, and has no effect')
     try:
         for item in value if many else [value]:
             if not isinstance(item, bool | int | float | str):

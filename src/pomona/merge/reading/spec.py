@@ -34,7 +34,6 @@ class Method:
     least: int = 1
     most: int | None = None
     experts: tuple[int, int | None] = (0, None)
-    supported: bool = True
 
     def parameter(self, name: str) -> Parameter | None:
         """The parameter called `name`, or None."""
@@ -88,21 +87,19 @@ _ALL = (
     _vectors("della_linear", _EPSILON, rescale=True),
     _vectors("breadcrumbs", _GAMMA),
     _vectors("breadcrumbs_ties", _GAMMA),
-    Method("karcher", (Parameter("max_iter", "count", 10), Parameter("tol", "number", 1e-5)), supported=False),
-    Method("nearswap", (Parameter("t", "number"),), base="required", least=2, most=2, supported=False),
-    Method("arcee_fusion", base="required", least=2, most=2, supported=False),
+    Method("karcher", (Parameter("max_iter", "count", 10), Parameter("tol", "number", 1e-5))),
+    Method("nearswap", (Parameter("t", "number"),), base="required", least=2, most=2),
+    Method("arcee_fusion", base="required", least=2, most=2),
     Method(
         "sce",
         (Parameter("int8_mask", "flag", False, effect=False), Parameter("select_topk", "number", 1.0)),
         base="required",
-        supported=False,
     ),
-    Method("ram", (Parameter("epsilon", "number", 1e-5),), base="required", supported=False),
+    Method("ram", (Parameter("epsilon", "number", 1e-5),), base="required"),
     Method(
         "ramplus_tl",
         (Parameter("r", "number", 0.1), Parameter("alpha", "number", 0.2), Parameter("epsilon", "number", 1e-5)),
         base="required",
-        supported=False,
     ),
 )
 METHODS = {method.name: method for method in _ALL}
@@ -116,10 +113,7 @@ def known_parameters() -> frozenset[str]:
 
 
 def method_of(name: str) -> Method:
-    """The method called `name`. Raises PomonaError when there is none, or none that Pomona has."""
+    """The method called `name`. Raises PomonaError when there is none."""
     if name not in METHODS:
-        raise PomonaError(f'unknown merge_method "{name}"', where="merge_method", remedy=nearest(name, METHODS))
-    if not METHODS[name].supported:
-        have = ", ".join(method.name for method in _ALL if method.supported)
-        raise PomonaError(f'merge_method "{name}" of mergekit is not in Pomona', where="merge_method", remedy=f"use one of {have}")
+        raise PomonaError(f'unknown merge_method "{name}"', where="merge_method", remedy=nearest(name.lower(), METHODS))
     return METHODS[name]

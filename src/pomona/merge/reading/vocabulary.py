@@ -22,10 +22,9 @@ def tokenizer(reader: Reader, top: Mapping[str, Any]) -> TokenizerRule | None:
     if rule is None:
         return None
     item = reader.mapping(rule, ("tokenizer",), ("source", "tokens", "pad_to_multiple_of"))
-    multiple = item.get("pad_to_multiple_of")
-    if multiple is not None and (type(multiple) is not int or multiple < 1):
-        reader.wrong(("tokenizer", "pad_to_multiple_of"), f"expected a whole number of at least 1, found {multiple!r}")
-        multiple = None
+    multiple = _whole(item.get("pad_to_multiple_of") or None)
+    if multiple is not None and multiple < 1:
+        reader.wrong(("tokenizer", "pad_to_multiple_of"), f"expected a whole number of at least 1, found {item['pad_to_multiple_of']!r}")
     tokens = item.get("tokens") or {}
     if not isinstance(tokens, Mapping):
         reader.wrong(("tokenizer", "tokens"), f"expected a mapping from tokens to rules, found {shown(tokens)}")
@@ -51,13 +50,21 @@ def _token(reader: Reader, value: Any, place: Place) -> TokenRule:
         reader.wrong(place, f'unknown kind "{source["kind"]}": {nearest(str(source["kind"]), ("zero", "model_token"))}')
         return TokenRule()
     reader.mapping(source, place, ("kind", "model", "token_id", "token"), ("model",))
-    number, text = source.get("token_id"), source.get("token")
+    number, text = _whole(source.get("token_id")), source.get("token")
     if (number is None) == (text is None):
         reader.wrong(place, 'give "token_id" or "token", one of them')
-    elif (number is not None and (type(number) is not int or number < 0)) or (text is not None and not isinstance(text, str)):
+    elif (number is not None and number < 0) or (text is not None and not isinstance(text, str)):
         reader.wrong(place, '"token_id" is a whole number and "token" a text')
     model = reader.model(source["model"], (*place, "model")) if source.get("model") is not None else None
     return TokenRule(model, number, text, force)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also written as text; −1 for anything else, None for nothing."""
+    try:
+        return None if value is None else int(convert(value, "count"))
+    except (TypeError, ValueError):
+        return -1
 
 
 def _force(reader: Reader, value: Any, place: Place) -> bool:
