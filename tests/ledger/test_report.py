@@ -19,7 +19,7 @@ from pomona.ledger.report import write_picture, write_report
 from pomona.ledger.report.answer import answer
 from pomona.ledger.report.groups import panel, span, split
 from pomona.ledger.report.labels import Spot, place
-from pomona.ledger.report.numbers import flops, signed
+from pomona.ledger.report.numbers import flops, gained, interval, signed
 from pomona.ledger.report.picture import picture
 from pomona.ledger.report.points import drawn, left_out
 from pomona.ledger.store import GroupCount, Ledger
@@ -111,6 +111,22 @@ def _left(label: Any) -> float:
 def test_numbers_read_well() -> None:
     assert [flops(value) for value in (0, 2.94e12, 9.96e12, -1e9, 1e13)] == ["0", "2.9×10¹²", "1×10¹³", "−1×10⁹", "1×10¹³"]
     assert [signed(value) for value in (1.3, -0.2, 0.001, -0.004, 12.34)] == ["+1.30", "−0.20", "0.00", "0.00", "+12.3"]
+
+
+@pytest.mark.parametrize(
+    ("gain", "low", "high", "said"),
+    [
+        (1.3, -0.1, 2.52, "+1.30 [−0.10, +2.52]"),
+        (12.34, 9.87, 14.2, "+12.3 [+9.87, +14.2]"),
+        (0.03, 0.01, 0.05, "+0.030 [+0.010, +0.050]"),
+        (-0.00312, -0.00491, 0.00004, "−0.0031 [−0.0049, 0.0000]"),
+        (0.0000021, 0.0000012, 0.0000049, "+0.0000021 [+0.0000012, +0.0000049]"),
+        (0, 0, 0, "0.00 [0.00, 0.00]"),
+        (0.002, 0.002, 0.002, "+0.0020 [+0.0020, +0.0020]"),
+    ],
+)
+def test_gains_are_as_exact_as_their_intervals(gain: float, low: float, high: float, said: str) -> None:
+    assert f"{gained(gain, low, high)} {interval(low, high)}" == said
 
 
 def test_tables_agree_with_the_entries(make_ledger: Make, folder: Path) -> None:

@@ -37,6 +37,18 @@ def test_a_wide_terminal_shows_every_column(make_ledger: Make) -> None:
     assert "beyond the ladder" in text
 
 
+def test_small_losses_show_the_digits_that_count(make_ledger: Make) -> None:
+    ledger = make_ledger(groups=False)
+    ledger.meta = replace(ledger.meta, metric="loss", higher_is_better=False)
+    small = [
+        replace(e, value=2.1 + e.delta / 1000, delta=e.delta / 1000, ci_low=e.ci_low / 1000, ci_high=e.ci_high / 1000)
+        for e in ledger.entries
+    ]
+    ledger.entries[:] = small
+    line = next(line for line in _printed(ledger, 130).splitlines() if "hedged5/chrf-mbr" in line)
+    assert line.split()[1:6] == ["hedged5/chrf-mbr", "2.1016", "−0.0016", "[−0.0021,", "−0.0011]"]
+
+
 def test_groups_are_chosen(make_ledger: Make) -> None:
     assert [line for line in _printed(make_ledger(), 80).splitlines() if "against" in line][1].startswith("tail: chrF against ui-s")
     assert "cy: chrF against ui-s" in _printed(make_ledger(), 80, ["cy"])

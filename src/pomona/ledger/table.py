@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pomona.errors import PomonaError, nearest
 from pomona.ledger.entry import Entry
-from pomona.ledger.report.numbers import clean, count, flops, interval, signed
+from pomona.ledger.report.numbers import clean, count, decimals_of, flops, gained, interval
 from pomona.ledger.store import Ledger
 
 if TYPE_CHECKING:
@@ -62,14 +62,15 @@ def _table(ledger: Ledger, group: str, width: int) -> Table:
         names.remove("× scale")
     for name in names:
         table.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=name != "variant", overflow="fold")
+    decimals = decimals_of(ledger)[group]
     for place, entry in enumerate(entries):
-        cells = _cells(ledger, entry)
+        cells = _cells(ledger, entry, decimals)
         last = place + 1 == len(entries) or entries[place + 1].lever != entry.lever
         table.add_row(*(cells[name] for name in names), end_section=last)
     return table
 
 
-def _cells(ledger: Ledger, entry: Entry) -> dict[str, Text]:
+def _cells(ledger: Ledger, entry: Entry, decimals: int) -> dict[str, Text]:
     from rich.text import Text
 
     gain, low, high = ledger.gain(entry)
@@ -78,8 +79,8 @@ def _cells(ledger: Ledger, entry: Entry) -> dict[str, Text]:
     return {
         "lever": Text(clean(entry.lever)),
         "variant": _variant(ledger, entry),
-        "value": Text(f"{entry.value:.2f}"),
-        "gain": Text(signed(gain), style=style),
+        "value": Text(f"{entry.value:.{decimals}f}"),
+        "gain": Text(gained(gain, low, high), style=style),
         "95 %": Text(interval(low, high), style=style),
         "n": Text(count(entry.n)),
         "extra FLOPs": Text(flops(ledger.extra(entry))),

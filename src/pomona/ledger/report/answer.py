@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pomona.ledger.entry import Entry
-from pomona.ledger.report.numbers import clean, count, flops, interval, signed
+from pomona.ledger.report.numbers import clean, count, flops, gained, interval
 from pomona.ledger.store import Ledger
 
 SCALE = "scale"
@@ -82,7 +82,7 @@ def _name(entry: Entry) -> str:
 def _gain(ledger: Ledger, entry: Entry) -> str:
     gain, low, high = ledger.gain(entry)
     unbroken = interval(low, high).replace(" ", "\u00a0")
-    return f"{signed(gain)} {clean(ledger.meta.metric)} {unbroken}"
+    return f"{gained(gain, low, high)} {clean(ledger.meta.metric)} {unbroken}"
 
 
 def _cost(ledger: Ledger, entry: Entry) -> str:

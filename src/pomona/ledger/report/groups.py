@@ -7,7 +7,7 @@ from typing import Any
 
 from pomona.ledger.entry import Entry
 from pomona.ledger.report.answer import SCALE, best_of_levers, levers, rungs
-from pomona.ledger.report.numbers import clean, count, interval, short, signed
+from pomona.ledger.report.numbers import clean, count, gained, interval, short
 from pomona.ledger.report.picture import SCHEMA
 from pomona.ledger.store import GroupCount, Ledger
 
@@ -74,7 +74,7 @@ def _row(ledger: Ledger, entry: Entry, train_examples: int) -> dict[str, Any]:
     gain, low, high = ledger.gain(entry)
     return {
         "x": gain, "low": low, "high": high, "sure": not low <= 0 <= high, "lever": clean(entry.lever), "group": clean(entry.group),
-        "gain": f"{signed(gain)} {interval(low, high)}", "items": count(entry.n), "training examples": count(train_examples),
+        "gain": f"{gained(gain, low, high)} {interval(low, high)}", "items": count(entry.n), "training examples": count(train_examples),
     }  # fmt: skip
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pomona.ledger.store import Ledger
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -12,15 +16,35 @@ def clean(name: str) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
 
 
-def signed(value: float) -> str:
-    """`+1.30`, `−0.20`; two decimals below ten, one from there."""
-    text = f"{abs(value):.{2 if abs(value) < 10 else 1}f}"
+def places(low: float, high: float) -> int:
+    """Decimals that show two digits of how wide an interval is; of the number itself where both ends are one. From two to eight."""
+    size = high - low or abs(high)
+    return min(8, max(2, 1 - math.floor(math.log10(size)))) if size > 0 else 2
+
+
+def signed(value: float, decimals: int = 2) -> str:
+    """`+1.30`, `−0.20`, `+0.0031`; with two decimals or fewer one from ten on."""
+    text = f"{abs(value):.{decimals if decimals > 2 or abs(value) < 10 else 1}f}"
     return text if float(text) == 0 else ("+" if value > 0 else "−") + text
 
 
 def interval(low: float, high: float) -> str:
     """`[−0.10, +0.52]`."""
-    return f"[{signed(low)}, {signed(high)}]"
+    decimals = places(low, high)
+    return f"[{signed(low, decimals)}, {signed(high, decimals)}]"
+
+
+def gained(gain: float, low: float, high: float) -> str:
+    """A gain as exact as its interval says: `+1.30`."""
+    return signed(gain, places(low, high))
+
+
+def decimals_of(ledger: Ledger) -> dict[str, int]:
+    """For every group how many decimals its values are shown with: those of its narrowest interval."""
+    found: dict[str, int] = {}
+    for entry in ledger.entries:
+        found[entry.group] = max(found.get(entry.group, 2), places(entry.ci_low, entry.ci_high))
+    return found
 
 
 def flops(value: float) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from pomona.ledger.entry import Entry
 from pomona.ledger.report.answer import SCALE, answer, rungs
 from pomona.ledger.report.groups import panel, rows_of, span, split
-from pomona.ledger.report.numbers import clean, count, flops, interval, short, signed
+from pomona.ledger.report.numbers import clean, count, decimals_of, flops, gained, interval, short
 from pomona.ledger.report.picture import picture
 from pomona.ledger.report.points import drawn, left_out
 from pomona.ledger.report.theme import dark, light
@@ -38,7 +39,7 @@ def render(ledger: Ledger) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pomona.ledger.report", "."), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"clean": clean, "count": count, "flops": flops, "signed": signed, "short": short}
+    environment.filters |= {"clean": clean, "count": count, "flops": flops, "short": short}
     scripts = [_library(), _DRAW]
     return environment.get_template("page.html.j2").render(
         scripts=scripts, hashes=[_hash(script) for script in scripts], **_content(ledger)
@@ -60,13 +61,13 @@ def _hash(script: str) -> str:
 def _content(ledger: Ledger) -> dict[str, Any]:
     first, others = split(ledger)
     reach = span(ledger, [*first, *others])
-    signatures = list(dict.fromkeys(entry.signature for entry in ledger.entries))
+    signatures, decimals = list(dict.fromkeys(entry.signature for entry in ledger.entries)), decimals_of(ledger)
     charts = {f"variant-{place}": panel(ledger, entry, reach) for place, entry in enumerate([*first, *others])}
     for name, width, height in (("picture-wide", 960, 440), ("picture-narrow", 290, 380)):
         chart = picture(ledger, width, height)
         if chart:
             charts[name] = chart
-    panels = [_panel(ledger, f"variant-{place}", entry, signatures) for place, entry in enumerate([*first, *others])]
+    panels = [_panel(ledger, f"variant-{place}", entry, signatures, decimals) for place, entry in enumerate([*first, *others])]
     named = [name for name in ("overall", "tail", "head") if ledger.of(name)]
     return {
         "meta": ledger.meta,
@@ -75,27 +76,34 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "has_picture": "picture-wide" in charts,
         "has_ladder": bool(rungs(ledger)),
         "has_scale": any(entry.scale_equivalent for entry in ledger.entries),
-        "drawn": [_row(ledger, point.entry, signatures) for point in drawn(ledger)],
+        "drawn": [_row(ledger, point.entry, signatures, decimals) for point in drawn(ledger)],
         "left_out": left_out(ledger),
         "panels": panels[: len(first)],
         "more_panels": panels[len(first) :],
-        "rows": [_row(ledger, entry, signatures) for group in named for entry in ledger.of(group)],
+        "rows": [_row(ledger, entry, signatures, decimals) for group in named for entry in ledger.of(group)],
         "signatures": signatures,
         "charts": {"light": light(), "dark": dark(), "charts": charts},
     }
 
 
-def _panel(ledger: Ledger, chart: str, entry: Entry, signatures: list[str]) -> dict[str, Any]:
-    rows = [_row(ledger, row, signatures) for row in rows_of(ledger, entry)]
+def _panel(ledger: Ledger, chart: str, entry: Entry, signatures: list[str], decimals: Mapping[str, int]) -> dict[str, Any]:
+    rows = [_row(ledger, row, signatures, decimals) for row in rows_of(ledger, entry)]
     gain, low, high = ledger.gain(entry)
-    return {"chart": chart, "entry": entry, "ladder": entry.lever == SCALE, "gain": f"{signed(gain)} {interval(low, high)}", "rows": rows}
+    return {
+        "chart": chart,
+        "entry": entry,
+        "ladder": entry.lever == SCALE,
+        "gain": f"{gained(gain, low, high)} {interval(low, high)}",
+        "rows": rows,
+    }
 
 
-def _row(ledger: Ledger, entry: Entry, signatures: list[str]) -> dict[str, Any]:
+def _row(ledger: Ledger, entry: Entry, signatures: list[str], decimals: Mapping[str, int]) -> dict[str, Any]:
     gain, low, high = ledger.gain(entry)
     return {
         "entry": entry,
-        "gain": signed(gain),
+        "value": f"{entry.value:.{decimals[entry.group]}f}",
+        "gain": gained(gain, low, high),
         "interval": interval(low, high),
         "verdict": "better" if low > 0 else "worse" if high < 0 else "unclear",
         "extra": flops(ledger.extra(entry)),

@@ -8,7 +8,7 @@ from typing import Any
 
 from pomona.ledger.report.answer import SCALE, best_of_levers
 from pomona.ledger.report.labels import Box, Label, Spot, place
-from pomona.ledger.report.numbers import clean, count, flops, interval, signed
+from pomona.ledger.report.numbers import clean, count, flops, gained, interval
 from pomona.ledger.report.points import Frame, Point, drawn, frame_of, set_apart, ticks
 from pomona.ledger.store import Ledger
 
@@ -81,7 +81,7 @@ def _row(point: Point) -> dict[str, Any]:
     return {
         "x": point.x, "y": point.gain, "low": point.low, "high": point.high, "sure": not point.low <= 0 <= point.high,
         "variant": clean(entry.variant), "lever": clean(entry.lever),
-        "gain": f"{signed(point.gain)} {interval(point.low, point.high)}",
+        "gain": f"{gained(point.gain, point.low, point.high)} {interval(point.low, point.high)}",
         "extra FLOPs": flops(point.extra), "items": count(entry.n),
         "scale-equivalent": str(entry.scale_equivalent) if entry.scale_equivalent else "—",
     }  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pomona.ledger.entry import Entry
 from pomona.ledger.report.answer import levers, rungs
-from pomona.ledger.report.numbers import clean, interval, signed
+from pomona.ledger.report.numbers import clean, gained, interval
 from pomona.ledger.store import Ledger
 
 _APART = 9.0
@@ -64,7 +64,8 @@ def left_out(ledger: Ledger) -> list[str]:
     for entry in ledger.of("overall"):
         if id(entry) in shown or entry.variant == ledger.meta.base:
             continue
-        gain = f"{signed(ledger.gain(entry)[0])} {interval(*ledger.gain(entry)[1:])}"
+        gain, low, high = ledger.gain(entry)
+        said = f"{gained(gain, low, high)} {interval(low, high)}"
         if entry.variant in ledger.meta.bounds:
             why = "a bound that only the references could choose"
         elif entry.baseline != ledger.meta.base:
@@ -73,7 +74,7 @@ def left_out(ledger: Ledger) -> list[str]:
             why = "takes no extra compute"
         else:
             why = "not a size above the base"
-        sentences.append(f"{clean(entry.variant)} ({clean(entry.lever)}): {gain}; {why}.")
+        sentences.append(f"{clean(entry.variant)} ({clean(entry.lever)}): {said}; {why}.")
     return sentences
 
 
