@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pomona.cli import main
+from pomona.records import _spread
 
 Capture = pytest.CaptureFixture[str]
 WORDS = [f"word{i}" for i in range(20)]
@@ -90,6 +91,39 @@ def test_audit_sample_and_report(documents: Path, tmp_path: Path, capsys: Captur
 def test_repeated_data_are_worth_less(capsys: Capture) -> None:
     rows = said(capsys, "data", "value", "--unique", "1e9", "--epochs", "4")
     assert rows == [{"epochs": 4.0, "tokens": 4e9, "worth": pytest.approx(3.726e9, rel=1e-3)}]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "dedup IN --method exact --out OUT",
+        "dedup IN --method minhash --out OUT",
+        "dedup IN --method substring --min-length 5 --out OUT",
+        "dedup IN --method semantic --model ui-xs --out OUT",
+        "rates documents.jsonl --valid more.jsonl",
+        "score IN --scores mtld --models ui-xs --out OUT",
+        "order IN --models ui-xs --models ui-s@10 --prompt lang --completion text --n 4 --k 3 --out OUT",
+        "prune IN --by score --out OUT",
+        "sweep IN --by score --keep 0.5 --bands top --out bands",
+        "mix mix.yaml --out OUT",
+        "audit sample IN --n 3 --out audit",
+    ],
+)
+def test_every_engine_option_hands_jobs_to_the_cluster(
+    command: str, documents: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    documents.with_name("more.jsonl").write_text(documents.read_text())
+    Path("mix.yaml").write_text("inputs: {a: [documents.jsonl, more.jsonl]}\n")
+    jobs: list[object] = []
+    monkeypatch.setattr(_spread, "_ray", lambda: None)
+    monkeypatch.setattr(_spread, "_slots", lambda *_: 2)
+    monkeypatch.setattr(_spread, "_on_ray", lambda function, given, _: map(function, (jobs.append(job) or job for job in given)))
+    stands = {"IN": ["documents.jsonl", "more.jsonl"], "OUT": ["out.parquet"]}
+    arguments = ["data", *(part for word in command.split() for part in stands.get(word, [word]))]
+    assert main([*arguments, "--engine", "ray"]) == 0, capsys.readouterr().err
+    assert jobs
+    assert main([*arguments, "--engine", "spark"]) == 2
 
 
 @pytest.mark.parametrize(

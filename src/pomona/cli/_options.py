@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 FLAG = Parameter(negative=(), show_default=False)
 Inputs = Annotated[list[str], Parameter(help="Files, globs, dataset folders or s3:// addresses.")]
+Engine = Annotated[Literal["native", "ray"], Parameter(help="native, or ray: the work is spread over a cluster.")]
 Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from cyclopts import App
 
 from pomona.cli._cards import show_card, working
-from pomona.cli._options import Inputs
+from pomona.cli._options import Engine, Inputs
 from pomona.cli._out import Format, Out
 
 app = App(name="audit", help="Sample rows per language, label them, and report.", help_format="plaintext", result_action="return_value")
@@ -27,6 +27,7 @@ def sample(
     n: int = 100,
     language_id: Literal["script", "py3langid"] = "script",
     seed: int = 0,
+    engine: Engine = "native",
     dry_run: bool = False,
     format: Format = "human",
 ) -> None:
@@ -55,8 +56,9 @@ def sample(
 
     with working("sampling") as progress:
         card = sample_audit(
-            inputs, out, column=column, english=english, by=by, n=n, language_id=language_id, seed=seed, dry_run=dry_run, progress=progress
-        )
+            inputs, out, column=column, english=english, by=by, n=n, language_id=language_id, seed=seed, engine=engine, dry_run=dry_run,
+            progress=progress,
+        )  # fmt: skip
     show_card(Out(format), card, out, dry_run)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App
 
 from pomona.cli._cards import show_card, show_cards, working
-from pomona.cli._options import FLAG, Banding, Inputs, given
+from pomona.cli._options import FLAG, Banding, Engine, Inputs, given
 from pomona.cli._out import Format, Out
 from pomona.cli.audit import app as audit
 from pomona.cli.dedup import dedup, rates
@@ -34,6 +34,7 @@ def prune(
     keep: float = 0.3,
     band: Literal["bottom", "middle", "top", "random"] = "bottom",
     rows: Banding | None = None,
+    engine: Engine = "native",
     dry_run: DryRun = False,
     format: Format = "human",
 ) -> None:
@@ -55,7 +56,7 @@ def prune(
     from pomona.data import prune as select
 
     with working("pruning") as progress:
-        card = select(inputs, out, by=by, keep=keep, band=band, dry_run=dry_run, progress=progress, **given(rows))
+        card = select(inputs, out, by=by, keep=keep, band=band, engine=engine, dry_run=dry_run, progress=progress, **given(rows))
     show_card(Out(format), card, out, dry_run)
 
 
@@ -69,6 +70,7 @@ def sweep(
     keep: list[float] | None = None,
     bands: list[Literal["bottom", "middle", "top"]] | None = None,
     rows: Banding | None = None,
+    engine: Engine = "native",
     dry_run: DryRun = False,
     format: Format = "human",
 ) -> None:
@@ -91,12 +93,12 @@ def sweep(
 
     options = given(rows, keeps=keep, bands=bands)
     with working("pruning") as progress:
-        cards = select(inputs, out, by=by, dry_run=dry_run, progress=progress, **options)
+        cards = select(inputs, out, by=by, engine=engine, dry_run=dry_run, progress=progress, **options)
     show_cards(Out(format), cards)
 
 
 @app.command
-def mix(recipe: Path, /, *, out: Path, dry_run: DryRun = False, format: Format = "human") -> None:
+def mix(recipe: Path, /, *, out: Path, engine: Engine = "native", dry_run: DryRun = False, format: Format = "human") -> None:
     """Write the rows of a training in their order: weights, temperature, and schedules over its progress.
 
     Parameters
@@ -111,7 +113,7 @@ def mix(recipe: Path, /, *, out: Path, dry_run: DryRun = False, format: Format =
     from pomona.data import mix as combine
 
     with working("mixing") as progress:
-        card = combine(recipe, out, dry_run=dry_run, progress=progress)
+        card = combine(recipe, out, engine=engine, dry_run=dry_run, progress=progress)
     show_card(Out(format), card, out, dry_run)
 
 

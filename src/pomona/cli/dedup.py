@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from pomona.cli._cards import show_card, working
-from pomona.cli._options import FLAG, Inputs, given
+from pomona.cli._options import FLAG, Engine, Inputs, given
 from pomona.cli._out import Format, Out
 
 
@@ -36,8 +36,6 @@ class Hashes:
     """File of the evidence; OUT.pairs.parquet when left out."""
     index: Path | None = None
     """Folder that remembers documents between runs."""
-    engine: Literal["native", "ray"] | None = None
-    """native, or ray for a cluster."""
 
 
 @Parameter(name="*", group="Of substring")
@@ -83,6 +81,7 @@ def dedup(
     hashes: Hashes | None = None,
     spans: Spans | None = None,
     meanings: Meanings | None = None,
+    engine: Engine = "native",
     dry_run: Annotated[bool, FLAG] = False,
     format: Format = "human",
 ) -> None:
@@ -111,13 +110,22 @@ def dedup(
     """
     from pomona.data import dedup as remove
 
-    options = given(hashes, spans, meanings, threshold=threshold, keep=keep, memory=memory, work=work, seed=seed)
+    options = given(hashes, spans, meanings, threshold=threshold, keep=keep, memory=memory, work=work, engine=engine, seed=seed)
     with working("removing duplicates") as progress:
         card = remove(inputs, out, method=method, column=column, dry_run=dry_run, progress=progress, **options)
     show_card(Out(format), card, out, dry_run)
 
 
-def rates(train: list[str], /, *, valid: list[str], column: str = "text", threshold: float = 0.8, format: Format = "human") -> None:
+def rates(
+    train: list[str],
+    /,
+    *,
+    valid: list[str],
+    column: str = "text",
+    threshold: float = 0.8,
+    engine: Engine = "native",
+    format: Format = "human",
+) -> None:
     """Print which share of train and of validation has near-duplicates where (Lee et al. 2022, table 2).
 
     Parameters
@@ -134,5 +142,5 @@ def rates(train: list[str], /, *, valid: list[str], column: str = "text", thresh
     from pomona.data import rates as count
 
     with working("comparing") as progress:
-        found = count(train, valid, column=column, threshold=threshold, progress=progress)
+        found = count(train, valid, column=column, threshold=threshold, engine=engine, progress=progress)
     Out(format).table(found.rows())

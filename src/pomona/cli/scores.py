@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pomona.cli._cards import show_card, working
-from pomona.cli._options import FLAG, Inputs, Reading, given
+from pomona.cli._options import FLAG, Engine, Inputs, Reading, given
 from pomona.cli._out import Format, Out
 
 
@@ -25,6 +25,7 @@ def score(
     packed: Annotated[bool, FLAG] = False,
     length_bins: int | None = None,
     reading: Reading | None = None,
+    engine: Engine = "native",
     dry_run: Annotated[bool, FLAG] = False,
     format: Format = "human",
 ) -> None:
@@ -61,7 +62,7 @@ def score(
     with working("scoring") as progress:
         card = compute(
             inputs, out, column=column, prompt=prompt, completion=completion, lang=lang, group=group, packed=packed,
-            length_bins=length_bins, dry_run=dry_run, progress=progress, **options,
+            length_bins=length_bins, engine=engine, dry_run=dry_run, progress=progress, **options,
         )  # fmt: skip
     show_card(Out(format), card, out, dry_run)
 
@@ -79,6 +80,7 @@ def order(
     n: int = 250,
     k: int = 20,
     reading: Reading | None = None,
+    engine: Engine = "native",
     dry_run: Annotated[bool, FLAG] = False,
     format: Format = "human",
 ) -> None:
@@ -110,6 +112,6 @@ def order(
     with working("scoring") as progress:
         card = classify(
             inputs, out, models=models, prompt=prompt, completion=completion, corrupt=corrupt, group=group, n=n, k=k,
-            dry_run=dry_run, progress=progress, **given(reading),
+            engine=engine, dry_run=dry_run, progress=progress, **given(reading),
         )  # fmt: skip
     show_card(Out(format), card, out, dry_run)

@@ -6,7 +6,7 @@ Which band helps depends on the corpus, so no band should be believed without it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -18,6 +18,7 @@ from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
     from pomona.data.mixing._columns import Inputs, Scan
+    from pomona.records import Records
     from pomona.records.card import Card
 
 Band = Literal["bottom", "middle", "top", "random"]
@@ -112,6 +113,7 @@ def prune(
     floor: int = 0,
     size: str = "rows",
     seed: int = 0,
+    engine: str | None = "native",
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Card:
@@ -120,13 +122,21 @@ def prune(
     `keep` is a share of rows, of bytes of the text (`size="bytes"`), or of a column that holds sizes. `within` names a column: the band
     is taken of each of its values. `floor` rows of each value of `within`, or else of `group`, stay whatever their score.
     `band="random"` is the control: it draws as much, by `seed`, and still wants `by` so that it draws from rows that have a score.
+    With `engine="ray"` workers read the inputs and pick the rows; this process writes them. The file is the same.
 
     Raises:
         PomonaError: a column is missing, a score is null or not finite (with file and row, from 1), or no row would be left.
         GateFailed: the disk is full. Nothing is left behind and a file that was there is as it was.
     """
-    found = _scanned(inputs, [(keep, band)], by, within, group, floor, size)
-    return _Pruning(found, by, within, group, floor, size, seed).run(keep, band, out, dry_run, progress)
+    found = _scanned(inputs, [(keep, band)], by, within, group, floor, size, engine)
+    mask, card = _Pruning(found, by, within, group, floor, size, seed).decide(keep, band, out)
+    if not dry_run:
+        from pomona.data.mixing._rows import chosen
+        from pomona.records import write
+
+        write(chosen(found, mask, progress), out)
+        card.write(out)
+    return card
 
 
 def sweep(
@@ -141,33 +151,76 @@ def sweep(
     floor: int = 0,
     size: str = "rows",
     seed: int = 0,
+    engine: str | None = "native",
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> list[Card]:
     """Every band at every share, each share with its random control of the same size: `FOLDER/BAND-KEEP.parquet` and their cards.
 
-    The defaults are the shares of Marion et al. See `prune` for the rest. `progress` counts the rows of all files.
+    The defaults are the shares of Marion et al. See `prune` for the rest. `progress` counts the rows of all files. With `engine="ray"`
+    each file is written by a worker, to a folder that all machines share.
 
     Raises:
         PomonaError: as `prune`.
         GateFailed: the disk is full. Files that are there are whole.
     """
     wanted: list[tuple[float, Band]] = [(keep, band) for keep in dict.fromkeys(keeps) for band in dict.fromkeys(("random", *bands))]
-    found = _scanned(inputs, wanted, by, within, group, floor, size)
+    found = _scanned(inputs, wanted, by, within, group, floor, size, engine)
     pruning = _Pruning(found, by, within, group, floor, size, seed)
+    outs = [Path(folder) / f"{band}-{keep:g}.parquet" for keep, band in wanted]
+    jobs = (_File(found.records, *pruning.decide(*asked, out), out) for asked, out in zip(wanted, outs, strict=True))
+    if dry_run:
+        return [job.card for job in jobs]
+    if found.engine == "native":
+        steps = (progress and _offset(progress, number * len(found), len(wanted) * len(found)) for number in range(len(wanted)))
+        return [_write(job, step) for job, step in zip(jobs, steps, strict=True)]
+    return _abreast(jobs, len(wanted), found, progress)
+
+
+def _offset(progress: Progress, before: int, total: int) -> Progress:
+    return lambda done, _: progress(before + done, total)
+
+
+@dataclass(frozen=True)
+class _File:
+    """One job of `sweep`: the rows of `records` that `mask`, bool `[n]`, marks go to `out`."""
+
+    records: Records
+    mask: NDArray[np.bool_]
+    card: Card
+    out: Path
+
+
+def _write(job: _File, progress: Progress | None = None) -> Card:
+    from pomona.data.mixing._rows import marked
+    from pomona.records import write
+
+    write(marked(job.records, job.mask, progress), job.out)
+    job.card.write(job.out)
+    return job.card
+
+
+def _abreast(jobs: Iterable[_File], many: int, found: Scan, progress: Progress | None) -> list[Card]:
+    """Every file by a worker, which reads all the inputs by itself."""
+    from pomona.records._spread import spread
+
     cards: list[Card] = []
-    for number, (keep, band) in enumerate(wanted):
-        inner = None if progress is None else _offset(progress, number, len(wanted), len(found))
-        cards.append(pruning.run(keep, band, Path(folder) / f"{band}-{keep:g}.parquet", dry_run, inner))
+    for card in spread(_write, jobs, found.engine):
+        cards.append(card)
+        if progress is not None:
+            progress(len(cards) * len(found), many * len(found))
     return cards
 
 
-def _offset(progress: Progress, number: int, parts: int, rows: int) -> Progress:
-    return lambda done, _: progress(number * rows + done, parts * rows)
-
-
 def _scanned(
-    inputs: Inputs, wanted: Sequence[tuple[float, Any]], by: str, within: str | None, group: str | None, floor: int, size: str
+    inputs: Inputs,
+    wanted: Sequence[tuple[float, Any]],
+    by: str,
+    within: str | None,
+    group: str | None,
+    floor: int,
+    size: str,
+    engine: str | None,
 ) -> Scan:
     from pomona.data.mixing._columns import scan
 
@@ -177,7 +230,7 @@ def _scanned(
         raise PomonaError("within and group name two columns", where="group", remedy="give one; a floor protects both")
     if floor and within is None and group is None:
         raise PomonaError("a floor needs to know the groups", where="floor", remedy="name their column with within or group")
-    return scan(inputs, score=by, group=within or group, size=size)
+    return scan(inputs, score=by, group=within or group, size=size, engine=engine)
 
 
 @dataclass(frozen=True)
@@ -190,10 +243,9 @@ class _Pruning:
     size: str
     seed: int
 
-    def run(self, keep: float, band: Band, out: str | Path, dry_run: bool, progress: Progress | None) -> Card:
-        """Write one band and its card."""
-        from pomona.data.mixing._columns import chosen, not_onto
-        from pomona.records import write
+    def decide(self, keep: float, band: Band, out: str | Path) -> tuple[NDArray[np.bool_], Card]:
+        """Which rows a band has, bool `[n]`, and its card. Raises PomonaError when there are none, or `out` is one of the inputs."""
+        from pomona.data.mixing._columns import not_onto
 
         found = self.scan
         rows = select_band(
@@ -202,14 +254,10 @@ class _Pruning:
         )  # fmt: skip
         if not len(rows):
             raise PomonaError(f"a share of {keep:g} of {len(found)} rows is none", where=out, remedy="keep more, or set a floor")
-        card = self._card(keep, band, rows)
-        if not dry_run:
-            not_onto(out, found.inputs)
-            mask = np.zeros(len(found), np.bool_)
-            mask[rows] = True
-            write(chosen(found.records, mask, progress), out)
-            card.write(out)
-        return card
+        not_onto(out, found.inputs)
+        mask = np.zeros(len(found), np.bool_)
+        mask[rows] = True
+        return mask, self._card(keep, band, rows)
 
     def _card(self, keep: float, band: Band, rows: Ints) -> Card:
         from pomona.records.card import Card

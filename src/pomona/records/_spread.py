@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pomona.errors import GateFailed, PomonaError
@@ -17,16 +19,13 @@ _RETRIES = 5
 
 
 def spread(
-    function: Callable[[Job], Result],
-    jobs: Sequence[Job],
-    engine: str | None = "native",
-    *,
-    progress: Callable[[int, int], None] | None = None,
+    function: Callable[[Job], Result], jobs: Iterable[Job], engine: str | None = "native", *, accelerated: bool = False
 ) -> Iterator[Result]:
-    """Yield `function(job)` for every job, in the order of the jobs. `progress` is told how many are done and how many there are.
+    """Yield `function(job)` for every job, in the order of the jobs, which are made as they are needed.
 
     On Ray, `function` must be importable on the workers and safe to run twice: when a worker dies its job runs again, up to five
-    times. A cluster that is already there is used (`RAY_ADDRESS`, or `ray.init` before the call), else one is started on this machine.
+    times. Relative paths mean there what they mean here. A cluster that is already there is used (`RAY_ADDRESS`, or `ray.init` before
+    the call), else one is started on this machine. A job has one CPU, and one GPU when it is `accelerated` and the cluster has any.
     After an error, the jobs already handed out run to their end: cancelling a job that is just ending can abort the whole process
     (ray-project/ray pull request 54798).
 
@@ -34,28 +33,54 @@ def spread(
         PomonaError: the engine is unknown or not installed, or a job raised it.
         GateFailed: a job lost its worker each time it was tried.
     """
-    results = map(function, jobs) if check(engine) == "native" else _on_ray(function, jobs)
-    for done, result in enumerate(results, 1):
-        if progress:
-            progress(done, len(jobs))
-        yield result
+    return map(function, jobs) if check(engine) == "native" else _on_ray(function, iter(jobs), accelerated)
 
 
-def _on_ray(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+def workers(engine: str | None) -> int:
+    """How many jobs run at the same time. Raises PomonaError when the engine is unknown or not installed."""
+    return 1 if check(engine) == "native" else _slots(_ray(), False)
+
+
+def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
-    from ray.exceptions import NodeDiedError, RayError, RayTaskError, WorkerCrashedError
 
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    task: Any = ray.remote(max_retries=_RETRIES)(function)
-    width = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    waiting, running = deque(jobs), deque()
+    return ray
+
+
+def _slots(ray: Any, accelerated: bool) -> int:
+    there = ray.cluster_resources()
+    return max(1, int((accelerated and there.get("GPU")) or there.get("CPU", 1)))
+
+
+def _here(function: Callable[[Job], Result]) -> Callable[[Job], Result]:
+    """`function` run in the folder of this process, where a worker's machine has it, so that relative paths mean the same."""
+    folder = Path.cwd()
+
+    def run(job: Job) -> Result:
+        with contextlib.suppress(FileNotFoundError):
+            os.chdir(folder)
+        return function(job)
+
+    return run
+
+
+def _on_ray(function: Callable[[Job], Result], jobs: Iterator[Job], accelerated: bool) -> Iterator[Result]:
+    ray = _ray()
+    from ray.exceptions import NodeDiedError, RayError, RayTaskError, WorkerCrashedError
+
+    gpus = 1 if accelerated and ray.cluster_resources().get("GPU") else 0
+    task: Any = ray.remote(max_retries=_RETRIES, num_gpus=gpus)(_here(function))
+    width, running = 2 * _slots(ray, accelerated), deque[Any]()
     try:
-        while waiting or running:
-            while waiting and len(running) < width:
-                running.append(task.remote(waiting.popleft()))
+        for job in jobs:
+            running.append(task.remote(job))
+            if len(running) == width:
+                yield ray.get(running.popleft())
+        while running:
             yield ray.get(running.popleft())
     except RayTaskError as error:
         if isinstance(error.cause, PomonaError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -14,26 +15,36 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pomona.data.duplicates import dedup
+from pomona.data.duplicates import _semantic_embed, _substring_stream, dedup
 from pomona.errors import GateFailed
 
 OPTIONS: dict[str, dict[str, Any]] = {"substring": {"min_length": 5}, "semantic": {"model": "ui-xs", "threshold": 0.9999}}
 ENDS = {"substring": ("", ".spans.parquet", ".card.json"), "semantic": ("", ".pairs.parquet", ".card.json")}
+MOMENTS = {
+    "substring": ("kept.json:2", "passes.json:2", "out.parquet.spans.parquet:1"),
+    "semantic": ("kept.json:2",),
+}
 KILLED = """
-import itertools, os, signal, sys
+import os, signal, sys
 from pomona import files
-from pomona.data.duplicates import dedup
+from pomona.data.duplicates import _semantic_embed, _substring_stream, dedup
+from pomona.data.duplicates._substring_memory import Budget
 
-out, method, moment, options = sys.argv[1], sys.argv[2], sys.argv[3], eval(sys.argv[4])
-die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-calls = itertools.count(1)
-files._sync = lambda _: die() if str(next(calls)) == moment else None
-dedup("in.parquet", out, method=method, progress=die if moment == "search" else None, **options)
+out, method, (name, left), options = sys.argv[1], sys.argv[2], sys.argv[3].split(":"), eval(sys.argv[4])
+_semantic_embed.BLOCK_ROWS, _substring_stream._KEEP_BYTES, Budget.table = 2, 1, lambda self: 1
+left = int(left)
+def sync(path):
+    global left
+    left -= path.name.startswith(f".{name}.")
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+files._sync = sync
+dedup("in*.parquet", out, method=method, **options)
 """
 
 
 def killed(method: str, moment: str, folder: Path) -> None:
-    """Run until it ends with SIGKILL: at the first report of progress, or when it is about to finish its `moment`th file."""
+    """Run until it ends with SIGKILL, when it is about to put a file of a name in its place for the nth time."""
     command = [sys.executable, "-c", KILLED, str(folder / "out.parquet"), method, moment, repr(OPTIONS[method])]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
@@ -47,39 +58,82 @@ def old_files(folder: Path, method: str) -> dict[str, str]:
 
 
 def seen(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir() if not path.name.endswith(".partial")}
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file() and not path.name.endswith(".partial")}
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("was done before")
 
 
 @pytest.mark.parametrize("method", OPTIONS)
-def test_a_killed_run_leaves_what_was_there_and_runs_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any) -> None:
+def test_killed_runs_continue_to_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    pq.write_table(pa.table({"text": ["one two three four five six", "a one two three four five", "other words"]}), "in.parquet")
-    dedup("in.parquet", "calm/out.parquet", method=method, **OPTIONS[method])
-    for moment in ("search", "2", "3"):
-        folder = tmp_path / moment
-        old = old_files(folder, method)
+    monkeypatch.setattr(_semantic_embed, "BLOCK_ROWS", 2)
+    many = " ".join(map(str, range(30)))
+    texts = [many, f"a {many}", "other words", "one two three", "other words", "Open the file"]
+    for number in range(3):
+        pq.write_table(pa.table({"text": texts[2 * number :][:2]}), f"in{number}.parquet")
+    dedup("in*.parquet", "calm/out.parquet", method=method, **OPTIONS[method])
+    folder, work = tmp_path / "rough", tmp_path / "rough" / ".out.parquet.work"
+    old = old_files(folder, method)
+    for moment in MOMENTS[method]:
+        assert seen(folder) == old
         killed(method, moment, folder)
-        if moment != "3":  # then the rows are in their place and the evidence is not
-            assert seen(folder) == old
-        dedup("in.parquet", folder / "out.parquet", method=method, **OPTIONS[method])
-        for end in ENDS[method]:
-            assert (folder / f"out.parquet{end}").read_bytes() == Path(f"calm/out.parquet{end}").read_bytes()
+        kept = json.loads((work / "kept.json").read_text())["rows"]
+        assert kept == (2 if moment == "kept.json:2" else 6)
+    embed, embedded = _semantic_embed._embed, list[int]()
+    with monkeypatch.context() as patch:
+        patch.setattr(_semantic_embed, "_embed", lambda block: embedded.append(len(block.texts)) or embed(block))
+        patch.setattr(_substring_stream, "mark_part", refuse)
+        dedup("in*.parquet", folder / "out.parquet", method=method, **OPTIONS[method])
+    assert not work.exists() and embedded == {"substring": [], "semantic": [2, 1]}[method]
+    assert (folder / "out.parquet").read_bytes() == Path("calm/out.parquet").read_bytes()
+    rough, calm = (pq.read_table(place / f"out.parquet{ENDS[method][1]}").to_pylist() for place in (folder, Path("calm")))
+    assert rough == [row | ({"cosine": pytest.approx(row["cosine"], abs=1e-6)} if "cosine" in row else {}) for row in calm]
+
+
+def test_other_settings_take_over_what_does_not_depend_on_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"text": ["one two three four five", "one two three four", "a b c", "a b c d"]}), tmp_path / "in.parquet")
+    out, work = tmp_path / "out.parquet", tmp_path / ".out.parquet.work"
+
+    def run(length: int, place: Path) -> list[dict[str, Any]]:
+        dedup(tmp_path / "in.parquet", place, method="substring", min_length=length)
+        return pq.read_table(place).to_pylist()
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for length in (4, 4, 3):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("pomona.data.duplicates.substring.write_with", stop)
+            run(length, out)
+        assert (work / "passes.json").exists()
+        if length == 4:
+            (work / "text").write_bytes(b"")  # lost by a crash: made again
+    monkeypatch.setattr(_substring_stream, "_bytes", refuse)
+    with monkeypatch.context() as patch:
+        patch.setattr(_substring_stream, "mark_part", refuse)
+        found = run(3, out)
+    monkeypatch.undo()
+    assert found == run(3, tmp_path / "calm.parquet") and not work.exists()
 
 
 @pytest.mark.parametrize("method", OPTIONS)
 def test_a_full_disk_is_named_and_leaves_what_was_there(small_disk: Path, tmp_path: Path, method: Any) -> None:
     draw = random.Random(0)
     rows = [{"text": f"{draw.randbytes(20).hex(' ')} {row}", "more": draw.randbytes(5000).hex()} for row in range(100)]
-    table, work = pa.Table.from_pylist(rows), tmp_path / "work"
+    path, work = tmp_path / "in.parquet", tmp_path / "work"
+    pq.write_table(pa.Table.from_pylist(rows), path)
     old = old_files(small_disk, method)
     with pytest.raises(GateFailed, match=r"disk/out\.parquet: the disk is full — .* a file that was there is as it was"):
-        dedup(table, small_disk / "out.parquet", method=method, work=work, **OPTIONS[method])
+        dedup(path, small_disk / "out.parquet", method=method, work=work, **OPTIONS[method])
     assert seen(small_disk) == old
     (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free))
-    with pytest.raises(GateFailed, match=r"the work folder .*disk: the disk is full"):
-        dedup(table, tmp_path / "out.parquet", method=method, work=small_disk, **OPTIONS[method])
+    with pytest.raises(GateFailed, match=r"disk/work: the disk is full"):
+        dedup(path, tmp_path / "out.parquet", method=method, work=small_disk / "work", **OPTIONS[method])
     with pytest.raises(GateFailed, match=rf"disk/out\.parquet{ENDS[method][1]}: the disk is full"):
-        dedup(table, small_disk / "out.parquet", method=method, work=work, **OPTIONS[method])
+        dedup(path, small_disk / "out.parquet", method=method, work=work, **OPTIONS[method])
     (small_disk / "ballast").unlink()
-    assert seen(small_disk) == old and list(work.iterdir()) == []
-    assert not list(tmp_path.glob("out*")) and not list(small_disk.glob(".*"))
+    assert seen(small_disk) == old and not list(tmp_path.glob("out*"))
+    dedup(path, tmp_path / "out.parquet", method=method, work=work, **OPTIONS[method])
+    assert not work.exists()

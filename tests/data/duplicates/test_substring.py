@@ -7,10 +7,12 @@ import sys
 import unicodedata
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,8 @@ from hypothesis import strategies as st
 
 from pomona.data.duplicates._columns import unheard
 from pomona.data.duplicates._substring_memory import Budget
+from pomona.data.duplicates._substring_pages import largest_pages
+from pomona.data.duplicates._substring_passes import Search
 from pomona.data.duplicates._substring_stream import Stream
 from pomona.data.duplicates._substring_tokens import Tokens
 from pomona.data.duplicates._substring_units import BYTE, TOKEN, WORD
@@ -92,8 +96,9 @@ def reference(texts: list[str], unit: str, length: int, keep: str, tokens: Token
 
 def found(texts: list[str], unit: str, length: int, keep: str, memory: int, folder: Path, tokens: Tokens | None = None) -> list[Span]:
     column = [pa.array(texts[:2], pa.string()), pa.array(texts[2:], pa.string())]
-    with closing(Stream.of(column, KINDS[unit], length, folder, tokens and tokens.encode)) as stream:
-        stream.mark(stream.count()[1], memory, keep == "first", unheard)
+    search = Search(length, KINDS[unit], keep == "first")
+    with TemporaryDirectory(dir=folder) as work, closing(Stream.of(column, search, Path(work), tokens and tokens.encode)) as stream:
+        stream.mark(stream.count()[1], memory, unheard)
         spans = stream.spans(0, len(texts))
     return [(int(row), int(start), int(stop)) for row, start, stop in spans]
 
@@ -288,6 +293,21 @@ print(card.details["passes"], card.details["struck_bytes"], re.search(r"VmHWM:\\
     passes, struck, peak = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
     assert (passes > 1, struck) == (True, 2000)
     assert peak <= 448 * 1024
+
+
+def test_tables_and_large_pages_are_counted(tmp_path: Path) -> None:
+    texts = pa.array([f"{row:040000}" for row in range(700)])
+    table = pa.table({"text": texts, "id": range(700)})
+    for name, size in (("small", 16), ("large", 1 << 20)):
+        options: dict[str, Any] = {"data_page_size": 1 << (size.bit_length() + 9), "use_dictionary": False, "write_batch_size": size}
+        pq.write_table(table, tmp_path / f"{name}.parquet", **options)
+    text = int(pc.sum(pc.call_function("binary_length", [texts])).as_py())
+    page = largest_pages(read(tmp_path / "large.parquet")._source)
+    assert text < page - 700 * 8 - 4 * 700 < text + 4096  # lengths of texts and ids stand beside them
+    assert largest_pages(read(tmp_path / "small.parquet")._source) < 1 << 20 and largest_pages(read(table)._source) == 0
+    for inputs, why in ((table, "the table that is given"), (tmp_path / "large.parquet", r"pages of \d+\.\d MB in the Parquet file")):
+        with pytest.raises(PomonaError, match=rf'384\.0 MiB are not enough: .*{why} take more — give "\d+MiB" or more'):
+            dedup_substring(inputs, tmp_path / "out.parquet", memory="384MiB")
 
 
 def test_parquet_of_any_shape_gives_what_its_table_gives(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pomona.data._inputs import Inputs, need_text, opened, parts
+from pomona.data._inputs import Inputs, need_text, opened
 from pomona.errors import PomonaError
+from pomona.records._split import abreast, rows_by_file, split
 from pomona.records.card import Input, inputs_of
 
 
@@ -41,8 +42,10 @@ class Batch:
 class Rows:
     """The inputs of an operation; `inputs` and `count` are known after the first whole reading."""
 
-    def __init__(self, inputs: Inputs, texts: Sequence[str], required: Sequence[str], others: Sequence[str] = ()) -> None:
-        """`texts` must hold strings, `required` may not be null, `others` are read where they exist.
+    def __init__(
+        self, inputs: Inputs, texts: Sequence[str], required: Sequence[str], others: Sequence[str] = (), engine: str | None = "native"
+    ) -> None:
+        """`texts` must hold strings, `required` may not be null, `others` are read where they exist, by `engine`.
 
         Raises PomonaError for a missing column and for one in `texts` that holds no strings.
         """
@@ -51,30 +54,30 @@ class Rows:
             need_text(self.records, name)
         self._required = required
         self.columns = tuple(dict.fromkeys([*texts, *required, *(name for name in others if name in self.records.column_names)]))
-        self._counts: dict[str, int] = {}
+        self._pieces, self._engine = split(self.records), engine
+        self._counts: list[int] = []
 
     @property
     def count(self) -> int:
         """Rows in all."""
-        return sum(self._counts.values())
+        return sum(self._counts)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
         """The inputs for a card."""
-        return inputs_of(self._counts.items())
+        return inputs_of(rows_by_file(self._pieces, self._counts))
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
         """All rows in order. Raises PomonaError with file and row for a null in a required column."""
-        counts: dict[str, int] = {}
-        start = 0
-        for where, part in parts(self.records):
-            row = 0
-            for rows in part.select(*(columns or self.columns))._stream():
-                batch = Batch(where, row, start, rows)
+        counts: list[int] = []
+        for piece, found in abreast(self._pieces, columns or self.columns, self._engine):
+            count, start = 0, sum(counts)
+            for rows in found:
+                batch = Batch(piece.where, piece.first + count, start + count, rows)
                 self._check(batch)
                 yield batch
-                row, start = row + rows.num_rows, start + rows.num_rows
-            counts[where] = counts.get(where, 0) + row
+                count += rows.num_rows
+            counts.append(count)
         self._counts = counts
 
     def _check(self, batch: Batch) -> None:

@@ -43,6 +43,7 @@ def sample_audit(
     n: int = 100,
     seed: int = 0,
     language_id: LanguageId = "script",
+    engine: str | None = "native",
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Card:
@@ -52,7 +53,7 @@ def sample_audit(
     are mixed) and `key.json` (where each number came from, and its automatic pre-label), and the card beside it. The sample
     depends on `seed` and the order of rows, not on how they are split into files. A group with fewer rows is taken whole.
     `language_id`: "script" compares scripts only, "py3langid" uses that package, or a function from texts to languages.
-    The inputs are read twice (once with `dry_run`), in bounded memory.
+    The inputs are read three times (once with `dry_run`), in bounded memory; with `engine="ray"` by the workers of a cluster.
 
     Raises:
         PomonaError: the folder exists, a column is missing, holds no text or is null, or there are no rows.
@@ -60,7 +61,7 @@ def sample_audit(
     folder = Path(folder)
     _check(folder, column, english, by, n)
     identifier(language_id)
-    rows = Rows(inputs, [column, *([english] if english else [])], [column, by], ["id"])
+    rows = Rows(inputs, [column, *([english] if english else [])], [column, by], ["id"], engine)
     sizes, chosen = _draw(rows, by, n, seed)
     parameters = {"column": column, "english": english, "by": by, "n": n, "seed": seed, "language_id": _name(language_id)}
     groups = {group: (size, min(size, n)) for group, size in sorted(sizes.items())}

@@ -14,6 +14,7 @@ from pomona.data.duplicates._run import Inputs, _opened
 from pomona.data.duplicates._sign import CHUNK_ROWS, check_columns
 from pomona.data.duplicates._signed import Ints, Signed, chunks_in
 from pomona.data.duplicates._work import Bench, Progress, bench, steps
+from pomona.records._split import split
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,15 @@ def rates(
     """
     options = options_of("minhash", column, threshold, n_bands, rows_per_band, shingle, shingle_size, edit_similarity, "first", None, seed)
     splits = {"train": check_columns(_opened(train), options), "valid": check_columns(_opened(valid), options)}
-    total = steps(options, list(splits.values()), True) - 1 + (options.n_bands or 0)
+    pieces = {name: split(records) for name, records in splits.items()}
+    total = steps(options, list(pieces.values()), True) - 1 + (options.n_bands or 0)
     with (
         tempfile.TemporaryDirectory(prefix="pomona-") as folder,
         bench(Path(folder) / "work", {"inputs": None}, total, progress) as work,
     ):
         chunks = []
-        for name, records in splits.items():
-            work.sign(records, name, options, engine, CHUNK_ROWS)
+        for name, parts in pieces.items():
+            work.sign(parts, name, options, engine, CHUNK_ROWS)
             chunks.append(chunks_in(work.folder / name))
         both, old = Signed([*chunks[0], *chunks[1]]), len(Signed(chunks[0]))
         in_train, in_valid = (_within(both, options, work, half) for half in (slice(0, old), slice(old, len(both))))

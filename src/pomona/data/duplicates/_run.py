@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,12 @@ from pomona.data.duplicates._options import NORMAL_FORM, Method, Options, Shingl
 from pomona.data.duplicates._out import counts, evidence, write_kept
 from pomona.data.duplicates._sign import check_columns
 from pomona.data.duplicates._signed import Signed, chunks_in
-from pomona.data.duplicates._work import Bench, Progress, bench, stamps, steps
+from pomona.data.duplicates._work import Bench, Progress, bench, stamps, steps, work_at
 from pomona.errors import PomonaError, nearest
 from pomona.files import read_json
-from pomona.records import Records, read, write
+from pomona.records import Records, _split, read, write
 from pomona.records._engine import check
+from pomona.records._split import Piece, split
 from pomona.records.card import Card, Input, card_of, inputs_of
 
 Inputs = str | Path | Sequence[str | Path] | pa.Table | Records
@@ -72,7 +71,8 @@ def dedup(
     duplicate there. `index` is a folder that remembers all documents ever given with it: a new document stays if it is the first
     of its group among all of them, as in one run over all batches; the index grows when `out` is written. `pairs` is where the
     evidence goes (default `OUT.pairs.parquet`). After a kill the same call continues from `work` (default beside `out`; on Ray it
-    must be a folder that all machines share) and gives the identical result, whatever the engine and chunks. One job is one file.
+    must be a folder that all machines share) and gives the identical result, whatever the engine and chunks. One job is one file, or
+    about 64 MiB of a larger Parquet or JSONL file.
 
     Raises:
         PomonaError: a parameter is wrong, a file unreadable, a column missing, not of its type, null or (scores) not finite.
@@ -94,14 +94,15 @@ def dedup(
     other = None if against is None else check_columns(_opened(against), options)
     _check(records, out, options, other, index)
     known = None if index is None else open_index(index, options)
-    plan = {"options": asdict(options), "inputs": stamps(records), "rows": _sign.CHUNK_ROWS}
+    plan = {"options": asdict(options), "inputs": stamps(records), "rows": _sign.CHUNK_ROWS, "pieces": _split.PIECE_BYTES}
     plan |= {"against": stamps(other)} if other is not None else {}
     plan |= {"index": str(Path(index).resolve())} if index is not None else {}
-    total = steps(options, [records, other] if other is not None else [records], other is not None)
-    with _folder(out, work, dry_run) as folder, bench(folder, plan, total, progress) as open_bench:
+    pieces = [split(part) for part in (records, other) if part is not None]
+    total = steps(options, pieces, other is not None)
+    with work_at(out, work, dry_run) as folder, bench(folder, plan, total, progress) as open_bench:
         if known and known.batches and open_bench.name in (names := [batch["name"] for batch in known.batches]):
             return _already(known, open_bench, names.index(open_bench.name), out)
-        card, verdict, table = _decide(records, other, known, options, open_bench, engine)
+        card, verdict, table = _decide(records, other, pieces, known, options, open_bench, engine)
         if not dry_run:
             write_kept(records, verdict, out)
             write(table, pairs or f"{out}.pairs.parquet")
@@ -113,13 +114,19 @@ def dedup(
 
 
 def _decide(
-    records: Records, other: Records | None, known: Index | None, options: Options, open_bench: Bench, engine: str | None
+    records: Records,
+    other: Records | None,
+    pieces: Sequence[Sequence[Piece]],
+    known: Index | None,
+    options: Options,
+    open_bench: Bench,
+    engine: str | None,
 ) -> tuple[Card, Verdict, pa.Table]:
-    files = open_bench.sign(records, "inputs", options, engine, _sign.CHUNK_ROWS)
+    files = open_bench.sign(pieces[0], "inputs", options, engine, _sign.CHUNK_ROWS)
     chunks, before = chunks_in(open_bench.folder / "inputs"), known.chunks if known else []
     compared: list[tuple[str, int]] = []
     if other is not None:
-        compared = open_bench.sign(other, "against", options, engine, _sign.CHUNK_ROWS)
+        compared = open_bench.sign(pieces[1], "against", options, engine, _sign.CHUNK_ROWS)
         before = chunks_in(open_bench.folder / "against")
     old = len(Signed(before))
     signed = Signed([*before, *chunks])
@@ -175,20 +182,6 @@ def _check(records: Records, out: str | Path, options: Options, other: Records |
             if wrong:
                 message = f"an index remembers which document was first: it does not go with {name}"
                 raise PomonaError(message, where=name, remedy=f"leave out {name}, or the index")
-
-
-@contextlib.contextmanager
-def _folder(out: str | Path, work: str | Path | None, dry_run: bool) -> Iterator[Path]:
-    if work is not None or not dry_run:
-        yield Path(work) if work is not None else _beside(str(out))
-        return
-    with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
-        yield Path(folder) / "work"
-
-
-def _beside(out: str) -> Path:
-    local = Path(out.rpartition("/")[2]) if "://" in out else Path(out)
-    return local.with_name(f".{local.name}.work")
 
 
 def _other(method: str, inputs: Inputs, out: str | Path, given: dict[str, Any], others: dict[str, Any]) -> Card:

@@ -1,10 +1,10 @@
-"""One job: read a file, sign its documents, and keep the arrays of every chunk in a folder of its own, whole or not at all."""
+"""One job: read a piece of a table, sign its documents, and keep the arrays of every chunk in a folder of its own, whole or not at all."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pomona.data.duplicates._signed import is_whole, save_chunk
 from pomona.errors import PomonaError
 from pomona.files import read_json, write_json
 from pomona.records import Records
+from pomona.records._split import Piece
 from pomona.records._write import disk_guard
 
 CHUNK_ROWS, CHUNK_BYTES = 8192, 32 << 20
@@ -25,24 +26,17 @@ CHUNK_ROWS, CHUNK_BYTES = 8192, 32 << 20
 
 @dataclass(frozen=True)
 class Job:
-    """A part of the inputs, where its chunks go, and the number of the part."""
+    """A piece of the inputs, where its chunks go, and the number of the piece."""
 
-    records: Records
+    piece: Piece
     folder: Path
     part: int
     options: Options
     rows: int = CHUNK_ROWS
 
 
-def parts_of(records: Records) -> list[Records]:
-    """The files of `records` as records of their own, in order; filtered or shortened records stay whole."""
-    if records._filters or records._limit is not None:
-        return [records]
-    return [replace(records, _source=part) for part in records._source.parts()]
-
-
-def sign_part(job: Job) -> tuple[str, int]:
-    """Sign every chunk that is not yet there. Returns the file's name and its rows.
+def sign_part(job: Job) -> int:
+    """Sign every chunk that is not yet there. Returns the rows of the piece.
 
     Raises:
         PomonaError: the column has nulls or is not text, a score is not finite, or the file cannot be read.
@@ -52,16 +46,16 @@ def sign_part(job: Job) -> tuple[str, int]:
     if note.exists():
         found = read_json(note)
         if all(is_whole(job.folder / f"{job.part:05d}-{chunk:06d}") for chunk in range(found["chunks"])):
-            return found["where"], found["rows"]
-    where, rows, chunk = job.records._source.where, 0, 0
+            return found["rows"]
+    where, rows, chunk = job.piece.where, 0, 0
     with disk_guard(str(job.folder)):
-        for batch in _chunks(job.records, job.options, job.rows):
+        for batch in _chunks(job.piece.records, job.options, job.rows):
             place = job.folder / f"{job.part:05d}-{chunk:06d}"
             if not is_whole(place):
-                save_chunk(_signed(batch, job.options, where, rows), place)
+                save_chunk(_signed(batch, job.options, where, job.piece.first + rows), place)
             rows, chunk = rows + batch.num_rows, chunk + 1
-        write_json(note, {"where": where, "rows": rows, "chunks": chunk})
-    return where, rows
+        write_json(note, {"rows": rows, "chunks": chunk})
+    return rows
 
 
 def check_columns(records: Records, options: Options) -> Records:

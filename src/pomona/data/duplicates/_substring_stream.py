@@ -2,129 +2,163 @@
 
 from __future__ import annotations
 
+import functools
+import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.duplicates._mapped import Mapped, file_pages
-from pomona.data.duplicates._substring_scan import scan, spans
+from pomona.data.duplicates._mapped import Kept, file_pages
+from pomona.data.duplicates._substring_passes import Cut, PartJob, Passes, Search, blocks, mark_part, merge, run_part
+from pomona.data.duplicates._substring_scan import spans
 from pomona.data.duplicates._substring_units import BYTE, TOKEN, classes, count_units
 from pomona.data.duplicates._unicode import strings
+from pomona.records._spread import spread, workers
 
 _FULLNESS = 0.6
-_BLOCK, _PAGES = 1 << 17, 32 << 20
+_PAGES, _KEEP_BYTES = 32 << 20, 32 << 20
 _TOKEN_ROWS, _TOKEN_BYTES = 128, 1 << 18
 _FEWEST_SLOTS = 16
-Encode = Callable[[pa.StringArray], tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]]
+Encode = Callable[[pa.StringArray], tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]]
 Report = Callable[[int, int], None]
 
 
 @dataclass
 class Stream:
-    """Documents end to end. `text` uint8, `offsets` int64 `[documents + 1]` into it, `marks` one bit a byte, `bounds` of tokens.
+    """Documents end to end. `text` uint8, `offsets` int64 `[documents + 1]` into it, `bounds` of tokens.
 
     With TOKEN units `text` holds the token ids, four bytes each, and `bounds` int32 `[tokens, 2]` their bytes in the document.
     """
 
     text: NDArray[np.uint8]
     offsets: NDArray[np.int64]
-    marks: NDArray[np.uint8]
     bounds: NDArray[np.int32]
-    kind: int
-    length: int
-    _files: list[Mapped]
+    search: Search
+    _folder: Path
+    _kept: Kept
+    _passes: Passes
     _before: int = 0
     _pages: int = _PAGES
 
     @classmethod
-    def of(cls, texts: Iterable[pa.StringArray], kind: int, length: int, folder: Path, encode: Encode | None) -> Self:
-        """Write the texts (their tokens by `encode`, when given) to files in `folder`."""
+    def of(cls, texts: Iterable[pa.StringArray], search: Search, folder: Path, encode: Encode | None) -> Self:
+        """Write the texts (their tokens by `encode`, when given) to files in `folder`, but for those that are there already."""
         with ExitStack() as undo:
-            files = [text, offsets, bounds, marks] = [undo.enter_context(closing(Mapped(folder))) for _ in range(4)]
-            offsets.append(np.zeros(1, np.int64))
-            for batch in texts:
-                if encode is None:
-                    data, ends = strings(batch)
-                    offsets.append(text.size + ends[1:] - ends[0])
-                    text.append(data[ends[0] : ends[-1]])
-                    continue
-                for part in _parts(batch):
-                    ids, pieces, ends = encode(part)
-                    offsets.append(text.size + ends * TOKEN)
-                    text.append(ids)
-                    bounds.append(pieces)
-            for start in range(0, text.size, 1 << 23):
-                marks.append(np.zeros((min(1 << 23, text.size - start) + 7) // 8, np.uint8))
-            arrays = text.array(np.uint8), offsets.array(np.int64), marks.array(np.uint8), bounds.array(np.int32).reshape(-1, 2)
+            kept = undo.enter_context(Kept(folder, ["text", "offsets", "bounds"]))
+            _fill(kept, texts, TOKEN if search.kind == TOKEN else BYTE, encode)
+            text, offsets, bounds = kept.files.values()
+            arrays = text.array(np.uint8), offsets.array(np.int64), bounds.array(np.int32).reshape(-1, 2)
+            passes = Passes(folder, len(arrays[0]), search)
             undo.pop_all()
         pa.default_memory_pool().release_unused()
-        return cls(*arrays, kind, length, files)
+        return cls(*arrays, search, folder, kept, passes)
 
     def close(self) -> None:
-        """Give the disk space back."""
-        for file in self._files:
-            file.close()
+        """Close the files; what is in them stays."""
+        self._passes.close()
+        self._kept.close()
 
     def count(self) -> tuple[int, int]:
         """Units, and positions at which a whole gram begins."""
-        counts = [count_units(self.text, self.offsets, *block, self.length, self.kind, classes()) for block in self.blocks()]
+        asked = (self.search.length, self.search.kind, classes())
+        counts = [count_units(self.text, self.offsets, *block, *asked) for block in self.blocks()]
         return sum(units for units, _ in counts), sum(grams for _, grams in counts)
 
-    def mark(self, grams: int, memory: int, later_only: bool, report: Report) -> tuple[int, int]:
+    def mark(self, grams: int, memory: int, report: Report, engine: str = "native") -> tuple[int, int]:
         """Mark every gram that repeats, with a table of at most `memory` bytes. What it does not need is for pages of the arrays.
 
-        Returns the passes it took and the bytes of the table.
+        On Ray each worker searches a part of the hash space with such a table. Returns the passes it took and the bytes of the table.
         """
         most = max(_FEWEST_SLOTS, memory // 8)
         slots = min(most, int(grams / _FULLNESS) + _FEWEST_SLOTS)
-        parts = -(-grams // int(_FULLNESS * slots)) if grams else 0
-        self._pages = _PAGES + max(0, memory - 8 * slots)
-        while not self._pass_over(parts, slots, later_only, report):
-            parts *= 2
+        parts = max(-(-grams // int(_FULLNESS * slots)), workers(engine)) if grams else 0
+        slots = min(slots, int(grams / _FULLNESS / max(1, parts)) + _FEWEST_SLOTS)
+        cut = self._passes.cut(parts, most, slots)
+        self._pages = _PAGES + max(0, memory - 8 * cut.slots)
+        run = self._here if engine == "native" else functools.partial(self._abreast, engine)
+        while not run(cut, report):
+            cut = Cut(2 * cut.parts, cut.slots)
         self._pages = _PAGES
-        return parts, 8 * slots
+        return cut.parts, 8 * cut.slots
 
     def spans(self, first: int, last: int) -> NDArray[np.int64]:
         """The struck spans of documents first … last − 1, int64 `[n, 3]`: document, first byte and end in its text."""
-        size = int(self.offsets[last] - self.offsets[first]) // (self.length * (TOKEN if self.kind == TOKEN else BYTE)) + last - first
+        length, kind = self.search.length, self.search.kind
+        size = int(self.offsets[last] - self.offsets[first]) // (length * (TOKEN if kind == TOKEN else BYTE)) + last - first
         found = np.empty((size, 3), np.int64)
-        count = spans(self.text, self.offsets, self.bounds, first, last, self.length, self.kind, classes(), self.marks, found)
+        count = spans(self.text, self.offsets, self.bounds, first, last, length, kind, classes(), self._passes.marks, found)
         self._release()
         return found[:count]
 
-    def _pass_over(self, parts: int, slots: int, later_only: bool, report: Report) -> bool:
-        """Search every part; False when the table of one became too full. Marks made so far are right and stay."""
-        shared, table = (self.text, self.offsets), np.empty(slots, np.uint64)
-        for part in range(parts):
-            table[:], entered = 0, 0
-            for first, last in self.blocks():
-                entered = scan(*shared, first, last, self.length, self.kind, classes(), part, parts, table, self.marks, later_only, entered)
-                if entered < 0:
-                    return False
-                report(part * len(self.text) + int(self.offsets[last]), parts * len(self.text))
-        return True
-
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Documents in ranges of about 128 KiB; pages are given back in between when they have become too many."""
-        documents, first = len(self.offsets) - 1, 0
-        while first < documents:
-            last = int(np.searchsorted(self.offsets, self.offsets[first] + _BLOCK, side="right")) - 1
-            last = min(documents, max(first + 1, last))
-            yield first, last
+        for block in blocks(self.offsets):
+            yield block
             self._release()
-            first = last
+
+    def _here(self, cut: Cut, report: Report) -> bool:
+        """Search the parts that are left; False when the table of one became too full."""
+        size = len(self.text)
+        for part in range(cut.done, cut.parts):
+            for last in mark_part(self.text, self.offsets, self._passes.marks, self.search, part, cut):
+                if last < 0:
+                    return False
+                report(part * size + int(self.offsets[last]), cut.parts * size)
+                self._release()
+            self._passes.note(replace(cut, done=part + 1))
+        return True
+
+    def _abreast(self, engine: str, cut: Cut, report: Report) -> bool:
+        """The same by the workers of a cluster. All parts end before a new cut is tried."""
+        sizes, run, whole = (len(self.text), 8 * len(self.offsets)), uuid.uuid4().hex, True
+        jobs = (PartJob(self._folder, run, sizes, self.search, part, cut) for part in range(cut.done, cut.parts))
+        for part, job in enumerate(spread(run_part, jobs, engine), cut.done):
+            if job is not None and whole:
+                merge(job, self._passes.marks)
+                self._passes.note(replace(cut, done=part + 1))
+                report(part + 1, cut.parts)
+            whole = whole and job is not None
+            self._release()
+        return whole
 
     def _release(self) -> None:
         if file_pages() - self._before > self._pages:
-            for file in self._files:
+            for file in (*self._kept.files.values(), self._passes):
                 file.release()
             self._before = file_pages()
+
+
+def _fill(kept: Kept, texts: Iterable[pa.StringArray], width: int, encode: Encode | None) -> None:
+    """Append what is not there yet; it is kept every 32 MiB, so that a killed run need not make it again."""
+    text, offsets, bounds = kept.files.values()
+    if not kept.rows:
+        offsets.append(np.zeros(1, np.int64))
+    row, settled = 0, text.size
+    for batch in texts:
+        new = batch.slice(max(0, kept.rows - row))
+        row += len(batch)
+        for part in [new][: len(new)] if encode is None else _parts(new):
+            data, pieces, ends = (encode or _bytes)(part)
+            offsets.append(text.size + ends * width)
+            text.append(data)
+            bounds.append(pieces)
+        if text.size - settled >= _KEEP_BYTES:
+            kept.keep(row)
+            settled = text.size
+    if row > kept.rows or not row:
+        kept.keep(row)
+
+
+def _bytes(texts: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int64]]:
+    """The texts as they are, no bounds, and the bytes up to the end of each."""
+    data, ends = strings(texts)
+    return data[ends[0] : ends[-1]], np.zeros((0, 2), np.int32), ends[1:] - ends[0]
 
 
 def _parts(texts: pa.StringArray) -> Iterator[pa.StringArray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,11 @@ from typing import Any
 from pyarrow import fs
 
 from pomona.data.duplicates._options import Options
-from pomona.data.duplicates._sign import Job, parts_of, sign_part
+from pomona.data.duplicates._sign import Job, sign_part
 from pomona.errors import PomonaError
 from pomona.files import read_json, write_json
 from pomona.records import Records
+from pomona.records._split import Piece, rows_by_file
 from pomona.records._spread import spread
 from pomona.records._store import info, is_remote
 from pomona.records._write import disk_guard
@@ -52,19 +54,23 @@ class Bench:
         if self.progress:
             self.progress(min(self.done, self.total), self.total)
 
-    def sign(self, records: Records, name: str, options: Options, engine: str | None, rows: int) -> list[tuple[str, int]]:
-        """Sign every file of `records` into the folder `name`. Returns the files and their rows."""
+    def sign(self, pieces: Sequence[Piece], name: str, options: Options, engine: str | None, rows: int) -> list[tuple[str, int]]:
+        """Sign every piece into the folder `name`. Returns the files and their rows."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        jobs = [Job(part, folder, number, options, rows) for number, part in enumerate(parts_of(records))]
-        return list(spread(sign_part, jobs, engine, progress=self.step))
+        jobs = [Job(piece, folder, number, options, rows) for number, piece in enumerate(pieces)]
+        counts: list[int] = []
+        for count in spread(sign_part, jobs, engine):
+            counts.append(count)
+            self.step()
+        return rows_by_file(pieces, counts)
 
 
 def stamps(records: Records) -> list[Any]:
     """Name, size and time of every file; something new each time for tables in memory."""
     found = []
-    for part in parts_of(records):
-        name = part._source.where
+    for part in records._source.parts():
+        name = part.where
         what = info(name)
         if what.type != fs.FileType.File:
             return [uuid.uuid4().hex]
@@ -73,26 +79,55 @@ def stamps(records: Records) -> list[Any]:
 
 
 @contextmanager
-def bench(folder: Path, plan: dict[str, Any], total: int, progress: Progress | None) -> Iterator[Bench]:
-    """Open the work folder, continuing what is there if it has the same plan; it is removed when the block ends well.
+def work_at(out: str | Path, work: str | Path | None, dry_run: bool) -> Iterator[Path]:
+    """The work folder: `work`, or a hidden one beside `out`; for a dry run a temporary one."""
+    if work is not None or not dry_run:
+        name = Path(str(out).rpartition("/")[2] if is_remote(str(out)) else out)
+        yield Path(work) if work is not None else name.with_name(f".{name.name}.work")
+        return
+    with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
+        yield Path(folder) / "work"
+
+
+@contextmanager
+def workspace(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
+    """The work folder, with what is there if it is of the same plan; it is removed when the block ends well.
 
     Raises PomonaError when the folder holds something else.
     """
     plan, note = json.loads(json.dumps(plan)), folder / "plan.json"
-    if folder.exists() and any(folder.iterdir()) and not note.exists():
+    if folder.exists() and not note.exists() and any(not item.name.startswith(".") for item in folder.iterdir()):
         raise PomonaError("is not a work folder", where=folder, remedy="give work= an empty or a new folder")
-    if note.exists() and read_json(note) != plan:
-        shutil.rmtree(folder)
+    _discard(folder, unless=plan)
     with disk_guard(str(folder)):
-        (folder / "bands").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         if not note.exists():
             write_json(note, plan)
     for stale in [*folder.glob("**/.*.partial"), *folder.glob("**/.*.old")]:
         shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink()
-    yield Bench(folder, plan, total, progress)
-    shutil.rmtree(folder)
+    yield folder
+    _discard(folder)
 
 
-def steps(options: Options, many: Sequence[Records], against: bool) -> int:
-    """How many steps a run has: a file, a band, and the writing."""
-    return sum(len(parts_of(records)) for records in many) + (options.n_bands or 0) * (2 if against else 1) + 1
+def _discard(folder: Path, unless: dict[str, Any] | None = None) -> None:
+    """Remove a work folder, unless its plan is this one; by way of another name, so that a kill leaves it whole or gone."""
+    gone = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(gone, ignore_errors=True)
+    note = folder / "plan.json"
+    if note.exists() and read_json(note) != unless:
+        folder.rename(gone)
+        shutil.rmtree(gone)
+
+
+@contextmanager
+def bench(folder: Path, plan: dict[str, Any], total: int, progress: Progress | None) -> Iterator[Bench]:
+    """Open the work folder of exact and minhash; see `workspace`."""
+    with workspace(folder, plan):
+        opened = Bench(folder, json.loads(json.dumps(plan)), total, progress)
+        opened.state.mkdir(exist_ok=True)
+        yield opened
+
+
+def steps(options: Options, many: Sequence[Sequence[Piece]], against: bool) -> int:
+    """How many steps a run has: a piece, a band, and the writing."""
+    return sum(map(len, many)) + (options.n_bands or 0) * (2 if against else 1) + 1

@@ -5,16 +5,14 @@ cluster are compared, so near pairs on the two sides of a border are missed; wit
 components and one row of each stays, whichever `keep` says. Components chain: a≈b and b≈c leave one, however far a is from c.
 
 How high a cosine means "the same" differs between models: look at `OUT.pairs.parquet` before you trust a threshold.
-On disk lie the embeddings, 4 bytes × width a distinct text, in a nameless file. A run that is killed leaves nothing but perhaps a hidden
-`.OUT.*.partial`: run it again.
+The embeddings lie in the work folder, 4 bytes × width a distinct text, block by block as they are made: a run that was killed goes on from
+them, also with another threshold, number of clusters, `keep` or seed. The folder is removed at the end.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -23,10 +21,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, size_in_bytes, unheard
-from pomona.data.duplicates._mapped import Mapped, work_folder
+from pomona.data.duplicates._mapped import Kept
 from pomona.data.duplicates._out import write_with
+from pomona.data.duplicates._semantic_embed import Maker, embedded, owners
+from pomona.data.duplicates._work import stamps, work_at, workspace
 from pomona.errors import PomonaError, nearest
 from pomona.models import Model, load
+from pomona.records._engine import check
 from pomona.records._masked import masked
 from pomona.records._store import format_of
 from pomona.records.card import Card
@@ -71,18 +72,21 @@ def dedup_semantic(
     dtype: str | None = None,
     seed: int = 0,
     memory: int | str = "1GiB",
+    engine: str | None = "native",
     work: str | Path | None = None,
     dry_run: bool = False,
     progress: Report | None = None,
 ) -> Card:
     """Write the rows of `inputs` to `out` without those whose text is the same as, or has a cosine ≥ `threshold` with, one that stays.
 
-    model: a URI or a loaded model. clusters: None is 1 up to 4,096 distinct texts, which compares all pairs, and √n beyond.
+    model: a URI or a loaded model (with which a killed run begins anew). clusters: None is 1 up to 4,096 distinct texts, which compares
+        all pairs, and √n beyond.
     keep: of similar rows the one "far" from the cluster's centre (the paper's choice), "near" it, or the "first". Of identical rows
         always the first. seed: of the clustering.
     memory: what batches and blocks may take beside the model's weights; about 60 bytes a row and 64 vectors a cluster come on top, and
-        pages of the embeddings, which the system takes back when it needs them. work: folder for the embeddings, by default that of
-        `out`. progress: distinct texts embedded, and in all.
+        pages of the embeddings, which the system takes back when it needs them. work: folder that a killed run continues from (default:
+        a hidden one beside `out`). progress: distinct texts embedded, and in all.
+    engine: "native", or "ray": workers embed, a block of texts a job, each with the model of this URI loaded once.
 
     `OUT.pairs.parquet` has a line for each row that went: row, the row kept for it, its most similar row, their cosine, and the reason.
     Rows are numbered from 0 over all inputs. Raises PomonaError for a missing column, a null or empty text (file and row), a setting out
@@ -92,37 +96,30 @@ def dedup_semantic(
     format_of(str(out))
     limit = size_in_bytes(memory)
     texts = TextColumn(open_column(inputs, column), column, may_be_empty=False)
-    owner = _owners(texts)
-    loaded = load(model, device=device, dtype=dtype, memory=limit // 2) if isinstance(model, str) else model
+    maker = Maker(model, device, dtype, limit // 2, check(engine))
+    owner = owners(texts)
     distinct = np.flatnonzero(owner == np.arange(len(owner)))
     count = clusters or (1 if len(distinct) <= _ALL_PAIRS else round(math.sqrt(len(distinct))))
     count = max(1, min(count, len(distinct)))
-    with closing(Mapped(work_folder(out, work))) as file:
-        vectors = _embedded(texts, owner, loaded, file, progress or unheard)
+    asked = {"column": column, "model": maker.uri, "threshold": threshold}
+    plan = {"model": maker.key(), "column": column, "inputs": stamps(texts.records)}
+    with work_at(out, work, dry_run) as folder, workspace(folder, plan), Kept(folder, ["vectors"]) as kept:
+        vectors = embedded(texts, owner, maker, kept, progress or unheard)
         found, kept_of = _decide(vectors, distinct, threshold, count, keep, seed, limit)
-    stays = np.zeros(len(owner), np.bool_)
-    stays[distinct[kept_of]] = True
-    identical = int(len(owner) - len(distinct))
-    card = Card(
-        operation="dedup_semantic",
-        parameters={
-            "column": column,
-            "model": loaded.uri,
-            "threshold": threshold,
-            "clusters": count,
-            "keep": keep,
-            "seed": seed,
-            "dtype": dtype,
-        },
-        inputs=texts.inputs,
-        rows_in=len(owner),
-        rows_out=int(stays.sum()),
-        removed={_IDENTICAL: identical, _SIMILAR: int(len(distinct) - stays.sum())},
-        details={"distinct_texts": len(distinct), "hidden": loaded.shape.hidden, "memory": limit},
-    )
-    if not dry_run:
-        write_with(_pairs(owner, distinct, stays, kept_of, found), f"{out}.pairs.parquet", masked(texts.records, stays), out)
-        card.write(out)
+        stays = np.zeros(len(owner), np.bool_)
+        stays[distinct[kept_of]] = True
+        card = Card(
+            operation="dedup_semantic",
+            parameters=asked | {"clusters": count, "keep": keep, "seed": seed, "dtype": dtype},
+            inputs=texts.inputs,
+            rows_in=len(owner),
+            rows_out=int(stays.sum()),
+            removed={_IDENTICAL: int(len(owner) - len(distinct)), _SIMILAR: int(len(distinct) - stays.sum())},
+            details={"distinct_texts": len(distinct), "hidden": vectors.shape[1], "memory": limit},
+        )
+        if not dry_run:
+            write_with(_pairs(owner, distinct, stays, kept_of, found), f"{out}.pairs.parquet", masked(texts.records, stays), out)
+            card.write(out)
     return card
 
 
@@ -133,31 +130,6 @@ def _check(threshold: float, clusters: int | None, keep: str) -> None:
         raise PomonaError(f"{clusters} clusters hold no rows", where="clusters", remedy="use 1 or more, or leave it out")
     if keep not in ("far", "near", "first"):
         raise PomonaError(f'"{keep}" is unknown', where="keep", remedy=nearest(keep, ("far", "near", "first")))
-
-
-def _owners(texts: TextColumn) -> Ints:
-    """For each row the first row with the same text, int64 `[n]`."""
-    digests = [hashlib.blake2b(text.as_buffer(), digest_size=16).digest() for batch in texts.texts() for text in batch]
-    keys = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
-    order = np.lexsort((keys[:, 1], keys[:, 0]))
-    new = np.append(True, (np.diff(keys[order], axis=0) != 0).any(axis=1))[: len(order)]
-    owner = np.empty(len(order), np.int64)
-    owner[order] = order[new][np.cumsum(new) - 1]
-    return owner
-
-
-def _embedded(texts: TextColumn, owner: Ints, model: Model, file: Mapped, report: Report) -> NDArray[np.float32]:
-    """Unit embeddings of the rows that are their own owners, float32 `[distinct, hidden]`, on disk."""
-    from pomona.models._embed import embed
-
-    total, row, done = int((owner == np.arange(len(owner))).sum()), 0, 0
-    for batch in texts.texts():
-        mine = owner[row : row + len(batch)] == np.arange(row, row + len(batch))
-        new = embed(model, batch.filter(pa.array(mine)).to_pylist())
-        file.append(new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), np.float32(1e-12)))
-        row, done = row + len(batch), done + len(new)
-        report(done, total)
-    return file.array(np.float32).reshape(total, model.shape.hidden)
 
 
 def _decide(

@@ -4,15 +4,16 @@ Lee et al. 2022 (arXiv 2107.06499, §4.1) find them with a suffix array. Only re
 of the repeated *grams* of exactly that length. So this finds every gram that occurs again, by a rolling hash, and compares the text
 itself before it believes one: the spans are those of the suffix array, in linear time and within a given memory.
 
-The process stays within `memory` as long as it holds nothing else, a table given as input included. Of it, 368 MiB are for Python, its
+The process stays within `memory` as long as it holds nothing else; a table given as input is counted. Of it, 368 MiB are for Python, its
 libraries and batches of rows; the rest holds a table of 8 bytes an entry, filled to 0.6. Where there are more grams they are searched for
 in several passes, each over one part of the hash space, with the same result; time is passes × bytes. The texts (with `unit="token"` the
-tokens, 12 bytes each) and one bit a byte lie on disk in nameless files in `work`; their pages are given back as the search goes on.
+tokens, 12 bytes each) and one bit a byte lie in the work folder; their pages are given back as the search goes on.
 A document is held whole: 10 times its bytes, 340 times while a tokenizer works on it. What cannot be done with `memory` is refused with
-the least amount that can; 384MiB is enough for texts below 6 MB (tokens: 180 kB). Not counted are Parquet pages of more than a few MB,
-which take three times their bytes.
+the least amount that can; 384MiB is enough for texts below 6 MB (tokens: 180 kB). Parquet pages of more than 4 MiB are counted three times
+(one of 64 MiB made 401 MiB of a run that takes 329 without); those of files on S3 are not looked at.
 
-A run that is killed leaves nothing but perhaps a hidden `.OUT.*.partial`: run it again.
+A run that was killed goes on from the texts or tokens that lie there (kept every 32 MiB) and from the passes that were finished. The folder
+is removed at the end.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from pathlib import Path
 from typing import Literal
 
 from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, size_in_bytes, unheard
-from pomona.data.duplicates._mapped import work_folder
 from pomona.data.duplicates._out import write_with
 from pomona.data.duplicates._substring_source import SmallBatches, paged
+from pomona.data.duplicates._work import stamps, work_at, workspace
 from pomona.errors import PomonaError, nearest
 from pomona.files import sha256_of
+from pomona.records._engine import check
 from pomona.records._store import format_of
 from pomona.records.card import Card
 
@@ -48,6 +50,7 @@ def dedup_substring(
     keep: Literal["none", "first"] = "none",
     empty: Literal["keep", "drop"] = "keep",
     memory: int | str = "1GiB",
+    engine: str | None = "native",
     work: str | Path | None = None,
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -60,8 +63,10 @@ def dedup_substring(
     keep: "none" strikes all occurrences, as the paper does. "first" strikes a gram of `min_length` units when an equal one has *ended*
         before it begins, so the first copy stays and so does the first period of a run like "aaaa".
     empty: rows of which nothing but white space is left are kept as they are, or dropped and counted.
-    memory: what the process stays within, see the module; the result does not depend on it. work: folder for temporary files, by default
-        that of `out`.
+    memory: what the process stays within, see the module; the result does not depend on it. work: folder that a killed run continues from
+        (default: a hidden one beside `out`; on Ray one that all machines share).
+    engine: "native", or "ray": each worker does one pass at a time, with a table as large as `memory` allows here; there are as many
+        passes as workers at least. Reading, tokenising and writing stay in this process.
 
     A span never crosses a document and is narrowed to whole characters. What stood around it is joined as it is. `OUT.spans.parquet`
     lists what was struck: row (from 0, over all inputs), start and end (bytes of the text in UTF-8) and reason.
@@ -71,18 +76,26 @@ def dedup_substring(
     _check(unit, min_length, tokenizer, keep, empty)
     format_of(str(out))
     limit = size_in_bytes(memory)
-    texts = TextColumn(paged(open_column(inputs, column)), column)
+    engine, texts = check(engine), TextColumn(paged(open_column(inputs, column)), column)
     from pomona.data.duplicates._substring_memory import Budget
+    from pomona.data.duplicates._substring_passes import Search
     from pomona.data.duplicates._substring_rows import CutRows, StruckSpans, Tally
     from pomona.data.duplicates._substring_stream import Stream
     from pomona.data.duplicates._substring_tokens import Tokens
     from pomona.data.duplicates._substring_units import BYTE, TOKEN, WORD
 
-    kind = {"word": WORD, "byte": BYTE, "token": TOKEN}[unit]
-    budget, tokens = Budget(limit, kind), Tokens(tokenizer) if unit == "token" else None
-    with closing(Stream.of(budget.watched(texts.texts()), kind, min_length, work_folder(out, work), tokens and tokens.encode)) as stream:
+    search = Search(min_length, {"word": WORD, "byte": BYTE, "token": TOKEN}[unit], keep == "first")
+    budget, tokens = Budget(limit, search.kind, texts.records._source), Tokens(tokenizer) if unit == "token" else None
+    digest = tokens and sha256_of(tokens.file)
+    asked = {"column": column, "unit": unit, "min_length": min_length, "tokenizer": tokens and tokens.name, "keep": keep, "empty": empty}
+    plan = {"inputs": stamps(texts.records), "column": column, "unit": unit, "tokenizer": digest}
+    with (
+        work_at(out, work, dry_run) as folder,
+        workspace(folder, plan),
+        closing(Stream.of(budget.watched(texts.texts()), search, folder, tokens and tokens.encode)) as stream,
+    ):
         units, grams = stream.count()
-        passes, table = stream.mark(grams, budget.table(), keep == "first", progress or unheard)
+        passes, table = stream.mark(grams, budget.table(), progress or unheard, engine)
         tally = Tally()
         cut = SmallBatches._of(CutRows(texts, stream, empty == "drop", tally))
         if dry_run:
@@ -90,19 +103,18 @@ def dedup_substring(
                 pass
         else:
             write_with(SmallBatches._of(StruckSpans(stream, _REASONS[keep])), f"{out}.spans.parquet", cut, out)
-    asked = {"column": column, "unit": unit, "min_length": min_length, "tokenizer": tokens and tokens.name, "keep": keep, "empty": empty}
-    work_done = {"units": units, "memory": limit, "table_bytes": table, "passes": passes}
-    card = Card(
-        operation="dedup_substring",
-        parameters=asked,
-        inputs=texts.inputs,
-        rows_in=texts.rows,
-        rows_out=tally.rows,
-        removed={"nothing left": tally.rows_emptied} if empty == "drop" else {},
-        details=asdict(tally) | work_done | {"tokenizer_sha256": tokens and sha256_of(tokens.file)},
-    )
-    if not dry_run:
-        card.write(out)
+        details = asdict(tally) | {"units": units, "memory": limit, "table_bytes": table, "passes": passes, "tokenizer_sha256": digest}
+        card = Card(
+            operation="dedup_substring",
+            parameters=asked,
+            inputs=texts.inputs,
+            rows_in=texts.rows,
+            rows_out=tally.rows,
+            removed={"nothing left": tally.rows_emptied} if empty == "drop" else {},
+            details=details,
+        )
+        if not dry_run:
+            card.write(out)
     return card
 
 

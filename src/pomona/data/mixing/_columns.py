@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +11,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pomona.data._inputs import Inputs, need_text, opened, parts
+from pomona.data._inputs import Inputs, need_text, opened
 from pomona.errors import PomonaError
 from pomona.records import Records
-from pomona.records._masked import masked
-from pomona.records._source import Streamed, kept
+from pomona.records._engine import check
+from pomona.records._split import Piece, rows_by_file, split
+from pomona.records._spread import spread
 from pomona.records.card import Input, inputs_of
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A table and what was read of it, all `[n]`: `scores` float64, `groups` as places in `names`, `sizes` float64."""
+    """A table and what was read of it, all `[n]`: `scores` float64, `groups` as places in `names`, `sizes` float64.
+
+    `pieces` have `counts` rows each, and are read by `engine`.
+    """
 
     records: Records
+    pieces: tuple[Piece, ...]
+    counts: tuple[int, ...]
+    engine: str
     inputs: tuple[Input, ...]
     scores: NDArray[np.float64] | None
     groups: NDArray[np.int64] | None
@@ -34,44 +41,71 @@ class Scan:
         return len(self.sizes)
 
 
-def scan(inputs: Inputs, *, score: str | None = None, group: str | None = None, size: str = "rows") -> Scan:
+@dataclass(frozen=True)
+class _Look:
+    """One job: the piece, and what is wanted of its rows."""
+
+    piece: Piece
+    score: str | None
+    group: str | None
+    size: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a job found: `scores` and `sizes` float64 `[rows]`, `labels` dictionary-encoded `[rows]`."""
+
+    scores: NDArray[np.float64]
+    labels: pa.Array
+    sizes: NDArray[np.float64]
+
+
+def scan(inputs: Inputs, *, score: str | None = None, group: str | None = None, size: str = "rows", engine: str | None = None) -> Scan:
     """Read the columns an operation needs, without the text itself. `size` is "rows", "bytes" (of the text) or a column.
 
     Raises PomonaError naming file and row (from 1) for a null, NaN, infinity or negative size, and for a table without rows.
     """
-    records = opened(inputs)
+    engine, records = check(engine), opened(inputs)
     texts = _texts(records) if size == "bytes" else ()
     named = [name for name in (score, group, None if size in ("rows", "bytes") else size) if name is not None]
     records.require(*named)
     for name in named:
         if name != group:
             _need_numbers(records, name)
-    files: list[tuple[str, int]] = []
-    scores: list[NDArray[np.float64]] = []
-    labels: list[pa.Array] = []
-    sizes: list[NDArray[np.float64]] = []
     columns = list(dict.fromkeys([*named, *texts])) or records.column_names[:1]
-    for where, part in parts(records):
-        rows = 0
-        for batch in part.select(*columns)._stream():
-            if score is not None:
-                scores.append(_numbers(batch, score, where, rows))
-            if group is not None:
-                labels.append(_labels(batch, group, where, rows))
-            sizes.append(_sizes(batch, size, texts, where, rows))
-            rows += batch.num_rows
-        files.append((where, rows))
-    if not sum(rows for _, rows in files):
+    pieces = split(records)
+    jobs = [_Look(replace(piece, records=piece.records.select(*columns)), score, group, size, texts) for piece in pieces]
+    seen = list(spread(_look, jobs, engine))
+    counts = [len(found.sizes) for found in seen]
+    if not sum(counts):
         raise PomonaError("there are no rows", where=records._source.where, remedy="check the input and its filters")
-    groups = pa.chunked_array(labels).unify_dictionaries().combine_chunks() if labels else None
+    groups = None if group is None else pa.chunked_array([found.labels for found in seen]).unify_dictionaries().combine_chunks()
     return Scan(
         records,
-        inputs_of(files),
-        np.concatenate(scores) if scores else None,
+        tuple(pieces),
+        tuple(counts),
+        engine,
+        inputs_of(rows_by_file(pieces, counts)),
+        None if score is None else np.concatenate([found.scores for found in seen]),
         None if groups is None else groups.indices.to_numpy().astype(np.int64),
         () if groups is None else tuple(groups.dictionary.to_pylist()),
-        np.concatenate(sizes),
+        np.concatenate([found.sizes for found in seen]),
     )
+
+
+def _look(job: _Look) -> _Seen:
+    where, rows = job.piece.where, job.piece.first
+    scores, sizes, labels = [np.empty(0)], [np.empty(0)], [pa.array([], pa.string()).dictionary_encode()]
+    for batch in job.piece.records._stream():
+        if job.score is not None:
+            scores.append(_numbers(batch, job.score, where, rows))
+        if job.group is not None:
+            labels.append(_labels(batch, job.group, where, rows))
+        sizes.append(_sizes(batch, job.size, job.texts, where, rows))
+        rows += batch.num_rows
+    known = pa.chunked_array(labels).unify_dictionaries().combine_chunks()
+    return _Seen(np.concatenate(scores), known, np.concatenate(sizes))
 
 
 def row_name(where: str, row: int) -> str:
@@ -84,45 +118,6 @@ def not_onto(out: str | Path, inputs: Sequence[Input]) -> None:
     for item in inputs:
         if Path(item.path).exists() and Path(out).resolve() == Path(item.path).resolve():
             raise PomonaError("is read and would be replaced", where=out, remedy="write to another path")
-
-
-@dataclass(frozen=True)
-class _Watched(Streamed):
-    """The rows of `records`; `progress` is told how many of `total` have been read."""
-
-    records: Records
-    total: int
-    progress: Callable[[int, int], None] | None
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.records.schema
-
-    @property
-    def where(self) -> str:
-        return self.records._source.where
-
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
-        """Every batch; raises at the end when there were more rows or fewer."""
-        done = 0
-        for batch in self.records._stream():
-            done += batch.num_rows
-            yield kept(batch, keep)
-            if self.progress is not None:
-                self.progress(done, self.total)
-        if done != self.total:
-            message = f"had {self.total:,} rows and now has {done:,}"
-            raise PomonaError(message, where=self.where, remedy="run again once nothing writes to it")
-
-
-def counted(records: Records, total: int, progress: Callable[[int, int], None] | None) -> Records:
-    """The same records, which say how many of `total` rows have been read."""
-    return Records._of(_Watched(records, total, progress))
-
-
-def chosen(records: Records, mask: NDArray[np.bool_], progress: Callable[[int, int], None] | None) -> Records:
-    """The rows for which `mask`, `[n]`, is true, in order. Reading them raises PomonaError when there are no longer `n`."""
-    return masked(counted(records, len(mask), progress), mask)
 
 
 def _texts(records: Records) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.mixing._columns import Inputs, Scan, counted, not_onto, scan
+from pomona.data.mixing._columns import Inputs, Scan, not_onto, scan
 from pomona.data.mixing._gather import Gathered, Shelf, common_schema
+from pomona.data.mixing._rows import chosen, counted
 from pomona.data.mixing.document import load_mix
 from pomona.data.mixing.order import Block, Ints, stream
 from pomona.data.mixing.schedule import Schedule, curve, exposures, schedule_of
@@ -33,6 +34,7 @@ def mix(
     total: float | None = None,
     size: str = "rows",
     column: str = "dataset",
+    engine: str | None = "native",
     seed: int = 0,
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -44,7 +46,8 @@ def mix(
     shares are natural. `total` is how much training sees, in units of `size` ("rows", "bytes" of the text, or a column of whole
     numbers); by default as much as the inputs hold.
     All columns are kept (null where a dataset does not have one), with `column`, the dataset's name, and `progress`, the share of
-    training at which the row begins. The card's details have the epochs over each dataset, warnings past four, and the schedule's curve.
+    training at which the row begins. With `engine="ray"` workers read the inputs; this process puts the rows in order and writes them.
+    The card's details have the epochs over each dataset, warnings past four, and the schedule's curve.
 
     Raises:
         PomonaError: a dataset is missing, empty or holds a column as another type; a size is null or negative; a name is taken.
@@ -52,10 +55,10 @@ def mix(
     """
     if isinstance(inputs, str | Path):
         options = _merged(inputs, schedule=schedule, total=total, size=size, column=column, seed=seed)
-        return mix(**options, out=out, dry_run=dry_run, progress=progress)
+        return mix(**options, out=out, engine=engine, dry_run=dry_run, progress=progress)
     if not inputs:
         raise PomonaError("there are no inputs", where="inputs", remedy="name at least one dataset and its file")
-    plan = _planned(inputs, schedule, total, size, column, seed)
+    plan = _planned(inputs, schedule, total, size, column, engine, seed)
     card = plan.card({"size": size, "total": plan.total, "column": column, "seed": seed})
     if dry_run:
         return card
@@ -104,14 +107,17 @@ class _Plan:
             shelves: dict[int, Shelf] = {}
             for index in np.unique(self.dataset).tolist():
                 with disk_guard(f"{out} (by way of {tempfile.gettempdir()})"):
-                    found = self.scans[self.schedule.names[index]].records
-                    shelves[index] = Shelf.of(found, Path(folder) / f"{index}.arrow", body)
+                    found = self.scans[self.schedule.names[index]]
+                    rows = chosen(found, np.ones(len(found), np.bool_), None)
+                    shelves[index] = Shelf.of(rows, Path(folder) / f"{index}.arrow", body)
             source = Gathered(shelves, self.schedule.names, self.dataset, self.row, self.progress, self.schema, str(out))
             write(counted(Records._of(source), len(self.row), progress), out)
 
 
-def _planned(inputs: Mapping[str, Inputs], schedule: Phases | None, total: float | None, size: str, column: str, seed: int) -> _Plan:
-    scans = {name: _scanned(name, value, size) for name, value in inputs.items()}
+def _planned(
+    inputs: Mapping[str, Inputs], schedule: Phases | None, total: float | None, size: str, column: str, engine: str | None, seed: int
+) -> _Plan:
+    scans = {name: _scanned(name, value, size, engine) for name, value in inputs.items()}
     body = common_schema({name: found.records.schema for name, found in scans.items()}, (column, "progress"))
     lengths = {name: np.ceil(found.sizes).astype(np.int64) for name, found in scans.items()}
     sizes = {name: float(found.sum()) for name, found in lengths.items()}
@@ -127,9 +133,9 @@ def _planned(inputs: Mapping[str, Inputs], schedule: Phases | None, total: float
     return _Plan(scans, schedule, sizes, total, schema, order.dataset, order.row, (np.cumsum(taken) - taken) / total)
 
 
-def _scanned(name: str, value: Inputs, size: str) -> Scan:
+def _scanned(name: str, value: Inputs, size: str, engine: str | None) -> Scan:
     try:
-        return scan(value, size=size)
+        return scan(value, size=size, engine=engine)
     except PomonaError as error:
         raise type(error)(error.message, where=f'dataset "{name}", {error.where}', remedy=error.remedy) from None
 

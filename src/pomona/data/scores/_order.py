@@ -44,6 +44,7 @@ def order(
     device: str | None = None,
     dtype: str = "float32",
     memory: int | None = None,
+    engine: str | None = "native",
     seed: int = 0,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -56,7 +57,7 @@ def order(
     with the completion of another pair of the group. What is learnt like the last is worth a look; it is a tendency, not a verdict.
     Siddiqui et al. 2022 (arXiv 2209.10015); there typical and atypical probes are chosen otherwise, and `k` = 20 is unconfirmed.
 
-    prompt, completion, chat, context, device, dtype, memory: as for `score`. The completion is one column, or a template of one.
+    prompt, completion, chat, context, device, dtype, memory, engine: as for `score`. The completion is one column, or a template of one.
     seed: which pairs are spoilt, and how. Chunks that are done stay in `OUT.work/` until the result is whole.
 
     Raises:
@@ -81,9 +82,9 @@ def order(
     read_from = inputs_read(inputs, source, spoilt.rows, job.found.digest)
     card = Card("order", parameters, read_from, spoilt.rows, spoilt.rows, groups=groups)
     if dry_run:
-        return replace(card, details={"models": counts_of(job, run(job, None, machine, progress))})
+        return replace(card, details={"models": counts_of(job, run(job, None, machine, engine, progress))})
     work = Work(Path(out), job.plan())
-    for _ in run(job, work, machine, progress):
+    for _ in run(job, work, machine, engine, progress):
         pass
     scores = columns_of(job, work)
     learnt = _learnt(job, scores, spoilt, n, k)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pomona.data.scores._input import Layout, Rows, chunks, survey
+from pomona.data.scores._input import Layout, chunks, survey
 from pomona.data.scores._job import Job
-from pomona.data.scores._passes import model_pass, settle, text_pass
-from pomona.data.scores._registry import Chosen, Context
+from pomona.data.scores._look import Look, Task, forget, look_at
+from pomona.data.scores._registry import Chosen
 from pomona.data.scores._work import Work
 from pomona.errors import PomonaError
 from pomona.records import Records, read
 from pomona.records._records import as_records
+from pomona.records._spread import spread
 from pomona.records._store import format_of, is_remote
 from pomona.records.card import Input, inputs_of
 
@@ -62,43 +62,38 @@ def prepare(
     return Job(records, source, layout, chosen, models, labels, options, survey(records, layout, source))
 
 
-def run(job: Job, work: Work | None, machine: dict[str, Any], progress: Progress | None) -> Iterator[tuple[str, pa.Table]]:
-    """Every pass over every chunk that is not in `work` yet; without `work` only what can be counted, model by model."""
-    total, done = job.found.rows * len(job.passes), 0
-    for step, uri in job.passes.items():
-        look: Callable[[Rows], pa.Table] | None = None
-        for index, rows in enumerate(chunks(job.records, job.layout, job.source)):
-            if work is None or not work.has(step, index):
-                look = look or _looker(job, uri, machine, work is None)
-                table = look(rows)
+def run(
+    job: Job, work: Work | None, machine: dict[str, Any], engine: str | None, progress: Progress | None
+) -> Iterator[tuple[str, pa.Table]]:
+    """Every pass over every chunk that is not in `work` yet; without `work` only what can be counted, model by model.
+
+    A chunk is a job: batches are the same in every engine.
+    """
+    sizes, device = job.found.chunks, machine["device"]
+    total, done = sum(sizes) * len(job.passes), 0
+    try:
+        for step, uri in job.passes.items():
+            left = [index for index in range(len(sizes)) if work is None or not work.has(step, index)]
+            look = Look.of(job, uri, machine, dry=work is None)
+            accelerated = uri is not None and (device is None or device.startswith("cuda"))
+            tables = spread(look_at, _tasks(job, look, left), engine, accelerated=accelerated)
+            done += sum(sizes) - sum(sizes[index] for index in left)
+            for index, table in zip(left, tables, strict=True):
                 if work is not None:
                     work.save(step, index, table)
                 yield step, table
-            done += len(rows)
-            if progress is not None:
-                progress(done, total)
+                done += sizes[index]
+                if progress is not None:
+                    progress(done, total)
+    finally:
+        forget()
 
 
-def _looker(job: Job, uri: str | None, machine: dict[str, Any], dry: bool) -> Callable[[Rows], pa.Table]:
-    if uri is None:
-        load = functools.cache(functools.partial(_load, job, machine))
-        seed: int = job.options["seed"]
-        blank = pa.table({})
-        return lambda rows: (
-            blank if dry else text_pass(rows, job.chosen, lambda rows: Context(job.models, rows.langs, rows.groups, seed, load))
-        )
-    from pomona.models._probe import Probe
-
-    probe = Probe(_load(job, machine, uri))
-    options, wanted = job.options, job.chosen.of_models
-    settings = settle(probe, wanted, options["context"], options["packed"], tuple(options["memorize"]))
-    return lambda rows: model_pass(probe, rows, wanted, settings, dry=dry)
-
-
-def _load(job: Job, machine: dict[str, Any], uri: str) -> Any:
-    from pomona.models import load
-
-    return load(uri, dtype=job.options["dtype"], chat=job.options["chat"], **machine)
+def _tasks(job: Job, look: Look, wanted: Sequence[int]) -> Iterator[Task]:
+    left = set(wanted)
+    return (
+        (Task(look, rows) for index, rows in enumerate(chunks(job.records, job.layout, job.source)) if index in left) if left else iter(())
+    )
 
 
 def kept(job: Job, work: Work) -> Iterator[tuple[str, pa.Table]]:

@@ -41,6 +41,7 @@ def score(
     device: str | None = None,
     dtype: str = "float32",
     memory: int | None = None,
+    engine: str | None = "native",
     seed: int = 0,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -64,7 +65,10 @@ def score(
     device, dtype, memory: as for `pomona.models.load`; results depend on batches by rounding alone (1e-4 of a log-probability in float32).
     seed: handed to users' scores; the built-in ones draw nothing.
 
-    Chunks that are done stay in `OUT.work/` until the result is whole: the same call goes on after a kill.
+    engine: "native", or "ray": a job is a chunk, sent to a worker that keeps the model loaded; the GPUs of a cluster get one job each.
+        The batches, and with them the scores, are those of the native engine, but for how another processor rounds.
+
+    Chunks that are done stay in `OUT.work/` until the result is whole: the same call goes on after a kill, with either engine.
 
     Raises:
         PomonaError: an unknown score or model, a missing column, a null or an empty text (naming the row), a column that is there already,
@@ -77,9 +81,9 @@ def score(
     job = prepare(*opened(inputs), out, layout, choose(scores, tuple(models)), tuple(models), options)
     machine = {"device": device, "memory": memory}
     if dry_run:
-        return _card(job, inputs, {}, counts_of(job, run(job, None, machine, progress)))
+        return _card(job, inputs, {}, counts_of(job, run(job, None, machine, engine, progress)))
     work = Work(Path(out), job.plan())
-    for _ in run(job, work, machine, progress):
+    for _ in run(job, work, machine, engine, progress):
         pass
     columns = columns_of(job, work)
     card = _card(job, inputs, columns, counts_of(job, kept(job, work)))

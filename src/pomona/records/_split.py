@@ -1,0 +1,169 @@
+"""Records in pieces that jobs read side by side: files, and of big ones row groups (Parquet) or runs of lines (JSONL)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from pomona.records import _jsonl
+from pomona.records._engine import check
+from pomona.records._jsonl import Bad, Row
+from pomona.records._parquet import ParquetSource
+from pomona.records._records import Records
+from pomona.records._source import Source, kept
+from pomona.records._spread import spread
+from pomona.records._store import COMPRESSIONS, info, is_remote, unreadable
+from pomona.records._text import TextSource, _packs
+
+PIECE_BYTES = 64 << 20
+_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The rows of one job: `records`, which begin at row `first` (from 0) of the file `where`."""
+
+    records: Records
+    where: str
+    first: int
+
+
+def split(records: Records) -> list[Piece]:
+    """The rows of `records` in pieces, in order: the same pieces at every call as long as the files stay as they are.
+
+    A Parquet file of more than `PIECE_BYTES` is cut between row groups, plain local JSONL between lines (it is read through once for that,
+    without being parsed). Tables in memory and the first rows only (`head`) are one piece; filtered files are not cut.
+
+    Raises PomonaError when a file cannot be read.
+    """
+    if records._limit is not None:
+        return [Piece(replace(records, _engine="native"), records._source.where, 0)]
+    return [piece for source in records._source.parts() for piece in _pieces(records, source)]
+
+
+def abreast(pieces: Sequence[Piece], columns: Sequence[str], engine: str | None) -> Iterator[tuple[Piece, Iterable[pa.RecordBatch]]]:
+    """Each piece and its rows with `columns`, in order: streamed here, or each read whole by a worker of the cluster.
+
+    Raises PomonaError when a file is damaged or a row malformed.
+    """
+    jobs = [replace(piece, records=piece.records.select(*columns)) for piece in pieces]
+    if check(engine) == "native" or len(jobs) == 1:
+        yield from ((piece, piece.records._stream()) for piece in jobs)
+        return
+    for piece, table in zip(jobs, spread(_read, jobs, engine), strict=True):
+        yield piece, table.to_batches()
+
+
+def rows_by_file(pieces: Iterable[Piece], rows: Iterable[int]) -> list[tuple[str, int]]:
+    """Every file and its rows, from the rows of its pieces."""
+    files: list[tuple[str, int]] = []
+    for piece, count in zip(pieces, rows, strict=True):
+        if piece.first and files:
+            count += files.pop()[1]
+        files.append((piece.where, count))
+    return files
+
+
+def _read(piece: Piece) -> pa.Table:
+    return piece.records.to_table()
+
+
+def _pieces(records: Records, source: Source) -> list[Piece]:
+    cuts: list[tuple[Source, int]] = [(source, 0)]
+    if not records._filters and type(source) in (ParquetSource, TextSource) and (info(source.where).size or 0) > PIECE_BYTES:
+        if isinstance(source, ParquetSource):
+            cuts = list(_row_groups(source))
+        elif isinstance(source, TextSource) and source.kind == "jsonl" and _plain(source.where):
+            cuts = list(_runs(source))
+    return [Piece(replace(records, _source=part, _engine="native"), source.where, first) for part, first in cuts]
+
+
+@dataclass(frozen=True)
+class _RowGroups(ParquetSource):
+    """Some row groups of one Parquet file."""
+
+    groups: tuple[int, ...]
+
+    def parts(self) -> Sequence[_RowGroups]:
+        return [self]
+
+    def fragment(self, file: str) -> ds.Fragment:
+        whole = super().fragment(file)
+        try:
+            return whole.subset(row_group_ids=list(self.groups))
+        except (IndexError, OSError, pa.ArrowException) as error:
+            raise unreadable(file, error) from error
+
+    def _count(self, file: str, keep: pc.Expression | None) -> int:
+        return sum(batch.num_rows for batch in self.stream(self.schema.names[:1], keep))  # Arrow would count the whole file
+
+
+def _row_groups(source: ParquetSource) -> Iterator[tuple[_RowGroups, int]]:
+    """Runs of row groups, each of about PIECE_BYTES when decompressed, and the row at which each begins."""
+    held: list[int] = []
+    size = rows = first = 0
+    for group in source.fragment(source.where).row_groups:
+        held.append(group.id)
+        size, rows = size + group.total_byte_size, rows + group.num_rows
+        if size >= PIECE_BYTES:
+            yield _RowGroups(source.files, source.schema, tuple(held)), first
+            held, size, first = [], 0, rows
+    if held or not rows:
+        yield _RowGroups(source.files, source.schema, tuple(held)), first
+
+
+@dataclass(frozen=True)
+class _Run(TextSource):
+    """The bytes `start` … `stop` of one JSONL file, whole lines, of which `before` come before them."""
+
+    start: int
+    stop: int
+    before: int
+
+    def parts(self) -> Sequence[_Run]:
+        return [self]
+
+    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+        """Batches of these lines. Raises PomonaError for a malformed row, naming its line in the file."""
+        file = self.files[0]
+        for rows in _packs(self._rows(file), lambda bad: self.on_bad(file, bad)):
+            yield kept(self._batch(file, rows), keep)
+
+    def _rows(self, file: str) -> Iterator[Row | Bad]:
+        for row in _jsonl.rows(line.removesuffix(b"\n") for _, line in _lines(file, self.start, self.stop)):
+            yield row._replace(line=row.line + self.before)
+
+
+def _runs(source: TextSource) -> Iterator[tuple[_Run, int]]:
+    """Runs of lines of about PIECE_BYTES, and the row at which each begins: lines with nothing on them are no rows."""
+    start = stop = lines = rows = before = first = 0
+    for stop, line in _lines(source.where, 0, None):
+        lines, rows = lines + 1, rows + bool(line.strip())
+        if stop - start >= PIECE_BYTES:
+            yield _Run(source.files, source.kind, source.schema, source.chosen, source.on_bad, start, stop, before), first
+            start, before, first = stop, lines, rows
+    if stop > start or not stop:
+        yield _Run(source.files, source.kind, source.schema, source.chosen, source.on_bad, start, stop, before), first
+
+
+def _lines(file: str, at: int, stop: int | None) -> Iterator[tuple[int, bytes]]:
+    """Lines from byte `at` on, each with the byte at which the next begins; a byte-order mark is left out."""
+    try:
+        with Path(file).open("rb") as handle:
+            handle.seek(at)
+            for line in handle:
+                if stop is not None and at >= stop:
+                    return
+                text, at = line if at else line.removeprefix(_MARK), at + len(line)
+                yield at, text
+    except OSError as error:
+        raise unreadable(file, error) from error
+
+
+def _plain(file: str) -> bool:
+    return not is_remote(file) and Path(file).suffix not in COMPRESSIONS
