@@ -84,3 +84,23 @@ def test_passages_and_tools_are_named_on_the_command_line(table: Path, tmp_path:
     assert str(tmp_path / "none") in capsys.readouterr().err
     assert main([*options, "--tool", "calculater"]) == 2
     assert "calculater: is no tool" in capsys.readouterr().err
+
+
+def test_answers_are_led_by_datastores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = {"to": "Entfernen", "from": "Löschen"}
+    for side, word in words.items():
+        texts = [{"text": f"<|de|>Delete{rest}<|to|>{word}"} for rest in ("", " it", " all")]
+        (tmp_path / f"{side}.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+        assert main(["sample", "datastore", str(tmp_path / f"{side}.jsonl"), "--out", str(tmp_path / side), "--model", "ui-xs"]) == 0
+        assert "tokens in" in capsys.readouterr().out
+    table = tmp_path / "in.jsonl"
+    table.write_text(json.dumps({"prompt": "<|de|>Delete<|to|>"}) + "\n")
+    options = ["--model", "ui-xs", "--raw", "--max-tokens", "12", "--strategy", "greedy", "--store", str(tmp_path / "store.db")]
+    led = ["--steer-to", str(tmp_path / "to"), "--steer-from", str(tmp_path / "from"), "--steer-temperature", "10"]
+    answers = []
+    for given in ([], led, [*led, "--steer-strength", "0"]):
+        assert main(["sample", str(table), "--out", str(tmp_path / "out.jsonl"), *options, *given]) == 0
+        answers.append(json.loads((tmp_path / "out.jsonl").read_text())["answer"])
+    assert answers[0] == answers[2] != answers[1]
+    assert main(["sample", "datastore", str(table), "--out", str(tmp_path / "x"), "--model", "ui-xs"]) == 2
+    assert 'there is no column "text"' in capsys.readouterr().err

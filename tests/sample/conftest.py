@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pomona.models.chat import ModelError, Reply, Request, Spent
+from pomona.models.chat import ModelError, Piece, Reply, Request, Spent
+from pomona.models.chat._guess import prompt_tokens
 from pomona.models.chat.protocol import Ability
 
 Say = Callable[[Request, int, float], str]
@@ -28,6 +29,7 @@ class Fake:
         self.answer = answer
         self.made: list[tuple[Request, int, float]] = []
         self.calls = 0
+        self.scored: list[int] = []
         self.most_at_once = self.under_way = 0
         self.broken = False
 
@@ -50,15 +52,24 @@ class Fake:
     async def reply(self, request: Request, samples: Sequence[tuple[int, float]]) -> list[Reply]:
         return [reply async for reply in self.each(request, samples)]
 
-    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
-        yield (await self.reply(request, [(0, request.temperature)]))[0]
+    async def stream(self, request: Request, samples: Sequence[tuple[int, float]]) -> AsyncIterator[Piece | Reply]:
+        for reply in await self.reply(request, samples):
+            yield reply
 
-    async def score(self, request: Request, completions: Sequence[str]) -> list[np.ndarray]:
-        return [np.full(len(text), -0.1 * len(text), np.float32) for text in completions]
+    async def score(self, request: Request, completions: Sequence[str]) -> tuple[list[np.ndarray], Spent]:
+        self.scored.append(len(completions))
+        logs = [np.full(len(text), -0.1 * len(text), np.float32) for text in completions]
+        return logs, Spent(10 * len(completions), sum(map(len, completions)))
 
-    async def embed(self, texts: Sequence[str]) -> Any:
-        rows = np.array([[1 + text.count("a"), 1 + text.count("b")] for text in texts], np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    async def embed(self, texts: Sequence[str]) -> tuple[Any, Spent]:
+        rows = np.array([[1 + text.count("a"), 1 + text.count("b")] for text in texts], np.float32).reshape(-1, 2)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True), Spent(sum(map(len, texts)))
+
+    def tokens(self, request: Request) -> int:
+        return prompt_tokens(request)
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        return Spent(prompt, answer * samples, estimated=True)
 
     async def close(self) -> None: ...
 

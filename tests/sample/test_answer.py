@@ -107,9 +107,9 @@ def test_what_no_model_can_do_is_refused_before_it_is_paid_for(fake: Any) -> Non
 def test_log_probabilities_are_asked_for_where_text_cannot_be_scored(fake: Any) -> None:
     model, scorer = fake(), fake(abilities=frozenset({"score"}))
     assert answered(model, "hedged3-best").scores == (0.0, -0.2, -0.4)
-    assert model.made[0][0].extra == {"logprobs": True}
+    assert model.made[0][0].logprobs == 0
     answered(model, "hedged3-best", Request(prompt="p"))
-    assert model.made[-1][0].extra == {"logprobs": 1}
+    assert model.made[-1][0].logprobs == 0
     answered(scorer, "hedged3-best")
     assert scorer.made[0][0].extra == {}
 

@@ -17,9 +17,10 @@ import pytest
 from pomona.errors import GateFailed, PomonaError
 from pomona.models.chat import ModelError, open_chat
 from pomona.records import read
-from pomona.sample.batch import COLUMNS, answer_all
+from pomona.sample.batch import answer_all
 from pomona.sample.blocking import wait_for
 from pomona.sample.budget import Budget
+from pomona.sample.rows import COLUMNS
 
 TABLE = pa.table({"id": [f"r{at}" for at in range(100)], "prompt": [f"question {at}" for at in range(100)], "lang": ["en", "fr"] * 50})
 
@@ -187,6 +188,8 @@ class Model:
     async def stream(self, request): ...
     async def score(self, request, completions): ...
     async def embed(self, texts): ...
+    def tokens(self, request): ...
+    def cost(self, prompt, answer=0, samples=1): ...
     async def close(self): ...
 
 table = pa.table({"prompt": [f"p{at}" for at in range(60)]})

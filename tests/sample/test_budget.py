@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from pomona.errors import PomonaError
 from pomona.models.chat import Request, Spent
+from pomona.sample.answer import answer
 from pomona.sample.budget import Account, Budget, Exhausted
 from pomona.sample.drawing import draw
+from pomona.sample.forecast import forecast, forecast_answer
+from pomona.sample.strategy import parse_strategy
 
 ASK = Request(messages=({"role": "user", "content": "hi"},), max_tokens=5)
 
@@ -75,6 +78,44 @@ def test_flops_and_money_end_it_too(name: str, limit: float, fake: Any) -> None:
         assert len(model.made) == 2
 
     asyncio.run(main())
+
+
+SCORED = frozenset({"score", "embed"})
+
+
+def spend(fake: Any, name: str, limit: int | None, say: Any = None, **settings: Any) -> tuple[Any, Any, Any]:
+    """The answer of a strategy judged by another model, with that model and what the budget says."""
+    judge = fake(name="judge", abilities=SCORED)
+    account = Account(Budget(tokens=limit))
+    found = asyncio.run(answer(ASK, fake(say), parse_strategy(name), judge=judge, budget=account, **settings))
+    return found, judge, account
+
+
+@pytest.mark.parametrize("name", ["hedged5-best", "hedged5-mbr-embedding"])
+def test_scoring_and_embedding_are_paid_for(fake: Any, name: str) -> None:
+    found, judge, account = spend(fake, name, None)
+    drawn = sum((reply.spent for reply in found.candidates), Spent())
+    texts = sum(len(reply.text) for reply in found.candidates)
+    assert account.spent == found.spent
+    judged = found.spent.prompt_tokens + found.spent.completion_tokens - drawn.prompt_tokens - drawn.completion_tokens
+    assert judged == texts + (50 if name.endswith("best") else 0)
+    assert sum(judge.scored) == (5 if name.endswith("best") else 0)
+    most = forecast_answer([fake()], ASK, parse_strategy(name), judge)
+    pool = forecast(fake(), ASK, 5)
+    assert most.prompt_tokens + most.completion_tokens - pool.prompt_tokens - pool.completion_tokens >= 5 * ASK.max_tokens
+
+
+@pytest.mark.parametrize(("limit", "scored"), [(36, 0), (100, 4), (1000, 5)])
+def test_a_limit_ends_scoring_within_one_text(fake: Any, limit: int, scored: int) -> None:
+    found, judge, account = spend(fake, "hedged5-best", limit)
+    used = account.spent.prompt_tokens + account.spent.completion_tokens
+    assert sum(judge.scored) == scored
+    assert used < limit + 18  # one text with its prompt
+    if scored == 5:
+        assert judge.scored == [5]
+    else:
+        assert "the budget of tokens was spent before the choice" in found.notes["selection"]["fallback"]
+        assert set(judge.scored) <= {1}
 
 
 def test_time_ends_it() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pomona.models.chat import ChatModel, Request, open_chat
+from pomona.models.chat import ChatModel, Request, Spent, open_chat
 from pomona.sample.answer import answer
 from pomona.sample.blocking import wait_for
 from pomona.sample.forecast import forecast, forecast_answer, prompt_tokens
@@ -31,6 +31,15 @@ def test_a_pool_costs_at_most_its_forecast(model: ChatModel) -> None:
     assert spent.prompt_tokens == most.prompt_tokens
     assert spent.completion_tokens <= most.completion_tokens == 60
     assert spent.flops <= most.flops < 20 * spent.flops
+
+
+@pytest.mark.parametrize("name", ["hedged4-best", "hedged4-mbr-embedding", "hedged4-mbr-judge", "hedged3-chops"])
+def test_scores_embeddings_and_options_are_in_the_forecast(model: ChatModel, name: str) -> None:
+    strategy = parse_strategy(name)
+    most, found = forecast_answer([model], ASK, strategy, model), wait_for(answer(ASK, model, strategy, judge=model))
+    drawn = sum((reply.spent for reply in found.candidates), Spent())
+    assert drawn.flops < found.spent.flops <= most.flops
+    assert drawn.prompt_tokens < found.spent.prompt_tokens <= most.prompt_tokens
 
 
 @pytest.mark.parametrize("name", ["greedy", "hedged4-mbr", "hedged4-xmbr", "hedged3-mbr-judge", "hedged4-chops"])

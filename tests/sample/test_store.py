@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pomona.errors import PomonaError
-from pomona.models.chat import ChatModel, ModelError, Reply, Request, Spent
+from pomona.models.chat import ChatModel, ModelError, Piece, Reply, Request, Spent
 from pomona.sample import Stored
 from pomona.sample.store import _base, _key
 
@@ -48,15 +48,19 @@ class Counting:
     async def reply(self, request: Request, samples: Sequence[tuple[int, float]]) -> list[Reply]:
         return [reply async for reply in self.each(request, samples)]
 
-    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
-        reply = (await self.reply(request, [(0, request.temperature)]))[0]
-        yield reply.text[:1]
-        yield reply.text[1:]
-        yield reply
+    async def stream(self, request: Request, samples: Sequence[tuple[int, float]]) -> AsyncIterator[Piece | Reply]:
+        for reply in await self.reply(request, samples):
+            yield Piece(reply.text[:1], reply.index)
+            yield Piece(reply.text[1:], reply.index)
+            yield reply
 
     async def score(self, request: Request, completions: Sequence[str]) -> Any: ...
 
     async def embed(self, texts: Sequence[str]) -> Any: ...
+
+    def tokens(self, request: Request) -> int: ...
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent: ...
 
     async def close(self) -> None: ...
 
@@ -105,9 +109,9 @@ def test_streams_are_kept_and_come_back_whole(tmp_path: Path) -> None:
     async def main() -> None:
         model = Counting()
         store = Stored(model, tmp_path / "s.db")
-        first = [piece async for piece in store.stream(ASK)]
-        second = [piece async for piece in store.stream(ASK)]
-        assert second == [first[-1].text, first[-1]]  # type: ignore[union-attr]
+        first = [piece async for piece in store.stream(ASK, [(0, 0.0)])]
+        second = [piece async for piece in store.stream(ASK, [(0, 0.0)])]
+        assert second == [Piece(first[-1].text), first[-1]]
         assert len(model.made) == 1
 
     asyncio.run(main())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import openai
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -55,9 +56,10 @@ class Upstream:
                 {"error": {"message": act.get("message", "no"), "code": act.get("code")}}, act["status"], act.get("headers")
             )
         if body.get("stream"):
-            return StreamingResponse(self.events(act), media_type="text/event-stream")
+            return StreamingResponse(self.events(act, body.get("n", 1)), media_type="text/event-stream")
         if "input" in body:
-            return JSONResponse({"data": [{"index": at, "embedding": [3.0, 4.0]} for at in range(len(body["input"]))]})
+            rows = [{"index": at, "embedding": [3.0, 4.0]} for at in range(len(body["input"]))]
+            return JSONResponse({"data": rows, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
         key = "message" if "messages" in body else "text"
         made = act.get("texts") or [act.get("text", f"answer {at}") for at in range(body.get("n", 1))]
         choices: list[dict[str, Any]] = [
@@ -70,16 +72,19 @@ class Upstream:
         ]
         return JSONResponse({"choices": choices, "usage": {"prompt_tokens": 7, "completion_tokens": 5 * len(made)}})
 
-    async def events(self, act: Mapping[str, Any]) -> AsyncIterator[str]:
+    async def events(self, act: Mapping[str, Any], n: int) -> AsyncIterator[str]:
         try:
             for at, word in enumerate(act.get("words", WORDS)):
                 if at == act.get("cut"):
                     return
-                yield _event({"choices": [{"index": 0, "delta": {"content": word}, "text": word}]})
+                logs = {"content": [{"token": word, "logprob": -0.5, "bytes": list(word.encode())}]} if act.get("logprobs") else None
+                for index in range(n):
+                    yield _event({"choices": [{"index": index, "delta": {"content": word}, "text": word, "logprobs": logs}]})
                 await asyncio.sleep(act.get("pause", 0.0))
             for delta in act.get("deltas", ()):
                 yield _event({"choices": [{"index": 0, "delta": delta}]})
-            yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": act.get("finish", "stop")}]})
+            for index in range(n):
+                yield _event({"choices": [{"index": index, "delta": {}, "finish_reason": act.get("finish", "stop")}]})
             yield _event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 4}})
             yield "data: [DONE]\n\n"
         except (asyncio.CancelledError, GeneratorExit):
@@ -127,6 +132,10 @@ class House(Running):
     def __init__(self, models: Mapping[str, ChatModel], settings: Settings) -> None:
         super().__init__(application(models, settings))
         self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+
+    def openai(self, key: str = "none") -> openai.OpenAI:
+        """The official client of this server."""
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
 
     def chat(self, **body: Any) -> httpx.Response:
         """POST /v1/chat/completions with one message, for the model `fake` unless told otherwise."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openai
+import pyarrow as pa
 import pytest
 
 from pomona.errors import PomonaError
 from pomona.models import catalogue
+from pomona.sample.context import Datastore, Steering
+from pomona.sample.context.datastore import build_file
 from pomona.serve import Settings, open_models
 
 from .conftest import House
@@ -116,6 +120,34 @@ def test_the_shortest_and_the_longest_answer(house: House, tokens: int) -> None:
 def test_embeddings_are_unit_vectors(house: House) -> None:
     found = house.client.post("/v1/embeddings", json={"model": "ui", "input": ["Save", "Open"]}).json()
     assert np.allclose([np.linalg.norm(one["embedding"]) for one in found["data"]], 1, atol=1e-5)
+
+
+def test_a_request_is_led_and_those_beside_it_are_not(tmp_path: Path) -> None:
+    for side, word in (("to", "Entfernen"), ("from", "Löschen")):
+        build_file(
+            pa.table({"text": [f"<|de|>Delete{rest}<|to|>{word}" for rest in ("", " it", " all")]}), out=tmp_path / side, model="ui-xs"
+        )
+    lever = Steering(Datastore.open(tmp_path / "to"), Datastore.open(tmp_path / "from"), temperature=10.0)
+    house = House(open_models(["ui=ui-xs", "other=ui-s"]), Settings(contexts={"steering": lever}))
+    asked: dict[str, Any] = {
+        "model": "ui",
+        "messages": [{"role": "user", "content": "<|de|>Delete<|to|>"}],
+        "max_tokens": 12,
+        "temperature": 0,
+    }
+    steer: dict[str, Any] = {"pomona": {"context": "steering", "strategy": "greedy"}}
+    try:
+        alone = [house.chat(**asked, **more).json() for more in ({}, steer)]
+        with ThreadPoolExecutor(8) as pool:
+            beside = list(pool.map(lambda at: house.chat(**asked, **(steer if at % 2 else {})).json(), range(8)))
+        texts = [one["choices"][0]["message"]["content"] for one in alone]
+        assert texts[0] != texts[1]
+        assert alone[1]["pomona"]["spent"]["flops"] > lever.flops > 0
+        assert [one["choices"][0]["message"]["content"] for one in beside] == texts * 4
+        found = house.chat(**{**asked, "model": "other"}, **steer)
+        assert (found.status_code, "the datastores are from another model" in found.json()["error"]["message"]) == (400, True)
+    finally:
+        house.stop()
 
 
 def test_feedback_is_kept_and_forgotten(house: House) -> None:

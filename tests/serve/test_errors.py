@@ -131,6 +131,28 @@ def _dead() -> Any:
     return HttpChat("http://127.0.0.1:1/v1#dead", ladder=Ladder(attempts=1))
 
 
+def test_an_upstream_that_wants_a_pause_holds_only_its_own_requests(upstream: Upstream, open_house: Open) -> None:
+    patient = Ladder(attempts=3, first=0.01, longest=0.02)
+    house = open_house({"held": upstream.model(ladder=patient), "free": upstream.model()})
+    upstream.acts = [{"status": 429, "headers": {"retry-after": "1"}}]
+    ended: list[str] = []
+
+    def ask(name: str) -> None:
+        assert house.chat(model=name).status_code == 200
+        ended.append(name)
+
+    threads = [threading.Thread(target=ask, args=("held",))]
+    threads[0].start()
+    while not upstream.seen:
+        time.sleep(0.005)
+    threads += [threading.Thread(target=ask, args=(name,)) for name in ("held", "held", "free", "free", "free")]
+    for thread in threads[1:]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended == ["free"] * 3 + ["held"] * 3
+
+
 def test_more_than_the_queue_holds_get_429_and_a_time_to_come_back(upstream: Upstream, open_house: Open) -> None:
     house = open_house({"fake": upstream.model()}, queue=2)
     upstream.acts = [{"delay": 0.6}] * 2
@@ -185,8 +207,8 @@ def test_key_files(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# ours\n\n{KEY}\n")
     assert read_keys(file) == (KEY,)
-    assert Settings(keys=read_keys(file)).lets_in(KEY)
-    assert not Settings(keys=read_keys(file)).lets_in(KEY[:-1])
+    assert Settings(keys=read_keys(file)).room(KEY) == ""
+    assert Settings(keys=read_keys(file)).room(KEY[:-1]) is None
     file.write_text("short\n")
     with pytest.raises(Exception, match="key 1 is shorter than 16 characters"):
         read_keys(file)

@@ -97,7 +97,7 @@ def test_embeddings(house: Any, encoding: str) -> None:
         rows = [np.frombuffer(base64.b64decode(row), "<f4").tolist() for row in rows]
     assert np.allclose(rows, [[0.6, 0.8]] * 2)
     assert [one["index"] for one in found["data"]] == [0, 1]
-    assert found["usage"] == {"prompt_tokens": 2, "total_tokens": 2}
+    assert found["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
 
 
 def test_the_official_client_reads_embeddings(client: openai.OpenAI) -> None:
@@ -137,6 +137,26 @@ def test_what_a_user_said_is_shown_to_the_model(house: Any, upstream: Any) -> No
     house.chat(messages=messages, pomona={"context": ["memory"], "user": "you"})
     assert upstream.seen[1]["messages"] == messages
     assert "there is no context" in house.chat(pomona={"context": "magic"}).json()["error"]["message"]
+
+
+def test_each_key_has_users_of_its_own(upstream: Any, open_house: Any, tmp_path: Path) -> None:
+    keys = tuple(letter * 20 for letter in "ab")
+    house = open_house({"fake": upstream.model()}, keys=keys, feedback=tmp_path / "feedback.sqlite")
+
+    def shown(key: str, **user: str) -> int:
+        asked = {"model": "fake", "messages": [{"role": "user", "content": "Say apples"}], "pomona": {"context": "memory", **user}}
+        house.client.post("/v1/chat/completions", json=asked, headers={"Authorization": f"Bearer {key}"}).raise_for_status()
+        return len(upstream.seen[-1]["messages"])
+
+    for said in ({"user": "me"}, {}):
+        given = {"prompt": "Say apples", "chosen": "no", "edited": "Apples.", **said}
+        house.client.post("/v1/feedback", json=given, headers={"Authorization": f"Bearer {keys[0]}"}).raise_for_status()
+        assert (shown(keys[0], **said), shown(keys[1], **said)) == (3, 1)
+    removed = [
+        house.client.delete("/v1/feedback", params={"user": "me"}, headers={"Authorization": f"Bearer {key}"}).json()["deleted"]
+        for key in reversed(keys)
+    ]
+    assert removed == [0, 1]
 
 
 def test_passages_are_shown_and_citations_checked(upstream: Any, open_house: Any, tmp_path: Path) -> None:

@@ -47,7 +47,9 @@ def test_several_choices_are_streamed_each_with_its_index(house: Any) -> None:
     for chunk in chunks:
         choice = chunk["choices"][0]
         texts[choice["index"]] += choice["delta"].get("content", "")
-    assert texts == ["answer 0", "answer 1"]
+    assert texts == ["one two three four"] * 2
+    order = [chunk["choices"][0]["index"] for chunk in chunks if chunk["choices"][0]["delta"].get("content")]
+    assert order == [0, 1] * 4
     assert sum(chunk["choices"][0]["finish_reason"] == "stop" for chunk in chunks) == 2
 
 
@@ -71,6 +73,8 @@ def test_a_strategy_that_waits_says_that_it_is_alive_then_streams_its_choice(ups
     text = house.chat(model="fake@hedged5-mbr", stream=True).text
     assert text.startswith(": still at work\n\n")
     events = _events(text)
+    told = [json.loads(data).get("pomona") for data in events[:-2]]
+    assert [one["drawn"] for one in told if one and one["of"] == 5] == [1, 2, 3, 4, 5]
     assert events[-1] == "[DONE]"
     assert "".join(json.loads(data)["choices"][0]["delta"].get("content", "") for data in events[:-1]) == "answer 0"
     assert len(json.loads(events[-2])["pomona"]["candidates"]) == 5

@@ -82,6 +82,25 @@ def index(
     Out("human").line(f"{len(built):,} passages in {out}")
 
 
+@app.command
+def datastore(inputs: Inputs, /, *, out: Path, model: str, column: str = "text") -> None:
+    """Keep what a model's network sees in texts of one kind, to lead answers towards or away from it (--steer-to, --steer-from).
+
+    Parameters
+    ----------
+    out
+        The file to write (safetensors).
+    model
+        URI of the checkpoint whose answers will be led: ui-s, hf:PATH_OR_ID.
+    column
+        Column of the text, as the model reads it: with its prompt, where it has one.
+    """
+    from pomona.sample.context.datastore import build_file
+
+    built = build_file(inputs, column, out=out, model=model)
+    Out("human").line(f"{len(built.tokens):,} tokens in {out}")
+
+
 @app.default
 def sample(
     inputs: Inputs,
@@ -171,13 +190,12 @@ def sample(
     if limits.budget_money is not None and calling.price is None:
         remedy = "give --price PROMPT,ANSWER for a million tokens"
         raise PomonaError("a budget of money needs a price", where="--budget-money", remedy=remedy)
-    context = [*(surroundings.contexts().values() if surroundings else ()), *([Thought()] if think else ())]
     settings = {**asdict(calling), "price": _price(calling.price)}
-    with working("answering") as progress:
+    with (surroundings or Surroundings()).contexts() as levers, working("answering") as progress:
         card = answer_all(
             inputs, out, model=model, strategy=wanted, prompt=prompt, messages=messages, system=system, raw=raw, max_tokens=max_tokens,
-            judge=judge, context=context, reference=reference, group=group, metric=metric, store=store,
-            budget=Budget(*astuple(limits)), concurrency=concurrency, seed=seed,
+            judge=judge, context=[*levers.values(), *([Thought()] if think else ())], reference=reference, group=group, metric=metric,
+            store=store, budget=Budget(*astuple(limits)), concurrency=concurrency, seed=seed,
             settings=settings, dry_run=dry_run, progress=progress,
         )  # fmt: skip
     _show(Out(format), card, out, dry_run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from pomona.cli._contexts import Surroundings
@@ -26,8 +27,8 @@ def serve(
 ) -> None:
     """Serve models and sampling strategies behind the OpenAI API, with a page to try them on.
 
-    Clients ask for NAME, or for NAME@STRATEGY such as smollm2@hedged5-mbr. Passages and tools are used where a request names them:
-    {"pomona": {"context": ["retrieval", "tools"]}}.
+    Clients ask for NAME, or for NAME@STRATEGY such as smollm2@hedged5-mbr. Passages, tools and steering are used where a request names
+    them: {"pomona": {"context": ["retrieval", "tools", "steering"]}}.
 
     Parameters
     ----------
@@ -59,13 +60,12 @@ def serve(
     _require("starlette", "uvicorn", "httpx", extra="serve")
     from pomona.serve import Settings, check_host, listening, open_models, parse_size, read_keys, run
 
-    contexts = surroundings.contexts() if surroundings else {}
     keys = () if api_key_file is None else read_keys(api_key_file)
-    settings = Settings(keys=keys, max_body=parse_size(max_body), timeout=timeout, queue=queue, feedback=feedback, contexts=contexts)
+    settings = Settings(keys=keys, max_body=parse_size(max_body), timeout=timeout, queue=queue, feedback=feedback)
     check_host(host, settings)
-    with listening(host, port) as bound:
+    with listening(host, port) as bound, (surroundings or Surroundings()).contexts() as contexts:
         models = open_models(model, store=store, concurrency=concurrency, threads=threads, timeout=timeout)
         shown = f"[{host.strip('[]')}]" if ":" in host else host
         Out("human").line(f"http://{shown}:{bound.getsockname()[1]}")
         sys.stdout.flush()
-        run(models, settings, bound)
+        run(models, replace(settings, contexts=contexts), bound)

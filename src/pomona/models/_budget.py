@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from pomona.models._network import embedding_table, head_size
 
-_UNKNOWN_FREE = 4 << 30
+_UNKNOWN = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Budget:
 
 
 def budget_of(network: PreTrainedModel, memory: int | None) -> Budget:
-    """The budget of a loaded network; `memory` in bytes, or None for a share of what is free."""
+    """The budget of a loaded network; `memory` in bytes, or None for a share of what the device has."""
     config: Any = network.config.get_text_config(decoder=True)
     width = network.dtype.itemsize
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -60,10 +60,13 @@ def budget_of(network: PreTrainedModel, memory: int | None) -> Budget:
 
 
 def _free(device: torch.device) -> int:
-    """Bytes to use by default: most of what a GPU has free, a quarter of a machine's free memory, which others want too."""
+    """Bytes to use by default: most of what a GPU has free, an eighth of a machine's memory, which others want too.
+
+    That of a machine does not change from run to run, so that batches are split the same and their answers equal to the bit.
+    """
     if device.type == "cuda":
         return int(0.8 * torch.cuda.mem_get_info(device)[0])
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
     except (AttributeError, ValueError, OSError):
-        return _UNKNOWN_FREE // 4
+        return _UNKNOWN // 8

@@ -14,19 +14,18 @@ from pomona.models._sampling import Cut, choose, uniforms
 _BLOCK = 64  # steps whose uniform numbers are made at once
 
 
-# called after each step with its number, the rows still going, int64 `[live]`, and their new tokens, int64 `[live]`; gives back the rows
-# that shall end here
-Watch = Callable[[int, np.ndarray, np.ndarray], Sequence[int]]
-
-
 @dataclass(frozen=True)
 class Settings:
-    """What holds for all rows. `stops` are the tokens that end an answer; `context` is the most tokens the network takes, or None."""
+    """What holds for all rows. `stops` are the tokens that end an answer; `context` is the most tokens the network takes, or None.
+
+    `top` is how many of the likeliest tokens are kept with each token.
+    """
 
     max_new_tokens: int
     cut: Cut
     stops: tuple[int, ...]
     context: int | None
+    top: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,30 @@ class Plan:
 
 @dataclass(frozen=True)
 class Row:
-    """One decoded row: ids int32 `[t]` and log-probabilities float32 `[t]` without the end token; `stopped` when there was one."""
+    """One decoded row: ids int32 `[t]` and log-probabilities float32 `[t]` without the end token; `stopped` when there was one.
+
+    `top_ids` and `top_logprobs`, `[t, top]`, are of the likeliest tokens at each place, likeliest first.
+    """
 
     token_ids: np.ndarray
     logprobs: np.ndarray
     stopped: bool
+    top_ids: np.ndarray
+    top_logprobs: np.ndarray
+
+
+@dataclass(frozen=True)
+class Step:
+    """The tokens of one step, of the rows still going: their numbers and tokens, int64 `[live]`, log-probabilities, the likeliest."""
+
+    rows: torch.Tensor
+    tokens: torch.Tensor
+    logprobs: torch.Tensor
+    top_ids: torch.Tensor
+    top_logprobs: torch.Tensor
+
+
+Watch = Callable[[Step], Sequence[int]]  # called after each step, gives back the rows that shall end here
 
 
 def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,6 +108,8 @@ class _Decoding:
         self.done = torch.zeros(rows, dtype=torch.bool, device=self.device)
         self.tokens = torch.zeros((rows, self.steps), dtype=torch.int32, device=self.device)
         self.logprobs = torch.zeros((rows, self.steps), dtype=torch.float32, device=self.device)
+        self.top_ids = torch.zeros((rows, self.steps, settings.top), dtype=torch.int32, device=self.device)
+        self.top_logprobs = torch.zeros((rows, self.steps, settings.top), dtype=torch.float32, device=self.device)
         self.look_every = 1 if self.device.type == "cpu" else 8  # looking at `done` makes the host wait for the device
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
@@ -100,9 +120,10 @@ class _Decoding:
         """Generate until every row has ended or the steps are used up."""
         logits = self._prefill()
         for step in range(self.steps):
-            token = self._record(step, logits)
+            found = self._record(step, logits)
+            token = found.tokens
             if watch is not None:
-                self._end(watch(step, self.live.cpu().numpy(), token.cpu().numpy()), step)
+                self._end(watch(found), step)
             if step + 1 == self.steps:
                 break
             if (step + 1) % self.look_every == 0:
@@ -140,7 +161,7 @@ class _Decoding:
         )
         return out.logits[:, -1].float()
 
-    def _record(self, step: int, logits: torch.Tensor) -> torch.Tensor:
+    def _record(self, step: int, logits: torch.Tensor) -> Step:
         if self.sampled:
             if step % _BLOCK == 0:
                 self.uniforms = self._tensor(uniforms(self.plan.key, step, _BLOCK))
@@ -149,8 +170,14 @@ class _Decoding:
             token, logprob = choose(logits, None, self.settings.cut, None)
         self.tokens[self.live, step] = token.int()
         self.logprobs[self.live, step] = logprob
+        top = logits[:, :0]
+        found = Step(self.live, token, logprob, top, top)
+        if self.settings.top:
+            top, ids = logits.topk(self.settings.top, dim=-1)
+            found = Step(self.live, token, logprob, ids, top - logits.logsumexp(dim=-1, keepdim=True))
+            self.top_ids[self.live, step], self.top_logprobs[self.live, step] = ids.int(), found.top_logprobs
         self.done |= torch.isin(token, self.stops) | (self.limits <= step + 1)
-        return token
+        return found
 
     def _end(self, rows: Sequence[int], step: int) -> None:
         """End rows by their number in the plan; what they have after `step` is left out."""
@@ -167,11 +194,12 @@ class _Decoding:
         return token[keep]
 
     def _rows(self) -> list[Row]:
-        tokens, logprobs = self.tokens.cpu().numpy(), self.logprobs.cpu().numpy()
+        tokens, logprobs, *tops = (kept.cpu().numpy() for kept in (self.tokens, self.logprobs, self.top_ids, self.top_logprobs))
         ends = np.isin(tokens, self.settings.stops)
         rows = []
         for row, limit in enumerate(self.row_limits):
             stop = int(ends[row, :limit].argmax()) if ends[row, :limit].any() else None
             length = limit if stop is None else stop
-            rows.append(Row(tokens[row, :length].copy(), logprobs[row, :length].copy(), stop is not None))
+            top_ids, top_logprobs = (top[row, :length].copy() for top in tops)
+            rows.append(Row(tokens[row, :length].copy(), logprobs[row, :length].copy(), stop is not None, top_ids, top_logprobs))
         return rows

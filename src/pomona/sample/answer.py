@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -21,6 +21,7 @@ from pomona.sample.strategy import Strategy
 if TYPE_CHECKING:
     from pomona.sample.context.protocol import Context
 
+Progress = Callable[[int, int], None]
 _FEWEST = 3  # answers before agreement counts: two agree by chance too often
 
 
@@ -28,9 +29,9 @@ _FEWEST = 3  # answers before agreement counts: two agree by chance too often
 class Answer:
     """The chosen text, its index among the candidates, and a score for each of them (what it means is the selection's).
 
-    `spent` covers candidates, further evidence and judges. `stopped_by` is "complete", "agreement", or the limit that was met: "tokens",
-    "flops", "money" or "seconds". `strategy` is its signature. `notes` has "selection" (what the selection tells), "pool" (distinct share
-    and agreement), and one entry for each context by its name; all of it can be written as JSON.
+    `spent` covers candidates, further evidence, and what judges are asked, score and embed. `stopped_by` is "complete", "agreement", or the
+    limit that was met: "tokens", "flops", "money" or "seconds". `strategy` is its signature. `notes` has "selection" (what the selection
+    tells), "pool" (distinct share and agreement), and one entry for each context by its name; all of it can be written as JSON.
     """
 
     text: str
@@ -57,6 +58,7 @@ async def answer(
     context: Sequence[Context] = (),
     judge: ChatModel | None = None,
     seed: int | None = None,
+    progress: Progress | None = None,
 ) -> Answer:
     """Draw a pool of answers by the strategy and choose one.
 
@@ -65,6 +67,7 @@ async def answer(
     budget: a hard stop. Nothing is asked once a limit is met, and the choice is among what was drawn; an Account shares one budget.
     context: their `before` in order, then for each candidate their `after` in reverse order, with the request that the model saw. Where
         the budget ends in an `after`, the candidate stays as it was and the notes say so.
+    progress: called with (candidates that came, candidates of the whole pool) as they come.
 
     Raises:
         BudgetSpent: the budget was spent before the first answer.
@@ -76,8 +79,8 @@ async def answer(
     account = budget if isinstance(budget, Account) else Account(budget)
     check(strategy, panel, judge)
     request = _asked(request, strategy, seed)
-    if judge is None and needs_logprobs(strategy, panel):
-        request = replace(request, extra={"logprobs": 1 if request.prompt is not None else True, **request.extra})
+    if judge is None and request.logprobs is None and needs_logprobs(strategy, panel):
+        request = replace(request, logprobs=0)
     plan = list(enumerate(temperatures(strategy, request, len(panel))))
     notes: dict[str, Any] = {}
     first = Accounted(panel[0], account)
@@ -86,7 +89,7 @@ async def answer(
             request, notes[lever.name] = await lever.before(request, first)
         except Exhausted as met:
             raise BudgetSpent(met.limit) from met
-    drawn = _Pool(request, panel, strategy, account, context, notes)
+    drawn = _Pool(request, panel, strategy, account, context, notes, progress)
     stopped = await drawn.fill(plan)
     if not drawn.replies:
         raise BudgetSpent(stopped)
@@ -110,9 +113,11 @@ class _Pool:
         account: Account,
         context: Sequence[Context],
         notes: Mapping[str, Any],
+        progress: Progress | None,
     ) -> None:
         self.request, self.models, self.strategy, self.account = request, models, strategy, account
-        self.context, self.notes = context, notes
+        self.context, self.notes, self.progress = context, notes, progress
+        self.came = 0
         self.replies: list[Reply] = []
         self.told: list[dict[str, Any]] = []
 
@@ -120,7 +125,7 @@ class _Pool:
         """Draw the plan, in rounds where it may stop early. Returns what stopped it."""
         size = len(plan) if self.strategy.stop is None else max(self.strategy.round, len(self.models))
         for start in range(0, len(plan), size):
-            dealt, met = await deal(self.models, self.request, plan[start : start + size], self.account)
+            dealt, met = await deal(self.models, self.request, plan[start : start + size], self.account, self._count)
             for reply, told in await asyncio.gather(*(self._finished(model, reply) for model, reply in dealt)):
                 self.replies.append(reply)
                 self.told.append(told)
@@ -129,6 +134,11 @@ class _Pool:
             if start + size < len(plan) and self._agrees():
                 return "agreement"
         return "complete"
+
+    def _count(self, reply: Reply) -> None:
+        self.came += 1
+        if self.progress is not None:
+            self.progress(self.came, self.strategy.n)
 
     def _agrees(self) -> bool:
         stop = self.strategy.stop
@@ -143,7 +153,7 @@ class _Pool:
             except Exhausted as met:
                 after, told[lever.name] = replace(reply, spent=reply.spent + payer.spent), {"stopped_by": met.limit}
             self.account.add(_difference(after.spent, reply.spent + payer.spent))
-            reply = after
+            reply = after if after.text == reply.text else replace(after, tokens=())  # they are those of another text
         return reply, told
 
 

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from pomona.models.chat.protocol import Spent
 from pomona.records.card import Card, Input, inputs_of
 from pomona.sample.answer import Answer
+from pomona.sample.rows import FAILED
 from pomona.sample.store import Stored
 
 if TYPE_CHECKING:
     from pomona.records import Records
-    from pomona.sample.batch import _Batch
+    from pomona.sample.batch_run import Batch
     from pomona.sample.diagnostics import Diary
-
-FAILED = "error: "
 
 
 @dataclass
@@ -42,7 +41,7 @@ class Told:
             self.stopped[result] += 1
 
 
-def card_of_batch(batch: _Batch, records: Records, diary: Diary, *, dry_run: bool, store: Path) -> Card:
+def card_of_batch(batch: Batch, records: Records, diary: Diary, *, dry_run: bool, store: Path) -> Card:
     """The card of a finished batch, or of one that was only estimated.
 
     `details` has `answered`, `stopped_by` (rows by what ended their pool), `errors`, `spent` (what all answers cost, whenever they were

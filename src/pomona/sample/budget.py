@@ -76,6 +76,8 @@ class Account:
         self._clock, self._started = clock, clock()
         self._turns: set[Turn] = set()
         self._changed = asyncio.Condition()
+        self.waiting = 0  # requests that wait for room
+        self.when_waiting: Callable[[], None] = lambda: None  # called when one begins to
 
     @property
     def met(self) -> str | None:
@@ -98,7 +100,12 @@ class Account:
         """Wait until samples may be asked for, at most `wanted`; `forecast(n)` is the most that n cost. Exhausted when a limit is met."""
         async with self._changed:
             while (turn := self._admitted(forecast, wanted)) is None:
-                await self._changed.wait()
+                self.waiting += 1
+                self.when_waiting()
+                try:
+                    await self._changed.wait()
+                finally:
+                    self.waiting -= 1
             self._turns.add(turn)
         try:
             yield turn

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.models.chat.protocol import ChatModel, Gradual, Reply, Request, Spent
+from pomona.models.chat.protocol import ChatModel, Gradual, Piece, Reply, Request, Sample, Spent
 from pomona.sample.budget import Account, Exhausted
-from pomona.sample.forecast import forecaster
+from pomona.sample.forecast import forecaster, reading, scoring
 
-Sample = tuple[int, float]
+Came = Callable[[Reply], None]
+Result = TypeVar("Result")
 
 
-async def draw(model: ChatModel, request: Request, samples: Sequence[Sample], account: Account) -> tuple[list[Reply], str | None]:
-    """Replies to samples, in their order, and the name of the limit that stopped it, None when all are there."""
+async def draw(
+    model: ChatModel, request: Request, samples: Sequence[Sample], account: Account, came: Came | None = None
+) -> tuple[list[Reply], str | None]:
+    """Replies to samples, in their order, and the name of the limit that stopped it, None when all are there.
+
+    `came` is called with each reply as it comes.
+    """
     left, replies, expected = list(samples), [], forecaster(model, request)
     while left:
         try:
             async with account.turn(expected, len(left)) as turn:
                 found = {}
-                async with aclosing(_each(model, request, left[: turn.count])) as coming:
+                async with aclosing(each(model, request, left[: turn.count])) as coming:
                     async for reply in coming:
                         account.add(reply.spent, turn)
                         found[reply.index, reply.temperature] = reply
+                        if came is not None:
+                            came(reply)
                 replies += [found[sample] for sample in left[: turn.count]]
         except Exhausted as met:
             return replies, met.limit
@@ -44,7 +52,7 @@ async def ask(model: ChatModel, request: Request, account: Account) -> Reply:
 
 
 async def deal(
-    models: Sequence[ChatModel], request: Request, samples: Sequence[Sample], account: Account
+    models: Sequence[ChatModel], request: Request, samples: Sequence[Sample], account: Account, came: Came | None = None
 ) -> tuple[list[tuple[ChatModel, Reply]], str | None]:
     """Samples dealt to several models by their index, each reply with its model, in order; and the limit that stopped any of them.
 
@@ -52,7 +60,7 @@ async def deal(
     """
     hands = [[sample for sample in samples if sample[0] % len(models) == place] for place in range(len(models))]
     busy = [(model, hand) for model, hand in zip(models, hands, strict=True) if hand]
-    results = await asyncio.gather(*(draw(model, request, hand, account) for model, hand in busy), return_exceptions=True)
+    results = await asyncio.gather(*(draw(model, request, hand, account, came) for model, hand in busy), return_exceptions=True)
     dealt: list[tuple[ChatModel, Reply]] = []
     stopped = None
     for (model, _), result in zip(busy, results, strict=True):
@@ -63,44 +71,8 @@ async def deal(
     return sorted(dealt, key=lambda pair: pair[1].index), stopped
 
 
-class Accounted:
-    """A model as contexts get it: its replies are paid from an account, and Exhausted is raised where a limit is met.
-
-    `spent` is what went through this object.
-    """
-
-    def __init__(self, model: ChatModel, account: Account) -> None:
-        self.model, self.spent, self._account = model, Spent(), account
-        self.name, self.identity, self.abilities = model.name, model.identity, model.abilities
-
-    async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
-        """See the protocol."""
-        replies, met = await draw(self.model, request, samples, self._account)
-        for reply in replies:
-            self.spent += reply.spent
-        if met is not None:
-            raise Exhausted(met)
-        return replies
-
-    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
-        """See the protocol; the answer comes in one piece."""
-        reply = (await self.reply(request, [(0, request.temperature)]))[0]
-        yield reply.text
-        yield reply
-
-    async def score(self, request: Request, completions: Sequence[str]) -> list[NDArray[np.float32]]:
-        """The model's own."""
-        return await self.model.score(request, completions)
-
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The model's own."""
-        return await self.model.embed(texts)
-
-    async def close(self) -> None:
-        """Nothing: the model is not this object's."""
-
-
-async def _each(model: ChatModel, request: Request, samples: Sequence[Sample]) -> AsyncGenerator[Reply, None]:
+async def each(model: ChatModel, request: Request, samples: Sequence[Sample]) -> AsyncGenerator[Reply, None]:
+    """The replies of a model as they come, or all at once where it knows no other way."""
     if isinstance(model, Gradual):
         replies: Any = model.each(request, samples)
         async with aclosing(replies):
@@ -109,3 +81,80 @@ async def _each(model: ChatModel, request: Request, samples: Sequence[Sample]) -
         return
     for reply in await model.reply(request, samples):
         yield reply
+
+
+class Accounted:
+    """A model as contexts and judges get it: all it does is paid from an account, and Exhausted is raised where a limit is met.
+
+    `spent` is what went through this object, and through what `also` gave.
+    """
+
+    def __init__(self, model: ChatModel, account: Account) -> None:
+        self.model, self._account = model, account
+        self.name, self.identity, self.abilities = model.name, model.identity, model.abilities
+        self._parts: list[Spent] = []
+
+    @property
+    def spent(self) -> Spent:
+        """What it cost so far."""
+        return sum(self._parts, Spent())
+
+    def also(self, model: ChatModel) -> Accounted:
+        """Another model that is paid from the same account, and counted here."""
+        other = Accounted(model, self._account)
+        other._parts = self._parts
+        return other
+
+    async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
+        """See the protocol."""
+        replies, met = await draw(self.model, request, samples, self._account, lambda reply: self._parts.append(reply.spent))
+        if met is not None:
+            raise Exhausted(met)
+        return replies
+
+    async def stream(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Piece | Reply]:
+        """See the protocol; each answer comes in one piece."""
+        for reply in await self.reply(request, samples):
+            yield Piece(reply.text, reply.index, reply.tokens)
+            yield reply
+
+    async def score(self, request: Request, completions: Sequence[str]) -> tuple[list[NDArray[np.float32]], Spent]:
+        """See the protocol."""
+        parts, spent = await self._paid(completions, scoring(self.model, request), lambda some: self.model.score(request, some))
+        return [logs for part in parts for logs in part], spent
+
+    async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
+        """See the protocol."""
+        parts, spent = await self._paid(texts, reading(self.model), self.model.embed)
+        return np.concatenate(parts) if parts else (await self.model.embed([]))[0], spent
+
+    def tokens(self, request: Request) -> int:
+        """The model's own."""
+        return self.model.tokens(request)
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        """The model's own."""
+        return self.model.cost(prompt, answer, samples)
+
+    async def close(self) -> None:
+        """Nothing: the model is not this object's."""
+
+    async def _paid(
+        self, items: Sequence[str], price: Callable[[str], Spent], work: Callable[[Sequence[str]], Awaitable[tuple[Result, Spent]]]
+    ) -> tuple[list[Result], Spent]:
+        """What `work` makes of the items, as many at a time as the account allows. Exhausted when a limit is met."""
+        left, parts, total = list(items), [], Spent()
+        prices = [price(item) for item in items] if self._account.budget.limits else []
+        while left:
+            async with self._account.turn(_first(prices[len(items) - len(left) :]), len(left)) as turn:
+                part, spent = await work(left[: turn.count])
+                self._account.add(spent, turn)
+            self._parts.append(spent)
+            parts.append(part)
+            total += spent
+            left = left[turn.count :]
+        return parts, total
+
+
+def _first(prices: Sequence[Spent]) -> Callable[[int], Spent]:
+    return lambda count: sum(prices[:count], Spent())

@@ -1,4 +1,4 @@
-"""From rows of a table to requests."""
+"""From rows of a table to requests, and from answers to cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest
 from pomona.models.chat.protocol import Request
+from pomona.sample.answer import Answer
 from pomona.tasks.items import fields_of
+
+COLUMNS = pa.schema(
+    [
+        ("answer", pa.string()), ("chosen", pa.int64()), ("candidates", pa.list_(pa.string())), ("scores", pa.list_(pa.float64())),
+        ("stopped_by", pa.string()), ("tokens", pa.int64()), ("flops", pa.float64()), ("money", pa.float64()), ("error", pa.string()),
+    ]
+)  # fmt: skip
+FAILED = "error: "  # before the text of a failure, where others are names of limits
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,19 @@ def asking(schema: pa.Schema, where: str, *, prompt: str | None, messages: str |
     found = Asking(template=prompt, messages=messages, **options)
     found.check(schema, where)
     return found
+
+
+def cells(result: Answer | str) -> dict[str, Any]:
+    """The cells of COLUMNS for an answer, for the name of a limit that was met before it, or for a failure."""
+    if isinstance(result, str):
+        failed = result.startswith(FAILED)
+        return {"stopped_by": None if failed else result, "error": result.removeprefix(FAILED) if failed else None}
+    spent = result.spent
+    return {
+        "answer": result.text, "chosen": result.chosen, "candidates": [reply.text for reply in result.candidates],
+        "scores": list(result.scores), "stopped_by": result.stopped_by, "tokens": spent.prompt_tokens + spent.completion_tokens,
+        "flops": spent.flops, "money": spent.money,
+    }  # fmt: skip
 
 
 def _messages(value: Any, where: str) -> list[dict[str, Any]]:

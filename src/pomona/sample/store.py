@@ -7,9 +7,9 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
-from contextlib import aclosing
-from dataclasses import asdict
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.models.chat.errors import ModelError
-from pomona.models.chat.protocol import Ability, ChatModel, Gradual, Reply, Request, Spent
+from pomona.models.chat.protocol import Ability, ChatModel, Piece, Reply, Request, Sample, Spent
+from pomona.sample.drawing import each
 
 _APPLICATION = 0x504F4D53  # "POMS"
 _VERSION = 1
@@ -26,7 +27,6 @@ _PATIENCE = 60.0
 _TABLE = """create table replies (
     key blob primary key, model text not null, sample integer not null, temperature real not null,
     reply text not null, money real not null, flops real not null, time real not null) without rowid"""
-Sample = tuple[int, float]
 
 
 class Stored:
@@ -54,8 +54,7 @@ class Stored:
 
     async def each(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Reply]:
         """See the protocol: what is stored first, then what is generated, as it comes."""
-        base = _base(self.identity, request)
-        left = {sample: _key(base, *sample) for sample in samples}
+        left = self._keys(request, samples)
         while left:
             for sample, reply in self._held(left).items():
                 del left[sample]
@@ -71,30 +70,38 @@ class Stored:
             elif left:
                 await asyncio.wait({self._under_way[key] for key in left.values()}, return_when=asyncio.FIRST_COMPLETED)
 
-    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
+    async def stream(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Piece | Reply]:
         """See the protocol; a stored answer comes in one piece."""
-        sample = (0, request.temperature)
-        key = _key(_base(self.identity, request), *sample)
-        held = self._held({sample: key}).get(sample)
-        if held is not None:
+        keys = self._keys(request, samples)
+        for sample, held in self._held(keys).items():
+            del keys[sample]
             if held.text:
-                yield held.text
+                yield Piece(held.text, held.index, held.tokens)
             yield held
+        if not keys:
             return
-        pieces: Any = self.model.stream(request)
+        pieces: Any = self.model.stream(request, list(keys))
         async with aclosing(pieces):
             async for piece in pieces:
                 if isinstance(piece, Reply):
-                    self._keep(key, piece)
+                    self._keep({keys[piece.index, piece.temperature]: piece})
                 yield piece
 
-    async def score(self, request: Request, completions: Sequence[str]) -> list[NDArray[np.float32]]:
+    async def score(self, request: Request, completions: Sequence[str]) -> tuple[list[NDArray[np.float32]], Spent]:
         """The model's own; not stored."""
         return await self.model.score(request, completions)
 
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """The model's own; not stored."""
         return await self.model.embed(texts)
+
+    def tokens(self, request: Request) -> int:
+        """The model's own."""
+        return self.model.tokens(request)
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        """The model's own."""
+        return self.model.cost(prompt, answer, samples)
 
     async def close(self) -> None:
         """Close the file and the model."""
@@ -106,16 +113,20 @@ class Stored:
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way |= dict.fromkeys(keys.values(), ended)
         try:
-            replies = _each(self.model, request, list(keys))
+            replies = each(self.model, request, list(keys))
             async with aclosing(replies):
                 async for reply in replies:
                     sample = (reply.index, reply.temperature)
-                    self._keep(keys[sample], reply)
+                    self._keep({keys[sample]: reply})
                     yield sample, reply
         finally:
             for key in keys.values():
                 self._under_way.pop(key, None)
             ended.set_result(None)
+
+    def _keys(self, request: Request, samples: Sequence[Sample]) -> dict[Sample, bytes]:
+        base = _base(self.identity, request)
+        return {sample: _key(base, *sample) for sample in samples}
 
     def _held(self, keys: dict[Sample, bytes]) -> dict[Sample, Reply]:
         found = {}
@@ -126,29 +137,34 @@ class Stored:
                 found[sample] = _read(row[0], self.path)
         return found
 
-    def _keep(self, key: bytes, reply: Reply) -> None:
-        self.paid += reply.spent
-        text = json.dumps(asdict(reply), ensure_ascii=False, default=dict)
-        values = (key, self.identity, reply.index, reply.temperature, text, reply.spent.money, reply.spent.flops, time.time())
-        with _Guarded(self.path):
-            self._file.execute("insert or ignore into replies values (?, ?, ?, ?, ?, ?, ?, ?)", values)
+    def _keep(self, replies: Mapping[bytes, Reply]) -> None:
+        """Write replies by their key, all of them or, where the process dies meanwhile, none."""
+        self.paid = sum((reply.spent for reply in replies.values()), self.paid)
+        rows = [_row(key, self.identity, reply) for key, reply in replies.items()]
+        with _Guarded(self.path), self._transaction():
+            self._file.executemany("insert or ignore into replies values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
-
-async def _each(model: ChatModel, request: Request, samples: Sequence[Sample]) -> AsyncGenerator[Reply, None]:
-    if isinstance(model, Gradual):
-        replies: Any = model.each(request, samples)
-        async with aclosing(replies):
-            async for reply in replies:
-                yield reply
-        return
-    for reply in await model.reply(request, samples):
-        yield reply
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._file.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._file.execute("rollback")
+            raise
+        self._file.execute("commit")
 
 
 def _base(identity: str, request: Request) -> bytes:
-    """The hash of everything that all samples of a request share. What each sample brings itself is left out: its temperature."""
-    asked = {**asdict(request), "identity": identity}
+    """The hash of everything that all samples of a request share. What each sample brings itself is left out: its temperature.
+
+    Steering and log-probabilities that are not asked for are left out too: they came later than the first stores.
+    """
+    asked = {**asdict(replace(request, steer=None)), "identity": identity, "steer": request.steer and request.steer.identity}
     del asked["temperature"]
+    for name in ("steer", "logprobs"):
+        if asked[name] is None:
+            del asked[name]
     return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=True, default=_plain).encode()).digest()
 
 
@@ -160,10 +176,15 @@ def _key(base: bytes, index: int, temperature: float) -> bytes:
     return hashlib.sha256(base + f":{index}:{float(temperature)!r}".encode()).digest()
 
 
+def _row(key: bytes, identity: str, reply: Reply) -> tuple[Any, ...]:
+    text = json.dumps(asdict(reply), ensure_ascii=False, default=dict)
+    return key, identity, reply.index, reply.temperature, text, reply.spent.money, reply.spent.flops, time.time()
+
+
 def _read(text: str, path: Path) -> Reply:
     try:
-        row = json.loads(text)
-        return Reply(**{**row, "spent": Spent(**row["spent"]), "tool_calls": tuple(row["tool_calls"])})
+        row = {"tokens": (), **json.loads(text)}
+        return Reply(**{**row, "spent": Spent(**row["spent"]), **{name: tuple(row[name]) for name in ("tool_calls", "tokens")}})
     except (ValueError, TypeError, KeyError) as error:
         raise _damaged(path, error) from error
 

@@ -12,7 +12,7 @@ from pomona.models.chat.protocol import Request
 from pomona.sample.budget import Budget
 from pomona.sample.strategy import Strategy
 from pomona.serve.errors import ApiError, wrong
-from pomona.serve.extras import extras
+from pomona.serve.extras import extras, logprobs
 from pomona.serve.fields import Fields
 from pomona.serve.served import Models, Served, read_strategy
 
@@ -46,6 +46,11 @@ class Asked:
     candidates: bool
     context: tuple[str, ...] = ()
     user: str | None = None
+
+    @property
+    def logprobs(self) -> bool:
+        """Whether the tokens' log-probabilities are asked for."""
+        return self.requests[0].logprobs is not None
 
 
 def read_chat(body: Mapping[str, Any], models: Models) -> Asked:
@@ -100,10 +105,11 @@ def _asked(fields: Fields, served: Served, called: str, bare: list[Request], tok
         "top_p": fields.number("top_p", 0, 1, 1.0, above=True),
         "min_p": _below_one(fields),
         "stop": fields.texts("stop", 16, empty=False) or (),
+        "logprobs": logprobs(fields, chat=bare[0].prompt is None),
     }
     seed = fields.integer("seed", *_SEEDS)
     settings["seed"] = _seed(seed, served, strategy is None and settings["temperature"] == 0)
-    more = extras(fields.rest, served, n, chat=bare[0].prompt is None)
+    more = extras(fields.rest, served, n)
     requests = tuple(
         Request(one.messages, one.prompt, tools=() if more.no_tools else one.tools, options=more.options, extra=more.extra, **settings)
         for one in bare

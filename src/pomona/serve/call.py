@@ -44,6 +44,7 @@ class Call:
         self.id = "req_" + secrets.token_hex(12)
         self.model, self.status, self.begun = "", 0, False
         self._entered: float | None = None
+        self._room = ""
 
     def enter(self) -> None:
         """Take a place in the queue. ApiError 429 when there is none."""
@@ -77,9 +78,15 @@ class Call:
         if not self.desk.settings.keys:
             return
         kind, _, given = self.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        if kind.lower() != "bearer" or not self.desk.settings.lets_in(given.strip()):
+        room = self.desk.settings.room(given.strip()) if kind.lower() == "bearer" else None
+        if room is None:
             message = "the API key is wrong" if given else "an API key is needed — send the header Authorization: Bearer KEY"
             raise ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+        self._room = room
+
+    def user(self, name: str | None) -> str | None:
+        """Whose feedback is meant: the user of this name among those of the key; without a name the key itself where it has a room."""
+        return f"{self._room}/{name or ''}" if self._room else name
 
     async def gone(self) -> None:
         """Returns when the client has left."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pomona.serve.errors import ApiError, wrong
+from pomona.serve.fields import Fields
 from pomona.serve.served import Served
 
 _INERT = frozenset({
@@ -16,8 +17,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "logit_bias": ({},),
-    "top_logprobs": (0,),
-    "logprobs": (False, True),
     "tool_choice": ("auto", "none"),
     "modalities": (["text"],),
     "echo": (False,),
@@ -35,7 +34,7 @@ class Extras:
     no_tools: bool = False
 
 
-def extras(rest: Mapping[str, Any], served: Served, n: int, *, chat: bool) -> Extras:
+def extras(rest: Mapping[str, Any], served: Served, n: int) -> Extras:
     """What is left of a request's fields, fit for its model. ApiError 400 for what a model in this process does not know or cannot do."""
     if served.remote or not rest:
         return Extras(rest)
@@ -44,8 +43,6 @@ def extras(rest: Mapping[str, Any], served: Served, n: int, *, chat: bool) -> Ex
     no_tools = left.get("tool_choice") == "none"
     if left.get("best_of") == n:
         del left["best_of"]
-    if _logprobs(left, chat) and served.llama:
-        extra["logprobs"] = True
     for name, value in left.items():
         if name not in _NEUTRAL:
             raise ApiError(400, f"{name[:80]} is not known to this model", param=name[:80], code="unknown_parameter")
@@ -54,15 +51,14 @@ def extras(rest: Mapping[str, Any], served: Served, n: int, *, chat: bool) -> Ex
     return Extras(extra, options, no_tools)
 
 
-def _logprobs(left: dict[str, Any], chat: bool) -> bool:
-    """Whether log-probabilities are asked for; in the older API their number is."""
-    value = left.get("logprobs")
-    if not chat and isinstance(value, int) and not isinstance(value, bool):
-        if not 0 <= value <= _MOST_LOGPROBS:
-            raise wrong("logprobs", f"logprobs is out of range; it must be from 0 to {_MOST_LOGPROBS}")
-        del left["logprobs"]
-        return True
-    return value is True
+def logprobs(fields: Fields, *, chat: bool) -> int | None:
+    """How many alternatives are asked for with each token's log-probability, None where nothing is; the older API gives their number."""
+    if not chat:
+        return fields.integer("logprobs", 0, _MOST_LOGPROBS)
+    asked, top = fields.take("logprobs", bool, False), fields.integer("top_logprobs", 0, _MOST_LOGPROBS, 0)
+    if top and not asked:
+        raise wrong("top_logprobs", "top_logprobs needs logprobs: true")
+    return top if asked else None
 
 
 def _format(given: Any, served: Served) -> tuple[tuple[str, ...], dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -20,10 +19,9 @@ from pomona.serve.events import event, send_events
 from pomona.serve.fields import Fields
 from pomona.serve.served import Models
 from pomona.serve.shapes import Chunks, embeddings, whole
-from pomona.serve.work import Outcome, outcome, pieces
+from pomona.serve.work import Drawn, Outcome, outcome, pieces
 
 _MOST_INPUTS = 2048
-_BYTES_PER_TOKEN = 4
 
 
 async def chat(call: Call) -> None:
@@ -37,7 +35,7 @@ async def completions(call: Call) -> None:
 
 
 async def embed(call: Call) -> None:
-    """POST /v1/embeddings. Tokens are estimated: what embeds does not count them."""
+    """POST /v1/embeddings."""
     fields = Fields(await call.json())
     called = fields.need("model", str)
     served = call.desk.models.find(called)
@@ -53,12 +51,13 @@ async def embed(call: Call) -> None:
     fields.end()
     if "embed" not in served.model.abilities:
         raise ApiError(400, f'the model "{served.name}" cannot embed', param="model", code="unsupported_model")
-    vectors = np.asarray(await call.while_here(served.model.embed(texts)), "<f4")
+    found, spent = await call.while_here(served.model.embed(texts))
+    call.desk.metrics.paid(served.name, spent)
+    vectors = np.asarray(found, "<f4")
     if dimensions is not None and dimensions != vectors.shape[1]:
         raise wrong("dimensions", f"dimensions is {dimensions}; the model's vectors have {vectors.shape[1]}")
     rows = [base64.b64encode(row.tobytes()).decode() for row in vectors] if encoding == "base64" else vectors.tolist()
-    tokens = sum(math.ceil(len(text.encode()) / _BYTES_PER_TOKEN) for text in texts)
-    await call.reply(embeddings(called, rows, tokens))
+    await call.reply(embeddings(called, rows, spent.prompt_tokens))
 
 
 async def models(call: Call) -> None:
@@ -80,6 +79,7 @@ async def feedback(call: Call) -> None:
         raise wrong("prompt", "prompt is empty")
     said |= {name: fields.take(name, str) for name in ("rejected", "edited", "complaint", "strategy", "user", "group")}
     said["good"] = fields.take("good", bool)
+    said["user"] = call.user(said["user"])
     fields.end()
     number = await asyncio.to_thread(memory.add, **said)
     await call.reply({"object": "feedback", "id": number})
@@ -91,7 +91,7 @@ async def forget(call: Call) -> None:
     users = parse_qs(call.scope["query_string"].decode("latin-1")).get("user", [])
     if len(users) != 1:
         raise ApiError(400, "user is missing — send ?user=NAME", param="user", code="missing_required_parameter")
-    await call.reply({"object": "feedback.deleted", "deleted": await asyncio.to_thread(memory.forget, users[0])})
+    await call.reply({"object": "feedback.deleted", "deleted": await asyncio.to_thread(memory.forget, call.user(users[0]))})
 
 
 async def metrics(call: Call) -> None:
@@ -139,7 +139,7 @@ def _lever(call: Call, asked: Asked, name: str) -> Context:
     if name == "memory":
         from pomona.sample.context.memory import Memory
 
-        return Memory(_memory(call), user=asked.user)
+        return Memory(_memory(call), user=call.user(asked.user))
     raise wrong("pomona.context", f'there is no context "{name[:80]}" — known: {", ".join((*known, "thought", "memory"))}')
 
 
@@ -150,6 +150,8 @@ async def _chunks(call: Call, asked: Asked, levers: list[Context]) -> AsyncGener
             if isinstance(item, Outcome):
                 call.desk.metrics.paid(asked.served.name, item.spent)
                 found = chunks.end(item)
+            elif isinstance(item, Drawn):
+                found = chunks.drawn(item)
             else:
                 found = chunks.piece(item)
             yield b"".join(map(event, found))

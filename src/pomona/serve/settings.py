@@ -24,7 +24,7 @@ class Settings:
 
     keys: API keys, any of which lets a client in; none lets everybody on this machine in.
     max_body: bytes of a request. timeout: seconds a request may take. queue: requests under way or waiting; more get status 429.
-    feedback: the SQLite file of what users say about answers; None refuses feedback.
+    feedback: the SQLite file of what users say about answers; None refuses feedback. Of several keys each has users of its own.
     contexts: levers on what the model sees, by the names that requests use, beside thought and (with feedback) memory.
     keep_alive: seconds of silence after which a stream says that it is alive.
     """
@@ -42,13 +42,18 @@ class Settings:
             if not getattr(self, name) > 0:
                 raise PomonaError(f"{name} is {getattr(self, name)}", where="serve", remedy="give a positive number")
 
-    def lets_in(self, given: str) -> bool:
-        """Whether `given` is one of the keys; takes the same time for every wrong key."""
+    def room(self, given: str) -> str | None:
+        """Whose users a key may name: 12 hex digits of its own where there are several keys, "" for the only one, None for no key.
+
+        Takes the same time for every wrong key.
+        """
         digest = hashlib.sha256(given.encode("utf-8", "surrogateescape")).digest()
         found = False
         for key in self.keys:
             found |= hmac.compare_digest(hashlib.sha256(key.encode()).digest(), digest)
-        return found
+        if not found:
+            return None
+        return hashlib.sha256(b"users of " + digest).hexdigest()[:12] if len(self.keys) > 1 else ""
 
 
 def is_loopback(host: str) -> bool:

@@ -7,11 +7,12 @@ import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
-from pomona.models.chat.protocol import Spent
+from pomona.models.chat.protocol import Piece, Spent, Token
 from pomona.serve.asked import Asked
-from pomona.serve.work import Choice, Outcome, Piece
+from pomona.serve.work import Choice, Drawn, Outcome
 
 
 def encode(value: Any) -> bytes:
@@ -30,10 +31,9 @@ def usage_of(spent: Spent) -> dict[str, int]:
 
 def whole(asked: Asked, outcome: Outcome) -> dict[str, Any]:
     """A chat.completion or text_completion."""
-    make = _chat_choice if asked.chat else _text_choice
     return {
         **_head(asked, "chat.completion" if asked.chat else "text_completion"),
-        "choices": [make(index, choice) for index, choice in enumerate(outcome.choices)],
+        "choices": [_choice(asked, index, choice) for index, choice in enumerate(outcome.choices)],
         "usage": usage_of(outcome.spent),
         "pomona": outcome.pomona,
     }
@@ -46,13 +46,19 @@ class Chunks:
         self._asked = asked
         self._head = _head(asked, "chat.completion.chunk" if asked.chat else "text_completion")
         self._begun: set[int] = set()
+        self._told: dict[int, int] = {}
 
     def piece(self, piece: Piece) -> list[dict[str, Any]]:
         """The chunks for a piece of text; the first of a choice says who speaks."""
-        chunks = self._begin(piece.index)
-        if self._asked.chat:
-            return [*chunks, self._chunk(piece.index, {"content": piece.text})]
-        return [self._chunk(piece.index, piece.text)]
+        start = self._told.get(piece.index, 0)
+        self._told[piece.index] = start + sum(map(_letters, piece.tokens))
+        delta = {"content": piece.text} if self._asked.chat else piece.text
+        return [*self._begin(piece.index), self._chunk(piece.index, delta, logprobs=_logprobs(self._asked, piece.tokens, start))]
+
+    def drawn(self, drawn: Drawn) -> list[dict[str, Any]]:
+        """A chunk that adds nothing and says how far a strategy is."""
+        chunk = self._chunk(0, {} if self._asked.chat else "")
+        return [*self._begin(0), {**chunk, "pomona": {"drawn": drawn.count, "of": drawn.of}}]
 
     def end(self, outcome: Outcome) -> list[dict[str, Any]]:
         """The chunks that end each choice, then the usage where it was asked for. `pomona` is in the last of them."""
@@ -74,9 +80,9 @@ class Chunks:
         self._begun.add(index)
         return [self._chunk(index, {"role": "assistant", "content": ""})]
 
-    def _chunk(self, index: int, delta: Any, finish: str | None = None) -> dict[str, Any]:
+    def _chunk(self, index: int, delta: Any, finish: str | None = None, logprobs: Any = None) -> dict[str, Any]:
         key = "delta" if self._asked.chat else "text"
-        choice = {"index": index, key: delta, "logprobs": None, "finish_reason": finish}
+        choice = {"index": index, key: delta, "logprobs": logprobs, "finish_reason": finish}
         return {**self._head, "choices": [choice], **({"usage": None} if self._asked.include_usage else {})}
 
 
@@ -97,15 +103,34 @@ def _head(asked: Asked, kind: str) -> dict[str, Any]:
     }
 
 
-def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
+def _choice(asked: Asked, index: int, choice: Choice) -> dict[str, Any]:
+    rest = {"logprobs": _logprobs(asked, choice.tokens), "finish_reason": choice.finish}
+    if not asked.chat:
+        return {"index": index, "text": choice.text, **rest}
     message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
     if choice.calls:
         message |= {"content": choice.text or None, "tool_calls": [dict(call) for call in choice.calls]}
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": choice.finish}
+    return {"index": index, "message": message, **rest}
 
 
-def _text_choice(index: int, choice: Choice) -> dict[str, Any]:
-    return {"index": index, "text": choice.text, "logprobs": None, "finish_reason": choice.finish}
+def _logprobs(asked: Asked, tokens: Sequence[Token], start: int = 0) -> dict[str, Any] | None:
+    """The field `logprobs` where it was asked for; the older form counts the characters before each token from `start`."""
+    if not asked.logprobs:
+        return None
+    if asked.chat:
+        return {"content": list(tokens), "refusal": None}
+    offsets = accumulate(map(_letters, tokens), initial=start)
+    return {
+        "tokens": [token["token"] for token in tokens],
+        "token_logprobs": [token["logprob"] for token in tokens],
+        "top_logprobs": [{one["token"]: one["logprob"] for one in (*token["top_logprobs"], token)} for token in tokens],
+        "text_offset": list(offsets)[:-1],
+    }
+
+
+def _letters(token: Token) -> int:
+    """How many characters begin in a token."""
+    return sum(byte & 0xC0 != 0x80 for byte in token.get("bytes") or token["token"].encode())
 
 
 def _finite(value: Any) -> Any:

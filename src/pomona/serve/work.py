@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
+from pomona.models.chat._merged import merged
 from pomona.models.chat.errors import ModelError
-from pomona.models.chat.protocol import Reply, Request, Spent
+from pomona.models.chat.protocol import Piece, Reply, Request, Sample, Spent, Token
 from pomona.sample.answer import Answer, answer
 from pomona.sample.budget import Account
 from pomona.sample.context.protocol import Context
-from pomona.sample.strategy import Strategy
 from pomona.serve.asked import Asked
+from pomona.serve.errors import ApiError
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Choice:
     text: str
     finish: str
     calls: tuple[Mapping[str, Any], ...] = ()
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,40 +39,77 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Text that the choice `index` goes on with."""
+class Drawn:
+    """How many candidates of how many a strategy has so far."""
 
-    index: int
-    text: str
+    count: int
+    of: int
 
 
-async def outcome(asked: Asked, levers: Sequence[Context] = ()) -> Outcome:
-    """The whole response. Raises what the models raise."""
+async def outcome(asked: Asked, levers: Sequence[Context] = (), drawn: Callable[[Drawn], None] | None = None) -> Outcome:
+    """The whole response. `drawn` is called as a strategy's candidates come. Raises what the models raise."""
     if asked.strategy is None:
-        return _plain(await _all([_replies(asked, request) for request in asked.requests]))
-    account = Account(asked.budget)  # one budget for all prompts
-    return _chosen(asked, await _all([_answer(asked, request, asked.strategy, account, levers) for request in asked.requests]))
+        return _checked(asked, _plain(await _all([_replies(asked, request) for request in asked.requests])))
+    account, counts = Account(asked.budget), [0] * len(asked.requests)  # one budget for all prompts
+
+    def count(place: int, came: int, of: int) -> None:
+        counts[place] = came
+        if drawn is not None:
+            drawn(Drawn(sum(counts), of * len(counts)))
+
+    works = [_answer(asked, place, account, levers, partial(count, place)) for place in range(len(counts))]
+    return _checked(asked, _chosen(asked, await _all(works)))
 
 
-async def pieces(asked: Asked, levers: Sequence[Context] = ()) -> AsyncGenerator[Piece | Outcome, None]:
-    """The response as it grows, then the whole of it. Where there is something to wait for, the text comes at once after it."""
-    if asked.strategy is None and asked.n == 1 and len(asked.requests) == 1:
-        stream: Any = asked.served.model.stream(asked.requests[0])
-        reply = None
-        async with aclosing(stream):
-            async for item in stream:
-                if isinstance(item, Reply):
-                    reply = item
-                else:
-                    yield Piece(0, item)
-        if reply is None:
-            raise ModelError("its stream ended without an answer", status=502, where=asked.served.name)
-        yield _plain([[reply]])
+async def pieces(asked: Asked, levers: Sequence[Context] = ()) -> AsyncGenerator[Piece | Drawn | Outcome, None]:
+    """The response as it grows, its choices mixed, then the whole of it. A strategy tells what it has drawn, then its choice at once."""
+    if asked.strategy is not None:
+        async for item in _awaited(asked, levers):
+            yield item
         return
-    found = await outcome(asked, levers)
+    replies: dict[int, Reply] = {}
+    streams = [_numbered(asked, place, request) for place, request in enumerate(asked.requests)]
+    async with aclosing(merged(streams)) as coming:
+        async for number, item in coming:
+            if isinstance(item, Reply):
+                replies[number] = item
+            else:
+                yield replace(item, index=number)
+    if len(replies) < asked.n * len(streams):
+        raise ModelError("its stream ended without an answer", status=502, where=asked.served.name)
+    yield _checked(asked, _plain([[replies[number] for number in sorted(replies)]]))
+
+
+async def _numbered(asked: Asked, place: int, request: Request) -> AsyncGenerator[tuple[int, Piece | Reply], None]:
+    """What comes of a prompt, with the number of its choice in the whole response."""
+    silent = asked.logprobs and asked.served.remote
+    stream: Any = asked.served.model.stream(request, _samples(asked, request))
+    async with aclosing(stream):
+        async for item in stream:
+            if silent and isinstance(item, Piece):
+                if not item.tokens:  # before anything was sent this is still a refusal
+                    raise _untold(asked)
+                silent = False
+            yield place * asked.n + item.index, item
+
+
+async def _awaited(asked: Asked, levers: Sequence[Context]) -> AsyncGenerator[Piece | Drawn | Outcome, None]:
+    reports: asyncio.Queue[Drawn | None] = asyncio.Queue()
+    task = asyncio.ensure_future(outcome(asked, levers, reports.put_nowait))
+    task.add_done_callback(lambda _: reports.put_nowait(None))
+    try:
+        while (report := await reports.get()) is not None:
+            yield report
+        found = await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
     for index, choice in enumerate(found.choices):
+        if choice.tokens:
+            yield Piece(choice.text, index, choice.tokens)
+            continue
         for text in _words(choice.text):
-            yield Piece(index, text)
+            yield Piece(text, index)
     yield found
 
 
@@ -86,17 +126,35 @@ async def _all(works: Sequence[Any]) -> list[Any]:
 
 
 async def _replies(asked: Asked, request: Request) -> list[Reply]:
-    return await asked.served.model.reply(request, [(index, request.temperature) for index in range(asked.n)])
+    return await asked.served.model.reply(request, _samples(asked, request))
 
 
-async def _answer(asked: Asked, request: Request, strategy: Strategy, account: Account, levers: Sequence[Context]) -> Answer:
-    return await answer(request, asked.served.model, strategy, budget=account, context=levers)
+def _samples(asked: Asked, request: Request) -> list[Sample]:
+    return [(index, request.temperature) for index in range(asked.n)]
+
+
+async def _answer(asked: Asked, place: int, account: Account, levers: Sequence[Context], came: Callable[[int, int], None]) -> Answer:
+    assert asked.strategy is not None
+    model, request = asked.served.model, asked.requests[place]
+    return await answer(request, model, asked.strategy, budget=account, context=levers, progress=came)
+
+
+def _checked(asked: Asked, found: Outcome) -> Outcome:
+    """The outcome, unless log-probabilities were asked for and an answer has none."""
+    if asked.logprobs and any(choice.text and not choice.tokens and not choice.calls for choice in found.choices):
+        raise _untold(asked)
+    return found
+
+
+def _untold(asked: Asked) -> ApiError:
+    why = "a context changed the text" if asked.context else "its server gives none"
+    return ApiError(400, f"there are no log-probabilities of this answer: {why}", param="logprobs", code="unsupported_value")
 
 
 def _plain(pools: Sequence[Sequence[Reply]]) -> Outcome:
     replies = [reply for pool in pools for reply in pool]
     spent = sum((reply.spent for reply in replies), Spent())
-    choices = tuple(Choice(reply.text, reply.finish_reason, reply.tool_calls) for reply in replies)
+    choices = tuple(Choice(reply.text, reply.finish_reason, reply.tool_calls, reply.tokens) for reply in replies)
     return Outcome(choices, spent, {"spent": asdict(spent), "logprobs": [reply.logprob for reply in replies]})
 
 
@@ -105,7 +163,7 @@ def _chosen(asked: Asked, answers: Sequence[Answer]) -> Outcome:
     choices = []
     for one in answers:
         taken = one.candidates[one.chosen]
-        choices.append(Choice(one.text, taken.finish_reason, taken.tool_calls))
+        choices.append(Choice(one.text, taken.finish_reason, taken.tool_calls, taken.tokens))
     shown = [_shown(one, asked.candidates) for one in answers]
     return Outcome(tuple(choices), spent, {**shown[0], "spent": asdict(spent), **({"answers": shown} if len(shown) > 1 else {})})
 

@@ -57,7 +57,7 @@ async def _answer(fake: Fake, request: Request) -> Response:
             return StreamingResponse(_events(act), media_type="text/event-stream")
         if "input" in body:
             rows = [{"index": at, "embedding": [3.0, 4.0 * at]} for at in range(len(body["input"]))]
-            return JSONResponse({"data": rows[::-1]})
+            return JSONResponse({"data": rows[::-1], **({"usage": act["usage"]} if "usage" in act else {})})
         return JSONResponse(_whole(body, act))
     finally:
         fake.at_once -= 1
@@ -76,8 +76,10 @@ async def _events(act: Mapping[str, Any]) -> Any:
     for at, word in enumerate(words):
         if at == act.get("cut"):
             return
-        yield f"data: {json.dumps({'choices': [{'index': 0, 'delta': {'content': word + ' '}}]})}\n\n"
-    yield f"data: {json.dumps({'choices': [{'index': 0, 'delta': {}, 'finish_reason': 'length'}]})}\n\n"
+        for index in range(act.get("streams", 1)):
+            yield f"data: {json.dumps({'choices': [{'index': index, 'delta': {'content': word + ' '}}]})}\n\n"
+    for index in range(act.get("streams", 1)):
+        yield f"data: {json.dumps({'choices': [{'index': index, 'delta': {}, 'finish_reason': 'length'}]})}\n\n"
     yield f"data: {json.dumps({'choices': [], 'usage': {'prompt_tokens': 7, 'completion_tokens': 4}})}\n\n"
     yield "data: [DONE]\n\n"
 

@@ -16,7 +16,7 @@ from pomona.errors import PomonaError
 from pomona.ledger.flops import decode_flops, prefill_flops
 from pomona.models import load
 from pomona.models._catalogue import smollm2_path
-from pomona.models.chat import ChatModel, ModelError, Reply, Request, open_chat
+from pomona.models.chat import ChatModel, ModelError, Piece, Reply, Request, open_chat
 from pomona.models.chat._gguf_header import header, shape_of
 from pomona.models.chat._template import tool_calls
 from pomona.models.chat._text import cut, settled
@@ -53,8 +53,9 @@ def test_pools_streams_options_and_errors(uri: str) -> None:
         assert len({reply.text for reply in pool}) >= 3
         assert [reply.spent.prompt_tokens > 0 for reply in pool] == [True, False, False, False]
         assert all(1 <= reply.spent.completion_tokens <= 8 and reply.spent.flops > 0 for reply in pool)
-        *pieces, streamed = [piece async for piece in model.stream(ASK)]
-        assert "".join(pieces) == streamed.text == pool[0].text
+        *pieces, streamed = [piece async for piece in model.stream(ASK, POOL[:1])]
+        assert "".join(piece.text for piece in pieces) == streamed.text == pool[0].text
+        await _side_by_side(model)
         await _stops(model, pool[0].text)
         await _options(model)
         with pytest.raises(ModelError, match="shorten the messages") as failed:
@@ -62,10 +63,30 @@ def test_pools_streams_options_and_errors(uri: str) -> None:
         assert (failed.value.status, failed.value.code) == (400, "context_length_exceeded")
         with pytest.raises(ModelError, match="a part of type"):
             await model.reply(Request(messages=({"role": "user", "content": [{"type": "image_url"}]},)), [(0, 0.0)])
-        vectors = await model.embed(["save the draft", "delete"])
+        vectors, spent = await model.embed(["save the draft", "delete"])
+        assert (
+            2
+            <= spent.prompt_tokens
+            <= model.cost(sum(map(model.tokens, (Request(prompt="save the draft"), Request(prompt="delete"))))).prompt_tokens
+        )
+        assert spent.flops > 0
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
 
     use(uri, work)
+
+
+async def _side_by_side(model: Any) -> None:
+    """Samples that are streamed together come mixed, each with its own tokens."""
+    items = [item async for item in model.stream(replace(ASK, logprobs=0), POOL)]
+    replies = {item.index: item for item in items if isinstance(item, Reply)}
+    assert sorted(replies) == [0, 1, 2, 3]
+    for index, reply in replies.items():
+        mine = [item for item in items if isinstance(item, Piece) and item.index == index]
+        assert "".join(piece.text for piece in mine) == reply.text
+        assert tuple(token for piece in mine for token in piece.tokens) == reply.tokens
+        assert reply.logprob == pytest.approx(sum(token["logprob"] for token in reply.tokens), abs=1e-3)
+    order = [item.index for item in items if isinstance(item, Piece) and item.index]
+    assert order != sorted(order)
 
 
 async def _stops(model: Any, text: str) -> None:
@@ -75,8 +96,8 @@ async def _stops(model: Any, text: str) -> None:
     reply = (await model.reply(request, [(0, 0.0)]))[0]
     assert reply.text == text[: text.index(stop)]
     assert reply.finish_reason == "stop"
-    *pieces, streamed = [piece async for piece in model.stream(request)]
-    assert "".join(pieces) == streamed.text == reply.text
+    *pieces, streamed = [piece async for piece in model.stream(request, [(0, 0.0)])]
+    assert "".join(piece.text for piece in pieces) == streamed.text == reply.text
 
 
 async def _options(model: Any) -> None:
@@ -106,7 +127,7 @@ def test_what_nobody_waits_for_stops(uri: str) -> None:
     async def work(model: Any) -> None:
         await model.reply(ASK, [(0, 0.0)])
         task = asyncio.ensure_future(model.reply(long, [(0, 1.5)]))
-        stream = model.stream(long)
+        stream = model.stream(long, [(0, 1.5)])
         await anext(stream)
         await stream.aclose()
         task.cancel()
@@ -152,7 +173,8 @@ def test_torch_batches_many_requests_and_each_keeps_its_limit(checkpoints: dict[
 
 def test_torch_scores_as_score_does(checkpoints: dict[str, Path]) -> None:
     expected = load(str(checkpoints["llama"]), device="cpu").score(["save the draft"] * 2, ["of the user", ""])
-    found = use(str(checkpoints["llama"]), lambda chat: chat.score(ASK, ["of the user", ""]))
+    found, spent = use(str(checkpoints["llama"]), lambda chat: chat.score(ASK, ["of the user", ""]))
+    assert spent.completion_tokens == len(expected[0]) and spent.flops > 0
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 

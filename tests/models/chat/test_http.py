@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.models.chat import Gradual, Ladder, ModelError, Rate, Reply, Request, open_chat
+from pomona.models.chat import Gradual, Ladder, ModelError, Piece, Rate, Reply, Request, open_chat
 from pomona.models.chat.http import HttpChat
 
 ASK = Request(messages=({"role": "user", "content": "Say a number."},), max_tokens=9, temperature=0.5, seed=3)
@@ -38,7 +39,9 @@ def pool(model: HttpChat, request: Request = ASK, temperatures: tuple[float, ...
 
 
 async def streamed(model: HttpChat, request: Request = ASK) -> list[str | Reply]:
-    return [piece async for piece in model.stream(request)]
+    """The texts of the pieces, then the reply."""
+    coming = model.stream(request, [(0, request.temperature)])
+    return [item.text if isinstance(item, Piece) else item async for item in coming]
 
 
 def test_a_request_is_an_openai_request_and_extra_goes_through(fake: Any) -> None:
@@ -231,8 +234,51 @@ def test_a_client_that_leaves_ends_the_request(fake: Any) -> None:
 
 
 def test_embeddings_are_unit_vectors_in_order(fake: Any) -> None:
-    vectors = ask(fake, lambda model: model.embed(["a", "b"]))
+    vectors, spent = ask(fake, lambda model: model.embed(["a", "b"]))
     np.testing.assert_allclose(vectors, [[1.0, 0.0], [0.6, 0.8]], rtol=1e-6)
+    assert spent.prompt_tokens == 4 and spent.estimated
+    fake.acts = [{"usage": {"prompt_tokens": 6}}]
+    _, spent = ask(fake, lambda model: model.embed(["a", "b"]), price=(1e6, 1e6))
+    assert (spent.prompt_tokens, spent.completion_tokens, spent.money, spent.estimated) == (6, 0, 6.0, False)
+
+
+def legacy(text: str) -> dict[str, Any]:
+    logs = {"tokens": list(text), "token_logprobs": [-0.5] * len(text), "top_logprobs": [{letter: -0.5, "z": -2.0} for letter in text]}
+    return {"text": text, "finish_reason": "stop", "logprobs": logs}
+
+
+def test_log_probabilities_are_read_from_both_forms(fake: Any) -> None:
+    spelled = {
+        "token": "é",
+        "bytes": [195, 169],
+        "logprob": -0.25,
+        "top_logprobs": [{"token": "é", "bytes": [195, 169], "logprob": -0.25}] * 3,
+    }
+    chat = {"message": {"content": "é"}, "finish_reason": "stop", "logprobs": {"content": [spelled]}}
+    fake.acts = [{"raw": json.dumps({"choices": [chat]})}, {"raw": json.dumps({"choices": [legacy("ab")]})}]
+    reply = ask(fake, lambda model: pool(model, replace(ASK, logprobs=2)))[0]
+    assert (fake.seen[0]["logprobs"], fake.seen[0]["top_logprobs"]) == (True, 2)
+    assert reply.tokens == ({**spelled, "top_logprobs": spelled["top_logprobs"][:2]},) and reply.logprob == -0.25
+    reply = ask(fake, lambda model: pool(model, Request(prompt="x", logprobs=0)))[0]
+    assert fake.seen[1]["logprobs"] == 1
+    assert [(token["token"], token["bytes"], token["top_logprobs"]) for token in reply.tokens] == [("a", [97], []), ("b", [98], [])]
+    assert reply.logprob == -1.0
+
+
+def test_several_samples_stream_side_by_side_and_missing_ones_come_singly(fake: Any) -> None:
+    fake.acts = [{"streams": 2}, {"cut": 2}]
+
+    async def use(model: HttpChat) -> list[Piece | Reply]:
+        return [item async for item in model.stream(ASK, [(0, 0.5), (1, 0.5), (2, 0.5)])]
+
+    items = ask(fake, use)
+    replies = {item.index: item.text for item in items if isinstance(item, Reply)}
+    assert replies == dict.fromkeys(range(3), "one two three four ")
+    for index, text in replies.items():
+        assert "".join(item.text for item in items if isinstance(item, Piece) and item.index == index) == text
+    order = [item.index for item in items if isinstance(item, Piece)]
+    assert order[:4] == [0, 1, 0, 1]
+    assert [body.get("n", 1) for body in fake.seen] == [3, 1, 1]
 
 
 def test_tool_calls_come_back(fake: Any) -> None:

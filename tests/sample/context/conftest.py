@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from pomona.models.chat import Reply, Request, Spent
+from pomona.models.chat import Piece, Reply, Request, Spent
 
 
 class Scripted:
@@ -24,12 +24,18 @@ class Scripted:
         said, calls = text if isinstance(text, tuple) else (text, ())
         return [Reply(said, "stop", Spent(10, 5, 2.0, 0.25), self.name, index, temperature, tool_calls=tuple(calls))]
 
-    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
-        yield (await self.reply(request, [(0, 0.0)]))[0]
+    async def stream(self, request: Request, samples: Sequence[tuple[int, float]]) -> AsyncIterator[Piece | Reply]:
+        yield (await self.reply(request, samples))[0]
 
     async def score(self, request: Request, completions: Sequence[str]) -> Any: ...
 
     async def embed(self, texts: Sequence[str]) -> Any: ...
+
+    def tokens(self, request: Request) -> int:
+        return 10
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        return Spent(prompt, answer * samples)
 
     async def close(self) -> None: ...
 

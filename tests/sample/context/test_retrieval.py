@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 
 from pomona.errors import PomonaError
 from pomona.models.chat import open_chat
+from pomona.sample.answer import answer
+from pomona.sample.budget import Account
 from pomona.sample.context import Index, Retrieval
 from pomona.sample.context._fusion import fused
 from pomona.sample.context._messages import harmless, question
 from pomona.sample.context._words import words
 from pomona.sample.context.index import cut
 from pomona.sample.context.retrieval import checked, support
+from pomona.sample.strategy import parse_strategy
 
 from .conftest import Scripted, ask
 
@@ -109,6 +112,24 @@ def test_an_open_model_is_used_for_questions(hybrid: Index) -> None:
             await model.close()
 
     assert asyncio.run(work()) == [2, pytest.approx(1.0, abs=1e-4)]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_search_is_paid_for(hybrid: Index, given: bool) -> None:
+    """By the model of the index, whether it answers too or not."""
+
+    async def work() -> None:
+        model, account = open_chat("ui-xs" if given else "ui-s"), Account()
+        try:
+            found = await answer(ask(TEXTS[0], max_tokens=2), model, parse_strategy("greedy"), budget=account, context=[Retrieval(hybrid)])
+        finally:
+            await model.close()
+            await hybrid.close()
+        searched = found.spent.prompt_tokens - found.reply.spent.prompt_tokens
+        assert searched > 0
+        assert account.spent == found.spent
+
+    asyncio.run(work())
 
 
 @given(st.lists(st.permutations(range(6)), min_size=1, max_size=4))

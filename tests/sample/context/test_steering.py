@@ -13,10 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pomona.errors import PomonaError
-from pomona.models.chat import Request
+from pomona.models.chat import ModelError, Request
+from pomona.models.chat.http import HttpChat
 from pomona.models.chat.torch import TorchChat
+from pomona.sample.answer import answer
+from pomona.sample.context import Context
 from pomona.sample.context.datastore import Datastore
-from pomona.sample.context.steering import Steered, steered
+from pomona.sample.context.steering import Steering, steered
+from pomona.sample.strategy import parse_strategy
 
 WANTED = ["<|de|>Delete the page<|to|>Seite entfernen", "<|de|>Delete<|to|>Entfernen", "<|de|>Delete the user<|to|>Benutzer entfernen"]
 UNWANTED = ["<|de|>Delete the page<|to|>Seite löschen", "<|de|>Delete<|to|>Löschen", "<|de|>Delete the user<|to|>Benutzer löschen"]
@@ -64,22 +68,56 @@ def test_neighbours_vote_with_their_distance(monkeypatch: pytest.MonkeyPatch) ->
         assert found == pytest.approx([least, expected[1], expected[2], least, least], rel=1e-5)
 
 
-def test_answers_move_towards_what_is_wanted_and_back(model: TorchChat) -> None:
-    prompt = Request(prompt="<|de|>Delete the page<|to|>", max_tokens=16)
+def test_answers_move_towards_what_is_wanted_and_others_beside_them_do_not(model: TorchChat) -> None:
+    plain = Request(prompt="<|de|>Delete the page<|to|>", max_tokens=16)
+    pair = ["Seite entfernen", "Seite löschen"]
+
+    async def gap(request: Request) -> float:
+        one, other = (await model.score(request, pair))[0]
+        return float(one.sum() - other.sum())
 
     async def work() -> None:
-        plain = (await model.reply(prompt, [(0, 0.0)]))[0]
-        scores = [part.sum() for part in await model.score(prompt, ["Seite entfernen", "Seite löschen"])]
         one, other = Datastore.build(model, WANTED), Datastore.build(model, UNWANTED)
-        moved = Steered(model, one, other, temperature=10.0, top_p=1.0)
-        assert moved.identity != model.identity
-        after = [part.sum() for part in await moved.score(prompt, ["Seite entfernen", "Seite löschen"])]
-        assert after[0] - after[1] > scores[0] - scores[1] + 1
-        pool = await moved.reply(prompt, [(0, 0.0), (1, 1.0)])
-        alone = await moved.reply(prompt, [(1, 1.0)])
-        assert pool[1].text == alone[0].text
-        moved._hook.remove()
-        assert (await model.reply(prompt, [(0, 0.0)]))[0].text == plain.text
+        lever = Steering(one, other, temperature=10.0, top_p=1.0)
+        assert isinstance(lever, Context)
+        led, notes = await lever.before(plain, model)
+        assert notes == {"steer": lever.identity} and lever.identity != Steering(one, other, alpha=1.0).identity
+        assert await gap(led) > await gap(plain) + 1
+        alone = [(await model.reply(request, [(1, 1.0)]))[0] for request in (plain, led)]
+        beside = await asyncio.gather(model.reply(plain, [(1, 1.0)]), model.reply(led, [(0, 0.0), (1, 1.0)]))
+        assert [beside[0][0].text, beside[1][1].text] == [reply.text for reply in alone]
+        assert beside[0][0].logprob == pytest.approx(alone[0].logprob, abs=1e-3)
+
+    asyncio.run(work())
+
+
+def test_a_judge_scores_by_itself(model: TorchChat) -> None:
+    async def work() -> None:
+        store, judge = Datastore.build(model, WANTED), TorchChat("ui-s")
+        asked = Request(prompt="<|de|>Delete the page<|to|>", max_tokens=8)
+        try:
+            lever = Steering(store, store, temperature=10.0, top_p=1.0)
+            found = await answer(asked, model, parse_strategy("hedged3-best"), judge=judge, context=[lever])
+            plain, _ = await judge.score(asked, [reply.text for reply in found.candidates])
+        finally:
+            await judge.close()
+        assert found.scores == pytest.approx([float(logs.mean()) for logs in plain], abs=1e-4)
+
+    asyncio.run(work())
+
+
+def test_only_the_model_of_the_datastores_can_be_steered(model: TorchChat) -> None:
+    async def work() -> None:
+        store = Datastore.build(model, WANTED)
+        other = Datastore(store.keys, store.tokens, "torch:other")
+        request = Request(prompt="a", steer=Steering(other, other))
+        for ask in (model.reply(request, [(0, 0.0)]), model.score(request, ["b"])):
+            with pytest.raises(ModelError, match="ui-xs: the datastores are from another model — build them with this one"):
+                await ask
+        http = HttpChat("http://127.0.0.1:9/v1#x")
+        with pytest.raises(ModelError, match="x: cannot be steered — use a torch model"):
+            await http.reply(request, [(0, 0.0)])
+        await http.close()
 
     asyncio.run(work())
 
@@ -91,10 +129,10 @@ def test_a_datastore_is_written_whole_and_belongs_to_its_model(model: TorchChat,
     ids = model.model.codec.prompts(WANTED[:1])[0]
     assert store.tokens[: len(ids) - 1].tolist() == ids[1:]
     other = Datastore(store.keys, store.tokens, "torch:other")
-    with pytest.raises(PomonaError, match="ui-xs: the datastore is from another model — build it with this one"):
-        Steered(model, store, other)
+    with pytest.raises(PomonaError, match="Steering: the datastores are from different models — build both with the same one"):
+        Steering(store, other)
     with pytest.raises(PomonaError, match="alpha is out of range"):
-        Steered(model, store, store, alpha=math.nan)
+        Steering(store, store, alpha=math.nan)
     with pytest.raises(PomonaError, match="no text has two tokens"):
         Datastore.build(model, ["a"])
     (tmp_path / "bad").write_text("x")

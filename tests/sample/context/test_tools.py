@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from pomona.errors import PomonaError
 from pomona.models._catalogue import smollm2_path
 from pomona.models.chat import Reply, Spent, open_chat
 from pomona.sample.context import McpServer, Tools, tool
-from pomona.sample.context.tools import calculator, clock
+from pomona.sample.context.tools import calculator, clock, running
 from pomona.sample.context.tools.tool import Refused
 
 from .conftest import Scripted, ask
@@ -277,6 +278,39 @@ def test_tools_of_an_mcp_server(tmp_path: Path) -> None:
             await tools["my_die"].call({})
 
     served(tmp_path, work)
+
+
+def test_servers_of_the_command_line_answer_from_any_loop_and_die_without_a_hang(tmp_path: Path) -> None:
+    program = tmp_path / "a server.py"
+    program.write_text(SERVER)
+    command = shlex.join([sys.executable, str(program)])
+    with running([command, f"other={command}"]) as served:
+        tools = {found.name: found for found in served}
+        assert list(tools) == ["add", "broken", "die", "other_add", "other_broken", "other_die"]
+        assert asyncio.run(tools["add"].call({"a": 2, "b": 3})) == "5"
+        started = time.monotonic()
+        for name, arguments in (("die", {}), ("add", {"a": 1, "b": 1})):
+            with pytest.raises(Refused, match="the tool's server"):
+                asyncio.run(tools[name].call(arguments))
+        assert time.monotonic() - started < 20  # and not the half minute a call may take
+        assert asyncio.run(tools["other_add"].call({"a": 1, "b": 1})) == "2"
+        with pytest.raises(PomonaError, match="needs tools of different names — give each tool once; an MCP server can have a prefix"):
+            Tools([*served, *served])
+    with pytest.raises(Refused, match="the tool's server is gone"):
+        asyncio.run(tools["other_add"].call({"a": 1, "b": 1}))
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("'open", "'open: cannot be read: No closing quotation — write it as in a shell"),
+        ("x=", "did not start"),
+        (" ", "no program is named"),
+    ],
+)
+def test_command_lines_that_are_none(command: str, says: str) -> None:
+    with pytest.raises(PomonaError, match=says), running([command]):
+        pass
 
 
 def test_a_server_that_does_not_start() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pomona.models.chat.protocol import Finish, Request
+from pomona.models.chat._tokens import of_server, wanted
+from pomona.models.chat.errors import ModelError
+from pomona.models.chat.protocol import Finish, Piece, Request, Token
 
 _FINISH: dict[str, Finish] = {"length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
 
@@ -18,12 +21,42 @@ class Choice:
 
     text: str = ""
     finish: Finish | None = None
-    logprob: float | None = None
+    tokens: list[Token] = field(default_factory=list)
     calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of it has come."""
+        return bool(self.text or self.calls or self.finish)
+
+    @property
+    def logprob(self) -> float | None:
+        """The sum over its tokens, None where they are not known."""
+        return math.fsum(token["logprob"] for token in self.tokens) if self.tokens else None
 
     @property
     def tool_calls(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(self.calls[index] for index in sorted(self.calls))
+
+
+@dataclass
+class Given:
+    """How much of a streamed choice has been passed on."""
+
+    text: str = ""
+    tokens: int = 0
+
+    def fresh(self, choice: Choice, index: int, most: int | None, name: str) -> Piece | None:
+        """What has come of the choice since, None where that is nothing. A ModelError where it is no longer what it was."""
+        seen = choice.text
+        if len(seen) <= len(self.text) and self.text.startswith(seen):
+            return None
+        if not seen.startswith(self.text):
+            message = f"the stream was cut after {len(self.text)} characters, and the repeated answer differs"
+            raise ModelError(message, status=502, where=name, remedy="ask again, without streaming if it stays so")
+        piece = Piece(seen[len(self.text) :], index, wanted(choice.tokens[self.tokens :], most))
+        self.text, self.tokens = seen, max(self.tokens, len(choice.tokens))
+        return piece
 
 
 def body_of(request: Request, name: str, temperature: float, n: int, seed: int) -> tuple[str, dict[str, Any]]:
@@ -40,7 +73,11 @@ def body_of(request: Request, name: str, temperature: float, n: int, seed: int) 
     if request.options:
         body["response_format"] = _one_of(request.options)
     if request.prompt is not None:
+        if request.logprobs is not None:
+            body["logprobs"] = max(1, request.logprobs)
         return "completions", {**body, "prompt": request.prompt, **request.extra}
+    if request.logprobs is not None:
+        body |= {"logprobs": True, **({"top_logprobs": request.logprobs} if request.logprobs else {})}
     if request.tools:
         body["tools"] = [dict(tool) for tool in request.tools]
     return "chat/completions", {**body, "messages": [dict(message) for message in request.messages], **request.extra}
@@ -62,21 +99,18 @@ def choices_of(answer: Mapping[str, Any], options: Sequence[str]) -> list[Choice
     return found
 
 
-def piece_of(event: Mapping[str, Any], choice: Choice) -> str:
-    """The text that an event adds to the choice, which is brought up to date."""
-    choices = event.get("choices")
-    raw = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(raw, dict):
-        return ""
-    delta = raw.get("delta") or {}
-    piece = delta.get("content") or raw.get("text") or ""
-    choice.text += piece
-    for call in delta.get("tool_calls") or ():
-        _add_call(choice, call)
-    if raw.get("finish_reason"):
-        choice.finish = _FINISH.get(raw["finish_reason"], "stop")
-    _add_logprobs(choice, raw)
-    return piece
+def grown_by(event: Mapping[str, Any], choices: Sequence[Choice]) -> None:
+    """Bring the choices up to date with an event of a stream."""
+    for raw in event.get("choices") or ():
+        if not isinstance(raw, dict) or not 0 <= (place := raw.get("index") or 0) < len(choices):
+            continue
+        choice, delta = choices[place], raw.get("delta") or {}
+        choice.text += delta.get("content") or raw.get("text") or ""
+        for call in delta.get("tool_calls") or ():
+            _add_call(choice, call)
+        if raw.get("finish_reason"):
+            choice.finish = _FINISH.get(raw["finish_reason"], "stop")
+        choice.tokens += of_server(raw.get("logprobs"))
 
 
 def usage_of(answer: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -93,7 +127,7 @@ def _whole(raw: Mapping[str, Any]) -> Choice:
     choice = Choice(text=message.get("content") or raw.get("text") or "", finish=_FINISH.get(raw.get("finish_reason") or "", "stop"))
     for place, call in enumerate(message.get("tool_calls") or ()):
         choice.calls[place] = dict(call)
-    _add_logprobs(choice, raw)
+    choice.tokens += of_server(raw.get("logprobs"))
     return choice
 
 
@@ -104,15 +138,6 @@ def _add_call(choice: Choice, piece: Mapping[str, Any]) -> None:
     function = piece.get("function") or {}
     call["function"]["name"] += function.get("name") or ""
     call["function"]["arguments"] += function.get("arguments") or ""
-
-
-def _add_logprobs(choice: Choice, raw: Mapping[str, Any]) -> None:
-    logprobs = raw.get("logprobs")
-    if not isinstance(logprobs, dict):
-        return
-    values = logprobs.get("token_logprobs") or [token.get("logprob") for token in logprobs.get("content") or ()]
-    if values:
-        choice.logprob = (choice.logprob or 0.0) + float(sum(value for value in values if value is not None))
 
 
 def _one_of(options: Sequence[str]) -> dict[str, Any]:

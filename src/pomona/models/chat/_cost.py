@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pomona.models.chat.protocol import Spent
@@ -23,6 +24,25 @@ class Meter:
         prompt_price, answer_price = self.price or (0.0, 0.0)
         money = (prompt_tokens * prompt_price + completion_tokens * answer_price) / 1e6
         return Spent(prompt_tokens, completion_tokens, flops, money, seconds, estimated)
+
+    def pool(self, prompt: int, answer: int, samples: int) -> Spent:
+        """The cost of `samples` answers of so many tokens after one prompt, as a forecast."""
+        first = self.spent(context=prompt, prompt_tokens=prompt, completion_tokens=answer, estimated=True)
+        later = self.spent(context=prompt, prompt_tokens=0, completion_tokens=answer)
+        more = samples - 1
+        return first + Spent(0, later.completion_tokens * more, later.flops * more, later.money * more)
+
+    def scored(self, prompt: int, completions: Sequence[int], seconds: float) -> Spent:
+        """The cost of scoring completions of so many tokens, the prompt read with each: that of generating them."""
+        each = (self.spent(context=prompt, prompt_tokens=prompt, completion_tokens=count) for count in completions if count)
+        return sum(each, Spent(seconds=seconds))
+
+    def embedded(self, texts: Sequence[int], seconds: float, *, estimated: bool = False) -> Spent:
+        """The cost of the hidden states of texts of so many tokens; no output projection is computed."""
+        read = sum(texts)
+        shape = self.shape
+        flops = 0.0 if shape is None else sum(_reading(shape, count) - 2 * _output(shape) for count in texts if count)
+        return Spent(read, 0, flops, read * (self.price or (0.0, 0.0))[0] / 1e6, seconds, estimated)
 
 
 def _reading(shape: Shape, prompt: int) -> float:

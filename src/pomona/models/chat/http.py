@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -16,14 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.models.chat._check import check
-from pomona.models.chat._choices import Choice, body_of, choices_of, piece_of, usage_of
+from pomona.models.chat._check import check, unsteerable
+from pomona.models.chat._choices import Choice, Given, body_of, choices_of, grown_by, usage_of
 from pomona.models.chat._cost import Meter
+from pomona.models.chat._guess import prompt_tokens
+from pomona.models.chat._merged import merged
 from pomona.models.chat._tally import Tally
+from pomona.models.chat._tokens import wanted
 from pomona.models.chat._wire import Wire
 from pomona.models.chat.errors import ModelError
 from pomona.models.chat.limits import Limits, Rate
-from pomona.models.chat.protocol import Ability, Reply, Request, Spent
+from pomona.models.chat.protocol import Ability, Piece, Reply, Request, Sample, Spent
 from pomona.models.chat.retry import Ladder, Passing, given_up, retrying
 
 _OPENAI = "api.openai.com"
@@ -66,18 +69,16 @@ class HttpChat:
         self._tally = Tally(tokenizer)
         self._asked = itertools.count()
 
-    async def reply(self, request: Request, samples: Sequence[tuple[int, float]]) -> list[Reply]:
+    async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
         """See the protocol. Requests of different temperatures go out at the same time."""
         found = {(reply.index, reply.temperature): reply async for reply in self.each(request, samples)}
         return [found[sample] for sample in samples]
 
-    async def each(self, request: Request, samples: Sequence[tuple[int, float]]) -> AsyncIterator[Reply]:
+    async def each(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Reply]:
         """See the protocol: the replies of one request to the server come together, and its failure does not stop the others."""
-        check(request, samples)
-        groups: dict[float, list[int]] = {}
-        for index, temperature in dict.fromkeys(samples):
-            groups.setdefault(temperature, []).append(index)
-        waiting = {asyncio.ensure_future(self._ask(request, temperature, ids)): (temperature, ids) for temperature, ids in groups.items()}
+        self._check(request, samples)
+        groups = _groups(samples).items()
+        waiting = {asyncio.ensure_future(self._ask(request, temperature, ids)): (temperature, ids) for temperature, ids in groups}
         failed: BaseException | None = None
         try:
             while waiting:
@@ -98,51 +99,27 @@ class HttpChat:
         if failed is not None:
             raise failed
 
-    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
-        """See the protocol. A stream cut in the middle is asked again and goes on where the new answer begins with what was already given.
+    async def stream(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Piece | Reply]:
+        """See the protocol: one stream for each temperature. One cut in the middle is asked again and goes on where it was.
 
-        A ModelError where it does not: what was given cannot be taken back.
+        A ModelError where the new answers do not begin with what was given already: that cannot be taken back.
         """
-        check(request, [(0, request.temperature)])
-        started, failures, given = time.monotonic(), 0, ""
-        path, body = body_of(request, self.name, request.temperature, 1, request.seed)
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-        while True:
-            choice, usage, seen = Choice(), None, ""
-            try:
-                async with self._limits.turn(_estimate(request, 1)) as turn, aclosing(self._wire.events(path, body)) as events:
-                    async for event in events:
-                        usage = event.get("usage") or usage
-                        piece = piece_of(event, choice)
-                        seen += piece
-                        if len(seen) <= len(given) and given.startswith(seen):
-                            continue
-                        if not seen.startswith(given):
-                            raise _torn(self.name, len(given))
-                        fresh, given = seen[len(given) :], seen
-                        yield fresh
-                    if choice.finish is None:
-                        raise Passing("the stream ended without a finish reason")
-                    reply = self._reply(request, choice, usage, time.monotonic() - started)
-                    turn.tokens = reply.spent.prompt_tokens + reply.spent.completion_tokens
-                yield reply
-                return
-            except Passing as failure:
-                failures += 1
-                waited = time.monotonic() - started
-                pause = max(self._ladder.pause(failures, self.name), failure.retry_after or 0.0)
-                if failures >= self._ladder.attempts or waited + pause > self._ladder.total:
-                    raise given_up(failure, self.identity, failures, waited) from failure
-                self._hold(failure)
-                await asyncio.sleep(pause)
+        self._check(request, samples)
+        streams = [self._streamed(request, temperature, indices) for temperature, indices in _groups(samples).items()]
+        async with aclosing(merged(streams)) as coming:
+            async for item in coming:
+                yield item
 
-    async def score(self, request: Request, completions: Sequence[str]) -> list[NDArray[np.float32]]:
+    async def score(self, request: Request, completions: Sequence[str]) -> tuple[list[NDArray[np.float32]], Spent]:
         """Servers ignore requests for the probabilities of a given text, so this is a ModelError."""
         raise ModelError("a server cannot score given text", status=400, where=self.identity, remedy="score with a torch model (hf:PATH)")
 
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """See the protocol."""
-        answer = await self._post("embeddings", {"model": self.name, "input": list(texts)}, sum(map(len, texts)) // 4)
+        if not texts:
+            return np.zeros((0, 0), np.float32), Spent()
+        guessed, started = sum(self.tokens(Request(prompt=text)) for text in texts), time.monotonic()
+        answer = await self._post("embeddings", {"model": self.name, "input": list(texts)}, guessed)
         try:
             rows = sorted(answer["data"], key=lambda row: row["index"])
             vectors = np.array([row["embedding"] for row in rows], np.float32)
@@ -150,7 +127,17 @@ class HttpChat:
             raise ModelError("its answer holds no embeddings", status=502, where=self.identity) from error
         if len(vectors) != len(texts):
             raise ModelError(f"{len(vectors)} vectors for {len(texts)} texts", status=502, where=self.identity)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        usage = usage_of(answer)
+        spent = self._meter.embedded([usage[0] if usage else guessed], time.monotonic() - started, estimated=usage is None)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), spent
+
+    def tokens(self, request: Request) -> int:
+        """See the protocol; guessed, since only the server knows its template."""
+        return prompt_tokens(request)
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        """See the protocol; without FLOPs, since nobody knows the model's shape."""
+        return self._meter.pool(prompt, answer, samples)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -168,13 +155,62 @@ class HttpChat:
             raise ModelError("its answer is none of the options", status=502, where=self.identity, remedy=remedy)
         spent = self._spent(request, choices, usage_of(answer), seconds)
         return [
-            Reply(choice.text, choice.finish or "stop", cost, self.name, index, temperature, choice.logprob, choice.tool_calls)
-            for choice, cost, index in zip(choices, spent, indices, strict=False)
+            self._reply(request, choice, cost, index, temperature) for choice, cost, index in zip(choices, spent, indices, strict=False)
         ]
 
-    def _reply(self, request: Request, choice: Choice, usage: Any, seconds: float) -> Reply:
-        spent = self._spent(request, [choice], usage_of({"usage": usage}), seconds)[0]
-        return Reply(choice.text, choice.finish or "stop", spent, self.name, 0, request.temperature, choice.logprob, choice.tool_calls)
+    async def _streamed(self, request: Request, temperature: float, indices: Sequence[int]) -> AsyncGenerator[Piece | Reply, None]:
+        """Samples of one temperature from one stream, those that did not come from further ones."""
+        started, failures, missing, given = time.monotonic(), 0, list(indices), [Given() for _ in indices]
+        while True:
+            try:
+                async with aclosing(self._attempt(request, temperature, indices, given)) as coming:
+                    async for item in coming:
+                        if isinstance(item, Reply):
+                            missing.remove(item.index)
+                        yield item
+                break
+            except Passing as failure:
+                failures += 1
+                waited = time.monotonic() - started
+                pause = max(self._ladder.pause(failures, self.name), failure.retry_after or 0.0)
+                if failures >= self._ladder.attempts or waited + pause > self._ladder.total:
+                    raise given_up(failure, self.identity, failures, waited) from failure
+                self._hold(failure)
+                await asyncio.sleep(pause)
+        for index in missing:
+            async with aclosing(self._streamed(request, temperature, [index])) as coming:
+                async for item in coming:
+                    yield item
+
+    async def _attempt(
+        self, request: Request, temperature: float, indices: Sequence[int], given: Sequence[Given]
+    ) -> AsyncGenerator[Piece | Reply, None]:
+        """What one stream adds to what was given, then the replies that came of it. Passing when it breaks off."""
+        path, body = body_of(request, self.name, temperature, len(indices), _seed(request.seed, indices[0]))
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        started, choices, usage = time.monotonic(), [Choice() for _ in indices], None
+        async with self._limits.turn(_estimate(request, len(indices))) as turn, aclosing(self._wire.events(path, body)) as events:
+            async for event in events:
+                usage = event.get("usage") or usage
+                grown_by(event, choices)
+                for choice, index, told in zip(choices, indices, given, strict=True):
+                    if (piece := told.fresh(choice, index, request.logprobs, self.name)) is not None:
+                        yield piece
+            came = [(choice, index) for choice, index in zip(choices, indices, strict=True) if choice.begun]
+            if not came or any(choice.finish is None for choice, _ in came):
+                raise Passing("the stream ended without a finish reason")
+            spent = self._spent(request, [choice for choice, _ in came], usage_of({"usage": usage}), time.monotonic() - started)
+            turn.tokens = sum(cost.prompt_tokens + cost.completion_tokens for cost in spent)
+        for (choice, index), cost in zip(came, spent, strict=True):
+            yield self._reply(request, choice, cost, index, temperature)
+
+    def _reply(self, request: Request, choice: Choice, spent: Spent, index: int, temperature: float) -> Reply:
+        tokens = wanted(choice.tokens, request.logprobs)
+        return Reply(choice.text, choice.finish or "stop", spent, self.name, index, temperature, choice.logprob, choice.tool_calls, tokens)
+
+    def _check(self, request: Request, samples: Sequence[Sample]) -> None:
+        check(request, samples)
+        unsteerable(request, self.name)
 
     def _spent(self, request: Request, choices: Sequence[Choice], usage: tuple[int, int] | None, seconds: float) -> list[Spent]:
         prompt, answers, estimated = self._tally.tokens(request, choices, usage)
@@ -210,9 +246,12 @@ class HttpChat:
             self._limits.hold(min(failure.retry_after, self._ladder.total))
 
 
-def _torn(name: str, given: int) -> ModelError:
-    message = f"the stream was cut after {given} characters, and the repeated answer differs"
-    return ModelError(message, status=502, where=name, remedy="ask again, without streaming if it stays so")
+def _groups(samples: Sequence[Sample]) -> dict[float, list[int]]:
+    """The indices of each temperature."""
+    groups: dict[float, list[int]] = {}
+    for index, temperature in dict.fromkeys(samples):
+        groups.setdefault(temperature, []).append(index)
+    return groups
 
 
 def _estimate(request: Request, n: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pomona.errors import PomonaError
 
 _MINUTE = 60.0
+_SPREAD = 0.1
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Limits:
         self._gate = asyncio.Lock()
         self._rate = rate or Rate()
         self._recent: deque[Turn] = deque()
-        self._held_until = 0.0
+        self._held_until = self._spread = 0.0
         self._clock, self._sleep = clock, sleep
 
     @asynccontextmanager
@@ -70,11 +72,16 @@ class Limits:
                 turn = Turn(tokens, self._clock())
                 if self._rate.requests is not None or self._rate.tokens is not None:
                     self._recent.append(turn)
+            if turn.started < self._held_until + self._spread:
+                await self._sleep(random.uniform(0.0, self._spread))
+                turn.started = self._clock()
             yield turn
 
     def hold(self, seconds: float) -> None:
-        """Let nobody in for so many seconds."""
-        self._held_until = max(self._held_until, self._clock() + seconds)
+        """Let nobody in for so many seconds; those who waited come at random moments of the next tenth of that, not all at once."""
+        until = self._clock() + seconds
+        if until > self._held_until:
+            self._held_until, self._spread = until, _SPREAD * seconds
 
     def _wait(self, tokens: int) -> float:
         """Seconds until a request of so many tokens may go; 0 for now."""

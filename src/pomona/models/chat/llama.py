@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -16,21 +14,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.errors import PomonaError
 from pomona.models.chat._cells import Cells
-from pomona.models.chat._check import check
-from pomona.models.chat._choices import Choice, choices_of
+from pomona.models.chat._check import check, unsteerable
+from pomona.models.chat._choices import Choice, choices_of, usage_of
+from pomona.models.chat._completion import Growth, body_of, choice_of, groups, messages_of
 from pomona.models.chat._cost import Meter
 from pomona.models.chat._engine import Engine, start
 from pomona.models.chat._gguf_header import header, shape_of
+from pomona.models.chat._guess import prompt_tokens
 from pomona.models.chat._identity import fingerprint
-from pomona.models.chat._text import content_of
+from pomona.models.chat._tokens import wanted
 from pomona.models.chat._wire import Wire
 from pomona.models.chat.errors import ModelError, too_long, wrong_request
-from pomona.models.chat.protocol import Ability, Finish, Reply, Request, Spent
+from pomona.models.chat.protocol import Ability, Asked, Piece, Reply, Request, Sample, Spent
 from pomona.models.chat.retry import Passing
 
 _LONGEST = 8192
-_NO_SEED = (1 << 32) - 1  # llama.cpp takes this one for "any"
 _PATIENCE = 3600.0
 
 
@@ -40,8 +40,9 @@ class LlamaChat:
     Samples of one temperature are decoded together and the prompt is read once; samples of other temperatures find it in the cache.
     The random numbers of a sample depend on seed and index alone. Log-probabilities, though, move by about 0.01 with what else is read and
     decoded at the same time, and where many tokens are about as likely another one is drawn: for equal answers ask one request at a time,
-    or keep answers in a store. `extra` goes through to the server. Replies have a `logprob` where `extra` has
-    `"logprobs": true`: reading probabilities back adds about a third to the time of a small model.
+    as `together` does. `extra` goes through to the server. Replies have a `logprob` where the request asks for `logprobs`:
+    reading probabilities back adds about a third to the time of a small model. Of tokens that share a character only the last one's
+    probability is known.
     """
 
     def __init__(
@@ -70,17 +71,16 @@ class LlamaChat:
         self._embedder: tuple[Engine, Wire] | None = None
         self._embedding = asyncio.Lock()
 
-    async def reply(self, request: Request, samples: Sequence[tuple[int, float]]) -> list[Reply]:
+    async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
         """See the protocol."""
         found = {(reply.index, reply.temperature): reply async for reply in self.each(request, samples)}
         return [found[sample] for sample in samples]
 
-    async def each(self, request: Request, samples: Sequence[tuple[int, float]]) -> AsyncIterator[Reply]:
+    async def each(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Reply]:
         """See the protocol. Of several temperatures the one with fewest samples goes first and leaves the prompt in the cache."""
-        check(request, samples)
+        self._check(request, samples)
         prompt, read = await self._prompt(request)
-        most = max(1, min(self._slots, (self.context - read) // request.max_tokens))
-        for place, (temperature, indices) in enumerate(_groups(samples, most)):
+        for place, (temperature, indices) in enumerate(groups(samples, self._at_once(request, read))):
             async with self._cells.taken(read + len(indices) * request.max_tokens):
                 started = time.perf_counter()
                 choices = await self._answered(request, prompt, temperature, indices)
@@ -88,60 +88,78 @@ class LlamaChat:
             for index, (choice, tokens) in zip(indices, choices, strict=True):
                 paid = 0 if place or index != indices[0] else read
                 spent = self._meter.spent(context=read, prompt_tokens=paid, completion_tokens=tokens, seconds=seconds)
-                yield self._reply(choice, index, temperature, spent)
+                yield self._reply(request, choice, index, temperature, spent)
 
-    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
-        """See the protocol."""
+    async def together(self, asked: Sequence[Asked]) -> list[list[Reply] | BaseException]:
+        """See the protocol. One request after the other: each is equal to the bit then, and a pool of samples fills a processor alone."""
+        return [await self._reply_or_error(*each) for each in asked]
+
+    async def _reply_or_error(self, request: Request, samples: Sequence[Sample]) -> list[Reply] | PomonaError:
+        try:
+            return await self.reply(request, samples)
+        except PomonaError as error:
+            return error
+
+    async def stream(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Piece | Reply]:
+        """See the protocol; with tools a sample comes in one piece."""
         if request.tools:
-            reply = (await self.reply(request, [(0, request.temperature)]))[0]
-            if reply.text:
-                yield reply.text
-            yield reply
+            async for reply in self.each(request, samples):
+                if reply.text:
+                    yield Piece(reply.text, reply.index, reply.tokens)
+                yield reply
             return
-        check(request, [(0, request.temperature)])
+        self._check(request, samples)
         prompt, read = await self._prompt(request)
-        body = {**_body(request, prompt, request.temperature, [0]), "stream": True}
-        text, logs, last = "", [], None
-        async with self._cells.taken(read + request.max_tokens):
-            started = time.perf_counter()
-            try:
-                async with aclosing(self._wire.events("completion", body)) as events:
+        for place, (temperature, indices) in enumerate(groups(samples, self._at_once(request, read))):
+            async with self._cells.taken(read + len(indices) * request.max_tokens):
+                started, grown = time.perf_counter(), {index: Growth() for index in indices}
+                body = {**body_of(request, prompt, temperature, indices), "stream": True}
+                async with aclosing(self._events(body)) as events:
                     async for event in events:
-                        piece = event.get("content") or ""
-                        text += piece
-                        logs += event.get("completion_probabilities") or []
-                        if piece:
+                        index = indices[event.get("index") or 0]
+                        if (piece := grown[index].by(event, index, request.logprobs)) is not None:
                             yield piece
-                        if event.get("stop"):
-                            last = event
+                        if all(one.last for one in grown.values()):
                             break
-            except (Passing, ModelError) as failure:
-                raise self._failed(failure) from failure
-            seconds = time.perf_counter() - started
-        if last is None:
-            raise ModelError("the answer ended before its end", status=502, where=self.name)
-        choice, tokens = _choice({**last, "content": text, "completion_probabilities": logs})
-        spent = self._meter.spent(context=read, prompt_tokens=read, completion_tokens=tokens, seconds=seconds)
-        yield self._reply(choice, 0, request.temperature, spent)
+                seconds = (time.perf_counter() - started) / len(indices)
+            for index, one in grown.items():
+                if one.last is None:
+                    raise ModelError("the answer ended before its end", status=502, where=self.name)
+                choice, tokens = choice_of(one.row)
+                paid = 0 if place or index != indices[0] else read
+                spent = self._meter.spent(context=read, prompt_tokens=paid, completion_tokens=tokens, seconds=seconds)
+                yield self._reply(request, choice, index, temperature, spent)
 
-    async def score(self, request: Request, completions: Sequence[str]) -> list[NDArray[np.float32]]:
+    async def score(self, request: Request, completions: Sequence[str]) -> tuple[list[NDArray[np.float32]], Spent]:
         """llama.cpp's server cannot score given text, so this is a ModelError."""
         raise wrong_request("llama.cpp cannot score given text", where=self.name, remedy="score with torch: open the checkpoint as hf:PATH")
 
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """See the protocol: the mean of the last hidden states, over its length. The first call loads the file a second time."""
         if not texts:
-            return np.zeros((0, 0), np.float32)
+            return np.zeros((0, 0), np.float32), Spent()
         async with self._embedding:
             if self._embedder is None:
                 engine = await asyncio.to_thread(
                     start, self._path, threads=self._threads, slots=1, context=self.context, key=self._key, embedding=True
                 )
                 self._embedder = engine, self._connect(engine)
+        started = time.perf_counter()
         answer = await self._post("v1/embeddings", {"input": [text or " " for text in texts]}, self._embedder[1])
         rows = sorted(answer["data"], key=lambda row: row["index"])
         vectors = np.array([row["embedding"] for row in rows], np.float32)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        read, _ = usage_of(answer) or (sum(self.tokens(Request(prompt=text)) for text in texts), 0)
+        even = [read // len(texts) + (at < read % len(texts)) for at in range(len(texts))]
+        spent = self._meter.embedded(even, time.perf_counter() - started)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), spent
+
+    def tokens(self, request: Request) -> int:
+        """See the protocol; guessed."""
+        return prompt_tokens(request)
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        """See the protocol."""
+        return self._meter.pool(prompt, answer, samples)
 
     async def close(self) -> None:
         """Close the connections and stop llama.cpp."""
@@ -158,7 +176,7 @@ class LlamaChat:
         """The prompt as text, by the chat template in the file, and its tokens."""
         text = request.prompt
         if text is None:
-            text = str((await self._post("apply-template", _messages(request)))["prompt"])
+            text = str((await self._post("apply-template", messages_of(request)))["prompt"])
         ids = (await self._post("tokenize", {"content": text, "add_special": True, "parse_special": True}))["tokens"]
         if not ids:
             raise wrong_request("the prompt is empty, and the model needs at least one token")
@@ -169,17 +187,34 @@ class LlamaChat:
     async def _answered(self, request: Request, prompt: str, temperature: float, indices: Sequence[int]) -> list[tuple[Choice, int]]:
         """Choices, and the tokens computed for each. With tools the chat route is taken, which reads calls out of an answer."""
         if request.tools:
-            answer = await self._post("v1/chat/completions", {**_body(request, None, temperature, indices), **_messages(request)})
+            answer = await self._post("v1/chat/completions", {**body_of(request, None, temperature, indices), **messages_of(request)})
             choices = choices_of(answer, ())
             texts = [choice.text + "".join(json.dumps(call["function"]) for call in choice.tool_calls) for choice in choices]
             counts = [len((await self._post("tokenize", {"content": text}))["tokens"]) for text in texts]
             return [(choice, count + 1) for choice, count in zip(choices, counts, strict=True)]
-        answer = await self._post("completion", _body(request, prompt, temperature, indices))
+        answer = await self._post("completion", body_of(request, prompt, temperature, indices))
         rows = sorted(answer, key=lambda row: row["index"]) if isinstance(answer, list) else [answer]
-        return [_choice(row) for row in rows]
+        return [choice_of(row) for row in rows]
 
-    def _reply(self, choice: Choice, index: int, temperature: float, spent: Spent) -> Reply:
-        return Reply(choice.text, choice.finish or "stop", spent, self.name, index, temperature, choice.logprob, choice.tool_calls)
+    def _check(self, request: Request, samples: Sequence[Sample]) -> None:
+        check(request, samples)
+        unsteerable(request, self.name)
+
+    def _at_once(self, request: Request, read: int) -> int:
+        """How many samples after a prompt of so many tokens fit into the context together."""
+        return max(1, min(self._slots, (self.context - read) // request.max_tokens))
+
+    def _reply(self, request: Request, choice: Choice, index: int, temperature: float, spent: Spent) -> Reply:
+        tokens = wanted(choice.tokens, request.logprobs)
+        return Reply(choice.text, choice.finish or "stop", spent, self.name, index, temperature, choice.logprob, choice.tool_calls, tokens)
+
+    async def _events(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        try:
+            async with aclosing(self._wire.events("completion", body)) as events:
+                async for event in events:
+                    yield event
+        except (Passing, ModelError) as failure:
+            raise self._failed(failure) from failure
 
     async def _post(self, path: str, body: Mapping[str, Any], wire: Wire | None = None) -> Any:
         try:
@@ -194,64 +229,3 @@ class LlamaChat:
 
     def _connect(self, engine: Engine) -> Wire:
         return Wire(engine.address + "/", key=self._key, timeout=_PATIENCE, connections=64)
-
-
-def _groups(samples: Sequence[tuple[int, float]], slots: int) -> list[tuple[float, list[int]]]:
-    """(temperature, consecutive indices), at most `slots` each: what one request can ask, for its seeds count up from the first."""
-    groups: list[tuple[float, list[int]]] = []
-    for temperature, index in sorted({(temperature, index) for index, temperature in samples}):
-        last = groups[-1] if groups else None
-        if last and last[0] == temperature and last[1][-1] == index - 1 and len(last[1]) < slots:
-            last[1].append(index)
-        else:
-            groups.append((temperature, [index]))
-    return sorted(groups, key=lambda group: len(group[1]))
-
-
-def _body(request: Request, prompt: str | None, temperature: float, indices: Sequence[int]) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "n_predict": request.max_tokens,
-        "temperature": temperature,
-        "top_k": 0,
-        "top_p": request.top_p,
-        "min_p": request.min_p,
-        "samplers": ["temperature", "top_p", "min_p"],
-        "seed": _seed(request.seed, indices[0]),
-        "cache_prompt": True,
-    }
-    if prompt is not None:
-        body["prompt"] = prompt
-    if len(indices) > 1:
-        body["n_cmpl"] = len(indices)
-    if request.stop:
-        body["stop"] = list(request.stop)
-    if request.options:
-        body["grammar"] = "root ::= " + " | ".join(map(_literal, request.options))
-    extra = dict(request.extra)
-    if extra.pop("logprobs", False) and prompt is not None:
-        body["n_probs"] = 1
-    return {**body, **extra}
-
-
-def _messages(request: Request) -> dict[str, Any]:
-    messages = [{**message, "content": content_of(message)} for message in request.messages]
-    return {"messages": messages, "tools": [dict(tool) for tool in request.tools]} if request.tools else {"messages": messages}
-
-
-def _seed(seed: int, index: int) -> int:
-    """llama.cpp adds 1 to the seed for each further sample of a request, so consecutive indices have consecutive seeds."""
-    base = int.from_bytes(hashlib.sha256(f"llama:{seed}".encode()).digest()[:4], "little")
-    return (base + index) % _NO_SEED
-
-
-def _choice(row: Mapping[str, Any]) -> tuple[Choice, int]:
-    """One choice and the tokens that were computed for it."""
-    finish: Finish = "length" if row.get("stop_type") == "limit" else "stop"
-    logs = [token["logprob"] for token in row.get("completion_probabilities") or ()]
-    return Choice(row["content"], finish, math.fsum(logs) if logs else None), int(row["tokens_predicted"])
-
-
-def _literal(text: str) -> str:
-    """A string as GBNF writes it."""
-    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-    return '"' + "".join(escapes.get(letter, letter) for letter in text) + '"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -13,17 +14,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pomona.errors import PomonaError
 from pomona.models._embed import embed
 from pomona.models._load import load, locate
 from pomona.models._torch import TorchModel
 from pomona.models.chat._batch import run_batch, score
 from pomona.models.chat._check import check
 from pomona.models.chat._cost import Meter
+from pomona.models.chat._guess import prompt_tokens
 from pomona.models.chat._identity import fingerprint
 from pomona.models.chat._job import Job
 from pomona.models.chat._template import Template
-from pomona.models.chat.errors import ModelError, too_long
-from pomona.models.chat.protocol import Ability, Reply, Request
+from pomona.models.chat.errors import ModelError, too_long, wrong_request
+from pomona.models.chat.protocol import Ability, Asked, Piece, Reply, Request, Sample, Spent
 
 Result = TypeVar("Result")
 
@@ -32,7 +35,8 @@ class TorchChat:
     """A checkpoint with its tokenizer's chat template. Without one the last user message alone is the prompt, as `ui-*` need it.
 
     Sampling is that of `pomona.models.load`: a sample depends on seed, prompt text, index and temperature, up to rounding. Requests that
-    arrive while others run are answered together afterwards. `extra` is not read: this model knows no further parameters.
+    arrive while others run are answered together afterwards; those of one call of `together` by themselves, so that they come out equal to
+    the bit whenever it is repeated. `extra` is not read: this model knows no further parameters.
     """
 
     def __init__(
@@ -54,41 +58,66 @@ class TorchChat:
         tools: frozenset[Ability] = frozenset({"tools"} if self._template.tools else ())
         self.abilities: frozenset[Ability] = frozenset[Ability]({"score", "embed", "options"}) | tools
         self._meter = Meter(model.shape, price)
-        self._jobs: queue.SimpleQueue[Job | Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | list[Job] | Callable[[], None] | None] = queue.SimpleQueue()
         self._closed = False
         self._worker = threading.Thread(target=self._work, args=(threads,), name=f"pomona {uri}", daemon=True)
         self._worker.start()
 
-    async def reply(self, request: Request, samples: Sequence[tuple[int, float]]) -> list[Reply]:
+    async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
         """See the protocol."""
         if not samples:
             return []
         job = self._job(request, samples, None)
+        self._jobs.put(job)
         return await self._wait(job)
 
-    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
+    async def together(self, asked: Sequence[Asked]) -> list[list[Reply] | BaseException]:
         """See the protocol."""
-        pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        job = self._job(request, [(0, request.temperature)], pieces.put_nowait)
+        found: list[Any] = [self._job_or_error(*each) for each in asked]
+        jobs = [job for job in found if isinstance(job, Job)]
+        self._jobs.put(jobs)
+        replies = iter(await asyncio.gather(*map(self._wait, jobs), return_exceptions=True))
+        return [next(replies) if isinstance(each, Job) else each for each in found]
+
+    async def stream(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Piece | Reply]:
+        """See the protocol."""
+        pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
+        job = self._job(request, samples, pieces.put_nowait)
+        self._jobs.put(job)
         job.future.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
             while (piece := await pieces.get()) is not None:
                 yield piece
-            yield (await job.future)[0]
+            for reply in await job.future:
+                yield reply
         finally:
             job.cancelled = True
 
-    async def score(self, request: Request, completions: Sequence[str]) -> list[NDArray[np.float32]]:
+    async def score(self, request: Request, completions: Sequence[str]) -> tuple[list[NDArray[np.float32]], Spent]:
         """See the protocol."""
+        self._check_steer(request)
         _, ids = self._template.encode(request)
-        return await self._run(partial(score, self.model, ids, list(completions)))
+        return await self._run(partial(score, self.model, self._meter, ids, list(completions), request.steer))
 
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """See the protocol: the mean of the last hidden states, over its length."""
         if not texts:
-            return np.zeros((0, self.model.shape.hidden), np.float32)
+            return np.zeros((0, self.model.shape.hidden), np.float32), Spent()
+        started = time.perf_counter()
         vectors = await self._run(partial(embed, self.model, list(texts)))
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        spent = self._meter.embedded(list(map(len, self.model.codec.prompts(list(texts)))), time.perf_counter() - started)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), spent
+
+    def tokens(self, request: Request) -> int:
+        """See the protocol."""
+        try:
+            return len(self._template.encode(request)[1])
+        except ModelError:  # whoever asks the model itself will hear it
+            return prompt_tokens(request)
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        """See the protocol."""
+        return self._meter.pool(prompt, answer, samples)
 
     async def close(self) -> None:
         """Let the worker finish what it has, then end it."""
@@ -97,10 +126,13 @@ class TorchChat:
             self._jobs.put(None)
             await asyncio.to_thread(self._worker.join)
 
-    def _job(self, request: Request, samples: Sequence[tuple[int, float]], told: Callable[[str], None] | None) -> Job:
+    def _job(self, request: Request, samples: Sequence[Sample], told: Callable[[Piece], None] | None) -> Job:
         if self._closed:
             raise ModelError("is closed", status=502, where=self.name)
         check(request, samples)
+        self._check_steer(request)
+        if request.options and request.logprobs:
+            raise wrong_request("options come without alternatives", where=self.name, remedy="ask for no top_logprobs")
         prompt, ids = self._template.encode(request)
         context = self.model._context
         if context is not None and len(ids) + 1 > context:
@@ -109,8 +141,17 @@ class TorchChat:
         job = Job(request, prompt, ids, tuple(samples), loop.create_future(), loop)
         if told is not None:
             job.told = lambda piece: job.tell(partial(told, piece))
-        self._jobs.put(job)
         return job
+
+    def _job_or_error(self, request: Request, samples: Sequence[Sample]) -> Job | PomonaError:
+        try:
+            return self._job(request, samples, None)
+        except PomonaError as error:
+            return error
+
+    def _check_steer(self, request: Request) -> None:
+        if request.steer is not None and request.steer.model != self.identity:
+            raise wrong_request("the datastores are from another model", where=self.name, remedy="build them with this one")
 
     async def _wait(self, job: Job) -> Any:
         try:
@@ -151,6 +192,8 @@ class TorchChat:
                     ended = True
                 elif isinstance(item, Job):
                     batch.append(item)
+                elif isinstance(item, list):
+                    self._answer(item)
                 else:
                     item()
             self._answer(batch)
@@ -160,7 +203,8 @@ class TorchChat:
         groups: dict[object, list[Job]] = {}
         for job in jobs:
             if not job.cancelled:
-                key = (job.request.top_p, job.request.min_p, id(job) if job.request.options else None)
+                steer = job.request.steer.identity if job.request.steer else None
+                key = (job.request.top_p, job.request.min_p, steer, id(job) if job.request.options else None)
                 groups.setdefault(key, []).append(job)
         for group in groups.values():
             self._together(group)

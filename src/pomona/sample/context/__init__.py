@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pomona.sample.context.memory import Memory as Memory
     from pomona.sample.context.protocol import Context as Context
     from pomona.sample.context.retrieval import Retrieval as Retrieval
-    from pomona.sample.context.steering import Steered as Steered
+    from pomona.sample.context.steering import Steering as Steering
     from pomona.sample.context.thought import Thought as Thought
     from pomona.sample.context.thought import final_answer as final_answer
     from pomona.sample.context.tools import McpServer as McpServer
@@ -36,7 +36,7 @@ _HOMES = {
     "Passage": "index",
     "Retrieval": "retrieval",
     "Said": "feedback",
-    "Steered": "steering",
+    "Steering": "steering",
     "Thought": "thought",
     "Tool": "tools",
     "Tools": "tools",
@@ -55,7 +55,7 @@ __all__ = [
     "Passage",
     "Retrieval",
     "Said",
-    "Steered",
+    "Steering",
     "Thought",
     "Tool",
     "Tools",

@@ -6,15 +6,21 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from pomona import records
 from pomona.errors import PomonaError
 from pomona.files import atomic_file
 from pomona.models._torch import TorchModel
+from pomona.models.chat import open_chat
 from pomona.models.chat.torch import TorchChat
+
+if TYPE_CHECKING:
+    from pomona.records._read import Where
 
 _ROWS = 1 << 16  # keys compared at once
 
@@ -100,6 +106,30 @@ class Datastore:
     def _blocks(self, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:
         for first in range(0, len(self.keys), _ROWS):
             yield first, self.keys[first : first + _ROWS].to(device)
+
+
+def build_file(inputs: Where, column: str = "text", *, out: str | Path, model: str) -> Datastore:
+    """Read the texts of a column and write their datastore to `out`, by the checkpoint that the URI `model` names.
+
+    A PomonaError when the column is missing, a text is null, no text has two tokens, or the model is none of torch.
+    """
+    from pomona.sample.blocking import wait_for
+
+    texts = records.read(inputs).require(column).select(column).to_table()[column].to_pylist()
+    for row, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise PomonaError(
+                f'"{column}" is {text!r}, not a text', where=f"{inputs}, row {row}", remedy="drop the row, or name another column"
+            )
+    opened = open_chat(model)
+    try:
+        if not isinstance(opened, TorchChat):
+            raise PomonaError("gives no states of its network", where=model, remedy="use a torch model, such as ui-s or hf:PATH")
+        built = Datastore.build(opened, texts)
+    finally:
+        wait_for(opened.close())
+    built.save(out)
+    return built
 
 
 @torch.inference_mode()

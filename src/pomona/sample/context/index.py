@@ -112,13 +112,30 @@ class Index:
         rankings = [_best(bm25, _DEPTH, least=0.0)]
         cosine = None
         if self._vectors is not None and len(self):
-            cosine = self._vectors @ (await self._embed(query, embedder))
+            model = self.embedder(embedder)
+            assert model is not None
+            cosine = self._vectors @ (await model.embed([query]))[0][0]
             rankings.append(_best(cosine, _DEPTH, least=-2.0))
         ranked = fused(rankings) if cosine is not None else [(row, float(bm25[row])) for row in rankings[0]]
         return [
             Passage(row, self.texts[row], self.sources[row], score, float(bm25[row]), None if cosine is None else float(cosine[row]))
             for row, score in ranked[:k]
         ]
+
+    def embedder(self, given: ChatModel | None = None) -> ChatModel | None:
+        """The model the index was built with: the one given if that is it, else opened here; None for an index of words alone.
+
+        A PomonaError when its URI now names another model.
+        """
+        identity = self.about["identity"]
+        if identity is None or (given is not None and given.identity == identity):
+            return given if identity else None
+        if self._embedder is None:
+            self._embedder = open_chat(self.about["embed"])
+        if self._embedder.identity != identity:
+            message = f'was built with another "{self.about["embed"]}" than the one here'
+            raise PomonaError(message, where=self.path, remedy="build the index anew")
+        return self._embedder
 
     async def close(self) -> None:
         """Close the embedding model, where this index opened one."""
@@ -129,17 +146,6 @@ class Index:
     def _bm25_scores(self, query: str) -> NDArray[np.float32]:
         ids = self._bm25.get_tokens_ids(words(query))
         return self._bm25.get_scores_from_ids(ids) if ids else np.zeros(len(self), np.float32)
-
-    async def _embed(self, query: str, embedder: ChatModel | None) -> NDArray[np.float32]:
-        identity = self.about["identity"]
-        if embedder is None or embedder.identity != identity:
-            if self._embedder is None:
-                self._embedder = open_chat(self.about["embed"])
-            embedder = self._embedder
-        if embedder.identity != identity:
-            message = f'was built with another "{self.about["embed"]}" than the one here'
-            raise PomonaError(message, where=self.path, remedy="build the index anew")
-        return (await embedder.embed([query]))[0]
 
 
 def _passages(inputs: Any, column: str, source: str | None, longest: int) -> tuple[list[str], list[str | None]]:
@@ -199,7 +205,7 @@ async def _embedded(uri: str, texts: Sequence[str], progress: Callable[[int, int
             raise PomonaError("gives no embeddings", where=uri, remedy="use a torch or GGUF model, or a server with /embeddings")
         parts = []
         for start in range(0, len(texts), _BATCH):
-            parts.append(await model.embed(texts[start : start + _BATCH]))
+            parts.append((await model.embed(texts[start : start + _BATCH]))[0])
             if progress is not None:
                 progress(min(start + _BATCH, len(texts)), len(texts))
         return np.concatenate(parts), model.identity

@@ -9,6 +9,15 @@ from pomona.models.chat.protocol import ChatModel, Reply, Request
 
 
 @runtime_checkable
+class Payer(ChatModel, Protocol):
+    """A model paid from an account, as levers get it."""
+
+    def also(self, model: ChatModel) -> ChatModel:
+        """Another model that is paid from the same account."""
+        ...
+
+
+@runtime_checkable
 class Context(Protocol):
     """One lever. `name` is its key in the notes of an answer. Of several, `before` goes in order and `after` in reverse."""
 

@@ -12,6 +12,7 @@ from pomona.models.chat.protocol import ChatModel, Reply, Request
 from pomona.sample.context._messages import guessed_tokens, harmless, question, with_question
 from pomona.sample.context._words import words
 from pomona.sample.context.index import Index, Passage
+from pomona.sample.context.protocol import Payer
 
 _CITED = re.compile(r"\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]")
 _SENTENCE = re.compile(r"[^.!?。！？\n]*[^\s.!?。！？\n][^.!?。！？\n]*[.!?。！？]*(?:\s*\[[\d,; ]+\])*")
@@ -50,7 +51,9 @@ class Retrieval:
     async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         asked = question(request)
-        embedder = self.embedder or (model if "embed" in model.abilities else None)
+        embedder = self.index.embedder(self.embedder or model)
+        if embedder is not None and embedder is not model and isinstance(model, Payer):
+            embedder = model.also(embedder)
         found = await self.index.search(asked, self.k, embedder=embedder) if asked.strip() else []
         shown = self._fitting([passage for passage in found if self._good(passage)])
         notes = {"passages": [_note(number, passage) for number, passage in enumerate(shown, 1)]}

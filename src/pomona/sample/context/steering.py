@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.models.chat.protocol import Ability, Reply, Request
-from pomona.models.chat.torch import TorchChat
+from pomona.models.chat.protocol import ChatModel, Reply, Request
 from pomona.sample.context.datastore import Datastore
 
 
@@ -30,64 +29,61 @@ def steered(logits: torch.Tensor, wanted: torch.Tensor, unwanted: torch.Tensor, 
     return torch.log_softmax(plain + alpha * (wanted - unwanted), dim=-1)
 
 
-class Steered:
-    """A ChatModel: the checkpoint `model` with every answer and every score led from `unwanted` towards `wanted` texts.
+@dataclass(frozen=True, eq=False)
+class Steering:
+    """Leads the answers to one request, and scores given with it, from `unwanted` towards `wanted` texts; requests beside it are not led.
 
     alpha: how strongly; 0 leaves only top-p. k: neighbours in each datastore. temperature: of the neighbours' weights; it divides squared
     distances, so it belongs to the size of the states (the paper's 100 is for GPT-2). top_p: the tokens steering may choose among.
-    `logprob` of a reply is under the steered distribution. The model is steered until `close`, which closes it too.
-    A PomonaError when a datastore is from another model, or a setting is out of range.
+    `logprob` of a reply is under the steered distribution, where tokens outside of top-p have −∞.
+    Needs the model the datastores are from.
+    A PomonaError when the datastores are from different models, or a setting is out of range.
     """
 
-    def __init__(
-        self,
-        model: TorchChat,
-        wanted: Datastore,
-        unwanted: Datastore,
-        *,
-        alpha: float = 2.0,
-        k: int = 1024,
-        temperature: float = 100.0,
-        top_p: float = 0.9,
-    ) -> None:
-        for name, good in (("alpha", math.isfinite(alpha)), ("k", k >= 1), ("temperature", temperature > 0), ("top_p", 0 < top_p <= 1)):
-            if not good:
-                raise PomonaError(
-                    f"{name} is out of range", where="Steered", remedy="alpha finite, k from 1, temperature over 0, top_p in (0, 1]"
-                )
-        for store in (wanted, unwanted):
-            if store.identity != model.identity:
-                raise PomonaError("the datastore is from another model", where=model.name, remedy="build it with this one")
-        self.model, self.name = model, f"{model.name} steered"
-        settings = f"{wanted.digest}:{unwanted.digest}:{alpha}:{k}:{temperature}:{top_p}"
-        self.identity = f"{model.identity}+steered:{hashlib.sha256(settings.encode()).hexdigest()[:16]}"
-        self.abilities: frozenset[Ability] = model.abilities
+    wanted: Datastore
+    unwanted: Datastore
+    alpha: float = 2.0
+    k: int = 1024
+    temperature: float = 100.0
+    top_p: float = 0.9
+    name: str = "steering"
 
-        def steer(module: object, states: tuple[Any, ...], logits: torch.Tensor) -> torch.Tensor:
-            rows, size = states[0].flatten(0, -2), logits.shape[-1]
-            near, far = (store.log_probabilities(rows, size, k=k, temperature=temperature) for store in (wanted, unwanted))
-            return steered(logits.flatten(0, -2), near, far, alpha=alpha, top_p=top_p).view(logits.shape)
+    def __post_init__(self) -> None:
+        good = math.isfinite(self.alpha), self.k >= 1, self.temperature > 0, 0 < self.top_p <= 1
+        for setting, holds in zip(("alpha", "k", "temperature", "top_p"), good, strict=True):
+            if not holds:
+                remedy = "alpha finite, k from 1, temperature over 0, top_p in (0, 1]"
+                raise PomonaError(f"{setting} is out of range", where="Steering", remedy=remedy)
+        if self.wanted.identity != self.unwanted.identity:
+            raise PomonaError("the datastores are from different models", where="Steering", remedy="build both with the same one")
 
-        head: Any = model.model.network.get_output_embeddings()
-        self._hook = head.register_forward_hook(steer)
+    @property
+    def model(self) -> str:
+        """The identity of the model it was made for."""
+        return self.wanted.identity
 
-    async def reply(self, request: Request, samples: Sequence[tuple[int, float]]) -> list[Reply]:
+    @cached_property
+    def identity(self) -> str:
+        """16 hex digits of the datastores and all settings."""
+        settings = f"{self.wanted.digest}:{self.unwanted.digest}:{self.alpha}:{self.k}:{self.temperature}:{self.top_p}"
+        return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+    @property
+    def flops(self) -> float:
+        """Of one token: the products of its state with all keys."""
+        return 2.0 * (self.wanted.keys.numel() + self.unwanted.keys.numel())
+
+    def __call__(self, states: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """The steered logits, by the states `[…, d]` that led to them, `[…, vocabulary]`."""
+        rows, size = states.flatten(0, -2), logits.shape[-1]
+        stores = (self.wanted, self.unwanted)
+        near, far = (store.log_probabilities(rows, size, k=self.k, temperature=self.temperature) for store in stores)
+        return steered(logits.flatten(0, -2), near, far, alpha=self.alpha, top_p=self.top_p).view(logits.shape)
+
+    async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
-        return await self.model.reply(request, samples)
+        return replace(request, steer=self), {"steer": self.identity}
 
-    def stream(self, request: Request) -> AsyncIterator[str | Reply]:
-        """See the protocol."""
-        return self.model.stream(request)
-
-    async def score(self, request: Request, completions: Sequence[str]) -> list[NDArray[np.float32]]:
-        """See the protocol; −∞ for a token outside of top-p."""
-        return await self.model.score(request, completions)
-
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See the protocol; steering does not change states."""
-        return await self.model.embed(texts)
-
-    async def close(self) -> None:
-        """End the steering and close the model."""
-        await self.model.close()
-        self._hook.remove()
+    async def after(self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]) -> tuple[Reply, Mapping[str, Any]]:
+        """See the protocol; the reply stays as it is."""
+        return reply, notes

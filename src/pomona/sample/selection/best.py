@@ -68,5 +68,6 @@ async def _likelihoods(desk: Desk, pool: Sequence[Reply], texts: Sequence[str]) 
     if model is None:
         remedy = "use a torch model as judge, or another reward"
         raise PomonaError("no model gives log-probabilities", where=f'strategy "{desk.strategy.name}"', remedy=remedy)
-    scored = await model.score(replace(desk.request, options=(), tools=()), texts)
+    steer = None if model is desk.judge else desk.request.steer
+    scored = await desk.score(model, replace(desk.request, options=(), tools=(), steer=steer), texts)
     return [float(logs.sum(dtype="float64")) / (max(1, len(logs)) if mean else 1) for logs in scored]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from pomona.models.chat.protocol import Ability, ChatModel, Message, Reply, Request, Spent
+from pomona.models.chat.protocol import Ability, ChatModel, Message, Reply, Request, Sample, Spent, able
 from pomona.sample.budget import Account
-from pomona.sample.drawing import Sample, ask, draw
+from pomona.sample.drawing import Accounted, ask, draw
 from pomona.sample.strategy import Strategy
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,22 @@ class Desk:
 
     def able(self, ability: Ability) -> ChatModel | None:
         """The judge or the first model that has the ability, None without one."""
-        known = [self.judge, *self.models]
-        return next((model for model in known if model is not None and ability in model.abilities), None)
+        return able([self.judge, *self.models], ability)
+
+    async def score(self, model: ChatModel, request: Request, completions: Sequence[str]) -> list[NDArray[np.float32]]:
+        """The model's log-probabilities of completions, paid for. Exhausted when a limit is met."""
+        return (await self._paying(model, lambda payer: payer.score(request, completions)))[0]
+
+    async def embed(self, model: ChatModel, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The model's vectors, paid for. Exhausted when a limit is met."""
+        return (await self._paying(model, lambda payer: payer.embed(texts)))[0]
+
+    async def _paying(self, model: ChatModel, work: Callable[[Accounted], Awaitable[Result]]) -> Result:
+        payer = Accounted(model, self.account)
+        try:
+            return await work(payer)
+        finally:
+            self.spent += payer.spent
 
     def chance(self, purpose: str) -> random.Random:
         """Random numbers that depend on seed, prompt and purpose alone."""

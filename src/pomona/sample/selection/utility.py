@@ -48,7 +48,7 @@ async def _cosines(desk: Desk, candidates: Sequence[str], evidence: Sequence[str
         )
     texts = list(dict.fromkeys([*candidates, *evidence]))
     place = {text: at for at, text in enumerate(texts)}
-    vectors = (await model.embed(texts)).astype(np.float64)
+    vectors = (await desk.embed(model, texts)).astype(np.float64)
     return vectors[[place[text] for text in candidates]] @ vectors[[place[text] for text in evidence]].T
 
 

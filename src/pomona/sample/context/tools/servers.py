@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from pomona.errors import PomonaError
 from pomona.sample.context.tools.tool import Refused, Tool
 
 _START = 30.0
+_NAMED = re.compile(r"([A-Za-z_]\w*)=(.+)", re.DOTALL)
 
 
 class McpServer:
@@ -20,7 +24,8 @@ class McpServer:
     command: the program and its arguments; it is started without a shell, with `env` added to a minimal environment.
     seconds: the most time a call may take. The program's own messages go to the null device.
     A PomonaError when it does not start, or does not speak MCP within half a minute.
-    The connection lives in a task of its own: it may be opened in one task and closed in another, of the same event loop.
+    The connection lives in a task of its own: it may be opened in one task and closed in another, of the same event loop. The tools may
+    be called from any loop.
     """
 
     def __init__(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, prefix: str = "", seconds: float = 30.0) -> None:
@@ -32,9 +37,11 @@ class McpServer:
         self._client: Any = None
         self._over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> McpServer:
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = self._loop.create_future()
         self._task = asyncio.create_task(self._run(ready))
         try:
             await asyncio.wait_for(asyncio.shield(ready), _START)
@@ -89,8 +96,10 @@ class McpServer:
         return Tool(self.prefix + found.name, found.description or "", schema, call)
 
     async def _call(self, name: str, arguments: Mapping[str, Any]) -> str:
-        if self._client is None:
+        if self._client is None or self._loop is None:
             raise Refused("the tool's server is gone")
+        if asyncio.get_running_loop() is not self._loop:
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._call(name, arguments), self._loop))
         try:
             result = await self._client.call_tool(name, dict(arguments), read_timeout_seconds=self.seconds)
         except Exception as error:
@@ -99,6 +108,36 @@ class McpServer:
         if result.is_error:
             raise Refused(text)
         return text
+
+
+@contextmanager
+def running(commands: Sequence[str]) -> Iterator[tuple[Tool, ...]]:
+    """The tools of MCP servers that run until the block ends, each from the words of a shell, "PROGRAM ARGUMENTS".
+
+    NAME=PROGRAM ARGUMENTS puts NAME_ before the names of its tools. They live in the event loop of `answer_now`.
+    A PomonaError when one cannot be read or does not start; those before it are ended.
+    """
+    from pomona.sample.blocking import wait_for
+
+    servers = [_server(command) for command in commands]
+    started: list[McpServer] = []
+    try:
+        for server in servers:
+            wait_for(server.__aenter__())
+            started.append(server)
+        yield tuple(tool for server in servers for tool in server.tools)
+    finally:
+        for server in started:
+            wait_for(server.close())
+
+
+def _server(command: str) -> McpServer:
+    named = _NAMED.fullmatch(command.strip())
+    try:
+        words = shlex.split(named[2] if named else command)
+    except ValueError as error:
+        raise PomonaError(f"cannot be read: {error}", where=command, remedy="write it as in a shell") from error
+    return McpServer(words, prefix=f"{named[1]}_" if named else "")
 
 
 async def _listed(client: Any) -> list[Any]:

@@ -1,0 +1,146 @@
+"""Rows in step: what a model computes together is a function of the rows alone, whatever is fast, slow, or already there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pomona.models.chat.protocol import Asked, Reply, Request, Sample, Together
+from pomona.sample.budget import Account
+from pomona.sample.store import Stored
+
+Result = TypeVar("Result")
+Work = Callable[[], Awaitable[Result]]
+_ROW: ContextVar[int] = ContextVar("row")
+
+
+class InStep(Stored):
+    """A stored model whose requests wait for a round of `steps`. All of a round is computed together and kept together."""
+
+    def __init__(self, model: Together, path: Path, steps: Lockstep) -> None:
+        super().__init__(model, path)
+        self._computes, self._steps = model, steps
+
+    async def each(self, request: Request, samples: Sequence[Sample]) -> AsyncGenerator[Reply, None]:
+        """See the protocol; belongs to a row of the group that is in step."""
+        for reply in await self._steps.ask(self, request, samples):
+            yield reply
+
+    async def answered(self, asked: Sequence[Asked]) -> list[list[Reply] | BaseException]:
+        """A round: what is stored, and what is not from one call of the model, kept in one transaction before anybody sees it."""
+        keys = [self._keys(*each) for each in asked]
+        known: dict[bytes, Reply | BaseException] = {}
+        hands: dict[int, dict[bytes, Sample]] = {}  # what is computed for each request; of equal samples the first is
+        for at, mine in enumerate(keys):
+            known |= {mine[sample]: reply for sample, reply in self._held(mine).items()}
+            claimed = {key for hand in hands.values() for key in hand}
+            hands[at] = {key: sample for sample, key in mine.items() if key not in known and key not in claimed}
+        fresh = await self._computed([(asked[at][0], hand) for at, hand in hands.items() if hand])
+        self._keep({key: reply for key, reply in fresh.items() if isinstance(reply, Reply)})
+        known |= fresh
+        return [_all_or_error([known[mine[sample]] for sample in samples]) for (_, samples), mine in zip(asked, keys, strict=True)]
+
+    async def _computed(self, hands: Sequence[tuple[Request, Mapping[bytes, Sample]]]) -> dict[bytes, Reply | BaseException]:
+        found: dict[bytes, Reply | BaseException] = {}
+        if hands:
+            answers = await self._computes.together([(request, list(hand.values())) for request, hand in hands])
+            for (_, hand), replies in zip(hands, answers, strict=True):
+                found |= dict.fromkeys(hand, replies) if isinstance(replies, BaseException) else zip(hand, replies, strict=True)
+        return found
+
+
+def _all_or_error(replies: Sequence[Reply | BaseException]) -> list[Reply] | BaseException:
+    error = next((reply for reply in replies if isinstance(reply, BaseException)), None)
+    return error or [reply for reply in replies if isinstance(reply, Reply)]
+
+
+@dataclass(eq=False)
+class _Call:
+    row: int
+    model: InStep
+    asked: Asked
+    replies: asyncio.Future[list[Reply]]
+
+
+class Lockstep:
+    """Runs a group of rows in rounds.
+
+    A round begins when each row that has not ended waits for it, and takes all that they ask; its replies come back at the same moment.
+    So its composition does not depend on time, and since the store keeps a round wholly or not at all, a run that was killed makes the
+    very same rounds again. Only where a request waits for room in the budget, which nothing but answers can make, the others go ahead.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        account.when_waiting = self._look_soon
+        self._rows: set[int] = set()
+        self._calls: list[_Call] = []
+        self._round: asyncio.Task[None] | None = None
+
+    async def run(self, work: Mapping[int, Work[Result]]) -> list[Result]:
+        """What the work of each row gives, in order; the next group can be run afterwards. An error ends them all."""
+        self._rows = set(work)
+        try:
+            return await together([self._until_end(row, each) for row, each in work.items()])
+        finally:
+            if self._round is not None:
+                self._round.cancel()
+            self._calls, self._round = [], None
+
+    async def ask(self, model: InStep, request: Request, samples: Sequence[Sample]) -> list[Reply]:
+        """The replies to a request of the row that the caller's task belongs to, after the next round."""
+        call = _Call(_ROW.get(), model, (request, samples), asyncio.get_running_loop().create_future())
+        self._calls.append(call)
+        self._look_soon()
+        return await call.replies
+
+    async def _until_end(self, row: int, work: Work[Result]) -> Result:
+        _ROW.set(row)
+        try:
+            return await work()
+        finally:
+            self._rows.discard(row)
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Look after all that can go on now has gone on: a row may ask several things at once."""
+        asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        if self._calls and self._round is None and (self.account.waiting or self._rows <= {call.row for call in self._calls}):
+            self._round = asyncio.create_task(self._answer())
+
+    async def _answer(self) -> None:
+        calls, self._calls = sorted(self._calls, key=lambda call: call.row), []
+        by_model: dict[InStep, list[_Call]] = {}
+        for call in calls:
+            by_model.setdefault(call.model, []).append(call)
+        answers = (model.answered([call.asked for call in mine]) for model, mine in by_model.items())
+        for mine, found in zip(by_model.values(), await asyncio.gather(*answers, return_exceptions=True), strict=True):
+            for call, replies in zip(mine, [found] * len(mine) if isinstance(found, BaseException) else found, strict=True):
+                _settle(call.replies, replies)
+        self._round = None
+        self._look_soon()
+
+
+async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """What all of the work gives, in order. When one fails or the caller is cancelled, the others are cancelled too."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _settle(future: asyncio.Future[list[Reply]], result: list[Reply] | BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
