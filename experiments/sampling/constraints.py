@@ -72,7 +72,7 @@ async def draw_pool(model: Stored, task: Task, pool: str, n: int, seed: int) -> 
     temperature = heat.temperature or 0.8
     request = Request(
         messages=({"role": "user", "content": task.prompt},), max_tokens=40, seed=seed, temperature=temperature,
-        min_p=heat.min_p or 0.0, extra={"logprobs": True},
+        min_p=heat.min_p or 0.0, logprobs=0,
     )  # fmt: skip
     return await model.reply(request, [(0, 0.0), *((index, temperature) for index in range(1, n))])
 
