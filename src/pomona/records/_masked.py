@@ -10,22 +10,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.records._records import Records
-from pomona.records._source import Streamed, kept
+from pomona.records._records import Derived, Records
+from pomona.records._source import kept
 
 
 @dataclass(frozen=True)
-class _Masked(Streamed):
-    records: Records
+class _Masked(Derived):
     mask: NDArray
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.records.schema
-
-    @property
-    def where(self) -> str:
-        return self.records._source.where
 
     def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         """The marked rows of each batch; the first column where none is asked for, so that rows are still counted."""

@@ -181,8 +181,8 @@ class Records:
 
 
 @dataclass(frozen=True)
-class _Nested(Streamed):
-    """Records as the source of further ones: a filter on the first rows."""
+class Derived(Streamed):
+    """A source made of other records, with their columns."""
 
     records: Records
 
@@ -193,6 +193,11 @@ class _Nested(Streamed):
     @property
     def where(self) -> str:
         return self.records._source.where
+
+
+@dataclass(frozen=True)
+class _Nested(Derived):
+    """Records as the source of further ones: a filter on the first rows."""
 
     def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         for batch in self.records._stream():

@@ -14,6 +14,7 @@ from pomona.data.mixing._columns import Scan
 from pomona.errors import PomonaError
 from pomona.records import Records
 from pomona.records._masked import masked
+from pomona.records._records import Derived
 from pomona.records._source import Streamed, kept
 from pomona.records._split import Piece
 from pomona.records._spread import spread
@@ -22,20 +23,11 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class _Watched(Streamed):
+class _Watched(Derived):
     """The rows of `records`; `progress` is told how many of `total` have been read."""
 
-    records: Records
     total: int
     progress: Progress | None
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.records.schema
-
-    @property
-    def where(self) -> str:
-        return self.records._source.where
 
     def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         """Every batch; raises at the end when there were more rows or fewer."""

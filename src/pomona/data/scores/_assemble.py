@@ -15,8 +15,7 @@ from pomona.data.scores._input import chunks
 from pomona.data.scores._job import TEXT, Job
 from pomona.data.scores._work import Work
 from pomona.errors import PomonaError
-from pomona.records import Records
-from pomona.records._source import Streamed
+from pomona.records._records import Derived
 
 Floats = NDArray[np.float64]
 
@@ -75,19 +74,14 @@ def _controlled(job: Job, values: Floats, whole: dict[str, Floats]) -> Floats:
 
 
 @dataclass(frozen=True)
-class Extended(Streamed):
+class Extended(Derived):
     """Records with columns beside them."""
 
-    records: Records
     added: dict[str, pa.Array]
 
     @property
     def schema(self) -> pa.Schema:
         return pa.schema([*self.records.schema, *(pa.field(name, values.type) for name, values in self.added.items())])
-
-    @property
-    def where(self) -> str:
-        return self.records._source.where
 
     def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         done = 0

@@ -13,7 +13,7 @@ from pomona.data.scores._input import Layout, chunks
 from pomona.data.scores._probes import Probes, make_probes
 from pomona.errors import PomonaError
 from pomona.records import Records
-from pomona.records._source import Streamed
+from pomona.records._records import Derived
 from pomona.tasks.items import fields_of
 
 
@@ -29,19 +29,10 @@ class Spoilt:
 
 
 @dataclass(frozen=True)
-class Followed(Streamed):
+class Followed(Derived):
     """Records and, behind them, a table with the same columns."""
 
-    records: Records
     table: pa.Table
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.records.schema
-
-    @property
-    def where(self) -> str:
-        return self.records._source.where
 
     def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
         yield from self.records.batches()
