@@ -1,28 +1,19 @@
 """Keep the part of the data that teaches most: bands of a score, beside a random control of the same size.
 
 Marion et al. 2023 (arXiv 2309.04564), §3: `bottom` and `top` are the ends of the score, `middle` the percentiles around the median.
-Which band helps depends on the corpus, so no band should be believed without its random control: `sweep` writes both.
+Which band helps depends on the corpus, so no band should be believed without its random control.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 
-if TYPE_CHECKING:
-    from pomona.data.mixing._columns import Inputs, Scan
-    from pomona.records import Records
-    from pomona.records.card import Card
-
 Band = Literal["bottom", "middle", "top", "random"]
-Progress = Callable[[int, int], None]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -46,7 +37,7 @@ def select_band(
     that the band would take last are given up for them. Equal scores are told apart by their order.
     Raises PomonaError for a share outside (0, 1], an unknown band, and a score that is not finite, naming the row.
     """
-    _check(keep, band, floor)
+    check_band(keep, band, floor)
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise PomonaError(f"the score {scores[bad[0]]} is not finite", where=f"row {bad[0]}", remedy="drop the row or score it again")
@@ -56,12 +47,13 @@ def select_band(
     weight = np.ones(n) if sizes is None else np.asarray(sizes, np.float64)
     ranks = np.argsort(np.random.default_rng(seed).permutation(n) if band == "random" else np.argsort(scores, kind="stable"))
     codes = np.zeros(n, np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
-    parts = _split(codes) if within else [np.arange(n)]
+    parts = by_group(codes) if within else [np.arange(n)]
     chosen = [part[_take(ranks[part], weight[part], codes[part], keep, band, floor)] for part in parts]
     return np.sort(np.concatenate(chosen))
 
 
-def _split(codes: Ints) -> list[Ints]:
+def by_group(codes: Ints) -> list[Ints]:
+    """The rows of each group, ascending; `codes` are `[n]`."""
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
 
@@ -92,208 +84,11 @@ def _place_in_group(codes: Ints) -> Ints:
     return places
 
 
-def _check(keep: float, band: str, floor: int) -> None:
+def check_band(keep: float, band: str, floor: int) -> None:
+    """Raise PomonaError for a share outside (0, 1], an unknown band, or a floor below 0."""
     if not 0 < keep <= 1:
         raise PomonaError(f"{keep} is not a share between 0 and 1", where="keep", remedy="use 0.3 to keep 30 %")
     if band not in get_args(Band):
         raise PomonaError(f'there is no band "{band}"', where="band", remedy=f"use one of: {', '.join(get_args(Band))}")
     if floor < 0:
         raise PomonaError(f"{floor} is not a number of rows", where="floor", remedy="use 0 or more rows per group")
-
-
-def prune(
-    inputs: Inputs,
-    out: str | Path,
-    *,
-    by: str,
-    keep: float = 0.3,
-    band: Band = "bottom",
-    within: str | None = None,
-    group: str | None = None,
-    floor: int = 0,
-    size: str = "rows",
-    seed: int = 0,
-    engine: str | None = "native",
-    dry_run: bool = False,
-    progress: Progress | None = None,
-) -> Card:
-    """Write to `out` the rows of one band of the score column `by`, in their order and with all their columns.
-
-    `keep` is a share of rows, of bytes of the text (`size="bytes"`), or of a column that holds sizes. `within` names a column: the band
-    is taken of each of its values. `floor` rows of each value of `within`, or else of `group`, stay whatever their score.
-    `band="random"` is the control: it draws as much, by `seed`, and still wants `by` so that it draws from rows that have a score.
-    With `engine="ray"` workers read the inputs and pick the rows; this process writes them. The file is the same.
-
-    Raises:
-        PomonaError: a column is missing, a score is null or not finite (with file and row, from 1), or no row would be left.
-        GateFailed: the disk is full. Nothing is left behind and a file that was there is as it was.
-    """
-    found = _scanned(inputs, [(keep, band)], by, within, group, floor, size, engine)
-    mask, card = _Pruning(found, by, within, group, floor, size, seed).decide(keep, band, out)
-    if not dry_run:
-        from pomona.data.mixing._rows import chosen
-        from pomona.records import write
-
-        write(chosen(found, mask, progress), out)
-        card.write(out)
-    return card
-
-
-def sweep(
-    inputs: Inputs,
-    folder: str | Path,
-    *,
-    by: str,
-    keeps: Sequence[float] = (0.1, 0.3, 0.5, 0.7),
-    bands: Sequence[Band] = ("bottom", "middle", "top"),
-    within: str | None = None,
-    group: str | None = None,
-    floor: int = 0,
-    size: str = "rows",
-    seed: int = 0,
-    engine: str | None = "native",
-    dry_run: bool = False,
-    progress: Progress | None = None,
-) -> list[Card]:
-    """Every band at every share, each share with its random control of the same size: `FOLDER/BAND-KEEP.parquet` and their cards.
-
-    The defaults are the shares of Marion et al. See `prune` for the rest. `progress` counts the rows of all files. With `engine="ray"`
-    each file is written by a worker, to a folder that all machines share.
-
-    Raises:
-        PomonaError: as `prune`.
-        GateFailed: the disk is full. Files that are there are whole.
-    """
-    wanted: list[tuple[float, Band]] = [(keep, band) for keep in dict.fromkeys(keeps) for band in dict.fromkeys(("random", *bands))]
-    found = _scanned(inputs, wanted, by, within, group, floor, size, engine)
-    pruning = _Pruning(found, by, within, group, floor, size, seed)
-    outs = [Path(folder) / f"{band}-{keep:g}.parquet" for keep, band in wanted]
-    jobs = (_File(found.records, *pruning.decide(*asked, out), out) for asked, out in zip(wanted, outs, strict=True))
-    if dry_run:
-        return [job.card for job in jobs]
-    if found.engine == "native":
-        steps = (progress and _offset(progress, number * len(found), len(wanted) * len(found)) for number in range(len(wanted)))
-        return [_write(job, step) for job, step in zip(jobs, steps, strict=True)]
-    return _abreast(jobs, len(wanted), found, progress)
-
-
-def _offset(progress: Progress, before: int, total: int) -> Progress:
-    return lambda done, _: progress(before + done, total)
-
-
-@dataclass(frozen=True)
-class _File:
-    """One job of `sweep`: the rows of `records` that `mask`, bool `[n]`, marks go to `out`."""
-
-    records: Records
-    mask: NDArray[np.bool_]
-    card: Card
-    out: Path
-
-
-def _write(job: _File, progress: Progress | None = None) -> Card:
-    from pomona.data.mixing._rows import marked
-    from pomona.records import write
-
-    write(marked(job.records, job.mask, progress), job.out)
-    job.card.write(job.out)
-    return job.card
-
-
-def _abreast(jobs: Iterable[_File], many: int, found: Scan, progress: Progress | None) -> list[Card]:
-    """Every file by a worker, which reads all the inputs by itself."""
-    from pomona.records._spread import spread
-
-    cards: list[Card] = []
-    for card in spread(_write, jobs, found.engine):
-        cards.append(card)
-        if progress is not None:
-            progress(len(cards) * len(found), many * len(found))
-    return cards
-
-
-def _scanned(
-    inputs: Inputs,
-    wanted: Sequence[tuple[float, Any]],
-    by: str,
-    within: str | None,
-    group: str | None,
-    floor: int,
-    size: str,
-    engine: str | None,
-) -> Scan:
-    from pomona.data.mixing._columns import scan
-
-    for keep, band in wanted:
-        _check(keep, band, floor)
-    if within is not None and group is not None and within != group:
-        raise PomonaError("within and group name two columns", where="group", remedy="give one; a floor protects both")
-    if floor and within is None and group is None:
-        raise PomonaError("a floor needs to know the groups", where="floor", remedy="name their column with within or group")
-    return scan(inputs, score=by, group=within or group, size=size, engine=engine)
-
-
-@dataclass(frozen=True)
-class _Pruning:
-    scan: Scan
-    by: str
-    within: str | None
-    group: str | None
-    floor: int
-    size: str
-    seed: int
-
-    def decide(self, keep: float, band: Band, out: str | Path) -> tuple[NDArray[np.bool_], Card]:
-        """Which rows a band has, bool `[n]`, and its card. Raises PomonaError when there are none, or `out` is one of the inputs."""
-        from pomona.data.mixing._columns import not_onto
-
-        found = self.scan
-        rows = select_band(
-            _present(found.scores), keep, band, sizes=found.sizes, seed=self.seed,
-            groups=found.groups, within=self.within is not None, floor=self.floor,
-        )  # fmt: skip
-        if not len(rows):
-            raise PomonaError(f"a share of {keep:g} of {len(found)} rows is none", where=out, remedy="keep more, or set a floor")
-        not_onto(out, found.inputs)
-        mask = np.zeros(len(found), np.bool_)
-        mask[rows] = True
-        return mask, self._card(keep, band, rows)
-
-    def _card(self, keep: float, band: Band, rows: Ints) -> Card:
-        from pomona.records.card import Card
-
-        found, scores = self.scan, _present(self.scan.scores)
-        parameters = {
-            "by": self.by, "band": band, "keep": keep, "within": self.within, "group": self.group,
-            "floor": self.floor or None, "size": self.size, "seed": self.seed if band == "random" else None,
-        }  # fmt: skip
-        groups: dict[str, tuple[int, int]] = {}
-        if found.groups is not None:
-            before, after = (np.bincount(codes, minlength=len(found.names)).tolist() for codes in (found.groups, found.groups[rows]))
-            groups = {name: (before[i], after[i]) for i, name in enumerate(found.names)}
-        details = {
-            "size": {"unit": self.size, "in": float(found.sizes.sum()), "out": float(found.sizes[rows].sum())},
-            "score": {"in": _spread(scores), "out": _spread(scores[rows])},
-        }
-        return Card("prune", parameters, found.inputs, len(found), len(rows), self._removed(band, rows), groups, details)
-
-    def _removed(self, band: Band, rows: Ints) -> dict[str, int]:
-        """Rows removed by reason; for `middle`, on which side of the band's own median they lie."""
-        left = np.ones(len(self.scan), np.bool_)
-        left[rows] = False
-        if band != "middle":
-            reason = {"bottom": "above the band", "top": "below the band", "random": "not drawn"}[band]
-            return {reason: int(left.sum())}
-        scores, groups = _present(self.scan.scores), self.scan.groups
-        below = 0
-        for part in _split(groups) if self.within is not None and groups is not None else [np.arange(len(scores))]:
-            below += int((left[part] & (scores[part] < np.median(scores[part]))).sum())
-        return {"below the band": below, "above the band": int(left.sum()) - below}
-
-
-def _present(scores: Floats | None) -> Floats:
-    return np.empty(0) if scores is None else scores
-
-
-def _spread(scores: Floats) -> dict[str, float]:
-    return dict(zip(("min", "25 %", "median", "75 %", "max"), np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist(), strict=True))
