@@ -10,7 +10,7 @@ quickstart: $(STAMP)
 	$(BIN)/pomona run examples/quickstart.yaml
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check
