@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from pomona import __version__
 
@@ -11,6 +11,7 @@ app = App(
     help="Before you pay for a bigger model: what do the other levers buy, for whom, and at what cost?",
     version=f"pomona {__version__}",
     help_format="plaintext",
+    default_parameter=Parameter(negative=()),
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )

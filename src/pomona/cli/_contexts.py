@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
@@ -25,9 +25,9 @@ class Surroundings:
 
     retrieve: Path | None = None
     """Folder that `pomona sample index` wrote: passages near the question are shown, and answers cite them."""
-    tool: Annotated[list[str] | None, Parameter(negative=())] = None
+    tool: list[str] | None = None
     """calculator, clock or MODULE:FUNCTION, for the model to call. Give it once for each tool."""
-    mcp: Annotated[list[str] | None, Parameter(negative=())] = None
+    mcp: list[str] | None = None
     """MCP server to start, as "PROGRAM ARGUMENTS", whose tools the model may call; NAME=PROGRAM… puts NAME_ before their names."""
     steer_to: Path | None = None
     """Datastore of `pomona sample datastore`: answers are led towards its texts (torch)."""

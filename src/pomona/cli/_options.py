@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-FLAG = Parameter(negative=(), show_default=False)
+Flag = Annotated[bool, Parameter(show_default=False)]
 Inputs = Annotated[list[str], Parameter(help="Files, globs, dataset folders or s3:// addresses.")]
 Engine = Annotated[Literal["native", "ray"], Parameter(help="native, or ray: the work is spread over a cluster.")]
 Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
@@ -42,7 +42,7 @@ class Banding:
 class Reading:
     """How models read texts that they score."""
 
-    chat: Annotated[bool, FLAG] = False
+    chat: Flag = False
     """Prompts become user messages in the model's chat template."""
     context: int | None = None
     """Tokens of a window; the model's when left out."""
@@ -67,5 +67,5 @@ class Merging:
     """Memory of a merge to stay within, such as 1GiB."""
     shard_size: str | None = None
     """Largest file of a result, such as 5GB."""
-    overwrite: Annotated[bool, FLAG] = False
+    overwrite: Flag = False
     """Write over folders that are there."""

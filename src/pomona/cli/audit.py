@@ -9,7 +9,7 @@ from typing import Literal
 from cyclopts import App
 
 from pomona.cli._cards import show_card, working
-from pomona.cli._options import Engine, Inputs
+from pomona.cli._options import Engine, Flag, Inputs
 from pomona.cli._out import Format, Out
 
 app = App(name="audit", help="Sample rows per language, label them, and report.", help_format="plaintext", result_action="return_value")
@@ -28,7 +28,7 @@ def sample(
     language_id: Literal["script", "py3langid"] = "script",
     seed: int = 0,
     engine: Engine = "native",
-    dry_run: bool = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Draw a blind sample, shuffled over all groups, for people to label.

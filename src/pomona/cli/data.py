@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from cyclopts import App
 
 from pomona.cli._cards import show_card, show_cards, working
-from pomona.cli._options import FLAG, Banding, Engine, Inputs, given
+from pomona.cli._options import Banding, Engine, Flag, Inputs, given
 from pomona.cli._out import Format, Out
 from pomona.cli.audit import app as audit
 from pomona.cli.dedup import dedup, rates
@@ -20,8 +20,6 @@ app.command(dedup)
 app.command(rates)
 app.command(score)
 app.command(order)
-
-DryRun = Annotated[bool, FLAG]
 
 
 @app.command
@@ -35,7 +33,7 @@ def prune(
     band: Literal["bottom", "middle", "top", "random"] = "bottom",
     rows: Banding | None = None,
     engine: Engine = "native",
-    dry_run: DryRun = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Keep the rows of one band of a score.
@@ -71,7 +69,7 @@ def sweep(
     bands: list[Literal["bottom", "middle", "top"]] | None = None,
     rows: Banding | None = None,
     engine: Engine = "native",
-    dry_run: DryRun = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Write every band at every share, each with its random control.
@@ -98,7 +96,7 @@ def sweep(
 
 
 @app.command
-def mix(recipe: Path, /, *, out: Path, engine: Engine = "native", dry_run: DryRun = False, format: Format = "human") -> None:
+def mix(recipe: Path, /, *, out: Path, engine: Engine = "native", dry_run: Flag = False, format: Format = "human") -> None:
     """Write the rows of a training in their order: weights, temperature, and schedules over its progress.
 
     Parameters
@@ -129,7 +127,7 @@ def templates(
     min_reviews: int = 2,
     min_words: int = 3,
     threshold: float = 0.9,
-    dry_run: DryRun = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Keep instruction templates that are reviewed, say enough, and differ from one another.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from cyclopts import Parameter
 
 from pomona.cli._cards import show_card, working
-from pomona.cli._options import FLAG, Engine, Inputs, given
+from pomona.cli._options import Engine, Flag, Inputs, given
 from pomona.cli._out import Format, Out
 
 
@@ -82,7 +82,7 @@ def dedup(
     spans: Spans | None = None,
     meanings: Meanings | None = None,
     engine: Engine = "native",
-    dry_run: Annotated[bool, FLAG] = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Keep one of every group of duplicates, and say why each of the others went.

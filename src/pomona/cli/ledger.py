@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from cyclopts import Parameter
-
+from pomona.cli._options import Flag
 from pomona.cli._out import Out, console
 from pomona.errors import PomonaError, nearest
 
@@ -19,7 +18,7 @@ def ledger(
     run: Path,
     /,
     *,
-    group: Annotated[list[str] | None, Parameter(negative=())] = None,
+    group: list[str] | None = None,
     format: Literal["human", "json", "csv"] = "human",
 ) -> None:
     """Print the ledger of a run.
@@ -45,7 +44,7 @@ def ledger(
     Out("human").write(to_json(book) if format == "json" else to_csv(book))
 
 
-def report(run: Path, /, *, open: Annotated[bool, Parameter(negative=(), show_default=False)] = False) -> None:
+def report(run: Path, /, *, open: Flag = False) -> None:
     """Write report.html and picture.svg of a run again from its ledger.json, and print their paths.
 
     Parameters

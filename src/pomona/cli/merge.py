@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from pomona.cli._cards import working
-from pomona.cli._options import FLAG
+from pomona.cli._options import Flag
 from pomona.cli._out import Format, Out, size
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def merge(
     threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     shard_size: str = "5GB",
     seed: int | None = None,
-    no_report: Annotated[bool, FLAG] = False,
-    overwrite: Annotated[bool, FLAG] = False,
-    allow_mixed: Annotated[bool, FLAG] = False,
-    dry_run: Annotated[bool, FLAG] = False,
+    no_report: Flag = False,
+    overwrite: Flag = False,
+    allow_mixed: Flag = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Merge checkpoints as a recipe says, in mergekit's format, into a folder that transformers loads.

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from pomona.cli._cards import working
-from pomona.cli._options import FLAG
+from pomona.cli._options import Flag
 from pomona.cli._out import Format, Out, size
 
 
@@ -21,10 +21,10 @@ def extract(
     *,
     rank: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     energy: Annotated[float | None, Parameter(validator=Number(gt=0, lte=1))] = None,
-    modules: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
-    adapter_only: Annotated[bool, FLAG] = False,
+    modules: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    adapter_only: Flag = False,
     dtype: Literal["F32", "BF16", "F16"] = "F32",
-    dry_run: Annotated[bool, FLAG] = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Write what fine-tuning changed as a LoRA adapter that PEFT loads: for every matrix the nearest one of low rank.

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from pomona.cli._cards import working
-from pomona.cli._options import FLAG, Count, Merging, given
+from pomona.cli._options import Count, Flag, Merging, given
 from pomona.cli._out import Format, Out, clock, size
 from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
     from pomona.merge.search import Forecast, Matrix, Searched
 
-Settings = Annotated[list[str] | None, Parameter(name="--set", negative=())]
+Settings = Annotated[list[str] | None, Parameter(name="--set")]
 
 
 def search(
@@ -26,7 +26,7 @@ def search(
     trials: Count = None,
     device: str | None = None,
     merging: Merging | None = None,
-    dry_run: Annotated[bool, FLAG] = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Search the free parameters of a recipe against a task, and write the best merge.
@@ -63,7 +63,7 @@ def sweep(
     *,
     values: Settings = None,
     merging: Merging | None = None,
-    dry_run: Annotated[bool, FLAG] = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Merge once for each value of a parameter, from one reading of the inputs.
@@ -98,7 +98,7 @@ def leave_one_out(
     values: Settings = None,
     device: str | None = None,
     merging: Merging | None = None,
-    dry_run: Annotated[bool, FLAG] = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Merge all experts, and all but one for each: who is helped and hurt by whom?

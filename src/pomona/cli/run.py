@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from pomona.cli._options import FLAG
+from pomona.cli._options import Flag
 from pomona.cli._out import Format, Out, clock, console, size
 from pomona.errors import PomonaError
 
@@ -23,8 +23,8 @@ def run(
     out: Path | None = None,
     seed: Annotated[int | None, Parameter(validator=Number(gte=0))] = None,
     threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    dry_run: Annotated[bool, FLAG] = False,
-    schema: Annotated[bool, FLAG] = False,
+    dry_run: Flag = False,
+    schema: Flag = False,
     format: Format = "human",
 ) -> None:
     """Run a recipe: its steps, then its ledger and report.

@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from pomona.cli._cards import working
 from pomona.cli._contexts import Surroundings
 from pomona.cli._errors import tell
-from pomona.cli._options import FLAG, Inputs
+from pomona.cli._options import Flag, Inputs
 from pomona.cli._out import Format, Out
 
 if TYPE_CHECKING:
@@ -107,12 +107,12 @@ def sample(
     /,
     *,
     out: Path,
-    model: Annotated[list[str], Parameter(negative=())],
+    model: list[str],
     strategy: str = "hedged5-mbr",
     prompt: str | None = None,
     messages: str | None = None,
     system: str | None = None,
-    raw: Annotated[bool, FLAG] = False,
+    raw: Flag = False,
     max_tokens: int = 512,
     judge: str | None = None,
     reward: str | None = None,
@@ -122,13 +122,13 @@ def sample(
     group: str | None = None,
     metric: str = "chrf",
     surroundings: Surroundings | None = None,
-    think: Annotated[bool, FLAG] = False,
+    think: Flag = False,
     store: Path | None = None,
     limits: Limits | None = None,
     calling: Calling | None = None,
     concurrency: int = 8,
     seed: int = 0,
-    dry_run: Annotated[bool, FLAG] = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> int:
     """Answer every row of a table: several answers each, and a choice among them.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 from pomona.cli._cards import show_card, working
-from pomona.cli._options import FLAG, Engine, Inputs, Reading, given
+from pomona.cli._options import Engine, Flag, Inputs, Reading, given
 from pomona.cli._out import Format, Out
 
 
@@ -22,11 +21,11 @@ def score(
     completion: str | None = None,
     lang: str = "lang",
     group: str | None = None,
-    packed: Annotated[bool, FLAG] = False,
+    packed: Flag = False,
     length_bins: int | None = None,
     reading: Reading | None = None,
     engine: Engine = "native",
-    dry_run: Annotated[bool, FLAG] = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Write the rows with a column for each score.
@@ -81,7 +80,7 @@ def order(
     k: int = 20,
     reading: Reading | None = None,
     engine: Engine = "native",
-    dry_run: Annotated[bool, FLAG] = False,
+    dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
     """Say of each pair what it was learnt like: typical or atypical ones, or spoilt copies.
