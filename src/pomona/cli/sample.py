@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from pomona.cli._answering import Asking, Calling, Choosing, Limits, Measuring
 from pomona.cli._cards import working
 from pomona.cli._contexts import Surroundings
 from pomona.cli._errors import tell
-from pomona.cli._options import Flag, Inputs
+from pomona.cli._options import Flag, Inputs, given
 from pomona.cli._out import Format, Out
 
 if TYPE_CHECKING:
     from pomona.records import Card
-
-
-@Parameter(name="*", group="Hard limits, of all rows together")
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Where the work ends, with everything kept that was paid for."""
-
-    budget_tokens: int | None = None
-    """Prompt and answer tokens."""
-    budget_flops: float | None = None
-    """Floating-point operations."""
-    budget_money: float | None = None
-    """Money; needs --price."""
-    budget_seconds: float | None = None
-    """Time."""
-
-
-@Parameter(name="*", group="How models are called")
-@dataclass(frozen=True, kw_only=True)
-class Calling:
-    """What opening a model takes."""
-
-    price: Annotated[str | None, Parameter(allow_leading_hyphen=False)] = None
-    """Money for a million prompt tokens and a million answer tokens, such as 0.15,0.60."""
-    tokenizer: str | None = None
-    """Folder or tokenizer.json to count a server's tokens with."""
-    threads: int = 1
-    """Processor threads of models in this process."""
-    timeout: float = 120.0
-    """Seconds without a sign of life from a server."""
 
 
 app = App(
@@ -109,18 +80,10 @@ def sample(
     out: Path,
     model: list[str],
     strategy: str = "hedged5-mbr",
-    prompt: str | None = None,
-    messages: str | None = None,
-    system: str | None = None,
-    raw: Flag = False,
-    max_tokens: int = 512,
     judge: str | None = None,
-    reward: str | None = None,
-    extract: str | None = None,
-    language: str | None = None,
-    reference: str | None = None,
-    group: str | None = None,
-    metric: str = "chrf",
+    choosing: Choosing | None = None,
+    asking: Asking | None = None,
+    measuring: Measuring | None = None,
     surroundings: Surroundings | None = None,
     think: Flag = False,
     store: Path | None = None,
@@ -144,30 +107,8 @@ def sample(
         URI of a model: ui-s, smollm2, hf:PATH_OR_ID, gguf:PATH or http://HOST/v1#NAME. Given several times, the models share each pool.
     strategy
         Such as greedy, hedged5-mbr, hedged5-chops, sample16-vote-stop0.6, ladder5-best-t1.2.
-    prompt
-        Template with {COLUMN} in it; {prompt} when left out and there is no column messages.
-    messages
-        Column of messages, instead of a prompt.
-    system
-        System message put before.
-    raw
-        Send the prompt as it is, without a chat template.
-    max_tokens
-        Most tokens of an answer.
     judge
         URI of the model that judges; the first model when left out.
-    reward
-        best: mean, sum, MODULE:FUNCTION or http://HOST/PATH.
-    extract
-        vote: answer, number, boxed, text, regex:PATTERN or MODULE:FUNCTION.
-    language
-        xmbr: language of the further evidence.
-    reference
-        Column of references: measures what the pool holds and what the choice makes of it.
-    group
-        Column by which that is shown.
-    metric
-        chrf, chrf++ or exact_match.
     think
         Ask for steps before the answer; they are taken off it.
     store
@@ -184,8 +125,6 @@ def sample(
     from pomona.sample.budget import Budget
     from pomona.sample.context import Thought
 
-    own = {"reward": reward, "extract": extract, "language": language}
-    wanted = {"name": strategy, **{name: value for name, value in own.items() if value is not None}}
     limits, calling = limits or Limits(), calling or Calling()
     if limits.budget_money is not None and calling.price is None:
         remedy = "give --price PROMPT,ANSWER for a million tokens"
@@ -193,10 +132,9 @@ def sample(
     settings = {**asdict(calling), "price": _price(calling.price)}
     with (surroundings or Surroundings()).contexts() as levers, working("answering") as progress:
         card = answer_all(
-            inputs, out, model=model, strategy=wanted, prompt=prompt, messages=messages, system=system, raw=raw, max_tokens=max_tokens,
-            judge=judge, context=[*levers.values(), *([Thought()] if think else ())], reference=reference, group=group, metric=metric,
-            store=store, budget=Budget(*astuple(limits)), concurrency=concurrency, seed=seed,
-            settings=settings, dry_run=dry_run, progress=progress,
+            inputs, out, model=model, strategy=given(choosing, name=strategy), judge=judge,
+            context=[*levers.values(), *([Thought()] if think else ())], store=store, budget=Budget(*astuple(limits)),
+            concurrency=concurrency, seed=seed, settings=settings, dry_run=dry_run, progress=progress, **given(asking, measuring),
         )  # fmt: skip
     _show(Out(format), card, out, dry_run)
     return 0 if dry_run or card.details["answered"] == card.rows_in else _told(card)

@@ -94,9 +94,7 @@ def dedup(
     other = None if against is None else check_columns(_opened(against), options)
     _check(records, out, options, other, index)
     known = None if index is None else open_index(index, options)
-    plan = {"options": asdict(options), "inputs": stamps(records), "rows": _sign.CHUNK_ROWS, "pieces": _split.PIECE_BYTES}
-    plan |= {"against": stamps(other)} if other is not None else {}
-    plan |= {"index": str(Path(index).resolve())} if index is not None else {}
+    plan = _plan(options, records, other, index)
     pieces = [split(part) for part in (records, other) if part is not None]
     total = steps(options, pieces, other is not None)
     with work_at(out, work, dry_run) as folder, bench(folder, plan, total, progress) as open_bench:
@@ -111,6 +109,13 @@ def dedup(
                 known.grow(open_bench.name, open_bench.folder / "inputs", verdict.components)
         open_bench.step()
     return card
+
+
+def _plan(options: Options, records: Records, other: Records | None, index: str | Path | None) -> dict[str, Any]:
+    """What a killed run must have in common with the one that goes on."""
+    plan = {"options": asdict(options), "inputs": stamps(records), "rows": _sign.CHUNK_ROWS, "pieces": _split.PIECE_BYTES}
+    plan |= {"against": stamps(other)} if other is not None else {}
+    return plan | ({"index": str(Path(index).resolve())} if index is not None else {})
 
 
 def _decide(
