@@ -80,6 +80,14 @@ def test_a_document_of_fifty_megabytes(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "out.parquet")["text"].to_pylist() == ["small text", huge, "other text"]
 
 
+def test_folders_beside_the_work_folder_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.old").mkdir()
+    (tmp_path / "mine.old" / "thesis.txt").write_text("x")
+    dedup(pa.table({"text": ["a"]}), tmp_path / "out.parquet", work=tmp_path / "mine")
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.old", "out.parquet", "out.parquet.card.json", "out.parquet.pairs.parquet"}
+    assert (tmp_path / "mine.old" / "thesis.txt").read_text() == "x"
+
+
 def test_a_foreign_work_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")

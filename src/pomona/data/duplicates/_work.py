@@ -111,7 +111,7 @@ def workspace(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
 
 def _discard(folder: Path, unless: dict[str, Any] | None = None) -> None:
     """Remove a work folder, unless its plan is this one; by way of another name, so that a kill leaves it whole or gone."""
-    gone = folder.with_name(f"{folder.name}.old")
+    gone = folder.with_name(f".{folder.name}.discarded")
     shutil.rmtree(gone, ignore_errors=True)
     note = folder / "plan.json"
     if note.exists() and read_json(note) != unless:
