@@ -1,9 +1,12 @@
-"""Near-duplicate removal end to end (Parquet in, Parquet out): CPU seconds of Pomona, which confirms every pair, and of its peers.
+"""Near-duplicate removal end to end (Parquet in, Parquet out): CPU seconds of Pomona, which
+confirms every pair, and of its peers.
 
-Each tool runs in a process and a virtual environment of its own, one thread, rounds interleaved, after one run on a few documents. All
-take words in lower case in runs of five and 128 hashes in 16 bands of 8; rensa (both of its pipelines), datasketch, text-dedup and
-datatrove do not compare shingle sets. A fifth of the documents are copies with up to 25 of 170 words replaced. text-dedup splits
-at what is no letter, and the made-up words hold letters only, so that the shingles are the same. Its sha1 is replaced by its faster xxh3.
+Each tool runs in a process and a virtual environment of its own, one thread, rounds interleaved,
+after one run on a few documents. All take words in lower case in runs of five and 128 hashes in 16
+bands of 8; rensa (both of its pipelines), datasketch, text-dedup and datatrove do not compare
+shingle sets. A fifth of the documents are copies with up to 25 of 170 words replaced. text-dedup
+splits at what is no letter, and the made-up words hold letters only, so that the shingles are the
+same. Its sha1 is replaced by its faster xxh3.
     python benchmarks/dedup.py --documents 100000 --rounds 3 --linear --memory
 """
 
@@ -147,29 +150,54 @@ def environment(tool: Tool, folder: Path) -> Path:
         subprocess.run([str(python), "-m", "pip", "install", "-q", *tool.packages], check=True)
         (folder / tool.name / "ready").touch()
     elif tool.name == "pomona":
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", str(ROOT)], check=True)
+        subprocess.run(
+            [
+                str(python),
+                "-m",
+                "pip",
+                "install",
+                "-q",
+                "--no-deps",
+                "--force-reinstall",
+                str(ROOT),
+            ],
+            check=True,
+        )
     return python
 
 
 def version(tool: Tool, python: Path) -> str:
     code = f"import importlib.metadata as m; print(m.version({tool.name!r}))"
-    return subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        [str(python), "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def documents(path: Path, count: int, seed: int = 0) -> Path:
-    """`count` documents of WORDS words from a vocabulary of 30,000, every fifth a copy of an earlier one with up to 25 words replaced."""
+    """`count` documents of WORDS words from a vocabulary of 30,000, every fifth a copy of an
+    earlier one with up to 25 words replaced.
+    """
     draw = np.random.default_rng(seed)
     letters = np.array(list("etaoinshrdlucmfwypvbgkqjxz"))
-    vocabulary = np.array(sorted({"".join(draw.choice(letters, draw.integers(2, 10))) for _ in range(32_000)}))
+    vocabulary = np.array(
+        sorted({"".join(draw.choice(letters, draw.integers(2, 10))) for _ in range(32_000)})
+    )
     schema = pa.schema([("id", pa.string()), ("text", pa.string())])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for start in range(0, count, BLOCK):
             words = draw.integers(0, len(vocabulary), (min(BLOCK, count - start), WORDS))
             for row in range(4, len(words), 5):
                 words[row] = words[draw.integers(0, row)]
-                words[row, draw.choice(WORDS, draw.integers(0, 26), replace=False)] = draw.integers(0, len(vocabulary))
+                words[row, draw.choice(WORDS, draw.integers(0, 26), replace=False)] = draw.integers(
+                    0, len(vocabulary)
+                )
             texts = [" ".join(line) for line in vocabulary[words]]
-            writer.write_table(pa.table({"id": [f"d{start + at}" for at in range(len(words))], "text": texts}, schema=schema))
+            writer.write_table(
+                pa.table(
+                    {"id": [f"d{start + at}" for at in range(len(words))], "text": texts},
+                    schema=schema,
+                )
+            )
     return path
 
 
@@ -177,19 +205,39 @@ def measure(tool: Tool, python: Path, source: Path) -> dict[str, float]:
     """CPU seconds and peak memory of one run with all its children, and the documents it kept."""
     with tempfile.TemporaryDirectory(prefix="dedup-") as folder:
         out, log = Path(folder) / "out.parquet", Path(folder) / "log"
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        settings = {**os.environ, **threads, "HF_HOME": f"{folder}/hf", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        threads = dict.fromkeys(
+            ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+            "1",
+        )
+        settings = {
+            **os.environ,
+            **threads,
+            "HF_HOME": f"{folder}/hf",
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
         with log.open("wb") as stream:
-            child = subprocess.Popen([str(python), "-c", tool.script, str(source), str(out)], env=settings, stdout=stream, stderr=stream)
+            child = subprocess.Popen(
+                [str(python), "-c", tool.script, str(source), str(out)],
+                env=settings,
+                stdout=stream,
+                stderr=stream,
+            )
             _, status, usage = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode or not out.exists():
             raise SystemExit(f"{tool.name} failed:\n{log.read_text()[-3000:]}")
         kept = pq.ParquetFile(out).metadata.num_rows
-        return {"cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 1024, "kept": kept}
+        return {
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_mib": usage.ru_maxrss / 1024,
+            "kept": kept,
+        }
 
 
-def compare(names: list[str], pythons: dict[str, Path], source: Path, count: int, rounds: int) -> list[dict[str, object]]:
+def compare(
+    names: list[str], pythons: dict[str, Path], source: Path, count: int, rounds: int
+) -> list[dict[str, object]]:
     """One row for each tool: the median over interleaved rounds."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(rounds):
@@ -199,8 +247,19 @@ def compare(names: list[str], pythons: dict[str, Path], source: Path, count: int
     rows = []
     for name in names:
         seconds = statistics.median(run["cpu_seconds"] for run in runs[name])
-        row = {"tool": name, "documents": count, "cpu_seconds": round(seconds, 2), "documents_per_cpu_second": round(count / seconds)}
-        rows.append({**row, "peak_mib": round(max(run["peak_mib"] for run in runs[name])), "kept": runs[name][0]["kept"]})
+        row = {
+            "tool": name,
+            "documents": count,
+            "cpu_seconds": round(seconds, 2),
+            "documents_per_cpu_second": round(count / seconds),
+        }
+        rows.append(
+            {
+                **row,
+                "peak_mib": round(max(run["peak_mib"] for run in runs[name])),
+                "kept": runs[name][0]["kept"],
+            }
+        )
     return rows
 
 
@@ -209,9 +268,15 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS))
-    parser.add_argument("--linear", action="store_true", help="Pomona also with ten times the documents")
-    parser.add_argument("--memory", action="store_true", help="peak memory of Pomona at 1,000,000 documents")
-    parser.add_argument("--environments", type=Path, default=Path(tempfile.gettempdir()) / "pomona-dedup-peers")
+    parser.add_argument(
+        "--linear", action="store_true", help="Pomona also with ten times the documents"
+    )
+    parser.add_argument(
+        "--memory", action="store_true", help="peak memory of Pomona at 1,000,000 documents"
+    )
+    parser.add_argument(
+        "--environments", type=Path, default=Path(tempfile.gettempdir()) / "pomona-dedup-peers"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/dedup.json"))
     arguments = parser.parse_args()
     compile_package()
@@ -224,21 +289,36 @@ def main() -> None:
         measure(TOOLS[name], pythons[name], few)
     sizes = [(arguments.documents, arguments.tools, arguments.rounds)]
     sizes += [(10 * arguments.documents, ["pomona"], 1)] if arguments.linear else []
-    sizes += [(1_000_000, ["pomona"], 1)] if arguments.memory and not (arguments.linear and arguments.documents == 100_000) else []
+    sizes += (
+        [(1_000_000, ["pomona"], 1)]
+        if arguments.memory and not (arguments.linear and arguments.documents == 100_000)
+        else []
+    )
     rows = []
     for count, names, rounds in sizes:
         source = documents(arguments.environments / "data" / f"{count}.parquet", count)
         rows += compare(names, pythons, source, count, rounds)
         source.unlink()
-    about = {"unit": "CPU seconds of the process, user and system", "words": WORDS, "rounds": arguments.rounds, "machine": machine()}
-    peers = [row for row in rows if row["tool"] != "pomona" and row["documents"] == arguments.documents]
+    about = {
+        "unit": "CPU seconds of the process, user and system",
+        "words": WORDS,
+        "rounds": arguments.rounds,
+        "machine": machine(),
+    }
+    peers = [
+        row for row in rows if row["tool"] != "pomona" and row["documents"] == arguments.documents
+    ]
     if peers and "pomona" in arguments.tools:
         about["times_the_best_peer"] = round(
-            min(row["cpu_seconds"] for row in peers) / rows[arguments.tools.index("pomona")]["cpu_seconds"], 2
+            min(row["cpu_seconds"] for row in peers)
+            / rows[arguments.tools.index("pomona")]["cpu_seconds"],
+            2,
         )
     if arguments.linear and "pomona" in arguments.tools:
         many = next(row for row in rows if row["documents"] == 10 * arguments.documents)
-        about["ten_times_the_documents_cost"] = round(many["cpu_seconds"] / rows[arguments.tools.index("pomona")]["cpu_seconds"], 2)
+        about["ten_times_the_documents_cost"] = round(
+            many["cpu_seconds"] / rows[arguments.tools.index("pomona")]["cpu_seconds"], 2
+        )
     write_json(arguments.out, {**about, "versions": versions, "rows": rows})
     print(json.dumps(rows, indent=1))
 

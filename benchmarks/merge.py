@@ -42,7 +42,12 @@ print('{"wall": %r, "cpu": %r, "rss": %r}' % (wall, used.ru_utime + used.ru_stim
 sys.exit(code)
 """  # a small process, because the peak memory of a child counts that of its parent when it was started
 Sizes = dict[str, int]
-FULL: Sizes = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 16, "vocab_size": 32000}
+FULL: Sizes = {
+    "hidden_size": 1024,
+    "intermediate_size": 2816,
+    "num_hidden_layers": 16,
+    "vocab_size": 32000,
+}
 TINY: Sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "vocab_size": 64}
 
 
@@ -107,11 +112,23 @@ def recipe(folder: Path, models: Path, method: str) -> Path:
     base, one, other = (str(models / str(number)) for number in range(3))
     found: dict[str, Any] = {"merge_method": method, "dtype": "bfloat16"}
     if method == "linear":
-        found["models"] = [{"model": one, "parameters": {"weight": 0.6}}, {"model": other, "parameters": {"weight": 0.4}}]
+        found["models"] = [
+            {"model": one, "parameters": {"weight": 0.6}},
+            {"model": other, "parameters": {"weight": 0.4}},
+        ]
     elif method == "slerp":
-        found |= {"base_model": one, "models": [{"model": one}, {"model": other}], "parameters": {"t": 0.4}}
+        found |= {
+            "base_model": one,
+            "models": [{"model": one}, {"model": other}],
+            "parameters": {"t": 0.4},
+        }
     else:
-        found |= {"base_model": base, "models": [{"model": m, "parameters": {"weight": 0.5, "density": 0.5}} for m in (one, other)]}
+        found |= {
+            "base_model": base,
+            "models": [
+                {"model": m, "parameters": {"weight": 0.5, "density": 0.5}} for m in (one, other)
+            ],
+        }
     path = folder / f"{method}-{models.name}.yaml"
     path.write_text(yaml.safe_dump(found))
     return path
@@ -122,7 +139,9 @@ def measured(command: list[str], out: Path, environment: dict[str, str]) -> dict
     shutil.rmtree(out, ignore_errors=True)
     os.sync()
     call = [sys.executable, "-I", "-S", "-c", LAUNCH, *command]
-    done = subprocess.run(call, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    done = subprocess.run(
+        call, capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
     if done.returncode or not list(out.glob("*.safetensors")):
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
     shutil.rmtree(out)
@@ -162,21 +181,33 @@ class Bench:
     def run(self, program: str, method: str, models: Path) -> dict[str, float]:
         """One run. programs: pomona, pomona-unhashed (hashes not remembered), pomona-plain (no report), mergekit, floor, floor-sync."""
         if program.startswith("floor"):
-            read = [models / str(number) for number in ((1, 2) if method in ("linear", "slerp") else (0, 1, 2))]
+            read = [
+                models / str(number)
+                for number in ((1, 2) if method in ("linear", "slerp") else (0, 1, 2))
+            ]
             files = [file for folder in read for file in sorted(folder.glob("*.safetensors"))]
             return floor(files, self.folder / "floor", sync=program.endswith("sync"))
         path = str(recipe(self.folder, models, method))
         if program == "mergekit":
-            return measured([str(self.mergekit), path, str(self.out), "--quiet"], self.out, self.environment)
+            return measured(
+                [str(self.mergekit), path, str(self.out), "--quiet"], self.out, self.environment
+            )
         if program == "pomona-unhashed":
             (self.folder / "cache/hashes.json").unlink(missing_ok=True)
         more = ["--no-report"] if program == "pomona-plain" else []
-        return measured([str(self.pomona), "merge", path, str(self.out), *self.threads, *more], self.out, self.environment)
+        return measured(
+            [str(self.pomona), "merge", path, str(self.out), *self.threads, *more],
+            self.out,
+            self.environment,
+        )
 
 
 def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
     """Median of the wall and CPU seconds with the least, and the highest memory."""
-    found: dict[str, Any] = {"wall": statistics.median(row["wall"] for row in rows), "least": min(row["wall"] for row in rows)}
+    found: dict[str, Any] = {
+        "wall": statistics.median(row["wall"] for row in rows),
+        "least": min(row["wall"] for row in rows),
+    }
     found["cpu"] = statistics.median(row["cpu"] for row in rows)
     if "rss" in rows[0]:
         found["rss_mb"] = max(row["rss"] for row in rows)
@@ -200,7 +231,9 @@ def compare(found: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--environment", type=Path, required=True)
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--repeats", type=int, default=5)
@@ -223,14 +256,32 @@ def main() -> None:
             results[method] = measure(bench, method, arguments.repeats, arguments.mergekit_repeats)
             print(method, json.dumps(results[method], indent=1))
     found = subprocess.run(
-        [bench.mergekit.with_name("python"), "-c", "import mergekit, torch; print(torch.__version__)"],
+        [
+            bench.mergekit.with_name("python"),
+            "-c",
+            "import mergekit, torch; print(torch.__version__)",
+        ],
         capture_output=True,
         text=True,
         check=True,
     )
-    versions = {"mergekit": "0.1.5", "torch of mergekit": found.stdout.strip(), "numba": version("numba"), "numpy": version("numpy")}
+    versions = {
+        "mergekit": "0.1.5",
+        "torch of mergekit": found.stdout.strip(),
+        "numba": version("numba"),
+        "numpy": version("numpy"),
+    }
     unit = "seconds, medians of whole processes; MB of peak memory; parameters 271M, two models (slerp, linear) or two and their base"
-    write_json(arguments.out, {"unit": unit, "machine": machine(), "cores": os.cpu_count(), "versions": versions, "methods": results})
+    write_json(
+        arguments.out,
+        {
+            "unit": unit,
+            "machine": machine(),
+            "cores": os.cpu_count(),
+            "versions": versions,
+            "methods": results,
+        },
+    )
 
 
 def measure(bench: Bench, method: str, repeats: int, mergekit_repeats: int) -> dict[str, Any]:

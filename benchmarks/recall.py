@@ -1,7 +1,9 @@
-"""What minhash finds among 100,000 documents, beside theory: recall of planted pairs by decile of their true Jaccard similarity.
+"""What minhash finds among 100,000 documents, beside theory: recall of planted pairs by decile of
+their true Jaccard similarity.
 
-Documents are pairs of 45 words that share their first words, from none to all. Recall is that of the bands (16 of 8 hashes), every pair
-confirmed; then as by default, where no removed pair may be below the threshold.
+Documents are pairs of 45 words that share their first words, from none to all. Recall is that of
+the bands (16 of 8 hashes), every pair confirmed; then as by default, where no removed pair may be
+below the threshold.
     python benchmarks/recall.py --documents 100000 --out benchmarks/results/recall.json
 """
 
@@ -29,7 +31,11 @@ def planted(pairs: int, seed: int) -> list[str]:
     first, second = draw.integers(0, 1 << 20, (2, pairs, WORDS))
     shared = np.arange(WORDS) < draw.integers(SHINGLE, WORDS + 1, (pairs, 1))
     second[shared] = first[shared]
-    return [" ".join(map(str, row)) for two in zip(first.tolist(), second.tolist(), strict=True) for row in two]
+    return [
+        " ".join(map(str, row))
+        for two in zip(first.tolist(), second.tolist(), strict=True)
+        for row in two
+    ]
 
 
 def jaccard(one: str, other: str) -> float:
@@ -44,12 +50,22 @@ def jaccard(one: str, other: str) -> float:
 def removed(texts: list[str], folder: Path, **options: Any) -> list[dict[str, Any]]:
     """The evidence for every removed document."""
     out = folder / "out.parquet"
-    dedup(pa.table({"text": texts}), out, shingle="word", shingle_size=SHINGLE, n_bands=BANDS, rows_per_band=ROWS, **options)
+    dedup(
+        pa.table({"text": texts}),
+        out,
+        shingle="word",
+        shingle_size=SHINGLE,
+        n_bands=BANDS,
+        rows_per_band=ROWS,
+        **options,
+    )
     return pq.read_table(f"{out}.pairs.parquet").to_pylist()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/recall.json"))
@@ -58,7 +74,9 @@ def main() -> None:
     truths = np.array([jaccard(texts[at], texts[at + 1]) for at in range(0, len(texts), 2)])
     found = np.zeros(len(truths), bool)
     with tempfile.TemporaryDirectory() as temporary:
-        found[[pair["removed"] // 2 for pair in removed(texts, Path(temporary), threshold=1e-9)]] = True
+        found[
+            [pair["removed"] // 2 for pair in removed(texts, Path(temporary), threshold=1e-9)]
+        ] = True
         pairs = removed(texts, Path(temporary), threshold=THRESHOLD)
     theory = s_curve(BANDS, ROWS, truths)
     deciles = []
@@ -66,12 +84,20 @@ def main() -> None:
         here = (truths >= decile / 10) & (truths < (decile + 1) / 10 + (decile == 9))
         noise = np.sqrt((theory[here] * (1 - theory[here])).sum()) / here.sum()
         row = {"recall": found[here].mean(), "theory": theory[here].mean(), "standard_error": noise}
-        deciles.append({"from": decile / 10, "pairs": int(here.sum()), **{name: round(float(value), 4) for name, value in row.items()}})
+        deciles.append(
+            {
+                "from": decile / 10,
+                "pairs": int(here.sum()),
+                **{name: round(float(value), 4) for name, value in row.items()},
+            }
+        )
     below = sum(jaccard(texts[pair["row_a"]], texts[pair["row_b"]]) < THRESHOLD for pair in pairs)
     result = {
         "documents": len(texts),
         "seed": arguments.seed,
-        "most_points_from_theory": round(max(abs(row["recall"] - row["theory"]) for row in deciles) * 100, 2),
+        "most_points_from_theory": round(
+            max(abs(row["recall"] - row["theory"]) for row in deciles) * 100, 2
+        ),
         "removed_at_0.8": len(pairs),
         "removed_below_0.8": below,
         "recall_at_0.8": round(len(pairs) / int((truths >= THRESHOLD).sum()), 4),

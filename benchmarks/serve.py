@@ -1,8 +1,10 @@
-"""The server as a proxy: CPU of a request, beside optillm's approach `none`; and a minute of 64 clients before a failing upstream.
+"""The server as a proxy: CPU of a request, beside optillm's approach `none`; and a minute of 64
+clients before a failing upstream.
 
-Both proxies stand before the same upstream, a bare ASGI application, and take turns, so that what else the machine does falls on both.
-CPU is that of the proxy's process alone (user and system). In the load test one request in ten meets a 429, a 500, a cut stream or a
-cut connection upstream; every answer is compared with the one its prompt must have.
+Both proxies stand before the same upstream, a bare ASGI application, and take turns, so that what
+else the machine does falls on both. CPU is that of the proxy's process alone (user and system). In
+the load test one request in ten meets a 429, a 500, a cut stream or a cut connection upstream;
+every answer is compared with the one its prompt must have.
 
     python benchmarks/serve.py --optillm VENV/bin/python
     python benchmarks/serve.py --seconds 60 --clients 64
@@ -48,7 +50,9 @@ def words_of(prompt: str) -> list[str]:
 
 
 class Upstream:
-    """A server that answers every prompt with its words, and fails a share of requests where `share` is above 0."""
+    """A server that answers every prompt with its words, and fails a share of requests where
+    `share` is above 0.
+    """
 
     def __init__(self, share: float, delay: float) -> None:
         self._chance, self._share, self._delay = random.Random(0), share, delay
@@ -81,42 +85,77 @@ class Upstream:
 
     async def _whole(self, send: Any, body: Any, failure: str) -> None:
         text = "".join(words_of(body["messages"][-1]["content"]))
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": "stop",
+        }
         usage = {"prompt_tokens": 9, "completion_tokens": 8, "total_tokens": 17}
         head = {"id": "x", "object": "chat.completion", "created": 1, "model": "dummy"}
         answer = json.dumps({**head, "choices": [choice], "usage": usage}).encode()
         if failure:  # promises more than it sends
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (len(answer) + 9))]})
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [(b"content-length", b"%d" % (len(answer) + 9))],
+                }
+            )
             await send({"type": "http.response.body", "body": answer})
             return
         await _send(send, 200, answer)
 
     async def _stream(self, send: Any, body: Any, failure: str) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"text/event-stream")],
+            }
+        )
         words = words_of(body["messages"][-1]["content"])
         for word in words[:3] if failure else words:
             await _event(send, {"choices": [{"index": 0, "delta": {"content": word}}]})
         if not failure:
             await _event(send, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-            await _event(send, {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 8}})
-            await send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": True})
+            await _event(
+                send, {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 8}}
+            )
+            await send(
+                {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": True}
+            )
         await send({"type": "http.response.body", "body": b""})
 
 
 async def _send(send: Any, status: int, body: bytes, headers: Any = ()) -> None:
-    given = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *headers]
+    given = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        *headers,
+    ]
     await send({"type": "http.response.start", "status": status, "headers": given})
     await send({"type": "http.response.body", "body": body})
 
 
 async def _event(send: Any, value: Any) -> None:
-    await send({"type": "http.response.body", "body": b"data: " + json.dumps(value).encode() + b"\n\n", "more_body": True})
+    await send(
+        {
+            "type": "http.response.body",
+            "body": b"data: " + json.dumps(value).encode() + b"\n\n",
+            "more_body": True,
+        }
+    )
 
 
 @contextmanager
 def running(command: list[str], port: int, path: str, **environment: str) -> Iterator[int]:
     """A process that listens on a port; its id. It is stopped when the block ends."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **environment})
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
     try:
         for _ in range(1200):
             try:
@@ -154,12 +193,23 @@ def ask_many(port: int, count: int, clients: int) -> None:
     """Ask a proxy `count` times over kept connections; every answer is checked."""
 
     def one(number: int) -> None:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, headers={"authorization": "Bearer none"}) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            timeout=60,
+            headers={"authorization": "Bearer none"},
+        ) as client:
             for at in range(count // clients):
                 prompt = f"{number}-{at}"
-                body = {"model": "dummy", "messages": [{"role": "user", "content": prompt}], "max_tokens": 64, "temperature": 0.7}
+                body = {
+                    "model": "dummy",
+                    "messages": [{"role": "user", "content": prompt}],
+                    "max_tokens": 64,
+                    "temperature": 0.7,
+                }
                 found = client.post("/v1/chat/completions", json=body)
-                assert found.json()["choices"][0]["message"]["content"] == "".join(words_of(prompt)), found.text
+                assert found.json()["choices"][0]["message"]["content"] == "".join(
+                    words_of(prompt)
+                ), found.text
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(clients)]
     for thread in threads:
@@ -177,11 +227,26 @@ def pass_through(python: Path | None, rounds: int, count: int) -> dict[str, Any]
     ):
         if python is None:
             return {"pomona": _turns({"pomona": (ours, pid)}, rounds, count)["pomona"]}
-        command = [str(python), "-c", "from optillm.server import main; main()", "--approach", "none", "--port", str(theirs)]
+        command = [
+            str(python),
+            "-c",
+            "from optillm.server import main; main()",
+            "--approach",
+            "none",
+            "--port",
+            str(theirs),
+        ]
         command += ["--base-url", f"http://127.0.0.1:{upstream}/v1"]
-        with running(command, theirs, "/health", OPENAI_API_KEY="none", OPTILLM_API_KEY="") as other:
+        with running(
+            command, theirs, "/health", OPENAI_API_KEY="none", OPTILLM_API_KEY=""
+        ) as other:
             found = _turns({"pomona": (ours, pid), "optillm none": (theirs, other)}, rounds, count)
-            times = statistics.median(b / a for a, b in zip(found["pomona"]["turns"], found["optillm none"]["turns"], strict=True))
+            times = statistics.median(
+                b / a
+                for a, b in zip(
+                    found["pomona"]["turns"], found["optillm none"]["turns"], strict=True
+                )
+            )
             return {**found, "times less CPU": round(times, 2)}
 
 
@@ -193,34 +258,69 @@ def _turns(proxies: dict[str, tuple[int, int]], rounds: int, count: int) -> dict
             ask_many(port, count, 8)
             if place:  # the first turn warms up
                 turns[name].append(round((cpu_of(process) - before) / count * 1000, 3))
-    return {name: {"CPU ms a request": statistics.median(found), "turns": found} for name, found in turns.items()}
+    return {
+        name: {"CPU ms a request": statistics.median(found), "turns": found}
+        for name, found in turns.items()
+    }
 
 
 def _pomona(upstream: int, port: int) -> list[str]:
     model = f"dummy=http://127.0.0.1:{upstream}/v1#dummy"
     program = [sys.executable, "-c", "from pomona.cli import main; raise SystemExit(main())"]
-    return [*program, "serve", "--model", model, "--port", str(port), "--concurrency", "64", "--queue", "64"]
+    return [
+        *program,
+        "serve",
+        "--model",
+        model,
+        "--port",
+        str(port),
+        "--concurrency",
+        "64",
+        "--queue",
+        "64",
+    ]
 
 
 def load(seconds: float, clients: int) -> dict[str, Any]:
-    """So many clients for so long before an upstream that fails; what they got, and the proxy's memory over time."""
+    """So many clients for so long before an upstream that fails; what they got, and the proxy's
+    memory over time.
+    """
     upstream, ours = free_port(), free_port()
-    failing = [sys.executable, __file__, "--upstream", str(upstream), "--share", str(SHARE), "--delay", str(DELAY)]
-    with running(failing, upstream, "/"), running(_pomona(upstream, ours), ours, "/healthz") as process:
+    failing = [
+        sys.executable,
+        __file__,
+        "--upstream",
+        str(upstream),
+        "--share",
+        str(SHARE),
+        "--delay",
+        str(DELAY),
+    ]
+    with (
+        running(failing, upstream, "/"),
+        running(_pomona(upstream, ours), ours, "/healthz") as process,
+    ):
         before = cpu_of(process)
         got, memory, slowest = asyncio.run(_clients(ours, process, seconds, clients))
         asked = sum(got.values())
         failed = httpx.get(f"http://127.0.0.1:{upstream}/").json()
         settled = memory[len(memory) // 4 :]
         return {
-            "clients": clients, "seconds": seconds, "requests": asked, "answers": dict(got), "upstream": failed,
-            "CPU ms a request": round((cpu_of(process) - before) / max(asked, 1) * 1000, 2), "slowest seconds": round(slowest, 2),
+            "clients": clients,
+            "seconds": seconds,
+            "requests": asked,
+            "answers": dict(got),
+            "upstream": failed,
+            "CPU ms a request": round((cpu_of(process) - before) / max(asked, 1) * 1000, 2),
+            "slowest seconds": round(slowest, 2),
             "resident MB over time": [round(size / 1e6, 1) for size in memory],
             "growth after the first quarter": round(settled[-1] / settled[0] - 1, 4),
-        }  # fmt: skip
+        }
 
 
-async def _clients(port: int, process: int, seconds: float, clients: int) -> tuple[Counter[str], list[int], float]:
+async def _clients(
+    port: int, process: int, seconds: float, clients: int
+) -> tuple[Counter[str], list[int], float]:
     got: Counter[str] = Counter()
     memory, slowest, end = [memory_of(process)], 0.0, time.monotonic() + seconds
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
@@ -238,14 +338,21 @@ async def _clients(port: int, process: int, seconds: float, clients: int) -> tup
             await asyncio.sleep(seconds / 24)
             memory.append(memory_of(process))
 
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=150, limits=limits) as http:
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", timeout=150, limits=limits
+    ) as http:
         await asyncio.gather(watch(), *(client(number, http) for number in range(clients)))
     return got, memory, slowest
 
 
 async def _ask(http: httpx.AsyncClient, prompt: str, *, stream: bool) -> str:
     """How one request ended: "right", "wrong", "cut", or the status it got."""
-    body = {"model": "dummy", "messages": [{"role": "user", "content": prompt}], "max_tokens": 64, "stream": stream}
+    body = {
+        "model": "dummy",
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": 64,
+        "stream": stream,
+    }
     expected = "".join(words_of(prompt))
     try:
         found = await http.post("/v1/chat/completions", json=body)
@@ -259,13 +366,19 @@ async def _ask(http: httpx.AsyncClient, prompt: str, *, stream: bool) -> str:
     if blocks[-1] != "[DONE]":
         return "error event" if '"error"' in blocks[-1] else "cut"
     deltas = [choice["delta"] for block in blocks[:-1] for choice in json.loads(block)["choices"]]
-    return "right, streamed" if "".join(delta.get("content") or "" for delta in deltas) == expected else "wrong"
+    return (
+        "right, streamed"
+        if "".join(delta.get("content") or "" for delta in deltas) == expected
+        else "wrong"
+    )
 
 
 def _version(name: str, python: Path | None = None) -> str | None:
     if python is not None:
         code = f"from importlib.metadata import version; print(version('{name}'))"
-        return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            [python, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
     try:
         return version(name)
     except PackageNotFoundError:
@@ -274,8 +387,14 @@ def _version(name: str, python: Path | None = None) -> str | None:
 
 def main() -> None:
     """Read the arguments, measure, and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--optillm", type=Path, help="Python of an environment with optillm; without it only Pomona is measured")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--optillm",
+        type=Path,
+        help="Python of an environment with optillm; without it only Pomona is measured",
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--count", type=int, default=400, help="requests of a turn")
     parser.add_argument("--seconds", type=float, default=60)
@@ -288,9 +407,17 @@ def main() -> None:
     if given.upstream:
         import uvicorn
 
-        uvicorn.run(Upstream(given.share, given.delay), port=given.upstream, log_level="critical", access_log=False, lifespan="off")
+        uvicorn.run(
+            Upstream(given.share, given.delay),
+            port=given.upstream,
+            log_level="critical",
+            access_log=False,
+            lifespan="off",
+        )
         return
-    packages = {name: _version(name) for name in ("uvicorn", "starlette", "httpx", "httptools", "uvloop")}
+    packages = {
+        name: _version(name) for name in ("uvicorn", "starlette", "httpx", "httptools", "uvloop")
+    }
     found = {"machine": machine(), "packages": packages}
     found["pass-through"] = pass_through(given.optillm, given.rounds, given.count)
     if given.optillm:

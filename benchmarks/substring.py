@@ -1,7 +1,8 @@
-"""MB of text a CPU second of striking repeated substrings, file to file, and peak memory, by unit, memory and size; one process each.
+"""MB of text a CPU second of striking repeated substrings, file to file, and peak memory, by unit,
+memory and size; one process each.
 
-Texts are documents of about 170 words of a 50,000-word vocabulary by Zipf's law; one in ten holds one of a thousand shared passages of
-60 to 300 words. All that was planted must be struck.
+Texts are documents of about 170 words of a 50,000-word vocabulary by Zipf's law; one in ten holds
+one of a thousand shared passages of 60 to 300 words. All that was planted must be struck.
     python benchmarks/substring.py --megabytes 10 100 --out benchmarks/results/substring.json
 """
 
@@ -28,10 +29,14 @@ from pomona.files import write_json
 
 
 def write_texts(path: Path, megabytes: float, seed: int) -> int:
-    """Write about `megabytes` of documents. Returns the bytes of all planted passages that stand more than once."""
+    """Write about `megabytes` of documents. Returns the bytes of all planted passages that stand
+    more than once.
+    """
     draw = np.random.default_rng(seed)
     letters = np.array(list("etaoinshrdlucmfwypvbgkqjxz"))
-    vocabulary = np.array(["".join(draw.choice(letters, size)) for size in draw.integers(2, 10, 50_000)])
+    vocabulary = np.array(
+        ["".join(draw.choice(letters, size)) for size in draw.integers(2, 10, 50_000)]
+    )
 
     def text(count: int) -> str:
         return " ".join(vocabulary[draw.zipf(1.3, count) % len(vocabulary)])
@@ -49,19 +54,29 @@ def write_texts(path: Path, megabytes: float, seed: int) -> int:
         documents.append(document)
         size += len(document)
     pq.write_table(pa.table({"text": documents}), path)
-    return sum(len(passage) * count for passage, count in zip(passages, uses.tolist(), strict=True) if count > 1)
+    return sum(
+        len(passage) * count
+        for passage, count in zip(passages, uses.tolist(), strict=True)
+        if count > 1
+    )
 
 
 def peak() -> int:
     """MiB this process held at most. Linux counts the parent's in `ru_maxrss`."""
-    return round(int(re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1024)
+    return round(
+        int(re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[0]) / 1024
+    )
 
 
 def run(source: Path, out: Path, unit: Unit, memory: str) -> dict[str, float]:
     """One measured call, after a small one that compiles."""
-    dedup_substring(pa.table({"text": ["to compile once, to compile once"]}), out, unit=unit, min_length=3)
+    dedup_substring(
+        pa.table({"text": ["to compile once, to compile once"]}), out, unit=unit, min_length=3
+    )
     start = time.process_time()
-    card = dedup_substring(source, out, unit=unit, min_length=200 if unit == "byte" else 50, memory=memory)
+    card = dedup_substring(
+        source, out, unit=unit, min_length=200 if unit == "byte" else 50, memory=memory
+    )
     seconds = time.process_time() - start
     megabytes = card.details["bytes"] / 1e6
     return {
@@ -93,14 +108,34 @@ def main() -> None:
             planted = write_texts(source, megabytes, seed=0)
             for unit in arguments.units:
                 for memory in arguments.memory:
-                    call = [sys.executable, __file__, "--run", str(source), str(Path(folder) / "out.parquet"), unit, memory]
-                    row = json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
+                    call = [
+                        sys.executable,
+                        __file__,
+                        "--run",
+                        str(source),
+                        str(Path(folder) / "out.parquet"),
+                        unit,
+                        memory,
+                    ]
+                    row = json.loads(
+                        subprocess.run(call, check=True, capture_output=True, text=True).stdout
+                    )
                     if row["struck_bytes"] < planted:
-                        raise SystemExit(f"{planted - row['struck_bytes']} planted bytes were missed: {row}")
+                        raise SystemExit(
+                            f"{planted - row['struck_bytes']} planted bytes were missed: {row}"
+                        )
                     rows.append({"unit": unit, "memory": memory, **row, "planted_bytes": planted})
                     print(rows[-1])
     versions = {name: version(name) for name in ("numba", "numpy", "pyarrow", "tokenizers")}
-    write_json(arguments.out, {"unit": "Parquet to Parquet, one process a row", "machine": machine(), "versions": versions, "rows": rows})
+    write_json(
+        arguments.out,
+        {
+            "unit": "Parquet to Parquet, one process a row",
+            "machine": machine(),
+            "versions": versions,
+            "rows": rows,
+        },
+    )
 
 
 if __name__ == "__main__":

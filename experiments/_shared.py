@@ -13,5 +13,9 @@ DATA = load_recipe(ROOT / "examples/ladder.yaml").data
 
 def items_of(split: str, per_group: int | None = None) -> tasks.Items:
     """Items of one split of `ui` in the 28 languages of the ladder."""
-    rows = records.read(ROOT / "src/pomona/assets/ui/ui.parquet").where(split=split, lang=DATA.groups).to_table()
+    rows = (
+        records.read(ROOT / "src/pomona/assets/ui/ui.parquet")
+        .where(split=split, lang=DATA.groups)
+        .to_table()
+    )
     return tasks.limit(tasks.items_from(rows, DATA.prompt, DATA.completion, DATA.group), per_group)

@@ -1,4 +1,5 @@
-"""How far a fine-tuned `ui-s` moves with the learning rate: chrF on 30 `valid` items a language after 200,000 more tokens.
+"""How far a fine-tuned `ui-s` moves with the learning rate: chrF on 30 `valid` items a language
+after 200,000 more tokens.
 
 python experiments/continuation.py adamw:1e-4 adamw:1e-3 muon:1e-3
 """
@@ -25,7 +26,9 @@ def chrf_of(uri: str, items: tasks.Items) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rates", nargs="+", metavar="OPTIMIZER:RATE")
     parser.add_argument("--tokens", type=int, default=200_000)
     arguments = parser.parse_args()
@@ -34,14 +37,24 @@ def main() -> None:
     print(f"ui-s: {chrf_of('ui-s', valid):.2f}")
     for optimizer, rate in (text.split(":") for text in arguments.rates):
         folder = models.locate("ui-s")
-        network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+        network = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager"
+        )
         codec = models.Codec(folder, network, chat=False)
         examples = encode(codec, train.prompts, train.completions, max_tokens=256)
-        settings = Settings(tokens=arguments.tokens, batch_tokens=2048, learning_rate=float(rate), optimizer=optimizer)  # pyright: ignore[reportArgumentType]
+        settings = Settings(
+            tokens=arguments.tokens,
+            batch_tokens=2048,
+            learning_rate=float(rate),
+            optimizer=optimizer,
+        )  # pyright: ignore[reportArgumentType]
         with tempfile.TemporaryDirectory() as scratch:
             fit(network, codec.tokenizer, examples, Path(scratch) / "bench", settings)
             save_checkpoint(network, codec.tokenizer, Path(scratch) / "model")
-            print(f"{optimizer} {rate}: {chrf_of(str(Path(scratch) / 'model'), valid):.2f}", flush=True)
+            print(
+                f"{optimizer} {rate}: {chrf_of(str(Path(scratch) / 'model'), valid):.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

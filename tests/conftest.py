@@ -1,4 +1,6 @@
-"""Every test: no deadlines (speed lives in benchmarks), one thread, no hub, no waiting for disks that nobody pulls out."""
+"""Every test: no deadlines (speed lives in benchmarks), one thread, no hub, no waiting for disks
+that nobody pulls out.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,17 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-os.environ.update({"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"})
+os.environ.update(
+    {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+)
 settings.register_profile("plain", deadline=None, max_examples=50)
 settings.load_profile("plain")
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: the Trainer collects garbage after each training and need not look through it again."""
+    """What is imported by now stays: the Trainer collects garbage after each training and need not
+    look through it again.
+    """
     os.fsync = _nothing  # what a killed process wrote, the system still has
     gc.collect()
     gc.freeze()
@@ -36,7 +42,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
+    if (
+        sys.platform != "linux"
+        or subprocess.run(command, capture_output=True, check=False).returncode
+    ):
         pytest.skip("a small disk can only be mounted by root on Linux")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
@@ -45,10 +54,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A page driven in Chromium, as the ledger's tests do; skipped where the machine has none."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    program = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if program is None:
         pytest.skip("no Chromium on this machine: the page cannot be opened")
-    spec = importlib.util.spec_from_file_location("ledger_browser", Path(__file__).parent / "ledger/conftest.py")
+    spec = importlib.util.spec_from_file_location(
+        "ledger_browser", Path(__file__).parent / "ledger/conftest.py"
+    )
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,4 +1,6 @@
-"""The script that builds the GNOME and manual-page corpora: what it makes of pages. Nothing is downloaded."""
+"""The script that builds the GNOME and manual-page corpora: what it makes of pages. Nothing is
+downloaded.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,12 @@ def build() -> ModuleType:
 
 
 def help_pages(root: Path, extra: str = "") -> Path:
-    for locale, text in (("C", ENGLISH), ("de", GERMAN.format(extra=extra)), ("en_GB", ENGLISH), ("zh_CN", ENGLISH)):
+    for locale, text in (
+        ("C", ENGLISH),
+        ("de", GERMAN.format(extra=extra)),
+        ("en_GB", ENGLISH),
+        ("zh_CN", ENGLISH),
+    ):
         page = root / "usr/share/help" / locale / "gnome-help/keys.page"
         page.parent.mkdir(parents=True)
         page.write_text(text, encoding="utf-8")
@@ -77,7 +84,9 @@ def test_blocks_stand_beside_the_english_ones(build: ModuleType, tmp_path: Path)
         ("Press A.", "Drücken Sie A."),
         ("Open Settings.", "Open Settings."),
     ]
-    assert {(row["source"], row["domain"]) for row in rows} == {("gnome-help/keys.page", "gnome-help")}
+    assert {(row["source"], row["domain"]) for row in rows} == {
+        ("gnome-help/keys.page", "gnome-help")
+    }
     assert len({row["split"] for row in rows}) == 1
     assert len({row["id"] for row in rows}) == len(rows)
 
@@ -102,11 +111,25 @@ def test_manual_pages_become_paragraphs(build: ModuleType, tmp_path: Path) -> No
         "СМОТРИТЕ ТАКЖЕ",
         "login(1), issue(5)",
     ]
-    assert list(build.paragraphs(MDOC)) == ["NAME", "ls list", "DESCRIPTION", "The -a option, see sort(1), shows “all files .”"]
+    assert list(build.paragraphs(MDOC)) == [
+        "NAME",
+        "ls list",
+        "DESCRIPTION",
+        "The -a option, see sort(1), shows “all files .”",
+    ]
 
 
 def test_the_summary_counts_copies_and_english(build: ModuleType) -> None:
-    table = pa.table({"lang": ["de", "de", "de", "fr"], "english": ["Keys", "Open", "1", None], "text": ["Tasten", "Open", "1", "Tasten"]})
+    table = pa.table(
+        {
+            "lang": ["de", "de", "de", "fr"],
+            "english": ["Keys", "Open", "1", None],
+            "text": ["Tasten", "Open", "1", "Tasten"],
+        }
+    )
     told = build.summary("x", table)
-    assert told.startswith("x: 4 segments, 2 languages; 0.0% repeat an earlier segment of their language, 25.0% one of any language; 25.0%")
+    assert told.startswith(
+        "x: 4 segments, 2 languages; 0.0% repeat an earlier segment of their language, "
+        "25.0% one of any language; 25.0%"
+    )
     assert "| de | 3 | 0.0% | 33.3% |" in told

@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[1]
 BLOCKS = [
     pytest.param(kind, block, id=f"{path.name}-{i}")
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    for i, (kind, block) in enumerate(re.findall(r"```(bash|python)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL))
+    for i, (kind, block) in enumerate(
+        re.findall(r"```(bash|python)\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+    )
 ]
 
 
@@ -43,14 +45,28 @@ for folder, block in json.loads(sys.argv[1]):
 
 @pytest.fixture(scope="session")
 def python_blocks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
-    """Exit code, stdout and stderr of each Python block, run in folders of their own by children of one process with torch loaded."""
+    """Exit code, stdout and stderr of each Python block, run in folders of their own by children of
+    one process with torch loaded.
+    """
     blocks = [str(param.values[1]) for param in BLOCKS if param.values[0] == "python"]
     folders = [_folder(tmp_path_factory.mktemp("block")) for _ in blocks]
-    cases = json.dumps([(str(folder), block) for folder, block in zip(folders, blocks, strict=True)])
-    done = subprocess.run([sys.executable, "-W", "error", "-c", FORKS, cases], check=False, capture_output=True, text=True)
+    cases = json.dumps(
+        [(str(folder), block) for folder, block in zip(folders, blocks, strict=True)]
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORKS, cases],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    said = [tuple((folder / name).read_text() for name in ("stdout", "stderr")) for folder in folders]
-    return {block: (int(code), *texts) for block, code, texts in zip(blocks, done.stdout.split(), said, strict=True)}
+    said = [
+        tuple((folder / name).read_text() for name in ("stdout", "stderr")) for folder in folders
+    ]
+    return {
+        block: (int(code), *texts)
+        for block, code, texts in zip(blocks, done.stdout.split(), said, strict=True)
+    }
 
 
 def _folder(folder: Path) -> Path:
@@ -60,14 +76,23 @@ def _folder(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("kind", "block"), BLOCKS)
-def test_an_example_runs(kind: str, block: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_an_example_runs(
+    kind: str, block: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     if kind == "python":
         code, said, errors = request.getfixturevalue("python_blocks")[block]
     else:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path}
         command = ["bash", "-euc", block]
-        done = subprocess.run(command, cwd=_folder(tmp_path), check=False, capture_output=True, text=True, env=environment)
+        done = subprocess.run(
+            command,
+            cwd=_folder(tmp_path),
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
         code, said, errors = done.returncode, done.stdout, done.stderr
     assert code == 0, errors
     assert said.strip() or "merge" in block

@@ -35,7 +35,11 @@ def test_no_test_source_nor_a_near_copy_is_in_train(ui: list[dict[str, str]]) ->
     train = [grams(text) for text in sorted(sides["train"])]
     for text in sorted(sides["test"]):
         mine = grams(text)
-        nearest = max(len(mine & other) / len(mine | other) for other in train if 0.8 * len(mine) <= len(other) <= len(mine) / 0.8)
+        nearest = max(
+            len(mine & other) / len(mine | other)
+            for other in train
+            if 0.8 * len(mine) <= len(other) <= len(mine) / 0.8
+        )
         assert nearest < 0.8, text
 
 
@@ -76,11 +80,15 @@ def test_the_ladder_was_trained_alike() -> None:
         assert np.mean(losses[-50:]) < np.mean(losses[:50]) / 1.5
 
 
-def test_larger_models_translate_better_and_the_largest_beats_copying(ui: list[dict[str, str]]) -> None:
+def test_larger_models_translate_better_and_the_largest_beats_copying(
+    ui: list[dict[str, str]],
+) -> None:
     groups = load_recipe(ROOT / "examples/quickstart.yaml").data.groups
     assert groups is not None
     rows = records.read(ASSETS / "ui/ui.parquet").where(split="test", lang=groups).to_table()
-    items = tasks.limit(tasks.items_from(rows, "<|{lang}|>{english}<|to|>", "{translation}", "lang"), 12)
+    items = tasks.limit(
+        tasks.items_from(rows, "<|{lang}|>{english}<|to|>", "{translation}", "lang"), 12
+    )
     chrf = tasks.metric("chrf")
 
     def value(answers: list[str]) -> float:

@@ -1,4 +1,5 @@
-"""The `ui` table with a column `kind`: "short" for labels of at most three words without placeholders, "long" for the rest.
+"""The `ui` table with a column `kind`: "short" for labels of at most three words without
+placeholders, "long" for the rest.
 
 python experiments/merging/kinds.py [build/ui-kinds.parquet]
 """
@@ -27,7 +28,10 @@ def main(out: Path) -> None:
     kinds = pa.array([kind(text) for text in table["english"].to_pylist()])
     out.parent.mkdir(parents=True, exist_ok=True)
     records.write(table.append_column("kind", kinds), out)
-    print(f"{out}: {table.num_rows:,} rows, {kinds.to_pylist().count('short') / table.num_rows:.0%} short")
+    print(
+        f"{out}: {table.num_rows:,} rows, "
+        f"{kinds.to_pylist().count('short') / table.num_rows:.0%} short"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Choices that ask another model or another language, and pools of two models, on the `ui` translations.
+"""Choices that ask another model or another language, and pools of two models, on the `ui`
+translations.
 
 python experiments/sampling/choices.py [--out runs/choices] [--per-group 10] [--seed 0]
 
-Ten test items for each of 28 languages, chrF against the reference. Every pool is hedged, at temperature 0.8; gains are over the greedy
-answer of ui-s, with paired intervals over items. `further` lends a pool three more answers as evidence: in the same language (the
-control), or in a related one, which is what X-MBR means for a model that knows one language by its prompt. Answers are kept in the
-folder of --out, so a second run pays for nothing but embeddings.
+Ten test items for each of 28 languages, chrF against the reference. Every pool is hedged, at
+temperature 0.8; gains are over the greedy answer of ui-s, with paired intervals over items.
+`further` lends a pool three more answers as evidence: in the same language (the control), or in a
+related one, which is what X-MBR means for a model that knows one language by its prompt. Answers
+are kept in the folder of --out, so a second run pays for nothing but embeddings.
 """
 
 from __future__ import annotations
@@ -29,10 +31,35 @@ from pomona.sample.selection.choice import Desk
 from pomona.sample.selection.utility import utilities
 
 RELATED = {
-    "fr": "it", "es": "pt_BR", "pt_BR": "gl", "it": "es", "ca": "es", "ro": "it", "gl": "pt_BR", "de": "nl", "nl": "de", "sv": "da",
-    "da": "nb", "nb": "da", "af": "nl", "nn": "nb", "ru": "uk", "pl": "cs", "cs": "pl", "uk": "ru", "be": "ru", "mk": "ru", "hsb": "cs",
-    "tr": "id", "id": "tr", "el": "fr", "hi": "de", "zh_Hans": "de", "cy": "fr", "sw": "id",
-}  # fmt: skip
+    "fr": "it",
+    "es": "pt_BR",
+    "pt_BR": "gl",
+    "it": "es",
+    "ca": "es",
+    "ro": "it",
+    "gl": "pt_BR",
+    "de": "nl",
+    "nl": "de",
+    "sv": "da",
+    "da": "nb",
+    "nb": "da",
+    "af": "nl",
+    "nn": "nb",
+    "ru": "uk",
+    "pl": "cs",
+    "cs": "pl",
+    "uk": "ru",
+    "be": "ru",
+    "mk": "ru",
+    "hsb": "cs",
+    "tr": "id",
+    "id": "tr",
+    "el": "fr",
+    "hi": "de",
+    "zh_Hans": "de",
+    "cy": "fr",
+    "sw": "id",
+}
 FURTHER = 3
 PANELS = {"ui-s": ("ui-s",), "ui-m": ("ui-m",), "ui-s + ui-m": ("ui-s", "ui-m")}
 MODELS = ("ui-s", "ui-m", "ui-l")
@@ -60,15 +87,22 @@ class Bench:
         """What a strategy of Pomona takes."""
 
         async def arm(row: Mapping[str, Any]) -> Found:
-            models, arbiter = [self.models[each] for each in PANELS[panel]], self.models[judge] if judge else None
-            found = await answer(self.request(row, row["lang"]), models, parse_strategy(name), judge=arbiter)
+            models, arbiter = (
+                [self.models[each] for each in PANELS[panel]],
+                self.models[judge] if judge else None,
+            )
+            found = await answer(
+                self.request(row, row["lang"]), models, parse_strategy(name), judge=arbiter
+            )
             return found.text, found.spent.flops
 
         return arm
 
     def further(self, n: int, utility: str, related: bool) -> Arm:
         """MBR with three further answers as evidence that cannot be chosen themselves."""
-        strategy = parse_strategy(f"hedged{n}-xmbr" + ("-embedding" if utility == "embedding" else ""))
+        strategy = parse_strategy(
+            f"hedged{n}-xmbr" + ("-embedding" if utility == "embedding" else "")
+        )
 
         async def arm(row: Mapping[str, Any]) -> Found:
             model, request = self.models["ui-s"], self.request(row, row["lang"])
@@ -89,7 +123,9 @@ def _texts(replies: Sequence[Reply]) -> list[str]:
 
 def arms(bench: Bench) -> dict[tuple[str, str, int], Arm]:
     """Every arm by models, choice and number of answers; the first is what gains are over."""
-    found: dict[tuple[str, str, int], Arm] = {(name, "greedy", 1): bench.strategy(name, "greedy") for name in ("ui-s", "ui-m")}
+    found: dict[tuple[str, str, int], Arm] = {
+        (name, "greedy", 1): bench.strategy(name, "greedy") for name in ("ui-s", "ui-m")
+    }
     for n in (4, 8, 16):
         for panel in PANELS:
             found[panel, "random", n] = bench.strategy(panel, f"hedged{n}-random")
@@ -98,10 +134,14 @@ def arms(bench: Bench) -> dict[tuple[str, str, int], Arm]:
         if n == 5:
             found["ui-s", "random", n] = bench.strategy("ui-s", "hedged5-random")
             found["ui-s", "chrF-MBR", n] = bench.strategy("ui-s", "hedged5-mbr")
-        found["ui-s", "MBR by states of ui-l", n] = bench.strategy("ui-s", f"hedged{n}-mbr-embedding", "ui-l")
+        found["ui-s", "MBR by states of ui-l", n] = bench.strategy(
+            "ui-s", f"hedged{n}-mbr-embedding", "ui-l"
+        )
         found["ui-s", SAME, n] = bench.further(n, "chrf", related=False)
         found["ui-s", OTHER, n] = bench.further(n, "chrf", related=True)
-        found["ui-s", "X-MBR by states of ui-l, related language", n] = bench.further(n, "embedding", related=True)
+        found["ui-s", "X-MBR by states of ui-l, related language", n] = bench.further(
+            n, "embedding", related=True
+        )
     return found
 
 
@@ -115,32 +155,57 @@ async def run(rows: Sequence[Mapping[str, Any]], out: Path, seed: int) -> None:
     truths = [row["translation"] for row in rows]
     bench = Bench({name: Stored(open_chat(name), out / "answers.db") for name in MODELS}, seed)
     scored: dict[tuple[str, str, int], tuple[Any, float]] = {}
-    print("| models | choice | answers | chrF | gain over greedy ui-s | FLOPs an item | gain for 1e9 more FLOPs |")
+    print(
+        "| models | choice | answers | chrF | gain over greedy ui-s | FLOPs an item | gain "
+        "for 1e9 more FLOPs |"
+    )
     print("|---|---|--:|--:|---|--:|--:|")
     try:
         for key, arm in arms(bench).items():
             found = [await arm(row) for row in rows]
-            ours, flops = metric.statistics([text for text, _ in found], truths), float(np.mean([cost for _, cost in found]))
+            ours, flops = (
+                metric.statistics([text for text, _ in found], truths),
+                float(np.mean([cost for _, cost in found])),
+            )
             scored[key] = ours, flops
             base, least = next(iter(scored.values()))
             gained = tasks.compare(metric, ours, base, resamples)
             rate = f"{gained.delta / (flops - least) * 1e9:+.1f}" if flops > least else ""
-            print("", *key, f"{gained.value:.2f}", _interval(gained), f"{flops:.3g}", rate, "", sep=" | ", flush=True)
+            print(
+                "",
+                *key,
+                f"{gained.value:.2f}",
+                _interval(gained),
+                f"{flops:.3g}",
+                rate,
+                "",
+                sep=" | ",
+                flush=True,
+            )
         for one, other in PAIRS:
-            print(one, "over", other, _interval(tasks.compare(metric, scored[one][0], scored[other][0], resamples)))
+            print(
+                one,
+                "over",
+                other,
+                _interval(tasks.compare(metric, scored[one][0], scored[other][0], resamples)),
+            )
     finally:
         for model in bench.models.values():
             await model.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/choices"))
     parser.add_argument("--per-group", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    asyncio.run(run(sampled(arguments.per_group, arguments.seed).to_pylist(), arguments.out, arguments.seed))
+    asyncio.run(
+        run(sampled(arguments.per_group, arguments.seed).to_pylist(), arguments.out, arguments.seed)
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""What more answers and each choice among them buy smollm2 on instructions whose fulfilment a program can check.
+"""What more answers and each choice among them buy smollm2 on instructions whose fulfilment a
+program can check.
 
 python experiments/sampling/constraints.py [--items 60] [--store build/constraints.db]
 
-One hedged pool of 16 answers an instruction, whose beginnings are the smaller pools; the same at temperature 1.2 with min-p.
-`checked` takes the first answer that passes the check: the bound of any choice, and what best-of-n with such a reward reaches.
+One hedged pool of 16 answers an instruction, whose beginnings are the smaller pools; the same at
+temperature 1.2 with min-p. `checked` takes the first answer that passes the check: the bound of any
+choice, and what best-of-n with such a reward reaches.
 """
 
 from __future__ import annotations
@@ -28,9 +30,31 @@ from pomona.sample.selection.choice import Desk
 from pomona.sample.selection.choose import choose
 
 TOPICS = (
-    "rain", "bread", "a library", "the sea", "bicycles", "winter", "a market", "bees", "a train", "music", "tea", "a garden",
-    "the moon", "a bridge", "chess", "wool", "a lighthouse", "salt", "a village", "maps", "apples", "a river", "glass", "sleep",
-)  # fmt: skip
+    "rain",
+    "bread",
+    "a library",
+    "the sea",
+    "bicycles",
+    "winter",
+    "a market",
+    "bees",
+    "a train",
+    "music",
+    "tea",
+    "a garden",
+    "the moon",
+    "a bridge",
+    "chess",
+    "wool",
+    "a lighthouse",
+    "salt",
+    "a village",
+    "maps",
+    "apples",
+    "a river",
+    "glass",
+    "sleep",
+)
 POOLS = ("t0.8", "t1.2-minp0.1")
 SIZES = (1, 2, 4, 8, 16)
 CHOICES = ("random", "mbr", "vote-text", "best", "best-sum")
@@ -47,15 +71,33 @@ class Task:
 
 def task_of(kind: str, topic: str, draw: random.Random) -> Task:
     """An instruction of one kind about a topic."""
-    word, count = draw.choice(["always", "because", "quiet", "people", "morning"]), draw.choice([1, 2, 3])
+    word, count = (
+        draw.choice(["always", "because", "quiet", "people", "morning"]),
+        draw.choice([1, 2, 3]),
+    )
     asked, check = {
-        "sentences": (f"in exactly {count} sentence{'s' * (count > 1)}", lambda text: len(re.findall(r"[.!?]+(?:\s|$)", text)) == count),
-        "word": (f'in one sentence with the word "{word}"', lambda text: re.search(rf"\b{word}\b", text.lower()) is not None),
+        "sentences": (
+            f"in exactly {count} sentence{'s' * (count > 1)}",
+            lambda text: len(re.findall(r"[.!?]+(?:\s|$)", text)) == count,
+        ),
+        "word": (
+            f'in one sentence with the word "{word}"',
+            lambda text: re.search(rf"\b{word}\b", text.lower()) is not None,
+        ),
         "short": ("in fewer than 12 words", lambda text: 0 < len(text.split()) < 12),
-        "lower": ("in one sentence, in lower case letters only", lambda text: text.strip() != "" and text == text.lower()),
-        "comma": ("in one sentence without any comma", lambda text: text.strip() != "" and "," not in text),
-        "question": ("as one question", lambda text: text.strip().endswith("?") and text.count("?") == 1),
-    }[kind]  # fmt: skip
+        "lower": (
+            "in one sentence, in lower case letters only",
+            lambda text: text.strip() != "" and text == text.lower(),
+        ),
+        "comma": (
+            "in one sentence without any comma",
+            lambda text: text.strip() != "" and "," not in text,
+        ),
+        "question": (
+            "as one question",
+            lambda text: text.strip().endswith("?") and text.count("?") == 1,
+        ),
+    }[kind]
     return Task(f"Write about {topic} {asked}. Answer with the text only.", check, kind)
 
 
@@ -63,7 +105,10 @@ def make_tasks(n: int, seed: int) -> list[Task]:
     """`n` instructions, of the six kinds in turn."""
     draw = random.Random(seed)
     kinds = ("sentences", "word", "short", "lower", "comma", "question")
-    return [task_of(kinds[at % len(kinds)], TOPICS[(at // len(kinds)) % len(TOPICS)], draw) for at in range(n)]
+    return [
+        task_of(kinds[at % len(kinds)], TOPICS[(at // len(kinds)) % len(TOPICS)], draw)
+        for at in range(n)
+    ]
 
 
 async def draw_pool(model: Stored, task: Task, pool: str, n: int, seed: int) -> list[Reply]:
@@ -71,9 +116,13 @@ async def draw_pool(model: Stored, task: Task, pool: str, n: int, seed: int) -> 
     heat = parse_strategy(f"hedged{n}-{pool}")
     temperature = heat.temperature or 0.8
     request = Request(
-        messages=({"role": "user", "content": task.prompt},), max_tokens=40, seed=seed, temperature=temperature,
-        min_p=heat.min_p or 0.0, logprobs=0,
-    )  # fmt: skip
+        messages=({"role": "user", "content": task.prompt},),
+        max_tokens=40,
+        seed=seed,
+        temperature=temperature,
+        min_p=heat.min_p or 0.0,
+        logprobs=0,
+    )
     return await model.reply(request, [(0, 0.0), *((index, temperature) for index in range(1, n))])
 
 
@@ -84,25 +133,49 @@ async def taken(task: Task, pool: Sequence[Reply], choice: str) -> Reply:
     if choice == "greedy" or len(pool) == 1:
         return pool[0]
     strategy = parse_strategy(f"hedged{len(pool)}-{choice}")
-    desk = Desk(Request(messages=({"role": "user", "content": task.prompt},)), strategy, (), Account(Budget()))
+    desk = Desk(
+        Request(messages=({"role": "user", "content": task.prompt},)),
+        strategy,
+        (),
+        Account(Budget()),
+    )
     return pool[(await choose(desk, pool)).chosen]
 
 
-async def measured(made: Sequence[Task], pools: Sequence[Sequence[Reply]], pool: str) -> list[dict[str, Any]]:
-    """A row for every size and choice: the share of instructions fulfilled, its gain over the greedy answer, and FLOPs an answer."""
+async def measured(
+    made: Sequence[Task], pools: Sequence[Sequence[Reply]], pool: str
+) -> list[dict[str, Any]]:
+    """A row for every size and choice: the share of instructions fulfilled, its gain over the
+    greedy answer, and FLOPs an answer.
+    """
     metric, resamples = tasks.metric("exact_match"), tasks.Resamples(len(made))
 
     def statistics(texts: Sequence[str]) -> Any:
-        return metric.statistics([str(int(task.check(text))) for task, text in zip(made, texts, strict=True)], ["1"] * len(made))
+        return metric.statistics(
+            [str(int(task.check(text))) for task, text in zip(made, texts, strict=True)],
+            ["1"] * len(made),
+        )
 
     greedy, rows = statistics([drawn[0].text for drawn in pools]), []
     for n in SIZES:
         flops = float(np.mean([sum(reply.spent.flops for reply in drawn[:n]) for drawn in pools]))
         for choice in ("greedy",) if n == 1 else (*CHOICES, "checked"):
-            texts = [(await taken(task, drawn[:n], choice)).text for task, drawn in zip(made, pools, strict=True)]
+            texts = [
+                (await taken(task, drawn[:n], choice)).text
+                for task, drawn in zip(made, pools, strict=True)
+            ]
             found = tasks.compare(metric, statistics(texts), greedy, resamples)
             gain = [round(value, 1) for value in (found.delta, found.ci_low, found.ci_high)]
-            rows.append({"pool": pool, "n": n, "choice": choice, "fulfilled": round(found.value, 1), "gain": gain, "flops": flops})
+            rows.append(
+                {
+                    "pool": pool,
+                    "n": n,
+                    "choice": choice,
+                    "fulfilled": round(found.value, 1),
+                    "gain": gain,
+                    "flops": flops,
+                }
+            )
     return rows
 
 
@@ -125,16 +198,23 @@ async def run(items: int, store: Path, seed: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--items", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", type=Path, default=Path("build/constraints.db"))
     arguments = parser.parse_args()
-    print("| pool | n | choice | fulfilled, % | gain | FLOPs an answer |\n|---|--:|---|--:|--:|--:|")
+    print(
+        "| pool | n | choice | fulfilled, % | gain | FLOPs an answer |\n|---|--:|---|--:|--:|--:|"
+    )
     for row in asyncio.run(run(arguments.items, arguments.store, arguments.seed)):
         low, high = row["gain"][1:]
         gain = f"{row['gain'][0]:+.1f} [{low:+.1f}, {high:+.1f}]"
-        print(f"| {row['pool']} | {row['n']} | {row['choice']} | {row['fulfilled']:.1f} | {gain} | {row['flops']:.2g} |")
+        print(
+            f"| {row['pool']} | {row['n']} | {row['choice']} | {row['fulfilled']:.1f} | "
+            f"{gain} | {row['flops']:.2g} |"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""What a small judge is worth: smollm2 chooses among its own answers to the instructions of constraints.py.
+"""What a small judge is worth: smollm2 chooses among its own answers to the instructions of
+constraints.py.
 
 python experiments/sampling/judges.py [--items 60] [--store build/constraints.db]
 
-Hedged pools at temperature 1.2 with min-p 0.1, the same answers as in constraints.py if it ran with this store. `chops` writes a checklist
-and picks once, `mbr-judge` grades each pair of answers. FLOPs are those of the pool and of all that the judge read and wrote.
+Hedged pools at temperature 1.2 with min-p 0.1, the same answers as in constraints.py if it ran with
+this store. `chops` writes a checklist and picks once, `mbr-judge` grades each pair of answers.
+FLOPs are those of the pool and of all that the judge read and wrote.
 """
 
 from __future__ import annotations
@@ -29,30 +31,57 @@ POOL = "t1.2-minp0.1"
 ARMS = ((4, "random"), (4, "mbr"), (4, "mbr-judge"), (4, "chops"), (8, "random"), (8, "chops"))
 
 
-async def chosen(model: Stored, task: Task, pool: Sequence[Reply], choice: str, seed: int) -> tuple[Reply, float, bool]:
+async def chosen(
+    model: Stored, task: Task, pool: Sequence[Reply], choice: str, seed: int
+) -> tuple[Reply, float, bool]:
     """The answer that a choice takes, the FLOPs of choosing, and whether the judge named none."""
     request = Request(messages=({"role": "user", "content": task.prompt},), seed=seed)
-    desk = Desk(request, parse_strategy(f"hedged{len(pool)}-{choice}"), (model,), Account(), seed=seed)
+    desk = Desk(
+        request, parse_strategy(f"hedged{len(pool)}-{choice}"), (model,), Account(), seed=seed
+    )
     found = await choose(desk, pool)
     return pool[found.chosen], desk.spent.flops, "fallback" in found.notes
 
 
-async def arm(model: Stored, made: Sequence[Task], pools: Sequence[Sequence[Reply]], n: int, choice: str, seed: int) -> dict[str, Any]:
+async def arm(
+    model: Stored,
+    made: Sequence[Task],
+    pools: Sequence[Sequence[Reply]],
+    n: int,
+    choice: str,
+    seed: int,
+) -> dict[str, Any]:
     """Share of instructions fulfilled, by kind too, and its gain over the greedy answer."""
     metric, resamples = tasks.metric("exact_match"), tasks.Resamples(len(made))
-    taken = [await chosen(model, task, pool[:n], choice, seed) for task, pool in zip(made, pools, strict=True)]
+    taken = [
+        await chosen(model, task, pool[:n], choice, seed)
+        for task, pool in zip(made, pools, strict=True)
+    ]
     drawn = [sum(reply.spent.flops for reply in pool[:n]) for pool in pools]
     right = [task.check(reply.text) for task, (reply, _, _) in zip(made, taken, strict=True)]
     greedy = [task.check(pool[0].text) for task, pool in zip(made, pools, strict=True)]
-    ours, theirs = (metric.statistics([str(int(value)) for value in values], ["1"] * len(made)) for values in (right, greedy))
+    ours, theirs = (
+        metric.statistics([str(int(value)) for value in values], ["1"] * len(made))
+        for values in (right, greedy)
+    )
     found = tasks.compare(metric, ours, theirs, resamples)
-    kinds = {kind: np.mean([value for value, task in zip(right, made, strict=True) if task.kind == kind]) for kind in made_kinds(made)}
+    kinds = {
+        kind: np.mean([value for value, task in zip(right, made, strict=True) if task.kind == kind])
+        for kind in made_kinds(made)
+    }
     return {
-        "n": n, "choice": choice, "fulfilled": found.value, "gain": (found.delta, found.ci_low, found.ci_high),
-        "pool": np.mean(drawn), "choosing": np.mean([flops for _, flops, _ in taken]),
-        "greedy": np.mean([reply is pool[0] for (reply, _, _), pool in zip(taken, pools, strict=True)]),
-        "named none": sum(none for _, _, none in taken), "kinds": kinds,
-    }  # fmt: skip
+        "n": n,
+        "choice": choice,
+        "fulfilled": found.value,
+        "gain": (found.delta, found.ci_low, found.ci_high),
+        "pool": np.mean(drawn),
+        "choosing": np.mean([flops for _, flops, _ in taken]),
+        "greedy": np.mean(
+            [reply is pool[0] for (reply, _, _), pool in zip(taken, pools, strict=True)]
+        ),
+        "named none": sum(none for _, _, none in taken),
+        "kinds": kinds,
+    }
 
 
 def made_kinds(made: Sequence[Task]) -> list[str]:
@@ -65,7 +94,10 @@ async def run(items: int, store: Path, seed: int) -> None:
     store.parent.mkdir(parents=True, exist_ok=True)
     made = make_tasks(items, seed)
     model = Stored(open_chat("smollm2", threads=1, concurrency=16), store)
-    print("| n | choice | fulfilled, % | gain | greedy taken, % | judge named none | FLOPs of the pool | of choosing | by kind |")
+    print(
+        "| n | choice | fulfilled, % | gain | greedy taken, % | judge named none | FLOPs of "
+        "the pool | of choosing | by kind |"
+    )
     print("|--:|---|--:|---|--:|--:|--:|--:|---|")
     try:
         pools = []
@@ -76,16 +108,20 @@ async def run(items: int, store: Path, seed: int) -> None:
             gain = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*row["gain"])
             kinds = ", ".join(f"{kind} {100 * share:.0f}" for kind, share in row["kinds"].items())
             print(
-                f"| {n} | {choice} | {row['fulfilled']:.1f} | {gain} | {100 * row['greedy']:.0f} | {row['named none']} "
-                f"| {row['pool']:.2g} | {row['choosing']:.2g} | {kinds} |", flush=True,
-            )  # fmt: skip
+                f"| {n} | {choice} | {row['fulfilled']:.1f} | {gain} | "
+                f"{100 * row['greedy']:.0f} | {row['named none']} "
+                f"| {row['pool']:.2g} | {row['choosing']:.2g} | {kinds} |",
+                flush=True,
+            )
     finally:
         await model.close()
     print(f"seed {seed}, {items} items", file=sys.stderr)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--items", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", type=Path, default=Path("build/constraints.db"))

@@ -1,4 +1,6 @@
-"""Measure what pruned data, merged weights and chosen samples buy against a bigger language model, on one ledger."""
+"""Measure what pruned data, merged weights and chosen samples buy against a bigger language model,
+on one ledger.
+"""
 
 from __future__ import annotations
 

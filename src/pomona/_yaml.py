@@ -1,4 +1,6 @@
-"""YAML 1.2 files as a user writes them: scalars without surprises, and the line of every mistake."""
+"""YAML 1.2 files as a user writes them: scalars without surprises, and the line of every
+mistake.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _SCALARS = {
     "null": re.compile(r"^(?:~|null|Null|NULL|)$"),
     "bool": re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"),
     "int": re.compile(r"^[-+]?[0-9][0-9_]*$"),
-    "float": re.compile(r"^[-+]?(?:\.inf|(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?)$"),
+    "float": re.compile(
+        r"^[-+]?(?:\.inf|(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?)$"
+    ),
 }
 
 
@@ -33,7 +37,9 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
-            raise ComposerError(None, None, f"aliases such as *{event.anchor} are not supported", event.start_mark)
+            raise ComposerError(
+                None, None, f"aliases such as *{event.anchor} are not supported", event.start_mark
+            )
         return super().compose_node(parent, index)
 
 
@@ -42,7 +48,9 @@ for _name, _pattern in _SCALARS.items():
 
 
 def read_text(path: Path, kind: str = "recipe") -> str:
-    """The text of a YAML file. Raises PomonaError, with the files beside it where it is not there."""
+    """The text of a YAML file. Raises PomonaError, with the files beside it where it is not
+    there.
+    """
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -51,9 +59,13 @@ def read_text(path: Path, kind: str = "recipe") -> str:
         raise PomonaError(f"no such {kind}", where=path, remedy=remedy) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise PomonaError("is not UTF-8 text", where=f"{path}, line {line}", remedy="save it as UTF-8") from None
+        raise PomonaError(
+            "is not UTF-8 text", where=f"{path}, line {line}", remedy="save it as UTF-8"
+        ) from None
     except OSError as error:
-        raise PomonaError(f"cannot be read: {error.strerror}", where=path, remedy="name a YAML file") from None
+        raise PomonaError(
+            f"cannot be read: {error.strerror}", where=path, remedy="name a YAML file"
+        ) from None
 
 
 def compose(text: str, path: str | Path, example: str) -> Node:
@@ -63,10 +75,15 @@ def compose(text: str, path: str | Path, example: str) -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else path
-        raise PomonaError(f"broken YAML: {error.problem or error.context}", where=place, remedy="fix the line") from None
+        raise PomonaError(
+            f"broken YAML: {error.problem or error.context}", where=place, remedy="fix the line"
+        ) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise PomonaError(f"broken YAML: the character U+{ord(text[error.position]):04X}", where=f"{path}, line {line}") from None
+        raise PomonaError(
+            f"broken YAML: the character U+{ord(text[error.position]):04X}",
+            where=f"{path}, line {line}",
+        ) from None
     except RecursionError:
         raise PomonaError("broken YAML: nested too deeply", where=path) from None
     if root is None:
@@ -75,13 +92,17 @@ def compose(text: str, path: str | Path, example: str) -> Node:
 
 
 def plain(node: Node, found: list[Problem]) -> Any:
-    """The value of a node; keys are text. Duplicate keys and what no recipe holds are added to `found`."""
+    """The value of a node; keys are text. Duplicate keys and what no recipe holds are added to
+    `found`.
+    """
     if isinstance(node, SequenceNode):
         return [plain(item, found) for item in node.value]
     if isinstance(node, MappingNode):
         return _mapping(node, found)
     kind, text = node.tag.removeprefix(_TAG), str(node.value)
-    strange = kind != "str" and (kind not in _SCALARS or not _SCALARS[kind].match(text) or len(text) > 400)
+    strange = kind != "str" and (
+        kind not in _SCALARS or not _SCALARS[kind].match(text) or len(text) > 400
+    )
     if strange:
         found.append((line_of(node), f"{shown(text)} is not a value a recipe can hold"))
         return None
@@ -102,7 +123,12 @@ def _mapping(node: MappingNode, found: list[Problem]) -> dict[str, Any]:
         if not isinstance(key, ScalarNode):
             found.append((line_of(key), "a key must be text"))
         elif key.value in lines:
-            found.append((line_of(key), f'the key "{key.value}" was already given in line {lines[key.value]}'))
+            found.append(
+                (
+                    line_of(key),
+                    f'the key "{key.value}" was already given in line {lines[key.value]}',
+                )
+            )
         else:
             lines[key.value] = line_of(key)
             result[key.value] = plain(value, found)

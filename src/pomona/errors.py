@@ -1,4 +1,6 @@
-"""Errors a user can act on: what was wrong, where, and what to do. The command line prints them in one line and exits with `exit_code`."""
+"""Errors a user can act on: what was wrong, where, and what to do. The command line prints them in
+one line and exits with `exit_code`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from collections.abc import Iterable
 
 
 class PomonaError(Exception):
-    """Bad input or an impossible request. `where` names the file, row or key; `remedy` says what to do."""
+    """Bad input or an impossible request. `where` names the file, row or key; `remedy` says what to
+    do.
+    """
 
     exit_code = 2
 
@@ -21,7 +25,9 @@ class PomonaError(Exception):
 
 
 class GateFailed(PomonaError):
-    """The work was done and its result does not pass a gate the user set, or the machine ran out of a resource half-way."""
+    """The work was done and its result does not pass a gate the user set, or the machine ran out of
+    a resource half-way.
+    """
 
     exit_code = 1
 

@@ -1,4 +1,6 @@
-"""Whole files or none: everything is written beside its destination, synced, and renamed over it."""
+"""Whole files or none: everything is written beside its destination, synced, and renamed over
+it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a path to write to; it replaces `path` when the block ends, and is removed when the block fails."""
+    """Yield a path to write to; it replaces `path` when the block ends, and is removed when the
+    block fails.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
@@ -40,7 +44,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder; it becomes `path` (replacing a folder there) when the block ends, and is removed when the block fails."""
+    """Yield an empty folder; it becomes `path` (replacing a folder there) when the block ends, and
+    is removed when the block fails.
+    """
     path = Path(path)
     partial = _beside(path)
     shutil.rmtree(partial, ignore_errors=True)
@@ -76,7 +82,9 @@ def read_json(path: str | Path) -> Any:
 
 
 def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, or of a folder's files in name order (names included; hidden files and pycache left out)."""
+    """SHA-256 of a file, or of a folder's files in name order (names included; hidden files and
+    pycache left out).
+    """
     path, digest = Path(path), hashlib.sha256()
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:

@@ -22,18 +22,29 @@ Capture = pytest.CaptureFixture[str]
     ("arguments", "message"),
     [
         (["ledgr"], 'error: Unknown command "ledgr". Did you mean "ledger"?'),
-        (["run"], "error: no recipe is given — pomona run RECIPE, for example examples/quickstart.yaml"),
+        (
+            ["run"],
+            "error: no recipe is given — pomona run RECIPE, for example examples/quickstart.yaml",
+        ),
         (
             ["run", "x.yaml", "--format", "jsn"],
-            'error: Invalid value "jsn" for --format. Choose from: "human", "json". Did you mean "json"?',
+            (
+                'error: Invalid value "jsn" for --format. Choose from: "human", "json". Did you '
+                'mean "json"?'
+            ),
         ),
         (["run", "x.yaml", "--seed", "-1"], 'error: Invalid value "-1" for --seed. Must be >= 0.'),
         (["run", "nowhere/x.yaml"], "error: nowhere/x.yaml: no such recipe — check the path"),
         (["run"], "error: no recipe is given"),
-        (["models", "pull", "smollm3"], 'error: "smollm3" is not a model to pull — did you mean "smollm2"?'),
+        (
+            ["models", "pull", "smollm3"],
+            'error: "smollm3" is not a model to pull — did you mean "smollm2"?',
+        ),
     ],
 )
-def test_bad_usage_is_2_and_says_what_is_right(arguments: list[str], message: str, capsys: Capture) -> None:
+def test_bad_usage_is_2_and_says_what_is_right(
+    arguments: list[str], message: str, capsys: Capture
+) -> None:
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -41,7 +52,9 @@ def test_bad_usage_is_2_and_says_what_is_right(arguments: list[str], message: st
     assert err.count("\n") == 1
 
 
-def test_every_mistake_of_a_recipe_is_a_line(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_mistake_of_a_recipe_is_a_line(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bad.yaml").write_text("name: x\ndata: {records: ui}\ntask: {metrc: chrf}\nbase: 5\n")
     assert main(["run", "bad.yaml", "--dry-run"]) == 2
@@ -59,8 +72,17 @@ def test_the_schema_is_json(capsys: Capture) -> None:
 
 class FakePlan:
     def rows(self) -> list[dict[str, object]]:
-        step = {"step": "fine-tune all", "state": "to do", "flops": 2.5e12, "seconds": 83.0, "disk": 2.4e6}
-        return [step, {"step": "evaluate all", "state": "done", "flops": 0.0, "seconds": 2.0, "disk": 0.0}]
+        step = {
+            "step": "fine-tune all",
+            "state": "to do",
+            "flops": 2.5e12,
+            "seconds": 83.0,
+            "disk": 2.4e6,
+        }
+        return [
+            step,
+            {"step": "evaluate all", "state": "done", "flops": 0.0, "seconds": 2.0, "disk": 0.0},
+        ]
 
     def totals(self) -> dict[str, float]:
         return {"flops": 2.5e12, "seconds": 83.0, "disk": 2.4e6}
@@ -76,10 +98,19 @@ def test_a_dry_run_lists_steps_and_cost(monkeypatch: pytest.MonkeyPatch, capsys:
     assert json.loads(capsys.readouterr().out)["to_do"]["seconds"] == 83.0
 
 
-def test_a_run_prints_its_ledger_and_page(run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_a_run_prints_its_ledger_and_page(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     asked = {}
 
-    def run(path: Path, out: Path | None, *, seed: int | None, threads: int | None, report: recipe.Progress) -> Path:
+    def run(
+        path: Path,
+        out: Path | None,
+        *,
+        seed: int | None,
+        threads: int | None,
+        report: recipe.Progress,
+    ) -> Path:
         asked.update(path=path, out=out, seed=seed, threads=threads)
         report.plan([])
         return run_folder
@@ -99,7 +130,9 @@ def test_the_ledger_in_three_formats(run_folder: Path, capsys: Capture) -> None:
     assert "overall: chrF against ui-s" in capsys.readouterr().out
     assert main(["ledger", str(run_folder / "ledger.json"), "--format", "json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 6
-    assert main(["ledger", str(run_folder), "--format", "csv", "--group", "fr", "--group", "cy"]) == 0
+    assert (
+        main(["ledger", str(run_folder), "--format", "csv", "--group", "fr", "--group", "cy"]) == 0
+    )
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["group"] for row in rows] == ["fr", "fr", "cy", "cy"]
 
@@ -107,18 +140,28 @@ def test_the_ledger_in_three_formats(run_folder: Path, capsys: Capture) -> None:
 def test_a_wrong_run_or_group_names_the_nearest(run_folder: Path, capsys: Capture) -> None:
     for shape in ("human", "json", "csv"):
         assert main(["ledger", str(run_folder), "--group", "overal", "--format", shape]) == 2
-        assert capsys.readouterr().err == 'error: overal: no entry has this group — did you mean "overall"?\n'
+        assert (
+            capsys.readouterr().err
+            == 'error: overal: no entry has this group — did you mean "overall"?\n'
+        )
     assert main(["ledger", str(run_folder.with_name("smal"))]) == 2
-    assert capsys.readouterr().err.endswith(f'there is no such run — did you mean "{run_folder}"?\n')
+    assert capsys.readouterr().err.endswith(
+        f'there is no such run — did you mean "{run_folder}"?\n'
+    )
     (run_folder / "ledger.json").unlink()
     assert main(["report", str(run_folder)]) == 2
     assert "this folder has no ledger.json — finish the run" in capsys.readouterr().err
 
 
-def test_the_report_is_written_again(run_folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_is_written_again(
+    run_folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = []
     for name in ("write_report", "write_picture"):
-        monkeypatch.setattr(f"pomona.ledger.report.{name}", lambda ledger, path: written.append((len(ledger.entries), path)))
+        monkeypatch.setattr(
+            f"pomona.ledger.report.{name}",
+            lambda ledger, path: written.append((len(ledger.entries), path)),
+        )
     assert main(["report", str(run_folder)]) == 0
     paths = [run_folder / "report.html", run_folder / "picture.svg"]
     assert written == [(6, path) for path in paths]
@@ -129,15 +172,27 @@ def test_models_are_listed(capsys: Capture) -> None:
     assert main(["models", "list"]) == 0
     assert "smollm2" in capsys.readouterr().out
     assert main(["models", "list", "--format", "json"]) == 0
-    assert {"ui-xs", "ui-s", "ui-m", "ui-l", "smollm2"} <= {row["name"] for row in json.loads(capsys.readouterr().out)}
+    assert {"ui-xs", "ui-s", "ui-m", "ui-l", "smollm2"} <= {
+        row["name"] for row in json.loads(capsys.readouterr().out)
+    }
 
 
 def test_the_doctor_looks_at_everything(capsys: Capture) -> None:
     code = main(["doctor", "--format", "json"])
     found = {fact["what"]: fact for fact in json.loads(capsys.readouterr().out)}
-    assert {"Python", "pomona", "pyarrow", "extra torch", "cores", "threads", "device", "ui", "cache", "disk here", "telemetry"} <= set(
-        found
-    )
+    assert {
+        "Python",
+        "pomona",
+        "pyarrow",
+        "extra torch",
+        "cores",
+        "threads",
+        "device",
+        "ui",
+        "cache",
+        "disk here",
+        "telemetry",
+    } <= set(found)
     assert found["telemetry"]["value"] == "off"
     assert found["ui"]["state"] == "ok"
     assert code == int(any(fact["state"] == "broken" for fact in found.values()))
@@ -146,19 +201,37 @@ def test_the_doctor_looks_at_everything(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (PomonaError("is empty", where="x.yaml", remedy="fill it"), 2, "error: x.yaml: is empty — fill it\n"),
+        (
+            PomonaError("is empty", where="x.yaml", remedy="fill it"),
+            2,
+            "error: x.yaml: is empty — fill it\n",
+        ),
         (GateFailed("too slow"), 1, "error: too slow\n"),
         (PomonaError("one\ntwo"), 2, "error: one\nerror: two\n"),
         (PomonaError("bad \x1b[2J name"), 2, "error: bad \ufffd[2J name\n"),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on with what is finished\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "a/b"), 1, "error: the disk is full: a/b — free some space and run again"),
-        (PermissionError(errno.EACCES, "Permission denied", "a/b"), 2, "error: no permission to write or read: a/b — choose another"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a/b"),
+            1,
+            "error: the disk is full: a/b — free some space and run again",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "a/b"),
+            2,
+            "error: no permission to write or read: a/b — choose another",
+        ),
         (MemoryError(), 1, "error: out of memory — "),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "error: out of memory — "),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            1,
+            "error: out of memory — ",
+        ),
         (ZeroDivisionError("by zero"), 1, "Traceback (most recent call last):"),
     ],
 )
-def test_errors_have_a_code_and_a_line(error: BaseException, code: int, message: str, capsys: Capture) -> None:
+def test_errors_have_a_code_and_a_line(
+    error: BaseException, code: int, message: str, capsys: Capture
+) -> None:
     def fail() -> None:
         raise error
 

@@ -21,7 +21,10 @@ def documents(tmp_path: Path) -> Path:
     """Ten documents, of which two repeat others, one of them nearly."""
     texts = [" ".join(WORDS[i:] + WORDS[:i] + [f"number{i}", f"page{i}"]) for i in range(8)]
     texts += [texts[0], texts[1] + " again"]
-    rows = [{"text": text, "lang": "en" if i % 2 else "de", "score": float(i)} for i, text in enumerate(texts)]
+    rows = [
+        {"text": text, "lang": "en" if i % 2 else "de", "score": float(i)}
+        for i, text in enumerate(texts)
+    ]
     path = tmp_path / "documents.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -35,7 +38,22 @@ def said(capsys: Capture, *arguments: object) -> Any:
 
 def test_dedup_says_what_went_and_why(documents: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "kept.parquet"
-    assert main(["data", "dedup", str(documents), "--out", str(out), "--threshold", "0.8", "--shingle-size", "3"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "dedup",
+                str(documents),
+                "--out",
+                str(out),
+                "--threshold",
+                "0.8",
+                "--shingle-size",
+                "3",
+            ]
+        )
+        == 0
+    )
     text = capsys.readouterr().out
     assert "removed: exact" in text
     assert "removed: near" in text
@@ -45,25 +63,83 @@ def test_dedup_says_what_went_and_why(documents: Path, tmp_path: Path, capsys: C
     assert pq.read_table(f"{out}.pairs.parquet").num_rows == 2
 
 
-def test_a_dry_run_counts_and_writes_nothing(documents: Path, tmp_path: Path, capsys: Capture) -> None:
-    found = said(capsys, "data", "dedup", documents, "--out", tmp_path / "kept.parquet", "--method", "exact", "--dry-run")
+def test_a_dry_run_counts_and_writes_nothing(
+    documents: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    found = said(
+        capsys,
+        "data",
+        "dedup",
+        documents,
+        "--out",
+        tmp_path / "kept.parquet",
+        "--method",
+        "exact",
+        "--dry-run",
+    )
     assert (found["rows_in"], found["rows_out"], found["out"]) == (10, 9, None)
     assert list(tmp_path.iterdir()) == [documents]
 
 
 def test_rates_are_those_of_lee(documents: Path, capsys: Capture) -> None:
-    found = {row["rate"]: row for row in said(capsys, "data", "rates", documents, "--valid", documents)}
-    assert found["valid in train"] == {"rate": "valid in train", "documents": 10, "duplicated": 10, "share": 1.0}
+    found = {
+        row["rate"]: row for row in said(capsys, "data", "rates", documents, "--valid", documents)
+    }
+    assert found["valid in train"] == {
+        "rate": "valid in train",
+        "documents": 10,
+        "duplicated": 10,
+        "share": 1.0,
+    }
     assert found["train in train"]["documents"] == 10
 
 
 def test_score_then_prune_then_sweep(documents: Path, tmp_path: Path, capsys: Capture) -> None:
     scored, kept = tmp_path / "scored.parquet", tmp_path / "kept.parquet"
-    said(capsys, "data", "score", documents, "--out", scored, "--scores", "mtld", "--scores", "length", "--models", "ui-xs")
+    said(
+        capsys,
+        "data",
+        "score",
+        documents,
+        "--out",
+        scored,
+        "--scores",
+        "mtld",
+        "--scores",
+        "length",
+        "--models",
+        "ui-xs",
+    )
     assert {"mtld", "length"} <= set(pq.read_table(scored).column_names)
-    card = said(capsys, "data", "prune", scored, "--out", kept, "--by", "length", "--keep", "0.4", "--band", "top", "--within", "lang")
+    card = said(
+        capsys,
+        "data",
+        "prune",
+        scored,
+        "--out",
+        kept,
+        "--by",
+        "length",
+        "--keep",
+        "0.4",
+        "--band",
+        "top",
+        "--within",
+        "lang",
+    )
     assert (card["rows_in"], card["rows_out"]) == (10, 4)
-    cards = said(capsys, "data", "sweep", scored, "--out", tmp_path / "bands", "--by", "length", "--keep", "0.5")
+    cards = said(
+        capsys,
+        "data",
+        "sweep",
+        scored,
+        "--out",
+        tmp_path / "bands",
+        "--by",
+        "length",
+        "--keep",
+        "0.5",
+    )
     assert {path.name for path in (tmp_path / "bands").glob("*.parquet")} == {
         f"{b}-0.5.parquet" for b in ("random", "bottom", "middle", "top")
     }
@@ -73,11 +149,14 @@ def test_score_then_prune_then_sweep(documents: Path, tmp_path: Path, capsys: Ca
 def test_mix_from_a_recipe(documents: Path, tmp_path: Path, capsys: Capture) -> None:
     recipe = tmp_path / "mix.yaml"
     recipe.write_text(
-        f"inputs: {{a: {documents}, b: {documents}}}\ntotal: 20\nschedule: [{{to: 0.5, weights: {{a: 1}}}}, {{weights: {{b: 1}}}}]\n"
+        f"inputs: {{a: {documents}, b: {documents}}}\ntotal: 20\nschedule: [{{to: 0.5, "
+        f"weights: {{a: 1}}}}, {{weights: {{b: 1}}}}]\n"
     )
     card = said(capsys, "data", "mix", recipe, "--out", tmp_path / "mixed.parquet")
     assert card["rows_out"] == 20
-    assert pq.read_table(tmp_path / "mixed.parquet")["dataset"].to_pylist() == ["a"] * 10 + ["b"] * 10
+    assert (
+        pq.read_table(tmp_path / "mixed.parquet")["dataset"].to_pylist() == ["a"] * 10 + ["b"] * 10
+    )
 
 
 def test_audit_sample_and_report(documents: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -102,7 +181,8 @@ def test_repeated_data_are_worth_less(capsys: Capture) -> None:
         "dedup IN --method semantic --model ui-xs --out OUT",
         "rates documents.jsonl --valid more.jsonl",
         "score IN --scores mtld --models ui-xs --out OUT",
-        "order IN --models ui-xs --models ui-s@10 --prompt lang --completion text --n 4 --k 3 --out OUT",
+        "order IN --models ui-xs --models ui-s@10 --prompt lang --completion text --n 4 --k "
+        "3 --out OUT",
         "prune IN --by score --out OUT",
         "sweep IN --by score --keep 0.5 --bands top --out bands",
         "mix mix.yaml --out OUT",
@@ -118,7 +198,11 @@ def test_every_engine_option_hands_jobs_to_the_cluster(
     jobs: list[object] = []
     monkeypatch.setattr(_spread, "_ray", lambda: None)
     monkeypatch.setattr(_spread, "_slots", lambda *_: 2)
-    monkeypatch.setattr(_spread, "_on_ray", lambda function, given, _: map(function, (jobs.append(job) or job for job in given)))
+    monkeypatch.setattr(
+        _spread,
+        "_on_ray",
+        lambda function, given, _: map(function, (jobs.append(job) or job for job in given)),
+    )
     stands = {"IN": ["documents.jsonl", "more.jsonl"], "OUT": ["out.parquet"]}
     arguments = ["data", *(part for word in command.split() for part in stands.get(word, [word]))]
     assert main([*arguments, "--engine", "ray"]) == 0, capsys.readouterr().err
@@ -142,6 +226,11 @@ def test_wrong_input_is_2_and_leaves_what_was_there(
 ) -> None:
     out = tmp_path / "out.parquet"
     out.write_text("mine")
-    assert main(["data", *(str(documents) if a == "INPUT" else a for a in arguments), "--out", str(out)]) == 2
+    assert (
+        main(
+            ["data", *(str(documents) if a == "INPUT" else a for a in arguments), "--out", str(out)]
+        )
+        == 2
+    )
     assert message in capsys.readouterr().err
     assert out.read_text() == "mine"

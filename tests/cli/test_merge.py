@@ -16,13 +16,19 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pomona.merge.checkpoints.hashes._cache_file", lambda: tmp_path / "hashes.json")
-    model = sorted(folder for folder in ASSETS.iterdir() if (folder / "model.safetensors").is_file())[0]
+    monkeypatch.setattr(
+        "pomona.merge.checkpoints.hashes._cache_file", lambda: tmp_path / "hashes.json"
+    )
+    model = sorted(
+        folder for folder in ASSETS.iterdir() if (folder / "model.safetensors").is_file()
+    )[0]
     for name in ("one", "two"):
         shutil.copytree(model, tmp_path / name)
     models = [{"model": name, "parameters": {"weight": 0.5}} for name in ("one", "two")]
     path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump({"merge_method": "linear", "models": models, "dtype": "bfloat16"}))
+    path.write_text(
+        yaml.safe_dump({"merge_method": "linear", "models": models, "dtype": "bfloat16"})
+    )
     return path
 
 
@@ -43,7 +49,9 @@ def test_json_and_a_dry_run(recipe: Path, capsys: Capture) -> None:
     assert main(["merge", "recipe.yaml", "out", "--dry-run"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "nothing was written"
     assert not Path("out").exists()
-    assert main(["merge", "recipe.yaml", "out", "--format", "json", "--no-report", "--seed", "3"]) == 0
+    assert (
+        main(["merge", "recipe.yaml", "out", "--format", "json", "--no-report", "--seed", "3"]) == 0
+    )
     told = json.loads(capsys.readouterr().out)
     assert told["written"] is True
     assert told["out"] == str(recipe.parent / "out")
@@ -55,12 +63,26 @@ def test_json_and_a_dry_run(recipe: Path, capsys: Capture) -> None:
     ("arguments", "message"),
     [
         (["merge", "nowhere.yaml", "out"], "error: nowhere.yaml"),
-        (["merge", "recipe.yaml", "one"], "error: {}/one: is there already — choose another name, or write over it with --overwrite"),
-        (["merge", "recipe.yaml", "out", "--memory", "much"], 'error: memory: "much" is not a size — write a number of bytes, or "512MiB"'),
-        (["merge", "recipe.yaml", "out", "--threads", "0"], 'error: Invalid value "0" for --threads. Must be >= 1.'),
+        (
+            ["merge", "recipe.yaml", "one"],
+            (
+                "error: {}/one: is there already — choose another name, or write over it with "
+                "--overwrite"
+            ),
+        ),
+        (
+            ["merge", "recipe.yaml", "out", "--memory", "much"],
+            'error: memory: "much" is not a size — write a number of bytes, or "512MiB"',
+        ),
+        (
+            ["merge", "recipe.yaml", "out", "--threads", "0"],
+            'error: Invalid value "0" for --threads. Must be >= 1.',
+        ),
     ],
 )
-def test_bad_usage_is_2_and_leaves_nothing(recipe: Path, capsys: Capture, arguments: list[str], message: str) -> None:
+def test_bad_usage_is_2_and_leaves_nothing(
+    recipe: Path, capsys: Capture, arguments: list[str], message: str
+) -> None:
     before = sorted(recipe.parent.iterdir())
     assert main(arguments) == 2
     out, err = capsys.readouterr()
@@ -72,4 +94,6 @@ def test_bad_usage_is_2_and_leaves_nothing(recipe: Path, capsys: Capture, argume
 def test_the_group_has_its_commands(capsys: Capture) -> None:
     assert main(["merge", "--help"]) == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("search", "sweep", "leave-one-out", "--dry-run", "--shard-size"))
+    assert all(
+        word in text for word in ("search", "sweep", "leave-one-out", "--dry-run", "--shard-size")
+    )

@@ -8,14 +8,34 @@ import pytest
 from pomona.cli import main
 
 
-def test_an_adapter_of_full_rank_brings_the_fine_tuned_model_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_adapter_of_full_rank_brings_the_fine_tuned_model_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     adapter, recipe = tmp_path / "adapter", tmp_path / "recipe.yaml"
     assert main(["merge", "extract", "ui-xs", "ui-xs", str(adapter), "--rank", "4"]) == 2
     assert "does not differ" in capsys.readouterr().err
-    assert main(["merge", "extract", "ui-s@80", "ui-s@40", str(adapter), "--energy", "1", "--format", "json"]) == 0
+    assert (
+        main(
+            [
+                "merge",
+                "extract",
+                "ui-s@80",
+                "ui-s@40",
+                str(adapter),
+                "--energy",
+                "1",
+                "--format",
+                "json",
+            ]
+        )
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert max(module["error"] for module in found["modules"]) < 1e-3
-    recipe.write_text(f"merge_method: linear\nmodels: [{{model: ui-s@40+{adapter}, parameters: {{weight: 1}}}}]\ndtype: float32\n")
+    recipe.write_text(
+        f"merge_method: linear\nmodels: [{{model: ui-s@40+{adapter}, parameters: {{weight: "
+        f"1}}}}]\ndtype: float32\n"
+    )
     assert main(["merge", str(recipe), str(tmp_path / "out"), "--no-report"]) == 0
 
     from pomona.merge import Tensors

@@ -31,14 +31,24 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two models, a recipe with a free weight, and rows to judge by."""
     tokenizer: Any = AutoTokenizer.from_pretrained(ASSETS / "ui-tokenizer")
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, tie_word_embeddings=True,
-        max_position_embeddings=64, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        tie_word_embeddings=True,
+        max_position_embeddings=64,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
     for seed, name in enumerate(("one", "two")):
         torch.manual_seed(seed)
         LlamaForCausalLM(config).save_pretrained(tmp_path / name)
         tokenizer.save_pretrained(tmp_path / name)
-    rows = [{"prompt": f"page {n} ", "completion": f"Seite {n}", "split": ("valid", "test")[n % 2]} for n in range(8)]
+    rows = [
+        {"prompt": f"page {n} ", "completion": f"Seite {n}", "split": ("valid", "test")[n % 2]}
+        for n in range(8)
+    ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "merge.yaml").write_text(RECIPE)
     (tmp_path / "search.yaml").write_text(RECIPE + SEARCH)
@@ -56,7 +66,12 @@ def test_search_writes_the_best_and_a_ledger_to_print(project: Path, capsys: Cap
     found = said(capsys, "search", "search.yaml", "best", "--seed", "1")
     assert (found["trials"], found["metric"]) == (3, "loss")
     assert found["values"]["alpha"] in (0, 0.5, 1)
-    assert {path.name for path in (project / "best").iterdir()} >= {"model.safetensors", "search.json", "ledger.json", "search.html"}
+    assert {path.name for path in (project / "best").iterdir()} >= {
+        "model.safetensors",
+        "search.json",
+        "ledger.json",
+        "search.html",
+    }
     assert main(["ledger", "best"]) == 0
     assert "searched" in capsys.readouterr().out
     assert main(["merge", "search", "search.yaml", "best"]) == 2
@@ -78,7 +93,11 @@ def test_a_dry_search_tells_what_it_would_cost(project: Path, capsys: Capture) -
 def test_sweep_makes_a_folder_for_each_value(project: Path, capsys: Capture) -> None:
     found = said(capsys, "sweep", "merge.yaml", "out", "--set", "alpha=0,0.25,1")
     assert [row["alpha"] for row in found] == [0, 0.25, 1]
-    assert {path.name for path in (project / "out").iterdir()} == {"alpha=0", "alpha=0.25", "alpha=1"}
+    assert {path.name for path in (project / "out").iterdir()} == {
+        "alpha=0",
+        "alpha=0.25",
+        "alpha=1",
+    }
     assert main(["merge", "sweep", "merge.yaml", "more", "--set", "alpha=2", "--dry-run"]) == 0
     assert "nothing was written" in capsys.readouterr().out
     assert not (project / "more").exists()
@@ -89,7 +108,10 @@ def test_leave_one_out_writes_merges_or_scores_them(project: Path, capsys: Captu
     assert [row["merge"] for row in found] == ["all", "without-one", "without-two"]
     assert all((Path(row["folder"]) / "model.safetensors").is_file() for row in found)
     found = said(capsys, "leave-one-out", "search.yaml", "scores", "--set", "alpha=1")
-    assert [(row["expert"], row["group"]) for row in found["matrix"]] == [("one", "overall"), ("two", "overall")]
+    assert [(row["expert"], row["group"]) for row in found["matrix"]] == [
+        ("one", "overall"),
+        ("two", "overall"),
+    ]
     assert main(["merge", "leave-one-out", "search.yaml", "again", "--set", "alpha=1"]) == 0
     assert "what each expert brings, in loss; positive is better" in capsys.readouterr().out
 
@@ -105,7 +127,9 @@ def test_leave_one_out_writes_merges_or_scores_them(project: Path, capsys: Captu
         (["search", "marge.yaml", "out"], "marge.yaml: no such recipe — did you mean"),
     ],
 )
-def test_mistakes_are_one_line(project: Path, capsys: Capture, arguments: list[str], message: str) -> None:
+def test_mistakes_are_one_line(
+    project: Path, capsys: Capture, arguments: list[str], message: str
+) -> None:
     assert main(["merge", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error

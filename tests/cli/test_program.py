@@ -34,16 +34,31 @@ def test_help_is_quick_and_goes_to_stdout(program: Program) -> None:
         done = program("--help")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert (done.returncode, done.stderr) == (0, "")
-        assert all(command in done.stdout for command in ("run", "ledger", "report", "models", "doctor"))
+        assert all(
+            command in done.stdout for command in ("run", "ledger", "report", "models", "doctor")
+        )
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
     assert min(seconds() for _ in range(3)) <= 0.3
 
 
 def test_nothing_heavy_is_imported_for_help(program: Program) -> None:
-    code = "import sys; from pomona.cli import main; main(['--help']); sys.stdout.write(' '.join(sys.modules))"
+    code = (
+        "import sys; from pomona.cli import main; main(['--help']); sys.stdout.write(' "
+        "'.join(sys.modules))"
+    )
     loaded = set(program(code=code).stdout.split())
-    assert not loaded & {"torch", "numpy", "pyarrow", "pydantic", "daft", "altair", "numba", "transformers", "yaml"}
+    assert not loaded & {
+        "torch",
+        "numpy",
+        "pyarrow",
+        "pydantic",
+        "daft",
+        "altair",
+        "numba",
+        "transformers",
+        "yaml",
+    }
 
 
 def test_a_usage_error_is_one_line_on_stderr(program: Program) -> None:
@@ -55,7 +70,10 @@ def test_a_usage_error_is_one_line_on_stderr(program: Program) -> None:
 def test_data_goes_to_stdout_without_colour(program: Program, run_folder: Path) -> None:
     done = program("ledger", str(run_folder), "--format", "json", "--group", "cy")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [(row["variant"], row["group"]) for row in json.loads(done.stdout)] == [("ui-s", "cy"), ("hedged5", "cy")]
+    assert [(row["variant"], row["group"]) for row in json.loads(done.stdout)] == [
+        ("ui-s", "cy"),
+        ("hedged5", "cy"),
+    ]
     done = program("ledger", str(run_folder), NO_COLOR="1", FORCE_COLOR="1")
     assert "\x1b[3" not in done.stdout
     assert "hedged5" in done.stdout

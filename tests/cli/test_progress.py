@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from rich.console import Console
 
 from pomona.cli._bars import bars
@@ -25,7 +24,9 @@ class Watch:
         return self.time
 
 
-def test_lines_come_at_start_and_end_and_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_come_at_start_and_end_and_every_ten_seconds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     watch = Watch()
     lines = Lines(Pace(watch))
     lines.plan(STEPS)
@@ -60,9 +61,14 @@ def test_what_is_left_follows_what_steps_took() -> None:
 
 @given(
     estimates=st.lists(st.floats(0, 1e6), max_size=6),
-    events=st.lists(st.tuples(st.sampled_from("saf"), st.integers(0, 9), st.integers(0, 9), st.floats(0, 1e4)), max_size=30),
+    events=st.lists(
+        st.tuples(st.sampled_from("saf"), st.integers(0, 9), st.integers(0, 9), st.floats(0, 1e4)),
+        max_size=30,
+    ),
 )
-def test_what_is_left_is_never_negative(estimates: list[float], events: list[tuple[str, int, int, float]]) -> None:
+def test_what_is_left_is_never_negative(
+    estimates: list[float], events: list[tuple[str, int, int, float]]
+) -> None:
     watch = Watch()
     pace = Pace(watch)
     pace.plan([(str(place), seconds) for place, seconds in enumerate(estimates)])
@@ -81,7 +87,9 @@ def test_what_is_left_is_never_negative(estimates: list[float], events: list[tup
 
 def test_bars_show_the_run_and_the_step() -> None:
     stream = io.StringIO()
-    with bars(Console(file=stream, force_terminal=True, width=100, color_system=None), Pace(Watch())) as shown:
+    with bars(
+        Console(file=stream, force_terminal=True, width=100, color_system=None), Pace(Watch())
+    ) as shown:
         shown.plan(STEPS)
         shown.finish("test items", 0.0, skipped=True)
         shown.start("fine-tune [x]")
@@ -89,10 +97,21 @@ def test_bars_show_the_run_and_the_step() -> None:
         shown._display.refresh()
         shown.finish("fine-tune [x]", 43.0, skipped=False)
     text = stream.getvalue()
-    for part in ("test items: done before", "run 1/3", "fine-tune [x]", "fine-tune [x]: done in 0:43", " left"):
+    for part in (
+        "test items: done before",
+        "run 1/3",
+        "fine-tune [x]",
+        "fine-tune [x]: done in 0:43",
+        " left",
+    ):
         assert part in text
 
 
 def test_times_and_sizes_read_well() -> None:
-    assert [clock(seconds) for seconds in (0.4, 59.6, 130, 3725)] == ["0:00", "1:00", "2:10", "1:02:05"]
+    assert [clock(seconds) for seconds in (0.4, 59.6, 130, 3725)] == [
+        "0:00",
+        "1:00",
+        "2:10",
+        "1:02:05",
+    ]
     assert [size(count) for count in (0, 812_000, 1.4e9)] == ["0 B", "812 kB", "1.4 GB"]

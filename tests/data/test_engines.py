@@ -1,4 +1,6 @@
-"""Ray gives what the native engine gives, whole files or pieces of one, also when a worker is killed on the way. One cluster serves all."""
+"""Ray gives what the native engine gives, whole files or pieces of one, also when a worker is
+killed on the way. One cluster serves all.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +103,10 @@ def rows_of(draw: random.Random) -> list[dict[str, Any]]:
     vocabulary = [draw.randbytes(3).hex() for _ in range(300)]
     texts = [" ".join(draw.choices(vocabulary, k=40)) for _ in range(300)]
     texts += [f"{draw.choice(texts)} {draw.choice(vocabulary)}" for _ in range(100)]
-    return [{"text": text, "score": draw.random(), "lang": draw.choice(("de", "tr", "ru"))} for text in texts]
+    return [
+        {"text": text, "score": draw.random(), "lang": draw.choice(("de", "tr", "ru"))}
+        for text in texts
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -111,17 +116,41 @@ def ray(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
     folder, rows = tmp_path_factory.mktemp("engines"), rows_of(random.Random(3))
     (folder / "in").mkdir()
     for part in range(5):
-        pq.write_table(pa.Table.from_pylist(rows[part::5]), folder / "in" / f"{part}.parquet", row_group_size=30)
+        pq.write_table(
+            pa.Table.from_pylist(rows[part::5]),
+            folder / "in" / f"{part}.parquet",
+            row_group_size=30,
+        )
     lines = [json.dumps(row) + "\n" for row in rows]
     (folder / "in.jsonl").write_text("\ufeff" + "\n".join(lines))
     (folder / "null.jsonl").write_text("".join([*lines, '{"text": null}\n']))
     (folder / "malformed.jsonl").write_text("".join([*lines, '{"score": }\n']))
     pq.write_table(
-        pa.table({"text": ["Save the file", "Save the files", "Open it"] * 2 + [f"Row {row}" for row in range(12)]}), folder / "few.parquet"
+        pa.table(
+            {
+                "text": ["Save the file", "Save the files", "Open it"] * 2
+                + [f"Row {row}" for row in range(12)]
+            }
+        ),
+        folder / "few.parquet",
     )
-    options = {"piece": PIECE, "band": BAND, "mix": MIX, "substring": SUBSTRING, "score": SCORE, "semantic": SEMANTIC}
+    options = {
+        "piece": PIECE,
+        "band": BAND,
+        "mix": MIX,
+        "substring": SUBSTRING,
+        "score": SCORE,
+        "semantic": SEMANTIC,
+    }
     command = [sys.executable, "-c", SCRIPT, str(folder), json.dumps(options)]
-    ran = subprocess.run(command, env={**os.environ, "RAY_worker_niceness": "0"}, capture_output=True, text=True, timeout=300, check=False)
+    ran = subprocess.run(
+        command,
+        env={**os.environ, "RAY_worker_niceness": "0"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert ran.returncode == 0, ran.stderr[-3000:]
     return folder, json.loads((folder / "said.json").read_text())
 
@@ -141,17 +170,26 @@ def test_native_jobs_run_in_order_as_they_are_asked_for() -> None:
     results = spread(lambda job: job * 2, (made.append(job) or job for job in (1, 2, 3)))
     assert next(results) == 2 and made == [1]
     assert list(results) == [4, 6]
-    with pytest.raises(PomonaError, match='there is no engine "spark" — choose one of: native, ray'):
+    with pytest.raises(
+        PomonaError, match='there is no engine "spark" — choose one of: native, ray'
+    ):
         spread(str, [], "spark")
 
 
-def test_killed_workers_are_replaced_and_errors_keep_their_words(ray: tuple[Path, dict[str, Any]]) -> None:
+def test_killed_workers_are_replaced_and_errors_keep_their_words(
+    ray: tuple[Path, dict[str, Any]],
+) -> None:
     folder, said = ray
     assert said["jobs"] == list(range(6)) and said["nodes"] == 2
     assert (folder / "spread.died").exists() and (folder / "signing.died").exists()
     assert said["wrong"] == "job 7: is wrong — do better"
-    assert said["null"] == 'null.jsonl, row 400: column "text" is null — drop the row or give it a text'
-    assert said["malformed"].startswith("malformed.jsonl, line 401: not valid JSON: expecting value")
+    assert (
+        said["null"]
+        == 'null.jsonl, row 400: column "text" is null — drop the row or give it a text'
+    )
+    assert said["malformed"].startswith(
+        "malformed.jsonl, line 401: not valid JSON: expecting value"
+    )
 
 
 def test_duplicates_and_spans_are_the_same(ray: tuple[Path, dict[str, Any]]) -> None:
@@ -169,18 +207,43 @@ def test_bands_mixtures_and_samples_are_the_same() -> None:
     sweep("in/*.parquet", "native/sweep", keeps=[0.3], bands=["top"], **BAND)
     mix({"a": "in.jsonl", "b": "in/1.parquet"}, "native/mix.jsonl", **MIX)
     sample_audit("in.jsonl", "native/audit", n=5)
-    same("prune.parquet", "sweep/top-0.3.parquet", "sweep/random-0.3.parquet", "mix.jsonl", "audit/labels.csv", "audit/key.json")
-    same(*(f"{name}.card.json" for name in ("prune.parquet", "sweep/top-0.3.parquet", "mix.jsonl", "audit")))
+    same(
+        "prune.parquet",
+        "sweep/top-0.3.parquet",
+        "sweep/random-0.3.parquet",
+        "mix.jsonl",
+        "audit/labels.csv",
+        "audit/key.json",
+    )
+    same(
+        *(
+            f"{name}.card.json"
+            for name in ("prune.parquet", "sweep/top-0.3.parquet", "mix.jsonl", "audit")
+        )
+    )
 
 
 def test_scores_and_meanings_are_the_same_but_for_rounding() -> None:
     score("few.parquet", "native/score.parquet", **SCORE)
     dedup("few.parquet", "native/semantic.parquet", **SEMANTIC)
     one, two = (pq.read_table(f"{engine}/score.parquet") for engine in ("ray", "native"))
-    assert one["mtld"] == two["mtld"] and one["perplexity"].to_pylist() == pytest.approx(two["perplexity"].to_pylist(), rel=1e-5)
+    assert one["mtld"] == two["mtld"] and one["perplexity"].to_pylist() == pytest.approx(
+        two["perplexity"].to_pylist(), rel=1e-5
+    )
     same("semantic.parquet")
-    with pytest.raises(PomonaError, match="model: a loaded model stays in this process — give its URI, or use the native engine"):
-        dedup("few.parquet", "native/semantic.parquet", method="semantic", model=load("ui-xs"), engine="ray")
+    with pytest.raises(
+        PomonaError,
+        match=(
+            "model: a loaded model stays in this process — give its URI, or use the native engine"
+        ),
+    ):
+        dedup(
+            "few.parquet",
+            "native/semantic.parquet",
+            method="semantic",
+            model=load("ui-xs"),
+            engine="ray",
+        )
 
 
 def test_pieces_have_all_rows_once_and_know_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,8 +255,12 @@ def test_pieces_have_all_rows_once_and_know_their_places(monkeypatch: pytest.Mon
         pieces = _split.split(records)
         tables = [piece.records.to_table() for piece in pieces]
         assert len(pieces) > 2 and pa.concat_tables(tables).equals(records.to_table())
-        assert [piece.first for piece in pieces] == [sum(table.num_rows for table in tables[:at]) for at in range(len(tables))]
+        assert [piece.first for piece in pieces] == [
+            sum(table.num_rows for table in tables[:at]) for at in range(len(tables))
+        ]
         assert [piece.records.count() for piece in pieces] == [table.num_rows for table in tables]
-        assert len(_split.split(records.where(lang="de"))) == len(_split.split(records.head(9))) == 1
+        assert (
+            len(_split.split(records.where(lang="de"))) == len(_split.split(records.head(9))) == 1
+        )
     monkeypatch.setattr(_split, "PIECE_BYTES", 1 << 20)
     assert len(_split.split(read("in/*.parquet"))) == 5

@@ -32,7 +32,15 @@ def _table() -> pa.Table:
 def test_prune_keeps_order_columns_and_counts(tmp_path: Path, suffix: str) -> None:
     source = records.write(_table(), tmp_path / f"in.{suffix}")
     before = source.read_bytes()
-    card = prune(source, tmp_path / f"out.{suffix}", by="ppl", keep=0.25, band="middle", within="lang", floor=2)
+    card = prune(
+        source,
+        tmp_path / f"out.{suffix}",
+        by="ppl",
+        keep=0.25,
+        band="middle",
+        within="lang",
+        floor=2,
+    )
     kept = records.read(tmp_path / f"out.{suffix}").to_table()
     rows = [int(name[1:]) for name in kept["id"].to_pylist()]
     assert kept == _table().take(rows)
@@ -40,7 +48,9 @@ def test_prune_keeps_order_columns_and_counts(tmp_path: Path, suffix: str) -> No
     assert (card.rows_in, card.rows_out, card.groups) == (40, 11, {"fr": (36, 9), "sw": (4, 2)})
     assert sum(card.removed.values()) == 29
     assert set(card.removed) == {"below the band", "above the band"}
-    assert card.signature.startswith("prune|by:ppl|band:middle|keep:0.25|within:lang|floor:2|size:rows|version:")
+    assert card.signature.startswith(
+        "prune|by:ppl|band:middle|keep:0.25|within:lang|floor:2|size:rows|version:"
+    )
     assert read_json(card_of(tmp_path / f"out.{suffix}"))["rows_out"] == 11
     assert source.read_bytes() == before
 
@@ -50,10 +60,15 @@ def test_prune_takes_tables_globs_and_filtered_records(tmp_path: Path) -> None:
         records.write(part, tmp_path / f"part-{i}.parquet")
     whole = prune(_table(), tmp_path / "a.parquet", by="ppl", keep=0.5)
     shards = prune(str(tmp_path / "part-*.parquet"), tmp_path / "b.parquet", by="ppl", keep=0.5)
-    assert records.read(tmp_path / "a.parquet").to_table() == records.read(tmp_path / "b.parquet").to_table()
+    assert (
+        records.read(tmp_path / "a.parquet").to_table()
+        == records.read(tmp_path / "b.parquet").to_table()
+    )
     assert [item.rows for item in shards.inputs] == [15, 25]
     assert whole.rows_out == shards.rows_out == 20
-    some = prune(records.read(_table()).where(lang="sw"), tmp_path / "c.parquet", by="ppl", keep=0.5)
+    some = prune(
+        records.read(_table()).where(lang="sw"), tmp_path / "c.parquet", by="ppl", keep=0.5
+    )
     assert (some.rows_in, some.rows_out) == (4, 2)
 
 
@@ -73,7 +88,13 @@ def test_a_dry_run_writes_nothing_and_tells_the_same(tmp_path: Path) -> None:
 
 def test_sweep_writes_each_band_beside_a_control_of_its_size(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    cards = sweep(_table(), tmp_path, by="ppl", keeps=(0.25, 0.5), progress=lambda done, total: seen.append((done, total)))
+    cards = sweep(
+        _table(),
+        tmp_path,
+        by="ppl",
+        keeps=(0.25, 0.5),
+        progress=lambda done, total: seen.append((done, total)),
+    )
     names = {f"{band}-{keep}.parquet" for band in get_args(Band) for keep in ("0.25", "0.5")}
     assert {path.name for path in tmp_path.glob("*.parquet")} == names
     for name in names:
@@ -92,26 +113,71 @@ def _refused(match: str, table: Any, tmp_path: Path, **options: Any) -> None:
 def test_bad_scores_are_named_by_file_and_row(tmp_path: Path) -> None:
     records.write(pa.table({"ppl": [1.0, 2.0]}), tmp_path / "0.parquet")
     records.write(pa.table({"ppl": [1.0, None, float("nan")]}), tmp_path / "1.parquet")
-    _refused(r'1.parquet, row 2: column "ppl" is null — fill it, or drop the row first', str(tmp_path / "?.parquet"), tmp_path)
+    _refused(
+        r'1.parquet, row 2: column "ppl" is null — fill it, or drop the row first',
+        str(tmp_path / "?.parquet"),
+        tmp_path,
+    )
     nan = pa.table({"ppl": [1.0, float("nan")]})
-    _refused(r'the table, row 2: column "ppl" is nan, not a finite number — score the row again, or drop it first', nan, tmp_path)
+    _refused(
+        (
+            r'the table, row 2: column "ppl" is nan, not a finite number — score the row again, '
+            r"or drop it first"
+        ),
+        nan,
+        tmp_path,
+    )
 
 
 def test_other_mistakes_are_named_too(tmp_path: Path) -> None:
-    _refused(r'the table: there is no column "pl" — did you mean "ppl"\?', _table(), tmp_path, by="pl")
-    _refused(r'the table: column "lang" holds string, not numbers — name a numeric column', _table(), tmp_path, by="lang")
-    _refused(r"floor: a floor needs to know the groups — name their column with within or group", _table(), tmp_path, floor=1)
-    _refused(r'band: there is no band "upper" — use one of: bottom, middle, top, random', _table(), tmp_path, band="upper")
-    _refused(r"a share of 0.001 of 40 rows is none — keep more, or set a floor", _table(), tmp_path, keep=0.001)
+    _refused(
+        r'the table: there is no column "pl" — did you mean "ppl"\?', _table(), tmp_path, by="pl"
+    )
+    _refused(
+        r'the table: column "lang" holds string, not numbers — name a numeric column',
+        _table(),
+        tmp_path,
+        by="lang",
+    )
+    _refused(
+        r"floor: a floor needs to know the groups — name their column with within or group",
+        _table(),
+        tmp_path,
+        floor=1,
+    )
+    _refused(
+        r'band: there is no band "upper" — use one of: bottom, middle, top, random',
+        _table(),
+        tmp_path,
+        band="upper",
+    )
+    _refused(
+        r"a share of 0.001 of 40 rows is none — keep more, or set a floor",
+        _table(),
+        tmp_path,
+        keep=0.001,
+    )
     _refused(r"the table: there are no rows", _table().slice(0, 0), tmp_path)
-    _refused(r'the table: size "bytes" needs the column "text"', _table().drop_columns(["text"]), tmp_path, size="bytes")
+    _refused(
+        r'the table: size "bytes" needs the column "text"',
+        _table().drop_columns(["text"]),
+        tmp_path,
+        size="bytes",
+    )
     negative = pa.table({"ppl": [1.0], "tokens": [-3]})
-    _refused(r'the table, row 1: column "tokens" is -3, a negative size', negative, tmp_path, size="tokens")
+    _refused(
+        r'the table, row 1: column "tokens" is -3, a negative size',
+        negative,
+        tmp_path,
+        size="tokens",
+    )
 
 
 def test_an_input_is_never_replaced(tmp_path: Path) -> None:
     source = records.write(_table(), tmp_path / "out.parquet")
-    _refused(r"out.parquet: is read and would be replaced — write to another path", source, tmp_path)
+    _refused(
+        r"out.parquet: is read and would be replaced — write to another path", source, tmp_path
+    )
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

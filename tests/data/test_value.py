@@ -4,15 +4,17 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy.optimize import minimize_scalar
 
 from pomona.data.value import CAVEAT, RepetitionLaw, allocation, effective_data, loss, predict
 from pomona.errors import PomonaError
 
 
-@pytest.mark.parametrize(("parameters", "tokens", "golden"), [(6.34e9, 242e9, 2.2256440889984477), (8.67e9, 178e9, 2.2269634075087867)])
+@pytest.mark.parametrize(
+    ("parameters", "tokens", "golden"),
+    [(6.34e9, 242e9, 2.2256440889984477), (8.67e9, 178e9, 2.2269634075087867)],
+)
 def test_loss_has_the_golden_values(parameters: float, tokens: float, golden: float) -> None:
     assert loss(parameters, tokens, 25e9) == pytest.approx(golden, rel=1e-13)
 
@@ -26,7 +28,9 @@ def test_repeated_data_is_worth_the_golden_values() -> None:
 
 def test_allocation_has_the_golden_values_and_beats_them() -> None:
     best = allocation(1e22, 25e9)
-    assert (best.parameters, best.tokens, best.epochs) == pytest.approx((7.022e9, 2.373e11, 9.49), rel=1e-3)
+    assert (best.parameters, best.tokens, best.epochs) == pytest.approx(
+        (7.022e9, 2.373e11, 9.49), rel=1e-3
+    )
     assert best.loss <= loss(7.022e9, 1e22 / 6 / 7.022e9, 25e9)
     assert best.parameters * best.tokens * 6 == pytest.approx(1e22, rel=1e-12)
 
@@ -52,7 +56,11 @@ def test_without_repetition_it_is_the_law_of_unique_data(parameters: float, toke
     seen = predict(parameters, tokens, tokens)
     assert seen.effective_tokens == pytest.approx(tokens)
     if parameters <= own:
-        plain = math.exp(law.log_e) + math.exp(law.log_a) / parameters**law.alpha + math.exp(law.log_b) / tokens**law.beta
+        plain = (
+            math.exp(law.log_e)
+            + math.exp(law.log_a) / parameters**law.alpha
+            + math.exp(law.log_b) / tokens**law.beta
+        )
         assert seen.loss == pytest.approx(plain, rel=1e-12)
 
 
@@ -70,12 +78,16 @@ def test_results_carry_the_caveat() -> None:
 
 def test_arrays_go_element_by_element() -> None:
     sizes, tokens = np.array([1e8, 1e9]), np.array([1e10, 1e11])
-    assert loss(sizes, tokens, 5e9).tolist() == [loss(float(n), float(d), 5e9) for n, d in zip(sizes, tokens, strict=True)]
+    assert loss(sizes, tokens, 5e9).tolist() == [
+        loss(float(n), float(d), 5e9) for n, d in zip(sizes, tokens, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
 def test_what_is_not_positive_is_refused_by_name(bad: float) -> None:
-    with pytest.raises(PomonaError, match=r"^unique: .* is not a positive number — give how many there are"):
+    with pytest.raises(
+        PomonaError, match=r"^unique: .* is not a positive number — give how many there are"
+    ):
         loss(1e9, 1e9, bad)
     with pytest.raises(PomonaError, match=r"^flops: "):
         allocation(bad, 1e9)

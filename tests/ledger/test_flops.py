@@ -12,23 +12,36 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pomona.errors import PomonaError
-from pomona.ledger.flops import Meter, decode_flops, inference_flops, prefill_flops, scoring_flops, training_flops
+from pomona.ledger.flops import (
+    Meter,
+    decode_flops,
+    inference_flops,
+    prefill_flops,
+    scoring_flops,
+    training_flops,
+)
 from pomona.models.protocol import Shape
 
 TIED = Shape(layers=2, hidden=8, attention=16, vocabulary=10, body=1000, embedding=80, head=0)
 UNTIED = Shape(layers=2, hidden=8, attention=16, vocabulary=10, body=1000, embedding=80, head=80)
-TOLERANCE = 0.005  # normalisation weights count as multiplied here, rotary angles are counted by torch
+TOLERANCE = (
+    0.005  # normalisation weights count as multiplied here, rotary angles are counted by torch
+)
 
 
 def test_training_by_hand() -> None:
-    """Per token 6 · (1000 + 80) = 6480 for the weights and 12 · 2 layers · 16 · 5.5 positions = 2112 for attention; 100 tokens."""
+    """Per token 6 · (1000 + 80) = 6480 for the weights and 12 · 2 layers · 16 · 5.5 positions =
+    2112 for attention; 100 tokens.
+    """
     assert training_flops(TIED, 100, 5.5) == 100 * (6480 + 2112) == 859_200
     assert training_flops(UNTIED, 100, 5.5) == 859_200
 
 
 def test_training_is_kaplan_and_hoffmann() -> None:
-    """Kaplan 2020, table 1, non-embedding: 3 · (2N + 2 · layers · context · attention) a token; causal context/2 is our mean context.
-    Hoffmann 2022, appendix F adds the logits, 2 · vocabulary · hidden, and counts the masked half of attention."""
+    """Kaplan 2020, table 1, non-embedding: 3 · (2N + 2 · layers · context · attention) a token;
+    causal context/2 is our mean context. Hoffmann 2022, appendix F adds the logits, 2 · vocabulary
+    · hidden, and counts the masked half of attention.
+    """
     context, n = 64, 1000
     kaplan = 3 * (2 * n + 2 * 2 * context * 16)
     assert training_flops(TIED, 1, context / 2) - 3 * 2 * 80 == kaplan
@@ -37,8 +50,10 @@ def test_training_is_kaplan_and_hoffmann() -> None:
 
 
 def test_inference_by_hand() -> None:
-    """Prompt of 3: body 2 · 1000 · 3 = 6000, logits 2 · 80 = 160, attention 4 · 2 · 16 · (1 + 2 + 3) = 768: 6928.
-    Three tokens: two more steps of 2 · 1080 = 2160 with 128 · (4 + 5) = 1152: 5472 a sample."""
+    """Prompt of 3: body 2 · 1000 · 3 = 6000, logits 2 · 80 = 160, attention 4 · 2 · 16 · (1 + 2 +
+    3) = 768: 6928. Three tokens: two more steps of 2 · 1080 = 2160 with 128 · (4 + 5) = 1152: 5472
+    a sample.
+    """
     assert float(prefill_flops(TIED, 3)) == 6000 + 160 + 768 == 6928
     assert float(decode_flops(TIED, 3, 3)) == 2 * 2160 + 1152 == 5472
     assert float(inference_flops(TIED, 3, 3)) == float(scoring_flops(TIED, 3, 3)) == 6928 + 5472
@@ -71,7 +86,15 @@ def test_torch_counts_the_same(tied: bool) -> None:
     embedding = 320 * 64
     head = 0 if tied else embedding
     body = sum(p.numel() for p in model.parameters()) - embedding - head
-    shape = Shape(layers=3, hidden=64, attention=4 * 32, vocabulary=320, body=body, embedding=embedding, head=head)
+    shape = Shape(
+        layers=3,
+        hidden=64,
+        attention=4 * 32,
+        vocabulary=320,
+        body=body,
+        embedding=embedding,
+        head=head,
+    )
     prompt, steps = 24, 8
     ids = torch.randint(0, 320, (1, prompt))
     masked_half = 4 * 3 * 128 * prompt * (prompt - 1) / 2
@@ -87,7 +110,9 @@ def test_torch_counts_the_same(tied: bool) -> None:
         for _ in range(steps):
             model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True)
     assert read == pytest.approx(float(prefill_flops(shape, prompt)) + masked_half, rel=TOLERANCE)
-    assert counter.get_total_flops() - read == pytest.approx(float(decode_flops(shape, prompt, steps + 1)), rel=TOLERANCE)
+    assert counter.get_total_flops() - read == pytest.approx(
+        float(decode_flops(shape, prompt, steps + 1)), rel=TOLERANCE
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,10 +120,19 @@ def test_torch_counts_the_same(tied: bool) -> None:
     [
         (
             lambda: prefill_flops(TIED, [3, 0]),
-            "prompt_tokens: a prompt has no tokens — count the start token: every prompt has at least one",
+            (
+                "prompt_tokens: a prompt has no tokens — count the start token: every prompt "
+                "has at least one"
+            ),
         ),
-        (lambda: decode_flops(TIED, 3, -1), "completion_tokens: a completion has fewer than 0 tokens — give counts"),
-        (lambda: training_flops(TIED, -1, 2), "training_flops: -1 tokens with a context of 2 — neither can be negative"),
+        (
+            lambda: decode_flops(TIED, 3, -1),
+            "completion_tokens: a completion has fewer than 0 tokens — give counts",
+        ),
+        (
+            lambda: training_flops(TIED, -1, 2),
+            "training_flops: -1 tokens with a context of 2 — neither can be negative",
+        ),
     ],
 )
 def test_errors(call, message: str) -> None:
@@ -115,6 +149,9 @@ def test_meter_counts_work_not_waiting() -> None:
 def test_meter_counts_children_and_survives_failure() -> None:
     meter = Meter()
     with pytest.raises(RuntimeError), meter:
-        subprocess.run([sys.executable, "-c", "while __import__('time').process_time() < 0.3: pass"], check=True)
+        subprocess.run(
+            [sys.executable, "-c", "while __import__('time').process_time() < 0.3: pass"],
+            check=True,
+        )
         raise RuntimeError
     assert meter.cpu_seconds >= 0.2 and meter.wall_seconds >= 0.2

@@ -25,7 +25,10 @@ from pomona.ledger.report.points import drawn, left_out
 from pomona.ledger.store import GroupCount, Ledger
 
 Make = Callable[..., Ledger]
-HOSTILE = "</script><script>document.title='taken'</script><img src=http://x.invalid/ onerror=\"document.title='taken'\">'"
+HOSTILE = (
+    "</script><script>document.title='taken'</script><img src=http://x.invalid/ "
+    "onerror=\"document.title='taken'\">'"
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +37,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _hostile(ledger: Ledger) -> Ledger:
-    entries = [replace(e, lever=HOSTILE, variant=HOSTILE, signature=HOSTILE) if e.variant == "experts" else e for e in ledger.entries]
+    entries = [
+        replace(e, lever=HOSTILE, variant=HOSTILE, signature=HOSTILE)
+        if e.variant == "experts"
+        else e
+        for e in ledger.entries
+    ]
     entries = [replace(e, group=HOSTILE) if e.group == "cy" else e for e in entries]
-    groups = [GroupCount(HOSTILE, 1, True) if each.group == "cy" else each for each in ledger.meta.groups]
-    meta = replace(ledger.meta, name=HOSTILE, metric=HOSTILE, notes=[HOSTILE], versions={HOSTILE: HOSTILE}, groups=groups, created=HOSTILE)
+    groups = [
+        GroupCount(HOSTILE, 1, True) if each.group == "cy" else each for each in ledger.meta.groups
+    ]
+    meta = replace(
+        ledger.meta,
+        name=HOSTILE,
+        metric=HOSTILE,
+        notes=[HOSTILE],
+        versions={HOSTILE: HOSTILE},
+        groups=groups,
+        created=HOSTILE,
+    )
     return Ledger(meta, entries)
 
 
@@ -45,7 +63,10 @@ def test_the_answer_names_the_best_buy_and_is_honest(make_ledger: Make) -> None:
     said = answer(make_ledger())
     text = " ".join([said.headline, *said.details]).replace("\u00a0", " ")
     assert said.headline.startswith("The best buy per FLOP is data (prune/bottom): +0.90 chrF [")
-    assert "The largest gain is merging (experts): +1.90 chrF [+1.41, +2.41] for 9.4×10¹² extra FLOPs." in text
+    assert (
+        "The largest gain is merging (experts): +1.90 chrF [+1.41, +2.41] for 9.4×10¹² extra FLOPs."
+        in text
+    )
     assert "In the tail prune/bottom gives no measurable gain, +0.30 chrF" in text
     assert "No measurable gain (the interval includes zero): data (all)" in text
     assert "Measurably worse than the base: data (prune/top)" in text
@@ -55,16 +76,22 @@ def test_the_answer_names_the_best_buy_and_is_honest(make_ledger: Make) -> None:
 def test_a_gain_without_extra_compute_is_the_best_buy(make_ledger: Make) -> None:
     ledger = make_ledger(groups=False)
     ledger.entries[-1] = replace(ledger.entries[-1], delta=0.4, ci_low=0.1, ci_high=0.7)
-    assert answer(ledger).headline.startswith("The best buy per FLOP is sampling (risk): +0.40 chrF")
+    assert answer(ledger).headline.startswith(
+        "The best buy per FLOP is sampling (risk): +0.40 chrF"
+    )
     assert "at no extra compute" in answer(ledger).headline
 
 
 def test_intervals_that_include_zero_are_no_gain(make_ledger: Make) -> None:
     ledger = make_ledger(groups=False)
     flat = [replace(e, delta=0.1, ci_low=0.0, ci_high=0.9) for e in ledger.entries]
-    assert answer(Ledger(ledger.meta, flat)).headline.startswith("No lever shows a measurable gain over ui-s")
+    assert answer(Ledger(ledger.meta, flat)).headline.startswith(
+        "No lever shows a measurable gain over ui-s"
+    )
     only = [e for e in ledger.entries if e.variant == "ui-s"]
-    assert answer(Ledger(ledger.meta, only)).headline == "This ledger measures no lever against ui-s."
+    assert (
+        answer(Ledger(ledger.meta, only)).headline == "This ledger measures no lever against ui-s."
+    )
 
 
 def test_lower_is_better_turns_the_answer(make_ledger: Make) -> None:
@@ -79,10 +106,14 @@ def test_what_is_not_drawn_is_named_with_the_reason(make_ledger: Make) -> None:
     assert left_out(ledger)[0].endswith("; not a size above the base.")
     assert left_out(ledger)[1].endswith("; takes no extra compute.")
     other = replace(ledger.of("overall")[-1], variant="hope+risk", baseline="hope")
-    assert left_out(Ledger(ledger.meta, [*ledger.entries, other]))[-1].endswith("; measured against hope.")
+    assert left_out(Ledger(ledger.meta, [*ledger.entries, other]))[-1].endswith(
+        "; measured against hope."
+    )
 
 
-@pytest.mark.parametrize("shape", [{}, {"ladder": False}, {"groups": False}, {"ladder": False, "groups": False}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"ladder": False}, {"groups": False}, {"ladder": False, "groups": False}]
+)
 def test_specifications_are_valid_vega_lite(make_ledger: Make, shape: dict[str, bool]) -> None:
     ledger = make_ledger(**shape)
     for width in (960, 290):
@@ -94,7 +125,9 @@ def test_specifications_are_valid_vega_lite(make_ledger: Make, shape: dict[str, 
 
 
 def test_labels_never_overlap() -> None:
-    spots = [Spot(f"variant-{i}", "lever", 40 + 7 * i, 100 + i % 5, 80, 130, i % 3) for i in range(30)]
+    spots = [
+        Spot(f"variant-{i}", "lever", 40 + 7 * i, 100 + i % 5, 80, 130, i % 3) for i in range(30)
+    ]
     labels = place(spots, 400, 300)
     assert 4 <= len(labels) < 30
     for one in labels:
@@ -109,8 +142,20 @@ def _left(label: Any) -> float:
 
 
 def test_numbers_read_well() -> None:
-    assert [flops(value) for value in (0, 2.94e12, 9.96e12, -1e9, 1e13)] == ["0", "2.9×10¹²", "1×10¹³", "−1×10⁹", "1×10¹³"]
-    assert [signed(value) for value in (1.3, -0.2, 0.001, -0.004, 12.34)] == ["+1.30", "−0.20", "0.00", "0.00", "+12.3"]
+    assert [flops(value) for value in (0, 2.94e12, 9.96e12, -1e9, 1e13)] == [
+        "0",
+        "2.9×10¹²",
+        "1×10¹³",
+        "−1×10⁹",
+        "1×10¹³",
+    ]
+    assert [signed(value) for value in (1.3, -0.2, 0.001, -0.004, 12.34)] == [
+        "+1.30",
+        "−0.20",
+        "0.00",
+        "0.00",
+        "+12.3",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +170,9 @@ def test_numbers_read_well() -> None:
         (0.002, 0.002, 0.002, "+0.0020 [+0.0020, +0.0020]"),
     ],
 )
-def test_gains_are_as_exact_as_their_intervals(gain: float, low: float, high: float, said: str) -> None:
+def test_gains_are_as_exact_as_their_intervals(
+    gain: float, low: float, high: float, said: str
+) -> None:
     assert f"{gained(gain, low, high)} {interval(low, high)}" == said
 
 
@@ -134,13 +181,22 @@ def test_tables_agree_with_the_entries(make_ledger: Make, folder: Path) -> None:
     write_report(ledger, folder / "plain.html")
     text = (folder / "plain.html").read_text()
     assert len(text.encode()) < 3_000_000
-    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr[^>]*>(.*?)</tr>", text, re.S)]
-    found = [tuple(html.unescape(re.sub("<.*?>", "", cell)) for cell in row[:6]) for row in rows if len(row) == 16]
+    rows = [
+        re.findall(r"<td[^>]*>(.*?)</td>", row)
+        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", text, re.S)
+    ]
+    found = [
+        tuple(html.unescape(re.sub("<.*?>", "", cell)) for cell in row[:6])
+        for row in rows
+        if len(row) == 16
+    ]
     wanted = []
     for group in ("overall", "tail", "head"):
         for e in ledger.of(group):
             low, high = signed(e.ci_low), signed(e.ci_high)
-            wanted.append((group, e.lever, e.variant, f"{e.value:.2f}", signed(e.delta), f"[{low}, {high}]"))
+            wanted.append(
+                (group, e.lever, e.variant, f"{e.value:.2f}", signed(e.delta), f"[{low}, {high}]")
+            )
     assert found[-len(wanted) :] == wanted
     assert len([row for row in rows if len(row) == 7]) == 14 * 28
     assert ledger.entries[0].signature in text
@@ -163,15 +219,29 @@ def test_names_are_escaped_in_page_and_picture(make_ledger: Make, folder: Path) 
 def test_the_picture_is_an_svg_with_its_labels(make_ledger: Make, folder: Path) -> None:
     write_picture(make_ledger(), folder / "picture.svg")
     words = [element.text for element in ET.parse(folder / "picture.svg").iter() if element.text]
-    for word in ("prune/bottom", "experts", "hedged5/chrf-mbr", "ui-m", "ui-l", "extra FLOPs to make it and answer 100,000 items"):
+    for word in (
+        "prune/bottom",
+        "experts",
+        "hedged5/chrf-mbr",
+        "ui-m",
+        "ui-l",
+        "extra FLOPs to make it and answer 100,000 items",
+    ):
         assert word in words
-    with pytest.raises(PomonaError, match=r"none.svg: no variant takes extra compute, .* — print the ledger as a table"):
-        write_picture(Ledger(make_ledger().meta, make_ledger().of("overall")[1:2]), folder / "none.svg")
+    with pytest.raises(
+        PomonaError,
+        match=r"none.svg: no variant takes extra compute, .* — print the ledger as a table",
+    ):
+        write_picture(
+            Ledger(make_ledger().meta, make_ledger().of("overall")[1:2]), folder / "none.svg"
+        )
     assert not (folder / "none.svg").exists()
 
 
 @pytest.mark.parametrize("shape", ["full", "bare", "hostile", "nothing"])
-def test_opens_offline_without_a_complaint(make_ledger: Make, folder: Path, browser: Any, shape: str) -> None:
+def test_opens_offline_without_a_complaint(
+    make_ledger: Make, folder: Path, browser: Any, shape: str
+) -> None:
     ledger, charts = {
         "full": (make_ledger(), 16),
         "bare": (make_ledger(ladder=False, groups=False), 2),
@@ -187,14 +257,28 @@ def test_opens_offline_without_a_complaint(make_ledger: Make, folder: Path, brow
         assert browser.run("document.querySelectorAll('.chart > svg').length") == charts
         browser.run("document.querySelectorAll('details').forEach(one => one.open = true)")
         assert browser.run("document.documentElement.scrollWidth") == width
-        assert browser.run("document.title") == (HOSTILE if shape == "hostile" else "levers-on-ui") + " · Pomona ledger"
+        assert (
+            browser.run("document.title")
+            == (HOSTILE if shape == "hostile" else "levers-on-ui") + " · Pomona ledger"
+        )
         if charts:
-            visible = "[...document.querySelectorAll('.chart')].filter(one => one.offsetWidth).map(one => one.dataset.chart)[0]"
+            visible = (
+                "[...document.querySelectorAll('.chart')].filter(one => "
+                "one.offsetWidth).map(one => one.dataset.chart)[0]"
+            )
             assert browser.run(visible) == f"picture-{shown}"
-            assert browser.run("document.querySelectorAll('.chart svg path[aria-roledescription=point]').length") > 10
+            assert (
+                browser.run(
+                    "document.querySelectorAll('.chart svg "
+                    "path[aria-roledescription=point]').length"
+                )
+                > 10
+            )
 
 
-def test_the_policy_stops_a_script_that_is_not_its_own(make_ledger: Make, folder: Path, browser: Any) -> None:
+def test_the_policy_stops_a_script_that_is_not_its_own(
+    make_ledger: Make, folder: Path, browser: Any
+) -> None:
     page = folder / "smuggled.html"
     write_report(make_ledger(groups=False), page)
     smuggled = "<script>document.title='taken'</script><img src='http://127.0.0.1:9/x.png'></main>"
@@ -209,4 +293,7 @@ def test_dark_colours_follow_the_reader(make_ledger: Make, folder: Path, browser
     write_report(make_ledger(groups=False), page)
     for dark, paper in ((True, "rgb(21, 26, 23)"), (False, "rgb(255, 255, 255)")):
         browser.open(page, 1280, dark=dark)
-        assert browser.run("getComputedStyle(document.querySelector('.wide svg')).backgroundColor") == paper
+        assert (
+            browser.run("getComputedStyle(document.querySelector('.wide svg')).backgroundColor")
+            == paper
+        )

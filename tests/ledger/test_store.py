@@ -30,7 +30,10 @@ def test_reads_what_it_wrote(make_ledger: Make, tmp_path: Path) -> None:
 
 def test_extra_compute_counts_making_and_answering(make_ledger: Make) -> None:
     ledger = make_ledger()
-    base, mbr = (next(e for e in ledger.entries if e.variant == name) for name in ("ui-s", "hedged5/chrf-mbr"))
+    base, mbr = (
+        next(e for e in ledger.entries if e.variant == name)
+        for name in ("ui-s", "hedged5/chrf-mbr")
+    )
     mbr = replace(mbr, flops_once=1e12)
     assert extra_compute(mbr, base, 1000) == pytest.approx(1e12 + (5.0e8 - 83 * 1.2e6) * 1000)
     assert ledger.extra(base) == 0
@@ -38,7 +41,9 @@ def test_extra_compute_counts_making_and_answering(make_ledger: Make) -> None:
 
 def test_extra_compute_is_counted_from_the_entrys_own_baseline_and_group(make_ledger: Make) -> None:
     ledger = make_ledger(groups=False)
-    other = replace(ledger.entries[-1], variant="new", baseline="hope", flops_once=5.0, flops_per_item=2.4e8)
+    other = replace(
+        ledger.entries[-1], variant="new", baseline="hope", flops_once=5.0, flops_per_item=2.4e8
+    )
     assert Ledger(ledger.meta, [*ledger.entries, other]).extra(other) == 5.0
 
 
@@ -46,14 +51,22 @@ def test_gain_is_turned_where_lower_is_better(make_ledger: Make) -> None:
     ledger = make_ledger()
     entry = replace(ledger.entries[0], delta=-1.0, ci_low=-1.5, ci_high=-0.2)
     assert ledger.gain(entry) == (-1.0, -1.5, -0.2)
-    assert Ledger(replace(ledger.meta, higher_is_better=False), ledger.entries).gain(entry) == (1.0, 0.2, 1.5)
+    assert Ledger(replace(ledger.meta, higher_is_better=False), ledger.entries).gain(entry) == (
+        1.0,
+        0.2,
+        1.5,
+    )
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_numbers_that_are_not_finite_are_refused(make_ledger: Make, tmp_path: Path, value: float) -> None:
+def test_numbers_that_are_not_finite_are_refused(
+    make_ledger: Make, tmp_path: Path, value: float
+) -> None:
     ledger = make_ledger()
     ledger.entries[5] = replace(ledger.entries[5], ci_low=value)
-    with pytest.raises(PomonaError, match=rf"ledger.json: `ci_low` of ui-xs, es is {value} — measure it again"):
+    with pytest.raises(
+        PomonaError, match=rf"ledger.json: `ci_low` of ui-xs, es is {value} — measure it again"
+    ):
         ledger.write(tmp_path / "ledger.json")
     assert list(tmp_path.iterdir()) == []
 
@@ -61,16 +74,22 @@ def test_numbers_that_are_not_finite_are_refused(make_ledger: Make, tmp_path: Pa
 def test_a_baseline_without_an_entry_is_refused(make_ledger: Make, tmp_path: Path) -> None:
     ledger = make_ledger(groups=False)
     ledger.entries[-1] = replace(ledger.entries[-1], baseline="ui-sm")
-    with pytest.raises(PomonaError, match='risk, overall: the baseline "ui-sm" has no entry — did you mean "ui-'):
+    with pytest.raises(
+        PomonaError, match='risk, overall: the baseline "ui-sm" has no entry — did you mean "ui-'
+    ):
         ledger.write(tmp_path / "ledger.json")
-    with pytest.raises(PomonaError, match='the base "ui-s" has no "overall" entry — measure the base first'):
+    with pytest.raises(
+        PomonaError, match='the base "ui-s" has no "overall" entry — measure the base first'
+    ):
         Ledger(ledger.meta, []).write(tmp_path / "ledger.json")
 
 
 def test_several_metrics_are_refused(make_ledger: Make, tmp_path: Path) -> None:
     ledger = make_ledger(groups=False)
     ledger.entries[-1] = replace(ledger.entries[-1], metric="bits")
-    with pytest.raises(PomonaError, match="entries of several metrics: bits, chrf — write one ledger per metric"):
+    with pytest.raises(
+        PomonaError, match="entries of several metrics: bits, chrf — write one ledger per metric"
+    ):
         ledger.write(tmp_path / "ledger.json")
 
 
@@ -78,10 +97,16 @@ def test_several_metrics_are_refused(make_ledger: Make, tmp_path: Path) -> None:
     ("text", "message"),
     [
         (None, "cannot be read: no such file or no permission — run `pomona run`"),
-        ('{"pomona_ledger": 1, "me', "is not a whole JSON file: .* — run `pomona run` on the recipe again"),
+        (
+            '{"pomona_ledger": 1, "me',
+            "is not a whole JSON file: .* — run `pomona run` on the recipe again",
+        ),
         ('{"pomona_ledger": 1, "meta": NaN}', "is not a whole JSON file: it holds NaN — run"),
         ("[]", "is not a ledger: it has no `pomona_ledger` key — name a run's ledger.json"),
-        ('{"pomona_ledger": 9}', "has format 9; this Pomona reads format 1 — upgrade pomona, or run again"),
+        (
+            '{"pomona_ledger": 9}',
+            "has format 9; this Pomona reads format 1 — upgrade pomona, or run again",
+        ),
         ('{"pomona_ledger": 1, "meta": {}, "entries": []}', r"`meta\.name`: .* — run `pomona run`"),
     ],
 )
@@ -108,7 +133,9 @@ def test_rows_are_the_same_in_every_format(make_ledger: Make) -> None:
     table, rows = ledger.to_table(), ledger.rows()
     assert table.to_pylist() == rows
     told = json.loads(to_json(ledger))
-    assert [Entry.from_json({k: v for k, v in row.items() if k != "extra_flops"}) for row in told] == ledger.entries
+    assert [
+        Entry.from_json({k: v for k, v in row.items() if k != "extra_flops"}) for row in told
+    ] == ledger.entries
     assert [row["extra_flops"] for row in told] == [row["extra_flops"] for row in rows]
     read = list(csv.DictReader(io.StringIO(to_csv(ledger))))
     assert [float(row["extra_flops"]) for row in read] == [row["extra_flops"] for row in rows]
@@ -123,5 +150,13 @@ def test_columns_keep_their_types_without_values(make_ledger: Make) -> None:
 
 def test_importing_the_ledger_is_light() -> None:
     check = "import sys, pomona.ledger.store, pomona.ledger.table, pomona.ledger.report; "
-    heavy = "print([m for m in ('altair', 'vl_convert', 'pyarrow', 'pydantic', 'jinja2', 'rich', 'numpy') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", check + heavy], capture_output=True, text=True, check=True).stdout == "[]\n"
+    heavy = (
+        "print([m for m in ('altair', 'vl_convert', 'pyarrow', 'pydantic', 'jinja2', "
+        "'rich', 'numpy') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", check + heavy], capture_output=True, text=True, check=True
+        ).stdout
+        == "[]\n"
+    )

@@ -16,9 +16,20 @@ from pomona.ledger.table import print_table
 Make = Callable[..., Ledger]
 
 
-def _printed(ledger: Ledger, width: int, groups: list[str] | None = None, *, colour: bool = False) -> str:
+def _printed(
+    ledger: Ledger, width: int, groups: list[str] | None = None, *, colour: bool = False
+) -> str:
     stream = io.StringIO()
-    print_table(ledger, groups, Console(file=stream, width=width, force_terminal=colour, color_system="standard" if colour else None))
+    print_table(
+        ledger,
+        groups,
+        Console(
+            file=stream,
+            width=width,
+            force_terminal=colour,
+            color_system="standard" if colour else None,
+        ),
+    )
     return stream.getvalue()
 
 
@@ -27,7 +38,16 @@ def test_fits_eighty_columns_with_every_number_whole(make_ledger: Make) -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     line = next(line for line in text.splitlines() if "hedged5/chrf-mbr" in line)
-    assert line.split() == ["hedged5/chrf-mbr", "+1.60", "[+1.11,", "+2.11]", "4×10¹³", "×1.46", "[1.2,", "1.8]"]
+    assert line.split() == [
+        "hedged5/chrf-mbr",
+        "+1.60",
+        "[+1.11,",
+        "+2.11]",
+        "4×10¹³",
+        "×1.46",
+        "[1.2,",
+        "1.8]",
+    ]
 
 
 def test_a_wide_terminal_shows_every_column(make_ledger: Make) -> None:
@@ -41,7 +61,13 @@ def test_small_losses_show_the_digits_that_count(make_ledger: Make) -> None:
     ledger = make_ledger(groups=False)
     ledger.meta = replace(ledger.meta, metric="loss", higher_is_better=False)
     small = [
-        replace(e, value=2.1 + e.delta / 1000, delta=e.delta / 1000, ci_low=e.ci_low / 1000, ci_high=e.ci_high / 1000)
+        replace(
+            e,
+            value=2.1 + e.delta / 1000,
+            delta=e.delta / 1000,
+            ci_low=e.ci_low / 1000,
+            ci_high=e.ci_high / 1000,
+        )
         for e in ledger.entries
     ]
     ledger.entries[:] = small
@@ -50,7 +76,9 @@ def test_small_losses_show_the_digits_that_count(make_ledger: Make) -> None:
 
 
 def test_groups_are_chosen(make_ledger: Make) -> None:
-    assert [line for line in _printed(make_ledger(), 80).splitlines() if "against" in line][1].startswith("tail: chrF against ui-s")
+    assert [line for line in _printed(make_ledger(), 80).splitlines() if "against" in line][
+        1
+    ].startswith("tail: chrF against ui-s")
     assert "cy: chrF against ui-s" in _printed(make_ledger(), 80, ["cy"])
     assert "tail:" not in _printed(make_ledger(groups=False), 80)
     with pytest.raises(PomonaError, match='tial: no entry has this group — did you mean "tail"'):

@@ -14,7 +14,11 @@ from pomona.merge.extract import Extraction, extract_adapter
 from pomona.merge.preparing.adapters import adapted, read_adapter
 from pomona.merge.preparing.blocks import keep, stored_array
 
-UP, NORM, EMBED = "model.layers.0.mlp.up_proj.weight", "model.norm.weight", "model.embed_tokens.weight"
+UP, NORM, EMBED = (
+    "model.layers.0.mlp.up_proj.weight",
+    "model.norm.weight",
+    "model.embed_tokens.weight",
+)
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:
@@ -24,7 +28,9 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 def checkpoint(folder: Path, tensors: dict[str, np.ndarray], **config: Any) -> Path:
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], **config}))
+    (folder / "config.json").write_text(
+        json.dumps({"architectures": ["LlamaForCausalLM"], **config})
+    )
     return folder
 
 
@@ -43,11 +49,19 @@ def pair(tmp_path: Path, change: dict[str, np.ndarray], **config: Any) -> tuple[
 
 @pytest.mark.parametrize("shape", [(12, 9), (9, 12)])
 @pytest.mark.parametrize("model_type", ["llama", "gpt2"])
-def test_a_change_of_low_rank_comes_back_whole(tmp_path: Path, shape: tuple[int, int], model_type: str) -> None:
+def test_a_change_of_low_rank_comes_back_whole(
+    tmp_path: Path, shape: tuple[int, int], model_type: str
+) -> None:
     name = "h.0.attn.c_attn.weight" if model_type == "gpt2" else UP
-    new, old = pair(tmp_path, {name: draw(shape[0], 2) @ draw(2, shape[1], seed=1), "same.weight": draw(4, 4) * 0}, model_type=model_type)
+    new, old = pair(
+        tmp_path,
+        {name: draw(shape[0], 2) @ draw(2, shape[1], seed=1), "same.weight": draw(4, 4) * 0},
+        model_type=model_type,
+    )
     found = extract_adapter(new, old, tmp_path / "lora", rank=4)
-    assert [(module.name, module.rank) for module in found.modules] == [(name.removesuffix(".weight"), 2)]
+    assert [(module.name, module.rank) for module in found.modules] == [
+        (name.removesuffix(".weight"), 2)
+    ]
     assert found.worst < 1e-6
     assert found.unchanged == 1
     out = applied(old, tmp_path / "lora", tmp_path / "made")
@@ -55,24 +69,36 @@ def test_a_change_of_low_rank_comes_back_whole(tmp_path: Path, shape: tuple[int,
 
 
 def test_errors_and_ranks_are_those_of_the_singular_values(tmp_path: Path) -> None:
-    new, old = pair(tmp_path, {UP: draw(12, 9), "model.layers.1.mlp.up_proj.weight": draw(12, 9, seed=1)})
+    new, old = pair(
+        tmp_path, {UP: draw(12, 9), "model.layers.1.mlp.up_proj.weight": draw(12, 9, seed=1)}
+    )
     change = load_file(new / "model.safetensors")[UP] - load_file(old / "model.safetensors")[UP]
     squares = np.square(np.linalg.svd(change.astype(np.float64), compute_uv=False))
     by_rank = extract_adapter(new, old, tmp_path / "a", rank=3).modules[0]
     assert by_rank.error == pytest.approx(np.sqrt(squares[3:].sum() / squares.sum()))
     for energy in (0.3, 0.9, 0.99, 1.0):
-        rank = extract_adapter(new, old, tmp_path / "b", energy=energy, dry_run=True).modules[0].rank
+        rank = (
+            extract_adapter(new, old, tmp_path / "b", energy=energy, dry_run=True).modules[0].rank
+        )
         assert squares[:rank].sum() / squares.sum() >= energy - 1e-9
         assert squares[: rank - 1].sum() / squares.sum() < energy
-    assert extract_adapter(new, old, tmp_path / "b", energy=0.99, rank=2, dry_run=True).modules[0].rank == 2
+    assert (
+        extract_adapter(new, old, tmp_path / "b", energy=0.99, rank=2, dry_run=True).modules[0].rank
+        == 2
+    )
     assert not (tmp_path / "b").exists()
 
 
 def test_the_applied_adapter_is_as_near_as_it_says(tmp_path: Path) -> None:
-    new, old = pair(tmp_path, {UP: draw(12, 9), NORM: draw(9), EMBED: draw(7, 9)}, tie_word_embeddings=False)
+    new, old = pair(
+        tmp_path, {UP: draw(12, 9), NORM: draw(9), EMBED: draw(7, 9)}, tie_word_embeddings=False
+    )
     found = extract_adapter(new, old, tmp_path / "lora", rank=5)
     assert found.whole == ("model.embed_tokens", "model.norm")
-    out, wanted, start = applied(old, tmp_path / "lora", tmp_path / "made"), *(load_file(f / "model.safetensors") for f in (new, old))
+    out, wanted, start = (
+        applied(old, tmp_path / "lora", tmp_path / "made"),
+        *(load_file(f / "model.safetensors") for f in (new, old)),
+    )
     assert np.array_equal(out[NORM], wanted[NORM])
     assert np.array_equal(out[EMBED], wanted[EMBED])
     error = np.linalg.norm(out[UP] - wanted[UP]) / np.linalg.norm(wanted[UP] - start[UP])
@@ -81,12 +107,20 @@ def test_the_applied_adapter_is_as_near_as_it_says(tmp_path: Path) -> None:
 
 def test_biases_go_along(tmp_path: Path) -> None:
     q, k = "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj"
-    change = {f"{q}.weight": draw(4, 1) @ draw(1, 4), f"{q}.bias": draw(4), f"{k}.weight": draw(4, 4) * 0, f"{k}.bias": draw(4)}
+    change = {
+        f"{q}.weight": draw(4, 1) @ draw(1, 4),
+        f"{q}.bias": draw(4),
+        f"{k}.weight": draw(4, 4) * 0,
+        f"{k}.bias": draw(4),
+    }
     new, old = pair(tmp_path, change)
     extract_adapter(new, old, tmp_path / "lora", rank=1)
     names = set(load_file(tmp_path / "lora/adapter_model.safetensors"))
     assert {f"base_model.model.{q}.base_layer.bias", f"base_model.model.{k}.bias"} < names
-    out, wanted = applied(old, tmp_path / "lora", tmp_path / "made"), load_file(new / "model.safetensors")
+    out, wanted = (
+        applied(old, tmp_path / "lora", tmp_path / "made"),
+        load_file(new / "model.safetensors"),
+    )
     assert all(np.array_equal(out[f"{module}.bias"], wanted[f"{module}.bias"]) for module in (q, k))
 
 
@@ -95,14 +129,21 @@ def test_a_tied_embedding_is_there_under_both_names(tmp_path: Path) -> None:
     extract_adapter(new, old, tmp_path / "lora", rank=1)
     settings = json.loads((tmp_path / "lora/adapter_config.json").read_text())
     assert settings["ensure_weight_tying"] is True
-    assert "base_model.model.lm_head.weight" in load_file(tmp_path / "lora/adapter_model.safetensors")
+    assert "base_model.model.lm_head.weight" in load_file(
+        tmp_path / "lora/adapter_model.safetensors"
+    )
     out = applied(old, tmp_path / "lora", tmp_path / "made", tied=True)
     assert np.array_equal(out[EMBED], load_file(new / "model.safetensors")[EMBED])
 
 
 def test_what_is_left_out_is_listed(tmp_path: Path) -> None:
-    new, old = pair(tmp_path, {UP: draw(4, 4), NORM: draw(4), "model.layers.0.mlp.down_proj.weight": draw(4, 4, seed=2)})
-    found = extract_adapter(new, old, tmp_path / "lora", rank=1, modules=["*.up_proj", "model.norm"], whole=False)
+    new, old = pair(
+        tmp_path,
+        {UP: draw(4, 4), NORM: draw(4), "model.layers.0.mlp.down_proj.weight": draw(4, 4, seed=2)},
+    )
+    found = extract_adapter(
+        new, old, tmp_path / "lora", rank=1, modules=["*.up_proj", "model.norm"], whole=False
+    )
     assert found.left == ("model.layers.0.mlp.down_proj.weight", NORM)
     assert isinstance(found, Extraction)
     assert found.size == 4 * (4 + 4)
@@ -110,22 +151,44 @@ def test_what_is_left_out_is_listed(tmp_path: Path) -> None:
 
 def test_ranks_that_differ_are_written_for_peft(tmp_path: Path) -> None:
     other = UP.replace("0", "1")
-    new, old = pair(tmp_path, {UP: draw(6, 6), other: draw(6, 2) @ draw(2, 6, seed=1), UP.replace("0", "2"): draw(6, 6, seed=3)})
+    new, old = pair(
+        tmp_path,
+        {
+            UP: draw(6, 6),
+            other: draw(6, 2) @ draw(2, 6, seed=1),
+            UP.replace("0", "2"): draw(6, 6, seed=3),
+        },
+    )
     extract_adapter(new, old, tmp_path / "lora", rank=4)
     settings = json.loads((tmp_path / "lora/adapter_config.json").read_text())
     assert settings["r"] == settings["lora_alpha"] == 4
-    assert settings["rank_pattern"] == settings["alpha_pattern"] == {other.removesuffix(".weight"): 2}
+    assert (
+        settings["rank_pattern"] == settings["alpha_pattern"] == {other.removesuffix(".weight"): 2}
+    )
 
 
 def test_mistakes_are_said(tmp_path: Path) -> None:
     new, old = pair(tmp_path, {UP: draw(4, 4) * 0})
-    with pytest.raises(PomonaError, match=r"does not differ from .* in these modules — check the two folders and `modules`"):
+    with pytest.raises(
+        PomonaError,
+        match=r"does not differ from .* in these modules — check the two folders and `modules`",
+    ):
         extract_adapter(new, old, tmp_path / "lora", rank=1)
-    with pytest.raises(PomonaError, match=r"extract_adapter: rank=None, energy=None — give rank ≥ 1, or energy between 0 and 1"):
+    with pytest.raises(
+        PomonaError,
+        match=r"extract_adapter: rank=None, energy=None — give rank ≥ 1, or energy between 0 and 1",
+    ):
         extract_adapter(new, old, tmp_path / "lora")
     wide = checkpoint(tmp_path / "wide", {UP: draw(5, 4)})
-    with pytest.raises(PomonaError, match=r"is \[5, 4\], in .* it is \[4, 4\] — an adapter cannot change shapes"):
+    with pytest.raises(
+        PomonaError, match=r"is \[5, 4\], in .* it is \[4, 4\] — an adapter cannot change shapes"
+    ):
         extract_adapter(wide, old, tmp_path / "lora", rank=1)
     with pytest.raises(PomonaError, match=r'has no tensor "x", which'):
-        extract_adapter(checkpoint(tmp_path / "more", {UP: draw(4, 4), "x": draw(1)}), old, tmp_path / "lora", rank=1)
+        extract_adapter(
+            checkpoint(tmp_path / "more", {UP: draw(4, 4), "x": draw(1)}),
+            old,
+            tmp_path / "lora",
+            rank=1,
+        )
     assert not (tmp_path / "lora").exists()

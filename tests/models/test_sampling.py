@@ -3,10 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import stats
-from transformers.generation.logits_process import MinPLogitsWarper, TemperatureLogitsWarper, TopPLogitsWarper
+from transformers.generation.logits_process import (
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from pomona.models._sampling import Cut, draw, kept, row_keys, uniforms
 from pomona.models._torch import TorchModel
@@ -20,7 +23,9 @@ from pomona.models._torch import TorchModel
     min_p=st.floats(0.0, 0.99),
     spread=st.floats(0.1, 6.0),
 )
-def test_cuts_are_those_of_transformers(seed: int, temperature: float, top_p: float, min_p: float, spread: float) -> None:
+def test_cuts_are_those_of_transformers(
+    seed: int, temperature: float, top_p: float, min_p: float, spread: float
+) -> None:
     logits = spread * torch.randn((4, 500), generator=torch.Generator().manual_seed(seed))
     theirs = TemperatureLogitsWarper(temperature)(None, logits)  # pyright: ignore[reportArgumentType]
     if top_p < 1:
@@ -52,7 +57,11 @@ def test_uniforms_are_uniform_and_addressable() -> None:
 
 
 def test_keys_tell_seed_prompt_and_sample_apart() -> None:
-    keys = [row_keys(seed, prompt, 3) for seed in (0, 1, -1, 10) for prompt in ("a", "0:a", "", "\ud800")]
+    keys = [
+        row_keys(seed, prompt, 3)
+        for seed in (0, 1, -1, 10)
+        for prompt in ("a", "0:a", "", "\ud800")
+    ]
     assert len(np.unique(np.concatenate(keys))) == 4 * 4 * 3
     np.testing.assert_array_equal(row_keys(4, "a", 2), row_keys(4, "a", 5)[:2])
 
@@ -62,14 +71,19 @@ def test_first_tokens_follow_the_softmax(model: TorchModel, temperature: float) 
     count, prompt = 4000, "save the draft"
     drawn = [
         sample.token_ids[0] if len(sample.token_ids) else 0
-        for sample in model.generate([prompt], n=count, temperature=temperature, max_new_tokens=1)[0]
+        for sample in model.generate([prompt], n=count, temperature=temperature, max_new_tokens=1)[
+            0
+        ]
     ]
     with torch.inference_mode():
         logits = model.network(input_ids=torch.tensor(model.codec.prompts([prompt]))).logits[0, -1]
     expected = count * (logits / temperature).softmax(dim=-1).double().numpy()
     seen = np.bincount(drawn, minlength=len(expected))
     often = expected >= 5
-    observed, wanted = [*seen[often], seen[~often].sum()], [*expected[often], expected[~often].sum()]
+    observed, wanted = (
+        [*seen[often], seen[~often].sum()],
+        [*expected[often], expected[~often].sum()],
+    )
     if wanted[-1] < 1:
         observed, wanted = observed[:-1], wanted[:-1]
     assert len(wanted) > 5

@@ -15,7 +15,10 @@ from .conftest import KINDS, some_prompts
 
 def mean_loss(model: TorchModel, prompt: str, completion: str, *, end: bool) -> float:
     """Transformers' own loss over the completion."""
-    start, answer = model.codec.prompts([prompt])[0], model.codec.completions([completion], end=end)[0]
+    start, answer = (
+        model.codec.prompts([prompt])[0],
+        model.codec.completions([completion], end=end)[0],
+    )
     ids = torch.tensor([[*start, *answer]])
     labels = ids.clone()
     labels[:, : len(start)] = -100
@@ -25,9 +28,13 @@ def mean_loss(model: TorchModel, prompt: str, completion: str, *, end: bool) -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", [False, True])
-def test_the_mean_is_the_loss_of_transformers(models: dict[str, TorchModel], kind: str, end: bool) -> None:
+def test_the_mean_is_the_loss_of_transformers(
+    models: dict[str, TorchModel], kind: str, end: bool
+) -> None:
     model, prompts, answers = models[kind], some_prompts(40), some_prompts(40, seed=1, longest=6)
-    for prompt, answer, scores in zip(prompts, answers, model.score(prompts, answers, end=end), strict=True):
+    for prompt, answer, scores in zip(
+        prompts, answers, model.score(prompts, answers, end=end), strict=True
+    ):
         assert scores.dtype == np.float32
         assert len(scores) == len(model.codec.completions([answer], end=end)[0])
         assert -scores.mean() == pytest.approx(mean_loss(model, prompt, answer, end=end), abs=1e-4)
@@ -37,7 +44,9 @@ def test_the_mean_is_the_loss_of_transformers(models: dict[str, TorchModel], kin
 def test_windows_change_nothing(models: dict[str, TorchModel], kind: str) -> None:
     model, prompts, answers = models[kind], some_prompts(12), some_prompts(12, seed=1)
     expected, usual = model.score(prompts, answers), model._budget
-    model._budget = type(usual)(usual.logits * 6, usual.token, usual.logits, usual.pass_tokens, usual.most_rows)
+    model._budget = type(usual)(
+        usual.logits * 6, usual.token, usual.logits, usual.pass_tokens, usual.most_rows
+    )
     assert model._budget.window() == 3
     try:
         for got, want in zip(model.score(prompts, answers), expected, strict=True):
@@ -48,7 +57,9 @@ def test_windows_change_nothing(models: dict[str, TorchModel], kind: str) -> Non
 
 def test_scores_are_the_log_probabilities_of_generation(model: TorchModel) -> None:
     prompts = some_prompts(20)
-    for prompt, (sample,) in zip(prompts, model.generate(prompts, temperature=1.0, max_new_tokens=8), strict=True):
+    for prompt, (sample,) in zip(
+        prompts, model.generate(prompts, temperature=1.0, max_new_tokens=8), strict=True
+    ):
         scores = model.score([prompt], [sample.text])[0]
         if model.codec.completions([sample.text], end=False)[0] == sample.token_ids.tolist():
             np.testing.assert_allclose(scores, sample.logprobs, atol=1e-4)
@@ -65,14 +76,20 @@ def test_empty_completions(model: TorchModel) -> None:
 def test_empty_prompts(models: dict[str, TorchModel]) -> None:
     model = models["gpt2"]
     scores = model.score([""], ["the page"])[0]
-    assert -scores.mean() == pytest.approx(mean_loss(model, "<|start|>", "the page", end=False), abs=1e-4)
+    assert -scores.mean() == pytest.approx(
+        mean_loss(model, "<|start|>", "the page", end=False), abs=1e-4
+    )
     assert len(model.generate([""], max_new_tokens=3)[0]) == 1
-    with pytest.raises(PomonaError, match="prompt 1: is empty and the tokenizer has no start token"):
+    with pytest.raises(
+        PomonaError, match="prompt 1: is empty and the tokenizer has no start token"
+    ):
         models["llama"].score(["a", ""], ["b", "c"])
 
 
 def test_lengths_that_differ(model: TorchModel) -> None:
-    with pytest.raises(PomonaError, match="2 prompts but 1 completions — give one completion a prompt"):
+    with pytest.raises(
+        PomonaError, match="2 prompts but 1 completions — give one completion a prompt"
+    ):
         model.score(["a", "b"], ["c"])
 
 
@@ -92,7 +109,11 @@ def test_several_end_tokens(checkpoints: dict[str, Path], tmp_path: Path) -> Non
     assert isinstance(model, TorchModel)
     assert model.codec.stops == [5, 0, 9]
     assert model.codec.end == 0
-    assert not {5, 0, 9} & {int(t) for (s,) in model.generate(some_prompts(30), temperature=2.0, max_new_tokens=30) for t in s.token_ids}
+    assert not {5, 0, 9} & {
+        int(t)
+        for (s,) in model.generate(some_prompts(30), temperature=2.0, max_new_tokens=30)
+        for t in s.token_ids
+    }
 
 
 def test_counted_tokens_are_those_read(models: dict[str, TorchModel]) -> None:

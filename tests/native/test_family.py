@@ -1,4 +1,6 @@
-"""Compiled loops take what they say they take, and their cache may be empty, damaged, out of reach or shared."""
+"""Compiled loops take what they say they take, and their cache may be empty, damaged, out of reach
+or shared.
+"""
 
 from __future__ import annotations
 
@@ -72,19 +74,31 @@ def family(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Famil
 def sums(family: Family) -> float:
     out = np.zeros(1)
     matrix = np.arange(6, dtype=np.uint64).reshape(2, 3)
-    assert family._load("total")(np.array([1, 2, 250], np.uint8), matrix, -0.25, 1 << 40, out) == (1 << 40) + 3
+    assert (
+        family._load("total")(np.array([1, 2, 250], np.uint8), matrix, -0.25, 1 << 40, out)
+        == (1 << 40) + 3
+    )
     return out[0]
 
 
-def test_integers_floats_arrays_and_matrices_arrive(family: Family, code: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_integers_floats_arrays_and_matrices_arrive(
+    family: Family, code: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(family, "_compile", lambda _: code)
     assert sums(family) == 2 * 253 - 0.25 * (3 + 4 + 5)
     assert family.loop("total") is family.loop("total")
 
 
-def test_other_arrays_are_refused(family: Family, code: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_arrays_are_refused(
+    family: Family, code: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(family, "_compile", lambda _: code)
-    total, values, matrix, out = family.loop("total"), np.ones(3, np.uint8), np.ones((4, 4), np.uint64), np.zeros(1)
+    total, values, matrix, out = (
+        family.loop("total"),
+        np.ones(3, np.uint8),
+        np.ones((4, 4), np.uint64),
+        np.zeros(1),
+    )
     with pytest.raises(TypeError, match=r"takes uint8 of 1 dimensions in C order, not int8 \(3,\)"):
         total(values.view(np.int8), matrix, 1.0, 0, out)
     for wrong in (matrix.T[1:], matrix[:, 1:], matrix.reshape(-1), matrix.astype(np.int64)):
@@ -95,7 +109,9 @@ def test_other_arrays_are_refused(family: Family, code: tuple[bytes, bytes], mon
     assert out[0] == 0
 
 
-def test_a_damaged_cache_is_compiled_anew(family: Family, code: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cache_is_compiled_anew(
+    family: Family, code: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = []
 
     def compile_(name: str) -> tuple[bytes, bytes]:
@@ -127,15 +143,23 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 def test_another_text_is_other_code(home: Path, family: Family) -> None:
     source = home / "some_loops" / "adding.py"
     assert family.file("total") == Family("some_loops", ("adding",), TABLE).file("total")
-    assert family.file("total") != Family("some_loops", ("adding",), {"total": ("adding", "u1[::1]")}).file("total")
+    assert family.file("total") != Family(
+        "some_loops", ("adding",), {"total": ("adding", "u1[::1]")}
+    ).file("total")
     source.write_text(LOOPS + "\n")
     assert family.file("total") != Family("some_loops", ("adding",), TABLE).file("total")
     source.write_text(LOOPS)
 
 
-def test_processes_that_compile_at_once_do_not_disturb_each_other(home: Path, family: Family) -> None:
+def test_processes_that_compile_at_once_do_not_disturb_each_other(
+    home: Path, family: Family
+) -> None:
     command = [sys.executable, "-c", SCRIPT, str(home)]
     first = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0] for process in first] == ["8.5 True\n"] * 2
-    assert [file.name for file in family.file("total").parent.iterdir()] == [family.file("total").name]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "8.5 False\n"
+    assert [file.name for file in family.file("total").parent.iterdir()] == [
+        family.file("total").name
+    ]
+    assert (
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout == "8.5 False\n"
+    )

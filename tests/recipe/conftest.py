@@ -12,7 +12,11 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from pomona.train.fit import save_checkpoint
 
 ASSETS = Path(__file__).parents[2] / "src/pomona/assets"
-WORDS = {"de": ["Seite", "Datei", "Benutzer"], "fr": ["page", "fichier", "utilisateur"], "af": ["bladsy", "lêer", "gebruiker"]}
+WORDS = {
+    "de": ["Seite", "Datei", "Benutzer"],
+    "fr": ["page", "fichier", "utilisateur"],
+    "af": ["bladsy", "lêer", "gebruiker"],
+}
 RECIPE = """\
 name: small
 seed: 3
@@ -35,10 +39,17 @@ def checkpoint(folder: Path, hidden: int) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "ui-tokenizer")
     torch.manual_seed(hidden)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=1, num_attention_heads=2,
-        tie_word_embeddings=True, max_position_embeddings=128, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        tie_word_embeddings=True,
+        max_position_embeddings=128,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     save_checkpoint(LlamaForCausalLM(config), tokenizer, folder)
     return folder
 
@@ -58,7 +69,13 @@ def project(tmp_path: Path) -> Path:
         for number in range(150):
             group = draw.choices(list(WORDS), [5, 3, 1])[0]
             word = draw.choice(WORDS[group])
-            row = {"prompt": f"{group}: page {number} ", "completion": f"{word} {number}", "group": group}
-            stream.write(json.dumps({**row, "split": "test" if number % 5 == 0 else "train"}) + "\n")
+            row = {
+                "prompt": f"{group}: page {number} ",
+                "completion": f"{word} {number}",
+                "group": group,
+            }
+            stream.write(
+                json.dumps({**row, "split": "test" if number % 5 == 0 else "train"}) + "\n"
+            )
     (tmp_path / "recipe.yaml").write_text(RECIPE.replace("LADDER\n", ""), encoding="utf-8")
     return tmp_path

@@ -1,6 +1,8 @@
-"""Run a recipe in a child, then in children that kill themselves at given calls of their progress, then to the end; log finished steps.
+"""Run a recipe in a child, then in children that kill themselves at given calls of their progress,
+then to the end; log finished steps.
 
-python killed.py RECIPE FOLDER CALL…: the runs are FOLDER/straight and FOLDER/killed, the steps of the second in FOLDER/killed.log.
+python killed.py RECIPE FOLDER CALL…: the runs are FOLDER/straight and FOLDER/killed, the steps of
+the second in FOLDER/killed.log.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.recipe.document import json_schema, load_recipe, resolve
@@ -68,7 +67,10 @@ def test_a_recipe_is_read_with_its_defaults(write):
     assert recipe.data.records == ["ui"]
     assert recipe.ladder == [Rung(model="ui-xs"), Rung(model="ui-s", tokens=5)]
     assert recipe.train and recipe.train.learning_rate == 5e-4
-    assert recipe.levers.merging and recipe.levers.merging.methods == [Merge(method="linear"), Merge(method="ties")]
+    assert recipe.levers.merging and recipe.levers.merging.methods == [
+        Merge(method="linear"),
+        Merge(method="ties"),
+    ]
     assert (recipe.seed, recipe.threads, recipe.serve_items, recipe.task.tail) == (0, 1, 100_000, 5)
     assert recipe.levers.data is None
 
@@ -83,31 +85,95 @@ def test_the_examples_are_recipes(name):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("metric: chrf", "metrc: chrf", 'line 5: unknown key "metrc" in task — did you mean "metric"?'),
+        (
+            "metric: chrf",
+            "metrc: chrf",
+            'line 5: unknown key "metrc" in task — did you mean "metric"?',
+        ),
         ("base: ui-s", "base: ui-s\nbas: x", 'line 8: unknown key "bas" — did you mean "base"?'),
-        ("tokens: 5", "tokns: 5", 'line 8: unknown key "tokns" in ladder[2] — did you mean "tokens"?'),
-        ("per_group: 50", 'per_group: "fifty"', 'line 6: "per_group" must be a whole number, not "fifty"'),
-        ("per_group: 50", 'per_group: "50"', 'line 6: "per_group" must be a whole number, not "50"'),
+        (
+            "tokens: 5",
+            "tokns: 5",
+            'line 8: unknown key "tokns" in ladder[2] — did you mean "tokens"?',
+        ),
+        (
+            "per_group: 50",
+            'per_group: "fifty"',
+            'line 6: "per_group" must be a whole number, not "fifty"',
+        ),
+        (
+            "per_group: 50",
+            'per_group: "50"',
+            'line 6: "per_group" must be a whole number, not "50"',
+        ),
         ("per_group: 50", "per_group: 5.5", 'line 6: "per_group" must be a whole number, not 5.5'),
-        ("per_group: 50", "per_group: true", 'line 6: "per_group" must be a whole number, not true'),
+        (
+            "per_group: 50",
+            "per_group: true",
+            'line 6: "per_group" must be a whole number, not true',
+        ),
         ("per_group: 50", "per_group: 0", 'line 6: "per_group" must be at least 1, not 0'),
-        ("metric: chrf", "metric: crf", 'line 5: "metric" must be "chrf" or "chrf++" or "exact_match", not "crf"'),
+        (
+            "metric: chrf",
+            "metric: crf",
+            'line 5: "metric" must be "chrf" or "chrf++" or "exact_match", not "crf"',
+        ),
         ("records: ui", "records: 5", 'line 3: "records" must be text, not 5'),
         ("records: ui", "records: []", 'line 3: "records" must not be empty'),
         ("records: ui", "records: [ui, 5]", 'line 3: item 2 of "records" must be text, not 5'),
-        ("ladder: [ui-xs,", "ladder: [5,", 'line 8: item 1 of "ladder" must be a model URI or a mapping, not 5'),
-        ("  tokens: 1000", "  warmup: 1.5\n  tokens: 9", 'line 10: "warmup" must be less than 1, not 1.5'),
-        ("  tokens: 1000", "  batch_tokens: 64", 'line 9: the budget is "tokens" or "flops", one of them'),
-        ("data:\n  records: ui", "data:", 'line 2: "data" must be a mapping of keys and values, not nothing'),
+        (
+            "ladder: [ui-xs,",
+            "ladder: [5,",
+            'line 8: item 1 of "ladder" must be a model URI or a mapping, not 5',
+        ),
+        (
+            "  tokens: 1000",
+            "  warmup: 1.5\n  tokens: 9",
+            'line 10: "warmup" must be less than 1, not 1.5',
+        ),
+        (
+            "  tokens: 1000",
+            "  batch_tokens: 64",
+            'line 9: the budget is "tokens" or "flops", one of them',
+        ),
+        (
+            "data:\n  records: ui",
+            "data:",
+            'line 2: "data" must be a mapping of keys and values, not nothing',
+        ),
         ("base: ui-s\n", "", 'line 1: "base" is missing'),
-        ("name: small", "name: a b", 'line 1: "name" must be made of letters, digits, dots, hyphens and underscores'),
+        (
+            "name: small",
+            "name: a b",
+            'line 1: "name" must be made of letters, digits, dots, hyphens and underscores',
+        ),
         ("[fr, es]", "[fr, de]", 'line 15: group "de" already belongs to expert "a"'),
         ("      b: [de]\n", "", "line 13: merging needs at least two experts, not 1"),
-        ("records: ui", "records: ui\n  groups: [fr, es]", 'line 16: group "de" of expert "b" is not in data.groups'),
-        ("train:\n  tokens: 1000\n", "", 'line 10: the lever "merging" fine-tunes models and needs "train"'),
-        ("base: ui-s", "base: *x", "line 7, column 7: broken YAML: aliases such as *x are not supported"),
-        ("base: ui-s", "base: [", "line 9, column 1: broken YAML: expected ',' or ']', but got '<scalar>'"),
-        ("base: ui-s", "base: !!python/name:os.system x", 'line 7: "x" is not a value a recipe can hold'),
+        (
+            "records: ui",
+            "records: ui\n  groups: [fr, es]",
+            'line 16: group "de" of expert "b" is not in data.groups',
+        ),
+        (
+            "train:\n  tokens: 1000\n",
+            "",
+            'line 10: the lever "merging" fine-tunes models and needs "train"',
+        ),
+        (
+            "base: ui-s",
+            "base: *x",
+            "line 7, column 7: broken YAML: aliases such as *x are not supported",
+        ),
+        (
+            "base: ui-s",
+            "base: [",
+            "line 9, column 1: broken YAML: expected ',' or ']', but got '<scalar>'",
+        ),
+        (
+            "base: ui-s",
+            "base: !!python/name:os.system x",
+            'line 7: "x" is not a value a recipe can hold',
+        ),
         ("base: ui-s", "name: other", 'line 7: the key "name" was already given in line 1'),
     ],
 )
@@ -120,10 +186,16 @@ def test_a_mistake_is_told_with_its_line(complaint, old, new, expected):
     [
         ("hedged5-mrb", 'there is no part "mrb": did you mean "mbr"?'),
         ("greedy", '"greedy" has one answer: give a pool of at least 2, such as hedged5-mbr'),
-        ("hedged5-chops", '"hedged5-chops" asks a judge, and a recipe has none: measure it with `pomona sample`'),
+        (
+            "hedged5-chops",
+            '"hedged5-chops" asks a judge, and a recipe has none: measure it with `pomona sample`',
+        ),
         (
             "sample16-vote-stop0.6",
-            '"sample16-vote-stop0.6" draws until answers agree, and a recipe draws all: measure it with `pomona sample`',
+            (
+                '"sample16-vote-stop0.6" draws until answers agree, and a recipe draws all: '
+                "measure it with `pomona sample`"
+            ),
         ),
         ("hedged8-mbr", '"hedged8-mbr" is there twice'),
     ],
@@ -135,9 +207,16 @@ def test_a_strategy_that_a_recipe_cannot_measure_is_refused(complaint, strategy,
 
 def test_a_mistake_in_a_union_is_told_once(complaint):
     size = "{hidden: 8, layers: 1, heads: 2, intermediate: 8}"
-    pretrain = f"pretrain: {{tokenizer: t, tokens: 9, sizes: {{s: {size}}}, learning_rate: RATE, marks: {{t: [0.5]}}}}\n"
-    assert complaint(RECIPE + pretrain.replace("RATE", "fast")) == ['line 16: "learning_rate" must be a number, not "fast"']
-    assert complaint(RECIPE + pretrain.replace("RATE", "{s: fast}")) == ['line 16: "s" must be a number, not "fast"']
+    pretrain = (
+        f"pretrain: {{tokenizer: t, tokens: 9, sizes: {{s: {size}}}, learning_rate: "
+        f"RATE, marks: {{t: [0.5]}}}}\n"
+    )
+    assert complaint(RECIPE + pretrain.replace("RATE", "fast")) == [
+        'line 16: "learning_rate" must be a number, not "fast"'
+    ]
+    assert complaint(RECIPE + pretrain.replace("RATE", "{s: fast}")) == [
+        'line 16: "s" must be a number, not "fast"'
+    ]
     assert complaint(RECIPE + pretrain.replace("RATE", "{t: 0.1}")) == [
         'line 16: "t" is not one of the sizes',
         'line 16: "t" is not one of the sizes: s',
@@ -146,7 +225,11 @@ def test_a_mistake_in_a_union_is_told_once(complaint):
 
 
 def test_all_mistakes_are_told_in_order(complaint):
-    found = complaint(edited("metric: chrf", "metrc: chrf").replace("50", "fifty").replace("tokens: 1000", "tokens: no"))
+    found = complaint(
+        edited("metric: chrf", "metrc: chrf")
+        .replace("50", "fifty")
+        .replace("tokens: 1000", "tokens: no")
+    )
     assert [line.split(":")[0] for line in found] == ["line 5", "line 6", "line 10"]
 
 
@@ -162,12 +245,16 @@ def test_what_is_no_recipe_at_all(complaint, tmp_path):
 
 def test_a_missing_file_names_the_nearest(write):
     path = write(RECIPE)
-    with pytest.raises(PomonaError, match=r'recpie\.yaml: no such recipe — did you mean "recipe\.yaml"\?'):
+    with pytest.raises(
+        PomonaError, match=r'recpie\.yaml: no such recipe — did you mean "recipe\.yaml"\?'
+    ):
         load_recipe(path.with_name("recpie.yaml"))
 
 
 def test_scalars_are_those_of_yaml_1_2(write):
-    text = edited("[fr, es]", "[no, on]").replace("tokens: 1000", "tokens: 1_000_000\n  learning_rate: 1e-3")
+    text = edited("[fr, es]", "[no, on]").replace(
+        "tokens: 1000", "tokens: 1_000_000\n  learning_rate: 1e-3"
+    )
     recipe = load_recipe(write(text))
     assert recipe.levers.merging and recipe.levers.merging.experts["a"] == ["no", "on"]
     assert recipe.train and (recipe.train.tokens, recipe.train.learning_rate) == (1_000_000, 1e-3)
@@ -175,14 +262,23 @@ def test_scalars_are_those_of_yaml_1_2(write):
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
 
 @settings(deadline=None, max_examples=50)
-@given(key=st.sampled_from(["name", "data", "task", "base", "ladder", "train", "levers", "pretrain", "device", "other"]), value=VALUES)
-def test_whatever_stands_in_a_recipe_it_is_read_or_refused_with_a_line(tmp_path_factory, key, value):
+@given(
+    key=st.sampled_from(
+        ["name", "data", "task", "base", "ladder", "train", "levers", "pretrain", "device", "other"]
+    ),
+    value=VALUES,
+)
+def test_whatever_stands_in_a_recipe_it_is_read_or_refused_with_a_line(
+    tmp_path_factory, key, value
+):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     document = {**yaml.safe_load(RECIPE), key: value}
     path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -210,5 +306,14 @@ def test_paths_are_relative_to_the_recipe(tmp_path):
     assert resolve(tmp_path, "model") == str(tmp_path / "model")
     assert resolve(tmp_path, "hf:model") == f"hf:{tmp_path / 'model'}"
     assert resolve(tmp_path, "gguf:./part-1.jsonl") == f"gguf:{tmp_path / 'part-1.jsonl'}"
-    for same in ("ui", "ui-s", "hf:org/name", "s3://bucket/*.parquet", "other-*.jsonl", "/tmp", "http://host/v1#name", ""):
+    for same in (
+        "ui",
+        "ui-s",
+        "hf:org/name",
+        "s3://bucket/*.parquet",
+        "other-*.jsonl",
+        "/tmp",
+        "http://host/v1#name",
+        "",
+    ):
         assert resolve(tmp_path, same) == same

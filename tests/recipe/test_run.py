@@ -36,7 +36,9 @@ class Log:
 
 
 def without_times(ledger: Ledger) -> list[dict[str, object]]:
-    return [{k: v for k, v in entry.to_json().items() if k != "seconds"} for entry in ledger.entries]
+    return [
+        {k: v for k, v in entry.to_json().items() if k != "seconds"} for entry in ledger.entries
+    ]
 
 
 def test_own_model_without_a_ladder(project: Path) -> None:
@@ -50,11 +52,16 @@ def test_own_model_without_a_ladder(project: Path) -> None:
     assert all(e.scale_equivalent is None for e in ledger.entries)
     assert {e.group for e in ledger.entries} == {"overall", "head", "tail", "de", "fr", "af"}
     assert [g.group for g in ledger.meta.groups if g.tail] == ["af"]
-    assert {e.baseline for e in ledger.of("overall") if e.variant == "prune/top"} == {"hf:model", "prune/random"}
+    assert {e.baseline for e in ledger.of("overall") if e.variant == "prune/top"} == {
+        "hf:model",
+        "prune/random",
+    }
     hope, mbr, risk = (overall[f"hedged3{k}"].value for k in ("/hope", "-mbr", "/risk"))
     assert hope >= mbr >= risk
     assert overall["hedged3-mbr"].flops_once == 0
-    assert overall["prune/top"].tokens > 1.4 * overall["prune/random"].tokens  # only the bands pay for the scores
+    assert (
+        overall["prune/top"].tokens > 1.4 * overall["prune/random"].tokens
+    )  # only the bands pay for the scores
     experts = overall["merge/linear"].tokens
     assert experts == pytest.approx(overall["mixed"].tokens, rel=0.4)
     assert all(e.ci_low <= e.delta <= e.ci_high for e in overall.values())
@@ -64,33 +71,61 @@ def test_own_model_without_a_ladder(project: Path) -> None:
 
 def test_small_pools_are_the_beginnings_of_large_ones(project: Path) -> None:
     def measured(*strategies: str) -> dict[str, tuple[float, float]]:
-        text = re.sub(r"  (data|merging): (.*\n)(    .*\n)*", "", (project / "recipe.yaml").read_text())
-        (project / "recipe.yaml").write_text(re.sub(r"strategies: .*", f"strategies: [{', '.join(strategies)}]", text))
+        text = re.sub(
+            r"  (data|merging): (.*\n)(    .*\n)*", "", (project / "recipe.yaml").read_text()
+        )
+        (project / "recipe.yaml").write_text(
+            re.sub(r"strategies: .*", f"strategies: [{', '.join(strategies)}]", text)
+        )
         out, log = project / "-".join(strategies), Log()
         ledger = Ledger.read(run(project / "recipe.yaml", out, report=log) / "ledger.json")
         drawn.append([name for name in log.done if name.startswith("sample ")])
-        return {e.variant: (e.value, e.flops_per_item) for e in ledger.of("overall") if e.lever == "sampling"}
+        return {
+            e.variant: (e.value, e.flops_per_item)
+            for e in ledger.of("overall")
+            if e.lever == "sampling"
+        }
 
     drawn: list[list[str]] = []
     both, small = measured("hedged4-mbr", "hedged3-mbr", "hedged4-best"), measured("hedged3-mbr")
     assert drawn == [["sample hedged4"], ["sample hedged3"]]
-    assert both == small | {name: both[name] for name in ("hedged4-mbr", "hedged4-best", "hedged4/hope", "hedged4/risk")}
+    assert both == small | {
+        name: both[name] for name in ("hedged4-mbr", "hedged4-best", "hedged4/hope", "hedged4/risk")
+    }
     assert both["hedged4-best"][1] == both["hedged4-mbr"][1] > both["hedged3-mbr"][1]
 
 
 def test_several_training_seeds_are_in_the_intervals(project: Path) -> None:
     recipe, log = project / "recipe.yaml", Log()
-    recipe.write_text(recipe.read_text().replace("learning_rate: 1.0e-3", "learning_rate: 1.0e-3, seeds: 2"))
+    recipe.write_text(
+        recipe.read_text().replace("learning_rate: 1.0e-3", "learning_rate: 1.0e-3, seeds: 2")
+    )
     ledger = Ledger.read(run(recipe, project / "run", report=log) / "ledger.json")
     seeds = {e.variant: e.seeds for e in ledger.of("overall")}
-    assert (seeds["prune/top"], seeds["merge/linear"], seeds["hf:model"], seeds["hedged3-mbr"]) == (2, 2, 1, 1)
-    assert {"fine-tune all data seed 3", "fine-tune all data seed 4", "select random seed 4", "select top"} <= set(log.done)
-    assert "Intervals resample test items and, for what is fine-tuned, its 2 training seeds." in ledger.meta.notes
+    assert (seeds["prune/top"], seeds["merge/linear"], seeds["hf:model"], seeds["hedged3-mbr"]) == (
+        2,
+        2,
+        1,
+        1,
+    )
+    assert {
+        "fine-tune all data seed 3",
+        "fine-tune all data seed 4",
+        "select random seed 4",
+        "select top",
+    } <= set(log.done)
+    assert (
+        "Intervals resample test items and, for what is fine-tuned, its 2 training seeds."
+        in ledger.meta.notes
+    )
 
 
 def test_experts_by_rows_searched_weights_and_leaving_one_out(project: Path) -> None:
     recipe = project / "recipe.yaml"
-    rows = [json.loads(line) | {"kind": "abc"[number % 3]} for number, line in enumerate((project / "rows.jsonl").read_text().splitlines())]
+    rows = [
+        json.loads(line) | {"kind": "abc"[number % 3]}
+        for number, line in enumerate((project / "rows.jsonl").read_text().splitlines())
+    ]
     (project / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe.write_text(
         recipe.read_text().split("levers:")[0]
@@ -105,35 +140,57 @@ def test_experts_by_rows_searched_weights_and_leaving_one_out(project: Path) -> 
     log = Log()
     out = run(recipe, project / "run", report=log)
     against = {(e.variant, e.baseline) for e in Ledger.read(out / "ledger.json").of("overall")}
-    assert {("merge/ties density=0.5", "mixed"), ("merge/model_stock", "mixed"), ("merge/task_arithmetic by random", "mixed")} <= against
-    assert {(f"merge/ties density=0.5 without {name}", "merge/ties density=0.5") for name in "abc"} <= against
+    assert {
+        ("merge/ties density=0.5", "mixed"),
+        ("merge/model_stock", "mixed"),
+        ("merge/task_arithmetic by random", "mixed"),
+    } <= against
+    assert {
+        (f"merge/ties density=0.5 without {name}", "merge/ties density=0.5") for name in "abc"
+    } <= against
     found = json.loads(next(out.glob("steps/search*/search.json")).read_text())
     losses = [trial["loss"] for trial in found["trials"]]
     assert len(losses) == 4
     assert found["best"] == found["trials"][losses.index(min(losses))]["weights"]
-    parts = {name: pq.read_table(next(out.glob(f"steps/items-of-{name}-*/items.parquet"))).num_rows for name in ("a", "b", "c", "all")}
+    parts = {
+        name: pq.read_table(next(out.glob(f"steps/items-of-{name}-*/items.parquet"))).num_rows
+        for name in ("a", "b", "c", "all")
+    }
     assert parts["all"] == parts["a"] + parts["b"] + parts["c"] == 120
 
 
 def test_deduplication_and_upsampling_beside_all_data(project: Path) -> None:
     recipe = project / "recipe.yaml"
     rows = project / "rows.jsonl"
-    rows.write_text(rows.read_text() + rows.read_text().replace("page", "PAGE"))  # each row twice, but for letter case
-    levers = "  data: {keep: 0.4, by: {perplexity: [top]}, dedup: {threshold: 0.7}, upsample: {share: 0.6, last: [0.2, 0.4]}}\n"
+    rows.write_text(
+        rows.read_text() + rows.read_text().replace("page", "PAGE")
+    )  # each row twice, but for letter case
+    levers = (
+        "  data: {keep: 0.4, by: {perplexity: [top]}, dedup: {threshold: 0.7}, upsample: "
+        "{share: 0.6, last: [0.2, 0.4]}}\n"
+    )
     recipe.write_text(recipe.read_text().split("levers:")[0] + "levers:\n" + levers)
     out = run(recipe, project / "run")
     entries = Ledger.read(out / "ledger.json").of("overall")
-    assert {(e.variant, e.baseline) for e in entries if e.variant.startswith(("dedup", "upsample"))} == {
-        *(("dedup/minhash", b) for b in ("hf:model", "all data", "dedup/random")), ("dedup/random", "hf:model"),
+    assert {
+        (e.variant, e.baseline) for e in entries if e.variant.startswith(("dedup", "upsample"))
+    } == {
+        *(("dedup/minhash", b) for b in ("hf:model", "all data", "dedup/random")),
+        ("dedup/random", "hf:model"),
         *((f"upsample/last {n} %", b) for n in (20, 40) for b in ("hf:model", "all data")),
-    }  # fmt: skip
+    }
     removed = json.loads(next(out.glob("steps/deduplicate-*/removed.json")).read_text())
     assert sum(removed.values()) >= 120
     spent = {e.variant: e.tokens for e in entries if e.baseline == "hf:model"}
-    assert all(1500 <= spent[name] < 1500 + 512 for name in ("upsample/last 20 %", "all data", "dedup/minhash"))  # less than a batch over
+    assert all(
+        1500 <= spent[name] < 1500 + 512
+        for name in ("upsample/last 20 %", "all data", "dedup/minhash")
+    )  # less than a batch over
 
 
-def test_several_scores_over_checkpoints(project: Path, make_checkpoint: Callable[[Path, int], Path]) -> None:
+def test_several_scores_over_checkpoints(
+    project: Path, make_checkpoint: Callable[[Path, int], Path]
+) -> None:
     make_checkpoint(project / "early", 8)
     recipe = project / "recipe.yaml"
     by = "{perplexity: [middle], cat_diff: [top], memorization: [bottom]}"
@@ -141,15 +198,25 @@ def test_several_scores_over_checkpoints(project: Path, make_checkpoint: Callabl
     recipe.write_text(recipe.read_text().split("levers:")[0] + f"levers:\n{levers}\n")
     out = run(recipe, project / "run")
     entries = Ledger.read(out / "ledger.json").of("overall")
-    variants = {"prune/random", "prune/perplexity middle", "prune/cat_diff top", "prune/memorization bottom"}
+    variants = {
+        "prune/random",
+        "prune/perplexity middle",
+        "prune/cat_diff top",
+        "prune/memorization bottom",
+    }
     assert {e.variant for e in entries if e.variant.startswith("prune")} == variants
     tables = [pq.read_table(path) for path in sorted(out.glob("steps/score*/scores.parquet"))]
-    assert sorted(name for table in tables for name in table.column_names if name != "id") == ["cat_diff", "memorization", "perplexity"]
+    assert sorted(name for table in tables for name in table.column_names if name != "id") == [
+        "cat_diff",
+        "memorization",
+        "perplexity",
+    ]
     sizes = {}
     for path in out.glob("steps/select*/items.parquet"):
         table = pq.read_table(path)
         sizes[path.parent.name] = sum(
-            len((a + b).encode()) for a, b in zip(*(table[c].to_pylist() for c in ("prompt", "completion")), strict=True)
+            len((a + b).encode())
+            for a, b in zip(*(table[c].to_pylist() for c in ("prompt", "completion")), strict=True)
         )
     assert max(sizes.values()) - min(sizes.values()) < 60  # bytes: within a row of each other
 
@@ -165,14 +232,19 @@ def test_a_changed_recipe_redoes_only_what_changed(project: Path) -> None:
     assert sorted(changed.done) == sorted(name for name in changed.planned if "hedged2" in name)
 
 
-def test_a_ladder_gives_scale_equivalents(project: Path, make_checkpoint: Callable[[Path, int], Path]) -> None:
+def test_a_ladder_gives_scale_equivalents(
+    project: Path, make_checkpoint: Callable[[Path, int], Path]
+) -> None:
     make_checkpoint(project / "large", 32)
     recipe = project / "recipe.yaml"
     text = recipe.read_text()
     text = text[: text.index("levers:")] + "ladder: [hf:model, {model: hf:large, tokens: 1000}]\n"
     recipe.write_text(text.replace("tail: 1", "tail: 0"))
     ledger = Ledger.read(run(recipe, project / "run") / "ledger.json")
-    base, large = (next(e for e in ledger.of("overall") if e.variant == name) for name in ("hf:model", "hf:large"))
+    base, large = (
+        next(e for e in ledger.of("overall") if e.variant == name)
+        for name in ("hf:model", "hf:large")
+    )
     assert base.scale_equivalent is not None
     assert base.scale_equivalent.ratio == 1.0
     assert large.tokens == 1000
@@ -184,9 +256,17 @@ def test_killed_five_times_gives_the_same_ledger_and_repeats_nothing(project: Pa
     script, recipe = Path(__file__).with_name("killed.py"), str(project / "recipe.yaml")
     calls = random.Random().sample(range(1, 14), 5)  # together fewer than the run has
     command = [sys.executable, str(script), recipe, str(project), *map(str, calls)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, (calls, done.stderr[-2000:])
-    straight, killed = (Ledger.read(project / name / "ledger.json") for name in ("straight", "killed"))
+    straight, killed = (
+        Ledger.read(project / name / "ledger.json") for name in ("straight", "killed")
+    )
     assert without_times(straight) == without_times(killed), calls
     steps = (project / "killed.log").read_text().split("\n")[:-1]
     assert len(steps) == len(set(steps)), calls
@@ -249,7 +329,10 @@ def test_a_truncated_checkpoint_is_named(project: Path) -> None:
 
 def test_a_full_disk_keeps_what_is_finished(project: Path, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=1200k", str(small_disk)], check=True)
-    with pytest.raises(GateFailed, match="the disk is full — free some space and run again: finished steps are kept"):
+    with pytest.raises(
+        GateFailed,
+        match="the disk is full — free some space and run again: finished steps are kept",
+    ):
         run(project / "recipe.yaml", small_disk / "run")
     finished = {p.name for p in (small_disk / "run/steps").iterdir()}
     assert any(name.startswith("evaluate-hf-model") for name in finished)
@@ -273,7 +356,10 @@ def test_the_tail_is_what_has_least_data_also_when_groups_are_limited(project: P
 def test_two_processes_cannot_work_in_one_run(project: Path) -> None:
     from pomona.recipe.execute import locked
 
-    with locked(project / "run"), pytest.raises(PomonaError, match="another process is working in this run — wait for it"):
+    with (
+        locked(project / "run"),
+        pytest.raises(PomonaError, match="another process is working in this run — wait for it"),
+    ):
         run(project / "recipe.yaml", project / "run")
 
 
@@ -281,13 +367,20 @@ def test_the_example_for_a_users_own_model(project: Path) -> None:
     example = Path(__file__).parents[2] / "examples/own-model.yaml"
     text = example.read_text(encoding="utf-8")
     assert "tokens: 200000" in text
-    (project / "own-model.yaml").write_text(text.replace("tokens: 200000", "tokens: 1500"), encoding="utf-8")
+    (project / "own-model.yaml").write_text(
+        text.replace("tokens: 200000", "tokens: 1500"), encoding="utf-8"
+    )
     (project / "model").rename(project / "my-checkpoint")
     names = {"de": "news", "fr": "letters", "af": "manuals"}
     for split in ("train", "test"):
-        rows = [json.loads(line) for line in (project / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+        rows = [
+            json.loads(line)
+            for line in (project / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         kept = [{**row, "group": names[row["group"]]} for row in rows if row["split"] == split]
-        (project / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in kept), encoding="utf-8")
+        (project / f"{split}.jsonl").write_text(
+            "\n".join(json.dumps(row) for row in kept), encoding="utf-8"
+        )
     ledger = Ledger.read(run(project / "own-model.yaml", project / "run") / "ledger.json")
     assert {e.lever for e in ledger.entries} == {"scale", "data", "merging", "sampling"}
     assert {"prune/top 30 %", "prune/random 60 %"} <= {e.variant for e in ledger.entries}
@@ -297,9 +390,11 @@ def test_the_example_for_a_users_own_model(project: Path) -> None:
 def test_without_torch_the_ledger_reads_and_a_run_says_what_to_install(project: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
-        "import pomona.data, pomona.merge, pomona.sample, pomona.tasks, pomona.ledger.report, pomona.records\n"
+        "import pomona.data, pomona.merge, pomona.sample, pomona.tasks, pomona.ledger.report, "
+        "pomona.records\n"
         "from pomona.cli import main\n"
-        f"sys.exit(main(['run', {str(project / 'recipe.yaml')!r}, '--out', {str(project / 'run')!r}]))"
+        f"sys.exit(main(['run', {str(project / 'recipe.yaml')!r}, '--out', "
+        f"{str(project / 'run')!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 2

@@ -21,7 +21,9 @@ def _saved(folder: Path) -> None:
     _arrow(folder / "data-00000-of-00002.arrow", [1, 2])
     _arrow(folder / "data-00001-of-00002.arrow", [3])
     names = ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
-    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in names], "_split": "train"}))
+    (folder / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": name} for name in names], "_split": "train"})
+    )
     (folder / "dataset_info.json").write_text("{}")
 
 
@@ -37,7 +39,9 @@ def test_a_dictionary_of_splits_gives_train(tmp_path: Path) -> None:
     (tmp_path / "dataset_dict.json").write_text('{"splits": ["test", "train"]}')
     assert read(tmp_path).count() == 3
     (tmp_path / "dataset_dict.json").write_text('{"splits": ["test", "dev"]}')
-    with pytest.raises(PomonaError, match=r"several splits and none is train: test, dev — name one: .*/SPLIT"):
+    with pytest.raises(
+        PomonaError, match=r"several splits and none is train: test, dev — name one: .*/SPLIT"
+    ):
         read(tmp_path)
 
 
@@ -48,7 +52,11 @@ def test_an_arrow_file_in_the_ipc_format(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inner", ["", "data"])
 def test_a_folder_as_on_the_hub_gives_train(tmp_path: Path, inner: str) -> None:
-    for name, value in (("train-00001-of-00002", 2), ("train-00000-of-00002", 1), ("test-00000-of-00001", 9)):
+    for name, value in (
+        ("train-00001-of-00002", 2),
+        ("train-00000-of-00002", 1),
+        ("test-00000-of-00001", 9),
+    ):
         write(pa.table({"n": [value]}), tmp_path / inner / f"{name}.parquet")
     (tmp_path / "README.md").write_text("card")
     assert read(tmp_path).to_table()["n"].to_pylist() == [1, 2]
@@ -60,11 +68,16 @@ def test_splits_named_by_file_are_not_mixed(tmp_path: Path) -> None:
         write(pa.table({"n": [value]}), tmp_path / f"{name}.jsonl")
     assert read(tmp_path).to_table()["n"].to_pylist() == [1]
     (tmp_path / "ui_train.jsonl").rename(tmp_path / "ui_dev.jsonl")
-    with pytest.raises(PomonaError, match=r"several splits and none is train: dev, test — name one: .*/\*SPLIT\*\.jsonl"):
+    with pytest.raises(
+        PomonaError,
+        match=r"several splits and none is train: dev, test — name one: .*/\*SPLIT\*\.jsonl",
+    ):
         read(tmp_path)
 
 
 def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("card")
-    with pytest.raises(PomonaError, match="the folder holds no table — expected Parquet, JSONL or CSV files"):
+    with pytest.raises(
+        PomonaError, match="the folder holds no table — expected Parquet, JSONL or CSV files"
+    ):
         read(tmp_path)

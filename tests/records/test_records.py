@@ -5,8 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.records import Records, read, write
@@ -58,15 +57,28 @@ def test_batches_have_the_size_asked_for(records: Records, rows: int) -> None:
 def test_a_missing_column_is_named_with_the_nearest(tmp_path: Path) -> None:
     records = read(write(TABLE, tmp_path / "a.parquet"))
     assert records.require("lang", "id") is records
-    for attempt in (lambda: records.require("lnag"), lambda: records.select("lnag"), lambda: records.where(lnag="nl")):
+    for attempt in (
+        lambda: records.require("lnag"),
+        lambda: records.select("lnag"),
+        lambda: records.where(lnag="nl"),
+    ):
         with pytest.raises(PomonaError) as caught:
             attempt()
-        assert str(caught.value) == f'{tmp_path}/a.parquet: there is no column "lnag" — did you mean "lang"?'
+        assert (
+            str(caught.value)
+            == f'{tmp_path}/a.parquet: there is no column "lnag" — did you mean "lang"?'
+        )
 
 
 @pytest.mark.parametrize("wanted", ["1", 1.5, 2**70, [1, "a"]])
 def test_a_filter_of_another_type_is_refused(wanted: Any) -> None:
-    with pytest.raises(PomonaError, match=r'the table: column "id" holds int64, which .* is not — compare with values of the column'):
+    with pytest.raises(
+        PomonaError,
+        match=(
+            r'the table: column "id" holds int64, which .* is not — compare with values of '
+            r"the column"
+        ),
+    ):
         read(TABLE).where(id=wanted)
 
 
@@ -74,7 +86,9 @@ def test_a_filter_of_another_type_is_refused(wanted: Any) -> None:
 def test_batches_do_not_hold_the_file(tmp_path: Path, name: str, rows: int) -> None:
     records = read(write(pa.table({"text": pa.repeat("x" * 1000, rows)}), tmp_path / name))
     before = pa.total_allocated_bytes()
-    most = max(pa.total_allocated_bytes() - before for batch in records.batches(1000) if batch.num_rows)
+    most = max(
+        pa.total_allocated_bytes() - before for batch in records.batches(1000) if batch.num_rows
+    )
     assert most < rows * 1000 / 2
 
 
@@ -98,19 +112,35 @@ def test_impossible_sizes_are_refused() -> None:
 
 def test_an_error_keeps_its_words_through_daft(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n' * 10_000 + '{"a": \n')
-    with pytest.raises(PomonaError, match=r"a\.jsonl, line 10001: not valid JSON: .* — fix the line"):
+    with pytest.raises(
+        PomonaError, match=r"a\.jsonl, line 10001: not valid JSON: .* — fix the line"
+    ):
         Records._from_frame(read(tmp_path / "a.jsonl")._frame()).to_table()
 
 
 def test_a_second_engine_in_a_process_is_refused() -> None:
     pytest.importorskip("ray", reason="the ray engine is an extra")
     read(TABLE)._frame()
-    with pytest.raises(PomonaError, match="this process already runs the native engine — use one engine in a process"):
+    with pytest.raises(
+        PomonaError,
+        match="this process already runs the native engine — use one engine in a process",
+    ):
         read(TABLE, engine="ray").count()
 
 
-@given(st.lists(st.sampled_from(["a", "b", "ü", None])), st.sets(st.sampled_from(["a", "b", "ü", None])), st.integers(0, 9))
-def test_where_and_head_are_what_python_says(values: list[str | None], wanted: set[str | None], n: int) -> None:
+@given(
+    st.lists(st.sampled_from(["a", "b", "ü", None])),
+    st.sets(st.sampled_from(["a", "b", "ü", None])),
+    st.integers(0, 9),
+)
+def test_where_and_head_are_what_python_says(
+    values: list[str | None], wanted: set[str | None], n: int
+) -> None:
     records = read(pa.table({"v": pa.array(values, pa.string())}))
-    assert records.where(v=list(wanted)).head(n).to_table()["v"].to_pylist() == [v for v in values if v in wanted][:n]
-    assert records.head(n).where(v=list(wanted)).to_table()["v"].to_pylist() == [v for v in values[:n] if v in wanted]
+    assert (
+        records.where(v=list(wanted)).head(n).to_table()["v"].to_pylist()
+        == [v for v in values if v in wanted][:n]
+    )
+    assert records.head(n).where(v=list(wanted)).to_table()["v"].to_pylist() == [
+        v for v in values[:n] if v in wanted
+    ]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.records import read
@@ -28,14 +27,22 @@ GOOD = b'{"id": 1, "text": "a"}'
         (b"null", "not a JSON object but null"),
         (b'{"id": "two", "text": "b"}', 'column "id" holds string where int64 is expected'),
         (b'{"id": true, "text": "b"}', 'column "id" holds bool where int64 is expected'),
-        (b'{"id": 2, "text": {"a": 1}}', 'column "text" holds struct<a: int64> where string is expected'),
+        (
+            b'{"id": 2, "text": {"a": 1}}',
+            'column "text" holds struct<a: int64> where string is expected',
+        ),
         (b'{"id": 99999999999999999999}', 'column "id" holds an integer beyond 64 bits'),
-        (b'{"id": 2, "text": "\\ud800"}', 'column "text" holds half a surrogate pair, which is not text'),
+        (
+            b'{"id": 2, "text": "\\ud800"}',
+            'column "text" holds half a surrogate pair, which is not text',
+        ),
         (b'{"id": 2, "text": "\xff"}', "invalid UTF-8 at byte 20 (0xff)"),
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_malformed_json_lines_stop_or_are_set_aside(tmp_path: Path, line: bytes, reason: str) -> None:
+def test_malformed_json_lines_stop_or_are_set_aside(
+    tmp_path: Path, line: bytes, reason: str
+) -> None:
     path, rejects = tmp_path / "a.jsonl", tmp_path / "rejects.jsonl"
     path.write_bytes(GOOD + b"\n\n" + line + b"\n" + GOOD + b"\n")
     remedy = 'fix the line, or set it aside with on_error="reject" and rejects=FILE'
@@ -53,7 +60,9 @@ def test_malformed_json_lines_stop_or_are_set_aside(tmp_path: Path, line: bytes,
 def test_a_column_that_comes_late_is_not_dropped(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes((GOOD + b"\n") * 10_001 + b'{"id": 2, "score": 0.5}\n')
-    with pytest.raises(PomonaError, match='line 10002: column "score" is not among those of the first 10,000 rows'):
+    with pytest.raises(
+        PomonaError, match='line 10002: column "score" is not among those of the first 10,000 rows'
+    ):
         read(path).count()
     assert read(path, columns=["id"]).count() == 10_002
     typed = read(path, columns=pa.schema([("id", pa.int64()), ("score", pa.float64())]))
@@ -62,13 +71,24 @@ def test_a_column_that_comes_late_is_not_dropped(tmp_path: Path) -> None:
 
 def test_a_type_that_changes_late_is_not_converted(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 1}\n' * 10_000 + '{"id": 2.5}\n')
-    with pytest.raises(PomonaError, match=r'line 10001: column "id" holds double where int64 is expected — .*columns=pyarrow\.schema'):
+    with pytest.raises(
+        PomonaError,
+        match=(
+            r'line 10001: column "id" holds double where int64 is expected — '
+            r".*columns=pyarrow\.schema"
+        ),
+    ):
         read(tmp_path / "a.jsonl").count()
-    assert read(tmp_path / "a.jsonl", columns=pa.schema([("id", pa.float64())])).where(id=2.5).count() == 1
+    assert (
+        read(tmp_path / "a.jsonl", columns=pa.schema([("id", pa.float64())])).where(id=2.5).count()
+        == 1
+    )
 
 
 def test_missing_keys_are_null_and_numbers_widen(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('\ufeff{"a": 1}\r\n{"b": {"x": null}}\n{"a": 1.5, "b": {"y": ["z"]}}')
+    (tmp_path / "a.jsonl").write_text(
+        '\ufeff{"a": 1}\r\n{"b": {"x": null}}\n{"a": 1.5, "b": {"y": ["z"]}}'
+    )
     assert read(tmp_path / "a.jsonl").to_table().to_pylist() == [
         {"a": 1.0, "b": None},
         {"a": None, "b": {"x": None, "y": None}},
@@ -78,25 +98,38 @@ def test_missing_keys_are_null_and_numbers_widen(tmp_path: Path) -> None:
 
 def test_a_nested_key_that_comes_late_is_not_dropped(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": {"x": 1}}\n' * 10_000 + '{"a": {"y": 1}}\n')
-    with pytest.raises(PomonaError, match='line 10001: column "a" holds struct<y: int64> where struct<x: int64> is expected'):
+    with pytest.raises(
+        PomonaError,
+        match='line 10001: column "a" holds struct<y: int64> where struct<x: int64> is expected',
+    ):
         read(tmp_path / "a.jsonl").count()
 
 
 def test_declared_types_are_parsed_and_checked(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"n": 300, "d": "2024-02-29"}\n{"n": 70000, "d": "2024-02-30"}\n')
+    (tmp_path / "a.jsonl").write_text(
+        '{"n": 300, "d": "2024-02-29"}\n{"n": 70000, "d": "2024-02-30"}\n'
+    )
     days = read(tmp_path / "a.jsonl", columns=pa.schema([("d", pa.date32())]))
     assert str(days.head(1).schema) == "d: date32[day]"
     with pytest.raises(PomonaError, match='line 2: column "d" does not fit date32'):
         days.count()
-    with pytest.raises(PomonaError, match='line 2: column "n" does not fit int16: Integer value 70000'):
+    with pytest.raises(
+        PomonaError, match='line 2: column "n" does not fit int16: Integer value 70000'
+    ):
         read(tmp_path / "a.jsonl", columns=pa.schema([("n", pa.int16())])).count()
 
 
 def test_csv_fields_are_strings_with_null_apart_from_empty(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b'id,text\r\n007,"a ""b"", c\nd"\r\n8,\r\n\r\n9,""\r\n')
     records = read(tmp_path / "a.csv")
-    assert records.to_table().to_pylist() == [{"id": "007", "text": 'a "b", c\nd'}, {"id": "8", "text": None}, {"id": "9", "text": ""}]
-    assert read(tmp_path / "a.csv", columns=pa.schema([("id", pa.int8())])).to_table()["id"].to_pylist() == [7, 8, 9]
+    assert records.to_table().to_pylist() == [
+        {"id": "007", "text": 'a "b", c\nd'},
+        {"id": "8", "text": None},
+        {"id": "9", "text": ""},
+    ]
+    assert read(tmp_path / "a.csv", columns=pa.schema([("id", pa.int8())])).to_table()[
+        "id"
+    ].to_pylist() == [7, 8, 9]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +147,10 @@ def test_malformed_csv_rows_stop_or_are_set_aside(tmp_path: Path, line: bytes, r
     path.write_bytes(b'id,text\n1,"x\ny"\n' + line + b"\n2,z\n")
     with pytest.raises(PomonaError) as caught:
         read(path).to_table()
-    assert str(caught.value) == f'{path}, line 4: {reason} — fix the line, or set it aside with on_error="reject" and rejects=FILE'
+    assert str(caught.value) == (
+        f'{path}, line 4: {reason} — fix the line, or set it aside with on_error="reject" '
+        "and rejects=FILE"
+    )
     records = read(path, on_error="reject", rejects=rejects)
     assert records.rejected == 1
     assert records.to_table()["text"].to_pylist() == ["x\ny", "z"]
@@ -123,13 +159,20 @@ def test_malformed_csv_rows_stop_or_are_set_aside(tmp_path: Path, line: bytes, r
 
 def test_csv_headers_are_checked(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,id\n1,2\n")
-    with pytest.raises(PomonaError, match=r"a\.csv, line 1: a column name is empty or occurs twice"):
+    with pytest.raises(
+        PomonaError, match=r"a\.csv, line 1: a column name is empty or occurs twice"
+    ):
         read(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("id,text\n1,2\n")
     (tmp_path / "b.csv").write_text("text,id\n4,3\n")
-    assert read(f"{tmp_path}/*.csv").to_table().to_pylist() == [{"id": "1", "text": "2"}, {"id": "3", "text": "4"}]
+    assert read(f"{tmp_path}/*.csv").to_table().to_pylist() == [
+        {"id": "1", "text": "2"},
+        {"id": "3", "text": "4"},
+    ]
     (tmp_path / "b.csv").write_text("id,txt\n1,2\n")
-    with pytest.raises(PomonaError, match=r'b\.csv: there is no column "text" — did you mean "txt"\?'):
+    with pytest.raises(
+        PomonaError, match=r'b\.csv: there is no column "text" — did you mean "txt"\?'
+    ):
         read(f"{tmp_path}/*.csv").count()
 
 
@@ -146,7 +189,9 @@ def test_rejects_are_written_even_when_there_are_none(tmp_path: Path) -> None:
 
 
 LINES = st.lists(
-    st.sampled_from([b'{"a": 1}', b'{"a": "x"}', b'{"a": 1}}', b"[]", b"", b" ", b'{"a": {}}']) | st.binary(max_size=12), max_size=12
+    st.sampled_from([b'{"a": 1}', b'{"a": "x"}', b'{"a": 1}}', b"[]", b"", b" ", b'{"a": {}}'])
+    | st.binary(max_size=12),
+    max_size=12,
 )
 
 
@@ -157,14 +202,18 @@ def test_every_line_is_a_row_or_a_reject(lines: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, rejects = Path(folder) / "a.jsonl", Path(folder) / "r.jsonl"
         path.write_bytes(b"{}\n" + b"\n".join(lines))
-        records = read(path, columns=pa.schema([("a", pa.int64())]), on_error="reject", rejects=rejects)
+        records = read(
+            path, columns=pa.schema([("a", pa.int64())]), on_error="reject", rejects=rejects
+        )
         assert records.count() + records.rejected == 1 + sum(1 for line in lines if line.strip())
         assert len(rejects.read_text().splitlines()) == records.rejected
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.text('ab",\n'), max_size=6))
-def test_csv_records_that_are_accepted_are_what_the_standard_library_reads(fields: list[str]) -> None:
+def test_csv_records_that_are_accepted_are_what_the_standard_library_reads(
+    fields: list[str],
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.csv"
         path.write_bytes(("a,b\n" + "\n".join(fields)).encode())
@@ -172,4 +221,6 @@ def test_csv_records_that_are_accepted_are_what_the_standard_library_reads(field
         if records.rejected == 0:
             with path.open(newline="") as stream:
                 expected = [row for row in csv.reader(stream, strict=True) if row][1:]
-            assert [[value or "" for value in row.values()] for row in records.to_table().to_pylist()] == expected
+            assert [
+                [value or "" for value in row.values()] for row in records.to_table().to_pylist()
+            ] == expected

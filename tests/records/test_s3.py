@@ -48,7 +48,10 @@ def test_an_object_is_written_and_read(bucket: str, name: str) -> None:
     typed = read(uri, columns=TABLE.schema)
     assert typed.to_table() == TABLE
     assert typed.where(lang="en").count() == 2
-    assert Records._from_frame(typed.where(lang="en")._frame()).to_table()["id"].to_pylist() == [2, 3]
+    assert Records._from_frame(typed.where(lang="en")._frame()).to_table()["id"].to_pylist() == [
+        2,
+        3,
+    ]
 
 
 def test_globs_and_folders(bucket: str) -> None:
@@ -62,4 +65,7 @@ def test_a_missing_object_is_named_with_its_neighbour(bucket: str) -> None:
     write(TABLE, f"{bucket}/near/train.parquet")
     with pytest.raises(PomonaError) as caught:
         read(f"{bucket}/near/trian.parquet")
-    assert str(caught.value) == f'{bucket}/near/trian.parquet: no such file — did you mean "train.parquet"?'
+    assert (
+        str(caught.value)
+        == f'{bucket}/near/trian.parquet: no such file — did you mean "train.parquet"?'
+    )

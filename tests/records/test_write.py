@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pomona.errors import GateFailed, PomonaError
 from pomona.records import read, write
@@ -26,7 +25,10 @@ COLUMNS = {
 }
 NESTED = {
     "tags": (pa.list_(pa.string()), st.lists(TEXT)),
-    "meta": (pa.struct([("a", pa.int64()), ("ü", pa.string())]), st.fixed_dictionaries({"a": st.integers(0, 9), "ü": TEXT})),
+    "meta": (
+        pa.struct([("a", pa.int64()), ("ü", pa.string())]),
+        st.fixed_dictionaries({"a": st.integers(0, 9), "ü": TEXT}),
+    ),
 }
 
 
@@ -42,14 +44,19 @@ def _again(table: pa.Table, name: str) -> pa.Table:
 
 
 @settings(max_examples=40, deadline=None)
-@given(_tables(COLUMNS | NESTED), st.sampled_from(["a.parquet", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst"]))
+@given(
+    _tables(COLUMNS | NESTED),
+    st.sampled_from(["a.parquet", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst"]),
+)
 def test_what_is_written_is_read_back(table: pa.Table, name: str) -> None:
     if table.num_rows or name == "a.parquet":
         assert _again(table, name) == table
 
 
 @settings(max_examples=60, deadline=None)
-@given(_tables(COLUMNS) | _tables({"only": COLUMNS["text"]}), st.sampled_from(["a.csv", "a.csv.gz"]))
+@given(
+    _tables(COLUMNS) | _tables({"only": COLUMNS["text"]}), st.sampled_from(["a.csv", "a.csv.gz"])
+)
 def test_what_is_written_as_csv_is_read_back(table: pa.Table, name: str) -> None:
     assert _again(table, name) == table
 
@@ -69,21 +76,37 @@ def test_records_can_replace_the_file_they_come_from(tmp_path: Path) -> None:
 
 def test_the_format_can_be_named(tmp_path: Path) -> None:
     assert write(pa.table({"n": [1]}), tmp_path / "out", format="jsonl").read_text() == '{"n": 1}\n'
-    with pytest.raises(PomonaError, match=r"out: not a table Pomona can name the format of — use \.parquet"):
+    with pytest.raises(
+        PomonaError, match=r"out: not a table Pomona can name the format of — use \.parquet"
+    ):
         write(pa.table({"n": [1]}), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("name", "column", "message"),
     [
-        ("a.jsonl", pa.array([b"x"]), r'column "c" is binary, which jsonl cannot hold and give back — write Parquet'),
-        ("a.jsonl", pa.array([0], pa.timestamp("s")), r"is timestamp\[s\], which jsonl cannot hold"),
+        (
+            "a.jsonl",
+            pa.array([b"x"]),
+            r'column "c" is binary, which jsonl cannot hold and give back — write Parquet',
+        ),
+        (
+            "a.jsonl",
+            pa.array([0], pa.timestamp("s")),
+            r"is timestamp\[s\], which jsonl cannot hold",
+        ),
         ("a.csv", pa.array([["x"]]), r"is list<item: string>, which csv cannot hold"),
         ("a.parquet", pa.array([{}], pa.struct([])), r"is struct<>, which parquet cannot hold"),
-        ("a.jsonl", pa.array([[1.0, math.nan]]), r'row 1, column "c": NaN and infinity have no JSON form — write Parquet'),
+        (
+            "a.jsonl",
+            pa.array([[1.0, math.nan]]),
+            r'row 1, column "c": NaN and infinity have no JSON form — write Parquet',
+        ),
     ],
 )
-def test_what_a_format_cannot_hold_is_refused(tmp_path: Path, name: str, column: pa.Array, message: str) -> None:
+def test_what_a_format_cannot_hold_is_refused(
+    tmp_path: Path, name: str, column: pa.Array, message: str
+) -> None:
     with pytest.raises(PomonaError, match=message):
         write(pa.table({"c": column}), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
@@ -105,7 +128,8 @@ def test_a_full_disk_is_a_failed_gate(small_disk: Path, name: str) -> None:
     with pytest.raises(GateFailed) as caught:
         write(table, small_disk / name)
     assert str(caught.value).startswith(
-        f"{small_disk / name}: the disk is full — free some space or write elsewhere; nothing was left behind"
+        f"{small_disk / name}: the disk is full — free some space or write elsewhere; "
+        "nothing was left behind"
     )
     assert caught.value.exit_code == 1
     assert [(path.name, path.read_text()) for path in small_disk.iterdir()] == [(name, "old")]
@@ -126,11 +150,17 @@ def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
 
 def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     path = write(pa.table({"n": [1]}), tmp_path / "a.jsonl")
-    code = f"import pyarrow as pa; from pomona.records import write; write(pa.table({{'n': pa.repeat(1, 10**7)}}), {str(path)!r})"
+    code = (
+        f"import pyarrow as pa; from pomona.records import write; write(pa.table({{'n': "
+        f"pa.repeat(1, 10**7)}}), {str(path)!r})"
+    )
     writer = subprocess.Popen([sys.executable, "-c", code])
     try:
         until = time.monotonic() + 30
-        while not any(file.stat().st_size for file in tmp_path.glob(".*.partial")) and time.monotonic() < until:
+        while (
+            not any(file.stat().st_size for file in tmp_path.glob(".*.partial"))
+            and time.monotonic() < until
+        ):
             time.sleep(0.02)
     finally:
         writer.send_signal(signal.SIGKILL)

@@ -24,7 +24,9 @@ def answered(models: Any, strategy: str, request: Request = ASK, **options: Any)
 
 
 def test_a_pool_and_its_choice(fake: Any) -> None:
-    model = fake(lambda _request, index, _temperature: "it is 4" if index in {2, 4} else f"it is {index}")
+    model = fake(
+        lambda _request, index, _temperature: "it is 4" if index in {2, 4} else f"it is {index}"
+    )
     found = answered(model, "hedged5-vote-number")
     assert [reply.temperature for reply in found.candidates] == [0.0, 0.8, 0.8, 0.8, 0.8]
     assert (found.text, found.chosen, found.scores) == ("it is 4", 2, (0.2, 0.2, 0.4, 0.2, 0.4))
@@ -57,7 +59,9 @@ def test_several_models_share_a_pool(fake: Any) -> None:
     found = answered([one, other], "hedged5-mbr")
     assert [reply.model for reply in found.candidates] == ["one", "other", "one", "other", "one"]
     assert [reply.index for reply in found.candidates] == [0, 1, 2, 3, 4]
-    with pytest.raises(PomonaError, match=r'strategy "greedy": 2 models for 1 answers — draw at least 2'):
+    with pytest.raises(
+        PomonaError, match=r'strategy "greedy": 2 models for 1 answers — draw at least 2'
+    ):
         answered([one, other], "greedy")
     with pytest.raises(PomonaError, match="there is no model"):
         answered([], "greedy")
@@ -92,14 +96,21 @@ def test_a_budget_keeps_what_was_paid_and_chooses_from_it(fake: Any) -> None:
     account = Account(Budget(tokens=10))
     assert len(answered(fake(), "hedged5-mbr", budget=account).candidates) == 1
     idle = fake()
-    with pytest.raises(GateFailed, match="the budget of tokens: was spent before the first answer — raise it"):
+    with pytest.raises(
+        GateFailed, match="the budget of tokens: was spent before the first answer — raise it"
+    ):
         answered(idle, "greedy", budget=account)
     assert not idle.made
 
 
 def test_what_no_model_can_do_is_refused_before_it_is_paid_for(fake: Any) -> None:
     model = fake()
-    with pytest.raises(PomonaError, match='strategy "hedged5-mbr-embedding": no model gives embeddings — give a judge that embeds'):
+    with pytest.raises(
+        PomonaError,
+        match=(
+            'strategy "hedged5-mbr-embedding": no model gives embeddings — give a judge that embeds'
+        ),
+    ):
         answered(model, "hedged5-mbr-embedding")
     assert not model.made
 
@@ -122,12 +133,18 @@ class Lever:
 
     async def before(self, request: Request, model: Any) -> tuple[Request, Mapping[str, Any]]:
         content = request.messages[0]["content"] + self.name
-        return replace(request, messages=({"role": "user", "content": content},)), {"checklist": [f"mentions {self.name}"]}
+        return replace(request, messages=({"role": "user", "content": content},)), {
+            "checklist": [f"mentions {self.name}"]
+        }
 
-    async def after(self, request: Request, reply: Reply, model: Any, notes: Mapping[str, Any]) -> tuple[Reply, Mapping[str, Any]]:
+    async def after(
+        self, request: Request, reply: Reply, model: Any, notes: Mapping[str, Any]
+    ) -> tuple[Reply, Mapping[str, Any]]:
         assert request.messages[0]["content"] == "How many?AB"
         assert notes["checklist"] == [f"mentions {self.name}"]
-        return replace(reply, text=reply.text + self.name, spent=reply.spent + Spent(completion_tokens=3)), {"index": reply.index}
+        return replace(
+            reply, text=reply.text + self.name, spent=reply.spent + Spent(completion_tokens=3)
+        ), {"index": reply.index}
 
 
 def test_contexts_go_round_every_candidate_and_are_paid_for(fake: Any) -> None:
@@ -143,7 +160,9 @@ def test_contexts_go_round_every_candidate_and_are_paid_for(fake: Any) -> None:
 class Loop(Lever):
     """Asks the model ten times more, as a tool loop would."""
 
-    async def after(self, request: Request, reply: Reply, model: Any, notes: Mapping[str, Any]) -> tuple[Reply, Mapping[str, Any]]:
+    async def after(
+        self, request: Request, reply: Reply, model: Any, notes: Mapping[str, Any]
+    ) -> tuple[Reply, Mapping[str, Any]]:
         spent = reply.spent
         for turn in range(10):
             spent += (await model.reply(replace(request, seed=turn), [(0, 0.0)]))[0].spent
@@ -153,7 +172,11 @@ class Loop(Lever):
 def test_a_budget_ends_loops_within_contexts(fake: Any) -> None:
     account = Account(Budget(tokens=100))
     found = answered(fake(), "greedy", context=[Loop("L")], budget=account)
-    assert (found.text, found.stopped_by, found.notes["L"]["stopped_by"]) == ("answer 0", "complete", "tokens")
+    assert (found.text, found.stopped_by, found.notes["L"]["stopped_by"]) == (
+        "answer 0",
+        "complete",
+        "tokens",
+    )
     assert found.spent == account.spent
     assert 100 <= account.spent.prompt_tokens + account.spent.completion_tokens < 115
     free = Account()
@@ -176,5 +199,7 @@ def test_waiting_calls_share_one_loop(fake: Any) -> None:
         return answer_now(ASK, model, strategy, budget=Budget(tokens=9)).text
 
     assert asyncio.run(within_a_loop()) == "answer 0"
-    with pytest.raises(PomonaError, match="cannot wait for an answer within the loop that makes it"):
+    with pytest.raises(
+        PomonaError, match="cannot wait for an answer within the loop that makes it"
+    ):
         wait_for(within_a_loop())

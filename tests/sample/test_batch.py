@@ -22,7 +22,13 @@ from pomona.sample.blocking import wait_for
 from pomona.sample.budget import Budget
 from pomona.sample.rows import COLUMNS
 
-TABLE = pa.table({"id": [f"r{at}" for at in range(100)], "prompt": [f"question {at}" for at in range(100)], "lang": ["en", "fr"] * 50})
+TABLE = pa.table(
+    {
+        "id": [f"r{at}" for at in range(100)],
+        "prompt": [f"question {at}" for at in range(100)],
+        "lang": ["en", "fr"] * 50,
+    }
+)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -32,30 +38,57 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def test_rows_come_back_in_order_with_answers_and_a_card(tmp_path: Path, fake: Any) -> None:
     out, model, seen = tmp_path / "out.jsonl", fake(), []
     card = answer_all(
-        TABLE, out, model=model, strategy="hedged3-mbr", group="lang", progress=lambda done, total: seen.append((done, total))
+        TABLE,
+        out,
+        model=model,
+        strategy="hedged3-mbr",
+        group="lang",
+        progress=lambda done, total: seen.append((done, total)),
     )
     found = rows(out)
     assert [row["id"] for row in found] == TABLE["id"].to_pylist()
     assert list(found[0]) == [*TABLE.column_names, *COLUMNS.names]
     assert found[7]["candidates"] == ["answer 0", "answer 1", "answer 2"]
-    assert (found[7]["answer"], found[7]["stopped_by"], found[7]["tokens"], found[7]["error"]) == ("answer 0", "complete", 25, None)
-    assert {request.messages[0]["content"] for request, _, _ in model.made} == set(TABLE["prompt"].to_pylist())
+    assert (found[7]["answer"], found[7]["stopped_by"], found[7]["tokens"], found[7]["error"]) == (
+        "answer 0",
+        "complete",
+        25,
+        None,
+    )
+    assert {request.messages[0]["content"] for request, _, _ in model.made} == set(
+        TABLE["prompt"].to_pylist()
+    )
     assert seen[-1] == (100, 100)
-    assert (card.rows_in, card.rows_out, card.details["answered"], card.details["stopped_by"]) == (100, 100, 100, {"complete": 100})
+    assert (card.rows_in, card.rows_out, card.details["answered"], card.details["stopped_by"]) == (
+        100,
+        100,
+        100,
+        {"complete": 100},
+    )
     assert (
-        card.details["spent"] == card.details["paid"] == {"prompt_tokens": 1000, "completion_tokens": 1500, "flops": 25e4, "money": 625.0}
+        card.details["spent"]
+        == card.details["paid"]
+        == {"prompt_tokens": 1000, "completion_tokens": 1500, "flops": 25e4, "money": 625.0}
     )
     assert [row["group"] for row in card.details["pools"]] == ["overall", "en", "fr"]
     written = json.loads((tmp_path / "out.jsonl.card.json").read_text())
     assert written["signature"] == card.signature
-    assert card.signature.startswith("sample|strategy:hedged3-mbr|models:fake:1|prompt:{prompt}|max_tokens:512|seed:0|")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.answers.db", "out.jsonl.card.json"]
+    assert card.signature.startswith(
+        "sample|strategy:hedged3-mbr|models:fake:1|prompt:{prompt}|max_tokens:512|seed:0|"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out.jsonl",
+        "out.jsonl.answers.db",
+        "out.jsonl.card.json",
+    ]
 
 
 def test_a_second_run_and_a_larger_pool_pay_only_for_what_is_new(tmp_path: Path, fake: Any) -> None:
     store, model = tmp_path / "s.db", fake()
     answer_all(TABLE, tmp_path / "a.parquet", model=model, strategy="hedged3-mbr", store=store)
-    again = answer_all(TABLE, tmp_path / "b.parquet", model=model, strategy="hedged3-mbr", store=store)
+    again = answer_all(
+        TABLE, tmp_path / "b.parquet", model=model, strategy="hedged3-mbr", store=store
+    )
     assert len(model.made) == 300
     assert again.details["paid"]["completion_tokens"] == 0
     assert again.details["spent"]["completion_tokens"] == 1500
@@ -65,15 +98,50 @@ def test_a_second_run_and_a_larger_pool_pay_only_for_what_is_new(tmp_path: Path,
 
 
 def test_messages_templates_and_references(tmp_path: Path, fake: Any) -> None:
-    model = fake(lambda request, index, _temperature: request.messages[-1]["content"] if index == 1 else "x")
-    messages = [[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]] * 2
-    answer_all(pa.table({"messages": messages}), tmp_path / "m.jsonl", model=model, strategy="greedy", system="Be brief.")
-    assert [message["role"] for message in model.made[0][0].messages] == ["system", "user", "assistant", "user"]
+    model = fake(
+        lambda request, index, _temperature: request.messages[-1]["content"] if index == 1 else "x"
+    )
+    messages = [
+        [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b"},
+            {"role": "user", "content": "c"},
+        ]
+    ] * 2
+    answer_all(
+        pa.table({"messages": messages}),
+        tmp_path / "m.jsonl",
+        model=model,
+        strategy="greedy",
+        system="Be brief.",
+    )
+    assert [message["role"] for message in model.made[0][0].messages] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+    ]
     table = pa.table({"q": ["one", "two"], "truth": ["Say one", "Say two"]})
-    card = answer_all(table, tmp_path / "t.jsonl", model=model, strategy="sample2-first", prompt="Say {q}", reference="truth")
+    card = answer_all(
+        table,
+        tmp_path / "t.jsonl",
+        model=model,
+        strategy="sample2-first",
+        prompt="Say {q}",
+        reference="truth",
+    )
     assert card.details["pools"][0]["hope"] == 100
     assert card.details["pools"][0]["chosen"] == 0
-    answer_all(table, tmp_path / "r.jsonl", model=model, strategy="greedy", prompt="{q}", raw=True, max_tokens=3, seed=4)
+    answer_all(
+        table,
+        tmp_path / "r.jsonl",
+        model=model,
+        strategy="greedy",
+        prompt="{q}",
+        raw=True,
+        max_tokens=3,
+        seed=4,
+    )
     request = model.made[-1][0]
     assert (request.prompt, request.messages, request.max_tokens, request.seed) == ("two", (), 3, 4)
 
@@ -81,14 +149,26 @@ def test_messages_templates_and_references(tmp_path: Path, fake: Any) -> None:
 @pytest.mark.parametrize(
     ("table", "options", "text"),
     [
-        ({"prompt": ["a", None]}, {}, r'row 2, column "prompt": is null — fill it in, or leave the row out'),
+        (
+            {"prompt": ["a", None]},
+            {},
+            r'row 2, column "prompt": is null — fill it in, or leave the row out',
+        ),
         ({"prompts": ["a"]}, {}, r'there is no column "prompt" — did you mean "prompts"\?'),
         ({"prompt": ["a"]}, {"prompt": "fixed"}, 'the prompt template "fixed" names no column'),
         ({"prompt": ["a"]}, {"prompt": "{prompt}", "messages": "prompt"}, "exclude each other"),
         ({"messages": ["[]"]}, {}, 'row 1, column "messages": holds no messages'),
         ({"messages": ["{"]}, {}, 'row 1, column "messages": is no JSON'),
-        ({"prompt": ["a"], "score": ["b"], "answer": ["c"]}, {}, 'there is a column "answer" already — rename it'),
-        ({"prompt": ["a"], "truth": pa.array([None], pa.string())}, {"reference": "truth"}, 'row 1, column "truth": is null'),
+        (
+            {"prompt": ["a"], "score": ["b"], "answer": ["c"]},
+            {},
+            'there is a column "answer" already — rename it',
+        ),
+        (
+            {"prompt": ["a"], "truth": pa.array([None], pa.string())},
+            {"reference": "truth"},
+            'row 1, column "truth": is null',
+        ),
         ({"prompt": ["a"]}, {"reference": "truth"}, 'there is no column "truth"'),
         ({"prompt": ["a"]}, {"strategy": "hedge"}, 'there is no strategy "hedge"'),
         ({"prompt": ["a"]}, {"out": "o.csv"}, "csv"),
@@ -96,7 +176,9 @@ def test_messages_templates_and_references(tmp_path: Path, fake: Any) -> None:
         ({"prompt": ["a"]}, {"concurrency": 0}, "concurrency is 0"),
     ],
 )
-def test_wrong_batches_ask_and_write_nothing(tmp_path: Path, fake: Any, table: Any, options: dict[str, Any], text: str) -> None:
+def test_wrong_batches_ask_and_write_nothing(
+    tmp_path: Path, fake: Any, table: Any, options: dict[str, Any], text: str
+) -> None:
     model = fake()
     out = tmp_path / options.pop("out", "o.jsonl")
     with pytest.raises(PomonaError, match=text):
@@ -112,7 +194,9 @@ def test_a_dry_run_tells_the_most_it_can_cost(tmp_path: Path) -> None:
     assert most["completion_tokens"] == 20 * 5 * 20
     assert most["prompt_tokens"] > 20 * len("question 1") / 4
     assert most["flops"] > 2 * 4e5 * most["completion_tokens"]
-    half = answer_all(table, tmp_path / "o.jsonl", dry_run=True, budget=Budget(flops=most["flops"] / 2), **options)
+    half = answer_all(
+        table, tmp_path / "o.jsonl", dry_run=True, budget=Budget(flops=most["flops"] / 2), **options
+    )
     assert 9 <= half.details["rows_within_budget"] <= 11
     assert not list(tmp_path.iterdir())
     spent = answer_all(table, tmp_path / "o.jsonl", **options).details["spent"]
@@ -136,7 +220,9 @@ def test_a_budget_ends_within_one_sample_and_raising_it_goes_on(tmp_path: Path, 
     assert len(model.made) == 300
 
 
-def test_rows_that_cannot_be_answered_are_marked_and_the_others_answered(tmp_path: Path, fake: Any) -> None:
+def test_rows_that_cannot_be_answered_are_marked_and_the_others_answered(
+    tmp_path: Path, fake: Any
+) -> None:
     def say(request: Any, index: int, temperature: float) -> str:
         if "question 7" in request.messages[0]["content"]:
             raise ModelError("too long", status=400)
@@ -144,7 +230,9 @@ def test_rows_that_cannot_be_answered_are_marked_and_the_others_answered(tmp_pat
 
     card = answer_all(TABLE, tmp_path / "o.jsonl", model=fake(say), strategy="greedy")
     found = rows(tmp_path / "o.jsonl")
-    assert [row["id"] for row in found if row["error"] == "too long"] == [f"r{at}" for at in (7, *range(70, 80))]
+    assert [row["id"] for row in found if row["error"] == "too long"] == [
+        f"r{at}" for at in (7, *range(70, 80))
+    ]
     assert card.details["answered"] == 89
     assert card.details["errors"] == {"too long": 11}
 
@@ -158,7 +246,13 @@ def test_a_dead_server_ends_the_batch_and_what_was_paid_is_kept(tmp_path: Path, 
 
     model.say = say
     out = tmp_path / "o.jsonl"
-    with pytest.raises(GateFailed, match=r"5 requests in a row failed, the last: fake: the server is down — run the same command again"):
+    with pytest.raises(
+        GateFailed,
+        match=(
+            r"5 requests in a row failed, the last: fake: the server is down — run the same "
+            r"command again"
+        ),
+    ):
         answer_all(TABLE, out, model=model, strategy="greedy")
     assert not out.exists()
     assert len(model.made) == 41
@@ -201,7 +295,9 @@ def _start(out: Path, log: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", PROGRAM, str(out), str(log)], env=os.environ)
 
 
-def test_killed_and_resumed_nothing_is_paid_twice_and_the_choice_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_and_resumed_nothing_is_paid_twice_and_the_choice_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, log = tmp_path / "killed.jsonl", tmp_path / "log"
     child = _start(out, log)
     while child.poll() is None and (not log.exists() or log.read_text().count("\n") < 100):

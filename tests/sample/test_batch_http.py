@@ -18,7 +18,9 @@ from pomona.sample.budget import Budget
 
 
 class Server(BaseHTTPRequestHandler):
-    """Answers with prompt and seed, one choice fewer than asked now and then; fails every ninth request."""
+    """Answers with prompt and seed, one choice fewer than asked now and then; fails every ninth
+    request.
+    """
 
     protocol_version = "HTTP/1.1"
     lock = threading.Lock()
@@ -34,11 +36,20 @@ class Server(BaseHTTPRequestHandler):
             self._send(429 if turn % 2 else 500, {"error": {"message": "busy"}})
             return
         count = max(1, body.get("n", 1) - (turn % 5 == 0))
-        texts = [f"{body['messages'][-1]['content']}/{body['temperature']}/{body['seed']}/{at}" for at in range(count)]
+        texts = [
+            f"{body['messages'][-1]['content']}/{body['temperature']}/{body['seed']}/{at}"
+            for at in range(count)
+        ]
         with self.lock:
             self.served.extend(texts)
-        choices = [{"index": at, "message": {"content": text}, "finish_reason": "stop"} for at, text in enumerate(texts)]
-        self._send(200, {"choices": choices, "usage": {"prompt_tokens": 10, "completion_tokens": 5 * count}})
+        choices = [
+            {"index": at, "message": {"content": text}, "finish_reason": "stop"}
+            for at, text in enumerate(texts)
+        ]
+        self._send(
+            200,
+            {"choices": choices, "usage": {"prompt_tokens": 10, "completion_tokens": 5 * count}},
+        )
 
     def _send(self, status: int, value: Any) -> None:
         body = json.dumps(value).encode()
@@ -69,7 +80,15 @@ TABLE = pa.table({"prompt": [f"p{at}" for at in range(24)]})
 
 def test_nothing_is_lost_or_asked_twice(uri: str, tmp_path: Path) -> None:
     out = tmp_path / "o.jsonl"
-    card = answer_all(TABLE, out, model=uri, judge=uri, strategy="hedged4-mbr", max_tokens=8, settings={"price": (1e6, 1e6)})
+    card = answer_all(
+        TABLE,
+        out,
+        model=uri,
+        judge=uri,
+        strategy="hedged4-mbr",
+        max_tokens=8,
+        settings={"price": (1e6, 1e6)},
+    )
     rows = read(out).to_table().to_pylist()
     assert [row["error"] for row in rows] == [None] * 24
     for row in rows:
@@ -78,12 +97,22 @@ def test_nothing_is_lost_or_asked_twice(uri: str, tmp_path: Path) -> None:
         assert row["candidates"][0].split("/")[1] == "0.0"
         assert len(set(row["candidates"])) == 4
     assert sorted(Server.served) == sorted(text for row in rows for text in row["candidates"])
-    assert card.details["spent"]["money"] == card.details["paid"]["money"] == sum(row["money"] for row in rows) > 24 * (10 + 20)
+    assert (
+        card.details["spent"]["money"]
+        == card.details["paid"]["money"]
+        == sum(row["money"] for row in rows)
+        > 24 * (10 + 20)
+    )
 
 
 def test_money_ends_it_within_one_sample(uri: str, tmp_path: Path) -> None:
     out, budget = tmp_path / "o.jsonl", Budget(money=300)
-    options = {"model": uri, "strategy": "hedged4-mbr", "max_tokens": 8, "settings": {"price": (1e6, 1e6)}}
+    options = {
+        "model": uri,
+        "strategy": "hedged4-mbr",
+        "max_tokens": 8,
+        "settings": {"price": (1e6, 1e6)},
+    }
     card = answer_all(TABLE, out, budget=budget, **options)
     assert 300 <= card.details["spent"]["money"] < 315
     assert card.details["stopped_by"]["money"] > 10

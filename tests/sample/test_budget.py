@@ -1,4 +1,6 @@
-"""A budget ends within one sample of its limit, whatever runs at the same time, and everything paid for is kept."""
+"""A budget ends within one sample of its limit, whatever runs at the same time, and everything paid
+for is kept.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.models.chat import Request, Spent
@@ -29,11 +30,15 @@ def dear(samples: int) -> Spent:
 
 
 @given(limit=st.integers(1, 400), together=st.integers(1, 8), pool=st.integers(1, 6))
-def test_the_limit_is_passed_by_less_than_one_sample(limit: int, together: int, pool: int, fake: Any) -> None:
+def test_the_limit_is_passed_by_less_than_one_sample(
+    limit: int, together: int, pool: int, fake: Any
+) -> None:
     async def main() -> None:
         model, account = fake(), Account(Budget(tokens=limit))
         samples = [(at, 0.5) for at in range(pool)]
-        results = await asyncio.gather(*(draw(model, ASK, samples, account) for _ in range(together)))
+        results = await asyncio.gather(
+            *(draw(model, ASK, samples, account) for _ in range(together))
+        )
         used = account.spent.prompt_tokens + account.spent.completion_tokens
         assert used < limit + 15
         assert sum(len(replies) for replies, _ in results) == len(model.made)
@@ -83,11 +88,17 @@ def test_flops_and_money_end_it_too(name: str, limit: float, fake: Any) -> None:
 SCORED = frozenset({"score", "embed"})
 
 
-def spend(fake: Any, name: str, limit: int | None, say: Any = None, **settings: Any) -> tuple[Any, Any, Any]:
-    """The answer of a strategy judged by another model, with that model and what the budget says."""
+def spend(
+    fake: Any, name: str, limit: int | None, say: Any = None, **settings: Any
+) -> tuple[Any, Any, Any]:
+    """The answer of a strategy judged by another model, with that model and what the budget
+    says.
+    """
     judge = fake(name="judge", abilities=SCORED)
     account = Account(Budget(tokens=limit))
-    found = asyncio.run(answer(ASK, fake(say), parse_strategy(name), judge=judge, budget=account, **settings))
+    found = asyncio.run(
+        answer(ASK, fake(say), parse_strategy(name), judge=judge, budget=account, **settings)
+    )
     return found, judge, account
 
 
@@ -97,12 +108,20 @@ def test_scoring_and_embedding_are_paid_for(fake: Any, name: str) -> None:
     drawn = sum((reply.spent for reply in found.candidates), Spent())
     texts = sum(len(reply.text) for reply in found.candidates)
     assert account.spent == found.spent
-    judged = found.spent.prompt_tokens + found.spent.completion_tokens - drawn.prompt_tokens - drawn.completion_tokens
+    judged = (
+        found.spent.prompt_tokens
+        + found.spent.completion_tokens
+        - drawn.prompt_tokens
+        - drawn.completion_tokens
+    )
     assert judged == texts + (50 if name.endswith("best") else 0)
     assert sum(judge.scored) == (5 if name.endswith("best") else 0)
     most = forecast_answer([fake()], ASK, parse_strategy(name), judge)
     pool = forecast(fake(), ASK, 5)
-    assert most.prompt_tokens + most.completion_tokens - pool.prompt_tokens - pool.completion_tokens >= 5 * ASK.max_tokens
+    assert (
+        most.prompt_tokens + most.completion_tokens - pool.prompt_tokens - pool.completion_tokens
+        >= 5 * ASK.max_tokens
+    )
 
 
 @pytest.mark.parametrize(("limit", "scored"), [(36, 0), (100, 4), (1000, 5)])
@@ -114,7 +133,10 @@ def test_a_limit_ends_scoring_within_one_text(fake: Any, limit: int, scored: int
     if scored == 5:
         assert judge.scored == [5]
     else:
-        assert "the budget of tokens was spent before the choice" in found.notes["selection"]["fallback"]
+        assert (
+            "the budget of tokens was spent before the choice"
+            in found.notes["selection"]["fallback"]
+        )
         assert set(judge.scored) <= {1}
 
 
@@ -146,5 +168,8 @@ def test_a_failure_frees_its_place() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf")])
 def test_limits_are_positive(limit: float) -> None:
-    with pytest.raises(PomonaError, match=r"budget: money is .* — give a positive number, or leave it out for no limit"):
+    with pytest.raises(
+        PomonaError,
+        match=r"budget: money is .* — give a positive number, or leave it out for no limit",
+    ):
         Budget(money=limit)

@@ -24,7 +24,9 @@ def test_hope_and_risk_bound_the_choice() -> None:
         assert row["risk"] <= 0 <= row["chosen"] <= row["hope"]
         for name in ("chosen", "hope", "risk", "distinct", "greedy_picked"):
             assert row[f"{name}_low"] - 1e-9 <= row[name] <= row[f"{name}_high"] + 1e-9
-    assert en["greedy"] == pytest.approx(CHRF().corpus_score(["the cat"] * 5, [["the cat sat"] * 5]).score, abs=1e-9)
+    assert en["greedy"] == pytest.approx(
+        CHRF().corpus_score(["the cat"] * 5, [["the cat sat"] * 5]).score, abs=1e-9
+    )
     assert en["greedy"] + en["chosen"] == pytest.approx(100)
     assert (en["greedy_picked"], fr["greedy_picked"], overall["greedy_picked"]) == (0, 1, 0.5)
     assert (en["distinct"], fr["distinct"]) == (1, pytest.approx(2 / 3))
@@ -43,5 +45,10 @@ def test_a_pool_without_a_greedy_answer_is_compared_with_its_first() -> None:
     diary = Diary(metric("exact_match"))
     diary.add(pool("a", "b", "b", temperatures=(0.5, 0.5, 0.5)), 0, reference="b", group="overall")
     overall, named = diary.table()
-    assert (overall["greedy"], overall["hope"], overall["risk"], overall["greedy_picked"]) == (0, 100, 0, 1)
+    assert (overall["greedy"], overall["hope"], overall["risk"], overall["greedy_picked"]) == (
+        0,
+        100,
+        0,
+        1,
+    )
     assert named["group"] == "group overall"

@@ -1,4 +1,6 @@
-"""What is computed together depends on the rows alone: not on time, not on the store, not on where a run was killed."""
+"""What is computed together depends on the rows alone: not on time, not on the store, not on where
+a run was killed.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ TABLE = pa.table({"prompt": [f"question {at}" for at in range(20)]})
 
 @pytest.fixture
 def here(fake: Any) -> Any:
-    """A model that computes here, and the rounds it was asked: the prompts and the number of samples of each."""
+    """A model that computes here, and the rounds it was asked: the prompts and the number of
+    samples of each.
+    """
 
     class Here(fake):
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -36,14 +40,20 @@ def here(fake: Any) -> Any:
             self.rounds: list[list[tuple[str, int]]] = []
 
         async def together(self, asked: Sequence[Any]) -> list[Any]:
-            self.rounds.append([(request.messages[0]["content"], len(samples)) for request, samples in asked])
-            return await asyncio.gather(*(self.reply(*each) for each in asked), return_exceptions=True)
+            self.rounds.append(
+                [(request.messages[0]["content"], len(samples)) for request, samples in asked]
+            )
+            return await asyncio.gather(
+                *(self.reply(*each) for each in asked), return_exceptions=True
+            )
 
     return Here
 
 
 class Slow:
-    """A lever that takes a random time before and after each answer, and asks the model once more."""
+    """A lever that takes a random time before and after each answer, and asks the model once
+    more.
+    """
 
     name = "slow"
 
@@ -69,31 +79,63 @@ def test_rounds_are_the_same_however_long_rows_take(tmp_path: Path, here: Any) -
     found = []
     for seed in range(3):
         model = here()
-        answer_all(TABLE, tmp_path / f"{seed}.jsonl", model=model, strategy="hedged3-mbr", concurrency=8, context=[Slow(seed)])
+        answer_all(
+            TABLE,
+            tmp_path / f"{seed}.jsonl",
+            model=model,
+            strategy="hedged3-mbr",
+            concurrency=8,
+            context=[Slow(seed)],
+        )
         found.append(model.rounds)
     assert found[0] == found[1] == found[2]
     assert [len(each) for each in found[0]] == [8, 8, 8, 8, 4, 4]
     assert [size for _, size in found[0][0] + found[0][1]] == [3] * 8 + [1] * 8
 
 
-def test_a_round_is_kept_whole_and_equal_requests_are_computed_once(tmp_path: Path, here: Any) -> None:
+def test_a_round_is_kept_whole_and_equal_requests_are_computed_once(
+    tmp_path: Path, here: Any
+) -> None:
     table, model = pa.table({"prompt": ["a", "a", "b", "c", "a"]}), here()
-    answer_all(table, tmp_path / "o.jsonl", model=model, strategy="hedged3-mbr", concurrency=4, store=tmp_path / "s.db")
+    answer_all(
+        table,
+        tmp_path / "o.jsonl",
+        model=model,
+        strategy="hedged3-mbr",
+        concurrency=4,
+        store=tmp_path / "s.db",
+    )
     assert model.rounds == [[("a", 3), ("b", 3), ("c", 3)]]
-    assert [row["candidates"] for row in rows(tmp_path / "o.jsonl")] == [["answer 0", "answer 1", "answer 2"]] * 5
-    answer_all(table, tmp_path / "p.jsonl", model=model, strategy="hedged5-mbr", concurrency=4, store=tmp_path / "s.db")
+    assert [row["candidates"] for row in rows(tmp_path / "o.jsonl")] == [
+        ["answer 0", "answer 1", "answer 2"]
+    ] * 5
+    answer_all(
+        table,
+        tmp_path / "p.jsonl",
+        model=model,
+        strategy="hedged5-mbr",
+        concurrency=4,
+        store=tmp_path / "s.db",
+    )
     assert model.rounds[1:] == [[("a", 2), ("b", 2), ("c", 2)]]
 
 
-def test_panels_judges_and_rows_that_fail_do_not_hold_up_the_others(tmp_path: Path, here: Any, fake: Any) -> None:
+def test_panels_judges_and_rows_that_fail_do_not_hold_up_the_others(
+    tmp_path: Path, here: Any, fake: Any
+) -> None:
     def say(request: Any, index: int, temperature: float) -> str:
         if request.messages[0]["content"].endswith("7"):
             raise ModelError("too long", status=400)
         return f"answer {index}"
 
-    panel, judge = [here(say, name="one"), here(name="two"), fake(name="far")], here(lambda *_: "2", name="judge")
+    panel, judge = (
+        [here(say, name="one"), here(name="two"), fake(name="far")],
+        here(lambda *_: "2", name="judge"),
+    )
     out = tmp_path / "o.jsonl"
-    card = answer_all(TABLE, out, model=panel, judge=judge, strategy="hedged6-mbr-judge", concurrency=8)
+    card = answer_all(
+        TABLE, out, model=panel, judge=judge, strategy="hedged6-mbr-judge", concurrency=8
+    )
     assert card.details["errors"] == {"too long": 2}
     assert [row["error"] is None for row in rows(out)] == [at not in (7, 17) for at in range(20)]
     assert [len(each) for each in panel[0].rounds] == [8, 8, 4]
@@ -115,10 +157,20 @@ def test_rows_that_a_server_answers_do_not_wait_for_each_other(tmp_path: Path, f
 
 
 @pytest.mark.parametrize("limit", [100, 640, 1600])
-def test_a_budget_ends_within_one_request_and_never_blocks(tmp_path: Path, here: Any, limit: int) -> None:
+def test_a_budget_ends_within_one_request_and_never_blocks(
+    tmp_path: Path, here: Any, limit: int
+) -> None:
     model = here()
-    options = {"model": model, "strategy": "hedged5-mbr", "concurrency": 8, "max_tokens": 5, "store": tmp_path / "s.db"}
-    spent = answer_all(TABLE, tmp_path / "o.jsonl", budget=Budget(tokens=limit), **options).details["spent"]
+    options = {
+        "model": model,
+        "strategy": "hedged5-mbr",
+        "concurrency": 8,
+        "max_tokens": 5,
+        "store": tmp_path / "s.db",
+    }
+    spent = answer_all(TABLE, tmp_path / "o.jsonl", budget=Budget(tokens=limit), **options).details[
+        "spent"
+    ]
     assert min(limit, 20 * 35) <= spent["prompt_tokens"] + spent["completion_tokens"] < limit + 15
     answer_all(TABLE, tmp_path / "p.jsonl", **options)
     assert len(model.made) == 100
@@ -149,12 +201,18 @@ answer_all(table, sys.argv[1], model="ui-xs", strategy="hedged4-mbr", raw=True, 
 
 def _kept(out: Path) -> list[tuple[Any, ...]]:
     with sqlite3.connect(f"{out}.answers.db") as file:
-        return file.execute("select hex(key), json_remove(reply, '$.spent.seconds') from replies order by key").fetchall()
+        return file.execute(
+            "select hex(key), json_remove(reply, '$.spent.seconds') from replies order by key"
+        ).fetchall()
 
 
-def test_killed_and_resumed_all_is_equal_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_and_resumed_all_is_equal_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
-    child = subprocess.run([sys.executable, "-c", PROGRAM, str(killed), "2"], env=os.environ, check=False)
+    child = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(killed), "2"], env=os.environ, check=False
+    )
     assert child.returncode == -signal.SIGKILL
     assert len(_kept(killed)) == 2 * 5 * 4
     for out in (killed, whole):
@@ -167,7 +225,8 @@ def test_killed_and_resumed_all_is_equal_to_the_bit(tmp_path: Path, monkeypatch:
 @pytest.mark.skipif(not smollm2_path().is_file(), reason="smollm2 is not on this machine")
 def test_llama_cpp_answers_a_round_one_by_one_and_so_to_the_bit() -> None:
     asked = [
-        (Request(prompt=text, max_tokens=8, seed=1, logprobs=0), [(0, 0.0), (1, 0.8), (2, 0.8)]) for text in ("One two", "Rain is", "")
+        (Request(prompt=text, max_tokens=8, seed=1, logprobs=0), [(0, 0.0), (1, 0.8), (2, 0.8)])
+        for text in ("One two", "Rain is", "")
     ]
     model = open_chat("smollm2", concurrency=4)
 
@@ -179,4 +238,6 @@ def test_llama_cpp_answers_a_round_one_by_one_and_so_to_the_bit() -> None:
     (one, two, error), (two_again, one_again) = wait_for(rounds())
     assert isinstance(error, ModelError)
     for before, after in ((one, one_again), (two, two_again)):
-        assert [(reply.text, reply.logprob) for reply in before] == [(reply.text, reply.logprob) for reply in after]
+        assert [(reply.text, reply.logprob) for reply in before] == [
+            (reply.text, reply.logprob) for reply in after
+        ]

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.models.chat import ChatModel, ModelError, Piece, Reply, Request, Spent
@@ -36,19 +35,32 @@ class Counting:
         self.made: list[tuple[int, float]] = []
         self.broken: set[int] = set()
 
-    async def each(self, request: Request, samples: Sequence[tuple[int, float]]) -> AsyncIterator[Reply]:
+    async def each(
+        self, request: Request, samples: Sequence[tuple[int, float]]
+    ) -> AsyncIterator[Reply]:
         for index, temperature in samples:
             await asyncio.sleep(0)
             if index in self.broken:
                 raise ModelError("failed", status=502)
             self.made.append((index, temperature))
             calls = ({"id": "c", "function": {"name": "f"}},)
-            yield Reply(f"é{index}@{temperature}", "stop", Spent(1, 2, 3.0, 0.5), self.name, index, temperature, -1.5, calls)
+            yield Reply(
+                f"é{index}@{temperature}",
+                "stop",
+                Spent(1, 2, 3.0, 0.5),
+                self.name,
+                index,
+                temperature,
+                -1.5,
+                calls,
+            )
 
     async def reply(self, request: Request, samples: Sequence[tuple[int, float]]) -> list[Reply]:
         return [reply async for reply in self.each(request, samples)]
 
-    async def stream(self, request: Request, samples: Sequence[tuple[int, float]]) -> AsyncIterator[Piece | Reply]:
+    async def stream(
+        self, request: Request, samples: Sequence[tuple[int, float]]
+    ) -> AsyncIterator[Piece | Reply]:
         for reply in await self.reply(request, samples):
             yield Piece(reply.text[:1], reply.index)
             yield Piece(reply.text[1:], reply.index)
@@ -71,7 +83,9 @@ def test_a_larger_pool_pays_only_for_what_is_new(tmp_path: Path) -> None:
         store = Stored(model, tmp_path / "s.db")
         assert isinstance(store, ChatModel)
         first = await store.reply(ASK, [(0, 0.0), (1, 0.8)])
-        again = await Stored(model, tmp_path / "s.db").reply(ASK, [(1, 0.8), (2, 0.8), (0, 0.0), (1, 0.9)])
+        again = await Stored(model, tmp_path / "s.db").reply(
+            ASK, [(1, 0.8), (2, 0.8), (0, 0.0), (1, 0.9)]
+        )
         assert again[0] == first[1]
         assert again[2] == first[0]
         assert model.made == [(0, 0.0), (1, 0.8), (2, 0.8), (1, 0.9)]
@@ -84,7 +98,9 @@ def test_equal_samples_at_the_same_time_are_made_once(tmp_path: Path) -> None:
     async def main() -> None:
         model = Counting()
         store = Stored(model, tmp_path / "s.db")
-        pools = await asyncio.gather(*(store.reply(ASK, [(0, 0.0), (at % 3, 0.8)]) for at in range(9)))
+        pools = await asyncio.gather(
+            *(store.reply(ASK, [(0, 0.0), (at % 3, 0.8)]) for at in range(9))
+        )
         assert sorted(model.made) == [(0, 0.0), (0, 0.8), (1, 0.8), (2, 0.8)]
         assert len({pool[0].text for pool in pools}) == 1
 
@@ -134,15 +150,25 @@ CHANGES = st.sampled_from(
 
 
 @given(CHANGES, st.integers(0, 9), st.sampled_from([0.0, 0.3]))
-def test_every_parameter_is_in_the_key_and_the_requests_temperature_is_not(change: dict[str, Any], index: int, temperature: float) -> None:
+def test_every_parameter_is_in_the_key_and_the_requests_temperature_is_not(
+    change: dict[str, Any], index: int, temperature: float
+) -> None:
     key = _key(_base("m", ASK), index, temperature)
     assert key == _key(_base("m", replace(ASK, temperature=0.7)), index, temperature)
-    others = [_key(_base("m", replace(ASK, **change)), index, temperature), _key(_base("n", ASK), index, temperature)]
-    others += [_key(_base("m", ASK), index + 1, temperature), _key(_base("m", ASK), index, temperature + 0.1)]
+    others = [
+        _key(_base("m", replace(ASK, **change)), index, temperature),
+        _key(_base("n", ASK), index, temperature),
+    ]
+    others += [
+        _key(_base("m", ASK), index + 1, temperature),
+        _key(_base("m", ASK), index, temperature + 0.1),
+    ]
     assert key not in others
 
 
-@pytest.mark.parametrize("content", [b"not a database at all, but long enough to be looked at" * 20, None])
+@pytest.mark.parametrize(
+    "content", [b"not a database at all, but long enough to be looked at" * 20, None]
+)
 def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "s.db"
     if content is None:
@@ -197,10 +223,15 @@ asyncio.run(main())
 
 
 def _start(folder: Path, count: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder / "s.db"), str(folder / "log"), str(count)], env=os.environ)
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder / "s.db"), str(folder / "log"), str(count)],
+        env=os.environ,
+    )
 
 
-def test_killed_in_a_batch_and_resumed_nothing_is_made_twice_but_the_one_under_way(tmp_path: Path) -> None:
+def test_killed_in_a_batch_and_resumed_nothing_is_made_twice_but_the_one_under_way(
+    tmp_path: Path,
+) -> None:
     child = _start(tmp_path, 300)
     log = tmp_path / "log"
     while child.poll() is None and (not log.exists() or log.read_text().count("\n") < 60):

@@ -4,17 +4,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.sample.strategy import NAMED, Strategy, as_mapping, parse_strategy
 
 CHOICES: dict[str, dict[str, Any]] = {
-    "first": {}, "random": {}, "best": {"reward": ["mean", "sum"]}, "vote": {"extract": ["answer", "number", "boxed", "text"]},
-    "mbr": {"utility": ["chrf", "bleu", "embedding", "judge"]}, "xmbr": {"utility": ["chrf", "bleu"], "evidence": [1, 3, 5]},
+    "first": {},
+    "random": {},
+    "best": {"reward": ["mean", "sum"]},
+    "vote": {"extract": ["answer", "number", "boxed", "text"]},
+    "mbr": {"utility": ["chrf", "bleu", "embedding", "judge"]},
+    "xmbr": {"utility": ["chrf", "bleu"], "evidence": [1, 3, 5]},
     "chops": {"items": [4, 6, 8]},
-}  # fmt: skip
+}
 
 
 @st.composite
@@ -22,7 +25,9 @@ def any_strategy(draw: st.DrawFn) -> Strategy:
     pool = draw(st.sampled_from(["greedy", "sample", "hedged", "ladder"]))
     n = 1 if pool == "greedy" else draw(st.integers(1, 32))
     select = draw(st.sampled_from(list(CHOICES)))
-    values: dict[str, Any] = {name: draw(st.sampled_from(known)) for name, known in CHOICES[select].items()}
+    values: dict[str, Any] = {
+        name: draw(st.sampled_from(known)) for name, known in CHOICES[select].items()
+    }
     share = st.integers(1, 100).map(lambda x: x / 100)
     values |= {name: draw(st.none() | share) for name in ("temperature", "top_p")}
     values["min_p"] = draw(st.none() | st.integers(0, 99).map(lambda x: x / 100))
@@ -44,7 +49,9 @@ def test_the_names_shown_are_canonical() -> None:
 
 def test_parts_mean_what_they_say() -> None:
     found = parse_strategy("hedged8-xmbr-bleu-t0.7-topp0.9-minp0.05-stop0.8-round2-evidence4")
-    assert found == Strategy("hedged", 8, "xmbr", 0.7, 0.9, 0.05, utility="bleu", stop=0.8, round=2, evidence=4)
+    assert found == Strategy(
+        "hedged", 8, "xmbr", 0.7, 0.9, 0.05, utility="bleu", stop=0.8, round=2, evidence=4
+    )
     assert parse_strategy("hedged5").select == "mbr"
     assert parse_strategy("sample").select == "first"
     assert parse_strategy({"name": "hedged5-mbr", "n": 3}) == replace(Strategy("hedged", 3, "mbr"))
@@ -63,13 +70,19 @@ def test_parts_mean_what_they_say() -> None:
         ("hedged999", "n is 999 — use a whole number from 1 to 256"),
         ("hedged0", "n is 0"),
         ("greedy3", "greedy has one answer, not 3 — try hedged3"),
-        ("hedged5-best-bleu", "utility does not belong to best — use it with mbr or xmbr, or leave it out"),
+        (
+            "hedged5-best-bleu",
+            "utility does not belong to best — use it with mbr or xmbr, or leave it out",
+        ),
         ("hedged2-vote-stop0.9", "2 answers cannot stop early"),
         ("hedged5-chops-items9", "items is 9 — use a whole number from 4 to 8"),
         ({"nam": "greedy"}, r'there is no setting "nam" — did you mean "name"\?'),
         ({"n": True}, "n is True"),
         ({"n": None}, "n is None"),
-        ({"select": "best", "n": 2, "pool": "hedged", "reward": "loudness"}, r'there is no reward "loudness" — known: mean, sum'),
+        (
+            {"select": "best", "n": 2, "pool": "hedged", "reward": "loudness"},
+            r'there is no reward "loudness" — known: mean, sum',
+        ),
         ({"name": "hedged5-vote", "extract": 3}, "extract is 3 — give text"),
         ({"name": 5}, "name is 5"),
         (["greedy"], r"strategy: is \['greedy'\] — give a name such as hedged5-mbr, or a mapping"),
@@ -82,7 +95,11 @@ def test_wrong_strategies_are_named(given_: Any, text: str) -> None:
 
 @pytest.mark.parametrize(
     "own",
-    [{"select": "best", "reward": "os:system"}, {"select": "best", "reward": "http://h/r"}, {"select": "vote", "extract": "regex:(a+)+$"}],
+    [
+        {"select": "best", "reward": "os:system"},
+        {"select": "best", "reward": "http://h/r"},
+        {"select": "vote", "extract": "regex:(a+)+$"},
+    ],
 )
 def test_code_patterns_and_addresses_need_trust(own: dict[str, Any]) -> None:
     given_ = {"pool": "hedged", **own}

@@ -30,7 +30,9 @@ QUICK = Ladder(attempts=2, first=0.01, longest=0.02)
 
 @dataclass
 class Upstream:
-    """`acts` are used up one a request, then every request is answered well. `left` counts clients that went before the end."""
+    """`acts` are used up one a request, then every request is answered well. `left` counts clients
+    that went before the end.
+    """
 
     port: int = 0
     acts: list[dict[str, Any]] = field(default_factory=list)
@@ -39,7 +41,10 @@ class Upstream:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def model(self, name: str = "fake", **settings: Any) -> HttpChat:
-        return HttpChat(f"http://127.0.0.1:{self.port}/v1#{name}", **{"ladder": QUICK, "concurrency": 64, **settings})
+        return HttpChat(
+            f"http://127.0.0.1:{self.port}/v1#{name}",
+            **{"ladder": QUICK, "concurrency": 64, **settings},
+        )
 
     async def answer(self, request: Request) -> Response:
         body = await request.json()
@@ -53,38 +58,73 @@ class Upstream:
             pass
         if "status" in act:
             return JSONResponse(
-                {"error": {"message": act.get("message", "no"), "code": act.get("code")}}, act["status"], act.get("headers")
+                {"error": {"message": act.get("message", "no"), "code": act.get("code")}},
+                act["status"],
+                act.get("headers"),
             )
         if body.get("stream"):
-            return StreamingResponse(self.events(act, body.get("n", 1)), media_type="text/event-stream")
+            return StreamingResponse(
+                self.events(act, body.get("n", 1)), media_type="text/event-stream"
+            )
         if "input" in body:
             rows = [{"index": at, "embedding": [3.0, 4.0]} for at in range(len(body["input"]))]
             return JSONResponse({"data": rows, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
         key = "message" if "messages" in body else "text"
-        made = act.get("texts") or [act.get("text", f"answer {at}") for at in range(body.get("n", 1))]
+        made = act.get("texts") or [
+            act.get("text", f"answer {at}") for at in range(body.get("n", 1))
+        ]
         choices: list[dict[str, Any]] = [
             {
                 "index": at,
                 "finish_reason": "stop",
-                key: {"role": "assistant", "content": text, **act.get("message", {})} if key == "message" else text,
+                key: {"role": "assistant", "content": text, **act.get("message", {})}
+                if key == "message"
+                else text,
             }
             for at, text in enumerate(made)
         ]
-        return JSONResponse({"choices": choices, "usage": {"prompt_tokens": 7, "completion_tokens": 5 * len(made)}})
+        return JSONResponse(
+            {"choices": choices, "usage": {"prompt_tokens": 7, "completion_tokens": 5 * len(made)}}
+        )
 
     async def events(self, act: Mapping[str, Any], n: int) -> AsyncIterator[str]:
         try:
             for at, word in enumerate(act.get("words", WORDS)):
                 if at == act.get("cut"):
                     return
-                logs = {"content": [{"token": word, "logprob": -0.5, "bytes": list(word.encode())}]} if act.get("logprobs") else None
+                logs = (
+                    {"content": [{"token": word, "logprob": -0.5, "bytes": list(word.encode())}]}
+                    if act.get("logprobs")
+                    else None
+                )
                 for index in range(n):
-                    yield _event({"choices": [{"index": index, "delta": {"content": word}, "text": word, "logprobs": logs}]})
+                    yield _event(
+                        {
+                            "choices": [
+                                {
+                                    "index": index,
+                                    "delta": {"content": word},
+                                    "text": word,
+                                    "logprobs": logs,
+                                }
+                            ]
+                        }
+                    )
                 await asyncio.sleep(act.get("pause", 0.0))
             for delta in act.get("deltas", ()):
                 yield _event({"choices": [{"index": 0, "delta": delta}]})
             for index in range(n):
-                yield _event({"choices": [{"index": index, "delta": {}, "finish_reason": act.get("finish", "stop")}]})
+                yield _event(
+                    {
+                        "choices": [
+                            {
+                                "index": index,
+                                "delta": {},
+                                "finish_reason": act.get("finish", "stop"),
+                            }
+                        ]
+                    }
+                )
             yield _event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 4}})
             yield "data: [DONE]\n\n"
         except (asyncio.CancelledError, GeneratorExit):
@@ -110,7 +150,9 @@ class Running:
         self.socket = socket.socket()
         self.socket.bind(("127.0.0.1", port or 0))
         self.port: int = self.socket.getsockname()[1]
-        self.server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none", timeout_graceful_shutdown=2))
+        self.server = uvicorn.Server(
+            uvicorn.Config(app, log_level="critical", ws="none", timeout_graceful_shutdown=2)
+        )
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
         self.thread.start()
         while not self.server.started:
@@ -138,8 +180,14 @@ class House(Running):
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
 
     def chat(self, **body: Any) -> httpx.Response:
-        """POST /v1/chat/completions with one message, for the model `fake` unless told otherwise."""
-        given = {"model": "fake", "messages": [{"role": "user", "content": "Say something."}], **body}
+        """POST /v1/chat/completions with one message, for the model `fake` unless told
+        otherwise.
+        """
+        given = {
+            "model": "fake",
+            "messages": [{"role": "user", "content": "Say something."}],
+            **body,
+        }
         return self.client.post("/v1/chat/completions", json=given)
 
     def stop(self) -> None:
@@ -153,7 +201,9 @@ Open = Callable[..., House]
 @pytest.fixture(scope="session")
 def _upstream() -> Iterator[Upstream]:
     upstream = Upstream()
-    running = Running(Starlette(routes=[Route("/v1/{path:path}", upstream.answer, methods=["POST"])]))
+    running = Running(
+        Starlette(routes=[Route("/v1/{path:path}", upstream.answer, methods=["POST"])])
+    )
     upstream.port = running.port
     yield upstream
     running.stop()
@@ -191,7 +241,9 @@ def _house(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def house(_house: House, upstream: Upstream) -> House:
-    """A server over the model `fake` behind `upstream`; it has counted the requests of other tests."""
+    """A server over the model `fake` behind `upstream`; it has counted the requests of other
+    tests.
+    """
     return _house
 
 

@@ -23,9 +23,20 @@ PROGRAM = [sys.executable, "-c", "from pomona.cli import main; raise SystemExit(
 @contextmanager
 def program(upstream: Upstream, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The program before `upstream`, and its address."""
-    command = [*PROGRAM, "--model", f"fake=http://127.0.0.1:{upstream.port}/v1#fake", "--port", "0", *options]
+    command = [
+        *PROGRAM,
+        "--model",
+        f"fake=http://127.0.0.1:{upstream.port}/v1#fake",
+        "--port",
+        "0",
+        *options,
+    ]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout
     yield process, process.stdout.readline().strip()
@@ -52,19 +63,38 @@ server.run()
 """
 
 
-def test_tools_of_mcp_servers_are_started_once_and_end_with_the_program(upstream: Upstream, tmp_path: Path) -> None:
+def test_tools_of_mcp_servers_are_started_once_and_end_with_the_program(
+    upstream: Upstream, tmp_path: Path
+) -> None:
     script, pids = tmp_path / "tools.py", tmp_path / "pids"
     script.write_text(SERVER)
-    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 40, "b": 2}'}}
-    body = {"model": "fake", "messages": [{"role": "user", "content": "40 + 2?"}], "pomona": {"context": "tools", "strategy": "greedy"}}
+    call = {
+        "id": "1",
+        "type": "function",
+        "function": {"name": "add", "arguments": '{"a": 40, "b": 2}'},
+    }
+    body = {
+        "model": "fake",
+        "messages": [{"role": "user", "content": "40 + 2?"}],
+        "pomona": {"context": "tools", "strategy": "greedy"},
+    }
     with program(upstream, "--mcp", f"{sys.executable} {script} {pids}") as (process, url):
         _until_up(url)
         for _ in range(2):
-            upstream.acts = [{"text": "", "message": {"content": None, "tool_calls": [call]}}, {"text": "42"}]
+            upstream.acts = [
+                {"text": "", "message": {"content": None, "tool_calls": [call]}},
+                {"text": "42"},
+            ]
             found = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=20).json()
             assert found["choices"][0]["message"]["content"] == "42"
-            assert found["pomona"]["notes"]["tools"]["calls"] == [{"name": "add", "arguments": {"a": 40, "b": 2}, "result": "42"}]
-        assert upstream.seen[-1]["messages"][-1] == {"role": "tool", "tool_call_id": "1", "content": "42"}
+            assert found["pomona"]["notes"]["tools"]["calls"] == [
+                {"name": "add", "arguments": {"a": 40, "b": 2}, "result": "42"}
+            ]
+        assert upstream.seen[-1]["messages"][-1] == {
+            "role": "tool",
+            "tool_call_id": "1",
+            "content": "42",
+        }
         process.send_signal(signal.SIGINT)
         process.wait(10)
     (pid,) = map(int, pids.read_text().split())
@@ -83,13 +113,17 @@ def _until_up(url: str) -> None:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_after_the_requests_under_way(served: Any, upstream: Upstream, sign: signal.Signals) -> None:
+def test_it_ends_after_the_requests_under_way(
+    served: Any, upstream: Upstream, sign: signal.Signals
+) -> None:
     process, url = served
     _until_up(url)
     upstream.acts = [{"delay": 0.5, "text": "in time"}]
     found: list[httpx.Response] = []
     body = {"model": "fake", "messages": [{"role": "user", "content": "Hi"}]}
-    client = threading.Thread(target=lambda: found.append(httpx.post(f"{url}/v1/chat/completions", json=body, timeout=10)))
+    client = threading.Thread(
+        target=lambda: found.append(httpx.post(f"{url}/v1/chat/completions", json=body, timeout=10))
+    )
     client.start()
     while not upstream.seen:
         pass
@@ -104,12 +138,24 @@ def test_it_ends_after_the_requests_under_way(served: Any, upstream: Upstream, s
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (["--model", "http://127.0.0.1:9/v1#a", "--host", "0.0.0.0"], "there is no API key — give --api-key-file"),
-        (["--model", "http://127.0.0.1:9/v1#a", "--mcp", "/no/such/program"], "the MCP server did not start"),
-        (["--model", "http://127.0.0.1:9/v1#a", "--steer-to", "x"], "--steer-to and --steer-from: give both or none"),
+        (
+            ["--model", "http://127.0.0.1:9/v1#a", "--host", "0.0.0.0"],
+            "there is no API key — give --api-key-file",
+        ),
+        (
+            ["--model", "http://127.0.0.1:9/v1#a", "--mcp", "/no/such/program"],
+            "the MCP server did not start",
+        ),
+        (
+            ["--model", "http://127.0.0.1:9/v1#a", "--steer-to", "x"],
+            "--steer-to and --steer-from: give both or none",
+        ),
         (["--model", "nothing-like-it"], 'unknown model "nothing-like-it"'),
         (["--model", "http://127.0.0.1:9/v1#a", "--max-body", "lots"], '"lots" is not a size'),
-        (["--model", "http://127.0.0.1:9/v1#a", "--queue", "0"], "queue is 0 — give a positive number"),
+        (
+            ["--model", "http://127.0.0.1:9/v1#a", "--queue", "0"],
+            "queue is 0 — give a positive number",
+        ),
         (["--model", "http://127.0.0.1:9/v1#a", "--port", "70000"], "cannot listen"),
     ],
 )

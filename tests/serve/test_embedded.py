@@ -1,4 +1,6 @@
-"""Models of this process behind the server: real checkpoints, their streams, their limits, and feedback on them."""
+"""Models of this process behind the server: real checkpoints, their streams, their limits, and
+feedback on them.
+"""
 
 from __future__ import annotations
 
@@ -30,22 +32,39 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """ui-xs, and smollm2 where it is at hand, with a store and a memory of feedback."""
     folder = tmp_path_factory.mktemp("served")
     named = ["ui=ui-xs", *(["smollm2"] if SMOLLM2 else [])]
-    house = House(open_models(named, store=folder / "store.sqlite"), Settings(feedback=folder / "feedback.sqlite"))
+    house = House(
+        open_models(named, store=folder / "store.sqlite"),
+        Settings(feedback=folder / "feedback.sqlite"),
+    )
     yield house
     house.stop()
 
 
 def _models() -> list[str]:
-    return ["ui", pytest.param("smollm2", marks=pytest.mark.skipif(not SMOLLM2, reason="smollm2 is not on this machine"))]  # type: ignore[list-item]
+    return [
+        "ui",
+        pytest.param(
+            "smollm2",
+            marks=pytest.mark.skipif(not SMOLLM2, reason="smollm2 is not on this machine"),
+        ),
+    ]  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("name", _models())
 def test_a_stream_is_the_answer_in_pieces(house: House, name: str) -> None:
     with openai.OpenAI(base_url=f"{house.url}/v1", api_key="none") as client:
-        given: dict[str, Any] = {"model": name, "messages": SAY, "max_tokens": 12, "temperature": 0, "seed": 1}
+        given: dict[str, Any] = {
+            "model": name,
+            "messages": SAY,
+            "max_tokens": 12,
+            "temperature": 0,
+            "seed": 1,
+        }
         whole = client.chat.completions.create(**given)
         chunks = list(client.chat.completions.create(**given, stream=True))
-    assert whole.choices[0].message.content == "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert whole.choices[0].message.content == "".join(
+        chunk.choices[0].delta.content or "" for chunk in chunks
+    )
     assert whole.usage is not None
     assert 0 < whole.usage.completion_tokens <= 12
     assert whole.model_dump()["pomona"]["spent"]["flops"] > 0
@@ -57,7 +76,10 @@ def test_a_strategy_draws_and_chooses_and_equal_seeds_agree(house: House, name: 
     first, second = (house.chat(model=f"{name}@hedged5-mbr", **given).json() for _ in range(2))
     assert len(first["pomona"]["candidates"]) == 5
     assert first["choices"] == second["choices"]
-    assert first["usage"]["completion_tokens"] > first["pomona"]["candidates"][0]["spent"]["completion_tokens"]
+    assert (
+        first["usage"]["completion_tokens"]
+        > first["pomona"]["candidates"][0]["spent"]["completion_tokens"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,16 +89,31 @@ def test_a_strategy_draws_and_chooses_and_equal_seeds_agree(house: House, name: 
         ({"presence_penalty": 1}, "presence_penalty", "this model cannot do presence_penalty 1"),
         ({"tool_choice": "required"}, "tool_choice", "this model cannot do tool_choice"),
         (
-            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"schema": {"type": "object"}},
+                }
+            },
             "response_format",
             "an enum of strings works",
         ),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, None, "knows no tools"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, None, "reads text only"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+                ]
+            },
+            None,
+            "reads text only",
+        ),
         ({"messages": [{"role": "user", "content": "word " * 5000}]}, None, "takes"),
     ],
 )
-def test_what_a_model_cannot_do_it_says(house: House, given: dict[str, Any], param: str | None, says: str) -> None:
+def test_what_a_model_cannot_do_it_says(
+    house: House, given: dict[str, Any], param: str | None, says: str
+) -> None:
     found = house.chat(model="ui", **given)
     assert found.status_code == 400
     assert says in found.json()["error"]["message"]
@@ -84,16 +121,34 @@ def test_what_a_model_cannot_do_it_says(house: House, given: dict[str, Any], par
 
 
 def test_what_changes_nothing_is_taken(house: House) -> None:
-    neutral = {"presence_penalty": 0, "logit_bias": {}, "user": "me", "response_format": {"type": "text"}, "logprobs": False, "n": None}
+    neutral = {
+        "presence_penalty": 0,
+        "logit_bias": {},
+        "user": "me",
+        "response_format": {"type": "text"},
+        "logprobs": False,
+        "n": None,
+    }
     assert house.chat(model="ui", max_tokens=3, **neutral).status_code == 200
 
 
 @pytest.mark.parametrize("name", _models())
-def test_nulls_in_messages_are_nothing_and_developers_are_the_system(house: House, name: str) -> None:
-    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "index": None}
+def test_nulls_in_messages_are_nothing_and_developers_are_the_system(
+    house: House, name: str
+) -> None:
+    call = {
+        "id": "1",
+        "type": "function",
+        "function": {"name": "f", "arguments": "{}"},
+        "index": None,
+    }
     said = [
         {"role": "developer", "content": "Be brief.", "name": None},
-        {"role": "user", "content": [{"type": "text", "text": "<|fr|>Save<|to|>"}], "tool_calls": None},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "<|fr|>Save<|to|>"}],
+            "tool_calls": None,
+        },
         {"role": "assistant", "content": None, "tool_calls": [call], "refusal": None},
         {"role": "tool", "content": "42", "tool_call_id": "1", "name": None},
         {"role": "assistant", "content": None, "tool_calls": []},
@@ -118,16 +173,22 @@ def test_the_shortest_and_the_longest_answer(house: House, tokens: int) -> None:
 
 
 def test_embeddings_are_unit_vectors(house: House) -> None:
-    found = house.client.post("/v1/embeddings", json={"model": "ui", "input": ["Save", "Open"]}).json()
+    found = house.client.post(
+        "/v1/embeddings", json={"model": "ui", "input": ["Save", "Open"]}
+    ).json()
     assert np.allclose([np.linalg.norm(one["embedding"]) for one in found["data"]], 1, atol=1e-5)
 
 
 def test_a_request_is_led_and_those_beside_it_are_not(tmp_path: Path) -> None:
     for side, word in (("to", "Entfernen"), ("from", "Löschen")):
         build_file(
-            pa.table({"text": [f"<|de|>Delete{rest}<|to|>{word}" for rest in ("", " it", " all")]}), out=tmp_path / side, model="ui-xs"
+            pa.table({"text": [f"<|de|>Delete{rest}<|to|>{word}" for rest in ("", " it", " all")]}),
+            out=tmp_path / side,
+            model="ui-xs",
         )
-    lever = Steering(Datastore.open(tmp_path / "to"), Datastore.open(tmp_path / "from"), temperature=10.0)
+    lever = Steering(
+        Datastore.open(tmp_path / "to"), Datastore.open(tmp_path / "from"), temperature=10.0
+    )
     house = House(open_models(["ui=ui-xs", "other=ui-s"]), Settings(contexts={"steering": lever}))
     asked: dict[str, Any] = {
         "model": "ui",
@@ -139,13 +200,20 @@ def test_a_request_is_led_and_those_beside_it_are_not(tmp_path: Path) -> None:
     try:
         alone = [house.chat(**asked, **more).json() for more in ({}, steer)]
         with ThreadPoolExecutor(8) as pool:
-            beside = list(pool.map(lambda at: house.chat(**asked, **(steer if at % 2 else {})).json(), range(8)))
+            beside = list(
+                pool.map(
+                    lambda at: house.chat(**asked, **(steer if at % 2 else {})).json(), range(8)
+                )
+            )
         texts = [one["choices"][0]["message"]["content"] for one in alone]
         assert texts[0] != texts[1]
         assert alone[1]["pomona"]["spent"]["flops"] > lever.flops > 0
         assert [one["choices"][0]["message"]["content"] for one in beside] == texts * 4
         found = house.chat(**{**asked, "model": "other"}, **steer)
-        assert (found.status_code, "the datastores are from another model" in found.json()["error"]["message"]) == (400, True)
+        assert (
+            found.status_code,
+            "the datastores are from another model" in found.json()["error"]["message"],
+        ) == (400, True)
     finally:
         house.stop()
 
@@ -162,13 +230,18 @@ def test_feedback_is_kept_and_forgotten(house: House) -> None:
     found = house.client.post("/v1/feedback", json=said).json()
     assert found["object"] == "feedback"
     assert isinstance(found["id"], int)
-    assert house.client.delete("/v1/feedback", params={"user": "me"}).json() == {"object": "feedback.deleted", "deleted": 1}
+    assert house.client.delete("/v1/feedback", params={"user": "me"}).json() == {
+        "object": "feedback.deleted",
+        "deleted": 1,
+    }
     wrong = house.client.post("/v1/feedback", json={"prompt": "x"})
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "chosen")
 
 
 def test_a_server_without_a_memory_says_so(open_house: Any, upstream: Any) -> None:
-    found = open_house({"fake": upstream.model()}).client.post("/v1/feedback", json={"prompt": "a", "chosen": "b"})
+    found = open_house({"fake": upstream.model()}).client.post(
+        "/v1/feedback", json={"prompt": "a", "chosen": "b"}
+    )
     assert found.status_code == 404
     assert "start it with --feedback" in found.json()["error"]["message"]
 
@@ -176,10 +249,18 @@ def test_a_server_without_a_memory_says_so(open_house: Any, upstream: Any) -> No
 def test_metrics_count_tokens_and_flops(house: House) -> None:
     house.chat(model="ui", messages=SAY, max_tokens=3)
     lines = house.client.get("/metrics").text.splitlines()
-    values = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+    values = {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+        for line in lines
+        if not line.startswith("#")
+    }
     assert values['pomona_flops_total{model="ui"}'] > 0
     assert values['pomona_completion_tokens_total{model="ui"}'] > 0
-    counted = sum(value for name, value in values.items() if name.startswith("pomona_requests_total") and 'model="ui"' in name)
+    counted = sum(
+        value
+        for name, value in values.items()
+        if name.startswith("pomona_requests_total") and 'model="ui"' in name
+    )
     assert values['pomona_request_seconds_count{model="ui"}'] == counted
     assert values['pomona_request_seconds_bucket{le="+Inf",model="ui"}'] == counted
 
@@ -194,9 +275,17 @@ def test_names_of_models(tmp_path: Path) -> None:
 
 
 def test_a_stream_of_a_waiting_strategy_ends_with_its_pool(house: House) -> None:
-    text = house.chat(model="ui@hedged5-mbr", messages=SAY, max_tokens=5, stream=True, stream_options={"include_usage": True}).text
+    text = house.chat(
+        model="ui@hedged5-mbr",
+        messages=SAY,
+        max_tokens=5,
+        stream=True,
+        stream_options={"include_usage": True},
+    ).text
     blocks = [block[6:] for block in text.strip().split("\n\n") if block.startswith("data: ")]
     last = json.loads(blocks[-2])
     assert blocks[-1] == "[DONE]"
     assert last["choices"] == []
-    assert last["usage"]["completion_tokens"] == sum(one["spent"]["completion_tokens"] for one in last["pomona"]["candidates"])
+    assert last["usage"]["completion_tokens"] == sum(
+        one["spent"]["completion_tokens"] for one in last["pomona"]["candidates"]
+    )

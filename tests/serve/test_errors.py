@@ -1,4 +1,6 @@
-"""Wrong requests, failing upstreams, full queues and strangers get errors of the OpenAI shape with the right status."""
+"""Wrong requests, failing upstreams, full queues and strangers get errors of the OpenAI shape with
+the right status.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,17 @@ def _error(found: Any, status: int) -> dict[str, Any]:
         ({"model": 3}, "model", "model must be a string"),
         ({"messages": []}, "messages", "messages has 0 entries"),
         ({"messages": "hi"}, "messages", "messages must be an array"),
-        ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role", "must be one of assistant"),
+        (
+            {"messages": [{"role": "king", "content": "x"}]},
+            "messages[0].role",
+            "must be one of assistant",
+        ),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "is missing"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text", "must be a string"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages[0].content[0].text",
+            "must be a string",
+        ),
         ({"temperature": 3}, "temperature", "temperature is 3; it must be from 0 to 2"),
         ({"temperature": True}, "temperature", "temperature must be a number"),
         ({"top_p": 0}, "top_p", "must be above 0 and at most 1"),
@@ -49,7 +59,11 @@ def _error(found: Any, status: int) -> dict[str, Any]:
         ({"seed": 10**40}, "seed", "seed is a huge number"),
         ({"tools": [{"type": "function"}]}, "tools[0].function.name", "is missing"),
         ({"pomona": {"strategy": "hedged5-mbx"}}, "pomona.strategy", "there is no part"),
-        ({"pomona": {"strategy": {"select": "best", "reward": "os:system"}}}, "pomona.strategy", "is code, a pattern or an address"),
+        (
+            {"pomona": {"strategy": {"select": "best", "reward": "os:system"}}},
+            "pomona.strategy",
+            "is code, a pattern or an address",
+        ),
         ({"pomona": {"budget": {"tokens": 0}}}, "pomona.budget.tokens", "it must be from 1"),
         ({"pomona": {"colour": 1}}, "pomona.colour", "pomona.colour is not known here"),
         ({"pomona": {"strategy": "greedy"}, "n": 2}, "n", "ask for more samples by its name"),
@@ -76,12 +90,16 @@ def test_wrong_fields_are_named(house: House, given: dict[str, Any], param: str,
     ],
 )
 def test_a_body_that_is_no_json_object(house: House, raw: bytes, says: str) -> None:
-    found = house.client.post("/v1/chat/completions", content=raw, headers={"content-type": "application/json"})
+    found = house.client.post(
+        "/v1/chat/completions", content=raw, headers={"content-type": "application/json"}
+    )
     assert says in _error(found, 400)["message"]
 
 
 def test_forms_are_refused_because_any_page_can_send_them(house: House) -> None:
-    found = house.client.post("/v1/chat/completions", content=b"{}", headers={"content-type": "text/plain"})
+    found = house.client.post(
+        "/v1/chat/completions", content=b"{}", headers={"content-type": "text/plain"}
+    )
     assert "Content-Type: application/json" in _error(found, 415)["message"]
 
 
@@ -89,7 +107,9 @@ def test_a_large_body_is_refused_told_or_not(upstream: Upstream, open_house: Ope
     house = open_house({"fake": upstream.model()}, max_body=1000)
     assert "larger than 1,000 bytes" in _error(house.chat(user="x" * 1000), 413)["message"]
     parts = (b'{"a": "', *[b"x" * 100] * 20, b'"}')
-    found = house.client.post("/v1/chat/completions", content=iter(parts), headers={"content-type": "application/json"})
+    found = house.client.post(
+        "/v1/chat/completions", content=iter(parts), headers={"content-type": "application/json"}
+    )
     _error(found, 413)
 
 
@@ -105,21 +125,29 @@ def test_unknown_models_paths_and_methods(house: House) -> None:
 
 
 @pytest.mark.parametrize(
-    ("upstream_status", "status"), [(400, 400), (404, 404), (422, 422), (401, 502), (500, 502), (503, 502), (429, 429)]
+    ("upstream_status", "status"),
+    [(400, 400), (404, 404), (422, 422), (401, 502), (500, 502), (503, 502), (429, 429)],
 )
-def test_what_the_upstream_refuses(house: House, upstream: Upstream, upstream_status: int, status: int) -> None:
+def test_what_the_upstream_refuses(
+    house: House, upstream: Upstream, upstream_status: int, status: int
+) -> None:
     upstream.acts = [{"status": upstream_status, "message": "because", "code": "its_code"}] * 2
     error = _error(house.chat(), status)
     assert "because" in error["message"]
 
 
-def test_a_dead_upstream_is_502_and_a_slow_one_504(house: House, upstream: Upstream, open_house: Open) -> None:
+def test_a_dead_upstream_is_502_and_a_slow_one_504(
+    house: House, upstream: Upstream, open_house: Open
+) -> None:
     upstream.acts = [{"delay": 5}] * 2
     slow = open_house({"fake": upstream.model(timeout=0.2)})
     assert _error(slow.chat(), 504)["type"] == "timeout_error"
     dead = open_house({"fake": upstream.model(), "dead": _dead()}, timeout=0.2)
     assert _error(dead.chat(model="dead"), 502)["type"] == "server_error"
-    assert "check that the server is up" in _error(dead.chat(model="dead", stream=True), 502)["message"]
+    assert (
+        "check that the server is up"
+        in _error(dead.chat(model="dead", stream=True), 502)["message"]
+    )
     assert _error(dead.chat(model="dead@hedged5-mbr"), 502)["code"] == "upstream_failed"
     upstream.acts = [{"delay": 5}]
     assert "no answer within 0.2 s" in _error(dead.chat(), 504)["message"]
@@ -131,7 +159,9 @@ def _dead() -> Any:
     return HttpChat("http://127.0.0.1:1/v1#dead", ladder=Ladder(attempts=1))
 
 
-def test_an_upstream_that_wants_a_pause_holds_only_its_own_requests(upstream: Upstream, open_house: Open) -> None:
+def test_an_upstream_that_wants_a_pause_holds_only_its_own_requests(
+    upstream: Upstream, open_house: Open
+) -> None:
     patient = Ladder(attempts=3, first=0.01, longest=0.02)
     house = open_house({"held": upstream.model(ladder=patient), "free": upstream.model()})
     upstream.acts = [{"status": 429, "headers": {"retry-after": "1"}}]
@@ -145,7 +175,10 @@ def test_an_upstream_that_wants_a_pause_holds_only_its_own_requests(upstream: Up
     threads[0].start()
     while not upstream.seen:
         time.sleep(0.005)
-    threads += [threading.Thread(target=ask, args=(name,)) for name in ("held", "held", "free", "free", "free")]
+    threads += [
+        threading.Thread(target=ask, args=(name,))
+        for name in ("held", "held", "free", "free", "free")
+    ]
     for thread in threads[1:]:
         thread.start()
     for thread in threads:
@@ -153,11 +186,15 @@ def test_an_upstream_that_wants_a_pause_holds_only_its_own_requests(upstream: Up
     assert ended == ["free"] * 3 + ["held"] * 3
 
 
-def test_more_than_the_queue_holds_get_429_and_a_time_to_come_back(upstream: Upstream, open_house: Open) -> None:
+def test_more_than_the_queue_holds_get_429_and_a_time_to_come_back(
+    upstream: Upstream, open_house: Open
+) -> None:
     house = open_house({"fake": upstream.model()}, queue=2)
     upstream.acts = [{"delay": 0.6}] * 2
     statuses: list[int] = []
-    threads = [threading.Thread(target=lambda: statuses.append(house.chat().status_code)) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: statuses.append(house.chat().status_code)) for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     while len(upstream.seen) < 2:
@@ -182,7 +219,10 @@ def test_keys(upstream: Upstream, open_house: Open) -> None:
         _error(house.client.get(path), 401)
     for path in ("/healthz", "/", "/openapi.json"):
         assert house.client.get(path).status_code == 200
-    with openai.OpenAI(base_url=f"{house.url}/v1", api_key="wrong", max_retries=0) as client, pytest.raises(openai.AuthenticationError):
+    with (
+        openai.OpenAI(base_url=f"{house.url}/v1", api_key="wrong", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
         client.models.list()
     with openai.OpenAI(base_url=f"{house.url}/v1", api_key=KEY) as client:
         assert client.models.list().data
@@ -190,13 +230,20 @@ def test_keys(upstream: Upstream, open_house: Open) -> None:
 
 def test_without_keys_another_name_for_this_machine_is_refused(house: House) -> None:
     """A page elsewhere that binds its own name to 127.0.0.1 must not get in."""
-    assert _error(house.client.get("/v1/models", headers={"host": "evil.example"}), 403)["code"] == "host_not_allowed"
-    assert _error(house.client.get("/v1/models", headers={"host": "localhost.evil.example:80"}), 403)
+    assert (
+        _error(house.client.get("/v1/models", headers={"host": "evil.example"}), 403)["code"]
+        == "host_not_allowed"
+    )
+    assert _error(
+        house.client.get("/v1/models", headers={"host": "localhost.evil.example:80"}), 403
+    )
     assert house.client.get("/v1/models", headers={"host": "[::1]:8000"}).status_code == 200
 
 
 def test_other_machines_need_a_key() -> None:
-    with pytest.raises(Exception, match=r"0\.0\.0\.0 can be reached from other machines, and there is no API key"):
+    with pytest.raises(
+        Exception, match=r"0\.0\.0\.0 can be reached from other machines, and there is no API key"
+    ):
         check_host("0.0.0.0", Settings())
     check_host("0.0.0.0", Settings(keys=(KEY,)))
     check_host("127.0.0.1", Settings())
@@ -217,7 +264,9 @@ def test_key_files(tmp_path: Path) -> None:
         read_keys(file)
 
 
-@pytest.mark.parametrize(("text", "size"), [("1MB", 1_000_000), ("512 kB", 512_000), ("1MiB", 1 << 20), ("77", 77)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("1MB", 1_000_000), ("512 kB", 512_000), ("1MiB", 1 << 20), ("77", 77)]
+)
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
@@ -239,7 +288,9 @@ def test_a_mistake_of_ours_is_a_500_without_its_text(
     assert found.headers["x-request-id"] in caplog.text
 
 
-def test_a_file_of_the_server_that_fails_is_not_the_clients_fault(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_the_server_that_fails_is_not_the_clients_fault(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pomona.serve.routes.outcome", _full)
     found = house.chat()
     assert "secret" not in found.text
@@ -247,7 +298,9 @@ def test_a_file_of_the_server_that_fails_is_not_the_clients_fault(house: House, 
 
 
 async def _full(asked: object) -> None:
-    raise PomonaError("SQLite says: disk full", where=Path("/secret/store.sqlite"), remedy="make room")
+    raise PomonaError(
+        "SQLite says: disk full", where=Path("/secret/store.sqlite"), remedy="make room"
+    )
 
 
 async def _broken(asked: object) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.models.chat import Spent
 from pomona.serve.metrics import Gate, Metrics
@@ -14,11 +13,18 @@ def test_buckets_are_cumulative_and_end_with_the_count(times: list[float]) -> No
     metrics = Metrics()
     for seconds in times:
         metrics.done("/v1", "a", 200, seconds)
-    rows = dict(line.rsplit(" ", 1) for line in metrics.text(Gate(1)).splitlines() if not line.startswith("#"))
+    rows = dict(
+        line.rsplit(" ", 1)
+        for line in metrics.text(Gate(1)).splitlines()
+        if not line.startswith("#")
+    )
     buckets = {name.split('"')[1]: int(value) for name, value in rows.items() if "_bucket" in name}
     assert list(buckets.values()) == sorted(buckets.values())
     assert buckets["+Inf"] == len(times) == int(rows['pomona_request_seconds_count{model="a"}'])
-    assert all(count == sum(seconds <= float(bound) for seconds in times) for bound, count in buckets.items())
+    assert all(
+        count == sum(seconds <= float(bound) for seconds in times)
+        for bound, count in buckets.items()
+    )
 
 
 def test_costs_add_up_by_model_and_labels_are_escaped() -> None:

@@ -1,4 +1,6 @@
-"""The page: shows the pool and the choice, takes what models say as text, and asks nobody but its own server."""
+"""The page: shows the pool and the choice, takes what models say as text, and asks nobody but its
+own server.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,10 @@ from typing import Any
 
 from .conftest import House, Open, Upstream
 
-HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> one"
+HOSTILE = (
+    "</script><script>document.title='taken'</script><img src=x "
+    "onerror=\"document.title='taken'\"> one"
+)
 KEY = "a-key-that-is-long-enough"
 
 
@@ -24,12 +29,22 @@ def test_the_page_may_run_its_own_script_only(house: House) -> None:
     assert "innerHTML" not in found.text
 
 
-def test_a_pool_and_its_choice_in_a_browser(browser: Any, upstream: Upstream, open_house: Open, tmp_path: Path) -> None:
-    house = open_house({"fake": upstream.model()}, keys=(KEY,), feedback=tmp_path / "feedback.sqlite")
+def test_a_pool_and_its_choice_in_a_browser(
+    browser: Any, upstream: Upstream, open_house: Open, tmp_path: Path
+) -> None:
+    house = open_house(
+        {"fake": upstream.model()}, keys=(KEY,), feedback=tmp_path / "feedback.sqlite"
+    )
     upstream.acts = [{"texts": [HOSTILE, "something else", HOSTILE, HOSTILE]}] * 2
     browser.complaints.clear()
     browser.requests.clear()
-    browser.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+    browser.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=390,
+        height=844,
+        deviceScaleFactor=1,
+        mobile=True,
+    )
     browser.call("Page.navigate", url=house.url + "/")
     _wait(browser, "!document.getElementById('keyed').hidden")
     browser.complaints.clear()  # of the 401 alone
@@ -42,14 +57,19 @@ def test_a_pool_and_its_choice_in_a_browser(browser: Any, upstream: Upstream, op
     assert browser.run("document.getElementById('answer').textContent") == HOSTILE
     assert browser.run("document.querySelectorAll('#candidates li').length") == 5
     assert browser.run("document.querySelectorAll('li.chosen').length") == 1
-    assert browser.run("document.getElementById('about').textContent").startswith("5 candidates, 2 distinct")
+    assert browser.run("document.getElementById('about').textContent").startswith(
+        "5 candidates, 2 distinct"
+    )
     assert "prompt tokens" in browser.run("document.getElementById('cost').textContent")
     browser.run("document.querySelector('#candidates button').click()")
     _wait(browser, "document.querySelector('#candidates button').textContent == 'Noted'")
     assert browser.run("document.title") == "Try a prompt · Pomona"
     assert browser.run("document.documentElement.scrollWidth") == 390
     assert browser.complaints == []
-    assert {url.partition("/v1")[0].rstrip("/") for url in browser.requests} <= {house.url, "data:,"}
+    assert {url.partition("/v1")[0].rstrip("/") for url in browser.requests} <= {
+        house.url,
+        "data:,",
+    }
 
 
 def test_a_failure_is_told_in_the_page(browser: Any, house: House, upstream: Upstream) -> None:

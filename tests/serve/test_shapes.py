@@ -23,28 +23,58 @@ def client(house: Any) -> Any:
 
 
 def _ask(client: openai.OpenAI, **given: Any) -> Any:
-    return client.chat.completions.create(model="fake", messages=[{"role": "user", "content": "Hi"}], **given)
+    return client.chat.completions.create(
+        model="fake", messages=[{"role": "user", "content": "Hi"}], **given
+    )
 
 
-def test_a_chat_completion_through_the_official_client(client: openai.OpenAI, upstream: Any) -> None:
-    found = _ask(client, n=2, temperature=0.5, max_completion_tokens=9, stop="END", seed=3, top_p=0.9, extra_body={"min_p": 0.05})
+def test_a_chat_completion_through_the_official_client(
+    client: openai.OpenAI, upstream: Any
+) -> None:
+    found = _ask(
+        client,
+        n=2,
+        temperature=0.5,
+        max_completion_tokens=9,
+        stop="END",
+        seed=3,
+        top_p=0.9,
+        extra_body={"min_p": 0.05},
+    )
     assert (found.object, found.model) == ("chat.completion", "fake")
-    assert [(c.index, c.message.role, c.message.content, c.finish_reason) for c in found.choices] == [
-        (0, "assistant", "answer 0", "stop"), (1, "assistant", "answer 1", "stop"),
-    ]  # fmt: skip
-    assert (found.usage.prompt_tokens, found.usage.completion_tokens, found.usage.total_tokens) == (7, 10, 17)
+    assert [
+        (c.index, c.message.role, c.message.content, c.finish_reason) for c in found.choices
+    ] == [
+        (0, "assistant", "answer 0", "stop"),
+        (1, "assistant", "answer 1", "stop"),
+    ]
+    assert (found.usage.prompt_tokens, found.usage.completion_tokens, found.usage.total_tokens) == (
+        7,
+        10,
+        17,
+    )
     assert found.id.startswith("chatcmpl-")
     assert found._request_id.startswith("req_")
     sent = upstream.seen[0]
     assert sent == {
-        "model": "fake", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9, "temperature": 0.5, "seed": 3, "n": 2,
-        "top_p": 0.9, "min_p": 0.05, "stop": ["END"],
-    }  # fmt: skip
+        "model": "fake",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "seed": 3,
+        "n": 2,
+        "top_p": 0.9,
+        "min_p": 0.05,
+        "stop": ["END"],
+    }
 
 
 def test_fields_we_do_not_know_reach_the_upstream(client: openai.OpenAI, upstream: Any) -> None:
     _ask(
-        client, presence_penalty=0.5, response_format={"type": "json_object"}, extra_body={"repetition_penalty": 1.1, "guided": {"a": None}}
+        client,
+        presence_penalty=0.5,
+        response_format={"type": "json_object"},
+        extra_body={"repetition_penalty": 1.1, "guided": {"a": None}},
     )
     sent = upstream.seen[0]
     assert sent["presence_penalty"] == 0.5
@@ -53,7 +83,9 @@ def test_fields_we_do_not_know_reach_the_upstream(client: openai.OpenAI, upstrea
     assert "pomona" not in sent
 
 
-def test_without_a_seed_samples_differ_and_without_a_temperature_it_is_one(client: openai.OpenAI, upstream: Any) -> None:
+def test_without_a_seed_samples_differ_and_without_a_temperature_it_is_one(
+    client: openai.OpenAI, upstream: Any
+) -> None:
     _ask(client)
     _ask(client)
     first, second = upstream.seen
@@ -62,7 +94,11 @@ def test_without_a_seed_samples_differ_and_without_a_temperature_it_is_one(clien
 
 
 def test_tool_calls_pass_through(client: openai.OpenAI, upstream: Any) -> None:
-    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "sky"}'}}
+    call = {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "look", "arguments": '{"at": "sky"}'},
+    }
     upstream.acts.append({"text": "", "message": {"content": None, "tool_calls": [call]}})
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
     found = _ask(client, tools=[tool], tool_choice="required").choices[0]
@@ -73,7 +109,10 @@ def test_tool_calls_pass_through(client: openai.OpenAI, upstream: Any) -> None:
 
 def test_completions_of_several_prompts(client: openai.OpenAI, upstream: Any) -> None:
     found = client.completions.create(model="fake", prompt=["one", "two"], max_tokens=5)
-    assert (found.object, [(c.index, c.text) for c in found.choices]) == ("text_completion", [(0, "answer 0"), (1, "answer 0")])
+    assert (found.object, [(c.index, c.text) for c in found.choices]) == (
+        "text_completion",
+        [(0, "answer 0"), (1, "answer 0")],
+    )
     assert sorted(sent["prompt"] for sent in upstream.seen) == ["one", "two"]
     assert found.usage is not None
     assert found.usage.total_tokens == 24
@@ -101,10 +140,14 @@ def test_embeddings(house: Any, encoding: str) -> None:
 
 
 def test_the_official_client_reads_embeddings(client: openai.OpenAI) -> None:
-    assert np.allclose(client.embeddings.create(model="fake", input="a").data[0].embedding, [0.6, 0.8])
+    assert np.allclose(
+        client.embeddings.create(model="fake", input="a").data[0].embedding, [0.6, 0.8]
+    )
 
 
-def test_a_strategy_by_name_shows_its_pool_its_choice_and_the_whole_cost(house: Any, upstream: Any) -> None:
+def test_a_strategy_by_name_shows_its_pool_its_choice_and_the_whole_cost(
+    house: Any, upstream: Any
+) -> None:
     upstream.acts = [{"texts": ["a cat sat", "dogs", "a cat sat", "a cat sat"]}] * 2
     found = house.chat(model="fake@hedged5-mbr", seed=1).json()
     pomona = found["pomona"]
@@ -114,7 +157,10 @@ def test_a_strategy_by_name_shows_its_pool_its_choice_and_the_whole_cost(house: 
     assert len(pomona["candidates"]) == 5
     assert pomona["candidates"][pomona["chosen"]]["text"] == "a cat sat"
     assert pomona["candidates"][0]["temperature"] == 0.0
-    spent = sum(one["spent"]["prompt_tokens"] + one["spent"]["completion_tokens"] for one in pomona["candidates"])
+    spent = sum(
+        one["spent"]["prompt_tokens"] + one["spent"]["completion_tokens"]
+        for one in pomona["candidates"]
+    )
     assert found["usage"]["total_tokens"] == spent > 12
     assert pomona["stopped_by"]
 
@@ -128,15 +174,25 @@ def test_a_strategy_in_the_body_with_a_budget_stops_there(house: Any, upstream: 
 
 
 def test_what_a_user_said_is_shown_to_the_model(house: Any, upstream: Any) -> None:
-    said = {"prompt": "Say something about apples", "chosen": "no", "edited": "Apples are good.", "user": "me"}
+    said = {
+        "prompt": "Say something about apples",
+        "chosen": "no",
+        "edited": "Apples are good.",
+        "user": "me",
+    }
     assert house.client.post("/v1/feedback", json=said).status_code == 200
     messages = [{"role": "user", "content": "Say something about apples"}]
     found = house.chat(messages=messages, pomona={"context": ["memory"], "user": "me"}).json()
-    assert [message["content"] for message in upstream.seen[0]["messages"]][:2] == [messages[0]["content"], "Apples are good."]
+    assert [message["content"] for message in upstream.seen[0]["messages"]][:2] == [
+        messages[0]["content"],
+        "Apples are good.",
+    ]
     assert found["pomona"]["notes"]["memory"]["examples"]
     house.chat(messages=messages, pomona={"context": ["memory"], "user": "you"})
     assert upstream.seen[1]["messages"] == messages
-    assert "there is no context" in house.chat(pomona={"context": "magic"}).json()["error"]["message"]
+    assert (
+        "there is no context" in house.chat(pomona={"context": "magic"}).json()["error"]["message"]
+    )
 
 
 def test_each_key_has_users_of_its_own(upstream: Any, open_house: Any, tmp_path: Path) -> None:
@@ -144,27 +200,44 @@ def test_each_key_has_users_of_its_own(upstream: Any, open_house: Any, tmp_path:
     house = open_house({"fake": upstream.model()}, keys=keys, feedback=tmp_path / "feedback.sqlite")
 
     def shown(key: str, **user: str) -> int:
-        asked = {"model": "fake", "messages": [{"role": "user", "content": "Say apples"}], "pomona": {"context": "memory", **user}}
-        house.client.post("/v1/chat/completions", json=asked, headers={"Authorization": f"Bearer {key}"}).raise_for_status()
+        asked = {
+            "model": "fake",
+            "messages": [{"role": "user", "content": "Say apples"}],
+            "pomona": {"context": "memory", **user},
+        }
+        house.client.post(
+            "/v1/chat/completions", json=asked, headers={"Authorization": f"Bearer {key}"}
+        ).raise_for_status()
         return len(upstream.seen[-1]["messages"])
 
     for said in ({"user": "me"}, {}):
         given = {"prompt": "Say apples", "chosen": "no", "edited": "Apples.", **said}
-        house.client.post("/v1/feedback", json=given, headers={"Authorization": f"Bearer {keys[0]}"}).raise_for_status()
+        house.client.post(
+            "/v1/feedback", json=given, headers={"Authorization": f"Bearer {keys[0]}"}
+        ).raise_for_status()
         assert (shown(keys[0], **said), shown(keys[1], **said)) == (3, 1)
     removed = [
-        house.client.delete("/v1/feedback", params={"user": "me"}, headers={"Authorization": f"Bearer {key}"}).json()["deleted"]
+        house.client.delete(
+            "/v1/feedback", params={"user": "me"}, headers={"Authorization": f"Bearer {key}"}
+        ).json()["deleted"]
         for key in reversed(keys)
     ]
     assert removed == [0, 1]
 
 
-def test_passages_are_shown_and_citations_checked(upstream: Any, open_house: Any, tmp_path: Path) -> None:
-    index = Index.build(pa.table({"text": ["Apples ripen in autumn.", "Pears keep for weeks."]}), out=tmp_path / "index")
+def test_passages_are_shown_and_citations_checked(
+    upstream: Any, open_house: Any, tmp_path: Path
+) -> None:
+    index = Index.build(
+        pa.table({"text": ["Apples ripen in autumn.", "Pears keep for weeks."]}),
+        out=tmp_path / "index",
+    )
     house = open_house({"fake": upstream.model()}, contexts={"retrieval": Retrieval(index)})
     upstream.acts = [{"text": "In autumn [1][7]."}]
     messages = [{"role": "user", "content": "When do apples ripen?"}]
-    found = house.chat(messages=messages, pomona={"context": "retrieval", "strategy": "greedy"}).json()
+    found = house.chat(
+        messages=messages, pomona={"context": "retrieval", "strategy": "greedy"}
+    ).json()
     assert "Apples ripen in autumn." in upstream.seen[0]["messages"][0]["content"]
     assert found["choices"][0]["message"]["content"].startswith("In autumn [1]")
     assert found["pomona"]["notes"]["retrieval"]["unknown"] == [7]
@@ -183,9 +256,23 @@ def test_a_model_whose_own_name_has_an_at_sign(upstream: Any, open_house: Any) -
 
 
 def test_curl(house: Any) -> None:
-    body = json.dumps({"model": "fake", "messages": [{"role": "user", "content": "Hi"}], "stream": True})
-    command = ["curl", "-sN", f"{house.url}/v1/chat/completions", "-H", "Content-Type: application/json", "-d", body]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().split("\n\n")
+    body = json.dumps(
+        {"model": "fake", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    )
+    command = [
+        "curl",
+        "-sN",
+        f"{house.url}/v1/chat/completions",
+        "-H",
+        "Content-Type: application/json",
+        "-d",
+        body,
+    ]
+    lines = (
+        subprocess.run(command, capture_output=True, text=True, check=True)
+        .stdout.strip()
+        .split("\n\n")
+    )
     assert lines[-1] == "data: [DONE]"
     texts = [json.loads(line[6:])["choices"][0]["delta"].get("content", "") for line in lines[:-1]]
     assert "".join(texts) == "one two three four"

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -43,7 +42,9 @@ def test_agrees_with_scipy() -> None:
 
 
 def test_coverage() -> None:
-    """95 % intervals of 400 samples of 60 items cover the true difference in 92 to 97 % of cases (binomial standard error 1.1 %)."""
+    """95 % intervals of 400 samples of 60 items cover the true difference in 92 to 97 % of cases
+    (binomial standard error 1.1 %).
+    """
     resamples = Resamples(60, seed=3)
     results = [compare(ExactMatch(), *pair(60, seed), resamples) for seed in range(400)]
     covered = np.mean([r.ci_low <= 30 <= r.ci_high for r in results])
@@ -52,7 +53,9 @@ def test_coverage() -> None:
 
 def test_level_widens_the_interval() -> None:
     ours, base = pair(50, 4)
-    narrow, wide = (compare(ExactMatch(), ours, base, Resamples(50), level=level) for level in (0.5, 0.99))
+    narrow, wide = (
+        compare(ExactMatch(), ours, base, Resamples(50), level=level) for level in (0.5, 0.99)
+    )
     assert wide.ci_low < narrow.ci_low < narrow.ci_high < wide.ci_high
 
 
@@ -65,7 +68,9 @@ def test_p_value_agrees_with_the_interval() -> None:
 
 def test_is_deterministic_and_paired() -> None:
     ours, base = pair(30, 5)
-    first, again, other = (compare(ExactMatch(), ours, base, Resamples(30, seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        compare(ExactMatch(), ours, base, Resamples(30, seed=seed)) for seed in (0, 0, 1)
+    )
     assert first == again != other
     same = compare(ExactMatch(), ours, ours, Resamples(30))
     assert (same.delta, same.ci_low, same.ci_high, same.p_value) == (0, 0, 0, 1)
@@ -84,15 +89,22 @@ def test_counts_drawn_again_are_the_counts_kept(monkeypatch: pytest.MonkeyPatch)
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 40), st.integers(0, 5))
 def test_every_resample_has_n_items(n: int, seed: int) -> None:
-    drawn = Resamples(n, seed=seed).resampled(BitsPerByte(), np.column_stack([np.full(n, 2.0 * n), np.full(n, 2.0)]))
+    drawn = Resamples(n, seed=seed).resampled(
+        BitsPerByte(), np.column_stack([np.full(n, 2.0 * n), np.full(n, 2.0)])
+    )
     np.testing.assert_array_equal(drawn, float(n))
 
 
 @pytest.mark.parametrize("n", [1, 25])
 def test_equal_items_have_no_width(n: int) -> None:
-    ours, base = Chrf().statistics(["save file"] * n, ["save files"] * n), Chrf().statistics(["safe"] * n, ["save files"] * n)
+    ours, base = (
+        Chrf().statistics(["save file"] * n, ["save files"] * n),
+        Chrf().statistics(["safe"] * n, ["save files"] * n),
+    )
     result = compare(Chrf(), ours, base, Resamples(n))
-    assert result.ci_low == pytest.approx(result.delta) and result.ci_high == pytest.approx(result.delta)
+    assert result.ci_low == pytest.approx(result.delta) and result.ci_high == pytest.approx(
+        result.delta
+    )
     assert result.n == n and result.delta > 0 and result.p_value == pytest.approx(2 / 1001)
 
 
@@ -109,17 +121,32 @@ def test_groups() -> None:
 
 def test_errors() -> None:
     ours, base = pair(4, 8)
-    with pytest.raises(PomonaError, match=r'^groups: group "sv" has no items — leave it out or add items$'):
+    with pytest.raises(
+        PomonaError, match=r'^groups: group "sv" has no items — leave it out or add items$'
+    ):
         by_group(ExactMatch(), ours, base, {"fi": [0, 1], "sv": []})
-    with pytest.raises(PomonaError, match=r'^groups: a group cannot be called "overall" — rename it: overall is all items$'):
+    with pytest.raises(
+        PomonaError,
+        match=r'^groups: a group cannot be called "overall" — rename it: overall is all items$',
+    ):
         by_group(ExactMatch(), ours, base, {"overall": [0]})
-    with pytest.raises(PomonaError, match=r"^there are no items to resample — give at least one item$"):
+    with pytest.raises(
+        PomonaError, match=r"^there are no items to resample — give at least one item$"
+    ):
         Resamples(0)
-    with pytest.raises(PomonaError, match=r"^resamples: 100 resamples are too few for an interval — use at least 1000$"):
+    with pytest.raises(
+        PomonaError,
+        match=r"^resamples: 100 resamples are too few for an interval — use at least 1000$",
+    ):
         Resamples(5, resamples=100)
-    with pytest.raises(PomonaError, match=r"^statistics of 4 items for resamples of 5 — score the same items$"):
+    with pytest.raises(
+        PomonaError, match=r"^statistics of 4 items for resamples of 5 — score the same items$"
+    ):
         compare(ExactMatch(), ours, base, Resamples(5))
-    with pytest.raises(PomonaError, match=r"^level: 95 is not a coverage between 0 and 1 — use 0.95 for a 95 % interval$"):
+    with pytest.raises(
+        PomonaError,
+        match=r"^level: 95 is not a coverage between 0 and 1 — use 0.95 for a 95 % interval$",
+    ):
         compare(ExactMatch(), ours, base, Resamples(4), level=95)
 
 
@@ -127,7 +154,10 @@ def test_a_system_trained_several_times_has_wider_intervals_than_one_training() 
     base = scores(np.random.default_rng(0).normal(size=60))
     trained = np.stack([scores(base[:, 0] + shift) for shift in (0.0, 0.5, 1.0)])
     draws = Resamples(60, resamples=2000)
-    one, several = compare(ExactMatch(), trained[1], base, draws), compare(ExactMatch(), trained, base, draws)
+    one, several = (
+        compare(ExactMatch(), trained[1], base, draws),
+        compare(ExactMatch(), trained, base, draws),
+    )
     assert several.value == pytest.approx(one.value)
     assert one.ci_high - one.ci_low == pytest.approx(0, abs=1e-9)
     spread = 100 * np.sqrt(1 / 6 / 3)  # the standard error of a mean of three
@@ -138,5 +168,15 @@ def test_replicates_of_two_systems_are_drawn_apart() -> None:
     base = scores(np.random.default_rng(0).normal(size=60))
     trained = np.stack([scores(base[:, 0] + shift) for shift in (0.0, 0.5, 1.0)])
     draws = Resamples(60, resamples=1000)
-    assert np.ptp(draws.resampled(ExactMatch(), trained, 0) - draws.resampled(ExactMatch(), trained, 0)) == 0
-    assert np.ptp(draws.resampled(ExactMatch(), trained, 0) - draws.resampled(ExactMatch(), trained, 1)) > 0
+    assert (
+        np.ptp(
+            draws.resampled(ExactMatch(), trained, 0) - draws.resampled(ExactMatch(), trained, 0)
+        )
+        == 0
+    )
+    assert (
+        np.ptp(
+            draws.resampled(ExactMatch(), trained, 0) - draws.resampled(ExactMatch(), trained, 1)
+        )
+        > 0
+    )

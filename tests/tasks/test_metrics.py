@@ -12,8 +12,12 @@ from pomona.tasks.metrics import BitsPerByte, ExactMatch, Metric, metric
 
 
 def test_bits_per_byte_by_hand() -> None:
-    """Tokens of probability 1/2 and 1/4 cost 1 + 2 bits for "né" of 3 bytes; one of 1/8 costs 3 bits for "a": 6 bits over 4 bytes."""
-    statistics = BitsPerByte().statistics([np.log([1 / 2, 1 / 4]).astype(np.float32), [np.log(1 / 8)]], ["né", "a"])
+    """Tokens of probability 1/2 and 1/4 cost 1 + 2 bits for "né" of 3 bytes; one of 1/8 costs 3
+    bits for "a": 6 bits over 4 bytes.
+    """
+    statistics = BitsPerByte().statistics(
+        [np.log([1 / 2, 1 / 4]).astype(np.float32), [np.log(1 / 8)]], ["né", "a"]
+    )
     np.testing.assert_allclose(statistics, [[3, 3], [3, 1]], rtol=1e-6)
     assert float(BitsPerByte().aggregate(statistics.sum(0))) == pytest.approx(1.5, rel=1e-6)
 
@@ -22,7 +26,11 @@ def test_bits_per_byte_by_hand() -> None:
     ("logprobs", "texts", "message"),
     [
         ([[-1.0]], [""], "row 0: the text is empty, so bits per byte has no value — drop the row"),
-        ([[-1.0], [-np.inf]], ["a", "b"], "row 1: a token's log-probability is not finite — score the row again, or drop it"),
+        (
+            [[-1.0], [-np.inf]],
+            ["a", "b"],
+            "row 1: a token's log-probability is not finite — score the row again, or drop it",
+        ),
         ([[-1.0]], [], "1 outputs but 0 references — give one reference an output"),
     ],
 )
@@ -32,7 +40,9 @@ def test_bits_per_byte_errors(logprobs: list[list[float]], texts: list[str], mes
 
 
 def test_exact_match_ignores_only_whitespace() -> None:
-    statistics = ExactMatch().statistics([" two  words\n", "Case", "", "ab"], ["two words", "case", " ", "a b"])
+    statistics = ExactMatch().statistics(
+        [" two  words\n", "Case", "", "ab"], ["two words", "case", " ", "a b"]
+    )
     np.testing.assert_array_equal(statistics, [[1, 1], [0, 1], [1, 1], [0, 1]])
     assert float(ExactMatch().aggregate(statistics.sum(0))) == 50.0
 
@@ -40,14 +50,25 @@ def test_exact_match_ignores_only_whitespace() -> None:
 @pytest.mark.parametrize("name", ["chrf", "chrf++", "exact_match", "bits_per_byte"])
 def test_metric_by_name(name: str) -> None:
     found: Metric = metric(name)
-    assert found.name == name and "version:" in found.signature and found.higher_is_better == (name != "bits_per_byte")
+    assert (
+        found.name == name
+        and "version:" in found.signature
+        and found.higher_is_better == (name != "bits_per_byte")
+    )
 
 
 def test_metric_names_the_nearest() -> None:
-    with pytest.raises(PomonaError, match=r'^there is no metric "chr\+\+" — did you mean "chrf\+\+"\?$'):
+    with pytest.raises(
+        PomonaError, match=r'^there is no metric "chr\+\+" — did you mean "chrf\+\+"\?$'
+    ):
         metric("chr++")
 
 
 def test_import_is_light() -> None:
     code = "import sys, pomona.tasks.metrics, pomona.tasks.bootstrap; print('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "False"
+    )

@@ -2,20 +2,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.train.batches import epoch_batches, plan_batches
 from pomona.train.examples import temperature_repeats
 
-lengths_of = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=200).map(
-    lambda rows: np.array(rows, np.int64)
-)
+lengths_of = st.lists(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=200
+).map(lambda rows: np.array(rows, np.int64))
 
 
 @given(lengths_of, st.integers(0, 3))
-def test_an_epoch_sees_every_example_once_within_the_batch_budget(lengths: np.ndarray, seed: int) -> None:
+def test_an_epoch_sees_every_example_once_within_the_batch_budget(
+    lengths: np.ndarray, seed: int
+) -> None:
     plan = plan_batches(lengths, batch_tokens=256, seed=seed, epochs=1)
     assert sorted(np.concatenate(plan)) == list(range(len(lengths)))
     for batch in plan:
@@ -23,7 +24,9 @@ def test_an_epoch_sees_every_example_once_within_the_batch_budget(lengths: np.nd
 
 
 @given(lengths_of, st.integers(1, 5000))
-def test_a_token_budget_is_met_and_passed_by_less_than_a_batch(lengths: np.ndarray, tokens: int) -> None:
+def test_a_token_budget_is_met_and_passed_by_less_than_a_batch(
+    lengths: np.ndarray, tokens: int
+) -> None:
     plan = plan_batches(lengths, batch_tokens=256, seed=0, tokens=tokens)
     seen = [int(lengths[batch].sum()) for batch in plan]
     assert sum(seen) >= tokens > sum(seen[:-1])
@@ -31,7 +34,9 @@ def test_a_token_budget_is_met_and_passed_by_less_than_a_batch(lengths: np.ndarr
 
 def test_a_longer_budget_starts_with_the_same_batches() -> None:
     lengths = np.random.default_rng(0).integers(1, 30, (500, 2))
-    short, long = (plan_batches(lengths, batch_tokens=512, seed=3, tokens=t) for t in (5_000, 50_000))
+    short, long = (
+        plan_batches(lengths, batch_tokens=512, seed=3, tokens=t) for t in (5_000, 50_000)
+    )
     assert all(np.array_equal(a, b) for a, b in zip(short, long, strict=False))
     other = plan_batches(lengths, batch_tokens=512, seed=4, tokens=5_000)
     assert not all(np.array_equal(a, b) for a, b in zip(short, other, strict=False))
@@ -45,7 +50,9 @@ def test_budgets_that_make_no_sense_are_refused() -> None:
 
 
 @given(lengths_of, st.floats(1, 4), st.integers(0, 3))
-def test_a_row_is_repeated_within_a_pass_as_often_as_asked(lengths: np.ndarray, often: float, seed: int) -> None:
+def test_a_row_is_repeated_within_a_pass_as_often_as_asked(
+    lengths: np.ndarray, often: float, seed: int
+) -> None:
     plan = epoch_batches(lengths, np.full(len(lengths), often), 256, np.random.default_rng(seed))
     shown = np.bincount(np.concatenate(plan), minlength=len(lengths))
     assert int(often) <= shown.min() and shown.max() <= np.ceil(often)

@@ -54,7 +54,9 @@ def test_training_reads_chat_prompts_as_answering_does(
     assert tokenizer.decode(found.prompts[0].tolist()) == "User: Hello Answer:"
 
 
-def test_the_loss_is_transformers_loss_on_the_completions(network: PreTrainedModel, examples: Examples) -> None:
+def test_the_loss_is_transformers_loss_on_the_completions(
+    network: PreTrainedModel, examples: Examples
+) -> None:
     batch = np.array([0, 11, 25])
     ours = completion_loss(network, collate(examples, batch, 0)).item()
     total, count = 0.0, 0
@@ -67,10 +69,14 @@ def test_the_loss_is_transformers_loss_on_the_completions(network: PreTrainedMod
     assert ours == pytest.approx(total / count, abs=1e-5)
 
 
-def test_a_weight_of_zero_takes_an_example_out_of_the_loss(network: PreTrainedModel, examples: Examples) -> None:
+def test_a_weight_of_zero_takes_an_example_out_of_the_loss(
+    network: PreTrainedModel, examples: Examples
+) -> None:
     weights = np.ones(len(examples), np.float32)
     weights[1] = 0
-    weighted = Examples(examples.prompts, examples.completions, weights, examples.repeats, examples.rows)
+    weighted = Examples(
+        examples.prompts, examples.completions, weights, examples.repeats, examples.rows
+    )
     both = completion_loss(network, collate(weighted, np.array([0, 1]), 0)).item()
     alone = completion_loss(network, collate(weighted, np.array([0]), 0)).item()
     assert both == pytest.approx(alone, abs=1e-5)
@@ -78,9 +84,20 @@ def test_a_weight_of_zero_takes_an_example_out_of_the_loss(network: PreTrainedMo
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_training_lowers_the_loss_and_keeps_the_marks(
-    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Examples, tmp_path: Path, optimizer: str
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    tmp_path: Path,
+    optimizer: str,
 ) -> None:
-    settings = Settings(tokens=8000, batch_tokens=512, learning_rate=5e-3, optimizer=optimizer, bf16=False, marks=(0.1, 0.5))  # pyright: ignore[reportArgumentType]
+    settings = Settings(
+        tokens=8000,
+        batch_tokens=512,
+        learning_rate=5e-3,
+        optimizer=optimizer,
+        bf16=False,
+        marks=(0.1, 0.5),
+    )  # pyright: ignore[reportArgumentType]
     done = fit(network, tokenizer, examples, tmp_path, settings)
     assert done.tokens >= 8000
     assert len(done.losses) == done.steps
@@ -88,16 +105,26 @@ def test_training_lowers_the_loss_and_keeps_the_marks(
     assert [p.name for p in marks_in(tmp_path)] == ["mark-0.1", "mark-0.5"]
 
 
-def test_a_flop_budget_is_spent_and_not_much_more(network: PreTrainedModel, codec: Codec, examples: Examples, tmp_path: Path) -> None:
+def test_a_flop_budget_is_spent_and_not_much_more(
+    network: PreTrainedModel, codec: Codec, examples: Examples, tmp_path: Path
+) -> None:
     budget = 2e9
-    done = fit(network, codec.tokenizer, examples, tmp_path, Settings(flops=budget, batch_tokens=256, bf16=False))
+    done = fit(
+        network,
+        codec.tokenizer,
+        examples,
+        tmp_path,
+        Settings(flops=budget, batch_tokens=256, bf16=False),
+    )
     spent = training_flops(shape_of(network), done.tokens, examples.mean_context)
     assert budget * 0.99 <= spent <= budget * 1.2
     with pytest.raises(PomonaError, match="give a budget in tokens or in FLOPs, one of them"):
         fit(network, codec.tokenizer, examples, tmp_path, Settings(tokens=10, flops=budget))
 
 
-def test_the_model_is_written_in_bfloat16_and_loads(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_the_model_is_written_in_bfloat16_and_loads(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
     before = copy.deepcopy(network.state_dict())
     save_checkpoint(network, tokenizer, tmp_path / "m")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
@@ -105,7 +132,9 @@ def test_the_model_is_written_in_bfloat16_and_loads(network: PreTrainedModel, to
     assert all(torch.equal(before[n], t) for n, t in network.state_dict().items())
     assert all(torch.equal(before[n].bfloat16(), t) for n, t in loaded.state_dict().items())
     written = load_file(tmp_path / "m/model.safetensors")
-    assert sum(t.numel() for t in written.values()) == network.num_parameters()  # tied weights are written once
+    assert (
+        sum(t.numel() for t in written.values()) == network.num_parameters()
+    )  # tied weights are written once
 
 
 CHILDREN = """
@@ -142,7 +171,12 @@ def test_a_killed_training_continues_to_the_same_weights(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:
     save_checkpoint(network, tokenizer, tmp_path / "start")
-    command, environment = [sys.executable, "-c", CHILDREN, str(tmp_path)], {**os.environ, "OMP_NUM_THREADS": "1"}
+    command, environment = (
+        [sys.executable, "-c", CHILDREN, str(tmp_path)],
+        {**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["0", str(-signal.SIGKILL), "0"], done.stderr[-2000:]
-    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (
+        tmp_path / "b/model.safetensors"
+    ).read_bytes()

@@ -8,8 +8,12 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program with `arguments` (the process's own if None). Returns its exit code: 0, 1, 2 or 130."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's would be one for each core, and wait actively
+    """Run the program with `arguments` (the process's own if None). Returns its exit code: 0, 1, 2
+    or 130.
+    """
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # NumPy's would be one for each core, and wait actively
     from pomona.cli._app import app
     from pomona.cli._errors import guarded
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
-from rich.progress import Progress as Display
+from rich.progress import BarColumn, Progress as Display, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from pomona.cli._out import clock
@@ -17,7 +16,13 @@ from pomona.cli._pace import Pace
 @contextmanager
 def bars(console: Console, pace: Pace) -> Iterator[Bars]:
     """Bars that go away when the block ends."""
-    display = Display(TextColumn("{task.description}", markup=False), BarColumn(), _Left(pace), console=console, transient=True)
+    display = Display(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        _Left(pace),
+        console=console,
+        transient=True,
+    )
     with display:
         yield Bars(display, pace)
 
@@ -36,7 +41,9 @@ class _Left(ProgressColumn):
 
 
 class Bars:
-    """A bar for the run, which fills with the time it takes, and one for the current step. Finished steps stay as lines."""
+    """A bar for the run, which fills with the time it takes, and one for the current step. Finished
+    steps stay as lines.
+    """
 
     def __init__(self, display: Display, pace: Pace) -> None:
         self._display, self._pace = display, pace
@@ -62,13 +69,21 @@ class Bars:
     def finish(self, step: str, seconds: float, skipped: bool) -> None:
         """The step becomes a line above the bars."""
         self._pace.finish(seconds, skipped)
-        self._display.console.print(Text(f"{step}: {'done before' if skipped else f'done in {clock(seconds)}'}", style="dim"))
+        self._display.console.print(
+            Text(
+                f"{step}: {'done before' if skipped else f'done in {clock(seconds)}'}", style="dim"
+            )
+        )
         self._display.update(self._step, visible=False)
         self._draw()
 
     def _draw(self) -> None:
         weights = [max(seconds, 0.1) for _, seconds in self._pace.steps]
-        current = weights[self._pace.place] * self._pace.share if self._pace.place < len(weights) else 0.0
+        current = (
+            weights[self._pace.place] * self._pace.share if self._pace.place < len(weights) else 0.0
+        )
         filled = (sum(weights[: self._pace.place]) + current) / sum(weights) if weights else 0.0
-        self._display.update(self._run, completed=filled, description=f"run {self._pace.place}/{len(weights)}")
+        self._display.update(
+            self._run, completed=filled, description=f"run {self._pace.place}/{len(weights)}"
+        )
         self._display.update(self._step, completed=self._pace.share)

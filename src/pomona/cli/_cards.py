@@ -30,24 +30,43 @@ def working(what: str) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def show_card(show: Out, card: Card, out: Path, dry_run: bool) -> None:
-    """Rows in and out, what was removed and why, details, the signature, and where the result is."""
+    """Rows in and out, what was removed and why, details, the signature, and where the result
+    is.
+    """
     if show.format == "json":
         show.json({"out": None if dry_run else out, "signature": card.signature, **asdict(card)})
         return
     rows = [{"rows": "in", "count": card.rows_in}]
-    rows += [{"rows": f"removed: {reason}", "count": count} for reason, count in card.removed.items()]
+    rows += [
+        {"rows": f"removed: {reason}", "count": count} for reason, count in card.removed.items()
+    ]
     rows.append({"rows": "out", "count": card.rows_out})
     show.table(rows)
     show.line(card.signature)
     for name, value in card.details.items():
         if isinstance(value, str | int | float):
             show.line(f"{name.replace('_', ' ')}: {value}")
-        elif isinstance(value, dict) and value and all(isinstance(v, str | int | float) for v in value.values()):
-            show.line(f"{name.replace('_', ' ')}: {', '.join(f'{key} → {number}' for key, number in value.items())}")
+        elif (
+            isinstance(value, dict)
+            and value
+            and all(isinstance(v, str | int | float) for v in value.values())
+        ):
+            show.line(
+                f"{name.replace('_', ' ')}: "
+                f"{', '.join(f'{key} → {number}' for key, number in value.items())}"
+            )
     show.line("nothing was written" if dry_run else out)
 
 
 def show_cards(show: Out, cards: Sequence[Card]) -> None:
     """One line a card."""
-    rows = [{"rows in": card.rows_in, "rows out": card.rows_out, "signature": card.signature} for card in cards]
-    show.table(rows if show.format == "human" else [{"signature": card.signature, **asdict(card)} for card in cards], rows)
+    rows = [
+        {"rows in": card.rows_in, "rows out": card.rows_out, "signature": card.signature}
+        for card in cards
+    ]
+    show.table(
+        rows
+        if show.format == "human"
+        else [{"signature": card.signature, **asdict(card)} for card in cards],
+        rows,
+    )

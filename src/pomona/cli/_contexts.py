@@ -24,11 +24,13 @@ class Surroundings:
     """Passages to look things up in, tools to call, and texts to be led towards."""
 
     retrieve: Path | None = None
-    """Folder that `pomona sample index` wrote: passages near the question are shown, and answers cite them."""
+    """Folder that `pomona sample index` wrote: passages near the question are shown, and answers
+    cite them."""
     tool: list[str] | None = None
     """calculator, clock or MODULE:FUNCTION, for the model to call. Give it once for each tool."""
     mcp: list[str] | None = None
-    """MCP server to start, as "PROGRAM ARGUMENTS", whose tools the model may call; NAME=PROGRAM… puts NAME_ before their names."""
+    """MCP server to start, as "PROGRAM ARGUMENTS", whose tools the model may call; NAME=PROGRAM…
+    puts NAME_ before their names."""
     steer_to: Path | None = None
     """Datastore of `pomona sample datastore`: answers are led towards its texts (torch)."""
     steer_from: Path | None = None
@@ -36,11 +38,14 @@ class Surroundings:
     steer_strength: float = 2.0
     """How strongly."""
     steer_temperature: float = 100.0
-    """Of the neighbours' weights; it divides squared distances of states, so small models need less."""
+    """Of the neighbours' weights; it divides squared distances of states, so small models need
+    less."""
 
     @contextmanager
     def contexts(self) -> Iterator[dict[str, Context]]:
-        """The levers asked for, by name, while MCP servers run. Raises PomonaError when something cannot be opened."""
+        """The levers asked for, by name, while MCP servers run. Raises PomonaError when something
+        cannot be opened.
+        """
         found: dict[str, Context] = {}
         if self.retrieve is not None:
             from pomona.sample.context import Index, Retrieval
@@ -60,7 +65,11 @@ class Surroundings:
 
     def _steering(self) -> Context:
         if self.steer_to is None or self.steer_from is None:
-            raise PomonaError("give both or none", where="--steer-to and --steer-from", remedy="write each with `pomona sample datastore`")
+            raise PomonaError(
+                "give both or none",
+                where="--steer-to and --steer-from",
+                remedy="write each with `pomona sample datastore`",
+            )
         from pomona.sample.context import Datastore, Steering
 
         stores = Datastore.open(self.steer_to), Datastore.open(self.steer_from)
@@ -75,4 +84,6 @@ class Surroundings:
             if name not in BUILT_IN and ":" not in name:
                 remedy = f"{nearest(name, BUILT_IN)}, or name a MODULE:FUNCTION"
                 raise PomonaError("is no tool", where=name, remedy=remedy)
-        return [tool(getattr(tools, name) if name in BUILT_IN else function(name)) for name in names]
+        return [
+            tool(getattr(tools, name) if name in BUILT_IN else function(name)) for name in names
+        ]

@@ -16,11 +16,15 @@ _MEMORY = ("can't allocate memory", "out of memory")
 
 def tell(text: str) -> None:
     """A line on stderr, without characters that could steer a terminal."""
-    sys.stderr.write("".join(letter if letter.isprintable() else "\ufffd" for letter in text) + "\n")
+    sys.stderr.write(
+        "".join(letter if letter.isprintable() else "\ufffd" for letter in text) + "\n"
+    )
 
 
 def guarded(command: Callable[[], Any]) -> int:
-    """The exit code of `command`: what it returns, or what its error stands for. Only an error we do not know shows a traceback."""
+    """The exit code of `command`: what it returns, or what its error stands for. Only an error we
+    do not know shows a traceback.
+    """
     try:
         code = command()
         sys.stdout.flush()
@@ -46,13 +50,22 @@ def _others(error: Exception) -> int:
         tell(f"error: {' '.join(str(error).split())}")
         return 2
     if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _MEMORY):
-        tell("error: out of memory — close other programs, or use a smaller model or shorter answers; finished steps are kept")
+        tell(
+            "error: out of memory — close other programs, or use a smaller model or shorter "
+            "answers; finished steps are kept"
+        )
         return 1
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        tell(f"error: the disk is full{_file(error)} — free some space and run again: finished steps are kept")
+        tell(
+            f"error: the disk is full{_file(error)} — free some space and run again: "
+            "finished steps are kept"
+        )
         return 1
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        tell(f"error: no permission to write or read{_file(error)} — choose another folder, or change its permissions")
+        tell(
+            f"error: no permission to write or read{_file(error)} — choose another folder, "
+            "or change its permissions"
+        )
         return 2
     import traceback
 

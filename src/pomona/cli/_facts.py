@@ -28,7 +28,9 @@ _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 @dataclass(frozen=True)
 class Fact:
-    """One line of the doctor's report. "absent" is fine: an extra that is not installed, a model that can be fetched."""
+    """One line of the doctor's report. "absent" is fine: an extra that is not installed, a model
+    that can be fetched.
+    """
 
     what: str
     value: str
@@ -38,7 +40,11 @@ class Fact:
 def facts() -> Iterator[Fact]:
     """Everything the doctor reports, the fundamental first."""
     version = platform.python_version()
-    yield Fact("Python", f"{version}, {sys.executable}", "ok" if (3, 11) <= sys.version_info < (3, 14) else "broken")
+    yield Fact(
+        "Python",
+        f"{version}, {sys.executable}",
+        "ok" if (3, 11) <= sys.version_info < (3, 14) else "broken",
+    )
     yield Fact("system", f"{platform.system()} {platform.machine()}")
     yield from _packages()
     yield from _extras()
@@ -58,15 +64,23 @@ def _packages() -> Iterator[Fact]:
     for line in needed:
         name = re.split(r"[^\w.-]", line)[0]
         found = _version(name)
-        yield Fact(name, found or "is not installed: pip install pomona", "ok" if found else "broken")
+        yield Fact(
+            name, found or "is not installed: pip install pomona", "ok" if found else "broken"
+        )
 
 
 def _extras() -> Iterator[Fact]:
     for extra, modules in _EXTRAS.items():
         missing = [module for module in modules if importlib.util.find_spec(module) is None]
-        present = ", ".join(f"{module} {_version(module)}" for module in modules if module not in missing)
+        present = ", ".join(
+            f"{module} {_version(module)}" for module in modules if module not in missing
+        )
         if missing:
-            yield Fact(f"extra {extra}", f"without {', '.join(missing)}: pip install 'pomona[{extra}]'", "absent")
+            yield Fact(
+                f"extra {extra}",
+                f"without {', '.join(missing)}: pip install 'pomona[{extra}]'",
+                "absent",
+            )
         else:
             yield Fact(f"extra {extra}", present)
 
@@ -81,7 +95,9 @@ def _version(name: str) -> str | None:
 def _processor() -> Iterator[Fact]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Fact("cores", f"{cores} usable of {os.cpu_count()}")
-    yield Fact("bf16 on the CPU", "fast" if _cpu_flags() & _BF16_FLAGS else "slow: use dtype float32")
+    yield Fact(
+        "bf16 on the CPU", "fast" if _cpu_flags() & _BF16_FLAGS else "slow: use dtype float32"
+    )
     if importlib.util.find_spec("torch") is None:
         return
     try:
@@ -89,9 +105,21 @@ def _processor() -> Iterator[Fact]:
     except (ImportError, OSError) as error:
         yield Fact("device", f"torch cannot be loaded: {error}", "broken")
         return
-    yield Fact("threads", f"{torch.get_num_threads()} in torch, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}")
+    yield Fact(
+        "threads",
+        (
+            f"{torch.get_num_threads()} in torch, "
+            f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}"
+        ),
+    )
     if torch.cuda.is_available():
-        yield Fact("device", f"cuda, {torch.cuda.get_device_name(0)}, bf16 {'yes' if torch.cuda.is_bf16_supported() else 'no'}")
+        yield Fact(
+            "device",
+            (
+                f"cuda, {torch.cuda.get_device_name(0)}, bf16 "
+                f"{'yes' if torch.cuda.is_bf16_supported() else 'no'}"
+            ),
+        )
     else:
         yield Fact("device", "mps" if torch.backends.mps.is_available() else "cpu")
 
@@ -120,11 +148,19 @@ def _assets() -> Iterator[Fact]:
         if entry.present:
             yield _asset(entry.name, entry.where, sha256_of(entry.where))
         else:
-            yield Fact(entry.name, f"run `pomona models pull {entry.name}`" if fetched else "is missing", "absent" if fetched else "broken")
+            yield Fact(
+                entry.name,
+                f"run `pomona models pull {entry.name}`" if fetched else "is missing",
+                "absent" if fetched else "broken",
+            )
 
 
 def _asset(name: str, path: Path, digest: str) -> Fact:
-    total = path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    total = (
+        path.stat().st_size
+        if path.is_file()
+        else sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    )
     return Fact(name, f"{size(total)}, SHA-256 {digest[:16]}")
 
 
@@ -134,7 +170,11 @@ def _folders() -> Iterator[Fact]:
     cache = cache_folder()
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
     writable = os.access(there, os.W_OK)
-    yield Fact("cache", f"{cache}{'' if writable else ': cannot be written; set POMONA_CACHE'}", "ok" if writable else "broken")
+    yield Fact(
+        "cache",
+        f"{cache}{'' if writable else ': cannot be written; set POMONA_CACHE'}",
+        "ok" if writable else "broken",
+    )
     for what, folder in (("disk of the cache", there), ("disk here", Path.cwd())):
         yield Fact(what, f"{size(shutil.disk_usage(folder).free)} free")
 

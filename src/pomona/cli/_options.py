@@ -10,13 +10,20 @@ from cyclopts.validators import Number
 
 Flag = Annotated[bool, Parameter(show_default=False)]
 Inputs = Annotated[list[str], Parameter(help="Files, globs, dataset folders or s3:// addresses.")]
-Engine = Annotated[Literal["native", "ray"], Parameter(help="native, or ray: the work is spread over a cluster.")]
+Engine = Annotated[
+    Literal["native", "ray"], Parameter(help="native, or ray: the work is spread over a cluster.")
+]
 Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
 
 
 def given(*groups: Any, **options: Any) -> dict[str, Any]:
     """The options that are not None, those of groups (dataclasses, or None) among them."""
-    found = {field.name: getattr(group, field.name) for group in groups if group is not None for field in fields(group)}
+    found = {
+        field.name: getattr(group, field.name)
+        for group in groups
+        if group is not None
+        for field in fields(group)
+    }
     return {name: value for name, value in {**found, **options}.items() if value is not None}
 
 

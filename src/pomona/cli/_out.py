@@ -24,7 +24,10 @@ def console() -> Console:
     """Standard output for people: as wide as the terminal, and wide when it is no terminal."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH, highlight=False)
+    return Console(
+        width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH,
+        highlight=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,12 @@ class Out:
 
     format: Format
 
-    def table(self, rows: Sequence[Row], show: Sequence[Row] | None = None, caption: str | None = None) -> None:
-        """A table with the keys of its rows as columns. `show` is how people see the rows; JSON always gives `rows`."""
+    def table(
+        self, rows: Sequence[Row], show: Sequence[Row] | None = None, caption: str | None = None
+    ) -> None:
+        """A table with the keys of its rows as columns. `show` is how people see the rows; JSON
+        always gives `rows`.
+        """
         if self.format == "json":
             self.json(list(rows))
             return
@@ -45,8 +52,12 @@ class Out:
         shown = rows if show is None else show
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
         for place, name in enumerate(shown[0] if shown else ()):
-            right = all(isinstance(row[name], int | float) for row in (rows[0], shown[0]) if name in row)
-            table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=place == 0)
+            right = all(
+                isinstance(row[name], int | float) for row in (rows[0], shown[0]) if name in row
+            )
+            table.add_column(
+                name, justify="right" if right else "left", overflow="fold", no_wrap=place == 0
+            )
         for row in shown:
             table.add_row(*(Text(_cell(value)) for value in row.values()))
         console().print(table)

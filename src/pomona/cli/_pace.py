@@ -1,4 +1,6 @@
-"""How long a run still takes: the estimates of its steps, corrected by what finished steps really took."""
+"""How long a run still takes: the estimates of its steps, corrected by what finished steps really
+took.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class Pace:
     @property
     def left(self) -> float:
         """Seconds until the run ends."""
-        return self.step_left + self._scale * sum(seconds for _, seconds in self.steps[self.place + 1 :])
+        return self.step_left + self._scale * sum(
+            seconds for _, seconds in self.steps[self.place + 1 :]
+        )
 
     @property
     def _scale(self) -> float:

@@ -58,7 +58,8 @@ class Lines:
         self._pace.advance(done, total)
         if self._pace.now() - self._said >= EVERY:
             self._say(
-                f"{self._pace.share:.0%}".replace("%", " %") + f", step {clock(self._pace.step_left)}, run {clock(self._pace.left)} left"
+                f"{self._pace.share:.0%}".replace("%", " %")
+                + f", step {clock(self._pace.step_left)}, run {clock(self._pace.left)} left"
             )
 
     def finish(self, step: str, seconds: float, skipped: bool) -> None:

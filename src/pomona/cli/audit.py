@@ -12,7 +12,12 @@ from pomona.cli._cards import show_card, working
 from pomona.cli._options import Engine, Flag, Inputs
 from pomona.cli._out import Format, Out
 
-app = App(name="audit", help="Sample rows per language, label them, and report.", help_format="plaintext", result_action="return_value")
+app = App(
+    name="audit",
+    help="Sample rows per language, label them, and report.",
+    help_format="plaintext",
+    result_action="return_value",
+)
 
 
 @app.command
@@ -56,15 +61,25 @@ def sample(
 
     with working("sampling") as progress:
         card = sample_audit(
-            inputs, out, column=column, english=english, by=by, n=n, language_id=language_id, seed=seed, engine=engine, dry_run=dry_run,
+            inputs,
+            out,
+            column=column,
+            english=english,
+            by=by,
+            n=n,
+            language_id=language_id,
+            seed=seed,
+            engine=engine,
+            dry_run=dry_run,
             progress=progress,
-        )  # fmt: skip
+        )
     show_card(Out(format), card, out, dry_run)
 
 
 @app.command
 def page(folder: Path, /, *, port: int = 0) -> None:
-    """Serve a page on this machine where the sample is labelled with the keyboard; every label is saved at once.
+    """Serve a page on this machine where the sample is labelled with the keyboard; every label is
+    saved at once.
 
     Parameters
     ----------
@@ -99,8 +114,22 @@ def report(folder: Path, /, *, format: Format = "human") -> None:
         show.json(asdict(found))
         return
     rows = [row for row in found.table().to_pylist() if row["code"] == "C"]
-    shown = [{"group": r["group"], "correct": f"{r['share']:.1%} [{r['low']:.1%}, {r['high']:.1%}]", "rows": r["n"]} for r in rows]
-    show.table(rows, shown, f"{found.labelled} of {found.rows} rows labelled by people, the others pre-labelled by rules")
+    shown = [
+        {
+            "group": r["group"],
+            "correct": f"{r['share']:.1%} [{r['low']:.1%}, {r['high']:.1%}]",
+            "rows": r["n"],
+        }
+        for r in rows
+    ]
+    show.table(
+        rows,
+        shown,
+        (
+            f"{found.labelled} of {found.rows} rows labelled by people, the others pre-labelled "
+            "by rules"
+        ),
+    )
     for name, count in found.counts.items():
         show.line(f"{name}: {count}")
     show.line(folder / "report.html")

@@ -14,7 +14,12 @@ from pomona.cli.audit import app as audit
 from pomona.cli.dedup import dedup, rates
 from pomona.cli.scores import order, score
 
-app = App(name="data", help="Find duplicates, score, prune, mix and audit data.", help_format="plaintext", result_action="return_value")
+app = App(
+    name="data",
+    help="Find duplicates, score, prune, mix and audit data.",
+    help_format="plaintext",
+    result_action="return_value",
+)
 app.command(audit)
 app.command(dedup)
 app.command(rates)
@@ -54,7 +59,17 @@ def prune(
     from pomona.data import prune as select
 
     with working("pruning") as progress:
-        card = select(inputs, out, by=by, keep=keep, band=band, engine=engine, dry_run=dry_run, progress=progress, **given(rows))
+        card = select(
+            inputs,
+            out,
+            by=by,
+            keep=keep,
+            band=band,
+            engine=engine,
+            dry_run=dry_run,
+            progress=progress,
+            **given(rows),
+        )
     show_card(Out(format), card, out, dry_run)
 
 
@@ -91,13 +106,24 @@ def sweep(
 
     options = given(rows, keeps=keep, bands=bands)
     with working("pruning") as progress:
-        cards = select(inputs, out, by=by, engine=engine, dry_run=dry_run, progress=progress, **options)
+        cards = select(
+            inputs, out, by=by, engine=engine, dry_run=dry_run, progress=progress, **options
+        )
     show_cards(Out(format), cards)
 
 
 @app.command
-def mix(recipe: Path, /, *, out: Path, engine: Engine = "native", dry_run: Flag = False, format: Format = "human") -> None:
-    """Write the rows of a training in their order: weights, temperature, and schedules over its progress.
+def mix(
+    recipe: Path,
+    /,
+    *,
+    out: Path,
+    engine: Engine = "native",
+    dry_run: Flag = False,
+    format: Format = "human",
+) -> None:
+    """Write the rows of a training in their order: weights, temperature, and schedules over its
+    progress.
 
     Parameters
     ----------
@@ -155,9 +181,17 @@ def templates(
 
     with working("pruning") as progress:
         card = prune_templates(
-            inputs, out, prompt=prompt, completion=completion, reviews=reviews, min_reviews=min_reviews, min_words=min_words,
-            threshold=threshold, dry_run=dry_run, progress=progress,
-        )  # fmt: skip
+            inputs,
+            out,
+            prompt=prompt,
+            completion=completion,
+            reviews=reviews,
+            min_reviews=min_reviews,
+            min_words=min_words,
+            threshold=threshold,
+            dry_run=dry_run,
+            progress=progress,
+        )
     show_card(Out(format), card, out, dry_run)
 
 
@@ -174,6 +208,16 @@ def value(*, unique: float, epochs: list[float] | None = None, format: Format = 
     """
     from pomona.data.value import effective_data
 
-    rows = [{"epochs": e, "tokens": unique * e, "worth": unique * float(effective_data(e))} for e in epochs or (1, 2, 4, 8, 16)]
-    shown = [{"epochs": f"{r['epochs']:g}", "tokens": f"{r['tokens']:.3g}", "worth": f"{r['worth']:.3g}"} for r in rows]
-    Out(format).table(rows, shown, "fitted on C4 with models up to 9B parameters; the law never predicts harm from repetition")
+    rows = [
+        {"epochs": e, "tokens": unique * e, "worth": unique * float(effective_data(e))}
+        for e in epochs or (1, 2, 4, 8, 16)
+    ]
+    shown = [
+        {"epochs": f"{r['epochs']:g}", "tokens": f"{r['tokens']:.3g}", "worth": f"{r['worth']:.3g}"}
+        for r in rows
+    ]
+    Out(format).table(
+        rows,
+        shown,
+        "fitted on C4 with models up to 9B parameters; the law never predicts harm from repetition",
+    )

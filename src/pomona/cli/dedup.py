@@ -92,13 +92,16 @@ def dedup(
     out
         File of what is kept; the card and the evidence are written beside it.
     method
-        exact, minhash (near-duplicates), substring (strikes long spans that occur twice) or semantic (cosine of embeddings).
+        exact, minhash (near-duplicates), substring (strikes long spans that occur twice) or
+        semantic (cosine of embeddings).
     column
         Column of the text.
     threshold
-        Similarity from which two documents are duplicates: Jaccard for minhash (0.8), cosine for semantic (0.95).
+        Similarity from which two documents are duplicates: Jaccard for minhash (0.8), cosine for
+        semantic (0.95).
     keep
-        Which one stays. minhash, exact: first, longest or best:COLUMN. substring: none or first. semantic: far, near or first.
+        Which one stays. minhash, exact: first, longest or best:COLUMN. substring: none or first.
+        semantic: far, near or first.
     memory
         substring, semantic: memory to stay within, such as 1GiB.
     work
@@ -110,9 +113,21 @@ def dedup(
     """
     from pomona.data import dedup as remove
 
-    options = given(hashes, spans, meanings, threshold=threshold, keep=keep, memory=memory, work=work, engine=engine, seed=seed)
+    options = given(
+        hashes,
+        spans,
+        meanings,
+        threshold=threshold,
+        keep=keep,
+        memory=memory,
+        work=work,
+        engine=engine,
+        seed=seed,
+    )
     with working("removing duplicates") as progress:
-        card = remove(inputs, out, method=method, column=column, dry_run=dry_run, progress=progress, **options)
+        card = remove(
+            inputs, out, method=method, column=column, dry_run=dry_run, progress=progress, **options
+        )
     show_card(Out(format), card, out, dry_run)
 
 
@@ -126,7 +141,8 @@ def rates(
     engine: Engine = "native",
     format: Format = "human",
 ) -> None:
-    """Print which share of train and of validation has near-duplicates where (Lee et al. 2022, table 2).
+    """Print which share of train and of validation has near-duplicates where (Lee et al. 2022,
+    table 2).
 
     Parameters
     ----------
@@ -142,5 +158,7 @@ def rates(
     from pomona.data import rates as count
 
     with working("comparing") as progress:
-        found = count(train, valid, column=column, threshold=threshold, engine=engine, progress=progress)
+        found = count(
+            train, valid, column=column, threshold=threshold, engine=engine, progress=progress
+        )
     Out(format).table(found.rows())

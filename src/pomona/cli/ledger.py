@@ -28,7 +28,8 @@ def ledger(
     run
         Folder of the run.
     group
-        Only this group; may be repeated. The table shows overall and tail if not given, JSON and CSV all.
+        Only this group; may be repeated. The table shows overall and tail if not given, JSON and
+        CSV all.
     format
         human, json or csv.
     """
@@ -40,7 +41,9 @@ def ledger(
         print_table(book, group, console())
         return
     if group:
-        book = replace(book, entries=[entry for name in group for entry in _known(book, name).of(name)])
+        book = replace(
+            book, entries=[entry for name in group for entry in _known(book, name).of(name)]
+        )
     Out("human").write(to_json(book) if format == "json" else to_csv(book))
 
 
@@ -71,16 +74,26 @@ def _read(run: Path) -> Ledger:
 
     path = run / "ledger.json" if run.is_dir() else run
     if run.is_dir() and not path.exists():
-        raise PomonaError("this folder has no ledger.json", where=run, remedy="finish the run: `pomona run RECIPE` continues it")
+        raise PomonaError(
+            "this folder has no ledger.json",
+            where=run,
+            remedy="finish the run: `pomona run RECIPE` continues it",
+        )
     if not run.exists():
         beside = [str(found.parent) for found in run.parent.glob("*/ledger.json")]
         raise PomonaError(
-            "there is no such run", where=run, remedy=nearest(str(run), beside) if beside else "`pomona run RECIPE` makes one"
+            "there is no such run",
+            where=run,
+            remedy=nearest(str(run), beside) if beside else "`pomona run RECIPE` makes one",
         )
     return Ledger.read(path)
 
 
 def _known(book: Ledger, group: str) -> Ledger:
     if not book.of(group):
-        raise PomonaError("no entry has this group", where=group, remedy=nearest(group, {entry.group for entry in book.entries}))
+        raise PomonaError(
+            "no entry has this group",
+            where=group,
+            remedy=nearest(group, {entry.group for entry in book.entries}),
+        )
     return book

@@ -15,11 +15,22 @@ from pomona.cli._out import Format, Out, size
 if TYPE_CHECKING:
     from pomona.merge import MergeResult
 
-app = App(name="merge", help="Merge checkpoints.", help_format="plaintext", result_action="return_value")
+app = App(
+    name="merge", help="Merge checkpoints.", help_format="plaintext", result_action="return_value"
+)
 _MORE = {
-    "search": ("merge_search:search", "Search the free parameters of a recipe against a task, and write the best merge."),
-    "sweep": ("merge_search:sweep", "Write a merge for each of several values, from one reading of the models."),
-    "leave-one-out": ("merge_search:leave_one_out", "Merge all experts, and all but each one: who helps and who hurts whom."),
+    "search": (
+        "merge_search:search",
+        "Search the free parameters of a recipe against a task, and write the best merge.",
+    ),
+    "sweep": (
+        "merge_search:sweep",
+        "Write a merge for each of several values, from one reading of the models.",
+    ),
+    "leave-one-out": (
+        "merge_search:leave_one_out",
+        "Merge all experts, and all but each one: who helps and who hurts whom.",
+    ),
     "extract": ("merge_extract:extract", "Write what fine-tuning changed as a LoRA adapter."),
 }
 for _name, (_place, _help) in _MORE.items():
@@ -42,7 +53,8 @@ def merge(
     dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
-    """Merge checkpoints as a recipe says, in mergekit's format, into a folder that transformers loads.
+    """Merge checkpoints as a recipe says, in mergekit's format, into a folder that transformers
+    loads.
 
     Parameters
     ----------
@@ -71,9 +83,18 @@ def merge(
 
     with working("merging") as progress:
         result = combine(
-            recipe, out, memory=memory, threads=threads, shard_size=shard_size, seed=seed, report=not no_report, overwrite=overwrite,
-            allow_mixed=allow_mixed, dry_run=dry_run, progress=progress,
-        )  # fmt: skip
+            recipe,
+            out,
+            memory=memory,
+            threads=threads,
+            shard_size=shard_size,
+            seed=seed,
+            report=not no_report,
+            overwrite=overwrite,
+            allow_mixed=allow_mixed,
+            dry_run=dry_run,
+            progress=progress,
+        )
     _tell(Out(format), result)
 
 
@@ -84,7 +105,10 @@ def _tell(show: Out, result: MergeResult) -> None:
     methods = ", ".join(f"{count:,} {method}" for method, count in result.methods.items())
     show.line(f"{result.parameters:,} parameters in {result.tensors:,} tensors: {methods}")
     free = "" if result.written else f", {size(result.free)} free"
-    show.line(f"read {size(result.read)}; written {size(result.disk)}{free}; memory at most {size(result.memory)}")
+    show.line(
+        f"read {size(result.read)}; written {size(result.disk)}{free}; memory at most "
+        f"{size(result.memory)}"
+    )
     if result.found:
         show.line(f"{result.found:,} tensors were finished before")
     for note in result.notes:

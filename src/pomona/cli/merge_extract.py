@@ -27,7 +27,8 @@ def extract(
     dry_run: Flag = False,
     format: Format = "human",
 ) -> None:
-    """Write what fine-tuning changed as a LoRA adapter that PEFT loads: for every matrix the nearest one of low rank.
+    """Write what fine-tuning changed as a LoRA adapter that PEFT loads: for every matrix the
+    nearest one of low rank.
 
     Parameters
     ----------
@@ -57,15 +58,31 @@ def extract(
 
     with working("extracting") as progress:
         found = extract_adapter(
-            locate_model(finetuned), locate_model(base), out, rank=rank, energy=energy, modules=modules or ("*",), whole=not adapter_only,
-            dtype=dtype, dry_run=dry_run, progress=progress,
-        )  # fmt: skip
+            locate_model(finetuned),
+            locate_model(base),
+            out,
+            rank=rank,
+            energy=energy,
+            modules=modules or ("*",),
+            whole=not adapter_only,
+            dtype=dtype,
+            dry_run=dry_run,
+            progress=progress,
+        )
     show = Out(format)
     if show.format == "json":
         show.json({"out": None if dry_run else out, **asdict(found)})
         return
-    show.table([{"module": module.name, "rank": module.rank, "relative error": f"{module.error:.3f}"} for module in found.modules])
-    show.line(f"{len(found.whole):,} modules saved whole, {found.unchanged:,} tensors unchanged, {size(found.size)}")
+    show.table(
+        [
+            {"module": module.name, "rank": module.rank, "relative error": f"{module.error:.3f}"}
+            for module in found.modules
+        ]
+    )
+    show.line(
+        f"{len(found.whole):,} modules saved whole, {found.unchanged:,} tensors unchanged, "
+        f"{size(found.size)}"
+    )
     for name in found.left:
         show.line(f"left out, though it changed: {name}")
     show.line("nothing was written" if dry_run else out)

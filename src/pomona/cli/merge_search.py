@@ -34,9 +34,11 @@ def search(
     Parameters
     ----------
     recipe
-        A merge recipe with {search: [low, high]} in place of numbers, and a section `search` that names the task.
+        A merge recipe with {search: [low, high]} in place of numbers, and a section `search` that
+        names the task.
     out
-        Folder of the best merge, with search.json, trials.parquet, ledger.json and search.html. The same command goes on after a kill.
+        Folder of the best merge, with search.json, trials.parquet, ledger.json and search.html. The
+        same command goes on after a kill.
     trials
         Candidates to try, in place of the recipe's.
     device
@@ -48,11 +50,16 @@ def search(
 
     show = Out(format)
     if dry_run:
-        _forecast(show, searching.forecast(recipe, out, trials=trials, seed=merging.seed if merging else None))
+        _forecast(
+            show,
+            searching.forecast(recipe, out, trials=trials, seed=merging.seed if merging else None),
+        )
         return
     _use_threads(merging)
     with working("searching") as progress:
-        found = searching.search_merge(recipe, out, trials=trials, device=device, progress=progress, **given(merging))
+        found = searching.search_merge(
+            recipe, out, trials=trials, device=device, progress=progress, **given(merging)
+        )
     _searched(show, found)
 
 
@@ -75,7 +82,8 @@ def sweep(
     out
         Folder of the merges, each in a folder such as alpha=0.25.
     values
-        NAME=0,0.25,0.5: a free parameter of the recipe, or the place of a number such as parameters.t. Several give all combinations.
+        NAME=0,0.25,0.5: a free parameter of the recipe, or the place of a number such as
+        parameters.t. Several give all combinations.
     dry_run
         Only check every merge and list them.
     """
@@ -83,7 +91,9 @@ def sweep(
 
     chosen = {name: _numbers(name, text) for name, text in map(_parted, values or [])}
     with working("merging") as progress:
-        swept = searching.sweep(recipe, out, chosen, dry_run=dry_run, progress=progress, **given(merging))
+        swept = searching.sweep(
+            recipe, out, chosen, dry_run=dry_run, progress=progress, **given(merging)
+        )
     show = Out(format)
     show.table([{"folder": str(one.folder), **one.values} for one in swept])
     if dry_run and format == "human":
@@ -106,7 +116,8 @@ def leave_one_out(
     Parameters
     ----------
     recipe
-        A merge recipe. With a section `evaluate` (or `search`) the merges are scored on its test items and not written.
+        A merge recipe. With a section `evaluate` (or `search`) the merges are scored on its test
+        items and not written.
     out
         Folder of the merges `all` and `without-EXPERT`, or of the scores.
     values
@@ -121,12 +132,23 @@ def leave_one_out(
     chosen = {name: _number(name, text) for name, text in map(_parted, values or [])}
     _use_threads(merging)
     with working("merging") as progress:
-        found = searching.leave_one_out(recipe, out, values=chosen, device=device, dry_run=dry_run, progress=progress, **given(merging))
+        found = searching.leave_one_out(
+            recipe,
+            out,
+            values=chosen,
+            device=device,
+            dry_run=dry_run,
+            progress=progress,
+            **given(merging),
+        )
     show = Out(format)
     if found.matrix is not None:
         _matrix(show, found.matrix, out)
         return
-    rows = [{"merge": name, "folder": str(found.folders[at]) if found.folders else None} for at, name in enumerate(found.recipes)]
+    rows = [
+        {"merge": name, "folder": str(found.folders[at]) if found.folders else None}
+        for at, name in enumerate(found.recipes)
+    ]
     show.table(rows)
 
 
@@ -139,8 +161,14 @@ def _forecast(show: Out, found: Forecast) -> None:
         show.json(asdict(found))
         return
     show.line(f"{found.method}: at most {found.trials} trials over {', '.join(found.free)}")
-    show.line(f"each merges {size(found.read)} in memory and scores {found.valid} validation items; the best is tested on {found.test}")
-    show.line(f"about {flops(found.flops_per_trial)} FLOPs a trial, {flops(found.flops)} in all, {clock(found.seconds)} on one core")
+    show.line(
+        f"each merges {size(found.read)} in memory and scores {found.valid} validation "
+        f"items; the best is tested on {found.test}"
+    )
+    show.line(
+        f"about {flops(found.flops_per_trial)} FLOPs a trial, {flops(found.flops)} in all, "
+        f"{clock(found.seconds)} on one core"
+    )
     for note in found.notes:
         show.line(note)
     show.line("nothing was written")
@@ -163,7 +191,10 @@ def _searched(show: Out, found: Searched) -> None:
         for name, groups in found.contrasts.items()
         for group, one in groups.items()
     ]
-    show.table(rows, caption=", ".join(f"{name} = {value:g}" for name, value in found.found.best.values.items()))
+    show.table(
+        rows,
+        caption=", ".join(f"{name} = {value:g}" for name, value in found.found.best.values.items()),
+    )
     for note in found.notes:
         show.line(note)
     show.line(found.signature)
@@ -172,12 +203,22 @@ def _searched(show: Out, found: Searched) -> None:
 
 def _matrix(show: Out, matrix: Matrix, out: Path) -> None:
     if show.format == "json":
-        show.json({"out": out, "signature": matrix.signature, "metric": matrix.metric, "matrix": matrix.rows()})
+        show.json(
+            {
+                "out": out,
+                "signature": matrix.signature,
+                "metric": matrix.metric,
+                "matrix": matrix.rows(),
+            }
+        )
         return
     gains = matrix.gains()
     groups = next(iter(gains.values()))
     show.table(
-        [{"group": group, **{expert: str(gains[expert][group]) for expert in gains}} for group in groups],
+        [
+            {"group": group, **{expert: str(gains[expert][group]) for expert in gains}}
+            for group in groups
+        ],
         caption=f"what each expert brings, in {matrix.metric}; positive is better",
     )
     show.line(matrix.signature)
@@ -194,7 +235,9 @@ def _use_threads(merging: Merging | None) -> None:
 def _parted(text: str) -> tuple[str, str]:
     name, sign, values = text.partition("=")
     if not sign or not name or not values:
-        raise PomonaError(f'"{text}" is not NAME=VALUE', where="--set", remedy="write --set alpha=0,0.5,1")
+        raise PomonaError(
+            f'"{text}" is not NAME=VALUE', where="--set", remedy="write --set alpha=0,0.5,1"
+        )
     return name, values
 
 
@@ -202,7 +245,9 @@ def _number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise PomonaError(f'"{text}" is not a number', where=f"--set {name}", remedy="write --set alpha=0.5") from None
+        raise PomonaError(
+            f'"{text}" is not a number', where=f"--set {name}", remedy="write --set alpha=0.5"
+        ) from None
 
 
 def _numbers(name: str, text: str) -> list[float]:

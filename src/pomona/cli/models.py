@@ -9,7 +9,12 @@ from cyclopts import App
 
 from pomona.cli._out import Format, Out, size
 
-app = App(name="models", help="List the models known by name, and fetch one.", help_format="plaintext", result_action="return_value")
+app = App(
+    name="models",
+    help="List the models known by name, and fetch one.",
+    help_format="plaintext",
+    result_action="return_value",
+)
 
 
 @app.command(name="list")
@@ -55,5 +60,7 @@ def pull(name: str, /) -> None:
 
     with Progress(console=Console(stderr=True), transient=True) as display:
         task = display.add_task(f"fetching {name}", total=None)
-        path = fetch(name, progress=lambda done, total: display.update(task, completed=done, total=total))
+        path = fetch(
+            name, progress=lambda done, total: display.update(task, completed=done, total=total)
+        )
     Out("human").line(path)

@@ -51,7 +51,9 @@ def run(
         show.json(recipes.json_schema())
         return
     if recipe is None:
-        raise PomonaError("no recipe is given", remedy="pomona run RECIPE, for example examples/quickstart.yaml")
+        raise PomonaError(
+            "no recipe is given", remedy="pomona run RECIPE, for example examples/quickstart.yaml"
+        )
     if dry_run:
         _forecast(show, recipes.dry_run(recipe, out, seed=seed, threads=threads))
         return
@@ -66,8 +68,19 @@ def _forecast(show: Out, plan: DryRun) -> None:
     from pomona.ledger.report.numbers import flops
 
     rows, total = plan.rows(), plan.totals()
-    shown = [{**row, "flops": flops(row["flops"]), "seconds": clock(row["seconds"]), "disk": size(row["disk"])} for row in rows]
-    caption = f"to do: {flops(total['flops'])} FLOPs, about {clock(total['seconds'])} on one core, {size(total['disk'])} of disk"
+    shown = [
+        {
+            **row,
+            "flops": flops(row["flops"]),
+            "seconds": clock(row["seconds"]),
+            "disk": size(row["disk"]),
+        }
+        for row in rows
+    ]
+    caption = (
+        f"to do: {flops(total['flops'])} FLOPs, about {clock(total['seconds'])} on one "
+        f"core, {size(total['disk'])} of disk"
+    )
     if show.format == "json":
         show.json({"steps": rows, "to_do": total})
     else:

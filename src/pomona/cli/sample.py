@@ -29,7 +29,14 @@ app = App(
 
 @app.command
 def index(
-    inputs: Inputs, /, *, out: Path, column: str = "text", source: str | None = None, embed: str | None = None, longest: int = 1200
+    inputs: Inputs,
+    /,
+    *,
+    out: Path,
+    column: str = "text",
+    source: str | None = None,
+    embed: str | None = None,
+    longest: int = 1200,
 ) -> None:
     """Index texts, for answers that look things up (--retrieve).
 
@@ -49,13 +56,16 @@ def index(
     from pomona.sample.context import Index
 
     with working("indexing") as progress:
-        built = Index.build(inputs, column, out=out, source=source, embed=embed, longest=longest, progress=progress)
+        built = Index.build(
+            inputs, column, out=out, source=source, embed=embed, longest=longest, progress=progress
+        )
     Out("human").line(f"{len(built):,} passages in {out}")
 
 
 @app.command
 def datastore(inputs: Inputs, /, *, out: Path, model: str, column: str = "text") -> None:
-    """Keep what a model's network sees in texts of one kind, to lead answers towards or away from it (--steer-to, --steer-from).
+    """Keep what a model's network sees in texts of one kind, to lead answers towards or away from
+    it (--steer-to, --steer-from).
 
     Parameters
     ----------
@@ -96,15 +106,17 @@ def sample(
 ) -> int:
     """Answer every row of a table: several answers each, and a choice among them.
 
-    Everything generated is kept at once beside OUT; the same command goes on after an interruption and pays nothing twice. The exit code is
-    1 when a budget ended or a model failed before all rows had an answer.
+    Everything generated is kept at once beside OUT; the same command goes on after an interruption
+    and pays nothing twice. The exit code is 1 when a budget ended or a model failed before all rows
+    had an answer.
 
     Parameters
     ----------
     out
         File of the rows with their answers; the card is written beside it.
     model
-        URI of a model: ui-s, smollm2, hf:PATH_OR_ID, gguf:PATH or http://HOST/v1#NAME. Given several times, the models share each pool.
+        URI of a model: ui-s, smollm2, hf:PATH_OR_ID, gguf:PATH or http://HOST/v1#NAME. Given
+        several times, the models share each pool.
     strategy
         Such as greedy, hedged5-mbr, hedged5-chops, sample16-vote-stop0.6, ladder5-best-t1.2.
     judge
@@ -132,10 +144,21 @@ def sample(
     settings = {**asdict(calling), "price": _price(calling.price)}
     with (surroundings or Surroundings()).contexts() as levers, working("answering") as progress:
         card = answer_all(
-            inputs, out, model=model, strategy=given(choosing, name=strategy), judge=judge,
-            context=[*levers.values(), *([Thought()] if think else ())], store=store, budget=Budget(*astuple(limits)),
-            concurrency=concurrency, seed=seed, settings=settings, dry_run=dry_run, progress=progress, **given(asking, measuring),
-        )  # fmt: skip
+            inputs,
+            out,
+            model=model,
+            strategy=given(choosing, name=strategy),
+            judge=judge,
+            context=[*levers.values(), *([Thought()] if think else ())],
+            store=store,
+            budget=Budget(*astuple(limits)),
+            concurrency=concurrency,
+            seed=seed,
+            settings=settings,
+            dry_run=dry_run,
+            progress=progress,
+            **given(asking, measuring),
+        )
     _show(Out(format), card, out, dry_run)
     return 0 if dry_run or card.details["answered"] == card.rows_in else _told(card)
 
@@ -148,7 +171,11 @@ def _price(given: str | None) -> tuple[float, float] | None:
     try:
         prompt, answer = (float(part) for part in given.split(","))
     except ValueError:
-        raise PomonaError(f'"{given}" is no price', where="--price", remedy="write PROMPT,ANSWER for a million tokens: 0.15,0.60") from None
+        raise PomonaError(
+            f'"{given}" is no price',
+            where="--price",
+            remedy="write PROMPT,ANSWER for a million tokens: 0.15,0.60",
+        ) from None
     return prompt, answer
 
 
@@ -160,18 +187,28 @@ def _show(show: Out, card: Card, out: Path, dry_run: bool) -> None:
         if name in card.details:
             show.line(f"{name.replace('_', ' ')}: {_costs(card.details[name])}")
     if dry_run and card.details["budget"]:
-        show.line(f"the budget reaches at least {card.details['rows_within_budget']:,} of {card.rows_in:,} rows")
+        show.line(
+            f"the budget reaches at least {card.details['rows_within_budget']:,} of "
+            f"{card.rows_in:,} rows"
+        )
     if not dry_run:
         stopped = ", ".join(f"{count:,} {by}" for by, count in card.details["stopped_by"].items())
-        show.line(f"answered: {card.details['answered']:,} of {card.rows_in:,} rows ({stopped or 'none'})")
+        show.line(
+            f"answered: {card.details['answered']:,} of {card.rows_in:,} rows ({stopped or 'none'})"
+        )
     if pools := card.details.get("pools"):
-        show.table(pools, [_pool(row) for row in pools], "differences to greedy; intervals cover 95 %")
+        show.table(
+            pools, [_pool(row) for row in pools], "differences to greedy; intervals cover 95 %"
+        )
     show.line(card.signature)
     show.line("nothing was written" if dry_run else out)
 
 
 def _costs(costs: dict[str, Any]) -> str:
-    parts = [f"{costs['prompt_tokens']:,} prompt tokens", f"{costs['completion_tokens']:,} answer tokens"]
+    parts = [
+        f"{costs['prompt_tokens']:,} prompt tokens",
+        f"{costs['completion_tokens']:,} answer tokens",
+    ]
     parts += [f"{costs['flops']:.3g} FLOPs"] if costs["flops"] else []
     return ", ".join(parts + ([f"{costs['money']:.4g} in money"] if costs["money"] else []))
 
@@ -181,16 +218,25 @@ def _pool(row: dict[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {"group": row["group"], "n": row["n"]}
     if "greedy" in row:
         shown["greedy"] = f"{row['greedy']:.1f}"
-        shown |= {name: f"{row[name]:+.1f} [{row[f'{name}_low']:+.1f}, {row[f'{name}_high']:+.1f}]" for name in ("chosen", "hope", "risk")}
+        shown |= {
+            name: f"{row[name]:+.1f} [{row[f'{name}_low']:+.1f}, {row[f'{name}_high']:+.1f}]"
+            for name in ("chosen", "hope", "risk")
+        }
     names = {"distinct": "distinct", "greedy_picked": "greedy picked"}
-    return shown | {names[key]: f"{row[key]:.2f} [{row[f'{key}_low']:.2f}, {row[f'{key}_high']:.2f}]" for key in names}
+    return shown | {
+        names[key]: f"{row[key]:.2f} [{row[f'{key}_low']:.2f}, {row[f'{key}_high']:.2f}]"
+        for key in names
+    }
 
 
 def _told(card: Card) -> int:
     details = card.details
     for limit in details["budget"]:
         if count := details["stopped_by"].get(limit):
-            tell(f"the budget of {limit} was spent: {count:,} rows have a smaller pool or no answer; raise it and run again to go on")
+            tell(
+                f"the budget of {limit} was spent: {count:,} rows have a smaller pool or no "
+                "answer; raise it and run again to go on"
+            )
     if details["failed"]:
         first = next(iter(details["errors"]))
         tell(f"{details['failed']:,} rows failed, such as: {first}; run again to try them again")

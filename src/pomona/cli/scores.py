@@ -35,7 +35,8 @@ def score(
     out
         File of the scored rows.
     scores
-        perplexity, el2n, memorization, vog, cat_var, cat_diff, length, mtld, language, or a score of another package.
+        perplexity, el2n, memorization, vog, cat_var, cat_diff, length, mtld, language, or a score
+        of another package.
     models
         URIs of the models that score; checkpoints from early to late for scores over time.
     column
@@ -60,9 +61,20 @@ def score(
     options = given(reading, scores=scores, models=models)
     with working("scoring") as progress:
         card = compute(
-            inputs, out, column=column, prompt=prompt, completion=completion, lang=lang, group=group, packed=packed,
-            length_bins=length_bins, engine=engine, dry_run=dry_run, progress=progress, **options,
-        )  # fmt: skip
+            inputs,
+            out,
+            column=column,
+            prompt=prompt,
+            completion=completion,
+            lang=lang,
+            group=group,
+            packed=packed,
+            length_bins=length_bins,
+            engine=engine,
+            dry_run=dry_run,
+            progress=progress,
+            **options,
+        )
     show_card(Out(format), card, out, dry_run)
 
 
@@ -96,7 +108,8 @@ def order(
     completion
         Column of the completion.
     corrupt
-        Column of the prompt whose letters are exchanged in spoilt copies; the only one when left out.
+        Column of the prompt whose letters are exchanged in spoilt copies; the only one when left
+        out.
     group
         Column within which gradients are compared and completions exchanged, such as the language.
     n
@@ -110,7 +123,18 @@ def order(
 
     with working("scoring") as progress:
         card = classify(
-            inputs, out, models=models, prompt=prompt, completion=completion, corrupt=corrupt, group=group, n=n, k=k,
-            engine=engine, dry_run=dry_run, progress=progress, **given(reading),
-        )  # fmt: skip
+            inputs,
+            out,
+            models=models,
+            prompt=prompt,
+            completion=completion,
+            corrupt=corrupt,
+            group=group,
+            n=n,
+            k=k,
+            engine=engine,
+            dry_run=dry_run,
+            progress=progress,
+            **given(reading),
+        )
     show_card(Out(format), card, out, dry_run)

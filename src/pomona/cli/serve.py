@@ -27,13 +27,15 @@ def serve(
 ) -> None:
     """Serve models and sampling strategies behind the OpenAI API, with a page to try them on.
 
-    Clients ask for NAME, or for NAME@STRATEGY such as smollm2@hedged5-mbr. Passages, tools and steering are used where a request names
+    Clients ask for NAME, or for NAME@STRATEGY such as smollm2@hedged5-mbr. Passages, tools and
+    steering are used where a request names
     them: {"pomona": {"context": ["retrieval", "tools", "steering"]}}.
 
     Parameters
     ----------
     model
-        URI, or NAME=URI: a catalogue name, hf:PATH_OR_ID, gguf:PATH, http://HOST/v1#NAME. Give it once for each model.
+        URI, or NAME=URI: a catalogue name, hf:PATH_OR_ID, gguf:PATH, http://HOST/v1#NAME. Give it
+        once for each model.
     host
         Address to listen on; others than this machine's own need an API key.
     port
@@ -58,13 +60,25 @@ def serve(
     from pomona.models.chat.open import _require
 
     _require("starlette", "uvicorn", "httpx", extra="serve")
-    from pomona.serve import Settings, check_host, listening, open_models, parse_size, read_keys, run
+    from pomona.serve import (
+        Settings,
+        check_host,
+        listening,
+        open_models,
+        parse_size,
+        read_keys,
+        run,
+    )
 
     keys = () if api_key_file is None else read_keys(api_key_file)
-    settings = Settings(keys=keys, max_body=parse_size(max_body), timeout=timeout, queue=queue, feedback=feedback)
+    settings = Settings(
+        keys=keys, max_body=parse_size(max_body), timeout=timeout, queue=queue, feedback=feedback
+    )
     check_host(host, settings)
     with listening(host, port) as bound, (surroundings or Surroundings()).contexts() as contexts:
-        models = open_models(model, store=store, concurrency=concurrency, threads=threads, timeout=timeout)
+        models = open_models(
+            model, store=store, concurrency=concurrency, threads=threads, timeout=timeout
+        )
         shown = f"[{host.strip('[]')}]" if ":" in host else host
         Out("human").line(f"http://{shown}:{bound.getsockname()[1]}")
         sys.stdout.flush()

@@ -1,4 +1,6 @@
-"""What operations on data take: paths, globs, tables or records, opened and read file by file so that errors and cards can name them."""
+"""What operations on data take: paths, globs, tables or records, opened and read file by file so
+that errors and cards can name them.
+"""
 
 from __future__ import annotations
 
@@ -32,4 +34,6 @@ def need_text(records: Records, name: str, remedy: str = "name a column of strin
     """Raise PomonaError when the column is missing or does not hold text."""
     kind = records.require(name).schema.field(name).type
     if not pa.types.is_string(kind):
-        raise PomonaError(f'column "{name}" holds {kind}, not text', where=records._source.where, remedy=remedy)
+        raise PomonaError(
+            f'column "{name}" holds {kind}, not text', where=records._source.where, remedy=remedy
+        )

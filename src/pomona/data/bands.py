@@ -1,7 +1,9 @@
-"""Keep the part of the data that teaches most: bands of a score, beside a random control of the same size.
+"""Keep the part of the data that teaches most: bands of a score, beside a random control of the
+same size.
 
-Marion et al. 2023 (arXiv 2309.04564), §3: `bottom` and `top` are the ends of the score, `middle` the percentiles around the median.
-Which band helps depends on the corpus, so no band should be believed without its random control.
+Marion et al. 2023 (arXiv 2309.04564), §3: `bottom` and `top` are the ends of the score, `middle`
+the percentiles around the median. Which band helps depends on the corpus, so no band should be
+believed without its random control.
 """
 
 from __future__ import annotations
@@ -29,26 +31,43 @@ def select_band(
     within: bool = False,
     floor: int = 0,
 ) -> Ints:
-    """Rows, ascending, of the band that holds the share `keep` of the total size. `scores`, `sizes` and `groups` are `[n]`.
+    """Rows, ascending, of the band that holds the share `keep` of the total size. `scores`, `sizes`
+    and `groups` are `[n]`.
 
-    `sizes` (tokens or bytes of each row; default 1) makes every band, the random one too, as large as the others in that unit: all
-    have the same number of rows when each counts 1, and else differ by less than a row (in each group, with `within`).
-    `within` takes the band of every group by itself. Of each of `groups` at least `floor` rows stay (all where there are fewer): those
-    that the band would take last are given up for them. Equal scores are told apart by their order.
-    Raises PomonaError for a share outside (0, 1], an unknown band, and a score that is not finite, naming the row.
+    `sizes` (tokens or bytes of each row; default 1) makes every band, the random one too, as large
+    as the others in that unit: all have the same number of rows when each counts 1, and else differ
+    by less than a row (in each group, with `within`). `within` takes the band of every group by
+    itself. Of each of `groups` at least `floor` rows stay (all where there are fewer): those that
+    the band would take last are given up for them. Equal scores are told apart by their order.
+    Raises PomonaError for a share outside (0, 1], an unknown band, and a score that is not finite,
+    naming the row.
     """
     check_band(keep, band, floor)
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
-        raise PomonaError(f"the score {scores[bad[0]]} is not finite", where=f"row {bad[0]}", remedy="drop the row or score it again")
+        raise PomonaError(
+            f"the score {scores[bad[0]]} is not finite",
+            where=f"row {bad[0]}",
+            remedy="drop the row or score it again",
+        )
     if (within or floor) and groups is None:
-        raise PomonaError("a floor, or a band within groups, needs groups", where="groups", remedy="give the group of each row")
+        raise PomonaError(
+            "a floor, or a band within groups, needs groups",
+            where="groups",
+            remedy="give the group of each row",
+        )
     n = len(scores)
     weight = np.ones(n) if sizes is None else np.asarray(sizes, np.float64)
-    ranks = np.argsort(np.random.default_rng(seed).permutation(n) if band == "random" else np.argsort(scores, kind="stable"))
+    ranks = np.argsort(
+        np.random.default_rng(seed).permutation(n)
+        if band == "random"
+        else np.argsort(scores, kind="stable")
+    )
     codes = np.zeros(n, np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
     parts = by_group(codes) if within else [np.arange(n)]
-    chosen = [part[_take(ranks[part], weight[part], codes[part], keep, band, floor)] for part in parts]
+    chosen = [
+        part[_take(ranks[part], weight[part], codes[part], keep, band, floor)] for part in parts
+    ]
     return np.sort(np.concatenate(chosen))
 
 
@@ -59,7 +78,9 @@ def by_group(codes: Ints) -> list[Ints]:
 
 
 def _take(ranks: Ints, sizes: Floats, codes: Ints, keep: float, band: Band, floor: int) -> Ints:
-    """The rows of a band, first come first: those nearest its heart, after the ones a floor protects, until the share is full."""
+    """The rows of a band, first come first: those nearest its heart, after the ones a floor
+    protects, until the share is full.
+    """
     order = np.argsort(ranks, kind="stable")
     total = sizes.sum()
     if band == "top":
@@ -80,15 +101,25 @@ def _place_in_group(codes: Ints) -> Ints:
     order = np.argsort(codes, kind="stable")
     begins = np.append(0, np.flatnonzero(np.diff(codes[order])) + 1)
     places = np.empty(len(codes), np.int64)
-    places[order] = np.arange(len(codes)) - np.repeat(begins, np.diff(np.append(begins, len(codes))))
+    places[order] = np.arange(len(codes)) - np.repeat(
+        begins, np.diff(np.append(begins, len(codes)))
+    )
     return places
 
 
 def check_band(keep: float, band: str, floor: int) -> None:
     """Raise PomonaError for a share outside (0, 1], an unknown band, or a floor below 0."""
     if not 0 < keep <= 1:
-        raise PomonaError(f"{keep} is not a share between 0 and 1", where="keep", remedy="use 0.3 to keep 30 %")
+        raise PomonaError(
+            f"{keep} is not a share between 0 and 1", where="keep", remedy="use 0.3 to keep 30 %"
+        )
     if band not in get_args(Band):
-        raise PomonaError(f'there is no band "{band}"', where="band", remedy=f"use one of: {', '.join(get_args(Band))}")
+        raise PomonaError(
+            f'there is no band "{band}"',
+            where="band",
+            remedy=f"use one of: {', '.join(get_args(Band))}",
+        )
     if floor < 0:
-        raise PomonaError(f"{floor} is not a number of rows", where="floor", remedy="use 0 or more rows per group")
+        raise PomonaError(
+            f"{floor} is not a number of rows", where="floor", remedy="use 0 or more rows per group"
+        )

@@ -1,4 +1,6 @@
-"""Tables without the rows outside a band: one file, or every band at every share with its random control."""
+"""Tables without the rows outside a band: one file, or every band at every share with its random
+control.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +39,19 @@ def prune(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Card:
-    """Write to `out` the rows of one band of the score column `by`, in their order and with all their columns.
+    """Write to `out` the rows of one band of the score column `by`, in their order and with all
+    their columns.
 
-    `keep` is a share of rows, of bytes of the text (`size="bytes"`), or of a column that holds sizes. `within` names a column: the band
-    is taken of each of its values. `floor` rows of each value of `within`, or else of `group`, stay whatever their score.
-    `band="random"` is the control: it draws as much, by `seed`, and still wants `by` so that it draws from rows that have a score.
-    With `engine="ray"` workers read the inputs and pick the rows; this process writes them. The file is the same.
+    `keep` is a share of rows, of bytes of the text (`size="bytes"`), or of a column that holds
+    sizes. `within` names a column: the band is taken of each of its values. `floor` rows of each
+    value of `within`, or else of `group`, stay whatever their score. `band="random"` is the
+    control: it draws as much, by `seed`, and still wants `by` so that it draws from rows that have
+        a score. With `engine="ray"` workers read the inputs and pick the rows; this process writes
+        them. The file is the same.
 
     Raises:
-        PomonaError: a column is missing, a score is null or not finite (with file and row, from 1), or no row would be left.
+        PomonaError: a column is missing, a score is null or not finite (with file and row, from 1),
+            or no row would be left.
         GateFailed: the disk is full. Nothing is left behind and a file that was there is as it was.
     """
     found = _scanned(inputs, [(keep, band)], by, within, group, floor, size, engine)
@@ -75,24 +81,34 @@ def sweep(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> list[Card]:
-    """Every band at every share, each share with its random control of the same size: `FOLDER/BAND-KEEP.parquet` and their cards.
+    """Every band at every share, each share with its random control of the same size:
+    `FOLDER/BAND-KEEP.parquet` and their cards.
 
-    The defaults are the shares of Marion et al. See `prune` for the rest. `progress` counts the rows of all files. With `engine="ray"`
-    each file is written by a worker, to a folder that all machines share.
+    The defaults are the shares of Marion et al. See `prune` for the rest. `progress` counts the
+    rows of all files. With `engine="ray"` each file is written by a worker, to a folder that all
+    machines share.
 
     Raises:
         PomonaError: as `prune`.
         GateFailed: the disk is full. Files that are there are whole.
     """
-    wanted: list[tuple[float, Band]] = [(keep, band) for keep in dict.fromkeys(keeps) for band in dict.fromkeys(("random", *bands))]
+    wanted: list[tuple[float, Band]] = [
+        (keep, band) for keep in dict.fromkeys(keeps) for band in dict.fromkeys(("random", *bands))
+    ]
     found = _scanned(inputs, wanted, by, within, group, floor, size, engine)
     pruning = _Pruning(found, by, within, group, floor, size, seed)
     outs = [Path(folder) / f"{band}-{keep:g}.parquet" for keep, band in wanted]
-    jobs = (_File(found.records, *pruning.decide(*asked, out), out) for asked, out in zip(wanted, outs, strict=True))
+    jobs = (
+        _File(found.records, *pruning.decide(*asked, out), out)
+        for asked, out in zip(wanted, outs, strict=True)
+    )
     if dry_run:
         return [job.card for job in jobs]
     if found.engine == "native":
-        steps = (progress and _offset(progress, number * len(found), len(wanted) * len(found)) for number in range(len(wanted)))
+        steps = (
+            progress and _offset(progress, number * len(found), len(wanted) * len(found))
+            for number in range(len(wanted))
+        )
         return [_write(job, step) for job, step in zip(jobs, steps, strict=True)]
     return _abreast(jobs, len(wanted), found, progress)
 
@@ -120,7 +136,9 @@ def _write(job: _File, progress: Progress | None = None) -> Card:
     return job.card
 
 
-def _abreast(jobs: Iterable[_File], many: int, found: Scan, progress: Progress | None) -> list[Card]:
+def _abreast(
+    jobs: Iterable[_File], many: int, found: Scan, progress: Progress | None
+) -> list[Card]:
     """Every file by a worker, which reads all the inputs by itself."""
     from pomona.records._spread import spread
 
@@ -147,9 +165,17 @@ def _scanned(
     for keep, band in wanted:
         check_band(keep, band, floor)
     if within is not None and group is not None and within != group:
-        raise PomonaError("within and group name two columns", where="group", remedy="give one; a floor protects both")
+        raise PomonaError(
+            "within and group name two columns",
+            where="group",
+            remedy="give one; a floor protects both",
+        )
     if floor and within is None and group is None:
-        raise PomonaError("a floor needs to know the groups", where="floor", remedy="name their column with within or group")
+        raise PomonaError(
+            "a floor needs to know the groups",
+            where="floor",
+            remedy="name their column with within or group",
+        )
     return scan(inputs, score=by, group=within or group, size=size, engine=engine)
 
 
@@ -164,7 +190,9 @@ class _Pruning:
     seed: int
 
     def decide(self, keep: float, band: Band, out: str | Path) -> tuple[NDArray[np.bool_], Card]:
-        """Which rows a band has, bool `[n]`, and its card. Raises PomonaError when there are none, or `out` is one of the inputs."""
+        """Which rows a band has, bool `[n]`, and its card. Raises PomonaError when there are none,
+        or `out` is one of the inputs.
+        """
         from pomona.data.mixing._columns import not_onto
 
         found = self.scan
@@ -173,7 +201,11 @@ class _Pruning:
             groups=found.groups, within=self.within is not None, floor=self.floor,
         )  # fmt: skip
         if not len(rows):
-            raise PomonaError(f"a share of {keep:g} of {len(found)} rows is none", where=out, remedy="keep more, or set a floor")
+            raise PomonaError(
+                f"a share of {keep:g} of {len(found)} rows is none",
+                where=out,
+                remedy="keep more, or set a floor",
+            )
         not_onto(out, found.inputs)
         mask = np.zeros(len(found), np.bool_)
         mask[rows] = True
@@ -184,29 +216,57 @@ class _Pruning:
 
         found, scores = self.scan, _present(self.scan.scores)
         parameters = {
-            "by": self.by, "band": band, "keep": keep, "within": self.within, "group": self.group,
-            "floor": self.floor or None, "size": self.size, "seed": self.seed if band == "random" else None,
-        }  # fmt: skip
+            "by": self.by,
+            "band": band,
+            "keep": keep,
+            "within": self.within,
+            "group": self.group,
+            "floor": self.floor or None,
+            "size": self.size,
+            "seed": self.seed if band == "random" else None,
+        }
         groups: dict[str, tuple[int, int]] = {}
         if found.groups is not None:
-            before, after = (np.bincount(codes, minlength=len(found.names)).tolist() for codes in (found.groups, found.groups[rows]))
+            before, after = (
+                np.bincount(codes, minlength=len(found.names)).tolist()
+                for codes in (found.groups, found.groups[rows])
+            )
             groups = {name: (before[i], after[i]) for i, name in enumerate(found.names)}
         details = {
-            "size": {"unit": self.size, "in": float(found.sizes.sum()), "out": float(found.sizes[rows].sum())},
+            "size": {
+                "unit": self.size,
+                "in": float(found.sizes.sum()),
+                "out": float(found.sizes[rows].sum()),
+            },
             "score": {"in": _spread(scores), "out": _spread(scores[rows])},
         }
-        return Card("prune", parameters, found.inputs, len(found), len(rows), self._removed(band, rows), groups, details)
+        return Card(
+            "prune",
+            parameters,
+            found.inputs,
+            len(found),
+            len(rows),
+            self._removed(band, rows),
+            groups,
+            details,
+        )
 
     def _removed(self, band: Band, rows: Ints) -> dict[str, int]:
         """Rows removed by reason; for `middle`, on which side of the band's own median they lie."""
         left = np.ones(len(self.scan), np.bool_)
         left[rows] = False
         if band != "middle":
-            reason = {"bottom": "above the band", "top": "below the band", "random": "not drawn"}[band]
+            reason = {"bottom": "above the band", "top": "below the band", "random": "not drawn"}[
+                band
+            ]
             return {reason: int(left.sum())}
         scores, groups = _present(self.scan.scores), self.scan.groups
         below = 0
-        for part in by_group(groups) if self.within is not None and groups is not None else [np.arange(len(scores))]:
+        for part in (
+            by_group(groups)
+            if self.within is not None and groups is not None
+            else [np.arange(len(scores))]
+        ):
             below += int((left[part] & (scores[part] < np.median(scores[part]))).sum())
         return {"below the band": below, "above the band": int(left.sum()) - below}
 
@@ -216,4 +276,10 @@ def _present(scores: Floats | None) -> Floats:
 
 
 def _spread(scores: Floats) -> dict[str, float]:
-    return dict(zip(("min", "25 %", "median", "75 %", "max"), np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist(), strict=True))
+    return dict(
+        zip(
+            ("min", "25 %", "median", "75 %", "max"),
+            np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist(),
+            strict=True,
+        )
+    )

@@ -1,4 +1,6 @@
-"""The accounts: what each lever cost and bought, against the ladder, as entries, tables and a page."""
+"""The accounts: what each lever cost and bought, against the ladder, as entries, tables and a
+page.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +9,27 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.ledger.entry import Entry as Entry
-    from pomona.ledger.entry import ScaleEquivalent as ScaleEquivalent
-    from pomona.ledger.flops import Meter as Meter
-    from pomona.ledger.flops import inference_flops as inference_flops
-    from pomona.ledger.flops import scoring_flops as scoring_flops
-    from pomona.ledger.flops import training_flops as training_flops
+    from pomona.ledger.entry import Entry as Entry, ScaleEquivalent as ScaleEquivalent
+    from pomona.ledger.flops import (
+        Meter as Meter,
+        inference_flops as inference_flops,
+        scoring_flops as scoring_flops,
+        training_flops as training_flops,
+    )
     from pomona.ledger.scale import Ladder as Ladder
-    from pomona.ledger.store import GroupCount as GroupCount
-    from pomona.ledger.store import Ledger as Ledger
-    from pomona.ledger.store import Meta as Meta
-    from pomona.ledger.store import Rung as Rung
+    from pomona.ledger.store import (
+        GroupCount as GroupCount,
+        Ledger as Ledger,
+        Meta as Meta,
+        Rung as Rung,
+    )
 
-_HOMES = {
-    **dict.fromkeys(("Entry", "ScaleEquivalent"), "entry"),
-    **dict.fromkeys(("Meter", "inference_flops", "scoring_flops", "training_flops"), "flops"),
-    "Ladder": "scale",
-    **dict.fromkeys(("GroupCount", "Ledger", "Meta", "Rung"), "store"),
-}
-__all__ = [
-    "Entry", "GroupCount", "Ladder", "Ledger", "Meta", "Meter", "Rung", "ScaleEquivalent",
-    "inference_flops", "scoring_flops", "training_flops",
-]  # fmt: skip
-
-__getattr__, __dir__ = lazily(__name__, _HOMES)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "entry": "Entry ScaleEquivalent",
+        "flops": "Meter inference_flops scoring_flops training_flops",
+        "scale": "Ladder",
+        "store": "GroupCount Ledger Meta Rung",
+    },
+)

@@ -8,9 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ScaleEquivalent:
-    """How many times the baseline's parameters the ladder needs for the same value, with the bounds of its interval.
+    """How many times the baseline's parameters the ladder needs for the same value, with the bounds
+    of its interval.
 
-    A bound outside the measured sizes is None and `note` says "beyond the ladder" or "below the ladder".
+    A bound outside the measured sizes is None and `note` says "beyond the ladder" or "below the
+    ladder".
     """
 
     ratio: float | None
@@ -28,11 +30,12 @@ class ScaleEquivalent:
 
 @dataclass(frozen=True)
 class Entry:
-    """A lever's variant measured on one group against a baseline. `delta` = value − baseline value, with a 95 % interval.
+    """A lever's variant measured on one group against a baseline. `delta` = value − baseline value,
+    with a 95 % interval.
 
-    `flops_once` and `tokens` are what making the variant cost beyond the baseline; `flops_per_item` is what answering one item costs.
-    `seconds` are CPU seconds. `seeds` is how often the variant was trained.
-    `group` is "overall", "tail", "head" or a value of the group column.
+    `flops_once` and `tokens` are what making the variant cost beyond the baseline; `flops_per_item`
+    is what answering one item costs. `seconds` are CPU seconds. `seeds` is how often the variant
+    was trained. `group` is "overall", "tail", "head" or a value of the group column.
     """
 
     lever: str

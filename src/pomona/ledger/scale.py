@@ -1,4 +1,6 @@
-"""The scale-equivalent of a gain: how many times the baseline's parameters the ladder needs for the same value."""
+"""The scale-equivalent of a gain: how many times the baseline's parameters the ladder needs for the
+same value.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ _BEYOND, _BELOW = "beyond the ladder", "below the ladder"
 
 @dataclass(frozen=True)
 class Ladder:
-    """The same recipe at m sizes, ascending: `parameters` `[m]`, the metric's `values` `[m]`, and `resampled` `[m, R]` over R resamples.
+    """The same recipe at m sizes, ascending: `parameters` `[m]`, the metric's `values` `[m]`, and
+    `resampled` `[m, R]` over R resamples.
 
     Raises PomonaError for sizes that are not ascending and for shapes that do not fit.
     """
@@ -28,41 +31,77 @@ class Ladder:
     def __post_init__(self) -> None:
         m = len(self.parameters)
         if np.any(np.asarray(self.parameters) <= 0) or np.any(np.diff(self.parameters) <= 0):
-            raise PomonaError("the sizes are not ascending", where="ladder", remedy="list each size once, from small to large")
-        if np.shape(self.values) != (m,) or np.ndim(self.resampled) != 2 or len(self.resampled) != m:
-            found = f"{m} sizes, values {np.shape(self.values)}, resampled {np.shape(self.resampled)}"
-            raise PomonaError(found, where="ladder", remedy="give one value and one row of resamples a size")
+            raise PomonaError(
+                "the sizes are not ascending",
+                where="ladder",
+                remedy="list each size once, from small to large",
+            )
+        if (
+            np.shape(self.values) != (m,)
+            or np.ndim(self.resampled) != 2
+            or len(self.resampled) != m
+        ):
+            found = (
+                f"{m} sizes, values {np.shape(self.values)}, resampled {np.shape(self.resampled)}"
+            )
+            raise PomonaError(
+                found, where="ladder", remedy="give one value and one row of resamples a size"
+            )
 
-    def scale_equivalent(self, value: float, resampled: NDArray[np.float64], baseline: int) -> ScaleEquivalent | None:
-        """The ratio to rung `baseline` of the size with `value`, with the 95 % interval of its bootstrap; None below two rungs.
+    def scale_equivalent(
+        self, value: float, resampled: NDArray[np.float64], baseline: int
+    ) -> ScaleEquivalent | None:
+        """The ratio to rung `baseline` of the size with `value`, with the 95 % interval of its
+        bootstrap; None below two rungs.
 
-        The ladder is piecewise linear in the logarithm of the parameters. It is walked from the baseline, up for a better value and down
-        for a worse one, to the first size that reaches the value: so the answer is monotone in the value even where the ladder is not, and
-        the baseline's own value gives exactly 1. `resampled` `[R]` is `value` in the ladder's own resamples; each gives a ratio, and
-        their 2.5th and 97.5th percentile (the outer of the nearest two) are the interval (Efron & Tibshirani 1993, §13.3).
-        What no measured size reaches is None, with a note.
+        The ladder is piecewise linear in the logarithm of the parameters. It is walked from the
+        baseline, up for a better value and down for a worse one, to the first size that reaches the
+        value: so the answer is monotone in the value even where the ladder is not, and the
+            baseline's own value gives exactly 1. `resampled` `[R]` is `value` in the ladder's own
+            resamples; each gives a ratio, and
+        their 2.5th and 97.5th percentile (the outer of the nearest two) are the interval (Efron &
+        Tibshirani 1993, §13.3). What no measured size reaches is None, with a note.
         """
         if len(self.parameters) < 2:
             return None
         if np.shape(resampled) != self.resampled.shape[1:]:
-            found = f"{np.shape(resampled)} resampled values for a ladder of {self.resampled.shape[1]} resamples"
-            raise PomonaError(found, where="scale equivalent", remedy="resample both with the same Resamples")
+            found = (
+                f"{np.shape(resampled)} resampled values for a ladder of "
+                f"{self.resampled.shape[1]} resamples"
+            )
+            raise PomonaError(
+                found, where="scale equivalent", remedy="resample both with the same Resamples"
+            )
         point = float(self._log_ratios(self.values[:, None], np.array([value]), baseline)[0])
         drawn = np.sort(self._log_ratios(self.resampled, resampled, baseline))
         low, high = drawn[int(0.025 * (drawn.size - 1))], drawn[-1 - int(0.025 * (drawn.size - 1))]
-        return ScaleEquivalent(_ratio(point), _ratio(low), _ratio(high), _note(point, float(low), float(high)))
+        return ScaleEquivalent(
+            _ratio(point), _ratio(low), _ratio(high), _note(point, float(low), float(high))
+        )
 
-    def _log_ratios(self, curve: NDArray[np.float64], value: NDArray[np.float64], baseline: int) -> NDArray[np.float64]:
-        """Log of the ratio in each of R cases, from the ladder `[m, R]` and the value `[R]`; infinite outside the ladder."""
+    def _log_ratios(
+        self, curve: NDArray[np.float64], value: NDArray[np.float64], baseline: int
+    ) -> NDArray[np.float64]:
+        """Log of the ratio in each of R cases, from the ladder `[m, R]` and the value `[R]`;
+        infinite outside the ladder.
+        """
         sign = 1 if self.higher_is_better else -1
-        curve, value, sizes = sign * curve, sign * value, np.log(self.parameters) - np.log(self.parameters[baseline])
+        curve, value, sizes = (
+            sign * curve,
+            sign * value,
+            np.log(self.parameters) - np.log(self.parameters[baseline]),
+        )
         up = _first_reach(sizes[baseline:], curve[baseline:], value)
         down = -_first_reach(-sizes[baseline::-1], -curve[baseline::-1], -value)
         return np.where(value >= curve[baseline], up, down)
 
 
-def _first_reach(sizes: NDArray[np.float64], curve: NDArray[np.float64], value: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The first size `[R]` along `sizes` `[m]` where `curve` `[m, R]` is at least `value` `[R]`; infinity where it never is."""
+def _first_reach(
+    sizes: NDArray[np.float64], curve: NDArray[np.float64], value: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The first size `[R]` along `sizes` `[m]` where `curve` `[m, R]` is at least `value` `[R]`;
+    infinity where it never is.
+    """
     reached = np.where(curve[0] >= value, sizes[0], np.inf)
     for i in range(len(sizes) - 1):
         now = np.isinf(reached) & (curve[i + 1] >= value)

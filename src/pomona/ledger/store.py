@@ -38,9 +38,10 @@ class Rung:
 
 @dataclass(frozen=True)
 class Meta:
-    """What all entries share. `metric` is the label for people; `groups` run from head to tail; `serve_items` is the number
-    of answered items over which the cost of answering is counted;
-    `bounds` are variants that only the references could choose; `created` is an ISO 8601 time."""
+    """What all entries share. `metric` is the label for people; `groups` run from head to tail;
+    `serve_items` is the number of answered items over which the cost of answering is counted;
+    `bounds` are variants that only the references could choose; `created` is an ISO 8601 time.
+    """
 
     name: str
     metric: str
@@ -59,7 +60,9 @@ class Meta:
 
 @dataclass
 class Ledger:
-    """Entries and their header. Every `entry.baseline` must itself have an entry, because extra compute is counted from it."""
+    """Entries and their header. Every `entry.baseline` must itself have an entry, because extra
+    compute is counted from it.
+    """
 
     meta: Meta
     entries: list[Entry]
@@ -75,15 +78,27 @@ class Ledger:
         return -entry.delta, -entry.ci_high, -entry.ci_low
 
     def extra(self, entry: Entry) -> float:
-        """Extra compute in FLOPs over the entry's own baseline (see `extra_compute`). Raises PomonaError if that has no entry."""
+        """Extra compute in FLOPs over the entry's own baseline (see `extra_compute`). Raises
+        PomonaError if that has no entry.
+        """
         same = [other for other in self.entries if other.variant == entry.baseline]
         if not same:
             known = nearest(entry.baseline, {other.variant for other in self.entries})
-            raise PomonaError(f'the baseline "{entry.baseline}" has no entry', where=f"{entry.variant}, {entry.group}", remedy=known)
-        return extra_compute(entry, next((other for other in same if other.group == entry.group), same[0]), self.meta.serve_items)
+            raise PomonaError(
+                f'the baseline "{entry.baseline}" has no entry',
+                where=f"{entry.variant}, {entry.group}",
+                remedy=known,
+            )
+        return extra_compute(
+            entry,
+            next((other for other in same if other.group == entry.group), same[0]),
+            self.meta.serve_items,
+        )
 
     def write(self, path: str | Path) -> None:
-        """Write `path` (ledger.json), whole or not at all. Raises PomonaError for numbers that are not finite or a missing baseline."""
+        """Write `path` (ledger.json), whole or not at all. Raises PomonaError for numbers that are
+        not finite or a missing baseline.
+        """
         _check(self, path)
         entries = [entry.to_json() for entry in self.entries]
         write_json(path, {"pomona_ledger": FORMAT, "meta": asdict(self.meta), "entries": entries})
@@ -93,20 +108,36 @@ class Ledger:
         """Read what `write` wrote. Raises PomonaError for a missing, broken or newer file."""
         from pydantic import TypeAdapter, ValidationError
 
-        remedy = "run `pomona run` on the recipe again, which writes it anew from the finished steps"
+        remedy = (
+            "run `pomona run` on the recipe again, which writes it anew from the finished steps"
+        )
         try:
             document = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
         except OSError as error:
-            raise PomonaError("cannot be read: no such file or no permission", where=path, remedy=remedy) from error
+            raise PomonaError(
+                "cannot be read: no such file or no permission", where=path, remedy=remedy
+            ) from error
         except ValueError as error:
-            raise PomonaError(f"is not a whole JSON file: {error}", where=path, remedy=remedy) from error
+            raise PomonaError(
+                f"is not a whole JSON file: {error}", where=path, remedy=remedy
+            ) from error
         version = document.get("pomona_ledger") if isinstance(document, dict) else None
         if version is None:
-            raise PomonaError("is not a ledger: it has no `pomona_ledger` key", where=path, remedy="name a run's ledger.json")
+            raise PomonaError(
+                "is not a ledger: it has no `pomona_ledger` key",
+                where=path,
+                remedy="name a run's ledger.json",
+            )
         if version != FORMAT:
-            raise PomonaError(f"has format {version}; this Pomona reads format {FORMAT}", where=path, remedy="upgrade pomona, or run again")
+            raise PomonaError(
+                f"has format {version}; this Pomona reads format {FORMAT}",
+                where=path,
+                remedy="upgrade pomona, or run again",
+            )
         try:
-            ledger = TypeAdapter(cls).validate_python({key: document.get(key) for key in ("meta", "entries")})
+            ledger = TypeAdapter(cls).validate_python(
+                {key: document.get(key) for key in ("meta", "entries")}
+            )
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
@@ -115,7 +146,9 @@ class Ledger:
         return ledger
 
     def rows(self) -> list[dict[str, Any]]:
-        """One flat row per entry: its fields, `extra_flops`, and the scale-equivalent as four `scale_…` columns."""
+        """One flat row per entry: its fields, `extra_flops`, and the scale-equivalent as four
+        `scale_…` columns.
+        """
         return [_row(entry, self.extra(entry)) for entry in self.entries]
 
     def documents(self) -> list[dict[str, Any]]:
@@ -146,7 +179,9 @@ _COLUMNS = {
 
 
 def extra_compute(entry: Entry, base_entry: Entry, serve_items: int) -> float:
-    """FLOPs to make the variant and answer `serve_items` items, beyond what the base spends on answering them."""
+    """FLOPs to make the variant and answer `serve_items` items, beyond what the base spends on
+    answering them.
+    """
     return entry.flops_once + (entry.flops_per_item - base_entry.flops_per_item) * serve_items
 
 
@@ -163,8 +198,16 @@ def to_csv(ledger: Ledger) -> str:
 
 
 def to_json(ledger: Ledger) -> str:
-    """The entries as a JSON array, one a line, each with its `extra_flops`; `scale_equivalent` is nested or null."""
-    return "[\n" + ",\n".join(json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in ledger.documents()) + "\n]\n"
+    """The entries as a JSON array, one a line, each with its `extra_flops`; `scale_equivalent` is
+    nested or null.
+    """
+    return (
+        "[\n"
+        + ",\n".join(
+            json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in ledger.documents()
+        )
+        + "\n]\n"
+    )
 
 
 def _row(entry: Entry, extra: float) -> dict[str, Any]:
@@ -185,18 +228,34 @@ def _refuse(constant: str) -> float:
 
 def _check(ledger: Ledger, path: str | Path) -> None:
     where = f"{path}"
-    if not any(entry.variant == ledger.meta.base and entry.group == "overall" for entry in ledger.entries):
-        raise PomonaError(f'the base "{ledger.meta.base}" has no "overall" entry', where=where, remedy="measure the base first")
+    if not any(
+        entry.variant == ledger.meta.base and entry.group == "overall" for entry in ledger.entries
+    ):
+        raise PomonaError(
+            f'the base "{ledger.meta.base}" has no "overall" entry',
+            where=where,
+            remedy="measure the base first",
+        )
     metrics = sorted({entry.metric for entry in ledger.entries})
     if len(metrics) > 1:
-        raise PomonaError(f"entries of several metrics: {', '.join(metrics)}", where=where, remedy="write one ledger per metric")
+        raise PomonaError(
+            f"entries of several metrics: {', '.join(metrics)}",
+            where=where,
+            remedy="write one ledger per metric",
+        )
     for row in ledger.rows():
         _finite(row, where)
 
 
 def _finite(row: dict[str, Any], where: str) -> None:
-    numbers: Iterable[tuple[str, Any]] = ((name, row[name]) for name, kind in _COLUMNS.items() if kind != "str")
+    numbers: Iterable[tuple[str, Any]] = (
+        (name, row[name]) for name, kind in _COLUMNS.items() if kind != "str"
+    )
     for name, value in numbers:
         if value is not None and not math.isfinite(value):
             remedy = "measure it again on more items, or leave the entry out"
-            raise PomonaError(f"`{name}` of {row['variant']}, {row['group']} is {value}", where=where, remedy=remedy)
+            raise PomonaError(
+                f"`{name}` of {row['variant']}, {row['group']} is {value}",
+                where=where,
+                remedy=remedy,
+            )

@@ -29,19 +29,26 @@ _COLUMNS = {
 _LEFT = {"lever", "variant", "× scale"}
 
 
-def print_table(ledger: Ledger, groups: Sequence[str] | None = None, console: Console | None = None) -> None:
-    """Print one table per group to standard output, the less important columns only where the terminal is wide enough.
+def print_table(
+    ledger: Ledger, groups: Sequence[str] | None = None, console: Console | None = None
+) -> None:
+    """Print one table per group to standard output, the less important columns only where the
+    terminal is wide enough.
 
-    `groups` is "overall" and, where measured, "tail" unless given. Colour follows the terminal and NO_COLOR.
-    Raises PomonaError for a group without entries.
+    `groups` is "overall" and, where measured, "tail" unless given. Colour follows the terminal and
+    NO_COLOR. Raises PomonaError for a group without entries.
     """
     from rich.console import Console
 
     console = console or Console()
     measured = {entry.group for entry in ledger.entries}
-    for group in groups if groups is not None else [name for name in ("overall", "tail") if name in measured]:
+    for group in (
+        groups if groups is not None else [name for name in ("overall", "tail") if name in measured]
+    ):
         if group not in measured:
-            raise PomonaError("no entry has this group", where=group, remedy=nearest(group, measured))
+            raise PomonaError(
+                "no entry has this group", where=group, remedy=nearest(group, measured)
+            )
         console.print(_table(ledger, group, console.width))
 
 
@@ -56,12 +63,24 @@ def _table(ledger: Ledger, group: str, width: int) -> Table:
         "gain: positive is better; faint: its 95 % interval includes zero. "
         f"Extra FLOPs: to make it and answer {count(meta.serve_items)} items."
     )
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", pad_edge=False)
+    table = Table(
+        title=title,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        pad_edge=False,
+    )
     names = [name for name, least in _COLUMNS.items() if width >= least]
     if not any(entry.scale_equivalent for entry in entries):
         names.remove("× scale")
     for name in names:
-        table.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=name != "variant", overflow="fold")
+        table.add_column(
+            name,
+            justify="left" if name in _LEFT else "right",
+            no_wrap=name != "variant",
+            overflow="fold",
+        )
     decimals = decimals_of(ledger)[group]
     for place, entry in enumerate(entries):
         cells = _cells(ledger, entry, decimals)

@@ -14,18 +14,24 @@ Value = float | int | bool | str
 
 @dataclass(frozen=True)
 class Input:
-    """A tensor of one model, with the values that the recipe's parameters take for it (weight, density, …)."""
+    """A tensor of one model, with the values that the recipe's parameters take for it (weight,
+    density, …).
+    """
 
     model: int  # place in Plan.models
     tensor: str
     dtype: str  # as safetensors names it: BF16, F16, F32, F64, I64, …
     parameters: Mapping[str, float] = field(default_factory=dict)
-    identity: str = ""  # the model's name in the recipe, which does not depend on the order of models
+    identity: str = (
+        ""  # the model's name in the recipe, which does not depend on the order of models
+    )
 
 
 @dataclass(frozen=True)
 class Job:
-    """One tensor of the result: its shape and type, the method, what goes in, and the method's options (t, lambda, normalize, …)."""
+    """One tensor of the result: its shape and type, the method, what goes in, and the method's
+    options (t, lambda, normalize, …).
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -39,7 +45,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole merge: the checkpoint folders read, the jobs in the order of the result, and what is written beside the tensors."""
+    """A whole merge: the checkpoint folders read, the jobs in the order of the result, and what is
+    written beside the tensors.
+    """
 
     models: tuple[Path, ...]
     jobs: tuple[Job, ...]
@@ -49,23 +57,30 @@ class Plan:
     recipe: Mapping[str, Any]  # the recipe as it was read, for the model card
     extra: Mapping[str, bytes] = field(default_factory=dict)  # further files of the result, by name
     prepared: int = 0  # bytes beside the result while it is made: adapted or re-ordered tensors
-    notes: tuple[str, ...] = ()  # what the reader of a dry run should know: tensors copied, keys not covered
+    notes: tuple[
+        str, ...
+    ] = ()  # what the reader of a dry run should know: tensors copied, keys not covered
 
 
 class Kernel(Protocol):
-    """How one job's tensor is made, block by block. Blocks are flat views of the stored data, the base's first; BF16 comes as uint16.
+    """How one job's tensor is made, block by block. Blocks are flat views of the stored data, the
+    base's first; BF16 comes as uint16.
 
-    Every pass sees all blocks; partial results of a pass are settled in block order, so that threads never change the result.
-    `shared` names jobs whose partial results are settled together (a threshold over the whole model); None for jobs on their own.
-    A kernel that can have a name there is a `JointKernel`.
+    Every pass sees all blocks; partial results of a pass are settled in block order, so that
+    threads never change the result. `shared` names jobs whose partial results are settled together
+    (a threshold over the whole model); None for jobs on their own. A kernel that can have a name
+    there is a `JointKernel`.
     """
 
     passes: int  # readings of the whole tensor before it can be written
-    unit: int  # blocks hold a multiple of this many elements, e.g. a row; 1 where every element stands alone
+    # blocks hold a multiple of this many elements, e.g. a row; 1 where every element stands alone
+    unit: int
     shared: str | None
 
     def read(self, number: int, start: int, blocks: Sequence[NDArray[Any]]) -> Any:
-        """Partial result of pass `number` for the elements from `start`. Called from several threads at once."""
+        """Partial result of pass `number` for the elements from `start`. Called from several
+        threads at once.
+        """
         ...
 
     def settle(self, number: int, partials: Sequence[Any]) -> None:
@@ -73,13 +88,19 @@ class Kernel(Protocol):
         ...
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
-        """Write the result's elements from `start` into `out`, in the job's dtype (BF16 as uint16). Called from several threads at once."""
+        """Write the result's elements from `start` into `out`, in the job's dtype (BF16 as uint16).
+        Called from several threads at once.
+        """
         ...
 
 
 class JointKernel(Kernel, Protocol):
-    """A kernel that can be settled with those of other tensors. There may be many: partial results are joined as they come."""
+    """A kernel that can be settled with those of other tensors. There may be many: partial results
+    are joined as they come.
+    """
 
     def gather(self, number: int, partials: Sequence[Any]) -> Any:
-        """One partial result of pass `number` for several: of a tensor's blocks from the first on, or of tensors in any order."""
+        """One partial result of pass `number` for several: of a tensor's blocks from the first on,
+        or of tensors in any order.
+        """
         ...

@@ -1,4 +1,6 @@
-"""A LoRA adapter out of a fine-tuned model: the nearest matrices of low rank to what fine-tuning changed (Eckart and Young 1936)."""
+"""A LoRA adapter out of a fine-tuned model: the nearest matrices of low rank to what fine-tuning
+changed (Eckart and Young 1936).
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,20 @@ from pomona.merge.preparing.blocks import Made, Rows, row_blocks, write_made
 from pomona.merge.preparing.keymap import ties
 
 _LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
-_CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")  # linear layers stored inputs × outputs
+_CONV1D = (
+    "gpt2",
+    "openai-gpt",
+    "imagegpt",
+    "decision_transformer",
+)  # linear layers stored inputs × outputs
 _NOISE = 1e-6  # singular values below this part of the largest are rounding
 
 
 @dataclass(frozen=True)
 class Module:
-    """One matrix: the rank kept, and ‖τ − BA‖ / ‖τ‖ in the Frobenius norm, before A and B are rounded to their type."""
+    """One matrix: the rank kept, and ‖τ − BA‖ / ‖τ‖ in the Frobenius norm, before A and B are
+    rounded to their type.
+    """
 
     name: str
     rank: int
@@ -37,9 +46,11 @@ class Module:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What `extract_adapter` kept. whole: modules saved as they are; unchanged: tensors that do not differ.
+    """What `extract_adapter` kept. whole: modules saved as they are; unchanged: tensors that do not
+    differ.
 
-    left: tensors that differ and are not in the adapter, because `modules` leaves them out or PEFT has no place for them.
+    left: tensors that differ and are not in the adapter, because `modules` leaves them out or PEFT
+        has no place for them.
     """
 
     modules: tuple[Module, ...]
@@ -81,42 +92,80 @@ def extract_adapter(
 ) -> Extraction:
     """Write a PEFT folder `out` that turns `base` into (nearly) `finetuned`.
 
-    rank: largest rank of a module; energy: keep the least rank that holds this part of ‖τ‖² (0 < energy ≤ 1); one of them or both.
-    modules: globs of module names such as "*.q_proj". whole: embeddings, heads, norms and other changed tensors that are no matrices of
-    linear layers are saved as they are (modules_to_save); without it they are left. dtype: of A and B, as safetensors names it.
-    Of the two, B·A is the truncated singular value decomposition of τ, the singular values shared evenly (B = U√S, A = √S Vᵀ).
-    Raises PomonaError for models whose tensors differ in name or shape, and when nothing differs.
+    rank: largest rank of a module; energy: keep the least rank that holds this part of ‖τ‖² (0 <
+        energy ≤ 1); one of them or both.
+    modules: globs of module names such as "*.q_proj". whole: embeddings, heads, norms and other
+        changed tensors that are no matrices of
+    linear layers are saved as they are (modules_to_save); without it they are left. dtype: of A and
+    B, as safetensors names it. Of the two, B·A is the truncated singular value decomposition of τ,
+    the singular values shared evenly (B = U√S, A = √S Vᵀ). Raises PomonaError for models whose
+    tensors differ in name or shape, and when nothing differs.
     """
     finetuned, base, out = Path(finetuned), Path(base), Path(out)
-    if (rank is None and energy is None) or (rank is not None and rank < 1) or (energy is not None and not 0 < energy <= 1):
-        raise PomonaError(f"rank={rank}, energy={energy}", where="extract_adapter", remedy="give rank ≥ 1, or energy between 0 and 1")
+    if (
+        (rank is None and energy is None)
+        or (rank is not None and rank < 1)
+        or (energy is not None and not 0 < energy <= 1)
+    ):
+        raise PomonaError(
+            f"rank={rank}, energy={energy}",
+            where="extract_adapter",
+            remedy="give rank ≥ 1, or energy between 0 and 1",
+        )
     new, old = View.of(finetuned), View.of(base)
     _check_pair(new, old)
     parts, config = _Parts(), _config_of(base)
     flipped = config.get("model_type") in _CONV1D
     for done, name in enumerate(new.names):
-        _tensor(name, new, old, parts, flipped, lambda spectrum: _rank(spectrum, rank, energy), modules, whole, dtype)
+        _tensor(
+            name,
+            new,
+            old,
+            parts,
+            flipped,
+            lambda spectrum: _rank(spectrum, rank, energy),
+            modules,
+            whole,
+            dtype,
+        )
         if progress:
             progress(done + 1, len(new.names))
     if not parts.made:
-        raise PomonaError(f"does not differ from {base} in these modules", where=finetuned, remedy="check the two folders and `modules`")
+        raise PomonaError(
+            f"does not differ from {base} in these modules",
+            where=finetuned,
+            remedy="check the two folders and `modules`",
+        )
     _complete(parts, new, ties(base))
     if not dry_run:
         settings = json.dumps(_settings(parts, config, base, flipped), indent=1).encode()
-        write_made(out, parts.made, {"adapter_config.json": settings}, name="adapter_model.safetensors")
+        write_made(
+            out, parts.made, {"adapter_config.json": settings}, name="adapter_model.safetensors"
+        )
     size = sum(tensor.size for tensor in parts.made.values())
-    return Extraction(tuple(parts.modules), tuple(parts.whole), parts.unchanged, tuple(parts.left), size)
+    return Extraction(
+        tuple(parts.modules), tuple(parts.whole), parts.unchanged, tuple(parts.left), size
+    )
 
 
 def _check_pair(new: View, old: View) -> None:
     for name in sorted(set(new.names) ^ set(old.names)):
         holder, lacking = (new, old) if name in new.tensors else (old, new)
         message = f'has no tensor "{name}", which {holder.folder} has'
-        raise PomonaError(message, where=lacking.folder, remedy="give a model and the base it was fine-tuned from")
+        raise PomonaError(
+            message, where=lacking.folder, remedy="give a model and the base it was fine-tuned from"
+        )
     for name in new.names:
         if new.info(name)[1] != old.info(name)[1]:
-            message = f'tensor "{name}" is {list(new.info(name)[1])}, in {old.folder} it is {list(old.info(name)[1])}'
-            raise PomonaError(message, where=new.folder, remedy="an adapter cannot change shapes; resize the base's vocabulary first")
+            message = (
+                f'tensor "{name}" is {list(new.info(name)[1])}, in {old.folder} it is '
+                f"{list(old.info(name)[1])}"
+            )
+            raise PomonaError(
+                message,
+                where=new.folder,
+                remedy="an adapter cannot change shapes; resize the base's vocabulary first",
+            )
 
 
 def _tensor(
@@ -134,17 +183,29 @@ def _tensor(
     module, _, kind = name.rpartition(".")
     if not _differ(stored, start):
         parts.unchanged += 1
-    elif not any(fnmatchcase(module, pattern) for pattern in modules) or kind not in ("weight", "bias"):
+    elif not any(fnmatchcase(module, pattern) for pattern in modules) or kind not in (
+        "weight",
+        "bias",
+    ):
         parts.left.append(name)
-    elif kind == "weight" and len(stored.shape) == 2 and not (is_embedding(name) or is_head(name) or _LOOKED_UP.search(name)):
+    elif (
+        kind == "weight"
+        and len(stored.shape) == 2
+        and not (is_embedding(name) or is_head(name) or _LOOKED_UP.search(name))
+    ):
         change = Rows(stored).float32() - Rows(start).float32()
         a, b, error = truncated(change.T if flipped else change, choose)
         parts.modules.append(Module(module, len(a), error))
         for part, values in (("lora_A", a), ("lora_B", b)):
             parts.made[f"base_model.model.{module}.{part}.weight"] = _in_memory(values, dtype)
-    elif kind == "bias" and len(new.info(f"{module}.weight")[1] if f"{module}.weight" in new.tensors else ()) == 2:
+    elif (
+        kind == "bias"
+        and len(new.info(f"{module}.weight")[1] if f"{module}.weight" in new.tensors else ()) == 2
+    ):
         parts.biases.append(name)
-        parts.made[name] = _as_stored(stored)  # named at the end: it depends on whether the weight has an adapter
+        parts.made[name] = _as_stored(
+            stored
+        )  # named at the end: it depends on whether the weight has an adapter
     elif whole:
         parts.whole.append(module)
         parts.made[f"base_model.model.{name}"] = _as_stored(stored)
@@ -156,29 +217,39 @@ def _complete(parts: _Parts, new: View, tied: bool) -> None:
     lora = {module.name for module in parts.modules}
     for name in parts.biases:
         module = name.removesuffix(".bias")
-        parts.made[f"base_model.model.{module}.{'base_layer.' if module in lora else ''}bias"] = parts.made.pop(name)
+        parts.made[f"base_model.model.{module}.{'base_layer.' if module in lora else ''}bias"] = (
+            parts.made.pop(name)
+        )
     parts.whole = sorted(set(parts.whole))
     for module in parts.whole:
         for kind in ("weight", "bias"):
             if f"{module}.{kind}" in new.tensors:
-                parts.made[f"base_model.model.{module}.{kind}"] = _as_stored(new.tensors[f"{module}.{kind}"])
+                parts.made[f"base_model.model.{module}.{kind}"] = _as_stored(
+                    new.tensors[f"{module}.{kind}"]
+                )
         if tied and is_embedding(f"{module}.weight") and not any(map(is_head, new.tensors)):
-            parts.made["base_model.model.lm_head.weight"] = _as_stored(new.tensors[f"{module}.weight"])  # PEFT asks for it by name
+            parts.made["base_model.model.lm_head.weight"] = _as_stored(
+                new.tensors[f"{module}.weight"]
+            )  # PEFT asks for it by name
 
 
 def _differ(first: Stored, second: Stored) -> bool:
     if first.dtype not in FLOATS or second.dtype not in FLOATS:
         return first.dtype != second.dtype
     a, b = Rows(first), Rows(second)
-    return not all(np.array_equal(a.float32(rows), b.float32(rows)) for rows in row_blocks(*a.shape))
+    return not all(
+        np.array_equal(a.float32(rows), b.float32(rows)) for rows in row_blocks(*a.shape)
+    )
 
 
 def truncated(
     change: NDArray[np.float32], choose: Callable[[NDArray[np.float64]], int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """A (rank × inputs), B (outputs × rank) and the relative error of B·A for `change` (outputs × inputs).
+    """A (rank × inputs), B (outputs × rank) and the relative error of B·A for `change` (outputs ×
+    inputs).
 
-    choose: the rank, given the singular values, largest first. They come from the Gram matrix of the shorter side in float64.
+    choose: the rank, given the singular values, largest first. They come from the Gram matrix of
+        the shorter side in float64.
     """
     tall = change.shape[0] > change.shape[1]
     matrix = (change.T if tall else change).astype(np.float64)
@@ -218,7 +289,9 @@ def _config_of(folder: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def _settings(parts: _Parts, config: Mapping[str, Any], base: Path, flipped: bool) -> dict[str, Any]:
+def _settings(
+    parts: _Parts, config: Mapping[str, Any], base: Path, flipped: bool
+) -> dict[str, Any]:
     ranks = {module.name: module.rank for module in parts.modules}
     usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
     others = {name: rank for name, rank in ranks.items() if rank != usual}

@@ -15,9 +15,14 @@ Run = Callable[[Sequence[Item]], list[Result]]
 
 
 def in_batches(
-    items: Sequence[Item], size: Callable[[Item], int], run: Run[Item, Result], report: Callable[[int, int], None]
+    items: Sequence[Item],
+    size: Callable[[Item], int],
+    run: Run[Item, Result],
+    report: Callable[[int, int], None],
 ) -> list[Result]:
-    """One result an item, in their order. `size` tells how many items fit from an item on, so the largest come first."""
+    """One result an item, in their order. `size` tells how many items fit from an item on, so the
+    largest come first.
+    """
     results: list[Result] = []
     while len(results) < len(items):
         at = len(results)
@@ -33,7 +38,8 @@ def _halving(items: Sequence[Item], run: Run[Item, Result]) -> list[Result]:
     except torch.OutOfMemoryError as error:
         if len(items) == 1:
             raise GateFailed(
-                "the device has too little memory for a single row", remedy="use fewer tokens a row, a smaller dtype, or device=cpu"
+                "the device has too little memory for a single row",
+                remedy="use fewer tokens a row, a smaller dtype, or device=cpu",
             ) from error
     torch.cuda.empty_cache()
     middle = len(items) // 2

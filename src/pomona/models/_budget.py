@@ -16,7 +16,9 @@ _UNKNOWN = 8 << 30
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes to spend, bytes a token of a row and a position's logits take, and the most tokens and rows that still speed up a pass."""
+    """Bytes to spend, bytes a token of a row and a position's logits take, and the most tokens and
+    rows that still speed up a pass.
+    """
 
     memory: int
     token: int
@@ -25,13 +27,17 @@ class Budget:
     most_rows: int
 
     def decoding(self, prompt: int, new: int, n: int) -> int:
-        """Rows to decode at once when the longest prompt has `prompt` tokens and `n` rows share one; whole prompts if that can be."""
+        """Rows to decode at once when the longest prompt has `prompt` tokens and `n` rows share
+        one; whole prompts if that can be.
+        """
         fit = self.memory // ((prompt + new) * self.token + self.logits)
         rows = max(1, min(fit, self.most_rows, n * max(1, self.pass_tokens // prompt)))
         return rows - rows % n if rows > n else rows
 
     def scoring(self, tokens: int, positions: int) -> int:
-        """Rows to score at once when the longest has `tokens` tokens of which `positions` are scored."""
+        """Rows to score at once when the longest has `tokens` tokens of which `positions` are
+        scored.
+        """
         fit = self.memory // (tokens * self.token + min(positions, self.window()) * self.logits)
         return max(1, min(fit, self.pass_tokens // tokens))
 
@@ -41,7 +47,9 @@ class Budget:
 
 
 def budget_of(network: PreTrainedModel, memory: int | None) -> Budget:
-    """The budget of a loaded network; `memory` in bytes, or None for a share of what the device has."""
+    """The budget of a loaded network; `memory` in bytes, or None for a share of what the device
+    has.
+    """
     config: Any = network.config.get_text_config(decoder=True)
     width = network.dtype.itemsize
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -53,16 +61,21 @@ def budget_of(network: PreTrainedModel, memory: int | None) -> Budget:
     return Budget(
         memory=memory if memory is not None else _free(network.device),
         token=2 * kept + passing,  # twice: a cache grows by copying
-        logits=vocabulary * (width + 4 + 4 + 8),  # logits, their float32 copy, probabilities, float64 cumulative sum
-        pass_tokens=2048 if on_cpu else 65536,  # measured: a processor is fastest where a pass fits its caches
+        logits=vocabulary
+        * (width + 4 + 4 + 8),  # logits, their float32 copy, probabilities, float64 cumulative sum
+        pass_tokens=2048
+        if on_cpu
+        else 65536,  # measured: a processor is fastest where a pass fits its caches
         most_rows=128 if on_cpu else 1024,
     )
 
 
 def _free(device: torch.device) -> int:
-    """Bytes to use by default: most of what a GPU has free, an eighth of a machine's memory, which others want too.
+    """Bytes to use by default: most of what a GPU has free, an eighth of a machine's memory, which
+    others want too.
 
-    That of a machine does not change from run to run, so that batches are split the same and their answers equal to the bit.
+    That of a machine does not change from run to run, so that batches are split the same and their
+    answers equal to the bit.
     """
     if device.type == "cuda":
         return int(0.8 * torch.cuda.mem_get_info(device)[0])

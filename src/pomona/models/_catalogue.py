@@ -15,7 +15,9 @@ _EMBEDDED = {
     "ui-s": "user-interface translation",
     "ui-m": "user-interface translation",
     "ui-l": "user-interface translation, the largest step of the ladder",
-    **{f"ui-s@{percent}": f"ui-s after {percent} % of its training" for percent in (10, 20, 40, 80)},
+    **{
+        f"ui-s@{percent}": f"ui-s after {percent} % of its training" for percent in (10, 20, 40, 80)
+    },
 }
 SMOLLM2 = "smollm2"
 _SMOLLM2_PARAMETERS = 134_515_008
@@ -24,7 +26,9 @@ _SMOLLM2_BYTES = 98_362_432
 
 @dataclass(frozen=True)
 class Entry:
-    """One model of the catalogue. `parameters` is None while the checkpoint is absent and its size unknown; `size` is bytes on disk."""
+    """One model of the catalogue. `parameters` is None while the checkpoint is absent and its size
+    unknown; `size` is bytes on disk.
+    """
 
     name: str
     about: str
@@ -36,7 +40,9 @@ class Entry:
 
 
 def cache_folder() -> Path:
-    """Where fetched and converted models are kept: the environment variable POMONA_CACHE, or the user's cache folder."""
+    """Where fetched and converted models are kept: the environment variable POMONA_CACHE, or the
+    user's cache folder.
+    """
     import platformdirs
 
     return Path(os.environ.get("POMONA_CACHE") or platformdirs.user_cache_dir("pomona"))
@@ -62,24 +68,36 @@ def entry(name: str) -> Entry:
     if name == SMOLLM2:
         path = smollm2_path()
         about = "SmolLM2-135M-Instruct, Q4_1; fetched by `pomona models pull smollm2`"
-        return Entry(name, about, _SMOLLM2_PARAMETERS, _SMOLLM2_BYTES, "Apache-2.0", path, path.is_file())
+        return Entry(
+            name, about, _SMOLLM2_PARAMETERS, _SMOLLM2_BYTES, "Apache-2.0", path, path.is_file()
+        )
     if name not in _EMBEDDED:
         raise PomonaError(f'unknown model "{name}"', remedy=nearest(name, names()))
     folder = _ASSETS / name
     if not (folder / "config.json").is_file():
         return Entry(name, _EMBEDDED[name], None, 0, "Apache-2.0", folder, present=False)
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    return Entry(name, _EMBEDDED[name], count_parameters(folder), size, "Apache-2.0", folder, present=True)
+    return Entry(
+        name, _EMBEDDED[name], count_parameters(folder), size, "Apache-2.0", folder, present=True
+    )
 
 
 def folder_of(name: str) -> Path:
-    """The checkpoint folder of a catalogue name, checked; a PomonaError says what to do when the model is not there."""
+    """The checkpoint folder of a catalogue name, checked; a PomonaError says what to do when the
+    model is not there.
+    """
     from pomona.models._gguf import converted
 
     found = entry(name)
     if not found.present:
-        remedy = "run `pomona models pull smollm2`" if name == SMOLLM2 else "install a release of pomona that ships it, or train it anew"
-        raise PomonaError(f'model "{name}" is not on this machine', where=found.where, remedy=remedy)
+        remedy = (
+            "run `pomona models pull smollm2`"
+            if name == SMOLLM2
+            else "install a release of pomona that ships it, or train it anew"
+        )
+        raise PomonaError(
+            f'model "{name}" is not on this machine', where=found.where, remedy=remedy
+        )
     if name == SMOLLM2:
         return converted(found.where)
     check(found.where)

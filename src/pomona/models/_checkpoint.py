@@ -1,4 +1,6 @@
-"""A checkpoint folder is looked at before anything is loaded from it: are the files there, whole, and safe?"""
+"""A checkpoint folder is looked at before anything is loaded from it: are the files there, whole,
+and safe?
+"""
 
 from __future__ import annotations
 
@@ -9,20 +11,40 @@ from typing import Any
 
 from pomona.errors import PomonaError
 
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
+_TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _AGAIN = "copy or download the file again"
 
 
 def check(folder: Path) -> None:
-    """Raise a PomonaError naming the first file that is missing, cut short or of a kind that is never loaded."""
+    """Raise a PomonaError naming the first file that is missing, cut short or of a kind that is
+    never loaded.
+    """
     if not folder.is_dir():
-        raise PomonaError("is not a checkpoint folder", where=folder, remedy="give the folder that holds config.json and model.safetensors")
-    _read_json(folder / "config.json", "every checkpoint folder needs one; was the model saved with save_pretrained?")
+        raise PomonaError(
+            "is not a checkpoint folder",
+            where=folder,
+            remedy="give the folder that holds config.json and model.safetensors",
+        )
+    _read_json(
+        folder / "config.json",
+        "every checkpoint folder needs one; was the model saved with save_pretrained?",
+    )
     for shard in weight_files(folder):
         _check_whole(shard)
     if not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise PomonaError("has no tokenizer", where=folder, remedy=f"put one of {', '.join(_TOKENIZERS[:3])} beside config.json")
+        raise PomonaError(
+            "has no tokenizer",
+            where=folder,
+            remedy=f"put one of {', '.join(_TOKENIZERS[:3])} beside config.json",
+        )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -32,7 +54,11 @@ def weight_files(folder: Path) -> list[Path]:
         names = sorted(set(_read_json(index, _AGAIN).get("weight_map", {}).values()))
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
-            raise PomonaError(f"names {missing[0] if missing else 'no files'}, which is not there", where=index, remedy=_AGAIN)
+            raise PomonaError(
+                f"names {missing[0] if missing else 'no files'}, which is not there",
+                where=index,
+                remedy=_AGAIN,
+            )
         return [folder / name for name in names]
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -42,19 +68,28 @@ def weight_files(folder: Path) -> list[Path]:
 
 def count_parameters(folder: Path) -> int:
     """Stored weights of a checkpoint, read from the headers alone."""
-    return sum(math.prod(tensor["shape"]) for file in weight_files(folder) for tensor in _header(file)[0].values())
+    return sum(
+        math.prod(tensor["shape"])
+        for file in weight_files(folder)
+        for tensor in _header(file)[0].values()
+    )
 
 
 def _no_weights(folder: Path) -> PomonaError:
     pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
     if pickles:
         return PomonaError(
-            f"holds its weights only as pickle ({pickles[0]}), and loading a pickle can run any code",
+            (
+                f"holds its weights only as pickle ({pickles[0]}), and loading a pickle can run "
+                "any code"
+            ),
             where=folder,
             remedy="convert it to safetensors where you trust it: model.save_pretrained(folder)",
         )
     ggufs = sorted(folder.glob("*.gguf"))
-    remedy = f"write gguf:{ggufs[0]}" if ggufs else "save the model with model.save_pretrained(folder)"
+    remedy = (
+        f"write gguf:{ggufs[0]}" if ggufs else "save the model with model.save_pretrained(folder)"
+    )
     return PomonaError("holds no *.safetensors file", where=folder, remedy=remedy)
 
 
@@ -68,16 +103,22 @@ def _read_json(path: Path, remedy: str) -> Any:
 
 
 def _header(file: Path) -> tuple[dict[str, Any], int]:
-    """The tensors a safetensors file promises and the size in bytes it must have (format: 8 bytes of length, JSON header, data)."""
+    """The tensors a safetensors file promises and the size in bytes it must have (format: 8 bytes
+    of length, JSON header, data).
+    """
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if size < 8 or length > size - 8:
-            raise PomonaError(f"is cut short: {size:,} bytes do not hold its header", where=file, remedy=_AGAIN)
+            raise PomonaError(
+                f"is cut short: {size:,} bytes do not hold its header", where=file, remedy=_AGAIN
+            )
         try:
             header = json.loads(stream.read(length))
             header.pop("__metadata__", None)
-            return header, 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+            return header, 8 + length + max(
+                (tensor["data_offsets"][1] for tensor in header.values()), default=0
+            )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PomonaError("is not a safetensors file", where=file, remedy=_AGAIN) from error
 
@@ -85,4 +126,6 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
 def _check_whole(file: Path) -> None:
     size, promised = file.stat().st_size, _header(file)[1]
     if size < promised:
-        raise PomonaError(f"is cut short: {size:,} of {promised:,} bytes", where=file, remedy=_AGAIN)
+        raise PomonaError(
+            f"is cut short: {size:,} of {promised:,} bytes", where=file, remedy=_AGAIN
+        )

@@ -1,4 +1,6 @@
-"""The decoding loop: one prefill for all samples of a prompt, then a token a step for every row still going."""
+"""The decoding loop: one prefill for all samples of a prompt, then a token a step for every row
+still going.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ _BLOCK = 64  # steps whose uniform numbers are made at once
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for all rows. `stops` are the tokens that end an answer; `context` is the most tokens the network takes, or None.
+    """What holds for all rows. `stops` are the tokens that end an answer; `context` is the most
+    tokens the network takes, or None.
 
     `top` is how many of the likeliest tokens are kept with each token.
     """
@@ -30,7 +33,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of a batch, `[rows]` each: the prompt a row continues, the key of its random numbers (uint64), its temperature.
+    """The rows of a batch, `[rows]` each: the prompt a row continues, the key of its random numbers
+    (uint64), its temperature.
 
     `limit` is the most new tokens of each row, where that is less than the settings'.
     """
@@ -43,9 +47,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Row:
-    """One decoded row: ids int32 `[t]` and log-probabilities float32 `[t]` without the end token; `stopped` when there was one.
+    """One decoded row: ids int32 `[t]` and log-probabilities float32 `[t]` without the end token;
+    `stopped` when there was one.
 
-    `top_ids` and `top_logprobs`, `[t, top]`, are of the likeliest tokens at each place, likeliest first.
+    `top_ids` and `top_logprobs`, `[t, top]`, are of the likeliest tokens at each place, likeliest
+    first.
     """
 
     token_ids: np.ndarray
@@ -57,7 +63,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Step:
-    """The tokens of one step, of the rows still going: their numbers and tokens, int64 `[live]`, log-probabilities, the likeliest."""
+    """The tokens of one step, of the rows still going: their numbers and tokens, int64 `[live]`,
+    log-probabilities, the likeliest.
+    """
 
     rows: torch.Tensor
     tokens: torch.Tensor
@@ -66,37 +74,62 @@ class Step:
     top_logprobs: torch.Tensor
 
 
-Watch = Callable[[Step], Sequence[int]]  # called after each step, gives back the rows that shall end here
+Watch = Callable[
+    [Step], Sequence[int]
+]  # called after each step, gives back the rows that shall end here
 
 
-def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_left(
+    rows: Sequence[Sequence[int]], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and attention mask, int64 `[rows, longest]`, the padding in front."""
     width = max(len(row) for row in rows)
-    ids, mask = np.zeros((len(rows), width), dtype=np.int64), np.zeros((len(rows), width), dtype=np.int64)
+    ids, mask = (
+        np.zeros((len(rows), width), dtype=np.int64),
+        np.zeros((len(rows), width), dtype=np.int64),
+    )
     for index, row in enumerate(rows):
         ids[index, width - len(row) :], mask[index, width - len(row) :] = row, 1
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
 def decode(
-    network: PreTrainedModel, prompts: Sequence[Sequence[int]], plan: Plan, settings: Settings, watch: Watch | None = None
+    network: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    plan: Plan,
+    settings: Settings,
+    watch: Watch | None = None,
 ) -> list[Row]:
-    """The rows of the plan, in its order. Each prompt goes through the network once, however many rows continue it.
+    """The rows of the plan, in its order. Each prompt goes through the network once, however many
+    rows continue it.
 
-    `watch` sees the tokens as they come and may end rows: those keep what they have, and are not `stopped`.
+    `watch` sees the tokens as they come and may end rows: those keep what they have, and are not
+    `stopped`.
     """
     return _Decoding(network, prompts, plan, settings).run(watch)
 
 
 class _Decoding:
-    """The state of one batch. What has an entry for each `live` row shrinks together; `tokens` and `logprobs` keep every row."""
+    """The state of one batch. What has an entry for each `live` row shrinks together; `tokens` and
+    `logprobs` keep every row.
+    """
 
-    def __init__(self, network: PreTrainedModel, prompts: Sequence[Sequence[int]], plan: Plan, settings: Settings) -> None:
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        plan: Plan,
+        settings: Settings,
+    ) -> None:
         self.network, self.prompts, self.plan, self.settings = network, prompts, plan, settings
         self.device = network.device
         lengths = np.array([len(prompt) for prompt in prompts])[plan.prompt]
         room = settings.max_new_tokens if settings.context is None else settings.context - lengths
-        most = settings.max_new_tokens if plan.limit is None else np.minimum(plan.limit, settings.max_new_tokens)
+        most = (
+            settings.max_new_tokens
+            if plan.limit is None
+            else np.minimum(plan.limit, settings.max_new_tokens)
+        )
         self.row_limits = np.minimum(np.broadcast_to(room, lengths.shape), most)
         self.steps = int(self.row_limits.max())
         self.limits = self._tensor(self.row_limits)
@@ -108,9 +141,15 @@ class _Decoding:
         self.done = torch.zeros(rows, dtype=torch.bool, device=self.device)
         self.tokens = torch.zeros((rows, self.steps), dtype=torch.int32, device=self.device)
         self.logprobs = torch.zeros((rows, self.steps), dtype=torch.float32, device=self.device)
-        self.top_ids = torch.zeros((rows, self.steps, settings.top), dtype=torch.int32, device=self.device)
-        self.top_logprobs = torch.zeros((rows, self.steps, settings.top), dtype=torch.float32, device=self.device)
-        self.look_every = 1 if self.device.type == "cpu" else 8  # looking at `done` makes the host wait for the device
+        self.top_ids = torch.zeros(
+            (rows, self.steps, settings.top), dtype=torch.int32, device=self.device
+        )
+        self.top_logprobs = torch.zeros(
+            (rows, self.steps, settings.top), dtype=torch.float32, device=self.device
+        )
+        self.look_every = (
+            1 if self.device.type == "cpu" else 8
+        )  # looking at `done` makes the host wait for the device
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -165,7 +204,9 @@ class _Decoding:
         if self.sampled:
             if step % _BLOCK == 0:
                 self.uniforms = self._tensor(uniforms(self.plan.key, step, _BLOCK))
-            token, logprob = choose(logits, self.temperature, self.settings.cut, self.uniforms[step % _BLOCK, self.live])
+            token, logprob = choose(
+                logits, self.temperature, self.settings.cut, self.uniforms[step % _BLOCK, self.live]
+            )
         else:
             token, logprob = choose(logits, None, self.settings.cut, None)
         self.tokens[self.live, step] = token.int()
@@ -174,8 +215,13 @@ class _Decoding:
         found = Step(self.live, token, logprob, top, top)
         if self.settings.top:
             top, ids = logits.topk(self.settings.top, dim=-1)
-            found = Step(self.live, token, logprob, ids, top - logits.logsumexp(dim=-1, keepdim=True))
-            self.top_ids[self.live, step], self.top_logprobs[self.live, step] = ids.int(), found.top_logprobs
+            found = Step(
+                self.live, token, logprob, ids, top - logits.logsumexp(dim=-1, keepdim=True)
+            )
+            self.top_ids[self.live, step], self.top_logprobs[self.live, step] = (
+                ids.int(),
+                found.top_logprobs,
+            )
         self.done |= torch.isin(token, self.stops) | (self.limits <= step + 1)
         return found
 
@@ -190,16 +236,31 @@ class _Decoding:
         keep = (~self.done).nonzero()[:, 0]
         self.cache.batch_select_indices(keep)
         self.live, self.done, self.limits = self.live[keep], self.done[keep], self.limits[keep]
-        self.mask, self.position, self.temperature = self.mask[keep], self.position[keep], self.temperature[keep]
+        self.mask, self.position, self.temperature = (
+            self.mask[keep],
+            self.position[keep],
+            self.temperature[keep],
+        )
         return token[keep]
 
     def _rows(self) -> list[Row]:
-        tokens, logprobs, *tops = (kept.cpu().numpy() for kept in (self.tokens, self.logprobs, self.top_ids, self.top_logprobs))
+        tokens, logprobs, *tops = (
+            kept.cpu().numpy()
+            for kept in (self.tokens, self.logprobs, self.top_ids, self.top_logprobs)
+        )
         ends = np.isin(tokens, self.settings.stops)
         rows = []
         for row, limit in enumerate(self.row_limits):
             stop = int(ends[row, :limit].argmax()) if ends[row, :limit].any() else None
             length = limit if stop is None else stop
             top_ids, top_logprobs = (top[row, :length].copy() for top in tops)
-            rows.append(Row(tokens[row, :length].copy(), logprobs[row, :length].copy(), stop is not None, top_ids, top_logprobs))
+            rows.append(
+                Row(
+                    tokens[row, :length].copy(),
+                    logprobs[row, :length].copy(),
+                    stop is not None,
+                    top_ids,
+                    top_logprobs,
+                )
+            )
         return rows

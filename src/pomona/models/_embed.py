@@ -17,10 +17,11 @@ _UNKNOWN_CONTEXT = 2048
 
 
 def embed(model: object, texts: Sequence[str]) -> NDArray[np.float32]:
-    """The mean over all tokens of a text of the last hidden state, float32 `[n, hidden]`, in the order of the texts.
+    """The mean over all tokens of a text of the last hidden state, float32 `[n, hidden]`, in the
+    order of the texts.
 
-    A text longer than the context goes through in windows of that size. What else is in the call changes a value by rounding only.
-    Raises PomonaError when the model gives no hidden states.
+    A text longer than the context goes through in windows of that size. What else is in the call
+    changes a value by rounding only. Raises PomonaError when the model gives no hidden states.
     """
     loaded, base = _opened(model)
     context = loaded._context or _UNKNOWN_CONTEXT
@@ -38,7 +39,9 @@ def embed(model: object, texts: Sequence[str]) -> NDArray[np.float32]:
 
     total = np.zeros((len(texts), loaded.shape.hidden), np.float64)
     tokens = np.zeros(len(texts), np.int64)
-    for (text, ids), part in zip(windows, in_batches(windows, size, run, loaded._report), strict=True):
+    for (text, ids), part in zip(
+        windows, in_batches(windows, size, run, loaded._report), strict=True
+    ):
         total[text] += part
         tokens[text] += len(ids)
     return (total / tokens[:, None]).astype(np.float32)
@@ -49,7 +52,11 @@ def _opened(model: object) -> tuple[TorchModel, Any]:
     network = getattr(model, "network", None)
     base = getattr(network, "base_model", None)
     if not isinstance(model, TorchModel) or base is None or base is network:
-        raise PomonaError("gives no hidden states", where=getattr(model, "uri", model), remedy="use a torch model, such as ui-s or hf:PATH")
+        raise PomonaError(
+            "gives no hidden states",
+            where=getattr(model, "uri", model),
+            remedy="use a torch model, such as ui-s or hf:PATH",
+        )
     return model, base
 
 
@@ -61,6 +68,8 @@ def _sums(base: Any, device: torch.device, rows: Sequence[list[int]]) -> list[ND
     for row, tokens in enumerate(rows):
         ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, 1
     seen = torch.from_numpy(mask).to(device)
-    states = base(input_ids=torch.from_numpy(ids).to(device), attention_mask=seen, use_cache=False).last_hidden_state
+    states = base(
+        input_ids=torch.from_numpy(ids).to(device), attention_mask=seen, use_cache=False
+    ).last_hidden_state
     sums = (states.float() * seen[:, :, None]).sum(dim=1)
     return list(sums.cpu().numpy().astype(np.float64))

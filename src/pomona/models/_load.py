@@ -29,25 +29,35 @@ def load(
     """The model that `uri` names: `hf:PATH_OR_ID`, a folder, `gguf:PATH`, or a catalogue name.
 
     device: "cpu", "cuda", "cuda:1", "mps"; without it a GPU when there is one.
-    dtype: "float32", "bfloat16" or "float16" for weights and arithmetic, or "mixed" for float32 weights with bfloat16 arithmetic
-        (faster on CPUs with AVX512-BF16 or AMX); without it bfloat16 on a GPU and float32, which is exact, on a CPU.
-    memory: bytes that caches and logits may take beside the weights; without it a part of what is free.
+    dtype: "float32", "bfloat16" or "float16" for weights and arithmetic, or "mixed" for float32
+        weights with bfloat16 arithmetic (faster on CPUs with AVX512-BF16 or AMX); without it
+        bfloat16 on a GPU and float32, which is exact, on a CPU.
+    memory: bytes that caches and logits may take beside the weights; without it a part of what is
+        free.
     chat: every prompt becomes one user message in the tokenizer's chat template.
-    progress: called with the number of prompts done and in all, after each batch of `generate` and `score`.
+    progress: called with the number of prompts done and in all, after each batch of `generate` and
+        `score`.
     A PomonaError when the URI names nothing, the checkpoint is broken, or a setting is unknown.
     """
     folder = locate(uri)
     _require("torch", "transformers", extra="torch")
     from pomona.models._torch import TorchModel
 
-    return TorchModel(uri, folder, device=device, dtype=dtype, memory=memory, chat=chat, progress=progress)
+    return TorchModel(
+        uri, folder, device=device, dtype=dtype, memory=memory, chat=chat, progress=progress
+    )
 
 
 def locate(uri: str) -> Path:
-    """The local checkpoint folder of a URI, checked for missing and broken files; GGUF is converted and hub models are fetched first."""
+    """The local checkpoint folder of a URI, checked for missing and broken files; GGUF is converted
+    and hub models are fetched first.
+    """
     scheme, _, rest = uri.partition(":")
     if scheme in {"http", "https"}:
-        raise PomonaError(f'models behind a server ("{uri}") cannot be loaded yet', remedy=f"supported: {_SUPPORTED}")
+        raise PomonaError(
+            f'models behind a server ("{uri}") cannot be loaded yet',
+            remedy=f"supported: {_SUPPORTED}",
+        )
     if scheme == "gguf":
         _require("torch", "transformers", "gguf", "accelerate", extra="gguf")
         from pomona.models._gguf import converted
@@ -62,7 +72,9 @@ def locate(uri: str) -> Path:
         return _from_hub(rest)
     if scheme == "hf" or "/" in uri:
         raise PomonaError("no such folder", where=path, remedy=f"supported: {_SUPPORTED}")
-    raise PomonaError(f'unknown model "{uri}"', remedy=f"{nearest(uri, names())} Supported: {_SUPPORTED}")
+    raise PomonaError(
+        f'unknown model "{uri}"', remedy=f"{nearest(uri, names())} Supported: {_SUPPORTED}"
+    )
 
 
 def _local(path: Path) -> Path:
@@ -81,7 +93,11 @@ def _from_hub(name: str) -> Path:
         folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise PomonaError(f"not a local folder, and fetching it failed: {reason}", where=f"hf:{name}", remedy="check the name") from error
+        raise PomonaError(
+            f"not a local folder, and fetching it failed: {reason}",
+            where=f"hf:{name}",
+            remedy="check the name",
+        ) from error
     check(folder)
     return folder
 
@@ -89,4 +105,7 @@ def _from_hub(name: str) -> Path:
 def _require(*modules: str, extra: str) -> None:
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
-        raise PomonaError(f"{' and '.join(missing)} must be installed for this model", remedy=f"pip install 'pomona[{extra}]'")
+        raise PomonaError(
+            f"{' and '.join(missing)} must be installed for this model",
+            remedy=f"pip install 'pomona[{extra}]'",
+        )

@@ -1,4 +1,6 @@
-"""Loading a checkpoint folder as a transformers network: where it runs, in which arithmetic, and what it is made of."""
+"""Loading a checkpoint folder as a transformers network: where it runs, in which arithmetic, and
+what it is made of.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,13 @@ MIXED = "mixed"
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no advice from transformers; what matters is raised as an error instead."""
-    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    """No progress bars and no advice from transformers; what matters is raised as an error
+    instead.
+    """
+    level, bars = (
+        transformers_logging.get_verbosity(),
+        transformers_logging.is_progress_bar_enabled(),
+    )
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
@@ -40,12 +47,17 @@ def pick_device(name: str | None) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise PomonaError(f'device "{name}" cannot be used: {reason}', remedy="use cpu, or cuda on a machine with a GPU") from error
+        raise PomonaError(
+            f'device "{name}" cannot be used: {reason}',
+            remedy="use cpu, or cuda on a machine with a GPU",
+        ) from error
     return device
 
 
 def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """The type of the weights: bfloat16 on a GPU and float32 elsewhere when no name is given; "mixed" keeps float32 weights."""
+    """The type of the weights: bfloat16 on a GPU and float32 elsewhere when no name is given;
+    "mixed" keeps float32 weights.
+    """
     if name is None:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name == MIXED:
@@ -56,28 +68,44 @@ def pick_dtype(name: str | None, device: torch.device) -> torch.dtype:
 
 
 def open_network(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """The network in evaluation mode without gradients. A PomonaError when a weight is missing, misshapen, or cannot be read."""
+    """The network in evaluation mode without gradients. A PomonaError when a weight is missing,
+    misshapen, or cannot be read.
+    """
     try:
         with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise PomonaError(f"cannot be loaded: {reason}", where=folder, remedy="is it a whole causal language model?") from error
+        raise PomonaError(
+            f"cannot be loaded: {reason}",
+            where=folder,
+            remedy="is it a whole causal language model?",
+        ) from error
     network: PreTrainedModel = loaded[0]
     refuse_missing(loaded[1], folder)
-    return cast("PreTrainedModel", cast("torch.nn.Module", network).to(device).eval().requires_grad_(False))
+    return cast(
+        "PreTrainedModel", cast("torch.nn.Module", network).to(device).eval().requires_grad_(False)
+    )
 
 
 def refuse_missing(report: dict[str, Any], where: Path) -> None:
-    """Raise a PomonaError when the loading report of transformers names weights that it had to make up."""
+    """Raise a PomonaError when the loading report of transformers names weights that it had to make
+    up.
+    """
     absent = [*sorted(report["missing_keys"]), *(str(key) for key in report["mismatched_keys"])]
     if absent:
         raise PomonaError(
             f"{len(absent)} weights are missing or have the wrong shape, the first is {absent[0]}",
             where=where,
-            remedy="it must be a causal language model saved whole; config.json must fit the weights",
+            remedy=(
+                "it must be a causal language model saved whole; config.json must fit the weights"
+            ),
         )
 
 

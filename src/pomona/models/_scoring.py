@@ -1,4 +1,6 @@
-"""Log-probabilities of given completions: forward passes whose logits are computed for completion positions only."""
+"""Log-probabilities of given completions: forward passes whose logits are computed for completion
+positions only.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,25 @@ Pair = tuple[Sequence[int], Sequence[int]]
 
 
 @torch.inference_mode()
-def score_batch(network: PreTrainedModel, pairs: Sequence[Pair], positions: int) -> list[np.ndarray]:
-    """Natural-log probability of each completion token, float32 `[t]` a pair; completions are not empty.
+def score_batch(
+    network: PreTrainedModel, pairs: Sequence[Pair], positions: int
+) -> list[np.ndarray]:
+    """Natural-log probability of each completion token, float32 `[t]` a pair; completions are not
+    empty.
 
-    Prompts are padded in front and completions behind, so that all completions begin in one column and only the columns that predict
-    them get logits. At most `positions` columns of logits exist at once: longer completions go through in windows over a cache.
+    Prompts are padded in front and completions behind, so that all completions begin in one column
+    and only the columns that predict them get logits. At most `positions` columns of logits exist
+    at once: longer completions go through in windows over a cache.
     """
-    device, lead, tail = network.device, max(len(prompt) for prompt, _ in pairs), max(len(completion) for _, completion in pairs)
-    ids, mask = np.zeros((len(pairs), lead + tail), dtype=np.int64), np.zeros((len(pairs), lead + tail), dtype=np.int64)
+    device, lead, tail = (
+        network.device,
+        max(len(prompt) for prompt, _ in pairs),
+        max(len(completion) for _, completion in pairs),
+    )
+    ids, mask = (
+        np.zeros((len(pairs), lead + tail), dtype=np.int64),
+        np.zeros((len(pairs), lead + tail), dtype=np.int64),
+    )
     for row, (prompt, completion) in enumerate(pairs):
         place = slice(lead - len(prompt), lead + len(completion))
         ids[row, place], mask[row, place] = [*prompt, *completion], 1
@@ -27,7 +40,9 @@ def score_batch(network: PreTrainedModel, pairs: Sequence[Pair], positions: int)
     place_of = (seen.cumsum(dim=-1) - 1).clamp_(min=0)
     cache = DynamicCache(config=network.config) if tail > positions else None
     parts, start = [], 0
-    for first in range(0, tail, positions):  # the logits of column lead - 1 + k predict the k-th completion token
+    for first in range(
+        0, tail, positions
+    ):  # the logits of column lead - 1 + k predict the k-th completion token
         last = min(first + positions, tail)
         stop = lead - 1 + last
         logits = network(
@@ -46,5 +61,7 @@ def score_batch(network: PreTrainedModel, pairs: Sequence[Pair], positions: int)
 
 def _of_targets(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Log-softmax in float32 at `targets` `[rows, t]` of `logits` `[rows, t, vocabulary]`."""
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
+    )
     return -loss.view(targets.shape)

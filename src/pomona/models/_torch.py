@@ -1,4 +1,6 @@
-"""Hugging Face checkpoints run by torch: one class that batches what it is asked and gives it back in order."""
+"""Hugging Face checkpoints run by torch: one class that batches what it is asked and gives it back
+in order.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,18 @@ from pomona.models.protocol import Sample
 
 
 class TorchModel:
-    """Any causal language model that transformers loads. `network` and `codec.tokenizer` are the loaded parts.
+    """Any causal language model that transformers loads. `network` and `codec.tokenizer` are the
+    loaded parts.
 
-    Reproducible: the random numbers of a sample depend on seed, prompt text, sample index and step alone. So the same seed gives the
-    same samples whatever other prompts are in the call, in whatever order and batch size. What remains is rounding: padding and batch
-    size change float32 log-probabilities by less than 1e-4 (bfloat16: about 1e-1), and a draw changes only where its uniform number
-    lies that close to a boundary. The same prompt given twice gets the same samples twice.
-    `progress`, when set, is called with the number of prompts done and in all after each batch.
-    With `blank` only configuration and tokenizer are read from `folder`, and `replace` must set the weights before anything is asked.
+    Reproducible: the random numbers of a sample depend on seed, prompt text, sample index and step
+        alone. So the same seed gives the
+    same samples whatever other prompts are in the call, in whatever order and batch size. What
+    remains is rounding: padding and batch size change float32 log-probabilities by less than 1e-4
+    (bfloat16: about 1e-1), and a draw changes only where its uniform number lies that close to a
+    boundary. The same prompt given twice gets the same samples twice. `progress`, when set, is
+    called with the number of prompts done and in all after each batch. With `blank` only
+    configuration and tokenizer are read from `folder`, and `replace` must set the weights before
+    anything is asked.
     """
 
     def __init__(
@@ -47,10 +53,15 @@ class TorchModel:
         blank: bool = False,
     ) -> None:
         if memory is not None and memory < 1:
-            raise PomonaError(f"memory is {memory} bytes", remedy="give a positive number of bytes, or leave it out")
+            raise PomonaError(
+                f"memory is {memory} bytes",
+                remedy="give a positive number of bytes, or leave it out",
+            )
         place = pick_device(device)
         self.uri = uri
-        self.network = (blank_network if blank else open_network)(folder, place, pick_dtype(dtype, place))
+        self.network = (blank_network if blank else open_network)(
+            folder, place, pick_dtype(dtype, place)
+        )
         self.codec = Codec(folder, self.network, chat=chat)
         self.shape = shape_of(self.network)
         self.progress = progress
@@ -60,10 +71,12 @@ class TorchModel:
         self._context: int | None = getattr(config, "max_position_embeddings", None)
 
     def replace(self, tensors: Iterable[tuple[str, NDArray[Any]]]) -> None:
-        """Take other weights, in place: (name, array) pairs as in a checkpoint of the same architecture, bfloat16 as uint16.
+        """Take other weights, in place: (name, array) pairs as in a checkpoint of the same
+        architecture, bfloat16 as uint16.
 
-        Of tied weights one name is enough. A PomonaError when a name is unknown or missing or a shape differs; the weights are then
-        partly replaced, and the model is of no use before another `replace`.
+        Of tied weights one name is enough. A PomonaError when a name is unknown or missing or a
+        shape differs; the weights are then partly replaced, and the model is of no use before
+        another `replace`.
         """
         replace_weights(self.network, tensors)
 
@@ -78,22 +91,28 @@ class TorchModel:
         min_p: float = 0.0,
         seed: int = 0,
     ) -> list[list[Sample]]:
-        """`n` samples a prompt, `[len(prompts)][n]`; see the protocol, and the class for what makes samples reproducible.
+        """`n` samples a prompt, `[len(prompts)][n]`; see the protocol, and the class for what makes
+        samples reproducible.
 
-        A prompt shares one prefill among its samples, so a pool of one greedy and n - 1 sampled answers (`temperature=[0, .8, .8]`)
-        is one call. Generation that meets the context limit finishes with "length". A PomonaError when an argument is out of range
-        or a prompt fills the context already.
+        A prompt shares one prefill among its samples, so a pool of one greedy and n - 1 sampled
+        answers (`temperature=[0, .8, .8]`) is one call. Generation that meets the context limit
+        finishes with "length". A PomonaError when an argument is out of range or a prompt fills the
+        context already.
         """
         temperatures = _check(n, max_new_tokens, temperature, top_p, min_p)
         encoded = self.codec.prompts(prompts)
         self._check_room([len(ids) + 1 for ids in encoded])
-        settings = Settings(max_new_tokens, Cut(top_p, min_p), tuple(self.codec.stops), self._context)
+        settings = Settings(
+            max_new_tokens, Cut(top_p, min_p), tuple(self.codec.stops), self._context
+        )
         keys = [row_keys(seed, prompt, n) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda index: -len(encoded[index]))
         rows = [(index, sample) for index in order for sample in range(n)]
 
         def run(batch: Sequence[tuple[int, int]]) -> list[Row]:
-            place = {index: at for at, index in enumerate(dict.fromkeys(index for index, _ in batch))}
+            place = {
+                index: at for at, index in enumerate(dict.fromkeys(index for index, _ in batch))
+            }
             plan = Plan(
                 prompt=np.array([place[index] for index, _ in batch]),
                 key=np.array([keys[index][sample] for index, sample in batch]),
@@ -111,16 +130,29 @@ class TorchModel:
             samples[index].append(self._sample(row, len(encoded[index])))
         return samples
 
-    def score(self, prompts: Sequence[str], completions: Sequence[str], *, end: bool = False) -> list[np.ndarray]:
-        """Natural-log probability of each completion token, float32 `[t]` a pair; with `end` the end token's as the last one.
+    def score(
+        self, prompts: Sequence[str], completions: Sequence[str], *, end: bool = False
+    ) -> list[np.ndarray]:
+        """Natural-log probability of each completion token, float32 `[t]` a pair; with `end` the
+        end token's as the last one.
 
-        Prompt and completion are tokenised apart, then joined: the prompt with the tokenizer's start token or chat template, the
-        completion bare. An empty completion gives an empty array; an empty prompt counts as the start token. A PomonaError when the
-        lengths differ, an empty prompt has no start token to stand for it, or a pair is longer than the context.
+        Prompt and completion are tokenised apart, then joined: the prompt with the tokenizer's
+        start token or chat template, the completion bare. An empty completion gives an empty array;
+        an empty prompt counts as the start token. A PomonaError when the lengths differ, an empty
+        prompt has no start token to stand for it, or a pair is longer than the context.
         """
         if len(prompts) != len(completions):
-            raise PomonaError(f"{len(prompts)} prompts but {len(completions)} completions", remedy="give one completion a prompt")
-        pairs: list[Pair] = list(zip(self.codec.prompts(prompts), self.codec.completions(completions, end=end), strict=True))
+            raise PomonaError(
+                f"{len(prompts)} prompts but {len(completions)} completions",
+                remedy="give one completion a prompt",
+            )
+        pairs: list[Pair] = list(
+            zip(
+                self.codec.prompts(prompts),
+                self.codec.completions(completions, end=end),
+                strict=True,
+            )
+        )
         self._check_room([len(prompt) + len(completion) for prompt, completion in pairs])
         order = sorted(
             (index for index, (_, completion) in enumerate(pairs) if completion),
@@ -129,7 +161,9 @@ class TorchModel:
 
         def run(batch: Sequence[int]) -> list[np.ndarray]:
             with self._arithmetic:
-                return score_batch(self.network, [pairs[index] for index in batch], self._budget.window())
+                return score_batch(
+                    self.network, [pairs[index] for index in batch], self._budget.window()
+                )
 
         def size(index: int) -> int:
             return self._budget.scoring(sum(map(len, pairs[index])), len(pairs[index][1]))
@@ -140,7 +174,9 @@ class TorchModel:
         return scores
 
     def count_tokens(self, prompts: Sequence[str]) -> np.ndarray:
-        """Tokens of each prompt as it is read, start token and chat template included, int64 `[n]`."""
+        """Tokens of each prompt as it is read, start token and chat template included, int64
+        `[n]`.
+        """
         return np.array([len(ids) for ids in self.codec.prompts(prompts)], np.int64)
 
     def _sample(self, row: Row, prompt_tokens: int) -> Sample:
@@ -167,20 +203,38 @@ class TorchModel:
                 )
 
 
-def _check(n: int, max_new_tokens: int, temperature: float | Sequence[float], top_p: float, min_p: float) -> tuple[float, ...]:
+def _check(
+    n: int, max_new_tokens: int, temperature: float | Sequence[float], top_p: float, min_p: float
+) -> tuple[float, ...]:
     """The temperature of each sample; a PomonaError for an argument out of range."""
     if n < 1:
         raise PomonaError(f"n is {n}", remedy="ask for at least one sample a prompt")
     if max_new_tokens < 1:
-        raise PomonaError(f"max_new_tokens is {max_new_tokens}", remedy="ask for at least one token")
-    temperatures = (float(temperature),) * n if isinstance(temperature, (int, float)) else tuple(map(float, temperature))
+        raise PomonaError(
+            f"max_new_tokens is {max_new_tokens}", remedy="ask for at least one token"
+        )
+    temperatures = (
+        (float(temperature),) * n
+        if isinstance(temperature, (int, float))
+        else tuple(map(float, temperature))
+    )
     if len(temperatures) != n:
-        raise PomonaError(f"{len(temperatures)} temperatures for n={n} samples", remedy="give one number, or one a sample")
+        raise PomonaError(
+            f"{len(temperatures)} temperatures for n={n} samples",
+            remedy="give one number, or one a sample",
+        )
     for value in temperatures:
         if not 0 <= value < math.inf:
-            raise PomonaError(f"temperature is {value}", remedy="use 0 for the likeliest answer, or a positive number")
+            raise PomonaError(
+                f"temperature is {value}",
+                remedy="use 0 for the likeliest answer, or a positive number",
+            )
     if not 0 < top_p <= 1:
-        raise PomonaError(f"top_p is {top_p}", remedy="use a number above 0 and up to 1; 1 keeps everything")
+        raise PomonaError(
+            f"top_p is {top_p}", remedy="use a number above 0 and up to 1; 1 keeps everything"
+        )
     if not 0 <= min_p < 1:
-        raise PomonaError(f"min_p is {min_p}", remedy="use a number from 0 to below 1; 0 keeps everything")
+        raise PomonaError(
+            f"min_p is {min_p}", remedy="use a number from 0 to below 1; 0 keeps everything"
+        )
     return temperatures

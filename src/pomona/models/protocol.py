@@ -13,9 +13,10 @@ import numpy as np
 class Sample:
     """One generated answer.
 
-    `token_ids` int32 `[t]` without the end token; `logprobs` float32 `[t]`, natural log under the model's own distribution
-    (temperature 1, nothing cut off); `finish_reason` is "stop" when the model ended by itself, "length" when the limit did.
-    `completion_tokens` counts what was computed: the end token too.
+    `token_ids` int32 `[t]` without the end token; `logprobs` float32 `[t]`, natural log under the
+    model's own distribution (temperature 1, nothing cut off); `finish_reason` is "stop" when the
+    model ended by itself, "length" when the limit did. `completion_tokens` counts what was
+    computed: the end token too.
     """
 
     text: str
@@ -28,7 +29,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes the cost model needs, in numbers of weights: `embedding` is the input table, `head` the output projection (0 when tied)."""
+    """The sizes the cost model needs, in numbers of weights: `embedding` is the input table, `head`
+    the output projection (0 when tied).
+    """
 
     layers: int
     hidden: int
@@ -46,7 +49,9 @@ class Shape:
 
 @runtime_checkable
 class Model(Protocol):
-    """Generates and scores text. Lists come back in the order of the prompts, whatever order the work was done in."""
+    """Generates and scores text. Lists come back in the order of the prompts, whatever order the
+    work was done in.
+    """
 
     uri: str
     shape: Shape
@@ -62,11 +67,17 @@ class Model(Protocol):
         min_p: float = 0.0,
         seed: int = 0,
     ) -> list[list[Sample]]:
-        """`n` samples a prompt, `[len(prompts)][n]`. Temperature 0 is greedy; a sequence of n gives each sample its own."""
+        """`n` samples a prompt, `[len(prompts)][n]`. Temperature 0 is greedy; a sequence of n gives
+        each sample its own.
+        """
         ...
 
-    def score(self, prompts: Sequence[str], completions: Sequence[str], *, end: bool = False) -> list[np.ndarray]:
-        """Natural-log probability of each completion token, float32 `[t]` a pair; with `end` the end token's as the last one."""
+    def score(
+        self, prompts: Sequence[str], completions: Sequence[str], *, end: bool = False
+    ) -> list[np.ndarray]:
+        """Natural-log probability of each completion token, float32 `[t]` a pair; with `end` the
+        end token's as the last one.
+        """
         ...
 
     def count_tokens(self, prompts: Sequence[str]) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Compiled loops: numba makes their machine code once, the user's cache keeps it, and llvmlite alone loads it."""
+"""Compiled loops: numba makes their machine code once, the user's cache keeps it, and llvmlite
+alone loads it.
+"""
 
 from __future__ import annotations
 

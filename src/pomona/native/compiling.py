@@ -14,7 +14,9 @@ part: Any = numba.njit(**_OPTIONS)  # the decorator of what loops call
 
 
 def compiled(module: str, name: str, types: Sequence[str]) -> tuple[bytes, bytes]:
-    """The name in machine code of the function `name` of a module, and an object file that holds it."""
+    """The name in machine code of the function `name` of a module, and an object file that holds
+    it.
+    """
     function = getattr(importlib.import_module(module), name)
     options: dict[str, Any] = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     (result,) = numba.njit(f"i8({', '.join(types)})", **options)(function).overloads.values()

@@ -1,7 +1,9 @@
-"""Families of compiled loops: made once by numba, kept in the user's cache, loaded and called without it.
+"""Families of compiled loops: made once by numba, kept in the user's cache, loaded and called
+without it.
 
-Importing numba and its own cache costs from a third of a second to a whole one at every start, llvmlite a twentieth.
-The code's name in the cache holds a hash of the loops' source, llvmlite's version and the processor, so other code is never taken for it.
+Importing numba and its own cache costs from a third of a second to a whole one at every start,
+llvmlite a twentieth. The code's name in the cache holds a hash of the loops' source, llvmlite's
+version and the processor, so other code is never taken for it.
 """
 
 from __future__ import annotations
@@ -25,20 +27,27 @@ _kept: list[Any] = []  # engines own the code
 class Family:
     """The compiled loops of one package.
 
-    package: an imported package. sources: the modules in it that the loops are written in; when their text changes, so does the code.
-    loops: for each loop the module that defines it and the types of its arguments, as numba writes them, with blanks between:
-        "i8" an integer, "f8" a float, "u1[::1]" an array of bytes, "u8[:,::1]" a matrix of uint64, row by row.
+    package: an imported package. sources: the modules in it that the loops are written in; when
+        their text changes, so does the code.
+    loops: for each loop the module that defines it and the types of its arguments, as numba writes
+        them, with blanks between: "i8" an integer, "f8" a float, "u1[::1]" an array of bytes,
+        "u8[:,::1]" a matrix of uint64, row by row.
 
-    A loop is a plain function that gives back an integer. It and all it calls (`pomona.native.compiling.part`) make no arrays, raise
-    nothing, and trust what they are given: callers bring the memory for results, and see to it that no place lies outside of it.
+    A loop is a plain function that gives back an integer. It and all it calls
+    (`pomona.native.compiling.part`) make no arrays, raise nothing, and trust what they are given:
+    callers bring the memory for results, and see to it that no place lies outside of it.
     """
 
-    def __init__(self, package: str, sources: Sequence[str], loops: Mapping[str, tuple[str, str]]) -> None:
+    def __init__(
+        self, package: str, sources: Sequence[str], loops: Mapping[str, tuple[str, str]]
+    ) -> None:
         self.package, self.sources, self.loops = package, sources, loops
         self._loaded: dict[str, Callable[..., int]] = {}
 
     def loop(self, name: str) -> Callable[..., int]:
-        """The compiled loop `name`. It runs without the interpreter's lock; TypeError for an array of another type than it takes."""
+        """The compiled loop `name`. It runs without the interpreter's lock; TypeError for an array
+        of another type than it takes.
+        """
         found = self._loaded.get(name)
         if found is None:
             with _lock:
@@ -59,10 +68,18 @@ class Family:
         import llvmlite
         import llvmlite.binding as llvm
 
-        machine = [llvmlite.__version__, llvm.get_default_triple(), llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+        machine = [
+            llvmlite.__version__,
+            llvm.get_default_triple(),
+            llvm.get_host_cpu_name(),
+            llvm.get_host_cpu_features().flatten(),
+        ]
         digest = hashlib.sha256("\n".join([*machine, self.package, str(self.loops)]).encode())
         own = Path(str(sys.modules[self.package].__file__)).parent
-        for source in (*(own / f"{name}.py" for name in self.sources), *sorted(Path(__file__).parent.glob("*.py"))):
+        for source in (
+            *(own / f"{name}.py" for name in self.sources),
+            *sorted(Path(__file__).parent.glob("*.py")),
+        ):
             digest.update(source.read_bytes())
         return digest.hexdigest()[:24]
 

@@ -1,4 +1,6 @@
-"""From finished steps to the ledger: values, paired intervals, costs and scale-equivalents of every measurement, per group."""
+"""From finished steps to the ledger: values, paired intervals, costs and scale-equivalents of every
+measurement, per group.
+"""
 
 from __future__ import annotations
 
@@ -50,25 +52,41 @@ class Accounts:
     @cached_property
     def statistics(self) -> dict[str, NDArray[np.float64]]:
         """Per-item statistics of every variant, `[seeds, n, k]`."""
-        return {m.variant: np.stack([self._statistics(step) for step in (m.answers, *m.again)]) for m in self.plan.measurements}
+        return {
+            m.variant: np.stack([self._statistics(step) for step in (m.answers, *m.again)])
+            for m in self.plan.measurements
+        }
 
     def _statistics(self, answers: Step) -> NDArray[np.float64]:
         return np.load(self.room.result(answers) / "statistics.npy", allow_pickle=False)
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """A number for every variant, by which its seeds are resampled apart from those of others."""
+        """A number for every variant, by which its seeds are resampled apart from those of
+        others.
+        """
         return {m.variant: i for i, m in enumerate(self.plan.measurements)}
 
-    def resampled(self, variant: str, rows: NDArray[np.int64], draws: Resamples) -> NDArray[np.float64]:
+    def resampled(
+        self, variant: str, rows: NDArray[np.int64], draws: Resamples
+    ) -> NDArray[np.float64]:
         """The metric of a variant on some rows in every resample."""
-        return draws.resampled(self.metric, self.statistics[variant][:, rows], self.numbers[variant])
+        return draws.resampled(
+            self.metric, self.statistics[variant][:, rows], self.numbers[variant]
+        )
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Examples of each test group that could be trained on, from head to tail; test items where nothing is trained."""
-        seen: dict[str, int] = read_json(self.room.result(self.plan.training or self.plan.items) / "counts.json")
-        return {g: seen.get(g, 0) for g in sorted(set(self.items.groups), key=lambda g: (-seen.get(g, 0), g))}
+        """Examples of each test group that could be trained on, from head to tail; test items where
+        nothing is trained.
+        """
+        seen: dict[str, int] = read_json(
+            self.room.result(self.plan.training or self.plan.items) / "counts.json"
+        )
+        return {
+            g: seen.get(g, 0)
+            for g in sorted(set(self.items.groups), key=lambda g: (-seen.get(g, 0), g))
+        }
 
     @cached_property
     def tail(self) -> set[str]:
@@ -104,21 +122,39 @@ class Accounts:
     def made(self, m: Measurement) -> Made:
         """Costs of one measurement, from the steps it needed and the base did not."""
         per_item = float(self._about(m)["flops_per_item"])
-        base = set(ancestors([self.plan.model(self.plan.recipe.base)])) if m.lever != "scale" else set()
-        costs = [cost_of(self.room.result(step)) for step in ancestors([m.model]) if step not in base]
+        base = (
+            set(ancestors([self.plan.model(self.plan.recipe.base)]))
+            if m.lever != "scale"
+            else set()
+        )
+        costs = [
+            cost_of(self.room.result(step)) for step in ancestors([m.model]) if step not in base
+        ]
         if m.lever == "scale" and isinstance(m.model, Source):
             costs = [self._training_of(m)]
         if m.variant == self.plan.recipe.base:
             costs = []
-        once = Cost(sum(c.flops for c in costs), sum(c.tokens for c in costs), sum(c.cpu_seconds for c in costs))
+        once = Cost(
+            sum(c.flops for c in costs),
+            sum(c.tokens for c in costs),
+            sum(c.cpu_seconds for c in costs),
+        )
         model_steps = set(ancestors([m.model]))
-        answering = sum(cost_of(self.room.result(s)).cpu_seconds for s in ancestors([m.answers]) if s not in model_steps)
+        answering = sum(
+            cost_of(self.room.result(s)).cpu_seconds
+            for s in ancestors([m.answers])
+            if s not in model_steps
+        )
         return Made(once, per_item, answering)
 
     def _training_of(self, m: Measurement) -> Cost:
-        """What a checkpoint that was there before the run says about its training, or what the recipe says."""
+        """What a checkpoint that was there before the run says about its training, or what the
+        recipe says.
+        """
         assert isinstance(m.model, Source)
-        told = next((rung.tokens for rung in self.plan.recipe.ladder or [] if rung.model == m.variant), None)
+        told = next(
+            (rung.tokens for rung in self.plan.recipe.ladder or [] if rung.model == m.variant), None
+        )
         summary = m.model.path / "training.json"
         if told is None and summary.is_file():
             found = read_json(summary)
@@ -139,21 +175,47 @@ class Accounts:
                     found.append(self._entry(m, group, baseline, rows, draws, made, scale))
         return found
 
-    def _entry(self, m: Measurement, group: str, baseline: str, rows: NDArray[np.int64], draws: Resamples, made: dict[str, Made],
-               scale: ScaleEquivalent | None) -> Entry:  # fmt: skip
+    def _entry(
+        self,
+        m: Measurement,
+        group: str,
+        baseline: str,
+        rows: NDArray[np.int64],
+        draws: Resamples,
+        made: dict[str, Made],
+        scale: ScaleEquivalent | None,
+    ) -> Entry:
         ours, theirs = self.statistics[m.variant][:, rows], self.statistics[baseline][:, rows]
-        found = compare(self.metric, ours, theirs, draws, systems=(self.numbers[m.variant], self.numbers[baseline]))
+        found = compare(
+            self.metric,
+            ours,
+            theirs,
+            draws,
+            systems=(self.numbers[m.variant], self.numbers[baseline]),
+        )
         recipe = self.plan.recipe
         beyond = made[baseline].once if baseline != recipe.base else Cost()
         mine = made[m.variant]
         return Entry(
-            lever=m.lever, variant=m.variant, metric=self.metric.name, group=group, baseline=baseline,
-            value=found.value, delta=found.delta, ci_low=found.ci_low, ci_high=found.ci_high, n=found.n,
-            flops_once=mine.once.flops - beyond.flops, flops_per_item=mine.flops_per_item, tokens=mine.once.tokens - beyond.tokens,
-            seconds=mine.once.cpu_seconds - beyond.cpu_seconds + mine.answering_seconds, scale_equivalent=scale, seed=recipe.seed,
+            lever=m.lever,
+            variant=m.variant,
+            metric=self.metric.name,
+            group=group,
+            baseline=baseline,
+            value=found.value,
+            delta=found.delta,
+            ci_low=found.ci_low,
+            ci_high=found.ci_high,
+            n=found.n,
+            flops_once=mine.once.flops - beyond.flops,
+            flops_per_item=mine.flops_per_item,
+            tokens=mine.once.tokens - beyond.tokens,
+            seconds=mine.once.cpu_seconds - beyond.cpu_seconds + mine.answering_seconds,
+            scale_equivalent=scale,
+            seed=recipe.seed,
             seeds=len(self.statistics[m.variant]),
             signature=f"{self.metric.signature}|boot:{draws.resamples}|seed:{recipe.seed}",
-        )  # fmt: skip
+        )
 
     def _ladder(self, rows: NDArray[np.int64], draws: Resamples) -> tuple[Ladder, int] | None:
         rungs = self.rungs()
@@ -163,10 +225,16 @@ class Accounts:
         values = [value_of(self.metric, self.statistics[name][:, rows]) for name in names]
         resampled = np.stack([self.resampled(name, rows, draws) for name in names])
         sizes = np.array([rung.parameters for rung in rungs], np.float64)
-        return Ladder(sizes, np.array(values), resampled, self.metric.higher_is_better), names.index(self.plan.recipe.base)
+        return Ladder(
+            sizes, np.array(values), resampled, self.metric.higher_is_better
+        ), names.index(self.plan.recipe.base)
 
     def _equivalent(
-        self, ladder: tuple[Ladder, int] | None, m: Measurement, rows: NDArray[np.int64], draws: Resamples
+        self,
+        ladder: tuple[Ladder, int] | None,
+        m: Measurement,
+        rows: NDArray[np.int64],
+        draws: Resamples,
     ) -> ScaleEquivalent | None:
         if ladder is None:
             return None
@@ -180,15 +248,30 @@ def build_ledger(plan: Plan, room: Room) -> Ledger:
     notes = [
         "Intervals resample test items; they do not cover training again with another seed."
         if len(plan.seeds) == 1
-        else f"Intervals resample test items and, for what is fine-tuned, its {len(plan.seeds)} training seeds.",
-        f"Tail: {', '.join(sorted(accounts.tail))}." if accounts.tail else "No groups are shown as tail.",
+        else (
+            f"Intervals resample test items and, for what is fine-tuned, its {len(plan.seeds)} "
+            "training seeds."
+        ),
+        f"Tail: {', '.join(sorted(accounts.tail))}."
+        if accounts.tail
+        else "No groups are shown as tail.",
     ]
     meta = Meta(
-        name=recipe.name, metric=accounts.metric.name, higher_is_better=accounts.metric.higher_is_better, base=recipe.base,
-        base_parameters=accounts.parameters(recipe.base), serve_items=recipe.serve_items, seed=recipe.seed,
+        name=recipe.name,
+        metric=accounts.metric.name,
+        higher_is_better=accounts.metric.higher_is_better,
+        base=recipe.base,
+        base_parameters=accounts.parameters(recipe.base),
+        serve_items=recipe.serve_items,
+        seed=recipe.seed,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         groups=[GroupCount(g, n, g in accounts.tail) for g, n in accounts.counts.items()],
-        rungs=accounts.rungs(), versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
-        bounds=[m.variant for m in plan.measurements if m.bound], notes=notes,
-    )  # fmt: skip
+        rungs=accounts.rungs(),
+        versions={
+            "python": platform.python_version(),
+            **{name: version(name) for name in VERSIONS},
+        },
+        bounds=[m.variant for m in plan.measurements if m.bound],
+        notes=notes,
+    )
     return Ledger(meta, accounts.entries())

@@ -1,4 +1,6 @@
-"""A recipe file becomes a `Recipe`; whatever is wrong with it is said with its line, all of it at once."""
+"""A recipe file becomes a `Recipe`; whatever is wrong with it is said with its line, all of it at
+once.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,16 @@ _EXPECTED = {
     "greater_than_equal": "at least {ge}",
     "less_than": "less than {lt:g}",
     "less_than_equal": "at most {le:g}",
-    "string_pattern_mismatch": "made of letters, digits, dots, hyphens and underscores, and start with a letter or a digit",
+    "string_pattern_mismatch": (
+        "made of letters, digits, dots, hyphens and underscores, and start with a letter or a digit"
+    ),
 }
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read and check a recipe. Raises PomonaError with a line for each mistake: file, line, what is wrong, and the nearest right name."""
+    """Read and check a recipe. Raises PomonaError with a line for each mistake: file, line, what is
+    wrong, and the nearest right name.
+    """
     root = compose(read_text(Path(path)), path, "examples/quickstart.yaml for a recipe")
     found: list[Problem] = []
     value = plain(root, found)
@@ -47,10 +53,14 @@ def load_recipe(path: str | Path) -> Recipe:
             try:
                 return Recipe.model_validate(value)
             except ValidationError as error:
-                found = [problem for details in error.errors() for problem in _explain(details, root)]
+                found = [
+                    problem for details in error.errors() for problem in _explain(details, root)
+                ]
         else:
             found = [(line_of(root), "a recipe is a mapping of keys and values, and this is not")]
-    raise PomonaError("\n".join(f"{path}, line {line}: {clean(text)}" for line, text in sorted(set(found))))
+    raise PomonaError(
+        "\n".join(f"{path}, line {line}: {clean(text)}" for line, text in sorted(set(found)))
+    )
 
 
 def json_schema() -> dict[str, Any]:
@@ -59,11 +69,15 @@ def json_schema() -> dict[str, Any]:
 
 
 def resolve(folder: str | Path, value: str) -> str:
-    """`value` with a path relative to the recipe's `folder` made absolute, also after `hf:` and `gguf:` and with wildcards.
+    """`value` with a path relative to the recipe's `folder` made absolute, also after `hf:` and
+    `gguf:` and with wildcards.
 
-    Catalogue names, addresses with `://`, absolute paths and whatever does not exist in `folder` stay as they are.
+    Catalogue names, addresses with `://`, absolute paths and whatever does not exist in `folder`
+    stay as they are.
     """
-    scheme, _, rest = value.rpartition(":") if value.startswith(("hf:", "gguf:")) else ("", "", value)
+    scheme, _, rest = (
+        value.rpartition(":") if value.startswith(("hf:", "gguf:")) else ("", "", value)
+    )
     path = Path(os.path.abspath(folder), rest)  # noqa: PTH100
     if not rest or "://" in value or Path(rest).is_absolute() or not _exists(Path(folder), rest):
         return value
@@ -88,7 +102,9 @@ def _locate(root: Node, location: Location) -> tuple[int, list[str | int]]:
     """The line of a location, and the location without the parts that are not in the file."""
     node, line, path = root, line_of(root), []
     for part in location:
-        if isinstance(node, MappingNode) and (pair := next((p for p in node.value if p[0].value == part), None)):
+        if isinstance(node, MappingNode) and (
+            pair := next((p for p in node.value if p[0].value == part), None)
+        ):
             line, node = line_of(pair[0]), pair[1]
         elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
@@ -107,7 +123,15 @@ def _explain(details: ErrorDetails, root: Node) -> list[Problem]:
     if kind == "missing":
         return [(line, f'"{location[-1]}" is missing{_inside(path)}')]
     if kind == "extra_forbidden":
-        return [(line, f'unknown key "{path[-1]}"{_inside(path[:-1])} — {nearest(str(path[-1]), _keys(location[:-1]))}')]
+        return [
+            (
+                line,
+                (
+                    f'unknown key "{path[-1]}"{_inside(path[:-1])} — '
+                    f"{nearest(str(path[-1]), _keys(location[:-1]))}"
+                ),
+            )
+        ]
     return [(line, f"{_named(path)} {_demand(details)}")]
 
 
@@ -126,7 +150,9 @@ def _named(path: list[str | int]) -> str:
     names = [part for part in path if isinstance(part, str)]
     if not names:
         return "the recipe"
-    return f'item {path[-1] + 1} of "{names[-1]}"' if isinstance(path[-1], int) else f'"{names[-1]}"'
+    return (
+        f'item {path[-1] + 1} of "{names[-1]}"' if isinstance(path[-1], int) else f'"{names[-1]}"'
+    )
 
 
 def _inside(path: list[str | int]) -> str:

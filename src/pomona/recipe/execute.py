@@ -1,4 +1,6 @@
-"""Run steps, each once: a finished step is a folder under its final name, an unfinished one is nothing but its bench."""
+"""Run steps, each once: a finished step is a folder under its final name, an unfinished one is
+nothing but its bench.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ NEARLY_NOTHING = 1 << 16  # bytes
 
 @dataclass(frozen=True)
 class Room:
-    """The folders of a run: `steps` holds results, `benches` what a killed step can continue from."""
+    """The folders of a run: `steps` holds results, `benches` what a killed step can continue
+    from.
+    """
 
     root: Path
 
@@ -58,7 +62,11 @@ def locked(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise PomonaError("another process is working in this run", where=root, remedy="wait for it, or choose another --out") from None
+            raise PomonaError(
+                "another process is working in this run",
+                where=root,
+                remedy="wait for it, or choose another --out",
+            ) from None
         for folder in (root, root / "steps"):
             for left in folder.glob(".*.partial"):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -66,9 +74,13 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def execute(targets: Sequence[Step], room: Room, runtime: Runtime, progress: Progress) -> None:
-    """Bring every target about. Finished steps are not repeated; a full disk ends the run with what is finished kept."""
+    """Bring every target about. Finished steps are not repeated; a full disk ends the run with what
+    is finished kept.
+    """
     order = list(ancestors(targets))
-    progress.plan([(step.name, 0.0 if room.done(step) else expected_seconds(step)) for step in order])
+    progress.plan(
+        [(step.name, 0.0 if room.done(step) else expected_seconds(step)) for step in order]
+    )
     for step in order:
         if room.done(step):
             progress.finish(step.name, 0.0, skipped=True)
@@ -81,24 +93,44 @@ def execute(targets: Sequence[Step], room: Room, runtime: Runtime, progress: Pro
 
 @contextmanager
 def _disk_watched(root: Path) -> Iterator[None]:
-    """A full disk shows as an OSError, or as whatever a library makes of it; it ends the run as what it is."""
+    """A full disk shows as an OSError, or as whatever a library makes of it; it ends the run as
+    what it is.
+    """
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         told = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not (told or "No space left" in str(error) or shutil.disk_usage(root).free < NEARLY_NOTHING):
+        if not (
+            told or "No space left" in str(error) or shutil.disk_usage(root).free < NEARLY_NOTHING
+        ):
             raise
-        raise GateFailed("the disk is full", where=root, remedy="free some space and run again: finished steps are kept") from error
+        raise GateFailed(
+            "the disk is full",
+            where=root,
+            remedy="free some space and run again: finished steps are kept",
+        ) from error
 
 
 def _run(step: Step, room: Room, runtime: Runtime, progress: Progress) -> None:
     bench = room.bench(step)
     bench.mkdir(parents=True, exist_ok=True)
-    with _disk_watched(room.root), atomic_directory(room.result(step)) as out, _disk_watched(room.root):
+    with (
+        _disk_watched(room.root),
+        atomic_directory(room.result(step)) as out,
+        _disk_watched(room.root),
+    ):
         inputs = {name: room.result(node) for name, node in step.inputs.items()}
         desk = Desk(step.params, inputs, out, bench, runtime, progress.advance)
         cost = step.work(desk)
         write_json(out / "cost.json", asdict(cost))
-        write_json(out / "step.json", {"name": step.name, "key": step.key, "room": step.room, "params": dict(step.params),
-                                       "inputs": {name: node.key for name, node in step.inputs.items()}})  # fmt: skip
+        write_json(
+            out / "step.json",
+            {
+                "name": step.name,
+                "key": step.key,
+                "room": step.room,
+                "params": dict(step.params),
+                "inputs": {name: node.key for name, node in step.inputs.items()},
+            },
+        )
     shutil.rmtree(bench)

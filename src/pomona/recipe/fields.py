@@ -23,15 +23,30 @@ def _one_or_each(value: Any) -> str:
     return "each" if isinstance(value, dict) else "one"
 
 
-Names = Annotated[list[Text], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=str | list[str])]
-Shares = Annotated[list[Share], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=Share | list[Share])]
+Names = Annotated[
+    list[Text],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+]
+Shares = Annotated[
+    list[Share],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Share | list[Share]),
+]
 Where = dict[Text, Names]
-RateOrRates = Annotated[Annotated[Rate, Tag("one")] | Annotated[dict[str, Rate], Tag("each")], Discriminator(_one_or_each)]
+RateOrRates = Annotated[
+    Annotated[Rate, Tag("one")] | Annotated[dict[str, Rate], Tag("each")],
+    Discriminator(_one_or_each),
+]
 
 
 def problems(found: list[tuple[tuple[str | int, ...], str]]) -> PydanticCustomError:
-    """One error that carries several: where each is, from the model that raises it, and what is wrong."""
-    return PydanticCustomError("problems", "{text}", {"text": "; ".join(text for _, text in found), "found": found})
+    """One error that carries several: where each is, from the model that raises it, and what is
+    wrong.
+    """
+    return PydanticCustomError(
+        "problems", "{text}", {"text": "; ".join(text for _, text in found), "found": found}
+    )
 
 
 class Strict(BaseModel):

@@ -1,7 +1,8 @@
 """Steps and what they are made from.
 
-A step is a pure function of its parameters, its inputs, the code of its room and the seed; their hash is its key, and names its folder.
-So a killed run continues where it was, and a changed recipe redoes only what changed.
+A step is a pure function of its parameters, its inputs, the code of its room and the seed; their
+hash is its key, and names its folder. So a killed run continues where it was, and a changed recipe
+redoes only what changed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a step will need: `kind` chooses the rate at which this machine works through `flops`; `disk` is bytes left behind."""
+    """What a step will need: `kind` chooses the rate at which this machine works through `flops`;
+    `disk` is bytes left behind.
+    """
 
     kind: str = "table"
     flops: float = 0.0
@@ -41,7 +44,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a run computes. It is no part of a step's key: results agree within floating-point rounding."""
+    """Where a run computes. It is no part of a step's key: results agree within floating-point
+    rounding.
+    """
 
     device: str | None = None
     threads: int = 1
@@ -49,7 +54,9 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Desk:
-    """Where a step works: `inputs` are folders or files it was given, `out` becomes its result, `bench` survives a kill."""
+    """Where a step works: `inputs` are folders or files it was given, `out` becomes its result,
+    `bench` survives a kill.
+    """
 
     params: Mapping[str, Any]
     inputs: dict[str, Path]
@@ -74,7 +81,9 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One piece of work. `room` names the folder of the package whose code it depends on, beside its own and what all steps share."""
+    """One piece of work. `room` names the folder of the package whose code it depends on, beside
+    its own and what all steps share.
+    """
 
     name: str
     room: str
@@ -105,7 +114,9 @@ class Step:
 def code_key(room: str, module: str) -> str:
     """Hash of the code a step of `room` runs that is started by a function of `module`."""
     parts = [ROOT / name for name in (*SHARED_CODE, room, "/".join(module.split(".")[1:]) + ".py")]
-    return hashlib.sha256("".join(sha256_of(p) for p in parts if p.exists()).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(sha256_of(p) for p in parts if p.exists()).encode()).hexdigest()[
+        :16
+    ]
 
 
 @cache

@@ -16,7 +16,9 @@ def _banded(value: Any) -> Any:
 
 
 Band = Literal["bottom", "middle", "top"]
-Score = Literal["perplexity", "el2n", "memorization", "vog", "cat_var", "cat_diff", "length", "mtld"]
+Score = Literal[
+    "perplexity", "el2n", "memorization", "vog", "cat_var", "cat_diff", "length", "mtld"
+]
 BANDS: tuple[Band, ...] = get_args(Band)
 Bands = Annotated[
     dict[Score, Annotated[list[Band], Field(min_length=1)]],
@@ -24,9 +26,20 @@ Bands = Annotated[
     BeforeValidator(_banded, json_schema_input_type=Score | list[Score] | dict[Score, list[Band]]),
 ]
 Method = Literal[
-    "linear", "task_arithmetic", "slerp", "nuslerp", "multislerp", "ties", "dare_linear", "dare_ties",
-    "della", "della_linear", "breadcrumbs", "breadcrumbs_ties", "model_stock",
-]  # fmt: skip
+    "linear",
+    "task_arithmetic",
+    "slerp",
+    "nuslerp",
+    "multislerp",
+    "ties",
+    "dare_linear",
+    "dare_ties",
+    "della",
+    "della_linear",
+    "breadcrumbs",
+    "breadcrumbs_ties",
+    "model_stock",
+]
 
 
 def _method(value: Any) -> Any:
@@ -38,48 +51,79 @@ def _groups_or_rows(value: Any) -> str:
 
 
 Expert = Annotated[
-    Annotated[list[Text], Field(min_length=1), Tag("groups")] | Annotated[Where, Field(min_length=1), Tag("rows")],
+    Annotated[list[Text], Field(min_length=1), Tag("groups")]
+    | Annotated[Where, Field(min_length=1), Tag("rows")],
     Discriminator(_groups_or_rows),
 ]
 
 
 class Dedup(Strict):
-    """Leave out near-duplicates: rows whose prompt and completion share most of their character n-grams with a row before them."""
+    """Leave out near-duplicates: rows whose prompt and completion share most of their character
+    n-grams with a row before them.
+    """
 
-    threshold: Annotated[float, Field(gt=0, le=1)] = Field(default=0.8, description="Jaccard similarity from which a row is a duplicate.")
+    threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.8, description="Jaccard similarity from which a row is a duplicate."
+    )
 
 
 class Upsample(Strict):
     """Show some groups more often at the end of training (Blakeney et al. 2024)."""
 
-    groups: list[Text] | None = Field(default=None, description="The groups to raise; those in the tail when left out.")
-    share: Annotated[float, Field(gt=0, lt=1)] = Field(default=0.5, description="Their share of the last part, in tokens.")
+    groups: list[Text] | None = Field(
+        default=None, description="The groups to raise; those in the tail when left out."
+    )
+    share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.5, description="Their share of the last part, in tokens."
+    )
     last: Annotated[Shares, Field(min_length=1)] = Field(
         default=[0.2], description="Length of the last part as a share of training, or several."
     )
 
 
 class DataLever(Strict):
-    """Fine-tune on chosen data. All data as they come, and a random part of the same size, are always measured beside it."""
+    """Fine-tune on chosen data. All data as they come, and a random part of the same size, are
+    always measured beside it.
+    """
 
     by: Bands = Field(
         default={"perplexity": list(BANDS)},
         validate_default=True,
-        description="Score that orders the examples, several of them, or the bands of each: {perplexity: [middle], el2n: [bottom, top]}.",
+        description=(
+            "Score that orders the examples, several of them, or the bands of each: "
+            "{perplexity: [middle], el2n: [bottom, top]}."
+        ),
     )
-    keep: Shares = Field(description="Share of the training text kept, in bytes, or several shares to try.")
+    keep: Shares = Field(
+        description="Share of the training text kept, in bytes, or several shares to try."
+    )
     checkpoints: Annotated[list[Text], Field(min_length=1)] | None = Field(
-        default=None, description="Models that el2n, vog, cat_var and cat_diff are computed over, from early to late; the base if left out."
+        default=None,
+        description=(
+            "Models that el2n, vog, cat_var and cat_diff are computed over, from early "
+            "to late; the base if left out."
+        ),
     )
-    memorize: Positive = Field(default=32, description="Tokens of each completion that memorization asks for.")
+    memorize: Positive = Field(
+        default=32, description="Tokens of each completion that memorization asks for."
+    )
     dedup: Dedup | None = Field(default=None, description="Leave out near-duplicates.")
-    upsample: Upsample | None = Field(default=None, description="Raise the share of some groups at the end.")
+    upsample: Upsample | None = Field(
+        default=None, description="Raise the share of some groups at the end."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         over = [name for name in ("vog", "cat_var", "cat_diff") if name in self.by]
         if over and len(self.checkpoints or []) < 2:
-            raise problems([(("checkpoints",), f'"{over[0]}" compares checkpoints: name two or more, from early to late')])
+            raise problems(
+                [
+                    (
+                        ("checkpoints",),
+                        f'"{over[0]}" compares checkpoints: name two or more, from early to late',
+                    )
+                ]
+            )
         return self
 
 
@@ -87,33 +131,54 @@ class Merge(Strict):
     """One way of merging the experts."""
 
     method: Method = Field(description="Method, as mergekit names it.")
-    parameters: dict[Text, float | bool] = Field(default={}, description="Its parameters, the same for every expert: density, lambda, …")
+    parameters: dict[Text, float | bool] = Field(
+        default={}, description="Its parameters, the same for every expert: density, lambda, …"
+    )
 
 
 class MergeSearch(Strict):
-    """Search the weight of every expert, without writing a candidate (Khalifa et al. 2024, arXiv 2412.04144)."""
+    """Search the weight of every expert, without writing a candidate (Khalifa et al. 2024, arXiv
+    2412.04144).
+    """
 
     merge: Literal["linear", "task_arithmetic", "ties", "dare_ties"] = Field(
         default="linear", description="Method whose weights are searched."
     )
-    method: Literal["cma", "optuna", "random"] = Field(default="cma", description="How they are searched.")
+    method: Literal["cma", "optuna", "random"] = Field(
+        default="cma", description="How they are searched."
+    )
     trials: Positive = Field(default=30, description="Candidates to try.")
     metric: Literal["loss", "chrf", "chrf++", "exact_match"] = Field(
-        default="loss", description="What a candidate is judged by: the loss of the completions is quick, the others answer."
+        default="loss",
+        description=(
+            "What a candidate is judged by: the loss of the completions is quick, the "
+            "others answer."
+        ),
     )
-    where: Where = Field(description="Rows it is judged on, with the conditions of `data`; none of the test rows.")
+    where: Where = Field(
+        description="Rows it is judged on, with the conditions of `data`; none of the test rows."
+    )
     per_group: Positive = Field(default=20, description="At most this many of them per group.")
 
 
 class MergingLever(Strict):
     """Fine-tune experts on parts of the data and merge their weights."""
 
-    experts: dict[Text, Expert] = Field(description="Name of each expert and the groups it learns, or the rows: {kind: short}.")
-    methods: Annotated[list[Annotated[Merge, BeforeValidator(_method, json_schema_input_type=Method | Merge)]], Field(min_length=1)] = (
-        Field(default=[Merge(method="linear"), Merge(method="ties")], description="Ways of merging the experts.")
+    experts: dict[Text, Expert] = Field(
+        description="Name of each expert and the groups it learns, or the rows: {kind: short}."
+    )
+    methods: Annotated[
+        list[Annotated[Merge, BeforeValidator(_method, json_schema_input_type=Method | Merge)]],
+        Field(min_length=1),
+    ] = Field(
+        default=[Merge(method="linear"), Merge(method="ties")],
+        description="Ways of merging the experts.",
     )
     search: MergeSearch | None = Field(default=None, description="Search the weights.")
-    leave_one_out: bool = Field(default=False, description="Also merge without each expert, by the first method: who is hurt by whom?")
+    leave_one_out: bool = Field(
+        default=False,
+        description="Also merge without each expert, by the first method: who is hurt by whom?",
+    )
 
     @property
     def groups(self) -> dict[str, list[str]]:
@@ -124,20 +189,44 @@ class MergingLever(Strict):
     def _check(self) -> Self:
         found: list[tuple[tuple[str | int, ...], str]] = []
         if len(self.experts) < 2:
-            found.append((("experts",), f"merging needs at least two experts, not {len(self.experts)}"))
+            found.append(
+                (("experts",), f"merging needs at least two experts, not {len(self.experts)}")
+            )
         if "base" in self.experts:
-            found.append((("experts", "base"), '"base" is the name of the model that the experts come from: choose another'))
+            found.append(
+                (
+                    ("experts", "base"),
+                    '"base" is the name of the model that the experts come from: choose another',
+                )
+            )
         if self.leave_one_out and len(self.experts) < 3:
-            found.append((("leave_one_out",), f"without one of {len(self.experts)} experts nothing is left to merge"))
+            found.append(
+                (
+                    ("leave_one_out",),
+                    f"without one of {len(self.experts)} experts nothing is left to merge",
+                )
+            )
         for place, merge in enumerate(self.methods):
             if merge.method in ("slerp", "nuslerp") and len(self.experts) != 2:
-                found.append((("methods", place), f'"{merge.method}" merges two experts, not {len(self.experts)}: use multislerp'))
+                found.append(
+                    (
+                        ("methods", place),
+                        (
+                            f'"{merge.method}" merges two experts, not {len(self.experts)}: use '
+                            "multislerp"
+                        ),
+                    )
+                )
         owner: dict[str, str] = {}
         for name, groups in self.groups.items():
             for place, group in enumerate(groups):
                 if group in owner:
-                    whose = "the same expert" if owner[group] == name else f'expert "{owner[group]}"'
-                    found.append((("experts", name, place), f'group "{group}" already belongs to {whose}'))
+                    whose = (
+                        "the same expert" if owner[group] == name else f'expert "{owner[group]}"'
+                    )
+                    found.append(
+                        (("experts", name, place), f'group "{group}" already belongs to {whose}')
+                    )
                 owner.setdefault(group, name)
         if found:
             raise problems(found)
@@ -155,11 +244,36 @@ def _strategies(names: list[str]) -> list[str]:
             found.append(((place,), f"{error.message}: {error.remedy}"))
             continue
         if strategy.n < 2:
-            found.append(((place,), f'"{name}" has one answer: give a pool of at least 2, such as hedged5-mbr'))
-        elif strategy.select in {"xmbr", "chops"} or strategy.utility in {"embedding", "judge"} or strategy.reward not in REWARDS:
-            found.append(((place,), f'"{name}" asks a judge, and a recipe has none: measure it with `pomona sample`'))
+            found.append(
+                (
+                    (place,),
+                    f'"{name}" has one answer: give a pool of at least 2, such as hedged5-mbr',
+                )
+            )
+        elif (
+            strategy.select in {"xmbr", "chops"}
+            or strategy.utility in {"embedding", "judge"}
+            or strategy.reward not in REWARDS
+        ):
+            found.append(
+                (
+                    (place,),
+                    (
+                        f'"{name}" asks a judge, and a recipe has none: measure it with `pomona '
+                        "sample`"
+                    ),
+                )
+            )
         elif strategy.stop is not None:
-            found.append(((place,), f'"{name}" draws until answers agree, and a recipe draws all: measure it with `pomona sample`'))
+            found.append(
+                (
+                    (place,),
+                    (
+                        f'"{name}" draws until answers agree, and a recipe draws all: measure '
+                        "it with `pomona sample`"
+                    ),
+                )
+            )
         elif strategy in [parse_strategy(other) for other in names[:place]]:
             found.append(((place,), f'"{name}" is there twice'))
     if found:
@@ -171,7 +285,10 @@ class SamplingLever(Strict):
     """Answer with a pool of samples and a choice among them."""
 
     strategies: Annotated[list[Text], Field(min_length=1), AfterValidator(_strategies)] = Field(
-        description="How many answers are drawn and which is taken, by name: hedged5-mbr, sample16-best, hedged8-mbr-t1-minp0.1, …"
+        description=(
+            "How many answers are drawn and which is taken, by name: hedged5-mbr, "
+            "sample16-best, hedged8-mbr-t1-minp0.1, …"
+        )
     )
 
 

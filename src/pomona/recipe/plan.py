@@ -27,7 +27,8 @@ Work = Callable[[Desk], Cost]
 
 @dataclass(frozen=True)
 class Measurement:
-    """A variant to be entered: the step that answered for it and the model it needed. `bound` marks what no system can reach.
+    """A variant to be entered: the step that answered for it and the model it needed. `bound` marks
+    what no system can reach.
 
     `again` are the answers of the same variant trained with other seeds.
     """
@@ -54,15 +55,32 @@ class Plan:
         """The step, or one added before that does the same, whatever its name."""
         return self._steps.setdefault(step.key, step)
 
-    def measure(self, lever: str, variant: str, answers: Step, model: Node, baselines: tuple[str, ...], bound: bool = False) -> None:
+    def measure(
+        self,
+        lever: str,
+        variant: str,
+        answers: Step,
+        model: Node,
+        baselines: tuple[str, ...],
+        bound: bool = False,
+    ) -> None:
         """Enter a variant in the ledger, compared with each of `baselines`."""
         self.measurements.append(Measurement(lever, variant, answers, model, baselines, bound))
 
-    def measure_trained(self, lever: str, variant: str, make: Callable[[int], Step], baselines: tuple[str, ...]) -> None:
-        """Enter a variant whose model `make` trains from a seed, once for each seed of the recipe."""
+    def measure_trained(
+        self, lever: str, variant: str, make: Callable[[int], Step], baselines: tuple[str, ...]
+    ) -> None:
+        """Enter a variant whose model `make` trains from a seed, once for each seed of the
+        recipe.
+        """
         models = [make(seed) for seed in self.seeds]
-        answers, *again = [self.evaluate(self.named(variant, seed), model) for seed, model in zip(self.seeds, models, strict=True)]
-        self.measurements.append(Measurement(lever, variant, answers, models[0], baselines, again=tuple(again)))
+        answers, *again = [
+            self.evaluate(self.named(variant, seed), model)
+            for seed, model in zip(self.seeds, models, strict=True)
+        ]
+        self.measurements.append(
+            Measurement(lever, variant, answers, models[0], baselines, again=tuple(again))
+        )
 
     @property
     def seeds(self) -> range:
@@ -75,12 +93,19 @@ class Plan:
         return f"{variant} seed {seed}" if len(self.seeds) > 1 else variant
 
     def table(self, name: str, spec: Any, per_group: int | None = None) -> Step:
-        """The items of `spec` (task, train or pretrain): its records and conditions over those of `data`."""
+        """The items of `spec` (task, train or pretrain): its records and conditions over those of
+        `data`.
+        """
         data = self.recipe.data
         params = {
-            "prompt": data.prompt, "completion": data.completion, "group": data.group, "groups": data.groups,
-            "where": {**data.where, **spec.where}, "per_group": per_group, "on_error": data.on_error,
-        }  # fmt: skip
+            "prompt": data.prompt,
+            "completion": data.completion,
+            "group": data.group,
+            "groups": data.groups,
+            "where": {**data.where, **spec.where},
+            "per_group": per_group,
+            "on_error": data.on_error,
+        }
         sources = record_sources(spec.records or data.records, self.folder)
         inputs = {f"records-{i:04d}": Source(path.name, path) for i, path in enumerate(sources)}
         return self.add(Step(name, "records", make_table, params, inputs))
@@ -95,7 +120,9 @@ class Plan:
         """The training items, for the recipes that train."""
         if self.recipe.train:
             return self.table("training items", self.recipe.train, self.recipe.train.per_group)
-        return self.table("pretraining items", self.recipe.pretrain) if self.recipe.pretrain else None
+        return (
+            self.table("pretraining items", self.recipe.pretrain) if self.recipe.pretrain else None
+        )
 
     def model(self, uri: str) -> Node:
         """A model by its URI; one that `pretrain` makes is a step."""
@@ -107,15 +134,36 @@ class Plan:
     def _pretrained(self, made: Pretrain, name: str) -> Step:
         size = made.sizes[name]
         folder = tokenizer_folder(made.tokenizer, self.folder)
-        rate = made.learning_rate[name] if isinstance(made.learning_rate, dict) else made.learning_rate
-        settings = self._settings(made) | {"tokens": made.tokens, "learning_rate": rate, "weight_decay": made.weight_decay}
-        params = {"size": size.model_dump(), "context": made.context, "max_tokens": made.max_tokens,
-                  "marks": made.marks.get(name, []), "temperature": made.temperature, "settings": settings}  # fmt: skip
-        vocabulary = len(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
-        weights = vocabulary * size.hidden + size.layers * (4 * size.hidden**2 + 3 * size.hidden * size.intermediate)
-        inputs = {"items": self.table("pretraining items", made), "tokenizer": Source(made.tokenizer, folder)}
+        rate = (
+            made.learning_rate[name] if isinstance(made.learning_rate, dict) else made.learning_rate
+        )
+        settings = self._settings(made) | {
+            "tokens": made.tokens,
+            "learning_rate": rate,
+            "weight_decay": made.weight_decay,
+        }
+        params = {
+            "size": size.model_dump(),
+            "context": made.context,
+            "max_tokens": made.max_tokens,
+            "marks": made.marks.get(name, []),
+            "temperature": made.temperature,
+            "settings": settings,
+        }
+        vocabulary = len(
+            json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+        )
+        weights = vocabulary * size.hidden + size.layers * (
+            4 * size.hidden**2 + 3 * size.hidden * size.intermediate
+        )
+        inputs = {
+            "items": self.table("pretraining items", made),
+            "tokenizer": Source(made.tokenizer, folder),
+        }
         cost = Estimate("train", 6.0 * weights * made.tokens, 2.0 * weights)
-        return self.add(Step(f"pretrain {name}", "recipe/pretrain.py", pretrain, params, inputs, cost))
+        return self.add(
+            Step(f"pretrain {name}", "recipe/pretrain.py", pretrain, params, inputs, cost)
+        )
 
     def parameters(self, node: Node) -> float:
         """Weights of a model, roughly for one that is still to be made."""
@@ -123,12 +171,18 @@ class Plan:
             return float(count_parameters(node.path))
         if "size" in node.params:
             return node.estimate.disk / 2
-        return self.parameters(next(i for name, i in node.inputs.items() if name.startswith("model")))
+        return self.parameters(
+            next(i for name, i in node.inputs.items() if name.startswith("model"))
+        )
 
     @property
     def targets(self) -> list[Step]:
-        """What the ledger is computed from: the answers of every measurement, and the training items it counts."""
-        return [step for m in self.measurements for step in (m.answers, *m.again)] + ([self.training] if self.training else [])
+        """What the ledger is computed from: the answers of every measurement, and the training
+        items it counts.
+        """
+        return [step for m in self.measurements for step in (m.answers, *m.again)] + (
+            [self.training] if self.training else []
+        )
 
     def answering(self) -> Mapping[str, Any]:
         """Parameters of every step in which a model reads or writes."""
@@ -136,12 +190,18 @@ class Plan:
 
     def estimate(self, kind: str, model: Node, items: float, samples: int = 1) -> Estimate:
         """Cost of reading or answering `items` items."""
-        return Estimate(kind, 2.0 * self.parameters(model) * TOKENS_PER_ITEM * items * samples, 200.0 * items * samples)
+        return Estimate(
+            kind,
+            2.0 * self.parameters(model) * TOKENS_PER_ITEM * items * samples,
+            200.0 * items * samples,
+        )
 
     @cached_property
     def training_count(self) -> float:
         """Training items, for estimates."""
-        return self.count(self.recipe.train, self.recipe.train.per_group) if self.recipe.train else 0.0
+        return (
+            self.count(self.recipe.train, self.recipe.train.per_group) if self.recipe.train else 0.0
+        )
 
     @cached_property
     def item_count(self) -> float:
@@ -159,26 +219,70 @@ class Plan:
         task = self.recipe.task
         params = {**self.answering(), "metric": task.metric, "max_new_tokens": task.max_new_tokens}
         inputs = {"items": self.items, "model": model}
-        return self.add(Step(f"evaluate {variant}", "tasks", evaluate, params, inputs, self.estimate("generate", model, self.item_count)))
+        return self.add(
+            Step(
+                f"evaluate {variant}",
+                "tasks",
+                evaluate,
+                params,
+                inputs,
+                self.estimate("generate", model, self.item_count),
+            )
+        )
 
     def _settings(self, spec: Train | Pretrain) -> dict[str, Any]:
         names = ("batch_tokens", "warmup", "schedule", "optimizer")
         return {"seed": self.recipe.seed, **{name: getattr(spec, name) for name in names}}
 
     def finetune(
-        self, variant: str, items: Step, seed: int, share: float = 1.0, *, work: Work = finetune, room: str = "train", **more: Any
+        self,
+        variant: str,
+        items: Step,
+        seed: int,
+        share: float = 1.0,
+        *,
+        work: Work = finetune,
+        room: str = "train",
+        **more: Any,
     ) -> Step:
         """The base model continued on `items` from `seed` for `share` of the recipe's token budget.
 
-        `work` does it when the order of training is not the usual one; it gets the parameters `more`.
+        `work` does it when the order of training is not the usual one; it gets the parameters
+        `more`.
         """
         train = self.recipe.train
         if train is None:
-            raise PomonaError(f'"{variant}" needs the section `train`', where=self.recipe.name, remedy="add it, or leave the lever out")
-        budget = {"tokens": int(train.tokens * share)} if train.tokens else {"flops": (train.flops or 0) * share}
-        settings = self._settings(train) | budget | {"learning_rate": train.learning_rate, "seed": seed}
+            raise PomonaError(
+                f'"{variant}" needs the section `train`',
+                where=self.recipe.name,
+                remedy="add it, or leave the lever out",
+            )
+        budget = (
+            {"tokens": int(train.tokens * share)}
+            if train.tokens
+            else {"flops": (train.flops or 0) * share}
+        )
+        settings = (
+            self._settings(train) | budget | {"learning_rate": train.learning_rate, "seed": seed}
+        )
         base = self.model(self.recipe.base)
         weights = self.parameters(base)
-        cost = Estimate("train", budget.get("flops") or 6.0 * weights * budget["tokens"], 2.0 * weights)
-        params = {"chat": self.recipe.chat, "max_tokens": train.max_tokens, "settings": settings, **more}
-        return self.add(Step(f"fine-tune {self.named(variant, seed)}", room, work, params, {"items": items, "model": base}, cost))
+        cost = Estimate(
+            "train", budget.get("flops") or 6.0 * weights * budget["tokens"], 2.0 * weights
+        )
+        params = {
+            "chat": self.recipe.chat,
+            "max_tokens": train.max_tokens,
+            "settings": settings,
+            **more,
+        }
+        return self.add(
+            Step(
+                f"fine-tune {self.named(variant, seed)}",
+                room,
+                work,
+                params,
+                {"items": items, "model": base},
+                cost,
+            )
+        )

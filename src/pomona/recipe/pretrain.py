@@ -1,4 +1,6 @@
-"""Train the rungs of a ladder from scratch: one recipe, several sizes, the same data in the same order."""
+"""Train the rungs of a ladder from scratch: one recipe, several sizes, the same data in the same
+order.
+"""
 
 from __future__ import annotations
 
@@ -35,4 +37,10 @@ def pretrain(desk: Desk) -> Cost:
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     device = torch.device(desk.runtime.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     codec = Codec(desk.inputs["tokenizer"], model, chat=False)
-    return train_and_save(desk, model.to(device), codec, marks=tuple(desk.params["marks"]), temperature=desk.params["temperature"])
+    return train_and_save(
+        desk,
+        model.to(device),
+        codec,
+        marks=tuple(desk.params["marks"]),
+        temperature=desk.params["temperature"],
+    )

@@ -6,7 +6,9 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told by a run what it does. Calls come in order: `plan`, then for each step `start`, any number of `advance`, `finish`."""
+    """Told by a run what it does. Calls come in order: `plan`, then for each step `start`, any
+    number of `advance`, `finish`.
+    """
 
     def plan(self, steps: list[tuple[str, float]]) -> None:
         """All steps in order, with the estimated seconds of each."""
@@ -21,7 +23,9 @@ class Progress(Protocol):
         ...
 
     def finish(self, step: str, seconds: float, skipped: bool) -> None:
-        """A step ended after `seconds` of wall clock; `skipped` when an earlier run had finished it, which needs no `start`."""
+        """A step ended after `seconds` of wall clock; `skipped` when an earlier run had finished
+        it, which needs no `start`.
+        """
         ...
 
 

@@ -8,7 +8,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pomona.recipe.fields import Names, Optimizer, Positive, Rate, RateOrRates, Schedule, Share, Strict, Text, Where, problems
+from pomona.recipe.fields import (
+    Names,
+    Optimizer,
+    Positive,
+    Rate,
+    RateOrRates,
+    Schedule,
+    Share,
+    Strict,
+    Text,
+    Where,
+    problems,
+)
 from pomona.recipe.lever_schema import Levers
 
 
@@ -21,51 +33,104 @@ def _rung(value: Any) -> Any:
 class Data(Strict):
     """Where the rows come from and how a row becomes a prompt and its completion."""
 
-    records: Names = Field(description='Tables to read: the catalogue name "ui", a path or a glob, or a list of them.')
-    prompt: Text = Field(default="{prompt}", description="Template of the prompt; {column} is replaced by the row's value.")
-    completion: Text = Field(default="{completion}", description="Template of the text the model should answer.")
-    group: Text | None = Field(default="group", description="Column that results are broken down by; null for no groups.")
-    groups: Annotated[list[Text], Field(min_length=1)] | None = Field(default=None, description="Use only these groups; all when left out.")
-    where: Where = Field(default={}, description="Keep only rows whose column has this value, or one of these values.")
-    on_error: Literal["stop", "reject"] = Field(default="stop", description="A malformed row stops the run, or goes to a file of rejects.")
+    records: Names = Field(
+        description='Tables to read: the catalogue name "ui", a path or a glob, or a list of them.'
+    )
+    prompt: Text = Field(
+        default="{prompt}",
+        description="Template of the prompt; {column} is replaced by the row's value.",
+    )
+    completion: Text = Field(
+        default="{completion}", description="Template of the text the model should answer."
+    )
+    group: Text | None = Field(
+        default="group", description="Column that results are broken down by; null for no groups."
+    )
+    groups: Annotated[list[Text], Field(min_length=1)] | None = Field(
+        default=None, description="Use only these groups; all when left out."
+    )
+    where: Where = Field(
+        default={},
+        description="Keep only rows whose column has this value, or one of these values.",
+    )
+    on_error: Literal["stop", "reject"] = Field(
+        default="stop", description="A malformed row stops the run, or goes to a file of rejects."
+    )
 
 
 class Task(Strict):
     """What "better" means: the rows to answer and the metric."""
 
-    records: Names | None = Field(default=None, description="Tables of the test rows; those of `data` when left out.")
-    where: Where = Field(default={}, description="Keep only test rows with these values, beside the conditions of `data`.")
-    metric: Literal["chrf", "chrf++", "exact_match"] = Field(default="chrf", description="How an answer is compared with its reference.")
-    per_group: Positive | None = Field(default=None, description="At most this many test items per group; all when left out.")
+    records: Names | None = Field(
+        default=None, description="Tables of the test rows; those of `data` when left out."
+    )
+    where: Where = Field(
+        default={},
+        description="Keep only test rows with these values, beside the conditions of `data`.",
+    )
+    metric: Literal["chrf", "chrf++", "exact_match"] = Field(
+        default="chrf", description="How an answer is compared with its reference."
+    )
+    per_group: Positive | None = Field(
+        default=None, description="At most this many test items per group; all when left out."
+    )
     tail: Annotated[int, Field(ge=0)] = Field(
-        default=5, description="How many groups, those with the least training data, are also shown apart; 0 for none."
+        default=5,
+        description=(
+            "How many groups, those with the least training data, are also shown apart; 0 for none."
+        ),
     )
     max_new_tokens: Positive = Field(default=128, description="Longest answer, in tokens.")
-    resamples: Annotated[int, Field(ge=1000)] = Field(default=1000, description="Bootstrap resamples behind every interval.")
+    resamples: Annotated[int, Field(ge=1000)] = Field(
+        default=1000, description="Bootstrap resamples behind every interval."
+    )
 
 
 class Rung(Strict):
     """One size of the ladder."""
 
     model: Text = Field(description="Model URI.")
-    tokens: Positive | None = Field(default=None, description="Tokens it was trained on, when its checkpoint does not say.")
+    tokens: Positive | None = Field(
+        default=None, description="Tokens it was trained on, when its checkpoint does not say."
+    )
 
 
 class Train(Strict):
     """How every fine-tuning of this recipe is done: the same budget for all of them."""
 
-    records: Names | None = Field(default=None, description="Tables of the training rows; those of `data` when left out.")
-    where: Where = Field(default={}, description="Keep only training rows with these values, beside the conditions of `data`.")
-    per_group: Positive | None = Field(default=None, description="Learn from at most this many items per group; from all when left out.")
-    tokens: Positive | None = Field(default=None, description="Budget of each fine-tuning in training tokens; give this or `flops`.")
-    flops: Rate | None = Field(default=None, description="Budget of each fine-tuning in FLOPs; give this or `tokens`.")
+    records: Names | None = Field(
+        default=None, description="Tables of the training rows; those of `data` when left out."
+    )
+    where: Where = Field(
+        default={},
+        description="Keep only training rows with these values, beside the conditions of `data`.",
+    )
+    per_group: Positive | None = Field(
+        default=None,
+        description="Learn from at most this many items per group; from all when left out.",
+    )
+    tokens: Positive | None = Field(
+        default=None,
+        description="Budget of each fine-tuning in training tokens; give this or `flops`.",
+    )
+    flops: Rate | None = Field(
+        default=None, description="Budget of each fine-tuning in FLOPs; give this or `tokens`."
+    )
     batch_tokens: Positive = Field(default=4096, description="Tokens of a batch.")
     learning_rate: Rate = Field(default=5e-4, description="Highest learning rate.")
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.05, description="Share of the steps over which the learning rate rises.")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.05, description="Share of the steps over which the learning rate rises."
+    )
     schedule: Schedule = Field(default="cosine", description="How the learning rate falls.")
     optimizer: Optimizer = Field(default="adamw", description="Optimizer.")
-    max_tokens: Positive = Field(default=256, description="Longest example in tokens, prompt and completion; longer ones are left out.")
-    seeds: Positive = Field(default=1, description="Train every variant with this many seeds; intervals then cover training too.")
+    max_tokens: Positive = Field(
+        default=256,
+        description="Longest example in tokens, prompt and completion; longer ones are left out.",
+    )
+    seeds: Positive = Field(
+        default=1,
+        description="Train every variant with this many seeds; intervals then cover training too.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -85,44 +150,92 @@ class Size(Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.hidden % self.heads:
-            raise problems([(("heads",), f'"heads" must divide "hidden", but {self.heads} does not divide {self.hidden}')])
+            raise problems(
+                [
+                    (
+                        ("heads",),
+                        (
+                            f'"heads" must divide "hidden", but {self.heads} does not divide '
+                            f"{self.hidden}"
+                        ),
+                    )
+                ]
+            )
         return self
 
 
 class Pretrain(Strict):
-    """Train models of several sizes from nothing: the same data, order and tokens for all of them."""
+    """Train models of several sizes from nothing: the same data, order and tokens for all of
+    them.
+    """
 
     tokenizer: Text = Field(description="Tokenizer: the name of an embedded one, or a folder.")
-    records: Names | None = Field(default=None, description="Tables of the training rows; those of `data` when left out.")
-    where: Where = Field(default={}, description="Keep only training rows with these values, beside the conditions of `data`.")
-    sizes: Annotated[dict[Text, Size], Field(min_length=1)] = Field(description="Name of each model and its shape.")
+    records: Names | None = Field(
+        default=None, description="Tables of the training rows; those of `data` when left out."
+    )
+    where: Where = Field(
+        default={},
+        description="Keep only training rows with these values, beside the conditions of `data`.",
+    )
+    sizes: Annotated[dict[Text, Size], Field(min_length=1)] = Field(
+        description="Name of each model and its shape."
+    )
     tokens: Positive = Field(description="Training tokens of each model.")
     temperature: Annotated[float, Field(ge=1)] = Field(
-        default=1, description="A group of share p is drawn with share p^(1/temperature): above 1, small groups are shown more often."
+        default=1,
+        description=(
+            "A group of share p is drawn with share p^(1/temperature): above 1, small "
+            "groups are shown more often."
+        ),
     )
     batch_tokens: Positive = Field(default=4096, description="Tokens of a batch.")
     learning_rate: RateOrRates = Field(description="Highest learning rate, or one for each size.")
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.05, description="Share of the steps over which the learning rate rises.")
+    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.05, description="Share of the steps over which the learning rate rises."
+    )
     schedule: Schedule = Field(default="cosine", description="How the learning rate falls.")
     optimizer: Optimizer = Field(default="adamw", description="Optimizer.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.01, description="Weight decay.")
-    max_tokens: Positive = Field(default=256, description="Longest example in tokens, prompt and completion; longer ones are left out.")
+    max_tokens: Positive = Field(
+        default=256,
+        description="Longest example in tokens, prompt and completion; longer ones are left out.",
+    )
     marks: dict[Text, Annotated[list[Share], Field(min_length=1)]] = Field(
         default={}, description="Shares of its training at which a model is also kept, by model."
     )
-    context: Positive = Field(default=512, description="Longest text the models can read and write, in tokens.")
+    context: Positive = Field(
+        default=512, description="Longest text the models can read and write, in tokens."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         found: list[tuple[tuple[str | int, ...], str]] = [
-            (("marks", name), f'"{name}" is not one of the sizes: {", ".join(self.sizes)}') for name in self.marks if name not in self.sizes
+            (("marks", name), f'"{name}" is not one of the sizes: {", ".join(self.sizes)}')
+            for name in self.marks
+            if name not in self.sizes
         ]
         if isinstance(self.learning_rate, dict):
             rates = self.learning_rate
-            found += [(("learning_rate", name), f'"{name}" is not one of the sizes') for name in rates if name not in self.sizes]
-            found += [(("learning_rate",), f'the learning rate of "{name}" is missing') for name in self.sizes if name not in rates]
+            found += [
+                (("learning_rate", name), f'"{name}" is not one of the sizes')
+                for name in rates
+                if name not in self.sizes
+            ]
+            found += [
+                (("learning_rate",), f'the learning rate of "{name}" is missing')
+                for name in self.sizes
+                if name not in rates
+            ]
         if self.max_tokens > self.context:
-            found.append((("max_tokens",), f'"max_tokens" must be at most "context", which is {self.context}, not {self.max_tokens}'))
+            found.append(
+                (
+                    ("max_tokens",),
+                    (
+                        f'"max_tokens" must be at most "context", which is {self.context}, not '
+                        f"{self.max_tokens}"
+                    ),
+                )
+            )
         if found:
             raise problems(found)
         return self
@@ -132,32 +245,64 @@ class Recipe(Strict):
     """A task, the levers to measure on it, and the budget."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
-        description="Short name: letters, digits, dot, hyphen and underscore. The run is written to runs/NAME."
+        description=(
+            "Short name: letters, digits, dot, hyphen and underscore. The run is "
+            "written to runs/NAME."
+        )
     )
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(default=0, description="Seed of everything random.")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        default=0, description="Seed of everything random."
+    )
     threads: Positive = Field(default=1, description="CPU threads.")
-    device: Text | None = Field(default=None, description="cpu, cuda, cuda:1 or mps; a GPU when there is one, if left out.")
-    dtype: Literal["float32", "bfloat16", "float16", "mixed"] | None = Field(
-        default=None, description="Number type of models that answer; float32 on a CPU and bfloat16 on a GPU, if left out."
+    device: Text | None = Field(
+        default=None, description="cpu, cuda, cuda:1 or mps; a GPU when there is one, if left out."
     )
-    chat: bool = Field(default=False, description="Prompts become user messages in the tokenizer's chat template.")
+    dtype: Literal["float32", "bfloat16", "float16", "mixed"] | None = Field(
+        default=None,
+        description=(
+            "Number type of models that answer; float32 on a CPU and bfloat16 on a GPU, "
+            "if left out."
+        ),
+    )
+    chat: bool = Field(
+        default=False, description="Prompts become user messages in the tokenizer's chat template."
+    )
     data: Data = Field(description="The rows and their templates.")
     task: Task = Field(description="What is measured.")
     base: Text = Field(description="URI of the model the levers start from.")
-    ladder: Annotated[list[Annotated[Rung, BeforeValidator(_rung, json_schema_input_type=str | Rung)]], Field(min_length=1)] | None = Field(
-        default=None, description="The same recipe trained at several sizes, smallest first; a rung may be just a model URI."
+    ladder: (
+        Annotated[
+            list[Annotated[Rung, BeforeValidator(_rung, json_schema_input_type=str | Rung)]],
+            Field(min_length=1),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description=(
+            "The same recipe trained at several sizes, smallest first; a rung may be "
+            "just a model URI."
+        ),
     )
-    serve_items: Positive = Field(default=100_000, description="Answered items over which the cost of answering is counted.")
-    train: Train | None = Field(default=None, description="How models are fine-tuned; needed by the levers data and merging.")
+    serve_items: Positive = Field(
+        default=100_000, description="Answered items over which the cost of answering is counted."
+    )
+    train: Train | None = Field(
+        default=None,
+        description="How models are fine-tuned; needed by the levers data and merging.",
+    )
     levers: Levers = Field(default=Levers(), description="The levers to measure.")
-    pretrain: Pretrain | None = Field(default=None, description="Train the ladder's models from nothing first.")
+    pretrain: Pretrain | None = Field(
+        default=None, description="Train the ladder's models from nothing first."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         found: list[tuple[tuple[str | int, ...], str]] = []
         for lever in ("data", "merging"):
             if getattr(self.levers, lever) is not None and self.train is None:
-                found.append((("levers", lever), f'the lever "{lever}" fine-tunes models and needs "train"'))
+                found.append(
+                    (("levers", lever), f'the lever "{lever}" fine-tunes models and needs "train"')
+                )
         found += self._strange_groups()
         if self.data.groups:
             found += [
@@ -173,7 +318,10 @@ class Recipe(Strict):
         if self.levers.merging is None or self.data.groups is None:
             return []
         return [
-            (("levers", "merging", "experts", name, place), f'group "{group}" of expert "{name}" is not in data.groups')
+            (
+                ("levers", "merging", "experts", name, place),
+                f'group "{group}" of expert "{name}" is not in data.groups',
+            )
             for name, groups in self.levers.merging.groups.items()
             for place, group in enumerate(groups)
             if group not in self.data.groups

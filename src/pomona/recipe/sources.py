@@ -13,7 +13,8 @@ ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def record_sources(names: Sequence[str], folder: Path) -> list[Path]:
-    """Files behind record names: the catalogue's, or paths and globs relative to the recipe's folder.
+    """Files behind record names: the catalogue's, or paths and globs relative to the recipe's
+    folder.
 
     Raises PomonaError for a name without a file.
     """
@@ -24,14 +25,22 @@ def record_sources(names: Sequence[str], folder: Path) -> list[Path]:
             continue
         matches = sorted(glob.glob(str(folder / name), recursive=True))  # noqa: PTH207, an absolute pattern is allowed
         if not matches:
-            raise PomonaError(f'"{name}" is no table of the catalogue and no file', where=folder, remedy=_hint(name, folder))
+            raise PomonaError(
+                f'"{name}" is no table of the catalogue and no file',
+                where=folder,
+                remedy=_hint(name, folder),
+            )
         found.extend(Path(match) for match in matches)
     return found
 
 
 def _hint(name: str, folder: Path) -> str:
     beside = (folder / name).parent
-    files = [str(p.relative_to(folder)) for p in beside.iterdir() if p.is_file()] if beside.is_dir() else []
+    files = (
+        [str(p.relative_to(folder)) for p in beside.iterdir() if p.is_file()]
+        if beside.is_dir()
+        else []
+    )
     return nearest(name, [*TABLES, *files])
 
 
@@ -40,4 +49,8 @@ def tokenizer_folder(name: str, folder: Path) -> Path:
     for candidate in (ASSETS / name, folder / name):
         if (candidate / "tokenizer.json").is_file():
             return candidate
-    raise PomonaError(f'there is no tokenizer "{name}"', where=folder, remedy="name an embedded one or a folder with a tokenizer.json")
+    raise PomonaError(
+        f'there is no tokenizer "{name}"',
+        where=folder,
+        remedy="name an embedded one or a folder with a tokenizer.json",
+    )

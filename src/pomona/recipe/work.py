@@ -38,7 +38,9 @@ def write_items(folder: Path, items: Items) -> None:
 
 
 def make_table(desk: Desk) -> Cost:
-    """Records to items: filter, fill the templates, limit the groups; `counts.json` has the size of each group before the limit."""
+    """Records to items: filter, fill the templates, limit the groups; `counts.json` has the size of
+    each group before the limit.
+    """
     from pomona import records
 
     p = desk.params
@@ -67,28 +69,50 @@ def load_model(desk: Desk, folder: Path) -> Model:
 
     runtime = desk.runtime
     return models.load(
-        str(checkpoint(folder)), device=runtime.device, dtype=desk.params["dtype"], chat=desk.params["chat"], progress=desk.advance
+        str(checkpoint(folder)),
+        device=runtime.device,
+        dtype=desk.params["dtype"],
+        chat=desk.params["chat"],
+        progress=desk.advance,
     )
 
 
 def answer_flops(model: Model, pools: Sequence[Sequence[Sample]]) -> float:
     """FLOPs of generating the pools, every prompt read once."""
-    return pool_flops(model.shape, [pool[0].prompt_tokens for pool in pools], [[s.completion_tokens for s in pool] for pool in pools])
+    return pool_flops(
+        model.shape,
+        [pool[0].prompt_tokens for pool in pools],
+        [[s.completion_tokens for s in pool] for pool in pools],
+    )
 
 
-def pool_flops(shape: Shape, prompt_tokens: Sequence[int], tokens: Sequence[Sequence[int]]) -> float:
-    """FLOPs of reading every prompt once and generating answers of so many `tokens`, `[items][n]`."""
+def pool_flops(
+    shape: Shape, prompt_tokens: Sequence[int], tokens: Sequence[Sequence[int]]
+) -> float:
+    """FLOPs of reading every prompt once and generating answers of so many `tokens`,
+    `[items][n]`.
+    """
     prompts, lengths = np.array(prompt_tokens, np.float64), np.array(tokens, np.float64)
-    return float(prefill_flops(shape, prompts).sum() + decode_flops(shape, prompts[:, None], lengths).sum())
+    return float(
+        prefill_flops(shape, prompts).sum() + decode_flops(shape, prompts[:, None], lengths).sum()
+    )
 
 
 def write_answers(
-    folder: Path, items: Items, answers: Sequence[str], metric_name: str, flops_per_item: float, shape: Mapping[str, int]
+    folder: Path,
+    items: Items,
+    answers: Sequence[str],
+    metric_name: str,
+    flops_per_item: float,
+    shape: Mapping[str, int],
 ) -> None:
     """Write what a system answered, with the statistics the ledger compares."""
     measure = metric(metric_name)
     np.save(folder / "statistics.npy", measure.statistics(list(answers), items.completions))
-    pq.write_table(pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)}), folder / "answers.parquet")
+    pq.write_table(
+        pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)}),
+        folder / "answers.parquet",
+    )
     write_json(folder / "answers.json", {"flops_per_item": flops_per_item, "shape": dict(shape)})
 
 
@@ -96,9 +120,21 @@ def evaluate(desk: Desk) -> Cost:
     """Answer every item greedily."""
     items, model = read_items(desk.inputs["items"]), load_model(desk, desk.inputs["model"])
     with Meter() as meter:
-        pools = model.generate(items.prompts, n=1, max_new_tokens=desk.params["max_new_tokens"], seed=desk.params["seed"])
+        pools = model.generate(
+            items.prompts,
+            n=1,
+            max_new_tokens=desk.params["max_new_tokens"],
+            seed=desk.params["seed"],
+        )
     flops = answer_flops(model, pools)
-    write_answers(desk.out, items, [pool[0].text for pool in pools], desk.params["metric"], flops / len(items), asdict(model.shape))
+    write_answers(
+        desk.out,
+        items,
+        [pool[0].text for pool in pools],
+        desk.params["metric"],
+        flops / len(items),
+        asdict(model.shape),
+    )
     tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
     return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)
 
@@ -119,15 +155,26 @@ def trainable(desk: Desk) -> tuple[Any, Codec]:
     device = torch.device(desk.runtime.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with quiet():
         model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, attn_implementation="eager"
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            attn_implementation="eager",
         )
     return model.to(device), Codec(folder, model, chat=desk.params["chat"])
 
 
 def train_and_save(
-    desk: Desk, model: Any, codec: Codec, *, marks: tuple[float, ...] = (), temperature: float = 1, scheduled: Scheduled | None = None
+    desk: Desk,
+    model: Any,
+    codec: Codec,
+    *,
+    marks: tuple[float, ...] = (),
+    temperature: float = 1,
+    scheduled: Scheduled | None = None,
 ) -> Cost:
-    """Train on the desk's items under its settings; leaves the model, `training.json` and the loss of every step.
+    """Train on the desk's items under its settings; leaves the model, `training.json` and the loss
+    of every step.
 
     `scheduled` gives the order of training from the items, where it is not the usual one.
     """
@@ -137,17 +184,38 @@ def train_and_save(
 
     items = read_items(desk.inputs["items"])
     repeats = temperature_repeats(items.groups, temperature)
-    examples = encode(codec, items.prompts, items.completions, max_tokens=desk.params["max_tokens"], repeats=repeats)
+    examples = encode(
+        codec,
+        items.prompts,
+        items.completions,
+        max_tokens=desk.params["max_tokens"],
+        repeats=repeats,
+    )
     settings = Settings(**desk.params["settings"], marks=marks)
     with Meter() as meter:
         order = scheduled(items) if scheduled else shuffled
-        fitted = fit(model, codec.tokenizer, examples, desk.bench, settings, order=order, progress=desk.advance)
+        fitted = fit(
+            model,
+            codec.tokenizer,
+            examples,
+            desk.bench,
+            settings,
+            order=order,
+            progress=desk.advance,
+        )
     save_checkpoint(model, codec.tokenizer, desk.out / "model")
     for mark in marks_in(desk.bench):
         shutil.move(mark, desk.out / mark.name)
     flops = training_flops(shape_of(model), fitted.tokens, examples.mean_context)
-    summary = {"tokens": fitted.tokens, "flops": flops, "steps": fitted.steps, "examples": len(examples), "too_long": examples.too_long,
-               "cpu_seconds": meter.cpu_seconds, "settings": desk.params["settings"]}  # fmt: skip
+    summary = {
+        "tokens": fitted.tokens,
+        "flops": flops,
+        "steps": fitted.steps,
+        "examples": len(examples),
+        "too_long": examples.too_long,
+        "cpu_seconds": meter.cpu_seconds,
+        "settings": desk.params["settings"],
+    }
     write_json(desk.out / "model" / "training.json", summary)
     write_json(desk.out / "losses.json", [round(loss, 5) for loss in fitted.losses])
     return Cost(flops, fitted.tokens, meter.cpu_seconds, meter.wall_seconds)

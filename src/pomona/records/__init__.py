@@ -1,4 +1,6 @@
-"""Tables in and out: Parquet, JSONL, CSV and Hugging Face dataset folders, local or s3://, lazily, with bad rows named."""
+"""Tables in and out: Parquet, JSONL, CSV and Hugging Face dataset folders, local or s3://, lazily,
+with bad rows named.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ if TYPE_CHECKING:
     from pomona.records._write import write as write
     from pomona.records.card import Card as Card
 
-_HOMES = {"Card": "card", "Records": "_records", "read": "_read", "write": "_write"}
-__all__ = ["Card", "Records", "read", "write"]
-
-__getattr__, __dir__ = lazily(__name__, _HOMES)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "_read": "read",
+        "_records": "Records",
+        "_write": "write",
+        "card": "Card",
+    },
+)

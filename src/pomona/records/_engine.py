@@ -1,4 +1,6 @@
-"""The one door to Daft: telemetry off, the runner chosen once, Records in and out as Daft frames for the levers."""
+"""The one door to Daft: telemetry off, the runner chosen once, Records in and out as Daft frames
+for the levers.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ if TYPE_CHECKING:
     from daft import DataFrame
 
 ENGINES = ("native", "ray")
-_OFF = {"DO_NOT_TRACK": "1", "SCARF_NO_ANALYTICS": "1", "DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0"}
+_OFF = {
+    "DO_NOT_TRACK": "1",
+    "SCARF_NO_ANALYTICS": "1",
+    "DAFT_ANALYTICS_ENABLED": "0",
+    "DAFT_PROGRESS_BAR": "0",
+}
 _OURS = re.compile(r"\b(?:PomonaError|GateFailed): (.*)", re.DOTALL)
 
 
@@ -31,28 +38,38 @@ def check(engine: str | None) -> str:
     """The engine's name. Raises PomonaError when it is unknown or not installed."""
     name = engine or "native"
     if name not in ENGINES:
-        raise PomonaError(f'there is no engine "{name}"', remedy=f"choose one of: {', '.join(ENGINES)}")
+        raise PomonaError(
+            f'there is no engine "{name}"', remedy=f"choose one of: {', '.join(ENGINES)}"
+        )
     if name == "ray" and importlib.util.find_spec("ray") is None:
         raise PomonaError("the ray engine is not installed", remedy="pip install 'pomona[ray]'")
     return name
 
 
 def daft(engine: str = "native") -> Any:
-    """The daft module, quiet, with its runner set. Raises PomonaError when the process already runs another engine."""
+    """The daft module, quiet, with its runner set. Raises PomonaError when the process already runs
+    another engine.
+    """
     os.environ.update(_OFF)
     import daft as module
 
     current = module.runners._get_runner()
     if current is None:
-        module.set_runner_ray(noop_if_initialized=True) if engine == "ray" else module.set_runner_native()
+        module.set_runner_ray(
+            noop_if_initialized=True
+        ) if engine == "ray" else module.set_runner_native()
     elif current.name != engine:
         message = f"this process already runs the {current.name} engine"
-        raise PomonaError(message, remedy=f"use one engine in a process; start another for {engine}")
+        raise PomonaError(
+            message, remedy=f"use one engine in a process; start another for {engine}"
+        )
     return module
 
 
 def to_frame(source: Source, engine: str = "native") -> DataFrame:
-    """`source` as a lazy Daft frame. Daft's native runner holds a file's rows in memory: stream where memory matters."""
+    """`source` as a lazy Daft frame. Daft's native runner holds a file's rows in memory: stream
+    where memory matters.
+    """
     module = daft(engine)
     if isinstance(source, FrameSource):
         return source.frame
@@ -61,7 +78,9 @@ def to_frame(source: Source, engine: str = "native") -> DataFrame:
     if isinstance(source, ParquetSource):
         for file in source.files:
             source.fragment(file)
-        return module.read_parquet([_literal(file) for file in source.files], io_config=_s3(module, source.where))
+        return module.read_parquet(
+            [_literal(file) for file in source.files], io_config=_s3(module, source.where)
+        )
     from pomona.records._scan import scan
 
     return scan(source)
@@ -104,7 +123,9 @@ class FrameSource(Streamed):
     def schema(self) -> pa.Schema:
         return plain(self.frame.schema().to_pyarrow_schema())
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         with translated():
             for batch in self.frame.to_arrow_iter(results_buffer_size=1):
                 yield kept(batch.cast(self.schema), keep)

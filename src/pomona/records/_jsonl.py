@@ -40,7 +40,11 @@ def rows(lines: Iterable[bytes]) -> Iterator[Row | Bad]:
         except ValueError as error:
             yield Bad(number, raw, str(error))
         else:
-            yield Row(number, raw, value) if isinstance(value, dict) else Bad(number, raw, f"not a JSON object but {_kind(value)}")
+            yield (
+                Row(number, raw, value)
+                if isinstance(value, dict)
+                else Bad(number, raw, f"not a JSON object but {_kind(value)}")
+            )
 
 
 def invalid_text(error: UnicodeDecodeError) -> str:
@@ -55,7 +59,13 @@ def _explain(error: json.JSONDecodeError) -> str:
 
 
 def _kind(value: object) -> str:
-    names = {list: "an array", str: "a string", int: "a number", float: "a number", bool: "a boolean"}
+    names = {
+        list: "an array",
+        str: "a string",
+        int: "a number",
+        float: "a number",
+        bool: "a boolean",
+    }
     return names.get(type(value), "null")
 
 

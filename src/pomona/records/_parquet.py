@@ -1,4 +1,6 @@
-"""Parquet and Arrow files as sources: shards in order, each checked against the first before its rows are used."""
+"""Parquet and Arrow files as sources: shards in order, each checked against the first before its
+rows are used.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from pomona.records._types import BATCH_ROWS, plain
 
 @dataclass(frozen=True)
 class ParquetSource:
-    """Parquet shards with the columns of the first; row groups that cannot match a filter are not read."""
+    """Parquet shards with the columns of the first; row groups that cannot match a filter are not
+    read.
+    """
 
     files: tuple[str, ...]
     schema: pa.Schema
@@ -29,13 +33,20 @@ class ParquetSource:
     def parts(self) -> Sequence[ParquetSource]:
         return [replace(self, files=(file,)) for file in self.files]
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         """Batches of the files in order, each file's errors under its name."""
         schema = pa.schema([self.schema.field(name) for name in columns])
         for file in self.files:
             try:
                 batches = self.fragment(file).to_batches(
-                    columns=list(columns), filter=keep, batch_size=BATCH_ROWS, batch_readahead=1, fragment_readahead=1, use_threads=False
+                    columns=list(columns),
+                    filter=keep,
+                    batch_size=BATCH_ROWS,
+                    batch_readahead=1,
+                    fragment_readahead=1,
+                    use_threads=False,
                 )
                 for batch in batches:
                     yield batch.cast(schema)
@@ -52,7 +63,9 @@ class ParquetSource:
             raise unreadable(file, error) from error
 
     def fragment(self, file: str) -> ds.Fragment:
-        """One shard, opened. Raises PomonaError when it is damaged or its columns are not those of the first."""
+        """One shard, opened. Raises PomonaError when it is damaged or its columns are not those of
+        the first.
+        """
         shard = _open_shard(file)
         same_shape(plain(shard.physical_schema), self.schema, file, self.where)
         return shard
@@ -65,7 +78,9 @@ def open_parquet(files: Sequence[str]) -> ParquetSource:
 
 def _unbuffered() -> ds.ParquetFileFormat:
     """Row groups are read one by one: Arrow's default fetches the whole file ahead."""
-    return ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
+    return ds.ParquetFileFormat(
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False)
+    )
 
 
 def _open_shard(file: str) -> ds.Fragment:
@@ -90,12 +105,17 @@ class ArrowSource(Streamed):
     def parts(self) -> Sequence[ArrowSource]:
         return [replace(self, files=(file,)) for file in self.files]
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         for file in self.files:
             for batch in _arrow_batches(file):
                 same_shape(plain(batch.schema), self.schema, file, self.where)
                 for start in range(0, batch.num_rows, BATCH_ROWS):
-                    yield kept(batch.slice(start, BATCH_ROWS).select(self.schema.names).cast(self.schema), keep)
+                    yield kept(
+                        batch.slice(start, BATCH_ROWS).select(self.schema.names).cast(self.schema),
+                        keep,
+                    )
 
 
 def open_arrow(files: Sequence[str]) -> ArrowSource:
@@ -123,10 +143,16 @@ def _arrow_batches(file: str) -> Iterator[pa.RecordBatch]:
 
 
 def same_shape(found: pa.Schema, wanted: pa.Schema, file: str, first: str) -> None:
-    """Check a shard's columns, whatever their order. Raises PomonaError naming the first that differs."""
+    """Check a shard's columns, whatever their order. Raises PomonaError naming the first that
+    differs.
+    """
     for name in dict.fromkeys([*wanted.names, *found.names]):
         here = found.field(name).type if name in found.names else "missing"
         there = wanted.field(name).type if name in wanted.names else "missing"
         if here != there:
             message = f'column "{name}" is {here} here and {there} in {first}'
-            raise PomonaError(message, where=file, remedy="read the shards apart, or write them again with the same columns")
+            raise PomonaError(
+                message,
+                where=file,
+                remedy="read the shards apart, or write them again with the same columns",
+            )

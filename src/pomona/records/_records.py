@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Records:
-    """A lazy, immutable table. Make one with `pomona.records.read`; nothing but its schema is read before rows are asked for.
+    """A lazy, immutable table. Make one with `pomona.records.read`; nothing but its schema is read
+    before rows are asked for.
 
     `rejected` is how many malformed rows were set aside when it was read.
     """
@@ -46,7 +47,10 @@ class Records:
         return cls._of(FrameSource(frame), engine)
 
     def __repr__(self) -> str:
-        return f"Records({self._source.where}: {', '.join(f'{field.name} {field.type}' for field in self.schema)})"
+        return (
+            f"Records({self._source.where}: "
+            f"{', '.join(f'{field.name} {field.type}' for field in self.schema)})"
+        )
 
     @property
     def schema(self) -> pa.Schema:
@@ -59,10 +63,16 @@ class Records:
         return list(self._columns)
 
     def require(self, *columns: str) -> Records:
-        """Return these records. Raises PomonaError naming a column that is missing, the file, and the nearest name."""
+        """Return these records. Raises PomonaError naming a column that is missing, the file, and
+        the nearest name.
+        """
         for name in columns:
             if name not in self._columns:
-                raise PomonaError(f'there is no column "{name}"', where=self._source.where, remedy=nearest(name, self._columns))
+                raise PomonaError(
+                    f'there is no column "{name}"',
+                    where=self._source.where,
+                    remedy=nearest(name, self._columns),
+                )
         return self
 
     def select(self, *columns: str) -> Records:
@@ -71,19 +81,32 @@ class Records:
         return replace(self, _columns=tuple(dict.fromkeys(columns)))
 
     def where(self, **wanted: Any) -> Records:
-        """Only rows in which every named column equals its value, or is one of several values; None matches null.
+        """Only rows in which every named column equals its value, or is one of several values; None
+        matches null.
 
         Raises:
             PomonaError: a column is missing, or a value is not of its type.
         """
         self.require(*wanted)
-        base = self if self._limit is None else replace(Records._of(_Nested(self), self._engine), rejected=self.rejected)
-        return replace(base, _filters=(*base._filters, *((name, self._wanted(name, value)) for name, value in wanted.items())))
+        base = (
+            self
+            if self._limit is None
+            else replace(Records._of(_Nested(self), self._engine), rejected=self.rejected)
+        )
+        return replace(
+            base,
+            _filters=(
+                *base._filters,
+                *((name, self._wanted(name, value)) for name, value in wanted.items()),
+            ),
+        )
 
     def head(self, n: int) -> Records:
         """The first `n` rows. Raises PomonaError when `n` is negative."""
         if n < 0:
-            raise PomonaError(f"head({n}) asks for a negative number of rows", remedy="give 0 or more")
+            raise PomonaError(
+                f"head({n}) asks for a negative number of rows", remedy="give 0 or more"
+            )
         return replace(self, _limit=n if self._limit is None else min(n, self._limit))
 
     def count(self) -> int:
@@ -168,7 +191,11 @@ class Records:
         return functools.reduce(operator.and_, tests) if tests else None
 
     def _wanted(self, name: str, value: Any) -> pa.Array:
-        values = list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes | dict) else [value]
+        values = (
+            list(value)
+            if isinstance(value, Iterable) and not isinstance(value, str | bytes | dict)
+            else [value]
+        )
         kind = self.schema.field(name).type
         try:
             wanted = pa.array(values, kind)
@@ -177,7 +204,9 @@ class Records:
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             pass
         message = f'column "{name}" holds {kind}, which {", ".join(map(repr, values))} is not'
-        raise PomonaError(message, where=self._source.where, remedy="compare with values of the column's type")
+        raise PomonaError(
+            message, where=self._source.where, remedy="compare with values of the column's type"
+        )
 
 
 @dataclass(frozen=True)
@@ -199,7 +228,9 @@ class Derived(Streamed):
 class _Nested(Derived):
     """Records as the source of further ones: a filter on the first rows."""
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         for batch in self.records._stream():
             yield kept(batch, keep)
 

@@ -1,4 +1,6 @@
-"""What a table can be read from, and the sources that need no parsing: tables in memory, other records, changed types."""
+"""What a table can be read from, and the sources that need no parsing: tables in memory, other
+records, changed types.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Source(Protocol):
         """The same rows in pieces that can be read side by side, in order."""
         ...
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         """Batches with at least `columns`, only of rows for which `keep` is true."""
         ...
 
@@ -63,7 +67,9 @@ class TableSource(Streamed):
     def schema(self) -> pa.Schema:
         return plain(self.table.schema)
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         for batch in self.table.to_batches(max_chunksize=BATCH_ROWS):
             yield kept(batch.cast(self.schema), keep)
 
@@ -82,13 +88,22 @@ class Recast(Streamed):
     def parts(self) -> Sequence[Source]:
         return [Recast(part, self.schema) for part in self.source.parts()]
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         for batch in self.source.stream(self.schema.names, None):
-            yield kept(pa.record_batch([self._cast(batch, field) for field in self.schema], schema=self.schema), keep)
+            yield kept(
+                pa.record_batch(
+                    [self._cast(batch, field) for field in self.schema], schema=self.schema
+                ),
+                keep,
+            )
 
     def _cast(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
         try:
             return batch.column(field.name).cast(field.type)
         except pa.ArrowException as error:
             message = f'column "{field.name}" cannot be read as {field.type}: {first_line(error)}'
-            raise PomonaError(message, where=self.where, remedy=f"it holds {batch.schema.field(field.name).type}") from error
+            raise PomonaError(
+                message, where=self.where, remedy=f"it holds {batch.schema.field(field.name).type}"
+            ) from error

@@ -1,4 +1,6 @@
-"""Records in pieces that jobs read side by side: files, and of big ones row groups (Parquet) or runs of lines (JSONL)."""
+"""Records in pieces that jobs read side by side: files, and of big ones row groups (Parquet) or
+runs of lines (JSONL).
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,12 @@ class Piece:
 
 
 def split(records: Records) -> list[Piece]:
-    """The rows of `records` in pieces, in order: the same pieces at every call as long as the files stay as they are.
+    """The rows of `records` in pieces, in order: the same pieces at every call as long as the files
+    stay as they are.
 
-    A Parquet file of more than `PIECE_BYTES` is cut between row groups, plain local JSONL between lines (it is read through once for that,
-    without being parsed). Tables in memory and the first rows only (`head`) are one piece; filtered files are not cut.
+    A Parquet file of more than `PIECE_BYTES` is cut between row groups, plain local JSONL between
+    lines (it is read through once for that, without being parsed). Tables in memory and the first
+    rows only (`head`) are one piece; filtered files are not cut.
 
     Raises PomonaError when a file cannot be read.
     """
@@ -46,8 +50,11 @@ def split(records: Records) -> list[Piece]:
     return [piece for source in records._source.parts() for piece in _pieces(records, source)]
 
 
-def abreast(pieces: Sequence[Piece], columns: Sequence[str], engine: str | None) -> Iterator[tuple[Piece, Iterable[pa.RecordBatch]]]:
-    """Each piece and its rows with `columns`, in order: streamed here, or each read whole by a worker of the cluster.
+def abreast(
+    pieces: Sequence[Piece], columns: Sequence[str], engine: str | None
+) -> Iterator[tuple[Piece, Iterable[pa.RecordBatch]]]:
+    """Each piece and its rows with `columns`, in order: streamed here, or each read whole by a
+    worker of the cluster.
 
     Raises PomonaError when a file is damaged or a row malformed.
     """
@@ -75,12 +82,19 @@ def _read(piece: Piece) -> pa.Table:
 
 def _pieces(records: Records, source: Source) -> list[Piece]:
     cuts: list[tuple[Source, int]] = [(source, 0)]
-    if not records._filters and type(source) in (ParquetSource, TextSource) and (info(source.where).size or 0) > PIECE_BYTES:
+    if (
+        not records._filters
+        and type(source) in (ParquetSource, TextSource)
+        and (info(source.where).size or 0) > PIECE_BYTES
+    ):
         if isinstance(source, ParquetSource):
             cuts = list(_row_groups(source))
         elif isinstance(source, TextSource) and source.kind == "jsonl" and _plain(source.where):
             cuts = list(_runs(source))
-    return [Piece(replace(records, _source=part, _engine="native"), source.where, first) for part, first in cuts]
+    return [
+        Piece(replace(records, _source=part, _engine="native"), source.where, first)
+        for part, first in cuts
+    ]
 
 
 @dataclass(frozen=True)
@@ -100,11 +114,15 @@ class _RowGroups(ParquetSource):
             raise unreadable(file, error) from error
 
     def _count(self, file: str, keep: pc.Expression | None) -> int:
-        return sum(batch.num_rows for batch in self.stream(self.schema.names[:1], keep))  # Arrow would count the whole file
+        return sum(
+            batch.num_rows for batch in self.stream(self.schema.names[:1], keep)
+        )  # Arrow would count the whole file
 
 
 def _row_groups(source: ParquetSource) -> Iterator[tuple[_RowGroups, int]]:
-    """Runs of row groups, each of about PIECE_BYTES when decompressed, and the row at which each begins."""
+    """Runs of row groups, each of about PIECE_BYTES when decompressed, and the row at which each
+    begins.
+    """
     held: list[int] = []
     size = rows = first = 0
     for group in source.fragment(source.where).row_groups:
@@ -119,7 +137,9 @@ def _row_groups(source: ParquetSource) -> Iterator[tuple[_RowGroups, int]]:
 
 @dataclass(frozen=True)
 class _Run(TextSource):
-    """The bytes `start` … `stop` of one JSONL file, whole lines, of which `before` come before them."""
+    """The bytes `start` … `stop` of one JSONL file, whole lines, of which `before` come before
+    them.
+    """
 
     start: int
     stop: int
@@ -128,31 +148,65 @@ class _Run(TextSource):
     def parts(self) -> Sequence[_Run]:
         return [self]
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
-        """Batches of these lines. Raises PomonaError for a malformed row, naming its line in the file."""
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of these lines. Raises PomonaError for a malformed row, naming its line in the
+        file.
+        """
         file = self.files[0]
         for rows in _packs(self._rows(file), lambda bad: self.on_bad(file, bad)):
             yield kept(self._batch(file, rows), keep)
 
     def _rows(self, file: str) -> Iterator[Row | Bad]:
-        for row in _jsonl.rows(line.removesuffix(b"\n") for _, line in _lines(file, self.start, self.stop)):
+        for row in _jsonl.rows(
+            line.removesuffix(b"\n") for _, line in _lines(file, self.start, self.stop)
+        ):
             yield row._replace(line=row.line + self.before)
 
 
 def _runs(source: TextSource) -> Iterator[tuple[_Run, int]]:
-    """Runs of lines of about PIECE_BYTES, and the row at which each begins: lines with nothing on them are no rows."""
+    """Runs of lines of about PIECE_BYTES, and the row at which each begins: lines with nothing on
+    them are no rows.
+    """
     start = stop = lines = rows = before = first = 0
     for stop, line in _lines(source.where, 0, None):
         lines, rows = lines + 1, rows + bool(line.strip())
         if stop - start >= PIECE_BYTES:
-            yield _Run(source.files, source.kind, source.schema, source.chosen, source.on_bad, start, stop, before), first
+            yield (
+                _Run(
+                    source.files,
+                    source.kind,
+                    source.schema,
+                    source.chosen,
+                    source.on_bad,
+                    start,
+                    stop,
+                    before,
+                ),
+                first,
+            )
             start, before, first = stop, lines, rows
     if stop > start or not stop:
-        yield _Run(source.files, source.kind, source.schema, source.chosen, source.on_bad, start, stop, before), first
+        yield (
+            _Run(
+                source.files,
+                source.kind,
+                source.schema,
+                source.chosen,
+                source.on_bad,
+                start,
+                stop,
+                before,
+            ),
+            first,
+        )
 
 
 def _lines(file: str, at: int, stop: int | None) -> Iterator[tuple[int, bytes]]:
-    """Lines from byte `at` on, each with the byte at which the next begins; a byte-order mark is left out."""
+    """Lines from byte `at` on, each with the byte at which the next begins; a byte-order mark is
+    left out.
+    """
     try:
         with Path(file).open("rb") as handle:
             handle.seek(at)

@@ -1,4 +1,6 @@
-"""One function over many jobs: in order in this process, or side by side on Ray with lost workers replaced."""
+"""One function over many jobs: in order in this process, or side by side on Ray with lost workers
+replaced.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +21,37 @@ _RETRIES = 5
 
 
 def spread(
-    function: Callable[[Job], Result], jobs: Iterable[Job], engine: str | None = "native", *, accelerated: bool = False
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    engine: str | None = "native",
+    *,
+    accelerated: bool = False,
 ) -> Iterator[Result]:
-    """Yield `function(job)` for every job, in the order of the jobs, which are made as they are needed.
+    """Yield `function(job)` for every job, in the order of the jobs, which are made as they are
+    needed.
 
-    On Ray, `function` must be importable on the workers and safe to run twice: when a worker dies its job runs again, up to five
-    times. Relative paths mean there what they mean here. A cluster that is already there is used (`RAY_ADDRESS`, or `ray.init` before
-    the call), else one is started on this machine. A job has one CPU, and one GPU when it is `accelerated` and the cluster has any.
-    After an error, the jobs already handed out run to their end: cancelling a job that is just ending can abort the whole process
-    (ray-project/ray pull request 54798).
+    On Ray, `function` must be importable on the workers and safe to run twice: when a worker dies
+    its job runs again, up to five times. Relative paths mean there what they mean here. A cluster
+    that is already there is used (`RAY_ADDRESS`, or `ray.init` before the call), else one is
+    started on this machine. A job has one CPU, and one GPU when it is `accelerated` and the cluster
+    has any. After an error, the jobs already handed out run to their end: cancelling a job that is
+    just ending can abort the whole process (ray-project/ray pull request 54798).
 
     Raises:
         PomonaError: the engine is unknown or not installed, or a job raised it.
         GateFailed: a job lost its worker each time it was tried.
     """
-    return map(function, jobs) if check(engine) == "native" else _on_ray(function, iter(jobs), accelerated)
+    return (
+        map(function, jobs)
+        if check(engine) == "native"
+        else _on_ray(function, iter(jobs), accelerated)
+    )
 
 
 def workers(engine: str | None) -> int:
-    """How many jobs run at the same time. Raises PomonaError when the engine is unknown or not installed."""
+    """How many jobs run at the same time. Raises PomonaError when the engine is unknown or not
+    installed.
+    """
     return 1 if check(engine) == "native" else _slots(_ray(), False)
 
 
@@ -57,7 +71,9 @@ def _slots(ray: Any, accelerated: bool) -> int:
 
 
 def _here(function: Callable[[Job], Result]) -> Callable[[Job], Result]:
-    """`function` run in the folder of this process, where a worker's machine has it, so that relative paths mean the same."""
+    """`function` run in the folder of this process, where a worker's machine has it, so that
+    relative paths mean the same.
+    """
     folder = Path.cwd()
 
     def run(job: Job) -> Result:
@@ -68,7 +84,9 @@ def _here(function: Callable[[Job], Result]) -> Callable[[Job], Result]:
     return run
 
 
-def _on_ray(function: Callable[[Job], Result], jobs: Iterator[Job], accelerated: bool) -> Iterator[Result]:
+def _on_ray(
+    function: Callable[[Job], Result], jobs: Iterator[Job], accelerated: bool
+) -> Iterator[Result]:
     ray = _ray()
     from ray.exceptions import NodeDiedError, RayError, RayTaskError, WorkerCrashedError
 
@@ -88,6 +106,12 @@ def _on_ray(function: Callable[[Job], Result], jobs: Iterator[Job], accelerated:
         raise
     except (WorkerCrashedError, NodeDiedError) as error:
         message = f"a job lost its worker {_RETRIES + 1} times"
-        raise GateFailed(message, where="ray", remedy="look for lack of memory on the workers, then run again") from error
+        raise GateFailed(
+            message, where="ray", remedy="look for lack of memory on the workers, then run again"
+        ) from error
     except RayError as error:
-        raise GateFailed(f"the cluster failed: {str(error).splitlines()[0]}", where="ray", remedy="repair it, then run again") from error
+        raise GateFailed(
+            f"the cluster failed: {str(error).splitlines()[0]}",
+            where="ray",
+            remedy="repair it, then run again",
+        ) from error

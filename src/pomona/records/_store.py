@@ -1,4 +1,6 @@
-"""Where bytes live: local paths and s3:// addresses, listed in a fixed order and opened as plain streams."""
+"""Where bytes live: local paths and s3:// addresses, listed in a fixed order and opened as plain
+streams.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,14 @@ from pomona.records._types import first_line
 
 BLOCK = 1 << 20
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".arrow": "arrow"}
+FORMATS = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".arrow": "arrow",
+}
 
 
 def is_remote(uri: str) -> bool:
@@ -32,11 +41,15 @@ def _s3(endpoint: str | None, region: str | None) -> fs.FileSystem:
     if not endpoint:
         return fs.S3FileSystem(region=region)
     address = urlsplit(endpoint)
-    return fs.S3FileSystem(endpoint_override=address.netloc, scheme=address.scheme, region=region or "us-east-1")
+    return fs.S3FileSystem(
+        endpoint_override=address.netloc, scheme=address.scheme, region=region or "us-east-1"
+    )
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
-    """The filesystem of `uri` and the path within it. S3 follows the AWS_* variables, AWS_ENDPOINT_URL included."""
+    """The filesystem of `uri` and the path within it. S3 follows the AWS_* variables,
+    AWS_ENDPOINT_URL included.
+    """
     if not is_remote(uri):
         return fs.LocalFileSystem(), uri
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
@@ -56,7 +69,11 @@ def format_of(uri: str) -> tuple[str, str | None]:
     last = suffixes[:-1][-1:] if compression else suffixes[-1:]
     kind = FORMATS.get(last[0]) if last else None
     if kind is None or (compression and kind in ("parquet", "arrow")):
-        raise PomonaError("not a table Pomona can name the format of", where=uri, remedy="use .parquet, .jsonl(.gz|.zst) or .csv(.gz|.zst)")
+        raise PomonaError(
+            "not a table Pomona can name the format of",
+            where=uri,
+            remedy="use .parquet, .jsonl(.gz|.zst) or .csv(.gz|.zst)",
+        )
     return kind, compression
 
 
@@ -73,10 +90,16 @@ def children(uri: str, *, recursive: bool = False) -> list[str]:
     """Addresses of the visible files under a folder, in name order."""
     store, path = locate(uri)
     try:
-        found = store.get_file_info(fs.FileSelector(path, recursive=recursive, allow_not_found=True))
+        found = store.get_file_info(
+            fs.FileSelector(path, recursive=recursive, allow_not_found=True)
+        )
     except OSError as error:
         raise unreadable(uri, error) from error
-    files = [item.path for item in found if item.type == fs.FileType.File and not item.base_name.startswith((".", "_"))]
+    files = [
+        item.path
+        for item in found
+        if item.type == fs.FileType.File and not item.base_name.startswith((".", "_"))
+    ]
     return sorted(address(uri, file) for file in files)
 
 
@@ -85,11 +108,17 @@ def expand(pattern: str) -> list[str]:
     plain = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)]
     fixed = plain.rpartition("/")[0] or ("/" if plain.startswith("/") else ".")
     if is_remote(pattern):
-        found = [uri for uri in children(fixed, recursive=True) if PurePosixPath(uri).match(pattern)]
+        found = [
+            uri for uri in children(fixed, recursive=True) if PurePosixPath(uri).match(pattern)
+        ]
     else:
         found = sorted(path for path in glob.iglob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
     if not found:
-        raise PomonaError("no file matches the pattern", where=pattern, remedy=_suggest(fixed, pattern.rsplit("/", 1)[-1]))
+        raise PomonaError(
+            "no file matches the pattern",
+            where=pattern,
+            remedy=_suggest(fixed, pattern.rsplit("/", 1)[-1]),
+        )
     return found
 
 
@@ -104,22 +133,35 @@ def _suggest(folder: str, name: str) -> str:
         return f"its folder {folder} does not exist either; check the path"
     names = [PurePosixPath(uri).name for uri in children(folder)]
     if len(names) > 12:
-        names = difflib.get_close_matches(name, names, n=1) or fnmatch.filter(names, f"*{PurePosixPath(name).suffix}")[:3]
-    return nearest(name, names) if names else f"the folder {folder} holds no such files; check the path"
+        names = (
+            difflib.get_close_matches(name, names, n=1)
+            or fnmatch.filter(names, f"*{PurePosixPath(name).suffix}")[:3]
+        )
+    return (
+        nearest(name, names)
+        if names
+        else f"the folder {folder} holds no such files; check the path"
+    )
 
 
 def unreadable(uri: str, error: BaseException) -> PomonaError:
     """The error for bytes that cannot be read or decompressed."""
     return PomonaError(
-        f"cannot be read: {first_line(error)}", where=uri, remedy="the file may be damaged or cut short; fetch or write it again"
+        f"cannot be read: {first_line(error)}",
+        where=uri,
+        remedy="the file may be damaged or cut short; fetch or write it again",
     )
 
 
 def blocks(uri: str) -> Iterator[bytes]:
-    """The file's bytes, decompressed by suffix, a block at a time. Raises PomonaError for damaged or unreadable files."""
+    """The file's bytes, decompressed by suffix, a block at a time. Raises PomonaError for damaged
+    or unreadable files.
+    """
     store, path = locate(uri)
     try:
-        with store.open_input_stream(path, compression=COMPRESSIONS.get(PurePosixPath(uri).suffix)) as stream:
+        with store.open_input_stream(
+            path, compression=COMPRESSIONS.get(PurePosixPath(uri).suffix)
+        ) as stream:
             while block := stream.read(BLOCK):
                 yield block
     except (OSError, pa.ArrowException) as error:
@@ -127,7 +169,9 @@ def blocks(uri: str) -> Iterator[bytes]:
 
 
 def lines(uri: str) -> Iterator[bytes]:
-    """The file's lines, without their newline and without a byte-order mark. Only one line and one block are in memory."""
+    """The file's lines, without their newline and without a byte-order mark. Only one line and one
+    block are in memory.
+    """
     parts: list[bytes] = []
     first = True
     for block in blocks(uri):

@@ -1,4 +1,6 @@
-"""JSONL and CSV files as a source: types from the first rows, every row checked against them, bad ones named by file and line."""
+"""JSONL and CSV files as a source: types from the first rows, every row checked against them, bad
+ones named by file and line.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,14 @@ from pomona.records import _csv, _jsonl
 from pomona.records._jsonl import Bad, Row
 from pomona.records._source import Streamed, kept
 from pomona.records._store import format_of, lines
-from pomona.records._types import BATCH_ROWS, MisfitError, csv_column, json_column, natural_type, plain
+from pomona.records._types import (
+    BATCH_ROWS,
+    MisfitError,
+    csv_column,
+    json_column,
+    natural_type,
+    plain,
+)
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
 BATCH_BYTES = 4 << 20
@@ -28,7 +37,9 @@ OnBad = Callable[[str, Bad], None]
 
 @dataclass(frozen=True)
 class TextSource(Streamed):
-    """Files of one text format. `chosen` says that the caller named the columns, so that other keys are passed over."""
+    """Files of one text format. `chosen` says that the caller named the columns, so that other keys
+    are passed over.
+    """
 
     files: tuple[str, ...]
     kind: str
@@ -43,11 +54,15 @@ class TextSource(Streamed):
     def parts(self) -> Sequence[TextSource]:
         return [replace(self, files=(file,)) for file in self.files]
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         for file in self.files:
             if self.kind == "csv":
                 _check_header(file, self.schema.names, self.chosen)
-            for rows in _packs(_parsed(file, self.kind), lambda bad, file=file: self.on_bad(file, bad)):
+            for rows in _packs(
+                _parsed(file, self.kind), lambda bad, file=file: self.on_bad(file, bad)
+            ):
                 yield kept(self._batch(file, rows), keep)
 
     def _batch(self, file: str, rows: list[Row]) -> pa.RecordBatch:
@@ -70,7 +85,9 @@ class TextSource(Streamed):
             for row in rows:
                 if not row.values.keys() <= known:
                     unknown = min(row.values.keys() - known)
-                    raise MisfitError(f'column "{unknown}" is not among those of the first {SAMPLE_ROWS:,} rows')
+                    raise MisfitError(
+                        f'column "{unknown}" is not among those of the first {SAMPLE_ROWS:,} rows'
+                    )
         build = csv_column if self.kind == "csv" else json_column
         arrays: list[pa.Array] = []
         for field in self.schema:
@@ -92,7 +109,9 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
     if isinstance(columns, pa.Schema):
         schema = plain(columns)
     elif kind == "csv":
-        schema = pa.schema([(name, pa.string()) for name in names or _csv.header(lines(files[0]), files[0])])
+        schema = pa.schema(
+            [(name, pa.string()) for name in names or _csv.header(lines(files[0]), files[0])]
+        )
     else:
         schema = _inferred(files, names, on_bad)
     if kind == "csv":
@@ -104,7 +123,9 @@ def stop(file: str, bad: Bad) -> None:
     """Refuse a malformed row. Raises PomonaError with file and line."""
     remedy = 'fix the line, or set it aside with on_error="reject" and rejects=FILE'
     if bad.reason.startswith("column "):
-        remedy += "; columns=NAMES reads only those, columns=pyarrow.schema(...) also sets their types"
+        remedy += (
+            "; columns=NAMES reads only those, columns=pyarrow.schema(...) also sets their types"
+        )
     raise PomonaError(bad.reason, where=f"{file}, line {bad.line}", remedy=remedy)
 
 
@@ -113,7 +134,9 @@ def skip(file: str, bad: Bad) -> None:
 
 
 def set_aside(source: TextSource, rejects: str | Path) -> int:
-    """Read `source` once and write its malformed rows to the JSONL file `rejects`, whole or not at all. Returns how many."""
+    """Read `source` once and write its malformed rows to the JSONL file `rejects`, whole or not at
+    all. Returns how many.
+    """
     count = 0
     with atomic_file(rejects) as partial, partial.open("w", encoding="utf-8") as out:
 
@@ -122,7 +145,13 @@ def set_aside(source: TextSource, rejects: str | Path) -> int:
             count += 1
             text = bad.raw.decode("utf-8", "backslashreplace")
             coded = None if text.encode() == bad.raw else base64.b64encode(bad.raw).decode()
-            row = {"file": file, "line": bad.line, "reason": bad.reason, "text": text, "base64": coded}
+            row = {
+                "file": file,
+                "line": bad.line,
+                "reason": bad.reason,
+                "text": text,
+                "base64": coded,
+            }
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
 
         for _ in replace(source, on_bad=note).stream([], None):
@@ -167,10 +196,14 @@ def _inferred(files: Sequence[str], names: Sequence[str] | None, on_bad: OnBad) 
         if size >= SAMPLE_BYTES:
             break
     if not count:
-        raise PomonaError("the file holds no records", where=files[0], remedy="check how it was written")
+        raise PomonaError(
+            "the file holds no records", where=files[0], remedy="check how it was written"
+        )
     for name in names or ():
         if name not in values:
-            raise PomonaError(f'there is no column "{name}"', where=files[0], remedy=nearest(name, values))
+            raise PomonaError(
+                f'there is no column "{name}"', where=files[0], remedy=nearest(name, values)
+            )
     return pa.schema([(name, natural_type(values[name])) for name in names or values])
 
 
@@ -178,7 +211,13 @@ def _check_header(file: str, names: Sequence[str], chosen: bool) -> None:
     head = _csv.header(lines(file), file)
     for name in names:
         if name not in head:
-            raise PomonaError(f'there is no column "{name}"', where=file, remedy=nearest(name, head))
+            raise PomonaError(
+                f'there is no column "{name}"', where=file, remedy=nearest(name, head)
+            )
     extra = [name for name in head if name not in names]
     if extra and not chosen:
-        raise PomonaError(f'column "{extra[0]}" is not in the first file', where=file, remedy="read the files apart, or name columns=")
+        raise PomonaError(
+            f'column "{extra[0]}" is not in the first file',
+            where=file,
+            remedy="read the files apart, or name columns=",
+        )

@@ -1,4 +1,6 @@
-"""Column types: one plain spelling of each, the smallest type that holds two, and arrays built without silent conversions."""
+"""Column types: one plain spelling of each, the smallest type that holds two, and arrays built
+without silent conversions.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 BATCH_ROWS = 8192
-_PLAIN = {pa.large_string(): pa.string(), pa.string_view(): pa.string(), pa.large_binary(): pa.binary(), pa.binary_view(): pa.binary()}
+_PLAIN = {
+    pa.large_string(): pa.string(),
+    pa.string_view(): pa.string(),
+    pa.large_binary(): pa.binary(),
+    pa.binary_view(): pa.binary(),
+}
 _NATURAL = (pa.null(), pa.bool_(), pa.int64(), pa.float64(), pa.string())
 
 
@@ -17,7 +24,9 @@ class MisfitError(Exception):
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """`kind` without the storage variants of Arrow: large and view strings become `string`, dictionaries their values."""
+    """`kind` without the storage variants of Arrow: large and view strings become `string`,
+    dictionaries their values.
+    """
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
     if pa.types.is_map(kind):
@@ -37,7 +46,9 @@ def plain(schema: pa.Schema) -> pa.Schema:
 
 
 def widen(one: pa.DataType, two: pa.DataType) -> pa.DataType | None:
-    """The smallest JSON type that holds both, or None. Numbers widen to double; strings and numbers never mix."""
+    """The smallest JSON type that holds both, or None. Numbers widen to double; strings and numbers
+    never mix.
+    """
     if one == two or pa.types.is_null(two):
         return one
     if pa.types.is_null(one):
@@ -63,7 +74,9 @@ def _widen_structs(one: pa.StructType, two: pa.StructType) -> pa.DataType | None
 
 
 def natural_type(values: Sequence[Any]) -> pa.DataType:
-    """The JSON type of a column. Values that contradict the ones before them are left out; reading reports them."""
+    """The JSON type of a column. Values that contradict the ones before them are left out; reading
+    reports them.
+    """
     try:
         return pa.array(values).type
     except (pa.ArrowException, OverflowError, UnicodeError):
@@ -77,7 +90,9 @@ def natural_type(values: Sequence[Any]) -> pa.DataType:
 
 
 def json_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Values of parsed JSON as a column of `kind`. Raises MisfitError unless every value keeps its meaning."""
+    """Values of parsed JSON as a column of `kind`. Raises MisfitError unless every value keeps its
+    meaning.
+    """
     try:
         column = pa.array(values)
         if column.type == kind:

@@ -24,36 +24,57 @@ from pomona.records._types import first_line
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def write(records: Records | pa.Table, path: str | Path, *, format: Literal["parquet", "jsonl", "csv"] | None = None) -> Path:
-    """Write records or a table, whole or not at all: Parquet (zstd), JSONL or CSV by suffix, or as `format` says.
+def write(
+    records: Records | pa.Table,
+    path: str | Path,
+    *,
+    format: Literal["parquet", "jsonl", "csv"] | None = None,
+) -> Path:
+    """Write records or a table, whole or not at all: Parquet (zstd), JSONL or CSV by suffix, or as
+    `format` says.
 
     A suffix `.gz` or `.zst` compresses JSONL and CSV. `path` may be an `s3://` address.
 
     Raises:
-        PomonaError: the suffix says no format, a column's type has no place in the format, or a row cannot be read.
+        PomonaError: the suffix says no format, a column's type has no place in the format, or a row
+            cannot be read.
         GateFailed: the disk is full. Nothing is left behind and a file that was there is as it was.
     """
     uri = str(path)
     kind = format or format_of(uri)[0]
     if kind not in _WRITERS:
-        raise PomonaError(f"cannot write {kind}", where=uri, remedy=f"choose one of: {', '.join(_WRITERS)}")
+        raise PomonaError(
+            f"cannot write {kind}", where=uri, remedy=f"choose one of: {', '.join(_WRITERS)}"
+        )
     rows = as_records(records)
     _check_types(rows.schema, kind, uri)
-    with disk_guard(f"{uri} (by way of {tempfile.gettempdir()})" if is_remote(uri) else uri), _destination(uri) as partial:
+    with (
+        disk_guard(f"{uri} (by way of {tempfile.gettempdir()})" if is_remote(uri) else uri),
+        _destination(uri) as partial,
+    ):
         _WRITERS[kind](rows, partial, COMPRESSIONS.get(Path(uri).suffix))
     return Path(path)
 
 
 @contextmanager
 def disk_guard(where: str) -> Iterator[None]:
-    """Turn a full disk into GateFailed and other system errors into PomonaError, both naming `where`."""
+    """Turn a full disk into GateFailed and other system errors into PomonaError, both naming
+    `where`.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            remedy = "free some space or write elsewhere; nothing was left behind, and a file that was there is as it was"
+            remedy = (
+                "free some space or write elsewhere; nothing was left behind, and a file "
+                "that was there is as it was"
+            )
             raise GateFailed("the disk is full", where=where, remedy=remedy) from error
-        raise PomonaError(f"cannot be written: {first_line(error)}", where=where, remedy="check the path and its permissions") from error
+        raise PomonaError(
+            f"cannot be written: {first_line(error)}",
+            where=where,
+            remedy="check the path and its permissions",
+        ) from error
 
 
 @contextmanager
@@ -73,7 +94,9 @@ def _destination(uri: str) -> Iterator[Path]:
 
 @contextmanager
 def _sink(path: Path, compression: str | None) -> Iterator[pa.NativeFile]:
-    """Both ends of a compressed stream are closed, even when the disk is full and the compressor cannot flush."""
+    """Both ends of a compressed stream are closed, even when the disk is full and the compressor
+    cannot flush.
+    """
     with pa.OSFile(str(path), "wb") as raw:
         if compression is None:
             yield raw
@@ -83,7 +106,10 @@ def _sink(path: Path, compression: str | None) -> Iterator[pa.NativeFile]:
 
 
 def _write_parquet(rows: Records, path: Path, compression: str | None) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pq.ParquetWriter(sink, rows.schema, compression="zstd") as writer:
+    with (
+        pa.OSFile(str(path), "wb") as sink,
+        pq.ParquetWriter(sink, rows.schema, compression="zstd") as writer,
+    ):
         for batch in rows.batches(1 << 14):
             writer.write_batch(batch)
 
@@ -106,7 +132,9 @@ def _write_jsonl(rows: Records, path: Path, compression: str | None) -> None:
                 except ValueError as error:
                     column = next(name for name, value in row.items() if not _finite(value))
                     message = f'row {done}, column "{column}": NaN and infinity have no JSON form'
-                    raise PomonaError(message, remedy="write Parquet, or replace them with null") from error
+                    raise PomonaError(
+                        message, remedy="write Parquet, or replace them with null"
+                    ) from error
                 sink.write(line.encode() + b"\n")
 
 
@@ -122,15 +150,28 @@ _WRITERS = {"parquet": _write_parquet, "jsonl": _write_jsonl, "csv": _write_csv}
 def _check_types(schema: pa.Schema, kind: str, uri: str) -> None:
     for field in schema:
         if not _fits(field.type, kind):
-            message = f'column "{field.name}" is {field.type}, which {kind} cannot hold and give back'
-            raise PomonaError(message, where=uri, remedy="write Parquet, or turn the column into strings first")
+            message = (
+                f'column "{field.name}" is {field.type}, which {kind} cannot hold and give back'
+            )
+            raise PomonaError(
+                message, where=uri, remedy="write Parquet, or turn the column into strings first"
+            )
 
 
 def _fits(kind: pa.DataType, form: str) -> bool:
     test = pa.types
     if form == "parquet":
         return not test.is_struct(kind) or kind.num_fields > 0
-    simple = any(is_kind(kind) for is_kind in (test.is_null, test.is_boolean, test.is_integer, test.is_floating, test.is_string))
+    simple = any(
+        is_kind(kind)
+        for is_kind in (
+            test.is_null,
+            test.is_boolean,
+            test.is_integer,
+            test.is_floating,
+            test.is_string,
+        )
+    )
     if form == "csv":
         return simple or test.is_temporal(kind) or test.is_decimal(kind)
     if test.is_struct(kind):

@@ -1,4 +1,6 @@
-"""What an operation on tables did: rows in and out, what was removed and why, and a signature to quote it by."""
+"""What an operation on tables did: rows in and out, what was removed and why, and a signature to
+quote it by.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from pomona.files import sha256_of, write_json
 
 @dataclass(frozen=True)
 class Input:
-    """A file that was read: its SHA-256 (None when it is remote), and its rows where they were counted."""
+    """A file that was read: its SHA-256 (None when it is remote), and its rows where they were
+    counted.
+    """
 
     path: str
     rows: int | None
@@ -22,7 +26,9 @@ class Input:
 
 @dataclass(frozen=True)
 class Card:
-    """`removed` counts rows by reason; `groups` has rows in and out of each group; `details` is the operation's own."""
+    """`removed` counts rows by reason; `groups` has rows in and out of each group; `details` is the
+    operation's own.
+    """
 
     operation: str
     parameters: Mapping[str, Any]
@@ -37,7 +43,11 @@ class Card:
     @property
     def signature(self) -> str:
         """One line that says how the result was made, as sacreBLEU does for metrics."""
-        parts = (f"{name}:{_short(value)}" for name, value in self.parameters.items() if value is not None)
+        parts = (
+            f"{name}:{_short(value)}"
+            for name, value in self.parameters.items()
+            if value is not None
+        )
         return "|".join([self.operation, *parts, f"version:{self.version}"])
 
     def write(self, out: str | Path) -> Path:
@@ -54,7 +64,10 @@ def card_of(out: str | Path) -> Path:
 
 def inputs_of(paths: Iterable[tuple[str | Path, int | None]]) -> tuple[Input, ...]:
     """The inputs of a card from paths and their rows."""
-    return tuple(Input(str(path), rows, sha256_of(path) if Path(path).exists() else None) for path, rows in paths)
+    return tuple(
+        Input(str(path), rows, sha256_of(path) if Path(path).exists() else None)
+        for path, rows in paths
+    )
 
 
 def _short(value: Any) -> str:

@@ -13,40 +13,25 @@ if TYPE_CHECKING:
     from pomona.sample.budget import Budget as Budget
     from pomona.sample.diagnostics import Diary as Diary
     from pomona.sample.mbr import chrf_mbr as chrf_mbr
-    from pomona.sample.pool import extremes as extremes
-    from pomona.sample.pool import hedged as hedged
+    from pomona.sample.pool import extremes as extremes, hedged as hedged
     from pomona.sample.store import Stored as Stored
-    from pomona.sample.strategy import NAMED as NAMED
-    from pomona.sample.strategy import Strategy as Strategy
-    from pomona.sample.strategy import parse_strategy as parse_strategy
+    from pomona.sample.strategy import (
+        NAMED as NAMED,
+        Strategy as Strategy,
+        parse_strategy as parse_strategy,
+    )
 
-_HOMES = {
-    "Answer": "answer",
-    "Budget": "budget",
-    "Diary": "diagnostics",
-    "NAMED": "strategy",
-    "Stored": "store",
-    "Strategy": "strategy",
-    "answer_all": "batch",
-    "answer_now": "blocking",
-    "chrf_mbr": "mbr",
-    "extremes": "pool",
-    "hedged": "pool",
-    "parse_strategy": "strategy",
-}
-__all__ = [
-    "NAMED",
-    "Answer",
-    "Budget",
-    "Diary",
-    "Stored",
-    "Strategy",
-    "answer_all",
-    "answer_now",
-    "chrf_mbr",
-    "extremes",
-    "hedged",
-    "parse_strategy",
-]
-
-__getattr__, __dir__ = lazily(__name__, _HOMES)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "answer": "Answer",
+        "batch": "answer_all",
+        "blocking": "answer_now",
+        "budget": "Budget",
+        "diagnostics": "Diary",
+        "mbr": "chrf_mbr",
+        "pool": "extremes hedged",
+        "store": "Stored",
+        "strategy": "NAMED Strategy parse_strategy",
+    },
+)

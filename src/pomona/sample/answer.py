@@ -27,11 +27,14 @@ _FEWEST = 3  # answers before agreement counts: two agree by chance too often
 
 @dataclass(frozen=True)
 class Answer:
-    """The chosen text, its index among the candidates, and a score for each of them (what it means is the selection's).
+    """The chosen text, its index among the candidates, and a score for each of them (what it means
+    is the selection's).
 
-    `spent` covers candidates, further evidence, and what judges are asked, score and embed. `stopped_by` is "complete", "agreement", or the
-    limit that was met: "tokens", "flops", "money" or "seconds". `strategy` is its signature. `notes` has "selection" (what the selection
-    tells), "pool" (distinct share and agreement), and one entry for each context by its name; all of it can be written as JSON.
+    `spent` covers candidates, further evidence, and what judges are asked, score and embed.
+    `stopped_by` is "complete", "agreement", or the limit that was met: "tokens", "flops", "money"
+    or "seconds". `strategy` is its signature. `notes` has "selection" (what the selection tells),
+    "pool" (distinct share and agreement), and one entry for each context by its name; all of it can
+    be written as JSON.
     """
 
     text: str
@@ -62,16 +65,20 @@ async def answer(
 ) -> Answer:
     """Draw a pool of answers by the strategy and choose one.
 
-    models: one, or several among which the answers are dealt in turn. judge: for chops, judged utilities and log-probabilities; without
+    models: one, or several among which the answers are dealt in turn. judge: for chops, judged
+        utilities and log-probabilities; without
     one the first model. seed: of samples, shuffles and random choices; None takes the request's.
-    budget: a hard stop. Nothing is asked once a limit is met, and the choice is among what was drawn; an Account shares one budget.
-    context: their `before` in order, then for each candidate their `after` in reverse order, with the request that the model saw. Where
-        the budget ends in an `after`, the candidate stays as it was and the notes say so.
+    budget: a hard stop. Nothing is asked once a limit is met, and the choice is among what was
+        drawn; an Account shares one budget.
+    context: their `before` in order, then for each candidate their `after` in reverse order, with
+        the request that the model saw. Where the budget ends in an `after`, the candidate stays as
+        it was and the notes say so.
     progress: called with (candidates that came, candidates of the whole pool) as they come.
 
     Raises:
         BudgetSpent: the budget was spent before the first answer.
-        PomonaError: a model failed after all retries, or the request or strategy cannot work with these models.
+        PomonaError: a model failed after all retries, or the request or strategy cannot work with
+            these models.
     """
     panel = [models] if isinstance(models, ChatModel) else list(models)
     if not panel:
@@ -123,10 +130,16 @@ class _Pool:
 
     async def fill(self, plan: Sequence[tuple[int, float]]) -> str:
         """Draw the plan, in rounds where it may stop early. Returns what stopped it."""
-        size = len(plan) if self.strategy.stop is None else max(self.strategy.round, len(self.models))
+        size = (
+            len(plan) if self.strategy.stop is None else max(self.strategy.round, len(self.models))
+        )
         for start in range(0, len(plan), size):
-            dealt, met = await deal(self.models, self.request, plan[start : start + size], self.account, self._count)
-            for reply, told in await asyncio.gather(*(self._finished(model, reply) for model, reply in dealt)):
+            dealt, met = await deal(
+                self.models, self.request, plan[start : start + size], self.account, self._count
+            )
+            for reply, told in await asyncio.gather(
+                *(self._finished(model, reply) for model, reply in dealt)
+            ):
                 self.replies.append(reply)
                 self.told.append(told)
             if met is not None:
@@ -142,18 +155,29 @@ class _Pool:
 
     def _agrees(self) -> bool:
         stop = self.strategy.stop
-        return stop is not None and len(self.replies) >= _FEWEST and agreement(self.strategy, self.replies) >= stop - 1e-9
+        return (
+            stop is not None
+            and len(self.replies) >= _FEWEST
+            and agreement(self.strategy, self.replies) >= stop - 1e-9
+        )
 
     async def _finished(self, model: ChatModel, reply: Reply) -> tuple[Reply, dict[str, Any]]:
         told: dict[str, Any] = {}
         for lever in reversed(self.context):
             payer = Accounted(model, self.account)
             try:
-                after, told[lever.name] = await lever.after(self.request, reply, payer, self.notes[lever.name])
+                after, told[lever.name] = await lever.after(
+                    self.request, reply, payer, self.notes[lever.name]
+                )
             except Exhausted as met:
-                after, told[lever.name] = replace(reply, spent=reply.spent + payer.spent), {"stopped_by": met.limit}
+                after, told[lever.name] = (
+                    replace(reply, spent=reply.spent + payer.spent),
+                    {"stopped_by": met.limit},
+                )
             self.account.add(_difference(after.spent, reply.spent + payer.spent))
-            reply = after if after.text == reply.text else replace(after, tokens=())  # they are those of another text
+            reply = (
+                after if after.text == reply.text else replace(after, tokens=())
+            )  # they are those of another text
         return reply, told
 
 
@@ -169,14 +193,38 @@ def _checklist(notes: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _described(strategy: Strategy, replies: Sequence[Reply]) -> dict[str, Any]:
     texts = [text_of(reply) for reply in replies]
-    return {"size": len(texts), "distinct": len(set(texts)) / len(texts), "agreement": agreement(strategy, replies)}
+    return {
+        "size": len(texts),
+        "distinct": len(set(texts)) / len(texts),
+        "agreement": agreement(strategy, replies),
+    }
 
 
-def _answered(replies: Sequence[Reply], choice: Choice, spent: Spent, stopped: str, strategy: Strategy, notes: Mapping[str, Any]) -> Answer:
+def _answered(
+    replies: Sequence[Reply],
+    choice: Choice,
+    spent: Spent,
+    stopped: str,
+    strategy: Strategy,
+    notes: Mapping[str, Any],
+) -> Answer:
     text = replies[choice.chosen].text
-    return Answer(text, choice.chosen, tuple(replies), choice.scores, spent, stopped, strategy.signature, notes)
+    return Answer(
+        text,
+        choice.chosen,
+        tuple(replies),
+        choice.scores,
+        spent,
+        stopped,
+        strategy.signature,
+        notes,
+    )
 
 
 def _difference(after: Spent, before: Spent) -> Spent:
-    numbers = {name: getattr(after, name) - getattr(before, name) for name in Spent.__dataclass_fields__ if name != "estimated"}
+    numbers = {
+        name: getattr(after, name) - getattr(before, name)
+        for name in Spent.__dataclass_fields__
+        if name != "estimated"
+    }
     return Spent(**numbers, estimated=after.estimated)

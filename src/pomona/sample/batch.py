@@ -55,28 +55,45 @@ def answer_all(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Card:
-    """Answer every row by a strategy and write the rows with `answer`, `chosen`, `candidates`, `scores`, cost and `error` added.
+    """Answer every row by a strategy and write the rows with `answer`, `chosen`, `candidates`,
+    `scores`, cost and `error` added.
 
-    inputs, out: as `pomona.records.read` and `write` take them; rows keep their order. Lists have no place in CSV.
-    model, judge: URIs as `open_chat` takes them, or open models, which stay open. Several models share a pool.
+    inputs, out: as `pomona.records.read` and `write` take them; rows keep their order. Lists have
+    no place in CSV. model, judge: URIs as `open_chat` takes them, or open models, which stay open.
+    Several models share a pool.
         settings: what else `open_chat` takes (threads, price, rate, timeout, …), for all of them.
-    prompt: a template such as "{prompt}" or "Translate: {source}". messages: a column of messages instead. raw: no chat template.
-    reference, group, metric: columns by which pools are described in the card (hope, risk, distinct share, how often greedy is picked).
-    store: SQLite file of everything that was generated, `OUT.answers.db` without one. A run that was killed goes on from it, and
-        a larger pool reuses a smaller one.
-    concurrency: rows under way at once. Where a model computes here (torch, llama.cpp), these are a group whose rows go in step: what is
-        computed together depends on the rows alone, so a run that was killed and resumed is equal to the bit to one that was not.
-    budget: for all rows together, what the store holds counted with what it cost then. Rows it does not reach have no answer.
-    dry_run: nothing is asked or written; the card says what full-length answers to all rows would cost at most, the store not considered.
+    prompt: a template such as "{prompt}" or "Translate: {source}". messages: a column of messages
+        instead. raw: no chat template.
+    reference, group, metric: columns by which pools are described in the card (hope, risk, distinct
+    share, how often greedy is picked).
+    store: SQLite file of everything that was generated, `OUT.answers.db` without one. A run that
+        was killed goes on from it, and a larger pool reuses a smaller one.
+    concurrency: rows under way at once. Where a model computes here (torch, llama.cpp), these are a
+        group whose rows go in step: what is computed together depends on the rows alone, so a run
+        that was killed and resumed is equal to the bit to one that was not.
+    budget: for all rows together, what the store holds counted with what it cost then. Rows it does
+        not reach have no answer.
+    dry_run: nothing is asked or written; the card says what full-length answers to all rows would
+        cost at most, the store not considered.
 
     Raises:
         PomonaError: a column is missing, a cell is null, or a setting is wrong. Nothing was asked.
-        GateFailed: the last 5 requests all failed after their retries. Nothing was written; the store keeps what was generated.
+        GateFailed: the last 5 requests all failed after their retries. Nothing was written; the
+            store keeps what was generated.
     """
     records = as_records(inputs) if isinstance(inputs, Records | pa.Table) else read(inputs)
     where = str(records._source.where)
     plan = strategy if isinstance(strategy, Strategy) else parse_strategy(strategy, trusted=True)
-    how = asking(records.schema, where, prompt=prompt, messages=messages, system=system, raw=raw, max_tokens=max_tokens, seed=seed)
+    how = asking(
+        records.schema,
+        where,
+        prompt=prompt,
+        messages=messages,
+        system=system,
+        raw=raw,
+        max_tokens=max_tokens,
+        seed=seed,
+    )
     _check(records, out, [name for name in (reference, group) if name], concurrency)
     told = Told(rows=_count(records, how, where, reference))
     measured = Measured(Diary(metric_of(metric) if reference else None, seed), reference, group)
@@ -85,9 +102,16 @@ def answer_all(
     async def run() -> Card:
         async with AsyncExitStack() as stack:
             steps = Lockstep(Account(budget))
-            opener = Opener({"concurrency": concurrency, **(settings or {})}, None if dry_run else kept, steps, stack)
+            opener = Opener(
+                {"concurrency": concurrency, **(settings or {})},
+                None if dry_run else kept,
+                steps,
+                stack,
+            )
             panel, arbiter = opener.panel(model), None if judge is None else opener(judge)
-            batch = Batch(how, plan, panel, arbiter, context, steps, concurrency, where, told, progress)
+            batch = Batch(
+                how, plan, panel, arbiter, context, steps, concurrency, where, told, progress
+            )
             if dry_run:
                 _estimate(batch, records)
             else:
@@ -105,12 +129,18 @@ def _check(records: Records, out: str | Path, columns: Sequence[str], concurrenc
     from pomona.records._write import _check_types
 
     if concurrency < 1:
-        raise PomonaError(f"concurrency is {concurrency}", remedy="answer at least one row at a time")
+        raise PomonaError(
+            f"concurrency is {concurrency}", remedy="answer at least one row at a time"
+        )
     records.require(*columns)
     for name in COLUMNS.names:
         if name in records.column_names:
             where = str(records._source.where)
-            raise PomonaError(f'there is a column "{name}" already', where=where, remedy="rename it: the answers are written there")
+            raise PomonaError(
+                f'there is a column "{name}" already',
+                where=where,
+                remedy="rename it: the answers are written there",
+            )
     _check_types(pa.schema([*records.schema, *COLUMNS]), format_of(str(out))[0], str(out))
 
 
@@ -120,7 +150,11 @@ def _count(records: Records, how: Asking, where: str, reference: str | None) -> 
     for number, row in _numbered(records):
         how.request(row, f"{where}, row {number}")
         if reference is not None and row[reference] is None:
-            raise PomonaError("is null", where=f'{where}, row {number}, column "{reference}"', remedy="fill it in, or leave the row out")
+            raise PomonaError(
+                "is null",
+                where=f'{where}, row {number}, column "{reference}"',
+                remedy="fill it in, or leave the row out",
+            )
     return number
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Told:
-    """How a batch went: rows, those answered, what stopped pools, failures by their text, what all answers cost."""
+    """How a batch went: rows, those answered, what stopped pools, failures by their text, what all
+    answers cost.
+    """
 
     rows: int
     answered: int = 0
@@ -41,12 +43,16 @@ class Told:
             self.stopped[result] += 1
 
 
-def card_of_batch(batch: Batch, records: Records, diary: Diary, *, dry_run: bool, store: Path) -> Card:
+def card_of_batch(
+    batch: Batch, records: Records, diary: Diary, *, dry_run: bool, store: Path
+) -> Card:
     """The card of a finished batch, or of one that was only estimated.
 
-    `details` has `answered`, `stopped_by` (rows by what ended their pool), `errors`, `spent` (what all answers cost, whenever they were
-    made), `paid` (what this run generated), `budget`, the path of the `store`, and `pools` (rows of `Diary.table`). Of a dry run it has
-    `at_most` in place of the costs, and `rows_within_budget`, the rows that the budget reaches even with the longest answers.
+    `details` has `answered`, `stopped_by` (rows by what ended their pool), `errors`, `spent` (what
+    all answers cost, whenever they were made), `paid` (what this run generated), `budget`, the path
+    of the `store`, and `pools` (rows of `Diary.table`). Of a dry run it has `at_most` in place of
+    the costs, and `rows_within_budget`, the rows that the budget reaches even with the longest
+    answers.
     """
     told, how = batch.told, batch.asking
     spent = told.spent if dry_run else batch.account.spent
@@ -54,27 +60,54 @@ def card_of_batch(batch: Batch, records: Records, diary: Diary, *, dry_run: bool
     if dry_run:
         details |= {"at_most": _costs(spent), "rows_within_budget": told.within}
     else:
-        panel = {id(model): model for model in [*batch.models, batch.judge] if isinstance(model, Stored)}
+        panel = {
+            id(model): model for model in [*batch.models, batch.judge] if isinstance(model, Stored)
+        }
         paid = sum((model.paid for model in panel.values()), Spent())
         errors = dict(told.errors.most_common(20))
-        details |= {"answered": told.answered, "stopped_by": dict(told.stopped), "errors": errors, "failed": told.errors.total()}
+        details |= {
+            "answered": told.answered,
+            "stopped_by": dict(told.stopped),
+            "errors": errors,
+            "failed": told.errors.total(),
+        }
         details |= {"spent": _costs(spent), "paid": _costs(paid), "store": str(store)}
         details["pools"] = diary.table()
     parameters = {
-        "strategy": batch.strategy.signature, "models": ",".join(model.identity for model in batch.models),
-        "judge": batch.judge.identity if batch.judge else None, "context": ",".join(lever.name for lever in batch.context) or None,
-        "prompt": how.template, "messages": how.messages, "system": how.system, "raw": how.raw or None,
-        "max_tokens": how.max_tokens, "seed": how.seed,
+        "strategy": batch.strategy.signature,
+        "models": ",".join(model.identity for model in batch.models),
+        "judge": batch.judge.identity if batch.judge else None,
+        "context": ",".join(lever.name for lever in batch.context) or None,
+        "prompt": how.template,
+        "messages": how.messages,
+        "system": how.system,
+        "raw": how.raw or None,
+        "max_tokens": how.max_tokens,
+        "seed": how.seed,
         "metric": diary.metric.signature if diary.metric else None,
-    }  # fmt: skip
-    return Card("sample", parameters, _inputs(records), told.rows, 0 if dry_run else told.rows, details=details)
+    }
+    return Card(
+        "sample",
+        parameters,
+        _inputs(records),
+        told.rows,
+        0 if dry_run else told.rows,
+        details=details,
+    )
 
 
 def _costs(spent: Spent) -> dict[str, Any]:
-    return {"prompt_tokens": spent.prompt_tokens, "completion_tokens": spent.completion_tokens, "flops": spent.flops, "money": spent.money}
+    return {
+        "prompt_tokens": spent.prompt_tokens,
+        "completion_tokens": spent.completion_tokens,
+        "flops": spent.flops,
+        "money": spent.money,
+    }
 
 
 def _inputs(records: Records) -> tuple[Input, ...]:
     source = records._source
     parts = getattr(source, "parts", None)
-    return inputs_of((str(part.where), None) for part in (parts() if parts is not None else [source]))
+    return inputs_of(
+        (str(part.where), None) for part in (parts() if parts is not None else [source])
+    )

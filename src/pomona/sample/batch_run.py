@@ -38,7 +38,8 @@ _ROW_FAULTS = frozenset({400, 413, 422})
 class Batch:
     """One run: what is asked, of whom, and how it went so far.
 
-    Where a model computes here, rows are answered in groups of `concurrency` that go in step; else so many at once, whichever they are.
+    Where a model computes here, rows are answered in groups of `concurrency` that go in step; else
+    so many at once, whichever they are.
     """
 
     asking: Asking
@@ -82,7 +83,9 @@ class Batch:
         return 1 if self.in_step else 2
 
     async def rows(self, first: int, rows: Sequence[dict[str, Any]]) -> list[Answer | str]:
-        """For each row, numbered from `first`, the answer, the limit that was met before it, or why it failed."""
+        """For each row, numbered from `first`, the answer, the limit that was met before it, or why
+        it failed.
+        """
         work = [(number, partial(self._row, number, row)) for number, row in enumerate(rows, first)]
         if not self.in_step:
             return await together([run() for _, run in work])
@@ -104,7 +107,14 @@ class Batch:
         if self.failed:
             return FAILED + "not asked"
         try:
-            found = await answer(request, self.models, self.strategy, budget=self.account, context=self.context, judge=self.judge)
+            found = await answer(
+                request,
+                self.models,
+                self.strategy,
+                budget=self.account,
+                context=self.context,
+                judge=self.judge,
+            )
         except BudgetSpent as spent:
             return spent.limit
         except ModelError as error:
@@ -129,8 +139,12 @@ class Measured:
         self.diary.add(found.candidates, found.chosen, reference=truth, group=group)
 
 
-async def write(batch: Batch, records: Records, out: str | Path, store: Path, measured: Measured) -> None:
-    """Answer all rows, some windows of them at a time, and write them in order: beside the store first, then whole to `out`."""
+async def write(
+    batch: Batch, records: Records, out: str | Path, store: Path, measured: Measured
+) -> None:
+    """Answer all rows, some windows of them at a time, and write them in order: beside the store
+    first, then whole to `out`.
+    """
     beside = Path(f"{store}.rows.parquet")
     waiting: deque[tuple[pa.RecordBatch, asyncio.Task[list[Answer | str]]]] = deque()
     number = 1
@@ -140,9 +154,13 @@ async def write(batch: Batch, records: Records, out: str | Path, store: Path, me
                 waiting.append((rows, asyncio.create_task(batch.rows(number, rows.to_pylist()))))
                 number += len(rows)
                 if len(waiting) == batch.windows:
-                    writer.write_batch(_with(await waiting[0][1], waiting.popleft()[0], batch.told, measured))
+                    writer.write_batch(
+                        _with(await waiting[0][1], waiting.popleft()[0], batch.told, measured)
+                    )
             while waiting:
-                writer.write_batch(_with(await waiting[0][1], waiting.popleft()[0], batch.told, measured))
+                writer.write_batch(
+                    _with(await waiting[0][1], waiting.popleft()[0], batch.told, measured)
+                )
         if batch.failed:
             raise _failure(batch, store)
         read(beside).write(out)
@@ -152,14 +170,18 @@ async def write(batch: Batch, records: Records, out: str | Path, store: Path, me
         beside.unlink(missing_ok=True)
 
 
-def _with(results: Sequence[Answer | str], rows: pa.RecordBatch, told: Told, measured: Measured) -> pa.RecordBatch:
+def _with(
+    results: Sequence[Answer | str], rows: pa.RecordBatch, told: Told, measured: Measured
+) -> pa.RecordBatch:
     """The rows with the columns of their results, which are noted."""
     for result, row in zip(results, rows.to_pylist(), strict=True):
         if isinstance(result, Answer):
             measured.add(result, row)
         told.add(result)
     columns = pa.RecordBatch.from_pylist([cells(result) for result in results], COLUMNS)
-    return pa.RecordBatch.from_arrays([*rows.columns, *columns.columns], schema=pa.schema([*rows.schema, *COLUMNS]))
+    return pa.RecordBatch.from_arrays(
+        [*rows.columns, *columns.columns], schema=pa.schema([*rows.schema, *COLUMNS])
+    )
 
 
 def _failure(batch: Batch, store: Path) -> GateFailed:

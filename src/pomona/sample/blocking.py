@@ -16,8 +16,12 @@ from pomona.sample.strategy import Strategy
 Result = TypeVar("Result")
 
 
-def answer_now(request: Request, models: ChatModel | Sequence[ChatModel], strategy: Strategy, **options: Any) -> Answer:
-    """`answer`, waited for. Works in notebooks too: all calls share one event loop in a thread of its own, and so may share models."""
+def answer_now(
+    request: Request, models: ChatModel | Sequence[ChatModel], strategy: Strategy, **options: Any
+) -> Answer:
+    """`answer`, waited for. Works in notebooks too: all calls share one event loop in a thread of
+    its own, and so may share models.
+    """
     return wait_for(answer(request, models, strategy, **options))
 
 
@@ -25,7 +29,10 @@ def wait_for(work: Coroutine[Any, Any, Result]) -> Result:
     """What a coroutine returns, run in the thread of `answer_now`; an interrupt cancels it."""
     if asyncio._get_running_loop() is _loop():
         work.close()
-        raise PomonaError("cannot wait for an answer within the loop that makes it", remedy="await pomona.sample.answer.answer instead")
+        raise PomonaError(
+            "cannot wait for an answer within the loop that makes it",
+            remedy="await pomona.sample.answer.answer instead",
+        )
     future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
         return future.result()

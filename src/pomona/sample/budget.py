@@ -17,7 +17,8 @@ Forecast = Callable[[int], Spent]
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits on prompt and answer tokens together, FLOPs, money and seconds of wall time; None is no limit.
+    """Limits on prompt and answer tokens together, FLOPs, money and seconds of wall time; None is
+    no limit.
 
     A PomonaError for a limit that is not a positive number.
     """
@@ -30,7 +31,11 @@ class Budget:
     def __post_init__(self) -> None:
         for name, limit in asdict(self).items():
             if limit is not None and not 0 < limit < math.inf:
-                raise PomonaError(f"{name} is {limit}", where="budget", remedy="give a positive number, or leave it out for no limit")
+                raise PomonaError(
+                    f"{name} is {limit}",
+                    where="budget",
+                    remedy="give a positive number, or leave it out for no limit",
+                )
 
     @property
     def limits(self) -> dict[str, float]:
@@ -39,10 +44,14 @@ class Budget:
 
 
 class BudgetSpent(GateFailed):
-    """A budget was spent before there was any answer. `limit` is the name of the limit that was met."""
+    """A budget was spent before there was any answer. `limit` is the name of the limit that was
+    met.
+    """
 
     def __init__(self, limit: str) -> None:
-        super().__init__("was spent before the first answer", where=f"the budget of {limit}", remedy="raise it")
+        super().__init__(
+            "was spent before the first answer", where=f"the budget of {limit}", remedy="raise it"
+        )
         self.limit = limit
 
 
@@ -56,7 +65,9 @@ class Exhausted(Exception):
 
 @dataclass(eq=False)
 class Turn:
-    """A request under way: `count` samples may be asked; `expected` is the most they may cost, `spent` what came so far."""
+    """A request under way: `count` samples may be asked; `expected` is the most they may cost,
+    `spent` what came so far.
+    """
 
     count: int
     expected: Spent
@@ -64,14 +75,18 @@ class Turn:
 
 
 class Account:
-    """Adds up what answers cost and lets requests go as long as a budget holds. Belongs to one event loop.
+    """Adds up what answers cost and lets requests go as long as a budget holds. Belongs to one
+    event loop.
 
-    Requests go at the same time where all of them fit even if each costs the most it can. Near a limit they go one by one, of as few
-    samples as fit, at least one: so the limit is passed by less than one sample. What was asked is always waited for and kept.
-    Answers that a store holds count with what they cost when they were made.
+    Requests go at the same time where all of them fit even if each costs the most it can. Near a
+    limit they go one by one, of as few samples as fit, at least one: so the limit is passed by less
+    than one sample. What was asked is always waited for and kept. Answers that a store holds count
+    with what they cost when they were made.
     """
 
-    def __init__(self, budget: Budget | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, budget: Budget | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.budget, self.spent = budget or Budget(), Spent()
         self._clock, self._started = clock, clock()
         self._turns: set[Turn] = set()
@@ -83,7 +98,9 @@ class Account:
     def met(self) -> str | None:
         """The name of the first limit that is met, None while all hold."""
         used = self._used(self.spent)
-        return next((name for name, limit in self.budget.limits.items() if used[name] >= limit), None)
+        return next(
+            (name for name, limit in self.budget.limits.items() if used[name] >= limit), None
+        )
 
     def holds(self, more: Spent) -> bool:
         """Whether all limits but that of time hold if `more` is spent."""
@@ -97,7 +114,9 @@ class Account:
 
     @asynccontextmanager
     async def turn(self, forecast: Forecast, wanted: int = 1) -> AsyncIterator[Turn]:
-        """Wait until samples may be asked for, at most `wanted`; `forecast(n)` is the most that n cost. Exhausted when a limit is met."""
+        """Wait until samples may be asked for, at most `wanted`; `forecast(n)` is the most that n
+        cost. Exhausted when a limit is met.
+        """
         async with self._changed:
             while (turn := self._admitted(forecast, wanted)) is None:
                 self.waiting += 1
@@ -130,7 +149,11 @@ class Account:
         limits = self.budget.limits
         used = self._used(self.spent)
         more = self._used(expected)
-        left = {name: limit - used[name] - more[name] for name, limit in limits.items() if name != "seconds"}
+        left = {
+            name: limit - used[name] - more[name]
+            for name, limit in limits.items()
+            if name != "seconds"
+        }
         for turn in self._turns:
             expects, has = self._used(turn.expected), self._used(turn.spent)
             for name in left:
@@ -139,4 +162,9 @@ class Account:
 
     def _used(self, spent: Spent) -> dict[str, float]:
         tokens = spent.prompt_tokens + spent.completion_tokens
-        return {"tokens": tokens, "flops": spent.flops, "money": spent.money, "seconds": self._clock() - self._started}
+        return {
+            "tokens": tokens,
+            "flops": spent.flops,
+            "money": spent.money,
+            "seconds": self._clock() - self._started,
+        }

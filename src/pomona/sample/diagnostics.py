@@ -1,4 +1,6 @@
-"""What pools hold and what the choice made of it, by group: hope, risk, distinct share, how often greedy is picked."""
+"""What pools hold and what the choice made of it, by group: hope, risk, distinct share, how often
+greedy is picked.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class _Mean:
     higher_is_better = True
     signature = "mean|version:1"
 
-    def statistics(self, outputs: Sequence[Any], references: Sequence[Any], /) -> NDArray[np.float64]:
+    def statistics(
+        self, outputs: Sequence[Any], references: Sequence[Any], /
+    ) -> NDArray[np.float64]:
         return np.column_stack([np.asarray(outputs, np.float64), np.ones(len(outputs))])
 
     def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -36,17 +40,27 @@ class _Mean:
 class Diary:
     """Takes in pools one by one and tells about all of them. Keeps a few numbers a pool, no text.
 
-    *Hope* is the best answer of a pool by the metric against its reference, *risk* the worst; both are compared with the greedy answer
-    (the first where a pool has none). Khairi et al. 2025 (arXiv 2506.20544), §4.
+    *Hope* is the best answer of a pool by the metric against its reference, *risk* the worst; both
+    are compared with the greedy answer (the first where a pool has none). Khairi et al. 2025 (arXiv
+    2506.20544), §4.
     """
 
     metric: Metric | None = None
     seed: int = 0
     groups: list[str] = field(default_factory=list)
-    _shares: list[tuple[float, float]] = field(default_factory=list)  # distinct share, greedy picked
+    _shares: list[tuple[float, float]] = field(
+        default_factory=list
+    )  # distinct share, greedy picked
     _statistics: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
 
-    def add(self, candidates: Sequence[Reply], chosen: int, *, reference: str | None = None, group: str | None = None) -> None:
+    def add(
+        self,
+        candidates: Sequence[Reply],
+        chosen: int,
+        *,
+        reference: str | None = None,
+        group: str | None = None,
+    ) -> None:
         """Take in a pool of at least one answer. With a metric every pool needs a reference."""
         texts = [text_of(reply) for reply in candidates]
         greedy = next((at for at, reply in enumerate(candidates) if reply.temperature == 0), 0)
@@ -55,21 +69,33 @@ class Diary:
         if self.metric is not None and reference is not None:
             statistics = self.metric.statistics(texts, [reference] * len(texts))
             values = self.metric.aggregate(statistics) * (1 if self.metric.higher_is_better else -1)
-            places = {"greedy": greedy, "chosen": chosen, "hope": int(np.argmax(values)), "risk": int(np.argmin(values))}
+            places = {
+                "greedy": greedy,
+                "chosen": chosen,
+                "hope": int(np.argmax(values)),
+                "risk": int(np.argmin(values)),
+            }
             for side, place in places.items():
                 self._statistics.setdefault(side, []).append(statistics[place])
 
     def table(self, resamples: int = MINIMUM) -> list[dict[str, Any]]:
         """One row for all pools ("overall") and one for each group, in order of name.
 
-        `distinct` and `greedy_picked` are shares with `_low` and `_high`; with a metric `greedy` is its value, and `chosen`, `hope` and
-        `risk` are differences to it with `_low` and `_high`. Intervals cover 95 % (percentile bootstrap over prompts, `resamples` draws).
+        `distinct` and `greedy_picked` are shares with `_low` and `_high`; with a metric `greedy` is
+        its value, and `chosen`, `hope` and `risk` are differences to it with `_low` and `_high`.
+        Intervals cover 95 % (percentile bootstrap over prompts, `resamples` draws).
         """
         if not self.groups:
             return []
         named = {name: rows for name, rows in rows_of(self.groups).items() if name != ""}
-        parts = {"overall": np.arange(len(self.groups)), **{("group overall" if n == "overall" else n): r for n, r in named.items()}}
-        table: list[dict[str, Any]] = [{"group": name, "n": len(rows), **self._share(rows, resamples)} for name, rows in parts.items()]
+        parts = {
+            "overall": np.arange(len(self.groups)),
+            **{("group overall" if n == "overall" else n): r for n, r in named.items()},
+        }
+        table: list[dict[str, Any]] = [
+            {"group": name, "n": len(rows), **self._share(rows, resamples)}
+            for name, rows in parts.items()
+        ]
         if self.metric is None or not self._statistics:
             return table
         statistics = {side: np.array(rows, np.float64) for side, rows in self._statistics.items()}
@@ -77,10 +103,21 @@ class Diary:
         for row in table:
             row["greedy"] = value_of(self.metric, statistics["greedy"][parts[row["group"]]])
         for side in _SIDES:
-            found = by_group(self.metric, statistics[side], statistics["greedy"], members, resamples=resamples, seed=self.seed)
+            found = by_group(
+                self.metric,
+                statistics[side],
+                statistics["greedy"],
+                members,
+                resamples=resamples,
+                seed=self.seed,
+            )
             for row in table:
                 compared = found[row["group"]]
-                row |= {side: compared.delta, f"{side}_low": compared.ci_low, f"{side}_high": compared.ci_high}
+                row |= {
+                    side: compared.delta,
+                    f"{side}_low": compared.ci_low,
+                    f"{side}_high": compared.ci_high,
+                }
         return table
 
     def _share(self, rows: NDArray[np.intp], resamples: int) -> dict[str, float]:
@@ -89,5 +126,9 @@ class Diary:
         for column, name in enumerate(("distinct", "greedy_picked")):
             statistics = mean.statistics([self._shares[row][column] for row in rows], ())
             low, high = np.quantile(drawn.resampled(mean, statistics), [0.025, 0.975])
-            told |= {name: value_of(mean, statistics), f"{name}_low": float(low), f"{name}_high": float(high)}
+            told |= {
+                name: value_of(mean, statistics),
+                f"{name}_low": float(low),
+                f"{name}_high": float(high),
+            }
         return told

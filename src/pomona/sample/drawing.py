@@ -1,4 +1,6 @@
-"""Asking models within an account: what comes is noted at once, and nothing is asked once a limit is met."""
+"""Asking models within an account: what comes is noted at once, and nothing is asked once a limit
+is met.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,14 @@ Result = TypeVar("Result")
 
 
 async def draw(
-    model: ChatModel, request: Request, samples: Sequence[Sample], account: Account, came: Came | None = None
+    model: ChatModel,
+    request: Request,
+    samples: Sequence[Sample],
+    account: Account,
+    came: Came | None = None,
 ) -> tuple[list[Reply], str | None]:
-    """Replies to samples, in their order, and the name of the limit that stopped it, None when all are there.
+    """Replies to samples, in their order, and the name of the limit that stopped it, None when all
+    are there.
 
     `came` is called with each reply as it comes.
     """
@@ -52,15 +59,25 @@ async def ask(model: ChatModel, request: Request, account: Account) -> Reply:
 
 
 async def deal(
-    models: Sequence[ChatModel], request: Request, samples: Sequence[Sample], account: Account, came: Came | None = None
+    models: Sequence[ChatModel],
+    request: Request,
+    samples: Sequence[Sample],
+    account: Account,
+    came: Came | None = None,
 ) -> tuple[list[tuple[ChatModel, Reply]], str | None]:
-    """Samples dealt to several models by their index, each reply with its model, in order; and the limit that stopped any of them.
+    """Samples dealt to several models by their index, each reply with its model, in order; and the
+    limit that stopped any of them.
 
     A failure is raised after all others have ended, so that what they were paid for is noted.
     """
-    hands = [[sample for sample in samples if sample[0] % len(models) == place] for place in range(len(models))]
+    hands = [
+        [sample for sample in samples if sample[0] % len(models) == place]
+        for place in range(len(models))
+    ]
     busy = [(model, hand) for model, hand in zip(models, hands, strict=True) if hand]
-    results = await asyncio.gather(*(draw(model, request, hand, account, came) for model, hand in busy), return_exceptions=True)
+    results = await asyncio.gather(
+        *(draw(model, request, hand, account, came) for model, hand in busy), return_exceptions=True
+    )
     dealt: list[tuple[ChatModel, Reply]] = []
     stopped = None
     for (model, _), result in zip(busy, results, strict=True):
@@ -71,7 +88,9 @@ async def deal(
     return sorted(dealt, key=lambda pair: pair[1].index), stopped
 
 
-async def each(model: ChatModel, request: Request, samples: Sequence[Sample]) -> AsyncGenerator[Reply, None]:
+async def each(
+    model: ChatModel, request: Request, samples: Sequence[Sample]
+) -> AsyncGenerator[Reply, None]:
     """The replies of a model as they come, or all at once where it knows no other way."""
     if isinstance(model, Gradual):
         replies: Any = model.each(request, samples)
@@ -84,7 +103,8 @@ async def each(model: ChatModel, request: Request, samples: Sequence[Sample]) ->
 
 
 class Accounted:
-    """A model as contexts and judges get it: all it does is paid from an account, and Exhausted is raised where a limit is met.
+    """A model as contexts and judges get it: all it does is paid from an account, and Exhausted is
+    raised where a limit is met.
 
     `spent` is what went through this object, and through what `also` gave.
     """
@@ -107,20 +127,32 @@ class Accounted:
 
     async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
         """See the protocol."""
-        replies, met = await draw(self.model, request, samples, self._account, lambda reply: self._parts.append(reply.spent))
+        replies, met = await draw(
+            self.model,
+            request,
+            samples,
+            self._account,
+            lambda reply: self._parts.append(reply.spent),
+        )
         if met is not None:
             raise Exhausted(met)
         return replies
 
-    async def stream(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Piece | Reply]:
+    async def stream(
+        self, request: Request, samples: Sequence[Sample]
+    ) -> AsyncIterator[Piece | Reply]:
         """See the protocol; each answer comes in one piece."""
         for reply in await self.reply(request, samples):
             yield Piece(reply.text, reply.index, reply.tokens)
             yield reply
 
-    async def score(self, request: Request, completions: Sequence[str]) -> tuple[list[NDArray[np.float32]], Spent]:
+    async def score(
+        self, request: Request, completions: Sequence[str]
+    ) -> tuple[list[NDArray[np.float32]], Spent]:
         """See the protocol."""
-        parts, spent = await self._paid(completions, scoring(self.model, request), lambda some: self.model.score(request, some))
+        parts, spent = await self._paid(
+            completions, scoring(self.model, request), lambda some: self.model.score(request, some)
+        )
         return [logs for part in parts for logs in part], spent
 
     async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
@@ -140,13 +172,20 @@ class Accounted:
         """Nothing: the model is not this object's."""
 
     async def _paid(
-        self, items: Sequence[str], price: Callable[[str], Spent], work: Callable[[Sequence[str]], Awaitable[tuple[Result, Spent]]]
+        self,
+        items: Sequence[str],
+        price: Callable[[str], Spent],
+        work: Callable[[Sequence[str]], Awaitable[tuple[Result, Spent]]],
     ) -> tuple[list[Result], Spent]:
-        """What `work` makes of the items, as many at a time as the account allows. Exhausted when a limit is met."""
+        """What `work` makes of the items, as many at a time as the account allows. Exhausted when a
+        limit is met.
+        """
         left, parts, total = list(items), [], Spent()
         prices = [price(item) for item in items] if self._account.budget.limits else []
         while left:
-            async with self._account.turn(_first(prices[len(items) - len(left) :]), len(left)) as turn:
+            async with self._account.turn(
+                _first(prices[len(items) - len(left) :]), len(left)
+            ) as turn:
                 part, spent = await work(left[: turn.count])
                 self._account.add(spent, turn)
             self._parts.append(spent)

@@ -1,4 +1,6 @@
-"""Rows in step: what a model computes together is a function of the rows alone, whatever is fast, slow, or already there."""
+"""Rows in step: what a model computes together is a function of the rows alone, whatever is fast,
+slow, or already there.
+"""
 
 from __future__ import annotations
 
@@ -19,37 +21,60 @@ _ROW: ContextVar[int] = ContextVar("row")
 
 
 class InStep(Stored):
-    """A stored model whose requests wait for a round of `steps`. All of a round is computed together and kept together."""
+    """A stored model whose requests wait for a round of `steps`. All of a round is computed
+    together and kept together.
+    """
 
     def __init__(self, model: Together, path: Path, steps: Lockstep) -> None:
         super().__init__(model, path)
         self._computes, self._steps = model, steps
 
-    async def each(self, request: Request, samples: Sequence[Sample]) -> AsyncGenerator[Reply, None]:
+    async def each(
+        self, request: Request, samples: Sequence[Sample]
+    ) -> AsyncGenerator[Reply, None]:
         """See the protocol; belongs to a row of the group that is in step."""
         for reply in await self._steps.ask(self, request, samples):
             yield reply
 
     async def answered(self, asked: Sequence[Asked]) -> list[list[Reply] | BaseException]:
-        """A round: what is stored, and what is not from one call of the model, kept in one transaction before anybody sees it."""
+        """A round: what is stored, and what is not from one call of the model, kept in one
+        transaction before anybody sees it.
+        """
         keys = [self._keys(*each) for each in asked]
         known: dict[bytes, Reply | BaseException] = {}
-        hands: dict[int, dict[bytes, Sample]] = {}  # what is computed for each request; of equal samples the first is
+        hands: dict[
+            int, dict[bytes, Sample]
+        ] = {}  # what is computed for each request; of equal samples the first is
         for at, mine in enumerate(keys):
             known |= {mine[sample]: reply for sample, reply in self._held(mine).items()}
             claimed = {key for hand in hands.values() for key in hand}
-            hands[at] = {key: sample for sample, key in mine.items() if key not in known and key not in claimed}
+            hands[at] = {
+                key: sample
+                for sample, key in mine.items()
+                if key not in known and key not in claimed
+            }
         fresh = await self._computed([(asked[at][0], hand) for at, hand in hands.items() if hand])
         self._keep({key: reply for key, reply in fresh.items() if isinstance(reply, Reply)})
         known |= fresh
-        return [_all_or_error([known[mine[sample]] for sample in samples]) for (_, samples), mine in zip(asked, keys, strict=True)]
+        return [
+            _all_or_error([known[mine[sample]] for sample in samples])
+            for (_, samples), mine in zip(asked, keys, strict=True)
+        ]
 
-    async def _computed(self, hands: Sequence[tuple[Request, Mapping[bytes, Sample]]]) -> dict[bytes, Reply | BaseException]:
+    async def _computed(
+        self, hands: Sequence[tuple[Request, Mapping[bytes, Sample]]]
+    ) -> dict[bytes, Reply | BaseException]:
         found: dict[bytes, Reply | BaseException] = {}
         if hands:
-            answers = await self._computes.together([(request, list(hand.values())) for request, hand in hands])
+            answers = await self._computes.together(
+                [(request, list(hand.values())) for request, hand in hands]
+            )
             for (_, hand), replies in zip(hands, answers, strict=True):
-                found |= dict.fromkeys(hand, replies) if isinstance(replies, BaseException) else zip(hand, replies, strict=True)
+                found |= (
+                    dict.fromkeys(hand, replies)
+                    if isinstance(replies, BaseException)
+                    else zip(hand, replies, strict=True)
+                )
         return found
 
 
@@ -69,9 +94,11 @@ class _Call:
 class Lockstep:
     """Runs a group of rows in rounds.
 
-    A round begins when each row that has not ended waits for it, and takes all that they ask; its replies come back at the same moment.
-    So its composition does not depend on time, and since the store keeps a round wholly or not at all, a run that was killed makes the
-    very same rounds again. Only where a request waits for room in the budget, which nothing but answers can make, the others go ahead.
+    A round begins when each row that has not ended waits for it, and takes all that they ask; its
+    replies come back at the same moment. So its composition does not depend on time, and since the
+    store keeps a round wholly or not at all, a run that was killed makes the very same rounds
+    again. Only where a request waits for room in the budget, which nothing but answers can make,
+    the others go ahead.
     """
 
     def __init__(self, account: Account) -> None:
@@ -82,7 +109,9 @@ class Lockstep:
         self._round: asyncio.Task[None] | None = None
 
     async def run(self, work: Mapping[int, Work[Result]]) -> list[Result]:
-        """What the work of each row gives, in order; the next group can be run afterwards. An error ends them all."""
+        """What the work of each row gives, in order; the next group can be run afterwards. An error
+        ends them all.
+        """
         self._rows = set(work)
         try:
             return await together([self._until_end(row, each) for row, each in work.items()])
@@ -92,8 +121,12 @@ class Lockstep:
             self._calls, self._round = [], None
 
     async def ask(self, model: InStep, request: Request, samples: Sequence[Sample]) -> list[Reply]:
-        """The replies to a request of the row that the caller's task belongs to, after the next round."""
-        call = _Call(_ROW.get(), model, (request, samples), asyncio.get_running_loop().create_future())
+        """The replies to a request of the row that the caller's task belongs to, after the next
+        round.
+        """
+        call = _Call(
+            _ROW.get(), model, (request, samples), asyncio.get_running_loop().create_future()
+        )
         self._calls.append(call)
         self._look_soon()
         return await call.replies
@@ -111,7 +144,11 @@ class Lockstep:
         asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        if self._calls and self._round is None and (self.account.waiting or self._rows <= {call.row for call in self._calls}):
+        if (
+            self._calls
+            and self._round is None
+            and (self.account.waiting or self._rows <= {call.row for call in self._calls})
+        ):
             self._round = asyncio.create_task(self._answer())
 
     async def _answer(self) -> None:
@@ -119,16 +156,26 @@ class Lockstep:
         by_model: dict[InStep, list[_Call]] = {}
         for call in calls:
             by_model.setdefault(call.model, []).append(call)
-        answers = (model.answered([call.asked for call in mine]) for model, mine in by_model.items())
-        for mine, found in zip(by_model.values(), await asyncio.gather(*answers, return_exceptions=True), strict=True):
-            for call, replies in zip(mine, [found] * len(mine) if isinstance(found, BaseException) else found, strict=True):
+        answers = (
+            model.answered([call.asked for call in mine]) for model, mine in by_model.items()
+        )
+        for mine, found in zip(
+            by_model.values(), await asyncio.gather(*answers, return_exceptions=True), strict=True
+        ):
+            for call, replies in zip(
+                mine,
+                [found] * len(mine) if isinstance(found, BaseException) else found,
+                strict=True,
+            ):
                 _settle(call.replies, replies)
         self._round = None
         self._look_soon()
 
 
 async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """What all of the work gives, in order. When one fails or the caller is cancelled, the others are cancelled too."""
+    """What all of the work gives, in order. When one fails or the caller is cancelled, the others
+    are cancelled too.
+    """
     tasks = [asyncio.create_task(each) for each in work]
     try:
         return await asyncio.gather(*tasks)

@@ -1,4 +1,6 @@
-"""Minimum Bayes risk selection: the answer closest to all the others. Kumar & Byrne 2004; Khairi et al. 2025, §5."""
+"""Minimum Bayes risk selection: the answer closest to all the others. Kumar & Byrne 2004; Khairi et
+al. 2025, §5.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from pomona.tasks.metrics import pairwise
 
 
 def chrf_mbr(candidates: Sequence[str]) -> int:
-    """Index of the candidate with the highest mean sentence chrF to the whole pool (itself included); the first of equals.
+    """Index of the candidate with the highest mean sentence chrF to the whole pool (itself
+    included); the first of equals.
 
     With the greedy answer first, ties go to it.
     """

@@ -21,7 +21,9 @@ class Opener:
     Without a store nothing is kept. Models that compute here answer in rounds of `steps`.
     """
 
-    def __init__(self, options: Mapping[str, Any], store: Path | None, steps: Lockstep, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, options: Mapping[str, Any], store: Path | None, steps: Lockstep, stack: AsyncExitStack
+    ) -> None:
         self._options, self._store, self._steps, self._stack = options, store, steps, stack
         self._opened: dict[str, ChatModel] = {}
 
@@ -43,7 +45,11 @@ class Opener:
             if ours:
                 self._stack.push_async_callback(model.close)
             return model
-        stored = InStep(model, self._store, self._steps) if isinstance(model, Together) else Stored(model, self._store)
+        stored = (
+            InStep(model, self._store, self._steps)
+            if isinstance(model, Together)
+            else Stored(model, self._store)
+        )
         if ours:
             self._stack.push_async_callback(stored.close)
         else:

@@ -13,7 +13,9 @@ from pomona.sample.strategy import TEMPERATURE, Strategy
 
 
 def hedged(n: int, temperature: float) -> list[float]:
-    """Temperatures of a hedged pool: one greedy answer and n − 1 at one temperature. Khairi et al. 2025 (arXiv 2506.20544), §4."""
+    """Temperatures of a hedged pool: one greedy answer and n − 1 at one temperature. Khairi et al.
+    2025 (arXiv 2506.20544), §4.
+    """
     return [0.0] + [temperature] * (n - 1)
 
 
@@ -23,13 +25,18 @@ def ladder(n: int, temperature: float) -> list[float]:
 
 
 def temperatures(strategy: Strategy, request: Request, models: int = 1) -> list[float]:
-    """The temperature of each answer, `[n]`; the answers are dealt to the models in turn, and in a hedged pool each gives a greedy one.
+    """The temperature of each answer, `[n]`; the answers are dealt to the models in turn, and in a
+    hedged pool each gives a greedy one.
 
     A PomonaError when there are more models than answers.
     """
     n = strategy.n
     if models > n:
-        raise PomonaError(f"{models} models for {n} answers", where=f'strategy "{strategy.name}"', remedy=f"draw at least {models}")
+        raise PomonaError(
+            f"{models} models for {n} answers",
+            where=f'strategy "{strategy.name}"',
+            remedy=f"draw at least {models}",
+        )
     top = strategy.temperature or request.temperature or TEMPERATURE
     if strategy.pool == "greedy":
         return [0.0]
@@ -40,10 +47,14 @@ def temperatures(strategy: Strategy, request: Request, models: int = 1) -> list[
     return [0.0] * models + [top] * (n - models)
 
 
-def extremes(utilities: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Index of the best and of the worst answer of each pool, by utility against the reference (`[n]` a pool).
+def extremes(
+    utilities: Sequence[NDArray[np.float64]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Index of the best and of the worst answer of each pool, by utility against the reference
+    (`[n]` a pool).
 
-    The best is the pool's *hope*, the worst its *risk*: bounds on what any selection from the pool can win or lose.
+    The best is the pool's *hope*, the worst its *risk*: bounds on what any selection from the pool
+    can win or lose.
     """
     best = np.array([int(np.argmax(row)) for row in utilities], np.int64)
     worst = np.array([int(np.argmin(row)) for row in utilities], np.int64)

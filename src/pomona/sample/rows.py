@@ -16,19 +16,27 @@ from pomona.tasks.items import fields_of
 
 COLUMNS = pa.schema(
     [
-        ("answer", pa.string()), ("chosen", pa.int64()), ("candidates", pa.list_(pa.string())), ("scores", pa.list_(pa.float64())),
-        ("stopped_by", pa.string()), ("tokens", pa.int64()), ("flops", pa.float64()), ("money", pa.float64()), ("error", pa.string()),
+        ("answer", pa.string()),
+        ("chosen", pa.int64()),
+        ("candidates", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float64())),
+        ("stopped_by", pa.string()),
+        ("tokens", pa.int64()),
+        ("flops", pa.float64()),
+        ("money", pa.float64()),
+        ("error", pa.string()),
     ]
-)  # fmt: skip
+)
 FAILED = "error: "  # before the text of a failure, where others are names of limits
 
 
 @dataclass(frozen=True)
 class Asking:
-    """How a row becomes a request: from a `template` with {column} in it, or from the column `messages`.
+    """How a row becomes a request: from a `template` with {column} in it, or from the column
+    `messages`.
 
-    A column of messages holds lists of role and content, or such a list as JSON text. `system` is a message put before. `raw` sends the
-    filled template as it is, without a chat template.
+    A column of messages holds lists of role and content, or such a list as JSON text. `system` is a
+    message put before. `raw` sends the filled template as it is, without a chat template.
     """
 
     template: str | None = None
@@ -40,18 +48,34 @@ class Asking:
 
     def __post_init__(self) -> None:
         if (self.template is None) == (self.messages is None):
-            raise PomonaError("a prompt template and a column of messages exclude each other", where="prompt", remedy="give one of them")
+            raise PomonaError(
+                "a prompt template and a column of messages exclude each other",
+                where="prompt",
+                remedy="give one of them",
+            )
         if self.raw and (self.system is not None or self.template is None):
-            raise PomonaError("raw sends the prompt alone", where="raw", remedy="give a prompt template and no system message")
+            raise PomonaError(
+                "raw sends the prompt alone",
+                where="raw",
+                remedy="give a prompt template and no system message",
+            )
 
     def check(self, schema: pa.Schema, where: str) -> None:
         """Raise PomonaError when the table lacks a column."""
-        names = [self.messages] if self.messages is not None else sorted(fields_of(self.template or ""))
+        names = (
+            [self.messages] if self.messages is not None else sorted(fields_of(self.template or ""))
+        )
         if not names:
-            raise PomonaError(f'the prompt template "{self.template}" names no column', where="prompt", remedy="write {COLUMN} in it")
+            raise PomonaError(
+                f'the prompt template "{self.template}" names no column',
+                where="prompt",
+                remedy="write {COLUMN} in it",
+            )
         for name in names:
             if name not in schema.names:
-                raise PomonaError(f'there is no column "{name}"', where=where, remedy=nearest(name, schema.names))
+                raise PomonaError(
+                    f'there is no column "{name}"', where=where, remedy=nearest(name, schema.names)
+                )
 
     def request(self, row: Mapping[str, Any], where: str) -> Request:
         """The request of one row. Raises PomonaError for a null, and for messages that are none."""
@@ -62,7 +86,11 @@ class Asking:
             template = self.template or ""
             for name in fields_of(template):
                 if row[name] is None:
-                    raise PomonaError("is null", where=f'{where}, column "{name}"', remedy="fill it in, or leave the row out")
+                    raise PomonaError(
+                        "is null",
+                        where=f'{where}, column "{name}"',
+                        remedy="fill it in, or leave the row out",
+                    )
             text = template.format_map(row)
             if self.raw:
                 return Request(prompt=text, **common)
@@ -71,8 +99,12 @@ class Asking:
         return Request(messages=(*head, *messages), **common)
 
 
-def asking(schema: pa.Schema, where: str, *, prompt: str | None, messages: str | None, **options: Any) -> Asking:
-    """How the rows of a table are asked. Without prompt and messages the table's column "messages", else "prompt"."""
+def asking(
+    schema: pa.Schema, where: str, *, prompt: str | None, messages: str | None, **options: Any
+) -> Asking:
+    """How the rows of a table are asked. Without prompt and messages the table's column "messages",
+    else "prompt".
+    """
     if prompt is None and messages is None:
         messages = "messages" if "messages" in schema.names else None
         prompt = None if messages else "{prompt}"
@@ -82,16 +114,26 @@ def asking(schema: pa.Schema, where: str, *, prompt: str | None, messages: str |
 
 
 def cells(result: Answer | str) -> dict[str, Any]:
-    """The cells of COLUMNS for an answer, for the name of a limit that was met before it, or for a failure."""
+    """The cells of COLUMNS for an answer, for the name of a limit that was met before it, or for a
+    failure.
+    """
     if isinstance(result, str):
         failed = result.startswith(FAILED)
-        return {"stopped_by": None if failed else result, "error": result.removeprefix(FAILED) if failed else None}
+        return {
+            "stopped_by": None if failed else result,
+            "error": result.removeprefix(FAILED) if failed else None,
+        }
     spent = result.spent
     return {
-        "answer": result.text, "chosen": result.chosen, "candidates": [reply.text for reply in result.candidates],
-        "scores": list(result.scores), "stopped_by": result.stopped_by, "tokens": spent.prompt_tokens + spent.completion_tokens,
-        "flops": spent.flops, "money": spent.money,
-    }  # fmt: skip
+        "answer": result.text,
+        "chosen": result.chosen,
+        "candidates": [reply.text for reply in result.candidates],
+        "scores": list(result.scores),
+        "stopped_by": result.stopped_by,
+        "tokens": spent.prompt_tokens + spent.completion_tokens,
+        "flops": spent.flops,
+        "money": spent.money,
+    }
 
 
 def _messages(value: Any, where: str) -> list[dict[str, Any]]:
@@ -99,7 +141,15 @@ def _messages(value: Any, where: str) -> list[dict[str, Any]]:
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise PomonaError(f"is no JSON: {error}", where=where, remedy="write a list of {role, content}") from error
-    if not isinstance(value, list) or not value or not all(isinstance(item, dict) and item.get("role") for item in value):
-        raise PomonaError("holds no messages", where=where, remedy="write a list of {role, content}")
+            raise PomonaError(
+                f"is no JSON: {error}", where=where, remedy="write a list of {role, content}"
+            ) from error
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(item, dict) and item.get("role") for item in value)
+    ):
+        raise PomonaError(
+            "holds no messages", where=where, remedy="write a list of {role, content}"
+        )
     return [{name: part for name, part in item.items() if part is not None} for item in value]

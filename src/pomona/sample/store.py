@@ -26,17 +26,21 @@ _VERSION = 1
 _PATIENCE = 60.0
 _TABLE = """create table replies (
     key blob primary key, model text not null, sample integer not null, temperature real not null,
-    reply text not null, money real not null, flops real not null, time real not null) without rowid"""
+    reply text not null, money real not null, flops real not null,
+    time real not null) without rowid"""
 
 
 class Stored:
-    """A ChatModel that asks `model` only for what the file at `path` does not hold, and writes each answer as soon as it is there.
+    """A ChatModel that asks `model` only for what the file at `path` does not hold, and writes each
+    answer as soon as it is there.
 
-    The key of an answer is the model's identity, messages or prompt, all parameters, the sample index and its temperature: so a pool
-    stays diverse, and a larger pool reuses a smaller one. Equal samples asked at the same time are generated once. Replies come back
-    with what they cost when they were generated; `paid` sums up what this object generated itself. Several processes may use one file.
-    What is written survives the death of the process (and, but for the last moments, that of the machine).
-    A PomonaError when the file is damaged or not such a store. Belongs to one event loop.
+    The key of an answer is the model's identity, messages or prompt, all parameters, the sample
+    index and its temperature: so a pool stays diverse, and a larger pool reuses a smaller one.
+    Equal samples asked at the same time are generated once. Replies come back with what they cost
+    when they were generated; `paid` sums up what this object generated itself. Several processes
+    may use one file. What is written survives the death of the process (and, but for the last
+    moments, that of the machine). A PomonaError when the file is damaged or not such a store.
+    Belongs to one event loop.
     """
 
     def __init__(self, model: ChatModel, path: str | Path) -> None:
@@ -49,7 +53,9 @@ class Stored:
 
     async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
         """See the protocol."""
-        found = {(reply.index, reply.temperature): reply async for reply in self.each(request, samples)}
+        found = {
+            (reply.index, reply.temperature): reply async for reply in self.each(request, samples)
+        }
         return [found[sample] for sample in samples]
 
     async def each(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Reply]:
@@ -61,16 +67,25 @@ class Stored:
                 yield reply
             mine = [sample for sample, key in left.items() if key not in self._under_way]
             if mine:
-                async with aclosing(self._generated(request, {sample: left[sample] for sample in mine})) as replies:
+                async with aclosing(
+                    self._generated(request, {sample: left[sample] for sample in mine})
+                ) as replies:
                     async for sample, reply in replies:
                         left.pop(sample, None)
                         yield reply
                 if any(sample in left for sample in mine):
-                    raise ModelError("gave fewer answers than were asked", status=502, where=self.name)
+                    raise ModelError(
+                        "gave fewer answers than were asked", status=502, where=self.name
+                    )
             elif left:
-                await asyncio.wait({self._under_way[key] for key in left.values()}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    {self._under_way[key] for key in left.values()},
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
 
-    async def stream(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Piece | Reply]:
+    async def stream(
+        self, request: Request, samples: Sequence[Sample]
+    ) -> AsyncIterator[Piece | Reply]:
         """See the protocol; a stored answer comes in one piece."""
         keys = self._keys(request, samples)
         for sample, held in self._held(keys).items():
@@ -87,7 +102,9 @@ class Stored:
                     self._keep({keys[piece.index, piece.temperature]: piece})
                 yield piece
 
-    async def score(self, request: Request, completions: Sequence[str]) -> tuple[list[NDArray[np.float32]], Spent]:
+    async def score(
+        self, request: Request, completions: Sequence[str]
+    ) -> tuple[list[NDArray[np.float32]], Spent]:
         """The model's own; not stored."""
         return await self.model.score(request, completions)
 
@@ -108,8 +125,12 @@ class Stored:
         self._file.close()
         await self.model.close()
 
-    async def _generated(self, request: Request, keys: dict[Sample, bytes]) -> AsyncGenerator[tuple[Sample, Reply], None]:
-        """Ask the model, and keep each reply before anybody sees it. Others who want the same wait for the future of its key."""
+    async def _generated(
+        self, request: Request, keys: dict[Sample, bytes]
+    ) -> AsyncGenerator[tuple[Sample, Reply], None]:
+        """Ask the model, and keep each reply before anybody sees it. Others who want the same wait
+        for the future of its key.
+        """
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way |= dict.fromkeys(keys.values(), ended)
         try:
@@ -132,7 +153,9 @@ class Stored:
         found = {}
         for sample, key in keys.items():
             with _Guarded(self.path):
-                row = self._file.execute("select reply from replies where key = ?", (key,)).fetchone()
+                row = self._file.execute(
+                    "select reply from replies where key = ?", (key,)
+                ).fetchone()
             if row is not None:
                 found[sample] = _read(row[0], self.path)
         return found
@@ -142,7 +165,9 @@ class Stored:
         self.paid = sum((reply.spent for reply in replies.values()), self.paid)
         rows = [_row(key, self.identity, reply) for key, reply in replies.items()]
         with _Guarded(self.path), self._transaction():
-            self._file.executemany("insert or ignore into replies values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._file.executemany(
+                "insert or ignore into replies values (?, ?, ?, ?, ?, ?, ?, ?)", rows
+            )
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -156,16 +181,24 @@ class Stored:
 
 
 def _base(identity: str, request: Request) -> bytes:
-    """The hash of everything that all samples of a request share. What each sample brings itself is left out: its temperature.
+    """The hash of everything that all samples of a request share. What each sample brings itself is
+    left out: its temperature.
 
-    Steering and log-probabilities that are not asked for are left out too: they came later than the first stores.
+    Steering and log-probabilities that are not asked for are left out too: they came later than the
+    first stores.
     """
-    asked = {**asdict(replace(request, steer=None)), "identity": identity, "steer": request.steer and request.steer.identity}
+    asked = {
+        **asdict(replace(request, steer=None)),
+        "identity": identity,
+        "steer": request.steer and request.steer.identity,
+    }
     del asked["temperature"]
     for name in ("steer", "logprobs"):
         if asked[name] is None:
             del asked[name]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, ensure_ascii=True, default=_plain).encode()).digest()
+    return hashlib.sha256(
+        json.dumps(asked, sort_keys=True, ensure_ascii=True, default=_plain).encode()
+    ).digest()
 
 
 def _plain(value: Any) -> Any:
@@ -178,13 +211,28 @@ def _key(base: bytes, index: int, temperature: float) -> bytes:
 
 def _row(key: bytes, identity: str, reply: Reply) -> tuple[Any, ...]:
     text = json.dumps(asdict(reply), ensure_ascii=False, default=dict)
-    return key, identity, reply.index, reply.temperature, text, reply.spent.money, reply.spent.flops, time.time()
+    return (
+        key,
+        identity,
+        reply.index,
+        reply.temperature,
+        text,
+        reply.spent.money,
+        reply.spent.flops,
+        time.time(),
+    )
 
 
 def _read(text: str, path: Path) -> Reply:
     try:
         row = {"tokens": (), **json.loads(text)}
-        return Reply(**{**row, "spent": Spent(**row["spent"]), **{name: tuple(row[name]) for name in ("tool_calls", "tokens")}})
+        return Reply(
+            **{
+                **row,
+                "spent": Spent(**row["spent"]),
+                **{name: tuple(row[name]) for name in ("tool_calls", "tokens")},
+            }
+        )
     except (ValueError, TypeError, KeyError) as error:
         raise _damaged(path, error) from error
 
@@ -192,7 +240,9 @@ def _read(text: str, path: Path) -> Reply:
 def _opened(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _Guarded(path):
-        file = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        file = sqlite3.connect(
+            path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+        )
         try:
             _prepare(file, path)
         except BaseException:
@@ -209,7 +259,11 @@ def _prepare(file: sqlite3.Connection, path: Path) -> None:
     version = file.execute("pragma user_version").fetchone()[0]
     tables = file.execute("select count(*) from sqlite_master").fetchone()[0]
     if tables and (ours != _APPLICATION or version != _VERSION):
-        raise PomonaError("is a database, but not a store of answers of this version", where=path, remedy="give another path")
+        raise PomonaError(
+            "is a database, but not a store of answers of this version",
+            where=path,
+            remedy="give another path",
+        )
     if not tables:
         file.execute(f"pragma application_id = {_APPLICATION}")
         file.execute(f"pragma user_version = {_VERSION}")
@@ -228,10 +282,18 @@ class _Guarded:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, sqlite3.OperationalError):
-            raise PomonaError(f"SQLite says: {error}", where=self._path, remedy="is it writable, on a local disk, with room?") from error
+            raise PomonaError(
+                f"SQLite says: {error}",
+                where=self._path,
+                remedy="is it writable, on a local disk, with room?",
+            ) from error
         if isinstance(error, sqlite3.DatabaseError):
             raise _damaged(self._path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> PomonaError:
-    return PomonaError(f"is damaged: {error}", where=path, remedy="move it away; what it held must be generated again")
+    return PomonaError(
+        f"is damaged: {error}",
+        where=path,
+        remedy="move it away; what it held must be generated again",
+    )

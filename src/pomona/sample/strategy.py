@@ -1,4 +1,6 @@
-"""Strategies: how many answers are drawn, how, and which one is taken. Each has a short name, such as `hedged5-mbr`."""
+"""Strategies: how many answers are drawn, how, and which one is taken. Each has a short name, such
+as `hedged5-mbr`.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,26 @@ TEMPERATURE = 0.8
 REWARDS = ("mean", "sum")
 EXTRACTORS = ("answer", "number", "boxed", "text")
 NAMED: tuple[str, ...] = (
-    "greedy", "sample", "hedged5-mbr", "hedged5-best", "hedged5-chops", "hedged5-xmbr", "ladder5-mbr", "sample16-vote",
-    "hedged16-vote-stop0.6", "hedged5-mbr-bleu", "hedged5-mbr-minp0.05", "hedged5-random",
-)  # fmt: skip
+    "greedy",
+    "sample",
+    "hedged5-mbr",
+    "hedged5-best",
+    "hedged5-chops",
+    "hedged5-xmbr",
+    "ladder5-mbr",
+    "sample16-vote",
+    "hedged16-vote-stop0.6",
+    "hedged5-mbr-bleu",
+    "hedged5-mbr-minp0.05",
+    "hedged5-random",
+)
 
 _SIZES: dict[str, int] = {"greedy": 1, "sample": 1, "hedged": 5, "ladder": 5}
-_CLOSED: dict[str, tuple[str, ...]] = {"pool": get_args(Pool), "select": get_args(Select), "utility": get_args(Utility)}
+_CLOSED: dict[str, tuple[str, ...]] = {
+    "pool": get_args(Pool),
+    "select": get_args(Select),
+    "utility": get_args(Utility),
+}
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n": (lambda x: 1 <= x <= MOST, f"a whole number from 1 to {MOST}"),
     "temperature": (lambda x: 0 < x <= 5, "a number above 0 and up to 5"),
@@ -64,14 +80,18 @@ _WORDS = {
 class Strategy:
     """A pool of `n` answers and the choice of one.
 
-    pool: "greedy"; "sample", n at one temperature; "hedged", one greedy and n − 1 at one temperature (Khairi et al. 2025, §4);
-        "ladder", n temperatures in equal steps from 0 to `temperature`.
-    select: "first" or "random" as controls; "best", the highest reward; "vote", the most frequent extracted answer; "mbr", the answer
-        closest to all; "xmbr", closest to all and to `evidence` answers in another `language`; "chops", a judge with a checklist.
+    pool: "greedy"; "sample", n at one temperature; "hedged", one greedy and n − 1 at one
+        temperature (Khairi et al. 2025, §4); "ladder", n temperatures in equal steps from 0 to
+        `temperature`.
+    select: "first" or "random" as controls; "best", the highest reward; "vote", the most frequent
+        extracted answer; "mbr", the answer closest to all; "xmbr", closest to all and to `evidence`
+        answers in another `language`; "chops", a judge with a checklist.
     temperature, top_p, min_p: None takes the request's, and 0.8 where that asks for temperature 0.
-    utility: of mbr and xmbr. reward: of best, "mean" or "sum" of log-probabilities, `module:function`, or the URL of a reward model.
+    utility: of mbr and xmbr. reward: of best, "mean" or "sum" of log-probabilities,
+        `module:function`, or the URL of a reward model.
     extract: of vote, "answer", "number", "boxed", "text", `regex:PATTERN` or `module:function`.
-    stop: draw `round` answers at a time, and no more once so large a share agrees. items: of the checklist.
+    stop: draw `round` answers at a time, and no more once so large a share agrees. items: of the
+        checklist.
     A PomonaError when a value is out of range, or does not belong to the selection.
     """
 
@@ -93,14 +113,21 @@ class Strategy:
     def __post_init__(self) -> None:
         for name, known in _CLOSED.items():
             if getattr(self, name) not in known:
-                raise _wrong(f'{name} is "{getattr(self, name)}"', nearest(str(getattr(self, name)), known))
+                raise _wrong(
+                    f'{name} is "{getattr(self, name)}"', nearest(str(getattr(self, name)), known)
+                )
         for name, (holds, wanted) in _RANGES.items():
             value = getattr(self, name)
-            if not (value is None and _DEFAULTS[name] is None) and not (_is_number(value, name in _WHOLE) and holds(value)):
+            if not (value is None and _DEFAULTS[name] is None) and not (
+                _is_number(value, name in _WHOLE) and holds(value)
+            ):
                 raise _wrong(f"{name} is {value}", f"use {wanted}")
         for name, owners in _OWNER.items():
             if getattr(self, name) != _DEFAULTS[name] and self.select not in owners:
-                raise _wrong(f"{name} does not belong to {self.select}", f"use it with {' or '.join(owners)}, or leave it out")
+                raise _wrong(
+                    f"{name} does not belong to {self.select}",
+                    f"use it with {' or '.join(owners)}, or leave it out",
+                )
         for name in ("reward", "extract", "language"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise _wrong(f"{name} is {getattr(self, name)!r}", "give text")
@@ -108,29 +135,45 @@ class Strategy:
         if self.pool == "greedy" and self.n != 1:
             raise _wrong(f"greedy has one answer, not {self.n}", f"try hedged{self.n}")
         if self.stop is not None and self.n < 3:
-            raise _wrong(f"{self.n} answers cannot stop early", "draw at least 3, or leave stop out")
+            raise _wrong(
+                f"{self.n} answers cannot stop early", "draw at least 3, or leave stop out"
+            )
 
     @property
     def name(self) -> str:
-        """The short name with all parts that differ from the defaults; `parse_strategy` reads it back. See also `signature`."""
+        """The short name with all parts that differ from the defaults; `parse_strategy` reads it
+        back. See also `signature`.
+        """
         size = str(self.n) if self.n != 1 or self.pool in {"hedged", "ladder"} else ""
         parts = [self.pool + size]
         if self.n > 1 or self.select != "first":
             parts.append(self.select)
-        parts += [getattr(self, name) for name in ("utility", "reward", "extract") if self._named(name)]
-        parts += [word + _digits(getattr(self, name)) for word, name in _NUMBERED.items() if getattr(self, name) != _DEFAULTS[name]]
+        parts += [
+            getattr(self, name) for name in ("utility", "reward", "extract") if self._named(name)
+        ]
+        parts += [
+            word + _digits(getattr(self, name))
+            for word, name in _NUMBERED.items()
+            if getattr(self, name) != _DEFAULTS[name]
+        ]
         return "-".join(parts)
 
     @property
     def signature(self) -> str:
-        """The name and what has no place in it: a reward, an extractor or a language of one's own."""
+        """The name and what has no place in it: a reward, an extractor or a language of one's
+        own.
+        """
         own = (f"|{name}:{getattr(self, name)}" for name in self.outside)
         return self.name + "".join(own)
 
     @property
     def outside(self) -> tuple[str, ...]:
         """Which of reward, extract and language are one's own and so not part of the name."""
-        custom = tuple(name for name, known in (("reward", REWARDS), ("extract", EXTRACTORS)) if getattr(self, name) not in known)
+        custom = tuple(
+            name
+            for name, known in (("reward", REWARDS), ("extract", EXTRACTORS))
+            if getattr(self, name) not in known
+        )
         return custom + (("language",) if self.language != _DEFAULTS["language"] else ())
 
     def _named(self, name: str) -> bool:
@@ -138,32 +181,46 @@ class Strategy:
 
     def _check_outside(self) -> None:
         if self.reward not in REWARDS and ":" not in self.reward:
-            raise _wrong(f'there is no reward "{self.reward}"', f"known: {', '.join(REWARDS)}, MODULE:FUNCTION, http://HOST/PATH")
+            raise _wrong(
+                f'there is no reward "{self.reward}"',
+                f"known: {', '.join(REWARDS)}, MODULE:FUNCTION, http://HOST/PATH",
+            )
         if self.extract not in EXTRACTORS and ":" not in self.extract:
-            raise _wrong(f'there is no extractor "{self.extract}"', f"known: {', '.join(EXTRACTORS)}, regex:PATTERN, MODULE:FUNCTION")
+            raise _wrong(
+                f'there is no extractor "{self.extract}"',
+                f"known: {', '.join(EXTRACTORS)}, regex:PATTERN, MODULE:FUNCTION",
+            )
         if self.extract.startswith("regex:"):
             try:
                 re.compile(self.extract[6:])
             except re.error as error:
-                raise _wrong(f"the pattern cannot be read: {error}", "give a Python regular expression after regex:") from error
+                raise _wrong(
+                    f"the pattern cannot be read: {error}",
+                    "give a Python regular expression after regex:",
+                ) from error
 
 
 _DEFAULTS: dict[str, Any] = {entry.name: entry.default for entry in fields(Strategy)}
 
 
 def parse_strategy(given: str | Mapping[str, Any], *, trusted: bool = False) -> Strategy:
-    """A strategy from its name, or from a mapping of its fields; a mapping's `name` is read first and its other keys override it.
+    """A strategy from its name, or from a mapping of its fields; a mapping's `name` is read first
+    and its other keys override it.
 
-    Names are parts joined by "-": a pool with its size (`greedy`, `sample16`, `hedged5`, `ladder5`), a selection (mbr where none is
-    given), a utility, reward or extractor, and numbers (`t0.7`, `topp0.9`, `minp0.05`, `stop0.8`, `round4`, `evidence3`, `items6`).
-    Code, patterns and addresses (`module:function`, `regex:…`, `http://…`) are taken only when the giver is `trusted`.
+    Names are parts joined by "-": a pool with its size (`greedy`, `sample16`, `hedged5`,
+    `ladder5`), a selection (mbr where none is given), a utility, reward or extractor, and numbers
+    (`t0.7`, `topp0.9`, `minp0.05`, `stop0.8`, `round4`, `evidence3`, `items6`). Code, patterns and
+    addresses (`module:function`, `regex:…`, `http://…`) are taken only when the giver is `trusted`.
     A PomonaError names what is unknown or out of range, and what is known.
     """
     if not isinstance(given, str | Mapping):
         raise _wrong(f"is {given!r}", "give a name such as hedged5-mbr, or a mapping")
     found = _from_name(given) if isinstance(given, str) else _from_mapping(given)
     if not trusted and (own := [name for name in found.outside if name != "language"]):
-        raise _wrong(f'{own[0]} "{getattr(found, own[0])}" is code, a pattern or an address', "name one of the built-in ones")
+        raise _wrong(
+            f'{own[0]} "{getattr(found, own[0])}" is code, a pattern or an address',
+            "name one of the built-in ones",
+        )
     return found
 
 
@@ -175,12 +232,17 @@ def _parts(name: str) -> dict[str, Any]:
     first, *rest = name.strip().lower().split("-")
     pool = re.fullmatch(r"([a-z]+)(\d{0,4})", first, re.ASCII)
     if pool is None or pool[1] not in _SIZES:
-        raise PomonaError(f'there is no strategy "{name}"', remedy=f"known: {', '.join(NAMED)}, and others made of such parts")
+        raise PomonaError(
+            f'there is no strategy "{name}"',
+            remedy=f"known: {', '.join(NAMED)}, and others made of such parts",
+        )
     values: dict[str, Any] = {"pool": pool[1], "n": int(pool[2] or _SIZES[pool[1]])}
     for part in rest:
         key, value = _part(part, name)
         if key in values:
-            raise PomonaError(f'"{part}" is the second {key} in "{name}"', remedy="give each part once")
+            raise PomonaError(
+                f'"{part}" is the second {key} in "{name}"', remedy="give each part once"
+            )
         values[key] = value
     return values
 
@@ -191,7 +253,9 @@ def _part(part: str, name: str) -> tuple[str, Any]:
     number = re.fullmatch(r"([a-z]+)(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})", part, re.ASCII)
     if number is None or number[1] not in _NUMBERED:
         known = [*_WORDS, *(f"{word}NUMBER" for word in _NUMBERED)]
-        raise PomonaError(f'there is no part "{part}"', where=f'strategy "{name}"', remedy=nearest(part, known))
+        raise PomonaError(
+            f'there is no part "{part}"', where=f'strategy "{name}"', remedy=nearest(part, known)
+        )
     key = _NUMBERED[number[1]]
     return key, int(number[2]) if key in _WHOLE and number[2].isdigit() else float(number[2])
 
@@ -199,11 +263,18 @@ def _part(part: str, name: str) -> tuple[str, Any]:
 def _from_mapping(given: Mapping[str, Any]) -> Strategy:
     for key in given:
         if key not in _DEFAULTS and key != "name":
-            raise PomonaError(f'there is no setting "{key}"', where="strategy", remedy=nearest(str(key), [*_DEFAULTS, "name"]))
+            raise PomonaError(
+                f'there is no setting "{key}"',
+                where="strategy",
+                remedy=nearest(str(key), [*_DEFAULTS, "name"]),
+            )
     name = given.get("name", "")
     if not isinstance(name, str):
         raise _wrong(f"name is {name!r}", "give text such as hedged5-mbr")
-    values = {**(_parts(name) if name else {}), **{key: value for key, value in given.items() if key != "name"}}
+    values = {
+        **(_parts(name) if name else {}),
+        **{key: value for key, value in given.items() if key != "name"},
+    }
     if isinstance(pool := values.get("pool"), str) and "n" not in values and pool in _SIZES:
         values["n"] = _SIZES[pool]
     return _built(values, name or "given as a mapping")
@@ -220,7 +291,11 @@ def _built(values: dict[str, Any], where: str) -> Strategy:
 
 def as_mapping(strategy: Strategy) -> dict[str, Any]:
     """The fields that differ from the defaults, as `parse_strategy` reads them."""
-    return {name: value for name, value in asdict(strategy).items() if value != _DEFAULTS[name] or name in {"pool", "n", "select"}}
+    return {
+        name: value
+        for name, value in asdict(strategy).items()
+        if value != _DEFAULTS[name] or name in {"pool", "n", "select"}
+    }
 
 
 def _is_number(value: Any, whole: bool) -> bool:

@@ -25,10 +25,12 @@ from pomona.serve.settings import Settings
 
 
 def application(models: Mapping[str, ChatModel], settings: Settings | None = None) -> Starlette:
-    """The OpenAI-compatible application over `models`, by the names clients use. It closes them when it ends.
+    """The OpenAI-compatible application over `models`, by the names clients use. It closes them
+    when it ends.
 
-    Every failure is an error object with its status: 4xx for the client's, 502 and 504 for a model's, 429 when all places are taken.
-    A PomonaError when there is no model, or the feedback file cannot be opened.
+    Every failure is an error object with its status: 4xx for the client's, 502 and 504 for a
+    model's, 429 when all places are taken. A PomonaError when there is no model, or the feedback
+    file cannot be opened.
     """
     settings = settings or Settings()
     memory = None
@@ -41,7 +43,9 @@ def application(models: Mapping[str, ChatModel], settings: Settings | None = Non
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        await asyncio.gather(*(model.close() for model in desk.models.models), return_exceptions=True)
+        await asyncio.gather(
+            *(model.close() for model in desk.models.models), return_exceptions=True
+        )
         if memory is not None:
             memory.close()
 
@@ -56,7 +60,10 @@ def _routes(desk: Desk) -> list[Route]:
     def endpoint(path: str, work: Any, **how: bool) -> Endpoint:
         return Endpoint(desk, path.partition("{")[0].rstrip("/") or "/", work, **how)
 
-    said = _ByMethod(POST=endpoint("/v1/feedback", routes.feedback), DELETE=endpoint("/v1/feedback", routes.forget))
+    said = _ByMethod(
+        POST=endpoint("/v1/feedback", routes.feedback),
+        DELETE=endpoint("/v1/feedback", routes.forget),
+    )
     return [
         route("/v1/chat/completions", routes.chat, "POST", limited=True),
         route("/v1/completions", routes.completions, "POST", limited=True),
@@ -88,7 +95,9 @@ async def _schema(call: Call) -> None:
 async def _page(call: Call) -> None:
     text, policy = page()
     headers = {
-        "content-security-policy": f"{policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "content-security-policy": (
+            f"{policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
         "referrer-policy": "no-referrer",
         "cross-origin-resource-policy": "same-origin",
     }
@@ -98,6 +107,13 @@ async def _page(call: Call) -> None:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     """Unknown paths and methods."""
     assert isinstance(error, HTTPException)
-    about = {404: ("there is nothing at this address", "not_found"), 405: ("this address does not take this method", "method_not_allowed")}
+    about = {
+        404: ("there is nothing at this address", "not_found"),
+        405: ("this address does not take this method", "method_not_allowed"),
+    }
     message, code = about.get(error.status_code, (HTTPStatus(error.status_code).phrase, None))
-    return JSONResponse(ApiError(error.status_code, message, code=code).body, error.status_code, headers=error.headers)
+    return JSONResponse(
+        ApiError(error.status_code, message, code=code).body,
+        error.status_code,
+        headers=error.headers,
+    )

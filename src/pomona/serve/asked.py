@@ -29,9 +29,11 @@ _SEEDS = (-(1 << 63), (1 << 63) - 1)
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as the server understood it. `requests` has one entry for each prompt; each gets `n` choices, or one with a strategy.
+    """A request as the server understood it. `requests` has one entry for each prompt; each gets
+    `n` choices, or one with a strategy.
 
-    `called` is the client's name for the model; `context` names levers on the messages, and `user` whose feedback they may use.
+    `called` is the client's name for the model; `context` names levers on the messages, and `user`
+    whose feedback they may use.
     """
 
     served: Served
@@ -59,13 +61,22 @@ def read_chat(body: Mapping[str, Any], models: Models) -> Asked:
     served, called = _model(fields, models)
     messages = fields.need("messages", list)
     if not 1 <= len(messages) <= _MOST_MESSAGES:
-        raise wrong("messages", f"messages has {len(messages)} entries; it must have from 1 to {_MOST_MESSAGES}")
-    checked = tuple(_message(message, f"messages[{at}]", served.remote) for at, message in enumerate(messages))
+        raise wrong(
+            "messages",
+            f"messages has {len(messages)} entries; it must have from 1 to {_MOST_MESSAGES}",
+        )
+    checked = tuple(
+        _message(message, f"messages[{at}]", served.remote) for at, message in enumerate(messages)
+    )
     tools = fields.objects("tools", _MOST_TOOLS)
     for at, tool in enumerate(tools):
         _tool(tool, f"tools[{at}]")
-    newer, older = (fields.integer(name, 1, _MOST_TOKENS) for name in ("max_completion_tokens", "max_tokens"))
-    return _asked(fields, served, called, [Request(messages=checked, tools=tools)], newer or older or _TOKENS)
+    newer, older = (
+        fields.integer(name, 1, _MOST_TOKENS) for name in ("max_completion_tokens", "max_tokens")
+    )
+    return _asked(
+        fields, served, called, [Request(messages=checked, tools=tools)], newer or older or _TOKENS
+    )
 
 
 def read_completion(body: Mapping[str, Any], models: Models) -> Asked:
@@ -76,7 +87,11 @@ def read_completion(body: Mapping[str, Any], models: Models) -> Asked:
     if prompts is None:
         raise ApiError(400, "prompt is missing", param="prompt", code="missing_required_parameter")
     return _asked(
-        fields, served, called, [Request(prompt=prompt) for prompt in prompts], fields.integer("max_tokens", 1, _MOST_TOKENS, _TOKENS)
+        fields,
+        served,
+        called,
+        [Request(prompt=prompt) for prompt in prompts],
+        fields.integer("max_tokens", 1, _MOST_TOKENS, _TOKENS),
     )
 
 
@@ -85,16 +100,28 @@ def _model(fields: Fields, models: Models) -> tuple[Served, str]:
     return models.find(called), called
 
 
-def _asked(fields: Fields, served: Served, called: str, bare: list[Request], tokens: int | None) -> Asked:
+def _asked(
+    fields: Fields, served: Served, called: str, bare: list[Request], tokens: int | None
+) -> Asked:
     ours = Fields(fields.take("pomona", dict, {}), "pomona")
-    strategy, context, user = _strategy(ours, served.strategy), ours.texts("context", _MOST_LEVERS) or (), ours.take("user", str)
+    strategy, context, user = (
+        _strategy(ours, served.strategy),
+        ours.texts("context", _MOST_LEVERS) or (),
+        ours.take("user", str),
+    )
     if context and strategy is None:
         strategy = read_strategy("sample", "pomona.strategy")
     budget, candidates = _budget(ours), ours.take("candidates", bool, strategy is not None)
     ours.end()
     n = fields.integer("n", 1, _MOST_CHOICES, 1) or 1
     if strategy is not None and n != 1:
-        raise wrong("n", f"n is {n}, and a strategy gives one answer — ask for more samples by its name, as in hedged{n}-mbr")
+        raise wrong(
+            "n",
+            (
+                f"n is {n}, and a strategy gives one answer — ask for more samples by its name, "
+                f"as in hedged{n}-mbr"
+            ),
+        )
     stream = fields.take("stream", bool, False)
     options = Fields(fields.take("stream_options", dict, {}), "stream_options")
     include_usage = options.take("include_usage", bool, False)
@@ -111,14 +138,36 @@ def _asked(fields: Fields, served: Served, called: str, bare: list[Request], tok
     settings["seed"] = _seed(seed, served, strategy is None and settings["temperature"] == 0)
     more = extras(fields.rest, served, n)
     requests = tuple(
-        Request(one.messages, one.prompt, tools=() if more.no_tools else one.tools, options=more.options, extra=more.extra, **settings)
+        Request(
+            one.messages,
+            one.prompt,
+            tools=() if more.no_tools else one.tools,
+            options=more.options,
+            extra=more.extra,
+            **settings,
+        )
         for one in bare
     )
-    return Asked(served, called, bare[0].prompt is None, requests, n, stream, include_usage, strategy, budget, candidates, context, user)
+    return Asked(
+        served,
+        called,
+        bare[0].prompt is None,
+        requests,
+        n,
+        stream,
+        include_usage,
+        strategy,
+        budget,
+        candidates,
+        context,
+        user,
+    )
 
 
 def _seed(seed: int | None, served: Served, greedy: bool) -> int:
-    """The client's seed; without one another for each request, but for greedy answers, which do not need any."""
+    """The client's seed; without one another for each request, but for greedy answers, which do not
+    need any.
+    """
     if seed is None:
         return 0 if greedy else secrets.randbits(31)
     return seed if served.remote else seed & _SEEDS[1]
@@ -143,7 +192,9 @@ def _strategy(ours: Fields, named: Strategy | None) -> Strategy | None:
 def _budget(ours: Fields) -> Budget:
     fields = Fields(ours.take("budget", dict, {}), "pomona.budget")
     tokens = fields.integer("tokens", 1, 1 << 53)
-    others = {name: fields.number(name, 0, 1e300, above=True) for name in ("flops", "money", "seconds")}
+    others = {
+        name: fields.number(name, 0, 1e300, above=True) for name in ("flops", "money", "seconds")
+    }
     fields.end()
     try:
         return Budget(tokens=tokens, **others)
@@ -158,12 +209,23 @@ def _message(message: Any, where: str, remote: bool) -> Mapping[str, Any]:
     if not isinstance(role, str) or role not in _ROLES:
         raise wrong(f"{where}.role", f"{where}.role must be one of {', '.join(sorted(_ROLES))}")
     if content is None and role != "assistant":
-        raise ApiError(400, f"{where}.content is missing", param=f"{where}.content", code="missing_required_parameter")
+        raise ApiError(
+            400,
+            f"{where}.content is missing",
+            param=f"{where}.content",
+            code="missing_required_parameter",
+        )
     if content is not None and not isinstance(content, str):
         _parts(content, f"{where}.content")
     calls = message.get("tool_calls")
-    if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) and _is_call(call) for call in calls)):
-        raise wrong(f"{where}.tool_calls", f"{where}.tool_calls must be an array of calls with id, type and function", "invalid_type")
+    if calls is not None and not (
+        isinstance(calls, list) and all(isinstance(call, dict) and _is_call(call) for call in calls)
+    ):
+        raise wrong(
+            f"{where}.tool_calls",
+            f"{where}.tool_calls must be an array of calls with id, type and function",
+            "invalid_type",
+        )
     for name in ("name", "tool_call_id"):
         if not isinstance(message.get(name, ""), str | None):
             raise wrong(f"{where}.{name}", f"{where}.{name} must be a string", "invalid_type")
@@ -173,11 +235,16 @@ def _message(message: Any, where: str, remote: bool) -> Mapping[str, Any]:
 def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the chat templates of models in this process know: the common fields, and no nulls."""
     known = {
-        name: message[name] for name in ("role", "content", "name", "tool_call_id", "tool_calls") if message.get(name) not in (None, [])
+        name: message[name]
+        for name in ("role", "content", "name", "tool_call_id", "tool_calls")
+        if message.get(name) not in (None, [])
     }
     if known["role"] == "developer":
         known["role"] = "system"
-    calls = [{name: call[name] for name in ("id", "type", "function") if name in call} for call in known.get("tool_calls", ())]
+    calls = [
+        {name: call[name] for name in ("id", "type", "function") if name in call}
+        for call in known.get("tool_calls", ())
+    ]
     return {"content": None, **known, **({"tool_calls": calls} if calls else {})}
 
 
@@ -186,20 +253,38 @@ def _parts(content: Any, where: str) -> None:
         raise wrong(where, f"{where} must be a string or an array of parts", "invalid_type")
     for at, part in enumerate(content):
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            raise wrong(f"{where}[{at}]", f"{where}[{at}] must be an object with a type", "invalid_type")
+            raise wrong(
+                f"{where}[{at}]", f"{where}[{at}] must be an object with a type", "invalid_type"
+            )
         if part["type"] == "text" and not isinstance(part.get("text"), str):
-            raise wrong(f"{where}[{at}].text", f"{where}[{at}].text must be a string", "invalid_type")
+            raise wrong(
+                f"{where}[{at}].text", f"{where}[{at}].text must be a string", "invalid_type"
+            )
 
 
 def _is_call(call: Mapping[str, Any]) -> bool:
     function = call.get("function")
-    named = isinstance(function, dict) and isinstance(function.get("name"), str) and isinstance(function.get("arguments"), str)
-    return isinstance(call.get("id"), str) and isinstance(call.get("type"), str) and (named or call["type"] != "function")
+    named = (
+        isinstance(function, dict)
+        and isinstance(function.get("name"), str)
+        and isinstance(function.get("arguments"), str)
+    )
+    return (
+        isinstance(call.get("id"), str)
+        and isinstance(call.get("type"), str)
+        and (named or call["type"] != "function")
+    )
 
 
 def _tool(tool: Mapping[str, Any], where: str) -> None:
     function = tool.get("function")
-    if tool.get("type") == "function" and not (isinstance(function, dict) and isinstance(function.get("name"), str) and function["name"]):
-        raise wrong(f"{where}.function.name", f"{where}.function.name is missing", "missing_required_parameter")
+    if tool.get("type") == "function" and not (
+        isinstance(function, dict) and isinstance(function.get("name"), str) and function["name"]
+    ):
+        raise wrong(
+            f"{where}.function.name",
+            f"{where}.function.name is missing",
+            "missing_required_parameter",
+        )
     if not isinstance(tool.get("type"), str):
         raise wrong(f"{where}.type", f"{where}.type must be a string", "invalid_type")

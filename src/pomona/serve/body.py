@@ -15,13 +15,19 @@ _READING = 30.0
 
 
 async def read_json(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> dict[str, Any]:
-    """The JSON object in the body. ApiError 408, 413, 415 or 400; ClientGone when the client leaves before its end.
+    """The JSON object in the body. ApiError 408, 413, 415 or 400; ClientGone when the client leaves
+    before its end.
 
-    Only JSON is taken: a page elsewhere can send forms to this machine without asking, but not JSON.
+    Only JSON is taken: a page elsewhere can send forms to this machine without asking, but not
+    JSON.
     """
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if kind != b"application/json":
-        raise ApiError(415, "the body must be JSON — send the header Content-Type: application/json", code="unsupported_media_type")
+        raise ApiError(
+            415,
+            "the body must be JSON — send the header Content-Type: application/json",
+            code="unsupported_media_type",
+        )
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length[:20]) > limit:
         raise _too_large(limit)
@@ -29,7 +35,9 @@ async def read_json(receive: Receive, headers: Mapping[bytes, bytes], limit: int
         async with asyncio.timeout(_READING):
             raw = await _read(receive, limit)
     except TimeoutError as error:
-        raise ApiError(408, f"the body did not arrive within {_READING:g} s", code="timeout") from error
+        raise ApiError(
+            408, f"the body did not arrive within {_READING:g} s", code="timeout"
+        ) from error
     return parse(raw)
 
 
@@ -50,7 +58,9 @@ async def _read(receive: Receive, limit: int) -> bytes:
 
 
 def parse(raw: bytes) -> dict[str, Any]:
-    """The JSON object that `raw` is: UTF-8, finite numbers, whole characters. ApiError 400 for anything else."""
+    """The JSON object that `raw` is: UTF-8, finite numbers, whole characters. ApiError 400 for
+    anything else.
+    """
     try:
         value = json.loads(raw.decode(), parse_constant=_refused, parse_float=_finite)
         if b"\\u" in raw:  # an escape may be half of a character

@@ -1,4 +1,6 @@
-"""One request on its way: who may ask, what is read, what is sent back, and whether the client is still there."""
+"""One request on its way: who may ask, what is read, what is sent back, and whether the client is
+still there.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Desk:
 
 
 class Call:
-    """A request. `model` is the name it is counted under, `status` what it is counted as, `begun` whether anything was sent."""
+    """A request. `model` is the name it is counted under, `status` what it is counted as, `begun`
+    whether anything was sent.
+    """
 
     def __init__(self, desk: Desk, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         self.desk, self.scope, self._receive, self._send = desk, scope, receive, send
@@ -51,11 +55,18 @@ class Call:
         gate = self.desk.gate
         if not gate.enter():
             headers = {"Retry-After": str(gate.retry_after)}
-            raise ApiError(429, f"all {gate.most} places are taken — try again later", code="queue_full", headers=headers)
+            raise ApiError(
+                429,
+                f"all {gate.most} places are taken — try again later",
+                code="queue_full",
+                headers=headers,
+            )
         self._entered = time.monotonic()
 
     def leave(self) -> None:
-        """Give the place back, if it has one: before the last bytes are sent, since the client's next request may follow them at once."""
+        """Give the place back, if it has one: before the last bytes are sent, since the client's
+        next request may follow them at once.
+        """
         if self._entered is not None:
             self.desk.gate.leave(time.monotonic() - self._entered)
             self._entered = None
@@ -65,13 +76,19 @@ class Call:
         return await read_json(self._receive, self.headers, self.desk.settings.max_body)
 
     def check_host(self) -> None:
-        """Without keys the only guard is the machine itself: another name for it is a page elsewhere that rebound its own. ApiError 403."""
+        """Without keys the only guard is the machine itself: another name for it is a page
+        elsewhere that rebound its own. ApiError 403.
+        """
         if self.desk.settings.keys:
             return
         host = self.headers.get(b"host", b"").decode("latin-1").lower()
         name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
         if not is_loopback(name):
-            raise ApiError(403, "only this machine may ask, under the name localhost or 127.0.0.1", code="host_not_allowed")
+            raise ApiError(
+                403,
+                "only this machine may ask, under the name localhost or 127.0.0.1",
+                code="host_not_allowed",
+            )
 
     def check_key(self) -> None:
         """ApiError 401 without one of the server's keys."""
@@ -80,12 +97,20 @@ class Call:
         kind, _, given = self.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         room = self.desk.settings.room(given.strip()) if kind.lower() == "bearer" else None
         if room is None:
-            message = "the API key is wrong" if given else "an API key is needed — send the header Authorization: Bearer KEY"
-            raise ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+            message = (
+                "the API key is wrong"
+                if given
+                else "an API key is needed — send the header Authorization: Bearer KEY"
+            )
+            raise ApiError(
+                401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
+            )
         self._room = room
 
     def user(self, name: str | None) -> str | None:
-        """Whose feedback is meant: the user of this name among those of the key; without a name the key itself where it has a room."""
+        """Whose feedback is meant: the user of this name among those of the key; without a name the
+        key itself where it has a room.
+        """
         return f"{self._room}/{name or ''}" if self._room else name
 
     async def gone(self) -> None:
@@ -94,10 +119,16 @@ class Call:
             pass
 
     async def while_here(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """What `work` returns. It is cancelled, and its end awaited, when the client leaves (ClientGone) or time is up (TimeoutError)."""
+        """What `work` returns. It is cancelled, and its end awaited, when the client leaves
+        (ClientGone) or time is up (TimeoutError).
+        """
         task, gone = asyncio.ensure_future(work), asyncio.ensure_future(self.gone())
         try:
-            await asyncio.wait({task, gone}, timeout=self.desk.settings.timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {task, gone},
+                timeout=self.desk.settings.timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if task.done():
                 return task.result()
             raise ClientGone if gone.done() else TimeoutError
@@ -107,8 +138,16 @@ class Call:
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         """Send the status and the headers."""
         self.begun, self.status = True, status
-        given = {"x-request-id": self.id, "x-content-type-options": "nosniff", "cache-control": "no-store", **headers}
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in given.items()]
+        given = {
+            "x-request-id": self.id,
+            "x-content-type-options": "nosniff",
+            "cache-control": "no-store",
+            **headers,
+        }
+        raw = [
+            (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+            for name, value in given.items()
+        ]
         await self._sent({"type": "http.response.start", "status": status, "headers": raw})
 
     async def send(self, part: bytes, *, more: bool = True) -> None:
@@ -118,11 +157,18 @@ class Call:
         await self._sent({"type": "http.response.body", "body": part, "more_body": more})
 
     async def reply(
-        self, value: object, status: int = 200, *, kind: str = "application/json", headers: Mapping[str, str] | None = None
+        self,
+        value: object,
+        status: int = 200,
+        *,
+        kind: str = "application/json",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """Send a whole answer: bytes as they are, anything else as JSON."""
         payload = value if isinstance(value, bytes) else encode(value)
-        await self.start(status, {"content-type": kind, "content-length": str(len(payload)), **(headers or {})})
+        await self.start(
+            status, {"content-type": kind, "content-length": str(len(payload)), **(headers or {})}
+        )
         await self.send(payload, more=False)
 
     def failure(self, error: BaseException) -> ApiError:
@@ -143,7 +189,9 @@ class Call:
 
 
 async def stopped(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel what still runs, wait for its end, and look at how it ended. Once only: a second time would break its tidying up."""
+    """Cancel what still runs, wait for its end, and look at how it ended. Once only: a second time
+    would break its tidying up.
+    """
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
@@ -153,10 +201,26 @@ async def stopped(*tasks: asyncio.Future[Any]) -> None:
 
 
 class Endpoint:
-    """One route as an ASGI application: guards, the place in the queue, errors and counts around `work`."""
+    """One route as an ASGI application: guards, the place in the queue, errors and counts around
+    `work`.
+    """
 
-    def __init__(self, desk: Desk, route: str, work: Callable[[Call], Awaitable[None]], *, key: bool = True, limited: bool = False) -> None:
-        self._desk, self._route, self._work, self._key, self._limited = desk, route, work, key, limited
+    def __init__(
+        self,
+        desk: Desk,
+        route: str,
+        work: Callable[[Call], Awaitable[None]],
+        *,
+        key: bool = True,
+        limited: bool = False,
+    ) -> None:
+        self._desk, self._route, self._work, self._key, self._limited = (
+            desk,
+            route,
+            work,
+            key,
+            limited,
+        )
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         call, started = Call(self._desk, scope, receive, send), time.monotonic()
@@ -174,7 +238,9 @@ class Endpoint:
         finally:
             call.leave()
             if self._key:
-                self._desk.metrics.done(self._route, call.model, call.status or GONE, time.monotonic() - started)
+                self._desk.metrics.done(
+                    self._route, call.model, call.status or GONE, time.monotonic() - started
+                )
 
 
 async def _refuse(call: Call, error: Exception) -> None:

@@ -1,4 +1,6 @@
-"""Server-sent events: an answer as it grows, signs of life where it does not, an error event where it breaks."""
+"""Server-sent events: an answer as it grows, signs of life where it does not, an error event where
+it breaks.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ _Item = bytes | Exception | None
 
 
 async def send_events(call: Call, source: AsyncGenerator[bytes, None]) -> None:
-    """Send what `source` gives, then [DONE]. Raises its error when nothing was sent yet; afterwards an error event ends the stream.
+    """Send what `source` gives, then [DONE]. Raises its error when nothing was sent yet; afterwards
+    an error event ends the stream.
 
     `source` is closed when the client leaves (ClientGone), reads too slowly, or time is up.
     """
@@ -40,7 +43,9 @@ async def send_events(call: Call, source: AsyncGenerator[bytes, None]) -> None:
         await stopped(pump, gone)
 
 
-async def _pump(source: AsyncGenerator[bytes, None], queue: asyncio.Queue[_Item], seconds: float) -> None:
+async def _pump(
+    source: AsyncGenerator[bytes, None], queue: asyncio.Queue[_Item], seconds: float
+) -> None:
     try:
         async with asyncio.timeout(seconds), aclosing(source):
             async for event in source:

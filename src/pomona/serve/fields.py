@@ -1,4 +1,6 @@
-"""The fields of a JSON object, read one by one with the checks of the OpenAI API. null is the same as nothing."""
+"""The fields of a JSON object, read one by one with the checks of the OpenAI API. null is the same
+as nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,13 @@ from typing import Any
 
 from pomona.serve.errors import ApiError, wrong
 
-_KINDS: dict[type, str] = {str: "a string", bool: "true or false", int: "an integer", list: "an array", dict: "an object"}
+_KINDS: dict[type, str] = {
+    str: "a string",
+    bool: "true or false",
+    int: "an integer",
+    list: "an array",
+    dict: "an object",
+}
 
 
 class Fields:
@@ -34,10 +42,23 @@ class Fields:
         """The field, which must be there."""
         value = self.take(name, kind)
         if value is None:
-            raise ApiError(400, f"{self.path(name)} is missing", param=self.path(name), code="missing_required_parameter")
+            raise ApiError(
+                400,
+                f"{self.path(name)} is missing",
+                param=self.path(name),
+                code="missing_required_parameter",
+            )
         return value
 
-    def number(self, name: str, low: float, high: float, default: float | None = None, *, above: bool = False) -> float | None:
+    def number(
+        self,
+        name: str,
+        low: float,
+        high: float,
+        default: float | None = None,
+        *,
+        above: bool = False,
+    ) -> float | None:
         """A number from `low` (with `above`: over it) to `high`."""
         value = self.rest.pop(name, None)
         if value is None:
@@ -46,7 +67,9 @@ class Fields:
             raise self.wrong_kind(name, "a number")
         if not low <= value <= high or (above and value == low):
             bounds = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
-            raise wrong(self.path(name), f"{self.path(name)} is {_short(value)}; it must be {bounds}")
+            raise wrong(
+                self.path(name), f"{self.path(name)} is {_short(value)}; it must be {bounds}"
+            )
         return float(value)
 
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int | None:
@@ -58,7 +81,10 @@ class Fields:
         if value is None:
             return default
         if not low <= value <= high:
-            raise wrong(self.path(name), f"{self.path(name)} is {_short(value)}; it must be from {low} to {high}")
+            raise wrong(
+                self.path(name),
+                f"{self.path(name)} is {_short(value)}; it must be from {low} to {high}",
+            )
         return value
 
     def texts(self, name: str, most: int, *, empty: bool = True) -> tuple[str, ...] | None:
@@ -70,7 +96,10 @@ class Fields:
         if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
             raise self.wrong_kind(name, "a string or an array of strings")
         if not 1 <= len(found) <= most:
-            raise wrong(self.path(name), f"{self.path(name)} has {len(found)} entries; it must have from 1 to {most}")
+            raise wrong(
+                self.path(name),
+                f"{self.path(name)} has {len(found)} entries; it must have from 1 to {most}",
+            )
         if not empty and not all(found):
             raise wrong(self.path(name), f"{self.path(name)} holds an empty string")
         return tuple(found)
@@ -81,7 +110,10 @@ class Fields:
         if not all(isinstance(one, dict) for one in value):
             raise self.wrong_kind(name, "an array of objects")
         if len(value) > most:
-            raise wrong(self.path(name), f"{self.path(name)} has {len(value)} entries; at most {most} are taken")
+            raise wrong(
+                self.path(name),
+                f"{self.path(name)} has {len(value)} entries; at most {most} are taken",
+            )
         return tuple(value)
 
     def end(self) -> None:

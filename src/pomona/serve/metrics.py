@@ -13,7 +13,9 @@ _Labels = tuple[tuple[str, str], ...]
 
 
 class Gate:
-    """Places for requests. `inside` are under way or waiting for a model; who finds all `most` taken is turned away."""
+    """Places for requests. `inside` are under way or waiting for a model; who finds all `most`
+    taken is turned away.
+    """
 
     def __init__(self, most: int) -> None:
         self.most, self.inside, self.refused = most, 0, 0
@@ -60,14 +62,43 @@ class Metrics:
 
     def text(self, gate: Gate) -> str:
         """All of it."""
-        lines = [*_family("pomona_requests_total", "counter", "Requests answered; 499 is a client that left.", self._requests)]
+        lines = [
+            *_family(
+                "pomona_requests_total",
+                "counter",
+                "Requests answered; 499 is a client that left.",
+                self._requests,
+            )
+        ]
         lines += self._histogram()
         for kind in ("prompt_tokens", "completion_tokens", "flops", "money"):
-            values = {(("model", model),): getattr(spent, kind) for model, spent in self._spent.items()}
-            lines += _family(f"pomona_{kind}_total", "counter", f"{kind} of all samples and judges.".replace("_", " "), values)
-        lines += _family("pomona_requests_in_flight", "gauge", "Requests under way or waiting.", {(): gate.inside})
-        lines += _family("pomona_queue_limit", "gauge", "Requests that may be under way or waiting.", {(): gate.most})
-        lines += _family("pomona_requests_refused_total", "counter", "Requests turned away with status 429.", {(): gate.refused})
+            values = {
+                (("model", model),): getattr(spent, kind) for model, spent in self._spent.items()
+            }
+            lines += _family(
+                f"pomona_{kind}_total",
+                "counter",
+                f"{kind} of all samples and judges.".replace("_", " "),
+                values,
+            )
+        lines += _family(
+            "pomona_requests_in_flight",
+            "gauge",
+            "Requests under way or waiting.",
+            {(): gate.inside},
+        )
+        lines += _family(
+            "pomona_queue_limit",
+            "gauge",
+            "Requests that may be under way or waiting.",
+            {(): gate.most},
+        )
+        lines += _family(
+            "pomona_requests_refused_total",
+            "counter",
+            "Requests turned away with status 429.",
+            {(): gate.refused},
+        )
         return "\n".join(lines) + "\n"
 
     def _histogram(self) -> Iterable[str]:
@@ -84,11 +115,19 @@ class Metrics:
 
 
 def _family(name: str, kind: str, about: str, values: Mapping[_Labels, float]) -> list[str]:
-    return [f"# HELP {name} {about}", f"# TYPE {name} {kind}", *(f"{name}{_labels(labels)} {value}" for labels, value in values.items())]
+    return [
+        f"# HELP {name} {about}",
+        f"# TYPE {name} {kind}",
+        *(f"{name}{_labels(labels)} {value}" for labels, value in values.items()),
+    ]
 
 
 def _labels(labels: _Labels) -> str:
     def escaped(value: str) -> str:
         return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
-    return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in labels) + "}" if labels else ""
+    return (
+        "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in labels) + "}"
+        if labels
+        else ""
+    )

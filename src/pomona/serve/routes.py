@@ -50,13 +50,21 @@ async def embed(call: Call) -> None:
     fields.take("user", str)
     fields.end()
     if "embed" not in served.model.abilities:
-        raise ApiError(400, f'the model "{served.name}" cannot embed', param="model", code="unsupported_model")
+        raise ApiError(
+            400, f'the model "{served.name}" cannot embed', param="model", code="unsupported_model"
+        )
     found, spent = await call.while_here(served.model.embed(texts))
     call.desk.metrics.paid(served.name, spent)
     vectors = np.asarray(found, "<f4")
     if dimensions is not None and dimensions != vectors.shape[1]:
-        raise wrong("dimensions", f"dimensions is {dimensions}; the model's vectors have {vectors.shape[1]}")
-    rows = [base64.b64encode(row.tobytes()).decode() for row in vectors] if encoding == "base64" else vectors.tolist()
+        raise wrong(
+            "dimensions", f"dimensions is {dimensions}; the model's vectors have {vectors.shape[1]}"
+        )
+    rows = (
+        [base64.b64encode(row.tobytes()).decode() for row in vectors]
+        if encoding == "base64"
+        else vectors.tolist()
+    )
     await call.reply(embeddings(called, rows, spent.prompt_tokens))
 
 
@@ -77,7 +85,10 @@ async def feedback(call: Call) -> None:
     said: dict[str, Any] = {name: fields.need(name, str) for name in ("prompt", "chosen")}
     if not said["prompt"].strip():
         raise wrong("prompt", "prompt is empty")
-    said |= {name: fields.take(name, str) for name in ("rejected", "edited", "complaint", "strategy", "user", "group")}
+    said |= {
+        name: fields.take(name, str)
+        for name in ("rejected", "edited", "complaint", "strategy", "user", "group")
+    }
     said["good"] = fields.take("good", bool)
     said["user"] = call.user(said["user"])
     fields.end()
@@ -90,8 +101,18 @@ async def forget(call: Call) -> None:
     memory = _memory(call)
     users = parse_qs(call.scope["query_string"].decode("latin-1")).get("user", [])
     if len(users) != 1:
-        raise ApiError(400, "user is missing — send ?user=NAME", param="user", code="missing_required_parameter")
-    await call.reply({"object": "feedback.deleted", "deleted": await asyncio.to_thread(memory.forget, call.user(users[0]))})
+        raise ApiError(
+            400,
+            "user is missing — send ?user=NAME",
+            param="user",
+            code="missing_required_parameter",
+        )
+    await call.reply(
+        {
+            "object": "feedback.deleted",
+            "deleted": await asyncio.to_thread(memory.forget, call.user(users[0])),
+        }
+    )
 
 
 async def metrics(call: Call) -> None:
@@ -107,7 +128,9 @@ async def health(call: Call) -> None:
 
 def _memory(call: Call) -> Any:
     if call.desk.feedback is None:
-        raise ApiError(404, "this server keeps no feedback — start it with --feedback PATH", code="no_feedback")
+        raise ApiError(
+            404, "this server keeps no feedback — start it with --feedback PATH", code="no_feedback"
+        )
     return call.desk.feedback
 
 
@@ -140,7 +163,10 @@ def _lever(call: Call, asked: Asked, name: str) -> Context:
         from pomona.sample.context.memory import Memory
 
         return Memory(_memory(call), user=call.user(asked.user))
-    raise wrong("pomona.context", f'there is no context "{name[:80]}" — known: {", ".join((*known, "thought", "memory"))}')
+    raise wrong(
+        "pomona.context",
+        f'there is no context "{name[:80]}" — known: {", ".join((*known, "thought", "memory"))}',
+    )
 
 
 async def _chunks(call: Call, asked: Asked, levers: list[Context]) -> AsyncGenerator[bytes, None]:

@@ -18,7 +18,9 @@ _LONGEST = 200
 
 @dataclass(frozen=True)
 class Served:
-    """A model under its name. `remote` says that a server answers, which may know parameters we do not."""
+    """A model under its name. `remote` says that a server answers, which may know parameters we do
+    not.
+    """
 
     name: str
     model: ChatModel
@@ -33,7 +35,9 @@ class Served:
 
 
 class Models:
-    """All models of a server by name, in the order given; the first judges where a strategy needs a judge of its own."""
+    """All models of a server by name, in the order given; the first judges where a strategy needs a
+    judge of its own.
+    """
 
     def __init__(self, models: Mapping[str, ChatModel]) -> None:
         if not models:
@@ -52,7 +56,9 @@ class Models:
         return [one.model for one in self._served.values()]
 
     def find(self, called: str) -> Served:
-        """The model, and the strategy, that a client's name for it means. ApiError 404 where there is no such model, 400 for a strategy."""
+        """The model, and the strategy, that a client's name for it means. ApiError 404 where there
+        is no such model, 400 for a strategy.
+        """
         if (found := self._served.get(called)) is not None:
             return found
         name, at, strategy = called.rpartition("@")
@@ -64,7 +70,11 @@ class Models:
 
     def list(self) -> list[dict[str, Any]]:
         """Every model, alone and with each named strategy, as the API lists them."""
-        return [self._object(name) for model in self._served for name in (model, *(f"{model}@{strategy}" for strategy in NAMED))]
+        return [
+            self._object(name)
+            for model in self._served
+            for name in (model, *(f"{model}@{strategy}" for strategy in NAMED))
+        ]
 
     def one(self, called: str) -> dict[str, Any]:
         """The same object for one name."""
@@ -76,7 +86,9 @@ class Models:
 
 
 def read_strategy(given: str | Mapping[str, Any], param: str) -> Strategy:
-    """A strategy as a client may name it: no code, patterns or addresses. ApiError 400 where there is none."""
+    """A strategy as a client may name it: no code, patterns or addresses. ApiError 400 where there
+    is none.
+    """
     try:
         return parse_strategy(given)
     except PomonaError as error:

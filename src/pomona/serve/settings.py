@@ -23,9 +23,12 @@ class Settings:
     """Limits and keys of a server.
 
     keys: API keys, any of which lets a client in; none lets everybody on this machine in.
-    max_body: bytes of a request. timeout: seconds a request may take. queue: requests under way or waiting; more get status 429.
-    feedback: the SQLite file of what users say about answers; None refuses feedback. Of several keys each has users of its own.
-    contexts: levers on what the model sees, by the names that requests use, beside thought and (with feedback) memory.
+    max_body: bytes of a request. timeout: seconds a request may take. queue: requests under way or
+        waiting; more get status 429.
+    feedback: the SQLite file of what users say about answers; None refuses feedback. Of several
+        keys each has users of its own.
+    contexts: levers on what the model sees, by the names that requests use, beside thought and
+        (with feedback) memory.
     keep_alive: seconds of silence after which a stream says that it is alive.
     """
 
@@ -40,10 +43,15 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("max_body", "timeout", "queue", "keep_alive"):
             if not getattr(self, name) > 0:
-                raise PomonaError(f"{name} is {getattr(self, name)}", where="serve", remedy="give a positive number")
+                raise PomonaError(
+                    f"{name} is {getattr(self, name)}",
+                    where="serve",
+                    remedy="give a positive number",
+                )
 
     def room(self, given: str) -> str | None:
-        """Whose users a key may name: 12 hex digits of its own where there are several keys, "" for the only one, None for no key.
+        """Whose users a key may name: 12 hex digits of its own where there are several keys, "" for
+        the only one, None for no key.
 
         Takes the same time for every wrong key.
         """
@@ -70,23 +78,37 @@ def check_host(host: str, settings: Settings) -> None:
     """A PomonaError when other machines could connect without a key."""
     if not is_loopback(host) and not settings.keys:
         remedy = "give --api-key-file, or bind to 127.0.0.1 and forward the port through SSH"
-        raise PomonaError(f"{host} can be reached from other machines, and there is no API key", where="--host", remedy=remedy)
+        raise PomonaError(
+            f"{host} can be reached from other machines, and there is no API key",
+            where="--host",
+            remedy=remedy,
+        )
 
 
 def read_keys(path: str | Path) -> tuple[str, ...]:
-    """The API keys in a file: one a line, empty lines and lines with # left out. A PomonaError when there is none or one is short."""
+    """The API keys in a file: one a line, empty lines and lines with # left out. A PomonaError when
+    there is none or one is short.
+    """
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise PomonaError(f"cannot be read: {error}", where=path, remedy="give a text file with one key a line") from error
-    keys = tuple(line.strip() for line in lines if line.strip() and not line.strip().startswith("#"))
+        raise PomonaError(
+            f"cannot be read: {error}", where=path, remedy="give a text file with one key a line"
+        ) from error
+    keys = tuple(
+        line.strip() for line in lines if line.strip() and not line.strip().startswith("#")
+    )
     if not keys:
         raise PomonaError("holds no API key", where=path, remedy="write one key a line")
     for row, key in enumerate(keys, 1):
         if len(key) < _SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
             remedy = 'python -c "import secrets; print(secrets.token_urlsafe(32))" makes a good one'
-            raise PomonaError(f"key {row} is shorter than {_SHORTEST_KEY} characters or not plain ASCII", where=path, remedy=remedy)
+            raise PomonaError(
+                f"key {row} is shorter than {_SHORTEST_KEY} characters or not plain ASCII",
+                where=path,
+                remedy=remedy,
+            )
     return keys
 
 

@@ -18,7 +18,9 @@ from pomona.serve.work import Choice, Drawn, Outcome
 def encode(value: Any) -> bytes:
     """JSON without spaces; numbers that JSON has not become null."""
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str).encode("utf-8", "replace")
+        return json.dumps(
+            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str
+        ).encode("utf-8", "replace")
     except ValueError:
         return encode(_finite(value))
 
@@ -26,7 +28,11 @@ def encode(value: Any) -> bytes:
 def usage_of(spent: Spent) -> dict[str, int]:
     """All tokens, those of samples not chosen and of judges included."""
     prompt, completion = spent.prompt_tokens, spent.completion_tokens
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 def whole(asked: Asked, outcome: Outcome) -> dict[str, Any]:
@@ -53,7 +59,10 @@ class Chunks:
         start = self._told.get(piece.index, 0)
         self._told[piece.index] = start + sum(map(_letters, piece.tokens))
         delta = {"content": piece.text} if self._asked.chat else piece.text
-        return [*self._begin(piece.index), self._chunk(piece.index, delta, logprobs=_logprobs(self._asked, piece.tokens, start))]
+        return [
+            *self._begin(piece.index),
+            self._chunk(piece.index, delta, logprobs=_logprobs(self._asked, piece.tokens, start)),
+        ]
 
     def drawn(self, drawn: Drawn) -> list[dict[str, Any]]:
         """A chunk that adds nothing and says how far a strategy is."""
@@ -61,7 +70,9 @@ class Chunks:
         return [*self._begin(0), {**chunk, "pomona": {"drawn": drawn.count, "of": drawn.of}}]
 
     def end(self, outcome: Outcome) -> list[dict[str, Any]]:
-        """The chunks that end each choice, then the usage where it was asked for. `pomona` is in the last of them."""
+        """The chunks that end each choice, then the usage where it was asked for. `pomona` is in
+        the last of them.
+        """
         chunks: list[dict[str, Any]] = []
         for index, choice in enumerate(outcome.choices):
             chunks += self._begin(index)
@@ -80,16 +91,32 @@ class Chunks:
         self._begun.add(index)
         return [self._chunk(index, {"role": "assistant", "content": ""})]
 
-    def _chunk(self, index: int, delta: Any, finish: str | None = None, logprobs: Any = None) -> dict[str, Any]:
+    def _chunk(
+        self, index: int, delta: Any, finish: str | None = None, logprobs: Any = None
+    ) -> dict[str, Any]:
         key = "delta" if self._asked.chat else "text"
         choice = {"index": index, key: delta, "logprobs": logprobs, "finish_reason": finish}
-        return {**self._head, "choices": [choice], **({"usage": None} if self._asked.include_usage else {})}
+        return {
+            **self._head,
+            "choices": [choice],
+            **({"usage": None} if self._asked.include_usage else {}),
+        }
 
 
 def embeddings(called: str, vectors: Sequence[Any], tokens: int) -> dict[str, Any]:
-    """A list of embeddings; each is a list of numbers or, where that was asked for, base64 of 32-bit floats."""
-    data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(vectors)]
-    return {"object": "list", "data": data, "model": called, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+    """A list of embeddings; each is a list of numbers or, where that was asked for, base64 of
+    32-bit floats.
+    """
+    data = [
+        {"object": "embedding", "index": at, "embedding": vector}
+        for at, vector in enumerate(vectors)
+    ]
+    return {
+        "object": "list",
+        "data": data,
+        "model": called,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
 
 
 def _head(asked: Asked, kind: str) -> dict[str, Any]:
@@ -109,12 +136,17 @@ def _choice(asked: Asked, index: int, choice: Choice) -> dict[str, Any]:
         return {"index": index, "text": choice.text, **rest}
     message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
     if choice.calls:
-        message |= {"content": choice.text or None, "tool_calls": [dict(call) for call in choice.calls]}
+        message |= {
+            "content": choice.text or None,
+            "tool_calls": [dict(call) for call in choice.calls],
+        }
     return {"index": index, "message": message, **rest}
 
 
 def _logprobs(asked: Asked, tokens: Sequence[Token], start: int = 0) -> dict[str, Any] | None:
-    """The field `logprobs` where it was asked for; the older form counts the characters before each token from `start`."""
+    """The field `logprobs` where it was asked for; the older form counts the characters before each
+    token from `start`.
+    """
     if not asked.logprobs:
         return None
     if asked.chat:
@@ -123,7 +155,10 @@ def _logprobs(asked: Asked, tokens: Sequence[Token], start: int = 0) -> dict[str
     return {
         "tokens": [token["token"] for token in tokens],
         "token_logprobs": [token["logprob"] for token in tokens],
-        "top_logprobs": [{one["token"]: one["logprob"] for one in (*token["top_logprobs"], token)} for token in tokens],
+        "top_logprobs": [
+            {one["token"]: one["logprob"] for one in (*token["top_logprobs"], token)}
+            for token in tokens
+        ],
         "text_offset": list(offsets)[:-1],
     }
 

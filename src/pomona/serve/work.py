@@ -31,7 +31,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All answers of a response, what they cost with everything that led to them, and what the field `pomona` shall say."""
+    """All answers of a response, what they cost with everything that led to them, and what the
+    field `pomona` shall say.
+    """
 
     choices: tuple[Choice, ...]
     spent: Spent
@@ -46,10 +48,16 @@ class Drawn:
     of: int
 
 
-async def outcome(asked: Asked, levers: Sequence[Context] = (), drawn: Callable[[Drawn], None] | None = None) -> Outcome:
-    """The whole response. `drawn` is called as a strategy's candidates come. Raises what the models raise."""
+async def outcome(
+    asked: Asked, levers: Sequence[Context] = (), drawn: Callable[[Drawn], None] | None = None
+) -> Outcome:
+    """The whole response. `drawn` is called as a strategy's candidates come. Raises what the models
+    raise.
+    """
     if asked.strategy is None:
-        return _checked(asked, _plain(await _all([_replies(asked, request) for request in asked.requests])))
+        return _checked(
+            asked, _plain(await _all([_replies(asked, request) for request in asked.requests]))
+        )
     account, counts = Account(asked.budget), [0] * len(asked.requests)  # one budget for all prompts
 
     def count(place: int, came: int, of: int) -> None:
@@ -57,12 +65,19 @@ async def outcome(asked: Asked, levers: Sequence[Context] = (), drawn: Callable[
         if drawn is not None:
             drawn(Drawn(sum(counts), of * len(counts)))
 
-    works = [_answer(asked, place, account, levers, partial(count, place)) for place in range(len(counts))]
+    works = [
+        _answer(asked, place, account, levers, partial(count, place))
+        for place in range(len(counts))
+    ]
     return _checked(asked, _chosen(asked, await _all(works)))
 
 
-async def pieces(asked: Asked, levers: Sequence[Context] = ()) -> AsyncGenerator[Piece | Drawn | Outcome, None]:
-    """The response as it grows, its choices mixed, then the whole of it. A strategy tells what it has drawn, then its choice at once."""
+async def pieces(
+    asked: Asked, levers: Sequence[Context] = ()
+) -> AsyncGenerator[Piece | Drawn | Outcome, None]:
+    """The response as it grows, its choices mixed, then the whole of it. A strategy tells what it
+    has drawn, then its choice at once.
+    """
     if asked.strategy is not None:
         async for item in _awaited(asked, levers):
             yield item
@@ -80,7 +95,9 @@ async def pieces(asked: Asked, levers: Sequence[Context] = ()) -> AsyncGenerator
     yield _checked(asked, _plain([[replies[number] for number in sorted(replies)]]))
 
 
-async def _numbered(asked: Asked, place: int, request: Request) -> AsyncGenerator[tuple[int, Piece | Reply], None]:
+async def _numbered(
+    asked: Asked, place: int, request: Request
+) -> AsyncGenerator[tuple[int, Piece | Reply], None]:
     """What comes of a prompt, with the number of its choice in the whole response."""
     silent = asked.logprobs and asked.served.remote
     stream: Any = asked.served.model.stream(request, _samples(asked, request))
@@ -93,7 +110,9 @@ async def _numbered(asked: Asked, place: int, request: Request) -> AsyncGenerato
             yield place * asked.n + item.index, item
 
 
-async def _awaited(asked: Asked, levers: Sequence[Context]) -> AsyncGenerator[Piece | Drawn | Outcome, None]:
+async def _awaited(
+    asked: Asked, levers: Sequence[Context]
+) -> AsyncGenerator[Piece | Drawn | Outcome, None]:
     reports: asyncio.Queue[Drawn | None] = asyncio.Queue()
     task = asyncio.ensure_future(outcome(asked, levers, reports.put_nowait))
     task.add_done_callback(lambda _: reports.put_nowait(None))
@@ -133,29 +152,48 @@ def _samples(asked: Asked, request: Request) -> list[Sample]:
     return [(index, request.temperature) for index in range(asked.n)]
 
 
-async def _answer(asked: Asked, place: int, account: Account, levers: Sequence[Context], came: Callable[[int, int], None]) -> Answer:
+async def _answer(
+    asked: Asked,
+    place: int,
+    account: Account,
+    levers: Sequence[Context],
+    came: Callable[[int, int], None],
+) -> Answer:
     assert asked.strategy is not None
     model, request = asked.served.model, asked.requests[place]
-    return await answer(request, model, asked.strategy, budget=account, context=levers, progress=came)
+    return await answer(
+        request, model, asked.strategy, budget=account, context=levers, progress=came
+    )
 
 
 def _checked(asked: Asked, found: Outcome) -> Outcome:
     """The outcome, unless log-probabilities were asked for and an answer has none."""
-    if asked.logprobs and any(choice.text and not choice.tokens and not choice.calls for choice in found.choices):
+    if asked.logprobs and any(
+        choice.text and not choice.tokens and not choice.calls for choice in found.choices
+    ):
         raise _untold(asked)
     return found
 
 
 def _untold(asked: Asked) -> ApiError:
     why = "a context changed the text" if asked.context else "its server gives none"
-    return ApiError(400, f"there are no log-probabilities of this answer: {why}", param="logprobs", code="unsupported_value")
+    return ApiError(
+        400,
+        f"there are no log-probabilities of this answer: {why}",
+        param="logprobs",
+        code="unsupported_value",
+    )
 
 
 def _plain(pools: Sequence[Sequence[Reply]]) -> Outcome:
     replies = [reply for pool in pools for reply in pool]
     spent = sum((reply.spent for reply in replies), Spent())
-    choices = tuple(Choice(reply.text, reply.finish_reason, reply.tool_calls, reply.tokens) for reply in replies)
-    return Outcome(choices, spent, {"spent": asdict(spent), "logprobs": [reply.logprob for reply in replies]})
+    choices = tuple(
+        Choice(reply.text, reply.finish_reason, reply.tool_calls, reply.tokens) for reply in replies
+    )
+    return Outcome(
+        choices, spent, {"spent": asdict(spent), "logprobs": [reply.logprob for reply in replies]}
+    )
 
 
 def _chosen(asked: Asked, answers: Sequence[Answer]) -> Outcome:
@@ -165,14 +203,25 @@ def _chosen(asked: Asked, answers: Sequence[Answer]) -> Outcome:
         taken = one.candidates[one.chosen]
         choices.append(Choice(one.text, taken.finish_reason, taken.tool_calls, taken.tokens))
     shown = [_shown(one, asked.candidates) for one in answers]
-    return Outcome(tuple(choices), spent, {**shown[0], "spent": asdict(spent), **({"answers": shown} if len(shown) > 1 else {})})
+    return Outcome(
+        tuple(choices),
+        spent,
+        {**shown[0], "spent": asdict(spent), **({"answers": shown} if len(shown) > 1 else {})},
+    )
 
 
 def _shown(one: Answer, candidates: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"strategy": one.strategy, "stopped_by": one.stopped_by, "chosen": one.chosen, "notes": dict(one.notes)}
+    found: dict[str, Any] = {
+        "strategy": one.strategy,
+        "stopped_by": one.stopped_by,
+        "chosen": one.chosen,
+        "notes": dict(one.notes),
+    }
     if candidates:
         scores = [*one.scores, *[None] * (len(one.candidates) - len(one.scores))]
-        found["candidates"] = [_candidate(reply, score) for reply, score in zip(one.candidates, scores, strict=False)]
+        found["candidates"] = [
+            _candidate(reply, score) for reply, score in zip(one.candidates, scores, strict=False)
+        ]
     return found
 
 
@@ -193,4 +242,6 @@ def _words(text: str) -> list[str]:
     """The text in pieces of about ten words, so that clients show it as they show any stream."""
     words = text.split(" ")
     rows = [" ".join(words[at : at + 10]) for at in range(0, len(words), 10)]
-    return [row if at == len(rows) - 1 else row + " " for at, row in enumerate(rows)] if text else []
+    return (
+        [row if at == len(rows) - 1 else row + " " for at, row in enumerate(rows)] if text else []
+    )

@@ -1,4 +1,6 @@
-"""What "better" means in one run: translation, metrics as per-item statistics, paired bootstrap over items."""
+"""What "better" means in one run: translation, metrics as per-item statistics, paired bootstrap
+over items.
+"""
 
 from pomona.tasks.bootstrap import Comparison, Resamples, by_group, compare, rows_of
 from pomona.tasks.items import Items, items_from, limit

@@ -1,7 +1,8 @@
-"""Compiled counting of shared character n-grams. An n-gram is a dense id made from (id of its first n−1 characters, last character).
+"""Compiled counting of shared character n-grams. An n-gram is a dense id made from (id of its first
+n−1 characters, last character).
 
-Strings come as `codes` int64 `[characters]`, code points end to end, and `starts` int64 `[strings + 1]`:
-string s is `codes[starts[s]:starts[s + 1]]`.
+Strings come as `codes` int64 `[characters]`, code points end to end, and `starts` int64
+`[strings + 1]`: string s is `codes[starts[s]:starts[s + 1]]`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 _CODE_BITS = 21  # every Unicode code point is below 2**21
-_MIX = -7046029254386353131  # 2**64 / golden ratio as int64: Knuth, The Art of Computer Programming 3, §6.4
+_MIX = (
+    -7046029254386353131
+)  # 2**64 / golden ratio as int64: Knuth, The Art of Computer Programming 3, §6.4
 
 
 @numba.njit(cache=True, nogil=True)
 def _slot(keys: Ints, key: int) -> int:
-    """The place of `key` in an open-addressing table of a power-of-two size, or the free place (-1) where it belongs."""
+    """The place of `key` in an open-addressing table of a power-of-two size, or the free place (-1)
+    where it belongs.
+    """
     mask = keys.size - 1
     mixed = key * _MIX
     slot = (mixed ^ (mixed >> 32)) & mask
@@ -36,8 +41,19 @@ def _table_size(entries: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _match(hyp: Ints, hyp_ids: Ints, ref: Ints, ref_ids: Ints, n: int, keys: Ints, slot_ids: Ints, left_over: Ints) -> int:
-    """Size of the multiset intersection of the n-grams of two strings; the ids of (n−1)-grams become those of n-grams, -1 if not in ref."""
+def _match(
+    hyp: Ints,
+    hyp_ids: Ints,
+    ref: Ints,
+    ref_ids: Ints,
+    n: int,
+    keys: Ints,
+    slot_ids: Ints,
+    left_over: Ints,
+) -> int:
+    """Size of the multiset intersection of the n-grams of two strings; the ids of (n−1)-grams
+    become those of n-grams, -1 if not in ref.
+    """
     keys[:] = -1
     distinct = 0
     for at in range(ref.size - n + 1):
@@ -62,7 +78,8 @@ def _match(hyp: Ints, hyp_ids: Ints, ref: Ints, ref_ids: Ints, n: int, keys: Int
 
 @numba.njit(cache=True, nogil=True)
 def pair_statistics(codes: Ints, starts: Ints, left: Ints, right: Ints, order: int) -> Ints:
-    """(hyp, ref, match) n-gram counts of the pairs of strings (left[p], right[p]), int64 `[pairs, 3 * order]`.
+    """(hyp, ref, match) n-gram counts of the pairs of strings (left[p], right[p]), int64
+    `[pairs, 3 * order]`.
 
     As in sacreBLEU a hypothesis' n-grams count only where the reference has n-grams of that order.
     """
@@ -81,15 +98,19 @@ def pair_statistics(codes: Ints, starts: Ints, left: Ints, right: Ints, order: i
         for n in range(1, min(order, ref.size) + 1):
             statistics[pair, 3 * n - 3] = max(hyp.size - n + 1, 0)
             statistics[pair, 3 * n - 2] = ref.size - n + 1
-            statistics[pair, 3 * n - 1] = _match(hyp, ids[0], ref, ids[1], n, table, slot_ids, left_over)
+            statistics[pair, 3 * n - 1] = _match(
+                hyp, ids[0], ref, ids[1], n, table, slot_ids, left_over
+            )
     return statistics
 
 
 @numba.njit(cache=True, nogil=True)
 def _postings(codes: Ints, starts: Ints, ids: Ints, n: int) -> tuple[Ints, Ints, Ints]:
-    """For every n-gram of at least two strings, which strings have it and how often: (first `[grams + 1]`, string, count).
+    """For every n-gram of at least two strings, which strings have it and how often: (first
+    `[grams + 1]`, string, count).
 
-    `ids` of (n−1)-grams become those of n-grams; an n-gram of one string only gets -1, and so do all its extensions.
+    `ids` of (n−1)-grams become those of n-grams; an n-gram of one string only gets -1, and so do
+    all its extensions.
     """
     live = 0
     for at in range(ids.size):
@@ -97,7 +118,11 @@ def _postings(codes: Ints, starts: Ints, ids: Ints, n: int) -> tuple[Ints, Ints,
     keys = np.full(_table_size(live), -1, dtype=np.int64)
     slot_ids = np.empty_like(keys)
     newest = np.empty(live, dtype=np.int64)  # of each gram, the last entry written
-    gram, string, count = np.empty(live, dtype=np.int64), np.empty(live, dtype=np.int64), np.empty(live, dtype=np.int64)
+    gram, string, count = (
+        np.empty(live, dtype=np.int64),
+        np.empty(live, dtype=np.int64),
+        np.empty(live, dtype=np.int64),
+    )
     spread = np.zeros(live + 1, dtype=np.int64)  # number of strings that have the gram
     grams = entries = 0
     for s in range(starts.size - 1):
@@ -123,13 +148,20 @@ def _postings(codes: Ints, starts: Ints, ids: Ints, n: int) -> tuple[Ints, Ints,
 
 
 @numba.njit(cache=True, nogil=True)
-def _by_gram(gram: Ints, string: Ints, count: Ints, spread: Ints, ids: Ints) -> tuple[Ints, Ints, Ints]:
-    """Counting sort of the postings by n-gram, those of one string left out and their `ids` set to -1."""
+def _by_gram(
+    gram: Ints, string: Ints, count: Ints, spread: Ints, ids: Ints
+) -> tuple[Ints, Ints, Ints]:
+    """Counting sort of the postings by n-gram, those of one string left out and their `ids` set to
+    -1.
+    """
     first = np.zeros(spread.size + 1, dtype=np.int64)
     for g in range(spread.size):
         first[g + 1] = first[g] + (spread[g] if spread[g] > 1 else 0)
     place = first[:-1].copy()
-    sorted_string, sorted_count = np.empty(first[-1], dtype=np.int64), np.empty(first[-1], dtype=np.int64)
+    sorted_string, sorted_count = (
+        np.empty(first[-1], dtype=np.int64),
+        np.empty(first[-1], dtype=np.int64),
+    )
     for entry in range(gram.size):
         if spread[gram[entry]] > 1:
             at = place[gram[entry]]
@@ -142,8 +174,12 @@ def _by_gram(gram: Ints, string: Ints, count: Ints, spread: Ints, ids: Ints) -> 
 
 
 @numba.njit(cache=True, nogil=True)
-def _intersections(first: Ints, string: Ints, count: Ints, matches: Ints, candidates: int, references: int) -> None:
-    """Add up min(counts) for every pair of strings a < b with a < candidates and b >= references, into `matches[a, b - references]`."""
+def _intersections(
+    first: Ints, string: Ints, count: Ints, matches: Ints, candidates: int, references: int
+) -> None:
+    """Add up min(counts) for every pair of strings a < b with a < candidates and b >= references,
+    into `matches[a, b - references]`.
+    """
     matches[:] = 0
     for g in range(first.size - 1):
         for one in range(first[g], first[g + 1]):
@@ -156,10 +192,14 @@ def _intersections(first: Ints, string: Ints, count: Ints, matches: Ints, candid
 
 
 @numba.njit(cache=True, nogil=True)
-def pool_scores(codes: Ints, starts: Ints, candidates: int, references: int, order: int, beta: float) -> NDArray[np.float64]:
-    """Sentence chrF of each of the first `candidates` strings against each string from number `references` on, float64, in [0, 100].
+def pool_scores(
+    codes: Ints, starts: Ints, candidates: int, references: int, order: int, beta: float
+) -> NDArray[np.float64]:
+    """Sentence chrF of each of the first `candidates` strings against each string from number
+    `references` on, float64, in [0, 100].
 
-    Strings must be distinct; those in both ranges are counted once. Time grows with the n-grams that pairs share, memory with the pairs.
+    Strings must be distinct; those in both ranges are counted once. Time grows with the n-grams
+    that pairs share, memory with the pairs.
     """
     sizes = starts[1:] - starts[:-1]
     shape = (candidates, sizes.size - references)

@@ -1,4 +1,6 @@
-"""Paired bootstrap over items: the same resamples for every system, each value one matrix product of item counts and item statistics."""
+"""Paired bootstrap over items: the same resamples for every system, each value one matrix product
+of item counts and item statistics.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,24 @@ _KEEP = 1 << 25  # item counts kept for the next system: 64 MB as uint16
 
 
 class Resamples:
-    """How often each item occurs in each of `resamples` draws of `n_items` items with replacement (Efron & Tibshirani 1993, §13.3).
+    """How often each item occurs in each of `resamples` draws of `n_items` items with replacement
+    (Efron & Tibshirani 1993, §13.3).
 
-    Items are drawn once, from `seed`, so every system measured with one `Resamples` — or with an equal one — is paired.
-    Memory stays below 128 MB for up to two million items: counts of many items are drawn again, the same ones, on every use.
-    Raises PomonaError for no items or fewer than 1000 resamples.
+    Items are drawn once, from `seed`, so every system measured with one `Resamples` — or with an
+    equal one — is paired. Memory stays below 128 MB for up to two million items: counts of many
+    items are drawn again, the same ones, on every use. Raises PomonaError for no items or fewer
+    than 1000 resamples.
     """
 
     def __init__(self, n_items: int, resamples: int = MINIMUM, seed: int = 0) -> None:
         if n_items < 1:
             raise PomonaError("there are no items to resample", remedy="give at least one item")
         if resamples < MINIMUM:
-            raise PomonaError(f"{resamples} resamples are too few for an interval", where="resamples", remedy=f"use at least {MINIMUM}")
+            raise PomonaError(
+                f"{resamples} resamples are too few for an interval",
+                where="resamples",
+                remedy=f"use at least {MINIMUM}",
+            )
         self.n_items, self.resamples, self.seed = n_items, resamples, seed
         self._kept = list(self._draw()) if n_items * resamples <= _KEEP else None
 
@@ -39,31 +47,51 @@ class Resamples:
             size = min(rows, self.resamples - start)
             items = rng.integers(0, self.n_items, size=(size, self.n_items))
             items += np.arange(size)[:, None] * self.n_items
-            yield np.bincount(items.ravel(), minlength=items.size).reshape(items.shape).astype(np.uint16)
+            yield (
+                np.bincount(items.ravel(), minlength=items.size)
+                .reshape(items.shape)
+                .astype(np.uint16)
+            )
 
-    def resampled(self, metric: Metric, statistics: NDArray[np.float64], system: int = 0) -> NDArray[np.float64]:
+    def resampled(
+        self, metric: Metric, statistics: NDArray[np.float64], system: int = 0
+    ) -> NDArray[np.float64]:
         """The metric in every resample, float64 `[resamples]`, from statistics `[n_items, k]`.
 
-        Statistics `[replicates, n_items, k]` are of one system trained `replicates` times: every resample then also draws replicates
-        with replacement, independently for each number `system`. With few replicates that understates their variance by 1 / replicates.
+        Statistics `[replicates, n_items, k]` are of one system trained `replicates` times: every
+        resample then also draws replicates with replacement, independently for each number
+        `system`. With few replicates that understates their variance by 1 / replicates.
         """
         replicates = statistics if statistics.ndim == 3 else statistics[None]
         if replicates.shape[1] != self.n_items:
-            raise PomonaError(f"statistics of {replicates.shape[1]} items for resamples of {self.n_items}", remedy="score the same items")
-        sums = np.stack([np.concatenate([counts.astype(np.float64) @ one for counts in self._kept or self._draw()]) for one in replicates])
+            raise PomonaError(
+                f"statistics of {replicates.shape[1]} items for resamples of {self.n_items}",
+                remedy="score the same items",
+            )
+        sums = np.stack(
+            [
+                np.concatenate(
+                    [counts.astype(np.float64) @ one for counts in self._kept or self._draw()]
+                )
+                for one in replicates
+            ]
+        )
         if len(sums) == 1:
             return metric.aggregate(sums[0])
         rng = np.random.default_rng([self.seed, system])
-        drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), self.resamples) / len(sums)
+        drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), self.resamples) / len(
+            sums
+        )
         return metric.aggregate(np.einsum("bs,sbk->bk", drawn, sums))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`delta` = value − baseline_value over the same n items, in the metric's direction, with its percentile interval [ci_low, ci_high].
+    """`delta` = value − baseline_value over the same n items, in the metric's direction, with its
+    percentile interval [ci_low, ci_high].
 
-    `p_value` is two-sided: twice the share of resamples on the other side of zero (Efron & Tibshirani 1993, §15.4),
-    never below 2 / (resamples + 1).
+    `p_value` is two-sided: twice the share of resamples on the other side of zero (Efron &
+    Tibshirani 1993, §15.4), never below 2 / (resamples + 1).
     """
 
     value: float
@@ -84,19 +112,29 @@ def compare(
     *,
     systems: tuple[int, int] = (0, 1),
 ) -> Comparison:
-    """Compare two systems by their statistics on the same items; `level` is the interval's coverage, in (0, 1).
+    """Compare two systems by their statistics on the same items; `level` is the interval's
+    coverage, in (0, 1).
 
-    Statistics are `[n, k]`, or `[replicates, n, k]` of a system trained several times (see `Resamples.resampled`, which gets `systems`).
-    The interval is the percentile interval of the paired differences (Efron & Tibshirani 1993, §13.3; Koehn 2004, §4).
+    Statistics are `[n, k]`, or `[replicates, n, k]` of a system trained several times (see
+    `Resamples.resampled`, which gets `systems`). The interval is the percentile interval of the
+    paired differences (Efron & Tibshirani 1993, §13.3; Koehn 2004, §4).
     """
     if not 0 < level < 1:
-        raise PomonaError(f"{level} is not a coverage between 0 and 1", where="level", remedy="use 0.95 for a 95 % interval")
-    deltas = resamples.resampled(metric, ours, systems[0]) - resamples.resampled(metric, base, systems[1])
+        raise PomonaError(
+            f"{level} is not a coverage between 0 and 1",
+            where="level",
+            remedy="use 0.95 for a 95 % interval",
+        )
+    deltas = resamples.resampled(metric, ours, systems[0]) - resamples.resampled(
+        metric, base, systems[1]
+    )
     low, high = np.quantile(deltas, [(1 - level) / 2, (1 + level) / 2])
     value, baseline = value_of(metric, ours), value_of(metric, base)
     fewer = 1 + min(int(np.sum(deltas <= 0)), int(np.sum(deltas >= 0)))
     p_value = min(1.0, 2 * fewer / (resamples.resamples + 1))
-    return Comparison(value, baseline, value - baseline, float(low), float(high), p_value, ours.shape[-2])
+    return Comparison(
+        value, baseline, value - baseline, float(low), float(high), p_value, ours.shape[-2]
+    )
 
 
 def value_of(metric: Metric, statistics: NDArray[np.float64]) -> float:
@@ -121,17 +159,26 @@ def by_group(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Comparison]:
-    """Compare two systems on all items ("overall", first) and on the rows of every group; groups may overlap.
+    """Compare two systems on all items ("overall", first) and on the rows of every group; groups
+    may overlap.
 
     A group's items are resampled among themselves, so that no resample is without them.
     Raises PomonaError naming an empty group, and for a group called "overall".
     """
     if "overall" in groups:
-        raise PomonaError('a group cannot be called "overall"', where="groups", remedy="rename it: overall is all items")
+        raise PomonaError(
+            'a group cannot be called "overall"',
+            where="groups",
+            remedy="rename it: overall is all items",
+        )
     results = {"overall": compare(metric, ours, base, Resamples(len(ours), resamples, seed), level)}
     for name, members in groups.items():
         rows = np.asarray(members, dtype=np.intp)
         if rows.size == 0:
-            raise PomonaError(f'group "{name}" has no items', where="groups", remedy="leave it out or add items")
-        results[name] = compare(metric, ours[rows], base[rows], Resamples(rows.size, resamples, seed), level)
+            raise PomonaError(
+                f'group "{name}" has no items', where="groups", remedy="leave it out or add items"
+            )
+        results[name] = compare(
+            metric, ours[rows], base[rows], Resamples(rows.size, resamples, seed), level
+        )
     return results

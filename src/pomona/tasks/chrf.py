@@ -1,4 +1,6 @@
-"""chrF and chrF++ (Popović 2015, 2017), equal to sacreBLEU's, and chrF of every candidate against every reference of a pool."""
+"""chrF and chrF++ (Popović 2015, 2017), equal to sacreBLEU's, and chrF of every candidate against
+every reference of a pool.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,10 @@ _PUNCTUATION = frozenset(string.punctuation)
 class Chrf:
     """Character n-gram F-score, in [0, 100]; with `word_order=2` it is chrF++.
 
-    The definition is sacreBLEU's default: whitespace removed, case kept, precision and recall averaged over the orders both sides have
-    ("effective order"), then one F-score that weighs recall `beta` times. `references` is the number of references an item has, None when
-    it varies from item to item.
+    The definition is sacreBLEU's default: whitespace removed, case kept, precision and recall
+    averaged over the orders both sides have ("effective order"), then one F-score that weighs
+    recall `beta` times. `references` is the number of references an item has, None when it varies
+    from item to item.
     """
 
     char_order: int = 6
@@ -40,13 +43,18 @@ class Chrf:
     def signature(self) -> str:
         """The signature sacreBLEU prints for the same score."""
         references = self.references or "var"
-        return f"nrefs:{references}|case:mixed|eff:yes|nc:{self.char_order}|nw:{self.word_order}|space:no|version:{SACREBLEU}"
+        orders = f"nc:{self.char_order}|nw:{self.word_order}"
+        return f"nrefs:{references}|case:mixed|eff:yes|{orders}|space:no|version:{SACREBLEU}"
 
-    def statistics(self, outputs: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]], /) -> NDArray[np.float64]:
-        """(output, reference, match) n-gram counts per order, characters first, float64 `[n, 3 * (char_order + word_order)]`.
+    def statistics(
+        self, outputs: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]], /
+    ) -> NDArray[np.float64]:
+        """(output, reference, match) n-gram counts per order, characters first, float64
+        `[n, 3 * (char_order + word_order)]`.
 
-        `references[i]` is one string, or the strings of item i: the one with the best sentence score counts, the first if several do.
-        Raises PomonaError for lists of different length and for an item with another number of references than the metric has.
+        `references[i]` is one string, or the strings of item i: the one with the best sentence
+        score counts, the first if several do. Raises PomonaError for lists of different length and
+        for an item with another number of references than the metric has.
         """
         sets = self._reference_sets(outputs, references)
         owner = np.repeat(np.arange(len(sets)), [len(refs) for refs in sets])
@@ -59,7 +67,9 @@ class Chrf:
         return rows[[a + int(np.argmax(scores[a:b])) for a, b in itertools.pairwise(first)]]
 
     def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The score of summed statistics, `[..., 3 * orders]` to `[...]`. Without any common order it is 0."""
+        """The score of summed statistics, `[..., 3 * orders]` to `[...]`. Without any common order
+        it is 0.
+        """
         sums = np.asarray(sums, dtype=np.float64)
         precision, recall, effective = (np.zeros(sums.shape[:-1]) for _ in range(3))
         for at in range(0, sums.shape[-1], 3):
@@ -74,48 +84,74 @@ class Chrf:
         weighted = self.beta**2 * precision + recall
         return 100 * np.divide(product, weighted, out=np.zeros_like(product), where=weighted > 0)
 
-    def _reference_sets(self, outputs: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    def _reference_sets(
+        self, outputs: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]
+    ) -> list[Sequence[str]]:
         if len(outputs) != len(references):
-            raise PomonaError(f"{len(outputs)} outputs but {len(references)} references", remedy="give the references of every output")
+            raise PomonaError(
+                f"{len(outputs)} outputs but {len(references)} references",
+                remedy="give the references of every output",
+            )
         sets = [[refs] if isinstance(refs, str) else refs for refs in references]
         for row, refs in enumerate(sets):
             if not refs or len(refs) != (self.references or len(refs)):
                 found = f"{len(refs)} references where {self.references or 'at least 1'} expected"
-                remedy = "give Chrf(references=…) the number every item has, or None when it varies; every item needs one"
+                remedy = (
+                    "give Chrf(references=…) the number every item has, or None when it "
+                    "varies; every item needs one"
+                )
                 raise PomonaError(found, where=f"row {row}", remedy=remedy)
         return sets
 
-    def _pair_statistics(self, outputs: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
+    def _pair_statistics(
+        self, outputs: Sequence[str], references: Sequence[str]
+    ) -> NDArray[np.float64]:
         from pomona.tasks._ngrams import pair_statistics
 
         n = len(outputs)
         codes, starts = _encode(itertools.chain(map(_squeeze, outputs), map(_squeeze, references)))
         pairs = np.arange(n)
-        characters = pair_statistics(codes, starts, pairs, pairs + n, self.char_order).astype(np.float64)
+        characters = pair_statistics(codes, starts, pairs, pairs + n, self.char_order).astype(
+            np.float64
+        )
         if not self.word_order:
             return characters
-        rows = [_word_statistics(o, r, self.word_order) for o, r in zip(outputs, references, strict=True)]
-        return np.hstack([characters, np.array(rows, dtype=np.float64).reshape(n, 3 * self.word_order)])
+        rows = [
+            _word_statistics(o, r, self.word_order)
+            for o, r in zip(outputs, references, strict=True)
+        ]
+        return np.hstack(
+            [characters, np.array(rows, dtype=np.float64).reshape(n, 3 * self.word_order)]
+        )
 
 
 def pairwise(candidates: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
-    """Sentence chrF of every candidate against every reference, float64 `[len(candidates), len(references)]`, as `Chrf()` scores pairs.
+    """Sentence chrF of every candidate against every reference, float64
+    `[len(candidates), len(references)]`, as `Chrf()` scores pairs.
 
-    Made for minimum-Bayes-risk choice over one pool: equal strings are counted once, and so are the two directions of a pair
-    (the shared n-grams are the same). Memory grows with candidates × references.
+    Made for minimum-Bayes-risk choice over one pool: equal strings are counted once, and so are the
+    two directions of a pair (the shared n-grams are the same). Memory grows with candidates ×
+    references.
     """
     from pomona.tasks._ngrams import pool_scores
 
     left, right = [_squeeze(text) for text in candidates], [_squeeze(text) for text in references]
     in_left, in_right = dict.fromkeys(left), dict.fromkeys(right)
     both = [text for text in in_left if text in in_right]
-    distinct = [t for t in in_left if t not in in_right] + both + [t for t in in_right if t not in in_left]
+    distinct = (
+        [t for t in in_left if t not in in_right] + both + [t for t in in_right if t not in in_left]
+    )
     number = {text: i for i, text in enumerate(distinct)}
     first_reference = len(in_left) - len(both)
     codes, starts = _encode(distinct)
     metric = Chrf()
-    scores = pool_scores(codes, starts, len(in_left), first_reference, metric.char_order, float(metric.beta))
-    rows, columns = [number[text] for text in left], [number[text] - first_reference for text in right]
+    scores = pool_scores(
+        codes, starts, len(in_left), first_reference, metric.char_order, float(metric.beta)
+    )
+    rows, columns = (
+        [number[text] for text in left],
+        [number[text] - first_reference for text in right],
+    )
     return scores[np.ix_(rows, columns)]
 
 
@@ -133,7 +169,9 @@ def _encode(texts: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def _words(text: str) -> list[str]:
-    """Words with one punctuation mark cut off, from the end or else from the start: chrF++.py's tokeniser."""
+    """Words with one punctuation mark cut off, from the end or else from the start: chrF++.py's
+    tokeniser.
+    """
     words: list[str] = []
     for word in text.split():
         if len(word) > 1 and word[-1] in _PUNCTUATION:
@@ -151,5 +189,9 @@ def _word_statistics(output: str, reference: str, order: int) -> list[int]:
     for n in range(1, order + 1):
         hyp_grams = Counter(zip(*(hyp[i:] for i in range(n)), strict=False))
         ref_grams = Counter(zip(*(ref[i:] for i in range(n)), strict=False))
-        row += [hyp_grams.total() if ref_grams else 0, ref_grams.total(), (hyp_grams & ref_grams).total()]
+        row += [
+            hyp_grams.total() if ref_grams else 0,
+            ref_grams.total(),
+            (hyp_grams & ref_grams).total(),
+        ]
     return row

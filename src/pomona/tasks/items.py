@@ -1,4 +1,6 @@
-"""Rows become items: a prompt to answer, the reference to compare with, and the group the result is broken down by."""
+"""Rows become items: a prompt to answer, the reference to compare with, and the group the result is
+broken down by.
+"""
 
 from __future__ import annotations
 
@@ -28,28 +30,49 @@ class Items:
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Items:
         """The items at `rows`, in that order."""
-        return Items(*([column[int(i)] for i in rows] for column in (self.ids, self.prompts, self.completions, self.groups)))
+        return Items(
+            *(
+                [column[int(i)] for i in rows]
+                for column in (self.ids, self.prompts, self.completions, self.groups)
+            )
+        )
 
     def to_table(self) -> pa.Table:
         """Columns id, prompt, completion, group."""
-        return pa.table({"id": self.ids, "prompt": self.prompts, "completion": self.completions, "group": self.groups})
+        return pa.table(
+            {
+                "id": self.ids,
+                "prompt": self.prompts,
+                "completion": self.completions,
+                "group": self.groups,
+            }
+        )
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Items:
         """The inverse of `to_table`."""
-        return cls(*(table.column(name).to_pylist() for name in ("id", "prompt", "completion", "group")))
+        return cls(
+            *(table.column(name).to_pylist() for name in ("id", "prompt", "completion", "group"))
+        )
 
 
 def fields_of(template: str) -> set[str]:
-    """Names of the columns a template such as `"{lang}: {text}"` uses. Raises PomonaError when it cannot be read."""
+    """Names of the columns a template such as `"{lang}: {text}"` uses. Raises PomonaError when it
+    cannot be read.
+    """
     try:
         return {name for _, name, _, _ in string.Formatter().parse(template) if name}
     except ValueError as error:
-        raise PomonaError(f"cannot be read: {error}", where=f"template {template!r}", remedy="write {{ for a literal brace") from None
+        raise PomonaError(
+            f"cannot be read: {error}",
+            where=f"template {template!r}",
+            remedy="write {{ for a literal brace",
+        ) from None
 
 
 def items_from(table: pa.Table, prompt: str, completion: str, group: str | None) -> Items:
-    """Fill the templates row by row. Rows with a null in a used column, or an empty completion, are refused with their number.
+    """Fill the templates row by row. Rows with a null in a used column, or an empty completion, are
+    refused with their number.
 
     Rows that come out the same (group, prompt, completion) are kept once.
     """
@@ -60,10 +83,22 @@ def items_from(table: pa.Table, prompt: str, completion: str, group: str | None)
     for number, row in enumerate(table.select(sorted(needed)).to_pylist(), 1):
         empty = [name for name in needed if row[name] is None]
         if empty:
-            raise PomonaError(f'column "{empty[0]}" is null', where=f"row {number}", remedy="fill the value or drop the row")
-        filled = (str(row[group]) if group else "all", prompt.format_map(row), completion.format_map(row))
+            raise PomonaError(
+                f'column "{empty[0]}" is null',
+                where=f"row {number}",
+                remedy="fill the value or drop the row",
+            )
+        filled = (
+            str(row[group]) if group else "all",
+            prompt.format_map(row),
+            completion.format_map(row),
+        )
         if not filled[2].strip():
-            raise PomonaError("the completion is empty", where=f"row {number}", remedy="fill the value or drop the row")
+            raise PomonaError(
+                "the completion is empty",
+                where=f"row {number}",
+                remedy="fill the value or drop the row",
+            )
         found.setdefault(sha256("\x1f".join(filled).encode()).hexdigest()[:16], filled)
     ids = sorted(found)
     groups, prompts, completions = ([found[i][k] for i in ids] for k in range(3))
@@ -71,7 +106,8 @@ def items_from(table: pa.Table, prompt: str, completion: str, group: str | None)
 
 
 def limit(items: Items, per_group: int | None, groups: Sequence[str] | None = None) -> Items:
-    """At most `per_group` items a group — the same ones whenever the group has them — in the order of their ids.
+    """At most `per_group` items a group — the same ones whenever the group has them — in the order
+    of their ids.
 
     Raises PomonaError naming a wanted group that has no items.
     """

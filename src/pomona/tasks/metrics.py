@@ -1,4 +1,6 @@
-"""Metrics as per-item sufficient statistics and an aggregation of their sums, so that every bootstrap is a matrix product."""
+"""Metrics as per-item sufficient statistics and an aggregation of their sums, so that every
+bootstrap is a matrix product.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ __all__ = ["BitsPerByte", "Chrf", "ExactMatch", "Metric", "metric", "pairwise"]
 
 
 class Metric(Protocol):
-    """What "better" is measured with. The value of any set of items is `aggregate(statistics[items].sum(0))`."""
+    """What "better" is measured with. The value of any set of items is
+    `aggregate(statistics[items].sum(0))`.
+    """
 
     @property
     def name(self) -> str: ...
@@ -29,7 +33,9 @@ class Metric(Protocol):
         """Every choice that changes the number, with a version."""
         ...
 
-    def statistics(self, outputs: Sequence[Any], references: Sequence[Any], /) -> NDArray[np.float64]:
+    def statistics(
+        self, outputs: Sequence[Any], references: Sequence[Any], /
+    ) -> NDArray[np.float64]:
         """Sufficient statistics of each item, float64 `[n, k]`."""
         ...
 
@@ -40,25 +46,39 @@ class Metric(Protocol):
 
 @dataclass(frozen=True)
 class BitsPerByte:
-    """Bits a model needs for a byte of UTF-8 text: comparable between tokenisers. Lower is better."""
+    """Bits a model needs for a byte of UTF-8 text: comparable between tokenisers. Lower is
+    better.
+    """
 
     name = "bits_per_byte"
     higher_is_better = False
     signature = "bits_per_byte|unit:utf-8|version:1"
 
-    def statistics(self, outputs: Sequence[ArrayLike], references: Sequence[str], /) -> NDArray[np.float64]:
-        """(bits, bytes) of each item, float64 `[n, 2]`, from the natural-log probabilities of the tokens of each text `[t]` and the texts.
+    def statistics(
+        self, outputs: Sequence[ArrayLike], references: Sequence[str], /
+    ) -> NDArray[np.float64]:
+        """(bits, bytes) of each item, float64 `[n, 2]`, from the natural-log probabilities of the
+        tokens of each text `[t]` and the texts.
 
-        Raises PomonaError, with the row, for an empty text and for a log-probability that is not finite.
+        Raises PomonaError, with the row, for an empty text and for a log-probability that is not
+        finite.
         """
         _same_length(outputs, references)
         rows = np.empty((len(outputs), 2))
         for row, (logprobs, text) in enumerate(zip(outputs, references, strict=True)):
             nats = -float(np.sum(logprobs, dtype=np.float64))
             if not text:
-                raise PomonaError("the text is empty, so bits per byte has no value", where=f"row {row}", remedy="drop the row")
+                raise PomonaError(
+                    "the text is empty, so bits per byte has no value",
+                    where=f"row {row}",
+                    remedy="drop the row",
+                )
             if not np.isfinite(nats):
-                raise PomonaError("a token's log-probability is not finite", where=f"row {row}", remedy="score the row again, or drop it")
+                raise PomonaError(
+                    "a token's log-probability is not finite",
+                    where=f"row {row}",
+                    remedy="score the row again, or drop it",
+                )
             rows[row] = nats / np.log(2), len(text.encode("utf-8", "surrogatepass"))
         return rows
 
@@ -69,16 +89,23 @@ class BitsPerByte:
 
 @dataclass(frozen=True)
 class ExactMatch:
-    """Percentage of outputs equal to their reference. Whitespace at the ends is ignored and any run inside is one space; case counts."""
+    """Percentage of outputs equal to their reference. Whitespace at the ends is ignored and any run
+    inside is one space; case counts.
+    """
 
     name = "exact_match"
     higher_is_better = True
     signature = "exact_match|nrefs:1|case:mixed|space:collapsed|version:1"
 
-    def statistics(self, outputs: Sequence[str], references: Sequence[str], /) -> NDArray[np.float64]:
+    def statistics(
+        self, outputs: Sequence[str], references: Sequence[str], /
+    ) -> NDArray[np.float64]:
         """(match, 1) of each item, float64 `[n, 2]`."""
         _same_length(outputs, references)
-        matches = [output.split() == reference.split() for output, reference in zip(outputs, references, strict=True)]
+        matches = [
+            output.split() == reference.split()
+            for output, reference in zip(outputs, references, strict=True)
+        ]
         return np.column_stack([np.array(matches, dtype=np.float64), np.ones(len(matches))])
 
     def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -95,7 +122,9 @@ _METRICS: dict[str, Callable[[], Metric]] = {
 
 
 def metric(name: str) -> Metric:
-    """The metric called `name`: chrf, chrf++, exact_match or bits_per_byte. Raises PomonaError naming the nearest for any other."""
+    """The metric called `name`: chrf, chrf++, exact_match or bits_per_byte. Raises PomonaError
+    naming the nearest for any other.
+    """
     if name not in _METRICS:
         raise PomonaError(f'there is no metric "{name}"', remedy=nearest(name, _METRICS))
     return _METRICS[name]()
@@ -103,4 +132,7 @@ def metric(name: str) -> Metric:
 
 def _same_length(outputs: Sequence[Any], references: Sequence[Any]) -> None:
     if len(outputs) != len(references):
-        raise PomonaError(f"{len(outputs)} outputs but {len(references)} references", remedy="give one reference an output")
+        raise PomonaError(
+            f"{len(outputs)} outputs but {len(references)} references",
+            remedy="give one reference an output",
+        )

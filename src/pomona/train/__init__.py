@@ -1,4 +1,5 @@
-"""Fine-tuning, thin over transformers' Trainer: token budgets, weights, checkpoints that survive a kill.
+"""Fine-tuning, thin over transformers' Trainer: token budgets, weights, checkpoints that survive a
+kill.
 
 `pomona.train.fit` needs the extra `torch`; batches and budgets do not.
 """

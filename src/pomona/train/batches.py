@@ -1,4 +1,6 @@
-"""The order of training: a pure function of the lengths, the seed and the budget, so that any step can be reached again after a kill."""
+"""The order of training: a pure function of the lengths, the seed and the budget, so that any step
+can be reached again after a kill.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,21 @@ from pomona.errors import PomonaError
 MEGABATCH = 512  # batches sorted by length together: little padding, still mixed
 
 
-def epoch_batches(lengths: np.ndarray, repeats: np.ndarray, batch_tokens: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """One shuffled pass as batches of indices, each at most `batch_tokens` padded tokens. `lengths` is `[n, 2]` (prompt, completion).
+def epoch_batches(
+    lengths: np.ndarray, repeats: np.ndarray, batch_tokens: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """One shuffled pass as batches of indices, each at most `batch_tokens` padded tokens. `lengths`
+    is `[n, 2]` (prompt, completion).
 
     A row with 2.3 `repeats` comes twice, and a third time with probability 0.3.
     """
     whole = np.floor(repeats)
-    order = rng.permutation(np.repeat(np.arange(len(lengths)), (whole + (rng.random(len(lengths)) < repeats - whole)).astype(np.int64)))
+    order = rng.permutation(
+        np.repeat(
+            np.arange(len(lengths)),
+            (whole + (rng.random(len(lengths)) < repeats - whole)).astype(np.int64),
+        )
+    )
     share = max(1, MEGABATCH * batch_tokens // max(1, int(lengths.sum(1).mean())))
     batches: list[np.ndarray] = []
     for start in range(0, len(order), share):
@@ -47,7 +57,8 @@ def plan_batches(
     epochs: float | None = None,
     repeats: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """Batches until `tokens` real tokens (padding not counted) or `epochs` passes are reached, whichever is given.
+    """Batches until `tokens` real tokens (padding not counted) or `epochs` passes are reached,
+    whichever is given.
 
     `repeats`, `[n]`, is how often a pass shows each row (once when left out).
 
@@ -63,7 +74,9 @@ def plan_batches(
     plan: list[np.ndarray] = []
     seen, epoch = 0, 0
     while seen < budget:
-        for batch in epoch_batches(lengths, repeats, batch_tokens, np.random.default_rng([seed, epoch])):
+        for batch in epoch_batches(
+            lengths, repeats, batch_tokens, np.random.default_rng([seed, epoch])
+        ):
             if seen >= budget:
                 break
             plan.append(batch)

@@ -1,4 +1,6 @@
-"""Train a causal language model on completions: transformers' Trainer with our batches, loss, budget and whole checkpoints."""
+"""Train a causal language model on completions: transformers' Trainer with our batches, loss,
+budget and whole checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ import numpy as np
 import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, read_json, write_json
@@ -28,7 +37,9 @@ COMPLETE = "complete"  # written last into a checkpoint: without it a kill came 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train. The budget is `tokens` real tokens or `flops`; `marks` are shares of it at which the model is kept, e.g. 0.1."""
+    """How to train. The budget is `tokens` real tokens or `flops`; `marks` are shares of it at
+    which the model is kept, e.g. 0.1.
+    """
 
     tokens: int | None = None
     flops: float | None = None
@@ -54,7 +65,9 @@ class Fitted:
 
 
 def collate(examples: Examples, batch: np.ndarray, pad: int) -> dict[str, torch.Tensor]:
-    """Prompts padded left, completions right, so that all completions start in one column and logits before it are never computed."""
+    """Prompts padded left, completions right, so that all completions start in one column and
+    logits before it are never computed.
+    """
     wide = max(len(examples.prompts[i]) for i in batch)
     deep = max(len(examples.completions[i]) for i in batch)
     ids = torch.full((len(batch), wide + deep), pad)
@@ -75,9 +88,15 @@ def completion_loss(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> 
     labels, mask = inputs["labels"], inputs["attention_mask"]
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     logits = model(
-        input_ids=inputs["input_ids"], attention_mask=mask, position_ids=positions, logits_to_keep=labels.shape[1] + 1, use_cache=False
+        input_ids=inputs["input_ids"],
+        attention_mask=mask,
+        position_ids=positions,
+        logits_to_keep=labels.shape[1] + 1,
+        use_cache=False,
     ).logits[:, :-1]
-    nll = functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none")
+    nll = functional.cross_entropy(
+        logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none"
+    )
     weights = inputs["weights"].unsqueeze(1) * (labels != -100)
     return (nll.view_as(labels) * weights).sum() / weights.sum().clamp(min=1e-9)
 
@@ -90,7 +109,9 @@ class _Trainer(Trainer):
     pad: int
 
     def get_train_dataloader(self) -> DataLoader:
-        """The plan's batches in their order; the trainer skips those before a checkpoint without collating them."""
+        """The plan's batches in their order; the trainer skips those before a checkpoint without
+        collating them.
+        """
         rows = range(len(self.examples))
         return DataLoader(
             rows,  # pyright: ignore[reportArgumentType]
@@ -99,7 +120,11 @@ class _Trainer(Trainer):
         )
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
         """See `completion_loss`."""
         loss = completion_loss(model, inputs)
@@ -107,13 +132,23 @@ class _Trainer(Trainer):
 
 
 class _Keeper(TrainerCallback):
-    """Keeps the log, the marks and the progress; marks a checkpoint complete once all of it is on disk."""
+    """Keeps the log, the marks and the progress; marks a checkpoint complete once all of it is on
+    disk.
+    """
 
-    def __init__(self, out: Path, marks: dict[int, float], save: Callable[[Path], None], progress: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        marks: dict[int, float],
+        save: Callable[[Path], None],
+        progress: Callable[[int, int], None],
+    ) -> None:
         self.out, self.marks, self.save, self.progress = out, marks, save, progress
         self.losses: list[float] = []
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
         if logs and "loss" in logs:
             self.losses.append(float(logs["loss"]))
 
@@ -142,7 +177,9 @@ def _arguments(settings: Settings, work: Path, steps: int) -> TrainingArguments:
         output_dir=str(work),
         max_steps=steps,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
+        lr_scheduler_type=settings.schedule
+        if settings.schedule != "constant"
+        else "constant_with_warmup",
         warmup_steps=int(settings.warmup * steps),
         weight_decay=settings.weight_decay,
         adam_beta2=0.95,
@@ -175,7 +212,13 @@ Order = Callable[[Examples, int, Settings], list[np.ndarray]]
 
 def shuffled(examples: Examples, tokens: int, settings: Settings) -> list[np.ndarray]:
     """Passes over all examples, shuffled, until `tokens` are reached: the usual order."""
-    return plan_batches(examples.lengths, batch_tokens=settings.batch_tokens, seed=settings.seed, tokens=tokens, repeats=examples.repeats)
+    return plan_batches(
+        examples.lengths,
+        batch_tokens=settings.batch_tokens,
+        seed=settings.seed,
+        tokens=tokens,
+        repeats=examples.repeats,
+    )
 
 
 def _silent(done: int, total: int) -> None: ...
@@ -191,9 +234,11 @@ def fit(
     order: Order = shuffled,
     progress: Callable[[int, int], None] = _silent,
 ) -> Fitted:
-    """Train `model` in place. `work` holds the checkpoints of a training under way: call again after a kill and it continues.
+    """Train `model` in place. `work` holds the checkpoints of a training under way: call again
+    after a kill and it continues.
 
-    `order` gives the batches, as rows of `examples`, for a budget of tokens; it must depend on its arguments alone.
+    `order` gives the batches, as rows of `examples`, for a budget of tokens; it must depend on its
+    arguments alone.
     """
     work = Path(work)
     lengths = examples.lengths
@@ -204,8 +249,17 @@ def fit(
         save_checkpoint(model, tokenizer, folder)
 
     keeper = _Keeper(work, marks, save, progress)
-    optimizer = MuonAdamW(model, lr=settings.learning_rate, weight_decay=settings.weight_decay) if settings.optimizer == "muon" else None
-    trainer = _Trainer(model=model, args=_arguments(settings, work, len(plan)), callbacks=[keeper], optimizers=(optimizer, None))
+    optimizer = (
+        MuonAdamW(model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        if settings.optimizer == "muon"
+        else None
+    )
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(settings, work, len(plan)),
+        callbacks=[keeper],
+        optimizers=(optimizer, None),
+    )
     trainer.remove_callback(PrinterCallback)
     trainer.plan, trainer.examples = plan, examples
     trainer.pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
@@ -214,22 +268,37 @@ def fit(
         keeper.losses = json.loads((last / "losses.json").read_text())
     with quiet():
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    return Fitted(tokens=int(sum(lengths[b].sum() for b in plan)), steps=len(plan), losses=keeper.losses)
+    return Fitted(
+        tokens=int(sum(lengths[b].sum() for b in plan)), steps=len(plan), losses=keeper.losses
+    )
 
 
 def save_checkpoint(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, dtype: torch.dtype = torch.bfloat16
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Write weights in `dtype` with config and tokenizer, as `transformers` loads them; the model in memory is left as it is."""
+    """Write weights in `dtype` with config and tokenizer, as `transformers` loads them; the model
+    in memory is left as it is.
+    """
     with atomic_directory(folder) as partial, quiet():
-        stored: dict[int, torch.Tensor] = {}  # by address, so that tied weights stay one tensor and are written once
+        stored: dict[
+            int, torch.Tensor
+        ] = {}  # by address, so that tied weights stay one tensor and are written once
         for tensor in model.state_dict().values():
-            stored.setdefault(tensor.data_ptr(), tensor.detach().to(dtype) if tensor.is_floating_point() else tensor)
+            stored.setdefault(
+                tensor.data_ptr(),
+                tensor.detach().to(dtype) if tensor.is_floating_point() else tensor,
+            )
         state = {name: stored[tensor.data_ptr()] for name, tensor in model.state_dict().items()}
         model.save_pretrained(partial, state_dict=state)
         tokenizer.save_pretrained(partial)
         config = read_json(partial / "config.json")
-        write_json(partial / "config.json", config | {"dtype": str(dtype).removeprefix("torch."), "use_cache": True})
+        write_json(
+            partial / "config.json",
+            config | {"dtype": str(dtype).removeprefix("torch."), "use_cache": True},
+        )
 
 
 def marks_in(work: str | Path) -> Sequence[Path]:

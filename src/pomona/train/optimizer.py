@@ -1,4 +1,6 @@
-"""Muon for the matrices inside the blocks, AdamW for everything else (Jordan et al. 2024; Liu et al. 2025, arXiv 2502.16982, §2.2)."""
+"""Muon for the matrices inside the blocks, AdamW for everything else (Jordan et al. 2024; Liu et
+al. 2025, arXiv 2502.16982, §2.2).
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,19 @@ from torch import nn
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """One optimizer to the trainer, two inside. Learning rates are AdamW's: Muon's update is rescaled to AdamW's RMS."""
+    """One optimizer to the trainer, two inside. Learning rates are AdamW's: Muon's update is
+    rescaled to AdamW's RMS.
+    """
 
     def __init__(self, model: nn.Module, *, lr: float, weight_decay: float) -> None:
-        inside = {id(p) for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name}
+        inside = {
+            id(p) for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name
+        }
         matrices = [p for p in model.parameters() if id(p) in inside and p.requires_grad]
         rest = [p for p in model.parameters() if id(p) not in inside and p.requires_grad]
-        muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+        muon = torch.optim.Muon(
+            matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
         adam = torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=(0.9, 0.95), foreach=True)
         self.parts = (muon, adam)
         super().__init__([{"params": matrices}, {"params": rest}], {"lr": lr})

@@ -25,7 +25,14 @@ def _corpus(rows: int = 40) -> pa.Table:
     for lang, text in GOOD.items():
         for place in range(rows):
             english = GOOD["tr"].format(place)
-            found.append({"id": f"{lang}-{place}", "lang": lang, "english": english, "text": text.format(place)})
+            found.append(
+                {
+                    "id": f"{lang}-{place}",
+                    "lang": lang,
+                    "english": english,
+                    "text": text.format(place),
+                }
+            )
     return pa.Table.from_pylist(found)
 
 
@@ -44,7 +51,9 @@ def audit(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def edit(audit: Path) -> Callable[[Callable[[list[list[str]]], Any]], Path]:
-    """`edit(change)`: let `change` alter the rows of `labels.csv` (the header first) as a person would; the audit's folder."""
+    """`edit(change)`: let `change` alter the rows of `labels.csv` (the header first) as a person
+    would; the audit's folder.
+    """
 
     def edited(change: Callable[[list[list[str]]], Any]) -> Path:
         path = audit / "labels.csv"

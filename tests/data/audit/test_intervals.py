@@ -4,38 +4,59 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy.stats import binomtest
 
 from pomona.data.audit import wilson
 from pomona.errors import PomonaError
 
 CASES = [
-    (0, 100, 0.95), (1, 100, 0.95), (29, 100, 0.95), (50, 100, 0.95), (100, 100, 0.95), (0, 1, 0.95), (3, 7, 0.9), (9999, 10000, 0.99),
+    (0, 100, 0.95),
+    (1, 100, 0.95),
+    (29, 100, 0.95),
+    (50, 100, 0.95),
+    (100, 100, 0.95),
+    (0, 1, 0.95),
+    (3, 7, 0.9),
+    (9999, 10000, 0.99),
     (29250, 100000, 0.95),
-]  # fmt: skip
+]
 
 
 def test_agrees_with_statsmodels() -> None:
     proportion = pytest.importorskip("statsmodels.stats.proportion")
     for k, n, confidence in CASES:
         low, high = proportion.proportion_confint(k, n, alpha=1 - confidence, method="wilson")
-        assert wilson(k, n, confidence) == (pytest.approx(low, abs=1e-14), pytest.approx(high, abs=1e-14))
+        assert wilson(k, n, confidence) == (
+            pytest.approx(low, abs=1e-14),
+            pytest.approx(high, abs=1e-14),
+        )
 
 
 def test_golden_values() -> None:
     """From statsmodels 0.15.0, for where it is not installed."""
-    assert wilson(29, 100) == (pytest.approx(0.2101483574912227, abs=1e-14), pytest.approx(0.3853889117557111, abs=1e-14))
-    assert wilson(3, 7, 0.9) == (pytest.approx(0.186443190363956, abs=1e-14), pytest.approx(0.7105229089864071, abs=1e-14))
+    assert wilson(29, 100) == (
+        pytest.approx(0.2101483574912227, abs=1e-14),
+        pytest.approx(0.3853889117557111, abs=1e-14),
+    )
+    assert wilson(3, 7, 0.9) == (
+        pytest.approx(0.186443190363956, abs=1e-14),
+        pytest.approx(0.7105229089864071, abs=1e-14),
+    )
 
 
-@given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
+@given(
+    st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+    st.floats(0.5, 0.999),
+)
 def test_agrees_with_scipy(pair: tuple[int, int], confidence: float) -> None:
     k, n = pair
     low, high = wilson(k, n, confidence)
     wanted = binomtest(k, n).proportion_ci(confidence, method="wilson")
-    assert (low, high) == (pytest.approx(wanted.low, abs=1e-10), pytest.approx(wanted.high, abs=1e-10))
+    assert (low, high) == (
+        pytest.approx(wanted.low, abs=1e-10),
+        pytest.approx(wanted.high, abs=1e-10),
+    )
     assert 0 <= low <= k / n <= high <= 1
 
 

@@ -92,18 +92,33 @@ def test_language_id_is_asked_only_for_texts_long_enough() -> None:
         asked.extend(texts)
         return ["de"] * len(texts)
 
-    assert identified_languages(["short", "a text that is long enough"], ["tr", "tr"], always_german) == [None, "de"]
+    assert identified_languages(
+        ["short", "a text that is long enough"], ["tr", "tr"], always_german
+    ) == [None, "de"]
     assert asked == ["a text that is long enough"]
-    with pytest.raises(PomonaError, match=r"language_id: language ID gave 0 answers for 1 texts — return one language, or None, for each"):
+    with pytest.raises(
+        PomonaError,
+        match=(
+            r"language_id: language ID gave 0 answers for 1 texts — return one language, or "
+            r"None, for each"
+        ),
+    ):
         identified_languages(["a text that is long enough"], ["tr"], lambda _: [])
 
 
-def test_the_identifier_is_not_asked_about_languages_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"ein Text, der lang genug ist": ("de", 0.9), "...................... nothing at all": ("zxx", 0.5)}
+def test_the_identifier_is_not_asked_about_languages_it_does_not_know(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = {
+        "ein Text, der lang genug ist": ("de", 0.9),
+        "...................... nothing at all": ("zxx", 0.5),
+    }
     identifier = SimpleNamespace(labels=["de", "zxx"], classify=lambda text: said[text])
     monkeypatch.setattr(_language, "_identifier", lambda: identifier)
     german, nothing = said
-    assert identified_languages([german, german, nothing * 2], ["de_AT", "gl", "gl"], "py3langid") == ["de", None, None]
+    assert identified_languages(
+        [german, german, nothing * 2], ["de_AT", "gl", "gl"], "py3langid"
+    ) == ["de", None, None]
     said[nothing * 2] = ("zxx", 0.5)
     assert identified_languages([nothing * 2], ["de"], "py3langid") == [None]
 
@@ -111,9 +126,15 @@ def test_the_identifier_is_not_asked_about_languages_it_does_not_know(monkeypatc
 def test_a_missing_identifier_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     _language._identifier.cache_clear()
-    with pytest.raises(PomonaError, match=r"language identification needs py3langid — pip install 'pomona\[language\]'"):
+    with pytest.raises(
+        PomonaError,
+        match=r"language identification needs py3langid — pip install 'pomona\[language\]'",
+    ):
         identified_languages(["x"], ["de"], "py3langid")
-    with pytest.raises(PomonaError, match='language_id: "fasttext" is not known — use "script", "py3langid" or a function'):
+    with pytest.raises(
+        PomonaError,
+        match='language_id: "fasttext" is not known — use "script", "py3langid" or a function',
+    ):
         identified_languages(["x"], ["de"], "fasttext")  # type: ignore[arg-type]
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.data.audit import CODES, audit_report, sample_audit, wilson
 from pomona.data.audit.labels import read_key, read_labels, set_label
@@ -55,7 +54,13 @@ def test_people_override_and_agreement_is_told(audit: Path) -> None:
 
 
 def test_micro_weights_groups_by_their_rows(tmp_path: Path) -> None:
-    rows = [{"lang": "de", "text": "Wählen Sie das Fenster mit der Nummer " + "abcdefgh"[i % 8] + str(i)} for i in range(90)]
+    rows = [
+        {
+            "lang": "de",
+            "text": "Wählen Sie das Fenster mit der Nummer " + "abcdefgh"[i % 8] + str(i),
+        }
+        for i in range(90)
+    ]
     rows += [{"lang": "ru", "text": "Choose the window with this number"}] * 10
     sample_audit(pa.Table.from_pylist(rows), tmp_path / "a", n=10)
     report = audit_report(tmp_path / "a")
@@ -85,7 +90,12 @@ def test_kappa_of_the_textbook() -> None:
 def test_json_and_table_hold_the_numbers(audit: Path) -> None:
     report = audit_report(audit)
     written = json.loads((audit / "report.json").read_text(encoding="utf-8"))
-    assert written["macro"]["C"] == {"value": 0.75, "low": report.macro["C"].low, "high": report.macro["C"].high, "n": 40}
+    assert written["macro"]["C"] == {
+        "value": 0.75,
+        "low": report.macro["C"].low,
+        "high": report.macro["C"].high,
+        "n": 40,
+    }
     assert len(written["curve"]) == 101
     assert written["signature"] == read_key(audit)[0]["signature"]
     table = report.table()
@@ -94,7 +104,9 @@ def test_json_and_table_hold_the_numbers(audit: Path) -> None:
 
 
 def test_page_is_small_escapes_and_carries_no_script(tmp_path: Path) -> None:
-    table = pa.table({HOSTILE: [HOSTILE] * 3, "text": ["Wählen Sie bitte ein Fenster aus.", HOSTILE, "x"]})
+    table = pa.table(
+        {HOSTILE: [HOSTILE] * 3, "text": ["Wählen Sie bitte ein Fenster aus.", HOSTILE, "x"]}
+    )
     sample_audit(table, tmp_path / "a", by=HOSTILE)
     audit_report(tmp_path / "a")
     page = (tmp_path / "a/report.html").read_text(encoding="utf-8")
@@ -106,15 +118,26 @@ def test_page_is_small_escapes_and_carries_no_script(tmp_path: Path) -> None:
 def test_page_tells_when_nobody_labelled(audit: Path) -> None:
     audit_report(audit)
     page = (audit / "report.html").read_text(encoding="utf-8")
-    assert "By automatic pre-labels alone, 75 % of the rows are correct on average over 4 groups, and in 1 of them fewer than half" in page
+    assert (
+        "By automatic pre-labels alone, 75 % of the rows are correct on average over 4 "
+        "groups, and in 1 of them fewer than half"
+    ) in page
     for row in read_labels(audit):
         set_label(audit, row.number, "CC", False, False)
     audit_report(audit)
-    assert "All 40 rows have the label of a person." in (audit / "report.html").read_text(encoding="utf-8")
+    assert "All 40 rows have the label of a person." in (audit / "report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_percents() -> None:
-    assert [percent(share) for share in (0, 0.001, 0.2925, 0.996, 1)] == ["0 %", "<1 %", "29 %", ">99 %", "100 %"]
+    assert [percent(share) for share in (0, 0.001, 0.2925, 0.996, 1)] == [
+        "0 %",
+        "<1 %",
+        "29 %",
+        ">99 %",
+        "100 %",
+    ]
 
 
 def test_page_opens_offline(audit: Path, browser: Any) -> None:

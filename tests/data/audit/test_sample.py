@@ -1,4 +1,6 @@
-"""The sample: stratified, blind, the same whatever the files, and never over labels that are there."""
+"""The sample: stratified, blind, the same whatever the files, and never over labels that are
+there.
+"""
 
 from __future__ import annotations
 
@@ -40,28 +42,44 @@ def test_every_group_has_its_rows_and_the_order_is_mixed(corpus: Make, tmp_path:
     assert len({row["lang"] for row in rows[:10]}) > 1
     assert (card.rows_in, card.rows_out, card.groups["de"]) == (160, 40, (40, 10))
     assert json.loads((tmp_path / "a.card.json").read_text())["signature"] == card.signature
-    assert card.signature.startswith("audit-sample|column:text|english:english|by:lang|n:10|seed:0|language_id:script|version:")
+    assert card.signature.startswith(
+        "audit-sample|column:text|english:english|by:lang|n:10|seed:0|language_id:script|version:"
+    )
 
 
 def test_the_person_is_blind(corpus: Make, tmp_path: Path) -> None:
     sample_audit(corpus(), tmp_path / "a", english="english", n=10)
     text = (tmp_path / "a/labels.csv").read_text(encoding="utf-8")
-    assert all(row["label"] == row["offensive"] == row["porn"] == "" for row in rows_of(tmp_path / "a"))
+    assert all(
+        row["label"] == row["offensive"] == row["porn"] == "" for row in rows_of(tmp_path / "a")
+    )
     assert not any(f"{lang}-" in text for lang in GOOD)
     key = {row["number"]: row for row in key_of(tmp_path / "a")["rows"]}
     for row in rows_of(tmp_path / "a"):
         known = key[int(row["number"])]
         source = corpus().to_pylist()[int(known["where"].removeprefix("the table, row "))]
-        assert (source["id"], source["text"], source["lang"]) == (known["id"], row["text"], row["lang"])
+        assert (source["id"], source["text"], source["lang"]) == (
+            known["id"],
+            row["text"],
+            row["lang"],
+        )
         assert known["prelabel"] == ("WL" if row["lang"] == "tr" else "CC")
 
 
 def test_the_sample_depends_on_rows_and_seed_but_not_on_files(corpus: Make, tmp_path: Path) -> None:
     table = corpus()
-    for name, part in (("0", table.slice(0, 33)), ("1", table.slice(33, 90)), ("2", table.slice(123))):
+    for name, part in (
+        ("0", table.slice(0, 33)),
+        ("1", table.slice(33, 90)),
+        ("2", table.slice(123)),
+    ):
         pq.write_table(part, tmp_path / f"part-{name}.parquet", row_group_size=7)
     write(table, tmp_path / "all.jsonl")
-    sources = {"table": table, "files": str(tmp_path / "part-*.parquet"), "jsonl": tmp_path / "all.jsonl"}
+    sources = {
+        "table": table,
+        "files": str(tmp_path / "part-*.parquet"),
+        "jsonl": tmp_path / "all.jsonl",
+    }
     for name, source in sources.items():
         sample_audit(source, tmp_path / name, n=5)
     texts = {name: (tmp_path / name / "labels.csv").read_text() for name in sources}
@@ -89,7 +107,10 @@ def test_small_groups_are_taken_whole_and_groups_need_not_be_text(tmp_path: Path
 
 
 def test_lines_that_recur_in_the_group_are_boilerplate(tmp_path: Path) -> None:
-    rows = [{"lang": "de", "text": f"Alle Rechte sind vorbehalten, auch hier.\nSeite {i}"} for i in range(12)]
+    rows = [
+        {"lang": "de", "text": f"Alle Rechte sind vorbehalten, auch hier.\nSeite {i}"}
+        for i in range(12)
+    ]
     rows += [{"lang": "nl", "text": "Alle rechten zijn voorbehouden, ook hier."}] * 9
     sample_audit(pa.Table.from_pylist(rows), tmp_path / "a")
     found = {(row["group"], row["prelabel"]) for row in key_of(tmp_path / "a")["rows"]}
@@ -116,7 +137,9 @@ def test_hostile_texts_survive_the_csv_and_are_no_formulas(tmp_path: Path) -> No
 def test_labels_are_never_overwritten(corpus: Make, tmp_path: Path) -> None:
     sample_audit(corpus(), tmp_path / "a", n=1)
     before = (tmp_path / "a/labels.csv").read_bytes()
-    with pytest.raises(PomonaError, match=r"a: the folder exists, perhaps with labels in it — name a new folder"):
+    with pytest.raises(
+        PomonaError, match=r"a: the folder exists, perhaps with labels in it — name a new folder"
+    ):
         sample_audit(corpus(), tmp_path / "a", n=2)
     assert (tmp_path / "a/labels.csv").read_bytes() == before
 
@@ -129,7 +152,9 @@ def test_dry_run_writes_nothing(corpus: Make, tmp_path: Path) -> None:
 
 def test_progress_is_told(corpus: Make, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    sample_audit(corpus(), tmp_path / "a", n=1, progress=lambda done, total: told.append((done, total)))
+    sample_audit(
+        corpus(), tmp_path / "a", n=1, progress=lambda done, total: told.append((done, total))
+    )
     assert told[-1] == (160, 160)
 
 
@@ -140,21 +165,32 @@ def test_bad_input_is_named(corpus: Make, tmp_path: Path) -> None:
         sample_audit(table, out, column="txt")
     nulls = [{"lang": "de", "text": "gut"}, {"lang": "de", "text": None}]
     write(pa.Table.from_pylist(nulls), tmp_path / "nulls.jsonl")
-    with pytest.raises(PomonaError, match=r'nulls.jsonl, row 1: column "text" is null — fill it, or drop such rows first'):
+    with pytest.raises(
+        PomonaError,
+        match=r'nulls.jsonl, row 1: column "text" is null — fill it, or drop such rows first',
+    ):
         sample_audit(tmp_path / "nulls.jsonl", out)
     with pytest.raises(PomonaError, match=r'row 0: column "lang" is null'):
         sample_audit(pa.table({"lang": pa.array([None], pa.string()), "text": ["x"]}), out)
-    with pytest.raises(PomonaError, match=r'column "text" holds int64, not text — name a column of strings'):
+    with pytest.raises(
+        PomonaError, match=r'column "text" holds int64, not text — name a column of strings'
+    ):
         sample_audit(pa.table({"lang": ["de"], "text": [1]}), out)
     with pytest.raises(PomonaError, match="there are no rows"):
         sample_audit(table.slice(0, 0), out)
     with pytest.raises(PomonaError, match="n: 0 rows of each group is no sample — use 100"):
         sample_audit(table, out, n=0)
-    with pytest.raises(PomonaError, match=r'by: the groups cannot be called "source" in labels.csv'):
+    with pytest.raises(
+        PomonaError, match=r'by: the groups cannot be called "source" in labels.csv'
+    ):
         sample_audit(table, out, by="source")
     with pytest.raises(PomonaError, match="text, source text and groups are three columns"):
         sample_audit(table, out, english="text")
-    broken = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xe9x"))
-    with pytest.raises(PomonaError, match=r'the table, row 0: column "text" is not valid UTF-8 — decode'):
+    broken = pa.StringArray.from_buffers(
+        1, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xe9x")
+    )
+    with pytest.raises(
+        PomonaError, match=r'the table, row 0: column "text" is not valid UTF-8 — decode'
+    ):
         sample_audit(pa.table({"lang": ["de"], "text": broken}), out)
     assert not out.exists()

@@ -17,7 +17,9 @@ from pomona.data.audit import LabelServer, sample_audit, serve_labels
 from pomona.data.audit.labels import read_labels
 from pomona.errors import PomonaError
 
-HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+HOSTILE = (
+    "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+)
 
 
 @pytest.fixture
@@ -28,7 +30,9 @@ def server(audit: Path) -> Iterator[LabelServer]:
 
 def _client(server: LabelServer, token: str | None = None) -> httpx.Client:
     headers = {"X-Pomona-Token": server.token if token is None else token}
-    return httpx.Client(base_url=f"http://127.0.0.1:{server.port}", headers=headers, trust_env=False)
+    return httpx.Client(
+        base_url=f"http://127.0.0.1:{server.port}", headers=headers, trust_env=False
+    )
 
 
 def _label(number: int = 1, label: str = "CC", **other: Any) -> dict[str, Any]:
@@ -58,7 +62,9 @@ def test_the_page_does_not_tell_the_prelabels(server: LabelServer, audit: Path) 
 def test_nothing_without_the_token(server: LabelServer, audit: Path, token: str) -> None:
     before = (audit / "labels.csv").read_bytes()
     headers = {"X-Pomona-Token": token.encode("latin-1")} if token else {}
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", headers=headers, trust_env=False) as client:
+    with httpx.Client(
+        base_url=f"http://127.0.0.1:{server.port}", headers=headers, trust_env=False
+    ) as client:
         for answer in (client.get("/rows"), client.post("/label", json=_label())):
             assert answer.status_code == 403
             assert "the token is missing or of another server" in answer.json()["error"]
@@ -75,7 +81,16 @@ def test_other_names_for_this_address_are_refused(server: LabelServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/../key.json", "/key.json", "/labels.csv", "//etc/passwd", "/%2e%2e/key.json", "/?x", "/rows/../key.json"]
+    "path",
+    [
+        "/../key.json",
+        "/key.json",
+        "/labels.csv",
+        "//etc/passwd",
+        "/%2e%2e/key.json",
+        "/?x",
+        "/rows/../key.json",
+    ],
 )
 def test_no_file_is_served(server: LabelServer, path: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -89,16 +104,43 @@ def test_no_file_is_served(server: LabelServer, path: str) -> None:
 def test_bad_labels_are_refused_and_change_nothing(server: LabelServer, audit: Path) -> None:
     before = (audit / "labels.csv").read_bytes()
     bad: list[Any] = [
-        _label(label="CCC"), _label(99), _label("1"), _label(True), _label(label=1), _label(offensive=1), _label(more=1), {"number": 1},
-        [], 7, "CC",
-    ]  # fmt: skip
+        _label(label="CCC"),
+        _label(99),
+        _label("1"),
+        _label(True),
+        _label(label=1),
+        _label(offensive=1),
+        _label(more=1),
+        {"number": 1},
+        [],
+        7,
+        "CC",
+    ]
     with _client(server) as client:
         for value in bad:
             assert client.post("/label", json=value).status_code == 400
-        assert '"CCC" is not a code — did you mean' in client.post("/label", json=bad[0]).json()["error"]
-        assert client.post("/label", content=json.dumps(_label()), headers={"Content-Type": "text/plain"}).status_code == 400
-        assert client.post("/label", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
-        assert client.post("/label", content=b"x" * 5000, headers={"Content-Type": "application/json"}).status_code == 400
+        assert (
+            '"CCC" is not a code — did you mean'
+            in client.post("/label", json=bad[0]).json()["error"]
+        )
+        assert (
+            client.post(
+                "/label", content=json.dumps(_label()), headers={"Content-Type": "text/plain"}
+            ).status_code
+            == 400
+        )
+        assert (
+            client.post(
+                "/label", content=b"{", headers={"Content-Type": "application/json"}
+            ).status_code
+            == 400
+        )
+        assert (
+            client.post(
+                "/label", content=b"x" * 5000, headers={"Content-Type": "application/json"}
+            ).status_code
+            == 400
+        )
         assert client.put("/label", json=_label()).status_code == 501
         assert client.get("/label").status_code == 404
     assert (audit / "labels.csv").read_bytes() == before
@@ -131,7 +173,9 @@ def test_labels_from_many_windows_are_all_kept(server: LabelServer, audit: Path)
     assert [row.label for row in read_labels(audit)] == ["CC"] * 30 + [""] * 10
 
 
-def test_a_failed_save_is_told(server: LabelServer, audit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_is_told(
+    server: LabelServer, audit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -146,16 +190,29 @@ def test_a_failed_save_is_told(server: LabelServer, audit: Path, monkeypatch: py
 
 def test_only_loopback(audit: Path, tmp_path: Path) -> None:
     for host in ("0.0.0.0", "::", "192.168.1.5", "example.org", ""):
-        with pytest.raises(PomonaError, match=f"host: {host} can be reached from other machines — use 127.0.0.1"):
+        with pytest.raises(
+            PomonaError, match=f"host: {host} can be reached from other machines — use 127.0.0.1"
+        ):
             serve_labels(audit, host=host)
-    with serve_labels(audit) as server, pytest.raises(PomonaError, match=f"127.0.0.1:{server.port}: cannot listen: .* — use port 0"):
+    with (
+        serve_labels(audit) as server,
+        pytest.raises(
+            PomonaError, match=f"127.0.0.1:{server.port}: cannot listen: .* — use port 0"
+        ),
+    ):
         serve_labels(audit, port=server.port)
     with pytest.raises(PomonaError, match="there is no audit here"):
         serve_labels(tmp_path / "nowhere")
 
 
 def test_labelling_with_the_keyboard_in_a_browser(tmp_path: Path, browser: Any) -> None:
-    table = pa.table({"lang": ["de", "de", "de"], "english": [HOSTILE, "Open", "Close"], "text": [HOSTILE, "Öffnen", "Schließen"]})
+    table = pa.table(
+        {
+            "lang": ["de", "de", "de"],
+            "english": [HOSTILE, "Open", "Close"],
+            "text": [HOSTILE, "Öffnen", "Schließen"],
+        }
+    )
     sample_audit(table, tmp_path / "a", english="english")
     with serve_labels(tmp_path / "a") as server:
         browser.requests.clear()
@@ -166,23 +223,39 @@ def test_labelling_with_the_keyboard_in_a_browser(tmp_path: Path, browser: Any) 
         for key in ("o", "4", "1", "6"):
             press(browser, key)
             wait_for(browser, "!busy")
-        wait_for(browser, "document.getElementById('said').textContent == 'Every text has a label. You may close this page.'")
+        wait_for(
+            browser,
+            (
+                "document.getElementById('said').textContent == 'Every text has a label. You "
+                "may close this page.'"
+            ),
+        )
         assert [row.label for row in read_labels(tmp_path / "a")] == ["X", "CC", "NL"]
         assert read_labels(tmp_path / "a")[int(number) - 1].offensive
         press(browser, "u")
         wait_for(browser, "document.getElementById('bar').value == 2")
         assert [row.label for row in read_labels(tmp_path / "a")].count("") == 1
         assert browser.run("document.title") == "Labelling · Pomona"
-        shown = [browser.run(f"go({place}), document.getElementById('text').textContent") for place in range(3)]
+        shown = [
+            browser.run(f"go({place}), document.getElementById('text').textContent")
+            for place in range(3)
+        ]
         assert sorted(shown) == sorted([HOSTILE, "Öffnen", "Schließen"])
         assert browser.complaints == []
         root = f"http://127.0.0.1:{server.port}/"
-        assert {url.partition("#")[0] for url in browser.requests} <= {root, f"{root}rows", f"{root}label", "data:,"}
+        assert {url.partition("#")[0] for url in browser.requests} <= {
+            root,
+            f"{root}rows",
+            f"{root}label",
+            "data:,",
+        }
 
 
 def press(browser: Any, key: str) -> None:
     for kind in ("keyDown", "keyUp"):
-        browser.call("Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else "")
+        browser.call(
+            "Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else ""
+        )
 
 
 def wait_for(browser: Any, script: str) -> None:

@@ -1,4 +1,6 @@
-"""Substring and semantic: a killed run or a full disk leaves what was there, and the next run gives the result of a calm one."""
+"""Substring and semantic: a killed run or a full disk leaves what was there, and the next run gives
+the result of a calm one.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,14 @@ import pytest
 from pomona.data.duplicates import _semantic_embed, _substring_stream, dedup
 from pomona.errors import GateFailed
 
-OPTIONS: dict[str, dict[str, Any]] = {"substring": {"min_length": 5}, "semantic": {"model": "ui-xs", "threshold": 0.9999}}
-ENDS = {"substring": ("", ".spans.parquet", ".card.json"), "semantic": ("", ".pairs.parquet", ".card.json")}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "substring": {"min_length": 5},
+    "semantic": {"model": "ui-xs", "threshold": 0.9999},
+}
+ENDS = {
+    "substring": ("", ".spans.parquet", ".card.json"),
+    "semantic": ("", ".pairs.parquet", ".card.json"),
+}
 MOMENTS = {
     "substring": ("kept.json:2", "passes.json:2", "out.parquet.spans.parquet:1"),
     "semantic": ("kept.json:2",),
@@ -44,8 +52,18 @@ dedup("in*.parquet", out, method=method, **options)
 
 
 def killed(method: str, moment: str, folder: Path) -> None:
-    """Run until it ends with SIGKILL, when it is about to put a file of a name in its place for the nth time."""
-    command = [sys.executable, "-c", KILLED, str(folder / "out.parquet"), method, moment, repr(OPTIONS[method])]
+    """Run until it ends with SIGKILL, when it is about to put a file of a name in its place for the
+    nth time.
+    """
+    command = [
+        sys.executable,
+        "-c",
+        KILLED,
+        str(folder / "out.parquet"),
+        method,
+        moment,
+        repr(OPTIONS[method]),
+    ]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
 
@@ -58,7 +76,11 @@ def old_files(folder: Path, method: str) -> dict[str, str]:
 
 
 def seen(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file() and not path.name.endswith(".partial")}
+    return {
+        path.name: path.read_text()
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.endswith(".partial")
+    }
 
 
 def refuse(*_: object) -> None:
@@ -66,7 +88,9 @@ def refuse(*_: object) -> None:
 
 
 @pytest.mark.parametrize("method", OPTIONS)
-def test_killed_runs_continue_to_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any) -> None:
+def test_killed_runs_continue_to_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_semantic_embed, "BLOCK_ROWS", 2)
     many = " ".join(map(str, range(30)))
@@ -83,17 +107,32 @@ def test_killed_runs_continue_to_the_same_files(tmp_path: Path, monkeypatch: pyt
         assert kept == (2 if moment == "kept.json:2" else 6)
     embed, embedded = _semantic_embed._embed, list[int]()
     with monkeypatch.context() as patch:
-        patch.setattr(_semantic_embed, "_embed", lambda block: embedded.append(len(block.texts)) or embed(block))
+        patch.setattr(
+            _semantic_embed,
+            "_embed",
+            lambda block: embedded.append(len(block.texts)) or embed(block),
+        )
         patch.setattr(_substring_stream, "mark_part", refuse)
         dedup("in*.parquet", folder / "out.parquet", method=method, **OPTIONS[method])
     assert not work.exists() and embedded == {"substring": [], "semantic": [2, 1]}[method]
     assert (folder / "out.parquet").read_bytes() == Path("calm/out.parquet").read_bytes()
-    rough, calm = (pq.read_table(place / f"out.parquet{ENDS[method][1]}").to_pylist() for place in (folder, Path("calm")))
-    assert rough == [row | ({"cosine": pytest.approx(row["cosine"], abs=1e-6)} if "cosine" in row else {}) for row in calm]
+    rough, calm = (
+        pq.read_table(place / f"out.parquet{ENDS[method][1]}").to_pylist()
+        for place in (folder, Path("calm"))
+    )
+    assert rough == [
+        row | ({"cosine": pytest.approx(row["cosine"], abs=1e-6)} if "cosine" in row else {})
+        for row in calm
+    ]
 
 
-def test_other_settings_take_over_what_does_not_depend_on_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pq.write_table(pa.table({"text": ["one two three four five", "one two three four", "a b c", "a b c d"]}), tmp_path / "in.parquet")
+def test_other_settings_take_over_what_does_not_depend_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(
+        pa.table({"text": ["one two three four five", "one two three four", "a b c", "a b c d"]}),
+        tmp_path / "in.parquet",
+    )
     out, work = tmp_path / "out.parquet", tmp_path / ".out.parquet.work"
 
     def run(length: int, place: Path) -> list[dict[str, Any]]:
@@ -119,18 +158,32 @@ def test_other_settings_take_over_what_does_not_depend_on_them(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("method", OPTIONS)
-def test_a_full_disk_is_named_and_leaves_what_was_there(small_disk: Path, tmp_path: Path, method: Any) -> None:
+def test_a_full_disk_is_named_and_leaves_what_was_there(
+    small_disk: Path, tmp_path: Path, method: Any
+) -> None:
     draw = random.Random(0)
-    rows = [{"text": f"{draw.randbytes(20).hex(' ')} {row}", "more": draw.randbytes(5000).hex()} for row in range(100)]
+    rows = [
+        {"text": f"{draw.randbytes(20).hex(' ')} {row}", "more": draw.randbytes(5000).hex()}
+        for row in range(100)
+    ]
     path, work = tmp_path / "in.parquet", tmp_path / "work"
     pq.write_table(pa.Table.from_pylist(rows), path)
     old = old_files(small_disk, method)
-    with pytest.raises(GateFailed, match=r"disk/out\.parquet: the disk is full — .* a file that was there is as it was"):
+    with pytest.raises(
+        GateFailed,
+        match=r"disk/out\.parquet: the disk is full — .* a file that was there is as it was",
+    ):
         dedup(path, small_disk / "out.parquet", method=method, work=work, **OPTIONS[method])
     assert seen(small_disk) == old
     (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free))
     with pytest.raises(GateFailed, match=r"disk/work: the disk is full"):
-        dedup(path, tmp_path / "out.parquet", method=method, work=small_disk / "work", **OPTIONS[method])
+        dedup(
+            path,
+            tmp_path / "out.parquet",
+            method=method,
+            work=small_disk / "work",
+            **OPTIONS[method],
+        )
     with pytest.raises(GateFailed, match=rf"disk/out\.parquet{ENDS[method][1]}: the disk is full"):
         dedup(path, small_disk / "out.parquet", method=method, work=work, **OPTIONS[method])
     (small_disk / "ballast").unlink()

@@ -1,4 +1,6 @@
-"""A saved index: batches one after the other as in one run over all of them, and never half grown."""
+"""A saved index: batches one after the other as in one run over all of them, and never half
+grown.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pomona import files
 from pomona.data.duplicates import _index, dedup
@@ -19,34 +20,66 @@ BATCH = st.lists(st.lists(st.sampled_from("abc"), max_size=8).map(" ".join), max
 
 
 def rows(texts: list[str], start: int) -> pa.Table:
-    return pa.table({"row": pa.array(range(start, start + len(texts)), pa.int64()), "text": pa.array(texts, pa.string())})
+    return pa.table(
+        {
+            "row": pa.array(range(start, start + len(texts)), pa.int64()),
+            "text": pa.array(texts, pa.string()),
+        }
+    )
 
 
 @settings(max_examples=15)
-@given(batches=st.lists(BATCH, min_size=1, max_size=3), method=st.sampled_from(["minhash", "exact"]))
-def test_batches_keep_what_one_run_keeps_of_them(batches: list[list[str]], method: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+@given(
+    batches=st.lists(BATCH, min_size=1, max_size=3), method=st.sampled_from(["minhash", "exact"])
+)
+def test_batches_keep_what_one_run_keeps_of_them(
+    batches: list[list[str]], method: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("index")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "_sync", lambda _: None)
         seen: list[str] = []
         for batch in batches:
-            dedup(rows(batch, len(seen)), folder / "new.parquet", method=method, index=folder / "index", **EASY)
+            dedup(
+                rows(batch, len(seen)),
+                folder / "new.parquet",
+                method=method,
+                index=folder / "index",
+                **EASY,
+            )
             start, seen = len(seen), seen + batch
             dedup(rows(seen, 0), folder / "all.parquet", method=method, **EASY)
-            whole = [row for row in pq.read_table(folder / "all.parquet")["row"].to_pylist() if row >= start]
+            whole = [
+                row
+                for row in pq.read_table(folder / "all.parquet")["row"].to_pylist()
+                if row >= start
+            ]
             assert pq.read_table(folder / "new.parquet")["row"].to_pylist() == whole
 
 
 def test_the_evidence_names_the_index(tmp_path: Path) -> None:
     words = " ".join(map(str, range(50)))
-    first = dedup(pa.table({"text": ["other", words]}), tmp_path / "1.parquet", index=tmp_path / "index")
-    card = dedup(pa.table({"text": [words + " end", "new"]}), tmp_path / "2.parquet", index=tmp_path / "index")
+    first = dedup(
+        pa.table({"text": ["other", words]}), tmp_path / "1.parquet", index=tmp_path / "index"
+    )
+    card = dedup(
+        pa.table({"text": [words + " end", "new"]}),
+        tmp_path / "2.parquet",
+        index=tmp_path / "index",
+    )
     assert first.details["index"]["rows_after"] == card.details["index"]["rows_before"] == 2
     row = pq.read_table(tmp_path / "2.parquet.pairs.parquet").to_pylist()[0]
-    assert (row["removed"], row["kept"], row["kept_in"], row["row_b_in"]) == (0, 1, "index", "index")
+    assert (row["removed"], row["kept"], row["kept_in"], row["row_b_in"]) == (
+        0,
+        1,
+        "index",
+        "index",
+    )
 
 
-def test_a_run_killed_on_the_way_leaves_the_index_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_on_the_way_leaves_the_index_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch, index = tmp_path / "b.parquet", tmp_path / "index"
     pq.write_table(pa.table({"text": ["a", "a", "b"]}), batch)
     write_json = _index.write_json
@@ -60,12 +93,17 @@ def test_a_run_killed_on_the_way_leaves_the_index_as_it_was(tmp_path: Path, monk
     monkeypatch.setattr(_index, "write_json", write_json)
     assert dedup(batch, tmp_path / "out.parquet", index=index).rows_out == 2
     before = (tmp_path / "out.parquet").read_bytes()
-    with pytest.raises(PomonaError, match=r"index: these inputs are in the index already, as batch 0 — give new documents"):
+    with pytest.raises(
+        PomonaError,
+        match=r"index: these inputs are in the index already, as batch 0 — give new documents",
+    ):
         dedup(batch, tmp_path / "out.parquet", index=index)
     assert (tmp_path / "out.parquet").read_bytes() == before
 
 
-def test_a_run_killed_after_the_index_grew_is_only_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_killed_after_the_index_grew_is_only_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch, index = tmp_path / "b.parquet", tmp_path / "index"
     pq.write_table(pa.table({"text": ["a", "a", "b"]}), batch)
     grow = _index.Index.grow
@@ -86,7 +124,10 @@ def test_a_run_killed_after_the_index_grew_is_only_finished(tmp_path: Path, monk
 def test_other_parameters_and_foreign_folders_are_refused(tmp_path: Path) -> None:
     table = pa.table({"text": ["a"]})
     dedup(table, tmp_path / "out.parquet", index=tmp_path / "index")
-    with pytest.raises(PomonaError, match="index: the index was made with shingle_size=5, not 3 — use the same parameters"):
+    with pytest.raises(
+        PomonaError,
+        match="index: the index was made with shingle_size=5, not 3 — use the same parameters",
+    ):
         dedup(table, tmp_path / "out.parquet", index=tmp_path / "index", shingle_size=3)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("x")

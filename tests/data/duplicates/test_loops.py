@@ -1,4 +1,6 @@
-"""What deduplication compiles: loaded without the compiler, of complete sources, with tables of characters that are Python's own."""
+"""What deduplication compiles: loaded without the compiler, of complete sources, with tables of
+characters that are Python's own.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.data.duplicates import _loops
 from pomona.data.duplicates._unicode import UNSAFE, tables
@@ -32,7 +33,12 @@ def test_exact_and_minhash_need_no_compiler(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": [words, f"{words} more", "é\u0301 ü", "ab"]}), path)
     for name in _loops.FAMILY.loops:
         _loops.loop(name)
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(path), str(out)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(path), str(out)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout == "[]\n"
 
 

@@ -1,4 +1,6 @@
-"""Near-duplicates against plain Python: what goes is above the threshold, what should be found is found, and groups are right."""
+"""Near-duplicates against plain Python: what goes is above the threshold, what should be found is
+found, and groups are right.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pomona import files
 from pomona.data.duplicates import _near, _sign, bands_for, dedup, s_curve
@@ -24,7 +25,9 @@ SURE = {"n_bands": 24, "rows_per_band": 1}
 
 def shingles(text: str, size: int = 5) -> set[tuple[str, ...]]:
     words = unicodedata.normalize("NFC", text).lower().split()
-    return {tuple(words[at : at + size]) for at in range(len(words) - size + 1)} or {("short", *words)}
+    return {tuple(words[at : at + size]) for at in range(len(words) - size + 1)} or {
+        ("short", *words)
+    }
 
 
 def jaccard(one: str, two: str, size: int = 5) -> float:
@@ -39,13 +42,19 @@ def planted(pairs: int, words: int, seed: int) -> list[str]:
     second = draw.integers(0, 1 << 20, (pairs, words))
     shared = np.arange(words) < draw.integers(5, words + 1, (pairs, 1))
     second[shared] = first[shared]
-    return [" ".join(map(str, row)) for two in zip(first.tolist(), second.tolist(), strict=True) for row in two]
+    return [
+        " ".join(map(str, row))
+        for two in zip(first.tolist(), second.tolist(), strict=True)
+        for row in two
+    ]
 
 
 def run(texts: list[str], folder: Path, **options: object) -> tuple[list[int], pa.Table, object]:
     """Rows that stay, the evidence, and the card."""
     out = folder / "out.parquet"
-    table = pa.table({"row": pa.array(range(len(texts)), pa.int64()), "text": pa.array(texts, pa.string())})
+    table = pa.table(
+        {"row": pa.array(range(len(texts)), pa.int64()), "text": pa.array(texts, pa.string())}
+    )
     card = dedup(table, out, **options)
     return pq.read_table(out)["row"].to_pylist(), pq.read_table(f"{out}.pairs.parquet"), card
 
@@ -108,7 +117,9 @@ def test_recall_follows_the_s_curve_at_every_decile(tmp_path: Path) -> None:
 
 
 def test_two_groups_that_share_a_band_stay_two(tmp_path: Path) -> None:
-    common, one, two = ([f"{name}{at}" for at in range(count)] for name, count in (("x", 60), ("a", 60), ("c", 60)))
+    common, one, two = (
+        [f"{name}{at}" for at in range(count)] for name, count in (("x", 60), ("a", 60), ("c", 60))
+    )
     a, c = " ".join(common + one), " ".join(common + two)
     texts = [a, a + " more", c, c + " words"]
     assert jaccard(texts[1], texts[2]) < 0.8 <= min(jaccard(*texts[:2]), jaccard(*texts[2:]))
@@ -132,7 +143,11 @@ def test_a_chain_is_one_group_and_says_by_which_pair(tmp_path: Path) -> None:
 def test_a_large_group_is_not_compared_pair_by_pair(tmp_path: Path) -> None:
     boilerplate = " ".join(map(str, range(200)))
     same = [f"{boilerplate} a{at}" for at in range(300)]
-    texts = [text for pair in zip(same, (f"{boilerplate} b{at} " * 3 for at in range(300)), strict=True) for text in pair]
+    texts = [
+        text
+        for pair in zip(same, (f"{boilerplate} b{at} " * 3 for at in range(300)), strict=True)
+        for text in pair
+    ]
     stays, _, card = run(texts, tmp_path, **SURE)
     assert stays == [0]
     assert card.details["compared"] < 2 * len(texts)
@@ -149,7 +164,15 @@ def test_comparisons_cut_short_are_counted(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_short_and_empty_documents_only_equal_the_same_text(tmp_path: Path) -> None:
-    texts = ["one two", "One  two\n", "one two three", "", " ", "two one", "one two three four five"]
+    texts = [
+        "one two",
+        "One  two\n",
+        "one two three",
+        "",
+        " ",
+        "two one",
+        "one two three four five",
+    ]
     stays, _, card = run(texts, tmp_path)
     assert stays == [0, 2, 3, 5, 6]
     assert card.removed == {"exact": 2, "near": 0}
@@ -177,7 +200,13 @@ def test_text_without_spaces_is_compared_by_characters(text: str, tmp_path: Path
 def test_normal_form(tmp_path: Path) -> None:
     text = "Größe und Übermut sind Änderungen des Gemüts à la carte"
     stays, _, card = run(
-        [text, unicodedata.normalize("NFD", text), text.upper().replace("SS", "ß"), text.replace(" ", "\u00a0 ")], tmp_path
+        [
+            text,
+            unicodedata.normalize("NFD", text),
+            text.upper().replace("SS", "ß"),
+            text.replace(" ", "\u00a0 "),
+        ],
+        tmp_path,
     )
     assert stays == [0]
     assert card.removed["exact"] == 3
@@ -185,7 +214,9 @@ def test_normal_form(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(st.characters(codec="utf-8")), max_size=8))
 def test_composed_is_nfc(texts: list[str]) -> None:
-    assert composed(pa.array(texts, pa.string())).to_pylist() == [unicodedata.normalize("NFC", text) for text in texts]
+    assert composed(pa.array(texts, pa.string())).to_pylist() == [
+        unicodedata.normalize("NFC", text) for text in texts
+    ]
 
 
 WORDS = st.lists(st.lists(st.sampled_from("abc"), max_size=9).map(" ".join), max_size=14)
@@ -199,16 +230,29 @@ WORDS = st.lists(st.lists(st.sampled_from("abc"), max_size=9).map(" ".join), max
     budget=st.sampled_from([1, 40, 1 << 20]),
 )
 def test_groups_are_those_of_all_pairs_whatever_the_chunks(
-    texts: list[str], threshold: float, rows: int, budget: int, tmp_path_factory: pytest.TempPathFactory
+    texts: list[str],
+    threshold: float,
+    rows: int,
+    budget: int,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_sign, "CHUNK_ROWS", rows)
         patch.setattr(_near, "BUDGET", budget)
         patch.setattr(files, "_sync", lambda _: None)
         folder = tmp_path_factory.mktemp("groups")
-        stays, _, _ = run(texts, folder, threshold=threshold, shingle="word", shingle_size=2, **SURE)
+        stays, _, _ = run(
+            texts, folder, threshold=threshold, shingle="word", shingle_size=2, **SURE
+        )
         assert stays == groups(texts, threshold, 2)
-        again, _, _ = run([texts[row] for row in stays], folder, threshold=threshold, shingle="word", shingle_size=2, **SURE)
+        again, _, _ = run(
+            [texts[row] for row in stays],
+            folder,
+            threshold=threshold,
+            shingle="word",
+            shingle_size=2,
+            **SURE,
+        )
         assert again == list(range(len(stays)))
 
 
@@ -217,7 +261,10 @@ def edits(one: list[int], two: list[int]) -> int:
     for at, item in enumerate(one, 1):
         corner, row[0] = row[0], at
         for there, other in enumerate(two, 1):
-            corner, row[there] = row[there], min(row[there] + 1, row[there - 1] + 1, corner + (item != other))
+            corner, row[there] = (
+                row[there],
+                min(row[there] + 1, row[there - 1] + 1, corner + (item != other)),
+            )
     return row[-1]
 
 
@@ -226,11 +273,23 @@ def close(one: np.ndarray, two: np.ndarray, least: float, costs: np.ndarray) -> 
     return edit_close(one, two, least, costs)
 
 
-@given(st.lists(st.integers(0, 3), max_size=12), st.lists(st.integers(0, 3), max_size=12), st.sampled_from([0.3, 0.5, 0.8, 1.0]))
+@given(
+    st.lists(st.integers(0, 3), max_size=12),
+    st.lists(st.integers(0, 3), max_size=12),
+    st.sampled_from([0.3, 0.5, 0.8, 1.0]),
+)
 def test_edit_similarity_is_levenshtein(one: list[int], two: list[int], least: float) -> None:
     longer = max(len(one), len(two))
     expected = longer == 0 or 1 - edits(one, two) / longer >= least - 1e-12
-    assert close(np.array(one, np.uint64), np.array(two, np.uint64), least, np.empty(len(two) + 1, np.int64)) == expected
+    assert (
+        close(
+            np.array(one, np.uint64),
+            np.array(two, np.uint64),
+            least,
+            np.empty(len(two) + 1, np.int64),
+        )
+        == expected
+    )
 
 
 def test_edit_similarity_is_asked_for_on_top(tmp_path: Path) -> None:
@@ -261,7 +320,12 @@ def test_keep_longest_best_and_target_size(tmp_path: Path) -> None:
 def test_against_removes_only_what_is_there_itself(tmp_path: Path) -> None:
     words = [str(at) for at in range(100)]
     chain = [" ".join(words[at : at + 80]) for at in (0, 8, 16)]
-    train = pa.table({"id": ["far", "copy", "near", "again", "other"], "text": [chain[0], chain[1], chain[1] + " x", chain[1], "x y z"]})
+    train = pa.table(
+        {
+            "id": ["far", "copy", "near", "again", "other"],
+            "text": [chain[0], chain[1], chain[1] + " x", chain[1], "x y z"],
+        }
+    )
     out = tmp_path / "train.parquet"
     card = dedup(train, out, against=pa.table({"text": [chain[2]]}), threshold=0.7, **SURE)
     assert pq.read_table(out)["id"].to_pylist() == ["far", "other"]

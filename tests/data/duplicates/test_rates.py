@@ -15,7 +15,14 @@ def document(name: str) -> str:
 
 
 def test_rates_count_documents_with_a_duplicate(tmp_path: Path) -> None:
-    train = [document("a"), document("a") + " end", document("b"), document("c"), document("c"), "short"]
+    train = [
+        document("a"),
+        document("a") + " end",
+        document("b"),
+        document("c"),
+        document("c"),
+        "short",
+    ]
     valid = [document("b") + " end", document("d"), document("d"), "short", document("e")]
     pq.write_table(pa.table({"text": train}), tmp_path / "train.parquet")
     found = rates(tmp_path / "train.parquet", pa.table({"text": valid}))

@@ -3,8 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.data.mixing import Mixture, Origin, by_size, by_temperature, mixture_of, two_level
 from pomona.errors import PomonaError
@@ -13,19 +12,27 @@ sizes_of = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 10**9), m
 
 
 @given(sizes_of, st.floats(0.3, 50))
-def test_shares_add_up_and_temperature_keeps_the_order(sizes: dict[str, int], temperature: float) -> None:
+def test_shares_add_up_and_temperature_keeps_the_order(
+    sizes: dict[str, int], temperature: float
+) -> None:
     mixed, natural = by_temperature(sizes, temperature).shares, by_size(sizes).shares
     assert math.fsum(mixed.values()) == pytest.approx(1)
     for one in sizes:
         for two in sizes:
-            assert mixed[one] / mixed[two] == pytest.approx((natural[one] / natural[two]) ** (1 / temperature))
+            assert mixed[one] / mixed[two] == pytest.approx(
+                (natural[one] / natural[two]) ** (1 / temperature)
+            )
 
 
 def test_temperature_has_its_ends() -> None:
     sizes = {"en": 900, "sw": 100}
     assert by_temperature(sizes, 1).shares == pytest.approx({"en": 0.9, "sw": 0.1})
     assert by_temperature(sizes, math.inf).shares == {"en": 0.5, "sw": 0.5}
-    assert by_temperature({**sizes, "none": 0}, math.inf).shares == {"en": 0.5, "sw": 0.5, "none": 0.0}
+    assert by_temperature({**sizes, "none": 0}, math.inf).shares == {
+        "en": 0.5,
+        "sw": 0.5,
+        "none": 0.0,
+    }
 
 
 def test_aya_weights_on_two_levels() -> None:
@@ -37,12 +44,16 @@ def test_aya_weights_on_two_levels() -> None:
         "translated": Origin({"mt": 0.4, "nllb": None}, 51),
     }
     shares = two_level(origins, sizes).shares
-    assert shares == pytest.approx({"aya": 0.25, "flan": 0.03, "t0": 0.01, "xp3x": 0.2, "mt": 0.204, "nllb": 0.306})
+    assert shares == pytest.approx(
+        {"aya": 0.25, "flan": 0.03, "t0": 0.01, "xp3x": 0.2, "mt": 0.204, "nllb": 0.306}
+    )
 
 
 def test_sources_without_weight_divide_the_rest_by_size() -> None:
     sizes = {"a": 10, "b": 30, "c": 10}
-    shares = two_level({"x": Origin({"a": None}, 0.6), "y": Origin({"b": None}), "z": Origin({"c": None})}, sizes).shares
+    shares = two_level(
+        {"x": Origin({"a": None}, 0.6), "y": Origin({"b": None}), "z": Origin({"c": None})}, sizes
+    ).shares
     assert shares == pytest.approx({"a": 0.6, "b": 0.3, "c": 0.1})
 
 
@@ -73,9 +84,18 @@ def test_yaml_forms() -> None:
         ({"weights": {"en": 0}}, r"weights: no dataset has a weight above 0 — give at least one"),
         ({"weights": [1]}, r"weights: \[1\] is not a mapping of names and values"),
         ({"temperature": 0}, r"temperature: 0.0 is not a temperature — use 1 for natural shares"),
-        ({"temperature": 2, "weights": {}}, r"mixture: temperature and weights are given together — give one of them"),
-        ({"sources": {"x": {"datasets": ["en"]}, "y": {"datasets": ["en"]}}}, r'source "y": "en" stands in "x" too — list it once'),
-        ({"sources": {"x": {"datasets": {"en": 1, "sw": None}}}}, r'source "x": the weights given add up to 1 and leave nothing for sw'),
+        (
+            {"temperature": 2, "weights": {}},
+            r"mixture: temperature and weights are given together — give one of them",
+        ),
+        (
+            {"sources": {"x": {"datasets": ["en"]}, "y": {"datasets": ["en"]}}},
+            r'source "y": "en" stands in "x" too — list it once',
+        ),
+        (
+            {"sources": {"x": {"datasets": {"en": 1, "sw": None}}}},
+            r'source "x": the weights given add up to 1 and leave nothing for sw',
+        ),
         ({"sources": {"x": {"data": 1}}}, r'source "x": unknown key "data"'),
         ({"sources": {"xx": {"weight": 1}}}, r'source "xx": no dataset is named "xx"'),
     ],
@@ -86,7 +106,9 @@ def test_mistakes_are_named(spec: dict, match: str) -> None:
 
 
 def test_leaving_out_scales_the_others_up() -> None:
-    assert Mixture({"a": 1, "b": 2, "c": 5}).without("c").shares == pytest.approx({"a": 1 / 3, "b": 2 / 3, "c": 0})
+    assert Mixture({"a": 1, "b": 2, "c": 5}).without("c").shares == pytest.approx(
+        {"a": 1 / 3, "b": 2 / 3, "c": 0}
+    )
     with pytest.raises(PomonaError, match='"a" is all there is in the mixture'):
         Mixture({"a": 1, "b": 0}).without("a")
     with pytest.raises(PomonaError, match='no dataset is named "d"'):

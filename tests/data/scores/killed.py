@@ -27,5 +27,12 @@ def beat(done: int, total: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-score(source, out, scores=["perplexity", "mtld"], models=["ui-xs", "ui-s@10"], column="english", progress=beat)
+score(
+    source,
+    out,
+    scores=["perplexity", "mtld"],
+    models=["ui-xs", "ui-s@10"],
+    column="english",
+    progress=beat,
+)
 Path(log).write_text("done")

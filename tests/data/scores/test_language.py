@@ -38,7 +38,10 @@ def test_confidence_is_that_of_the_rows_language(monkeypatch: pytest.MonkeyPatch
 
 def test_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
-    with pytest.raises(PomonaError, match=r"language identification needs py3langid — pip install 'pomona\[language\]'"):
+    with pytest.raises(
+        PomonaError,
+        match=r"language identification needs py3langid — pip install 'pomona\[language\]'",
+    ):
         language_confidence(["x"], ["en"])
 
 
@@ -55,4 +58,10 @@ def test_real_texts() -> None:
 
 
 def test_tags() -> None:
-    assert [base_language(tag) for tag in ("zh_Hans", "sr-Latn", "nb", "DE", "ca@valencia")] == ["zh", "sr", "no", "de", "ca"]
+    assert [base_language(tag) for tag in ("zh_Hans", "sr-Latn", "nb", "DE", "ca@valencia")] == [
+        "zh",
+        "sr",
+        "no",
+        "de",
+        "ca",
+    ]

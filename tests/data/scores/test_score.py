@@ -19,7 +19,11 @@ from pomona.records.card import card_of
 
 from .conftest import PROMPT
 
-TEXTS = ["Save the draft", "Delete", "The page of the user was deleted, and the draft was saved. " * 8]
+TEXTS = [
+    "Save the draft",
+    "Delete",
+    "The page of the user was deleted, and the draft was saved. " * 8,
+]
 
 
 @pytest.fixture
@@ -27,12 +31,20 @@ def table() -> pa.Table:
     return pa.table({"id": [3, 1, 2], "text": TEXTS, "lang": ["en", "en", "de"]})
 
 
-def test_rows_keep_order_and_columns_and_the_card_says_what_was_done(table: pa.Table, tmp_path: Path) -> None:
+def test_rows_keep_order_and_columns_and_the_card_says_what_was_done(
+    table: pa.Table, tmp_path: Path
+) -> None:
     pq.write_table(table, tmp_path / "in.parquet")
     asked: list[tuple[int, int]] = []
     out = tmp_path / "out.jsonl"
     names = ["perplexity", "el2n", "memorization", "length", "mtld"]
-    card = score(tmp_path / "in.parquet", out, scores=names, models=["ui-xs"], progress=lambda *at: asked.append(at))
+    card = score(
+        tmp_path / "in.parquet",
+        out,
+        scores=names,
+        models=["ui-xs"],
+        progress=lambda *at: asked.append(at),
+    )
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [list(row) for row in rows] == [["id", "text", "lang", *names]] * 3
     assert [row["id"] for row in rows] == [3, 1, 2]
@@ -45,23 +57,48 @@ def test_rows_keep_order_and_columns_and_the_card_says_what_was_done(table: pa.T
     assert "scores:perplexity,el2n,memorization,length,mtld|models:ui-xs" in card.signature
     assert json.loads(card_of(out).read_text())["signature"] == card.signature
     assert asked[-1] == (6, 6)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "out.jsonl", "out.jsonl.card.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "in.parquet",
+        "out.jsonl",
+        "out.jsonl.card.json",
+    ]
 
 
 def test_a_dry_run_counts_and_writes_nothing(table: pa.Table, tmp_path: Path) -> None:
-    dry = score(table, tmp_path / "out.parquet", scores=["perplexity", "mtld"], models=["ui-xs"], dry_run=True)
+    dry = score(
+        table,
+        tmp_path / "out.parquet",
+        scores=["perplexity", "mtld"],
+        models=["ui-xs"],
+        dry_run=True,
+    )
     assert list(tmp_path.iterdir()) == []
     wet = score(table, tmp_path / "out.parquet", scores=["perplexity", "mtld"], models=["ui-xs"])
     assert dry.details["models"] == wet.details["models"]
     assert dry.signature == wet.signature
 
 
-def test_checkpoints_give_columns_each_and_scores_over_them(table: pa.Table, tmp_path: Path) -> None:
+def test_checkpoints_give_columns_each_and_scores_over_them(
+    table: pa.Table, tmp_path: Path
+) -> None:
     models = ["ui-xs", "ui-s@10"]
     names = ["perplexity", "cat_var", "cat_diff", "vog", "el2n"]
-    score(pa.concat_tables([table] * 2), tmp_path / "out.parquet", scores=names, models=models, group="lang")
+    score(
+        pa.concat_tables([table] * 2),
+        tmp_path / "out.parquet",
+        scores=names,
+        models=models,
+        group="lang",
+    )
     found = pq.read_table(tmp_path / "out.parquet")
-    assert found.column_names[3:] == ["perplexity@ui-xs", "perplexity@ui-s@10", "cat_var", "cat_diff", "vog", "el2n"]
+    assert found.column_names[3:] == [
+        "perplexity@ui-xs",
+        "perplexity@ui-s@10",
+        "cat_var",
+        "cat_diff",
+        "vog",
+        "el2n",
+    ]
     first, last = found["perplexity@ui-xs"].to_numpy(), found["perplexity@ui-s@10"].to_numpy()
     np.testing.assert_allclose(found["cat_diff"].to_numpy(), first - last)
     np.testing.assert_allclose(found["cat_var"].to_numpy(), np.var([first, last], axis=0))
@@ -73,24 +110,58 @@ def test_checkpoints_give_columns_each_and_scores_over_them(table: pa.Table, tmp
 
 def test_scores_of_text_need_no_model(table: pa.Table, tmp_path: Path) -> None:
     score(table, tmp_path / "out.parquet", scores=["length", "mtld"], models=[])
-    assert pq.read_table(tmp_path / "out.parquet")["length"].to_pylist() == [len(text) for text in TEXTS]
+    assert pq.read_table(tmp_path / "out.parquet")["length"].to_pylist() == [
+        len(text) for text in TEXTS
+    ]
 
 
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ({"text": ["a", None]}, {}, r'the table, row 2: column "text" is null — fill the value or drop the row'),
-        ({"text": ["a b", " \n"]}, {}, r"the table, row 2: the text is empty — fill the value or drop the row"),
+        (
+            {"text": ["a", None]},
+            {},
+            r'the table, row 2: column "text" is null — fill the value or drop the row',
+        ),
+        (
+            {"text": ["a b", " \n"]},
+            {},
+            r"the table, row 2: the text is empty — fill the value or drop the row",
+        ),
         ({"txt": ["a"]}, {}, r'there is no column "text" — did you mean "txt"\?'),
-        ({"text": ["a"], "perplexity": [1.0]}, {}, r'there is a column "perplexity" already — drop it, or rename it'),
-        ({"text": ["a"]}, {"scores": ["perplexty"]}, r'unknown score "perplexty" — did you mean "perplexity"\?'),
-        ({"text": ["a"]}, {"scores": ["vog"]}, r'"vog" needs 2 or more models, and 1 are given — give that many, from early to late'),
+        (
+            {"text": ["a"], "perplexity": [1.0]},
+            {},
+            r'there is a column "perplexity" already — drop it, or rename it',
+        ),
+        (
+            {"text": ["a"]},
+            {"scores": ["perplexty"]},
+            r'unknown score "perplexty" — did you mean "perplexity"\?',
+        ),
+        (
+            {"text": ["a"]},
+            {"scores": ["vog"]},
+            r'"vog" needs 2 or more models, and 1 are given — give that many, from early to late',
+        ),
         ({"text": ["a"]}, {"models": ["ui-xs", "ui-xs"]}, "a model is named twice"),
         ({"text": ["a"]}, {"models": ["ui-xz"]}, r'unknown model "ui-xz"'),
         ({"text": ["a"]}, {"prompt": "text"}, "prompt and completion go together"),
-        ({"text": ["a"]}, {"chat": True}, "chat goes with prompt and completion — give both, or leave chat out"),
-        ({"text": ["a"]}, {"chat": True, "prompt": "text", "completion": "text"}, "chat=True needs a chat template"),
-        ({"text": ["a"], "p": [""]}, {"prompt": "p", "completion": "text"}, r"row 1: the prompt is empty and the tokenizer has no start"),
+        (
+            {"text": ["a"]},
+            {"chat": True},
+            "chat goes with prompt and completion — give both, or leave chat out",
+        ),
+        (
+            {"text": ["a"]},
+            {"chat": True, "prompt": "text", "completion": "text"},
+            "chat=True needs a chat template",
+        ),
+        (
+            {"text": ["a"], "p": [""]},
+            {"prompt": "p", "completion": "text"},
+            r"row 1: the prompt is empty and the tokenizer has no start",
+        ),
         ({"text": ["a"]}, {"scores": ["language"]}, r'there is no column "lang"'),
         ({"text": []}, {}, "there are no rows"),
     ],
@@ -106,7 +177,9 @@ def test_bad_input_is_named_and_nothing_is_lost(
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_loss_that_is_no_number_names_the_row(table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_no_number_names_the_row(
+    table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(uri: str, **options: object) -> TorchModel:
         model = load(uri, device="cpu")
         assert isinstance(model, TorchModel)
@@ -115,7 +188,10 @@ def test_a_loss_that_is_no_number_names_the_row(table: pa.Table, tmp_path: Path,
         return model
 
     monkeypatch.setattr("pomona.models.load", broken)
-    with pytest.raises(PomonaError, match=r'the table, row 1: the loss under ui-xs is nan — score with dtype="float32"'):
+    with pytest.raises(
+        PomonaError,
+        match=r'the table, row 1: the loss under ui-xs is nan — score with dtype="float32"',
+    ):
         score(table, tmp_path / "out.parquet", models=["ui-xs"])
 
 
@@ -123,17 +199,32 @@ def test_chat_is_the_template_around_the_prompt(pairs: pa.Table, tmp_path: Path)
     folder = tmp_path / "talking"
     shutil.copytree(locate("ui-xs"), folder)
     (folder / "chat_template.jinja").write_text(
-        "{% for m in messages %}<|de|>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|to|>{% endif %}"
+        "{% for m in messages %}<|de|>{{ m.content }}{% endfor %}{% if "
+        "add_generation_prompt %}<|to|>{% endif %}"
     )
-    options: dict[str, Any] = {"models": [str(folder)], "scores": ["perplexity", "memorization"], "completion": "translation"}
-    for name, more in (("chat", {"prompt": "english", "chat": True}), ("plain", {"prompt": "<|de|>{english}<|to|>"})):
+    options: dict[str, Any] = {
+        "models": [str(folder)],
+        "scores": ["perplexity", "memorization"],
+        "completion": "translation",
+    }
+    for name, more in (
+        ("chat", {"prompt": "english", "chat": True}),
+        ("plain", {"prompt": "<|de|>{english}<|to|>"}),
+    ):
         card = score(pairs, tmp_path / f"{name}.parquet", **options, **more)
         assert f"chat:{more.get('chat', False)}" in card.signature
     chat, plain = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("chat", "plain"))
     assert chat["perplexity"].to_pylist() == plain["perplexity"].to_pylist()
     assert chat["memorization"].to_pylist() == plain["memorization"].to_pylist()
     blank = pa.table({"text": ["Seite"], "p": [""]})
-    score(blank, tmp_path / "blank.parquet", models=[str(folder)], prompt="p", completion="text", chat=True)
+    score(
+        blank,
+        tmp_path / "blank.parquet",
+        models=[str(folder)],
+        prompt="p",
+        completion="text",
+        chat=True,
+    )
     assert pq.read_table(tmp_path / "blank.parquet")["perplexity"][0].as_py() > 1
 
 
@@ -160,7 +251,9 @@ def _installed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     about = site / "pomona_users-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: pomona-users\nVersion: 1.0\n")
-    names = {name: name for name in ("initials", "total", "wrong", "short", "gone")} | {"mtld": "initials"}
+    names = {name: name for name in ("initials", "total", "wrong", "short", "gone")} | {
+        "mtld": "initials"
+    }
     points = "".join(f"{name} = pomona_users:{function}\n" for name, function in names.items())
     (about / "entry_points.txt").write_text(f"[pomona.scores]\n{points}")
     monkeypatch.syspath_prepend(site)
@@ -173,13 +266,26 @@ def test_users_scores(table: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
     score(table, out, scores=["initials"], models=[], seed=7)
     assert pq.read_table(out)["initials"].to_pylist() == [ord(text[0]) for text in TEXTS]
     few = pairs.slice(0, 5)
-    score(few, out, scores=["total", "perplexity"], models=["ui-xs"], prompt=PROMPT, completion="{translation}")
+    score(
+        few,
+        out,
+        scores=["total", "perplexity"],
+        models=["ui-xs"],
+        prompt=PROMPT,
+        completion="{translation}",
+    )
     assert (pq.read_table(out)["total"].to_numpy() < 0).all()
-    with pytest.raises(PomonaError, match=r'the table, row 2: the score "wrong" is nan — return a finite number'):
+    with pytest.raises(
+        PomonaError, match=r'the table, row 2: the score "wrong" is nan — return a finite number'
+    ):
         score(table, tmp_path / "no.parquet", scores=["wrong"], models=[])
     with pytest.raises(PomonaError, match='the score "gone" cannot be loaded'):
         score(table, tmp_path / "no.parquet", scores=["gone"], models=[])
-    with pytest.raises(PomonaError, match='the score "mtld" is built in — give the entry point another name'):
+    with pytest.raises(
+        PomonaError, match='the score "mtld" is built in — give the entry point another name'
+    ):
         score(table, tmp_path / "no.parquet", scores=["mtld"], models=[])
-    with pytest.raises(PomonaError, match=r'score "short": gave \(1,\) values for 3 rows — return one number a row'):
+    with pytest.raises(
+        PomonaError, match=r'score "short": gave \(1,\) values for 3 rows — return one number a row'
+    ):
         score(table, tmp_path / "no.parquet", scores=["short"], models=[])

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.data.scores import mtld
 from pomona.data.scores._text import words_of
@@ -24,7 +23,9 @@ def test_golden_value() -> None:
 
 
 def reference(words: list[str]) -> float:
-    """By the definition, slowly: cut off the shortest beginning whose ratio has come to .72, again and again."""
+    """By the definition, slowly: cut off the shortest beginning whose ratio has come to .72, again
+    and again.
+    """
 
     def factors(rest: list[str]) -> float:
         for size in range(1, len(rest) + 1):

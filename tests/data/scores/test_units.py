@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.data.scores import _units, score
 from pomona.data.scores._combine import within_group, within_length
@@ -41,19 +40,27 @@ def test_pieces_are_the_text(text: str) -> None:
     assert all(found[1:])
 
 
-def test_tokens_of_pieces_are_those_of_the_text(pairs: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_of_pieces_are_those_of_the_text(
+    pairs: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
     codec = Probe(load("ui-xs", device="cpu")).codec
     texts = [" ".join(pairs["english"].to_pylist()[start : start + 10]) for start in (0, 10, 20)]
     whole = codec.completions(texts, end=False)
     monkeypatch.setattr(_units, "PIECE", 50)
-    assert [ids.tolist() for ids in token_ids(codec, [*texts, "Save"])] == [*whole, *codec.completions(["Save"], end=False)]
+    assert [ids.tolist() for ids in token_ids(codec, [*texts, "Save"])] == [
+        *whole,
+        *codec.completions(["Save"], end=False),
+    ]
 
 
 def test_a_long_text_is_scored_in_windows(tmp_path: Path) -> None:
     probe = Probe(load("ui-xs", device="cpu"))
     text = "Delete the page of the user and save the draft. " * 20
     ids = np.array(probe.codec.completions([text], end=False)[0], np.int32)
-    losses = [probe.token_scores([Unit(ids[max(0, at - 1) : at + 63 if at else 64], 1)])[0].loss for at in [0, *range(64, len(ids), 63)]]
+    losses = [
+        probe.token_scores([Unit(ids[max(0, at - 1) : at + 63 if at else 64], 1)])[0].loss
+        for at in [0, *range(64, len(ids), 63)]
+    ]
     assert sum(map(len, losses)) == len(ids) - 1
     score(pa.table({"text": [text]}), tmp_path / "out.parquet", models=["ui-xs"], context=64)
     found = pq.read_table(tmp_path / "out.parquet")["perplexity"][0].as_py()
@@ -62,19 +69,34 @@ def test_a_long_text_is_scored_in_windows(tmp_path: Path) -> None:
 
 def test_packed_rows_get_the_weighted_mean_of_their_contexts(tmp_path: Path) -> None:
     probe = Probe(load("ui-xs", device="cpu"))
-    texts = [f"Delete the page number {n} of the user and save the draft. " * (n % 4 + 1) for n in range(12)]
+    texts = [
+        f"Delete the page number {n} of the user and save the draft. " * (n % 4 + 1)
+        for n in range(12)
+    ]
     end = probe.codec.end
-    stream = [(token, row) for row, ids in enumerate(probe.codec.completions(texts, end=True)) for token in ids]
+    stream = [
+        (token, row)
+        for row, ids in enumerate(probe.codec.completions(texts, end=True))
+        for token in ids
+    ]
     assert stream[-1][0] == end
     total, weight = np.zeros(12), np.zeros(12)
     starts = [0, *range(64, len(stream), 63)]
     for at in starts:
         part = stream[max(0, at - 1) : at + 63 if at else 64]
-        loss = probe.token_scores([Unit(np.array([token for token, _ in part], np.int32), 1)])[0].loss.mean()
+        loss = probe.token_scores([Unit(np.array([token for token, _ in part], np.int32), 1)])[
+            0
+        ].loss.mean()
         for _, row in part[1:]:
             total[row] += loss
             weight[row] += 1
-    score(pa.table({"text": texts}), tmp_path / "out.parquet", models=["ui-xs"], context=64, packed=True)
+    score(
+        pa.table({"text": texts}),
+        tmp_path / "out.parquet",
+        models=["ui-xs"],
+        context=64,
+        packed=True,
+    )
     found = pq.read_table(tmp_path / "out.parquet")["perplexity"].to_numpy()
     np.testing.assert_allclose(np.log(found), total / weight, atol=1e-4)
 
@@ -83,8 +105,16 @@ def test_contexts_that_cannot_be() -> None:
     table = pa.table({"text": ["Save the draft"]})
     with pytest.raises(PomonaError, match="ui-xs: context is 513 tokens — use 2 to 512"):
         score(table, "x.parquet", models=["ui-xs"], context=513, dry_run=True)
-    with pytest.raises(PomonaError, match=r"ui-xs: memorize is \(32, 32\) — give two positive numbers, 60 tokens or less in all"):
-        score(table, "x.parquet", models=["ui-xs"], scores=["memorization"], context=60, dry_run=True)
+    with pytest.raises(
+        PomonaError,
+        match=(
+            r"ui-xs: memorize is \(32, 32\) — give two positive numbers, 60 tokens or less in "
+            r"all"
+        ),
+    ):
+        score(
+            table, "x.parquet", models=["ui-xs"], scores=["memorization"], context=60, dry_run=True
+        )
 
 
 @given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.integers(0, 3)), min_size=1, max_size=60))
@@ -109,4 +139,6 @@ def test_ranks_among_rows_of_like_length_do_not_follow_length() -> None:
     assert np.isnan(ranks[7])
     assert np.corrcoef(values[known], lengths[known])[0, 1] > 0.99
     assert abs(np.corrcoef(ranks[known], lengths[known])[0, 1]) < 0.05
-    assert within_length(np.array([1.0, 1.0, 3.0]), np.array([1, 1, 1]), bins=1).tolist() == pytest.approx([1 / 3, 1 / 3, 5 / 6])
+    assert within_length(
+        np.array([1.0, 1.0, 3.0]), np.array([1, 1, 1]), bins=1
+    ).tolist() == pytest.approx([1 / 3, 1 / 3, 5 / 6])

@@ -19,10 +19,19 @@ from pomona.merge.checkpoints.names import (
 @pytest.mark.parametrize(
     ("name", "place"),
     [
-        ("model.layers.12.mlp.experts.3.w1.weight", Place("model.layers", 12, "mlp.experts.3.w1.weight")),
+        (
+            "model.layers.12.mlp.experts.3.w1.weight",
+            Place("model.layers", 12, "mlp.experts.3.w1.weight"),
+        ),
         ("h.0.attn.bias", Place("h", 0, "attn.bias")),
-        ("encoder.block.1.layer.0.SelfAttention.q.weight", Place("encoder.block", 1, "layer.0.SelfAttention.q.weight")),
-        ("bert.encoder.layer.2.output.dense.weight", Place("bert.encoder.layer", 2, "output.dense.weight")),
+        (
+            "encoder.block.1.layer.0.SelfAttention.q.weight",
+            Place("encoder.block", 1, "layer.0.SelfAttention.q.weight"),
+        ),
+        (
+            "bert.encoder.layer.2.output.dense.weight",
+            Place("bert.encoder.layer", 2, "output.dense.weight"),
+        ),
         ("visual.merger.mlp.0.weight", None),
         ("model.embed_tokens.weight", None),
     ],
@@ -68,7 +77,10 @@ def test_old_gpt2_names_are_todays() -> None:
     config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
     assert canonical("h.0.ln_1.weight", config) == "transformer.h.0.ln_1.weight"
     assert canonical("lm_head.weight", config) == "lm_head.weight"
-    assert canonical("h.0.ln_1.weight", {**config, "architectures": ["GPT2Model"]}) == "h.0.ln_1.weight"
+    assert (
+        canonical("h.0.ln_1.weight", {**config, "architectures": ["GPT2Model"]})
+        == "h.0.ln_1.weight"
+    )
 
 
 def test_parts_of_models_that_see() -> None:
@@ -77,9 +89,15 @@ def test_parts_of_models_that_see() -> None:
     assert role_of("model.visual.merger.norm.weight", stacks) == "projector"
     assert role_of("language_model.lm_head.weight", stacks) == "text"
     assert role_of("shared.weight", ["encoder.block", "decoder.block"]) == "shared"
-    assert role_of("decoder.final_layer_norm.weight", ["encoder.block", "decoder.block"]) == "decoder"
+    assert (
+        role_of("decoder.final_layer_norm.weight", ["encoder.block", "decoder.block"]) == "decoder"
+    )
 
 
 def test_depth_is_the_highest_layer_plus_one() -> None:
     layout = Layout(["model.layers.0.a", "model.layers.11.a", "model.norm.weight"])
-    assert (layout.depth("model.layers"), layout.depth("other"), layout.loose) == (12, 0, ["model.norm.weight"])
+    assert (layout.depth("model.layers"), layout.depth("other"), layout.loose) == (
+        12,
+        0,
+        ["model.norm.weight"],
+    )

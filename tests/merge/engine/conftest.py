@@ -13,10 +13,20 @@ from pomona.merge.checkpoints import hashes
 
 TOKENIZER = Path(__file__).parents[3] / "src/pomona/assets/ui-tokenizer"
 CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": 6000, "tie_word_embeddings": True, "torch_dtype": "bfloat16",
-    "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "hidden_act": "silu",
-}  # fmt: skip
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 6000,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "hidden_act": "silu",
+}
 Tensors = dict[str, tuple[str, np.ndarray]]
 Maker = Callable[..., Path]
 
@@ -53,10 +63,18 @@ def write_tensors(file: Path, tensors: Tensors) -> None:
     header: dict[str, Any] = {}
     offset = 0
     for name, (dtype, values) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [offset, offset + values.nbytes]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(values.shape),
+            "data_offsets": [offset, offset + values.nbytes],
+        }
         offset += values.nbytes
     encoded = json.dumps(header).encode()
-    file.write_bytes(len(encoded).to_bytes(8, "little") + encoded + b"".join(values.tobytes() for _, values in tensors.values()))
+    file.write_bytes(
+        len(encoded).to_bytes(8, "little")
+        + encoded
+        + b"".join(values.tobytes() for _, values in tensors.values())
+    )
 
 
 def read_tensors(folder: Path) -> dict[str, tuple[str, list[int], bytes]]:
@@ -69,7 +87,11 @@ def read_tensors(folder: Path) -> dict[str, tuple[str, list[int], bytes]]:
         for name, info in header.items():
             if name != "__metadata__":
                 first, last = info["data_offsets"]
-                found[name] = (info["dtype"], info["shape"], content[8 + length + first : 8 + length + last])
+                found[name] = (
+                    info["dtype"],
+                    info["shape"],
+                    content[8 + length + first : 8 + length + last],
+                )
     return found
 
 
@@ -80,7 +102,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Maker:
-    """`make(name, seed, shards=1, **changed)`: a checkpoint folder; `changed` are tensors (type, values) or None to leave one out."""
+    """`make(name, seed, shards=1, **changed)`: a checkpoint folder; `changed` are tensors (type,
+    values) or None to leave one out.
+    """
 
     def build(name: str, seed: int, shards: int = 1, changed: dict[str, Any] | None = None) -> Path:
         folder = tmp_path / name
@@ -89,14 +113,24 @@ def make(tmp_path: Path) -> Maker:
         (folder / "generation_config.json").write_text('{"do_sample": false}')
         for file in TOKENIZER.iterdir():
             shutil.copyfile(file, folder / file.name)
-        tensors = {key: value for key, value in {**llama(seed), **(changed or {})}.items() if value is not None}
+        tensors = {
+            key: value
+            for key, value in {**llama(seed), **(changed or {})}.items()
+            if value is not None
+        }
         names = list(tensors)
-        files = ["model.safetensors"] if shards == 1 else [f"model-{i + 1:05}-of-{shards:05}.safetensors" for i in range(shards)]
+        files = (
+            ["model.safetensors"]
+            if shards == 1
+            else [f"model-{i + 1:05}-of-{shards:05}.safetensors" for i in range(shards)]
+        )
         for place, file in enumerate(files):
             write_tensors(folder / file, {key: tensors[key] for key in names[place::shards]})
         if shards > 1:
             weight_map = {key: files[place % shards] for place, key in enumerate(names)}
-            (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+            (folder / "model.safetensors.index.json").write_text(
+                json.dumps({"weight_map": weight_map})
+            )
         return folder
 
     return build
@@ -106,5 +140,8 @@ def make(tmp_path: Path) -> Maker:
 def recipe(make: Maker) -> dict[str, Any]:
     """A ties merge of two models, one of them in shards, on a base."""
     base, one, two = make("base", 0), make("one", 1, 3), make("two", 2)
-    models = [{"model": str(folder), "parameters": {"weight": 0.5, "density": 0.6}} for folder in (one, two)]
+    models = [
+        {"model": str(folder), "parameters": {"weight": 0.5, "density": 0.6}}
+        for folder in (one, two)
+    ]
     return {"merge_method": "ties", "base_model": str(base), "models": models, "dtype": "bfloat16"}

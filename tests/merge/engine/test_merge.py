@@ -18,7 +18,10 @@ Maker = Callable[..., Path]
 
 
 def linear(*folders: Path, **more: Any) -> dict[str, Any]:
-    models = [{"model": str(folder), "parameters": {"weight": weight}} for folder, weight in zip(folders, (0.6, 0.4), strict=False)]
+    models = [
+        {"model": str(folder), "parameters": {"weight": weight}}
+        for folder, weight in zip(folders, (0.6, 0.4), strict=False)
+    ]
     return {"merge_method": "linear", "models": models, "dtype": "bfloat16", **more}
 
 
@@ -33,14 +36,19 @@ def test_a_merge_is_the_sum_and_loads_in_transformers(make: Maker, tmp_path: Pat
     found = read_tensors(tmp_path / "out")
     assert set(found) == set(shapes())
     for name, (dtype, values) in llama(1).items():
-        one, two = floats(values.tobytes()).astype(np.float64), floats(llama(2)[name][1].tobytes()).astype(np.float64)
+        one, two = (
+            floats(values.tobytes()).astype(np.float64),
+            floats(llama(2)[name][1].tobytes()).astype(np.float64),
+        )
         assert found[name][:2] == (dtype, list(values.shape))
         assert np.allclose(floats(found[name][2]), 0.6 * one + 0.4 * two, rtol=2**-8, atol=1e-9)
     assert result.written
     assert result.methods == {"linear": 20}
     assert result.parameters == sum(int(np.prod(shape)) for shape in shapes().values())
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert floats(found["model.norm.weight"][2]).tolist() == model.model.norm.weight.float().tolist()
+    assert (
+        floats(found["model.norm.weight"][2]).tolist() == model.model.norm.weight.float().tolist()
+    )
     assert len(AutoTokenizer.from_pretrained(tmp_path / "out")("Datei")["input_ids"]) > 0
     assert GenerationConfig.from_pretrained(tmp_path / "out").do_sample is False
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -62,7 +70,13 @@ def test_threads_memory_blocks_and_shards_of_the_inputs_do_not_change_the_bytes(
     for method, more in (*whole, ("slerp", {"t": 0.3}), ("arcee_fusion", {})):
         tried = {**recipe, "merge_method": method, "parameters": more}
         if method in ("slerp", "arcee_fusion"):
-            tried = {**tried, "models": [{"model": recipe["base_model"]}, {"model": recipe["models"][0]["model"]}]}
+            tried = {
+                **tried,
+                "models": [
+                    {"model": recipe["base_model"]},
+                    {"model": recipe["models"][0]["model"]},
+                ],
+            }
         name = f"{method}-{len(more)}"
         merge(tried, tmp_path / f"{name}-plain", threads=1, report=False)
         monkeypatch.setattr(streams, "BEST", 40_000)
@@ -78,9 +92,19 @@ def test_the_chat_template_of_the_recipe_is_the_only_one(make: Maker, tmp_path: 
     one = make("one", 1)
     settings = json.loads((one / "tokenizer_config.json").read_text())
     (one / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": "old"}))
-    merge(linear(one, make("two", 2), chat_template="{{ messages[0].content }}"), tmp_path / "out", threads=1, report=False)
-    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["chat_template"] == "{{ messages[0].content }}"
-    made = AutoTokenizer.from_pretrained(tmp_path / "out").apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    merge(
+        linear(one, make("two", 2), chat_template="{{ messages[0].content }}"),
+        tmp_path / "out",
+        threads=1,
+        report=False,
+    )
+    assert (
+        json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["chat_template"]
+        == "{{ messages[0].content }}"
+    )
+    made = AutoTokenizer.from_pretrained(tmp_path / "out").apply_chat_template(
+        [{"role": "user", "content": "hi"}], tokenize=False
+    )
     assert made == "hi"
 
 
@@ -88,19 +112,33 @@ def test_a_result_in_shards_holds_the_same_tensors(recipe: dict[str, Any], tmp_p
     merge(recipe, tmp_path / "whole", report=False)
     result = merge(recipe, tmp_path / "shards", shard_size="64KiB", report=False)
     files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-    assert list(result.files[:2]) == sorted(path.name for path in (tmp_path / "shards").glob("*.safetensors")) == files
+    assert (
+        list(result.files[:2])
+        == sorted(path.name for path in (tmp_path / "shards").glob("*.safetensors"))
+        == files
+    )
     assert read_tensors(tmp_path / "shards") == read_tensors(tmp_path / "whole")
     index = json.loads((tmp_path / "shards" / "model.safetensors.index.json").read_text())
-    assert index["metadata"] == {"total_size": 2 * sum(int(np.prod(shape)) for shape in shapes().values())}
-    assert index["weight_map"] == {name: files[name != "model.embed_tokens.weight"] for name in shapes()}
+    assert index["metadata"] == {
+        "total_size": 2 * sum(int(np.prod(shape)) for shape in shapes().values())
+    }
+    assert index["weight_map"] == {
+        name: files[name != "model.embed_tokens.weight"] for name in shapes()
+    }
 
 
 def test_wide_types_come_first_so_that_all_are_aligned(make: Maker, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    odd = {"model.layers.0.odd": ("BF16", bf16(np.ones(3))), "model.layers.1.wide": ("F32", np.ones(5, np.float32))}
+    odd = {
+        "model.layers.0.odd": ("BF16", bf16(np.ones(3))),
+        "model.layers.1.wide": ("F32", np.ones(5, np.float32)),
+    }
     counts = {"steps": ("I64", np.arange(4)), **odd}
-    merge(linear(make("one", 1, changed=counts), make("two", 2, changed=counts)) | {"dtype": None}, tmp_path / "out")
+    merge(
+        linear(make("one", 1, changed=counts), make("two", 2, changed=counts)) | {"dtype": None},
+        tmp_path / "out",
+    )
     found = load_file(tmp_path / "out" / "model.safetensors")
     assert found["steps"].tolist() == [0, 1, 2, 3]
     assert found["model.layers.1.wide"].tolist() == [1.0] * 5
@@ -114,14 +152,25 @@ def test_the_card_tells_recipe_inputs_seed_and_version(make: Maker, tmp_path: Pa
     result = merge(linear(one, two), tmp_path / "out", seed=7)
     card = json.loads((tmp_path / "out" / "pomona_merge.json").read_text())
     assert card["seed"] == 7
-    assert card["signature"] == result.signature == "merge|method:linear|models:2|seed:7|version:0.1.0"
+    assert (
+        card["signature"] == result.signature == "merge|method:linear|models:2|seed:7|version:0.1.0"
+    )
     assert card["recipe"]["models"][0]["parameters"] == {"weight": 0.6}
     assert card["tensors"] == {"count": 20, "by_method": {"linear": 20}}
-    told = {(source["model"], file["name"]): file["sha256"] for source in card["inputs"] for file in source["files"]}
+    told = {
+        (source["model"], file["name"]): file["sha256"]
+        for source in card["inputs"]
+        for file in source["files"]
+    }
     files = [*sorted(one.glob("*.safetensors")), *two.glob("*.safetensors")]
-    assert told == {(str(file.parent), file.name): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    assert told == {
+        (str(file.parent), file.name): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
     readme = (tmp_path / "out" / "README.md").read_text()
-    assert readme.startswith("---\nlibrary_name: transformers\ntags:\n- merge\n- pomona\n---\n# out\n")
+    assert readme.startswith(
+        "---\nlibrary_name: transformers\ntags:\n- merge\n- pomona\n---\n# out\n"
+    )
     assert all(digest in readme for digest in told.values())
 
 
@@ -146,7 +195,9 @@ def test_a_dry_run_tells_all_and_writes_nothing(recipe: dict[str, Any], tmp_path
     assert told.files == ("model.safetensors",)
 
 
-def test_many_merges_from_one_reading_are_those_made_alone(recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_many_merges_from_one_reading_are_those_made_alone(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
     plans = []
     for number, weight in enumerate((0.2, 0.5, 1.0)):
         changed = {**recipe, "parameters": {"lambda": weight}}
@@ -178,7 +229,10 @@ def test_bad_inputs_leave_nothing(make: Maker, tmp_path: Path) -> None:
     nan = np.full((32,), np.nan, np.float32)
     good, bad = make("good", 1), make("bad", 2, changed={"model.norm.weight": ("BF16", bf16(nan))})
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(PomonaError, match=r'bad.*tensor "model.norm.weight" holds NaN or infinity|holds NaN or infinity') as caught:
+    with pytest.raises(
+        PomonaError,
+        match=r'bad.*tensor "model.norm.weight" holds NaN or infinity|holds NaN or infinity',
+    ) as caught:
         merge(linear(good, bad), tmp_path / "out")
     assert "bad" in str(caught.value)
     with pytest.raises(PomonaError, match='"2 apples" is not a size — write a number of bytes'):
@@ -188,11 +242,16 @@ def test_bad_inputs_leave_nothing(make: Maker, tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_result_that_is_there_is_only_replaced_when_asked_and_whole(make: Maker, tmp_path: Path) -> None:
+def test_a_result_that_is_there_is_only_replaced_when_asked_and_whole(
+    make: Maker, tmp_path: Path
+) -> None:
     one, two = make("one", 1), make("two", 2)
     merge(linear(one, two), tmp_path / "out")
     old = read_tensors(tmp_path / "out")
-    with pytest.raises(PomonaError, match="out: is there already — choose another name, or write over it with --overwrite"):
+    with pytest.raises(
+        PomonaError,
+        match="out: is there already — choose another name, or write over it with --overwrite",
+    ):
         merge(linear(two, one), tmp_path / "out")
     assert read_tensors(tmp_path / "out") == old
     merge(linear(two, one), tmp_path / "out", overwrite=True)
@@ -210,6 +269,12 @@ def test_a_model_that_changes_after_the_plan_is_refused(make: Maker, tmp_path: P
     (two / "model.safetensors").unlink()
     make("other", 2, changed={"model.norm.weight": ("F32", np.ones(32, np.float32))})
     (tmp_path / "other" / "model.safetensors").rename(two / "model.safetensors")
-    with pytest.raises(PomonaError, match=r'tensor "model.norm.weight" is F32 \[32\], planned as BF16 \[32\] — was it changed meanwhile'):
+    with pytest.raises(
+        PomonaError,
+        match=(
+            r'tensor "model.norm.weight" is F32 \[32\], planned as BF16 \[32\] — was it '
+            r"changed meanwhile"
+        ),
+    ):
         merge_plan(plan, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -21,7 +21,13 @@ def floats(stored: np.ndarray) -> np.ndarray:
 
 def vectors(seed: int, layer: str, based: bool = True) -> np.ndarray:
     base, model = llama(0), llama(seed)
-    return np.concatenate([floats(model[n][1]) - (floats(base[n][1]) if based else 0) for n in model if survey.layer_of(n) == layer])
+    return np.concatenate(
+        [
+            floats(model[n][1]) - (floats(base[n][1]) if based else 0)
+            for n in model
+            if survey.layer_of(n) == layer
+        ]
+    )
 
 
 @pytest.mark.parametrize("layer", ["model.layers.1", "model.embed_tokens", "model.norm"])
@@ -32,13 +38,21 @@ def test_norms_cosines_and_conflicts_are_those_of_numpy(
     result = merge(recipe, tmp_path / "out")
     row = next(row for row in result.layers if row["layer"] == layer)
     one, two = vectors(1, layer), vectors(2, layer)
-    base = np.concatenate([floats(values) for name, (_, values) in llama(0).items() if survey.layer_of(name) == layer])
+    base = np.concatenate(
+        [floats(values) for name, (_, values) in llama(0).items() if survey.layer_of(name) == layer]
+    )
     names = [model["model"] for model in recipe["models"]]
     assert list(row["norms"]) == names
     assert row["elements"] == row["measured"] == len(one)
-    assert [row["norms"][name] for name in names] == pytest.approx([np.linalg.norm(one), np.linalg.norm(two)], rel=1e-5)
-    assert row["relative"][names[0]] == pytest.approx(np.linalg.norm(one) / np.linalg.norm(base), rel=1e-5)
-    assert row["cosines"][" × ".join(names)] == pytest.approx(one @ two / np.linalg.norm(one) / np.linalg.norm(two), abs=1e-5)
+    assert [row["norms"][name] for name in names] == pytest.approx(
+        [np.linalg.norm(one), np.linalg.norm(two)], rel=1e-5
+    )
+    assert row["relative"][names[0]] == pytest.approx(
+        np.linalg.norm(one) / np.linalg.norm(base), rel=1e-5
+    )
+    assert row["cosines"][" × ".join(names)] == pytest.approx(
+        one @ two / np.linalg.norm(one) / np.linalg.norm(two), abs=1e-5
+    )
     assert row["conflicts"] == pytest.approx(float((one * two < 0).mean()))
     assert row["error"] == 0
     written = json.loads((tmp_path / "out" / "pomona_merge.json").read_text())["report"]
@@ -47,15 +61,24 @@ def test_norms_cosines_and_conflicts_are_those_of_numpy(
 
 
 def test_a_part_is_near_the_whole_and_says_how_near(recipe: dict[str, Any], tmp_path: Path) -> None:
-    row = next(row for row in merge(recipe, tmp_path / "out").layers if row["layer"] == "model.embed_tokens")
+    row = next(
+        row
+        for row in merge(recipe, tmp_path / "out").layers
+        if row["layer"] == "model.embed_tokens"
+    )
     one, two = vectors(1, "model.embed_tokens"), vectors(2, "model.embed_tokens")
     assert row["measured"] < row["elements"] == len(one)
-    assert row["norms"][recipe["models"][0]["model"]] == pytest.approx(np.linalg.norm(one), rel=0.02)
+    assert row["norms"][recipe["models"][0]["model"]] == pytest.approx(
+        np.linalg.norm(one), rel=0.02
+    )
     assert row["conflicts"] == pytest.approx(float((one * two < 0).mean()), abs=0.02)
 
 
 def test_without_a_base_weights_are_compared(make: Callable[..., Path], tmp_path: Path) -> None:
-    models = [{"model": str(make(name, seed)), "parameters": {"weight": 1}} for name, seed in (("one", 1), ("two", 2))]
+    models = [
+        {"model": str(make(name, seed)), "parameters": {"weight": 1}}
+        for name, seed in (("one", 1), ("two", 2))
+    ]
     result = merge({"merge_method": "linear", "models": models}, tmp_path / "out")
     row = result.layers[1]
     assert row["relative"] == {}
@@ -84,10 +107,16 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.outside += [value for name, value in attrs if name in ("src", "href") and value and not value.startswith("data:")]
+        self.outside += [
+            value
+            for name, value in attrs
+            if name in ("src", "href") and value and not value.startswith("data:")
+        ]
 
 
-def test_the_page_is_one_file_with_a_cell_for_every_layer(recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_the_page_is_one_file_with_a_cell_for_every_layer(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
     merge(recipe, tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text()
     page = Page()

@@ -40,21 +40,32 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def start(recipe: dict[str, Any], tmp_path: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", SLOW, json.dumps(recipe), str(tmp_path / "cache"), str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-c",
+        SLOW,
+        json.dumps(recipe),
+        str(tmp_path / "cache"),
+        str(tmp_path / "out"),
+    ]
     child = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n"
     return child
 
 
-def test_killed_anywhere_and_called_again_gives_the_same_bytes(recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_killed_anywhere_and_called_again_gives_the_same_bytes(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
     whole = merge(recipe, tmp_path / "whole")
     assert whole.found == 0
     found = []
     for tensors in (1, 9):
         child = start(recipe, tmp_path)
         lines = tmp_path / ".out.partial" / "journal"
-        while child.poll() is None and (not lines.exists() or len(lines.read_text().splitlines()) <= tensors):
+        while child.poll() is None and (
+            not lines.exists() or len(lines.read_text().splitlines()) <= tensors
+        ):
             time.sleep(0.002)
         os.kill(child.pid, signal.SIGKILL)
         child.communicate()
@@ -70,7 +81,9 @@ def test_killed_anywhere_and_called_again_gives_the_same_bytes(recipe: dict[str,
     assert not (tmp_path / ".out.partial").exists()
 
 
-def left_behind(recipe: dict[str, Any], out: Path, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+def left_behind(
+    recipe: dict[str, Any], out: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
     """What a merge leaves that is interrupted after some tensors."""
     monkeypatch.setattr(journal, "INTERVAL", 0)
     finished, count = writing.Result.finished, 0
@@ -97,17 +110,25 @@ def test_an_interrupted_merge_goes_on_and_another_recipe_starts_anew(
     other = {**recipe, "parameters": {"lambda": 0.5}}
     assert merge(other, tmp_path / "out").found == 0
     merge(other, tmp_path / "other")
-    assert contents(tmp_path / "out")["model.safetensors"] == contents(tmp_path / "other")["model.safetensors"]
+    assert (
+        contents(tmp_path / "out")["model.safetensors"]
+        == contents(tmp_path / "other")["model.safetensors"]
+    )
     left_behind(recipe, tmp_path / "next", monkeypatch, 5)
     file = Path(recipe["base_model"]) / "model.safetensors"
     os.utime(file, (1, 1))  # an input that may have changed
     assert merge(recipe, tmp_path / "next").found == 0
     left_behind(recipe, tmp_path / "last", monkeypatch, 7)
     assert merge(recipe, tmp_path / "last").found == 7
-    assert contents(tmp_path / "last")["model.safetensors"] == contents(tmp_path / "whole")["model.safetensors"]
+    assert (
+        contents(tmp_path / "last")["model.safetensors"]
+        == contents(tmp_path / "whole")["model.safetensors"]
+    )
 
 
-def test_a_torn_journal_counts_up_to_the_tear(recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torn_journal_counts_up_to_the_tear(
+    recipe: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left_behind(recipe, tmp_path / "out", monkeypatch, 5)
     lines = tmp_path / ".out.partial" / "journal"
     lines.write_text(lines.read_text()[:-9])
@@ -116,28 +137,41 @@ def test_a_torn_journal_counts_up_to_the_tear(recipe: dict[str, Any], tmp_path: 
 
 def test_two_processes_cannot_work_on_one_result(recipe: dict[str, Any], tmp_path: Path) -> None:
     space = journal.Workspace(tmp_path / "out")
-    with pytest.raises(PomonaError, match="out: another process is merging into it — wait for it, or choose another folder"):
+    with pytest.raises(
+        PomonaError,
+        match="out: another process is merging into it — wait for it, or choose another folder",
+    ):
         merge(recipe, tmp_path / "out")
     space.remove()
     assert merge(recipe, tmp_path / "out").written
 
 
-def test_a_full_disk_is_told_before_anything_is_merged_and_nothing_stays(recipe: dict[str, Any], small_disk: Path) -> None:
+def test_a_full_disk_is_told_before_anything_is_merged_and_nothing_stays(
+    recipe: dict[str, Any], small_disk: Path
+) -> None:
     with pytest.raises(
-        GateFailed, match=r"disk/out: the disk is full: .*disk has 0 MB free and the result takes 0 MB — free some space"
+        GateFailed,
+        match=(
+            r"disk/out: the disk is full: .*disk has 0 MB free and the result takes 0 MB — "
+            r"free some space"
+        ),
     ) as caught:
         merge(recipe, small_disk / "out")
     assert caught.value.exit_code == 1
     assert list(small_disk.iterdir()) == []
     subprocess.run(["mount", "-o", "remount,size=448k", str(small_disk)], check=True)
-    with pytest.raises(GateFailed, match="the disk is full"):  # room for the tensors, none for the tokenizer
+    with pytest.raises(
+        GateFailed, match="the disk is full"
+    ):  # room for the tensors, none for the tokenizer
         merge(recipe, small_disk / "out")
     assert list(small_disk.iterdir()) == []
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
     assert merge(recipe, small_disk / "out").written
 
 
-def test_when_one_of_many_merges_fails_nothing_stays_of_any(recipe: dict[str, Any], tmp_path: Path) -> None:
+def test_when_one_of_many_merges_fails_nothing_stays_of_any(
+    recipe: dict[str, Any], tmp_path: Path
+) -> None:
     from pomona.merge import plan_merge
 
     before = {path.name for path in tmp_path.iterdir()}

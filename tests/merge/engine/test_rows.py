@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 
 from pomona.merge.engine.rows import FirstRows
@@ -37,15 +36,25 @@ class Share:
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 10))
 def test_only_the_first_elements_are_merged(size: int, limit: int, step: int) -> None:
     limit = min(limit, size)
-    first, second = np.arange(1, size + 1, dtype=np.float32), np.arange(100, 100 + size, dtype=np.float32)
+    first, second = (
+        np.arange(1, size + 1, dtype=np.float32),
+        np.arange(100, 100 + size, dtype=np.float32),
+    )
     inner = Share()
     kernel = FirstRows(inner, limit, 1)
     starts = range(0, size, step)
-    partials = [kernel.read(0, start, [first[start : start + step], second[start : start + step]]) for start in starts]
+    partials = [
+        kernel.read(0, start, [first[start : start + step], second[start : start + step]])
+        for start in starts
+    ]
     kernel.settle(0, partials)
     out = np.zeros(size, np.float32)
     for start in starts:
-        kernel.write(start, [first[start : start + step], second[start : start + step]], out[start : start + step])
+        kernel.write(
+            start,
+            [first[start : start + step], second[start : start + step]],
+            out[start : start + step],
+        )
     assert inner.seen == list(range(limit))
     np.testing.assert_allclose(out[:limit], first[:limit] / first[:limit].sum(), rtol=1e-6)
     assert np.array_equal(out[limit:], second[limit:])
@@ -55,12 +64,18 @@ def test_only_the_first_elements_are_merged(size: int, limit: int, step: int) ->
 @pytest.mark.parametrize(
     ("source", "out", "expected"),
     [
-        (np.array([1.0, 1.00390625], np.float32), np.uint16, [0x3F80, 0x3F80]),  # a tie goes to the even neighbour
+        (
+            np.array([1.0, 1.00390625], np.float32),
+            np.uint16,
+            [0x3F80, 0x3F80],
+        ),  # a tie goes to the even neighbour
         (np.array([0x3F80, 0xC000], np.uint16), np.float32, [1.0, -2.0]),
         (np.array([0x3F80, 0xC000], np.uint16), np.float16, [1.0, -2.0]),
     ],
 )
-def test_copied_elements_take_the_type_of_the_result(source: NDArray[Any], out: Any, expected: list[float]) -> None:
+def test_copied_elements_take_the_type_of_the_result(
+    source: NDArray[Any], out: Any, expected: list[float]
+) -> None:
     made = np.zeros(2, out)
     FirstRows(Share(), 0, 0).write(0, [source], made)
     assert made.tolist() == expected

@@ -14,12 +14,18 @@ import pytest
 from pomona.merge._plan import Input, Job
 from pomona.merge.methods import run
 
-UNITS = {"BF16": 2**-8, "F16": 2**-11, "F32": 2**-22}  # of the last place, relative; of float32 two, in which all is computed
+UNITS = {
+    "BF16": 2**-8,
+    "F16": 2**-11,
+    "F32": 2**-22,
+}  # of the last place, relative; of float32 two, in which all is computed
 
 
 @pytest.fixture(scope="session")
 def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("merge_reference", Path(__file__).with_name("reference.py"))
+    spec = importlib.util.spec_from_file_location(
+        "merge_reference", Path(__file__).with_name("reference.py")
+    )
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -29,15 +35,30 @@ def reference() -> ModuleType:
 @pytest.fixture(scope="session")
 def make(reference: ModuleType) -> Callable[..., tuple[Job, list[np.ndarray]]]:
     def build(
-        method: str, count: int, *, shape: tuple[int, ...] = (23, 307), dtype: str = "BF16", based: bool = True, apart: float = 0.05,
-        options: Mapping[str, Any] | None = None, **parameters: Any,
-    ) -> tuple[Job, list[np.ndarray]]:  # fmt: skip
+        method: str,
+        count: int,
+        *,
+        shape: tuple[int, ...] = (23, 307),
+        dtype: str = "BF16",
+        based: bool = True,
+        apart: float = 0.05,
+        options: Mapping[str, Any] | None = None,
+        **parameters: Any,
+    ) -> tuple[Job, list[np.ndarray]]:
         rng = np.random.default_rng(11)
         start = rng.standard_normal(shape) * 0.02
         models = [start + rng.standard_normal(shape) * 0.02 * apart for _ in range(count)]
-        arrays = [reference.narrow(values, dtype) for values in ([start, *models] if based else models)]
+        arrays = [
+            reference.narrow(values, dtype) for values in ([start, *models] if based else models)
+        ]
         inputs = tuple(
-            Input(i + 1, "x", dtype, {k: v[i] if isinstance(v, list) else v for k, v in parameters.items()}, f"model-{i}")
+            Input(
+                i + 1,
+                "x",
+                dtype,
+                {k: v[i] if isinstance(v, list) else v for k, v in parameters.items()},
+                f"model-{i}",
+            )
             for i in range(count)
         )
         base = Input(0, "x", dtype, {}, "base") if based else None
@@ -48,12 +69,20 @@ def make(reference: ModuleType) -> Callable[..., tuple[Job, list[np.ndarray]]]:
 
 @pytest.fixture(scope="session")
 def agrees(reference: ModuleType) -> Callable[..., np.ndarray]:
-    def check(job: Job, arrays: list[np.ndarray], keep: dict[int, np.ndarray] | None = None, seed: int = 0) -> np.ndarray:
-        """The merge in one block is the merge in several, and the reference up to one unit in the last place of the stored type."""
+    def check(
+        job: Job, arrays: list[np.ndarray], keep: dict[int, np.ndarray] | None = None, seed: int = 0
+    ) -> np.ndarray:
+        """The merge in one block is the merge in several, and the reference up to one unit in the
+        last place of the stored type.
+        """
         found = run(job, arrays, seed)
         assert np.array_equal(found, run(job, arrays, seed, block=4500))
         wanted = reference.merge(job, arrays, keep)
-        slack = np.abs(wanted) * UNITS[job.dtype] + np.abs(wanted).max() * 4e-7 + (2**-25 if job.dtype == "F16" else 0)
+        slack = (
+            np.abs(wanted) * UNITS[job.dtype]
+            + np.abs(wanted).max() * 4e-7
+            + (2**-25 if job.dtype == "F16" else 0)
+        )
         assert (np.abs(reference.wide(found, job.dtype) - wanted) <= slack).all()
         if job.dtype == "BF16":
             assert (found == reference.narrow(wanted, "BF16")).mean() > 0.98

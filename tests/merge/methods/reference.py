@@ -1,4 +1,6 @@
-"""The merge methods written down once more from their formulas: plain NumPy in float64, whole tensors, no thought of speed."""
+"""The merge methods written down once more from their formulas: plain NumPy in float64, whole
+tensors, no thought of speed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from pomona.merge._plan import Job
 
 
 def wide(values: np.ndarray, dtype: str) -> np.ndarray:
-    return ((values.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else values).astype(np.float64)
+    return (
+        (values.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else values
+    ).astype(np.float64)
 
 
 def narrow(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -20,10 +24,18 @@ def narrow(values: np.ndarray, dtype: str) -> np.ndarray:
     return values.astype({"F16": np.float16, "F32": np.float32, "F64": np.float64}[dtype])
 
 
-def merge(job: Job, arrays: list[np.ndarray], keep: dict[int, np.ndarray] | None = None, probability: Any = None) -> np.ndarray:
+def merge(
+    job: Job,
+    arrays: list[np.ndarray],
+    keep: dict[int, np.ndarray] | None = None,
+    probability: Any = None,
+) -> np.ndarray:
     """float64 result. keep: for methods that draw, what was drawn for each input."""
     inputs = (job.base, *job.inputs) if job.base else job.inputs
-    values = [wide(array, item.dtype).reshape(job.shape) for array, item in zip(arrays, inputs, strict=True)]
+    values = [
+        wide(array, item.dtype).reshape(job.shape)
+        for array, item in zip(arrays, inputs, strict=True)
+    ]
     return METHODS[job.method](job, values, keep or {})
 
 
@@ -50,7 +62,9 @@ def task_arithmetic(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray
     return base + job.options.get("lambda", 1.0) * total
 
 
-def _spherical(t: float, a: np.ndarray, b: np.ndarray, cos: np.ndarray, line: np.ndarray) -> np.ndarray:
+def _spherical(
+    t: float, a: np.ndarray, b: np.ndarray, cos: np.ndarray, line: np.ndarray
+) -> np.ndarray:
     angle = np.arccos(np.where(line, 0, np.clip(cos, -1, 1)))
     bent = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
     return np.where(line, (1 - t) * a + t * b, bent)
@@ -91,7 +105,9 @@ def multislerp(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     mean /= np.linalg.norm(mean)
     tangent = weights @ (units - (units @ mean)[:, None] * mean)
     step = np.linalg.norm(tangent) + eps
-    return base + ((mean * np.cos(step) + tangent * np.sin(step) / step) * (norms @ weights)).reshape(job.shape)
+    return base + (
+        (mean * np.cos(step) + tangent * np.sin(step) / step) * (norms @ weights)
+    ).reshape(job.shape)
 
 
 def model_stock(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
@@ -101,8 +117,12 @@ def model_stock(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     cosines = []
     for i, a in enumerate(taus):
         for b in taus[i + 1 :]:
-            lengths = np.sqrt((a * a).sum(axis=axis, keepdims=True)) * np.sqrt((b * b).sum(axis=axis, keepdims=True))
-            cosines.append(np.clip((a * b).sum(axis=axis, keepdims=True) / np.maximum(lengths, 1e-6), -1, 1))
+            lengths = np.sqrt((a * a).sum(axis=axis, keepdims=True)) * np.sqrt(
+                (b * b).sum(axis=axis, keepdims=True)
+            )
+            cosines.append(
+                np.clip((a * b).sum(axis=axis, keepdims=True) / np.maximum(lengths, 1e-6), -1, 1)
+            )
     cos, count = sum(cosines) / len(cosines), len(taus)
     below = 1 + (count - 1) * cos
     t = np.where(np.abs(below) < 1e-6, 0, count * cos / np.where(np.abs(below) < 1e-6, 1, below))
@@ -124,7 +144,11 @@ def thinned(job: Job, place: int, tau: np.ndarray, kept: np.ndarray | None) -> n
     elif kind == "breadcrumbs":
         target = int(density * count)
         low = max(0, count - target - int(item.parameters.get("gamma", 0.01) * count))
-        kept = (size >= order[low]) & (size <= order[low + target - 1]) if target else np.zeros(count, bool)
+        kept = (
+            (size >= order[low]) & (size <= order[low + target - 1])
+            if target
+            else np.zeros(count, bool)
+        )
     assert kept is not None
     left = np.where(kept.reshape(tau.shape), tau, 0)
     rescale = job.options.get("rescale", False)
@@ -147,12 +171,21 @@ def probabilities(item: Any, tau: np.ndarray) -> np.ndarray:
 def sparse(job: Job, values: list[np.ndarray], keep: dict[int, np.ndarray]) -> np.ndarray:
     base, *models = values
     weights = np.array(_weights(job)).reshape(-1, *[1] * base.ndim)
-    taus = np.stack([thinned(job, place, v - base, keep.get(place)) for place, v in enumerate(models)]) * weights
+    taus = (
+        np.stack([thinned(job, place, v - base, keep.get(place)) for place, v in enumerate(models)])
+        * weights
+    )
     normalize, scale = job.options.get("normalize", False), job.options.get("lambda", 1.0)
     if job.method in ("ties", "dare_ties", "della", "breadcrumbs_ties"):
-        agrees = np.sign(taus) == np.where(taus.sum(axis=0) >= -1e-12 * np.abs(taus).sum(axis=0), 1, -1)
+        agrees = np.sign(taus) == np.where(
+            taus.sum(axis=0) >= -1e-12 * np.abs(taus).sum(axis=0), 1, -1
+        )
         divisor = (weights * agrees).sum(axis=0)
-        mixed = (taus * agrees).sum(axis=0) / (np.where(np.abs(divisor) <= 3e-7 * np.abs(weights).sum(), 1, divisor) if normalize else 1)
+        mixed = (taus * agrees).sum(axis=0) / (
+            np.where(np.abs(divisor) <= 3e-7 * np.abs(weights).sum(), 1, divisor)
+            if normalize
+            else 1
+        )
         return base + scale * mixed
     total = weights.sum()
     return base + scale * taus.sum(axis=0) / (total if normalize and abs(total) >= 1e-8 else 1)
@@ -165,7 +198,11 @@ def karcher(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     mean = sum(units) / np.linalg.norm(sum(units))
     for _ in range(int(job.options["max_iter"])):
         angles = [np.arccos(np.clip((mean * unit).sum(), -1, 1)) for unit in units]
-        tangent = sum(a / np.sin(a) * (u - np.cos(a) * mean) for a, u in zip(angles, units, strict=True) if a >= tol) / len(units)
+        tangent = sum(
+            a / np.sin(a) * (u - np.cos(a) * mean)
+            for a, u in zip(angles, units, strict=True)
+            if a >= tol
+        ) / len(units)
         step = np.linalg.norm(tangent)
         if step < tol:
             break
@@ -189,7 +226,9 @@ def ram(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
         scale = 1.0
         if job.method == "ramplus_tl":
             shared, alone = ((change != 0) & (by > 1)).sum(), ((change != 0) & (by == 1)).sum()
-            scale += job.options["r"] * min(shared / max(alone, job.options["epsilon"]), job.options["alpha"])
+            scale += job.options["r"] * min(
+                shared / max(alone, job.options["epsilon"]), job.options["alpha"]
+            )
         merged += np.where(by == 1, scale * change, change / np.maximum(by, 1))
     return base + merged
 
@@ -201,9 +240,13 @@ def sce(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     if share < 1:
         spread = ((taus - taus.mean(axis=0)) ** 2).mean(axis=0).astype(np.float32)
         kept = int(np.count_nonzero(spread) * max(share, 0))
-        taus = taus * (spread >= np.sort(spread.reshape(-1))[spread.size - kept]) if kept else taus * 0
+        taus = (
+            taus * (spread >= np.sort(spread.reshape(-1))[spread.size - kept]) if kept else taus * 0
+        )
     squares = (taus**2).reshape(len(taus), -1).mean(axis=1)
-    weights = squares / squares.sum() if squares.sum() >= 1e-6 else np.full(len(taus), 1 / len(taus))
+    weights = (
+        squares / squares.sum() if squares.sum() >= 1e-6 else np.full(len(taus), 1 / len(taus))
+    )
     agrees = np.sign(taus) == np.where(taus.sum(axis=0) >= 0, 1, -1)
     weights = weights.reshape(-1, *[1] * base.ndim) * agrees
     return base + (taus * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-6)
@@ -212,15 +255,40 @@ def sce(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
 def arcee_fusion(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     base, other = values
     p, q = (np.exp(v) / np.exp(v).sum(axis=-1, keepdims=True) + 1e-8 for v in (other, base))
-    importance = (np.abs(other - base) * (p * np.log(p / q)).sum(axis=-1, keepdims=True)).astype(np.float32)
+    importance = (np.abs(other - base) * (p * np.log(p / q)).sum(axis=-1, keepdims=True)).astype(
+        np.float32
+    )
     order = np.sort(importance.reshape(-1))
-    first, median, third = (float(order[int(share * (order.size - 1))]) for share in (0.25, 0.5, 0.75))
+    first, median, third = (
+        float(order[int(share * (order.size - 1))]) for share in (0.25, 0.5, 0.75)
+    )
     return np.where(importance >= median + 1.5 * (third - first), other, base)
 
 
 METHODS: dict[str, Any] = {
-    "karcher": karcher, "nearswap": nearswap, "ram": ram, "ramplus_tl": ram, "sce": sce, "arcee_fusion": arcee_fusion,
-    "linear": linear, "passthrough": passthrough, "task_arithmetic": task_arithmetic, "slerp": slerp, "nuslerp": nuslerp,
-    "multislerp": multislerp, "model_stock": model_stock,
-    **dict.fromkeys(("ties", "dare_linear", "dare_ties", "della", "della_linear", "breadcrumbs", "breadcrumbs_ties"), sparse),
-}  # fmt: skip
+    "karcher": karcher,
+    "nearswap": nearswap,
+    "ram": ram,
+    "ramplus_tl": ram,
+    "sce": sce,
+    "arcee_fusion": arcee_fusion,
+    "linear": linear,
+    "passthrough": passthrough,
+    "task_arithmetic": task_arithmetic,
+    "slerp": slerp,
+    "nuslerp": nuslerp,
+    "multislerp": multislerp,
+    "model_stock": model_stock,
+    **dict.fromkeys(
+        (
+            "ties",
+            "dare_linear",
+            "dare_ties",
+            "della",
+            "della_linear",
+            "breadcrumbs",
+            "breadcrumbs_ties",
+        ),
+        sparse,
+    ),
+}

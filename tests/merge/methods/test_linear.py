@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.merge._plan import Input, Job
@@ -27,7 +26,27 @@ GOLDEN_SUMS: list[tuple[list[float], float]] = [
     ([0.059, 0.168, 0.329, 0.297, 0.648, 0.081, 0.994, 0.573], 3.1489999294281006),
     ([0.674, 0.162, 0.776, 0.383, 0.251, 0.585, 0.708, 0.553, 0.325], 4.416999816894531),
     (
-        [0.593, 0.307, 0.331, 0.314, 0.798, 0.151, 0.717, 0.759, 0.168, 0.12, 0.167, 0.077, 0.92, 0.941, 0.43, 0.969, 0.642, 0.009, 0.043],
+        [
+            0.593,
+            0.307,
+            0.331,
+            0.314,
+            0.798,
+            0.151,
+            0.717,
+            0.759,
+            0.168,
+            0.12,
+            0.167,
+            0.077,
+            0.92,
+            0.941,
+            0.43,
+            0.969,
+            0.642,
+            0.009,
+            0.043,
+        ],
         8.455999374389648,
     ),
 ]
@@ -41,10 +60,14 @@ def rounded(values: np.ndarray, dtype: str) -> np.ndarray:
     return values.astype(np.float16).astype(np.float32) if dtype == "F16" else values
 
 
-def as_mergekit(values: list[np.ndarray], weights: list[float], normalize: bool, compute: str, dtype: str) -> np.ndarray:
+def as_mergekit(
+    values: list[np.ndarray], weights: list[float], normalize: bool, compute: str, dtype: str
+) -> np.ndarray:
     total = np.zeros(values[0].shape, np.float32)
     for value, weight in zip(values, np.float32(weights), strict=True):
-        total = (rounded(value, compute).astype(np.longdouble) * np.longdouble(weight) + total).astype(np.float32)
+        total = (
+            rounded(value, compute).astype(np.longdouble) * np.longdouble(weight) + total
+        ).astype(np.float32)
     if normalize:
         total = total / torch_sum(np.float32(weights))
     return rounded(rounded(total, compute), dtype)
@@ -61,16 +84,22 @@ def test_linear_rounds_where_mergekit_rounds(reference, stored, compute, dtype):
         inputs = tuple(Input(i, "x", stored, {"weight": weights[i]}) for i in range(count))
         wide = [reference.wide(array, stored).astype(np.float32) for array in arrays]
         for normalize in (True, False):
-            job = Job("x", (2111,), dtype, "linear", inputs, None, compute, {"normalize": normalize})
+            job = Job(
+                "x", (2111,), dtype, "linear", inputs, None, compute, {"normalize": normalize}
+            )
             wanted = as_mergekit(wide, weights, normalize, compute, dtype)
             found = reference.wide(run(job, arrays, block=500), dtype).astype(np.float32)
             assert np.array_equal(found.view(np.uint32), wanted.view(np.uint32))
 
 
 def test_linear_has_the_bits_that_mergekit_wrote():
-    """Three bf16 models with weights 0.3, 0.5, 0.7, normalised, by mergekit 0.1.5 under dtype bfloat16."""
+    """Three bf16 models with weights 0.3, 0.5, 0.7, normalised, by mergekit 0.1.5 under dtype
+    bfloat16.
+    """
     arrays = [np.array(row, np.uint16) for row in GOLDEN_INPUTS]
-    inputs = tuple(Input(i, "x", "BF16", {"weight": weight}) for i, weight in enumerate((0.3, 0.5, 0.7)))
+    inputs = tuple(
+        Input(i, "x", "BF16", {"weight": weight}) for i, weight in enumerate((0.3, 0.5, 0.7))
+    )
     found = run(Job("x", (12,), "BF16", "linear", inputs, None, "BF16", {}), arrays)
     assert found.tolist() == GOLDEN_RESULT
 
@@ -100,7 +129,9 @@ def test_copy_takes_any_bytes():
     assert found.dtype == np.int64
     assert np.array_equal(found, values)
     broken = np.array([0x7FC0, 0x7F80], np.uint16)
-    assert np.array_equal(run(Job("x", (2,), "BF16", "copy", (Input(0, "x", "BF16"),)), [broken]), broken)
+    assert np.array_equal(
+        run(Job("x", (2,), "BF16", "copy", (Input(0, "x", "BF16"),)), [broken]), broken
+    )
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -124,35 +155,83 @@ def test_float64_is_computed_in_float64(reference):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "slerp", "multislerp", "model_stock", "ties", "dare_ties", "della"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "linear",
+        "task_arithmetic",
+        "slerp",
+        "multislerp",
+        "model_stock",
+        "ties",
+        "dare_ties",
+        "della",
+    ],
+)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_refused_by_name(make, reference, dtype, method, bad):
     based = method != "linear"
     count = {"slerp": 1}.get(method, 2)
-    job, arrays = make(method, count, shape=(7, 333), dtype=dtype, based=based, options={"t": 0.5}, weight=0.5, density=0.5, epsilon=0.1)
-    arrays[-1][6, 332] = reference.narrow(np.array(bad), dtype) if dtype != "BF16" else {np.inf: 0x7F80, -np.inf: 0xFF80}.get(bad, 0x7FC1)
+    job, arrays = make(
+        method,
+        count,
+        shape=(7, 333),
+        dtype=dtype,
+        based=based,
+        options={"t": 0.5},
+        weight=0.5,
+        density=0.5,
+        epsilon=0.1,
+    )
+    arrays[-1][6, 332] = (
+        reference.narrow(np.array(bad), dtype)
+        if dtype != "BF16"
+        else {np.inf: 0x7F80, -np.inf: 0xFF80}.get(bad, 0x7FC1)
+    )
     with pytest.raises(PomonaError) as caught:
         run(job, arrays)
-    assert str(caught.value) == (f'model-{count - 1}: tensor "x" holds NaN or infinity — leave this model out, or get an undamaged copy')
+    assert str(caught.value) == (
+        f'model-{count - 1}: tensor "x" holds NaN or infinity — leave this model out, or '
+        "get an undamaged copy"
+    )
 
 
 def test_numbers_too_large_are_refused():
     values = [np.array([60000.0], np.float16)] * 2
     inputs = tuple(Input(i, "x", "F16", {"weight": 1.0}, f"m{i}") for i in range(2))
-    with pytest.raises(PomonaError, match="the result is too large for F16 — use smaller weights, or a wider out_dtype"):
+    with pytest.raises(
+        PomonaError,
+        match="the result is too large for F16 — use smaller weights, or a wider out_dtype",
+    ):
         run(Job("x", (1,), "F16", "linear", inputs, None, "F16", {"normalize": False}), values)
     wide = [np.array([1e6], np.float32)]
-    narrow = Job("x", (1,), "F32", "linear", (Input(0, "x", "F32", {"weight": 1.0}, "m0"),), None, "F16", {})
-    with pytest.raises(PomonaError, match='m0: tensor "x" holds numbers too large for F16 — use dtype: float32 or bfloat16'):
+    narrow = Job(
+        "x", (1,), "F32", "linear", (Input(0, "x", "F32", {"weight": 1.0}, "m0"),), None, "F16", {}
+    )
+    with pytest.raises(
+        PomonaError,
+        match='m0: tensor "x" holds numbers too large for F16 — use dtype: float32 or bfloat16',
+    ):
         run(narrow, wide)
 
 
 def test_what_cannot_be_merged_is_refused_at_once():
     inputs = tuple(Input(i, "x", "F32", {"weight": weight}) for i, weight in enumerate((1.0, -1.0)))
-    with pytest.raises(PomonaError, match="the weights sum to zero — use other weights, or normalize: false"):
+    with pytest.raises(
+        PomonaError, match="the weights sum to zero — use other weights, or normalize: false"
+    ):
         run(Job("x", (1,), "F32", "linear", inputs, None, "F32", {}), [np.ones(1, np.float32)] * 2)
-    with pytest.raises(PomonaError, match='tensor "x": is I64, and only BF16, F16, F32, F64 can be merged — copy it from one model'):
-        run(Job("x", (1,), "F32", "linear", (Input(0, "x", "I64", {"weight": 1.0}),)), [np.ones(1, np.int64)])
+    with pytest.raises(
+        PomonaError,
+        match=(
+            'tensor "x": is I64, and only BF16, F16, F32, F64 can be merged — copy it from '
+            "one model"
+        ),
+    ):
+        run(
+            Job("x", (1,), "F32", "linear", (Input(0, "x", "I64", {"weight": 1.0}),)),
+            [np.ones(1, np.int64)],
+        )
     with pytest.raises(PomonaError, match=r'unknown method "tie" — did you mean "ties"\?'):
         run(Job("x", (1,), "F32", "tie", ()), [np.ones(1, np.float32)])
     with pytest.raises(PomonaError, match='"weight" has no value — give it one'):

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
@@ -19,24 +18,43 @@ vectors = arrays(np.float32, 8, elements=st.floats(-3, 3, width=32))
 
 
 def merged(method: str, tensors: Sequence[Floats], weights: Sequence[float]) -> Floats:
-    inputs = tuple(Input(i, "x", "F32", {"weight": weight}, str(i)) for i, weight in enumerate(weights))
-    return run(Job("x", tensors[0].shape, "F32", method, inputs, options={"normalize": True}), tensors)
+    inputs = tuple(
+        Input(i, "x", "F32", {"weight": weight}, str(i)) for i, weight in enumerate(weights)
+    )
+    return run(
+        Job("x", tensors[0].shape, "F32", method, inputs, options={"normalize": True}), tensors
+    )
 
 
 def slerp(a: Floats, b: Floats, t: float) -> Floats:
-    return run(Job("x", a.shape, "F32", "slerp", (Input(1, "x", "F32"),), base=Input(0, "x", "F32"), options={"t": t}), [a, b])
+    return run(
+        Job(
+            "x",
+            a.shape,
+            "F32",
+            "slerp",
+            (Input(1, "x", "F32"),),
+            base=Input(0, "x", "F32"),
+            options={"t": t},
+        ),
+        [a, b],
+    )
 
 
 def reference_slerp(a: Floats, b: Floats, t: float) -> NDArray[np.float64]:
     wide, other = a.astype(np.float64), b.astype(np.float64)
     angle = np.arccos(np.clip(wide @ other / np.linalg.norm(wide) / np.linalg.norm(other), -1, 1))
-    return np.sin((1 - t) * angle) / np.sin(angle) * wide + np.sin(t * angle) / np.sin(angle) * other
+    return (
+        np.sin((1 - t) * angle) / np.sin(angle) * wide + np.sin(t * angle) / np.sin(angle) * other
+    )
 
 
 def test_slerp_between_unit_vectors_stays_on_the_circle() -> None:
     a, b = np.array([1, 0], np.float32), np.array([0, 1], np.float32)
     np.testing.assert_allclose(slerp(a, b, 0.5), [np.sqrt(0.5), np.sqrt(0.5)], rtol=1e-7)
-    np.testing.assert_allclose(slerp(a, b, 1 / 3), [np.cos(np.pi / 6), np.sin(np.pi / 6)], rtol=1e-7)
+    np.testing.assert_allclose(
+        slerp(a, b, 1 / 3), [np.cos(np.pi / 6), np.sin(np.pi / 6)], rtol=1e-7
+    )
 
 
 def test_slerp_agrees_with_the_formula_in_float64() -> None:
@@ -65,6 +83,11 @@ def test_linear_is_the_weighted_mean() -> None:
 
 @pytest.mark.parametrize("weights", [[1.0, -1.0], [0.0, 0.0], [float("nan"), 1.0]])
 def test_weights_without_a_sum_are_refused(weights: list[float]) -> None:
-    models = [{"model": name, "parameters": {"weight": weight}} for name, weight in zip(("ui-s@40", "ui-s@80"), weights, strict=True)]
-    with pytest.raises(PomonaError, match=r"sum to zero, .* use other weights|expected a finite number, found nan"):
+    models = [
+        {"model": name, "parameters": {"weight": weight}}
+        for name, weight in zip(("ui-s@40", "ui-s@80"), weights, strict=True)
+    ]
+    with pytest.raises(
+        PomonaError, match=r"sum to zero, .* use other weights|expected a finite number, found nan"
+    ):
         plan_merge({"merge_method": "linear", "models": models})

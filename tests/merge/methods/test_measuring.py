@@ -19,6 +19,8 @@ def test_measures_add_up_to_those_of_the_whole_tensor(reference, based):
         one = measure([array[start:stop] for array in arrays], ["BF16"] * 3, based)
         own, products, unlike = own + one[0], products + one[1], unlike + one[2]
     gram = taus @ taus.T
-    assert products == pytest.approx(gram[np.triu_indices(len(taus))], rel=1e-6, abs=1e-6 * gram.max())
+    assert products == pytest.approx(
+        gram[np.triu_indices(len(taus))], rel=1e-6, abs=1e-6 * gram.max()
+    )
     assert own == pytest.approx(wide[0] @ wide[0] if based else 0, rel=1e-6)
     assert unlike == ((taus > 0).any(axis=0) & (taus < 0).any(axis=0)).sum()

@@ -13,21 +13,35 @@ from pomona.merge.methods import _native, run
 
 
 def test_a_second_process_needs_no_compiler():
-    job = Job("x", (3,), "F32", "linear", (Input(0, "x", "F32", {"weight": 2.0}),), None, "F32", {"normalize": False})
+    job = Job(
+        "x",
+        (3,),
+        "F32",
+        "linear",
+        (Input(0, "x", "F32", {"weight": 2.0}),),
+        None,
+        "F32",
+        {"normalize": False},
+    )
     run(job, [np.ones(3, np.float32)])
     script = (
         "import sys, numpy as np\n"
         "from pomona.merge._plan import Input, Job\n"
         "from pomona.merge.methods import run\n"
-        "job = Job('x', (3,), 'F32', 'linear', (Input(0, 'x', 'F32', {'weight': 2.0}),), None, 'F32', {'normalize': False})\n"
+        "job = Job('x', (3,), 'F32', 'linear', (Input(0, 'x', 'F32', {'weight': 2.0}),), None, "
+        "'F32', {'normalize': False})\n"
         "assert run(job, [np.ones(3, np.float32)]).tolist() == [2, 2, 2]\n"
         "print('numba' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "False\n"
 
 
 def test_every_module_that_is_compiled_counts_as_source():
     folder = Path(str(_native.__file__)).parent
-    compiled = {path.stem for path in folder.glob("*.py") if "from numba import" in path.read_text()}
+    compiled = {
+        path.stem for path in folder.glob("*.py") if "from numba import" in path.read_text()
+    }
     assert compiled == set(_native.LOOPS.sources)

@@ -16,7 +16,12 @@ SIZES = {"BF16": 2, "F16": 2, "F32": 4, "I64": 8, "U8": 1}
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False}
 
 
-def write(folder: Path, tensors: Mapping[str, tuple[str, list[int]]], config: Mapping[str, Any], fill: int = 0) -> Path:
+def write(
+    folder: Path,
+    tensors: Mapping[str, tuple[str, list[int]]],
+    config: Mapping[str, Any],
+    fill: int = 0,
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     header, offset = {}, 0
     for name, (dtype, shape) in tensors.items():
@@ -24,19 +29,39 @@ def write(folder: Path, tensors: Mapping[str, tuple[str, list[int]]], config: Ma
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header).encode()
-    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes([fill]) * offset)
+    (folder / "model.safetensors").write_bytes(
+        len(text).to_bytes(8, "little") + text + bytes([fill]) * offset
+    )
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
-def llama(folder: Path, layers: int = 4, *, dtype: str = "BF16", rows: int = 10, tied: bool = False, **more: Any) -> Path:
-    tensors: dict[str, tuple[str, list[int]]] = {"model.embed_tokens.weight": (dtype, [rows, 4]), "model.norm.weight": (dtype, [4])}
+def llama(
+    folder: Path,
+    layers: int = 4,
+    *,
+    dtype: str = "BF16",
+    rows: int = 10,
+    tied: bool = False,
+    **more: Any,
+) -> Path:
+    tensors: dict[str, tuple[str, list[int]]] = {
+        "model.embed_tokens.weight": (dtype, [rows, 4]),
+        "model.norm.weight": (dtype, [4]),
+    }
     if not tied:
         tensors["lm_head.weight"] = (dtype, [rows, 4])
     for layer in range(layers):
         for part in ("self_attn.q_proj", "mlp.up_proj"):
             tensors[f"model.layers.{layer}.{part}.weight"] = (dtype, [4, 4])
-    config = {**LLAMA, "num_hidden_layers": layers, "vocab_size": rows, "dtype": "float32", "tie_word_embeddings": tied, **more}
+    config = {
+        **LLAMA,
+        "num_hidden_layers": layers,
+        "vocab_size": rows,
+        "dtype": "float32",
+        "tie_word_embeddings": tied,
+        **more,
+    }
     return write(folder, tensors, config)
 
 
@@ -66,31 +91,54 @@ def jobs(found: Plan) -> dict[str, Job]:
 
 def values(found: Plan, key: str) -> dict[str, list[float | None]]:
     """A parameter of every input, by tensor, for the tensors that tell most."""
-    short = {"embed": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
+    short = {
+        "embed": "model.embed_tokens.weight",
+        "norm": "model.norm.weight",
+        "head": "lm_head.weight",
+    }
     short |= {
         f"{kind}{layer}": f"model.layers.{layer}.{name}.weight"
         for layer in range(4)
         for kind, name in (("q", "self_attn.q_proj"), ("up", "mlp.up_proj"))
     }
     every = jobs(found)
-    return {at: [item.parameters.get(key) for item in every[name].inputs] for at, name in short.items() if name in every}
+    return {
+        at: [item.parameters.get(key) for item in every[name].inputs]
+        for at, name in short.items()
+        if name in every
+    }
 
 
-LINEAR = "merge_method: linear\nmodels:\n- {model: a, parameters: {weight: 1}}\n- {model: b, parameters: {weight: 3}}\n"
+LINEAR = (
+    "merge_method: linear\nmodels:\n- {model: a, parameters: {weight: 1}}\n- {model: b, "
+    "parameters: {weight: 3}}\n"
+)
 
 
 def test_every_tensor_gets_one_job_in_the_order_of_the_model(here: Path) -> None:
     found = plan(LINEAR)
     assert [job.name for job in found.jobs] == [
         "model.embed_tokens.weight",
-        *(f"model.layers.{layer}.{part}.weight" for layer in range(4) for part in ("mlp.up_proj", "self_attn.q_proj")),
+        *(
+            f"model.layers.{layer}.{part}.weight"
+            for layer in range(4)
+            for part in ("mlp.up_proj", "self_attn.q_proj")
+        ),
         "lm_head.weight",
         "model.norm.weight",
     ]
     job = jobs(found)["model.layers.2.mlp.up_proj.weight"]
-    assert (job.shape, job.dtype, job.compute, job.method, job.base) == ((4, 4), "BF16", "BF16", "linear", None)
+    assert (job.shape, job.dtype, job.compute, job.method, job.base) == (
+        (4, 4),
+        "BF16",
+        "BF16",
+        "linear",
+        None,
+    )
     assert job.options == {"normalize": True}
-    assert [(item.model, item.tensor, item.dtype, item.parameters, item.identity) for item in job.inputs] == [
+    assert [
+        (item.model, item.tensor, item.dtype, item.parameters, item.identity) for item in job.inputs
+    ] == [
         (0, job.name, "BF16", {"weight": 1.0}, "a"),
         (1, job.name, "BF16", {"weight": 3.0}, "b"),
     ]
@@ -112,12 +160,22 @@ parameters:
     - value: 0.5
 """)
     every = jobs(found)
-    assert [every[f"model.layers.{layer}.self_attn.q_proj.weight"].options["t"] for layer in range(4)] == [
-        0.0, 0.43333333333333335, 0.5666666666666665, 1.0,
-    ]  # fmt: skip
-    assert [every[f"model.layers.{layer}.mlp.up_proj.weight"].options["t"] for layer in range(4)] == [
-        1.0, 0.5666666666666667, 0.43333333333333335, 0.0,
-    ]  # fmt: skip
+    assert [
+        every[f"model.layers.{layer}.self_attn.q_proj.weight"].options["t"] for layer in range(4)
+    ] == [
+        0.0,
+        0.43333333333333335,
+        0.5666666666666665,
+        1.0,
+    ]
+    assert [
+        every[f"model.layers.{layer}.mlp.up_proj.weight"].options["t"] for layer in range(4)
+    ] == [
+        1.0,
+        0.5666666666666667,
+        0.43333333333333335,
+        0.0,
+    ]
     head = every["lm_head.weight"]
     assert head.options["t"] == 0.5
     assert head.base is not None
@@ -140,14 +198,24 @@ merge_method: linear
 parameters: {weight: [10, 20], normalize: [true, false]}
 """)
     assert values(found, "weight") == {  # as mergekit 0.1.5 evaluates this recipe
-        "embed": [0, 5], "q0": [0, 7], "up0": [0, 7], "q1": [1, 8], "up1": [1, 8], "q2": [20, 3], "up2": [20, 3],
-        "norm": [10, 2], "head": [10, 2],
-    }  # fmt: skip
+        "embed": [0, 5],
+        "q0": [0, 7],
+        "up0": [0, 7],
+        "q1": [1, 8],
+        "up1": [1, 8],
+        "q2": [20, 3],
+        "up2": [20, 3],
+        "norm": [10, 2],
+        "head": [10, 2],
+    }
     every = jobs(found)
     assert [item.tensor for item in every["model.layers.2.mlp.up_proj.weight"].inputs] == [
         f"model.layers.{n}.mlp.up_proj.weight" for n in (2, 0)
     ]
-    assert [every[name].options["normalize"] for name in ("model.embed_tokens.weight", "model.layers.1.mlp.up_proj.weight")] == [
+    assert [
+        every[name].options["normalize"]
+        for name in ("model.embed_tokens.weight", "model.layers.1.mlp.up_proj.weight")
+    ] == [
         True,
         False,
     ]
@@ -166,18 +234,36 @@ base_model: a
 parameters: {weight: [0.5, 1.5], density: 0.5}
 """)
     assert values(found, "weight") == {
-        "embed": [0.5], "q0": [0.5], "up0": [0.5], "q1": [1.5], "up1": [1.5], "q2": [0.5], "up2": [0.5], "q3": [1.5], "up3": [1.5],
-        "norm": [0.5], "head": [0.5],
-    }  # fmt: skip
+        "embed": [0.5],
+        "q0": [0.5],
+        "up0": [0.5],
+        "q1": [1.5],
+        "up1": [1.5],
+        "q2": [0.5],
+        "up2": [0.5],
+        "q3": [1.5],
+        "up3": [1.5],
+        "norm": [0.5],
+        "head": [0.5],
+    }
     assert values(found, "density")["q1"] == [0.2]
     assert values(found, "density")["head"] == [0.9]
     bases = {job.name: job.base.identity for job in found.jobs if job.base}
-    assert (bases["model.layers.1.mlp.up_proj.weight"], bases["model.layers.2.mlp.up_proj.weight"], bases["lm_head.weight"]) == (
+    assert (
+        bases["model.layers.1.mlp.up_proj.weight"],
+        bases["model.layers.2.mlp.up_proj.weight"],
+        bases["lm_head.weight"],
+    ) == (
         "a",
         "c",
         "c",
     )
-    assert jobs(found)["lm_head.weight"].options == {"lambda": 1.0, "normalize": True, "rescale": False, "scope": "tensor"}
+    assert jobs(found)["lm_head.weight"].options == {
+        "lambda": 1.0,
+        "normalize": True,
+        "rescale": False,
+        "scope": "tensor",
+    }
 
 
 def test_modules_have_settings_of_their_own(here: Path) -> None:
@@ -192,9 +278,18 @@ merge_method: linear
 parameters: {weight: 77}
 """)
     assert values(found, "weight") == {
-        "embed": [1, 1], "q0": [1, 1], "up0": [1, 1], "q1": [2, 2], "up1": [2, 2], "q2": [3, 3], "up2": [3, 3], "q3": [5, 5], "up3": [5, 5],
-        "norm": [1, 1], "head": [4, 1],
-    }  # fmt: skip
+        "embed": [1, 1],
+        "q0": [1, 1],
+        "up0": [1, 1],
+        "q1": [2, 2],
+        "up1": [2, 2],
+        "q2": [3, 3],
+        "up2": [3, 3],
+        "q3": [5, 5],
+        "up3": [5, 5],
+        "norm": [1, 1],
+        "head": [4, 1],
+    }
 
 
 def test_a_base_outside_the_models_is_added_last_and_has_no_weight(here: Path) -> None:
@@ -215,11 +310,16 @@ parameters: {weight: 0.5, density: 0.5, int8_mask: true}
 def test_for_linear_the_base_is_one_more_model(here: Path) -> None:
     text = "merge_method: linear\nbase_model: c\nmodels: [{model: a, parameters: {weight: 1}}]\n"
     assert refusal(text) == (
-        'parameters: "weight" of model "c" has no value for tensor "model.embed_tokens.weight" (and 10 more such tensors) — '
-        "the base counts as one more model here: list it with its own weight, which may be 0, or leave base_model out"
+        'parameters: "weight" of model "c" has no value for tensor '
+        '"model.embed_tokens.weight" (and 10 more such tensors) — '
+        "the base counts as one more model here: list it with its own weight, which may be 0, or "
+        "leave base_model out"
     )
     found = plan(text + "parameters: {weight: 0.2}\n")
-    assert [(item.identity, item.parameters["weight"]) for item in found.jobs[0].inputs] == [("a", 1.0), ("c", 0.2)]
+    assert [(item.identity, item.parameters["weight"]) for item in found.jobs[0].inputs] == [
+        ("a", 1.0),
+        ("c", 0.2),
+    ]
 
 
 def test_stacked_layers_are_copied(here: Path) -> None:
@@ -233,10 +333,17 @@ merge_method: passthrough
     every = jobs(found)
     assert len(found.jobs) == 13
     last = every["model.layers.4.self_attn.q_proj.weight"]
-    assert (last.method, last.inputs[0].identity, last.inputs[0].tensor) == ("copy", "b", "model.layers.3.self_attn.q_proj.weight")
+    assert (last.method, last.inputs[0].identity, last.inputs[0].tensor) == (
+        "copy",
+        "b",
+        "model.layers.3.self_attn.q_proj.weight",
+    )
     assert every["model.layers.4.mlp.up_proj.weight"].method == "passthrough"
     assert every["model.layers.4.mlp.up_proj.weight"].inputs[0].parameters == {"scale": 0.5}
-    assert [every[name].inputs[0].identity for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")] == [
+    assert [
+        every[name].inputs[0].identity
+        for name in ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
+    ] == [
         "a",
         "b",
         "b",
@@ -249,7 +356,8 @@ def test_lists_with_an_entry_per_layer_follow_the_layers(here: Path) -> None:
     llama(here / "a", layer_types=["full", "full", "slide", "slide"])
     llama(here / "b", layer_types=["w", "x", "y", "z"])
     text = (
-        "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [1, 3]}]}, {sources: [{model: b, layer_range: [3, 4]}]}]\n"
+        "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [1, 3]}]}, "
+        "{sources: [{model: b, layer_range: [3, 4]}]}]\n"
     )
     assert plan(text).config["layer_types"] == ["full", "slide", "z"]
 
@@ -264,7 +372,9 @@ def test_lists_with_an_entry_per_layer_follow_the_layers(here: Path) -> None:
         ("out_dtype: float16\n", ("BF16", "BF16"), ("BF16", "F16", "float16")),
     ],
 )
-def test_types_of_arithmetic_and_result(here: Path, lines: str, kinds: tuple[str, str], expected: tuple[str, str, str]) -> None:
+def test_types_of_arithmetic_and_result(
+    here: Path, lines: str, kinds: tuple[str, str], expected: tuple[str, str, str]
+) -> None:
     for name, dtype in zip("ab", kinds, strict=True):
         llama(here / name, dtype=dtype)
     found = plan(LINEAR + lines)
@@ -277,9 +387,20 @@ def test_config_and_tokenizer_come_from_the_base_or_the_first_model(here: Path) 
         (here / name / "tokenizer.json").write_text("{}")
         (here / name / "generation_config.json").write_text(name)
     found = plan(LINEAR)
-    assert (found.config["mark"], found.tokenizer, found.extra["generation_config.json"]) == (1, Path("a"), b"a")
-    found = plan("merge_method: task_arithmetic\nbase_model: c\nmodels: [{model: b, parameters: {weight: 1}}]\n")
-    assert (found.config["mark"], found.tokenizer, found.extra["generation_config.json"]) == (3, Path("c"), b"c")
+    assert (found.config["mark"], found.tokenizer, found.extra["generation_config.json"]) == (
+        1,
+        Path("a"),
+        b"a",
+    )
+    found = plan(
+        "merge_method: task_arithmetic\nbase_model: c\nmodels: [{model: b, parameters: "
+        "{weight: 1}}]\n"
+    )
+    assert (found.config["mark"], found.tokenizer, found.extra["generation_config.json"]) == (
+        3,
+        Path("c"),
+        b"c",
+    )
 
 
 def test_rows_that_stand_for_other_tokens_are_noted(here: Path) -> None:
@@ -290,7 +411,9 @@ def test_rows_that_stand_for_other_tokens_are_noted(here: Path) -> None:
         "rows are merged by number; tokenizer_source: base or union matches them by token",
     )
     (here / "b" / "tokenizer.json").write_text(
-        json.dumps({"model": {"vocab": {"x": 0, "y": 1}}, "added_tokens": [{"id": 2, "content": "z"}]})
+        json.dumps(
+            {"model": {"vocab": {"x": 0, "y": 1}}, "added_tokens": [{"id": 2, "content": "z"}]}
+        )
     )
     assert plan(LINEAR).notes == ()
 
@@ -304,10 +427,17 @@ def test_the_seed_of_the_call_goes_before_the_recipes(here: Path) -> None:
 def test_a_tied_head_is_read_from_the_embedding(here: Path) -> None:
     llama(here / "b", tied=True)
     found = plan(LINEAR)
-    assert [item.tensor for item in jobs(found)["lm_head.weight"].inputs] == ["lm_head.weight", "model.embed_tokens.weight"]
+    assert [item.tensor for item in jobs(found)["lm_head.weight"].inputs] == [
+        "lm_head.weight",
+        "model.embed_tokens.weight",
+    ]
     assert found.config["tie_word_embeddings"] is False
-    reverse = plan("merge_method: linear\nmodels: [{model: b}, {model: a}]\nparameters: {weight: 1}\n")
-    assert reverse.config["tie_word_embeddings"] is False  # the head is its own now, so the first model's true would be wrong
+    reverse = plan(
+        "merge_method: linear\nmodels: [{model: b}, {model: a}]\nparameters: {weight: 1}\n"
+    )
+    assert (
+        reverse.config["tie_word_embeddings"] is False
+    )  # the head is its own now, so the first model's true would be wrong
     llama(here / "a", tied=True)
     found = plan(LINEAR)
     assert "lm_head.weight" not in jobs(found)
@@ -318,8 +448,16 @@ def test_an_embedding_stands_in_for_a_missing_head_that_is_not_tied(here: Path) 
     llama(here / "b", tied=True)
     (here / "b" / "config.json").write_text(json.dumps(LLAMA))
     found = plan(LINEAR)
-    assert [item.tensor for item in jobs(found)["lm_head.weight"].inputs] == ["lm_head.weight", "model.embed_tokens.weight"]
-    assert found.notes == ('"b" has no lm_head.weight, and its config.json does not tie it: its embedding stands in, as in mergekit',)
+    assert [item.tensor for item in jobs(found)["lm_head.weight"].inputs] == [
+        "lm_head.weight",
+        "model.embed_tokens.weight",
+    ]
+    assert found.notes == (
+        (
+            '"b" has no lm_head.weight, and its config.json does not tie it: its embedding '
+            "stands in, as in mergekit"
+        ),
+    )
 
 
 GRANITE = {**LLAMA, "architectures": ["GraniteForCausalLM"], "model_type": "granite"}
@@ -335,13 +473,22 @@ GRANITE = {**LLAMA, "architectures": ["GraniteForCausalLM"], "model_type": "gran
         ("merge_method: model_stock\nbase_model: a\n", "a", "copy of a"),
         ("merge_method: model_stock\nbase_model: a\n", "ab", "nothing"),
         ("merge_method: nuslerp\nparameters: {weight: 1}\nbase_model: a\n", "c", "copy of c"),
-        ("merge_method: ties\nparameters: {weight: 1}\nbase_model: a\n", "bc", 'a: has no tensor "model.layers.0.self_attn.q_proj.bias"'),
+        (
+            "merge_method: ties\nparameters: {weight: 1}\nbase_model: a\n",
+            "bc",
+            'a: has no tensor "model.layers.0.self_attn.q_proj.bias"',
+        ),
     ],
 )
-def test_optional_tensors_come_from_the_models_that_have_them(here: Path, recipe: str, biased: str, made: str) -> None:
+def test_optional_tensors_come_from_the_models_that_have_them(
+    here: Path, recipe: str, biased: str, made: str
+) -> None:
     name = "model.layers.0.self_attn.q_proj.bias"
     for model in "abc":
-        tensors = {"model.embed_tokens.weight": ("BF16", [4, 4]), "model.layers.0.mlp.up_proj.weight": ("BF16", [4, 4])}
+        tensors = {
+            "model.embed_tokens.weight": ("BF16", [4, 4]),
+            "model.layers.0.mlp.up_proj.weight": ("BF16", [4, 4]),
+        }
         write(here / model, tensors | ({name: ("BF16", [4])} if model in biased else {}), GRANITE)
     text = recipe + "models: [{model: a}, {model: b}, {model: c}]\n"
     if made.startswith("a: "):
@@ -349,9 +496,17 @@ def test_optional_tensors_come_from_the_models_that_have_them(here: Path, recipe
         return
     found = plan(text)
     job = jobs(found).get(name)
-    shown = "nothing" if job is None else f"{job.method} of {', '.join(item.identity for item in job.inputs)}"
+    shown = (
+        "nothing"
+        if job is None
+        else f"{job.method} of {', '.join(item.identity for item in job.inputs)}"
+    )
     assert shown + (f" on {job.base.identity}" if job and job.base else "") == made
-    what = "and left out, since too few models have them" if job is None else "and come from the models that have them"
+    what = (
+        "and left out, since too few models have them"
+        if job is None
+        else "and come from the models that have them"
+    )
     assert found.notes == (f"1 tensors are optional {what}, the first is {name}",)
 
 
@@ -363,22 +518,43 @@ def test_tensors_that_are_not_of_floats_must_be_equal(here: Path) -> None:
     assert (job.method, job.dtype, len(job.inputs)) == ("copy", "I64", 1)
     write(here / "b", tensors, LLAMA, fill=1)
     assert refusal(LINEAR) == (
-        'b: tensor "steps" (I64) differs between "b" and "a", and only floating-point tensors can be merged — '
-        "if the weights are quantised, save the models in bfloat16 first; otherwise make these tensors equal"
+        'b: tensor "steps" (I64) differs between "b" and "a", and only floating-point '
+        "tensors can be merged — "
+        "if the weights are quantised, save the models in bfloat16 first; otherwise make these "
+        "tensors equal"
     )
 
 
 def test_computed_buffers_are_left_out_and_positions_may_be_missing(here: Path) -> None:
     config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": 1}
-    write(here / "a", {"transformer.wte.weight": ("F32", [2, 2]), "transformer.h.0.ln_1.weight": ("F32", [2])}, config)
+    write(
+        here / "a",
+        {"transformer.wte.weight": ("F32", [2, 2]), "transformer.h.0.ln_1.weight": ("F32", [2])},
+        config,
+    )
     extra = {"h.0.attn.bias": ("U8", [4]), "transformer.position_ids": ("I64", [2])}
-    write(here / "b", {"wte.weight": ("F32", [2, 2]), "h.0.ln_1.weight": ("F32", [2]), **extra}, config)
+    write(
+        here / "b",
+        {"wte.weight": ("F32", [2, 2]), "h.0.ln_1.weight": ("F32", [2]), **extra},
+        config,
+    )
     found = plan(LINEAR)
     made = jobs(found)
-    assert [item.tensor for item in made["transformer.wte.weight"].inputs] == ["transformer.wte.weight", "wte.weight"]
-    assert (made["transformer.position_ids"].method, made["transformer.position_ids"].inputs[0].identity) == ("copy", "b")
+    assert [item.tensor for item in made["transformer.wte.weight"].inputs] == [
+        "transformer.wte.weight",
+        "wte.weight",
+    ]
+    assert (
+        made["transformer.position_ids"].method,
+        made["transformer.position_ids"].inputs[0].identity,
+    ) == ("copy", "b")
     assert "transformer.h.0.attn.bias" not in made
-    assert found.notes == ("1 tensors are left out, since they are computed from config.json, the first is transformer.h.0.attn.bias",)
+    assert found.notes == (
+        (
+            "1 tensors are left out, since they are computed from config.json, the first is "
+            "transformer.h.0.attn.bias"
+        ),
+    )
 
 
 def test_globs_and_expressions_choose_tensors_and_idle_filters_are_noted(here: Path) -> None:
@@ -391,11 +567,23 @@ models:
   - {model: b, parameters: {weight: 1}}
 """)
     assert values(found, "weight") == {
-        "embed": [5, 1], "q0": [5, 1], "up0": [2, 1], "q1": [5, 1], "up1": [2, 1], "q2": [3, 1], "up2": [2, 1], "q3": [3, 1], "up3": [2, 1],
-        "norm": [5, 1], "head": [5, 1],
-    }  # fmt: skip
+        "embed": [5, 1],
+        "q0": [5, 1],
+        "up0": [2, 1],
+        "q1": [5, 1],
+        "up1": [2, 1],
+        "q2": [3, 1],
+        "up2": [2, 1],
+        "q3": [3, 1],
+        "up3": [2, 1],
+        "norm": [5, 1],
+        "head": [5, 1],
+    }
     assert found.notes == (
-        'filter "*.mlp.*" is read as a pattern for the whole name; mergekit would look for these very letters in it',
+        (
+            'filter "*.mlp.*" is read as a pattern for the whole name; mergekit would look for '
+            "these very letters in it"
+        ),
         'filter "self_atn" takes no tensor',
     )
 
@@ -405,7 +593,8 @@ models:
     [
         (
             "merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}, {model: b}]\n",
-            'parameters: "weight" of model "b" has no value for tensor "model.embed_tokens.weight" (and 10 more such tensors) — '
+            'parameters: "weight" of model "b" has no value for tensor '
+            '"model.embed_tokens.weight" (and 10 more such tensors) — '
             'give it to the model or to the recipe: "parameters": {weight: …}',
         ),
         (
@@ -413,56 +602,98 @@ models:
             "merge_method slerp: needs a base model — add base_model: …",
         ),
         (
-            "merge_method: slerp\nbase_model: a\nmodels: [{model: a}, {model: b}, {model: c}]\nparameters: {t: 0.5}\n",
-            "merge_method slerp: needs exactly 2 models, the base included, found 3: a, b, c — add or remove models",
+            (
+                "merge_method: slerp\nbase_model: a\nmodels: [{model: a}, {model: b}, {model: "
+                "c}]\nparameters: {t: 0.5}\n"
+            ),
+            (
+                "merge_method slerp: needs exactly 2 models, the base included, found 3: a, b, "
+                "c — add or remove models"
+            ),
         ),
         (
             "merge_method: model_stock\nbase_model: a\nmodels: [{model: b}]\n",
-            "merge_method model_stock: needs at least 3 models, the base included, found 2: b, a — add or remove models",
+            (
+                "merge_method model_stock: needs at least 3 models, the base included, found 2: "
+                "b, a — add or remove models"
+            ),
         ),
         (
             "merge_method: passthrough\nbase_model: a\nmodels: [{model: b}]\n",
-            "merge_method passthrough: needs exactly 1 model, found 2: b, a — the base counts as one more model here: leave base_model out",
+            (
+                "merge_method passthrough: needs exactly 1 model, found 2: b, a — the base "
+                "counts as one more model here: leave base_model out"
+            ),
         ),
         (
             "merge_method: ties\nbase_model: c\nparameters: {weight: 1}\n"
-            "slices: [{sources: [{model: a, layer_range: [0, 2]}, {model: b, layer_range: [0, 2]}]}]\n",
-            'merge_method ties: the base "c" is not among the sources of a slice — add it to the sources, with its layers',
+            "slices: [{sources: [{model: a, layer_range: [0, 2]}, {model: b, layer_range: [0, "
+            "2]}]}]\n",
+            (
+                'merge_method ties: the base "c" is not among the sources of a slice — add it '
+                "to the sources, with its layers"
+            ),
         ),
         (
             "merge_method: linear\nmodels: [{model: a}, {model: a}]\nparameters: {weight: 1}\n",
-            'merge_method linear: "a" is given twice for the same layers — give it once, with the sum of the weights',
+            (
+                'merge_method linear: "a" is given twice for the same layers — give it once, '
+                "with the sum of the weights"
+            ),
         ),
         (
             "merge_method: linear\nmodels: [{model: a}, {model: six}]\nparameters: {weight: 1}\n",
-            'a: "a" has 4 layers in model.layers and "six" has 6 — say which layers go together under "slices"',
+            (
+                'a: "a" has 4 layers in model.layers and "six" has 6 — say which layers go '
+                'together under "slices"'
+            ),
         ),
         (
             "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [2, 5]}]}]\n",
-            'a: layer_range [2, 5] of "a" goes beyond its 4 layers — the end is not included: at most [0, 4]',
+            (
+                'a: layer_range [2, 5] of "a" goes beyond its 4 layers — the end is not '
+                "included: at most [0, 4]"
+            ),
         ),
         (
             "merge_method: linear\nmodels:\n- {model: a, parameters: {weight: 1}}\n"
             "- {model: b, parameters: {weight: [{filter: mlp, value: -1}, {value: 1}]}}\n",
-            'parameters: tensor "model.layers.0.mlp.up_proj.weight": its weights 1, -1 sum to zero, and normalize divides by the sum '
+            'parameters: tensor "model.layers.0.mlp.up_proj.weight": its weights 1, -1 sum '
+            "to zero, and normalize divides by the sum "
             "(and 3 more such tensors) — use other weights, or normalize: false",
         ),
         (
-            "merge_method: della\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, density: 0.9, epsilon: 0.2}}]\n",
-            'parameters: tensor "model.embed_tokens.weight": "density" 0.9 ± "epsilon" 0.2 leaves the range from 0 to 1 '
+            (
+                "merge_method: della\nbase_model: a\nmodels: [{model: b, parameters: {weight: "
+                "1, density: 0.9, epsilon: 0.2}}]\n"
+            ),
+            'parameters: tensor "model.embed_tokens.weight": "density" 0.9 ± "epsilon" 0.2 '
+            "leaves the range from 0 to 1 "
             "(and 10 more such tensors) — use a smaller epsilon",
         ),
         (
-            "merge_method: ties\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, density: -1}}]\n",
-            'parameters: tensor "model.embed_tokens.weight": "density" is -1 (and 10 more such tensors) — use a share from 0 to 1',
+            (
+                "merge_method: ties\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, "
+                "density: -1}}]\n"
+            ),
+            (
+                'parameters: tensor "model.embed_tokens.weight": "density" is -1 (and 10 more '
+                "such tensors) — use a share from 0 to 1"
+            ),
         ),
         (
-            "merge_method: linear\nmodules: {vision_tower: {models: [{model: a}]}}\nparameters: {weight: 1}\n",
+            (
+                "merge_method: linear\nmodules: {vision_tower: {models: [{model: "
+                "a}]}}\nparameters: {weight: 1}\n"
+            ),
             'a: no tensor belongs to module "vision_tower" — known: default',
         ),
         (
             "merge_method: linear\nmodels: [{model: nowhere}]\n",
-            "nowhere: no such folder — give a checkpoint folder, a name of the catalogue or a Hugging Face id",
+            (
+                "nowhere: no such folder — give a checkpoint folder, a name of the catalogue or "
+                "a Hugging Face id"
+            ),
         ),
     ],
 )
@@ -472,13 +703,17 @@ def test_refusals(here: Path, text: str, expected: str) -> None:
 
 
 def test_a_density_above_one_keeps_all_and_is_noted(here: Path) -> None:
-    found = plan("merge_method: ties\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, density: 50}}]\n")
+    found = plan(
+        "merge_method: ties\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, "
+        "density: 50}}]\n"
+    )
     assert found.notes == ('"density" 50 counts as 1: nothing is dropped',)
 
 
 def test_a_slice_without_layers_adds_none(here: Path) -> None:
     text = (
-        "merge_method: passthrough\nslices:\n- sources: [{model: a, layer_range: [1, 1]}]\n- sources: [{model: b, layer_range: [0, 2]}]\n"
+        "merge_method: passthrough\nslices:\n- sources: [{model: a, layer_range: [1, 1]}]\n- "
+        "sources: [{model: b, layer_range: [0, 2]}]\n"
     )
     found = plan(text)
     assert found.config["num_hidden_layers"] == 2
@@ -488,14 +723,24 @@ def test_a_slice_without_layers_adds_none(here: Path) -> None:
 
 def test_several_refusals_are_said_at_once(here: Path) -> None:
     llama(here / "b", rows=12)
-    write(here / "c", {"model.embed_tokens.weight": ("BF16", [10, 4]), "extra": ("BF16", [1])}, LLAMA)
-    said = refusal("merge_method: linear\nmodels: [{model: a}, {model: b}, {model: c}]\nparameters: {weight: 1}\n").splitlines()
+    write(
+        here / "c", {"model.embed_tokens.weight": ("BF16", [10, 4]), "extra": ("BF16", [1])}, LLAMA
+    )
+    said = refusal(
+        "merge_method: linear\nmodels: [{model: a}, {model: b}, {model: c}]\nparameters: "
+        "{weight: 1}\n"
+    ).splitlines()
     assert said == [
-        'b: tensor "model.embed_tokens.weight" is [12, 4] in "b" and [10, 4] in "a" (and 1 more such tensors) — '
-        "the vocabularies differ: say whose tokens the result has, e.g. tokenizer_source: union, or base",
-        'a: has no tensor "extra", which "c" has — merge models of one kind, or give a key_map that says which tensors go together',
-        'b: has no tensor "extra", which "c" has — merge models of one kind, or give a key_map that says which tensors go together',
-        'c: has no tensor "model.layers.0.mlp.up_proj.weight", which "a" has (and 8 more such tensors) — '
+        'b: tensor "model.embed_tokens.weight" is [12, 4] in "b" and [10, 4] in "a" (and 1 '
+        "more such tensors) — "
+        "the vocabularies differ: say whose tokens the result has, e.g. tokenizer_source: union, "
+        "or base",
+        'a: has no tensor "extra", which "c" has — merge models of one kind, or give a '
+        "key_map that says which tensors go together",
+        'b: has no tensor "extra", which "c" has — merge models of one kind, or give a '
+        "key_map that says which tensors go together",
+        'c: has no tensor "model.layers.0.mlp.up_proj.weight", which "a" has (and 8 more '
+        "such tensors) — "
         "merge models of one kind, or give a key_map that says which tensors go together",
     ]
 
@@ -511,16 +756,27 @@ def test_other_architectures_are_refused_unless_allowed(here: Path) -> None:
 
 def test_weights_of_nothing_leave_the_base(here: Path) -> None:
     text = (
-        "merge_method: task_arithmetic\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1}}, {model: c, parameters: {weight: W}}]\n"
+        "merge_method: task_arithmetic\nbase_model: a\nmodels: [{model: b, parameters: "
+        "{weight: 1}}, {model: c, parameters: {weight: W}}]\n"
     )
-    assert plan(text.replace("1}", "0}").replace("W", "0") + "parameters: {normalize: true}\n").jobs[0].method == "task_arithmetic"
+    assert (
+        plan(text.replace("1}", "0}").replace("W", "0") + "parameters: {normalize: true}\n")
+        .jobs[0]
+        .method
+        == "task_arithmetic"
+    )
     assert "sum to zero" in refusal(text.replace("W", "-1") + "parameters: {normalize: true}\n")
     assert plan(text.replace("W", "-1")).jobs  # nothing is divided
-    assert plan("merge_method: ties\nbase_model: a\nmodels: [{model: a}]\n").jobs[0].method == "copy"
+    assert (
+        plan("merge_method: ties\nbase_model: a\nmodels: [{model: a}]\n").jobs[0].method == "copy"
+    )
 
 
 def test_models_are_found_by_the_caller_or_the_catalogue(here: Path) -> None:
-    text = "merge_method: linear\nmodels: [{model: org/one@v1}, {model: org/two}]\nparameters: {weight: 1}\n"
+    text = (
+        "merge_method: linear\nmodels: [{model: org/one@v1}, {model: org/two}]\nparameters: "
+        "{weight: 1}\n"
+    )
     asked: list[tuple[str, str | None]] = []
 
     def resolve(path: str, revision: str | None) -> Path:
@@ -531,18 +787,33 @@ def test_models_are_found_by_the_caller_or_the_catalogue(here: Path) -> None:
     assert found.models == (here / "a", here / "b")
     assert asked == [("org/one", "v1")]
     assert (
-        len(plan("merge_method: linear\nmodels: [{model: ui-xs}, {model: ui-xs@20}]\nparameters: {weight: 1}\n" if False else LINEAR).jobs)
+        len(
+            plan(
+                (
+                    "merge_method: linear\nmodels: [{model: ui-xs}, {model: "
+                    "ui-xs@20}]\nparameters: {weight: 1}\n"
+                )
+                if False
+                else LINEAR
+            ).jobs
+        )
         == 11
     )
 
 
 def test_a_part_of_a_model_that_sees_is_merged_and_the_rest_copied(here: Path) -> None:
-    config = {"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "text_config": {"num_hidden_layers": 2}}
+    config = {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "text_config": {"num_hidden_layers": 2},
+    }
     tensors: dict[str, tuple[str, list[int]]] = {
         "language_model.model.embed_tokens.weight": ("F32", [4, 2]),
         "language_model.lm_head.weight": ("F32", [4, 2]),
         "multi_modal_projector.linear_1.weight": ("F32", [2, 2]),
-        **{f"language_model.model.layers.{n}.mlp.up_proj.weight": ("F32", [2, 2]) for n in range(2)},
+        **{
+            f"language_model.model.layers.{n}.mlp.up_proj.weight": ("F32", [2, 2]) for n in range(2)
+        },
         **{f"vision_tower.encoder.layers.{n}.mlp.fc1.weight": ("F32", [2, 2]) for n in range(3)},
     }
     for name in "ab":
@@ -550,41 +821,85 @@ def test_a_part_of_a_model_that_sees_is_merged_and_the_rest_copied(here: Path) -
     models = "models: [{model: a, parameters: {weight: [0, 1]}}, {model: b}]"
     whole = plan(f"merge_method: linear\n{models}\nparameters: {{weight: 1}}\n")
     weights = {job.name: job.inputs[0].parameters["weight"] for job in whole.jobs}
-    assert [weights[f"vision_tower.encoder.layers.{n}.mlp.fc1.weight"] for n in range(3)] == [0, 0.5, 1]
-    assert [weights[f"language_model.model.layers.{n}.mlp.up_proj.weight"] for n in range(2)] == [0, 1]
-    found = plan(f"merge_method: linear\nmodules: {{text_decoder: {{{models}}}}}\nparameters: {{weight: 1}}\n")
+    assert [weights[f"vision_tower.encoder.layers.{n}.mlp.fc1.weight"] for n in range(3)] == [
+        0,
+        0.5,
+        1,
+    ]
+    assert [weights[f"language_model.model.layers.{n}.mlp.up_proj.weight"] for n in range(2)] == [
+        0,
+        1,
+    ]
+    found = plan(
+        f"merge_method: linear\nmodules: {{text_decoder: {{{models}}}}}\nparameters: "
+        f"{{weight: 1}}\n"
+    )
     assert {job.name for job in found.jobs} == set(tensors)
-    assert {job.name.split(".")[0] for job in found.jobs if job.method == "copy"} == {"multi_modal_projector", "vision_tower"}
-    assert found.notes == ('4 tensors are copied from "a", the first is multi_modal_projector.linear_1.weight',)
-    one = plan("merge_method: passthrough\nmodules: {text_decoder: {slices: [{sources: [{model: b, layer_range: [1, 2]}]}]}}\n")
+    assert {job.name.split(".")[0] for job in found.jobs if job.method == "copy"} == {
+        "multi_modal_projector",
+        "vision_tower",
+    }
+    assert found.notes == (
+        '4 tensors are copied from "a", the first is multi_modal_projector.linear_1.weight',
+    )
+    one = plan(
+        "merge_method: passthrough\nmodules: {text_decoder: {slices: [{sources: [{model: b, "
+        "layer_range: [1, 2]}]}]}}\n"
+    )
     assert one.config["text_config"]["num_hidden_layers"] == 1
-    assert refusal("merge_method: passthrough\nslices: [{sources: [{model: b, layer_range: [1, 2]}]}]\n") == (
-        "slices: slices need one stack of layers, and the models have 2: language_model.model.layers, vision_tower.encoder.layers — "
+    assert refusal(
+        "merge_method: passthrough\nslices: [{sources: [{model: b, layer_range: [1, 2]}]}]\n"
+    ) == (
+        "slices: slices need one stack of layers, and the models have 2: "
+        "language_model.model.layers, vision_tower.encoder.layers — "
         'put each under "modules"'
     )
 
 
 def test_a_text_model_is_merged_into_the_model_that_sees(here: Path) -> None:
-    config = {"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "text_config": {**LLAMA, "num_hidden_layers": 2}}
+    config = {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "text_config": {**LLAMA, "num_hidden_layers": 2},
+    }
     layers = {f"model.layers.{n}.mlp.up_proj.weight": ("F32", [4, 4]) for n in range(2)}
-    seeing = {f"language_model.{name}": kind for name, kind in {"model.embed_tokens.weight": ("F32", [12, 4]), **layers}.items()}
-    write(here / "a", {**seeing, "vision_tower.encoder.layers.0.mlp.fc1.weight": ("F32", [2, 2])}, config)
+    seeing = {
+        f"language_model.{name}": kind
+        for name, kind in {"model.embed_tokens.weight": ("F32", [12, 4]), **layers}.items()
+    }
+    write(
+        here / "a",
+        {**seeing, "vision_tower.encoder.layers.0.mlp.fc1.weight": ("F32", [2, 2])},
+        config,
+    )
     write(here / "b", {"model.embed_tokens.weight": ("F32", [10, 4]), **layers}, LLAMA)
     found = plan(LINEAR + 'key_map: {b: {"model.": "language_model.model."}}\n', work=here / "work")
     every = jobs(found)
     assert every["vision_tower.encoder.layers.0.mlp.fc1.weight"].method == "copy"
-    assert every["language_model.model.embed_tokens.weight"].options == {"normalize": True, "rows": 10, "rows_from": 0}
+    assert every["language_model.model.embed_tokens.weight"].options == {
+        "normalize": True,
+        "rows": 10,
+        "rows_from": 0,
+    }
     merged = every["language_model.model.layers.1.mlp.up_proj.weight"]
-    assert [item.tensor for item in merged.inputs] == [merged.name, "model.layers.1.mlp.up_proj.weight"]
+    assert [item.tensor for item in merged.inputs] == [
+        merged.name,
+        "model.layers.1.mlp.up_proj.weight",
+    ]
     assert found.config["model_type"] == "llava"
-    based = plan(LINEAR.replace("linear", "task_arithmetic") + "base_model: a\nkey_map: auto\n", work=here / "work")
+    based = plan(
+        LINEAR.replace("linear", "task_arithmetic") + "base_model: a\nkey_map: auto\n",
+        work=here / "work",
+    )
     assert jobs(based)["language_model.model.embed_tokens.weight"].options["rows_from"] == -1
     narrower = jobs(plan(LINEAR + "key_map: auto\ndtype: bfloat16\n", work=here / "work"))
     assert narrower["language_model.model.embed_tokens.weight"].dtype == "BF16"
     assert "needs a working folder" in refusal(LINEAR + "key_map: auto\n")
 
 
-def test_a_hugging_face_id_is_fetched_with_its_revision(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hugging_face_id_is_fetched_with_its_revision(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import huggingface_hub
 
     asked: list[tuple[str, str | None]] = []
@@ -597,8 +912,10 @@ def test_a_hugging_face_id_is_fetched_with_its_revision(here: Path, monkeypatch:
         return str(here / "a")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    plan("merge_method: linear\nmodels: [{model: org/one@v1}, {model: b}]\nparameters: {weight: 1}\n")
-    assert asked == [("org/one", "v1")]
-    assert refusal("merge_method: linear\nmodels: [{model: org/gone}]\nparameters: {weight: 1}\n") == (
-        "org/gone: not a local folder, and fetching it failed: offline — check the name"
+    plan(
+        "merge_method: linear\nmodels: [{model: org/one@v1}, {model: b}]\nparameters: {weight: 1}\n"
     )
+    assert asked == [("org/one", "v1")]
+    assert refusal(
+        "merge_method: linear\nmodels: [{model: org/gone}]\nparameters: {weight: 1}\n"
+    ) == ("org/gone: not a local folder, and fetching it failed: offline — check the name")

@@ -9,13 +9,20 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pomona.errors import PomonaError
 from pomona.merge.planning.templates import TEMPLATES, template_for
 
-TALK = [{"role": "system", "content": "S"}, {"role": "user", "content": "hi"}, {"role": "assistant", "content": "ok"}]
+TALK = [
+    {"role": "system", "content": "S"},
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "ok"},
+]
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("chatml", "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nok<|im_end|>\n"),
+        (
+            "chatml",
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nok<|im_end|>\n",
+        ),
         ("mistral", "<s> [INST] S\n\nhi [/INST] ok</s>"),
         ("alpaca", "S\n\n### Instruction:\nhi\n\n### Response:\nok\n\n"),
         ("exaone", "[|system|]S[|endofturn|]\n[|user|]hi\n[|assistant|]ok[|endofturn|]\n"),
@@ -28,14 +35,21 @@ TALK = [{"role": "system", "content": "S"}, {"role": "user", "content": "hi"}, {
 )
 def test_templates_by_name(name: str, expected: str) -> None:
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    assert environment.from_string(TEMPLATES[name]).render(messages=TALK, bos_token="<s>", eos_token="</s>") == expected
+    assert (
+        environment.from_string(TEMPLATES[name]).render(
+            messages=TALK, bos_token="<s>", eos_token="</s>"
+        )
+        == expected
+    )
 
 
 def test_auto_takes_what_most_models_have_and_the_first_of_equals(tmp_path: Path) -> None:
     for name, template in (("a", "{{1}}"), ("b", "{{2}}"), ("c", "{{2}} "), ("d", None)):
         (tmp_path / name).mkdir()
         if template:
-            (tmp_path / name / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+            (tmp_path / name / "tokenizer_config.json").write_text(
+                json.dumps({"chat_template": template})
+            )
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "chat_template.jinja").write_text("{{1}}")
     assert template_for("auto", [tmp_path / name for name in "abcd"]) == "{{2}}"
@@ -45,5 +59,11 @@ def test_auto_takes_what_most_models_have_and_the_first_of_equals(tmp_path: Path
 
 
 def test_an_unknown_template() -> None:
-    with pytest.raises(PomonaError, match=r'unknown chat template "chatlm" — did you mean "chatml"\?; or write the template itself'):
+    with pytest.raises(
+        PomonaError,
+        match=(
+            r'unknown chat template "chatlm" — did you mean "chatml"\?; or write the template '
+            r"itself"
+        ),
+    ):
         template_for("chatlm", [])

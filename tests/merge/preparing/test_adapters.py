@@ -34,13 +34,18 @@ def checkpoint(folder: Path, tensors: dict[str, np.ndarray], **config: Any) -> V
 
 def adapter(folder: Path, tensors: dict[str, np.ndarray], **config: Any) -> Path:
     folder.mkdir()
-    save_file({f"base_model.model.{name}": value for name, value in tensors.items()}, folder / "adapter_model.safetensors")
+    save_file(
+        {f"base_model.model.{name}": value for name, value in tensors.items()},
+        folder / "adapter_model.safetensors",
+    )
     settings = {"peft_type": "LORA", "r": 3, "lora_alpha": 6, "init_lora_weights": True, **config}
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     return folder
 
 
-def merged(view: View, folder: Path, tmp_path: Path, *, tied: bool = False) -> dict[str, np.ndarray]:
+def merged(
+    view: View, folder: Path, tmp_path: Path, *, tied: bool = False
+) -> dict[str, np.ndarray]:
     made, taken, _ = adapted(view, read_adapter(folder), tied=tied)
     result = view.with_tensors({**taken, **keep(tmp_path / "made", made, dry_run=False)})
     return {name: stored_array(result.tensors[name]) for name in result.names}
@@ -59,8 +64,17 @@ def merged(view: View, folder: Path, tmp_path: Path, *, tied: bool = False) -> d
 def test_a_weight_is_w_plus_s_b_a(tmp_path: Path, config: dict[str, Any], scale: float) -> None:
     w, a, b = draw(5, 4), draw(3, 4, seed=1), draw(5, 3, seed=2)
     view = checkpoint(tmp_path / "base", {f"{Q}.weight": w, "other": w})
-    out = merged(view, adapter(tmp_path / "lora", {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b}, **config), tmp_path)
-    np.testing.assert_allclose(out[f"{Q}.weight"], w.astype(np.float64) + scale * b.astype(np.float64) @ a, rtol=1e-5, atol=1e-6)
+    out = merged(
+        view,
+        adapter(tmp_path / "lora", {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b}, **config),
+        tmp_path,
+    )
+    np.testing.assert_allclose(
+        out[f"{Q}.weight"],
+        w.astype(np.float64) + scale * b.astype(np.float64) @ a,
+        rtol=1e-5,
+        atol=1e-6,
+    )
     assert np.array_equal(out["other"], w)
 
 
@@ -70,8 +84,14 @@ def test_gpt2_weights_lie_the_other_way_round(tmp_path: Path, square: bool) -> N
     w, a, b = draw(4, outputs), draw(3, 4, seed=1), draw(outputs, 3, seed=2)
     view = checkpoint(tmp_path / "base", {"h.0.attn.c_attn.weight": w})
     name = "transformer.h.0.attn.c_attn"
-    folder = adapter(tmp_path / "lora", {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}, fan_in_fan_out=True)
-    np.testing.assert_allclose(merged(view, folder, tmp_path)["h.0.attn.c_attn.weight"], w + 2 * (b @ a).T, rtol=1e-5)
+    folder = adapter(
+        tmp_path / "lora",
+        {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b},
+        fan_in_fan_out=True,
+    )
+    np.testing.assert_allclose(
+        merged(view, folder, tmp_path)["h.0.attn.c_attn.weight"], w + 2 * (b @ a).T, rtol=1e-5
+    )
 
 
 def test_an_embedding_has_its_own_names(tmp_path: Path) -> None:
@@ -84,29 +104,56 @@ def test_an_embedding_has_its_own_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("flipped", [False, True])
 def test_dora_gives_every_output_its_length(tmp_path: Path, flipped: bool) -> None:
-    w, a, b, lengths = draw(5, 4), draw(3, 4, seed=1), draw(5, 3, seed=2), np.arange(1, 6, dtype=np.float32)
-    view = checkpoint(tmp_path / "base", {f"{Q}.weight": np.ascontiguousarray(w.T) if flipped else w})
-    parts = {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b, f"{Q}.lora_magnitude_vector": lengths}
-    out = merged(view, adapter(tmp_path / "lora", parts, use_dora=True, fan_in_fan_out=flipped), tmp_path)[f"{Q}.weight"]
+    w, a, b, lengths = (
+        draw(5, 4),
+        draw(3, 4, seed=1),
+        draw(5, 3, seed=2),
+        np.arange(1, 6, dtype=np.float32),
+    )
+    view = checkpoint(
+        tmp_path / "base", {f"{Q}.weight": np.ascontiguousarray(w.T) if flipped else w}
+    )
+    parts = {
+        f"{Q}.lora_A.weight": a,
+        f"{Q}.lora_B.weight": b,
+        f"{Q}.lora_magnitude_vector": lengths,
+    }
+    out = merged(
+        view, adapter(tmp_path / "lora", parts, use_dora=True, fan_in_fan_out=flipped), tmp_path
+    )[f"{Q}.weight"]
     whole = w.astype(np.float64) + 2 * b @ a
     expected = whole / np.linalg.norm(whole, axis=1, keepdims=True) * lengths[:, None]
     np.testing.assert_allclose(out.T if flipped else out, expected, rtol=1e-5)
 
 
-def test_many_row_blocks_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_row_blocks_give_what_one_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     view = checkpoint(tmp_path / "base", {f"{Q}.weight": draw(8, 64)})
-    parts = {f"{Q}.lora_A.weight": draw(3, 8), f"{Q}.lora_B.weight": draw(64, 3, seed=2), f"{Q}.lora_magnitude_vector": draw(64)}
+    parts = {
+        f"{Q}.lora_A.weight": draw(3, 8),
+        f"{Q}.lora_B.weight": draw(64, 3, seed=2),
+        f"{Q}.lora_magnitude_vector": draw(64),
+    }
     folder = adapter(tmp_path / "lora", parts, fan_in_fan_out=True)
     whole = merged(view, folder, tmp_path)
     monkeypatch.setattr("pomona.merge.preparing.blocks.BLOCK", 64)
     (tmp_path / "again").mkdir()
-    np.testing.assert_allclose(merged(view, folder, tmp_path / "again")[f"{Q}.weight"], whole[f"{Q}.weight"], rtol=1e-5)
+    np.testing.assert_allclose(
+        merged(view, folder, tmp_path / "again")[f"{Q}.weight"], whole[f"{Q}.weight"], rtol=1e-5
+    )
 
 
 def test_saved_modules_replace_the_models_and_take_its_type(tmp_path: Path) -> None:
-    view = checkpoint(tmp_path / "base", {"model.norm.weight": draw(4), "lm_head.weight": draw(7, 4).astype(np.float16)})
+    view = checkpoint(
+        tmp_path / "base",
+        {"model.norm.weight": draw(4), "lm_head.weight": draw(7, 4).astype(np.float16)},
+    )
     norm, head = draw(4, seed=5), draw(7, 4, seed=6)
-    folder = adapter(tmp_path / "lora", {"model.norm.weight": norm, "lm_head.modules_to_save.default.weight": head})
+    folder = adapter(
+        tmp_path / "lora",
+        {"model.norm.weight": norm, "lm_head.modules_to_save.default.weight": head},
+    )
     out = merged(view, folder, tmp_path)
     assert np.array_equal(out["model.norm.weight"], norm)
     assert out["lm_head.weight"].dtype == np.float16
@@ -118,19 +165,35 @@ def test_a_saved_head_that_is_the_embedding_is_no_error_in_a_tied_model(tmp_path
     folder = adapter(tmp_path / "lora", {f"{E}.weight": new, "lm_head.weight": new})
     assert np.array_equal(merged(view, folder, tmp_path, tied=True)[f"{E}.weight"], new)
     other = adapter(tmp_path / "other", {f"{E}.weight": new, "lm_head.weight": draw(7, 4, seed=2)})
-    with pytest.raises(PomonaError, match=r"has an lm_head of its own, but the model's is its input embedding — save the model untied"):
+    with pytest.raises(
+        PomonaError,
+        match=(
+            r"has an lm_head of its own, but the model's is its input embedding — save the "
+            r"model untied"
+        ),
+    ):
         merged(view, other, tmp_path, tied=True)
 
 
 def test_biases_are_replaced_or_added_to(tmp_path: Path) -> None:
-    view = checkpoint(tmp_path / "base", {f"{Q}.weight": draw(5, 4), f"{Q}.bias": draw(5), "k.bias": draw(5)})
+    view = checkpoint(
+        tmp_path / "base", {f"{Q}.weight": draw(5, 4), f"{Q}.bias": draw(5), "k.bias": draw(5)}
+    )
     parts = {f"{Q}.lora_A.weight": draw(3, 4), f"{Q}.lora_B.weight": draw(5, 3)}
-    replaced = adapter(tmp_path / "all", {**parts, f"{Q}.base_layer.bias": draw(5, seed=8), "k.bias": draw(5, seed=9)}, bias="all")
+    replaced = adapter(
+        tmp_path / "all",
+        {**parts, f"{Q}.base_layer.bias": draw(5, seed=8), "k.bias": draw(5, seed=9)},
+        bias="all",
+    )
     out = merged(view, replaced, tmp_path)
     assert np.array_equal(out[f"{Q}.bias"], draw(5, seed=8))
     assert np.array_equal(out["k.bias"], draw(5, seed=9))
     (tmp_path / "b").mkdir()
-    added = merged(view, adapter(tmp_path / "added", {**parts, f"{Q}.lora_B.bias": draw(5, seed=8)}, lora_bias=True), tmp_path / "b")
+    added = merged(
+        view,
+        adapter(tmp_path / "added", {**parts, f"{Q}.lora_B.bias": draw(5, seed=8)}, lora_bias=True),
+        tmp_path / "b",
+    )
     np.testing.assert_allclose(added[f"{Q}.bias"], draw(5) + 2 * draw(5, seed=8), rtol=1e-6)
 
 
@@ -138,7 +201,9 @@ def test_trained_tokens_replace_their_rows(tmp_path: Path) -> None:
     w, new = draw(7, 4), draw(2, 4, seed=1)
     view = checkpoint(tmp_path / "base", {f"{E}.weight": w})
     folder = adapter(
-        tmp_path / "lora", {f"{E}.token_adapter.trainable_tokens_delta": new}, trainable_token_indices={"embed_tokens": [6, 2]}
+        tmp_path / "lora",
+        {f"{E}.token_adapter.trainable_tokens_delta": new},
+        trainable_token_indices={"embed_tokens": [6, 2]},
     )
     expected = w.copy()
     expected[[6, 2]] = new
@@ -147,9 +212,14 @@ def test_trained_tokens_replace_their_rows(tmp_path: Path) -> None:
 
 def test_a_dry_run_knows_shapes_and_writes_nothing(tmp_path: Path) -> None:
     view = checkpoint(tmp_path / "base", {f"{Q}.weight": draw(5, 4)})
-    folder = adapter(tmp_path / "lora", {f"{Q}.lora_A.weight": draw(3, 4), f"{Q}.lora_B.weight": draw(5, 3)})
+    folder = adapter(
+        tmp_path / "lora", {f"{Q}.lora_A.weight": draw(3, 4), f"{Q}.lora_B.weight": draw(5, 3)}
+    )
     made, _, _ = adapted(view, read_adapter(folder))
-    assert view.with_tensors(keep(tmp_path / "made", made, dry_run=True)).info(f"{Q}.weight") == ("F32", (5, 4))
+    assert view.with_tensors(keep(tmp_path / "made", made, dry_run=True)).info(f"{Q}.weight") == (
+        "F32",
+        (5, 4),
+    )
     assert not (tmp_path / "made").exists()
 
 
@@ -157,11 +227,25 @@ def test_a_dry_run_knows_shapes_and_writes_nothing(tmp_path: Path) -> None:
     ("config", "text"),
     [
         ({"peft_type": "LOHA"}, "is an adapter of type LOHA — only LORA is supported"),
-        ({"target_parameters": ["x"]}, 'uses "target_parameters", which is not supported — merge it with PEFT and name the merged folder'),
-        ({"init_lora_weights": "pissa"}, "was started by pissa, which changes the base's weights too — save it with path_initial_model"),
+        (
+            {"target_parameters": ["x"]},
+            (
+                'uses "target_parameters", which is not supported — merge it with PEFT and name '
+                "the merged folder"
+            ),
+        ),
+        (
+            {"init_lora_weights": "pissa"},
+            (
+                "was started by pissa, which changes the base's weights too — save it with "
+                "path_initial_model"
+            ),
+        ),
     ],
 )
-def test_adapters_of_other_kinds_are_refused(tmp_path: Path, config: dict[str, Any], text: str) -> None:
+def test_adapters_of_other_kinds_are_refused(
+    tmp_path: Path, config: dict[str, Any], text: str
+) -> None:
     folder = adapter(tmp_path / "lora", {f"{Q}.lora_A.weight": draw(3, 4)}, **config)
     with pytest.raises(PomonaError) as error:
         read_adapter(folder)
@@ -172,9 +256,15 @@ def test_adapters_of_other_kinds_are_refused(tmp_path: Path, config: dict[str, A
 @pytest.mark.parametrize(
     ("tensors", "text"),
     [
-        ({f"{Q}.lora_A.weight": draw(3, 4), f"{Q}.lora_B.weight": draw(6, 3)}, "is made for shape [6, 4], the model has [5, 4]"),
+        (
+            {f"{Q}.lora_A.weight": draw(3, 4), f"{Q}.lora_B.weight": draw(6, 3)},
+            "is made for shape [6, 4], the model has [5, 4]",
+        ),
         ({f"{Q}.lora_A.weight": draw(3, 4)}, "has no lora_A and lora_B — save the adapter again"),
-        ({"model.x.lora_A.weight": draw(3, 4), "model.x.lora_B.weight": draw(5, 3)}, 'changes "model.x.weight", which'),
+        (
+            {"model.x.lora_A.weight": draw(3, 4), "model.x.lora_B.weight": draw(5, 3)},
+            'changes "model.x.weight", which',
+        ),
         ({f"{Q}.lora_E": draw(3, 1)}, "of unknown meaning — merge it with PEFT"),
         (
             {f"{Q}.lora_A.weight": draw(3, 4) * np.nan, f"{Q}.lora_B.weight": draw(5, 3)},
@@ -182,7 +272,9 @@ def test_adapters_of_other_kinds_are_refused(tmp_path: Path, config: dict[str, A
         ),
     ],
 )
-def test_what_does_not_fit_is_said(tmp_path: Path, tensors: dict[str, np.ndarray], text: str) -> None:
+def test_what_does_not_fit_is_said(
+    tmp_path: Path, tensors: dict[str, np.ndarray], text: str
+) -> None:
     view = checkpoint(tmp_path / "base", {f"{Q}.weight": draw(5, 4)})
     with pytest.raises(PomonaError) as error:
         merged(view, adapter(tmp_path / "lora", tensors), tmp_path)
@@ -193,7 +285,12 @@ def test_what_does_not_fit_is_said(tmp_path: Path, tensors: dict[str, np.ndarray
 def test_pickled_adapters_are_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     (tmp_path / "adapter_model.bin").write_bytes(b"x")
-    with pytest.raises(PomonaError, match=r"pickles are not loaded — save it again with safe_serialization=True"):
+    with pytest.raises(
+        PomonaError, match=r"pickles are not loaded — save it again with safe_serialization=True"
+    ):
         read_adapter(tmp_path)
-    with pytest.raises(PomonaError, match=r"holds no adapter_config.json — name a folder that PEFT's save_pretrained wrote"):
+    with pytest.raises(
+        PomonaError,
+        match=r"holds no adapter_config.json — name a folder that PEFT's save_pretrained wrote",
+    ):
         read_adapter(tmp_path / "nowhere")

@@ -24,14 +24,37 @@ def draw(*shape: int, seed: int = 0) -> np.ndarray:
 
 def words(texts: list[str]) -> str:
     vocab = {text: index for index, text in enumerate(texts)}
-    return json.dumps({"added_tokens": [], "model": {"type": "WordLevel", "vocab": vocab, "unk_token": texts[0]}})
+    return json.dumps(
+        {"added_tokens": [], "model": {"type": "WordLevel", "vocab": vocab, "unk_token": texts[0]}}
+    )
 
 
-def model(folder: Path, texts: list[str] | None, rows: int, *, seed: int = 0, tied: bool = False, **config: Any) -> Path:
+def model(
+    folder: Path,
+    texts: list[str] | None,
+    rows: int,
+    *,
+    seed: int = 0,
+    tied: bool = False,
+    **config: Any,
+) -> Path:
     folder.mkdir()
-    tensors = {EMBED: draw(rows, 4, seed=seed), HEAD: draw(rows, 4, seed=seed + 50), UP: draw(6, 4, seed=seed + 90)}
-    save_file({name: value for name, value in tensors.items() if not (tied and name == HEAD)}, folder / "model.safetensors")
-    settings = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": rows, "tie_word_embeddings": tied, **config}
+    tensors = {
+        EMBED: draw(rows, 4, seed=seed),
+        HEAD: draw(rows, 4, seed=seed + 50),
+        UP: draw(6, 4, seed=seed + 90),
+    }
+    save_file(
+        {name: value for name, value in tensors.items() if not (tied and name == HEAD)},
+        folder / "model.safetensors",
+    )
+    settings = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": rows,
+        "tie_word_embeddings": tied,
+        **config,
+    }
     (folder / "config.json").write_text(json.dumps(settings))
     if texts is not None:
         (folder / "tokenizer.json").write_text(words(texts))
@@ -47,7 +70,11 @@ def lora(folder: Path) -> Path:
     folder.mkdir()
     module = f"base_model.model.{UP.removesuffix('.weight')}"
     save_file(
-        {f"{module}.lora_A.weight": draw(2, 4, seed=3), f"{module}.lora_B.weight": draw(6, 2, seed=4)}, folder / "adapter_model.safetensors"
+        {
+            f"{module}.lora_A.weight": draw(2, 4, seed=3),
+            f"{module}.lora_B.weight": draw(6, 2, seed=4),
+        },
+        folder / "adapter_model.safetensors",
     )
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "lora_alpha": 4}')
     return folder
@@ -55,9 +82,13 @@ def lora(folder: Path) -> Path:
 
 def test_an_adapter_changes_its_tensors_only(tmp_path: Path) -> None:
     base = model(tmp_path / "m", None, 5)
-    found = prepare({"m": Source(base), "m+l": Source(base, lora(tmp_path / "l"))}, tmp_path / "work")
+    found = prepare(
+        {"m": Source(base), "m+l": Source(base, lora(tmp_path / "l"))}, tmp_path / "work"
+    )
     old, new = tensors(found, "m"), tensors(found, "m+l")
-    np.testing.assert_allclose(new[UP], old[UP] + 2 * draw(6, 2, seed=4) @ draw(2, 4, seed=3), rtol=1e-5)
+    np.testing.assert_allclose(
+        new[UP], old[UP] + 2 * draw(6, 2, seed=4) @ draw(2, 4, seed=3), rtol=1e-5
+    )
     assert found.views["m+l"].locate(EMBED) == found.views["m"].locate(EMBED)
     assert found.written == 6 * 4 * 4
 
@@ -80,28 +111,44 @@ def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
 def test_embedding_and_head_are_matched_by_token(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", [*"cbxy"], 4, seed=1)
     found = prepare(
-        {"1": Source(one), "2": Source(two)}, tmp_path / "work", base="1", tokenizer={"source": "union", "pad_to_multiple_of": 4}
+        {"1": Source(one), "2": Source(two)},
+        tmp_path / "work",
+        base="1",
+        tokenizer={"source": "union", "pad_to_multiple_of": 4},
     )
     assert found.config == {"vocab_size": 8}
     assert found.tokenizer is not None
-    assert json.loads((found.tokenizer / "tokenizer.json").read_text())["model"]["vocab"] == {t: i for i, t in enumerate("abcxy")}
+    assert json.loads((found.tokenizer / "tokenizer.json").read_text())["model"]["vocab"] == {
+        t: i for i, t in enumerate("abcxy")
+    }
     first, second = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
     for name in (EMBED, HEAD):
-        assert np.array_equal(tensors(found, "1")[name][:5], [*first[name], second[name][2], second[name][3]])
-        assert np.array_equal(tensors(found, "2")[name][:5], [first[name][0], *second[name][[1, 0, 2, 3]]])
+        assert np.array_equal(
+            tensors(found, "1")[name][:5], [*first[name], second[name][2], second[name][3]]
+        )
+        assert np.array_equal(
+            tensors(found, "2")[name][:5], [first[name][0], *second[name][[1, 0, 2, 3]]]
+        )
 
 
 def test_what_fits_already_is_left_where_it_is(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", [*"abc"], 3, seed=1)
-    found = prepare({"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"})
+    found = prepare(
+        {"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"}
+    )
     assert found.tokenizer == one
     assert found.written == 0
     assert not (tmp_path / "work").exists()
 
 
 def test_a_tied_model_beside_an_untied_one_is_matched_in_both(tmp_path: Path) -> None:
-    one, two = model(tmp_path / "1", [*"ab"], 2), model(tmp_path / "2", [*"bac"], 3, seed=1, tied=True)
-    found = prepare({"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"})
+    one, two = (
+        model(tmp_path / "1", [*"ab"], 2),
+        model(tmp_path / "2", [*"bac"], 3, seed=1, tied=True),
+    )
+    found = prepare(
+        {"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"}
+    )
     theirs = load_file(two / "model.safetensors")[EMBED]
     assert np.array_equal(tensors(found, "1")[HEAD][2], theirs[2])
     assert np.array_equal(tensors(found, "2")[EMBED], theirs[[1, 0, 2]])
@@ -109,16 +156,32 @@ def test_a_tied_model_beside_an_untied_one_is_matched_in_both(tmp_path: Path) ->
 
 def test_a_tokenizer_longer_than_its_model_loses_the_tokens_without_rows(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abcd"], 3), model(tmp_path / "2", [*"bd"], 2, seed=1)
-    base = prepare({"1": Source(one), "2": Source(two)}, tmp_path / "work", base="1", tokenizer={"source": "base"})
+    base = prepare(
+        {"1": Source(one), "2": Source(two)},
+        tmp_path / "work",
+        base="1",
+        tokenizer={"source": "base"},
+    )
     assert base.config == {"vocab_size": 3}
-    union = prepare({"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"})
+    union = prepare(
+        {"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"}
+    )
     assert union.config == {"vocab_size": 4}
-    assert np.array_equal(tensors(union, "1")[EMBED][3], load_file(two / "model.safetensors")[EMBED][1])
+    assert np.array_equal(
+        tensors(union, "1")[EMBED][3], load_file(two / "model.safetensors")[EMBED][1]
+    )
 
 
 def test_the_tokenizer_may_be_that_of_a_model_that_is_not_merged(tmp_path: Path) -> None:
-    one, third = model(tmp_path / "1", [*"abc"], 3, eos_token_id=0), model(tmp_path / "3", [*"cxa"], 3, eos_token_id=2)
-    found = prepare({"1": Source(one), "3": Source(third, merged=False)}, tmp_path / "work", tokenizer={"source": "3"})
+    one, third = (
+        model(tmp_path / "1", [*"abc"], 3, eos_token_id=0),
+        model(tmp_path / "3", [*"cxa"], 3, eos_token_id=2),
+    )
+    found = prepare(
+        {"1": Source(one), "3": Source(third, merged=False)},
+        tmp_path / "work",
+        tokenizer={"source": "3"},
+    )
     assert list(found.views) == ["1"]
     assert found.config == {"vocab_size": 3, "eos_token_id": 2}
     assert found.tokenizer == third
@@ -127,7 +190,10 @@ def test_the_tokenizer_may_be_that_of_a_model_that_is_not_merged(tmp_path: Path)
 
 
 def test_generation_ends_with_the_tokens_of_the_tokenizer(tmp_path: Path) -> None:
-    one, two = model(tmp_path / "1", [*"abc"], 3, eos_token_id=0), model(tmp_path / "2", [*"cab"], 3, seed=1, eos_token_id=2)
+    one, two = (
+        model(tmp_path / "1", [*"abc"], 3, eos_token_id=0),
+        model(tmp_path / "2", [*"cab"], 3, seed=1, eos_token_id=2),
+    )
     (one / "generation_config.json").write_text('{"eos_token_id": 0, "temperature": 0.6}')
     (two / "generation_config.json").write_text('{"eos_token_id": [1, 2]}')
     models = [{"model": str(folder), "parameters": {"weight": 1}} for folder in (one, two)]
@@ -135,7 +201,10 @@ def test_generation_ends_with_the_tokens_of_the_tokenizer(tmp_path: Path) -> Non
     for number, (source, eos) in enumerate(((str(two), [1, 2]), ("base", 0))):
         out = tmp_path / f"out{number}"
         merge({**recipe, "base_model": str(one), "tokenizer_source": source}, out)
-        assert json.loads((out / "generation_config.json").read_text()) == {"eos_token_id": eos, "temperature": 0.6}
+        assert json.loads((out / "generation_config.json").read_text()) == {
+            "eos_token_id": eos,
+            "temperature": 0.6,
+        }
 
 
 def test_tokens_with_rules_of_their_own(tmp_path: Path) -> None:
@@ -145,24 +214,46 @@ def test_tokens_with_rules_of_their_own(tmp_path: Path) -> None:
         "<new>": {"source": {"kind": "model_token", "model": "1", "token": "a"}},
         "x": {"source": {"kind": "zero"}},
     }
-    found = prepare({"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union", "tokens": rules})
-    first, second = load_file(one / "model.safetensors")[EMBED], load_file(two / "model.safetensors")[EMBED]
-    assert np.array_equal(tensors(found, "1")[EMBED], [first[0], second[1], first[2], np.zeros(4), second[3], first[0]])
-    assert np.array_equal(tensors(found, "2")[EMBED], [first[0], second[1], second[0], second[2], second[3], first[0]])
+    found = prepare(
+        {"1": Source(one), "2": Source(two)},
+        tmp_path / "work",
+        tokenizer={"source": "union", "tokens": rules},
+    )
+    first, second = (
+        load_file(one / "model.safetensors")[EMBED],
+        load_file(two / "model.safetensors")[EMBED],
+    )
+    assert np.array_equal(
+        tensors(found, "1")[EMBED],
+        [first[0], second[1], first[2], np.zeros(4), second[3], first[0]],
+    )
+    assert np.array_equal(
+        tensors(found, "2")[EMBED], [first[0], second[1], second[0], second[2], second[3], first[0]]
+    )
     assert found.tokenizer is not None
     written = json.loads((found.tokenizer / "tokenizer.json").read_text())
-    assert [(entry["id"], entry["content"], entry["special"]) for entry in written["added_tokens"]] == [(5, "<new>", False)]
+    assert [
+        (entry["id"], entry["content"], entry["special"]) for entry in written["added_tokens"]
+    ] == [(5, "<new>", False)]
 
 
 def test_tokenizers_that_are_not_there(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", None, 3, seed=1)
-    found = prepare({"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"})
+    found = prepare(
+        {"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"}
+    )
     assert '"2" has no tokenizer: taken to be that of "1"' in found.notes
     three = model(tmp_path / "3", None, 4)
     with pytest.raises(
-        PomonaError, match=r"3: holds no tokenizer — copy tokenizer.json and tokenizer_config.json of the model into its folder"
+        PomonaError,
+        match=(
+            r"3: holds no tokenizer — copy tokenizer.json and tokenizer_config.json of the "
+            r"model into its folder"
+        ),
     ):
-        prepare({"1": Source(one), "3": Source(three)}, tmp_path / "work", tokenizer={"source": "union"})
+        prepare(
+            {"1": Source(one), "3": Source(three)}, tmp_path / "work", tokenizer={"source": "union"}
+        )
     with pytest.raises(PomonaError, match=r'tokenizer: source: no model "11" — did you mean "1"\?'):
         prepare({"1": Source(one)}, tmp_path / "work", tokenizer={"source": "11"})
 
@@ -179,16 +270,31 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def llava(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A real vision-language model with random weights, and a text model of its backbone with eight tokens less."""
+    """A real vision-language model with random weights, and a text model of its backbone with eight
+    tokens less.
+    """
     import torch
-    from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM, LlavaConfig, LlavaForConditionalGeneration
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlamaForCausalLM,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+    )
 
     torch.manual_seed(0)
-    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    size = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     backbone: dict[str, Any] = {**size, "num_key_value_heads": 1, "tie_word_embeddings": False}
     vision = CLIPVisionConfig(**size, image_size=8, patch_size=4, projection_dim=16)
     config = LlavaConfig(
-        vision_config=vision.to_dict(), text_config=LlamaConfig(vocab_size=104, **backbone).to_dict(), image_token_index=100
+        vision_config=vision.to_dict(),
+        text_config=LlamaConfig(vocab_size=104, **backbone).to_dict(),
+        image_token_index=100,
     )
     folder = tmp_path_factory.mktemp("llava")
     LlavaForConditionalGeneration(config).save_pretrained(folder / "vlm")
@@ -196,14 +302,25 @@ def llava(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "vlm", folder / "text"
 
 
-@pytest.mark.parametrize("key_map", ["auto", {"text": {"model.": "language_model.model.", "lm_head.": "language_model.lm_head."}}])
+@pytest.mark.parametrize(
+    "key_map",
+    ["auto", {"text": {"model.": "language_model.model.", "lm_head.": "language_model.lm_head."}}],
+)
 @pytest.mark.parametrize("vlm_first", [True, False])
-def test_a_vision_language_model_with_its_text_model(llava: tuple[Path, Path], tmp_path: Path, key_map: Any, vlm_first: bool) -> None:
+def test_a_vision_language_model_with_its_text_model(
+    llava: tuple[Path, Path], tmp_path: Path, key_map: Any, vlm_first: bool
+) -> None:
     weights = {"vlm": 0.4, "text": 0.6}
     names = ["vlm", "text"] if vlm_first else ["text", "vlm"]
     listed = [{"model": name, "parameters": {"weight": weights[name]}} for name in names]
     recipe = {"merge_method": "linear", "models": listed, "key_map": key_map}
-    result = merge(recipe, tmp_path / "out", models={"vlm": llava[0], "text": llava[1]}, threads=1, report=False)
+    result = merge(
+        recipe,
+        tmp_path / "out",
+        models={"vlm": llava[0], "text": llava[1]},
+        threads=1,
+        report=False,
+    )
     vlm, text = (load_file(folder / "model.safetensors") for folder in llava)
     out = load_file(tmp_path / "out" / "model.safetensors")
     assert out.keys() == vlm.keys()
@@ -213,7 +330,9 @@ def test_a_vision_language_model_with_its_text_model(llava: tuple[Path, Path], t
         if mine is None:
             assert np.array_equal(out[name], value), name
         else:
-            np.testing.assert_allclose(out[name][: len(mine)], 0.4 * value[: len(mine)] + 0.6 * mine, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(
+                out[name][: len(mine)], 0.4 * value[: len(mine)] + 0.6 * mine, rtol=1e-5, atol=1e-7
+            )
             assert np.array_equal(out[name][len(mine) :], value[len(mine) :]), name
 
 
@@ -229,15 +348,22 @@ def test_the_merged_vision_language_model_sees(llava: tuple[Path, Path], tmp_pat
         "models": [{"model": str(vlm), "parameters": {"weight": 0.5, "density": 0.5}}],
     }
     merge({**recipe, "key_map": "auto"}, tmp_path / "out", threads=1, report=False)
-    merged, info = LlavaForConditionalGeneration.from_pretrained(tmp_path / "out", output_loading_info=True)
+    merged, info = LlavaForConditionalGeneration.from_pretrained(
+        tmp_path / "out", output_loading_info=True
+    )
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     ids = torch.tensor([[1, 100, 100, 100, 100, 5]])
     assert merged(input_ids=ids, pixel_values=torch.zeros(1, 3, 8, 8)).logits.shape == (1, 6, 104)
 
 
-def test_other_tokens_in_the_text_model_ask_for_a_rule(llava: tuple[Path, Path], tmp_path: Path) -> None:
-    folders = {name: shutil.copytree(folder, tmp_path / name) for name, folder in zip(("vlm", "text"), llava, strict=True)}
+def test_other_tokens_in_the_text_model_ask_for_a_rule(
+    llava: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folders = {
+        name: shutil.copytree(folder, tmp_path / name)
+        for name, folder in zip(("vlm", "text"), llava, strict=True)
+    }
     texts = [f"w{number}" for number in range(104)]
     (folders["vlm"] / "tokenizer.json").write_text(words(texts))
     (folders["text"] / "tokenizer.json").write_text(words(["w1", "w0", *texts[2:96]]))
@@ -245,12 +371,25 @@ def test_other_tokens_in_the_text_model_ask_for_a_rule(llava: tuple[Path, Path],
     with pytest.raises(PomonaError) as error:
         prepare(sources, tmp_path / "work", key_map="auto")
     assert str(error.value) == (
-        'key_map: token "w1" is 0 in "text" and 1 in "vlm" — write tokenizer_source: MODEL or union to match rows by token'
+        'key_map: token "w1" is 0 in "text" and 1 in "vlm" — write tokenizer_source: MODEL '
+        "or union to match rows by token"
     )
-    found = prepare(dict(reversed(sources.items())), tmp_path / "work", key_map="auto", base="text", tokenizer={"source": "base"})
+    found = prepare(
+        dict(reversed(sources.items())),
+        tmp_path / "work",
+        key_map="auto",
+        base="text",
+        tokenizer={"source": "base"},
+    )
     name = "language_model.model.embed_tokens.weight"
-    mine, theirs = tensors(found, "text")[name], load_file(folders["vlm"] / "model.safetensors")[name]
+    mine, theirs = (
+        tensors(found, "text")[name],
+        load_file(folders["vlm"] / "model.safetensors")[name],
+    )
     assert found.tokenizer == folders["vlm"]
     assert found.config == {"text_config.vocab_size": 104}
-    assert np.array_equal(mine[:2], load_file(folders["text"] / "model.safetensors")["model.embed_tokens.weight"][[1, 0]])
+    assert np.array_equal(
+        mine[:2],
+        load_file(folders["text"] / "model.safetensors")["model.embed_tokens.weight"][[1, 0]],
+    )
     assert np.array_equal(mine[96:], theirs[96:])

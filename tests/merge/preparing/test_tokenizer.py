@@ -11,10 +11,23 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pomona.errors import PomonaError
 from pomona.merge.preparing.blocks import write_made
-from pomona.merge.preparing.tokenizer import Tokenizer, extended, files_of, read_tokenizer, union, without_tail
+from pomona.merge.preparing.tokenizer import (
+    Tokenizer,
+    extended,
+    files_of,
+    read_tokenizer,
+    union,
+    without_tail,
+)
 
-ENGLISH = ["the reader reads the other weather report where there is a river", "where is the nearest harbour and the weather"]
-GERMAN = ["der Leser liest den Wetterbericht und weder noch wieder die Weide", "wo ist der nächste Hafen und das Wetter"]
+ENGLISH = [
+    "the reader reads the other weather report where there is a river",
+    "where is the nearest harbour and the weather",
+]
+GERMAN = [
+    "der Leser liest den Wetterbericht und weder noch wieder die Weide",
+    "wo ist der nächste Hafen und das Wetter",
+]
 
 
 @cache
@@ -23,7 +36,9 @@ def byte_level(texts: tuple[str, ...], special: tuple[str, ...]) -> str:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["</s>"], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["</s>"], initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(texts * 3, trainer)
     tokenizer.add_special_tokens(list(special))
     return tokenizer.to_str()
@@ -34,7 +49,9 @@ def unigram(texts: tuple[str, ...], special: tuple[str, ...]) -> str:
     tokenizer = tokenizers.Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(vocab_size=50, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False)
+    trainer = trainers.UnigramTrainer(
+        vocab_size=50, special_tokens=["<unk>"], unk_token="<unk>", show_progress=False
+    )
     tokenizer.train_from_iterator(texts * 10, trainer)
     tokenizer.add_special_tokens(list(special))
     return tokenizer.to_str()
@@ -43,7 +60,9 @@ def unigram(texts: tuple[str, ...], special: tuple[str, ...]) -> str:
 def saved(folder: Path, data: str, **config: Any) -> Tokenizer:
     folder.mkdir()
     (folder / "tokenizer.json").write_text(data)
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", **config}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", **config})
+    )
     found = read_tokenizer(folder)
     assert found is not None
     return found
@@ -67,9 +86,13 @@ def test_the_union_keeps_the_bases_ids_and_appends_the_others_in_order(tmp_path:
     both = union(en, [de])
     assert {text: both.vocab[text] for text in en.vocab} == dict(en.vocab)
     new = sorted(de.vocab.keys() - en.vocab.keys(), key=lambda text: de.vocab[text])
-    assert [both.vocab[text] for text in new] == list(range(len(en.vocab), len(en.vocab) + len(new)))
+    assert [both.vocab[text] for text in new] == list(
+        range(len(en.vocab), len(en.vocab) + len(new))
+    )
     assert reread(both, tmp_path / "union").get_vocab() == dict(both.vocab)
-    assert [both.added[text]["special"] for text in ("<|im_start|>", "<|both|>", "<|de|>")] == [True] * 3
+    assert [both.added[text]["special"] for text in ("<|im_start|>", "<|both|>", "<|de|>")] == [
+        True
+    ] * 3
 
 
 def test_text_of_both_is_cut_as_before_and_comes_back_whole(tmp_path: Path) -> None:
@@ -135,7 +158,10 @@ def test_kinds_that_differ_have_no_union(tmp_path: Path) -> None:
     with pytest.raises(PomonaError) as error:
         union(english(tmp_path), [de])
     assert "is a Unigram tokenizer" in str(error.value)
-    assert "has byte-level BPE: they have no union — choose one: tokenizer_source: base, or a model" in str(error.value)
+    assert (
+        "has byte-level BPE: they have no union — choose one: tokenizer_source: base, or a model"
+        in str(error.value)
+    )
 
 
 def test_tokens_without_a_row_go_with_their_merges(tmp_path: Path) -> None:
@@ -148,7 +174,13 @@ def test_tokens_without_a_row_go_with_their_merges(tmp_path: Path) -> None:
 
 def test_new_added_tokens_come_last(tmp_path: Path) -> None:
     en = english(tmp_path)
-    entry = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+    entry = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": True,
+        "special": False,
+    }
     more = extended(en, {"<new>": {"content": "<new>", **entry}})
     assert reread(more, tmp_path / "more").encode("a<new>").tokens == ["a", "<new>"]
     assert more.vocab["<new>"] == len(en.vocab)
@@ -158,17 +190,23 @@ def test_new_added_tokens_come_last(tmp_path: Path) -> None:
 def test_tokens_that_only_the_config_names_count(tmp_path: Path) -> None:
     data = byte_level(tuple(ENGLISH), ())
     index = tokenizers.Tokenizer.from_str(data).get_vocab_size()
-    found = saved(tmp_path / "en", data, added_tokens_decoder={str(index): {"content": "<pad>", "special": True}})
+    found = saved(
+        tmp_path / "en",
+        data,
+        added_tokens_decoder={str(index): {"content": "<pad>", "special": True}},
+    )
     assert found.vocab["<pad>"] == index
     both = union(found, [german(tmp_path)])
     settings = json.loads(files_of(both)["tokenizer_config.json"])
-    assert {int(key): entry["content"] for key, entry in settings["added_tokens_decoder"].items()} == {
-        entry["id"]: text for text, entry in both.added.items()
-    }
+    assert {
+        int(key): entry["content"] for key, entry in settings["added_tokens_decoder"].items()
+    } == {entry["id"]: text for text, entry in both.added.items()}
 
 
 def test_damaged_and_missing_tokenizers(tmp_path: Path) -> None:
     assert read_tokenizer(tmp_path) is None
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(PomonaError, match=r"is no tokenizer: KeyError\('model'\) — copy or download it again"):
+    with pytest.raises(
+        PomonaError, match=r"is no tokenizer: KeyError\('model'\) — copy or download it again"
+    ):
         read_tokenizer(tmp_path)

@@ -19,7 +19,9 @@ def recipe(tmp_path: Path, text: str) -> MergeRecipe:
 def problems(tmp_path: Path, text: str) -> list[str]:
     with pytest.raises(PomonaError) as caught:
         recipe(tmp_path, text)
-    return [line.removeprefix(f"{tmp_path / 'recipe.yml'}, ") for line in str(caught.value).splitlines()]
+    return [
+        line.removeprefix(f"{tmp_path / 'recipe.yml'}, ") for line in str(caught.value).splitlines()
+    ]
 
 
 def test_a_recipe_of_mergekit_is_read_whole(tmp_path: Path) -> None:
@@ -58,7 +60,9 @@ key_map: {a/b: {model.: language_model.}, c: auto}
     first, second = read.slices[0].sources
     assert first.layers == (0, 40)
     assert str(second.model) == "garage-bAInd/Platypus2-13B@main+some/adapter"
-    assert second.parameters == {"weight": "1e-1"}  # YAML 1.1 reads text, as mergekit does; it counts as 0.1
+    assert second.parameters == {
+        "weight": "1e-1"
+    }  # YAML 1.1 reads text, as mergekit does; it counts as 0.1
     assert read.parameters["weight"] == (Condition("self_attn", (0, 0.5, 1)), Condition(None, 0.5))
     assert [str(ref) for ref in read.references] == [
         "psmathur/orca_mini_v3_13b",
@@ -67,7 +71,10 @@ key_map: {a/b: {model.: language_model.}, c: auto}
     ]
     assert read.tokenizer is not None
     assert read.tokenizer.tokens["<|im_end|>"].source == ModelRef("a/b")
-    assert (read.tokenizer.tokens["<|im_end|>"].token_id, read.tokenizer.pad_to_multiple_of) == (3, 64)
+    assert (read.tokenizer.tokens["<|im_end|>"].token_id, read.tokenizer.pad_to_multiple_of) == (
+        3,
+        64,
+    )
     assert read.tokenizer.tokens["<|im_end|>"].force
     assert read.tokenizer.tokens["x"].source == "zero"
     assert read.key_map == {"a/b": {"model.": "language_model."}, "c": "auto"}
@@ -94,14 +101,17 @@ seed: -1
 """
     assert problems(tmp_path, text) == [
         'line 3: models.0.paramters: unknown key "paramters": did you mean "parameters"?',
-        'line 4: models.1.model: "b+c+d" has more than one "+"; write {model: {path: …}, lora: {path: …}}',
+        'line 4: models.1.model: "b+c+d" has more than one "+"; write {model: {path: …}, '
+        "lora: {path: …}}",
         'line 6: models.1.parameters.densty: unknown parameter "densty": did you mean "density"?',
         'line 7: models.1.parameters.weight: expected a number, found "lots"',
         'line 9: base_modle: unknown key "base_modle": did you mean "base_model"?',
         'line 10: dtype: unknown dtype "bf16": did you mean "bfloat16"?',
         "line 12: parameters.normalize: expected true or false, found 'maybe'",
-        "line 13: parameters.lambda: holds values and filters side by side; write {value: …} for the value of all other tensors",
-        'line 14: parameters.density.filter: "re:(" is not a regular expression: missing ), unterminated subpattern at position 0',
+        "line 13: parameters.lambda: holds values and filters side by side; write {value: "
+        "…} for the value of all other tensors",
+        'line 14: parameters.density.filter: "re:(" is not a regular expression: missing ), '
+        "unterminated subpattern at position 0",
         'line 16: tokenizer: give "tokenizer" or "tokenizer_source", not both',
         "line 17: seed: expected a whole number from 0 to 2^64 − 1, found -1",
     ]
@@ -113,26 +123,50 @@ seed: -1
         ("models: [{model: a}]\n", 'line 1: "merge_method" is missing'),
         ("merge_method: linear\n", "line 1: give one of models, slices and modules, found none"),
         (
-            "merge_method: linear\nmodels: [{model: a}]\nslices: [{sources: [{model: a, layer_range: [0, 1]}]}]\n",
+            (
+                "merge_method: linear\nmodels: [{model: a}]\nslices: [{sources: [{model: a, "
+                "layer_range: [0, 1]}]}]\n"
+            ),
             "line 1: give one of models, slices and modules, found models and slices",
         ),
-        ("merge_method: tise\nmodels: [{model: a}]\n", 'line 1: merge_method: unknown merge_method "tise"; did you mean "ties"?'),
         (
-            "merge_method: slerp\nslices:\n  - sources:\n    - {model: a, layer_range: [0, 4]}\n    - {model: b, layer_range: [1, 4]}\n",
+            "merge_method: tise\nmodels: [{model: a}]\n",
+            'line 1: merge_method: unknown merge_method "tise"; did you mean "ties"?',
+        ),
+        (
+            (
+                "merge_method: slerp\nslices:\n  - sources:\n    - {model: a, layer_range: [0, "
+                "4]}\n    - {model: b, layer_range: [1, 4]}\n"
+            ),
             "line 3: slices.0: its sources have different numbers of layers: 3, 4",
         ),
         (
             "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: [4, 3]}]}]\n",
-            "line 2: slices.0.sources.0.layer_range: expected [first, end], where the end is not included, found [4, 3]",
+            (
+                "line 2: slices.0.sources.0.layer_range: expected [first, end], where the end "
+                "is not included, found [4, 3]"
+            ),
         ),
-        ("merge_method: passthrough\nslices: [{sources: [{model: a}]}]\n", 'line 2: slices.0.sources.0: "layer_range" is missing'),
-        ("merge_method: linear\nmodels: {a: 1}\n", "line 2: models: expected a list with at least one item, found a mapping"),
+        (
+            "merge_method: passthrough\nslices: [{sources: [{model: a}]}]\n",
+            'line 2: slices.0.sources.0: "layer_range" is missing',
+        ),
+        (
+            "merge_method: linear\nmodels: {a: 1}\n",
+            "line 2: models: expected a list with at least one item, found a mapping",
+        ),
         (
             "merge_method: linear\nmodels: [{model: a}]\n---\nmerge_method: slerp\n",
             "line 3: is not YAML: but found another document — give each recipe a file of its own",
         ),
-        ("merge_method: LINEAR\nmodels: [{model: a}]\n", 'line 1: merge_method: unknown merge_method "LINEAR"; did you mean "linear"?'),
-        ("merge_method: linear\nmodules: {default: {}}\n", 'line 2: modules.default: give "models" or "slices", one of them'),
+        (
+            "merge_method: LINEAR\nmodels: [{model: a}]\n",
+            'line 1: merge_method: unknown merge_method "LINEAR"; did you mean "linear"?',
+        ),
+        (
+            "merge_method: linear\nmodules: {default: {}}\n",
+            'line 2: modules.default: give "models" or "slices", one of them',
+        ),
     ],
 )
 def test_a_mistake_is_said(tmp_path: Path, text: str, expected: str) -> None:
@@ -165,18 +199,26 @@ seed: 2
         '"note" has no effect',
         '"value" is an empty list, and has no effect',
         'parameter "density" has no effect in slerp',
-        'parameter "dtype" has no effect in slerp; the type of the result is the recipe\'s own "dtype"',
+        (
+            'parameter "dtype" has no effect in slerp; the type of the result is the recipe\'s '
+            'own "dtype"'
+        ),
         'parameter "smooth" has no effect in slerp',
     )
 
 
-@pytest.mark.parametrize("method", ["karcher", "nearswap", "sce", "arcee_fusion", "ram", "ramplus_tl"])
+@pytest.mark.parametrize(
+    "method", ["karcher", "nearswap", "sce", "arcee_fusion", "ram", "ramplus_tl"]
+)
 def test_all_methods_of_mergekit_are_known(tmp_path: Path, method: str) -> None:
     assert recipe(tmp_path, f"merge_method: {method}\nmodels: [{{model: a}}]\n").method == method
 
 
 def test_layers_may_be_written_as_text_and_may_be_none(tmp_path: Path) -> None:
-    slices = "- sources: [{model: a, layer_range: ['0', 2.0]}]\n- sources: [{model: a, layer_range: [2, 2]}]\n"
+    slices = (
+        "- sources: [{model: a, layer_range: ['0', 2.0]}]\n- sources: [{model: a, "
+        "layer_range: [2, 2]}]\n"
+    )
     read = recipe(tmp_path, f"merge_method: passthrough\nslices:\n{slices}")
     assert [piece.sources[0].layers for piece in read.slices] == [(0, 2), (2, 2)]
     assert read.notes == ("layer_range [2, 2] holds no layers",)
@@ -187,19 +229,31 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         recipe(tmp_path, "merge_method: linear\nmodels: [{model: a}]")
         read_recipe(tmp_path / "recipes.yml")
     assert "is not YAML" in problems(tmp_path, "merge_method: [linear\n")[0]
-    assert "a recipe is a mapping of keys and values, and this is not" in problems(tmp_path, "- linear\n")[0]
+    assert (
+        "a recipe is a mapping of keys and values, and this is not"
+        in problems(tmp_path, "- linear\n")[0]
+    )
     assert "is not YAML" in problems(tmp_path, "merge_method: !!python/object:os.system x\n")[0]
 
 
 def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
-    text = "merge_method: linear\nmodels:\n- &a {model: a, parameters: {weight: 1}}\n- {<<: *a, model: b}\n"
+    text = (
+        "merge_method: linear\nmodels:\n- &a {model: a, parameters: {weight: 1}}\n- {<<: *a, "
+        "model: b}\n"
+    )
     assert [str(source.model) for source in recipe(tmp_path, text).models] == ["a", "b"]
 
 
 def test_a_mapping_is_a_recipe_too() -> None:
-    value: dict[str, Any] = {"merge_method": "linear", "models": [{"model": "a", "parameters": {"weight": 1}}]}
+    value: dict[str, Any] = {
+        "merge_method": "linear",
+        "models": [{"model": "a", "parameters": {"weight": 1}}],
+    }
     assert read_recipe(value).raw == value
-    with pytest.raises(PomonaError, match=r'recipe: merge_methd: unknown key "merge_methd": did you mean "merge_method"\?'):
+    with pytest.raises(
+        PomonaError,
+        match=r'recipe: merge_methd: unknown key "merge_methd": did you mean "merge_method"\?',
+    ):
         read_recipe({**value, "merge_methd": 1})
 
 

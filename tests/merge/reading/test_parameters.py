@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.merge.reading.parameters import Condition, convert, evaluate, matches, resolve
 from pomona.merge.reading.spec import METHODS, REQUIRED, Parameter
@@ -27,7 +26,12 @@ def test_a_gradient_stays_between_its_ends(values: list[float], t: float) -> Non
 
 def test_flags_step_and_do_not_interpolate() -> None:
     steps = [evaluate((True, False, True), "flag", NAME, t / 3) for t in range(4)]
-    assert steps == [True, True, False, True]  # as mergekit: the second value only from the middle on, the last at the end
+    assert steps == [
+        True,
+        True,
+        False,
+        True,
+    ]  # as mergekit: the second value only from the middle on, the last at the end
 
 
 def test_numbers_may_be_text_and_flags_numbers() -> None:
@@ -84,12 +88,24 @@ def test_the_nearest_scope_wins_and_filters_fall_through() -> None:
 
 
 def test_defaults_are_mergekits() -> None:
-    defaults = {name: {p.name: p.default for p in method.parameters if p.default is not REQUIRED} for name, method in METHODS.items()}
+    defaults = {
+        name: {p.name: p.default for p in method.parameters if p.default is not REQUIRED}
+        for name, method in METHODS.items()
+    }
     assert defaults["linear"] == {"normalize": True}
     assert defaults["ties"] | {"scope": "tensor"} == {
-        "density": 1.0, "lambda": 1.0, "normalize": True, "rescale": False, "int8_mask": False, "scope": "tensor",
-    }  # fmt: skip
-    assert [(name, defaults[name]["normalize"], defaults[name]["rescale"]) for name in defaults if "rescale" in defaults[name]] == [
+        "density": 1.0,
+        "lambda": 1.0,
+        "normalize": True,
+        "rescale": False,
+        "int8_mask": False,
+        "scope": "tensor",
+    }
+    assert [
+        (name, defaults[name]["normalize"], defaults[name]["rescale"])
+        for name in defaults
+        if "rescale" in defaults[name]
+    ] == [
         ("task_arithmetic", False, False),
         ("ties", True, False),
         ("dare_ties", False, True),

@@ -1,4 +1,6 @@
-"""A user's folder: a base, three experts made from it, records in three languages, and a recipe that searches their weights."""
+"""A user's folder: a base, three experts made from it, records in three languages, and a recipe
+that searches their weights.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from pomona.merge.search import Searched, page, search_merge
 
 ASSETS = Path(__file__).parents[3] / "src/pomona/assets"
-WORDS = {"de": ["Seite", "Datei", "Benutzer"], "fr": ["page", "fichier", "utilisateur"], "cy": ["tudalen", "ffeil", "defnyddiwr"]}
+WORDS = {
+    "de": ["Seite", "Datei", "Benutzer"],
+    "fr": ["page", "fichier", "utilisateur"],
+    "cy": ["tudalen", "ffeil", "defnyddiwr"],
+}
 RECIPE = """\
 merge_method: linear
 models:
@@ -36,16 +42,29 @@ search:
 
 
 def write_models(folder: Path) -> None:
-    """Checkpoints of one small random Llama: the base, and experts some way off it, one of them far."""
+    """Checkpoints of one small random Llama: the base, and experts some way off it, one of them
+    far.
+    """
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=6144, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, tie_word_embeddings=True,
-        max_position_embeddings=96, bos_token_id=None, eos_token_id=0, pad_token_id=0, initializer_range=0.3,
-    )  # fmt: skip
+        vocab_size=6144,
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        tie_word_embeddings=True,
+        max_position_embeddings=96,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+        initializer_range=0.3,
+    )
     network = LlamaForCausalLM(config)
     base = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for name, spread in (("base", 0.0), ("german", 0.1), ("french", 0.1), ("noise", 2.0)):
-        network.load_state_dict({key: tensor + spread * torch.randn_like(tensor) for key, tensor in base.items()})
+        network.load_state_dict(
+            {key: tensor + spread * torch.randn_like(tensor) for key, tensor in base.items()}
+        )
         network.to(torch.bfloat16).save_pretrained(folder / name)
         network.to(torch.float32)
         for file in (ASSETS / "ui-tokenizer").iterdir():
@@ -69,7 +88,11 @@ def lay_out(models: Path, folder: Path) -> Path:
     with (folder / "rows.jsonl").open("w", encoding="utf-8") as stream:
         for number in range(60):
             lang = list(WORDS)[number % 3]
-            row = {"lang": lang, "english": f"page {number}", "translation": f"{draw.choice(WORDS[lang])} {number}"}
+            row = {
+                "lang": lang,
+                "english": f"page {number}",
+                "translation": f"{draw.choice(WORDS[lang])} {number}",
+            }
             stream.write(json.dumps({**row, "split": ("valid", "test")[number // 3 % 2]}) + "\n")
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     return folder
@@ -81,7 +104,9 @@ def _undrawn(*_: object) -> dict[str, str]:
 
 @pytest.fixture
 def project(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder a user works in, as the working directory; pages come without their pictures, which take half a second each."""
+    """The folder a user works in, as the working directory; pages come without their pictures,
+    which take half a second each.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(page, "_drawn", _undrawn)
     return lay_out(models, tmp_path)

@@ -1,4 +1,6 @@
-"""Searches find a planted optimum, go on after a kill as if there had been none, and never score a point twice."""
+"""Searches find a planted optimum, go on after a kill as if there had been none, and never score a
+point twice.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +49,17 @@ def shown(found: Found) -> Any:
     return found.best.values, [(trial.values, trial.value) for trial in found.trials]
 
 
-@pytest.mark.parametrize(("method", "trials", "near"), [("cma", 60, 1.005), ("optuna", 40, 1.02), ("grid", 36, 1.02), ("random", 60, 1.05)])
+@pytest.mark.parametrize(
+    ("method", "trials", "near"),
+    [("cma", 60, 1.005), ("optuna", 40, 1.02), ("grid", 36, 1.02), ("random", 60, 1.05)],
+)
 @pytest.mark.parametrize("higher", [False, True])
-def test_a_planted_optimum_is_found(tmp_path: Path, method: str, trials: int, near: float, higher: bool) -> None:
-    found = search(plan_of, BOWL, Bowl(higher), method=method, trials=trials, seed=1, log=tmp_path / "log")
+def test_a_planted_optimum_is_found(
+    tmp_path: Path, method: str, trials: int, near: float, higher: bool
+) -> None:
+    found = search(
+        plan_of, BOWL, Bowl(higher), method=method, trials=trials, seed=1, log=tmp_path / "log"
+    )
     assert abs(found.best.value or 0) < near
     assert len(found.trials) <= trials
     assert (found.flops, found.tokens) == (10.0 * len(found.trials), 2 * len(found.trials))
@@ -66,11 +75,21 @@ def test_choices_and_ranges_together(tmp_path: Path, method: str) -> None:
 
 @pytest.mark.parametrize("method", ["cma", "optuna", "random", "grid", "greedy"])
 def test_a_killed_search_ends_like_a_straight_one(tmp_path: Path, method: str) -> None:
-    straight = search(plan_of, BOWL, Bowl(), method=method, trials=16, seed=3, log=tmp_path / "straight")
+    straight = search(
+        plan_of, BOWL, Bowl(), method=method, trials=16, seed=3, log=tmp_path / "straight"
+    )
     for call in (1, 4):
         child = os.fork()
         if child == 0:
-            search(plan_of, BOWL, Bowl(killed=call), method=method, trials=16, seed=3, log=tmp_path / "killed")
+            search(
+                plan_of,
+                BOWL,
+                Bowl(killed=call),
+                method=method,
+                trials=16,
+                seed=3,
+                log=tmp_path / "killed",
+            )
             os._exit(0)
         status = os.waitpid(child, 0)[1]
         assert status in (signal.SIGKILL, 0)
@@ -82,7 +101,8 @@ def test_a_killed_search_ends_like_a_straight_one(tmp_path: Path, method: str) -
     assert shown(again) == shown(straight)
     assert len(bowl.seen) == len(again.trials) - len(before)
     one, other = (
-        [json.loads(line).get("values") for line in (tmp_path / name).read_text().splitlines()] for name in ("straight", "killed")
+        [json.loads(line).get("values") for line in (tmp_path / name).read_text().splitlines()]
+        for name in ("straight", "killed")
     )
     assert one == other
 
@@ -105,7 +125,14 @@ def test_the_middle_is_tried_first(tmp_path: Path) -> None:
 def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
     space = Space.of({"a": [0.0, 1.0], "b": [0.0, 1.0]})
     for method in ("cma", "optuna", "random", "grid"):
-        assert len(search(plan_of, space, Bowl(), method=method, trials=50, log=tmp_path / method).trials) == 4
+        assert (
+            len(
+                search(
+                    plan_of, space, Bowl(), method=method, trials=50, log=tmp_path / method
+                ).trials
+            )
+            == 4
+        )
 
 
 GOOD = {"german": 3.0, "french": 2.0, "welsh": 1.5, "noise": -4.0}
@@ -129,14 +156,20 @@ def test_greedy_soup_takes_in_what_helps_and_nothing_else(tmp_path: Path) -> Non
     found = search(plan_of, space, Soup(), method="greedy", trials=50, log=tmp_path / "log")
     assert found.best.values == {"german": 1.0, "french": 1.0, "welsh": 1.0, "noise": 0.0}
     assert len(found.trials) == len(GOOD) + len(GOOD) - 1
-    every = [dict(zip(GOOD, bits, strict=True)) for bits in itertools.product([0.0, 1.0], repeat=4) if any(bits)]
+    every = [
+        dict(zip(GOOD, bits, strict=True))
+        for bits in itertools.product([0.0, 1.0], repeat=4)
+        if any(bits)
+    ]
     assert found.best.value == max(soup(plan_of(values)).value for values in every)
 
 
 class Fragile(Bowl):
     def __call__(self, plan: Plan) -> Score:
         if plan.recipe["a"] < 0.5:
-            raise PomonaError("the weights sum to zero", where="model.norm.weight", remedy="choose others")
+            raise PomonaError(
+                "the weights sum to zero", where="model.norm.weight", remedy="choose others"
+            )
         return super().__call__(plan) if plan.recipe["a"] < 0.9 else Score(float("nan"))
 
 
@@ -147,21 +180,37 @@ def test_candidates_that_cannot_be_merged_count_as_the_worst(tmp_path: Path) -> 
     assert found.best.values["a"] >= 0.5
     again = search(plan_of, BOWL, Fragile(), method="cma", trials=30, seed=1, log=tmp_path / "log")
     assert shown(again) == shown(found)
-    with pytest.raises(PomonaError, match=r"none of 3 candidates could be merged and scored; the last: .*sum to zero"):
-        search(plan_of, Space.of({"a": [0.0, 0.1, 0.2]}), Fragile(), method="grid", trials=5, log=tmp_path / "none")
+    with pytest.raises(
+        PomonaError,
+        match=r"none of 3 candidates could be merged and scored; the last: .*sum to zero",
+    ):
+        search(
+            plan_of,
+            Space.of({"a": [0.0, 0.1, 0.2]}),
+            Fragile(),
+            method="grid",
+            trials=5,
+            log=tmp_path / "none",
+        )
 
 
 def test_bad_wishes(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with pytest.raises(PomonaError, match='no way of searching called "cmaes" — did you mean "cma"'):
+    with pytest.raises(
+        PomonaError, match='no way of searching called "cmaes" — did you mean "cma"'
+    ):
         search(plan_of, BOWL, Bowl(), method="cmaes", log=log)
     with pytest.raises(PomonaError, match="trials: 0 trials find nothing"):
         search(plan_of, BOWL, Bowl(), trials=0, log=log)
-    with pytest.raises(PomonaError, match="a grid over a, b has at least 4 points, and there are 3 trials"):
+    with pytest.raises(
+        PomonaError, match="a grid over a, b has at least 4 points, and there are 3 trials"
+    ):
         search(plan_of, BOWL, Bowl(), method="grid", trials=3, log=log)
     assert not log.exists()
     search(plan_of, BOWL, Bowl(), trials=1, log=log)
-    with pytest.raises(PomonaError, match=r"holds the beginning of another search \(objective differ\)"):
+    with pytest.raises(
+        PomonaError, match=r"holds the beginning of another search \(objective differ\)"
+    ):
         search(plan_of, BOWL, Bowl(signature="other"), trials=1, log=log)
 
 

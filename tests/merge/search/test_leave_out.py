@@ -22,8 +22,15 @@ def weights(folder: Path) -> bytes:
 
 
 def plain(*names: str, method: str = "linear") -> dict[str, Any]:
-    models = [{"model": name, "parameters": {"weight": 0.2 * (place + 1)}} for place, name in enumerate(names)]
-    return {"merge_method": method, "models": models, **({} if method == "linear" else {"base_model": "base"})}
+    models = [
+        {"model": name, "parameters": {"weight": 0.2 * (place + 1)}}
+        for place, name in enumerate(names)
+    ]
+    return {
+        "merge_method": method,
+        "models": models,
+        **({} if method == "linear" else {"base_model": "base"}),
+    }
 
 
 def merged(recipe: dict[str, Any], out: Path) -> bytes:
@@ -35,11 +42,21 @@ def merged(recipe: dict[str, Any], out: Path) -> bytes:
 def test_every_merge_is_the_one_made_directly(project: Path, method: str) -> None:
     recipe = plain("german", "french", "noise", method=method)
     found = leave_one_out(recipe, project / "out")
-    assert [folder.name for folder in found.folders] == ["all", "without-german", "without-french", "without-noise"]
+    assert [folder.name for folder in found.folders] == [
+        "all",
+        "without-german",
+        "without-french",
+        "without-noise",
+    ]
     assert weights(project / "out" / "all") == merged(recipe, project / "direct")
     for place, name in enumerate(("german", "french", "noise")):
-        left = {**recipe, "models": [model for at, model in enumerate(recipe["models"]) if at != place]}
-        assert weights(project / "out" / f"without-{name}") == merged(left, project / f"direct-{name}")
+        left = {
+            **recipe,
+            "models": [model for at, model in enumerate(recipe["models"]) if at != place],
+        }
+        assert weights(project / "out" / f"without-{name}") == merged(
+            left, project / f"direct-{name}"
+        )
     assert not (project / "out.work").exists()
 
 
@@ -47,35 +64,49 @@ def test_a_sweep_makes_the_merges_that_one_by_one_would(project: Path) -> None:
     recipe = project / "recipe.yaml"
     values = {"german": [0.0, 0.5], "models.1.weight": [1.0], "noise": [0.0]}
     swept = sweep(recipe, project / "out", values)
-    assert [one.folder.name for one in swept] == ["german=0,models.1.weight=1,noise=0", "german=0.5,models.1.weight=1,noise=0"]
+    assert [one.folder.name for one in swept] == [
+        "german=0,models.1.weight=1,noise=0",
+        "german=0.5,models.1.weight=1,noise=0",
+    ]
     for one in swept:
         assert weights(one.folder) == merged(dict(one.recipe), project / "direct" / one.folder.name)
     assert weights(swept[0].folder) != weights(swept[1].folder)
 
 
 def test_a_sweep_sets_a_number_by_its_place(project: Path) -> None:
-    swept = sweep(plain("german", "french"), project / "out", {"models.0.parameters.weight": [0.1, 0.9]}, dry_run=True)
+    swept = sweep(
+        plain("german", "french"),
+        project / "out",
+        {"models.0.parameters.weight": [0.1, 0.9]},
+        dry_run=True,
+    )
     assert [one.recipe["models"][0]["parameters"]["weight"] for one in swept] == [0.1, 0.9]
     assert not (project / "out").exists()
 
 
 def test_who_hurts_whom(project: Path) -> None:
     recipe = project / "recipe.yaml"
-    found = leave_one_out(recipe, project / "out", values={"german": 1, "models.1.weight": 1, "noise": 1})
+    found = leave_one_out(
+        recipe, project / "out", values={"german": 1, "models.1.weight": 1, "noise": 1}
+    )
     assert found.matrix is not None
     gains = found.matrix.gains()
     assert set(gains) == {"german", "french", "noise"}
     assert gains["noise"]["overall"].verdict == "worse"
     assert gains["german"]["overall"].value > gains["noise"]["overall"].value
     told = json.loads((project / "out" / "leave_one_out.json").read_text())
-    assert {(row["expert"], row["group"]) for row in told["matrix"]} == {(e, g) for e in gains for g in ("overall", "de", "fr", "cy")}
+    assert {(row["expert"], row["group"]) for row in told["matrix"]} == {
+        (e, g) for e in gains for g in ("overall", "de", "fr", "cy")
+    }
     assert pq.read_table(project / "out" / "matrix.parquet").num_rows == 12
     assert "noise hurts" in (project / "out" / "leave_one_out.html").read_text()
     assert not list((project / "out").glob("*.safetensors"))
 
 
 def test_dry_runs_check_and_write_nothing(project: Path) -> None:
-    assert list(leave_one_out(plain("german", "french"), project / "out", dry_run=True).recipes) == [
+    assert list(
+        leave_one_out(plain("german", "french"), project / "out", dry_run=True).recipes
+    ) == [
         "all",
         "without-german",
         "without-french",
@@ -106,7 +137,11 @@ def test_experts_are_told_from_the_base_and_named_by_what_differs() -> None:
     }
     assert [expert.name for expert in experts_of(ties)] == ["a-one", "b-one", "b-two+lora"]
     assert [model["parameters"]["weight"] for model in uniform(ties)["models"]] == [1, 1, 1, 0]
-    slerp = {"merge_method": "slerp", "base_model": "one", "models": [{"model": "one"}, {"model": "two"}]}
+    slerp = {
+        "merge_method": "slerp",
+        "base_model": "one",
+        "models": [{"model": "one"}, {"model": "two"}],
+    }
     assert [expert.name for expert in experts_of(slerp)] == ["one", "two"]
 
 
@@ -114,7 +149,9 @@ def test_experts_are_left_out_of_slices_too() -> None:
     sources = [{"model": name, "layer_range": [0, 4]} for name in ("one", "two")]
     recipe = {"merge_method": "linear", "slices": [{"sources": sources}, {"sources": sources[:1]}]}
     experts = experts_of(recipe)
-    assert [source["model"] for source in without(recipe, experts[1:])["slices"][0]["sources"]] == ["one"]
+    assert [source["model"] for source in without(recipe, experts[1:])["slices"][0]["sources"]] == [
+        "one"
+    ]
     with pytest.raises(PomonaError, match="without one nothing is left to merge"):
         without(recipe, experts[:1])
     assert len(recipe["slices"][0]["sources"]) == 2

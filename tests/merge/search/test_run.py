@@ -1,4 +1,6 @@
-"""`search_merge` from a recipe to a checkpoint with its comparison, and the same again after a kill."""
+"""`search_merge` from a recipe to a checkpoint with its comparison, and the same again after a
+kill.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,14 @@ def test_a_search_writes_the_best_merge_and_what_it_bought(done: tuple[Path, Sea
     told = json.loads((project / "best" / "search.json").read_text())
     assert told["values"] == dict(found.found.best.values)
     assert set(told["values"]) == {"german", "models.1.weight", "noise"}
-    assert found.found.best.value == min(trial.value for trial in found.found.trials if trial.value is not None)
-    assert {row["baseline"] for row in told["test"]} == {"base", "uniform", "expert german"} or "expert french" in str(told["test"])
+    assert found.found.best.value == min(
+        trial.value for trial in found.found.trials if trial.value is not None
+    )
+    assert {row["baseline"] for row in told["test"]} == {
+        "base",
+        "uniform",
+        "expert german",
+    } or "expert french" in str(told["test"])
     assert {row["group"] for row in told["test"]} == {"overall", "cy", "de", "fr"}
     assert all(row["ci_low"] <= row["delta"] <= row["ci_high"] for row in told["test"])
     trials = pq.read_table(project / "best" / "trials.parquet")
@@ -73,12 +81,19 @@ def test_the_written_merge_scores_what_the_search_said(done: tuple[Path, Searche
     project, found = done
     items = valid_items(project)
     model = load(str(project / "best"))
-    nats = -sum(float(score.sum(dtype=np.float64)) for score in model.score(items.prompts, items.completions, end=True))
-    assert nats / sum(len(text.encode()) for text in items.completions) == pytest.approx(found.found.best.value, abs=1e-6)
+    nats = -sum(
+        float(score.sum(dtype=np.float64))
+        for score in model.score(items.prompts, items.completions, end=True)
+    )
+    assert nats / sum(len(text.encode()) for text in items.completions) == pytest.approx(
+        found.found.best.value, abs=1e-6
+    )
     assert Tensors(project / "best").names == Tensors(project / "base").names
 
 
-def test_a_killed_search_ends_like_a_straight_one(project: Path, done: tuple[Path, Searched], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_search_ends_like_a_straight_one(
+    project: Path, done: tuple[Path, Searched], monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe, straight = project / "recipe.yaml", done[0] / "best"
     scored: list[int] = []
     stop = [3]
@@ -101,16 +116,25 @@ def test_a_killed_search_ends_like_a_straight_one(project: Path, done: tuple[Pat
     stop[0] = 0
     search_merge(recipe, project / "killed")
     assert len(scored) == 12 - 2 - 5
-    one, other = (json.loads((folder / "search.json").read_text()) for folder in (straight, project / "killed"))
+    one, other = (
+        json.loads((folder / "search.json").read_text())
+        for folder in (straight, project / "killed")
+    )
     for told in (one, other):
         del told["seconds"]
     assert one == other
-    assert (straight / "model.safetensors").read_bytes() == (project / "killed" / "model.safetensors").read_bytes()
+    assert (straight / "model.safetensors").read_bytes() == (
+        project / "killed" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_greedy_leaves_the_noise_out(project: Path) -> None:
     recipe = changed(project, "method: random", "method: greedy")
-    text = recipe.read_text().replace("{search: [0, 1], name: german}", "1").replace("{search: [0, 1]}", "1")
+    text = (
+        recipe.read_text()
+        .replace("{search: [0, 1], name: german}", "1")
+        .replace("{search: [0, 1]}", "1")
+    )
     recipe.write_text(text.replace("{choices: [0, 0.5, 1], name: noise}", "1"))
     found = search_merge(recipe, project / "soup")
     assert found.found.best.values["noise"] == 0
@@ -128,14 +152,22 @@ def test_answers_can_be_judged(project: Path) -> None:
 def test_a_dry_run_writes_nothing(project: Path) -> None:
     before = sorted(path.name for path in project.iterdir())
     found = forecast(project / "recipe.yaml", project / "best")
-    assert (found.trials, found.valid, found.test, found.free) == (5, 9, 15, ("german", "models.1.weight", "noise"))
+    assert (found.trials, found.valid, found.test, found.free) == (
+        5,
+        9,
+        15,
+        ("german", "models.1.weight", "noise"),
+    )
     assert 0 < found.flops_per_trial < found.flops
     assert sorted(path.name for path in project.iterdir()) == before
 
 
 def test_candidates_are_scored_without_a_file(project: Path) -> None:
     document, _ = read_document(project / "recipe.yaml")
-    bench, items = Bench(project / "out", models=None, seed=0, document=document), valid_items(project)
+    bench, items = (
+        Bench(project / "out", models=None, seed=0, document=document),
+        valid_items(project),
+    )
     objective = OnItems(Judge(), items)
     plain = fill(document, {"german": 1, "models.1.weight": 0, "noise": 0})
     assert objective(bench.plan(plain)).value == objective(bench.plan(alone("german"))).value
@@ -146,20 +178,41 @@ def test_candidates_are_scored_without_a_file(project: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("method: random", "method: cmaes", 'search.method: "cmaes" is none of cma, optuna, grid, random, greedy — did you mean "cma"?'),
+        (
+            "method: random",
+            "method: cmaes",
+            (
+                'search.method: "cmaes" is none of cma, optuna, grid, random, greedy — did you '
+                'mean "cma"?'
+            ),
+        ),
         ("trials: 5", "trials: 0", "search.trials: 0 is not a whole number of at least 1"),
         ("trials: 5", "trails: 5", 'search: unknown key "trails" — did you mean "trials"?'),
         ("rows.jsonl", "row.jsonl", '"row.jsonl" is no table of the catalogue and no file'),
-        ("{translation}", "{translatio}", 'there is no column "translatio" — did you mean "translation"?'),
+        (
+            "{translation}",
+            "{translatio}",
+            'there is no column "translatio" — did you mean "translation"?',
+        ),
         ("split: test", "split: valid", "items are in `valid` and in `test`"),
         ("split: test", "split: tset", "there are no items"),
-        ("  test: {where: {split: test}, per_group: 5}\n", "", "search.test: does not say which rows"),
+        (
+            "  test: {where: {split: test}, per_group: 5}\n",
+            "",
+            "search.test: does not say which rows",
+        ),
         ("search:\n", "serach:\n", "search: is missing — write search: {records:"),
-        ("method: random", "method: greedy", "greedy chooses among the experts of a recipe, and this one also has free parameters"),
+        (
+            "method: random",
+            "method: greedy",
+            "greedy chooses among the experts of a recipe, and this one also has free parameters",
+        ),
         ("model: noise", "model: nose", "nose"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_written(project: Path, old: str, new: str, message: str) -> None:
+def test_mistakes_are_told_before_anything_is_written(
+    project: Path, old: str, new: str, message: str
+) -> None:
     recipe = changed(project, old, new)
     with pytest.raises(PomonaError) as caught:
         search_merge(recipe, project / "best")
@@ -170,19 +223,29 @@ def test_mistakes_are_told_before_anything_is_written(project: Path, old: str, n
 def test_two_processes_do_not_share_an_output(project: Path) -> None:
     document, _ = read_document(project / "recipe.yaml")
     bench = Bench(project / "best", models=None, seed=0, document=document)
-    with bench.locked(), pytest.raises(PomonaError, match="best: another process is working on it — wait for it"):
+    with (
+        bench.locked(),
+        pytest.raises(PomonaError, match="best: another process is working on it — wait for it"),
+    ):
         search_merge(project / "recipe.yaml", project / "best")
 
 
 def test_an_output_that_is_there_is_not_searched_for(project: Path) -> None:
     (project / "best").mkdir()
-    with pytest.raises(PomonaError, match="is there already — choose another name, or write over it with --overwrite"):
+    with pytest.raises(
+        PomonaError,
+        match="is there already — choose another name, or write over it with --overwrite",
+    ):
         search_merge(project / "recipe.yaml", project / "best")
 
 
-def test_another_recipe_does_not_go_on_with_the_log(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_recipe_does_not_go_on_with_the_log(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (project / "best.work").mkdir()
-    (project / "best.work" / "trials.jsonl").write_text('{"pomona_search": 1, "objective": "another"}\n')
+    (project / "best.work" / "trials.jsonl").write_text(
+        '{"pomona_search": 1, "objective": "another"}\n'
+    )
     with pytest.raises(PomonaError, match="holds the beginning of another search"):
         search_merge(project / "recipe.yaml", project / "best")
 

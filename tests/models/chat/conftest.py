@@ -1,4 +1,6 @@
-"""A real server on a free loopback port that does what a test wants: answer, refuse, lie, cut streams, hang."""
+"""A real server on a free loopback port that does what a test wants: answer, refuse, lie, cut
+streams, hang.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ WORDS = ("one", "two", "three", "four")
 
 @dataclass
 class Fake:
-    """`acts` are used up one a request, then every request is answered well. An act is a dict: see `_answer`."""
+    """`acts` are used up one a request, then every request is answered well. An act is a dict: see
+    `_answer`.
+    """
 
     port: int = 0
     acts: list[dict[str, Any]] = field(default_factory=list)
@@ -57,7 +61,9 @@ async def _answer(fake: Fake, request: Request) -> Response:
             return StreamingResponse(_events(act), media_type="text/event-stream")
         if "input" in body:
             rows = [{"index": at, "embedding": [3.0, 4.0 * at]} for at in range(len(body["input"]))]
-            return JSONResponse({"data": rows[::-1], **({"usage": act["usage"]} if "usage" in act else {})})
+            return JSONResponse(
+                {"data": rows[::-1], **({"usage": act["usage"]} if "usage" in act else {})}
+            )
         return JSONResponse(_whole(body, act))
     finally:
         fake.at_once -= 1
@@ -66,7 +72,10 @@ async def _answer(fake: Fake, request: Request) -> Response:
 def _whole(body: Mapping[str, Any], act: Mapping[str, Any]) -> dict[str, Any]:
     n = min(body.get("n", 1), act.get("most", 99))
     texts = act.get("texts") or [f"{body.get('seed')}-{at}" for at in range(n)]
-    choices = [{"index": at, "finish_reason": "stop", "message": {"role": "assistant", "content": text}} for at, text in enumerate(texts)]
+    choices = [
+        {"index": at, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        for at, text in enumerate(texts)
+    ]
     usage = act.get("usage", {"prompt_tokens": 7, "completion_tokens": 5 * n})
     return {"choices": choices, "usage": usage} if usage else {"choices": choices}
 
@@ -95,7 +104,11 @@ def fake() -> Iterator[Fake]:
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     fake.port = listening.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1
+        )
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     while not server.started:

@@ -52,7 +52,9 @@ def test_pools_streams_options_and_errors(uri: str) -> None:
         assert [(reply.index, reply.temperature) for reply in pool] == POOL
         assert len({reply.text for reply in pool}) >= 3
         assert [reply.spent.prompt_tokens > 0 for reply in pool] == [True, False, False, False]
-        assert all(1 <= reply.spent.completion_tokens <= 8 and reply.spent.flops > 0 for reply in pool)
+        assert all(
+            1 <= reply.spent.completion_tokens <= 8 and reply.spent.flops > 0 for reply in pool
+        )
         *pieces, streamed = [piece async for piece in model.stream(ASK, POOL[:1])]
         assert "".join(piece.text for piece in pieces) == streamed.text == pool[0].text
         await _side_by_side(model)
@@ -62,12 +64,17 @@ def test_pools_streams_options_and_errors(uri: str) -> None:
             await model.reply(Request(prompt="save " * 9000), [(0, 0.0)])
         assert (failed.value.status, failed.value.code) == (400, "context_length_exceeded")
         with pytest.raises(ModelError, match="a part of type"):
-            await model.reply(Request(messages=({"role": "user", "content": [{"type": "image_url"}]},)), [(0, 0.0)])
+            await model.reply(
+                Request(messages=({"role": "user", "content": [{"type": "image_url"}]},)),
+                [(0, 0.0)],
+            )
         vectors, spent = await model.embed(["save the draft", "delete"])
         assert (
             2
             <= spent.prompt_tokens
-            <= model.cost(sum(map(model.tokens, (Request(prompt="save the draft"), Request(prompt="delete"))))).prompt_tokens
+            <= model.cost(
+                sum(map(model.tokens, (Request(prompt="save the draft"), Request(prompt="delete"))))
+            ).prompt_tokens
         )
         assert spent.flops > 0
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
@@ -84,7 +91,9 @@ async def _side_by_side(model: Any) -> None:
         mine = [item for item in items if isinstance(item, Piece) and item.index == index]
         assert "".join(piece.text for piece in mine) == reply.text
         assert tuple(token for piece in mine for token in piece.tokens) == reply.tokens
-        assert reply.logprob == pytest.approx(sum(token["logprob"] for token in reply.tokens), abs=1e-3)
+        assert reply.logprob == pytest.approx(
+            sum(token["logprob"] for token in reply.tokens), abs=1e-3
+        )
     order = [item.index for item in items if isinstance(item, Piece) and item.index]
     assert order != sorted(order)
 
@@ -102,7 +111,9 @@ async def _stops(model: Any, text: str) -> None:
 
 async def _options(model: Any) -> None:
     options = ('the "page"\n', "der \\ Entwurf")
-    replies = await model.reply(replace(ASK, options=options, max_tokens=40), [(0, 0.0), (1, 2.0), (2, 2.0)])
+    replies = await model.reply(
+        replace(ASK, options=options, max_tokens=40), [(0, 0.0), (1, 2.0), (2, 2.0)]
+    )
     assert {reply.text for reply in replies} <= set(options)
 
 
@@ -115,7 +126,9 @@ def test_a_sample_depends_on_its_index_alone(uri: str) -> None:
         if "gguf" in uri:  # llama.cpp rounds otherwise where it reads prompts side by side
             return
         several = await asyncio.gather(*(model.reply(ASK, [sample]) for sample in POOL))
-        assert [replies[0].text[:8] for replies in several] == [reply.text[:8] for reply in together]
+        assert [replies[0].text[:8] for replies in several] == [
+            reply.text[:8] for reply in together
+        ]
 
     use(uri, work)
 
@@ -142,17 +155,23 @@ def test_what_nobody_waits_for_stops(uri: str) -> None:
 
 def test_torch_answers_as_generate_does(checkpoints: dict[str, Path]) -> None:
     model = load(str(checkpoints["gpt2"]), device="cpu")
-    expected = model.generate(["save the draft"], n=4, max_new_tokens=8, temperature=[0, 0.9, 0.9, 0.9], seed=5)[0]
+    expected = model.generate(
+        ["save the draft"], n=4, max_new_tokens=8, temperature=[0, 0.9, 0.9, 0.9], seed=5
+    )[0]
     replies = use(str(checkpoints["gpt2"]), lambda chat: chat.reply(ASK, POOL))
     assert [reply.text for reply in replies] == [sample.text for sample in expected]
-    assert [reply.finish_reason for reply in replies] == [sample.finish_reason for sample in expected]
+    assert [reply.finish_reason for reply in replies] == [
+        sample.finish_reason for sample in expected
+    ]
     for reply, sample in zip(replies, expected, strict=True):
         assert reply.logprob == pytest.approx(float(sample.logprobs.sum()), abs=1e-3)
 
 
 def test_torch_charges_what_the_ledger_charges(checkpoints: dict[str, Path]) -> None:
     shape = load(str(checkpoints["llama"]), device="cpu").shape
-    first, second, *_ = use(str(checkpoints["llama"]), lambda chat: chat.reply(ASK, POOL), price=(2e6, 3e6))
+    first, second, *_ = use(
+        str(checkpoints["llama"]), lambda chat: chat.reply(ASK, POOL), price=(2e6, 3e6)
+    )
     read, wrote = first.spent.prompt_tokens, first.spent.completion_tokens
     assert first.spent.flops == prefill_flops(shape, read) + decode_flops(shape, read, wrote)
     assert second.spent.flops == decode_flops(shape, read, second.spent.completion_tokens)
@@ -160,7 +179,10 @@ def test_torch_charges_what_the_ledger_charges(checkpoints: dict[str, Path]) -> 
 
 
 def test_torch_batches_many_requests_and_each_keeps_its_limit(checkpoints: dict[str, Path]) -> None:
-    requests = [replace(ASK, messages=({"role": "user", "content": f"save {at}"},), max_tokens=3 + at) for at in range(6)]
+    requests = [
+        replace(ASK, messages=({"role": "user", "content": f"save {at}"},), max_tokens=3 + at)
+        for at in range(6)
+    ]
 
     async def work(model: Any) -> tuple[list[list[Reply]], list[list[Reply]]]:
         together = await asyncio.gather(*(model.reply(request, [(0, 1.0)]) for request in requests))
@@ -168,11 +190,16 @@ def test_torch_batches_many_requests_and_each_keeps_its_limit(checkpoints: dict[
 
     together, alone = use(str(checkpoints["llama"]), work)
     assert [reply[0].text for reply in together] == [reply[0].text for reply in alone]
-    assert all(reply[0].spent.completion_tokens <= request.max_tokens for reply, request in zip(together, requests, strict=True))
+    assert all(
+        reply[0].spent.completion_tokens <= request.max_tokens
+        for reply, request in zip(together, requests, strict=True)
+    )
 
 
 def test_torch_scores_as_score_does(checkpoints: dict[str, Path]) -> None:
-    expected = load(str(checkpoints["llama"]), device="cpu").score(["save the draft"] * 2, ["of the user", ""])
+    expected = load(str(checkpoints["llama"]), device="cpu").score(
+        ["save the draft"] * 2, ["of the user", ""]
+    )
     found, spent = use(str(checkpoints["llama"]), lambda chat: chat.score(ASK, ["of the user", ""]))
     assert spent.completion_tokens == len(expected[0]) and spent.flops > 0
     for one, other in zip(found, expected, strict=True):
@@ -193,7 +220,13 @@ def test_a_closed_model_says_so(checkpoints: dict[str, Path]) -> None:
 def test_the_head_of_a_gguf_file_gives_its_shape() -> None:
     shape = shape_of(*header(SMOLLM2))
     assert shape is not None
-    assert (shape.layers, shape.hidden, shape.attention, shape.vocabulary, shape.parameters) == (30, 576, 576, 49152, 134_515_008)
+    assert (shape.layers, shape.hidden, shape.attention, shape.vocabulary, shape.parameters) == (
+        30,
+        576,
+        576,
+        49152,
+        134_515_008,
+    )
 
 
 def test_a_file_that_is_not_gguf_is_named(tmp_path: Path) -> None:

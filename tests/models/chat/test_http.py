@@ -1,4 +1,6 @@
-"""What a user of a server sees: right answers, honest counts, and errors that say whose fault it is."""
+"""What a user of a server sees: right answers, honest counts, and errors that say whose fault it
+is.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from pomona.errors import PomonaError
 from pomona.models.chat import Gradual, Ladder, ModelError, Piece, Rate, Reply, Request, open_chat
 from pomona.models.chat.http import HttpChat
 
-ASK = Request(messages=({"role": "user", "content": "Say a number."},), max_tokens=9, temperature=0.5, seed=3)
+ASK = Request(
+    messages=({"role": "user", "content": "Say a number."},), max_tokens=9, temperature=0.5, seed=3
+)
 QUICK = Ladder(attempts=4, first=0.01, longest=0.02, total=3.0)
 
 
@@ -34,7 +38,9 @@ def ask(fake: Any, use: Callable[[HttpChat], Coroutine[Any, Any, Any]], **settin
     return asyncio.run(main())
 
 
-def pool(model: HttpChat, request: Request = ASK, temperatures: tuple[float, ...] = (0.5,)) -> Coroutine[Any, Any, list[Reply]]:
+def pool(
+    model: HttpChat, request: Request = ASK, temperatures: tuple[float, ...] = (0.5,)
+) -> Coroutine[Any, Any, list[Reply]]:
     return model.reply(request, list(enumerate(temperatures)))
 
 
@@ -61,13 +67,25 @@ def test_a_request_is_an_openai_request_and_extra_goes_through(fake: Any) -> Non
         }
     ]
     assert (reply.text, reply.model, reply.index, reply.temperature) == ("3-0", "fake", 0, 0.5)
-    assert (reply.spent.prompt_tokens, reply.spent.completion_tokens, reply.spent.estimated) == (7, 5, False)
+    assert (reply.spent.prompt_tokens, reply.spent.completion_tokens, reply.spent.estimated) == (
+        7,
+        5,
+        False,
+    )
 
 
 def test_the_pool_is_one_request_a_temperature(fake: Any) -> None:
     replies = ask(fake, lambda model: pool(model, ASK, (0.0, 0.8, 0.8, 0.8)))
-    assert sorted((body["temperature"], body.get("n", 1)) for body in fake.seen) == [(0.0, 1), (0.8, 3)]
-    assert [(reply.index, reply.temperature) for reply in replies] == [(0, 0.0), (1, 0.8), (2, 0.8), (3, 0.8)]
+    assert sorted((body["temperature"], body.get("n", 1)) for body in fake.seen) == [
+        (0.0, 1),
+        (0.8, 3),
+    ]
+    assert [(reply.index, reply.temperature) for reply in replies] == [
+        (0, 0.0),
+        (1, 0.8),
+        (2, 0.8),
+        (3, 0.8),
+    ]
     assert len({reply.text for reply in replies}) == 4
     assert sum(reply.spent.prompt_tokens for reply in replies) == 14  # two requests read it
 
@@ -80,14 +98,19 @@ def test_missing_choices_are_asked_singly_with_seeds_of_their_own(fake: Any) -> 
     assert len({reply.text for reply in replies}) == 5
 
 
-@pytest.mark.parametrize("act", [{"status": 429}, {"status": 500}, {"status": 503}, {"status": 408}, {"status": 409}])
+@pytest.mark.parametrize(
+    "act", [{"status": 429}, {"status": 500}, {"status": 503}, {"status": 408}, {"status": 409}]
+)
 def test_what_may_pass_is_tried_again(fake: Any, act: dict[str, Any]) -> None:
     fake.acts = [act, act]
     assert ask(fake, pool)[0].text == "3-0"
     assert len(fake.seen) == 3
 
 
-@pytest.mark.parametrize("raw", [b"<html>busy</html>", b"[1]", b'{"error": {"message": "out of memory"}}', b'{"choices": []}'])
+@pytest.mark.parametrize(
+    "raw",
+    [b"<html>busy</html>", b"[1]", b'{"error": {"message": "out of memory"}}', b'{"choices": []}'],
+)
 def test_a_lie_with_status_200_is_a_failure(fake: Any, raw: bytes) -> None:
     fake.acts = [{"raw": raw}]
     assert ask(fake, pool)[0].text == "3-0"
@@ -114,11 +137,17 @@ def test_retry_after_past_the_ladder_gives_up_at_once(fake: Any) -> None:
     fake.acts = [{"status": 429, "headers": {"Retry-After": "3600"}}]
     with pytest.raises(ModelError, match="failed once, the last time: status 429: no") as failed:
         ask(fake, pool)
-    assert (failed.value.status, failed.value.upstream, failed.value.retry_after) == (429, 429, 3600)
+    assert (failed.value.status, failed.value.upstream, failed.value.retry_after) == (
+        429,
+        429,
+        3600,
+    )
     assert len(fake.seen) == 1
 
 
-@pytest.mark.parametrize(("status", "ours"), [(400, 400), (401, 502), (403, 502), (404, 404), (422, 422)])
+@pytest.mark.parametrize(
+    ("status", "ours"), [(400, 400), (401, 502), (403, 502), (404, 404), (422, 422)]
+)
 def test_what_cannot_succeed_is_asked_once(fake: Any, status: int, ours: int) -> None:
     fake.acts = [{"status": status, "message": "unknown model", "code": "nope"}]
     with pytest.raises(ModelError, match=f"refused with status {status}: unknown model") as failed:
@@ -155,7 +184,11 @@ def test_streaming_gives_pieces_then_the_reply(fake: Any) -> None:
     *pieces, reply = ask(fake, streamed)
     assert pieces == ["one ", "two ", "three ", "four "]
     assert isinstance(reply, Reply)
-    assert (reply.text, reply.finish_reason, reply.spent.completion_tokens) == ("one two three four ", "length", 4)
+    assert (reply.text, reply.finish_reason, reply.spent.completion_tokens) == (
+        "one two three four ",
+        "length",
+        4,
+    )
 
 
 def test_a_cut_stream_goes_on_where_it_was(fake: Any) -> None:
@@ -167,7 +200,9 @@ def test_a_cut_stream_goes_on_where_it_was(fake: Any) -> None:
 
 def test_a_cut_stream_whose_repetition_differs_is_an_error(fake: Any) -> None:
     fake.acts = [{"cut": 2}, {"words": ["one", "zwei"]}]
-    with pytest.raises(ModelError, match="cut after 8 characters, and the repeated answer differs") as failed:
+    with pytest.raises(
+        ModelError, match="cut after 8 characters, and the repeated answer differs"
+    ) as failed:
         ask(fake, streamed)
     assert failed.value.status == 502
 
@@ -176,25 +211,40 @@ def test_options_are_asked_as_a_schema_and_checked(fake: Any) -> None:
     request = replace(ASK, options=("A", "B"))
     fake.acts = [{"texts": ['{"answer": "B"}']}, {"texts": [" A\n"]}, {"texts": ["neither"]}]
     assert [ask(fake, lambda model: pool(model, request))[0].text for _ in range(2)] == ["B", "A"]
-    assert fake.seen[0]["response_format"]["json_schema"]["schema"]["properties"]["answer"]["enum"] == ["A", "B"]
+    assert fake.seen[0]["response_format"]["json_schema"]["schema"]["properties"]["answer"][
+        "enum"
+    ] == ["A", "B"]
     with pytest.raises(ModelError, match="none of the options"):
         ask(fake, lambda model: pool(model, request))
 
 
 @pytest.mark.parametrize(("counted", "estimated"), [(30, True), (10, True)])
-def test_usage_is_corrected_where_one_choice_was_counted(fake: Any, counted: int, estimated: bool) -> None:
-    texts = ["a word and another one, and one more", "a word and another one, and one less", "a word and another two, and one less"]
+def test_usage_is_corrected_where_one_choice_was_counted(
+    fake: Any, counted: int, estimated: bool
+) -> None:
+    texts = [
+        "a word and another one, and one more",
+        "a word and another one, and one less",
+        "a word and another two, and one less",
+    ]
     fake.acts = [{"texts": texts, "usage": {"prompt_tokens": 7, "completion_tokens": counted}}]
     replies = ask(fake, lambda model: pool(model, ASK, (0.5,) * 3))
     assert [reply.spent.completion_tokens for reply in replies] == [10, 10, 10]
     assert all(reply.spent.estimated == estimated for reply in replies)
 
 
-def test_without_usage_tokens_are_estimated_and_with_a_tokenizer_counted(fake: Any, checkpoints: dict[str, Path]) -> None:
+def test_without_usage_tokens_are_estimated_and_with_a_tokenizer_counted(
+    fake: Any, checkpoints: dict[str, Path]
+) -> None:
     fake.acts = [{"usage": None, "texts": ["save the draft"]}, {"texts": ["save the draft"]}]
     assert ask(fake, pool)[0].spent.estimated
     spent = ask(fake, pool, tokenizer=str(checkpoints["llama"]), price=(1e6, 2e6))[0].spent
-    assert (spent.prompt_tokens, spent.completion_tokens, spent.estimated, spent.money) == (7, 4, False, 15.0)
+    assert (spent.prompt_tokens, spent.completion_tokens, spent.estimated, spent.money) == (
+        7,
+        4,
+        False,
+        15.0,
+    )
 
 
 def test_concurrency_and_rate_are_kept(fake: Any) -> None:
@@ -239,11 +289,20 @@ def test_embeddings_are_unit_vectors_in_order(fake: Any) -> None:
     assert spent.prompt_tokens == 4 and spent.estimated
     fake.acts = [{"usage": {"prompt_tokens": 6}}]
     _, spent = ask(fake, lambda model: model.embed(["a", "b"]), price=(1e6, 1e6))
-    assert (spent.prompt_tokens, spent.completion_tokens, spent.money, spent.estimated) == (6, 0, 6.0, False)
+    assert (spent.prompt_tokens, spent.completion_tokens, spent.money, spent.estimated) == (
+        6,
+        0,
+        6.0,
+        False,
+    )
 
 
 def legacy(text: str) -> dict[str, Any]:
-    logs = {"tokens": list(text), "token_logprobs": [-0.5] * len(text), "top_logprobs": [{letter: -0.5, "z": -2.0} for letter in text]}
+    logs = {
+        "tokens": list(text),
+        "token_logprobs": [-0.5] * len(text),
+        "top_logprobs": [{letter: -0.5, "z": -2.0} for letter in text],
+    }
     return {"text": text, "finish_reason": "stop", "logprobs": logs}
 
 
@@ -254,14 +313,27 @@ def test_log_probabilities_are_read_from_both_forms(fake: Any) -> None:
         "logprob": -0.25,
         "top_logprobs": [{"token": "é", "bytes": [195, 169], "logprob": -0.25}] * 3,
     }
-    chat = {"message": {"content": "é"}, "finish_reason": "stop", "logprobs": {"content": [spelled]}}
-    fake.acts = [{"raw": json.dumps({"choices": [chat]})}, {"raw": json.dumps({"choices": [legacy("ab")]})}]
+    chat = {
+        "message": {"content": "é"},
+        "finish_reason": "stop",
+        "logprobs": {"content": [spelled]},
+    }
+    fake.acts = [
+        {"raw": json.dumps({"choices": [chat]})},
+        {"raw": json.dumps({"choices": [legacy("ab")]})},
+    ]
     reply = ask(fake, lambda model: pool(model, replace(ASK, logprobs=2)))[0]
     assert (fake.seen[0]["logprobs"], fake.seen[0]["top_logprobs"]) == (True, 2)
-    assert reply.tokens == ({**spelled, "top_logprobs": spelled["top_logprobs"][:2]},) and reply.logprob == -0.25
+    assert (
+        reply.tokens == ({**spelled, "top_logprobs": spelled["top_logprobs"][:2]},)
+        and reply.logprob == -0.25
+    )
     reply = ask(fake, lambda model: pool(model, Request(prompt="x", logprobs=0)))[0]
     assert fake.seen[1]["logprobs"] == 1
-    assert [(token["token"], token["bytes"], token["top_logprobs"]) for token in reply.tokens] == [("a", [97], []), ("b", [98], [])]
+    assert [(token["token"], token["bytes"], token["top_logprobs"]) for token in reply.tokens] == [
+        ("a", [97], []),
+        ("b", [98], []),
+    ]
     assert reply.logprob == -1.0
 
 
@@ -275,7 +347,10 @@ def test_several_samples_stream_side_by_side_and_missing_ones_come_singly(fake: 
     replies = {item.index: item.text for item in items if isinstance(item, Reply)}
     assert replies == dict.fromkeys(range(3), "one two three four ")
     for index, text in replies.items():
-        assert "".join(item.text for item in items if isinstance(item, Piece) and item.index == index) == text
+        assert (
+            "".join(item.text for item in items if isinstance(item, Piece) and item.index == index)
+            == text
+        )
     order = [item.index for item in items if isinstance(item, Piece)]
     assert order[:4] == [0, 1, 0, 1]
     assert [body.get("n", 1) for body in fake.seen] == [3, 1, 1]
@@ -287,8 +362,17 @@ def test_tool_calls_come_back(fake: Any) -> None:
         b'[{"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}]}}]}'
     )
     fake.acts = [{"raw": raw}]
-    reply = ask(fake, lambda model: pool(model, replace(ASK, tools=({"type": "function", "function": {"name": "add"}},))))[0]
-    assert (reply.text, reply.finish_reason, reply.tool_calls[0]["function"]["name"]) == ("", "tool_calls", "add")
+    reply = ask(
+        fake,
+        lambda model: pool(
+            model, replace(ASK, tools=({"type": "function", "function": {"name": "add"}},))
+        ),
+    )[0]
+    assert (reply.text, reply.finish_reason, reply.tool_calls[0]["function"]["name"]) == (
+        "",
+        "tool_calls",
+        "add",
+    )
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1/v1", "http://#x"])

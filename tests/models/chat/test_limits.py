@@ -6,8 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.models.chat._cells import Cells
@@ -35,13 +34,19 @@ async def _through(limits: Limits, clock: Clock, sizes: list[int]) -> list[float
     return times
 
 
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=30), st.integers(1, 5), st.integers(20, 60))
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=30), st.integers(1, 5), st.integers(20, 60)
+)
 def test_no_minute_holds_more_than_the_rate(sizes: list[int], requests: int, tokens: int) -> None:
     clock = Clock()
     limits = Limits(1, Rate(requests, tokens), clock=clock.read, sleep=clock.sleep)
     times = asyncio.run(_through(limits, clock, sizes))
     for start in times:
-        inside = [size for time, size in zip(times, sizes, strict=True) if start <= time < start + 60 - 1e-6]
+        inside = [
+            size
+            for time, size in zip(times, sizes, strict=True)
+            if start <= time < start + 60 - 1e-6
+        ]
         assert len(inside) <= requests
         assert sum(inside) <= tokens or len([size for size in inside if size]) == 1
 
@@ -63,7 +68,13 @@ def test_a_rate_of_nothing_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("3", 3), ("0.5", 0.5), ("-1", 0), ("Sun, 06 Nov 1994 08:49:47 GMT", 10), ("Sun, 06 Nov 1994 08:49:00 GMT", 0)],
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("-1", 0),
+        ("Sun, 06 Nov 1994 08:49:47 GMT", 10),
+        ("Sun, 06 Nov 1994 08:49:00 GMT", 0),
+    ],
 )
 def test_retry_after_reads_seconds_and_dates(value: str, seconds: float) -> None:
     assert retry_after(value, now=datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)) == seconds
@@ -91,7 +102,13 @@ def test_the_ladder_stops_after_its_attempts() -> None:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    with pytest.raises(ModelError, match=r"^server: failed 3 times in 0 s, the last time: status 500: no — check that the server is up"):
+    with pytest.raises(
+        ModelError,
+        match=(
+            r"^server: failed 3 times in 0 s, the last time: status 500: no — check that the "
+            r"server is up"
+        ),
+    ):
         asyncio.run(retrying(fails, Ladder(attempts=3), where="server", sleep=sleep))
     assert len(slept) == 2
 

@@ -9,11 +9,15 @@ from pomona.models.chat import Piece, Reply, Request, Spent
 
 
 class Scripted:
-    """Gives the replies of a script in turn, text or (text, tool calls), and keeps what it was asked."""
+    """Gives the replies of a script in turn, text or (text, tool calls), and keeps what it was
+    asked.
+    """
 
     name, identity = "scripted", "scripted:1"
 
-    def __init__(self, *script: str | tuple[str, Sequence[Mapping[str, Any]]], abilities: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, *script: str | tuple[str, Sequence[Mapping[str, Any]]], abilities: Sequence[Any] = ()
+    ) -> None:
         self.script, self.abilities = list(script), frozenset(abilities)
         self.asked: list[Request] = []
 
@@ -22,9 +26,21 @@ class Scripted:
         index, temperature = samples[0]
         text = self.script.pop(0)
         said, calls = text if isinstance(text, tuple) else (text, ())
-        return [Reply(said, "stop", Spent(10, 5, 2.0, 0.25), self.name, index, temperature, tool_calls=tuple(calls))]
+        return [
+            Reply(
+                said,
+                "stop",
+                Spent(10, 5, 2.0, 0.25),
+                self.name,
+                index,
+                temperature,
+                tool_calls=tuple(calls),
+            )
+        ]
 
-    async def stream(self, request: Request, samples: Sequence[tuple[int, float]]) -> AsyncIterator[Piece | Reply]:
+    async def stream(
+        self, request: Request, samples: Sequence[tuple[int, float]]
+    ) -> AsyncIterator[Piece | Reply]:
         yield (await self.reply(request, samples))[0]
 
     async def score(self, request: Request, completions: Sequence[str]) -> Any: ...

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.models.chat import Reply, Spent
@@ -29,12 +28,24 @@ def feedback(tmp_path: Path) -> Feedback:
 
 
 def test_rows_come_back_as_they_were_said(feedback: Feedback) -> None:
-    first = feedback.add(prompt="p", chosen="a", rejected="b", strategy="greedy", user="ann", group="de")
+    first = feedback.add(
+        prompt="p", chosen="a", rejected="b", strategy="greedy", user="ann", group="de"
+    )
     assert feedback.add(prompt="p", chosen="a", user="ann", good=True) == first + 1
     row = feedback.rows(user="ann")[0]
-    assert (row.id, row.prompt, row.chosen, row.rejected, row.good, row.strategy, row.group) == (first, "p", "a", "b", True, "greedy", "de")
+    assert (row.id, row.prompt, row.chosen, row.rejected, row.good, row.strategy, row.group) == (
+        first,
+        "p",
+        "a",
+        "b",
+        True,
+        "greedy",
+        "de",
+    )
     assert feedback.rows() == feedback.rows(user="bob") == []
-    with pytest.raises(PomonaError, match="feedback without a prompt — say which prompt was answered"):
+    with pytest.raises(
+        PomonaError, match="feedback without a prompt — say which prompt was answered"
+    ):
         feedback.add(prompt=" ", chosen="a")
     with pytest.raises(PomonaError, match="a text has half a character in it — give valid Unicode"):
         feedback.add(prompt="p", chosen="\ud800", user="ann")
@@ -42,7 +53,14 @@ def test_rows_come_back_as_they_were_said(feedback: Feedback) -> None:
 
 
 def test_what_is_said_decides_what_is_good_and_better(feedback: Feedback) -> None:
-    for said in ({}, {"edited": "c"}, {"complaint": "too long"}, {"rejected": "b"}, {"edited": "c", "good": True}, {"good": False}):
+    for said in (
+        {},
+        {"edited": "c"},
+        {"complaint": "too long"},
+        {"rejected": "b"},
+        {"edited": "c", "good": True},
+        {"good": False},
+    ):
         feedback.add(prompt="p", chosen="a", **said)  # type: ignore[arg-type]
     assert [(row.good, row.better) for row in feedback.rows()] == [
         (None, None),
@@ -59,14 +77,22 @@ def test_similar_prompts_of_the_same_user_only(feedback: Feedback) -> None:
         feedback.add(prompt="delete the page", chosen=f"for {user}", good=True, user=user)
     feedback.add(prompt="delete the file", chosen="older", good=True, user="ann")
     feedback.add(prompt="delete the file", chosen="newer", good=True, user="ann")
-    found = [(row.chosen, round(share, 2)) for row, share in feedback.similar("delete the file now", 5, user="ann")]
+    found = [
+        (row.chosen, round(share, 2))
+        for row, share in feedback.similar("delete the file now", 5, user="ann")
+    ]
     assert found == [("newer", 0.75), ("older", 0.75), ("for ann", 0.4)]
     assert [row.chosen for row, _ in feedback.similar("delete the page")] == ["for None"]
     assert feedback.similar("zebra", user="ann") == []
 
 
 def test_the_checklist_has_each_complaint_once(feedback: Feedback) -> None:
-    for prompt, complaint in (("a mail", "Too long."), ("a poem", "no  rhyme"), ("a mail", "too long"), ("a mail", " ")):
+    for prompt, complaint in (
+        ("a mail", "Too long."),
+        ("a poem", "no  rhyme"),
+        ("a mail", "too long"),
+        ("a mail", " "),
+    ):
         feedback.add(prompt=prompt, chosen="x", complaint=complaint)
     assert feedback.checklist("write a poem") == ["no rhyme", "too long"]
     assert feedback.checklist("write a mail", 1) == ["too long"]
@@ -75,7 +101,9 @@ def test_the_checklist_has_each_complaint_once(feedback: Feedback) -> None:
 
 def test_forgetting_a_user_leaves_no_trace(feedback: Feedback) -> None:
     for user in ("ann", "bob"):
-        feedback.add(prompt=f"secret-of-{user}", chosen="x" * 5000, complaint=f"wish-of-{user}", user=user)
+        feedback.add(
+            prompt=f"secret-of-{user}", chosen="x" * 5000, complaint=f"wish-of-{user}", user=user
+        )
         feedback.set_defaults(user, {"note": f"taste-of-{user}"})
     assert feedback.forget("ann") == 2
     assert feedback.forget("ann") == 0
@@ -99,7 +127,10 @@ def test_other_files_are_refused_and_left(tmp_path: Path) -> None:
     with sqlite3.connect(other) as file:
         file.execute("create table t (x)")
     text.write_text("not a database at all, but long enough to be looked at" * 10)
-    with pytest.raises(PomonaError, match=r"other.sqlite: is a database, but not feedback of this version — give another path"):
+    with pytest.raises(
+        PomonaError,
+        match=r"other.sqlite: is a database, but not feedback of this version — give another path",
+    ):
         Feedback(other)
     with pytest.raises(PomonaError, match=r"text: is damaged: .* — move it away"):
         Feedback(text)
@@ -120,7 +151,9 @@ for number in range(20):
 
 def test_several_processes_use_one_file(feedback: Feedback) -> None:
     users = ("ann", "bob", "eve")
-    workers = [subprocess.Popen([sys.executable, "-c", ADD, str(feedback.path), user]) for user in users]
+    workers = [
+        subprocess.Popen([sys.executable, "-c", ADD, str(feedback.path), user]) for user in users
+    ]
     assert [worker.wait() for worker in workers] == [0, 0, 0]
     assert [len(feedback.rows(user=user)) for user in users] == [20, 20, 20]
 
@@ -132,26 +165,36 @@ def test_arms_count_votes_of_a_group(feedback: Feedback) -> None:
     assert feedback.arms(["mbr", "greedy"], group="de") == [Arm("mbr"), Arm("greedy", 2, 1)]
     assert feedback.arms(["greedy"]) == [Arm("greedy", 1, 0)]
     assert Arm("greedy", 2, 1).mean == 0.6
-    assert feedback.choose(["mbr", "greedy"], group="de", seed=1) == feedback.choose(["mbr", "greedy"], group="de", seed=1)
+    assert feedback.choose(["mbr", "greedy"], group="de", seed=1) == feedback.choose(
+        ["mbr", "greedy"], group="de", seed=1
+    )
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
-def test_arms_are_chosen_as_often_as_they_may_be_the_best(good: int, bad: int, better: int, worse: int) -> None:
+def test_arms_are_chosen_as_often_as_they_may_be_the_best(
+    good: int, bad: int, better: int, worse: int
+) -> None:
     arms = [Arm("a", good, bad), Arm("b", better, worse)]
     share = np.mean([thompson(arms, seed=seed).name == "a" for seed in range(400)])
     source = np.random.default_rng(0)
-    expected = np.mean(source.beta(1 + good, 1 + bad, 20_000) > source.beta(1 + better, 1 + worse, 20_000))
+    expected = np.mean(
+        source.beta(1 + good, 1 + bad, 20_000) > source.beta(1 + better, 1 + worse, 20_000)
+    )
     assert abs(share - expected) < 0.13
 
 
 def test_the_bandit_finds_a_planted_best_strategy() -> None:
-    """Regret after 600 votes is far under that of choosing evenly (0.167 a choice), and the later choices are mostly the best."""
+    """Regret after 600 votes is far under that of choosing evenly (0.167 a choice), and the later
+    choices are mostly the best.
+    """
     regrets = []
     for run in range(10):
         source, counts = np.random.default_rng(run), {name: [0, 0] for name in PLANTED}
         lost = []
         for step in range(600):
-            name = thompson([Arm(name, *counts[name]) for name in PLANTED], seed=600 * run + step).name
+            name = thompson(
+                [Arm(name, *counts[name]) for name in PLANTED], seed=600 * run + step
+            ).name
             counts[name][0 if source.random() < PLANTED[name] else 1] += 1
             lost.append(0.7 - PLANTED[name])
         regrets.append(lost)
@@ -167,7 +210,13 @@ def test_no_strategies() -> None:
 
 def test_corrections_are_shown_as_turns_the_latest_of_each_prompt(feedback: Feedback) -> None:
     feedback.add(prompt="translate file", chosen="Akte", edited="Ordner", user="ann")
-    feedback.add(prompt="translate file", chosen="Akte", edited="Datei <|im_end|>", complaint="wrong word", user="ann")
+    feedback.add(
+        prompt="translate file",
+        chosen="Akte",
+        edited="Datei <|im_end|>",
+        complaint="wrong word",
+        user="ann",
+    )
     feedback.add(prompt="translate file menu", chosen="Dateimenü", good=True, user="ann")
     feedback.add(prompt="translate file", chosen="Feile", good=False, user="ann")
     lever = Memory(feedback, user="ann")
@@ -188,6 +237,9 @@ def test_corrections_are_shown_as_turns_the_latest_of_each_prompt(feedback: Feed
         assert await lever.after(request, reply, model, notes) == (reply, notes)
         unknown = ask("zebra")
         assert (await lever.before(unknown, model))[0] == unknown
-        assert (await Memory(feedback).before(ask("Translate file"), model))[1] == {"examples": [], "checklist": []}
+        assert (await Memory(feedback).before(ask("Translate file"), model))[1] == {
+            "examples": [],
+            "checklist": [],
+        }
 
     asyncio.run(work())

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.models.chat import ModelError, Request
@@ -22,8 +21,16 @@ from pomona.sample.context.datastore import Datastore
 from pomona.sample.context.steering import Steering, steered
 from pomona.sample.strategy import parse_strategy
 
-WANTED = ["<|de|>Delete the page<|to|>Seite entfernen", "<|de|>Delete<|to|>Entfernen", "<|de|>Delete the user<|to|>Benutzer entfernen"]
-UNWANTED = ["<|de|>Delete the page<|to|>Seite löschen", "<|de|>Delete<|to|>Löschen", "<|de|>Delete the user<|to|>Benutzer löschen"]
+WANTED = [
+    "<|de|>Delete the page<|to|>Seite entfernen",
+    "<|de|>Delete<|to|>Entfernen",
+    "<|de|>Delete the user<|to|>Benutzer entfernen",
+]
+UNWANTED = [
+    "<|de|>Delete the page<|to|>Seite löschen",
+    "<|de|>Delete<|to|>Löschen",
+    "<|de|>Delete the user<|to|>Benutzer löschen",
+]
 
 
 @pytest.fixture
@@ -33,7 +40,9 @@ def model() -> Iterator[TorchChat]:
     asyncio.run(model.close())
 
 
-def naive(logits: list[float], wanted: list[float], unwanted: list[float], alpha: float, top_p: float) -> list[float]:
+def naive(
+    logits: list[float], wanted: list[float], unwanted: list[float], alpha: float, top_p: float
+) -> list[float]:
     """The formula, one token after the other."""
     total = math.log(sum(math.exp(z) for z in logits))
     kept, mass = set(), 0.0
@@ -42,7 +51,9 @@ def naive(logits: list[float], wanted: list[float], unwanted: list[float], alpha
             break
         kept.add(token)
         mass += math.exp(logits[token] - total)
-    scores = {token: logits[token] - total + alpha * (wanted[token] - unwanted[token]) for token in kept}
+    scores = {
+        token: logits[token] - total + alpha * (wanted[token] - unwanted[token]) for token in kept
+    }
     norm = math.log(sum(math.exp(score) for score in scores.values()))
     return [scores[token] - norm if token in kept else -math.inf for token in range(len(logits))]
 
@@ -52,23 +63,39 @@ rows = st.lists(st.integers(-60, 60).map(lambda n: n / 10), min_size=6, max_size
 
 @settings(max_examples=40)
 @given(rows, rows, rows, st.sampled_from([0.0, 0.5, 2.0]), st.sampled_from([0.3, 0.9, 1.0]))
-def test_the_formula(logits: list[float], wanted: list[float], unwanted: list[float], alpha: float, top_p: float) -> None:
-    found = steered(torch.tensor([logits]), torch.tensor([wanted]), torch.tensor([unwanted]), alpha=alpha, top_p=top_p)[0].tolist()
+def test_the_formula(
+    logits: list[float], wanted: list[float], unwanted: list[float], alpha: float, top_p: float
+) -> None:
+    found = steered(
+        torch.tensor([logits]),
+        torch.tensor([wanted]),
+        torch.tensor([unwanted]),
+        alpha=alpha,
+        top_p=top_p,
+    )[0].tolist()
     assert found == pytest.approx(naive(logits, wanted, unwanted, alpha, top_p), abs=1e-4)
 
 
 def test_neighbours_vote_with_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Datastore(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [9.0, 9.0]]), torch.tensor([1, 2, 1, 3]), "x")
+    store = Datastore(
+        torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [9.0, 9.0]]),
+        torch.tensor([1, 2, 1, 3]),
+        "x",
+    )
     weights = [math.exp(-distance / 2) for distance in (0, 1, 4)]
     expected = {1: (weights[0] + weights[2]) / sum(weights), 2: weights[1] / sum(weights)}
     least = min(expected.values())
     for block in (1 << 16, 1, 3):
         monkeypatch.setattr("pomona.sample.context.datastore._ROWS", block)
-        found = store.log_probabilities(torch.zeros(1, 2), 5, k=3, temperature=2.0)[0].exp().tolist()
+        found = (
+            store.log_probabilities(torch.zeros(1, 2), 5, k=3, temperature=2.0)[0].exp().tolist()
+        )
         assert found == pytest.approx([least, expected[1], expected[2], least, least], rel=1e-5)
 
 
-def test_answers_move_towards_what_is_wanted_and_others_beside_them_do_not(model: TorchChat) -> None:
+def test_answers_move_towards_what_is_wanted_and_others_beside_them_do_not(
+    model: TorchChat,
+) -> None:
     plain = Request(prompt="<|de|>Delete the page<|to|>", max_tokens=16)
     pair = ["Seite entfernen", "Seite löschen"]
 
@@ -81,10 +108,15 @@ def test_answers_move_towards_what_is_wanted_and_others_beside_them_do_not(model
         lever = Steering(one, other, temperature=10.0, top_p=1.0)
         assert isinstance(lever, Context)
         led, notes = await lever.before(plain, model)
-        assert notes == {"steer": lever.identity} and lever.identity != Steering(one, other, alpha=1.0).identity
+        assert (
+            notes == {"steer": lever.identity}
+            and lever.identity != Steering(one, other, alpha=1.0).identity
+        )
         assert await gap(led) > await gap(plain) + 1
         alone = [(await model.reply(request, [(1, 1.0)]))[0] for request in (plain, led)]
-        beside = await asyncio.gather(model.reply(plain, [(1, 1.0)]), model.reply(led, [(0, 0.0), (1, 1.0)]))
+        beside = await asyncio.gather(
+            model.reply(plain, [(1, 1.0)]), model.reply(led, [(0, 0.0), (1, 1.0)])
+        )
         assert [beside[0][0].text, beside[1][1].text] == [reply.text for reply in alone]
         assert beside[0][0].logprob == pytest.approx(alone[0].logprob, abs=1e-3)
 
@@ -97,7 +129,9 @@ def test_a_judge_scores_by_itself(model: TorchChat) -> None:
         asked = Request(prompt="<|de|>Delete the page<|to|>", max_tokens=8)
         try:
             lever = Steering(store, store, temperature=10.0, top_p=1.0)
-            found = await answer(asked, model, parse_strategy("hedged3-best"), judge=judge, context=[lever])
+            found = await answer(
+                asked, model, parse_strategy("hedged3-best"), judge=judge, context=[lever]
+            )
             plain, _ = await judge.score(asked, [reply.text for reply in found.candidates])
         finally:
             await judge.close()
@@ -112,7 +146,10 @@ def test_only_the_model_of_the_datastores_can_be_steered(model: TorchChat) -> No
         other = Datastore(store.keys, store.tokens, "torch:other")
         request = Request(prompt="a", steer=Steering(other, other))
         for ask in (model.reply(request, [(0, 0.0)]), model.score(request, ["b"])):
-            with pytest.raises(ModelError, match="ui-xs: the datastores are from another model — build them with this one"):
+            with pytest.raises(
+                ModelError,
+                match="ui-xs: the datastores are from another model — build them with this one",
+            ):
                 await ask
         http = HttpChat("http://127.0.0.1:9/v1#x")
         with pytest.raises(ModelError, match="x: cannot be steered — use a torch model"):
@@ -122,14 +159,19 @@ def test_only_the_model_of_the_datastores_can_be_steered(model: TorchChat) -> No
     asyncio.run(work())
 
 
-def test_a_datastore_is_written_whole_and_belongs_to_its_model(model: TorchChat, tmp_path: Path) -> None:
+def test_a_datastore_is_written_whole_and_belongs_to_its_model(
+    model: TorchChat, tmp_path: Path
+) -> None:
     store = Datastore.build(model, WANTED)
     again = Datastore.open(store.save(tmp_path / "wanted.safetensors"))
     assert again.digest == store.digest and again.identity == model.identity
     ids = model.model.codec.prompts(WANTED[:1])[0]
     assert store.tokens[: len(ids) - 1].tolist() == ids[1:]
     other = Datastore(store.keys, store.tokens, "torch:other")
-    with pytest.raises(PomonaError, match="Steering: the datastores are from different models — build both with the same one"):
+    with pytest.raises(
+        PomonaError,
+        match="Steering: the datastores are from different models — build both with the same one",
+    ):
         Steering(store, other)
     with pytest.raises(PomonaError, match="alpha is out of range"):
         Steering(store, store, alpha=math.nan)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.sample.context import Thought, final_answer
 from pomona.sample.context._messages import question
@@ -51,6 +50,9 @@ def test_steps_are_asked_for_and_kept_in_the_notes() -> None:
         reply, told = await lever.after(request, first, model, notes)
         assert (reply.text, reply.spent) == ("7", first.spent)
         assert told == {"thought": "3 and 4\nAnswer: 7", "answer": "7"}
-        assert await lever.after(request, second, model, notes) == (second, {"thought": "no end in", "answer": None})
+        assert await lever.after(request, second, model, notes) == (
+            second,
+            {"thought": "no end in", "answer": None},
+        )
 
     asyncio.run(work())

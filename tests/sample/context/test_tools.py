@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.models._catalogue import smollm2_path
@@ -46,7 +45,9 @@ server.run()
 """
 
 
-def run(lever: Tools, model: Scripted, question: str = "What is 6 x 7?") -> tuple[Reply, dict[str, Any]]:
+def run(
+    lever: Tools, model: Scripted, question: str = "What is 6 x 7?"
+) -> tuple[Reply, dict[str, Any]]:
     async def work() -> tuple[Reply, dict[str, Any]]:
         request, notes = await lever.before(ask(question), model)
         reply = (await model.reply(request, [(2, 0.5)]))[0]
@@ -57,7 +58,11 @@ def run(lever: Tools, model: Scripted, question: str = "What is 6 x 7?") -> tupl
 
 
 def api_call(name: str, arguments: str, number: int = 0) -> dict[str, Any]:
-    return {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
+    return {
+        "id": f"call_{number}",
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
 
 
 def test_a_function_becomes_a_tool() -> None:
@@ -66,9 +71,20 @@ def test_a_function_becomes_a_tool() -> None:
         return {"city": city, "nights": nights, "kind": kind}
 
     made = tool(book)
-    assert (made.name, made.about, made.parameters) == ("book", "Book a place to sleep.", ["city", "nights", "kind"])
-    assert made.schema["required"] == ["city"] and made.schema["properties"]["kind"]["enum"] == ["room", "bed"]
-    assert json.loads(asyncio.run(made.call({"city": "Köln", "nights": 2}))) == {"city": "Köln", "nights": 2, "kind": "room"}
+    assert (made.name, made.about, made.parameters) == (
+        "book",
+        "Book a place to sleep.",
+        ["city", "nights", "kind"],
+    )
+    assert made.schema["required"] == ["city"] and made.schema["properties"]["kind"]["enum"] == [
+        "room",
+        "bed",
+    ]
+    assert json.loads(asyncio.run(made.call({"city": "Köln", "nights": 2}))) == {
+        "city": "Köln",
+        "nights": 2,
+        "kind": "room",
+    }
     for arguments, reason in (
         ({}, "city: Field required"),
         ({"city": "x", "kind": "tent"}, "kind: Input"),
@@ -105,7 +121,9 @@ def test_written_calls_are_answered_until_there_is_an_answer() -> None:
         "ended": "answer",
     }
     first, second = model.asked
-    assert "CALL calculator <expression>" in first.messages[0]["content"] and first.stop == ("\nRESULT:",)
+    assert "CALL calculator <expression>" in first.messages[0]["content"] and first.stop == (
+        "\nRESULT:",
+    )
     assert second.messages[-2:] == (
         {"role": "assistant", "content": "Let me see.\nCALL calculator 6*7"},
         {"role": "user", "content": "RESULT: 42"},
@@ -113,7 +131,11 @@ def test_written_calls_are_answered_until_there_is_an_answer() -> None:
 
 
 def test_native_calls_come_back_as_tool_messages() -> None:
-    calls = [api_call("calculator", '{"expression": "6*7"}'), api_call("calculator", "{", 1), api_call("nothing", "{}", 2)]
+    calls = [
+        api_call("calculator", '{"expression": "6*7"}'),
+        api_call("calculator", "{", 1),
+        api_call("nothing", "{}", 2),
+    ]
     model = Scripted(("", calls), "42", abilities=["tools"])
     reply, told = run(Tools([tool(calculator)]), model)
     assert reply.text == "42" and told["protocol"] == "native"
@@ -129,8 +151,14 @@ def test_native_calls_come_back_as_tool_messages() -> None:
 
 def test_calls_of_the_clients_tools_go_to_the_client() -> None:
     async def work() -> None:
-        model, lever = Scripted(("", [api_call("theirs", "{}")]), abilities=["tools"]), Tools([tool(calculator)])
-        theirs = {"type": "function", "function": {"name": "theirs", "parameters": {"type": "object"}}}
+        model, lever = (
+            Scripted(("", [api_call("theirs", "{}")]), abilities=["tools"]),
+            Tools([tool(calculator)]),
+        )
+        theirs = {
+            "type": "function",
+            "function": {"name": "theirs", "parameters": {"type": "object"}},
+        }
         request, notes = await lever.before(ask("?", tools=(theirs,)), model)
         reply = (await model.reply(request, [(0, 0.0)]))[0]
         reply, told = await lever.after(request, reply, model, notes)
@@ -140,7 +168,10 @@ def test_calls_of_the_clients_tools_go_to_the_client() -> None:
     asyncio.run(work())
 
 
-@pytest.mark.parametrize(("bounds", "ended"), [({"calls": 3}, "calls"), ({"tokens": 40}, "tokens"), ({"seconds": 1e-9}, "seconds")])
+@pytest.mark.parametrize(
+    ("bounds", "ended"),
+    [({"calls": 3}, "calls"), ({"tokens": 40}, "tokens"), ({"seconds": 1e-9}, "seconds")],
+)
 def test_a_model_that_never_stops_calling_is_stopped(bounds: dict[str, float], ended: str) -> None:
     model = Scripted(*["CALL calculator 1+1"] * 20)
     _, told = run(Tools([tool(calculator)], **bounds), model)  # type: ignore[arg-type]
@@ -163,7 +194,15 @@ def test_what_tools_do_wrong_is_told_to_the_model() -> None:
 
     lever = Tools([tool(slow), tool(broken), tool(long)], call_seconds=0.2, longest=20)
     started = time.monotonic()
-    model = Scripted("CALL slow a", "CALL broken a", "CALL long a", "CALL gone a", "CALL long {", "CALL long", "done")
+    model = Scripted(
+        "CALL slow a",
+        "CALL broken a",
+        "CALL long a",
+        "CALL gone a",
+        "CALL long {",
+        "CALL long",
+        "done",
+    )
     _, told = run(lever, model)
     assert time.monotonic() - started < 5
     assert [call["result"] for call in told["calls"]] == [
@@ -180,14 +219,23 @@ def test_what_tools_do_wrong_is_told_to_the_model() -> None:
 def test_the_examples_are_shown_as_turns() -> None:
     model = Scripted("4")
     run(Tools([tool(calculator)], examples=[("1 + 1?", "CALL calculator 1+1", "2", "2.")]), model)
-    assert [message["role"] for message in model.asked[0].messages] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert [message["role"] for message in model.asked[0].messages] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+    ]
     assert model.asked[0].messages[3]["content"] == "RESULT: 2"
 
 
 numbers = st.integers(-1000, 1000)
 expressions = st.recursive(
     numbers.map(lambda n: f"({n})"),
-    lambda inner: st.tuples(inner, st.sampled_from("+-*/"), inner).map(lambda parts: f"({parts[0]} {parts[1]} {parts[2]})"),
+    lambda inner: st.tuples(inner, st.sampled_from("+-*/"), inner).map(
+        lambda parts: f"({parts[0]} {parts[1]} {parts[2]})"
+    ),
     max_leaves=6,
 )
 
@@ -205,7 +253,14 @@ def test_the_calculator_agrees_with_python(expression: str) -> None:
 
 @pytest.mark.parametrize(
     ("expression", "value"),
-    [("2^10", "1024"), ("7 × 8 =", "56"), ("$12.50 * 2", "25"), ("sqrt(2)", "1.41421356237"), ("-3 ** 2", "-9"), ("max(1, 2) // 1", "2")],
+    [
+        ("2^10", "1024"),
+        ("7 × 8 =", "56"),
+        ("$12.50 * 2", "25"),
+        ("sqrt(2)", "1.41421356237"),
+        ("-3 ** 2", "-9"),
+        ("max(1, 2) // 1", "2"),
+    ],
 )
 def test_the_calculator(expression: str, value: str) -> None:
     assert calculator(expression) == value
@@ -264,7 +319,10 @@ def test_tools_of_an_mcp_server(tmp_path: Path) -> None:
     async def work(server: McpServer) -> None:
         tools = {found.name: found for found in server.tools}
         assert list(tools) == ["my_add", "my_broken", "my_die"]
-        assert (tools["my_add"].about, tools["my_add"].parameters) == ("Add two numbers.", ["a", "b"])
+        assert (tools["my_add"].about, tools["my_add"].parameters) == (
+            "Add two numbers.",
+            ["a", "b"],
+        )
         assert await tools["my_add"].call({"a": 2, "b": 3}) == "5"
         with pytest.raises(Refused, match="'x' is not of type 'integer'"):
             await tools["my_add"].call({"a": "x", "b": 3})
@@ -272,7 +330,9 @@ def test_tools_of_an_mcp_server(tmp_path: Path) -> None:
             await tools["my_broken"].call({"text": "a"})
         model = Scripted('CALL my_add {"a": 40, "b": 2}', "42")
         request, notes = await Tools(server.tools).before(ask("?"), model)
-        _, told = await Tools(server.tools).after(request, (await model.reply(request, [(0, 0.0)]))[0], model, notes)
+        _, told = await Tools(server.tools).after(
+            request, (await model.reply(request, [(0, 0.0)]))[0], model, notes
+        )
         assert told["calls"][0]["result"] == "42"
         with pytest.raises(Refused, match="the tool's server"):
             await tools["my_die"].call({})
@@ -280,7 +340,9 @@ def test_tools_of_an_mcp_server(tmp_path: Path) -> None:
     served(tmp_path, work)
 
 
-def test_servers_of_the_command_line_answer_from_any_loop_and_die_without_a_hang(tmp_path: Path) -> None:
+def test_servers_of_the_command_line_answer_from_any_loop_and_die_without_a_hang(
+    tmp_path: Path,
+) -> None:
     program = tmp_path / "a server.py"
     program.write_text(SERVER)
     command = shlex.join([sys.executable, str(program)])
@@ -294,7 +356,13 @@ def test_servers_of_the_command_line_answer_from_any_loop_and_die_without_a_hang
                 asyncio.run(tools[name].call(arguments))
         assert time.monotonic() - started < 20  # and not the half minute a call may take
         assert asyncio.run(tools["other_add"].call({"a": 1, "b": 1})) == "2"
-        with pytest.raises(PomonaError, match="needs tools of different names — give each tool once; an MCP server can have a prefix"):
+        with pytest.raises(
+            PomonaError,
+            match=(
+                "needs tools of different names — give each tool once; an MCP server can have "
+                "a prefix"
+            ),
+        ):
             Tools([*served, *served])
     with pytest.raises(Refused, match="the tool's server is gone"):
         asyncio.run(tools["other_add"].call({"a": 1, "b": 1}))
@@ -319,7 +387,9 @@ def test_a_server_that_does_not_start() -> None:
             pass
 
     for command in ((sys.executable, "-c", "raise SystemExit(3)"), ("/no/such/program",)):
-        with pytest.raises(PomonaError, match=r"the MCP server did not start: .* — does the program run by itself"):
+        with pytest.raises(
+            PomonaError, match=r"the MCP server did not start: .* — does the program run by itself"
+        ):
             asyncio.run(work(*command))
 
 
@@ -327,9 +397,14 @@ def test_a_server_that_does_not_start() -> None:
 def test_a_small_model_gets_the_result_of_its_call() -> None:
     async def work() -> None:
         model = open_chat(f"gguf:{SMOLLM2}")
-        lever = Tools([tool(calculator)], examples=[("What is 12 plus 30?", "CALL calculator 12+30", "42", "It is 42.")])
+        lever = Tools(
+            [tool(calculator)],
+            examples=[("What is 12 plus 30?", "CALL calculator 12+30", "42", "It is 42.")],
+        )
         try:
-            request, notes = await lever.before(ask("What is 2345 plus 5432?", max_tokens=40), model)
+            request, notes = await lever.before(
+                ask("What is 2345 plus 5432?", max_tokens=40), model
+            )
             reply = (await model.reply(request, [(0, 0.0)]))[0]
             answered, told = await lever.after(request, reply, model, notes)
         finally:

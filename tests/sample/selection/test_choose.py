@@ -23,11 +23,19 @@ ASK = Request(messages=({"role": "user", "content": "Which colour?"},), max_toke
 
 
 def pool(*texts: str, greedy: int = 0) -> list[Reply]:
-    return [Reply(text, "stop", Spent(0, 4), "m", at, 0.0 if at == greedy else 0.8, -1.0 - at) for at, text in enumerate(texts)]
+    return [
+        Reply(text, "stop", Spent(0, 4), "m", at, 0.0 if at == greedy else 0.8, -1.0 - at)
+        for at, text in enumerate(texts)
+    ]
 
 
 def chosen(
-    strategy: Any, replies: list[Reply], *models: Any, judge: Any = None, budget: Budget | None = None, seed: int = 0
+    strategy: Any,
+    replies: list[Reply],
+    *models: Any,
+    judge: Any = None,
+    budget: Budget | None = None,
+    seed: int = 0,
 ) -> tuple[Choice, Desk]:
     desk = Desk(ASK, parse_strategy(strategy, trusted=True), models, Account(budget), judge, seed)
     choice = asyncio.run(choose(desk, replies))
@@ -50,7 +58,10 @@ def test_further_evidence_moves_mbr_and_cannot_be_chosen(fake: Any) -> None:
     choice, desk = chosen("sample2-xmbr", pool("xyz", "blue"), model)
     assert (plain.chosen, choice.chosen) == (0, 1)
     assert choice.notes["evidence"] == ["blue"] * 3
-    assert all(request.messages[0]["content"] == "Which colour?\n\nAnswer in English." for request, _, _ in model.made)
+    assert all(
+        request.messages[0]["content"] == "Which colour?\n\nAnswer in English."
+        for request, _, _ in model.made
+    )
     assert desk.spent == desk.account.spent == Spent(10, 15, 2500.0, 6.25, 1.5)
 
 
@@ -58,12 +69,18 @@ def test_embeddings_and_a_judge_as_utilities(fake: Any) -> None:
     embedder = fake(abilities=frozenset({"embed"}))
     choice, _ = chosen("sample3-mbr-embedding", pool("bbb", "aaa", "aaaa"), embedder)
     assert choice.chosen == 1
-    judge = fake(lambda request, _index, _temperature: "5" if request.messages[0]["content"].count("warm") == 2 else "1")
+    judge = fake(
+        lambda request, _index, _temperature: (
+            "5" if request.messages[0]["content"].count("warm") == 2 else "1"
+        )
+    )
     choice, _ = chosen("sample3-mbr-judge", pool("cold", "warm red", "warm"), fake(), judge=judge)
     assert choice.chosen == 1
     assert choice.scores == pytest.approx([1 / 3, 2 / 3, 2 / 3])
     assert len(judge.made) == 3
-    with pytest.raises(PomonaError, match="no model gives embeddings — give a judge that embeds, or use chrf"):
+    with pytest.raises(
+        PomonaError, match="no model gives embeddings — give a judge that embeds, or use chrf"
+    ):
         chosen("sample3-mbr-embedding", pool("a", "b", "c"), fake())
 
 
@@ -72,11 +89,16 @@ def test_votes_are_counted_and_ties_go_to_the_greedy(fake: Any) -> None:
     assert choice.scores == (0.4, 0.4, 0.4, 0.4, 0.2)
     assert choice.chosen == 0
     assert chosen("sample4-vote", pool("3", "4", "4", "3", greedy=2), fake())[0].chosen == 2
-    assert chosen("sample3-vote-number", pool("x", "y", "z"), fake())[0] == Choice(0, (0.0, 0.0, 0.0), {"answers": [None] * 3})
+    assert chosen("sample3-vote-number", pool("x", "y", "z"), fake())[0] == Choice(
+        0, (0.0, 0.0, 0.0), {"answers": [None] * 3}
+    )
 
 
 def test_the_highest_reward_is_taken(fake: Any) -> None:
-    with pytest.raises(PomonaError, match=r"math:dist: raised ValueError: .* — it is called with the prompt and an answer"):
+    with pytest.raises(
+        PomonaError,
+        match=r"math:dist: raised ValueError: .* — it is called with the prompt and an answer",
+    ):
         chosen({"name": "sample3-best", "reward": "math:dist"}, pool("a", "b", "c"), fake())
     own = {"name": "sample3-best", "reward": "operator:ne"}
     assert chosen(own, pool("Which colour?", "b", "c"), fake())[0] == Choice(1, (0.0, 1.0, 1.0))
@@ -86,9 +108,13 @@ def test_the_highest_reward_is_taken(fake: Any) -> None:
     judge = fake(abilities=frozenset({"score"}))
     assert chosen("sample3-best", pool("aaa", "b", "cc"), fake(), judge=judge)[0].chosen == 1
     unknown = [replace(reply, logprob=None) for reply in pool("a", "b")]
-    with pytest.raises(PomonaError, match="no model gives log-probabilities — use a torch model as judge"):
+    with pytest.raises(
+        PomonaError, match="no model gives log-probabilities — use a torch model as judge"
+    ):
         chosen("sample2-best", unknown, fake())
-    with pytest.raises(PomonaError, match="operator:concat: returned 'Which colour\\?a' — return a number"):
+    with pytest.raises(
+        PomonaError, match="operator:concat: returned 'Which colour\\?a' — return a number"
+    ):
         chosen({"name": "sample2-best", "reward": "operator:concat"}, pool("a", "b"), fake())
 
 
@@ -107,25 +133,50 @@ def _chooses(wanted: str) -> Any:
 
 def test_chops_asks_once_and_shows_equal_answers_once(fake: Any) -> None:
     judge = fake(_chooses("green"))
-    choice, desk = chosen("hedged5-chops", pool("red", "green", "blue", "green", "red"), fake(), judge=judge, seed=3)
+    choice, desk = chosen(
+        "hedged5-chops", pool("red", "green", "blue", "green", "red"), fake(), judge=judge, seed=3
+    )
     assert choice.chosen == 1
     assert choice.scores == (0.0, 1.0, 0.0, 1.0, 0.0)
-    assert choice.notes["checklist"] == ["names a colour", "is short", "does what the request asks", "is correct"]
+    assert choice.notes["checklist"] == [
+        "names a colour",
+        "is short",
+        "does what the request asks",
+        "is correct",
+    ]
     assert sorted(choice.notes["order"]) == [0, 1, 2]
     assert len(judge.made) == 2
     assert desk.spent.completion_tokens == 10
-    same, _ = chosen("hedged5-chops", pool("red", "green", "blue", "green", "red"), fake(), judge=fake(_chooses("green")), seed=3)
+    same, _ = chosen(
+        "hedged5-chops",
+        pool("red", "green", "blue", "green", "red"),
+        fake(),
+        judge=fake(_chooses("green")),
+        seed=3,
+    )
     assert same == choice
 
 
 def test_the_order_shown_depends_on_the_seed(fake: Any) -> None:
     texts = [f"colour {at}" for at in range(8)]
-    orders = {tuple(chosen("hedged8-chops", pool(*texts), fake(_chooses("colour 5")), seed=seed)[0].notes["order"]) for seed in range(6)}
+    orders = {
+        tuple(
+            chosen("hedged8-chops", pool(*texts), fake(_chooses("colour 5")), seed=seed)[0].notes[
+                "order"
+            ]
+        )
+        for seed in range(6)
+    }
     assert len(orders) == 6
-    assert {chosen("hedged8-chops", pool(*texts), fake(_chooses("colour 5")), seed=seed)[0].chosen for seed in range(6)} == {5}
+    assert {
+        chosen("hedged8-chops", pool(*texts), fake(_chooses("colour 5")), seed=seed)[0].chosen
+        for seed in range(6)
+    } == {5}
 
 
-def test_a_judge_with_options_is_held_to_them_and_one_without_an_opinion_leaves_the_first(fake: Any) -> None:
+def test_a_judge_with_options_is_held_to_them_and_one_without_an_opinion_leaves_the_first(
+    fake: Any,
+) -> None:
     judge = fake(_chooses("nothing"), abilities=frozenset({"options"}))
     choice, _ = chosen("hedged3-chops", pool("red", "green", "blue"), judge)
     assert judge.made[-1][0].options == ("1", "2", "3")
@@ -142,7 +193,9 @@ def test_an_answer_cannot_close_its_own_tag() -> None:
 
 def test_when_the_budget_ends_before_the_judge_the_first_is_taken(fake: Any) -> None:
     judge = fake(_chooses("green"))
-    choice, desk = chosen("hedged3-chops", pool("red", "green", "blue"), fake(), judge=judge, budget=Budget(tokens=3))
+    choice, desk = chosen(
+        "hedged3-chops", pool("red", "green", "blue"), fake(), judge=judge, budget=Budget(tokens=3)
+    )
     assert choice.chosen == 0
     assert choice.notes["fallback"] == "first: the budget of tokens was spent before the choice"
     assert desk.spent == desk.account.spent == Spent(10, 5, 1500.0, 3.75, 0.5)
@@ -152,13 +205,21 @@ def test_controls(fake: Any) -> None:
     replies = pool(*"abcdef")
     assert chosen("sample6-first", replies, fake())[0].chosen == 0
     picks = [chosen("sample6-random", replies, fake(), seed=seed)[0].chosen for seed in range(30)]
-    assert picks == [chosen("sample6-random", replies, fake(), seed=seed)[0].chosen for seed in range(30)]
+    assert picks == [
+        chosen("sample6-random", replies, fake(), seed=seed)[0].chosen for seed in range(30)
+    ]
     assert len(set(picks)) > 3
 
 
 def test_tool_calls_are_compared_where_there_is_no_text(fake: Any) -> None:
-    calls = [({"id": str(at), "function": {"name": name, "arguments": "{}"}},) for at, name in enumerate(["look", "sing", "look"])]
-    replies = [replace(reply, text="", tool_calls=call) for reply, call in zip(pool("", "", ""), calls, strict=True)]
+    calls = [
+        ({"id": str(at), "function": {"name": name, "arguments": "{}"}},)
+        for at, name in enumerate(["look", "sing", "look"])
+    ]
+    replies = [
+        replace(reply, text="", tool_calls=call)
+        for reply, call in zip(pool("", "", ""), calls, strict=True)
+    ]
     choice, _ = chosen("sample3-mbr", replies, fake())
     assert choice.scores[0] == choice.scores[2] > choice.scores[1]
 
@@ -168,7 +229,11 @@ def test_tool_calls_are_compared_where_there_is_no_text(fake: Any) -> None:
     [
         ("sample4-vote", ["3", "is 3", "4", "3"], 0.75),
         ("sample3-mbr", ["same", "same", "same"], 1.0),
-        ("sample3-mbr", ["same", "same", "other"], 0.5 + CHRF().sentence_score("same", ["other"]).score / 200),
+        (
+            "sample3-mbr",
+            ["same", "same", "other"],
+            0.5 + CHRF().sentence_score("same", ["other"]).score / 200,
+        ),
         ("sample4-chops", ["a", "a", "b", "c"], 0.5),
     ],
 )

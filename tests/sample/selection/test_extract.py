@@ -39,7 +39,12 @@ def test_answers_are_found(how: str, text: str, answer: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("no.such:thing", "cannot be imported: No module"), ("math:pi", "is no function"), ("math:nope", "cannot be")]
+    ("name", "text"),
+    [
+        ("no.such:thing", "cannot be imported: No module"),
+        ("math:pi", "is no function"),
+        ("math:nope", "cannot be"),
+    ],
 )
 def test_functions_that_are_none(name: str, text: str) -> None:
     with pytest.raises(PomonaError, match=f"{name}: {text}"):

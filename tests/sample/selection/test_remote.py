@@ -17,7 +17,9 @@ from pomona.sample.selection.remote import rewards
 
 
 class Rewarder(BaseHTTPRequestHandler):
-    """Rewards length; fails the first request to /flaky with a 503, answers /short with too few scores."""
+    """Rewards length; fails the first request to /flaky with a 503, answers /short with too few
+    scores.
+    """
 
     asked: list[dict[str, Any]]
     failed = False
@@ -29,7 +31,10 @@ class Rewarder(BaseHTTPRequestHandler):
             type(self).failed = True
             self._send(503, {"error": "busy"})
         elif self.path == "/v1/rerank":
-            scores = [{"index": at, "relevance_score": len(text)} for at, text in enumerate(body["documents"])]
+            scores = [
+                {"index": at, "relevance_score": len(text)}
+                for at, text in enumerate(body["documents"])
+            ]
             self._send(200, {"results": sorted(scores, key=lambda row: -row["relevance_score"])})
         elif self.path == "/short":
             self._send(200, {"scores": [1]})

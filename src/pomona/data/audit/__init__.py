@@ -1,4 +1,5 @@
-"""What is in the data: a blind sample per language that people label, with intervals; and the pruning of instruction templates.
+"""What is in the data: a blind sample per language that people label, with intervals; and the
+pruning of instruction templates.
 
 Kreutzer et al. 2022, "Quality at a Glance" (arXiv 2103.12028).
 """
@@ -12,22 +13,23 @@ from pomona._lazy import lazily
 if TYPE_CHECKING:
     from pomona.data.audit.intervals import wilson as wilson
     from pomona.data.audit.labels import CODES as CODES
-    from pomona.data.audit.report import Report as Report
-    from pomona.data.audit.report import Share as Share
-    from pomona.data.audit.report import audit_report as audit_report
+    from pomona.data.audit.report import (
+        Report as Report,
+        Share as Share,
+        audit_report as audit_report,
+    )
     from pomona.data.audit.sample import sample_audit as sample_audit
-    from pomona.data.audit.serve import LabelServer as LabelServer
-    from pomona.data.audit.serve import serve_labels as serve_labels
+    from pomona.data.audit.serve import LabelServer as LabelServer, serve_labels as serve_labels
     from pomona.data.audit.templates import prune_templates as prune_templates
 
-_HOMES = {
-    "CODES": "labels",
-    **dict.fromkeys(("Report", "Share", "audit_report"), "report"),
-    "sample_audit": "sample",
-    **dict.fromkeys(("LabelServer", "serve_labels"), "serve"),
-    "prune_templates": "templates",
-    "wilson": "intervals",
-}
-__all__ = ["CODES", "LabelServer", "Report", "Share", "audit_report", "prune_templates", "sample_audit", "serve_labels", "wilson"]
-
-__getattr__, __dir__ = lazily(__name__, _HOMES)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "intervals": "wilson",
+        "labels": "CODES",
+        "report": "Report Share audit_report",
+        "sample": "sample_audit",
+        "serve": "LabelServer serve_labels",
+        "templates": "prune_templates",
+    },
+)

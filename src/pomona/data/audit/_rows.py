@@ -17,7 +17,9 @@ from pomona.records.card import Input, inputs_of
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one file: the file, the number of the first row in it (from 0) and in all inputs, and the rows."""
+    """Rows of one file: the file, the number of the first row in it (from 0) and in all inputs, and
+    the rows.
+    """
 
     where: str
     row: int
@@ -36,16 +38,24 @@ class Batch:
         except UnicodeDecodeError as error:
             index = next(i for i, value in enumerate(values) if not _decodes(value))
             remedy = "decode the text with its own encoding first"
-            raise PomonaError(f'column "{column}" is not valid UTF-8', where=self.at(index), remedy=remedy) from error
+            raise PomonaError(
+                f'column "{column}" is not valid UTF-8', where=self.at(index), remedy=remedy
+            ) from error
 
 
 class Rows:
     """The inputs of an operation; `inputs` and `count` are known after the first whole reading."""
 
     def __init__(
-        self, inputs: Inputs, texts: Sequence[str], required: Sequence[str], others: Sequence[str] = (), engine: str | None = "native"
+        self,
+        inputs: Inputs,
+        texts: Sequence[str],
+        required: Sequence[str],
+        others: Sequence[str] = (),
+        engine: str | None = "native",
     ) -> None:
-        """`texts` must hold strings, `required` may not be null, `others` are read where they exist, by `engine`.
+        """`texts` must hold strings, `required` may not be null, `others` are read where they
+        exist, by `engine`.
 
         Raises PomonaError for a missing column and for one in `texts` that holds no strings.
         """
@@ -53,7 +63,11 @@ class Rows:
         for name in texts:
             need_text(self.records, name)
         self._required = required
-        self.columns = tuple(dict.fromkeys([*texts, *required, *(name for name in others if name in self.records.column_names)]))
+        self.columns = tuple(
+            dict.fromkeys(
+                [*texts, *required, *(name for name in others if name in self.records.column_names)]
+            )
+        )
         self._pieces, self._engine = split(self.records), engine
         self._counts: list[int] = []
 
@@ -68,7 +82,9 @@ class Rows:
         return inputs_of(rows_by_file(self._pieces, self._counts))
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
-        """All rows in order. Raises PomonaError with file and row for a null in a required column."""
+        """All rows in order. Raises PomonaError with file and row for a null in a required
+        column.
+        """
         counts: list[int] = []
         for piece, found in abreast(self._pieces, columns or self.columns, self._engine):
             count, start = 0, sum(counts)
@@ -84,7 +100,11 @@ class Rows:
         for name in self._required:
             if name in batch.rows.schema.names and batch.rows.column(name).null_count:
                 index = pc.index(batch.rows.column(name).is_null(), pa.scalar(True)).as_py()
-                raise PomonaError(f'column "{name}" is null', where=batch.at(index), remedy="fill it, or drop such rows first")
+                raise PomonaError(
+                    f'column "{name}" is null',
+                    where=batch.at(index),
+                    remedy="fill it, or drop such rows first",
+                )
 
 
 def _decodes(value: pa.Scalar) -> bool:

@@ -10,17 +10,24 @@ from numpy.typing import ArrayLike, NDArray
 from pomona.errors import PomonaError
 
 
-def wilson(k: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The score interval of `k` successes in `n` trials, element by element: the lower and upper ends, shares in [0, 1].
+def wilson(
+    k: ArrayLike, n: ArrayLike, confidence: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The score interval of `k` successes in `n` trials, element by element: the lower and upper
+    ends, shares in [0, 1].
 
-    Wilson 1927, "Probable inference, the law of succession, and statistical inference". Where `n` is 0 the interval is [0, 1].
-    Raises PomonaError unless 0 ≤ k ≤ n and 0 < confidence < 1.
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference". Where `n`
+    is 0 the interval is [0, 1]. Raises PomonaError unless 0 ≤ k ≤ n and 0 < confidence < 1.
     """
     if not 0 < confidence < 1:
-        raise PomonaError(f"{confidence} is not between 0 and 1", where="confidence", remedy="use 0.95")
+        raise PomonaError(
+            f"{confidence} is not between 0 and 1", where="confidence", remedy="use 0.95"
+        )
     hits, trials = np.broadcast_arrays(np.asarray(k, np.float64), np.asarray(n, np.float64))
     if not bool(np.all((hits >= 0) & (hits <= trials))):
-        raise PomonaError("there are fewer than 0 or more than n successes", where="k", remedy="give 0 ≤ k ≤ n")
+        raise PomonaError(
+            "there are fewer than 0 or more than n successes", where="k", remedy="give 0 ≤ k ≤ n"
+        )
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     share = np.divide(hits, trials, out=np.full(hits.shape, 0.5), where=trials > 0)
     total = trials + z2

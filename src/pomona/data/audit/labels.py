@@ -1,4 +1,6 @@
-"""The files of an audit: `labels.csv`, which people fill in, and `key.json`, which they do not look at."""
+"""The files of an audit: `labels.csv`, which people fill in, and `key.json`, which they do not look
+at.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _FORMULA = ("=", "+", "-", "@", "\t")
 
 @dataclass(frozen=True)
 class Label:
-    """One row of `labels.csv`. `label` is a code or "" where nobody has labelled it yet; `source` is None unless the data is parallel."""
+    """One row of `labels.csv`. `label` is a code or "" where nobody has labelled it yet; `source`
+    is None unless the data is parallel.
+    """
 
     number: int
     group: str
@@ -37,7 +41,9 @@ class Label:
 
 @dataclass(frozen=True)
 class Key:
-    """What `key.json` knows of a row: its group, where it came from, a digest of what people are shown, and the automatic pre-label."""
+    """What `key.json` knows of a row: its group, where it came from, a digest of what people are
+    shown, and the automatic pre-label.
+    """
 
     number: int
     group: str
@@ -49,15 +55,22 @@ class Key:
 
 
 def shown(text: str) -> str:
-    """`text` as people see it: without control characters, cut to 2,000 characters, and never a formula to a spreadsheet."""
+    """`text` as people see it: without control characters, cut to 2,000 characters, and never a
+    formula to a spreadsheet.
+    """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = "".join(letter if letter in "\n\t" or letter.isprintable() or letter.isspace() else "\ufffd" for letter in text)
+    text = "".join(
+        letter if letter in "\n\t" or letter.isprintable() or letter.isspace() else "\ufffd"
+        for letter in text
+    )
     text = text if len(text) <= _CUT else text[:_CUT] + " […]"
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def digest(group: str, source: str | None, text: str) -> str:
-    """A short digest of what a row shows, the same however a spreadsheet writes line ends, quotes the cell or trims it."""
+    """A short digest of what a row shows, the same however a spreadsheet writes line ends, quotes
+    the cell or trims it.
+    """
     parts = [" ".join(part.removeprefix("'").split()) for part in (group, source or "", text)]
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
 
@@ -70,21 +83,38 @@ def labels_text(rows: Sequence[Label], by: str) -> str:
     writer.writerow(_header(by, parallel))
     for row in rows:
         source = [row.source or ""] if parallel else []
-        writer.writerow([row.number, row.group, *source, row.text, row.label, *("1" if flag else "" for flag in (row.offensive, row.porn))])
+        writer.writerow(
+            [
+                row.number,
+                row.group,
+                *source,
+                row.text,
+                row.label,
+                *("1" if flag else "" for flag in (row.offensive, row.porn)),
+            ]
+        )
     return text.getvalue()
 
 
 def read_key(folder: str | Path) -> tuple[dict[str, Any], dict[int, Key]]:
-    """What the audit is about, and its rows by number. Raises PomonaError when the folder holds no audit."""
+    """What the audit is about, and its rows by number. Raises PomonaError when the folder holds no
+    audit.
+    """
     path = Path(folder) / KEY
     try:
         about = read_json(path)
         rows = {row["number"]: Key(**row) for row in about.pop("rows")}
     except FileNotFoundError as error:
-        raise PomonaError("there is no audit here", where=path, remedy="make one with sample_audit, or name its folder") from error
+        raise PomonaError(
+            "there is no audit here",
+            where=path,
+            remedy="make one with sample_audit, or name its folder",
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise PomonaError(
-            "the key of the audit is damaged", where=path, remedy="take it from a backup; without it, draw a new sample"
+            "the key of the audit is damaged",
+            where=path,
+            remedy="take it from a backup; without it, draw a new sample",
         ) from error
     return about, rows
 
@@ -92,8 +122,9 @@ def read_key(folder: str | Path) -> tuple[dict[str, Any], dict[int, Key]]:
 def read_labels(folder: str | Path) -> list[Label]:
     """The rows of `labels.csv` in order of their numbers, checked against the key.
 
-    Raises PomonaError naming file and row: no such file, not UTF-8, a wrong header, an unknown code, X without a source, a flag that is
-    neither yes nor no, a number that is missing, unknown or there twice, and a text that was edited.
+    Raises PomonaError naming file and row: no such file, not UTF-8, a wrong header, an unknown
+    code, X without a source, a flag that is neither yes nor no, a number that is missing, unknown
+    or there twice, and a text that was edited.
     """
     about, key = read_key(folder)
     path = Path(folder) / LABELS
@@ -103,29 +134,54 @@ def read_labels(folder: str | Path) -> list[Label]:
         where = f"{path}, line {line}"
         row = _label(fields, parallel, where)
         if row.number in rows:
-            raise PomonaError(f"number {row.number} is there twice", where=where, remedy="delete one of the two rows")
+            raise PomonaError(
+                f"number {row.number} is there twice",
+                where=where,
+                remedy="delete one of the two rows",
+            )
         known = key.get(row.number)
         if known is None:
-            raise PomonaError(f"number {row.number} is not in the sample", where=where, remedy="delete the row, or restore its number")
+            raise PomonaError(
+                f"number {row.number} is not in the sample",
+                where=where,
+                remedy="delete the row, or restore its number",
+            )
         if digest(row.group, row.source, row.text) != known.digest:
-            remedy = "undo the change (the file may have been saved in another encoding); only label, offensive and porn may change"
-            raise PomonaError(f"row number {row.number} is not the text that was sampled", where=where, remedy=remedy)
+            remedy = (
+                "undo the change (the file may have been saved in another encoding); only "
+                "label, offensive and porn may change"
+            )
+            raise PomonaError(
+                f"row number {row.number} is not the text that was sampled",
+                where=where,
+                remedy=remedy,
+            )
         rows[row.number] = row
     missing = sorted(set(key) - set(rows))
     if missing:
         numbers = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
         remedy = "put the rows back, with an empty label if nobody has labelled them"
-        raise PomonaError(f"{len(missing)} numbers of the sample are missing: {numbers}", where=path, remedy=remedy)
+        raise PomonaError(
+            f"{len(missing)} numbers of the sample are missing: {numbers}",
+            where=path,
+            remedy=remedy,
+        )
     return [rows[number] for number in sorted(rows)]
 
 
 def set_label(folder: str | Path, number: int, label: str, offensive: bool, porn: bool) -> Label:
-    """Label one row and save the file, whole or not at all. Raises PomonaError as `read_labels` does, and for an unknown number or code."""
+    """Label one row and save the file, whole or not at all. Raises PomonaError as `read_labels`
+    does, and for an unknown number or code.
+    """
     about, _ = read_key(folder)
     rows = read_labels(folder)
     place = next((place for place, row in enumerate(rows) if row.number == number), None)
     if place is None:
-        raise PomonaError(f"number {number} is not in the sample", where=Path(folder) / LABELS, remedy=f"use 1 to {len(rows)}")
+        raise PomonaError(
+            f"number {number} is not in the sample",
+            where=Path(folder) / LABELS,
+            remedy=f"use 1 to {len(rows)}",
+        )
     code = _code(label, bool(about["parallel"]), f"number {number}")
     rows[place] = replace(rows[place], label=code, offensive=offensive, porn=porn)
     write_text(Path(folder) / LABELS, labels_text(rows, about["by"]))
@@ -140,32 +196,57 @@ def _records(path: Path, header: list[str]) -> list[tuple[int, list[str]]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise PomonaError("there is no such file", where=path, remedy="put it back, or draw the sample again") from error
+        raise PomonaError(
+            "there is no such file", where=path, remedy="put it back, or draw the sample again"
+        ) from error
     except UnicodeDecodeError as error:
-        raise PomonaError("the file is not UTF-8", where=path, remedy="save it as CSV with the encoding UTF-8") from error
+        raise PomonaError(
+            "the file is not UTF-8", where=path, remedy="save it as CSV with the encoding UTF-8"
+        ) from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     found: list[tuple[int, list[str]]] = []
     try:
         while (fields := next(reader, None)) is not None:
             found += [(reader.line_num, fields)] if fields else []
     except csv.Error as error:
-        raise PomonaError(f"not valid CSV: {error}", where=f"{path}, line {reader.line_num}", remedy="repair the quotes") from error
+        raise PomonaError(
+            f"not valid CSV: {error}",
+            where=f"{path}, line {reader.line_num}",
+            remedy="repair the quotes",
+        ) from error
     if not found or [name.strip() for name in found[0][1]] != header:
         remedy = f"restore the header, separated by commas: {','.join(header)}"
-        raise PomonaError("the header is not the one of the audit", where=f"{path}, line 1", remedy=remedy)
+        raise PomonaError(
+            "the header is not the one of the audit", where=f"{path}, line 1", remedy=remedy
+        )
     for line, fields in found[1:]:
         if len(fields) != len(header):
             remedy = "put text with commas or line ends between double quotes"
-            raise PomonaError(f"{len(fields)} fields where the header has {len(header)}", where=f"{path}, line {line}", remedy=remedy)
+            raise PomonaError(
+                f"{len(fields)} fields where the header has {len(header)}",
+                where=f"{path}, line {line}",
+                remedy=remedy,
+            )
     return found[1:]
 
 
 def _label(fields: list[str], parallel: bool, where: str) -> Label:
     number, group, *source, text, label, offensive, porn = fields
     if not number.strip().isascii() or not number.strip().isdigit():
-        raise PomonaError(f'"{number}" is not a number of the sample', where=where, remedy="restore the number")
-    flags = [_flag(name, value, where) for name, value in zip(FLAGS, (offensive, porn), strict=True)]
-    return Label(int(number), group, source[0] if source else None, text, _code(label, parallel, where), *flags)
+        raise PomonaError(
+            f'"{number}" is not a number of the sample', where=where, remedy="restore the number"
+        )
+    flags = [
+        _flag(name, value, where) for name, value in zip(FLAGS, (offensive, porn), strict=True)
+    ]
+    return Label(
+        int(number),
+        group,
+        source[0] if source else None,
+        text,
+        _code(label, parallel, where),
+        *flags,
+    )
 
 
 def _code(label: str, parallel: bool, where: str) -> str:
@@ -173,12 +254,18 @@ def _code(label: str, parallel: bool, where: str) -> str:
     if code and code not in CODES:
         raise PomonaError(f'"{label}" is not a code', where=where, remedy=nearest(code, CODES))
     if code == "X" and not parallel:
-        raise PomonaError("X is for translations, and this audit has no source text", where=where, remedy="use CC, CB, CS, WL or NL")
+        raise PomonaError(
+            "X is for translations, and this audit has no source text",
+            where=where,
+            remedy="use CC, CB, CS, WL or NL",
+        )
     return code
 
 
 def _flag(name: str, value: str, where: str) -> bool:
     flag = value.strip().lower()
     if flag not in _YES | _NO:
-        raise PomonaError(f'{name} is "{value}"', where=where, remedy="write 1 for yes, nothing for no")
+        raise PomonaError(
+            f'{name} is "{value}"', where=where, remedy="write 1 for yes, nothing for no"
+        )
     return flag in _YES

@@ -1,4 +1,6 @@
-"""The audit as one small page without scripts: its pictures are drawn beforehand, one for light and one for dark."""
+"""The audit as one small page without scripts: its pictures are drawn beforehand, one for light and
+one for dark.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,26 @@ def render(report: Report) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pomona.data.audit", "."), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader("pomona.data.audit", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters |= {"clean": clean, "count": count, "percent": percent}
     worst_first = sorted(report.groups, key=lambda group: (group.shares["C"].value, group.name))
     pictures = [
-        (_picture(curve(report)), f"Share of groups below each threshold of correct rows, of {len(report.groups)} groups"),
-        (_picture(bars(worst_first)), "Share of correct rows in each group with its interval; the table has the numbers"),
+        (
+            _picture(curve(report)),
+            f"Share of groups below each threshold of correct rows, of {len(report.groups)} groups",
+        ),
+        (
+            _picture(bars(worst_first)),
+            "Share of correct rows in each group with its interval; the table has the numbers",
+        ),
     ]
-    return environment.get_template("report.html.j2").render(report=report, groups=worst_first, pictures=pictures)
+    return environment.get_template("report.html.j2").render(
+        report=report, groups=worst_first, pictures=pictures
+    )
 
 
 def percent(share: float) -> str:
@@ -42,17 +55,33 @@ def percent(share: float) -> str:
 
 
 def curve(report: Report) -> dict[str, Any]:
-    """The curve "fraction of groups below a quality threshold" as a Vega-Lite specification (Kreutzer et al. 2022, Figure 2)."""
+    """The curve "fraction of groups below a quality threshold" as a Vega-Lite specification
+    (Kreutzer et al. 2022, Figure 2).
+    """
     title = f"share of groups ({clean(report.by)}) below it"
     return {
         "$schema": SCHEMA,
         "width": 640,
         "height": 280,
-        "data": {"values": [{"threshold": threshold, "below": below} for threshold, below in report.curve]},
+        "data": {
+            "values": [
+                {"threshold": threshold, "below": below} for threshold, below in report.curve
+            ]
+        },
         "mark": {"type": "line", "interpolate": "step-before", "style": "ladder"},
         "encoding": {
-            "x": {"field": "threshold", "type": "quantitative", "scale": _UNIT, "axis": {**_PERCENT, "title": "share of correct rows (C)"}},
-            "y": {"field": "below", "type": "quantitative", "scale": _UNIT, "axis": {**_PERCENT, "title": title}},
+            "x": {
+                "field": "threshold",
+                "type": "quantitative",
+                "scale": _UNIT,
+                "axis": {**_PERCENT, "title": "share of correct rows (C)"},
+            },
+            "y": {
+                "field": "below",
+                "type": "quantitative",
+                "scale": _UNIT,
+                "axis": {**_PERCENT, "title": title},
+            },
         },
     }
 
@@ -64,21 +93,41 @@ def bars(groups: list[Group]) -> dict[str, Any]:
         "field": "group",
         "type": "nominal",
         "sort": None,
-        "axis": {"title": None, "domain": False, "ticks": False, "labelPadding": 10, "labelLimit": 160},
+        "axis": {
+            "title": None,
+            "domain": False,
+            "ticks": False,
+            "labelPadding": 10,
+            "labelLimit": 160,
+        },
     }
-    x = {"type": "quantitative", "scale": _UNIT, "axis": {**_PERCENT, "title": "share of correct rows (C), 95 % interval"}}
+    x = {
+        "type": "quantitative",
+        "scale": _UNIT,
+        "axis": {**_PERCENT, "title": "share of correct rows (C), 95 % interval"},
+    }
     return {
         "$schema": SCHEMA,
         "width": 600,
         "height": {"step": 17},
         "data": {"values": values},
         "layer": [
-            {"mark": {"type": "rule", "style": "ladder-bar", "opacity": 0.75},
-             "encoding": {"y": names, "x": {"field": "low", **x}, "x2": {"field": "high"}}},
-            {"mark": {"type": "point", "filled": True, "size": 50, "opacity": 1, "style": "ladder-point"},
-             "encoding": {"y": names, "x": {"field": "c", **x}}},
+            {
+                "mark": {"type": "rule", "style": "ladder-bar", "opacity": 0.75},
+                "encoding": {"y": names, "x": {"field": "low", **x}, "x2": {"field": "high"}},
+            },
+            {
+                "mark": {
+                    "type": "point",
+                    "filled": True,
+                    "size": 50,
+                    "opacity": 1,
+                    "style": "ladder-point",
+                },
+                "encoding": {"y": names, "x": {"field": "c", **x}},
+            },
         ],
-    }  # fmt: skip
+    }
 
 
 def _ends(group: Group) -> dict[str, float]:

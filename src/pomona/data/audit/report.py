@@ -1,4 +1,6 @@
-"""What a labelled sample says of the data: shares of each code per group with intervals, averages, and how many groups are bad."""
+"""What a labelled sample says of the data: shares of each code per group with intervals, averages,
+and how many groups are bad.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ class Share:
 
 @dataclass(frozen=True)
 class Group:
-    """One group: rows in the data, rows sampled, how many of these a person labelled, and the share of each code, of C and of each flag.
+    """One group: rows in the data, rows sampled, how many of these a person labelled, and the share
+    of each code, of C and of each flag.
 
     The flags are shares of the rows that a person labelled; they are missing when there is none.
     """
@@ -45,11 +48,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Report:
-    """An audit's result. `macro` weights every group alike, `micro` by its rows in the data. `counts` is the number of bad groups.
+    """An audit's result. `macro` weights every group alike, `micro` by its rows in the data.
+    `counts` is the number of bad groups.
 
-    `agreement` is the share of rows labelled by a person for which the pre-label said the same, `kappa` Cohen's kappa of the two (None when
-    nobody labelled anything, and when both say one and the same code everywhere). `curve` has (threshold, share of groups whose C is
-    below it), both in [0, 1].
+    `agreement` is the share of rows labelled by a person for which the pre-label said the same,
+    `kappa` Cohen's kappa of the two (None when nobody labelled anything, and when both say one and
+    the same code everywhere). `curve` has (threshold, share of groups whose C is below it), both in
+    [0, 1].
     """
 
     signature: str
@@ -65,10 +70,23 @@ class Report:
     curve: tuple[tuple[float, float], ...]
 
     def table(self) -> pa.Table:
-        """Rows for plotting: group ("macro" and "micro" are the averages), code, share, low, high, n."""
-        named = [*((group.name, group.shares) for group in self.groups), ("macro", self.macro), ("micro", self.micro)]
+        """Rows for plotting: group ("macro" and "micro" are the averages), code, share, low, high,
+        n.
+        """
+        named = [
+            *((group.name, group.shares) for group in self.groups),
+            ("macro", self.macro),
+            ("micro", self.micro),
+        ]
         rows = [
-            {"group": name, "code": code, "share": share.value, "low": share.low, "high": share.high, "n": share.n}
+            {
+                "group": name,
+                "code": code,
+                "share": share.value,
+                "low": share.low,
+                "high": share.high,
+                "n": share.n,
+            }
             for name, shares in named
             for code, share in shares.items()
         ]
@@ -78,11 +96,13 @@ class Report:
 def audit_report(folder: str | Path) -> Report:
     """Sum up an audit and write `report.json` and `report.html` into its folder.
 
-    The label of a person goes before the pre-label, which stands in where nobody has labelled. After Kreutzer et al. 2022, §4 and
-    Table 2; intervals of one share are Wilson's, those of averages combine them as Zou and Donner 2008 (MOVER).
+    The label of a person goes before the pre-label, which stands in where nobody has labelled.
+    After Kreutzer et al. 2022, §4 and Table 2; intervals of one share are Wilson's, those of
+    averages combine them as Zou and Donner 2008 (MOVER).
 
     Raises:
-        PomonaError: there is no audit in the folder, or its `labels.csv` is not what was sampled; see the error's file and line.
+        PomonaError: there is no audit in the folder, or its `labels.csv` is not what was sampled;
+            see the error's file and line.
     """
     from pomona.data.audit.page import render
 
@@ -99,7 +119,9 @@ def _report(about: dict[str, Any], key: dict[int, Key], labels: Sequence[Label])
     by_group: dict[str, list[Label]] = defaultdict(list)
     for row in labels:
         by_group[key[row.number].group].append(row)
-    groups = tuple(_group(name, about["sizes"][name], rows, key) for name, rows in sorted(by_group.items()))
+    groups = tuple(
+        _group(name, about["sizes"][name], rows, key) for name, rows in sorted(by_group.items())
+    )
     human = [(row.label, key[row.number].prelabel) for row in labels if row.label]
     total = sum(group.size for group in groups)
     return Report(
@@ -123,7 +145,9 @@ def _group(name: str, size: int, rows: Sequence[Label], key: dict[int, Key]) -> 
     human = [row for row in rows if row.label]
     shares = {code: _share(count, len(rows)) for code, count in counts.items()}
     if human:
-        shares |= {flag: _share(sum(getattr(row, flag) for row in human), len(human)) for flag in FLAGS}
+        shares |= {
+            flag: _share(sum(getattr(row, flag) for row in human), len(human)) for flag in FLAGS
+        }
     return Group(name, size, len(rows), len(human), shares)
 
 
@@ -136,25 +160,50 @@ def _average(groups: Sequence[Group], weights: Sequence[float]) -> dict[str, Sha
     averages = {}
     for code in ALL:
         shares = [group.shares[code] for group in groups]
-        value = math.fsum(weight * share.value for weight, share in zip(weights, shares, strict=True))
-        down = math.hypot(*(weight * (share.value - share.low) for weight, share in zip(weights, shares, strict=True)))
-        up = math.hypot(*(weight * (share.high - share.value) for weight, share in zip(weights, shares, strict=True)))
-        averages[code] = Share(value, max(0.0, value - down), min(1.0, value + up), sum(share.n for share in shares))
+        value = math.fsum(
+            weight * share.value for weight, share in zip(weights, shares, strict=True)
+        )
+        down = math.hypot(
+            *(
+                weight * (share.value - share.low)
+                for weight, share in zip(weights, shares, strict=True)
+            )
+        )
+        up = math.hypot(
+            *(
+                weight * (share.high - share.value)
+                for weight, share in zip(weights, shares, strict=True)
+            )
+        )
+        averages[code] = Share(
+            value, max(0.0, value - down), min(1.0, value + up), sum(share.n for share in shares)
+        )
     return averages
 
 
 def _counts(groups: Sequence[Group]) -> dict[str, int]:
     shares = [{code: group.shares[code].value for code in ("C", "NL", "WL")} for group in groups]
     tests = [True for _ in shares], [s["C"] == 0 for s in shares], [s["C"] < 0.5 for s in shares]
-    return dict(zip(WORDS, map(sum, (*tests, [s["NL"] > 0.5 for s in shares], [s["WL"] > 0.5 for s in shares])), strict=True))
+    return dict(
+        zip(
+            WORDS,
+            map(sum, (*tests, [s["NL"] > 0.5 for s in shares], [s["WL"] > 0.5 for s in shares])),
+            strict=True,
+        )
+    )
 
 
 def _curve(values: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    return tuple((step / 100, sum(value < step / 100 for value in values) / len(values)) for step in range(101))
+    return tuple(
+        (step / 100, sum(value < step / 100 for value in values) / len(values))
+        for step in range(101)
+    )
 
 
 def kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
-    """Cohen's kappa of pairs of codes: (observed − expected agreement) / (1 − expected), Cohen 1960. None where it is not defined."""
+    """Cohen's kappa of pairs of codes: (observed − expected agreement) / (1 − expected), Cohen
+    1960. None where it is not defined.
+    """
     n = len(pairs)
     if n == 0:
         return None

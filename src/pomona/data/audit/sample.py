@@ -1,4 +1,6 @@
-"""A stratified, blind sample: so many random rows of every group, shuffled, with automatic pre-labels kept apart."""
+"""A stratified, blind sample: so many random rows of every group, shuffled, with automatic
+pre-labels kept apart.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ from numpy.typing import NDArray
 
 from pomona.data.audit._rows import Batch, Inputs, Rows
 from pomona.data.audit.labels import FLAGS, KEY, LABELS, Key, Label, digest, labels_text, shown
-from pomona.data.audit.prelabel import BOILERPLATE_TIMES, RULES, LanguageId, identified_languages, identifier, prelabel
+from pomona.data.audit.prelabel import (
+    BOILERPLATE_TIMES,
+    RULES,
+    LanguageId,
+    identified_languages,
+    identifier,
+    prelabel,
+)
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json, write_text
 from pomona.records.card import Card
@@ -47,25 +56,45 @@ def sample_audit(
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Card:
-    """Draw `n` random rows of every group for people to label, after Kreutzer et al. 2022 (arXiv 2103.12028), §3.
+    """Draw `n` random rows of every group for people to label, after Kreutzer et al. 2022 (arXiv
+    2103.12028), §3.
 
-    Writes `folder` with `labels.csv` (number, group, source text where `english` names its column, text, and empty label and flags; groups
-    are mixed) and `key.json` (where each number came from, and its automatic pre-label), and the card beside it. The sample
-    depends on `seed` and the order of rows, not on how they are split into files. A group with fewer rows is taken whole.
-    `language_id`: "script" compares scripts only, "py3langid" uses that package, or a function from texts to languages.
-    The inputs are read three times (once with `dry_run`), in bounded memory; with `engine="ray"` by the workers of a cluster.
+    Writes `folder` with `labels.csv` (number, group, source text where `english` names its column,
+    text, and empty label and flags; groups are mixed) and `key.json` (where each number came from,
+    and its automatic pre-label), and the card beside it. The sample depends on `seed` and the order
+    of rows, not on how they are split into files. A group with fewer rows is taken whole.
+    `language_id`: "script" compares scripts only, "py3langid" uses that package, or a function from
+        texts to languages.
+    The inputs are read three times (once with `dry_run`), in bounded memory; with `engine="ray"` by
+    the workers of a cluster.
 
     Raises:
-        PomonaError: the folder exists, a column is missing, holds no text or is null, or there are no rows.
+        PomonaError: the folder exists, a column is missing, holds no text or is null, or there are
+            no rows.
     """
     folder = Path(folder)
     _check(folder, column, english, by, n)
     identifier(language_id)
     rows = Rows(inputs, [column, *([english] if english else [])], [column, by], ["id"], engine)
     sizes, chosen = _draw(rows, by, n, seed)
-    parameters = {"column": column, "english": english, "by": by, "n": n, "seed": seed, "language_id": _name(language_id)}
+    parameters = {
+        "column": column,
+        "english": english,
+        "by": by,
+        "n": n,
+        "seed": seed,
+        "language_id": _name(language_id),
+    }
     groups = {group: (size, min(size, n)) for group, size in sorted(sizes.items())}
-    card = Card("audit-sample", parameters, rows.inputs, rows.count, len(chosen), groups=groups, details={"rules": RULES})
+    card = Card(
+        "audit-sample",
+        parameters,
+        rows.inputs,
+        rows.count,
+        len(chosen),
+        groups=groups,
+        details={"rules": RULES},
+    )
     if not dry_run:
         drawn = _fetch(rows, chosen, column, english, by)
         counts = _line_counts(rows, drawn, column, by, progress)
@@ -77,26 +106,44 @@ def sample_audit(
 
 def _check(folder: Path, column: str, english: str | None, by: str, n: int) -> None:
     if folder.exists():
-        raise PomonaError("the folder exists, perhaps with labels in it", where=folder, remedy="name a new folder")
+        raise PomonaError(
+            "the folder exists, perhaps with labels in it", where=folder, remedy="name a new folder"
+        )
     if n < 1:
         raise PomonaError(f"{n} rows of each group is no sample", where="n", remedy="use 100")
     taken = {"number", _SOURCE, "text", "label", *FLAGS}
     if by in taken:
-        raise PomonaError(f'the groups cannot be called "{by}" in labels.csv', where="by", remedy="rename the column first")
+        raise PomonaError(
+            f'the groups cannot be called "{by}" in labels.csv',
+            where="by",
+            remedy="rename the column first",
+        )
     if by in (column, english) or english == column:
-        raise PomonaError("text, source text and groups are three columns", where="column", remedy="name each once")
+        raise PomonaError(
+            "text, source text and groups are three columns",
+            where="column",
+            remedy="name each once",
+        )
 
 
 def _name(language_id: LanguageId) -> str:
-    return language_id if isinstance(language_id, str) else getattr(language_id, "__name__", "function")
+    return (
+        language_id
+        if isinstance(language_id, str)
+        else getattr(language_id, "__name__", "function")
+    )
 
 
 def _draw(rows: Rows, by: str, n: int, seed: int) -> tuple[Counter[str], NDArray[np.int64]]:
-    """Rows of each group, and the numbers of the rows drawn, ascending: those with the smallest hashes in their group."""
+    """Rows of each group, and the numbers of the rows drawn, ascending: those with the smallest
+    hashes in their group.
+    """
     sizes: Counter[str] = Counter()
     best: dict[str, NDArray[np.uint64]] = {}
     for batch in rows.batches([by]):
-        groups, index = np.unique(np.array([str(value) for value in batch.texts(by)], dtype=object), return_inverse=True)
+        groups, index = np.unique(
+            np.array([str(value) for value in batch.texts(by)], dtype=object), return_inverse=True
+        )
         numbers = np.arange(batch.start, batch.start + batch.rows.num_rows, dtype=np.uint64)
         pairs = np.stack([_hash(numbers, seed), numbers], axis=1)
         for place, group in enumerate(groups):
@@ -105,21 +152,25 @@ def _draw(rows: Rows, by: str, n: int, seed: int) -> tuple[Counter[str], NDArray
             held = np.concatenate([best[group], mine]) if group in best else mine
             best[group] = held[np.argsort(held[:, 0], kind="stable")[:n]]
     if not sizes:
-        raise PomonaError("there are no rows", where=rows.records._source.where, remedy="give a table with rows")
+        raise PomonaError(
+            "there are no rows", where=rows.records._source.where, remedy="give a table with rows"
+        )
     return sizes, np.sort(np.concatenate([pairs[:, 1] for pairs in best.values()]).astype(np.int64))
 
 
 def _hash(numbers: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     """SplitMix64 of row numbers, keyed by the seed (Steele, Lea and Flood 2014)."""
-    value = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) ^ np.random.default_rng(seed).integers(
-        1 << 64, size=1, dtype=np.uint64
-    )
+    value = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) ^ np.random.default_rng(
+        seed
+    ).integers(1 << 64, size=1, dtype=np.uint64)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
 
 
-def _fetch(rows: Rows, chosen: NDArray[np.int64], column: str, english: str | None, by: str) -> list[_Drawn]:
+def _fetch(
+    rows: Rows, chosen: NDArray[np.int64], column: str, english: str | None, by: str
+) -> list[_Drawn]:
     drawn: list[_Drawn] = []
     for batch in rows.batches():
         low, high = np.searchsorted(chosen, [batch.start, batch.start + batch.rows.num_rows])
@@ -132,13 +183,23 @@ def _fetch(rows: Rows, chosen: NDArray[np.int64], column: str, english: str | No
                 source = (values[english][index] or "") if english else None
                 drawn.append(
                     _Drawn(
-                        str(values[by][index]), None if identity is None else str(identity), batch.at(place), source, values[column][index]
+                        str(values[by][index]),
+                        None if identity is None else str(identity),
+                        batch.at(place),
+                        source,
+                        values[column][index],
                     )
                 )
     return drawn
 
 
-def _line_counts(rows: Rows, drawn: list[_Drawn], column: str, by: str, progress: Callable[[int, int], None] | None) -> Counter[Line]:
+def _line_counts(
+    rows: Rows,
+    drawn: list[_Drawn],
+    column: str,
+    by: str,
+    progress: Callable[[int, int], None] | None,
+) -> Counter[Line]:
     """How often each line of the drawn rows occurs in its group."""
     wanted = {(row.group, line) for row in drawn for line in _lines(row.text)}
     counts: Counter[Line] = Counter()
@@ -166,19 +227,44 @@ def _repeated(row: _Drawn, counts: Counter[Line]) -> float:
     return often / max(1, sum(map(len, lines)))
 
 
-def _write(folder: Path, card: Card, drawn: list[_Drawn], counts: Counter[Line], by: str, language_id: LanguageId) -> None:
-    said = identified_languages([row.text for row in drawn], [row.group for row in drawn], language_id)
+def _write(
+    folder: Path,
+    card: Card,
+    drawn: list[_Drawn],
+    counts: Counter[Line],
+    by: str,
+    language_id: LanguageId,
+) -> None:
+    said = identified_languages(
+        [row.text for row in drawn], [row.group for row in drawn], language_id
+    )
     labels: list[Label] = []
     keys: list[dict[str, Any]] = []
     for number, (row, identified) in enumerate(zip(drawn, said, strict=True), 1):
         source = None if row.english is None else shown(row.english)
         label = Label(number, shown(row.group), source, shown(row.text))
-        code, reason = prelabel(row.text, row.group, row.english, _repeated(row, counts), identified)
-        key = Key(number, row.group, row.id, row.where, digest(label.group, label.source, label.text), code, reason)
+        code, reason = prelabel(
+            row.text, row.group, row.english, _repeated(row, counts), identified
+        )
+        key = Key(
+            number,
+            row.group,
+            row.id,
+            row.where,
+            digest(label.group, label.source, label.text),
+            code,
+            reason,
+        )
         labels.append(label)
         keys.append(asdict(key))
-    about = {"signature": card.signature, "by": by, "parallel": card.parameters["english"] is not None,
-             "sizes": {group: size for group, (size, _) in card.groups.items()}, "rules": RULES, "rows": keys}  # fmt: skip
+    about = {
+        "signature": card.signature,
+        "by": by,
+        "parallel": card.parameters["english"] is not None,
+        "sizes": {group: size for group, (size, _) in card.groups.items()},
+        "rules": RULES,
+        "rows": keys,
+    }
     with atomic_directory(folder) as partial:
         write_text(partial / LABELS, labels_text(labels, by))
         write_json(partial / KEY, about)

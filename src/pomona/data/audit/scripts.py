@@ -1,4 +1,6 @@
-"""Which script a text is written in, which its language is written in, and how many words it has."""
+"""Which script a text is written in, which its language is written in, and how many words it
+has.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,51 @@ import unicodedata
 from collections import Counter
 
 _BY_SCRIPT = {
-    "LATIN": "af sq an ast ay az bm eu bi bs br ca ceb ch co cs cy da de ee en eo es et fi fil fj fo fr fur fy ga gd gl gn gsw ha haw hmn "
-    "hr hsb ht hu hz ia id ie ig ik ilo io is it jbo jv kab ki kl ku la lb lfn lg li lij lmo ln lt lv mg mh mi ms mt na nah nap nb nds "
-    "nl nn no nr nso nv ny oc om pam pap pl pms pt qu rm rn ro rw sc scn sco se sg sk sl sm sn so ss st su sv sw szl tk tl tn to tpi "
-    "tr ts tw ty uz vec vi vls vo wa war wo xh yo za zea zu crh dsb ext frp gag gv kaa kw ltg mfe mwl nov olo pcd pdc rmy sgs smn stq "
+    "LATIN": "af sq an ast ay az bm eu bi bs br ca ceb ch co cs cy da de ee en eo es et fi fil "
+    "fj fo fr fur fy ga gd gl gn gsw ha haw hmn "
+    "hr hsb ht hu hz ia id ie ig ik ilo io is it jbo jv kab ki kl ku la lb lfn lg li lij lmo ln "
+    "lt lv mg mh mi ms mt na nah nap nb nds "
+    "nl nn no nr nso nv ny oc om pam pap pl pms pt qu rm rn ro rw sc scn sco se sg sk sl sm sn so "
+    "ss st su sv sw szl tk tl tn to tpi "
+    "tr ts tw ty uz vec vi vls vo wa war wo xh yo za zea zu crh dsb ext frp gag gv kaa kw ltg mfe "
+    "mwl nov olo pcd pdc rmy sgs smn stq "
     "tet tum vep vmf vro zza",
-    "CYRILLIC": "ru uk be bg mk kk ky tg mn ce cv ba tt os ab av sah udm kv koi mhr mrj myv mdf tyv rue lez inh kbd krc kum xal bxr alt uz",
+    "CYRILLIC": (
+        "ru uk be bg mk kk ky tg mn ce cv ba tt os ab av sah udm kv koi mhr mrj myv "
+        "mdf "
+        "tyv rue lez inh kbd krc kum xal bxr alt uz"
+    ),
     "ARABIC": "ar fa ur ps ckb sd ug ks lrc mzn glk azb skr bal pnb arz ary aeb apc acm arq",
-    "HEBREW": "he iw yi lad", "GREEK": "el grc", "ARMENIAN": "hy hyw", "GEORGIAN": "ka xmf", "THAI": "th", "LAO": "lo", "KHMER": "km",
-    "DEVANAGARI": "hi mr ne sa bho mai kok gom doi brx new awa mag hne raj", "BENGALI": "bn as bpy mni", "GURMUKHI": "pa", "GUJARATI": "gu",
-    "ORIYA": "or ory", "TAMIL": "ta", "TELUGU": "te", "KANNADA": "kn tcy", "MALAYALAM": "ml", "SINHALA": "si", "TIBETAN": "bo dz",
-    "MYANMAR": "my shn mnw", "ETHIOPIC": "am ti gez tig", "THAANA": "dv", "CHEROKEE": "chr", "CANADIAN": "iu cr", "TIFINAGH": "zgh shi",
-    "OL": "sat", "NKO": "nqo", "SYRIAC": "syr arc", "YI": "ii", "MEETEI": "mni",
-}  # fmt: skip
+    "HEBREW": "he iw yi lad",
+    "GREEK": "el grc",
+    "ARMENIAN": "hy hyw",
+    "GEORGIAN": "ka xmf",
+    "THAI": "th",
+    "LAO": "lo",
+    "KHMER": "km",
+    "DEVANAGARI": "hi mr ne sa bho mai kok gom doi brx new awa mag hne raj",
+    "BENGALI": "bn as bpy mni",
+    "GURMUKHI": "pa",
+    "GUJARATI": "gu",
+    "ORIYA": "or ory",
+    "TAMIL": "ta",
+    "TELUGU": "te",
+    "KANNADA": "kn tcy",
+    "MALAYALAM": "ml",
+    "SINHALA": "si",
+    "TIBETAN": "bo dz",
+    "MYANMAR": "my shn mnw",
+    "ETHIOPIC": "am ti gez tig",
+    "THAANA": "dv",
+    "CHEROKEE": "chr",
+    "CANADIAN": "iu cr",
+    "TIFINAGH": "zgh shi",
+    "OL": "sat",
+    "NKO": "nqo",
+    "SYRIAC": "syr arc",
+    "YI": "ii",
+    "MEETEI": "mni",
+}
 _SEVERAL = {
     **{lang: {"CJK", "BOPOMOFO"} for lang in ("zh", "cmn", "yue", "lzh", "wuu", "gan", "hak")},
     "ja": {"CJK", "HIRAGANA", "KATAKANA"},
@@ -29,10 +63,27 @@ _SEVERAL = {
     "sh": {"CYRILLIC", "LATIN"},
 }
 _SUBTAGS = {
-    "latn": "LATIN", "latin": "LATIN", "cyrl": "CYRILLIC", "arab": "ARABIC", "hebr": "HEBREW", "grek": "GREEK", "deva": "DEVANAGARI",
-    "beng": "BENGALI", "guru": "GURMUKHI", "hans": "CJK", "hant": "CJK", "tfng": "TIFINAGH", "cans": "CANADIAN", "mtei": "MEETEI",
-    "ethi": "ETHIOPIC", "thai": "THAI", "geor": "GEORGIAN", "armn": "ARMENIAN", "taml": "TAMIL", "olck": "OL",
-}  # fmt: skip
+    "latn": "LATIN",
+    "latin": "LATIN",
+    "cyrl": "CYRILLIC",
+    "arab": "ARABIC",
+    "hebr": "HEBREW",
+    "grek": "GREEK",
+    "deva": "DEVANAGARI",
+    "beng": "BENGALI",
+    "guru": "GURMUKHI",
+    "hans": "CJK",
+    "hant": "CJK",
+    "tfng": "TIFINAGH",
+    "cans": "CANADIAN",
+    "mtei": "MEETEI",
+    "ethi": "ETHIOPIC",
+    "thai": "THAI",
+    "geor": "GEORGIAN",
+    "armn": "ARMENIAN",
+    "taml": "TAMIL",
+    "olck": "OL",
+}
 _SPACELESS = {"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"}
 _NO_SCRIPT = {
     "COMBINING",
@@ -56,7 +107,8 @@ def base_language(lang: str) -> str:
 
 @functools.cache
 def expected_scripts(lang: str) -> frozenset[str] | None:
-    """The scripts a language is written in by Unicode's names (`LATIN`, `CJK`, …), or None when the language is not known here.
+    """The scripts a language is written in by Unicode's names (`LATIN`, `CJK`, …), or None when the
+    language is not known here.
 
     From the likely subtags of CLDR 47; a script in the tag itself (`sr_Latn`) goes before them.
     """
@@ -64,7 +116,9 @@ def expected_scripts(lang: str) -> frozenset[str] | None:
         if part in _SUBTAGS:
             return frozenset({_SUBTAGS[part]})
     base = base_language(lang)
-    found = _SEVERAL.get(base) or {script for script, langs in _BY_SCRIPT.items() if base in langs.split()}
+    found = _SEVERAL.get(base) or {
+        script for script, langs in _BY_SCRIPT.items() if base in langs.split()
+    }
     return frozenset(found) or None
 
 

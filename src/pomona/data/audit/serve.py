@@ -1,4 +1,6 @@
-"""A small page on this machine for labelling an audit, one text after the other, with the keyboard."""
+"""A small page on this machine for labelling an audit, one text after the other, with the
+keyboard.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _LIMIT = 4096
 
 
 class LabelServer:
-    """A running server. `url` holds the token that lets its reader in; close it, or use it in a `with` block."""
+    """A running server. `url` holds the token that lets its reader in; close it, or use it in a
+    `with` block.
+    """
 
     def __init__(self, folder: Path, host: str, port: int) -> None:
         self.folder, self.token, self.lock = folder, secrets.token_urlsafe(24), threading.Lock()
@@ -33,7 +37,9 @@ class LabelServer:
         shown = f"[{host}]" if ":" in host else host
         self.hosts = {f"{name}:{self.port}" for name in (shown, "localhost")}
         self.url = f"http://{shown}:{self.port}/#{self.token}"
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
+        )
         self._thread.start()
 
     @property
@@ -62,13 +68,15 @@ class LabelServer:
 
 
 def serve_labels(folder: str | Path, host: str = "127.0.0.1", port: int = 0) -> LabelServer:
-    """Serve the labelling page of the audit in `folder`; every label is in `labels.csv`, whole, before the next text shows.
+    """Serve the labelling page of the audit in `folder`; every label is in `labels.csv`, whole,
+    before the next text shows.
 
-    Only this machine can connect, and only who has the token in the server's `url`. The pre-labels are not shown. `port` 0 takes a free
-    one. Nothing beyond the standard library is needed.
+    Only this machine can connect, and only who has the token in the server's `url`. The pre-labels
+    are not shown. `port` 0 takes a free one. Nothing beyond the standard library is needed.
 
     Raises:
-        PomonaError: there is no audit in the folder, its `labels.csv` is damaged, the host is no loopback address, or the port is taken.
+        PomonaError: there is no audit in the folder, its `labels.csv` is damaged, the host is no
+            loopback address, or the port is taken.
     """
     host = "127.0.0.1" if host == "localhost" else host
     try:
@@ -82,7 +90,9 @@ def serve_labels(folder: str | Path, host: str = "127.0.0.1", port: int = 0) -> 
     try:
         return LabelServer(Path(folder), host, port)
     except (OSError, OverflowError) as error:
-        raise PomonaError(f"cannot listen: {error}", where=f"{host}:{port}", remedy="use port 0 for a free one") from error
+        raise PomonaError(
+            f"cannot listen: {error}", where=f"{host}:{port}", remedy="use port 0 for a free one"
+        ) from error
 
 
 class _Server(ThreadingHTTPServer):
@@ -142,13 +152,19 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("X-Pomona-Token", "").encode("latin-1", "replace")
         right = hmac.compare_digest(given, self.owner.token.encode())
         if not right:
-            self._refuse(HTTPStatus.FORBIDDEN, "the token is missing or of another server: open the address that was printed")
+            self._refuse(
+                HTTPStatus.FORBIDDEN,
+                "the token is missing or of another server: open the address that was printed",
+            )
         return right
 
     def _rows(self) -> Any:
         with self.owner.lock:
             about, _ = read_key(self.owner.folder)
-            return {"parallel": about["parallel"], "rows": [asdict(row) for row in read_labels(self.owner.folder)]}
+            return {
+                "parallel": about["parallel"],
+                "rows": [asdict(row) for row in read_labels(self.owner.folder)],
+            }
 
     def _label(self) -> Any:
         wanted = self._body()
@@ -157,15 +173,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> dict[str, Any]:
         size = self.headers.get("Content-Length", "")
-        if not size.isdigit() or int(size) > _LIMIT or self.headers.get_content_type() != "application/json":
+        if (
+            not size.isdigit()
+            or int(size) > _LIMIT
+            or self.headers.get_content_type() != "application/json"
+        ):
             raise PomonaError("the request is not a label", remedy="send JSON with its length")
         try:
             value = json.loads(self.rfile.read(int(size)))
             kinds = {name: type(value[name]) for name in ("number", "label", "offensive", "porn")}
         except (ValueError, TypeError, KeyError) as error:
-            raise PomonaError("the request is not a label", remedy="send number, label, offensive and porn") from error
-        if kinds != {"number": int, "label": str, "offensive": bool, "porn": bool} or len(value) > len(kinds):
-            raise PomonaError("the request is not a label", remedy="send an integer, a string and two booleans")
+            raise PomonaError(
+                "the request is not a label", remedy="send number, label, offensive and porn"
+            ) from error
+        if kinds != {"number": int, "label": str, "offensive": bool, "porn": bool} or len(
+            value
+        ) > len(kinds):
+            raise PomonaError(
+                "the request is not a label", remedy="send an integer, a string and two booleans"
+            )
         return value
 
     def _answer(self, work: Any) -> None:
@@ -181,12 +207,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         self._send(status, json.dumps({"error": why}).encode(), "application/json")
 
-    def _send(self, status: HTTPStatus, body: bytes, kind: str, policy: str = "default-src 'none'") -> None:
+    def _send(
+        self, status: HTTPStatus, body: bytes, kind: str, policy: str = "default-src 'none'"
+    ) -> None:
         self.send_response(status)
         headers = {
             "Content-Type": kind,
             "Content-Length": str(len(body)),
-            "Content-Security-Policy": f"{policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "Content-Security-Policy": (
+                f"{policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            ),
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
             "Cross-Origin-Resource-Policy": "same-origin",
@@ -203,4 +233,10 @@ def _page() -> tuple[bytes, str]:
     text = files("pomona.data.audit").joinpath("label.html").read_text(encoding="utf-8")
     script = text.partition("<script>")[2].partition("</script>")[0]
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return text.encode(), f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+    return (
+        text.encode(),
+        (
+            f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'; "
+            "connect-src 'self'; img-src data:"
+        ),
+    )

@@ -18,8 +18,10 @@ KEPT, EXACT, NEAR, AGAINST, TARGET = range(5)
 
 @dataclass(frozen=True)
 class Verdict:
-    """For each of the rows of other data and, from `old` on, of the inputs: reason (an index of REASONS), the row kept in its place, the
-    row it was compared with (both -1 where there is none), and their Jaccard similarity. `components` are those of all rows."""
+    """For each of the rows of other data and, from `old` on, of the inputs: reason (an index of
+    REASONS), the row kept in its place, the row it was compared with (both -1 where there is none),
+    and their Jaccard similarity. `components` are those of all rows.
+    """
 
     old: int
     reason: NDArray[np.int8]
@@ -30,13 +32,19 @@ class Verdict:
     counts: Ints
 
 
-def judge(signed: Signed, options: Options, bench: Bench, *, old: int, known: Ints | None) -> Verdict:
-    """Decide about the rows from `old` on. Those below are of an index whose components are `known`, or of the data to hold against."""
+def judge(
+    signed: Signed, options: Options, bench: Bench, *, old: int, known: Ints | None
+) -> Verdict:
+    """Decide about the rows from `old` on. Those below are of an index whose components are
+    `known`, or of the data to hold against.
+    """
     alive, prints = np.ones(len(signed), bool), signed.column("prints")
     verdict = _blank(len(signed), old)
     crossing = None
     if old and known is None:
-        crossing = near(signed, options, alive, bench.state, old=old, cross=True, progress=bench.step)
+        crossing = near(
+            signed, options, alive, bench.state, old=old, cross=True, progress=bench.step
+        )
         _hold_against(verdict, crossing, prints)
         alive = verdict.reason == KEPT
         alive[:old] = False
@@ -47,24 +55,43 @@ def judge(signed: Signed, options: Options, bench: Bench, *, old: int, known: In
     gone[:old] = False
     anchors = np.unique(np.concatenate([keep[gone], np.arange(old if known is not None else 0)]))
     via, jaccard = _evidence(pairs, anchors, len(signed))
-    verdict.kept[gone], verdict.via[gone], verdict.jaccard[gone] = keep[gone], via[gone], jaccard[gone]
-    same = (prints[gone] == prints[keep[gone]]).all(axis=1) | (prints[gone] == prints[via[gone]]).all(axis=1)
+    verdict.kept[gone], verdict.via[gone], verdict.jaccard[gone] = (
+        keep[gone],
+        via[gone],
+        jaccard[gone],
+    )
+    same = (prints[gone] == prints[keep[gone]]).all(axis=1) | (
+        prints[gone] == prints[via[gone]]
+    ).all(axis=1)
     verdict.reason[gone] = np.where(same, EXACT, NEAR)
     _to_size(verdict, signed, options, old)
     counts = joined(crossing, pairs).counts if crossing else pairs.counts
-    return Verdict(old, verdict.reason, verdict.kept, verdict.via, verdict.jaccard, components, counts)
+    return Verdict(
+        old, verdict.reason, verdict.kept, verdict.via, verdict.jaccard, components, counts
+    )
 
 
 def _blank(rows: int, old: int) -> Verdict:
     nowhere = np.full(rows, -1, np.int64)
-    return Verdict(old, np.zeros(rows, np.int8), nowhere, nowhere.copy(), np.full(rows, np.nan), nowhere, np.zeros(3, np.int64))
+    return Verdict(
+        old,
+        np.zeros(rows, np.int8),
+        nowhere,
+        nowhere.copy(),
+        np.full(rows, np.nan),
+        nowhere,
+        np.zeros(3, np.int64),
+    )
 
 
 def _hold_against(verdict: Verdict, pairs: Pairs, prints: NDArray[np.uint64]) -> None:
     verdict.kept[pairs.second], verdict.jaccard[pairs.second] = pairs.first, pairs.jaccard
     first = identical(prints)
     copies = np.flatnonzero((verdict.kept < 0) & (verdict.kept[first] >= 0))
-    verdict.kept[copies], verdict.jaccard[copies] = verdict.kept[first[copies]], verdict.jaccard[first[copies]]
+    verdict.kept[copies], verdict.jaccard[copies] = (
+        verdict.kept[first[copies]],
+        verdict.jaccard[first[copies]],
+    )
     hit = verdict.kept >= 0
     verdict.via[hit] = verdict.kept[hit]
     verdict.reason[hit] = AGAINST
@@ -84,10 +111,21 @@ def _worth(signed: Signed, options: Options) -> NDArray[np.float64]:
     """The greater, the sooner a row is kept; ties go to the first."""
     if options.keep == "first":
         return np.zeros(len(signed))
-    return signed.column("facts")[:, 0].astype(np.float64) if options.keep == "longest" else signed.column("scores")
+    return (
+        signed.column("facts")[:, 0].astype(np.float64)
+        if options.keep == "longest"
+        else signed.column("scores")
+    )
 
 
-def _keepers(signed: Signed, options: Options, components: Ints, alive: NDArray[np.bool_], old: int, indexed: bool) -> Ints:
+def _keepers(
+    signed: Signed,
+    options: Options,
+    components: Ints,
+    alive: NDArray[np.bool_],
+    old: int,
+    indexed: bool,
+) -> Ints:
     """The row that stays for every row: of an index its first row, else the worthiest."""
     if indexed or options.keep == "first":
         return components
@@ -107,7 +145,9 @@ def _evidence(pairs: Pairs, anchors: Ints, rows: int) -> tuple[Ints, NDArray[np.
     order = np.argsort(ends, kind="stable")
     bounds = np.searchsorted(ends[order], np.arange(rows + 1))
     others = np.concatenate([pairs.second, pairs.first])[order]
-    return towards(rows, bounds, others, np.concatenate([pairs.jaccard, pairs.jaccard])[order], anchors)
+    return towards(
+        rows, bounds, others, np.concatenate([pairs.jaccard, pairs.jaccard])[order], anchors
+    )
 
 
 def _to_size(verdict: Verdict, signed: Signed, options: Options, old: int) -> None:

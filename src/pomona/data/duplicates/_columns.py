@@ -1,4 +1,6 @@
-"""Reading one text column file by file, with bad rows named; and sizes in bytes as people write them."""
+"""Reading one text column file by file, with bad rows named; and sizes in bytes as people write
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +15,41 @@ from pomona.errors import PomonaError
 from pomona.records import Records
 from pomona.records.card import Input, inputs_of
 
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+    "tib": 1 << 40,
+}
 
 
 def open_column(inputs: Inputs, column: str) -> Records:
-    """The records of `inputs`. Raises PomonaError when the column is missing or does not hold text."""
+    """The records of `inputs`. Raises PomonaError when the column is missing or does not hold
+    text.
+    """
     records = opened(inputs)
     need_text(records, column)
     return records
 
 
 class TextColumn:
-    """The texts of one column, in order, as often as wanted. `rows` and `inputs` are known after the first whole reading."""
+    """The texts of one column, in order, as often as wanted. `rows` and `inputs` are known after
+    the first whole reading.
+    """
 
     def __init__(self, records: Records, column: str, *, may_be_empty: bool = True) -> None:
         self.records, self.column, self._may_be_empty = records, column, may_be_empty
         self._rows: dict[str, int] = {}
 
     def texts(self) -> Iterator[pa.StringArray]:
-        """The texts in batches. Raises PomonaError with file and row (from 0) for a null, for bytes that are not UTF-8,
-        and for an empty text unless it `may_be_empty`."""
+        """The texts in batches. Raises PomonaError with file and row (from 0) for a null, for bytes
+        that are not UTF-8, and for an empty text unless it `may_be_empty`.
+        """
         counts: dict[str, int] = {}
         for where, part in parts(self.records):
             row = 0
@@ -58,16 +75,26 @@ class TextColumn:
         if texts.null_count:
             at = row + pc.index(texts.is_null(), pa.scalar(True)).as_py()
             remedy = "fill it, or drop rows without text first"
-            raise PomonaError(f'column "{self.column}" is null', where=f"{where}, row {at}", remedy=remedy)
+            raise PomonaError(
+                f'column "{self.column}" is null', where=f"{where}, row {at}", remedy=remedy
+            )
         if not self._may_be_empty and (empty := pc.index(texts, "").as_py()) >= 0:
             where = f"{where}, row {row + empty}"
-            raise PomonaError(f'column "{self.column}" is empty', where=where, remedy="drop rows without text first")
+            raise PomonaError(
+                f'column "{self.column}" is empty',
+                where=where,
+                remedy="drop rows without text first",
+            )
         try:
             texts.validate(full=True)
         except pa.ArrowInvalid as error:
             at = row + next(index for index, text in enumerate(texts) if not _is_utf8(text))
             message = f'column "{self.column}" is not valid UTF-8'
-            raise PomonaError(message, where=f"{where}, row {at}", remedy="decode the text with its own encoding first") from error
+            raise PomonaError(
+                message,
+                where=f"{where}, row {at}",
+                remedy="decode the text with its own encoding first",
+            ) from error
 
 
 def unheard(done: int, total: int) -> None:
@@ -83,11 +110,19 @@ def _is_utf8(text: pa.StringScalar) -> bool:
 
 
 def size_in_bytes(size: int | str, name: str = "memory") -> int:
-    """`"1GiB"`, `"512 MB"` or a number as bytes. Raises PomonaError for anything else and for less than 64 KiB."""
+    """`"1GiB"`, `"512 MB"` or a number as bytes. Raises PomonaError for anything else and for less
+    than 64 KiB.
+    """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(size))
     if match is None or match[2].lower() not in _UNITS:
-        raise PomonaError(f'"{size}" is not a size', where=name, remedy='write a number of bytes, or "512MiB", "4GiB"')
+        raise PomonaError(
+            f'"{size}" is not a size',
+            where=name,
+            remedy='write a number of bytes, or "512MiB", "4GiB"',
+        )
     value = int(float(match[1]) * _UNITS[match[2].lower()])
     if value < 1 << 16:
-        raise PomonaError(f"{size} is less than 64 KiB", where=name, remedy='give more, for example "1GiB"')
+        raise PomonaError(
+            f"{size} is less than 64 KiB", where=name, remedy='give more, for example "1GiB"'
+        )
     return value

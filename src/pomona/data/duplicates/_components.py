@@ -22,11 +22,23 @@ def roots(parent: Ints) -> Ints:
     return found
 
 
-def towards(rows: int, bounds: Ints, neighbours: Ints, similarities: Floats, anchors: Ints) -> tuple[Ints, Floats]:
-    """Walk the confirmed pairs from the anchors. Returns for every row its neighbour on the way to one (or -1) and their similarity.
+def towards(
+    rows: int, bounds: Ints, neighbours: Ints, similarities: Floats, anchors: Ints
+) -> tuple[Ints, Floats]:
+    """Walk the confirmed pairs from the anchors. Returns for every row its neighbour on the way to
+    one (or -1) and their similarity.
 
     The pairs of row r are `neighbours[bounds[r]:bounds[r + 1]]`.
     """
     parents, similarity = np.full(rows, -1, np.int64), np.zeros(rows)
-    loop("towards")(parents, bounds, neighbours, similarities, anchors, similarity, np.empty(rows, np.int64), np.zeros(rows, np.bool_))
+    loop("towards")(
+        parents,
+        bounds,
+        neighbours,
+        similarities,
+        anchors,
+        similarity,
+        np.empty(rows, np.int64),
+        np.zeros(rows, np.bool_),
+    )
     return parents, similarity

@@ -1,4 +1,6 @@
-"""A saved index: what earlier documents were like, so that new ones can be held against them without reading them again."""
+"""A saved index: what earlier documents were like, so that new ones can be held against them
+without reading them again.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _FORM = 1
 
 @dataclass(frozen=True)
 class Index:
-    """A folder with the signed documents of every batch, the components of all, and a manifest that says which are valid."""
+    """A folder with the signed documents of every batch, the components of all, and a manifest that
+    says which are valid.
+    """
 
     folder: Path
     parameters: dict[str, Any]
@@ -30,7 +34,11 @@ class Index:
     @property
     def chunks(self) -> list[Path]:
         """The chunk folders of all batches, in order."""
-        return [chunk for at in range(len(self.batches)) for chunk in chunks_in(self.folder / f"batch-{at:05d}")]
+        return [
+            chunk
+            for at in range(len(self.batches))
+            for chunk in chunks_in(self.folder / f"batch-{at:05d}")
+        ]
 
     @property
     def rows(self) -> int:
@@ -42,7 +50,9 @@ class Index:
         """The first row of the component of every document."""
         if not self.batches:
             return np.zeros(0, np.int64)
-        return np.load(self.folder / f"components-{len(self.batches) - 1:05d}.npy", allow_pickle=False)
+        return np.load(
+            self.folder / f"components-{len(self.batches) - 1:05d}.npy", allow_pickle=False
+        )
 
     def grow(self, name: str, signed: Path, components: Ints) -> None:
         """Take in a batch. The manifest is written last: a kill leaves the index as it was."""
@@ -55,28 +65,48 @@ class Index:
             place = self.folder / f"components-{at:05d}.npy"
             with atomic_file(place) as partial:
                 save(components, partial)
-            manifest = {"form": _FORM, "parameters": self.parameters, "batches": [*self.batches, {"name": name, "rows": rows}]}
+            manifest = {
+                "form": _FORM,
+                "parameters": self.parameters,
+                "batches": [*self.batches, {"name": name, "rows": rows}],
+            }
             write_json(self.folder / "index.json", manifest)
         if at:
             (self.folder / f"components-{at - 1:05d}.npy").unlink(missing_ok=True)
 
 
 def open_index(folder: str | Path, options: Options) -> Index:
-    """The index in `folder`, or an empty one. Raises PomonaError when it was made with other parameters or is no index."""
+    """The index in `folder`, or an empty one. Raises PomonaError when it was made with other
+    parameters or is no index.
+    """
     folder = Path(folder)
-    parameters = {**options.signing(), "threshold": options.threshold, "normal_form": NORMAL_FORM if options.method == "minhash" else None}
+    parameters = {
+        **options.signing(),
+        "threshold": options.threshold,
+        "normal_form": NORMAL_FORM if options.method == "minhash" else None,
+    }
     if not folder.exists() or not any(folder.iterdir()):
         return Index(folder, parameters, [])
     note = folder / "index.json"
     if not note.exists() and not any(folder.glob("batch-*")):
         raise PomonaError("is not an index", where=folder, remedy="give index= a new folder")
-    found = read_json(note) if note.exists() else {"form": _FORM, "parameters": parameters, "batches": []}
+    found = (
+        read_json(note)
+        if note.exists()
+        else {"form": _FORM, "parameters": parameters, "batches": []}
+    )
     if found["form"] != _FORM:
-        raise PomonaError(f"the index has form {found['form']}, this version reads {_FORM}", where=folder, remedy="make it again")
+        raise PomonaError(
+            f"the index has form {found['form']}, this version reads {_FORM}",
+            where=folder,
+            remedy="make it again",
+        )
     for name, value in found["parameters"].items():
         if parameters.get(name) != value:
             message = f"the index was made with {name}={value}, not {parameters.get(name)}"
-            raise PomonaError(message, where=folder, remedy="use the same parameters, or another index")
+            raise PomonaError(
+                message, where=folder, remedy="use the same parameters, or another index"
+            )
     return Index(folder, parameters, found["batches"])
 
 

@@ -23,7 +23,9 @@ _PAD = np.zeros(8, np.uint8)  # a map cannot be empty
 
 
 class Mapped:
-    """A file of numbers that grows from its first `size` bytes on and, once closed for writing, its array."""
+    """A file of numbers that grows from its first `size` bytes on and, once closed for writing, its
+    array.
+    """
 
     def __init__(self, path: Path, size: int = 0) -> None:
         self._path, self.size = path, size
@@ -33,7 +35,9 @@ class Mapped:
             self._file.seek(size)
 
     def append(self, data: NDArray[Any]) -> None:
-        """Write in small pieces: of what is written at once Linux makes pages of up to 2 MiB, which it then maps whole to give one byte."""
+        """Write in small pieces: of what is written at once Linux makes pages of up to 2 MiB, which
+        it then maps whole to give one byte.
+        """
         raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
         self.size += raw.nbytes
         with disk_guard(_named(self._path)):
@@ -72,7 +76,8 @@ class Mapped:
 
 
 class Kept:
-    """Files of a work folder that grow together: the first `rows` rows of the input are in them, and stay after a kill.
+    """Files of a work folder that grow together: the first `rows` rows of the input are in them,
+    and stay after a kill.
 
     An error before anything is kept removes the folder.
     """
@@ -90,7 +95,10 @@ class Kept:
         for file in self.files.values():
             file.settle()
         with disk_guard(_named(self._note)):
-            write_json(self._note, {"rows": rows, "sizes": {name: file.size for name, file in self.files.items()}})
+            write_json(
+                self._note,
+                {"rows": rows, "sizes": {name: file.size for name, file in self.files.items()}},
+            )
         self.rows = rows
 
     def close(self) -> None:
@@ -101,7 +109,12 @@ class Kept:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
         if error is not None and not self._note.exists():
             shutil.rmtree(self._folder)
@@ -117,6 +130,12 @@ def _named(path: Path) -> str:
 
 
 def file_pages() -> int:
-    """Bytes of file pages, programs and libraries among them, that the process holds in memory; `sys.maxsize` where Linux does not say."""
+    """Bytes of file pages, programs and libraries among them, that the process holds in memory;
+    `sys.maxsize` where Linux does not say.
+    """
     statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[2]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else sys.maxsize
+    return (
+        int(statm.read_text().split()[2]) * os.sysconf("SC_PAGE_SIZE")
+        if statm.exists()
+        else sys.maxsize
+    )

@@ -1,4 +1,6 @@
-"""Which documents are near-duplicates: identical ones by fingerprint, the others band by band, each band kept on disk when it is done."""
+"""Which documents are near-duplicates: identical ones by fingerprint, the others band by band, each
+band kept on disk when it is done.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ COUNTS = ("compared", "cut_short", "too_long_for_edit_similarity")
 
 @dataclass(frozen=True)
 class Pairs:
-    """Confirmed pairs `[m]` of rows (`first` < `second`), enough to join every component, with their Jaccard similarity, and counts."""
+    """Confirmed pairs `[m]` of rows (`first` < `second`), enough to join every component, with
+    their Jaccard similarity, and counts.
+    """
 
     first: Ints
     second: Ints
@@ -33,12 +37,17 @@ class Pairs:
 
 def nothing() -> Pairs:
     """No pairs."""
-    return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(len(COUNTS), np.int64))
+    return Pairs(
+        np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros(len(COUNTS), np.int64)
+    )
 
 
 def joined(*many: Pairs) -> Pairs:
     """All of these pairs."""
-    first, second, jaccard = (np.concatenate([getattr(pairs, name) for pairs in many]) for name in ("first", "second", "jaccard"))
+    first, second, jaccard = (
+        np.concatenate([getattr(pairs, name) for pairs in many])
+        for name in ("first", "second", "jaccard")
+    )
     return Pairs(first, second, jaccard, np.sum([pairs.counts for pairs in many], axis=0))
 
 
@@ -64,10 +73,12 @@ def near(
     cross: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Pairs:
-    """Confirmed pairs among the rows that are `alive`; each done band is kept in `state`, and not done again.
+    """Confirmed pairs among the rows that are `alive`; each done band is kept in `state`, and not
+    done again.
 
-    Rows below `old` are not compared with one another: `known` are their components (the first row of each). With `cross`, every
-    row from `old` on is only compared with rows below it, until the first match.
+    Rows below `old` are not compared with one another: `known` are their components (the first row
+    of each). With `cross`, every row from `old` on is only compared with rows below it, until the
+    first match.
     """
     from pomona.data.duplicates._components import unite
 
@@ -95,11 +106,20 @@ def near(
 
 def _twins(rows: Ints, first: Ints, old: int, cross: bool) -> Pairs:
     copies = (first != rows) & (rows >= old) & ((first < old) | (not cross))
-    return Pairs(first[copies], rows[copies], np.ones(int(copies.sum())), np.zeros(len(COUNTS), np.int64))
+    return Pairs(
+        first[copies], rows[copies], np.ones(int(copies.sum())), np.zeros(len(COUNTS), np.int64)
+    )
 
 
 def _band(
-    signed: Signed, options: Options, band: int, rows: Ints, parent: Ints, old: int, cross: bool, failed: NDArray[np.uint64]
+    signed: Signed,
+    options: Options,
+    band: int,
+    rows: Ints,
+    parent: Ints,
+    old: int,
+    cross: bool,
+    failed: NDArray[np.uint64],
 ) -> Pairs:
     from pomona.data.duplicates._join import confirm, maybe_repeated, runs_of
 
@@ -111,19 +131,38 @@ def _band(
     edit = options.edit_similarity or 0.0
     for some, cuts in _groups(signed, members, bounds):
         unique = np.unique(some)
-        tokens, token_offsets = signed.gather("tokens", unique) if edit else (np.zeros(0, np.uint64), np.zeros(1, np.int64))
+        tokens, token_offsets = (
+            signed.gather("tokens", unique)
+            if edit
+            else (np.zeros(0, np.uint64), np.zeros(1, np.int64))
+        )
         places = np.searchsorted(unique, some)
         sets, offsets = signed.gather("sets", unique)
         threshold = float(options.threshold or 1.0)
         first, second, jaccard, counts = confirm(
-            some, cuts, places, sets, offsets, tokens, token_offsets, parent, old, cross, threshold, edit, MOST, failed
-        )  # fmt: skip
+            some,
+            cuts,
+            places,
+            sets,
+            offsets,
+            tokens,
+            token_offsets,
+            parent,
+            old,
+            cross,
+            threshold,
+            edit,
+            MOST,
+            failed,
+        )
         found.append(Pairs(first, second, jaccard, counts))
     return joined(*found)
 
 
 def _groups(signed: Signed, members: Ints, bounds: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """Whole runs together up to the budget of shingles in memory; a longer run in blocks, two by two."""
+    """Whole runs together up to the budget of shingles in memory; a longer run in blocks, two by
+    two.
+    """
     if not len(members):
         return
     unique, back = np.unique(members, return_inverse=True)
@@ -131,7 +170,9 @@ def _groups(signed: Signed, members: Ints, bounds: Ints) -> Iterator[tuple[Ints,
     start = 0
     while start < len(bounds) - 1:
         before = ends[bounds[start] - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends[bounds[1:] - 1], before + BUDGET, side="right")))
+        stop = max(
+            start + 1, int(np.searchsorted(ends[bounds[1:] - 1], before + BUDGET, side="right"))
+        )
         some = members[bounds[start] : bounds[stop]]
         if stop == start + 1 and ends[bounds[stop] - 1] - before > BUDGET:
             yield from _cut(some, ends[bounds[start] : bounds[stop]] - before)
@@ -141,7 +182,9 @@ def _groups(signed: Signed, members: Ints, bounds: Ints) -> Iterator[tuple[Ints,
 
 
 def _cut(run: Ints, ends: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """A run beyond the budget in blocks of half of it, every block with itself and with every block before it."""
+    """A run beyond the budget in blocks of half of it, every block with itself and with every block
+    before it.
+    """
     blocks: list[Ints] = []
     start = 0
     while start < len(run):
@@ -155,7 +198,12 @@ def _cut(run: Ints, ends: Ints) -> Iterator[tuple[Ints, Ints]]:
 
 
 def _save(pairs: Pairs, place: Path) -> None:
-    arrays: dict[str, Any] = {"first": pairs.first, "second": pairs.second, "jaccard": pairs.jaccard, "counts": pairs.counts}
+    arrays: dict[str, Any] = {
+        "first": pairs.first,
+        "second": pairs.second,
+        "jaccard": pairs.jaccard,
+        "counts": pairs.counts,
+    }
     with disk_guard(str(place)), atomic_file(place) as partial, partial.open("wb") as stream:
         np.savez(stream, **arrays)
 

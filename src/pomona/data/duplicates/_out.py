@@ -23,7 +23,9 @@ def write_kept(records: Records, verdict: Verdict, out: str | Path) -> Path:
 
 
 def write_with(found: Records | pa.Table, place: str, rows: Records, out: str | Path) -> None:
-    """Write the evidence `found` to `place` and `rows` to `out`. When either fails, both files are as they were (on S3, `out` is)."""
+    """Write the evidence `found` to `place` and `rows` to `out`. When either fails, both files are
+    as they were (on S3, `out` is).
+    """
     if is_remote(place):
         write(found, place)
         write(rows, out)
@@ -38,8 +40,9 @@ def write_with(found: Records | pa.Table, place: str, rows: Records, out: str | 
 
 
 def evidence(records: Records, other: Records | None, verdict: Verdict, place: str) -> pa.Table:
-    """One row for every removed one: what was removed, what is kept in its place (`kept_in`: inputs, against or index), and the
-    confirmed pair by which it went: rows `row_a` (the removed one), `row_b`, their Jaccard similarity. Rows count from 0 in their own data.
+    """One row for every removed one: what was removed, what is kept in its place (`kept_in`:
+    inputs, against or index), and the confirmed pair by which it went: rows `row_a` (the removed
+    one), `row_b`, their Jaccard similarity. Rows count from 0 in their own data.
     """
     old = verdict.old
     gone = np.flatnonzero(verdict.reason != KEPT)
@@ -48,7 +51,9 @@ def evidence(records: Records, other: Records | None, verdict: Verdict, place: s
     own, kept_ids = ids[: len(gone)], ids[len(gone) :]
     if other is not None:
         there = _ids(other, np.where(stays < old, stays, -1))
-        kept_ids = pc.call_function("coalesce", [kept_ids.cast(pa.string()), there.cast(pa.string())])
+        kept_ids = pc.call_function(
+            "coalesce", [kept_ids.cast(pa.string()), there.cast(pa.string())]
+        )
     jaccard = pa.array(verdict.jaccard[gone], mask=np.isnan(verdict.jaccard[gone]))
     columns = {
         "removed": pa.array(gone - old),
@@ -68,7 +73,11 @@ def evidence(records: Records, other: Records | None, verdict: Verdict, place: s
 def counts(verdict: Verdict) -> dict[str, int]:
     """Removed rows by reason."""
     found = np.bincount(verdict.reason[verdict.old :], minlength=len(REASONS))
-    return {name: int(found[at]) for at, name in enumerate(REASONS) if at != KEPT and (found[at] or at not in (AGAINST, TARGET))}
+    return {
+        name: int(found[at])
+        for at, name in enumerate(REASONS)
+        if at != KEPT and (found[at] or at not in (AGAINST, TARGET))
+    }
 
 
 def _numbers(rows: Ints, old: int) -> pa.Array:
@@ -90,4 +99,6 @@ def _ids(records: Records, rows: Ints) -> pa.Array:
         low, high = np.searchsorted(wanted, [start, start + batch.num_rows])
         found.append(batch.column(0).take(pa.array(wanted[low:high] - start)))
         start += batch.num_rows
-    return pa.concat_arrays(found).take(pa.array(np.searchsorted(wanted, np.maximum(rows, 0)), mask=rows < 0))
+    return pa.concat_arrays(found).take(
+        pa.array(np.searchsorted(wanted, np.maximum(rows, 0)), mask=rows < 0)
+    )

@@ -1,4 +1,6 @@
-"""The three rates of Lee et al. 2022 (arXiv 2107.06499), table 2: how much of a split has a near-duplicate, and where."""
+"""The three rates of Lee et al. 2022 (arXiv 2107.06499), table 2: how much of a split has a
+near-duplicate, and where.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from pomona.records._split import split
 
 @dataclass(frozen=True)
 class Rates:
-    """Documents of each split, and how many of them have a duplicate: of train in train, of valid in valid, of valid in train."""
+    """Documents of each split, and how many of them have a duplicate: of train in train, of valid
+    in valid, of valid in train.
+    """
 
     train: int
     valid: int
@@ -28,8 +32,14 @@ class Rates:
     valid_in_train: int
 
     def rows(self) -> list[dict[str, str | int | float]]:
-        """A row for each rate: its name, documents, how many of them are duplicated, and the share."""
-        found = (self.train, self.train_in_train), (self.valid, self.valid_in_valid), (self.valid, self.valid_in_train)
+        """A row for each rate: its name, documents, how many of them are duplicated, and the
+        share.
+        """
+        found = (
+            (self.train, self.train_in_train),
+            (self.valid, self.valid_in_valid),
+            (self.valid, self.valid_in_train),
+        )
         names = ("train in train", "valid in valid", "valid in train")
         return [
             {"rate": name, "documents": documents, "duplicated": duplicated, "share": share}
@@ -58,12 +68,28 @@ def rates(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Rates:
-    """Count documents with a confirmed near-duplicate; the parameters are those of `dedup` with `method="minhash"`.
+    """Count documents with a confirmed near-duplicate; the parameters are those of `dedup` with
+    `method="minhash"`.
 
     Raises PomonaError as `dedup` does, and GateFailed when the disk for temporary files is full.
     """
-    options = options_of("minhash", column, threshold, n_bands, rows_per_band, shingle, shingle_size, edit_similarity, "first", None, seed)
-    splits = {"train": check_columns(_opened(train), options), "valid": check_columns(_opened(valid), options)}
+    options = options_of(
+        "minhash",
+        column,
+        threshold,
+        n_bands,
+        rows_per_band,
+        shingle,
+        shingle_size,
+        edit_similarity,
+        "first",
+        None,
+        seed,
+    )
+    splits = {
+        "train": check_columns(_opened(train), options),
+        "valid": check_columns(_opened(valid), options),
+    }
     pieces = {name: split(records) for name, records in splits.items()}
     total = steps(options, list(pieces.values()), True) - 1 + (options.n_bands or 0)
     with (
@@ -75,9 +101,25 @@ def rates(
             work.sign(parts, name, options, engine, CHUNK_ROWS)
             chunks.append(chunks_in(work.folder / name))
         both, old = Signed([*chunks[0], *chunks[1]]), len(Signed(chunks[0]))
-        in_train, in_valid = (_within(both, options, work, half) for half in (slice(0, old), slice(old, len(both))))
-        crossing = near(both, options, np.ones(len(both), bool), work.folder / "cross", old=old, cross=True, progress=work.step)
-        return Rates(old, len(both) - old, in_train, in_valid, _hit(crossing, identical(both.column("prints"))))
+        in_train, in_valid = (
+            _within(both, options, work, half) for half in (slice(0, old), slice(old, len(both)))
+        )
+        crossing = near(
+            both,
+            options,
+            np.ones(len(both), bool),
+            work.folder / "cross",
+            old=old,
+            cross=True,
+            progress=work.step,
+        )
+        return Rates(
+            old,
+            len(both) - old,
+            in_train,
+            in_valid,
+            _hit(crossing, identical(both.column("prints"))),
+        )
 
 
 def _within(both: Signed, options: Options, work: Bench, half: slice) -> int:

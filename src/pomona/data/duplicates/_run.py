@@ -14,7 +14,14 @@ from pomona.data.duplicates import _sign
 from pomona.data.duplicates._choose import Verdict, judge
 from pomona.data.duplicates._index import Index, open_index
 from pomona.data.duplicates._near import COUNTS
-from pomona.data.duplicates._options import NORMAL_FORM, Method, Options, Shingle, options_of, s_curve
+from pomona.data.duplicates._options import (
+    NORMAL_FORM,
+    Method,
+    Options,
+    Shingle,
+    options_of,
+    s_curve,
+)
 from pomona.data.duplicates._out import counts, evidence, write_kept
 from pomona.data.duplicates._sign import check_columns
 from pomona.data.duplicates._signed import Signed, chunks_in
@@ -54,42 +61,67 @@ def dedup(
     progress: Progress | None = None,
     **others: Any,
 ) -> Card:
-    """Keep one document of every group of duplicates. Rows keep their order and columns; returns (and writes beside `out`) the card.
+    """Keep one document of every group of duplicates. Rows keep their order and columns; returns
+    (and writes beside `out`) the card.
 
-    `exact` compares bytes, by 128-bit fingerprints. `minhash` follows Lee et al. 2022 (arXiv 2107.06499), §4.2: documents whose
-    MinHash signatures agree in one of `n_bands` bands of `rows_per_band` hashes are candidates (`s_curve`; without them, `bands_for`
-    takes them from 128 hashes); only pairs whose exact Jaccard similarity of shingle sets is at least `threshold`, and whose edit
-    similarity on tokens is at least `edit_similarity` if given, are joined
-    (`threshold` is 0.8 unless given). Shingles are hashed to 64 bits: runs of `shingle_size`
-    words, or characters where more than a fifth of them are of scripts without spaces (`shingle="auto"`), of text in NFC, lower
-    case, with runs of white space as one space. A document shorter than a shingle only equals the same text.
-    `substring` and `semantic` take the options of `dedup_substring` and `dedup_semantic`.
+    `exact` compares bytes, by 128-bit fingerprints. `minhash` follows Lee et al. 2022 (arXiv
+    2107.06499), §4.2: documents whose MinHash signatures agree in one of `n_bands` bands of
+    `rows_per_band` hashes are candidates (`s_curve`; without them, `bands_for` takes them from 128
+    hashes); only pairs whose exact Jaccard similarity of shingle sets is at least `threshold`, and
+    whose edit similarity on tokens is at least `edit_similarity` if given, are joined (`threshold`
+    is 0.8 unless given). Shingles are hashed to 64 bits: runs of `shingle_size` words, or
+    characters where more than a fifth of them are of scripts without spaces (`shingle="auto"`), of
+    text in NFC, lower case, with runs of white space as one space. A document shorter than a
+    shingle only equals the same text. `substring` and `semantic` take the options of
+    `dedup_substring` and `dedup_semantic`.
 
-    `keep` says which document of a group stays: the first (the default), the longest in characters, or that with the greatest
-    value in a column (`best:COLUMN`). `target_size` then cuts to that many rows in the same order of preference.
-    `against` removes first what has a
-    duplicate there. `index` is a folder that remembers all documents ever given with it: a new document stays if it is the first
-    of its group among all of them, as in one run over all batches; the index grows when `out` is written. `pairs` is where the
-    evidence goes (default `OUT.pairs.parquet`). After a kill the same call continues from `work` (default beside `out`; on Ray it
-    must be a folder that all machines share) and gives the identical result, whatever the engine and chunks. One job is one file, or
-    about 64 MiB of a larger Parquet or JSONL file.
+    `keep` says which document of a group stays: the first (the default), the longest in characters,
+    or that with the greatest value in a column (`best:COLUMN`). `target_size` then cuts to that
+    many rows in the same order of preference. `against` removes first what has a
+    duplicate there. `index` is a folder that remembers all documents ever given with it: a new
+    document stays if it is the first of its group among all of them, as in one run over all
+    batches; the index grows when `out` is written. `pairs` is where the evidence goes (default
+    `OUT.pairs.parquet`). After a kill the same call continues from `work` (default beside `out`; on
+    Ray it must be a folder that all machines share) and gives the identical result, whatever the
+    engine and chunks. One job is one file, or about 64 MiB of a larger Parquet or JSONL file.
 
     Raises:
-        PomonaError: a parameter is wrong, a file unreadable, a column missing, not of its type, null or (scores) not finite.
+        PomonaError: a parameter is wrong, a file unreadable, a column missing, not of its type,
+            null or (scores) not finite.
         GateFailed: the disk is full.
     """
     if method not in _METHODS:
-        raise PomonaError(f'there is no "{method}"', where="method", remedy=nearest(method, _METHODS))
-    given = {name: value for name, value in locals().items() if name not in ("inputs", "out", "method", "others")}
+        raise PomonaError(
+            f'there is no "{method}"', where="method", remedy=nearest(method, _METHODS)
+        )
+    given = {
+        name: value
+        for name, value in locals().items()
+        if name not in ("inputs", "out", "method", "others")
+    }
     if method in ("substring", "semantic"):
         return _other(method, inputs, out, given, others)
     if others:
-        raise PomonaError(f'{method} has no option "{next(iter(others))}"', where="dedup", remedy=nearest(next(iter(others)), given))
+        raise PomonaError(
+            f'{method} has no option "{next(iter(others))}"',
+            where="dedup",
+            remedy=nearest(next(iter(others)), given),
+        )
     check(engine)
     threshold, keep = 0.8 if threshold is None else threshold, keep or "first"
     options = options_of(
-        method, column, threshold, n_bands, rows_per_band, shingle, shingle_size, edit_similarity, keep, target_size, seed
-    )  # fmt: skip
+        method,
+        column,
+        threshold,
+        n_bands,
+        rows_per_band,
+        shingle,
+        shingle_size,
+        edit_similarity,
+        keep,
+        target_size,
+        seed,
+    )
     records = check_columns(_opened(inputs), options)
     other = None if against is None else check_columns(_opened(against), options)
     _check(records, out, options, other, index)
@@ -98,7 +130,11 @@ def dedup(
     pieces = [split(part) for part in (records, other) if part is not None]
     total = steps(options, pieces, other is not None)
     with work_at(out, work, dry_run) as folder, bench(folder, plan, total, progress) as open_bench:
-        if known and known.batches and open_bench.name in (names := [batch["name"] for batch in known.batches]):
+        if (
+            known
+            and known.batches
+            and open_bench.name in (names := [batch["name"] for batch in known.batches])
+        ):
             return _already(known, open_bench, names.index(open_bench.name), out)
         card, verdict, table = _decide(records, other, pieces, known, options, open_bench, engine)
         if not dry_run:
@@ -111,9 +147,16 @@ def dedup(
     return card
 
 
-def _plan(options: Options, records: Records, other: Records | None, index: str | Path | None) -> dict[str, Any]:
+def _plan(
+    options: Options, records: Records, other: Records | None, index: str | Path | None
+) -> dict[str, Any]:
     """What a killed run must have in common with the one that goes on."""
-    plan = {"options": asdict(options), "inputs": stamps(records), "rows": _sign.CHUNK_ROWS, "pieces": _split.PIECE_BYTES}
+    plan = {
+        "options": asdict(options),
+        "inputs": stamps(records),
+        "rows": _sign.CHUNK_ROWS,
+        "pieces": _split.PIECE_BYTES,
+    }
     plan |= {"against": stamps(other)} if other is not None else {}
     return plan | ({"index": str(Path(index).resolve())} if index is not None else {})
 
@@ -135,13 +178,20 @@ def _decide(
         before = chunks_in(open_bench.folder / "against")
     old = len(Signed(before))
     signed = Signed([*before, *chunks])
-    verdict = judge(signed, options, open_bench, old=old, known=None if known is None else known.components)
+    verdict = judge(
+        signed, options, open_bench, old=old, known=None if known is None else known.components
+    )
     card = _card(signed, options, verdict, inputs_of(files), inputs_of(compared), known)
     return card, verdict, evidence(records, other, verdict, "index" if known else "against")
 
 
 def _card(
-    signed: Signed, options: Options, verdict: Verdict, files: tuple[Input, ...], against: tuple[Input, ...], known: Index | None
+    signed: Signed,
+    options: Options,
+    verdict: Verdict,
+    files: tuple[Input, ...],
+    against: tuple[Input, ...],
+    known: Index | None,
 ) -> Card:
     rows = len(signed) - verdict.old
     removed = counts(verdict)
@@ -151,24 +201,42 @@ def _card(
         flags = signed.column("facts")[verdict.old :, 1]
         bands, per_band = options.n_bands or 1, options.rows_per_band or 1
         parameters["normal_form"] = NORMAL_FORM
-        details["s_curve"] = {f"{tenth / 10}": round(s_curve(bands, per_band, tenth / 10), 4) for tenth in range(1, 10)}
+        details["s_curve"] = {
+            f"{tenth / 10}": round(s_curve(bands, per_band, tenth / 10), 4)
+            for tenth in range(1, 10)
+        }
         details["at_threshold"] = round(s_curve(bands, per_band, options.threshold or 1), 4)
-        details["character_shingles"], details["shorter_than_a_shingle"] = int((flags & 1).sum()), int((flags >> 1).sum())
+        details["character_shingles"], details["shorter_than_a_shingle"] = (
+            int((flags & 1).sum()),
+            int((flags >> 1).sum()),
+        )
         details |= {name: int(value) for name, value in zip(COUNTS, verdict.counts, strict=True)}
     if against:
         parameters["against"] = [file.path for file in against]
         details["against"] = [asdict(file) for file in against]
     if known is not None:
-        details["index"] = {"folder": str(known.folder), "rows_before": known.rows, "rows_after": known.rows + rows}
-    return Card("dedup", parameters, files, rows, rows - sum(removed.values()), removed, details=details)
+        details["index"] = {
+            "folder": str(known.folder),
+            "rows_before": known.rows,
+            "rows_after": known.rows + rows,
+        }
+    return Card(
+        "dedup", parameters, files, rows, rows - sum(removed.values()), removed, details=details
+    )
 
 
 def _already(known: Index, open_bench: Bench, at: int, out: str | Path) -> Card:
-    """Finish a run that was killed after the index had grown. Raises PomonaError when it was another run that took these inputs in."""
+    """Finish a run that was killed after the index had grown. Raises PomonaError when it was
+    another run that took these inputs in.
+    """
     if not (open_bench.folder / "inputs").exists():
         shutil.rmtree(open_bench.folder)
         message = f"these inputs are in the index already, as batch {at}"
-        raise PomonaError(message, where=known.folder, remedy="give new documents; the result of that run is not touched")
+        raise PomonaError(
+            message,
+            where=known.folder,
+            remedy="give new documents; the result of that run is not touched",
+        )
     found = read_json(card_of(out))
     found.pop("signature")
     return Card(**{**found, "inputs": tuple(Input(**file) for file in found["inputs"])})
@@ -178,18 +246,32 @@ def _opened(inputs: Inputs) -> Records:
     return inputs if isinstance(inputs, Records) else read(inputs)
 
 
-def _check(records: Records, out: str | Path, options: Options, other: Records | None, index: str | Path | None) -> None:
+def _check(
+    records: Records,
+    out: str | Path,
+    options: Options,
+    other: Records | None,
+    index: str | Path | None,
+) -> None:
     for part in records._source.parts():
         if Path(part.where).exists() and Path(out).exists() and Path(part.where).samefile(out):
-            raise PomonaError("is read and written at once", where=out, remedy="write to another path")
+            raise PomonaError(
+                "is read and written at once", where=out, remedy="write to another path"
+            )
     if index is not None:
-        for name, wrong in (("keep", options.keep != "first"), ("against", other is not None), ("target_size", options.target_size)):
+        for name, wrong in (
+            ("keep", options.keep != "first"),
+            ("against", other is not None),
+            ("target_size", options.target_size),
+        ):
             if wrong:
                 message = f"an index remembers which document was first: it does not go with {name}"
                 raise PomonaError(message, where=name, remedy=f"leave out {name}, or the index")
 
 
-def _other(method: str, inputs: Inputs, out: str | Path, given: dict[str, Any], others: dict[str, Any]) -> Card:
+def _other(
+    method: str, inputs: Inputs, out: str | Path, given: dict[str, Any], others: dict[str, Any]
+) -> Card:
     from inspect import signature
 
     if method == "substring":
@@ -197,9 +279,15 @@ def _other(method: str, inputs: Inputs, out: str | Path, given: dict[str, Any], 
     else:
         from pomona.data.duplicates.semantic import dedup_semantic as function
     defaults = {name: parameter.default for name, parameter in signature(dedup).parameters.items()}
-    wanted = {name: value for name, value in given.items() if value is not defaults[name] and value != defaults[name]} | others
+    wanted = {
+        name: value
+        for name, value in given.items()
+        if value is not defaults[name] and value != defaults[name]
+    } | others
     taken = signature(function).parameters
     for name in wanted:
         if name not in taken:
-            raise PomonaError(f'{method} has no option "{name}"', where="dedup", remedy=nearest(name, taken))
+            raise PomonaError(
+                f'{method} has no option "{name}"', where="dedup", remedy=nearest(name, taken)
+            )
     return function(inputs, out, **wanted)

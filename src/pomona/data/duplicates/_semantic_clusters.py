@@ -1,4 +1,6 @@
-"""Spherical k-means over unit vectors, seeded; and pairs above a cosine within each cluster, in blocks."""
+"""Spherical k-means over unit vectors, seeded; and pairs above a cosine within each cluster, in
+blocks.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,14 @@ Ints = NDArray[np.int64]
 def centres_of(vectors: Floats, count: int, seed: int, block: int) -> Floats:
     """`count` unit centres, float32 `[count, d]`; a single one is the direction of the mean.
 
-    k-means++ (Arthur & Vassilvitskii 2007) and rounds of Lloyd on a random sample of 64 vectors a centre (16,384 at least).
+    k-means++ (Arthur & Vassilvitskii 2007) and rounds of Lloyd on a random sample of 64 vectors a
+    centre (16,384 at least).
     """
     if count == 1:
-        total = sum((part.sum(axis=0, dtype=np.float64) for part in _blocks(vectors, block)), np.zeros(vectors.shape[1]))
+        total = sum(
+            (part.sum(axis=0, dtype=np.float64) for part in _blocks(vectors, block)),
+            np.zeros(vectors.shape[1]),
+        )
         return _unit(total[None].astype(np.float32))
     draw = np.random.default_rng(seed)
     size = min(len(vectors), max(_FEWEST_SAMPLE, _SAMPLE_A_CENTRE * count))
@@ -51,7 +57,9 @@ def assign(vectors: Floats, centres: Floats, block: int) -> tuple[Ints, Floats]:
 
 @dataclass(frozen=True)
 class Likeness:
-    """For each vector: `component` int64 (the first member), the most similar vector of its cluster if any, and that cosine; `[n]`."""
+    """For each vector: `component` int64 (the first member), the most similar vector of its cluster
+    if any, and that cosine; `[n]`.
+    """
 
     component: Ints
     neighbour: Ints
@@ -61,7 +69,11 @@ class Likeness:
 def alike(vectors: Floats, clusters: Ints, threshold: float, block: int) -> Likeness:
     """Components of the pairs within a cluster whose cosine is at least `threshold`."""
     count = len(vectors)
-    component, neighbour, cosine = np.arange(count), np.full(count, -1, np.int64), np.full(count, -2, np.float32)
+    component, neighbour, cosine = (
+        np.arange(count),
+        np.full(count, -1, np.int64),
+        np.full(count, -2, np.float32),
+    )
     order = np.argsort(clusters, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(clusters[order])) + 1):
         for first in range(0, len(members), block):
@@ -109,13 +121,17 @@ def _flatten(parent: Any) -> None:
 
 
 def _spread(sample: Floats, count: int, draw: np.random.Generator) -> Floats:
-    """k-means++ seeds: each is drawn with probability proportional to 1 − cosine to the nearest one so far."""
+    """k-means++ seeds: each is drawn with probability proportional to 1 − cosine to the nearest one
+    so far.
+    """
     chosen = [int(draw.integers(len(sample)))]
     distance = np.full(len(sample), np.inf, np.float32)
     for _ in range(count - 1):
         distance = np.minimum(distance, np.maximum(0, 1 - sample @ sample[chosen[-1]]))
         mass = np.cumsum(distance, dtype=np.float64)
-        chosen.append(int(np.searchsorted(mass, draw.random() * mass[-1], side="right")) % len(sample))
+        chosen.append(
+            int(np.searchsorted(mass, draw.random() * mass[-1], side="right")) % len(sample)
+        )
     return sample[chosen].copy()
 
 

@@ -1,4 +1,6 @@
-"""Embeddings of distinct texts, block by block: made here or by the workers of a cluster, and kept as they come."""
+"""Embeddings of distinct texts, block by block: made here or by the workers of a cluster, and kept
+as they come.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,11 @@ class Maker:
 
     def __post_init__(self) -> None:
         if self.engine != "native" and not isinstance(self.model, str):
-            raise PomonaError("a loaded model stays in this process", where="model", remedy="give its URI, or use the native engine")
+            raise PomonaError(
+                "a loaded model stays in this process",
+                where="model",
+                remedy="give its URI, or use the native engine",
+            )
 
     @property
     def uri(self) -> str:
@@ -44,7 +50,8 @@ class Maker:
         return self.model if isinstance(self.model, str) else self.model.uri
 
     def key(self) -> list[Any]:
-        """What embeddings depend on: the model's files and how they are read; something new each time for a loaded model.
+        """What embeddings depend on: the model's files and how they are read; something new each
+        time for a loaded model.
 
         Raises PomonaError when there is no such model.
         """
@@ -67,7 +74,11 @@ class _Block:
 
 def owners(texts: TextColumn) -> Ints:
     """For each row the first row with the same text, int64 `[n]`."""
-    digests = [hashlib.blake2b(text.as_buffer(), digest_size=16).digest() for batch in texts.texts() for text in batch]
+    digests = [
+        hashlib.blake2b(text.as_buffer(), digest_size=16).digest()
+        for batch in texts.texts()
+        for text in batch
+    ]
     keys = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
     order = np.lexsort((keys[:, 1], keys[:, 0]))
     new = np.append(True, (np.diff(keys[order], axis=0) != 0).any(axis=1))[: len(order)]
@@ -76,17 +87,26 @@ def owners(texts: TextColumn) -> Ints:
     return owner
 
 
-def embedded(texts: TextColumn, owner: Ints, maker: Maker, kept: Kept, report: Callable[[int, int], None]) -> Floats:
-    """Unit embeddings of the rows that are their own owners, float32 `[distinct, hidden]`, in the file "vectors" of `kept`.
+def embedded(
+    texts: TextColumn, owner: Ints, maker: Maker, kept: Kept, report: Callable[[int, int], None]
+) -> Floats:
+    """Unit embeddings of the rows that are their own owners, float32 `[distinct, hidden]`, in the
+    file "vectors" of `kept`.
 
     Those that are there already are not made again.
     """
     total, file = int((owner == np.arange(len(owner))).sum()), kept.files["vectors"]
-    blocks = (_Block(maker, block) for block in _blocks(texts, owner, kept.rows)) if kept.rows < total else iter(())
+    blocks = (
+        (_Block(maker, block) for block in _blocks(texts, owner, kept.rows))
+        if kept.rows < total
+        else iter(())
+    )
     accelerated = maker.device is None or maker.device.startswith("cuda")
     try:
         for new in spread(_embed, blocks, maker.engine, accelerated=accelerated):
-            file.append(new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), np.float32(1e-12)))
+            file.append(
+                new / np.maximum(np.linalg.norm(new, axis=1, keepdims=True), np.float32(1e-12))
+            )
             kept.keep(kept.rows + len(new))
             report(kept.rows, total)
     finally:
@@ -95,7 +115,9 @@ def embedded(texts: TextColumn, owner: Ints, maker: Maker, kept: Kept, report: C
 
 
 def _blocks(texts: TextColumn, owner: Ints, start: int) -> Iterator[list[str]]:
-    """The distinct texts from the `start`th on, the same blocks wherever one of them is begun with."""
+    """The distinct texts from the `start`th on, the same blocks wherever one of them is begun
+    with.
+    """
     block: list[str] = []
     size = row = 0
     for batch in texts.texts():
@@ -115,7 +137,11 @@ def _embed(block: _Block) -> Floats:
     from pomona.models._embed import embed
 
     maker = block.maker
-    model = _loaded(maker.model, maker.device, maker.dtype, maker.memory) if isinstance(maker.model, str) else maker.model
+    model = (
+        _loaded(maker.model, maker.device, maker.dtype, maker.memory)
+        if isinstance(maker.model, str)
+        else maker.model
+    )
     return embed(model, block.texts)
 
 

@@ -1,4 +1,6 @@
-"""One job: read a piece of a table, sign its documents, and keep the arrays of every chunk in a folder of its own, whole or not at all."""
+"""One job: read a piece of a table, sign its documents, and keep the arrays of every chunk in a
+folder of its own, whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,16 @@ def sign_part(job: Job) -> int:
     """Sign every chunk that is not yet there. Returns the rows of the piece.
 
     Raises:
-        PomonaError: the column has nulls or is not text, a score is not finite, or the file cannot be read.
+        PomonaError: the column has nulls or is not text, a score is not finite, or the file cannot
+            be read.
         GateFailed: the disk is full.
     """
     note = job.folder / f"{job.part:05d}.json"
     if note.exists():
         found = read_json(note)
-        if all(is_whole(job.folder / f"{job.part:05d}-{chunk:06d}") for chunk in range(found["chunks"])):
+        if all(
+            is_whole(job.folder / f"{job.part:05d}-{chunk:06d}") for chunk in range(found["chunks"])
+        ):
             return found["rows"]
     where, rows, chunk = job.piece.where, 0, 0
     with disk_guard(str(job.folder)):
@@ -59,15 +64,25 @@ def sign_part(job: Job) -> int:
 
 
 def check_columns(records: Records, options: Options) -> Records:
-    """The records, if they have what is asked for. Raises PomonaError when a column is missing or of the wrong type."""
+    """The records, if they have what is asked for. Raises PomonaError when a column is missing or
+    of the wrong type.
+    """
     records.require(options.column)
     kind, where = records.schema.field(options.column).type, records._source.where
     if not (pa.types.is_string(kind) or pa.types.is_null(kind)):
-        raise PomonaError(f'column "{options.column}" is {kind}, not text', where=where, remedy="name the column with the text")
+        raise PomonaError(
+            f'column "{options.column}" is {kind}, not text',
+            where=where,
+            remedy="name the column with the text",
+        )
     if options.score:
         kind = records.require(options.score).schema.field(options.score).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise PomonaError(f'column "{options.score}" is {kind}, not a number', where=where, remedy="name a column with scores")
+            raise PomonaError(
+                f'column "{options.score}" is {kind}, not a number',
+                where=where,
+                remedy="name a column with scores",
+            )
     return records
 
 
@@ -75,7 +90,9 @@ def _chunks(records: Records, options: Options, rows: int) -> Iterator[pa.Record
     columns = [options.column] + ([options.score] if options.score else [])
     for batch in _batches(records.select(*columns), rows):
         sizes = np.cumsum(
-            pc.fill_null(pc.call_function("binary_length", [batch.column(0).cast(pa.string())]), 0).to_numpy(zero_copy_only=False)
+            pc.fill_null(
+                pc.call_function("binary_length", [batch.column(0).cast(pa.string())]), 0
+            ).to_numpy(zero_copy_only=False)
         )
         start = 0
         while start < batch.num_rows:
@@ -98,18 +115,32 @@ def _batches(records: Records, rows: int) -> Iterator[pa.RecordBatch]:
         yield pa.concat_batches(held)
 
 
-def _signed(batch: pa.RecordBatch, options: Options, where: str, before: int) -> dict[str, NDArray[Any]]:
+def _signed(
+    batch: pa.RecordBatch, options: Options, where: str, before: int
+) -> dict[str, NDArray[Any]]:
     from pomona.data.duplicates._signing import ascii_rows, fingerprints, sign
     from pomona.data.duplicates._unicode import composed, strings, tables
 
     column = _text(batch.column(0), options.column, where, before)
-    scores = _scores(batch.column(1), options.score, where, before) if options.score else np.zeros(0)
+    scores = (
+        _scores(batch.column(1), options.score, where, before) if options.score else np.zeros(0)
+    )
     if options.method == "exact":
         data, offsets = strings(column)
-        lengths = pc.call_function("utf8_length", [column]).to_numpy(zero_copy_only=False).astype(np.int64)
-        return {"prints": fingerprints(data, offsets), "facts": np.stack([lengths, np.zeros_like(lengths)], 1), "scores": scores}
+        lengths = (
+            pc.call_function("utf8_length", [column])
+            .to_numpy(zero_copy_only=False)
+            .astype(np.int64)
+        )
+        return {
+            "prints": fingerprints(data, offsets),
+            "facts": np.stack([lengths, np.zeros_like(lengths)], 1),
+            "scores": scores,
+        }
     data, offsets = strings(composed(column))
-    factors, shifts = _functions((options.n_bands or 1) * (options.rows_per_band or 1), options.seed)
+    factors, shifts = _functions(
+        (options.n_bands or 1) * (options.rows_per_band or 1), options.seed
+    )
     keys, prints, set_offsets, sets, facts, token_offsets, tokens = sign(
         data,
         offsets,
@@ -122,8 +153,19 @@ def _signed(batch: pa.RecordBatch, options: Options, where: str, before: int) ->
         options.rows_per_band or 1,
         options.edit_similarity is not None,
     )
-    arrays = {"keys": keys, "prints": prints, "set_offsets": set_offsets, "sets": sets, "facts": facts, "scores": scores}
-    return arrays if options.edit_similarity is None else {**arrays, "token_offsets": token_offsets, "tokens": tokens}
+    arrays = {
+        "keys": keys,
+        "prints": prints,
+        "set_offsets": set_offsets,
+        "sets": sets,
+        "facts": facts,
+        "scores": scores,
+    }
+    return (
+        arrays
+        if options.edit_similarity is None
+        else {**arrays, "token_offsets": token_offsets, "tokens": tokens}
+    )
 
 
 @functools.cache
@@ -136,7 +178,11 @@ def _functions(hashes: int, seed: int) -> tuple[NDArray[np.uint32], NDArray[np.u
 def _text(column: pa.Array, name: str, where: str, before: int) -> pa.StringArray:
     if column.null_count:
         row = before + int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-        raise PomonaError(f'column "{name}" is null', where=f"{where}, row {row}", remedy="drop the row or give it a text")
+        raise PomonaError(
+            f'column "{name}" is null',
+            where=f"{where}, row {row}",
+            remedy="drop the row or give it a text",
+        )
     text = column.cast(pa.string())
     try:
         text.validate(full=True)
@@ -146,7 +192,11 @@ def _text(column: pa.Array, name: str, where: str, before: int) -> pa.StringArra
                 value.decode()
             except UnicodeDecodeError as bad:
                 place = f"{where}, row {before + row}"
-                raise PomonaError(f'column "{name}" is not UTF-8: {bad.reason}', where=place, remedy="convert the file to UTF-8") from error
+                raise PomonaError(
+                    f'column "{name}" is not UTF-8: {bad.reason}',
+                    where=place,
+                    remedy="convert the file to UTF-8",
+                ) from error
         raise
     return text
 
@@ -156,5 +206,9 @@ def _scores(column: pa.Array, name: str | None, where: str, before: int) -> NDAr
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         remedy = "drop the row or score it again"
-        raise PomonaError(f'column "{name}" is {values[bad[0]]}, not a number', where=f"{where}, row {before + bad[0]}", remedy=remedy)
+        raise PomonaError(
+            f'column "{name}" is {values[bad[0]]}, not a number',
+            where=f"{where}, row {before + bad[0]}",
+            remedy=remedy,
+        )
     return values.astype(np.float64)

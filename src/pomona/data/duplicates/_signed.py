@@ -1,4 +1,6 @@
-"""Signed documents on disk, chunk by chunk in row order: small columns read whole, shingle sets only for the rows asked for."""
+"""Signed documents on disk, chunk by chunk in row order: small columns read whole, shingle sets
+only for the rows asked for.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +25,36 @@ Ints = NDArray[np.int64]
 def chunks_in(folder: Path) -> list[Path]:
     """The chunk folders of every finished part in `folder`, in row order."""
     notes = sorted(folder.glob("[0-9]*.json"))
-    return [folder / f"{note.stem}-{chunk:06d}" for note in notes for chunk in range(read_json(note)["chunks"])]
+    return [
+        folder / f"{note.stem}-{chunk:06d}"
+        for note in notes
+        for chunk in range(read_json(note)["chunks"])
+    ]
 
 
 def save(values: NDArray[Any], path: Path) -> None:
-    """Write an array as `.npy`. NumPy's own `save` does not tell a full disk from other failures."""
+    """Write an array as `.npy`. NumPy's own `save` does not tell a full disk from other
+    failures.
+    """
     with path.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(values))
+        np.lib.format.write_array_header_1_0(
+            stream, np.lib.format.header_data_from_array_1_0(values)
+        )
         stream.write(values.reshape(-1).view(np.uint8).data)
 
 
 def save_chunk(arrays: Mapping[str, NDArray[Any]], place: Path) -> None:
-    """Write a chunk folder, whole or not at all. It is not forced to the disk, but carries sums by which `is_whole` knows it."""
+    """Write a chunk folder, whole or not at all. It is not forced to the disk, but carries sums by
+    which `is_whole` knows it.
+    """
     partial = place.with_name(f".{place.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir()
     try:
         for name, values in arrays.items():
             save(np.ascontiguousarray(values), partial / f"{name}.npy")
-        (partial / "sums.json").write_text(json.dumps({name: _sum(values) for name, values in arrays.items()}))
+        (partial / "sums.json").write_text(
+            json.dumps({name: _sum(values) for name, values in arrays.items()})
+        )
         shutil.rmtree(place, ignore_errors=True)
         partial.rename(place)
     finally:
@@ -51,13 +65,19 @@ def is_whole(place: Path) -> bool:
     """Whether a chunk folder is there as it was written, also after the machine went down."""
     try:
         sums = json.loads((place / "sums.json").read_text())
-        return all(_sum(np.load(place / f"{name}.npy", allow_pickle=False)) == wanted for name, wanted in sums.items())
+        return all(
+            _sum(np.load(place / f"{name}.npy", allow_pickle=False)) == wanted
+            for name, wanted in sums.items()
+        )
     except (OSError, ValueError):
         return False
 
 
 def _sum(values: NDArray[Any]) -> list[int]:
-    return [values.size, int(np.add.reduce(np.ascontiguousarray(values).reshape(-1).view(np.uint64)))]
+    return [
+        values.size,
+        int(np.add.reduce(np.ascontiguousarray(values).reshape(-1).view(np.uint64))),
+    ]
 
 
 @dataclass(frozen=True)
@@ -88,7 +108,9 @@ class Signed:
         return np.concatenate(found) if found else empty
 
     def sizes(self, name: str, rows: Ints) -> Ints:
-        """How many values of the ragged column `name` (`sets` or `tokens`) each of the ascending `rows` has."""
+        """How many values of the ragged column `name` (`sets` or `tokens`) each of the ascending
+        `rows` has.
+        """
         sizes = np.zeros(len(rows), np.int64)
         for at, inside, here in self._by_chunk(rows):
             offsets = self._map(at, _OFFSETS[name])
@@ -96,19 +118,30 @@ class Signed:
         return sizes
 
     def gather(self, name: str, rows: Ints) -> tuple[NDArray[np.uint64], Ints]:
-        """The values of the ragged column `name` of the ascending `rows`, end to end, and their `[n + 1]` offsets."""
+        """The values of the ragged column `name` of the ascending `rows`, end to end, and their
+        `[n + 1]` offsets.
+        """
         from pomona.data.duplicates._join import copy_ragged
 
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.sizes(name, rows))])
         values, end = np.empty(int(offsets[-1]), np.uint64), 0
         for at, inside, _ in self._by_chunk(rows):
-            end = copy_ragged(self._map(at, name), self._map(at, _OFFSETS[name]), inside, values, end)
+            end = copy_ragged(
+                self._map(at, name), self._map(at, _OFFSETS[name]), inside, values, end
+            )
         return values, offsets
 
     def _by_chunk(self, rows: Ints) -> list[tuple[int, Ints, slice]]:
         cuts = np.searchsorted(rows, self.starts)
         filled = np.flatnonzero(np.diff(cuts))
-        return [(int(at), rows[cuts[at] : cuts[at + 1]] - self.starts[at], slice(int(cuts[at]), int(cuts[at + 1]))) for at in filled]
+        return [
+            (
+                int(at),
+                rows[cuts[at] : cuts[at + 1]] - self.starts[at],
+                slice(int(cuts[at]), int(cuts[at + 1])),
+            )
+            for at in filled
+        ]
 
     def _map(self, at: int, name: str) -> NDArray[Any]:
         if (at, name) not in self._maps:

@@ -1,4 +1,6 @@
-"""Signatures: a chunk of documents to shingle sets, band keys, and fingerprints that tell identical ones."""
+"""Signatures: a chunk of documents to shingle sets, band keys, and fingerprints that tell identical
+ones.
+"""
 
 from __future__ import annotations
 
@@ -25,24 +27,62 @@ def sign(
     rows: int,
     with_tokens: bool,
 ) -> tuple[NDArray[Any], ...]:
-    """Sign documents, valid UTF-8 in NFC; `plain` ones are ASCII. `unit` is 0 for words, 1 for characters, 2 for what the script asks for.
+    """Sign documents, valid UTF-8 in NFC; `plain` ones are ASCII. `unit` is 0 for words, 1 for
+    characters, 2 for what the script asks for.
 
-    Returns band keys `[bands, n]`, fingerprints `[n, 2]`, set offsets `[n + 1]`, sets, facts `[n, 2]` (characters, and flags: 1
-    character shingles, 2 shorter than a shingle), token offsets `[n + 1]` and tokens (empty unless `with_tokens`).
+    Returns band keys `[bands, n]`, fingerprints `[n, 2]`, set offsets `[n + 1]`, sets, facts
+    `[n, 2]` (characters, and flags: 1 character shingles, 2 shorter than a shingle), token offsets
+    `[n + 1]` and tokens (empty unless `with_tokens`).
     """
     documents, longest = len(offsets) - 1, int(np.diff(offsets).max(initial=0))
-    most = int(offsets[-1] - offsets[0]) + documents  # a token has a byte or more; pages that are not written to take no memory
-    keys, prints = np.empty((len(factors) // rows, documents), np.uint64), np.empty((documents, 2), np.uint64)
-    facts, set_offsets, token_offsets = np.zeros((documents, 2), np.int64), np.zeros_like(offsets), np.zeros_like(offsets)
+    most = (
+        int(offsets[-1] - offsets[0]) + documents
+    )  # a token has a byte or more; pages that are not written to take no memory
+    keys, prints = (
+        np.empty((len(factors) // rows, documents), np.uint64),
+        np.empty((documents, 2), np.uint64),
+    )
+    facts, set_offsets, token_offsets = (
+        np.zeros((documents, 2), np.int64),
+        np.zeros_like(offsets),
+        np.zeros_like(offsets),
+    )
     sets, tokens = np.empty(most, np.uint64), np.empty(most if with_tokens else 0, np.uint64)
     wide = np.empty((2, longest + 1), np.uint64)
     narrow = np.empty((3, max(longest + 1 + LANES, len(factors))), np.uint32)
     table = np.empty(power_of_two(2 * longest + 2), np.uint64)
     loop("sign")(
-        data, offsets, plain, fold, flags, unit, size, factors, shifts, rows, with_tokens, wide, narrow, table,
-        keys, prints, facts, set_offsets, sets, token_offsets, tokens,
-    )  # fmt: skip
-    return keys, prints, set_offsets, sets[: set_offsets[-1]], facts, token_offsets, tokens[: token_offsets[-1]]
+        data,
+        offsets,
+        plain,
+        fold,
+        flags,
+        unit,
+        size,
+        factors,
+        shifts,
+        rows,
+        with_tokens,
+        wide,
+        narrow,
+        table,
+        keys,
+        prints,
+        facts,
+        set_offsets,
+        sets,
+        token_offsets,
+        tokens,
+    )
+    return (
+        keys,
+        prints,
+        set_offsets,
+        sets[: set_offsets[-1]],
+        facts,
+        token_offsets,
+        tokens[: token_offsets[-1]],
+    )
 
 
 def fingerprints(data: Bytes, offsets: Ints) -> NDArray[np.uint64]:

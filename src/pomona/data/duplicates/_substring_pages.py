@@ -1,4 +1,6 @@
-"""How large the pages of Parquet files are: their footers do not say, so the header of each page is read (Apache Parquet, `PageHeader`)."""
+"""How large the pages of Parquet files are: their footers do not say, so the header of each page is
+read (Apache Parquet, `PageHeader`).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ _FIXED = {1: 0, 2: 0, 3: 1, 7: 8}
 
 
 def largest_pages(source: Source) -> int:
-    """Bytes of the largest pages, decompressed, that are read together: one of each column. 0 for what is no local Parquet.
+    """Bytes of the largest pages, decompressed, that are read together: one of each column. 0 for
+    what is no local Parquet.
 
     Raises PomonaError when a file cannot be read.
     """
@@ -34,7 +37,9 @@ def _largest(file: str) -> int:
         with pa.OSFile(file) as handle:
             footer = pq.read_metadata(handle)
             for group in range(footer.num_row_groups):
-                chunks = [footer.row_group(group).column(column) for column in range(footer.num_columns)]
+                chunks = [
+                    footer.row_group(group).column(column) for column in range(footer.num_columns)
+                ]
                 found = max(found, sum(max(_pages(handle, chunk), default=0) for chunk in chunks))
     except (OSError, pa.ArrowException) as error:
         raise unreadable(file, error) from error
@@ -42,7 +47,9 @@ def _largest(file: str) -> int:
 
 
 def _pages(handle: pa.NativeFile, chunk: pq.ColumnChunkMetaData) -> Iterator[int]:
-    """The decompressed size of each page; of a small chunk its own, and of one that cannot be followed to its end, too."""
+    """The decompressed size of each page; of a small chunk its own, and of one that cannot be
+    followed to its end, too.
+    """
     if chunk.total_uncompressed_size <= _SMALL:
         yield chunk.total_uncompressed_size
         return
@@ -58,7 +65,9 @@ def _pages(handle: pa.NativeFile, chunk: pq.ColumnChunkMetaData) -> Iterator[int
 
 
 def _header(handle: pa.NativeFile, at: int) -> tuple[dict[int, int], int]:
-    """The integers of the page header at `at` by the number of their field (2: size, 3: compressed size), and its length."""
+    """The integers of the page header at `at` by the number of their field (2: size, 3: compressed
+    size), and its length.
+    """
     look = _LOOK
     while look <= 1 << 24:
         try:
@@ -69,7 +78,9 @@ def _header(handle: pa.NativeFile, at: int) -> tuple[dict[int, int], int]:
 
 
 def _struct(data: bytes, at: int) -> tuple[dict[int, int], int]:
-    """A struct of Thrift's compact protocol: its integers by field, and where it ends. Raises IndexError when the data end before it."""
+    """A struct of Thrift's compact protocol: its integers by field, and where it ends. Raises
+    IndexError when the data end before it.
+    """
     found: dict[int, int] = {}
     field = 0
     while head := data[at]:

@@ -1,4 +1,6 @@
-"""The passes over a stream, one for each part of the hash space, and what they marked: both are kept, so that a killed run goes on."""
+"""The passes over a stream, one for each part of the hash space, and what they marked: both are
+kept, so that a killed run goes on.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Search:
-    """What is looked for: grams of `length` units of a kind; `later_only` marks one only after an equal one has ended."""
+    """What is looked for: grams of `length` units of a kind; `later_only` marks one only after an
+    equal one has ended.
+    """
 
     length: int
     kind: int
@@ -31,7 +35,9 @@ class Search:
 
 @dataclass(frozen=True)
 class Cut:
-    """How the hash space is cut: into `parts`, each with a table of `slots` entries; the first `done` have been searched."""
+    """How the hash space is cut: into `parts`, each with a table of `slots` entries; the first
+    `done` have been searched.
+    """
 
     parts: int
     slots: int
@@ -39,7 +45,9 @@ class Cut:
 
 
 class Passes:
-    """One bit for each byte of the stream: the gram that begins there is struck. And how far the search is."""
+    """One bit for each byte of the stream: the gram that begins there is struck. And how far the
+    search is.
+    """
 
     def __init__(self, folder: Path, size: int, search: Search) -> None:
         self._note, self._search = folder / "passes.json", [search.length, search.later_only]
@@ -55,7 +63,9 @@ class Passes:
         self.marks: Bytes = self._file.array(np.uint8)
 
     def cut(self, parts: int, most: int, slots: int) -> Cut:
-        """The cut of the run that was killed, where its table has at most `most` entries; else the one given, from its beginning."""
+        """The cut of the run that was killed, where its table has at most `most` entries; else the
+        one given, from its beginning.
+        """
         return self._known if self._known and self._known.slots <= most else Cut(parts, slots)
 
     def note(self, cut: Cut) -> None:
@@ -82,15 +92,30 @@ def blocks(offsets: Ints) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def mark_part(text: Bytes, offsets: Ints, marks: Bytes, search: Search, part: int, cut: Cut) -> Iterator[int]:
-    """Mark the grams of one part that repeat. Yields the documents searched so far, and -1 when the table became too full to go on.
+def mark_part(
+    text: Bytes, offsets: Ints, marks: Bytes, search: Search, part: int, cut: Cut
+) -> Iterator[int]:
+    """Mark the grams of one part that repeat. Yields the documents searched so far, and -1 when the
+    table became too full to go on.
 
     Marks made until then are right and stay.
     """
     table, entered = np.zeros(cut.slots, np.uint64), 0
     for first, last in blocks(offsets):
         entered = scan(
-            text, offsets, first, last, search.length, search.kind, classes(), part, cut.parts, table, marks, search.later_only, entered
+            text,
+            offsets,
+            first,
+            last,
+            search.length,
+            search.kind,
+            classes(),
+            part,
+            cut.parts,
+            table,
+            marks,
+            search.later_only,
+            entered,
         )
         yield last if entered >= 0 else -1
         if entered < 0:
@@ -99,7 +124,9 @@ def mark_part(text: Bytes, offsets: Ints, marks: Bytes, search: Search, part: in
 
 @dataclass(frozen=True)
 class PartJob:
-    """One part for a worker of a cluster. `sizes` are the bytes of the files "text" and "offsets" of `folder`, `run` names this search."""
+    """One part for a worker of a cluster. `sizes` are the bytes of the files "text" and "offsets"
+    of `folder`, `run` names this search.
+    """
 
     folder: Path
     run: str
@@ -116,7 +143,10 @@ class PartJob:
 
 def run_part(job: PartJob) -> PartJob | None:
     """Search a part into marks of its own in `job.file`; None when the table became too full."""
-    text, offsets = (_mapped(job.folder / name, size, "c") for name, size in zip(("text", "offsets"), job.sizes, strict=True))
+    text, offsets = (
+        _mapped(job.folder / name, size, "c")
+        for name, size in zip(("text", "offsets"), job.sizes, strict=True)
+    )
     marks = _mapped(job.file, (job.sizes[0] + 7) // 8, "w+")
     full = -1 in mark_part(text, offsets.view(np.int64), marks, job.search, job.part, job.cut)
     return None if full else job

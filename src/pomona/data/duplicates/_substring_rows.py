@@ -17,12 +17,16 @@ from pomona.data.duplicates._unicode import strings
 from pomona.errors import PomonaError
 from pomona.records._source import Streamed, kept
 
-_SPANS = pa.schema([("row", pa.int64()), ("start", pa.int64()), ("end", pa.int64()), ("reason", pa.string())])
+_SPANS = pa.schema(
+    [("row", pa.int64()), ("start", pa.int64()), ("end", pa.int64()), ("reason", pa.string())]
+)
 
 
 @dataclass
 class Tally:
-    """What a whole reading of the cut rows met: `rows` that remain, `bytes` of all texts, and what was struck of them."""
+    """What a whole reading of the cut rows met: `rows` that remain, `bytes` of all texts, and what
+    was struck of them.
+    """
 
     rows: int = 0
     bytes: int = 0
@@ -34,7 +38,9 @@ class Tally:
 
 @dataclass(frozen=True)
 class CutRows(Streamed):
-    """The rows of `texts` without the struck spans; with `drop`, without the rows of which only white space is left."""
+    """The rows of `texts` without the struck spans; with `drop`, without the rows of which only
+    white space is left.
+    """
 
     texts: TextColumn
     stream_of: Stream
@@ -49,7 +55,9 @@ class CutRows(Streamed):
     def where(self) -> str:
         return self.texts.records._source.where
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         """The rows with their spans struck; the tally counts anew each time."""
         self.tally.__init__()
         first, place = 0, self.schema.get_field_index(self.texts.column)
@@ -57,7 +65,9 @@ class CutRows(Streamed):
             last = first + batch.num_rows
             if last > self.texts.rows:
                 raise self._changed()
-            cut, emptied = self._cut(batch.column(place), self.stream_of.spans(first, last) - [first, 0, 0])
+            cut, emptied = self._cut(
+                batch.column(place), self.stream_of.spans(first, last) - [first, 0, 0]
+            )
             rows = batch.set_column(place, self.schema.field(place), cut)
             if self.drop and emptied.any():
                 rows = rows.filter(pa.array(~emptied))
@@ -67,14 +77,21 @@ class CutRows(Streamed):
         if first != self.texts.rows:
             raise self._changed()
 
-    def _cut(self, texts: pa.StringArray, spans: NDArray[np.int64]) -> tuple[pa.StringArray, NDArray[np.bool_]]:
-        """The texts without `spans` int64 `[n, 3]` (row, start, end), and which rows lost all but white space."""
+    def _cut(
+        self, texts: pa.StringArray, spans: NDArray[np.int64]
+    ) -> tuple[pa.StringArray, NDArray[np.bool_]]:
+        """The texts without `spans` int64 `[n, 3]` (row, start, end), and which rows lost all but
+        white space.
+        """
         data, offsets = strings(texts)
         tally, emptied = self.tally, np.zeros(len(texts), np.bool_)
         tally.bytes += int(offsets[-1] - offsets[0])
         if not len(spans):
             return texts, emptied
-        rows, starts, stops = spans[:, 0], *(spans[:, 1:] + offsets[spans[:, 0], None] - offsets[0]).T
+        rows, starts, stops = (
+            spans[:, 0],
+            *(spans[:, 1:] + offsets[spans[:, 0], None] - offsets[0]).T,
+        )
         if (stops > offsets[rows + 1] - offsets[0]).any():
             raise self._changed()
         edge = np.zeros(offsets[-1] - offsets[0] + 1, np.int8)
@@ -93,7 +110,11 @@ class CutRows(Streamed):
         return cut, emptied
 
     def _changed(self) -> PomonaError:
-        return PomonaError("the input changed while it was read", where=self.where, remedy="run again when nothing writes to it")
+        return PomonaError(
+            "the input changed while it was read",
+            where=self.where,
+            remedy="run again when nothing writes to it",
+        )
 
 
 @dataclass(frozen=True)
@@ -105,8 +126,15 @@ class StruckSpans(Streamed):
     schema: pa.Schema = _SPANS
     where: str = "the struck spans"
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         for first, last in self.stream_of.blocks():
             found = self.stream_of.spans(first, last)
             arrays = [pa.array(np.ascontiguousarray(column)) for column in found.T]
-            yield kept(pa.record_batch([*arrays, pa.array([self.reason] * len(found), pa.string())], schema=_SPANS), keep)
+            yield kept(
+                pa.record_batch(
+                    [*arrays, pa.array([self.reason] * len(found), pa.string())], schema=_SPANS
+                ),
+                keep,
+            )

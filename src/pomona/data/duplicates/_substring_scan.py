@@ -1,7 +1,9 @@
-"""Compiled search for repeated grams: a rolling hash finds candidates, a comparison of the text itself decides.
+"""Compiled search for repeated grams: a rolling hash finds candidates, a comparison of the text
+itself decides.
 
-A table entry is a position + 1 (40 bits) above a tag (24 bits of the hash). A part of the hash space is searched at a time, so that its
-table fits in memory. `marks` has one bit for each byte of the stream: the gram that begins there is struck.
+A table entry is a position + 1 (40 bits) above a tag (24 bits of the hash). A part of the hash
+space is searched at a time, so that its table fits in memory. `marks` has one bit for each byte of
+the stream: the gram that begins there is struck.
 """
 
 from __future__ import annotations
@@ -11,10 +13,23 @@ from typing import Any
 import numba
 import numpy as np
 
-from pomona.data.duplicates._substring_units import BYTE, TOKEN, hash_unit, mix, next_unit, same_bytes, same_grams
+from pomona.data.duplicates._substring_units import (
+    BYTE,
+    TOKEN,
+    hash_unit,
+    mix,
+    next_unit,
+    same_bytes,
+    same_grams,
+)
 
 _BASE, _ZERO, _ONE = np.uint64(0xD1342543DE82EF95), np.uint64(0), np.uint64(1)
-_LOW, _TAG, _HALF, _TAG_BITS = np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFF), np.uint64(32), np.uint64(24)
+_LOW, _TAG, _HALF, _TAG_BITS = (
+    np.uint64(0xFFFFFFFF),
+    np.uint64(0xFFFFFF),
+    np.uint64(32),
+    np.uint64(24),
+)
 
 
 _WINDOW = 256
@@ -36,8 +51,12 @@ def _mark(marks: Any, at: int) -> None:
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _follow(stream: Any, twin: int, stop: int, end: int, start: int, now: int, kind: int, kinds: Any) -> tuple[int, int]:
-    """The gram one unit after `twin`, if its last unit is the same as the one at `start`; else (-1, 0)."""
+def _follow(
+    stream: Any, twin: int, stop: int, end: int, start: int, now: int, kind: int, kinds: Any
+) -> tuple[int, int]:
+    """The gram one unit after `twin`, if its last unit is the same as the one at `start`; else (-1,
+    0).
+    """
     last, last_stop = next_unit(stream, stop, end, kind, kinds)
     if last == last_stop or not same_bytes(stream, last, last_stop, start, now):
         return -1, 0
@@ -47,9 +66,21 @@ def _follow(stream: Any, twin: int, stop: int, end: int, start: int, now: int, k
 
 @numba.njit(cache=True, nogil=True)
 def _earliest(
-    table: Any, mixed: Any, stream: Any, offsets: Any, at: int, end: int, twin: int, twin_stop: int, length: int, kind: int, kinds: Any
+    table: Any,
+    mixed: Any,
+    stream: Any,
+    offsets: Any,
+    at: int,
+    end: int,
+    twin: int,
+    twin_stop: int,
+    length: int,
+    kind: int,
+    kinds: Any,
 ) -> tuple[Any, int]:
-    """Where the first gram equal to the one at `at` begins and stops; (-1, 0) when this is the first, which is then entered."""
+    """Where the first gram equal to the one at `at` begins and stops; (-1, 0) when this is the
+    first, which is then entered.
+    """
     tag = mixed & _TAG
     slot = _slot(mixed, table.size)
     while table[slot] != _ZERO:
@@ -71,12 +102,25 @@ def _earliest(
 
 @numba.njit(cache=True, nogil=True)
 def _hash_on(
-    stream: Any, start: int, stop: int, end: int, kind: int, kinds: Any, seen: int, rolling: Any, ring: Any, values: Any, leaving: Any,
-    ahead: Any, hashes: Any,
-) -> tuple[int, int, int, int, Any]:  # fmt: skip
-    """Hash up to a window of units from start … stop on. `ahead` gets gram (-1: not whole yet), start and stop of each, `hashes` its hash.
+    stream: Any,
+    start: int,
+    stop: int,
+    end: int,
+    kind: int,
+    kinds: Any,
+    seen: int,
+    rolling: Any,
+    ring: Any,
+    values: Any,
+    leaving: Any,
+    ahead: Any,
+    hashes: Any,
+) -> tuple[int, int, int, int, Any]:
+    """Hash up to a window of units from start … stop on. `ahead` gets gram (-1: not whole yet),
+    start and stop of each, `hashes` its hash.
 
-    Returns how many, where the next unit starts and stops, units of the document so far, and the rolling hash.
+    Returns how many, where the next unit starts and stops, units of the document so far, and the
+    rolling hash.
     """
     length, count = ring.size, 0
     slot = seen % length
@@ -88,7 +132,11 @@ def _hash_on(
         ring[slot], values[slot] = start, value
         slot = slot + 1 if slot + 1 < length else 0
         seen += 1
-        ahead[count, 0], ahead[count, 1], ahead[count, 2] = ring[slot] if seen >= length else -1, start, stop
+        ahead[count, 0], ahead[count, 1], ahead[count, 2] = (
+            ring[slot] if seen >= length else -1,
+            start,
+            stop,
+        )
         hashes[count] = mix(rolling)
         count += 1
         start, stop = next_unit(stream, stop, end, kind, kinds)
@@ -97,7 +145,8 @@ def _hash_on(
 
 @numba.njit(cache=True, nogil=True)
 def _fetch(table: Any, hashes: Any, count: int, part: int, parts: int) -> Any:
-    """Read the slots that will be asked for: many misses of the cache at once take hardly longer than one.
+    """Read the slots that will be asked for: many misses of the cache at once take hardly longer
+    than one.
 
     Their sum is for the caller to store, or the compiler would leave the reading out.
     """
@@ -110,13 +159,25 @@ def _fetch(table: Any, hashes: Any, count: int, part: int, parts: int) -> Any:
 
 @numba.njit(cache=True, nogil=True)
 def scan(
-    stream: Any, offsets: Any, first: int, last: int, length: int, kind: int, kinds: Any, part: int, parts: int, table: Any, marks: Any,
-    later_only: bool, entered: int,
-) -> int:  # fmt: skip
-    """Mark the grams of documents first … last − 1 that repeat, of one part of the hash space. Returns the entries of the table so far.
+    stream: Any,
+    offsets: Any,
+    first: int,
+    last: int,
+    length: int,
+    kind: int,
+    kinds: Any,
+    part: int,
+    parts: int,
+    table: Any,
+    marks: Any,
+    later_only: bool,
+    entered: int,
+) -> int:
+    """Mark the grams of documents first … last − 1 that repeat, of one part of the hash space.
+    Returns the entries of the table so far.
 
-    `later_only` marks a gram only when an equal one has ended before it begins; else all occurrences are marked. Returns -1 when the
-    table is too full to go on.
+    `later_only` marks a gram only when an equal one has ended before it begins; else all
+    occurrences are marked. Returns -1 when the table is too full to go on.
     """
     ring, values, leaving = np.empty(length, np.int64), np.empty(length, np.uint64), _ONE
     ahead, hashes = np.empty((_WINDOW, 3), np.int64), np.empty(_WINDOW + 1, np.uint64)
@@ -128,16 +189,49 @@ def scan(
         start, stop = next_unit(stream, offsets[document], end, kind, kinds)
         while start < stop:
             count, start, stop, seen, rolling = _hash_on(
-                stream, start, stop, end, kind, kinds, seen, rolling, ring, values, leaving, ahead, hashes
+                stream,
+                start,
+                stop,
+                end,
+                kind,
+                kinds,
+                seen,
+                rolling,
+                ring,
+                values,
+                leaving,
+                ahead,
+                hashes,
             )
             hashes[_WINDOW] = _fetch(table, hashes, count, part, parts)
             for unit in range(count):
                 at = ahead[unit, 0]
                 if twin >= 0:
-                    twin, twin_stop = _follow(stream, twin, twin_stop, twin_end, ahead[unit, 1], ahead[unit, 2], kind, kinds)
+                    twin, twin_stop = _follow(
+                        stream,
+                        twin,
+                        twin_stop,
+                        twin_end,
+                        ahead[unit, 1],
+                        ahead[unit, 2],
+                        kind,
+                        kinds,
+                    )
                 if at < 0 or _part(hashes[unit], parts) != part:
                     continue
-                found, found_stop = _earliest(table, hashes[unit], stream, offsets, at, end, twin, twin_stop, length, kind, kinds)
+                found, found_stop = _earliest(
+                    table,
+                    hashes[unit],
+                    stream,
+                    offsets,
+                    at,
+                    end,
+                    twin,
+                    twin_stop,
+                    length,
+                    kind,
+                    kinds,
+                )
                 if found < 0:
                     entered += 1
                     if 4 * entered > 3 * table.size:
@@ -155,8 +249,12 @@ def scan(
 
 
 @numba.njit(cache=True, nogil=True)
-def _whole_characters(stream: Any, begin: int, end: int, start: int, stop: int, bounds: Any, kind: int) -> tuple[int, int]:
-    """The span start … stop of a document begin … end as bytes of its text, without characters that are not wholly inside."""
+def _whole_characters(
+    stream: Any, begin: int, end: int, start: int, stop: int, bounds: Any, kind: int
+) -> tuple[int, int]:
+    """The span start … stop of a document begin … end as bytes of its text, without characters that
+    are not wholly inside.
+    """
     if kind == TOKEN:
         start, stop, begin, end = start >> 2, stop >> 2, begin >> 2, end >> 2
         while start < stop and start > begin and bounds[start, 0] < bounds[start - 1, 1]:
@@ -183,8 +281,21 @@ def _any_mark(marks: Any, start: int, stop: int) -> bool:
 
 
 @numba.njit(cache=True, nogil=True)
-def spans(stream: Any, offsets: Any, bounds: Any, first: int, last: int, length: int, kind: int, kinds: Any, marks: Any, found: Any) -> int:
-    """Write the struck spans of documents first … last − 1 to `found` int64 `[n, 3]`: document, first byte and end in its text."""
+def spans(
+    stream: Any,
+    offsets: Any,
+    bounds: Any,
+    first: int,
+    last: int,
+    length: int,
+    kind: int,
+    kinds: Any,
+    marks: Any,
+    found: Any,
+) -> int:
+    """Write the struck spans of documents first … last − 1 to `found` int64 `[n, 3]`: document,
+    first byte and end in its text.
+    """
     begins = np.empty(length, np.int64)
     count = 0
     for document in range(first, last):
@@ -202,7 +313,9 @@ def spans(stream: Any, offsets: Any, bounds: Any, first: int, last: int, length:
             at = begins[slot]
             struck = not ended and seen >= length and (marks[at >> 3] >> (at & 7)) & 1 == 1
             if until >= 0 and (ended or (struck and seen - length > until)):
-                low, high = _whole_characters(stream, begin, end, open_start, open_stop, bounds, kind)
+                low, high = _whole_characters(
+                    stream, begin, end, open_start, open_stop, bounds, kind
+                )
                 if low < high:
                     found[count, 0], found[count, 1], found[count, 2] = document, low, high
                     count += 1

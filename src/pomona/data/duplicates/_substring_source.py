@@ -1,4 +1,6 @@
-"""Rows in batches of a few MiB, in and out. Arrow's dataset decodes a whole row group before it gives the first batch."""
+"""Rows in batches of a few MiB, in and out. Arrow's dataset decodes a whole row group before it
+gives the first batch.
+"""
 
 from __future__ import annotations
 
@@ -24,30 +26,45 @@ _BUFFER = 1 << 20
 class _Paged(ParquetSource):
     """Parquet shards, read page by page."""
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
-        """Batches of about 4 MiB and at most 8,192 rows. A filter may ask for any column, so all are read for it."""
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of about 4 MiB and at most 8,192 rows. A filter may ask for any column, so all
+        are read for it.
+        """
         names = list(columns) if keep is None else self.schema.names
         schema = pa.schema([self.schema.field(name) for name in names])
         for file in self.files:
             self.fragment(file)
             store, path = locate(file)
             try:
-                with store.open_input_file(path) as handle, pq.ParquetFile(handle, pre_buffer=False, buffer_size=_BUFFER) as shard:
-                    for batch in shard.iter_batches(_rows(shard.metadata), columns=names, use_threads=False):
+                with (
+                    store.open_input_file(path) as handle,
+                    pq.ParquetFile(handle, pre_buffer=False, buffer_size=_BUFFER) as shard,
+                ):
+                    for batch in shard.iter_batches(
+                        _rows(shard.metadata), columns=names, use_threads=False
+                    ):
                         yield kept(batch.select(names).cast(schema), keep)
             except (OSError, pa.ArrowException) as error:
                 raise unreadable(file, error) from error
 
 
 def _rows(metadata: pq.FileMetaData) -> int:
-    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    size = sum(
+        metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)
+    )
     return max(1, min(BATCH_ROWS, _BATCH_BYTES * metadata.num_rows // max(1, size)))
 
 
 def paged(records: Records) -> Records:
     """The same records; Parquet comes in small batches."""
     source = records._source
-    return replace(records, _source=_Paged(source.files, source.schema)) if isinstance(source, ParquetSource) else records
+    return (
+        replace(records, _source=_Paged(source.files, source.schema))
+        if isinstance(source, ParquetSource)
+        else records
+    )
 
 
 def pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -63,7 +80,9 @@ class SmallBatches(Records):
     """Records to be written with few bytes at a time, where rows are long."""
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-        """Batches of at most `rows` rows, whole ones of the stream as long as they hold no more than 8 MiB."""
+        """Batches of at most `rows` rows, whole ones of the stream as long as they hold no more
+        than 8 MiB.
+        """
         held: list[pa.RecordBatch] = []
         count = size = 0
         for batch in self._stream():

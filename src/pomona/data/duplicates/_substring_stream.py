@@ -15,7 +15,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona.data.duplicates._mapped import Kept, file_pages
-from pomona.data.duplicates._substring_passes import Cut, PartJob, Passes, Search, blocks, mark_part, merge, run_part
+from pomona.data.duplicates._substring_passes import (
+    Cut,
+    PartJob,
+    Passes,
+    Search,
+    blocks,
+    mark_part,
+    merge,
+    run_part,
+)
 from pomona.data.duplicates._substring_scan import spans
 from pomona.data.duplicates._substring_units import BYTE, TOKEN, classes, count_units
 from pomona.data.duplicates._unicode import strings
@@ -31,9 +40,11 @@ Report = Callable[[int, int], None]
 
 @dataclass
 class Stream:
-    """Documents end to end. `text` uint8, `offsets` int64 `[documents + 1]` into it, `bounds` of tokens.
+    """Documents end to end. `text` uint8, `offsets` int64 `[documents + 1]` into it, `bounds` of
+    tokens.
 
-    With TOKEN units `text` holds the token ids, four bytes each, and `bounds` int32 `[tokens, 2]` their bytes in the document.
+    With TOKEN units `text` holds the token ids, four bytes each, and `bounds` int32 `[tokens, 2]`
+    their bytes in the document.
     """
 
     text: NDArray[np.uint8]
@@ -47,13 +58,21 @@ class Stream:
     _pages: int = _PAGES
 
     @classmethod
-    def of(cls, texts: Iterable[pa.StringArray], search: Search, folder: Path, encode: Encode | None) -> Self:
-        """Write the texts (their tokens by `encode`, when given) to files in `folder`, but for those that are there already."""
+    def of(
+        cls, texts: Iterable[pa.StringArray], search: Search, folder: Path, encode: Encode | None
+    ) -> Self:
+        """Write the texts (their tokens by `encode`, when given) to files in `folder`, but for
+        those that are there already.
+        """
         with ExitStack() as undo:
             kept = undo.enter_context(Kept(folder, ["text", "offsets", "bounds"]))
             _fill(kept, texts, TOKEN if search.kind == TOKEN else BYTE, encode)
             text, offsets, bounds = kept.files.values()
-            arrays = text.array(np.uint8), offsets.array(np.int64), bounds.array(np.int32).reshape(-1, 2)
+            arrays = (
+                text.array(np.uint8),
+                offsets.array(np.int64),
+                bounds.array(np.int32).reshape(-1, 2),
+            )
             passes = Passes(folder, len(arrays[0]), search)
             undo.pop_all()
         pa.default_memory_pool().release_unused()
@@ -70,10 +89,14 @@ class Stream:
         counts = [count_units(self.text, self.offsets, *block, *asked) for block in self.blocks()]
         return sum(units for units, _ in counts), sum(grams for _, grams in counts)
 
-    def mark(self, grams: int, memory: int, report: Report, engine: str = "native") -> tuple[int, int]:
-        """Mark every gram that repeats, with a table of at most `memory` bytes. What it does not need is for pages of the arrays.
+    def mark(
+        self, grams: int, memory: int, report: Report, engine: str = "native"
+    ) -> tuple[int, int]:
+        """Mark every gram that repeats, with a table of at most `memory` bytes. What it does not
+        need is for pages of the arrays.
 
-        On Ray each worker searches a part of the hash space with such a table. Returns the passes it took and the bytes of the table.
+        On Ray each worker searches a part of the hash space with such a table. Returns the passes
+        it took and the bytes of the table.
         """
         most = max(_FEWEST_SLOTS, memory // 8)
         slots = min(most, int(grams / _FULLNESS) + _FEWEST_SLOTS)
@@ -88,16 +111,36 @@ class Stream:
         return cut.parts, 8 * cut.slots
 
     def spans(self, first: int, last: int) -> NDArray[np.int64]:
-        """The struck spans of documents first … last − 1, int64 `[n, 3]`: document, first byte and end in its text."""
+        """The struck spans of documents first … last − 1, int64 `[n, 3]`: document, first byte and
+        end in its text.
+        """
         length, kind = self.search.length, self.search.kind
-        size = int(self.offsets[last] - self.offsets[first]) // (length * (TOKEN if kind == TOKEN else BYTE)) + last - first
+        size = (
+            int(self.offsets[last] - self.offsets[first])
+            // (length * (TOKEN if kind == TOKEN else BYTE))
+            + last
+            - first
+        )
         found = np.empty((size, 3), np.int64)
-        count = spans(self.text, self.offsets, self.bounds, first, last, length, kind, classes(), self._passes.marks, found)
+        count = spans(
+            self.text,
+            self.offsets,
+            self.bounds,
+            first,
+            last,
+            length,
+            kind,
+            classes(),
+            self._passes.marks,
+            found,
+        )
         self._release()
         return found[:count]
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """Documents in ranges of about 128 KiB; pages are given back in between when they have become too many."""
+        """Documents in ranges of about 128 KiB; pages are given back in between when they have
+        become too many.
+        """
         for block in blocks(self.offsets):
             yield block
             self._release()
@@ -106,7 +149,9 @@ class Stream:
         """Search the parts that are left; False when the table of one became too full."""
         size = len(self.text)
         for part in range(cut.done, cut.parts):
-            for last in mark_part(self.text, self.offsets, self._passes.marks, self.search, part, cut):
+            for last in mark_part(
+                self.text, self.offsets, self._passes.marks, self.search, part, cut
+            ):
                 if last < 0:
                     return False
                 report(part * size + int(self.offsets[last]), cut.parts * size)
@@ -117,7 +162,10 @@ class Stream:
     def _abreast(self, engine: str, cut: Cut, report: Report) -> bool:
         """The same by the workers of a cluster. All parts end before a new cut is tried."""
         sizes, run, whole = (len(self.text), 8 * len(self.offsets)), uuid.uuid4().hex, True
-        jobs = (PartJob(self._folder, run, sizes, self.search, part, cut) for part in range(cut.done, cut.parts))
+        jobs = (
+            PartJob(self._folder, run, sizes, self.search, part, cut)
+            for part in range(cut.done, cut.parts)
+        )
         for part, job in enumerate(spread(run_part, jobs, engine), cut.done):
             if job is not None and whole:
                 merge(job, self._passes.marks)
@@ -135,7 +183,9 @@ class Stream:
 
 
 def _fill(kept: Kept, texts: Iterable[pa.StringArray], width: int, encode: Encode | None) -> None:
-    """Append what is not there yet; it is kept every 32 MiB, so that a killed run need not make it again."""
+    """Append what is not there yet; it is kept every 32 MiB, so that a killed run need not make it
+    again.
+    """
     text, offsets, bounds = kept.files.values()
     if not kept.rows:
         offsets.append(np.zeros(1, np.int64))

@@ -1,7 +1,9 @@
-"""Compiled units of a stream: bytes, 4-byte tokens, or words; where the next one is, its hash, whether two are the same.
+"""Compiled units of a stream: bytes, 4-byte tokens, or words; where the next one is, its hash,
+whether two are the same.
 
-A word is a run of letters, marks, digits and underscores; any other visible character, and each character of a script that is written
-without spaces, is a unit by itself. White space belongs to no unit.
+A word is a run of letters, marks, digits and underscores; any other visible character, and each
+character of a script that is written without spaces, is a unit by itself. White space belongs to no
+unit.
 """
 
 from __future__ import annotations
@@ -19,7 +21,11 @@ from pomona.data.duplicates._unicode import SPACELESS, tables
 WORD, BYTE, TOKEN = 0, 1, 4
 _SPACE, _RUN, _ALONE = 0, 1, 2
 _JOINERS = (0x5F, 0x200C, 0x200D)
-_M1, _M2, _PRIME = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53), np.uint64(0x9E3779B97F4A7C15)
+_M1, _M2, _PRIME = (
+    np.uint64(0xFF51AFD7ED558CCD),
+    np.uint64(0xC4CEB9FE1A85EC53),
+    np.uint64(0x9E3779B97F4A7C15),
+)
 _S33 = np.uint64(33)
 
 
@@ -56,7 +62,11 @@ def _look(stream: Any, at: int, kinds: Any) -> tuple[Any, int]:
     if byte < 0xE0:
         return np.int64(kinds[((byte & 0x1F) << 6) | (np.int64(stream[at + 1]) & 0x3F)]), 2
     if byte < 0xF0:
-        point = ((byte & 0x0F) << 12) | ((np.int64(stream[at + 1]) & 0x3F) << 6) | (np.int64(stream[at + 2]) & 0x3F)
+        point = (
+            ((byte & 0x0F) << 12)
+            | ((np.int64(stream[at + 1]) & 0x3F) << 6)
+            | (np.int64(stream[at + 2]) & 0x3F)
+        )
         return np.int64(kinds[point]), 3
     return _ALONE, 4
 
@@ -80,7 +90,9 @@ def _next_word(stream: Any, at: int, end: int, kinds: Any) -> tuple[int, int]:
 
 @numba.njit(cache=True, nogil=True, inline="always")
 def next_unit(stream: Any, at: int, end: int, kind: int, kinds: Any) -> tuple[int, int]:
-    """(start, stop) of the first unit from `at` on within a document that ends at `end`; start == stop when there is none."""
+    """(start, stop) of the first unit from `at` on within a document that ends at `end`; start ==
+    stop when there is none.
+    """
     if kind == WORD:
         return _next_word(stream, at, end, kinds)
     return at, min(at + kind, end)
@@ -107,8 +119,12 @@ def same_bytes(stream: Any, start: int, stop: int, other: int, other_stop: int) 
 
 
 @numba.njit(cache=True, nogil=True)
-def same_grams(stream: Any, at: int, end: int, other: int, other_end: int, length: int, kind: int, kinds: Any) -> int:
-    """Where the gram of `length` units at `other` stops when it equals the one at `at`; -1 when it does not."""
+def same_grams(
+    stream: Any, at: int, end: int, other: int, other_end: int, length: int, kind: int, kinds: Any
+) -> int:
+    """Where the gram of `length` units at `other` stops when it equals the one at `at`; -1 when it
+    does not.
+    """
     for _ in range(length):
         start, at = next_unit(stream, at, end, kind, kinds)
         other_start, other = next_unit(stream, other, other_end, kind, kinds)
@@ -118,8 +134,12 @@ def same_grams(stream: Any, at: int, end: int, other: int, other_end: int, lengt
 
 
 @numba.njit(cache=True, nogil=True)
-def count_units(stream: Any, offsets: Any, first: int, last: int, length: int, kind: int, kinds: Any) -> tuple[int, int]:
-    """Units of the documents first … last − 1, and positions at which `length` of them follow one another."""
+def count_units(
+    stream: Any, offsets: Any, first: int, last: int, length: int, kind: int, kinds: Any
+) -> tuple[int, int]:
+    """Units of the documents first … last − 1, and positions at which `length` of them follow one
+    another.
+    """
     units, grams = 0, 0
     for document in range(first, last):
         found = 0

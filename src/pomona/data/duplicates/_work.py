@@ -54,7 +54,9 @@ class Bench:
         if self.progress:
             self.progress(min(self.done, self.total), self.total)
 
-    def sign(self, pieces: Sequence[Piece], name: str, options: Options, engine: str | None, rows: int) -> list[tuple[str, int]]:
+    def sign(
+        self, pieces: Sequence[Piece], name: str, options: Options, engine: str | None, rows: int
+    ) -> list[tuple[str, int]]:
         """Sign every piece into the folder `name`. Returns the files and their rows."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
@@ -74,8 +76,14 @@ def stamps(records: Records) -> list[Any]:
         what = info(name)
         if what.type != fs.FileType.File:
             return [uuid.uuid4().hex]
-        found.append([name if is_remote(name) else str(Path(name).resolve()), what.size, what.mtime_ns])
-    return [*found, [[column, values.to_pylist()] for column, values in records._filters], records._limit]
+        found.append(
+            [name if is_remote(name) else str(Path(name).resolve()), what.size, what.mtime_ns]
+        )
+    return [
+        *found,
+        [[column, values.to_pylist()] for column, values in records._filters],
+        records._limit,
+    ]
 
 
 @contextmanager
@@ -91,13 +99,20 @@ def work_at(out: str | Path, work: str | Path | None, dry_run: bool) -> Iterator
 
 @contextmanager
 def workspace(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
-    """The work folder, with what is there if it is of the same plan; it is removed when the block ends well.
+    """The work folder, with what is there if it is of the same plan; it is removed when the block
+    ends well.
 
     Raises PomonaError when the folder holds something else.
     """
     plan, note = json.loads(json.dumps(plan)), folder / "plan.json"
-    if folder.exists() and not note.exists() and any(not item.name.startswith(".") for item in folder.iterdir()):
-        raise PomonaError("is not a work folder", where=folder, remedy="give work= an empty or a new folder")
+    if (
+        folder.exists()
+        and not note.exists()
+        and any(not item.name.startswith(".") for item in folder.iterdir())
+    ):
+        raise PomonaError(
+            "is not a work folder", where=folder, remedy="give work= an empty or a new folder"
+        )
     _discard(folder, unless=plan)
     with disk_guard(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +125,9 @@ def workspace(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
 
 
 def _discard(folder: Path, unless: dict[str, Any] | None = None) -> None:
-    """Remove a work folder, unless its plan is this one; by way of another name, so that a kill leaves it whole or gone."""
+    """Remove a work folder, unless its plan is this one; by way of another name, so that a kill
+    leaves it whole or gone.
+    """
     gone = folder.with_name(f".{folder.name}.discarded")
     shutil.rmtree(gone, ignore_errors=True)
     note = folder / "plan.json"
@@ -120,7 +137,9 @@ def _discard(folder: Path, unless: dict[str, Any] | None = None) -> None:
 
 
 @contextmanager
-def bench(folder: Path, plan: dict[str, Any], total: int, progress: Progress | None) -> Iterator[Bench]:
+def bench(
+    folder: Path, plan: dict[str, Any], total: int, progress: Progress | None
+) -> Iterator[Bench]:
     """Open the work folder of exact and minhash; see `workspace`."""
     with workspace(folder, plan):
         opened = Bench(folder, json.loads(json.dumps(plan)), total, progress)

@@ -1,12 +1,15 @@
 """Drop rows that say the same as another: embeddings, clusters, a cosine.
 
-SemDeDup (Abbas et al. 2023, arXiv 2303.09540, §3). Embeddings are the mean of a language model's last hidden states. Only pairs within a
-cluster are compared, so near pairs on the two sides of a border are missed; with `clusters=1` none is. Pairs over the threshold make
-components and one row of each stays, whichever `keep` says. Components chain: a≈b and b≈c leave one, however far a is from c.
+SemDeDup (Abbas et al. 2023, arXiv 2303.09540, §3). Embeddings are the mean of a language model's
+last hidden states. Only pairs within a cluster are compared, so near pairs on the two sides of a
+border are missed; with `clusters=1` none is. Pairs over the threshold make components and one row
+of each stays, whichever `keep` says. Components chain: a≈b and b≈c leave one, however far a is from
+c.
 
-How high a cosine means "the same" differs between models: look at `OUT.pairs.parquet` before you trust a threshold.
-The embeddings lie in the work folder, 4 bytes × width a distinct text, block by block as they are made: a run that was killed goes on from
-them, also with another threshold, number of clusters, `keep` or seed. The folder is removed at the end.
+How high a cosine means "the same" differs between models: look at `OUT.pairs.parquet` before you
+trust a threshold. The embeddings lie in the work folder, 4 bytes × width a distinct text, block by
+block as they are made: a run that was killed goes on from them, also with another threshold, number
+of clusters, `keep` or seed. The folder is removed at the end.
 """
 
 from __future__ import annotations
@@ -43,17 +46,28 @@ Report = Callable[[int, int], None]
 
 
 def embeddings(
-    model: str | Model, texts: Sequence[str], *, device: str | None = None, dtype: str | None = None, memory: int | None = None
+    model: str | Model,
+    texts: Sequence[str],
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    memory: int | None = None,
 ) -> NDArray[np.float32]:
-    """The mean of the last hidden states over all tokens of each text, float32 `[n, hidden]`, not normalised.
+    """The mean of the last hidden states over all tokens of each text, float32 `[n, hidden]`, not
+    normalised.
 
-    `model` is a URI or a loaded model; the other options are those of `pomona.models.load`. Texts longer than the context go through in
-    windows. Raises PomonaError for an empty text, and for a model that gives no hidden states.
+    `model` is a URI or a loaded model; the other options are those of `pomona.models.load`. Texts
+    longer than the context go through in windows. Raises PomonaError for an empty text, and for a
+    model that gives no hidden states.
     """
     for row, text in enumerate(texts):
         if not text:
-            raise PomonaError("is empty", where=f"text {row}", remedy="drop rows without text first")
-    loaded = load(model, device=device, dtype=dtype, memory=memory) if isinstance(model, str) else model
+            raise PomonaError(
+                "is empty", where=f"text {row}", remedy="drop rows without text first"
+            )
+    loaded = (
+        load(model, device=device, dtype=dtype, memory=memory) if isinstance(model, str) else model
+    )
     from pomona.models._embed import embed
 
     return embed(loaded, texts)
@@ -77,20 +91,24 @@ def dedup_semantic(
     dry_run: bool = False,
     progress: Report | None = None,
 ) -> Card:
-    """Write the rows of `inputs` to `out` without those whose text is the same as, or has a cosine ≥ `threshold` with, one that stays.
+    """Write the rows of `inputs` to `out` without those whose text is the same as, or has a cosine
+    ≥ `threshold` with, one that stays.
 
-    model: a URI or a loaded model (with which a killed run begins anew). clusters: None is 1 up to 4,096 distinct texts, which compares
-        all pairs, and √n beyond.
-    keep: of similar rows the one "far" from the cluster's centre (the paper's choice), "near" it, or the "first". Of identical rows
-        always the first. seed: of the clustering.
-    memory: what batches and blocks may take beside the model's weights; about 60 bytes a row and 64 vectors a cluster come on top, and
-        pages of the embeddings, which the system takes back when it needs them. work: folder that a killed run continues from (default:
-        a hidden one beside `out`). progress: distinct texts embedded, and in all.
-    engine: "native", or "ray": workers embed, a block of texts a job, each with the model of this URI loaded once.
+    model: a URI or a loaded model (with which a killed run begins anew). clusters: None is 1 up to
+        4,096 distinct texts, which compares all pairs, and √n beyond.
+    keep: of similar rows the one "far" from the cluster's centre (the paper's choice), "near" it,
+        or the "first". Of identical rows always the first. seed: of the clustering.
+    memory: what batches and blocks may take beside the model's weights; about 60 bytes a row and 64
+        vectors a cluster come on top, and pages of the embeddings, which the system takes back when
+        it needs them. work: folder that a killed run continues from (default: a hidden one beside
+        `out`). progress: distinct texts embedded, and in all.
+    engine: "native", or "ray": workers embed, a block of texts a job, each with the model of this
+        URI loaded once.
 
-    `OUT.pairs.parquet` has a line for each row that went: row, the row kept for it, its most similar row, their cosine, and the reason.
-    Rows are numbered from 0 over all inputs. Raises PomonaError for a missing column, a null or empty text (file and row), a setting out
-    of range, or a model without hidden states; GateFailed on a full disk.
+    `OUT.pairs.parquet` has a line for each row that went: row, the row kept for it, its most
+    similar row, their cosine, and the reason. Rows are numbered from 0 over all inputs. Raises
+    PomonaError for a missing column, a null or empty text (file and row), a setting out of range,
+    or a model without hidden states; GateFailed on a full disk.
     """
     _check(threshold, clusters, keep)
     format_of(str(out))
@@ -103,7 +121,11 @@ def dedup_semantic(
     count = max(1, min(count, len(distinct)))
     asked = {"column": column, "model": maker.uri, "threshold": threshold}
     plan = {"model": maker.key(), "column": column, "inputs": stamps(texts.records)}
-    with work_at(out, work, dry_run) as folder, workspace(folder, plan), Kept(folder, ["vectors"]) as kept:
+    with (
+        work_at(out, work, dry_run) as folder,
+        workspace(folder, plan),
+        Kept(folder, ["vectors"]) as kept,
+    ):
         vectors = embedded(texts, owner, maker, kept, progress or unheard)
         found, kept_of = _decide(vectors, distinct, threshold, count, keep, seed, limit)
         stays = np.zeros(len(owner), np.bool_)
@@ -114,32 +136,64 @@ def dedup_semantic(
             inputs=texts.inputs,
             rows_in=len(owner),
             rows_out=int(stays.sum()),
-            removed={_IDENTICAL: int(len(owner) - len(distinct)), _SIMILAR: int(len(distinct) - stays.sum())},
+            removed={
+                _IDENTICAL: int(len(owner) - len(distinct)),
+                _SIMILAR: int(len(distinct) - stays.sum()),
+            },
             details={"distinct_texts": len(distinct), "hidden": vectors.shape[1], "memory": limit},
         )
         if not dry_run:
-            write_with(_pairs(owner, distinct, stays, kept_of, found), f"{out}.pairs.parquet", masked(texts.records, stays), out)
+            write_with(
+                _pairs(owner, distinct, stays, kept_of, found),
+                f"{out}.pairs.parquet",
+                masked(texts.records, stays),
+                out,
+            )
             card.write(out)
     return card
 
 
 def _check(threshold: float, clusters: int | None, keep: str) -> None:
     if not 0 < threshold <= 1:
-        raise PomonaError(f"{threshold} is not a cosine above 0 and up to 1", where="threshold", remedy="0.95 is a start")
+        raise PomonaError(
+            f"{threshold} is not a cosine above 0 and up to 1",
+            where="threshold",
+            remedy="0.95 is a start",
+        )
     if clusters is not None and clusters < 1:
-        raise PomonaError(f"{clusters} clusters hold no rows", where="clusters", remedy="use 1 or more, or leave it out")
+        raise PomonaError(
+            f"{clusters} clusters hold no rows",
+            where="clusters",
+            remedy="use 1 or more, or leave it out",
+        )
     if keep not in ("far", "near", "first"):
-        raise PomonaError(f'"{keep}" is unknown', where="keep", remedy=nearest(keep, ("far", "near", "first")))
+        raise PomonaError(
+            f'"{keep}" is unknown', where="keep", remedy=nearest(keep, ("far", "near", "first"))
+        )
 
 
 def _decide(
-    vectors: NDArray[np.float32], distinct: Ints, threshold: float, count: int, keep: str, seed: int, memory: int
+    vectors: NDArray[np.float32],
+    distinct: Ints,
+    threshold: float,
+    count: int,
+    keep: str,
+    seed: int,
+    memory: int,
 ) -> tuple[Likeness, Ints]:
-    """What is like what, and for each distinct text the one that is kept for it, int64 `[distinct]`."""
+    """What is like what, and for each distinct text the one that is kept for it, int64
+    `[distinct]`.
+    """
     from pomona.data.duplicates._semantic_clusters import alike, assign, centres_of
 
-    block = max(16, min(2048, math.isqrt(memory // 128), memory // 32 // (4 * max(count, vectors.shape[1]))))
-    centres = centres_of(vectors, count, seed, block) if len(vectors) else np.zeros((1, vectors.shape[1]), np.float32)
+    block = max(
+        16, min(2048, math.isqrt(memory // 128), memory // 32 // (4 * max(count, vectors.shape[1])))
+    )
+    centres = (
+        centres_of(vectors, count, seed, block)
+        if len(vectors)
+        else np.zeros((1, vectors.shape[1]), np.float32)
+    )
     clusters, cosine = assign(vectors, centres, block)
     found = alike(vectors, clusters, threshold, block)
     rank = {"far": cosine, "near": -cosine, "first": np.zeros(len(cosine))}[keep]
@@ -150,7 +204,9 @@ def _decide(
     return found, best[found.component]
 
 
-def _pairs(owner: Ints, distinct: Ints, stays: NDArray[np.bool_], kept_of: Ints, found: Likeness) -> pa.Table:
+def _pairs(
+    owner: Ints, distinct: Ints, stays: NDArray[np.bool_], kept_of: Ints, found: Likeness
+) -> pa.Table:
     place = np.searchsorted(distinct, owner)
     gone = np.flatnonzero(~stays)
     copy = owner[gone] != gone
@@ -162,4 +218,9 @@ def _pairs(owner: Ints, distinct: Ints, stays: NDArray[np.bool_], kept_of: Ints,
         "cosine": np.where(copy, np.float32(1), found.cosine[place[gone]]),
         "reason": np.where(copy, _IDENTICAL, _SIMILAR).astype(object),
     }
-    return pa.table({name: pa.array(values, pa.string() if name == "reason" else None) for name, values in columns.items()})
+    return pa.table(
+        {
+            name: pa.array(values, pa.string() if name == "reason" else None)
+            for name, values in columns.items()
+        }
+    )

@@ -1,19 +1,24 @@
-"""Strike what stands in the data more than once: exact repeats of at least `min_length` units, wherever they are.
+"""Strike what stands in the data more than once: exact repeats of at least `min_length` units,
+wherever they are.
 
-Lee et al. 2022 (arXiv 2107.06499, §4.1) find them with a suffix array. Only repeats of a least length matter, and their union is the union
-of the repeated *grams* of exactly that length. So this finds every gram that occurs again, by a rolling hash, and compares the text
-itself before it believes one: the spans are those of the suffix array, in linear time and within a given memory.
+Lee et al. 2022 (arXiv 2107.06499, §4.1) find them with a suffix array. Only repeats of a least
+length matter, and their union is the union of the repeated *grams* of exactly that length. So this
+finds every gram that occurs again, by a rolling hash, and compares the text itself before it
+believes one: the spans are those of the suffix array, in linear time and within a given memory.
 
-The process stays within `memory` as long as it holds nothing else; a table given as input is counted. Of it, 368 MiB are for Python, its
-libraries and batches of rows; the rest holds a table of 8 bytes an entry, filled to 0.6. Where there are more grams they are searched for
-in several passes, each over one part of the hash space, with the same result; time is passes × bytes. The texts (with `unit="token"` the
-tokens, 12 bytes each) and one bit a byte lie in the work folder; their pages are given back as the search goes on.
-A document is held whole: 10 times its bytes, 340 times while a tokenizer works on it. What cannot be done with `memory` is refused with
-the least amount that can; 384MiB is enough for texts below 6 MB (tokens: 180 kB). Parquet pages of more than 4 MiB are counted three times
-(one of 64 MiB made 401 MiB of a run that takes 329 without); those of files on S3 are not looked at.
+The process stays within `memory` as long as it holds nothing else; a table given as input is
+counted. Of it, 368 MiB are for Python, its libraries and batches of rows; the rest holds a table of
+8 bytes an entry, filled to 0.6. Where there are more grams they are searched for in several passes,
+each over one part of the hash space, with the same result; time is passes × bytes. The texts (with
+`unit="token"` the tokens, 12 bytes each) and one bit a byte lie in the work folder; their pages are
+given back as the search goes on. A document is held whole: 10 times its bytes, 340 times while a
+tokenizer works on it. What cannot be done with `memory` is refused with the least amount that can;
+384MiB is enough for texts below 6 MB (tokens: 180 kB). Parquet pages of more than 4 MiB are counted
+three times (one of 64 MiB made 401 MiB of a run that takes 329 without); those of files on S3 are
+not looked at.
 
-A run that was killed goes on from the texts or tokens that lie there (kept every 32 MiB) and from the passes that were finished. The folder
-is removed at the end.
+A run that was killed goes on from the texts or tokens that lie there (kept every 32 MiB) and from
+the passes that were finished. The folder is removed at the end.
 """
 
 from __future__ import annotations
@@ -55,23 +60,30 @@ def dedup_substring(
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Card:
-    """Strike from `column` every span of at least `min_length` units that occurs at least twice; write all rows and columns to `out`.
+    """Strike from `column` every span of at least `min_length` units that occurs at least twice;
+    write all rows and columns to `out`.
 
-    unit: "word" (a run of letters, marks and digits; any other visible character, and each character of scripts without spaces, by
-        itself; white space does not matter), "byte", or "token" of `tokenizer` (a folder, a tokenizer.json, any model; by default the
-        embedded ui-tokenizer). 50 words are about 60 tokens of English; with bytes take about 200.
-    keep: "none" strikes all occurrences, as the paper does. "first" strikes a gram of `min_length` units when an equal one has *ended*
-        before it begins, so the first copy stays and so does the first period of a run like "aaaa".
-    empty: rows of which nothing but white space is left are kept as they are, or dropped and counted.
-    memory: what the process stays within, see the module; the result does not depend on it. work: folder that a killed run continues from
-        (default: a hidden one beside `out`; on Ray one that all machines share).
-    engine: "native", or "ray": each worker does one pass at a time, with a table as large as `memory` allows here; there are as many
-        passes as workers at least. Reading, tokenising and writing stay in this process.
+    unit: "word" (a run of letters, marks and digits; any other visible character, and each
+        character of scripts without spaces, by itself; white space does not matter), "byte", or
+        "token" of `tokenizer` (a folder, a tokenizer.json, any model; by default the embedded
+        ui-tokenizer). 50 words are about 60 tokens of English; with bytes take about 200.
+    keep: "none" strikes all occurrences, as the paper does. "first" strikes a gram of `min_length`
+        units when an equal one has *ended* before it begins, so the first copy stays and so does
+        the first period of a run like "aaaa".
+    empty: rows of which nothing but white space is left are kept as they are, or dropped and
+        counted.
+    memory: what the process stays within, see the module; the result does not depend on it. work:
+        folder that a killed run continues from (default: a hidden one beside `out`; on Ray one that
+        all machines share).
+    engine: "native", or "ray": each worker does one pass at a time, with a table as large as
+        `memory` allows here; there are as many passes as workers at least. Reading, tokenising and
+        writing stay in this process.
 
-    A span never crosses a document and is narrowed to whole characters. What stood around it is joined as it is. `OUT.spans.parquet`
-    lists what was struck: row (from 0, over all inputs), start and end (bytes of the text in UTF-8) and reason.
-    Raises PomonaError for a missing column, a null or invalid UTF-8 (file and row), too little memory, or a setting out of range;
-    GateFailed on a full disk, with files that were there as they were.
+    A span never crosses a document and is narrowed to whole characters. What stood around it is
+    joined as it is. `OUT.spans.parquet` lists what was struck: row (from 0, over all inputs), start
+    and end (bytes of the text in UTF-8) and reason. Raises PomonaError for a missing column, a null
+    or invalid UTF-8 (file and row), too little memory, or a setting out of range; GateFailed on a
+    full disk, with files that were there as they were.
     """
     _check(unit, min_length, tokenizer, keep, empty)
     format_of(str(out))
@@ -85,14 +97,26 @@ def dedup_substring(
     from pomona.data.duplicates._substring_units import BYTE, TOKEN, WORD
 
     search = Search(min_length, {"word": WORD, "byte": BYTE, "token": TOKEN}[unit], keep == "first")
-    budget, tokens = Budget(limit, search.kind, texts.records._source), Tokens(tokenizer) if unit == "token" else None
+    budget, tokens = (
+        Budget(limit, search.kind, texts.records._source),
+        Tokens(tokenizer) if unit == "token" else None,
+    )
     digest = tokens and sha256_of(tokens.file)
-    asked = {"column": column, "unit": unit, "min_length": min_length, "tokenizer": tokens and tokens.name, "keep": keep, "empty": empty}
+    asked = {
+        "column": column,
+        "unit": unit,
+        "min_length": min_length,
+        "tokenizer": tokens and tokens.name,
+        "keep": keep,
+        "empty": empty,
+    }
     plan = {"inputs": stamps(texts.records), "column": column, "unit": unit, "tokenizer": digest}
     with (
         work_at(out, work, dry_run) as folder,
         workspace(folder, plan),
-        closing(Stream.of(budget.watched(texts.texts()), search, folder, tokens and tokens.encode)) as stream,
+        closing(
+            Stream.of(budget.watched(texts.texts()), search, folder, tokens and tokens.encode)
+        ) as stream,
     ):
         units, grams = stream.count()
         passes, table = stream.mark(grams, budget.table(), progress or unheard, engine)
@@ -102,8 +126,19 @@ def dedup_substring(
             for _ in cut.batches():
                 pass
         else:
-            write_with(SmallBatches._of(StruckSpans(stream, _REASONS[keep])), f"{out}.spans.parquet", cut, out)
-        details = asdict(tally) | {"units": units, "memory": limit, "table_bytes": table, "passes": passes, "tokenizer_sha256": digest}
+            write_with(
+                SmallBatches._of(StruckSpans(stream, _REASONS[keep])),
+                f"{out}.spans.parquet",
+                cut,
+                out,
+            )
+        details = asdict(tally) | {
+            "units": units,
+            "memory": limit,
+            "table_bytes": table,
+            "passes": passes,
+            "tokenizer_sha256": digest,
+        }
         card = Card(
             operation="dedup_substring",
             parameters=asked,
@@ -119,10 +154,22 @@ def dedup_substring(
 
 
 def _check(unit: str, min_length: int, tokenizer: object, keep: str, empty: str) -> None:
-    for name, value, known in (("unit", unit, _UNITS), ("keep", keep, _REASONS), ("empty", empty, ("keep", "drop"))):
+    for name, value, known in (
+        ("unit", unit, _UNITS),
+        ("keep", keep, _REASONS),
+        ("empty", empty, ("keep", "drop")),
+    ):
         if value not in known:
             raise PomonaError(f'"{value}" is unknown', where=name, remedy=nearest(value, known))
     if min_length < 1:
-        raise PomonaError(f"{min_length} units are no repeat", where="min_length", remedy="use 1 or more; the paper uses 50 tokens")
+        raise PomonaError(
+            f"{min_length} units are no repeat",
+            where="min_length",
+            remedy="use 1 or more; the paper uses 50 tokens",
+        )
     if tokenizer is not None and unit != "token":
-        raise PomonaError(f'unit="{unit}" uses no tokenizer', where="tokenizer", remedy='leave it out, or use unit="token"')
+        raise PomonaError(
+            f'unit="{unit}" uses no tokenizer',
+            where="tokenizer",
+            remedy='leave it out, or use unit="token"',
+        )

@@ -1,6 +1,13 @@
 """Mixing: which dataset gets which share of training, and when."""
 
-from pomona.data.mixing.mixture import Mixture, Origin, by_size, by_temperature, mixture_of, two_level
+from pomona.data.mixing.mixture import (
+    Mixture,
+    Origin,
+    by_size,
+    by_temperature,
+    mixture_of,
+    two_level,
+)
 from pomona.data.mixing.order import MixtureStream, stream
 from pomona.data.mixing.plan import plan_mixture
 from pomona.data.mixing.schedule import (

@@ -1,4 +1,6 @@
-"""What an operation must know of a table before it writes rows: scores, groups and sizes, read in one pass and checked."""
+"""What an operation must know of a table before it writes rows: scores, groups and sizes, read in
+one pass and checked.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ from pomona.records.card import Input, inputs_of
 
 @dataclass(frozen=True)
 class Scan:
-    """A table and what was read of it, all `[n]`: `scores` float64, `groups` as places in `names`, `sizes` float64.
+    """A table and what was read of it, all `[n]`: `scores` float64, `groups` as places in `names`,
+    `sizes` float64.
 
     `pieces` have `counts` rows each, and are read by `engine`.
     """
@@ -54,33 +57,61 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a job found: `scores` and `sizes` float64 `[rows]`, `labels` dictionary-encoded `[rows]`."""
+    """What a job found: `scores` and `sizes` float64 `[rows]`, `labels` dictionary-encoded
+    `[rows]`.
+    """
 
     scores: NDArray[np.float64]
     labels: pa.Array
     sizes: NDArray[np.float64]
 
 
-def scan(inputs: Inputs, *, score: str | None = None, group: str | None = None, size: str = "rows", engine: str | None = None) -> Scan:
-    """Read the columns an operation needs, without the text itself. `size` is "rows", "bytes" (of the text) or a column.
+def scan(
+    inputs: Inputs,
+    *,
+    score: str | None = None,
+    group: str | None = None,
+    size: str = "rows",
+    engine: str | None = None,
+) -> Scan:
+    """Read the columns an operation needs, without the text itself. `size` is "rows", "bytes" (of
+    the text) or a column.
 
-    Raises PomonaError naming file and row (from 1) for a null, NaN, infinity or negative size, and for a table without rows.
+    Raises PomonaError naming file and row (from 1) for a null, NaN, infinity or negative size, and
+    for a table without rows.
     """
     engine, records = check(engine), opened(inputs)
     texts = _texts(records) if size == "bytes" else ()
-    named = [name for name in (score, group, None if size in ("rows", "bytes") else size) if name is not None]
+    named = [
+        name
+        for name in (score, group, None if size in ("rows", "bytes") else size)
+        if name is not None
+    ]
     records.require(*named)
     for name in named:
         if name != group:
             _need_numbers(records, name)
     columns = list(dict.fromkeys([*named, *texts])) or records.column_names[:1]
     pieces = split(records)
-    jobs = [_Look(replace(piece, records=piece.records.select(*columns)), score, group, size, texts) for piece in pieces]
+    jobs = [
+        _Look(replace(piece, records=piece.records.select(*columns)), score, group, size, texts)
+        for piece in pieces
+    ]
     seen = list(spread(_look, jobs, engine))
     counts = [len(found.sizes) for found in seen]
     if not sum(counts):
-        raise PomonaError("there are no rows", where=records._source.where, remedy="check the input and its filters")
-    groups = None if group is None else pa.chunked_array([found.labels for found in seen]).unify_dictionaries().combine_chunks()
+        raise PomonaError(
+            "there are no rows",
+            where=records._source.where,
+            remedy="check the input and its filters",
+        )
+    groups = (
+        None
+        if group is None
+        else pa.chunked_array([found.labels for found in seen])
+        .unify_dictionaries()
+        .combine_chunks()
+    )
     return Scan(
         records,
         tuple(pieces),
@@ -96,7 +127,11 @@ def scan(inputs: Inputs, *, score: str | None = None, group: str | None = None, 
 
 def _look(job: _Look) -> _Seen:
     where, rows = job.piece.where, job.piece.first
-    scores, sizes, labels = [np.empty(0)], [np.empty(0)], [pa.array([], pa.string()).dictionary_encode()]
+    scores, sizes, labels = (
+        [np.empty(0)],
+        [np.empty(0)],
+        [pa.array([], pa.string()).dictionary_encode()],
+    )
     for batch in job.piece.records._stream():
         if job.score is not None:
             scores.append(_numbers(batch, job.score, where, rows))
@@ -117,7 +152,9 @@ def not_onto(out: str | Path, inputs: Sequence[Input]) -> None:
     """Raise PomonaError when `out` is one of the inputs: those stay as they were."""
     for item in inputs:
         if Path(item.path).exists() and Path(out).resolve() == Path(item.path).resolve():
-            raise PomonaError("is read and would be replaced", where=out, remedy="write to another path")
+            raise PomonaError(
+                "is read and would be replaced", where=out, remedy="write to another path"
+            )
 
 
 def _texts(records: Records) -> tuple[str, ...]:
@@ -127,7 +164,9 @@ def _texts(records: Records) -> tuple[str, ...]:
                 need_text(records, name, "name a column of sizes, or use size=rows")
             return wanted
     message = 'size "bytes" needs the column "text", or "prompt" and "completion"'
-    raise PomonaError(message, where=records._source.where, remedy="name a column of sizes, or use size=rows")
+    raise PomonaError(
+        message, where=records._source.where, remedy="name a column of sizes, or use size=rows"
+    )
 
 
 def _need_numbers(records: Records, name: str) -> None:
@@ -141,7 +180,11 @@ def _need_numbers(records: Records, name: str) -> None:
 def _no_nulls(column: pa.Array, name: str, where: str, done: int) -> None:
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-        raise PomonaError(f'column "{name}" is null', where=row_name(where, done + row), remedy="fill it, or drop the row first")
+        raise PomonaError(
+            f'column "{name}" is null',
+            where=row_name(where, done + row),
+            remedy="fill it, or drop the row first",
+        )
 
 
 def _numbers(batch: pa.RecordBatch, name: str, where: str, done: int) -> NDArray[np.float64]:
@@ -151,7 +194,11 @@ def _numbers(batch: pa.RecordBatch, name: str, where: str, done: int) -> NDArray
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         message = f'column "{name}" is {values[bad[0]]}, not a finite number'
-        raise PomonaError(message, where=row_name(where, done + int(bad[0])), remedy="score the row again, or drop it first")
+        raise PomonaError(
+            message,
+            where=row_name(where, done + int(bad[0])),
+            remedy="score the row again, or drop it first",
+        )
     return values
 
 
@@ -161,7 +208,9 @@ def _labels(batch: pa.RecordBatch, name: str, where: str, done: int) -> pa.Array
     return column.cast(pa.string()).dictionary_encode()
 
 
-def _sizes(batch: pa.RecordBatch, size: str, texts: Sequence[str], where: str, done: int) -> NDArray[np.float64]:
+def _sizes(
+    batch: pa.RecordBatch, size: str, texts: Sequence[str], where: str, done: int
+) -> NDArray[np.float64]:
     if size == "rows":
         return np.ones(batch.num_rows)
     if size != "bytes":
@@ -169,10 +218,14 @@ def _sizes(batch: pa.RecordBatch, size: str, texts: Sequence[str], where: str, d
         bad = np.flatnonzero(values < 0)
         if len(bad):
             message = f'column "{size}" is {values[bad[0]]:g}, a negative size'
-            raise PomonaError(message, where=row_name(where, done + int(bad[0])), remedy="give sizes of 0 or more")
+            raise PomonaError(
+                message, where=row_name(where, done + int(bad[0])), remedy="give sizes of 0 or more"
+            )
         return values
     total = np.zeros(batch.num_rows)
     for name in texts:
         _no_nulls(batch.column(name), name, where, done)
-        total += pc.call_function("binary_length", [batch.column(name)]).to_numpy(zero_copy_only=False)
+        total += pc.call_function("binary_length", [batch.column(name)]).to_numpy(
+            zero_copy_only=False
+        )
     return total

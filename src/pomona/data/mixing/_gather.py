@@ -1,4 +1,6 @@
-"""Rows of several tables in any order, repeated or not: each is put down once as Arrow and read back through memory maps."""
+"""Rows of several tables in any order, repeated or not: each is put down once as Arrow and read
+back through memory maps.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +24,29 @@ ROWS = 8192
 def common_schema(schemas: Mapping[str, pa.Schema], taken: Sequence[str]) -> pa.Schema:
     """The columns of all tables, in the order they first occur.
 
-    Raises PomonaError for a column that two tables hold as different types, or whose name is `taken`.
+    Raises PomonaError for a column that two tables hold as different types, or whose name is
+    `taken`.
     """
     fields: dict[str, tuple[str, pa.DataType]] = {}
     for name, schema in schemas.items():
         for field in schema:
             if field.name in taken:
                 message = f'there is a column "{field.name}" already'
-                raise PomonaError(message, where=f'dataset "{name}"', remedy="drop or rename it; column=NAME names the new one")
+                raise PomonaError(
+                    message,
+                    where=f'dataset "{name}"',
+                    remedy="drop or rename it; column=NAME names the new one",
+                )
             first, kind = fields.setdefault(field.name, (name, field.type))
             if pa.types.is_null(kind):
                 fields[field.name] = (name, field.type)
             elif kind != field.type and not pa.types.is_null(field.type):
                 message = f'column "{field.name}" is {field.type} here and {kind} in "{first}"'
-                raise PomonaError(message, where=f'dataset "{name}"', remedy="write the tables again with the same types")
+                raise PomonaError(
+                    message,
+                    where=f'dataset "{name}"',
+                    remedy="write the tables again with the same types",
+                )
     return pa.schema([(name, kind) for name, (_, kind) in fields.items()])
 
 
@@ -52,7 +63,10 @@ class Shelf:
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in records.batches(ROWS):
                 n, known = batch.num_rows, set(batch.schema.names)
-                columns = [batch.column(f.name).cast(f.type) if f.name in known else pa.nulls(n, f.type) for f in schema]
+                columns = [
+                    batch.column(f.name).cast(f.type) if f.name in known else pa.nulls(n, f.type)
+                    for f in schema
+                ]
                 writer.write_batch(pa.record_batch(columns, schema=schema))
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
@@ -71,7 +85,9 @@ class Shelf:
 
 @dataclass(frozen=True)
 class Gathered(Streamed):
-    """The source behind a mixed table: row `row[i]` of shelf `dataset[i]`, with the dataset's name and `progress[i]`."""
+    """The source behind a mixed table: row `row[i]` of shelf `dataset[i]`, with the dataset's name
+    and `progress[i]`.
+    """
 
     shelves: Mapping[int, Shelf]
     names: Sequence[str]
@@ -81,7 +97,9 @@ class Gathered(Streamed):
     schema: pa.Schema
     where: str
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         labels = pa.array(self.names, pa.string())
         for start in range(0, len(self.row), ROWS):
             part = slice(start, start + ROWS)

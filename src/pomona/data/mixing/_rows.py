@@ -1,4 +1,6 @@
-"""Rows read a second time: all of them, or those that a mask marks, here or by the workers of a cluster."""
+"""Rows read a second time: all of them, or those that a mask marks, here or by the workers of a
+cluster.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class _Watched(Derived):
     total: int
     progress: Progress | None
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         """Every batch; raises at the end when there were more rows or fewer."""
         done = 0
         for batch in self.records._stream():
@@ -39,7 +43,9 @@ class _Watched(Derived):
                 self.progress(done, self.total)
         if done != self.total:
             message = f"had {self.total:,} rows and now has {done:,}"
-            raise PomonaError(message, where=self.where, remedy="run again once nothing writes to it")
+            raise PomonaError(
+                message, where=self.where, remedy="run again once nothing writes to it"
+            )
 
 
 def counted(records: Records, total: int, progress: Progress | None) -> Records:
@@ -71,7 +77,9 @@ class _Picked(Streamed):
     def where(self) -> str:
         return self.found.records._source.where
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         """Every marked row; raises where a piece has other rows than before."""
         ends = np.cumsum(self.found.counts)
         jobs = map(_Cut, self.found.pieces, np.split(self.mask, ends[:-1]))
@@ -87,7 +95,9 @@ def _pick(job: _Cut) -> pa.Table:
 
 
 def marked(records: Records, mask: NDArray[np.bool_], progress: Progress | None) -> Records:
-    """The rows for which `mask`, `[n]`, is true, in order. Reading them raises PomonaError when there are no longer `n`."""
+    """The rows for which `mask`, `[n]`, is true, in order. Reading them raises PomonaError when
+    there are no longer `n`.
+    """
     return masked(counted(records, len(mask), progress), mask)
 
 

@@ -13,32 +13,50 @@ _TYPES = {"total": int | float, "size": str, "column": str, "seed": int}
 
 
 def load_mix(path: str | Path) -> dict[str, Any]:
-    """The keyword arguments of `mix` that a YAML file gives; paths in it are relative to its folder.
+    """The keyword arguments of `mix` that a YAML file gives; paths in it are relative to its
+    folder.
 
-    Raises PomonaError when the file is missing or broken, has an unknown key, no inputs, or a value of the wrong kind.
+    Raises PomonaError when the file is missing or broken, has an unknown key, no inputs, or a value
+    of the wrong kind.
     """
     path = Path(path)
     value = _parsed(path)
     if not isinstance(value, dict) or not isinstance(value.get("inputs"), dict):
-        raise PomonaError("has no inputs", where=path, remedy="write inputs: and under it NAME: PATH, one a line")
+        raise PomonaError(
+            "has no inputs", where=path, remedy="write inputs: and under it NAME: PATH, one a line"
+        )
     for key, found in value.items():
         if key not in KEYS:
             raise PomonaError(f'unknown key "{key}"', where=path, remedy=nearest(str(key), KEYS))
         if key in _TYPES and (isinstance(found, bool) or not isinstance(found, _TYPES[key])):
-            raise PomonaError(f'"{key}" is {found!r}', where=path, remedy=f"give {'text' if _TYPES[key] is str else 'a number'}")
-    return value | {"inputs": {str(name): _resolved(path, str(name), where) for name, where in value["inputs"].items()}}
+            raise PomonaError(
+                f'"{key}" is {found!r}',
+                where=path,
+                remedy=f"give {'text' if _TYPES[key] is str else 'a number'}",
+            )
+    return value | {
+        "inputs": {
+            str(name): _resolved(path, str(name), where) for name, where in value["inputs"].items()
+        }
+    }
 
 
 def _parsed(path: Path) -> Any:
     found: list[Problem] = []
     value = plain(compose(read_text(path, "mix"), path, "docs/data.md for a mix"), found)
     if found:
-        raise PomonaError("\n".join(f"{path}, line {line}: {clean(text)}" for line, text in sorted(set(found))))
+        raise PomonaError(
+            "\n".join(f"{path}, line {line}: {clean(text)}" for line, text in sorted(set(found)))
+        )
     return value
 
 
 def _resolved(path: Path, name: str, where: Any) -> list[str]:
     found = where if isinstance(where, list) else [where]
     if not found or not all(isinstance(item, str) for item in found):
-        raise PomonaError(f'the path of "{name}" is {where!r}', where=path, remedy="give a path, a glob, or a list of them")
+        raise PomonaError(
+            f'the path of "{name}" is {where!r}',
+            where=path,
+            remedy="give a path, a glob, or a list of them",
+        )
     return [item if "://" in item else str(path.parent / item) for item in found]

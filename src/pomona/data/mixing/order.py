@@ -1,10 +1,13 @@
-"""The order in which a training meets the rows of a mixture: a pure function of lengths, schedule, budget and seed.
+"""The order in which a training meets the rows of a mixture: a pure function of lengths, schedule,
+budget and seed.
 
-Every dataset is shuffled anew each epoch, and each of its rows has an ideal time: the moment at which the schedule owes the dataset
-the tokens before the row, and a fixed part of the row's own (another part for each dataset, so that small ones do not come all at
-once). The stream is all rows by ideal time. Nothing is drawn at random, so shares hold at every prefix: with L_d the longest row of
-dataset d and s_d its largest share, dataset d is never more than L_d + s_d · ΣL tokens from its schedule, whatever the training's
-length, and a dataset with share 0 in a phase does not come at all in it.
+Every dataset is shuffled anew each epoch, and each of its rows has an ideal time: the moment at
+which the schedule owes the dataset the tokens before the row, and a fixed part of the row's own
+(another part for each dataset, so that small ones do not come all at once). The stream is all rows
+by ideal time. Nothing is drawn at random, so shares hold at every prefix: with L_d the longest row
+of dataset d and s_d its largest share, dataset d is never more than L_d + s_d · ΣL tokens from its
+schedule, whatever the training's length, and a dataset with share 0 in a phase does not come at all
+in it.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ GOLDEN = (5**0.5 - 1) / 2
 
 
 class Block(NamedTuple):
-    """Consecutive rows: `dataset` (its place in the schedule) and `row`, int64 `[n]`, and `time`, tokens of the schedule, float64 `[n]`."""
+    """Consecutive rows: `dataset` (its place in the schedule) and `row`, int64 `[n]`, and `time`,
+    tokens of the schedule, float64 `[n]`.
+    """
 
     dataset: Ints
     row: Ints
@@ -41,13 +46,17 @@ class Block(NamedTuple):
     def joined(cls, blocks: Sequence[Block]) -> Block:
         """Blocks one after the other."""
         none = np.empty(0, np.int64)
-        datasets, rows, times = zip(*blocks, strict=True) if blocks else ((none,), (none,), (np.empty(0),))
+        datasets, rows, times = (
+            zip(*blocks, strict=True) if blocks else ((none,), (none,), (np.empty(0),))
+        )
         return cls(np.concatenate(datasets), np.concatenate(rows), np.concatenate(times))
 
 
 @dataclass
 class _Clock:
-    """When the schedule owes a dataset its tokens. `owed` and `times` are the corners of that line, `rates` its slopes."""
+    """When the schedule owes a dataset its tokens. `owed` and `times` are the corners of that line,
+    `rates` its slopes.
+    """
 
     owed: NDArray[np.float64]
     times: NDArray[np.float64]
@@ -73,10 +82,18 @@ class _Clock:
 
 
 class _Deck:
-    """One dataset: its rows in the order of each epoch, from a counter-based generator keyed by seed, name and epoch."""
+    """One dataset: its rows in the order of each epoch, from a counter-based generator keyed by
+    seed, name and epoch.
+    """
 
     def __init__(self, name: str, lengths: Ints, clock: _Clock, seed: int, offset: float) -> None:
-        self.name, self.lengths, self.clock, self.seed, self.offset = name, lengths, clock, seed, offset
+        self.name, self.lengths, self.clock, self.seed, self.offset = (
+            name,
+            lengths,
+            clock,
+            seed,
+            offset,
+        )
         self.total = int(lengths.sum())
         self.at = (-1, np.empty(0, np.int64), np.empty(0))
 
@@ -106,26 +123,54 @@ class _Deck:
 
 
 class MixtureStream:
-    """An iterator of (dataset, row) that ends once `tokens` are reached. `state` is JSON, and `restore` costs one shuffle a dataset.
+    """An iterator of (dataset, row) that ends once `tokens` are reached. `state` is JSON, and
+    `restore` costs one shuffle a dataset.
 
     The order does not depend on how the stream is read or how often it was saved and restored.
     """
 
-    def __init__(self, datasets: Mapping[str, Sequence[int] | Ints], schedule: Schedule, *, tokens: float, seed: int = 0) -> None:
+    def __init__(
+        self,
+        datasets: Mapping[str, Sequence[int] | Ints],
+        schedule: Schedule,
+        *,
+        tokens: float,
+        seed: int = 0,
+    ) -> None:
         lengths = {name: _lengths(name, datasets.get(name, ())) for name in schedule.names}
-        check_sizes(schedule, {name: float(found.sum()) for name, found in lengths.items() if name in datasets})
+        check_sizes(
+            schedule,
+            {name: float(found.sum()) for name, found in lengths.items() if name in datasets},
+        )
         if not tokens > 0:
-            raise PomonaError(f"{tokens} is not a number of tokens", where="tokens", remedy="give how many the training sees in all")
+            raise PomonaError(
+                f"{tokens} is not a number of tokens",
+                where="tokens",
+                remedy="give how many the training sees in all",
+            )
         tokens, seed = float(tokens), int(seed)
         self.names, self.tokens = schedule.names, tokens
         self._decks = [
-            _Deck(name, lengths[name], _Clock.of(schedule.bounds, schedule.table[:, i], tokens), seed, (0.5 + i * GOLDEN) % 1)
+            _Deck(
+                name,
+                lengths[name],
+                _Clock.of(schedule.bounds, schedule.table[:, i], tokens),
+                seed,
+                (0.5 + i * GOLDEN) % 1,
+            )
             for i, name in enumerate(schedule.names)
         ]
-        self._key = _digest(seed, tokens, schedule.to_list(), {n: hashlib.sha256(v.tobytes()).hexdigest() for n, v in lengths.items()})
+        self._key = _digest(
+            seed,
+            tokens,
+            schedule.to_list(),
+            {n: hashlib.sha256(v.tobytes()).hexdigest() for n, v in lengths.items()},
+        )
         self._lengths = np.concatenate(list(lengths.values()))
         self._first = np.cumsum([0, *map(len, lengths.values())])
-        self._end = tokens + sum(int(found.max(initial=0)) for found in lengths.values()) + 1  # the schedule is never further behind
+        self._end = (
+            tokens + sum(int(found.max(initial=0)) for found in lengths.values()) + 1
+        )  # the schedule is never further behind
         self._stride = BLOCK_ROWS * max(1.0, float(self._lengths.mean()))
         self._begin(np.zeros(len(self.names), np.int64), 0)
 
@@ -147,18 +192,32 @@ class MixtureStream:
             yield rest
 
     def state(self) -> dict[str, Any]:
-        """Where the stream is, as JSON: rows given of each dataset, tokens in all, and a digest of what the stream was made from."""
+        """Where the stream is, as JSON: rows given of each dataset, tokens in all, and a digest of
+        what the stream was made from.
+        """
         used = self._block.dataset[: self._cursor]
         given = self._given + np.bincount(used, minlength=len(self.names))
         seen = self._seen + int(self._sizes(self._block)[: self._cursor].sum())
-        return {"rows": dict(zip(self.names, given.tolist(), strict=True)), "tokens": seen, "of": self._key}
+        return {
+            "rows": dict(zip(self.names, given.tolist(), strict=True)),
+            "tokens": seen,
+            "of": self._key,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> Self:
-        """Go to a saved position. Raises PomonaError when it was saved by a stream over other data, schedule, budget or seed."""
+        """Go to a saved position. Raises PomonaError when it was saved by a stream over other data,
+        schedule, budget or seed.
+        """
         if state.get("of") != self._key:
-            message = "the position was saved by a stream over other lengths, schedule, tokens or seed"
-            raise PomonaError(message, where="state", remedy="make the stream as it was then, or start anew")
-        self._begin(np.array([state["rows"][name] for name in self.names], np.int64), int(state["tokens"]))
+            message = (
+                "the position was saved by a stream over other lengths, schedule, tokens or seed"
+            )
+            raise PomonaError(
+                message, where="state", remedy="make the stream as it was then, or start anew"
+            )
+        self._begin(
+            np.array([state["rows"][name] for name in self.names], np.int64), int(state["tokens"])
+        )
         return self
 
     def _begin(self, given: Ints, seen: int) -> None:
@@ -191,25 +250,41 @@ class MixtureStream:
         return block.at(self._seen + np.cumsum(sizes) - sizes < self.tokens)
 
 
-def stream(datasets: Mapping[str, Sequence[int] | Ints], schedule: Schedule, *, tokens: float, seed: int = 0) -> MixtureStream:
-    """The rows of a training in order, as (dataset, row), until `tokens` are reached (passed by less than one row).
+def stream(
+    datasets: Mapping[str, Sequence[int] | Ints],
+    schedule: Schedule,
+    *,
+    tokens: float,
+    seed: int = 0,
+) -> MixtureStream:
+    """The rows of a training in order, as (dataset, row), until `tokens` are reached (passed by
+    less than one row).
 
-    `datasets` gives the length of every row (tokens, or ones to count rows). Raises PomonaError when a dataset with a share above 0
-    is missing or empty, a length is negative, or `tokens` is not positive.
+    `datasets` gives the length of every row (tokens, or ones to count rows). Raises PomonaError
+    when a dataset with a share above 0 is missing or empty, a length is negative, or `tokens` is
+    not positive.
     """
     return MixtureStream(datasets, schedule, tokens=tokens, seed=seed)
 
 
 def shuffled(n: int, seed: int, name: str, epoch: int) -> Ints:
-    """A permutation of `n` rows that depends on nothing else: Philox, whose raw output numpy keeps fixed, sorted."""
-    key = int.from_bytes(hashlib.blake2b(json.dumps([seed, name, epoch]).encode(), digest_size=16).digest(), "little")
+    """A permutation of `n` rows that depends on nothing else: Philox, whose raw output numpy keeps
+    fixed, sorted.
+    """
+    key = int.from_bytes(
+        hashlib.blake2b(json.dumps([seed, name, epoch]).encode(), digest_size=16).digest(), "little"
+    )
     return np.argsort(np.random.Philox(key=key).random_raw(n), kind="stable")
 
 
 def _lengths(name: str, values: Sequence[int] | Ints) -> Ints:
     found = np.asarray(values, np.int64)
     if len(found) and found.min() < 0:
-        raise PomonaError(f"the length {found.min()} is negative", where=f'"{name}", row {int(found.argmin())}', remedy="give 0 or more")
+        raise PomonaError(
+            f"the length {found.min()} is negative",
+            where=f'"{name}", row {int(found.argmin())}',
+            remedy="give 0 or more",
+        )
     return found
 
 

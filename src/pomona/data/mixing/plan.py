@@ -1,4 +1,6 @@
-"""Batches for the trainer that hold a schedule: the stream of rows, cut into windows, sorted by length only within each."""
+"""Batches for the trainer that hold a schedule: the stream of rows, cut into windows, sorted by
+length only within each.
+"""
 
 from __future__ import annotations
 
@@ -12,51 +14,75 @@ from pomona.data.mixing.schedule import Schedule
 from pomona.errors import PomonaError
 from pomona.train.batches import _fill
 
-WINDOW = 128  # batches whose rows are sorted by length together; the schedule holds from one window to the next
+# batches whose rows are sorted by length together; the schedule holds from one window to the next
+WINDOW = 128
 
 
 def plan_mixture(
-    lengths: Ints, groups: Sequence[str] | NDArray[np.str_], schedule: Schedule, *, batch_tokens: int, tokens: int, seed: int
+    lengths: Ints,
+    groups: Sequence[str] | NDArray[np.str_],
+    schedule: Schedule,
+    *,
+    batch_tokens: int,
+    tokens: int,
+    seed: int,
 ) -> list[Ints]:
-    """Batches of row indices, each at most `batch_tokens` padded tokens (a longer row stands alone), for `tokens` real ones.
+    """Batches of row indices, each at most `batch_tokens` padded tokens (a longer row stands
+    alone), for `tokens` real ones.
 
-    `lengths` is `[n, 2]` (prompt, completion), `groups` `[n]` says which dataset of the schedule a row is of. The budget is
-    passed by less than a row. Batches are filled as `pomona.train.plan_batches` fills them, and none has rows of two phases.
-    The plan depends on its arguments alone, so a training resumes by skipping the batches it has had.
+    `lengths` is `[n, 2]` (prompt, completion), `groups` `[n]` says which dataset of the schedule a
+    row is of. The budget is passed by less than a row. Batches are filled as
+    `pomona.train.plan_batches` fills them, and none has rows of two phases. The plan depends on its
+    arguments alone, so a training resumes by skipping the batches it has had.
 
     Raises:
-        PomonaError: a group has no share in the schedule or a share above 0 no rows, or `tokens` is not positive.
+        PomonaError: a group has no share in the schedule or a share above 0 no rows, or `tokens` is
+            not positive.
     """
     names = np.asarray(groups)
     rows = {name: np.flatnonzero(names == name) for name in schedule.names}
     _check_groups(names, schedule)
     total = lengths.sum(1)
-    found = stream({name: total[mine] for name, mine in rows.items()}, schedule, tokens=tokens, seed=seed)
+    found = stream(
+        {name: total[mine] for name, mine in rows.items()}, schedule, tokens=tokens, seed=seed
+    )
     everything = np.concatenate(list(rows.values()))
     first = np.cumsum([0, *map(len, rows.values())])
     whole = Block.joined(list(found.blocks()))
     order = everything[first[whole.dataset] + whole.row]
     plan: list[Ints] = []
-    for number, window in enumerate(np.split(order, _cuts(total[order], whole.time, schedule.bounds[1:-1] * tokens, batch_tokens))):
+    for number, window in enumerate(
+        np.split(
+            order, _cuts(total[order], whole.time, schedule.bounds[1:-1] * tokens, batch_tokens)
+        )
+    ):
         rng = np.random.default_rng([seed, number])
         batches = list(_fill(_alike(window, lengths, batch_tokens), lengths, batch_tokens))
         plan.extend(batches[i] for i in rng.permutation(len(batches)))
     return plan
 
 
-def _cuts(sizes: Ints, times: NDArray[np.float64], bounds: NDArray[np.float64], batch_tokens: int) -> Ints:
-    """Where windows begin: at every phase, and within it after each `WINDOW` batches' worth of tokens."""
+def _cuts(
+    sizes: Ints, times: NDArray[np.float64], bounds: NDArray[np.float64], batch_tokens: int
+) -> Ints:
+    """Where windows begin: at every phase, and within it after each `WINDOW` batches' worth of
+    tokens.
+    """
     phase = np.searchsorted(bounds, times, "right")
     before = np.cumsum(sizes) - sizes
     begins = np.searchsorted(phase, np.arange(len(bounds) + 1))
-    window = (before - before[np.minimum(begins, len(before) - 1)][phase]) // (WINDOW * batch_tokens)
+    window = (before - before[np.minimum(begins, len(before) - 1)][phase]) // (
+        WINDOW * batch_tokens
+    )
     return np.flatnonzero((np.diff(phase) != 0) | (np.diff(window) != 0)) + 1
 
 
 def _alike(rows: Ints, lengths: Ints, batch_tokens: int) -> Ints:
-    """`rows` so that neighbours are alike in both lengths: strips of like total, each by prompt length, up and down in turn.
+    """`rows` so that neighbours are alike in both lengths: strips of like total, each by prompt
+    length, up and down in turn.
 
-    Both sides of a batch are padded apart, so sorting by the total alone leaves a window this small with about twice the padding.
+    Both sides of a batch are padded apart, so sorting by the total alone leaves a window this small
+    with about twice the padding.
     """
     total = lengths[rows].sum(1)
     rows = rows[np.argsort(total, kind="stable")]

@@ -39,25 +39,33 @@ def mix(
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Card:
-    """Write the rows of a training to `out` in their order, repeated as often as the schedule shows them.
+    """Write the rows of a training to `out` in their order, repeated as often as the schedule shows
+    them.
 
-    `inputs` maps a dataset's name to its table, or is a YAML file with the keys `inputs`, `schedule`, `total`, `size`, `column`
-    and `seed`. `schedule` is a `Schedule`, phases as `schedule_of` reads them, or one mixture as `mixture_of` reads it; without it,
-    shares are natural. `total` is how much training sees, in units of `size` ("rows", "bytes" of the text, or a column of whole
-    numbers); by default as much as the inputs hold.
-    All columns are kept (null where a dataset does not have one), with `column`, the dataset's name, and `progress`, the share of
-    training at which the row begins. With `engine="ray"` workers read the inputs; this process puts the rows in order and writes them.
-    The card's details have the epochs over each dataset, warnings past four, and the schedule's curve.
+    `inputs` maps a dataset's name to its table, or is a YAML file with the keys `inputs`,
+    `schedule`, `total`, `size`, `column` and `seed`. `schedule` is a `Schedule`, phases as
+    `schedule_of` reads them, or one mixture as `mixture_of` reads it; without it, shares are
+    natural. `total` is how much training sees, in units of `size` ("rows", "bytes" of the text, or
+    a column of whole numbers); by default as much as the inputs hold. All columns are kept (null
+    where a dataset does not have one), with `column`, the dataset's name, and `progress`, the share
+    of training at which the row begins. With `engine="ray"` workers read the inputs; this process
+    puts the rows in order and writes them. The card's details have the epochs over each dataset,
+    warnings past four, and the schedule's curve.
 
     Raises:
-        PomonaError: a dataset is missing, empty or holds a column as another type; a size is null or negative; a name is taken.
+        PomonaError: a dataset is missing, empty or holds a column as another type; a size is null
+            or negative; a name is taken.
         GateFailed: the disk is full. Nothing is left behind and a file that was there is as it was.
     """
     if isinstance(inputs, str | Path):
-        options = _merged(inputs, schedule=schedule, total=total, size=size, column=column, seed=seed)
+        options = _merged(
+            inputs, schedule=schedule, total=total, size=size, column=column, seed=seed
+        )
         return mix(**options, out=out, engine=engine, dry_run=dry_run, progress=progress)
     if not inputs:
-        raise PomonaError("there are no inputs", where="inputs", remedy="name at least one dataset and its file")
+        raise PomonaError(
+            "there are no inputs", where="inputs", remedy="name at least one dataset and its file"
+        )
     plan = _planned(inputs, schedule, total, size, column, engine, seed)
     card = plan.card({"size": size, "total": plan.total, "column": column, "seed": seed})
     if dry_run:
@@ -70,7 +78,9 @@ def mix(
 
 @dataclass(frozen=True)
 class _Plan:
-    """All that is known before rows are moved; `dataset`, `row` and `progress` are `[rows written]`."""
+    """All that is known before rows are moved; `dataset`, `row` and `progress` are
+    `[rows written]`.
+    """
 
     scans: Mapping[str, Scan]
     schedule: Schedule
@@ -91,7 +101,9 @@ class _Plan:
             tuple(item for found in self.scans.values() for item in found.inputs),
             sum(map(len, self.scans.values())),
             len(self.row),
-            groups={name: (len(self.scans[name]), rows[i]) for i, name in enumerate(self.schedule.names)},
+            groups={
+                name: (len(self.scans[name]), rows[i]) for i, name in enumerate(self.schedule.names)
+            },
             details={
                 "schedule": self.schedule.to_list(),
                 "exposures": [asdict(item) for item in shown],
@@ -110,15 +122,31 @@ class _Plan:
                     found = self.scans[self.schedule.names[index]]
                     rows = chosen(found, np.ones(len(found), np.bool_), None)
                     shelves[index] = Shelf.of(rows, Path(folder) / f"{index}.arrow", body)
-            source = Gathered(shelves, self.schedule.names, self.dataset, self.row, self.progress, self.schema, str(out))
+            source = Gathered(
+                shelves,
+                self.schedule.names,
+                self.dataset,
+                self.row,
+                self.progress,
+                self.schema,
+                str(out),
+            )
             write(counted(Records._of(source), len(self.row), progress), out)
 
 
 def _planned(
-    inputs: Mapping[str, Inputs], schedule: Phases | None, total: float | None, size: str, column: str, engine: str | None, seed: int
+    inputs: Mapping[str, Inputs],
+    schedule: Phases | None,
+    total: float | None,
+    size: str,
+    column: str,
+    engine: str | None,
+    seed: int,
 ) -> _Plan:
     scans = {name: _scanned(name, value, size, engine) for name, value in inputs.items()}
-    body = common_schema({name: found.records.schema for name, found in scans.items()}, (column, "progress"))
+    body = common_schema(
+        {name: found.records.schema for name, found in scans.items()}, (column, "progress")
+    )
     lengths = {name: np.ceil(found.sizes).astype(np.int64) for name, found in scans.items()}
     sizes = {name: float(found.sum()) for name, found in lengths.items()}
     if not isinstance(schedule, Schedule):
@@ -130,31 +158,56 @@ def _planned(
     first = np.cumsum([0, *(len(lengths[name]) for name in schedule.names)])
     taken = used[first[order.dataset] + order.row]
     schema = body.append(pa.field(column, pa.string())).append(pa.field("progress", pa.float64()))
-    return _Plan(scans, schedule, sizes, total, schema, order.dataset, order.row, (np.cumsum(taken) - taken) / total)
+    return _Plan(
+        scans,
+        schedule,
+        sizes,
+        total,
+        schema,
+        order.dataset,
+        order.row,
+        (np.cumsum(taken) - taken) / total,
+    )
 
 
 def _scanned(name: str, value: Inputs, size: str, engine: str | None) -> Scan:
     try:
         return scan(value, size=size, engine=engine)
     except PomonaError as error:
-        raise type(error)(error.message, where=f'dataset "{name}", {error.where}', remedy=error.remedy) from None
+        raise type(error)(
+            error.message, where=f'dataset "{name}", {error.where}', remedy=error.remedy
+        ) from None
 
 
 def _check_names(scans: Mapping[str, Scan], schedule: Schedule) -> None:
     for name in scans:
         if name not in schedule.names:
-            raise PomonaError(f'the schedule says nothing of "{name}"', where="schedule", remedy="give it a weight; 0 leaves it out")
+            raise PomonaError(
+                f'the schedule says nothing of "{name}"',
+                where="schedule",
+                remedy="give it a weight; 0 leaves it out",
+            )
     for name in schedule.names:
         if name not in scans:
-            raise PomonaError(f'no input is named "{name}"', where="schedule", remedy="add it to the inputs, or take it out")
+            raise PomonaError(
+                f'no input is named "{name}"',
+                where="schedule",
+                remedy="add it to the inputs, or take it out",
+            )
 
 
 def _merged(path: str | Path, **given: Any) -> dict[str, Any]:
     """What the file says and what the call says. Raises PomonaError when both say something."""
     document = load_mix(path)
     defaults = {"schedule": None, "total": None, "size": "rows", "column": "dataset", "seed": 0}
-    said = {key: value for key, value in given.items() if value is not defaults[key] and value != defaults[key]}
+    said = {
+        key: value
+        for key, value in given.items()
+        if value is not defaults[key] and value != defaults[key]
+    }
     for key in said:
         if key in document:
-            raise PomonaError(f'"{key}" is given here and in the call', where=path, remedy="give it in one place")
+            raise PomonaError(
+                f'"{key}" is given here and in the call', where=path, remedy="give it in one place"
+            )
     return document | said

@@ -28,11 +28,17 @@ def columns_of(job: Job, work: Work) -> dict[str, Floats]:
     for index in range(len(job.found.chunks)):
         tables = [work.load(step, index) for step in steps]
         for name in {"loss", "error", "recall"} & set(tables[0].column_names if tables else ()):
-            gathered.setdefault(name, []).append(np.array([table[name].to_numpy() for table in tables]))
+            gathered.setdefault(name, []).append(
+                np.array([table[name].to_numpy() for table in tables])
+            )
         if tables:
-            gathered.setdefault("length", []).append(tables[0]["length"].to_numpy().astype(np.float64))
+            gathered.setdefault("length", []).append(
+                tables[0]["length"].to_numpy().astype(np.float64)
+            )
         if "vog" in job.chosen.of_models:
-            gathered.setdefault("vog", []).append(vog([table["gradient"].combine_chunks() for table in tables]))
+            gathered.setdefault("vog", []).append(
+                vog([table["gradient"].combine_chunks() for table in tables])
+            )
         if TEXT in job.passes:
             text = work.load(TEXT, index)
             for name in text.column_names:
@@ -41,7 +47,13 @@ def columns_of(job: Job, work: Work) -> dict[str, Floats]:
     if "vog" in whole and job.layout.group:
         for rows in chunks(job.records, job.layout, job.source):
             groups.append(pa.array(rows.groups))
-        codes = pa.chunked_array(groups).combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        codes = (
+            pa.chunked_array(groups)
+            .combine_chunks()
+            .dictionary_encode()
+            .indices.to_numpy()
+            .astype(np.int64)
+        )
         whole["vog"] = within_group(whole["vog"], codes)
     return _named(job, whole)
 
@@ -58,19 +70,32 @@ def _named(job: Job, whole: dict[str, Floats]) -> dict[str, Floats]:
     for name in job.chosen.names:
         if name in ("perplexity", "memorization"):
             rows = perplexities if name == "perplexity" else whole["recall"]
-            found.update({f"{name}@{label}" if len(rows) > 1 else name: row for label, row in zip(job.labels, rows, strict=True)})
+            found.update(
+                {
+                    f"{name}@{label}" if len(rows) > 1 else name: row
+                    for label, row in zip(job.labels, rows, strict=True)
+                }
+            )
         else:
             found[name] = made[name]() if name in made else whole[name]
     for name, values in found.items():
         for row in np.flatnonzero(np.isinf(values))[:1]:
             where = f"{job.source}, row {row + 1}"
-            raise PomonaError(f"{name} is too large for a float64", where=where, remedy="is this the right model for the data?")
+            raise PomonaError(
+                f"{name} is too large for a float64",
+                where=where,
+                remedy="is this the right model for the data?",
+            )
     return found
 
 
 def _controlled(job: Job, values: Floats, whole: dict[str, Floats]) -> Floats:
     bins = job.options["length_bins"]
-    return values if bins is None else within_length(values, whole["length"].astype(np.int64), bins=bins)
+    return (
+        values
+        if bins is None
+        else within_length(values, whole["length"].astype(np.int64), bins=bins)
+    )
 
 
 @dataclass(frozen=True)
@@ -81,9 +106,16 @@ class Extended(Derived):
 
     @property
     def schema(self) -> pa.Schema:
-        return pa.schema([*self.records.schema, *(pa.field(name, values.type) for name, values in self.added.items())])
+        return pa.schema(
+            [
+                *self.records.schema,
+                *(pa.field(name, values.type) for name, values in self.added.items()),
+            ]
+        )
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         done = 0
         for batch in self.records.batches():
             added = [values.slice(done, batch.num_rows) for values in self.added.values()]

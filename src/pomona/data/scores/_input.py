@@ -1,4 +1,6 @@
-"""The rows to score, in chunks that are the same in every run: which columns hold the text, and what no row may lack."""
+"""The rows to score, in chunks that are the same in every run: which columns hold the text, and
+what no row may lack.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ CHUNK_CHARACTERS = 4 << 20
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a row's text is: in `column`, or in `prompt` and `completion`, each a column or a template such as `"<|{lang}|>{english}"`."""
+    """Where a row's text is: in `column`, or in `prompt` and `completion`, each a column or a
+    template such as `"<|{lang}|>{english}"`.
+    """
 
     column: str
     prompt: str | None
@@ -27,13 +31,19 @@ class Layout:
     group: str | None
 
     def columns(self, records: Records) -> list[str]:
-        """The columns that are read. Raises PomonaError when one is missing, or only one of prompt and completion is given."""
+        """The columns that are read. Raises PomonaError when one is missing, or only one of prompt
+        and completion is given.
+        """
         if (self.prompt is None) != (self.completion is None):
-            raise PomonaError("prompt and completion go together", remedy="give both, or neither and a column")
+            raise PomonaError(
+                "prompt and completion go together", remedy="give both, or neither and a column"
+            )
         if self.prompt is None or self.completion is None:
             wanted = {self.column}
         else:
-            wanted = set[str]().union(*(_fields(part, records) for part in (self.prompt, self.completion)))
+            wanted = set[str]().union(
+                *(_fields(part, records) for part in (self.prompt, self.completion))
+            )
         names = sorted(wanted | {name for name in (self.lang, self.group) if name})
         records.require(*names)
         return names
@@ -41,7 +51,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one chunk as parallel lists; `first` is the number of the first, from 1. `prompts`, `langs` and `groups` may be None."""
+    """Rows of one chunk as parallel lists; `first` is the number of the first, from 1. `prompts`,
+    `langs` and `groups` may be None.
+    """
 
     source: str
     first: int
@@ -60,7 +72,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first look at the input found: rows, rows of each chunk, rows of each group, and a digest of all that is scored."""
+    """What a first look at the input found: rows, rows of each chunk, rows of each group, and a
+    digest of all that is scored.
+    """
 
     rows: int
     chunks: tuple[int, ...]
@@ -69,7 +83,9 @@ class Survey:
 
 
 def survey(records: Records, layout: Layout, source: str) -> Survey:
-    """Read every row once, so that a null or an empty text is found before any model runs. Raises PomonaError naming the row."""
+    """Read every row once, so that a null or an empty text is found before any model runs. Raises
+    PomonaError naming the row.
+    """
     digest, sizes, groups = sha256(), [], dict[str, int]()
     for rows in chunks(records, layout, source):
         sizes.append(len(rows))
@@ -80,12 +96,16 @@ def survey(records: Records, layout: Layout, source: str) -> Survey:
         for group in rows.groups or ():
             groups[group] = groups.get(group, 0) + 1
     if not sizes:
-        raise PomonaError("there are no rows", where=source, remedy="check how the file was written")
+        raise PomonaError(
+            "there are no rows", where=source, remedy="check how the file was written"
+        )
     return Survey(sum(sizes), tuple(sizes), groups, digest.hexdigest())
 
 
 def chunks(records: Records, layout: Layout, source: str) -> Iterator[Rows]:
-    """Chunks of at most CHUNK_ROWS rows and, but for a single long row, CHUNK_CHARACTERS characters, in order."""
+    """Chunks of at most CHUNK_ROWS rows and, but for a single long row, CHUNK_CHARACTERS
+    characters, in order.
+    """
     columns, done = layout.columns(records), 0
     for batch in records.select(*columns).batches(CHUNK_ROWS):
         rows = _filled(batch, layout, source, done + 1)
@@ -109,7 +129,9 @@ def _filled(batch: pa.RecordBatch, layout: Layout, source: str, first: int) -> R
     for name, cells in values.items():
         if None in cells:
             where = f"{source}, row {first + cells.index(None)}"
-            raise PomonaError(f'column "{name}" is null', where=where, remedy="fill the value or drop the row")
+            raise PomonaError(
+                f'column "{name}" is null', where=where, remedy="fill the value or drop the row"
+            )
 
     def column(name: str | None) -> list[str] | None:
         return None if name is None else [str(value) for value in values[name]]
@@ -118,13 +140,20 @@ def _filled(batch: pa.RecordBatch, layout: Layout, source: str, first: int) -> R
         if part in values:
             return [str(value) for value in values[part]]
         names = sorted(fields_of(part))
-        return [part.format_map(dict(zip(names, row, strict=True))) for row in zip(*(values[name] for name in names), strict=True)]
+        return [
+            part.format_map(dict(zip(names, row, strict=True)))
+            for row in zip(*(values[name] for name in names), strict=True)
+        ]
 
     texts = filled(layout.column if layout.completion is None else layout.completion)
     for index, text in enumerate(texts):
         if not text.strip():
             what = "the text" if layout.completion is None else "the completion"
-            raise PomonaError(f"{what} is empty", where=f"{source}, row {first + index}", remedy="fill the value or drop the row")
+            raise PomonaError(
+                f"{what} is empty",
+                where=f"{source}, row {first + index}",
+                remedy="fill the value or drop the row",
+            )
     prompts = None if layout.prompt is None else filled(layout.prompt)
     return Rows(source, first, texts, prompts, column(layout.lang), column(layout.group))
 
@@ -133,4 +162,11 @@ def _part(rows: Rows, start: int, stop: int) -> Rows:
     def cut(values: Sequence[str] | None) -> list[str] | None:
         return None if values is None else list(values[start:stop])
 
-    return Rows(rows.source, rows.first + start, rows.texts[start:stop], cut(rows.prompts), cut(rows.langs), cut(rows.groups))
+    return Rows(
+        rows.source,
+        rows.first + start,
+        rows.texts[start:stop],
+        cut(rows.prompts),
+        cut(rows.langs),
+        cut(rows.groups),
+    )

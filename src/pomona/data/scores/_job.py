@@ -32,7 +32,10 @@ class Job:
         alone = self.chosen.of_models <= {"length"}
         steps: dict[str, str | None] = {}
         if self.chosen.of_models:
-            steps = {f"model-{index}": uri for index, uri in enumerate(self.models[: 1 if alone else None])}
+            steps = {
+                f"model-{index}": uri
+                for index, uri in enumerate(self.models[: 1 if alone else None])
+            }
         return {**steps, **({TEXT: None} if self.chosen.of_text or self.chosen.users else {})}
 
     def plan(self) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Which language a text is in, and how sure a language identifier is that it is the one its row claims."""
+"""Which language a text is in, and how sure a language identifier is that it is the one its row
+claims.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,30 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 
-_ALIASES = {"nb": "no", "fil": "tl", "iw": "he", "in": "id", "cmn": "zh", "sh": "sr", "arb": "ar", "swh": "sw"}
+_ALIASES = {
+    "nb": "no",
+    "fil": "tl",
+    "iw": "he",
+    "in": "id",
+    "cmn": "zh",
+    "sh": "sr",
+    "arb": "ar",
+    "swh": "sw",
+}
 _NO_LANGUAGE = "zxx"
 
 
 @functools.cache
 def _identifier() -> Any:
-    """py3langid's identifier (naive Bayes over byte n-grams, 139 languages, softmax calibrated by length)."""
+    """py3langid's identifier (naive Bayes over byte n-grams, 139 languages, softmax calibrated by
+    length).
+    """
     try:
         module: Any = importlib.import_module("py3langid.langid")
     except ImportError as error:
-        raise PomonaError("language identification needs py3langid", remedy="pip install 'pomona[language]'") from error
+        raise PomonaError(
+            "language identification needs py3langid", remedy="pip install 'pomona[language]'"
+        ) from error
     return module.LanguageIdentifier.from_model_file(module.MODEL_FILE, norm_probs=True)
 
 
@@ -38,15 +53,19 @@ def known_languages() -> set[str]:
 
 
 def identify(texts: Sequence[str]) -> list[str | None]:
-    """The likeliest language of each text, None where it is none. Raises PomonaError when py3langid is not installed."""
+    """The likeliest language of each text, None where it is none. Raises PomonaError when py3langid
+    is not installed.
+    """
     found = (str(_identifier().classify(text)[0]) for text in texts)
     return [None if name == _NO_LANGUAGE else name for name in found]
 
 
 def language_confidence(texts: Sequence[str], langs: Sequence[str]) -> NDArray[np.float64]:
-    """Probability, float64 `[n]`, that each text is in the language of its row; NaN where the identifier does not know that language.
+    """Probability, float64 `[n]`, that each text is in the language of its row; NaN where the
+    identifier does not know that language.
 
-    Short texts get low numbers: compare them with texts of their own length. Raises PomonaError when py3langid is not installed.
+    Short texts get low numbers: compare them with texts of their own length. Raises PomonaError
+    when py3langid is not installed.
     """
     identifier = _identifier()
     found = np.full(len(texts), np.nan)

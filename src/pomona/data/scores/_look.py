@@ -1,4 +1,6 @@
-"""One job of `score`: a chunk under one model, or its text alone. A process loads a model once for all its chunks."""
+"""One job of `score`: a chunk under one model, or its text alone. A process loads a model once for
+all its chunks.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from pomona.data.scores._registry import Context, choose
 
 @dataclass(frozen=True)
 class Look:
-    """What a pass does with any chunk: `uri` is its model, None for the text alone; `dry` only counts."""
+    """What a pass does with any chunk: `uri` is its model, None for the text alone; `dry` only
+    counts.
+    """
 
     uri: str | None
     scores: tuple[str, ...]
@@ -37,7 +41,9 @@ class Look:
         """A pass of `job` on this machine, or one like it."""
         asked = {name: job.options[name] for name in ("chat", "packed", "context", "dtype", "seed")}
         memorize = (job.options["memorize"][0], job.options["memorize"][1])
-        return cls(uri, job.chosen.names, job.models, memorize=memorize, dry=dry, **asked, **machine)
+        return cls(
+            uri, job.chosen.names, job.models, memorize=memorize, dry=dry, **asked, **machine
+        )
 
     def load(self, uri: str) -> Any:
         """A model as this pass reads it."""
@@ -55,7 +61,9 @@ class Task:
 
 
 def look_at(task: Task) -> pa.Table:
-    """The columns of a chunk, as `model_pass` and `text_pass` give them. Raises PomonaError as they do."""
+    """The columns of a chunk, as `model_pass` and `text_pass` give them. Raises PomonaError as they
+    do.
+    """
     if task.look not in _held:
         forget()
         _held[task.look] = _looker(task.look)
@@ -75,7 +83,13 @@ def _looker(look: Look) -> Callable[[Rows], pa.Table]:
     if look.uri is None:
         load, blank = functools.cache(look.load), pa.table({})
         return lambda rows: (
-            blank if look.dry else text_pass(rows, chosen, lambda rows: Context(look.models, rows.langs, rows.groups, look.seed, load))
+            blank
+            if look.dry
+            else text_pass(
+                rows,
+                chosen,
+                lambda rows: Context(look.models, rows.langs, rows.groups, look.seed, load),
+            )
         )
     from pomona.models._probe import Probe
 

@@ -17,7 +17,16 @@ from pomona.data.scores._input import Layout
 from pomona.data.scores._job import Job
 from pomona.data.scores._learning import learning_order
 from pomona.data.scores._registry import choose
-from pomona.data.scores._run import Inputs, Progress, counts_of, inputs_read, kept, opened, prepare, run
+from pomona.data.scores._run import (
+    Inputs,
+    Progress,
+    counts_of,
+    inputs_read,
+    kept,
+    opened,
+    prepare,
+    run,
+)
 from pomona.data.scores._spoil import Followed, Spoilt, spoil
 from pomona.data.scores._work import Work
 from pomona.errors import PomonaError
@@ -49,40 +58,76 @@ def order(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Card:
-    """Write every pair of `inputs` to `out` with `perplexity@MODEL`, `vog` and `learnt`: the kind of most of its `k` nearest probes.
+    """Write every pair of `inputs` to `out` with `perplexity@MODEL`, `vog` and `learnt`: the kind
+    of most of its `k` nearest probes.
 
-    A pair's trajectory is its loss under `models`, the checkpoints of one training from early to late (two or more). There are `n` probes
-    of each kind: "typical" and "atypical" are the pairs with the lowest and highest variance of gradients (within `group`), "corrupted"
-    are copies with three letters in ten of the column `corrupt` (default: the only one of the prompt) exchanged, "random label" copies
-    with the completion of another pair of the group. What is learnt like the last is worth a look; it is a tendency, not a verdict.
-    Siddiqui et al. 2022 (arXiv 2209.10015); there typical and atypical probes are chosen otherwise, and `k` = 20 is unconfirmed.
+    A pair's trajectory is its loss under `models`, the checkpoints of one training from early to
+    late (two or more). There are `n` probes of each kind: "typical" and "atypical" are the pairs
+    with the lowest and highest variance of gradients (within `group`), "corrupted" are copies with
+    three letters in ten of the column `corrupt` (default: the only one of the prompt) exchanged,
+    "random label" copies with the completion of another pair of the group. What is learnt like the
+    last is worth a look; it is a tendency, not a verdict. Siddiqui et al. 2022 (arXiv 2209.10015);
+    there typical and atypical probes are chosen otherwise, and `k` = 20 is unconfirmed.
 
-    prompt, completion, chat, context, device, dtype, memory, engine: as for `score`. The completion is one column, or a template of one.
-    seed: which pairs are spoilt, and how. Chunks that are done stay in `OUT.work/` until the result is whole.
+    prompt, completion, chat, context, device, dtype, memory, engine: as for `score`. The completion
+    is one column, or a template of one.
+    seed: which pairs are spoilt, and how. Chunks that are done stay in `OUT.work/` until the result
+        is whole.
 
     Raises:
-        PomonaError: as for `score`; also fewer than 2 `n` rows, or several columns where one must be named.
+        PomonaError: as for `score`; also fewer than 2 `n` rows, or several columns where one must
+            be named.
         GateFailed: the disk is full.
     """
     records, source = opened(inputs)
     if LEARNT in records.column_names:
-        raise PomonaError(f'there is a column "{LEARNT}" already', where=source, remedy="drop it, or rename it")
-    options: dict[str, Any] = {"chat": chat, "packed": False, "context": context, "memorize": [32, 32], "length_bins": None}
-    layout, chosen = Layout("", prompt, completion, None, group), choose(("perplexity", "vog"), tuple(models))
+        raise PomonaError(
+            f'there is a column "{LEARNT}" already', where=source, remedy="drop it, or rename it"
+        )
+    options: dict[str, Any] = {
+        "chat": chat,
+        "packed": False,
+        "context": context,
+        "memorize": [32, 32],
+        "length_bins": None,
+    }
+    layout, chosen = (
+        Layout("", prompt, completion, None, group),
+        choose(("perplexity", "vog"), tuple(models)),
+    )
     layout.columns(records)
     spoilt = spoil(records, source, layout, corrupt, n, seed)
     followed = Records._of(Followed(records.select(*spoilt.table.column_names), spoilt.table))
-    job = prepare(followed, source, out, layout, chosen, tuple(models), {**options, "dtype": dtype, "seed": seed})
+    job = prepare(
+        followed,
+        source,
+        out,
+        layout,
+        chosen,
+        tuple(models),
+        {**options, "dtype": dtype, "seed": seed},
+    )
     machine = {"device": device, "memory": memory}
     parameters = {
-        "models": list(models), "prompt": prompt, "completion": completion, "corrupt": spoilt.corrupt, "group": group, "n": n, "k": k,
-        "chat": chat, "context": context, "dtype": dtype, "seed": seed,
-    }  # fmt: skip
+        "models": list(models),
+        "prompt": prompt,
+        "completion": completion,
+        "corrupt": spoilt.corrupt,
+        "group": group,
+        "n": n,
+        "k": k,
+        "chat": chat,
+        "context": context,
+        "dtype": dtype,
+        "seed": seed,
+    }
     groups = {name: (count, count) for name, count in spoilt.groups.items()}
     read_from = inputs_read(inputs, source, spoilt.rows, job.found.digest)
     card = Card("order", parameters, read_from, spoilt.rows, spoilt.rows, groups=groups)
     if dry_run:
-        return replace(card, details={"models": counts_of(job, run(job, None, machine, engine, progress))})
+        return replace(
+            card, details={"models": counts_of(job, run(job, None, machine, engine, progress))}
+        )
     work = Work(Path(out), job.plan())
     for _ in run(job, work, machine, engine, progress):
         pass
@@ -90,26 +135,43 @@ def order(
     learnt = _learnt(job, scores, spoilt, n, k)
     columns = {name: values[: spoilt.rows] for name, values in scores.items()}
     Records._of(
-        Extended(records, {**{name: pa.array(values, from_pandas=True) for name, values in columns.items()}, LEARNT: learnt})
+        Extended(
+            records,
+            {
+                **{name: pa.array(values, from_pandas=True) for name, values in columns.items()},
+                LEARNT: learnt,
+            },
+        )
     ).write(out)
     found = Counter(learnt.to_pylist())
-    details = {"learnt": {kind: found[kind] for kind in _KINDS}, "columns": {name: summary(values) for name, values in columns.items()}}
+    details = {
+        "learnt": {kind: found[kind] for kind in _KINDS},
+        "columns": {name: summary(values) for name, values in columns.items()},
+    }
     card = replace(card, details={**details, "models": counts_of(job, kept(job, work))})
     card.write(out)
     work.remove()
     return card
 
 
-def _learnt(job: Job, columns: dict[str, NDArray[np.float64]], spoilt: Spoilt, n: int, k: int) -> pa.Array:
+def _learnt(
+    job: Job, columns: dict[str, NDArray[np.float64]], spoilt: Spoilt, n: int, k: int
+) -> pa.Array:
     """The kind of each row, null where it has no loss under some model."""
     names = job.chosen.columns(job.labels)
-    losses = np.log(np.stack([columns[name] for name in names if name.startswith("perplexity")], axis=1))
+    losses = np.log(
+        np.stack([columns[name] for name in names if name.startswith("perplexity")], axis=1)
+    )
     vog = columns["vog"][: spoilt.rows]
     known = np.flatnonzero(np.isfinite(losses[: spoilt.rows]).all(axis=1))
     varied = np.flatnonzero(np.isfinite(vog[known]))
     by_vog = varied[np.argsort(vog[known][varied], kind="stable")]
     if len(by_vog) < 2 * n:
-        raise PomonaError(f"{2 * n} probes of {len(by_vog)} rows long enough for scores", where="order", remedy="use a smaller n")
+        raise PomonaError(
+            f"{2 * n} probes of {len(by_vog)} rows long enough for scores",
+            where="order",
+            remedy="use a smaller n",
+        )
     probes: dict[str, Any] = {"typical": by_vog[:n], "atypical": by_vog[-n:]}
     at = spoilt.rows
     for kind, made in spoilt.kinds.items():
@@ -117,6 +179,8 @@ def _learnt(job: Job, columns: dict[str, NDArray[np.float64]], spoilt: Spoilt, n
         probes[kind] = part[np.isfinite(part).all(axis=1)]
         at += len(made.rows)
     found: list[str | None] = [None] * spoilt.rows
-    for row, kind in zip(known.tolist(), learning_order(losses[known], probes, k=k).tolist(), strict=True):
+    for row, kind in zip(
+        known.tolist(), learning_order(losses[known], probes, k=k).tolist(), strict=True
+    ):
         found[row] = kind
     return pa.array(found, pa.string())

@@ -13,7 +13,9 @@ from pomona.models.protocol import Model
 
 @dataclass(frozen=True)
 class Scored:
-    """`perplexity` float64 `[n]` of each completion with its end token; int64 `[n]`: its `tokens`, and the prompt's."""
+    """`perplexity` float64 `[n]` of each completion with its end token; int64 `[n]`: its `tokens`,
+    and the prompt's.
+    """
 
     perplexity: NDArray[np.float64]
     tokens: NDArray[np.int64]
@@ -21,8 +23,12 @@ class Scored:
 
 
 def perplexity(model: Model, prompts: Sequence[str], completions: Sequence[str]) -> Scored:
-    """PPL = exp(mean negative log-likelihood of the completion's tokens given the prompt). Marion et al. 2023, §3.1."""
+    """PPL = exp(mean negative log-likelihood of the completion's tokens given the prompt). Marion
+    et al. 2023, §3.1.
+    """
     logprobs = model.score(prompts, completions, end=True)
     tokens = np.array([len(row) for row in logprobs], np.int64)
     means = np.array([float(np.mean(row, dtype=np.float64)) for row in logprobs])
-    return Scored(perplexity=np.exp(-means), tokens=tokens, prompt_tokens=model.count_tokens(prompts))
+    return Scored(
+        perplexity=np.exp(-means), tokens=tokens, prompt_tokens=model.count_tokens(prompts)
+    )

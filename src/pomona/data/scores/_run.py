@@ -42,30 +42,58 @@ def inputs_read(inputs: Any, source: str, rows: int, digest: str) -> tuple[Input
 
 
 def prepare(
-    records: Records, source: str, out: str | Path, layout: Layout, chosen: Chosen, models: tuple[str, ...], options: dict[str, Any]
+    records: Records,
+    source: str,
+    out: str | Path,
+    layout: Layout,
+    chosen: Chosen,
+    models: tuple[str, ...],
+    options: dict[str, Any],
 ) -> Job:
-    """A job whose rows are looked at once and whose wishes go together. Raises PomonaError otherwise."""
+    """A job whose rows are looked at once and whose wishes go together. Raises PomonaError
+    otherwise.
+    """
     if is_remote(str(out)):
-        raise PomonaError("scores are written to local files", where=out, remedy="write beside the work folder, then copy")
+        raise PomonaError(
+            "scores are written to local files",
+            where=out,
+            remedy="write beside the work folder, then copy",
+        )
     format_of(str(out))
     if len(set(models)) < len(models):
-        raise PomonaError("a model is named twice", where="models", remedy="name each checkpoint once")
+        raise PomonaError(
+            "a model is named twice", where="models", remedy="name each checkpoint once"
+        )
     if options["chat"] and layout.completion is None:
-        raise PomonaError("chat goes with prompt and completion", remedy="give both, or leave chat out")
+        raise PomonaError(
+            "chat goes with prompt and completion", remedy="give both, or leave chat out"
+        )
     if options["packed"] and (layout.completion is not None or "vog" in chosen.names):
-        raise PomonaError("packed goes with a text column and not with vog", remedy="leave packed out, or give column alone")
+        raise PomonaError(
+            "packed goes with a text column and not with vog",
+            remedy="leave packed out, or give column alone",
+        )
     names = tuple(Path(uri).name for uri in models)
     labels = names if len(set(names)) == len(names) else models
     for name in chosen.columns(labels):
         if name in records.column_names:
-            raise PomonaError(f'there is a column "{name}" already', where=source, remedy="drop it, or rename it")
-    return Job(records, source, layout, chosen, models, labels, options, survey(records, layout, source))
+            raise PomonaError(
+                f'there is a column "{name}" already', where=source, remedy="drop it, or rename it"
+            )
+    return Job(
+        records, source, layout, chosen, models, labels, options, survey(records, layout, source)
+    )
 
 
 def run(
-    job: Job, work: Work | None, machine: dict[str, Any], engine: str | None, progress: Progress | None
+    job: Job,
+    work: Work | None,
+    machine: dict[str, Any],
+    engine: str | None,
+    progress: Progress | None,
 ) -> Iterator[tuple[str, pa.Table]]:
-    """Every pass over every chunk that is not in `work` yet; without `work` only what can be counted, model by model.
+    """Every pass over every chunk that is not in `work` yet; without `work` only what can be
+    counted, model by model.
 
     A chunk is a job: batches are the same in every engine.
     """
@@ -73,7 +101,9 @@ def run(
     total, done = sum(sizes) * len(job.passes), 0
     try:
         for step, uri in job.passes.items():
-            left = [index for index in range(len(sizes)) if work is None or not work.has(step, index)]
+            left = [
+                index for index in range(len(sizes)) if work is None or not work.has(step, index)
+            ]
             look = Look.of(job, uri, machine, dry=work is None)
             accelerated = uri is not None and (device is None or device.startswith("cuda"))
             tables = spread(look_at, _tasks(job, look, left), engine, accelerated=accelerated)
@@ -92,7 +122,13 @@ def run(
 def _tasks(job: Job, look: Look, wanted: Sequence[int]) -> Iterator[Task]:
     left = set(wanted)
     return (
-        (Task(look, rows) for index, rows in enumerate(chunks(job.records, job.layout, job.source)) if index in left) if left else iter(())
+        (
+            Task(look, rows)
+            for index, rows in enumerate(chunks(job.records, job.layout, job.source))
+            if index in left
+        )
+        if left
+        else iter(())
     )
 
 

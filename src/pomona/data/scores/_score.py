@@ -14,7 +14,16 @@ from pomona.data.scores._assemble import Extended, columns_of, summary
 from pomona.data.scores._input import Layout
 from pomona.data.scores._job import Job
 from pomona.data.scores._registry import choose
-from pomona.data.scores._run import Inputs, Progress, counts_of, inputs_read, kept, opened, prepare, run
+from pomona.data.scores._run import (
+    Inputs,
+    Progress,
+    counts_of,
+    inputs_read,
+    kept,
+    opened,
+    prepare,
+    run,
+)
 from pomona.data.scores._work import Work
 from pomona.records import Records
 from pomona.records.card import Card
@@ -46,39 +55,56 @@ def score(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Card:
-    """Write every row of `inputs` to `out` with a float64 column for each score, and the card beside it.
+    """Write every row of `inputs` to `out` with a float64 column for each score, and the card
+    beside it.
 
-    A row's text is `column`; or, with `prompt` and `completion` (columns or templates such as `"<|{lang}|>{english}<|to|>"`), the
-    completion with its end token given the prompt; with `chat` the prompt is one user message in each model's chat template.
-    `models` are URIs of `pomona.models.load`, checkpoints from early to late.
-    A text longer than `context` (default: the model's) is scored in windows without overlap, each token once. `packed` instead
-    scores full contexts of texts end to end, and a row gets the token-weighted mean of its contexts; packing starts anew every 1,024
-    rows or 4 MiB. What a row is too short for is null (and counted in the card).
+    A row's text is `column`; or, with `prompt` and `completion` (columns or templates such as
+    `"<|{lang}|>{english}<|to|>"`), the completion with its end token given the prompt; with `chat`
+    the prompt is one user message in each model's chat template. `models` are URIs of
+    `pomona.models.load`, checkpoints from early to late. A text longer than `context` (default: the
+    model's) is scored in windows without overlap, each token once. `packed` instead scores full
+    contexts of texts end to end, and a row gets the token-weighted mean of its contexts; packing
+    starts anew every 1,024 rows or 4 MiB. What a row is too short for is null (and counted in the
+    card).
 
-    scores: `perplexity` = exp(mean -ln p) and `memorization` (the share of `memorize[1]` tokens that greedy generation from the
-        `memorize[0]` tokens before repeats; of a pair the completion's first tokens, from the prompt): a column `NAME@MODEL` each
-        where several models are given. `el2n`: mean ‖p - onehot‖₂, over tokens and models. (Marion et al. 2023, §3)
-        `cat_var`, `cat_diff`: variance, and first less last, of perplexity over models (Chimoto et al. 2024); with `length_bins`
-        their rank among rows of like length. `vog`: variance of gradients over models (Agarwal et al. 2022), with `group` as
-        z-scores within it. `length` in tokens of the first model, or in characters with `models=()`; `mtld` of the words;
-        `language`: confidence that the text is in the row's `lang`; and any score of the entry-point group `pomona.scores`.
-    device, dtype, memory: as for `pomona.models.load`; results depend on batches by rounding alone (1e-4 of a log-probability in float32).
+    scores: `perplexity` = exp(mean -ln p) and `memorization` (the share of `memorize[1]` tokens
+        that greedy generation from the `memorize[0]` tokens before repeats; of a pair the
+        completion's first tokens, from the prompt): a column `NAME@MODEL` each where several models
+        are given. `el2n`: mean ‖p - onehot‖₂, over tokens and models. (Marion et al. 2023, §3)
+        `cat_var`, `cat_diff`: variance, and first less last, of perplexity over models (Chimoto et
+        al. 2024); with `length_bins` their rank among rows of like length. `vog`: variance of
+        gradients over models (Agarwal et al. 2022), with `group` as z-scores within it. `length` in
+        tokens of the first model, or in characters with `models=()`; `mtld` of the words;
+        `language`: confidence that the text is in the row's `lang`; and any score of the
+            entry-point group `pomona.scores`.
+    device, dtype, memory: as for `pomona.models.load`; results depend on batches by rounding alone
+    (1e-4 of a log-probability in float32).
     seed: handed to users' scores; the built-in ones draw nothing.
 
-    engine: "native", or "ray": a job is a chunk, sent to a worker that keeps the model loaded; the GPUs of a cluster get one job each.
-        The batches, and with them the scores, are those of the native engine, but for how another processor rounds.
+    engine: "native", or "ray": a job is a chunk, sent to a worker that keeps the model loaded; the
+        GPUs of a cluster get one job each. The batches, and with them the scores, are those of the
+        native engine, but for how another processor rounds.
 
-    Chunks that are done stay in `OUT.work/` until the result is whole: the same call goes on after a kill, with either engine.
+    Chunks that are done stay in `OUT.work/` until the result is whole: the same call goes on after
+    a kill, with either engine.
 
     Raises:
-        PomonaError: an unknown score or model, a missing column, a null or an empty text (naming the row), a column that is there already,
-            a model without a chat template for `chat`, a loss that is not finite, another scoring begun beside `out`.
+        PomonaError: an unknown score or model, a missing column, a null or an empty text (naming
+            the row), a column that is there already, a model without a chat template for `chat`, a
+            loss that is not finite, another scoring begun beside `out`.
         GateFailed: the disk is full.
     """
-    options: dict[str, Any] = {"chat": chat, "packed": packed, "context": context, "memorize": list(memorize)}
+    options: dict[str, Any] = {
+        "chat": chat,
+        "packed": packed,
+        "context": context,
+        "memorize": list(memorize),
+    }
     options |= {"length_bins": length_bins, "dtype": dtype, "seed": seed}
     layout = Layout(column, prompt, completion, lang if "language" in scores else None, group)
-    job = prepare(*opened(inputs), out, layout, choose(scores, tuple(models)), tuple(models), options)
+    job = prepare(
+        *opened(inputs), out, layout, choose(scores, tuple(models)), tuple(models), options
+    )
     machine = {"device": device, "memory": memory}
     if dry_run:
         return _card(job, inputs, {}, counts_of(job, run(job, None, machine, engine, progress)))
@@ -87,17 +113,31 @@ def score(
         pass
     columns = columns_of(job, work)
     card = _card(job, inputs, columns, counts_of(job, kept(job, work)))
-    Records._of(Extended(job.records, {name: pa.array(values, from_pandas=True) for name, values in columns.items()})).write(out)
+    Records._of(
+        Extended(
+            job.records,
+            {name: pa.array(values, from_pandas=True) for name, values in columns.items()},
+        )
+    ).write(out)
     card.write(out)
     work.remove()
     return card
 
 
-def _card(job: Job, inputs: Inputs, columns: dict[str, Floats], counts: dict[str, dict[str, float]]) -> Card:
-    parameters = {key: value for key, value in job.plan().items() if key not in ("rows", "chunks", "sha256", "version")}
+def _card(
+    job: Job, inputs: Inputs, columns: dict[str, Floats], counts: dict[str, dict[str, float]]
+) -> Card:
+    parameters = {
+        key: value
+        for key, value in job.plan().items()
+        if key not in ("rows", "chunks", "sha256", "version")
+    }
     if job.layout.completion is not None:
         parameters["column"] = None
-    details = {"columns": {name: summary(values) for name, values in columns.items()}, "models": counts}
+    details = {
+        "columns": {name: summary(values) for name, values in columns.items()},
+        "models": counts,
+    }
     groups = {name: (count, count) for name, count in job.found.groups.items()}
     rows = job.found.rows
     read_from = inputs_read(inputs, job.source, rows, job.found.digest)

@@ -19,7 +19,9 @@ from pomona.tasks.items import fields_of
 
 @dataclass(frozen=True)
 class Spoilt:
-    """Spoilt copies to score: `table` in the order of `kinds`, from which column, and rows and groups of the input."""
+    """Spoilt copies to score: `table` in the order of `kinds`, from which column, and rows and
+    groups of the input.
+    """
 
     table: pa.Table
     kinds: dict[str, Probes]
@@ -34,13 +36,18 @@ class Followed(Derived):
 
     table: pa.Table
 
-    def stream(self, columns: Sequence[str], keep: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         yield from self.records.batches()
         yield from self.table.cast(self.schema).to_batches()
 
 
-def spoil(records: Records, source: str, layout: Layout, corrupt: str | None, n: int, seed: int) -> Spoilt:
-    """Read what is to be spoilt, spoil `n` pairs either way, and put them into copies of their rows.
+def spoil(
+    records: Records, source: str, layout: Layout, corrupt: str | None, n: int, seed: int
+) -> Spoilt:
+    """Read what is to be spoilt, spoil `n` pairs either way, and put them into copies of their
+    rows.
 
     Raises PomonaError when a row lacks something, there are too few, or one column must be named.
     """
@@ -48,7 +55,11 @@ def spoil(records: Records, source: str, layout: Layout, corrupt: str | None, n:
     label = _only(layout.completion, records, "completion", "give a column, or a template of one")
     corrupt = corrupt or _only(layout.prompt, records, "prompt", "name the one to spoil: corrupt")
     if corrupt not in _fields(layout.prompt, records) or corrupt == label:
-        raise PomonaError(f'"{corrupt}" is not a column of the prompt alone', where="corrupt", remedy=f"it is {layout.prompt!r}")
+        raise PomonaError(
+            f'"{corrupt}" is not a column of the prompt alone',
+            where="corrupt",
+            remedy=f"it is {layout.prompt!r}",
+        )
     texts, labels, groups = [], [], []
     for rows in chunks(records, Layout("", corrupt, label, None, layout.group), source):
         texts += rows.prompts or []
@@ -60,7 +71,9 @@ def spoil(records: Records, source: str, layout: Layout, corrupt: str | None, n:
     for probes in kinds.values():
         part = copies.take(probes.rows)
         for name, values in ((corrupt, probes.inputs), (label, probes.completions)):
-            part = part.set_column(part.column_names.index(name), pa.field(name, pa.string()), pa.array(values))
+            part = part.set_column(
+                part.column_names.index(name), pa.field(name, pa.string()), pa.array(values)
+            )
         parts.append(part)
     return Spoilt(pa.concat_tables(parts), kinds, corrupt, len(texts), Counter(groups))
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-# Scripts written without spaces between words, as ranges of code points: Thai, Lao, Myanmar, Khmer, kana, Han and its extensions.
-_UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0x20000, 0x3FFFF))
+# Scripts written without spaces between words, as ranges of code points: Thai, Lao, Myanmar, Khmer,
+# kana, Han and its extensions.
+_UNSPACED = (
+    (0x0E00, 0x0EFF),
+    (0x1000, 0x109F),
+    (0x1780, 0x17FF),
+    (0x3040, 0x30FF),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0x20000, 0x3FFFF),
+)
 
 
 def words_of(text: str) -> list[str]:
-    """Words in lower case without the punctuation around them; in scripts without spaces every letter with its marks is a word."""
+    """Words in lower case without the punctuation around them; in scripts without spaces every
+    letter with its marks is a word.
+    """
     words: list[str] = []
     for piece in text.lower().split():
         if piece.isascii():
@@ -21,7 +32,9 @@ def words_of(text: str) -> list[str]:
 
 
 def _cut(piece: str) -> list[str]:
-    """The words of a piece without spaces: single letters of unspaced scripts, runs of letters, digits and inner punctuation of others."""
+    """The words of a piece without spaces: single letters of unspaced scripts, runs of letters,
+    digits and inner punctuation of others.
+    """
     words, run = [], ""
     for character in piece:
         kind = unicodedata.category(character)
@@ -53,10 +66,12 @@ def _strip(word: str) -> str:
 
 
 def mtld(words: Sequence[str], *, threshold: float = 0.72) -> float:
-    """Measure of textual lexical diversity: words a stretch whose type-token ratio stays above `threshold`, mean of forwards and backwards.
+    """Measure of textual lexical diversity: words a stretch whose type-token ratio stays above
+    `threshold`, mean of forwards and backwards.
 
-    McCarthy & Jarvis 2010 (Behavior Research Methods 42), p. 384: a factor is full when the ratio reaches the threshold; the rest counts as
-    the part of a factor it has come. Where the ratio never leaves 1 the value would be infinite; it is the number of words.
+    McCarthy & Jarvis 2010 (Behavior Research Methods 42), p. 384: a factor is full when the ratio
+    reaches the threshold; the rest counts as the part of a factor it has come. Where the ratio
+    never leaves 1 the value would be infinite; it is the number of words.
     """
     return (_one_way(words, threshold) + _one_way(words[::-1], threshold)) / 2
 

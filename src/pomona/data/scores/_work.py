@@ -1,4 +1,6 @@
-"""The work folder beside an output: what is scored already, chunk by chunk, so that a killed run goes on where it was."""
+"""The work folder beside an output: what is scored already, chunk by chunk, so that a killed run
+goes on where it was.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from pomona.records._write import disk_guard
 
 
 class Work:
-    """`OUT.work/`: `plan.json`, and a Parquet file for each pass and chunk, each whole or absent. Made when the first chunk is done.
+    """`OUT.work/`: `plan.json`, and a Parquet file for each pass and chunk, each whole or absent.
+    Made when the first chunk is done.
 
     Raises PomonaError when the folder holds the beginning of another scoring.
     """
@@ -25,9 +28,15 @@ class Work:
         known = self.folder / "plan.json"
         old = read_json(known) if known.is_file() else plan
         if old != plan:
-            names = ", ".join(sorted(name for name in {*old, *plan} if old.get(name) != plan.get(name)))
+            names = ", ".join(
+                sorted(name for name in {*old, *plan} if old.get(name) != plan.get(name))
+            )
             message = f"holds the beginning of another scoring ({names} differ)"
-            raise PomonaError(message, where=self.folder, remedy="finish that one with its own settings, or delete the folder")
+            raise PomonaError(
+                message,
+                where=self.folder,
+                remedy="finish that one with its own settings, or delete the folder",
+            )
 
     def has(self, step: str, chunk: int) -> bool:
         """Whether a chunk of a pass is done."""

@@ -12,7 +12,9 @@ __all__ = ["publish", "write_picture", "write_report"]
 
 
 def publish(ledger: Ledger, folder: Path) -> list[Path]:
-    """Write `report.html` and, where some variant takes extra compute, `picture.svg` into the run's folder; the paths written."""
+    """Write `report.html` and, where some variant takes extra compute, `picture.svg` into the run's
+    folder; the paths written.
+    """
     from pomona.ledger.report.points import drawn
 
     page, picture = folder / "report.html", folder / "picture.svg"
@@ -25,7 +27,9 @@ def publish(ledger: Ledger, folder: Path) -> list[Path]:
 
 
 def write_report(ledger: Ledger, path: str | Path) -> None:
-    """Write the report as one HTML file of about 1.3 MB that loads nothing. Raises PomonaError if a baseline has no entry."""
+    """Write the report as one HTML file of about 1.3 MB that loads nothing. Raises PomonaError if a
+    baseline has no entry.
+    """
     from pomona.files import write_text
     from pomona.ledger.report.page import render
 
@@ -49,6 +53,10 @@ def write_picture(ledger: Ledger, path: str | Path) -> None:
 
     chart = picture(ledger, width=760, height=400)
     if chart is None:
-        raise PomonaError("no variant takes extra compute, so there is nothing to draw", where=path, remedy="print the ledger as a table")
+        raise PomonaError(
+            "no variant takes extra compute, so there is nothing to draw",
+            where=path,
+            remedy="print the ledger as a table",
+        )
     chart["title"] = textwrap.wrap(answer(ledger).headline, 84)
     write_text(path, vl_convert.vegalite_to_svg(chart, config=light(), allowed_base_urls=[]))

@@ -20,26 +20,44 @@ class Answer:
 
 
 def levers(ledger: Ledger, group: str = "overall") -> list[Entry]:
-    """The entries of one group that are compared with the base and are neither the base, a size of the ladder, nor a bound."""
+    """The entries of one group that are compared with the base and are neither the base, a size of
+    the ladder, nor a bound.
+    """
     meta = ledger.meta
     left_out = {meta.base, *meta.bounds}
-    return [entry for entry in ledger.of(group) if entry.lever != SCALE and entry.variant not in left_out and entry.baseline == meta.base]
+    return [
+        entry
+        for entry in ledger.of(group)
+        if entry.lever != SCALE and entry.variant not in left_out and entry.baseline == meta.base
+    ]
 
 
 def bounds(ledger: Ledger) -> list[Entry]:
-    """What only the references could choose: the limits of a lever, not something a system reaches."""
+    """What only the references could choose: the limits of a lever, not something a system
+    reaches.
+    """
     return [entry for entry in ledger.of("overall") if entry.variant in ledger.meta.bounds]
 
 
 def rungs(ledger: Ledger, group: str = "overall") -> list[Entry]:
     """The sizes of the ladder above the base, smallest first."""
-    larger = {rung.variant: rung.parameters for rung in ledger.meta.rungs if rung.parameters > ledger.meta.base_parameters}
-    found = [entry for entry in ledger.of(group) if entry.lever == SCALE and entry.variant in larger and entry.baseline == ledger.meta.base]
+    larger = {
+        rung.variant: rung.parameters
+        for rung in ledger.meta.rungs
+        if rung.parameters > ledger.meta.base_parameters
+    }
+    found = [
+        entry
+        for entry in ledger.of(group)
+        if entry.lever == SCALE and entry.variant in larger and entry.baseline == ledger.meta.base
+    ]
     return sorted(found, key=lambda entry: larger[entry.variant])
 
 
 def answer(ledger: Ledger) -> Answer:
-    """The headline names the measurable gain with the most per unit of compute; an interval that includes zero is no gain."""
+    """The headline names the measurable gain with the most per unit of compute; an interval that
+    includes zero is no gain.
+    """
     tried = levers(ledger)
     better = [entry for entry in tried if ledger.gain(entry)[1] > 0]
     base = clean(ledger.meta.base)
@@ -53,11 +71,24 @@ def answer(ledger: Ledger) -> Answer:
     best = max(better, key=lambda entry: _worth(ledger, entry))
     largest = max(better, key=lambda entry: ledger.gain(entry)[0])
     also = "" if largest is not best else ", and the largest gain"
-    headline = f"The best buy per FLOP is {_name(best)}: {_gain(ledger, best)} over {base} {_cost(ledger, best)}{also}."
-    details = [] if largest is best else [f"The largest gain is {_name(largest)}: {_gain(ledger, largest)} {_cost(ledger, largest)}."]
+    headline = (
+        f"The best buy per FLOP is {_name(best)}: {_gain(ledger, best)} over {base} "
+        f"{_cost(ledger, best)}{also}."
+    )
+    details = (
+        []
+        if largest is best
+        else [
+            f"The largest gain is {_name(largest)}: {_gain(ledger, largest)} "
+            f"{_cost(ledger, largest)}."
+        ]
+    )
     details += _ladder(ledger) + _tail(ledger, best) + _losses(ledger) + _limits(ledger)
     if len(tried) > 1:
-        details.append(f"{len(tried)} variants were compared; the intervals are not widened for choosing the best of them.")
+        details.append(
+            f"{len(tried)} variants were compared; the intervals are not widened for "
+            "choosing the best of them."
+        )
     return Answer(headline, details)
 
 
@@ -93,25 +124,44 @@ def _cost(ledger: Ledger, entry: Entry) -> str:
 def _ladder(ledger: Ledger) -> list[str]:
     sizes = rungs(ledger)
     if not sizes:
-        return ["No ladder was measured, so nothing here says what a bigger model would have bought."]
+        return [
+            "No ladder was measured, so nothing here says what a bigger model would have bought."
+        ]
     size = sizes[0]
-    return [f"The next size up, {clean(size.variant)}, gains {_gain(ledger, size)} {_cost(ledger, size)}."]
+    return [
+        f"The next size up, {clean(size.variant)}, gains {_gain(ledger, size)} "
+        f"{_cost(ledger, size)}."
+    ]
 
 
 def _tail(ledger: Ledger, best: Entry) -> list[str]:
-    found = [entry for entry in levers(ledger, "tail") if (entry.lever, entry.variant) == (best.lever, best.variant)]
+    found = [
+        entry
+        for entry in levers(ledger, "tail")
+        if (entry.lever, entry.variant) == (best.lever, best.variant)
+    ]
     if not found:
         return []
     _, low, high = ledger.gain(found[0])
     measurable = "" if low > 0 else "a measurable loss, " if high < 0 else "no measurable gain, "
-    return [f"In the tail {clean(best.variant)} gives {measurable}{_gain(ledger, found[0])} on {count(found[0].n)} items."]
+    return [
+        f"In the tail {clean(best.variant)} gives {measurable}{_gain(ledger, found[0])} on "
+        f"{count(found[0].n)} items."
+    ]
 
 
 def _losses(ledger: Ledger) -> list[str]:
-    unclear = [entry for entry in levers(ledger) if ledger.gain(entry)[1] <= 0 <= ledger.gain(entry)[2]]
+    unclear = [
+        entry for entry in levers(ledger) if ledger.gain(entry)[1] <= 0 <= ledger.gain(entry)[2]
+    ]
     worse = [entry for entry in levers(ledger) if ledger.gain(entry)[2] < 0]
-    said = [("No measurable gain (the interval includes zero)", unclear), ("Measurably worse than the base", worse)]
-    return [f"{words}: {', '.join(_name(entry) for entry in found)}." for words, found in said if found]
+    said = [
+        ("No measurable gain (the interval includes zero)", unclear),
+        ("Measurably worse than the base", worse),
+    ]
+    return [
+        f"{words}: {', '.join(_name(entry) for entry in found)}." for words, found in said if found
+    ]
 
 
 def _limits(ledger: Ledger) -> list[str]:

@@ -1,4 +1,6 @@
-"""Where the names in the picture go: greedily, the most important first, never on a point, a bar or another name."""
+"""Where the names in the picture go: greedily, the most important first, never on a point, a bar or
+another name.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Spot:
-    """A point in pixels from the top left with the ends of its bar; a `rank` of zero is placed first."""
+    """A point in pixels from the top left with the ends of its bar; a `rank` of zero is placed
+    first.
+    """
 
     name: str
     lever: str
@@ -24,7 +28,9 @@ class Spot:
 
 @dataclass(frozen=True)
 class Label:
-    """Where a spot's name goes: `x` and `y` of its anchor in pixels, and how it is aligned there."""
+    """Where a spot's name goes: `x` and `y` of its anchor in pixels, and how it is aligned
+    there.
+    """
 
     spot: Spot
     x: float
@@ -37,11 +43,18 @@ class Label:
         return self.y < self.spot.top - 12
 
 
-def place(spots: Sequence[Spot], width: float, height: float, lines: Iterable[Box] = ()) -> list[Label]:
-    """Labels for as many spots as fit in a picture of `width` × `height` pixels; `lines` are further boxes to keep clear."""
+def place(
+    spots: Sequence[Spot], width: float, height: float, lines: Iterable[Box] = ()
+) -> list[Label]:
+    """Labels for as many spots as fit in a picture of `width` × `height` pixels; `lines` are
+    further boxes to keep clear.
+    """
     taken = [*lines]
     for spot in spots:
-        taken += [(spot.x - 6, spot.y - 6, spot.x + 6, spot.y + 6), (spot.x - 2, spot.top, spot.x + 2, spot.bottom)]
+        taken += [
+            (spot.x - 6, spot.y - 6, spot.x + 6, spot.y + 6),
+            (spot.x - 2, spot.top, spot.x + 2, spot.bottom),
+        ]
     found = []
     for spot in sorted(spots, key=lambda spot: spot.rank):
         for label, box in _candidates(spot, width):
@@ -54,11 +67,19 @@ def place(spots: Sequence[Spot], width: float, height: float, lines: Iterable[Bo
 
 
 def _candidates(spot: Spot, width: float) -> Iterable[tuple[Label, Box]]:
-    """Beside the point, then beside it a little higher or lower, then over and under its bar, pushed inside the picture."""
+    """Beside the point, then beside it a little higher or lower, then over and under its bar,
+    pushed inside the picture.
+    """
     long = len(spot.name) * _LETTER
     inside = min(max(spot.x, long / 2), width - long / 2)
-    beside = [("left", spot.x + 10, spot.y + dy) for dy in (0, -10, 10)] + [("right", spot.x - 10, spot.y + dy) for dy in (0, -10, 10)]
-    tiers = [spot.top - 9, spot.bottom + 9, *((spot.top - 24, spot.top - 37, spot.top - 50) if spot.rank < 2 else ())]
+    beside = [("left", spot.x + 10, spot.y + dy) for dy in (0, -10, 10)] + [
+        ("right", spot.x - 10, spot.y + dy) for dy in (0, -10, 10)
+    ]
+    tiers = [
+        spot.top - 9,
+        spot.bottom + 9,
+        *((spot.top - 24, spot.top - 37, spot.top - 50) if spot.rank < 2 else ()),
+    ]
     ends = [("center", x, y) for y in tiers for x in (inside, inside - long / 3, inside + long / 3)]
     for align, x, y in sorted(beside, key=lambda one: abs(one[2] - spot.y)) + ends:
         left = {"left": x, "right": x - long, "center": x - long / 2}[align]

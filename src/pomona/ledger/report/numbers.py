@@ -12,12 +12,16 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def clean(name: str) -> str:
-    """`name` on one line with control characters replaced, so that it cannot steer a terminal or reorder text."""
+    """`name` on one line with control characters replaced, so that it cannot steer a terminal or
+    reorder text.
+    """
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
 
 
 def places(low: float, high: float) -> int:
-    """Decimals that show two digits of how wide an interval is; of the number itself where both ends are one. From two to eight."""
+    """Decimals that show two digits of how wide an interval is; of the number itself where both
+    ends are one. From two to eight.
+    """
     size = high - low or abs(high)
     return min(8, max(2, 1 - math.floor(math.log10(size)))) if size > 0 else 2
 
@@ -40,7 +44,9 @@ def gained(gain: float, low: float, high: float) -> str:
 
 
 def decimals_of(ledger: Ledger) -> dict[str, int]:
-    """For every group how many decimals its values are shown with: those of its narrowest interval."""
+    """For every group how many decimals its values are shown with: those of its narrowest
+    interval.
+    """
     found: dict[str, int] = {}
     for entry in ledger.entries:
         found[entry.group] = max(found.get(entry.group, 2), places(entry.ci_low, entry.ci_high))
@@ -55,7 +61,8 @@ def flops(value: float) -> str:
     digits = f"{abs(value) / 10**exponent:.1f}"
     if digits == "10.0":
         digits, exponent = "1.0", exponent + 1
-    return f"{'−' if value < 0 else ''}{digits.removesuffix('.0')}×10{str(exponent).translate(_RAISED)}"
+    sign = "−" if value < 0 else ""
+    return f"{sign}{digits.removesuffix('.0')}×10{str(exponent).translate(_RAISED)}"
 
 
 def count(value: float) -> str:

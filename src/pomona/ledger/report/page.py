@@ -22,7 +22,9 @@ const page = JSON.parse(document.getElementById("charts").textContent);
 const scheme = matchMedia("(prefers-color-scheme: dark)");
 async function draw() {
   const theme = scheme.matches ? "dark" : "light";
-  const options = {actions: false, ast: true, renderer: "svg", config: page[theme], tooltip: {theme}};
+  const options = {
+    actions: false, ast: true, renderer: "svg", config: page[theme], tooltip: {theme},
+  };
   const boxes = [...document.querySelectorAll("[data-chart]")];
   await Promise.all(boxes.map(box => vegaEmbed(box, page.charts[box.dataset.chart], options)));
   document.documentElement.dataset.charts = "drawn";
@@ -33,11 +35,16 @@ draw();
 
 
 def render(ledger: Ledger) -> str:
-    """The whole HTML text. The policy in its head forbids the network and every script but the two it carries."""
+    """The whole HTML text. The policy in its head forbids the network and every script but the two
+    it carries.
+    """
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pomona.ledger.report", "."), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.PackageLoader("pomona.ledger.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
     )
     environment.filters |= {"clean": clean, "count": count, "flops": flops, "short": short}
     scripts = [_library(), _DRAW]
@@ -51,7 +58,11 @@ def _library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script that may stand between script tags."""
     import vl_convert
 
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("\r", "").replace("</script", "<\\/script")
+    return (
+        vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+        .replace("\r", "")
+        .replace("</script", "<\\/script")
+    )
 
 
 def _hash(script: str) -> str:
@@ -61,13 +72,22 @@ def _hash(script: str) -> str:
 def _content(ledger: Ledger) -> dict[str, Any]:
     first, others = split(ledger)
     reach = span(ledger, [*first, *others])
-    signatures, decimals = list(dict.fromkeys(entry.signature for entry in ledger.entries)), decimals_of(ledger)
-    charts = {f"variant-{place}": panel(ledger, entry, reach) for place, entry in enumerate([*first, *others])}
+    signatures, decimals = (
+        list(dict.fromkeys(entry.signature for entry in ledger.entries)),
+        decimals_of(ledger),
+    )
+    charts = {
+        f"variant-{place}": panel(ledger, entry, reach)
+        for place, entry in enumerate([*first, *others])
+    }
     for name, width, height in (("picture-wide", 960, 440), ("picture-narrow", 290, 380)):
         chart = picture(ledger, width, height)
         if chart:
             charts[name] = chart
-    panels = [_panel(ledger, f"variant-{place}", entry, signatures, decimals) for place, entry in enumerate([*first, *others])]
+    panels = [
+        _panel(ledger, f"variant-{place}", entry, signatures, decimals)
+        for place, entry in enumerate([*first, *others])
+    ]
     named = [name for name in ("overall", "tail", "head") if ledger.of(name)]
     return {
         "meta": ledger.meta,
@@ -80,13 +100,19 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "left_out": left_out(ledger),
         "panels": panels[: len(first)],
         "more_panels": panels[len(first) :],
-        "rows": [_row(ledger, entry, signatures, decimals) for group in named for entry in ledger.of(group)],
+        "rows": [
+            _row(ledger, entry, signatures, decimals)
+            for group in named
+            for entry in ledger.of(group)
+        ],
         "signatures": signatures,
         "charts": {"light": light(), "dark": dark(), "charts": charts},
     }
 
 
-def _panel(ledger: Ledger, chart: str, entry: Entry, signatures: list[str], decimals: Mapping[str, int]) -> dict[str, Any]:
+def _panel(
+    ledger: Ledger, chart: str, entry: Entry, signatures: list[str], decimals: Mapping[str, int]
+) -> dict[str, Any]:
     rows = [_row(ledger, row, signatures, decimals) for row in rows_of(ledger, entry)]
     gain, low, high = ledger.gain(entry)
     return {
@@ -98,7 +124,9 @@ def _panel(ledger: Ledger, chart: str, entry: Entry, signatures: list[str], deci
     }
 
 
-def _row(ledger: Ledger, entry: Entry, signatures: list[str], decimals: Mapping[str, int]) -> dict[str, Any]:
+def _row(
+    ledger: Ledger, entry: Entry, signatures: list[str], decimals: Mapping[str, int]
+) -> dict[str, Any]:
     gain, low, high = ledger.gain(entry)
     return {
         "entry": entry,

@@ -1,4 +1,6 @@
-"""The picture of the product: what each lever gains over the base against the extra compute it takes, beside the ladder."""
+"""The picture of the product: what each lever gains over the base against the extra compute it
+takes, beside the ladder.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,16 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
 
 def picture(ledger: Ledger, width: int, height: int) -> dict[str, Any] | None:
-    """The picture as a Vega-Lite specification with a drawing of `width` × `height` pixels; None when there is nothing to draw."""
+    """The picture as a Vega-Lite specification with a drawing of `width` × `height` pixels; None
+    when there is nothing to draw.
+    """
     points = drawn(ledger)
     if not points:
         return None
     frame = frame_of(points, width, height)
-    order = list(dict.fromkeys(clean(point.entry.lever) for point in points if point.entry.lever != SCALE))
+    order = list(
+        dict.fromkeys(clean(point.entry.lever) for point in points if point.entry.lever != SCALE)
+    )
     points = set_apart(points, frame)
     ladder = [point for point in points if point.entry.lever == SCALE]
     others = [point for point in points if point.entry.lever != SCALE]
@@ -59,32 +65,52 @@ def _ground(ledger: Ledger, frame: Frame) -> list[dict[str, Any]]:
     y = {
         "field": "y",
         "type": "quantitative",
-        "title": [f"gain over {_cut(meta.base)}, {_cut(meta.metric)}{better}", "(95 % interval)"] if narrow
+        "title": [f"gain over {_cut(meta.base)}, {_cut(meta.metric)}{better}", "(95 % interval)"]
+        if narrow
         else f"gain over {_cut(meta.base)}, {_cut(meta.metric)}{better} (95 % interval)",
         "scale": {"domain": [frame.bottom, frame.top], "nice": False, "zero": False},
-        "axis": {"tickCount": 6, "labelExpr": "datum.value == 0 ? '0' : format(datum.value, '+~g')"},
-    }  # fmt: skip
-    zero = {"data": {"values": [{"x": frame.left, "y": 0}]}, "mark": {"type": "rule", "style": "zero", "x": 0, "x2": frame.width}}
+        "axis": {
+            "tickCount": 6,
+            "labelExpr": ("datum.value == 0 ? '0' : format(datum.value, '+~g')"),
+        },
+    }
+    zero = {
+        "data": {"values": [{"x": frame.left, "y": 0}]},
+        "mark": {"type": "rule", "style": "zero", "x": 0, "x2": frame.width},
+    }
     return [
         {**zero, "encoding": {"y": y}},
-        {**zero, "mark": {"type": "point", "opacity": 0, "tooltip": None}, "encoding": {"x": x, "y": y}},
+        {
+            **zero,
+            "mark": {"type": "point", "opacity": 0, "tooltip": None},
+            "encoding": {"x": x, "y": y},
+        },
     ]
 
 
 _X, _Y = {"field": "x", "type": "quantitative"}, {"field": "y", "type": "quantitative"}
 _BAR = {"x": _X, "y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
-_TOLD = [{"field": name, "type": "nominal"} for name in ("variant", "lever", "gain", "extra FLOPs", "items", "scale-equivalent")]
+_TOLD = [
+    {"field": name, "type": "nominal"}
+    for name in ("variant", "lever", "gain", "extra FLOPs", "items", "scale-equivalent")
+]
 
 
 def _row(point: Point) -> dict[str, Any]:
     entry = point.entry
     return {
-        "x": point.x, "y": point.gain, "low": point.low, "high": point.high, "sure": not point.low <= 0 <= point.high,
-        "variant": clean(entry.variant), "lever": clean(entry.lever),
+        "x": point.x,
+        "y": point.gain,
+        "low": point.low,
+        "high": point.high,
+        "sure": not point.low <= 0 <= point.high,
+        "variant": clean(entry.variant),
+        "lever": clean(entry.lever),
         "gain": f"{gained(point.gain, point.low, point.high)} {interval(point.low, point.high)}",
-        "extra FLOPs": flops(point.extra), "items": count(entry.n),
+        "extra FLOPs": flops(point.extra),
+        "items": count(entry.n),
         "scale-equivalent": str(entry.scale_equivalent) if entry.scale_equivalent else "—",
-    }  # fmt: skip
+    }
 
 
 def _ladder(points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -93,15 +119,33 @@ def _ladder(points: Sequence[Point]) -> list[dict[str, Any]]:
     data = {"values": [_row(point) for point in sorted(points, key=lambda point: point.extra)]}
     place_ = {"x": _X, "y": _Y}
     return [
-        {"data": data, "mark": {"type": "line", "style": "ladder"}, "encoding": {**place_, "order": _X}},
+        {
+            "data": data,
+            "mark": {"type": "line", "style": "ladder"},
+            "encoding": {**place_, "order": _X},
+        },
         {"data": data, "mark": {"type": "rule", "style": "ladder-bar"}, "encoding": _BAR},
-        {"data": data, "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1, "style": "ladder-point"},
-         "encoding": {**place_, "tooltip": _TOLD}},
-    ]  # fmt: skip
+        {
+            "data": data,
+            "mark": {
+                "type": "point",
+                "filled": True,
+                "size": 80,
+                "opacity": 1,
+                "style": "ladder-point",
+            },
+            "encoding": {**place_, "tooltip": _TOLD},
+        },
+    ]
 
 
 def _by_lever(order: Sequence[str], *, narrow: bool) -> dict[str, Any]:
-    legend = {"title": None, "orient": "top", "direction": "horizontal", "columns": 3 if narrow else 0}
+    legend = {
+        "title": None,
+        "orient": "top",
+        "direction": "horizontal",
+        "columns": 3 if narrow else 0,
+    }
     return {"field": "lever", "type": "nominal", "scale": {"domain": list(order)}, "legend": legend}
 
 
@@ -112,24 +156,53 @@ def _levers(points: Sequence[Point], colour: dict[str, Any]) -> list[dict[str, A
     mark = {"type": "point", "size": 95, "strokeWidth": 2, "opacity": 1}
     encoding = {"x": _X, "y": _Y, "color": colour, "shape": colour, "tooltip": _TOLD}
     return [
-        {"data": data, "mark": {"type": "rule", "strokeWidth": 1.6, "opacity": 0.75}, "encoding": {**_BAR, "color": colour}},
-        {"data": data, "mark": {**mark, "filled": True, "style": "hollow"}, "encoding": {"x": _X, "y": _Y, "shape": colour}},
-        {"data": data, "transform": [{"filter": "datum.sure"}], "mark": {**mark, "filled": True}, "encoding": encoding},
+        {
+            "data": data,
+            "mark": {"type": "rule", "strokeWidth": 1.6, "opacity": 0.75},
+            "encoding": {**_BAR, "color": colour},
+        },
+        {
+            "data": data,
+            "mark": {**mark, "filled": True, "style": "hollow"},
+            "encoding": {"x": _X, "y": _Y, "shape": colour},
+        },
+        {
+            "data": data,
+            "transform": [{"filter": "datum.sure"}],
+            "mark": {**mark, "filled": True},
+            "encoding": encoding,
+        },
         {"data": data, "mark": {**mark, "filled": False}, "encoding": encoding},
     ]
 
 
-def _labels(ledger: Ledger, points: Sequence[Point], colour: dict[str, Any], frame: Frame) -> list[dict[str, Any]]:
+def _labels(
+    ledger: Ledger, points: Sequence[Point], colour: dict[str, Any], frame: Frame
+) -> list[dict[str, Any]]:
     best = {id(entry) for entry in best_of_levers(ledger)}
     spots = []
     for point in points:
         name, lever = _cut(point.entry.variant), clean(point.entry.lever)
         rank = 0 if point.entry.lever == SCALE else 1 if id(point.entry) in best else 2
-        spots.append(Spot(name, lever, frame.x(point.x), frame.y(point.gain), frame.y(point.high), frame.y(point.low), rank))
+        spots.append(
+            Spot(
+                name,
+                lever,
+                frame.x(point.x),
+                frame.y(point.gain),
+                frame.y(point.high),
+                frame.y(point.low),
+                rank,
+            )
+        )
     labels = place(spots, frame.width, frame.height, _clear(points, frame))
     layers = [_leaders([label for label in labels if label.far], colour)]
     for align in ("left", "right", "center"):
-        rows = [{"px": one.x, "py": one.y, "name": one.spot.name, "lever": one.spot.lever} for one in labels if one.align == align]
+        rows = [
+            {"px": one.x, "py": one.y, "name": one.spot.name, "lever": one.spot.lever}
+            for one in labels
+            if one.align == align
+        ]
         for ladder in (True, False):
             chosen = [row for row in rows if (row["lever"] == SCALE) is ladder]
             if chosen:
@@ -138,25 +211,50 @@ def _labels(ledger: Ledger, points: Sequence[Point], colour: dict[str, Any], fra
 
 
 def _leaders(labels: Sequence[Label], colour: dict[str, Any]) -> dict[str, Any]:
-    rows = [{"x": one.spot.x, "y": one.y + 7, "y2": one.spot.top - 2, "lever": one.spot.lever} for one in labels]
+    rows = [
+        {"x": one.spot.x, "y": one.y + 7, "y2": one.spot.top - 2, "lever": one.spot.lever}
+        for one in labels
+    ]
     at = {name: {"field": name, "type": "quantitative", "scale": None} for name in ("x", "y")}
     mark = {"type": "rule", "strokeWidth": 1, "strokeDash": [2, 2]}
-    return {"data": {"values": rows}, "mark": mark, "encoding": {**at, "y2": {"field": "y2"}, "color": colour}}
+    return {
+        "data": {"values": rows},
+        "mark": mark,
+        "encoding": {**at, "y2": {"field": "y2"}, "color": colour},
+    }
 
 
-def _text(rows: list[dict[str, Any]], align: str, colour: dict[str, Any] | None) -> list[dict[str, Any]]:
-    at = {name: {"field": field, "type": "quantitative", "scale": None} for name, field in (("x", "px"), ("y", "py"))}
-    mark = {"type": "text", "align": align, "baseline": "middle", "fontSize": 12, "fontWeight": "bold"}
+def _text(
+    rows: list[dict[str, Any]], align: str, colour: dict[str, Any] | None
+) -> list[dict[str, Any]]:
+    at = {
+        name: {"field": field, "type": "quantitative", "scale": None}
+        for name, field in (("x", "px"), ("y", "py"))
+    }
+    mark = {
+        "type": "text",
+        "align": align,
+        "baseline": "middle",
+        "fontSize": 12,
+        "fontWeight": "bold",
+    }
     said = {**at, "text": {"field": "name", "type": "nominal"}}
     coloured = (
-        {"mark": mark, "encoding": {**said, "color": colour}} if colour else {"mark": {**mark, "style": "ladder-label"}, "encoding": said}
+        {"mark": mark, "encoding": {**said, "color": colour}}
+        if colour
+        else {"mark": {**mark, "style": "ladder-label"}, "encoding": said}
     )
-    return [{"data": {"values": rows}, "mark": {**mark, "style": "halo"}, "encoding": said}, {"data": {"values": rows}, **coloured}]
+    return [
+        {"data": {"values": rows}, "mark": {**mark, "style": "halo"}, "encoding": said},
+        {"data": {"values": rows}, **coloured},
+    ]
 
 
 def _clear(points: Sequence[Point], frame: Frame) -> list[Box]:
     """Small boxes along the ladder's line, and one along zero."""
-    sizes = sorted((point for point in points if point.entry.lever == SCALE), key=lambda point: point.extra)
+    sizes = sorted(
+        (point for point in points if point.entry.lever == SCALE), key=lambda point: point.extra
+    )
     boxes = [(0.0, frame.y(0) - 2, frame.width, frame.y(0) + 2)]
     for one, other in pairwise(sizes):
         for step in range(41):

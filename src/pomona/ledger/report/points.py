@@ -1,4 +1,6 @@
-"""What the picture shows and where: entries as points, the ranges of its axes, and what it has to leave out."""
+"""What the picture shows and where: entries as points, the ranges of its axes, and what it has to
+leave out.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ _APART = 9.0
 
 @dataclass(frozen=True)
 class Point:
-    """An entry in the picture: `x` in FLOPs as drawn, a little off `extra` where several points share one place."""
+    """An entry in the picture: `x` in FLOPs as drawn, a little off `extra` where several points
+    share one place.
+    """
 
     entry: Entry
     extra: float
@@ -81,7 +85,10 @@ def left_out(ledger: Ledger) -> list[str]:
 def frame_of(points: Sequence[Point], width: int, height: int) -> Frame:
     """A frame that holds every interval and zero, with a margin."""
     extras = [point.extra for point in points]
-    low, high = min(0.0, *(point.low for point in points)), max(0.0, *(point.high for point in points))
+    low, high = (
+        min(0.0, *(point.low for point in points)),
+        max(0.0, *(point.high for point in points)),
+    )
     margin = (high - low) * 0.06 or 1.0
     span = max(extras) / min(extras) if max(extras) > min(extras) * 1.5 else 100.0
     side = span ** (24 / (width - 48))
@@ -89,7 +96,9 @@ def frame_of(points: Sequence[Point], width: int, height: int) -> Frame:
 
 
 def set_apart(points: Sequence[Point], frame: Frame) -> list[Point]:
-    """Points of the same compute would hide each other's bars: set them side by side around where they belong."""
+    """Points of the same compute would hide each other's bars: set them side by side around where
+    they belong.
+    """
     moved: list[Point] = []
     cluster: list[Point] = []
     ordered = sorted(points, key=lambda point: point.extra)
@@ -98,8 +107,14 @@ def set_apart(points: Sequence[Point], frame: Frame) -> list[Point]:
         if following is None or frame.x(following.extra) - frame.x(point.extra) >= _APART:
             middle = sum(frame.x(member.extra) for member in cluster) / len(cluster)
             for place_, member in enumerate(cluster):
-                at = middle + (place_ - (len(cluster) - 1) / 2) * _APART if len(cluster) > 1 else middle
-                moved.append(replace(member, x=frame.left * (frame.right / frame.left) ** (at / frame.width)))
+                at = (
+                    middle + (place_ - (len(cluster) - 1) / 2) * _APART
+                    if len(cluster) > 1
+                    else middle
+                )
+                moved.append(
+                    replace(member, x=frame.left * (frame.right / frame.left) ** (at / frame.width))
+                )
             cluster = []
     return moved
 
@@ -108,7 +123,12 @@ def ticks(left: float, right: float, most: int) -> list[float]:
     """Round numbers from `left` to `right` on a logarithmic axis, about `most` of them."""
     decades = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
     for steps in ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,)):
-        found = [step * 10.0**decade for decade in decades for step in steps if left <= step * 10.0**decade <= right]
+        found = [
+            step * 10.0**decade
+            for decade in decades
+            for step in steps
+            if left <= step * 10.0**decade <= right
+        ]
         if len(found) <= most:
             break
     return found

@@ -1,1 +1,3 @@
-"""Checkpoints on disk: their tensors, what the tensors' names tell, and the hashes of their files."""
+"""Checkpoints on disk: their tensors, what the tensors' names tell, and the hashes of their
+files.
+"""

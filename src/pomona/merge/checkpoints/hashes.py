@@ -1,4 +1,6 @@
-"""SHA-256 of input files, in threads of their own, and remembered; the hub's cache names large files by it."""
+"""SHA-256 of input files, in threads of their own, and remembered; the hub's cache names large
+files by it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class Hashes:
         self.read = sum(file.stat().st_size for file in unknown)
         self._pool = ThreadPoolExecutor(max(1, min(threads, len(unknown)))) if unknown else None
         unknown.sort(key=lambda file: -file.stat().st_size)
-        self._waiting: dict[Path, Future[str]] = {file: self._pool.submit(self._sha256, file) for file in unknown} if self._pool else {}
+        self._waiting: dict[Path, Future[str]] = (
+            {file: self._pool.submit(self._sha256, file) for file in unknown} if self._pool else {}
+        )
 
     def result(self) -> dict[Path, str]:
         """The hash of every file, when all are known; they are remembered."""
@@ -47,7 +51,13 @@ class Hashes:
             self._found[file] = future.result()
         if self._pool is not None:
             self._pool.shutdown()
-            self._remember([file for file in self._waiting if _key(file) == self._keys[file] and _age(file) > _SETTLED])
+            self._remember(
+                [
+                    file
+                    for file in self._waiting
+                    if _key(file) == self._keys[file] and _age(file) > _SETTLED
+                ]
+            )
         self._pool, self._waiting = None, {}
         return self._found
 
@@ -66,10 +76,15 @@ class Hashes:
         return digest.hexdigest()
 
     def _remember(self, files: Iterable[Path]) -> None:
-        entries = {**_remembered(self._cache), **{self._keys[file]: self._found[file] for file in files}}
+        entries = {
+            **_remembered(self._cache),
+            **{self._keys[file]: self._found[file] for file in files},
+        }
         try:
             with atomic_file(self._cache) as partial:
-                partial.write_text(json.dumps(dict(list(entries.items())[-_MOST:])), encoding="utf-8")
+                partial.write_text(
+                    json.dumps(dict(list(entries.items())[-_MOST:])), encoding="utf-8"
+                )
         except OSError:  # a cache that cannot be written only costs time
             return
 
@@ -85,7 +100,11 @@ def _remembered(cache: Path) -> dict[str, str]:
         found = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+    return (
+        {key: value for key, value in found.items() if isinstance(value, str)}
+        if isinstance(found, dict)
+        else {}
+    )
 
 
 def _key(file: Path) -> str:
@@ -102,4 +121,8 @@ def _hub_name(file: Path) -> str | None:
     if not file.is_symlink():
         return None
     blob = Path(os.path.realpath(file))
-    return blob.name if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name) else None
+    return (
+        blob.name
+        if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name)
+        else None
+    )

@@ -1,4 +1,6 @@
-"""What the name of a tensor tells: its stack of layers and its layer, or whether it stands before or after them; its part of the model."""
+"""What the name of a tensor tells: its stack of layers and its layer, or whether it stands before
+or after them; its part of the model.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,26 @@ _AFTER = re.compile(
     r"(?:^|\.)(?:norm|ln_f|norm_f|final_layer_?norm|layer_norm|layernorm_post|post_layernorm|lm_head|embed_out|output|output_layer|score"
     r"|classifier|pre_classifier|pooler|cls|qa_outputs|vocab_[a-z_]+|decoderlayer_norm|vision_adapter)\."
 )
-_PROJECTOR = re.compile(r"(?:^|\.)(?:multi_modal_projector|mm_projector|connector|merger|deepstack_merger_list)\.")
+_PROJECTOR = re.compile(
+    r"(?:^|\.)(?:multi_modal_projector|mm_projector|connector|merger|deepstack_merger_list)\."
+)
 _VISION = re.compile(r"(?:^|\.)(?:vision_tower|vision_model|vision_encoder|visual)\.")
 _CODER = re.compile(r"^(?:model\.)?(encoder|decoder)\.")
 _HEAD = re.compile(
     r"(?:^|\.)(?:lm_head|embed_out|output|output_layer|vocab_projector|predictions\.decoder|lm_head\.decoder)\.(?:weight|bias)$"
 )
-_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|tok_embeddings|embed_in|shared|backbone\.embeddings)\.weight$")
-_BUFFER = re.compile(r"\.position_ids$|rotary_pos_emb\.inv_freq$|^gpt_neox\..*(?:\.attention\.(?:masked_)?bias|\.inv_freq)$")
+_EMBEDDING = re.compile(
+    r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|tok_embeddings|embed_in|shared|backbone\.embeddings)\.weight$"
+)
+_BUFFER = re.compile(
+    r"\.position_ids$|rotary_pos_emb\.inv_freq$|^gpt_neox\..*(?:\.attention\.(?:masked_)?bias|\.inv_freq)$"
+)
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$|\.(?:attn|attention)\.(?:masked_)?bias$")
-_PREFIXES = {"gpt2": ("transformer.", "GPT2Model"), "bert": ("bert.", "BertModel"), "distilbert": ("distilbert.", "DistilBertModel")}
+_PREFIXES = {
+    "gpt2": ("transformer.", "GPT2Model"),
+    "bert": ("bert.", "BertModel"),
+    "distilbert": ("distilbert.", "DistilBertModel"),
+}
 ROLES = {
     "text_decoder": "text",
     "vision_tower": "vision",
@@ -45,13 +57,17 @@ class Place:
 
 @lru_cache(maxsize=100_000)
 def place_of(name: str) -> Place | None:
-    """The layer a tensor belongs to, or None: "model.layers.3.mlp.up_proj.weight" is layer 3 of "model.layers"."""
+    """The layer a tensor belongs to, or None: "model.layers.3.mlp.up_proj.weight" is layer 3 of
+    "model.layers".
+    """
     found = _LAYER.match(name)
     return Place(found[1], int(found[2]), found[3]) if found else None
 
 
 def comes_after(name: str) -> bool:
-    """Whether a tensor outside the layers belongs behind them (last norm, head, classifier) and not before."""
+    """Whether a tensor outside the layers belongs behind them (last norm, head, classifier) and not
+    before.
+    """
     return _AFTER.search(name) is not None and _PROJECTOR.search(name) is None
 
 
@@ -66,25 +82,35 @@ def is_embedding(name: str) -> bool:
 
 
 def is_buffer(name: str) -> bool:
-    """Whether a tensor is computed from the config and kept all the same, as mergekit keeps it: models may lack it."""
+    """Whether a tensor is computed from the config and kept all the same, as mergekit keeps it:
+    models may lack it.
+    """
     return _BUFFER.search(name) is not None
 
 
 def is_computed(name: str) -> bool:
-    """Whether a tensor is a buffer that older checkpoints hold and every model makes itself (causal masks, rotary frequencies)."""
+    """Whether a tensor is a buffer that older checkpoints hold and every model makes itself (causal
+    masks, rotary frequencies).
+    """
     return _COMPUTED.search(name) is not None and not is_buffer(name)
 
 
 def canonical(name: str, config: Mapping[str, Any]) -> str:
-    """The name as transformers writes it today: older GPT-2 and BERT checkpoints lack the prefix "transformer." or "bert."."""
+    """The name as transformers writes it today: older GPT-2 and BERT checkpoints lack the prefix
+    "transformer." or "bert.".
+    """
     prefix, bare = _PREFIXES.get(str(config.get("model_type")), ("", ""))
     architectures = config.get("architectures") or [bare]
-    headed = name.startswith((prefix, "score.", "classifier.", "cls.", "pre_classifier.", "vocab_")) or is_head(name)
+    headed = name.startswith(
+        (prefix, "score.", "classifier.", "cls.", "pre_classifier.", "vocab_")
+    ) or is_head(name)
     return name if not prefix or headed or bare in architectures else prefix + name
 
 
 def role_of(name: str, stacks: Iterable[str]) -> str:
-    """The part of a model with several stacks that a tensor belongs to: text, vision, projector; or encoder, decoder, shared."""
+    """The part of a model with several stacks that a tensor belongs to: text, vision, projector; or
+    encoder, decoder, shared.
+    """
     if _PROJECTOR.search(name):
         return "projector"
     if _VISION.search(name):
@@ -100,14 +126,18 @@ class Layout:
     """The names of a model in order: its stacks of layers, and what stands outside them."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.stacks: dict[str, dict[int, dict[str, str]]] = {}  # stack → layer → rest of the name → name
+        self.stacks: dict[
+            str, dict[int, dict[str, str]]
+        ] = {}  # stack → layer → rest of the name → name
         self.loose: list[str] = []
         for name in names:
             place = place_of(name)
             if place is None:
                 self.loose.append(name)
             else:
-                self.stacks.setdefault(place.stack, {}).setdefault(place.layer, {})[place.rest] = name
+                self.stacks.setdefault(place.stack, {}).setdefault(place.layer, {})[place.rest] = (
+                    name
+                )
 
     def depth(self, stack: str) -> int:
         """Number of layers of a stack: the highest number plus one."""

@@ -17,12 +17,16 @@ class Stored:
     shape: tuple[int, ...]
     folder: Path
     name: str
-    place: Place | None = field(default=None, repr=False, compare=False)  # where its bytes are, if the checkpoint was open
+    place: Place | None = field(
+        default=None, repr=False, compare=False
+    )  # where its bytes are, if the checkpoint was open
 
 
 @dataclass(frozen=True)
 class View:
-    """The tensors of one model by the names the merge uses. `folder` is the model's own (config.json, tokenizer)."""
+    """The tensors of one model by the names the merge uses. `folder` is the model's own
+    (config.json, tokenizer).
+    """
 
     folder: Path
     tensors: Mapping[str, Stored]
@@ -31,7 +35,13 @@ class View:
     def of(cls, folder: Path) -> View:
         """A checkpoint folder as it is. Raises PomonaError as `Tensors` does."""
         opened = Tensors(folder)
-        return cls(folder, {name: Stored(*opened.info(name), folder, name, opened.place(name)) for name in opened.names})
+        return cls(
+            folder,
+            {
+                name: Stored(*opened.info(name), folder, name, opened.place(name))
+                for name in opened.names
+            },
+        )
 
     @property
     def names(self) -> list[str]:

@@ -1,4 +1,6 @@
-"""What a merge does and takes, known before it begins: tensors by method, bytes, memory, disk, and the notes of its plan."""
+"""What a merge does and takes, known before it begins: tensors by method, bytes, memory, disk, and
+the notes of its plan.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,12 @@ PROGRAM = 110_000_000  # bytes of the program itself
 class MergeResult:
     """A merge that was made, or in a dry run would be.
 
-    methods: tensors of the result by method. parameters: of the result. read: bytes of tensors that are inputs, each counted once.
-    disk: bytes the result takes; free: bytes free where it goes. memory: the peak, in bytes, of blocks and program.
-    found: tensors that an earlier, killed call had finished. layers: what was measured, a row for each layer (see `report`).
+    methods: tensors of the result by method. parameters: of the result. read: bytes of tensors that
+        are inputs, each counted once.
+    disk: bytes the result takes; free: bytes free where it goes. memory: the peak, in bytes, of
+        blocks and program.
+    found: tensors that an earlier, killed call had finished. layers: what was measured, a row for
+        each layer (see `report`).
     """
 
     out: Path
@@ -55,9 +60,18 @@ def forecast(plan: Plan, out: Path, layout: Layout, *, memory: int, threads: int
     """What `plan` would do. Raises PomonaError when a tensor does not fit into the memory."""
     free, _ = room_on_disk(out.parent)
     return MergeResult(
-        out, False, signature_of(plan), methods_of(plan), sum(prod(job.shape) for job in plan.jobs), bytes_read(plan), layout.size,
-        free, peak(plan, memory, threads), tuple(shard.name for shard in layout.shards), tuple(notes_of(plan, layout, free)),
-    )  # fmt: skip
+        out,
+        False,
+        signature_of(plan),
+        methods_of(plan),
+        sum(prod(job.shape) for job in plan.jobs),
+        bytes_read(plan),
+        layout.size,
+        free,
+        peak(plan, memory, threads),
+        tuple(shard.name for shard in layout.shards),
+        tuple(notes_of(plan, layout, free)),
+    )
 
 
 def notes_of(plan: Plan, layout: Layout, free: int) -> Iterator[str]:
@@ -70,7 +84,13 @@ def notes_of(plan: Plan, layout: Layout, free: int) -> Iterator[str]:
 
 def signature_of(plan: Plan) -> str:
     """One line that says how the result is made."""
-    models = len({item.identity or plan.models[item.model].name for job in plan.jobs for item in inputs_of(job)})
+    models = len(
+        {
+            item.identity or plan.models[item.model].name
+            for job in plan.jobs
+            for item in inputs_of(job)
+        }
+    )
     methods = ",".join(method for method in methods_of(plan) if method != "copy") or "copy"
     return f"merge|method:{methods}|models:{models}|seed:{plan.seed}|version:{__version__}"
 
@@ -82,7 +102,11 @@ def methods_of(plan: Plan) -> dict[str, int]:
 
 def bytes_read(plan: Plan) -> int:
     """Bytes of the tensors that are inputs, each counted once."""
-    sizes = {(item.model, item.tensor): prod(job.shape) * WIDTHS[item.dtype] for job in plan.jobs for item in inputs_of(job)}
+    sizes = {
+        (item.model, item.tensor): prod(job.shape) * WIDTHS[item.dtype]
+        for job in plan.jobs
+        for item in inputs_of(job)
+    }
     return sum(sizes.values())
 
 

@@ -1,4 +1,6 @@
-"""The folder beside OUT in which a result grows, with a journal of finished tensors that a killed merge goes on from."""
+"""The folder beside OUT in which a result grows, with a journal of finished tensors that a killed
+merge goes on from.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ _JOURNAL, _LOCK, _RESULT = "journal", "lock", "result"
 
 
 class Workspace:
-    """`.OUT.partial` beside OUT, with the result so far, its journal, and whatever was prepared for the merge.
+    """`.OUT.partial` beside OUT, with the result so far, its journal, and whatever was prepared for
+    the merge.
 
-    Raises PomonaError when OUT is there and `overwrite` is not given, when OUT is no checkpoint, and when another process works on it.
+    Raises PomonaError when OUT is there and `overwrite` is not given, when OUT is no checkpoint,
+    and when another process works on it.
     """
 
     def __init__(self, out: Path, *, overwrite: bool = False) -> None:
@@ -35,7 +39,11 @@ class Workspace:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._lock)
-            raise PomonaError("another process is merging into it", where=out, remedy="wait for it, or choose another folder") from None
+            raise PomonaError(
+                "another process is merging into it",
+                where=out,
+                remedy="wait for it, or choose another folder",
+            ) from None
         self.new = not existed
 
     @property
@@ -78,7 +86,9 @@ class Workspace:
 
 
 class Journal:
-    """Lines of JSON: the merge's key, then the numbers of finished tensors with what was measured on them."""
+    """Lines of JSON: the merge's key, then the numbers of finished tensors with what was measured
+    on them.
+    """
 
     def __init__(self, path: Path, key: str, done: Mapping[int, Any] | None = None) -> None:
         self.path, self.key = path, key
@@ -89,7 +99,9 @@ class Journal:
 
     @classmethod
     def read(cls, path: Path, key: str) -> Journal | None:
-        """The journal of an earlier, killed call; None when there is none or it is of another merge."""
+        """The journal of an earlier, killed call; None when there is none or it is of another
+        merge.
+        """
         if not path.is_file():
             return None
         lines = []
@@ -100,7 +112,11 @@ class Journal:
                 break
         if not lines or lines[0] != {"key": key}:
             return None
-        return cls(path, key, {int(number): measured for line in lines[1:] for number, measured in line.items()})
+        return cls(
+            path,
+            key,
+            {int(number): measured for line in lines[1:] for number, measured in line.items()},
+        )
 
     def begin(self) -> None:
         """The files have their room: tensors may be entered from now on."""
@@ -126,15 +142,25 @@ class Journal:
 
 
 def check_free(out: Path, overwrite: bool) -> None:
-    """Raise PomonaError when OUT may not be written: there already, or to be overwritten and not a checkpoint."""
+    """Raise PomonaError when OUT may not be written: there already, or to be overwritten and not a
+    checkpoint.
+    """
     if not out.name or out.name in (".", ".."):
         raise PomonaError("is no name for a result", where=out, remedy="name a new folder")
     if not os.path.lexists(out):
         return
     if not overwrite:
-        raise PomonaError("is there already", where=out, remedy="choose another name, or write over it with --overwrite")
+        raise PomonaError(
+            "is there already",
+            where=out,
+            remedy="choose another name, or write over it with --overwrite",
+        )
     if not out.is_dir() or (any(out.iterdir()) and not (out / "config.json").is_file()):
-        raise PomonaError("is no checkpoint, so it is not overwritten", where=out, remedy="choose another name, or remove it")
+        raise PomonaError(
+            "is no checkpoint, so it is not overwritten",
+            where=out,
+            remedy="choose another name, or remove it",
+        )
 
 
 def sync_folder(folder: Path) -> None:

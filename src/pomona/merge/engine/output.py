@@ -1,4 +1,6 @@
-"""The safetensors files of a result: laid out before the first tensor is computed, given their room on the disk, filled in any order."""
+"""The safetensors files of a result: laid out before the first tensor is computed, given their room
+on the disk, filled in any order.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ SHARD = 5_000_000_000  # bytes of a shard when nothing is said
 
 @dataclass(frozen=True)
 class Shard:
-    """One file: its name, its header as it is written, the offset of each job's tensor by the job's number, and its size in bytes."""
+    """One file: its name, its header as it is written, the offset of each job's tensor by the job's
+    number, and its size in bytes.
+    """
 
     name: str
     header: bytes
@@ -50,18 +54,28 @@ class Layout:
 
     def place(self, number: int) -> tuple[int, int]:
         """Number of the shard and offset of a job's tensor."""
-        return next((place, shard.offsets[number]) for place, shard in enumerate(self.shards) if number in shard.offsets)
+        return next(
+            (place, shard.offsets[number])
+            for place, shard in enumerate(self.shards)
+            if number in shard.offsets
+        )
 
 
 def size_of(job: Job) -> int:
     """Bytes of a job's tensor. Raises PomonaError for types that cannot be written."""
     if job.dtype not in WIDTHS:
-        raise PomonaError(f'tensor "{job.name}" is of type {job.dtype}', where="merge", remedy=f"known types: {', '.join(WIDTHS)}")
+        raise PomonaError(
+            f'tensor "{job.name}" is of type {job.dtype}',
+            where="merge",
+            remedy=f"known types: {', '.join(WIDTHS)}",
+        )
     return prod(job.shape) * WIDTHS[job.dtype]
 
 
 def lay_out(jobs: Sequence[Job], shard_size: int) -> Layout:
-    """Jobs in their order over files of at most `shard_size` bytes; a larger tensor has a file of its own."""
+    """Jobs in their order over files of at most `shard_size` bytes; a larger tensor has a file of
+    its own.
+    """
     groups: list[list[int]] = [[]]
     filled = 0
     for number, job in enumerate(jobs):
@@ -72,7 +86,11 @@ def lay_out(jobs: Sequence[Job], shard_size: int) -> Layout:
         groups[-1].append(number)
         filled += size
     count = len(groups)
-    names = [f"model-{place:05}-of-{count:05}.safetensors" for place in range(1, count + 1)] if count > 1 else ["model.safetensors"]
+    names = (
+        [f"model-{place:05}-of-{count:05}.safetensors" for place in range(1, count + 1)]
+        if count > 1
+        else ["model.safetensors"]
+    )
     shards = tuple(_shard(name, group, jobs) for name, group in zip(names, groups, strict=True))
     if count == 1:
         return Layout(shards, None)
@@ -88,17 +106,28 @@ def _shard(name: str, numbers: Sequence[int], jobs: Sequence[Job]) -> Shard:
     offset, offsets = 0, {}
     for number in sorted(numbers, key=lambda number: -WIDTHS[jobs[number].dtype]):
         job = jobs[number]
-        header[job.name] = {"dtype": job.dtype, "shape": list(job.shape), "data_offsets": [offset, offset + size_of(job)]}
+        header[job.name] = {
+            "dtype": job.dtype,
+            "shape": list(job.shape),
+            "data_offsets": [offset, offset + size_of(job)],
+        }
         offsets[number] = offset
         offset += size_of(job)
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
     encoded = len(encoded).to_bytes(8, "little") + encoded
-    return Shard(name, encoded, {number: at + len(encoded) for number, at in offsets.items()}, offset + len(encoded))
+    return Shard(
+        name,
+        encoded,
+        {number: at + len(encoded) for number, at in offsets.items()},
+        offset + len(encoded),
+    )
 
 
 class Output:
-    """The files of one result, open for writing until the block ends. `fresh` lays them out anew, with all their room on the disk."""
+    """The files of one result, open for writing until the block ends. `fresh` lays them out anew,
+    with all their room on the disk.
+    """
 
     def __init__(self, folder: Path, layout: Layout, *, fresh: bool) -> None:
         self.folder, self.layout = folder, layout
@@ -106,7 +135,9 @@ class Output:
         self._open: list[int] = []
         try:
             for shard in layout.shards:
-                self._open.append(os.open(folder / shard.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+                self._open.append(
+                    os.open(folder / shard.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                )
                 if fresh:
                     _allocate(self._open[-1], shard.size)
                     os.pwrite(self._open[-1], shard.header, 0)
@@ -147,7 +178,9 @@ def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
 
 
 def _begin_to_sync(descriptor: int, offset: int, count: int) -> None:
-    """Let the disk begin with what was written, so that the sync at the end has little left; without a word where that is not possible."""
+    """Let the disk begin with what was written, so that the sync at the end has little left;
+    without a word where that is not possible.
+    """
     begin = _sync_file_range()
     if begin is not None:
         begin(descriptor, offset, count, 2)  # SYNC_FILE_RANGE_WRITE
@@ -189,8 +222,13 @@ def room_on_disk(folder: Path) -> tuple[int, str]:
 def full_disk(folder: Path, needed: int) -> GateFailed:
     """The error for a disk without room."""
     free, mount = room_on_disk(folder.parent)
-    message = f"the disk is full: {mount} has {free / 1e6:,.0f} MB free and the result takes {needed / 1e6:,.0f} MB"
-    return GateFailed(message, where=folder, remedy="free some space or write elsewhere; nothing was left behind")
+    message = (
+        f"the disk is full: {mount} has {free / 1e6:,.0f} MB free and the result takes "
+        f"{needed / 1e6:,.0f} MB"
+    )
+    return GateFailed(
+        message, where=folder, remedy="free some space or write elsewhere; nothing was left behind"
+    )
 
 
 def is_full(error: OSError) -> bool:
@@ -198,4 +236,16 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-__all__ = ["INDEX", "SHARD", "FileTarget", "Layout", "Output", "Shard", "full_disk", "is_full", "lay_out", "room_on_disk", "size_of"]
+__all__ = [
+    "INDEX",
+    "SHARD",
+    "FileTarget",
+    "Layout",
+    "Output",
+    "Shard",
+    "full_disk",
+    "is_full",
+    "lay_out",
+    "room_on_disk",
+    "size_of",
+]

@@ -1,4 +1,6 @@
-"""Tensors of which only the first rows are merged: rows that one model alone has are copied, to the bit, whatever the method."""
+"""Tensors of which only the first rows are merged: rows that one model alone has are copied, to the
+bit, whatever the method.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,11 @@ from pomona.merge.preparing.blocks import to_float32
 
 @dataclass(frozen=True)
 class FirstRows:
-    """A kernel for the first `limit` elements; the elements behind them are those of input `source`, in the result's type.
+    """A kernel for the first `limit` elements; the elements behind them are those of input
+    `source`, in the result's type.
 
-    Blocks are the base's first, where the job has one; `source` counts among the blocks. Elements are counted flat: rows × columns.
+    Blocks are the base's first, where the job has one; `source` counts among the blocks. Elements
+    are counted flat: rows × columns.
     """
 
     kernel: Kernel
@@ -46,7 +50,11 @@ class FirstRows:
     def read(self, number: int, start: int, blocks: Sequence[NDArray[Any]]) -> Any:
         """Partial result of the elements before the limit; None where there are none."""
         inside = self._inside(start, blocks)
-        return self.kernel.read(number, start, [block[:inside] for block in blocks]) if inside else None
+        return (
+            self.kernel.read(number, start, [block[:inside] for block in blocks])
+            if inside
+            else None
+        )
 
     def gather(self, number: int, partials: Sequence[Any]) -> Any:
         """As the inner kernel's."""
@@ -65,8 +73,12 @@ class FirstRows:
 
 
 def _converted(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Values in the stored type of the result, rounded to nearest even where it is narrower; uint16 is BF16."""
+    """Values in the stored type of the result, rounded to nearest even where it is narrower; uint16
+    is BF16.
+    """
     if values.dtype == dtype:
         return values
     wide = to_float32(values, "BF16" if values.dtype == np.uint16 else "")
-    return np.frombuffer(encode(wide, "BF16"), np.uint16) if dtype == np.uint16 else wide.astype(dtype)
+    return (
+        np.frombuffer(encode(wide, "BF16"), np.uint16) if dtype == np.uint16 else wide.astype(dtype)
+    )

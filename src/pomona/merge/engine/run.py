@@ -1,4 +1,6 @@
-"""Merging: a recipe or a plan becomes a checkpoint folder, whole or not at all; many plans from one reading; tensors in memory."""
+"""Merging: a recipe or a plan becomes a checkpoint folder, whole or not at all; many plans from one
+reading; tensors in memory.
+"""
 
 from __future__ import annotations
 
@@ -40,34 +42,50 @@ def merge(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> MergeResult:
-    """Merge checkpoints as a recipe says (mergekit's YAML, or a mapping) into the folder `out`, which `transformers` loads.
+    """Merge checkpoints as a recipe says (mergekit's YAML, or a mapping) into the folder `out`,
+    which `transformers` loads.
 
     models: folders for names of the recipe, taken before any other.
-    memory: most bytes for blocks of tensors, such as "1GiB"; the program itself takes about 150 MB more.
-    threads: all of the machine's when left out. The result's bytes depend on neither memory nor threads.
+    memory: most bytes for blocks of tensors, such as "1GiB"; the program itself takes about 150 MB
+        more.
+    threads: all of the machine's when left out. The result's bytes depend on neither memory nor
+        threads.
     shard_size: most bytes of one safetensors file.
     seed: in place of the recipe's.
     report: measure task vectors on the way (norm, cosine, sign conflicts) and write report.html.
     overwrite: replace a checkpoint that is at `out`; it stays as it is until the new one is whole.
     allow_mixed: merge models whose configs name different architectures.
-    dry_run: write nothing; the result tells what would be read and written, the peak memory and the plan's notes.
+    dry_run: write nothing; the result tells what would be read and written, the peak memory and the
+        plan's notes.
     progress: called with bytes done and all bytes.
 
-    A killed merge called again goes on with the tensors it has finished, in `.OUT.partial`, and gives the same bytes.
-    Raises PomonaError for recipes and models that do not fit and for NaN or infinity in an input, and GateFailed for a full disk; nothing
-    is left behind then.
+    A killed merge called again goes on with the tensors it has finished, in `.OUT.partial`, and
+    gives the same bytes. Raises PomonaError for recipes and models that do not fit and for NaN or
+    infinity in an input, and GateFailed for a full disk; nothing is left behind then.
     """
     from pomona.merge.planning.plan import plan_merge
 
     out = Path(out).absolute()
-    engine: dict[str, Any] = {"memory": memory, "threads": threads, "shard_size": shard_size, "report": report, "progress": progress}
+    engine: dict[str, Any] = {
+        "memory": memory,
+        "threads": threads,
+        "shard_size": shard_size,
+        "report": report,
+        "progress": progress,
+    }
     if dry_run:
         check_free(out, overwrite)
         plan = plan_merge(recipe, models=models, seed=seed, allow_mixed=allow_mixed, dry_run=True)
         return merge_many([plan], [out], overwrite=overwrite, dry_run=True, **engine)[0]
     workspace = Workspace(out, overwrite=overwrite)
     try:
-        plan = plan_merge(recipe, models=models, seed=seed, work=workspace.folder / "prepared", allow_mixed=allow_mixed)
+        plan = plan_merge(
+            recipe,
+            models=models,
+            seed=seed,
+            work=workspace.folder / "prepared",
+            allow_mixed=allow_mixed,
+        )
     except BaseException:
         workspace.remove() if workspace.new else workspace.release()
         raise
@@ -75,7 +93,9 @@ def merge(
 
 
 def merge_plan(plan: Plan, out: str | Path, **engine: Any) -> MergeResult:
-    """As `merge`, for a merge that is planned already. `engine`: memory, threads, shard_size, report, overwrite, dry_run, progress."""
+    """As `merge`, for a merge that is planned already. `engine`: memory, threads, shard_size,
+    report, overwrite, dry_run, progress.
+    """
     return merge_many([plan], [out], **engine)[0]
 
 
@@ -91,19 +111,27 @@ def merge_many(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> list[MergeResult]:
-    """Several merges from one reading of their inputs: each plan's result in its own folder, byte for byte as `merge_plan` writes it.
+    """Several merges from one reading of their inputs: each plan's result in its own folder, byte
+    for byte as `merge_plan` writes it.
 
     Arguments and errors as in `merge`. When one fails, nothing is left of any.
     """
     folders = [Path(out).absolute() for out in outs]
     if len(set(folders)) != len(plans) or len(folders) != len(plans):
-        raise PomonaError(f"{len(plans)} merges need as many folders, all different", where="merge_many", remedy="give one for each")
+        raise PomonaError(
+            f"{len(plans)} merges need as many folders, all different",
+            where="merge_many",
+            remedy="give one for each",
+        )
     engine: dict[str, Any] = {"memory": memory, "threads": threads, "shard_size": shard_size}
     if dry_run:
         for out in folders:
             check_free(out, overwrite)
         room, count, most = _limits(**engine)
-        return [forecast(plan, out, lay_out(plan.jobs, most), memory=room, threads=count) for plan, out in zip(plans, folders, strict=True)]
+        return [
+            forecast(plan, out, lay_out(plan.jobs, most), memory=room, threads=count)
+            for plan, out in zip(plans, folders, strict=True)
+        ]
     workspaces: list[Workspace] = []
     try:
         for out in folders:
@@ -115,10 +143,14 @@ def merge_many(
     return _merge(plans, workspaces, report=report, progress=progress, **engine)
 
 
-def tensors(plan: Plan, *, memory: int | str = "1GiB", threads: int | None = 1) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The tensors of a merge in the order of the plan, name and array (BF16 as uint16), without writing anything.
+def tensors(
+    plan: Plan, *, memory: int | str = "1GiB", threads: int | None = 1
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The tensors of a merge in the order of the plan, name and array (BF16 as uint16), without
+    writing anything.
 
-    At most `threads` + 1 tensors of the result are in memory beside the blocks, which take at most `memory`.
+    At most `threads` + 1 tensors of the result are in memory beside the blocks, which take at most
+    `memory`.
     """
     room, count, _ = _limits(memory, threads, SHARD)
     targets: dict[int, _Array] = {}
@@ -153,12 +185,18 @@ class _Array:
 
     def take(self) -> NDArray[Any]:
         """The whole tensor."""
-        return np.empty(self._shape, self._dtype) if self._values is None else self._values.reshape(self._shape)
+        return (
+            np.empty(self._shape, self._dtype)
+            if self._values is None
+            else self._values.reshape(self._shape)
+        )
 
 
 def _limits(memory: int | str, threads: int | None, shard_size: int | str) -> tuple[int, int, int]:
     if threads is not None and threads < 1:
-        raise PomonaError(f"{threads} threads do nothing", where="threads", remedy="use at least one")
+        raise PomonaError(
+            f"{threads} threads do nothing", where="threads", remedy="use at least one"
+        )
     return bytes_of(memory, "memory"), threads or _cores(), bytes_of(shard_size, "shard_size")
 
 
@@ -188,7 +226,11 @@ def _merge(
             layouts = [lay_out(plan.jobs, most) for plan in plans]
             size = sum(layout.size for layout in layouts)
             for plan, workspace, layout in zip(plans, workspaces, layouts, strict=True):
-                results.append(stack.enter_context(Result(plan, workspace, layout, report=report, threads=count)))
+                results.append(
+                    stack.enter_context(
+                        Result(plan, workspace, layout, report=report, threads=count)
+                    )
+                )
             units = units_of(plans, lambda plan, job: results[plan].target(job))
             _run(results, units, room, count, progress)
             return [result.finish(memory=room, threads=count) for result in results]
@@ -207,7 +249,13 @@ def _remove(workspaces: Sequence[Workspace]) -> None:
         workspace.remove()
 
 
-def _run(results: Sequence[Any], units: Sequence[Unit], memory: int, threads: int, progress: Progress | None) -> None:
+def _run(
+    results: Sequence[Any],
+    units: Sequence[Unit],
+    memory: int,
+    threads: int,
+    progress: Progress | None,
+) -> None:
     total, done, lock = sum(unit.read for unit in units), 0, threading.Lock()
 
     def advance(count: int) -> None:

@@ -1,4 +1,6 @@
-"""The inner engine: every block of every tensor is read, every kernel over it is run, in any number of threads."""
+"""The inner engine: every block of every tensor is read, every kernel over it is run, in any number
+of threads.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from pomona.merge.engine.streams import KEPT, Files, Piece, Unit
 
 @contextmanager
 def _named(unit: Unit, piece: Piece) -> Iterator[None]:
-    """A kernel names one of its inputs by its place among the blocks; here that becomes the input's file."""
+    """A kernel names one of its inputs by its place among the blocks; here that becomes the input's
+    file.
+    """
     try:
         yield
     except PomonaError as error:
@@ -38,31 +42,59 @@ Measure = Callable[[Piece, int, Sequence[NDArray[Any]]], Any]
 
 
 class Runner:
-    """Runs units in `threads` threads, whose blocks together take at most `memory` bytes. Bytes do not depend on either.
+    """Runs units in `threads` threads, whose blocks together take at most `memory` bytes. Bytes do
+    not depend on either.
 
-    measure: called with a piece, its block's start and its blocks, while they are in the cache; what it gives is kept in `piece.measured`.
+    measure: called with a piece, its block's start and its blocks, while they are in the cache;
+        what it gives is kept in `piece.measured`.
     advance: called with the bytes read for the last time.
     """
 
     def __init__(
-        self, files: Files, *, threads: int, memory: int, measure: Measure | None = None, advance: Callable[[int], None] | None = None
+        self,
+        files: Files,
+        *,
+        threads: int,
+        memory: int,
+        measure: Measure | None = None,
+        advance: Callable[[int], None] | None = None,
     ) -> None:
         self.files, self.threads, self.room = files, threads, memory // threads
         self._measure, self._advance = measure, advance
         self._stop = threading.Event()
 
     def run(self, units: Sequence[Unit]) -> Iterator[Unit]:
-        """Units as they are finished, the largest first. Raises what a kernel raises, naming the model's folder."""
+        """Units as they are finished, the largest first. Raises what a kernel raises, naming the
+        model's folder.
+        """
         for unit in units:
             unit.block(self.room)
-        self._together([unit for unit in units if any(piece.kernel.shared is not None for piece in unit.pieces)])
+        self._together(
+            [
+                unit
+                for unit in units
+                if any(piece.kernel.shared is not None for piece in unit.pieces)
+            ]
+        )
         left = [unit for unit in units if any(not piece.done for piece in unit.pieces)]
-        left.sort(key=lambda unit: (-unit.count * unit.width, str(unit.places[0].file), unit.places[0].offset))
+        left.sort(
+            key=lambda unit: (
+                -unit.count * unit.width,
+                str(unit.places[0].file),
+                unit.places[0].offset,
+            )
+        )
         yield from self._spread(self._whole, left)
 
     def in_order(self, units: Sequence[Unit]) -> Iterator[Unit]:
         """As `run`, in the order given, at most `threads` ahead of whoever asks."""
-        self._together([unit for unit in units if any(piece.kernel.shared is not None for piece in unit.pieces)])
+        self._together(
+            [
+                unit
+                for unit in units
+                if any(piece.kernel.shared is not None for piece in unit.pieces)
+            ]
+        )
         if self.threads == 1:
             yield from map(self._whole, units)
             return
@@ -90,18 +122,28 @@ class Runner:
                     future.cancel()
 
     def _together(self, units: Sequence[Unit]) -> None:
-        """The passes of kernels that are settled with those of other tensors, one pass over all tensors after the other."""
+        """The passes of kernels that are settled with those of other tensors, one pass over all
+        tensors after the other.
+        """
         groups: dict[tuple[int, str], list[Piece]] = {}
         for unit in units:
             for piece in unit.pieces:
                 if piece.kernel.shared is not None:
                     groups.setdefault((piece.plan, piece.kernel.shared), []).append(piece)
-        passes = max((piece.kernel.passes for pieces in groups.values() for piece in pieces), default=0)
+        passes = max(
+            (piece.kernel.passes for pieces in groups.values() for piece in pieces), default=0
+        )
         for number in range(passes):
             joint: dict[tuple[int, str | None], list[Any]] = {}
 
             def read(unit: Unit, number: int = number) -> list[tuple[Piece, list[Any]]]:
-                return list(self._pass(unit, number, [piece for piece in unit.pieces if piece.kernel.shared is not None]))
+                return list(
+                    self._pass(
+                        unit,
+                        number,
+                        [piece for piece in unit.pieces if piece.kernel.shared is not None],
+                    )
+                )
 
             for found in self._spread(read, units):
                 for piece, partials in found:
@@ -113,7 +155,9 @@ class Runner:
                     if number < piece.kernel.passes:
                         piece.kernel.settle(number, joint.get(key, []))
 
-    def _pass(self, unit: Unit, number: int, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, list[Any]]]:
+    def _pass(
+        self, unit: Unit, number: int, pieces: Sequence[Piece]
+    ) -> Iterator[tuple[Piece, list[Any]]]:
         """The partial results of one reading, by piece."""
         pieces = [piece for piece in pieces if number < piece.kernel.passes]
         found: list[list[Any]] = [[] for _ in pieces]
@@ -121,7 +165,9 @@ class Runner:
         for start, blocks in self._blocks(unit, needed, first=number == 0, last=False):
             for piece, partials in zip(pieces, found, strict=True):
                 with _named(unit, piece):
-                    partial = piece.kernel.read(number, start, [blocks[source] for source in piece.sources])
+                    partial = piece.kernel.read(
+                        number, start, [blocks[source] for source in piece.sources]
+                    )
                 if partial is not None:
                     partials.append(partial)
                 if piece.kernel.shared is not None and len(partials) == _MANY:
@@ -158,8 +204,12 @@ class Runner:
             if measured is not None:
                 piece.measured.append(measured)
 
-    def _blocks(self, unit: Unit, sources: Sequence[int], *, first: bool, last: bool) -> Iterator[tuple[int, dict[int, NDArray[Any]]]]:
-        """A unit's blocks, start and memory by source. They are let go at the `last` reading, those of large units always."""
+    def _blocks(
+        self, unit: Unit, sources: Sequence[int], *, first: bool, last: bool
+    ) -> Iterator[tuple[int, dict[int, NDArray[Any]]]]:
+        """A unit's blocks, start and memory by source. They are let go at the `last` reading, those
+        of large units always.
+        """
         size, kept = unit.block(self.room), unit.kept(self.room)
         places = {source: unit.places[source] for source in sources}
         many, held = unit.count if kept else min(KEPT, self.room) // unit.width, 0
@@ -168,9 +218,19 @@ class Runner:
                 self.files.expect(place)
         for start in range(0, unit.count, size):
             if self._stop.is_set():
-                raise PomonaError("stopped", where=f'tensor "{unit.pieces[0].job.name}"', remedy="see the first error")
+                raise PomonaError(
+                    "stopped",
+                    where=f'tensor "{unit.pieces[0].job.name}"',
+                    remedy="see the first error",
+                )
             count = min(size, unit.count - start)
-            yield start, {source: self.files.read(source, place, start, count) for source, place in places.items()}
+            yield (
+                start,
+                {
+                    source: self.files.read(source, place, start, count)
+                    for source, place in places.items()
+                },
+            )
             held += count
             if (last or not kept) and (held + size > many or start + count == unit.count):
                 for place in places.values():

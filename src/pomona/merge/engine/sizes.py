@@ -22,11 +22,19 @@ SMALLEST = 1 << 16
 
 
 def bytes_of(size: int | str, name: str) -> int:
-    """`"1GiB"`, `"512 MB"` or a number as bytes. Raises PomonaError, naming `name`, for anything else and for less than 64 KiB."""
+    """`"1GiB"`, `"512 MB"` or a number as bytes. Raises PomonaError, naming `name`, for anything
+    else and for less than 64 KiB.
+    """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(size))
     if match is None or match[2].lower() not in _UNITS:
-        raise PomonaError(f'"{size}" is not a size', where=name, remedy='write a number of bytes, or "512MiB", "4GiB"')
+        raise PomonaError(
+            f'"{size}" is not a size',
+            where=name,
+            remedy='write a number of bytes, or "512MiB", "4GiB"',
+        )
     value = int(float(match[1]) * _UNITS[match[2].lower()])
     if value < SMALLEST:
-        raise PomonaError(f"{size} is less than 64 KiB", where=name, remedy='give more, for example "1GiB"')
+        raise PomonaError(
+            f"{size} is less than 64 KiB", where=name, remedy='give more, for example "1GiB"'
+        )
     return value

@@ -1,4 +1,6 @@
-"""The tensors that merges read and write: mapped files, their blocks, and several jobs over one reading."""
+"""The tensors that merges read and write: mapped files, their blocks, and several jobs over one
+reading.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,27 @@ from pomona.merge._plan import Input, Job, Kernel, Plan
 from pomona.merge.checkpoints.files import WIDTHS, Place, Tensors
 
 NUMBERS: Mapping[str, Any] = {
-    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64, "U64": np.uint64, "I32": np.int32,
-    "U32": np.uint32, "I16": np.int16, "U16": np.uint16, "I8": np.int8, "U8": np.uint8, "BOOL": np.uint8, "C64": np.complex64,
-}  # fmt: skip
-KEPT = 1 << 25  # bytes of inputs that a thread keeps mapped: each letting go interrupts the other threads
-BEST = 1 << 20  # bytes of one input's block: all blocks of a job together stay in the processor's cache
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": np.uint16,
+    "I64": np.int64,
+    "U64": np.uint64,
+    "I32": np.int32,
+    "U32": np.uint32,
+    "I16": np.int16,
+    "U16": np.uint16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.uint8,
+    "C64": np.complex64,
+}
+KEPT = (
+    1 << 25
+)  # bytes of inputs that a thread keeps mapped: each letting go interrupts the other threads
+BEST = (
+    1 << 20
+)  # bytes of one input's block: all blocks of a job together stay in the processor's cache
 
 
 class Target(Protocol):
@@ -41,7 +59,9 @@ class Target(Protocol):
 
 @dataclass
 class Piece:
-    """One job of one plan: its kernel, its inputs among the unit's sources (the base's first), and where its tensor goes."""
+    """One job of one plan: its kernel, its inputs among the unit's sources (the base's first), and
+    where its tensor goes.
+    """
 
     plan: int
     number: int
@@ -69,7 +89,9 @@ class Unit:
     @property
     def width(self) -> int:
         """Bytes that one element takes in memory: of every source, and of the widest result."""
-        return sum(WIDTHS[place.dtype] for place in self.places) + max(WIDTHS[piece.job.dtype] for piece in self.pieces)
+        return sum(WIDTHS[place.dtype] for place in self.places) + max(
+            WIDTHS[piece.job.dtype] for piece in self.pieces
+        )
 
     def block(self, room: int) -> int:
         """Elements of a block in at most `room` bytes. Raises PomonaError."""
@@ -87,14 +109,20 @@ class Unit:
 
 
 def block_of(name: str, count: int, step: int, widths: Sequence[int], width: int, room: int) -> int:
-    """Elements of a block of the tensor `name`: a multiple of `step`, in at most `room` bytes, and as good for the cache as it can be.
+    """Elements of a block of the tensor `name`: a multiple of `step`, in at most `room` bytes, and
+    as good for the cache as it can be.
 
-    widths: bytes of one element of every source. width: all bytes one element takes. Raises PomonaError when `room` is too small.
+    widths: bytes of one element of every source. width: all bytes one element takes. Raises
+        PomonaError when `room` is too small.
     """
     step = max(1, min(step, count))
     if step * width > room:
-        message = f"{step * width / 1e6:.0f} MB are needed at once, for {step} elements of every model"
-        raise PomonaError(message, where=f'tensor "{name}"', remedy="allow more --memory, or fewer --threads")
+        message = (
+            f"{step * width / 1e6:.0f} MB are needed at once, for {step} elements of every model"
+        )
+        raise PomonaError(
+            message, where=f'tensor "{name}"', remedy="allow more --memory, or fewer --threads"
+        )
     return max(1, min(BEST // max(widths, default=1), room // width) // step) * step
 
 
@@ -111,8 +139,13 @@ class Checkpoints:
             self._open[folder] = Tensors(folder)
         place = self._open[folder].place(item.tensor)
         if place.dtype != item.dtype or place.elements != prod(job.shape):
-            message = f'tensor "{item.tensor}" is {place.dtype} {list(place.shape)}, planned as {item.dtype} {list(job.shape)}'
-            raise PomonaError(message, where=place.file, remedy="was it changed meanwhile? start again")
+            message = (
+                f'tensor "{item.tensor}" is {place.dtype} {list(place.shape)}, planned as '
+                f"{item.dtype} {list(job.shape)}"
+            )
+            raise PomonaError(
+                message, where=place.file, remedy="was it changed meanwhile? start again"
+            )
         return place
 
 
@@ -129,16 +162,20 @@ def kernel_of(job: Job, seed: int) -> Kernel:
         return kernel_for(job, seed)
     from pomona.merge.engine.rows import FirstRows
 
-    options = {name: value for name, value in job.options.items() if name not in ("rows", "rows_from")}
+    options = {
+        name: value for name, value in job.options.items() if name not in ("rows", "rows_from")
+    }
     rows, source = int(job.options["rows"]), int(job.options["rows_from"]) + (job.base is not None)
     inner = replace(job, shape=(rows, *job.shape[1:]), options=options)
     return FirstRows(kernel_for(inner, seed), prod(inner.shape), source)  # pyright: ignore[reportReturnType]
 
 
 def units_of(plans: Sequence[Plan], target_of: Callable[[int, int], Target | None]) -> list[Unit]:
-    """The jobs of plans, those of one name and size together. Jobs without a target are left out unless others need their readings.
+    """The jobs of plans, those of one name and size together. Jobs without a target are left out
+    unless others need their readings.
 
-    target_of: from the plan's and the job's number to where its tensor goes; None when it is there already.
+    target_of: from the plan's and the job's number to where its tensor goes; None when it is there
+        already.
     """
     checkpoints, units = Checkpoints(), {}
     for number, plan in enumerate(plans):
@@ -148,8 +185,12 @@ def units_of(plans: Sequence[Plan], target_of: Callable[[int, int], Target | Non
             if target is None and kernel.shared is None:
                 continue
             unit = units.setdefault((job.name, prod(job.shape)), Unit([], prod(job.shape), []))
-            sources = tuple(_source(unit, checkpoints.place(plan, item, job)) for item in inputs_of(job))
-            unit.pieces.append(Piece(number, place, job, kernel, sources, target or Nowhere(), target is None))
+            sources = tuple(
+                _source(unit, checkpoints.place(plan, item, job)) for item in inputs_of(job)
+            )
+            unit.pieces.append(
+                Piece(number, place, job, kernel, sources, target or Nowhere(), target is None)
+            )
     return list(units.values())
 
 
@@ -186,7 +227,9 @@ class Scratch(threading.local):
 
 
 class Files:
-    """Files open for reading, until the block ends. They are mapped: blocks are views of the system's own copy of a file."""
+    """Files open for reading, until the block ends. They are mapped: blocks are views of the
+    system's own copy of a file.
+    """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         paths = list(dict.fromkeys(paths))
@@ -207,13 +250,27 @@ class Files:
     def expect(self, place: Place) -> None:
         """Tell the system that a tensor is read soon."""
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._open[place.file][0], place.offset, min(place.size, 1 << 26), os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(
+                self._open[place.file][0],
+                place.offset,
+                min(place.size, 1 << 26),
+                os.POSIX_FADV_WILLNEED,
+            )
 
     def read(self, key: int, place: Place, start: int, count: int) -> NDArray[Any]:
-        """Elements of a tensor. Those that are not aligned to their type are copied to this thread's memory number `key`."""
-        kind, offset = np.dtype(NUMBERS.get(place.dtype, np.uint8)), place.offset + start * WIDTHS[place.dtype]
+        """Elements of a tensor. Those that are not aligned to their type are copied to this
+        thread's memory number `key`.
+        """
+        kind, offset = (
+            np.dtype(NUMBERS.get(place.dtype, np.uint8)),
+            place.offset + start * WIDTHS[place.dtype],
+        )
         if place.offset + place.size > os.fstat(self._open[place.file][0]).st_size:
-            raise PomonaError("has become shorter", where=place.file, remedy="was it changed meanwhile? start again")
+            raise PomonaError(
+                "has become shorter",
+                where=place.file,
+                remedy="was it changed meanwhile? start again",
+            )
         mapped = self._open[place.file][1]
         if offset % kind.alignment == 0:
             return np.frombuffer(mapped, kind, count, offset)
@@ -222,7 +279,9 @@ class Files:
         return values
 
     def release(self, place: Place, start: int, count: int) -> None:
-        """Elements that were read are not needed in this process for now; the system keeps its copy."""
+        """Elements that were read are not needed in this process for now; the system keeps its
+        copy.
+        """
         width = WIDTHS[place.dtype]
         first = -(-(place.offset + start * width) // mmap.PAGESIZE) * mmap.PAGESIZE
         last = (place.offset + (start + count) * width) // mmap.PAGESIZE * mmap.PAGESIZE

@@ -1,4 +1,6 @@
-"""One result while it is made: its files, its journal, what is measured, and what stands beside the tensors."""
+"""One result while it is made: its files, its journal, what is measured, and what stands beside the
+tensors.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,30 @@ from pomona.merge.report.survey import Survey
 
 FORMAT = 1  # of a result that is being made: another number is not gone on from
 TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tekken.json", "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 
 
 class Result:
-    """A result in its workspace. As a context it opens files and journal, and closes them; the workspace is its owner's."""
+    """A result in its workspace. As a context it opens files and journal, and closes them; the
+    workspace is its owner's.
+    """
 
-    def __init__(self, plan: Plan, workspace: Workspace, layout: Layout, *, report: bool, threads: int) -> None:
+    def __init__(
+        self, plan: Plan, workspace: Workspace, layout: Layout, *, report: bool, threads: int
+    ) -> None:
         self.plan, self.workspace, self.layout = plan, workspace, layout
         self.survey = Survey(plan) if report else None
         self.sources = sources_of(plan, workspace.folder)
@@ -51,27 +68,51 @@ class Result:
                 raise full_disk(self.workspace.out, self.layout.size) from error
             raise
         self._journal = journal
-        self._hashes = Hashes([file for source in self.sources for file in source.files], self._threads)
+        self._hashes = Hashes(
+            [file for source in self.sources for file in source.files], self._threads
+        )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._hashes is not None:
             self._hashes.stop()
         if self._output is not None:
             self._output.close()
 
     def _key(self) -> str:
-        """What the bytes of the result depend on: plan, layout, inputs by path, size and time, and this program."""
+        """What the bytes of the result depend on: plan, layout, inputs by path, size and time, and
+        this program.
+        """
         plan = self.plan
         beside = [plan.tokenizer / name for name in TOKENIZER_FILES] if plan.tokenizer else []
-        files = [*(file for source in self.sources for file in source.files), *(file for file in beside if file.is_file())]
+        files = [
+            *(file for source in self.sources for file in source.files),
+            *(file for file in beside if file.is_file()),
+        ]
         about = {
             "version": [__version__, FORMAT],
             "jobs": [asdict(job) for job in plan.jobs],
             "models": list(map(str, plan.models)),
-            "rest": [plan.seed, plan.config, plan.recipe, plan.notes, str(plan.tokenizer), self.survey is not None],
-            "extra": {name: hashlib.sha256(content).hexdigest() for name, content in plan.extra.items()},
-            "files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns, file.stat().st_ino] for file in files],
+            "rest": [
+                plan.seed,
+                plan.config,
+                plan.recipe,
+                plan.notes,
+                str(plan.tokenizer),
+                self.survey is not None,
+            ],
+            "extra": {
+                name: hashlib.sha256(content).hexdigest() for name, content in plan.extra.items()
+            },
+            "files": [
+                [str(file), file.stat().st_size, file.stat().st_mtime_ns, file.stat().st_ino]
+                for file in files
+            ],
             "shards": [[shard.name, shard.size] for shard in self.layout.shards],
         }
         return hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()
@@ -79,14 +120,20 @@ class Result:
     def target(self, number: int) -> FileTarget | None:
         """Where a job's tensor goes; None when it is there."""
         assert self._journal is not None and self._output is not None
-        return None if number in self._journal.done else self._output.target(number, self.plan.jobs[number])
+        return (
+            None
+            if number in self._journal.done
+            else self._output.target(number, self.plan.jobs[number])
+        )
 
     def measure(self, piece: Piece, start: int, blocks: Any) -> Any:
         """What the report needs of a block."""
         return self.survey.measure(piece.job, start, blocks) if self.survey else None
 
     def finished(self, piece: Piece) -> None:
-        """A tensor is written: enter it in the journal, from time to time with all that came before."""
+        """A tensor is written: enter it in the journal, from time to time with all that came
+        before.
+        """
         assert self._journal is not None and self._output is not None
         if piece.number in self._journal.done:
             return
@@ -97,11 +144,23 @@ class Result:
             self._journal.save()
 
     def finish(self, *, memory: int, threads: int) -> MergeResult:
-        """Write what stands beside the tensors, bring all to the disk, and give the result its name."""
+        """Write what stands beside the tensors, bring all to the disk, and give the result its
+        name.
+        """
         assert self._journal is not None and self._output is not None and self._hashes is not None
         layers = self.survey.layers(self._journal.done) if self.survey else None
         told = forecast(self.plan, self.workspace.out, self.layout, memory=memory, threads=threads)
-        files = {**self._beside(), **card_files(self.plan, self.workspace.out.name, self.sources, self._hashes.result(), told, layers)}
+        files = {
+            **self._beside(),
+            **card_files(
+                self.plan,
+                self.workspace.out.name,
+                self.sources,
+                self._hashes.result(),
+                told,
+                layers,
+            ),
+        }
         if layers:
             files["report.html"] = page(self.workspace.out.name, told.signature, layers).encode()
         for name, content in files.items():
@@ -111,7 +170,15 @@ class Result:
         found = self._journal.found
         self.workspace.finish()
         names = (*told.files, *files)
-        return MergeResult(**{**_fields(told), "written": True, "files": names, "found": found, "layers": layers.rows if layers else ()})
+        return MergeResult(
+            **{
+                **_fields(told),
+                "written": True,
+                "files": names,
+                "found": found,
+                "layers": layers.rows if layers else (),
+            }
+        )
 
     def _beside(self) -> dict[str, bytes]:
         plan = self.plan
@@ -119,7 +186,11 @@ class Result:
         if self.layout.index:
             files[INDEX] = self.layout.index
         if plan.tokenizer:
-            files |= {name: (plan.tokenizer / name).read_bytes() for name in TOKENIZER_FILES if (plan.tokenizer / name).is_file()}
+            files |= {
+                name: (plan.tokenizer / name).read_bytes()
+                for name in TOKENIZER_FILES
+                if (plan.tokenizer / name).is_file()
+            }
         return files | dict(plan.extra)
 
 

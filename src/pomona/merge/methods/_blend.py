@@ -40,7 +40,9 @@ def _doubtful(total, size, first, last):
 
 @njit(error_model="numpy")
 def _elect(tiles, count, n, factors, total, size):
-    """Where a sign is doubtful, take the sum in float64; what rounding there may have left of a sum of zero is zero."""
+    """Where a sign is doubtful, take the sum in float64; what rounding there may have left of a sum
+    of zero is zero.
+    """
     for first in range(0, n, CHUNK):
         if not _doubtful(total, size, first, min(n, first + CHUNK)):
             continue
@@ -56,7 +58,9 @@ def _elect(tiles, count, n, factors, total, size):
 @njit(error_model="numpy")
 def _like(value, sign):
     """Whether a value is not zero and has the sign of a float32's bits."""
-    return (uint32(uint32(bits_of(value) ^ sign) & uint32(0x80000000)) == uint32(0)) & (value != float32(0))
+    return (uint32(uint32(bits_of(value) ^ sign) & uint32(0x80000000)) == uint32(0)) & (
+        value != float32(0)
+    )
 
 
 @njit(error_model="numpy")
@@ -92,7 +96,15 @@ def _vote(tiles, count, n, factors, weights, total, size, mixed, divisor):
         clear(mixed, n)
         clear(divisor, n)
     for i in range(2 if count > 1 else 0, count):
-        _agree(tiles + SPACE * i, n, float32(get_f64(factors, i)), float32(get_f64(weights, i)), total, mixed, divisor)
+        _agree(
+            tiles + SPACE * i,
+            n,
+            float32(get_f64(factors, i)),
+            float32(get_f64(weights, i)),
+            total,
+            mixed,
+            divisor,
+        )
 
 
 @njit(error_model="numpy")
@@ -116,10 +128,27 @@ def _finish(mixed, divisor, normalize, least, scale, base, n):
             set_f32(mixed, j, get_f32(base, j) + get_f32(mixed, j) * scale)
 
 
-def blend(sources, kinds, count, n, index, masks, factors, weights, elect, normalize, scale, out, stored, scratch):
-    """base + scale · the sum of the kept, weighed task vectors: all of it, or with `elect` the entries that agree with its sign.
+def blend(
+    sources,
+    kinds,
+    count,
+    n,
+    index,
+    masks,
+    factors,
+    weights,
+    elect,
+    normalize,
+    scale,
+    out,
+    stored,
+    scratch,
+):
+    """base + scale · the sum of the kept, weighed task vectors: all of it, or with `elect` the
+    entries that agree with its sign.
 
-    factors: float64s, weight times rescaling; weights: float64s, of which `normalize` (only with `elect`) divides by those that
+    factors: float64s, weight times rescaling; weights: float64s, of which `normalize` (only with
+        `elect`) divides by those that
     agree, unless their sum is zero. scale: a float64.
     """
     base, total, size = scratch, scratch + SPACE, scratch + 2 * SPACE
@@ -139,7 +168,15 @@ def blend(sources, kinds, count, n, index, masks, factors, weights, elect, norma
                 return 2 * i + 3
             mask(tile, m, index + start, masks + 64 * i, start)
             if i == 1:
-                _weigh_two(tiles, tile, m, float32(get_f64(factors, 0)), float32(get_f64(factors, 1)), total, size)
+                _weigh_two(
+                    tiles,
+                    tile,
+                    m,
+                    float32(get_f64(factors, 0)),
+                    float32(get_f64(factors, 1)),
+                    total,
+                    size,
+                )
             elif i > 1 or count == 1:
                 _weigh(tile, m, float32(get_f64(factors, i)), total, size)
         if elect:

@@ -1,9 +1,11 @@
 """What is kept of task vectors, and the loop that sums up sizes before and after.
 
-A mask is eight int64s: how entries are kept (ALL, NONE, BAND, RANDOM, RANKED), the least and greatest bits of |τ| (BAND), two key words
-(RANDOM, RANKED), a threshold of 16 bits (RANDOM), the address of thresholds of 32 bits, one for each element (RANKED), and whether what is
-kept of those is divided by its probability. An entry is drawn by hashing its place in the tensor: neither blocks nor threads matter. With
-RANDOM one hash draws two entries, half a tile apart, so that blocks must begin at tiles.
+A mask is eight int64s: how entries are kept (ALL, NONE, BAND, RANDOM, RANKED), the least and
+greatest bits of |τ| (BAND), two key words (RANDOM, RANKED), a threshold of 16 bits (RANDOM), the
+address of thresholds of 32 bits, one for each element (RANKED), and whether what is kept of those
+is divided by its probability. An entry is drawn by hashing its place in the tensor: neither blocks
+nor threads matter. With RANDOM one hash draws two entries, half a tile apart, so that blocks must
+begin at tiles.
 """
 
 from __future__ import annotations
@@ -11,7 +13,15 @@ from __future__ import annotations
 from numba import float32, float64, njit, uint32
 
 from pomona.merge.methods._tiles import LOOSE, SPACE, TILE, change, clear, place, widen
-from pomona.merge.methods._words import get_f32, get_f64, get_i64, get_u32, set_f32, set_f64, set_u32
+from pomona.merge.methods._words import (
+    get_f32,
+    get_f64,
+    get_i64,
+    get_u32,
+    set_f32,
+    set_f64,
+    set_u32,
+)
 
 ALL, NONE, BAND, RANDOM, RANKED = 0, 1, 2, 3, 4
 HALF = TILE // 2
@@ -19,7 +29,9 @@ HALF = TILE // 2
 
 @njit(error_model="numpy")
 def draw(index, low, high):
-    """32 random bits for an element: a hash of its place under a key of 64 bits (two rounds of xorshift and multiplication)."""
+    """32 random bits for an element: a hash of its place under a key of 64 bits (two rounds of
+    xorshift and multiplication).
+    """
     word = uint32(index + low)
     word = uint32(uint32(word ^ uint32(word >> uint32(16))) * uint32(0x7FEB352D))
     word = uint32(uint32(word ^ uint32(word >> uint32(15))) ^ high)
@@ -46,7 +58,10 @@ def mask(tile, n, index, masks, start):
             kept = uint32((word & uint32(0x7FFFFFFF)) - least) <= size
             set_u32(tile, j, word if kept else uint32(0))
     elif mode == RANDOM:
-        low, high = uint32(get_i64(masks, 3) + (index >> 32) * 0x9E3779B9), uint32(get_i64(masks, 4))
+        low, high = (
+            uint32(get_i64(masks, 3) + (index >> 32) * 0x9E3779B9),
+            uint32(get_i64(masks, 4)),
+        )
         limit, first = uint32(get_i64(masks, 5)), uint32(index)
         for j in range(min(n, HALF)):
             kept, other = _below(draw(first, low, high), limit)
@@ -54,7 +69,10 @@ def mask(tile, n, index, masks, start):
             set_u32(tile, j, get_u32(tile, j) if kept else uint32(0))
             set_u32(tile, HALF + j, get_u32(tile, HALF + j) if other else uint32(0))
     elif mode == RANKED:
-        low, high = uint32(get_i64(masks, 3) + (index >> 32) * 0x9E3779B9), uint32(get_i64(masks, 4))
+        low, high = (
+            uint32(get_i64(masks, 3) + (index >> 32) * 0x9E3779B9),
+            uint32(get_i64(masks, 4)),
+        )
         limits, first = get_i64(masks, 6) + 4 * start, uint32(index)
         for j in range(n):
             kept = draw(first, low, high) < get_u32(limits, j)
@@ -62,7 +80,11 @@ def mask(tile, n, index, masks, start):
             set_u32(tile, j, get_u32(tile, j) if kept else uint32(0))
         if get_i64(masks, 7):
             for j in range(n):
-                set_f32(tile, j, get_f32(tile, j) * (float32(4294967296.0) / float32(get_u32(limits, j))))
+                set_f32(
+                    tile,
+                    j,
+                    get_f32(tile, j) * (float32(4294967296.0) / float32(get_u32(limits, j))),
+                )
 
 
 @njit(error_model="numpy", fastmath=LOOSE)
@@ -99,7 +121,9 @@ def length(index, rest):
 
 
 def sums(sources, kinds, count, n, index, segment, masks, found, scratch):
-    """For every `segment` elements and each expert Σ|τ| and Σ|kept τ|: pairs of float64, segment by segment. `index`: the block's place."""
+    """For every `segment` elements and each expert Σ|τ| and Σ|kept τ|: pairs of float64, segment by
+    segment. `index`: the block's place.
+    """
     base = scratch + SPACE
     for s in range((n + segment - 1) // segment):
         start, stop = s * segment, min(n, (s + 1) * segment)

@@ -1,16 +1,36 @@
-"""Loops of the methods that weigh whole tensors: linear combinations, and the scalar products that their coefficients are made of.
+"""Loops of the methods that weigh whole tensors: linear combinations, and the scalar products that
+their coefficients are made of.
 
-Arguments are addresses and counts: `sources` and `kinds` hold an address and a type for each block, the base's first. The result is 0,
-or 2·i + 1 when block i holds NaN or infinity, 2·i + 2 when it holds a number too large for the type computed in, −1 when a result is too
-large.
+Arguments are addresses and counts: `sources` and `kinds` hold an address and a type for each block,
+the base's first. The result is 0, or 2·i + 1 when block i holds NaN or infinity, 2·i + 2 when it
+holds a number too large for the type computed in, −1 when a result is too large.
 """
 
 from __future__ import annotations
 
 from numba import float32, float64, njit, uint32
 
-from pomona.merge.methods._tiles import LOOSE, SPACE, TILE, change, clear, narrow, place, round_to, widen
-from pomona.merge.methods._words import fma, get_f32, get_f64, get_i64, get_u32, set_f32, set_f64, set_u32
+from pomona.merge.methods._tiles import (
+    LOOSE,
+    SPACE,
+    TILE,
+    change,
+    clear,
+    narrow,
+    place,
+    round_to,
+    widen,
+)
+from pomona.merge.methods._words import (
+    fma,
+    get_f32,
+    get_f64,
+    get_i64,
+    get_u32,
+    set_f32,
+    set_f64,
+    set_u32,
+)
 
 
 @njit(error_model="numpy")
@@ -32,9 +52,11 @@ def _fill(tile, n, value):
 
 
 def linear(sources, kinds, count, n, weights, divisor, first, compute, out, stored, scratch):
-    """Σ w·x / divisor in the order of the inputs, one rounding at each addition, as mergekit has it. weights: float32s; divisor: a float32.
+    """Σ w·x / divisor in the order of the inputs, one rounding at each addition, as mergekit has
+    it. weights: float32s; divisor: a float32.
 
-    first: a float32 that the sum begins with. compute: the type inputs and result are rounded to before the result is stored.
+    first: a float32 that the sum begins with. compute: the type inputs and result are rounded to
+        before the result is stored.
     """
     total, tile = scratch, scratch + SPACE
     for start in range(0, n, TILE):
@@ -57,7 +79,9 @@ def linear(sources, kinds, count, n, weights, divisor, first, compute, out, stor
 
 
 def combine(sources, kinds, count, n, based, row, factors, out, stored, scratch):
-    """Σ f·x, or with a base b + Σ f·(x − b). factors: float32s, `count` for every `row` elements, none for the base."""
+    """Σ f·x, or with a base b + Σ f·(x − b). factors: float32s, `count` for every `row` elements,
+    none for the base.
+    """
     total, tile, base = scratch, scratch + SPACE, scratch + 2 * SPACE
     for r in range((n + row - 1) // row):
         for start in range(r * row, min(n, (r + 1) * row), TILE):
@@ -68,7 +92,9 @@ def combine(sources, kinds, count, n, based, row, factors, out, stored, scratch)
                 return 1
             for i in range(count):
                 kind = get_i64(kinds, i + based)
-                if change(kind, place(get_i64(sources, i + based), kind, start), based, base, tile, m):
+                if change(
+                    kind, place(get_i64(sources, i + based), kind, start), based, base, tile, m
+                ):
                     return 2 * (i + based) + 1
                 _add(total, tile, m, get_f32(factors, r * count + i))
             if based:
@@ -113,10 +139,12 @@ def _conflicts(tiles, count, n):
 
 
 def gram(sources, kinds, count, n, based, row, exact, products, signs, scratch):
-    """For every `row` elements the scalar products of all pairs of x, or of x − b: a float64 for each i ≤ j, row by row.
+    """For every `row` elements the scalar products of all pairs of x, or of x − b: a float64 for
+    each i ≤ j, row by row.
 
-    Summed in float64, but within 1024 elements in float32 unless `exact`. signs: where not 0, two float64s, to which the number of elements
-    whose signs differ and the base's squared norm are added.
+    Summed in float64, but within 1024 elements in float32 unless `exact`. signs: where not 0, two
+    float64s, to which the number of elements whose signs differ and the base's squared norm are
+    added.
     """
     base, pairs = scratch + SPACE * count, count * (count + 1) // 2
     for r in range((n + row - 1) // row):
@@ -127,7 +155,14 @@ def gram(sources, kinds, count, n, based, row, exact, products, signs, scratch):
                 return 1
             for i in range(count):
                 kind = get_i64(kinds, i + based)
-                if change(kind, place(get_i64(sources, i + based), kind, start), based, base, scratch + SPACE * i, m):
+                if change(
+                    kind,
+                    place(get_i64(sources, i + based), kind, start),
+                    based,
+                    base,
+                    scratch + SPACE * i,
+                    m,
+                ):
                     return 2 * (i + based) + 1
             pair = r * pairs
             for i in range(count):

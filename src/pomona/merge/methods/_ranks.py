@@ -1,4 +1,6 @@
-"""The loop of DELLA: the rank of every entry of a row by magnitude, and from it the probability that the entry is kept."""
+"""The loop of DELLA: the rank of every entry of a row by magnitude, and from it the probability
+that the entry is kept.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,11 @@ def _scatter(keys, order, to, n, shift, digits, counts):
 
 
 def ranks(base, base_kind, source, kind, n, row, bounds, limits, rows, scratch):
-    """Thresholds of 32 bits for every entry of whole rows: from bounds[0] for the smallest |τ| of a row to bounds[1] for the largest.
+    """Thresholds of 32 bits for every entry of whole rows: from bounds[0] for the smallest |τ| of a
+    row to bounds[1] for the largest.
 
-    bounds: two float64s, probabilities. Equal magnitudes rank in the order of their places; the entry of a row of one lies half-way.
+    bounds: two float64s, probabilities. Equal magnitudes rank in the order of their places; the
+        entry of a row of one lies half-way.
     rows: memory for 3 · row uint32s and 2048 int64s.
     """
     keys, order, other, counts = rows, rows + 4 * row, rows + 8 * row, rows + 12 * row

@@ -43,7 +43,8 @@ def _count(tile, first, last, low, size, shift, counts):
 
 
 def tally(base, base_kind, source, kind, n, low, size, shift, counts, below, scratch):
-    """Count the |τ| whose bits are below `low` (added to the int64 `below`), and those in the `size` values from there, 2^shift to a bin.
+    """Count the |τ| whose bits are below `low` (added to the int64 `below`), and those in the
+    `size` values from there, 2^shift to a bin.
 
     counts: 2^16 uint32s, which are added to.
     """

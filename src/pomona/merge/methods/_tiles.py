@@ -1,4 +1,6 @@
-"""Loops over one tile, a few kilobytes that stay in the first cache: stored numbers to float32 and back, with the search for NaN."""
+"""Loops over one tile, a few kilobytes that stay in the first cache: stored numbers to float32 and
+back, with the search for NaN.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,16 @@ from pomona.merge.methods._words import (
 )
 
 TILE = 1024
-SPACE = 4 * TILE + 192  # bytes from one tile to the next: not a page, or loads seem to wait for stores to other tiles
+SPACE = (
+    4 * TILE + 192
+)  # bytes from one tile to the next: not a page, or loads seem to wait for stores to other tiles
 BF16, F16, F32, F64 = 0, 1, 2, 3
-LOOSE = {"contract", "reassoc", "nsz", "arcp"}  # sums may be reordered; NaN and infinity stay what they are
+LOOSE = {
+    "contract",
+    "reassoc",
+    "nsz",
+    "arcp",
+}  # sums may be reordered; NaN and infinity stay what they are
 _INF = uint32(0x7F800000)
 
 
@@ -77,7 +86,9 @@ def _upper(word):
 
 @njit(error_model="numpy")
 def narrow(kind, tile, out, n):
-    """A float32 tile to stored numbers, rounded to nearest, ties to even. True when a number is too large, or is none."""
+    """A float32 tile to stored numbers, rounded to nearest, ties to even. True when a number is too
+    large, or is none.
+    """
     if kind == BF16:
         low = uint16(0)
         for j in range(n):
@@ -117,7 +128,9 @@ def round_to(kind, tile, n):
 
 @njit(error_model="numpy")
 def change(kind, source, based, base, tile, n):
-    """Stored numbers to a float32 tile, if `based` minus the tile of the base. True when there is a NaN or an infinity among them."""
+    """Stored numbers to a float32 tile, if `based` minus the tile of the base. True when there is a
+    NaN or an infinity among them.
+    """
     if not based:
         return widen(kind, source, tile, n)
     if kind == BF16:

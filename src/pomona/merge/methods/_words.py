@@ -1,4 +1,6 @@
-"""What compiled loops are written with: numbers at addresses, half precision, fused multiply-add. Only compiling imports it."""
+"""What compiled loops are written with: numbers at addresses, half precision, fused multiply-add.
+Only compiling imports it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Kernels in NumPy that choose elements by rank in the whole tensor: sce, arcee_fusion. Two passes count, see `ranking`."""
+"""Kernels in NumPy that choose elements by rank in the whole tensor: sce, arcee_fusion. Two passes
+count, see `ranking`.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,14 @@ _SMOOTHING = 1e-8  # added to the probabilities of a row
 
 
 class Sce(Pieces):
-    """Select, calculate, erase (Wan 2024, FuseChat, arXiv 2408.07990, §3.3), tensor by tensor as mergekit 0.1.5 has it. τ = θ − θ_0.
+    """Select, calculate, erase (Wan 2024, FuseChat, arXiv 2408.07990, §3.3), tensor by tensor as
+    mergekit 0.1.5 has it. τ = θ − θ_0.
 
-    Select: of the elements whose variance over the models is not zero, the select_topk share with the greatest stays; the other τ are zero.
-        Variances equal to the least that stays all stay, so that order decides nothing; they are compared in float32.
-    Calculate: a model's weight is the mean square of its τ, divided by the sum of all models' (equal weights where that is below 1e-6).
+    Select: of the elements whose variance over the models is not zero, the select_topk share with
+        the greatest stays; the other τ are zero. Variances equal to the least that stays all stay,
+        so that order decides nothing; they are compared in float32.
+    Calculate: a model's weight is the mean square of its τ, divided by the sum of all models'
+        (equal weights where that is below 1e-6).
     Erase: τ whose sign is not that of Σ τ (+ where it is 0) are left out.
     The result is θ_0 + Σ w·τ / max(Σ w, 1e-6) over what is left of each element.
     """
@@ -35,7 +40,9 @@ class Sce(Pieces):
         self.passes = self._selecting + 1
 
     def read(self, number: int, start: int, blocks: Sequence[NDArray[Any]]) -> Any:
-        """How many variances are zero, in the passes that count; then Σ τ² of every model, for each 4096 elements."""
+        """How many variances are zero, in the passes that count; then Σ τ² of every model, for each
+        4096 elements.
+        """
         zeros, squares = 0, []
         for _, base, models in self.pieces(blocks):
             if number < self._selecting:
@@ -44,16 +51,24 @@ class Sce(Pieces):
                 zeros += int(np.count_nonzero(variances == 0))
             else:
                 changes = self._selected(models - base)
-                squares.append(np.add.reduceat(changes * changes, np.arange(0, len(base), PART), axis=1))
+                squares.append(
+                    np.add.reduceat(changes * changes, np.arange(0, len(base), PART), axis=1)
+                )
         return zeros if number < self._selecting else np.concatenate(squares, axis=1)
 
     def settle(self, number: int, partials: Sequence[Any]) -> None:
         """Find the least variance that stays; then the weights."""
         count = self._loops.elements
         if number == self._selecting:
-            squares = np.concatenate(partials, axis=1).sum(axis=1) / max(count, 1) if partials else np.zeros(len(self._weights))
+            squares = (
+                np.concatenate(partials, axis=1).sum(axis=1) / max(count, 1)
+                if partials
+                else np.zeros(len(self._weights))
+            )
             total = squares.sum()
-            self._weights = (squares / total if total >= 1e-6 else np.full(len(squares), 1 / len(squares)))[:, None]
+            self._weights = (
+                squares / total if total >= 1e-6 else np.full(len(squares), 1 / len(squares))
+            )[:, None]
             return
         kept = int((count - sum(partials)) * self._share)
         if kept:
@@ -61,7 +76,11 @@ class Sce(Pieces):
         self._least = self._ranking.values[0] if kept and number == 1 else np.inf
 
     def _selected(self, changes: Numbers) -> Numbers:
-        return changes if self._least == 0 else np.where(_variances(changes) >= self._least, changes, 0)
+        return (
+            changes
+            if self._least == 0
+            else np.where(_variances(changes) >= self._least, changes, 0)
+        )
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Merge a block."""
@@ -69,7 +88,10 @@ class Sce(Pieces):
             changes = self._selected(models - base)
             agrees = np.where(changes.sum(axis=0) >= 0, changes > 0, changes < 0)
             weights = np.where(agrees, self._weights, 0)
-            self.store(base + (changes * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-6), out[part])
+            self.store(
+                base + (changes * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-6),
+                out[part],
+            )
 
 
 def _variances(changes: Numbers) -> NDArray[np.float32]:
@@ -78,11 +100,14 @@ def _variances(changes: Numbers) -> NDArray[np.float32]:
 
 
 class ArceeFusion(Pieces):
-    """The other model's elements where its change is important, the base's elsewhere (arcee_fusion of mergekit 0.1.5).
+    """The other model's elements where its change is important, the base's elsewhere (arcee_fusion
+    of mergekit 0.1.5).
 
-    Importance is |θ − θ_0| · KL(softmax θ ‖ softmax θ_0), softmax and divergence over the row (the last dimension), 1e-8 added to each
-    probability; what reaches median + 1.5 · (third − first quartile) of the tensor is taken. Quartiles are those of all elements, in
-    float32: the sorted importances at ⌊q · (n − 1)⌋. The divergence is one number for each row, kept between the passes.
+    Importance is |θ − θ_0| · KL(softmax θ ‖ softmax θ_0), softmax and divergence over the row (the
+    last dimension), 1e-8 added to each probability; what reaches median + 1.5 · (third − first
+    quartile) of the tensor is taken. Quartiles are those of all elements, in
+    float32: the sorted importances at ⌊q · (n − 1)⌋. The divergence is one number for each row,
+        kept between the passes.
     """
 
     passes = 2
@@ -98,7 +123,9 @@ class ArceeFusion(Pieces):
         for part, base, (other,) in self.pieces(blocks):
             rows = self._rows(start, part, base)
             if number == 0:
-                self._divergences[rows] = _divergence(other.reshape(-1, self.unit), base.reshape(-1, self.unit))
+                self._divergences[rows] = _divergence(
+                    other.reshape(-1, self.unit), base.reshape(-1, self.unit)
+                )
             self._ranking.add(self._importance(rows, base, other))
 
     def settle(self, number: int, partials: Sequence[Any]) -> None:
@@ -116,7 +143,11 @@ class ArceeFusion(Pieces):
         return slice(first, first + len(base) // self.unit)
 
     def _importance(self, rows: slice, base: Numbers, other: Numbers) -> NDArray[np.float32]:
-        return (np.abs(other - base).reshape(-1, self.unit) * self._divergences[rows, None]).astype(np.float32).reshape(-1)
+        return (
+            (np.abs(other - base).reshape(-1, self.unit) * self._divergences[rows, None])
+            .astype(np.float32)
+            .reshape(-1)
+        )
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Merge a block."""

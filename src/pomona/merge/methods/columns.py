@@ -1,4 +1,6 @@
-"""NuSLERP by columns (nuslerp_flatten: false, nuslerp_row_wise: true, as mergekit names it): rare, so in NumPy, a few rows at a time."""
+"""NuSLERP by columns (nuslerp_flatten: false, nuslerp_row_wise: true, as mergekit names it): rare,
+so in NumPy, a few rows at a time.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ ROWS = 64
 
 
 class ColumnSlerp:
-    """SLERP of every column of the matrix (first dimension × the rest), t from the weights, with a base on task vectors. See NuSlerp."""
+    """SLERP of every column of the matrix (first dimension × the rest), t from the weights, with a
+    base on task vectors. See NuSlerp.
+    """
 
     passes = 1
     shared: str | None = None
@@ -29,7 +33,9 @@ class ColumnSlerp:
         self.unit = ROWS * self._columns
         self._factors = np.empty((0, 2))
 
-    def _parts(self, blocks: Sequence[NDArray[Any]]) -> Iterator[tuple[slice, list[NDArray[np.float64]], NDArray[np.float64]]]:
+    def _parts(
+        self, blocks: Sequence[NDArray[Any]]
+    ) -> Iterator[tuple[slice, list[NDArray[np.float64]], NDArray[np.float64]]]:
         for start in range(0, blocks[0].size, self.unit):
             part = slice(start, start + self.unit)
             values = [self._wide(block[part], place) for place, block in enumerate(blocks)]
@@ -44,12 +50,19 @@ class ColumnSlerp:
 
     def read(self, number: int, start: int, blocks: Sequence[NDArray[Any]]) -> Products:
         """For every 64 rows the products of each column: |a|², a·b, |b|²."""
-        return np.array([[(a * a).sum(0), (a * b).sum(0), (b * b).sum(0)] for _, (a, b), _ in self._parts(blocks)])
+        return np.array(
+            [
+                [(a * a).sum(0), (a * b).sum(0), (b * b).sum(0)]
+                for _, (a, b), _ in self._parts(blocks)
+            ]
+        )
 
     def settle(self, number: int, partials: Sequence[Products]) -> None:
         """Find the factors of each column."""
         first, both, second = np.concatenate(partials).sum(axis=0)
-        cos = np.clip(both / np.maximum(np.sqrt(first), 1e-7) / np.maximum(np.sqrt(second), 1e-7), -1, 1)
+        cos = np.clip(
+            both / np.maximum(np.sqrt(first), 1e-7) / np.maximum(np.sqrt(second), 1e-7), -1, 1
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
             self._factors = between(cos, np.full(len(cos), self._t), 1 - cos**2 <= 1e-16)
 

@@ -1,4 +1,6 @@
-"""What all kernels share: blocks as addresses, memory for the loops, and what a loop's status means."""
+"""What all kernels share: blocks as addresses, memory for the loops, and what a loop's status
+means.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,21 @@ from pomona.merge._plan import Input, Job
 from pomona.merge.methods._native import loop
 
 KINDS = {"BF16": 0, "F16": 1, "F32": 2, "F64": 3}
-NUMBERS: dict[str, Any] = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
+NUMBERS: dict[str, Any] = {
+    "BF16": np.uint16,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+}
 TILE = 1024  # elements that the loops take at a time
 SPACE = 4 * TILE + 192  # bytes that a tile takes in memory
 PART = 4 * TILE  # elements whose sums are settled together
 
 
 class Loops:
-    """A job as the loops see it. The base comes first, and `count` is the number of the other inputs."""
+    """A job as the loops see it. The base comes first, and `count` is the number of the other
+    inputs.
+    """
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -33,25 +42,47 @@ class Loops:
         self.stored = kind_of(job.dtype, job.name)
         self.elements = math.prod(job.shape)
 
-    def call(self, name: str, blocks: Sequence[NDArray[Any]], *arguments: int | NDArray[Any]) -> None:
-        """Run a loop on blocks of all inputs, arrays passed by address, memory for tiles last. Raises PomonaError by its status."""
+    def call(
+        self, name: str, blocks: Sequence[NDArray[Any]], *arguments: int | NDArray[Any]
+    ) -> None:
+        """Run a loop on blocks of all inputs, arrays passed by address, memory for tiles last.
+        Raises PomonaError by its status.
+        """
         sources = np.array([address(block) for block in blocks], np.int64)
         scratch = np.empty((len(blocks) + 6) * SPACE, np.uint8)
-        given = [argument if isinstance(argument, int) else address(argument) for argument in arguments]
-        status = loop(name)(address(sources), address(self.kinds), self.count, blocks[0].size, *given, address(scratch))
+        given = [
+            argument if isinstance(argument, int) else address(argument) for argument in arguments
+        ]
+        status = loop(name)(
+            address(sources),
+            address(self.kinds),
+            self.count,
+            blocks[0].size,
+            *given,
+            address(scratch),
+        )
         if status:
             self.fail(status)
 
     def fail(self, status: int) -> None:
-        """Raise PomonaError saying what a loop found; `where` is the place of a bad input among the blocks."""
+        """Raise PomonaError saying what a loop found; `where` is the place of a bad input among the
+        blocks.
+        """
         if status < 0:
             remedy = "use smaller weights, or a wider out_dtype"
-            raise PomonaError(f"the result is too large for {self.job.dtype}", where=f'tensor "{self.job.name}"', remedy=remedy)
+            raise PomonaError(
+                f"the result is too large for {self.job.dtype}",
+                where=f'tensor "{self.job.name}"',
+                remedy=remedy,
+            )
         item = self.inputs[(status - 1) // 2]
         if status % 2:
             what, remedy = "holds NaN or infinity", "leave this model out, or get an undamaged copy"
         else:
-            what, remedy = f"holds numbers too large for {self.job.compute}", "use dtype: float32 or bfloat16"
+            what, remedy = (
+                f"holds numbers too large for {self.job.compute}",
+                "use dtype: float32 or bfloat16",
+            )
         raise PomonaError(f'tensor "{item.tensor}" {what}', where=(status - 1) // 2, remedy=remedy)
 
 
@@ -65,14 +96,18 @@ def kind_of(dtype: str, tensor: str) -> int:
     """A float type as the loops know it. Raises PomonaError for others."""
     if dtype not in KINDS:
         raise PomonaError(
-            f"is {dtype}, and only {', '.join(KINDS)} can be merged", where=f'tensor "{tensor}"', remedy="copy it from one model"
+            f"is {dtype}, and only {', '.join(KINDS)} can be merged",
+            where=f'tensor "{tensor}"',
+            remedy="copy it from one model",
         )
     return KINDS[dtype]
 
 
 def decode(values: NDArray[Any], dtype: str) -> NDArray[np.float64]:
     """Stored numbers as float64."""
-    return ((values.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else values).astype(np.float64)
+    return (
+        (values.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else values
+    ).astype(np.float64)
 
 
 def encode(values: NDArray[np.float64], dtype: str, out: NDArray[Any]) -> bool:
@@ -92,7 +127,9 @@ def number(item: Input, name: str, default: float | None = None) -> float:
     value = item.parameters.get(name, default)
     if value is None:
         raise PomonaError(
-            f'"{name}" has no value', where=f'tensor "{item.tensor}" of model {item.identity or item.model}', remedy="give it one"
+            f'"{name}" has no value',
+            where=f'tensor "{item.tensor}" of model {item.identity or item.model}',
+            remedy="give it one",
         )
     return float(value)
 

@@ -12,12 +12,14 @@ Numbers = NDArray[np.float64]
 
 
 class Karcher(Sphere):
-    """The Karcher mean of the flattened tensors' directions, all of one weight, at their mean length (Karcher 1977,
-    DOI 10.1002/cpa.3160300502; for models arXiv 2603.04972, as mergekit 0.1.5 has it).
+    """The Karcher mean of the flattened tensors' directions, all of one weight, at their mean
+    length (Karcher 1977, DOI 10.1002/cpa.3160300502; for models arXiv 2603.04972, as mergekit 0.1.5
+    has it).
 
-    From the normed mean of the unit vectors, steps along the mean of the tangents towards each of them, until a tangent is shorter than
-    `tol`, or `max_iter` steps. All follows from scalar products. Tensors no longer than `tol` have a length and no direction; zeros where
-    all are so short. One model alone is passed on.
+    From the normed mean of the unit vectors, steps along the mean of the tangents towards each of
+    them, until a tangent is shorter than `tol`, or `max_iter` steps. All follows from scalar
+    products. Tensors no longer than `tol` have a length and no direction; zeros where all are so
+    short. One model alone is passed on.
     """
 
     exact = 1
@@ -41,7 +43,9 @@ class Karcher(Sphere):
         return factors[None, :]
 
     def _mean(self, angles: Numbers) -> Numbers:
-        """The mean as a sum of unit vectors: their coefficients, from their cosines (count, count)."""
+        """The mean as a sum of unit vectors: their coefficients, from their cosines (count,
+        count).
+        """
         count = len(angles)
         mean = np.full(count, 1 / count)
         length = _length(mean, angles)
@@ -63,7 +67,10 @@ class Karcher(Sphere):
         cosines = np.clip(angles @ mean, -1, 1)
         apart = np.arccos(cosines)
         if (apart > np.pi - 1e-7).any():
-            raise ValueError("two models point in opposite directions, between which there is no mean; leave one out, or use linear")
+            raise ValueError(
+                "two models point in opposite directions, between which there is no mean; "
+                "leave one out, or use linear"
+            )
         far = apart >= self._tolerance
         shares = np.where(far, apart / np.sin(np.where(far, apart, 1)), 0) / len(angles)
         return shares - (shares @ cosines) * mean

@@ -24,8 +24,9 @@ class Copy(Single):
 class Linear(Single):
     """linear: Σ w·θ / Σ w (Wortsman 2022, arXiv 2203.05482), and passthrough: scale · θ.
 
-    Bit for bit as mergekit 0.1.5 on a processor with AVX2: inputs are rounded to the recipe's dtype, w·θ is added by fused multiply-add in
-    float32 in the order of the recipe, the sum is divided by the float32 sum of the weights and rounded to dtype, then to the stored type.
+    Bit for bit as mergekit 0.1.5 on a processor with AVX2: inputs are rounded to the recipe's
+    dtype, w·θ is added by fused multiply-add in float32 in the order of the recipe, the sum is
+    divided by the float32 sum of the weights and rounded to dtype, then to the stored type.
     """
 
     def __init__(self, job: Job) -> None:
@@ -34,28 +35,54 @@ class Linear(Single):
             weights = weights_of(job).astype(np.float32)
             divisor = torch_sum(weights) if job.options.get("normalize", True) else np.float32(1)
         else:
-            weights, divisor = np.array([number(job.inputs[0], "scale", 1.0)], np.float32), np.float32(1)
+            weights, divisor = (
+                np.array([number(job.inputs[0], "scale", 1.0)], np.float32),
+                np.float32(1),
+            )
         if divisor == 0 or not np.isfinite(divisor):
-            raise PomonaError("the weights sum to zero", where=f'tensor "{job.name}"', remedy="use other weights, or normalize: false")
+            raise PomonaError(
+                "the weights sum to zero",
+                where=f'tensor "{job.name}"',
+                remedy="use other weights, or normalize: false",
+            )
         self._weights, self._divisor = weights, np.array([divisor], np.float32)
-        self._first = np.array([0.0 if job.method == "linear" else -0.0], np.float32)  # −0 + x is x, also where x is −0
+        self._first = np.array(
+            [0.0 if job.method == "linear" else -0.0], np.float32
+        )  # −0 + x is x, also where x is −0
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Merge a block."""
         loops = self._loops
-        loops.call("linear", blocks, self._weights, self._divisor, self._first, KINDS[loops.job.compute], out, loops.stored)
+        loops.call(
+            "linear",
+            blocks,
+            self._weights,
+            self._divisor,
+            self._first,
+            KINDS[loops.job.compute],
+            out,
+            loops.stored,
+        )
 
 
 class Doubles(Single):
-    """linear and passthrough where the recipe's dtype is float64: in NumPy, slow. The last bit may differ from mergekit's."""
+    """linear and passthrough where the recipe's dtype is float64: in NumPy, slow. The last bit may
+    differ from mergekit's.
+    """
 
     def __init__(self, job: Job) -> None:
         self._loops, self._job = Loops(job), job
         plain = job.method == "linear"
-        self._weights = weights_of(job) if plain else np.array([number(job.inputs[0], "scale", 1.0)])
+        self._weights = (
+            weights_of(job) if plain else np.array([number(job.inputs[0], "scale", 1.0)])
+        )
         self._divisor = self._weights.sum() if plain and job.options.get("normalize", True) else 1.0
         if self._divisor == 0:
-            raise PomonaError("the weights sum to zero", where=f'tensor "{job.name}"', remedy="use other weights, or normalize: false")
+            raise PomonaError(
+                "the weights sum to zero",
+                where=f'tensor "{job.name}"',
+                remedy="use other weights, or normalize: false",
+            )
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Merge a block."""
@@ -70,7 +97,9 @@ class Doubles(Single):
 
 
 class TaskArithmetic(Single):
-    """θ_0 + λ Σ w·(θ − θ_0) (Ilharco 2023, arXiv 2212.04089), in float32, rounded once; `normalize` divides by Σ w unless that is 0."""
+    """θ_0 + λ Σ w·(θ − θ_0) (Ilharco 2023, arXiv 2212.04089), in float32, rounded once; `normalize`
+    divides by Σ w unless that is 0.
+    """
 
     def __init__(self, job: Job) -> None:
         self._loops = Loops(job)
@@ -79,18 +108,24 @@ class TaskArithmetic(Single):
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Merge a block."""
-        self._loops.call("combine", blocks, 1, max(1, len(out)), self._factors, out, self._loops.stored)
+        self._loops.call(
+            "combine", blocks, 1, max(1, len(out)), self._factors, out, self._loops.stored
+        )
 
 
 def scale_of(job: Job, weights: NDArray[np.float64]) -> float:
-    """λ, divided by Σ w where the job normalises and the sum is not 0 (|Σ w| < 1e-8, as in mergekit)."""
+    """λ, divided by Σ w where the job normalises and the sum is not 0 (|Σ w| < 1e-8, as in
+    mergekit).
+    """
     total = float(weights.sum())
     divisor = total if job.options.get("normalize", False) and abs(total) >= 1e-8 else 1.0
     return float(job.options.get("lambda", 1.0)) / divisor
 
 
 def torch_sum(values: NDArray[np.float32]) -> np.float32:
-    """The sum of float32s in the order in which PyTorch adds a short row: eight lanes, four sums to a lane, the rest first."""
+    """The sum of float32s in the order in which PyTorch adds a short row: eight lanes, four sums to
+    a lane, the rest first.
+    """
     whole = len(values) // 8 * 8
     lanes = values[:whole].reshape(-1, 8)
     found = np.float32(0)

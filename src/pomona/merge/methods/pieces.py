@@ -1,4 +1,6 @@
-"""What methods in NumPy share: a few thousand elements at a time in float64, so that memory stays bounded and results are rounded once."""
+"""What methods in NumPy share: a few thousand elements at a time in float64, so that memory stays
+bounded and results are rounded once.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ Numbers = NDArray[np.float64]
 
 
 class Pieces:
-    """A job's blocks in pieces of whole units: the base's numbers (n), and the other models' (count, n)."""
+    """A job's blocks in pieces of whole units: the base's numbers (n), and the other models'
+    (count, n).
+    """
 
     unit = PART
     shared: str | None = None
@@ -25,7 +29,9 @@ class Pieces:
         self.job, self._loops = job, Loops(job)
 
     def pieces(self, blocks: Sequence[NDArray[Any]]) -> Iterator[tuple[slice, Numbers, Numbers]]:
-        """The place in the block, the base, and the other models. Raises PomonaError for NaN and infinity."""
+        """The place in the block, the base, and the other models. Raises PomonaError for NaN and
+        infinity.
+        """
         step = max(1, STEP // self.unit) * self.unit
         for start in range(0, blocks[0].size, step):
             part = slice(start, start + step)

@@ -1,4 +1,6 @@
-"""The kernel of ties, dare, della and breadcrumbs: thin task vectors out, rescale, and add them up, with or without electing signs."""
+"""The kernel of ties, dare, della and breadcrumbs: thin task vectors out, rescale, and add them up,
+with or without electing signs.
+"""
 
 from __future__ import annotations
 
@@ -27,39 +29,58 @@ Partial = Mapping[tuple[Any, ...], Any]
 
 
 class Sparse:
-    """θ_0 + λ · Σ of thinned task vectors τ = θ − θ_0 times their weights, computed in float32 and rounded once.
+    """θ_0 + λ · Σ of thinned task vectors τ = θ − θ_0 times their weights, computed in float32 and
+    rounded once.
 
     Which entries of a τ stay, and what they are divided by:
-    ties (Yadav 2023, arXiv 2306.01708): the density share that is largest in magnitude, of the tensor, or with scope "global" of the model.
-        Entries as large as the smallest that stays all stay: a few more than the share, independent of their order.
-    breadcrumbs (Davari 2023, arXiv 2312.06795): without the gamma share of the largest, of the rest the density share; equals as above.
-    dare (Yu 2023, arXiv 2311.03099): each with probability density (to 1/65536), drawn by a hash of seed, tensor, model and place.
-    della (Deep 2024, arXiv 2406.11617): drawn likewise, with a probability from density − epsilon for the smallest of a row (the last
-        dimension) to density + epsilon for the largest, by rank; equals rank by place.
-    rescale: true or "l1": times Σ|τ| / Σ|kept τ| of the tensor, unless one is below 1e-7; "expected": divided by the density, in della by
-        the entry's own probability; false: as they are. Density 1 keeps a τ whole, 0 drops it; ties keeps at least one entry at any
-        density above 0, of a model with scope global. A τ of zeros adds nothing.
-    ties, dare_ties, della and breadcrumbs_ties elect a sign for every element, that of the weighted sum, and + where the sum is 0 (or below
-    1e-12 of its terms' sizes, which is rounding); entries of the other sign and zeros are left out. `normalize` divides by the weights that
-    agree, in the other methods by all weights, and not by a sum of 0 (below 3e-7 of all weights' sizes; 1e-8 in the other methods).
-    Parameters are mergekit's; scope and "expected" are not.
+    ties (Yadav 2023, arXiv 2306.01708): the density share that is largest in magnitude, of the
+        tensor, or with scope "global" of the model. Entries as large as the smallest that stays all
+        stay: a few more than the share, independent of their order.
+    breadcrumbs (Davari 2023, arXiv 2312.06795): without the gamma share of the largest, of the rest
+        the density share; equals as above.
+    dare (Yu 2023, arXiv 2311.03099): each with probability density (to 1/65536), drawn by a hash of
+        seed, tensor, model and place.
+    della (Deep 2024, arXiv 2406.11617): drawn likewise, with a probability from density − epsilon
+        for the smallest of a row (the last dimension) to density + epsilon for the largest, by
+        rank; equals rank by place.
+    rescale: true or "l1": times Σ|τ| / Σ|kept τ| of the tensor, unless one is below 1e-7;
+        "expected": divided by the density, in della by the entry's own probability; false: as they
+        are. Density 1 keeps a τ whole, 0 drops it; ties keeps at least one entry at any density
+        above 0, of a model with scope global. A τ of zeros adds nothing.
+    ties, dare_ties, della and breadcrumbs_ties elect a sign for every element, that of the weighted
+    sum, and + where the sum is 0 (or below 1e-12 of its terms' sizes, which is rounding); entries
+    of the other sign and zeros are left out. `normalize` divides by the weights that agree, in the
+    other methods by all weights, and not by a sum of 0 (below 3e-7 of all weights' sizes; 1e-8 in
+    the other methods). Parameters are mergekit's; scope and "expected" are not.
     """
 
     def __init__(self, job: Job, seed: int) -> None:
         self._loops, self._job = Loops(job), job
-        self._own = (f"\0{job.name}", 0)  # its sums, among the partial results of jobs that are settled together
+        self._own = (
+            f"\0{job.name}",
+            0,
+        )  # its sums, among the partial results of jobs that are settled together
         self._kind = job.method.partition("_")[0]
         self._weights = weights_of(job)
         self._elect = job.method in _ELECTING
         normalize = bool(job.options.get("normalize", False))
         self._normalize = int(normalize and self._elect)
-        self._scale = np.array([float(job.options.get("lambda", 1.0)) if self._elect else scale_of(job, self._weights)])
+        self._scale = np.array(
+            [float(job.options.get("lambda", 1.0)) if self._elect else scale_of(job, self._weights)]
+        )
         self._factors = self._weights.copy()
         self._masks = np.zeros((len(job.inputs), 8), np.int64)
-        self._rescale = {True: "l1", False: ""}.get(job.options.get("rescale", False), job.options.get("rescale", False))  # pyright: ignore
-        self.shared = "ties" if self._kind == "ties" and job.options.get("scope", "tensor") == "global" else None
+        rescale: Any = job.options.get("rescale", False)
+        self._rescale = {True: "l1", False: ""}.get(rescale, rescale)
+        self.shared = (
+            "ties"
+            if self._kind == "ties" and job.options.get("scope", "tensor") == "global"
+            else None
+        )
         self._searches: dict[tuple[str, int], Search] = {}
-        self._tallies: dict[tuple[Any, int], Tally] = {}  # by range, which several searches may share, and thread
+        self._tallies: dict[
+            tuple[Any, int], Tally
+        ] = {}  # by range, which several searches may share, and thread
         for place, item in enumerate(job.inputs):
             self._prepare(place, item, seed)
         if not self._searches:
@@ -89,7 +110,9 @@ class Sparse:
             epsilon = number(item, "epsilon", 0.15)
             if density + epsilon >= 1 or density - epsilon <= 0:
                 message = f"density {density:g} ± epsilon {epsilon:g} leaves the range from 0 to 1"
-                raise PomonaError(message, where=f'tensor "{item.tensor}"', remedy="use a smaller epsilon")
+                raise PomonaError(
+                    message, where=f'tensor "{item.tensor}"', remedy="use a smaller epsilon"
+                )
 
     def _search(self, place: int, item: Input, density: float) -> None:
         parameters = {"density": density, "gamma": number(item, "gamma", 0.01)}
@@ -110,7 +133,9 @@ class Sparse:
         return item.identity or str(item.model)
 
     def read(self, number: int, start: int, blocks: Sequence[NDArray[Any]]) -> Partial:
-        """In the first passes counts of magnitudes, kept here by thread unless other tensors need them; then sums."""
+        """In the first passes counts of magnitudes, kept here by thread unless other tensors need
+        them; then sums.
+        """
         if number >= self._counting:
             segment = self.unit
             found = np.zeros((-(-blocks[0].size // segment), len(self._job.inputs), 2))
@@ -122,7 +147,9 @@ class Sparse:
         counted: dict[tuple[Any, ...], Any] = {}
         for place in range(len(self._job.inputs)):
             name = self._name(place)
-            for search in {(s.low, s.size): s for (whose, _), s in self._searches.items() if whose == name}.values():
+            for search in {
+                (s.low, s.size): s for (whose, _), s in self._searches.items() if whose == name
+            }.values():
                 key = (name, search.low, search.size)
                 tally = self._tallies.setdefault((key, get_ident()), Tally())
                 self._count(place, search, blocks, tally)
@@ -130,20 +157,36 @@ class Sparse:
                     counted[key] = tally.take()
             if self.shared and start == 0 and number == 0 and self._masks[place, 0] == BAND:
                 share = self._job.inputs[place].parameters.get("density", 1.0)
-                counted[self._name(place), 0] = (self._loops.elements, Fraction(share * self._loops.elements))
+                counted[self._name(place), 0] = (
+                    self._loops.elements,
+                    Fraction(share * self._loops.elements),
+                )
         return counted
 
-    def _count(self, place: int, search: Search, blocks: Sequence[NDArray[Any]], tally: Tally) -> None:
+    def _count(
+        self, place: int, search: Search, blocks: Sequence[NDArray[Any]], tally: Tally
+    ) -> None:
         scratch, kinds = np.empty(2 * SPACE, np.uint8), self._loops.kinds
         status = loop("tally")(
-            address(blocks[0]), int(kinds[0]), address(blocks[place + 1]), int(kinds[place + 1]), blocks[0].size,
-            search.low, search.size, search.shift, address(tally.counts), address(tally.below), address(scratch),
-        )  # fmt: skip
+            address(blocks[0]),
+            int(kinds[0]),
+            address(blocks[place + 1]),
+            int(kinds[place + 1]),
+            blocks[0].size,
+            search.low,
+            search.size,
+            search.shift,
+            address(tally.counts),
+            address(tally.below),
+            address(scratch),
+        )
         if status:
             self._loops.fail(1 if status == 1 else 2 * place + 3)
 
     def gather(self, number: int, partials: Sequence[Partial]) -> Partial:
-        """One for several: counts and shares are exact, sums are of one tensor and in the order of its blocks."""
+        """One for several: counts and shares are exact, sums are of one tensor and in the order of
+        its blocks.
+        """
         by_key: dict[tuple[Any, ...], list[Any]] = {}
         for partial in partials:
             for key, value in partial.items():
@@ -164,7 +207,11 @@ class Sparse:
         self._tallies.clear()
         for key, search in self._searches.items():
             ranged = (key[0], search.low, search.size)
-            search.settle([partial[ranged] for partial in partials if ranged in partial] if self.shared else counts[ranged])
+            search.settle(
+                [partial[ranged] for partial in partials if ranged in partial]
+                if self.shared
+                else counts[ranged]
+            )
             if number == 1:
                 for place in range(len(self._job.inputs)):
                     if self._name(place) == key[0]:
@@ -174,7 +221,9 @@ class Sparse:
         for (name, bound), search in self._searches.items():
             if bound == 1:
                 shares = [partial[name, 0] for partial in partials if (name, 0) in partial]
-                search.rank = sum(one[0] for one in shares) - max(1, int(sum(one[1] for one in shares)))
+                search.rank = sum(one[0] for one in shares) - max(
+                    1, int(sum(one[1] for one in shares))
+                )
 
     def _settle_sums(self, sums: NDArray[np.float64]) -> None:
         for place, (whole, left) in enumerate(sums):
@@ -196,15 +245,24 @@ class Sparse:
         if self._kind != "della":
             return [(0, blocks)]
         step = max(1, _RANKED_AT_ONCE // self.unit) * self.unit
-        return [(first, [block[first : first + step] for block in blocks]) for first in range(0, blocks[0].size, step)]
+        return [
+            (first, [block[first : first + step] for block in blocks])
+            for first in range(0, blocks[0].size, step)
+        ]
 
     def _ready(self, blocks: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], Any]:
-        """The masks; for della with the thresholds of every entry of the blocks, which must outlive the call that uses them."""
+        """The masks; for della with the thresholds of every entry of the blocks, which must outlive
+        the call that uses them.
+        """
         if self._kind != "della":
             return self._masks, None
         masks, size = self._masks.copy(), blocks[0].size
         limits = np.empty((len(masks), size), np.uint32)
-        rows, scratch, kinds = np.empty(12 * self.unit + 8 * 2048, np.uint8), np.empty(TILE, np.float32), self._loops.kinds
+        rows, scratch, kinds = (
+            np.empty(12 * self.unit + 8 * 2048, np.uint8),
+            np.empty(TILE, np.float32),
+            self._loops.kinds,
+        )
         for place, item in enumerate(self._job.inputs):
             if masks[place, 0] != RANKED:
                 continue
@@ -212,9 +270,17 @@ class Sparse:
             bounds = np.array([density - epsilon, density + epsilon])
             masks[place, 6] = address(limits[place])
             status = loop("ranks")(
-                address(blocks[0]), int(kinds[0]), address(blocks[place + 1]), int(kinds[place + 1]), size,
-                self.unit, address(bounds), address(limits[place]), address(rows), address(scratch),
-            )  # fmt: skip
+                address(blocks[0]),
+                int(kinds[0]),
+                address(blocks[place + 1]),
+                int(kinds[place + 1]),
+                size,
+                self.unit,
+                address(bounds),
+                address(limits[place]),
+                address(rows),
+                address(scratch),
+            )
             if status:
                 self._loops.fail(1 if status == 1 else 2 * place + 3)
         return masks, limits
@@ -228,5 +294,7 @@ def _together(values: Sequence[Any]) -> Any:
 
 
 def _in_order(sums: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The sum over the first axis, which stays, from front to back: sums of a beginning can be continued to the same bits."""
+    """The sum over the first axis, which stays, from front to back: sums of a beginning can be
+    continued to the same bits.
+    """
     return np.add.accumulate(np.concatenate(sums), axis=0)[-1:]

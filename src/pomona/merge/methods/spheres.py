@@ -1,6 +1,8 @@
-"""Kernels whose coefficients come from norms and angles: slerp, nuslerp, multislerp, model_stock. One pass measures, then one writes.
+"""Kernels whose coefficients come from norms and angles: slerp, nuslerp, multislerp, model_stock.
+One pass measures, then one writes.
 
-Scalar products are summed in float64 over parts of 4096 elements, in the order of the parts, whatever the blocks and threads.
+Scalar products are summed in float64 over parts of 4096 elements, in the order of the parts,
+whatever the blocks and threads.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ Products = NDArray[np.float64]  # the scalar products of all pairs of inputs: (r
 
 
 class Sphere(ABC):
-    """Factors for whole tensors, or for their rows: `row` elements that have their own. `offsets`: on θ − θ_0 instead of θ."""
+    """Factors for whole tensors, or for their rows: `row` elements that have their own. `offsets`:
+    on θ − θ_0 instead of θ.
+    """
 
     passes = 1
     shared: str | None = None
@@ -29,7 +33,16 @@ class Sphere(ABC):
 
     def __init__(self, job: Job, *, row: int | None = None, offsets: bool) -> None:
         if not offsets and job.base is not None:
-            job = Job(job.name, job.shape, job.dtype, job.method, (job.base, *job.inputs), None, job.compute, job.options)
+            job = Job(
+                job.name,
+                job.shape,
+                job.dtype,
+                job.method,
+                (job.base, *job.inputs),
+                None,
+                job.compute,
+                job.options,
+            )
         self._loops, self._row = Loops(job), row
         self.unit = row or PART
         self._factors = np.empty((0, 0), np.float32)
@@ -55,11 +68,15 @@ class Sphere(ABC):
                 self._factors = np.ascontiguousarray(self.factors(products), np.float32)
         except ValueError as error:
             message, _, remedy = str(error).partition("; ")
-            raise PomonaError(message, where=f'tensor "{self._loops.job.name}"', remedy=remedy) from None
+            raise PomonaError(
+                message, where=f'tensor "{self._loops.job.name}"', remedy=remedy
+            ) from None
 
     @abstractmethod
     def factors(self, products: Products) -> NDArray[np.float64]:
-        """Factors (rows, count) from the products of each row. Raises ValueError with message and remedy, "; " between them."""
+        """Factors (rows, count) from the products of each row. Raises ValueError with message and
+        remedy, "; " between them.
+        """
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Merge a block."""
@@ -67,13 +84,17 @@ class Sphere(ABC):
         if self._row is not None:
             row = self._row
             factors = factors[start // row : -(-(start + len(out)) // row)]
-        self._loops.call("combine", blocks, self._loops.based, row, factors, out, self._loops.stored)
+        self._loops.call(
+            "combine", blocks, self._loops.based, row, factors, out, self._loops.stored
+        )
 
 
 class Slerp(Sphere):
-    """sin((1−t)Ω)/sin Ω · θ_0 + sin(tΩ)/sin Ω · θ_1, Ω between the flattened tensors (Shoemake 1985); t = 0 gives the base.
+    """sin((1−t)Ω)/sin Ω · θ_0 + sin(tΩ)/sin Ω · θ_1, Ω between the flattened tensors (Shoemake
+    1985); t = 0 gives the base.
 
-    Linear where |cos Ω| > 0.9995. A norm up to 1e-8 counts as 1, so that a zero tensor is at a right angle to the other.
+    Linear where |cos Ω| > 0.9995. A norm up to 1e-8 counts as 1, so that a zero tensor is at a
+    right angle to the other.
     """
 
     def __init__(self, job: Job) -> None:
@@ -89,9 +110,11 @@ class Slerp(Sphere):
 
 
 class NuSlerp(Sphere):
-    """SLERP by weights, t = w_1 / (w_0 + w_1), ½ where the sum is 0 (below 1e-6); with a base on task vectors, which are added to it.
+    """SLERP by weights, t = w_1 / (w_0 + w_1), ½ where the sum is 0 (below 1e-6); with a base on
+    task vectors, which are added to it.
 
-    Of the flattened tensors, or with nuslerp_flatten false of every row. Linear where 1 − cos² ≤ 1e-16; norms are at least 1e-7.
+    Of the flattened tensors, or with nuslerp_flatten false of every row. Linear where 1 − cos² ≤
+    1e-16; norms are at least 1e-7.
     """
 
     def __init__(self, job: Job) -> None:
@@ -107,11 +130,13 @@ class NuSlerp(Sphere):
 
 
 class MultiSlerp(Sphere):
-    """The mean on the sphere of several tensors, or task vectors if there is a base, at their weighted mean length.
+    """The mean on the sphere of several tensors, or task vectors if there is a base, at their
+    weighted mean length.
 
-    Goddard's construction, as in mergekit: unit vectors are averaged, moved along the tangent at the normed average, and lengthened by
-    Σ w·|θ|. All of it follows from scalar products. One model alone is passed on; two whose average vanishes are interpolated linearly,
-    and so are any number of tensors no longer than `eps`.
+    Goddard's construction, as in mergekit: unit vectors are averaged, moved along the tangent at
+    the normed average, and lengthened by Σ w·|θ|. All of it follows from scalar products. One model
+    alone is passed on; two whose average vanishes are interpolated linearly, and so are any number
+    of tensors no longer than `eps`.
     """
 
     exact = 1
@@ -123,7 +148,9 @@ class MultiSlerp(Sphere):
             total = self._weights.sum()
             if total == 0:
                 raise PomonaError(
-                    "the weights sum to zero", where=f'tensor "{job.name}"', remedy="use other weights, or normalize_weights: false"
+                    "the weights sum to zero",
+                    where=f'tensor "{job.name}"',
+                    remedy="use other weights, or normalize_weights: false",
                 )
             self._weights = self._weights / total
         self._eps = float(job.options.get("eps", 1e-8))
@@ -139,18 +166,24 @@ class MultiSlerp(Sphere):
         if length < eps:
             if len(weights) == 2 or norms.max() <= eps:
                 return weights[None, :]
-            raise ValueError("the weighted directions of the models cancel out; use other weights, or linear")
+            raise ValueError(
+                "the weighted directions of the models cancel out; use other weights, or linear"
+            )
         mean = units / length
         along = float(weights @ ((products[0] @ mean) / (norms + eps)))
         tangent = units - along * mean
         step = math.sqrt(max(0.0, tangent @ products[0] @ tangent)) + eps
-        return ((mean * math.cos(step) + tangent * (math.sin(step) / step)) * float(norms @ weights))[None, :]
+        return (
+            (mean * math.cos(step) + tangent * (math.sin(step) / step)) * float(norms @ weights)
+        )[None, :]
 
 
 class ModelStock(Sphere):
-    """t · mean + (1 − t) · θ_0 with t = N cos θ / (1 + (N − 1) cos θ), cos θ the mean over pairs of task vectors (arXiv 2403.19522, §4.2).
+    """t · mean + (1 − t) · θ_0 with t = N cos θ / (1 + (N − 1) cos θ), cos θ the mean over pairs of
+    task vectors (arXiv 2403.19522, §4.2).
 
-    Of the flattened tensors, or with filter_wise of every row; the base where the denominator vanishes (below 1e-6).
+    Of the flattened tensors, or with filter_wise of every row; the base where the denominator
+    vanishes (below 1e-6).
     """
 
     def __init__(self, job: Job) -> None:
@@ -162,7 +195,9 @@ class ModelStock(Sphere):
         count = products.shape[1]
         norms = np.sqrt(np.diagonal(products, axis1=1, axis2=2))
         one, other = np.triu_indices(count, 1)
-        cos = np.clip(products[:, one, other] / np.maximum(norms[:, one] * norms[:, other], 1e-6), -1, 1).mean(axis=1)
+        cos = np.clip(
+            products[:, one, other] / np.maximum(norms[:, one] * norms[:, other], 1e-6), -1, 1
+        ).mean(axis=1)
         denominator = 1 + (count - 1) * cos
         t = np.where(np.abs(denominator) < 1e-6, 0.0, count * cos / denominator)
         return np.repeat(t[:, None] / count, count, axis=1)
@@ -180,8 +215,12 @@ def share_of(job: Job) -> float:
     return 0.5 if abs(total) < 1e-6 else float(weights[1]) / total
 
 
-def between(cos: NDArray[np.float64], t: NDArray[np.float64], linear: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Factors (n, 2) of spherical interpolation at `t` for each angle; of linear interpolation where `linear` says so."""
+def between(
+    cos: NDArray[np.float64], t: NDArray[np.float64], linear: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Factors (n, 2) of spherical interpolation at `t` for each angle; of linear interpolation
+    where `linear` says so.
+    """
     angle = np.arccos(np.where(linear, 0.0, cos))
     sine = np.sin(angle)
     first = np.where(linear, 1 - t, np.sin((1 - t) * angle) / sine)

@@ -1,7 +1,9 @@
-"""The k-th smallest magnitude of a task vector, exactly and without sorting: two counting passes over the bits of |τ|.
+"""The k-th smallest magnitude of a task vector, exactly and without sorting: two counting passes
+over the bits of |τ|.
 
-A float32's bits without its sign are ordered as the magnitudes. The first pass counts by the upper 16 of 31 bits, the second the values
-that share them with the k-th; both counts are sums of integers, the same in any order.
+A float32's bits without its sign are ordered as the magnitudes. The first pass counts by the upper
+16 of 31 bits, the second the values that share them with the k-th; both counts are sums of
+integers, the same in any order.
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ FINITE = 0x7F800000  # bits of magnitudes are smaller
 BINS = 1 << 16
 UPPER = 15  # bits that the first pass leaves aside
 
-Counts = tuple[int, NDArray[np.int64], NDArray[Any]]  # values below the range, bins that have values, and how many
+Counts = tuple[
+    int, NDArray[np.int64], NDArray[Any]
+]  # values below the range, bins that have values, and how many
 
 
 @dataclass
 class Search:
-    """The search for the value at `rank`, counted from 0, among the bits of one tensor's magnitudes, or of several tensors'."""
+    """The search for the value at `rank`, counted from 0, among the bits of one tensor's
+    magnitudes, or of several tensors'.
+    """
 
     rank: int
     low: int = 0
@@ -34,9 +40,13 @@ class Search:
         return UPPER if self.size > BINS else 0
 
     def settle(self, counts: Sequence[Counts]) -> None:
-        """Narrow the range to the bin that holds the rank: after the first pass 2^15 values, after the second one."""
+        """Narrow the range to the bin that holds the rank: after the first pass 2^15 values, after
+        the second one.
+        """
         below, bins, found = joined(counts)
-        chosen = int(bins[np.searchsorted(below + np.cumsum(found, dtype=np.int64), self.rank, side="right")])
+        chosen = int(
+            bins[np.searchsorted(below + np.cumsum(found, dtype=np.int64), self.rank, side="right")]
+        )
         self.low, self.size = self.low + (chosen << self.shift), 1 << self.shift
 
 
@@ -52,7 +62,9 @@ def joined(counts: Sequence[Counts]) -> Counts:
 
 
 class Tally:
-    """Counts that one thread adds up: `counts` by bin, and `below` of the values below the range."""
+    """Counts that one thread adds up: `counts` by bin, and `below` of the values below the
+    range.
+    """
 
     def __init__(self) -> None:
         self.counts, self.below = np.zeros(BINS, np.uint32), np.zeros(1, np.int64)
@@ -66,10 +78,13 @@ class Tally:
 
 
 def kept(method: str, count: int, parameters: Any) -> tuple[int, int] | None:
-    """Ranks by magnitude, from 0, of the least and greatest entry that a tensor of `count` keeps; None when it keeps none.
+    """Ranks by magnitude, from 0, of the least and greatest entry that a tensor of `count` keeps;
+    None when it keeps none.
 
-    ties: the int(density · count) greatest, but at least one. breadcrumbs: without the int(gamma · count) greatest, of the rest the
-    int(density · count) greatest; fewer of the greatest go where not enough would be left. As in mergekit.
+    ties: the int(density · count) greatest, but at least one. breadcrumbs: without the int(gamma ·
+        count) greatest, of the rest the
+    int(density · count) greatest; fewer of the greatest go where not enough would be left. As in
+    mergekit.
     """
     target = int(parameters["density"] * count)
     if method == "ties":

@@ -1,4 +1,6 @@
-"""One job for every tensor of the result: where its inputs are, and the values that the recipe's parameters take for it."""
+"""One job for every tensor of the result: where its inputs are, and the values that the recipe's
+parameters take for it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from pomona.errors import PomonaError
 from pomona.merge._plan import Input, Job
 from pomona.merge.checkpoints.names import comes_after, is_buffer, is_computed
 from pomona.merge.checkpoints.view import Stored
-from pomona.merge.planning.checking import Problems, check_inputs, check_values, same_bytes, vocabulary_remedy
+from pomona.merge.planning.checking import (
+    Problems,
+    check_inputs,
+    check_values,
+    same_bytes,
+    vocabulary_remedy,
+)
 from pomona.merge.planning.noting import notes_of
 from pomona.merge.planning.opened import Opened
 from pomona.merge.planning.optional import Fate, fate, is_optional
@@ -25,7 +33,9 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 
 @dataclass(frozen=True)
 class Group:
-    """The sources of some tensors, with the settings that hold for each, the strongest first, and for what they share."""
+    """The sources of some tensors, with the settings that hold for each, the strongest first, and
+    for what they share.
+    """
 
     sources: tuple[Source, ...]
     base: str | None
@@ -34,9 +44,13 @@ class Group:
 
 
 class Builder:
-    """Makes the jobs of a recipe; afterwards `folders` are those that the jobs read, and `notes` what the user should know."""
+    """Makes the jobs of a recipe; afterwards `folders` are those that the jobs read, and `notes`
+    what the user should know.
+    """
 
-    def __init__(self, recipe: MergeRecipe, models: Mapping[str, Opened], frame: str, prepared: Any | None) -> None:
+    def __init__(
+        self, recipe: MergeRecipe, models: Mapping[str, Opened], frame: str, prepared: Any | None
+    ) -> None:
         self.recipe, self.models, self.frame = recipe, models, models[frame]
         self.method = method_of(recipe.method)
         self.copied: frozenset[str] = prepared.copied if prepared else frozenset()
@@ -59,7 +73,9 @@ class Builder:
         return self._folders.setdefault(folder, len(self._folders))
 
     def jobs(self) -> tuple[Job, ...]:
-        """The jobs in the order of the result: what comes before the layers, the layers, what comes after. Raises PomonaError."""
+        """The jobs in the order of the result: what comes before the layers, the layers, what comes
+        after. Raises PomonaError.
+        """
         self.parts = parts_of(self.recipe, self.models, self.frame, self.copied)
         found: dict[str, Job] = {}
         for part in self.parts:
@@ -70,13 +86,19 @@ class Builder:
                 found[name] = self._copy(name, self.frame.tensors[name], self.frame)
         self.problems.raise_all()
         if not found:
-            raise PomonaError("has no tensors to merge", where=self.frame.folder, remedy="check the recipe's models and modules")
+            raise PomonaError(
+                "has no tensors to merge",
+                where=self.frame.folder,
+                remedy="check the recipe's models and modules",
+            )
         kept = [name for name in found if name not in self.copied and self._left_out(name)]
         self.notes += notes_of(self, found, kept)
         return tuple(found.values())
 
     def _left_out(self, name: str) -> bool:
-        """Whether no part of a recipe with modules covers a tensor: the result has it as the base or first model has it."""
+        """Whether no part of a recipe with modules covers a tensor: the result has it as the base
+        or first model has it.
+        """
         return bool(self.recipe.modules) and not any(part.owns(name) for part in self.parts)
 
     def _part(self, part: Part) -> Iterator[Job]:
@@ -85,7 +107,11 @@ class Builder:
             number = 0
             for piece in part.slices(stack):
                 group = self._group(part.module, piece)
-                length = piece.sources[0].layers[1] - piece.sources[0].layers[0] if piece.sources[0].layers else 0
+                length = (
+                    piece.sources[0].layers[1] - piece.sources[0].layers[0]
+                    if piece.sources[0].layers
+                    else 0
+                )
                 for offset in range(length):
                     t = offset / (length - 1) if length > 1 else 1.0
                     yield from self._layer(stack, number, offset, group, t)
@@ -94,35 +120,61 @@ class Builder:
 
     def _group(self, module: Module, piece: Slice) -> Group:
         base = piece.base or self.recipe.base
-        check_inputs(self.method, [str(source.model) for source in piece.sources], str(base) if base else None)
+        check_inputs(
+            self.method,
+            [str(source.model) for source in piece.sources],
+            str(base) if base else None,
+        )
         outer = (piece.parameters, module.parameters, self.recipe.parameters)
         scopes = tuple((source.parameters, *outer) for source in piece.sources)
-        return Group(piece.sources, str(base) if base and self.method.base != "ignored" else None, scopes, outer)
+        return Group(
+            piece.sources,
+            str(base) if base and self.method.base != "ignored" else None,
+            scopes,
+            outer,
+        )
 
     def _loose(self, part: Part, group: Group, *, after: bool) -> Iterator[Job]:
-        names = dict.fromkeys(name for source in group.sources for name in self._model(source).layout.loose if part.owns(name))
+        names = dict.fromkeys(
+            name
+            for source in group.sources
+            for name in self._model(source).layout.loose
+            if part.owns(name)
+        )
         for name in names:
             if comes_after(name) == after and name not in self.copied:
-                yield from self._job(name, dict.fromkeys(range(len(group.sources)), name), group, 0.0)
+                yield from self._job(
+                    name, dict.fromkeys(range(len(group.sources)), name), group, 0.0
+                )
 
     def _layer(self, stack: str, number: int, offset: int, group: Group, t: float) -> Iterator[Job]:
         places = [source.layers[0] + offset for source in group.sources if source.layers]
         layers = [
-            self._model(source).layout.stacks.get(stack, {}).get(place, {}) for source, place in zip(group.sources, places, strict=True)
+            self._model(source).layout.stacks.get(stack, {}).get(place, {})
+            for source, place in zip(group.sources, places, strict=True)
         ]
         for rest in dict.fromkeys(rest for layer in layers for rest in layer):
             name = f"{stack}.{number}.{rest}"
             if name not in self.copied:
-                yield from self._job(name, {index: f"{stack}.{place}.{rest}" for index, place in enumerate(places)}, group, t)
+                yield from self._job(
+                    name,
+                    {index: f"{stack}.{place}.{rest}" for index, place in enumerate(places)},
+                    group,
+                    t,
+                )
 
     def _model(self, source: Source) -> Opened:
         return self.models[str(source.model)]
 
-    def _job(self, name: str, stored_as: Mapping[int, str], group: Group, t: float) -> Iterator[Job]:
+    def _job(
+        self, name: str, stored_as: Mapping[int, str], group: Group, t: float
+    ) -> Iterator[Job]:
         if is_computed(name):
             self.computed.append(name)
             return
-        found = {index: self._model(group.sources[index]).find(own) for index, own in stored_as.items()}
+        found = {
+            index: self._model(group.sources[index]).find(own) for index, own in stored_as.items()
+        }
         held = {index: tensor for index, tensor in found.items() if tensor is not None}
         outcome = self._fate(name, held, len(found), group)
         if outcome == "refuse":
@@ -137,7 +189,10 @@ class Builder:
 
     def _first(self, held: Mapping[int, Stored], group: Group) -> tuple[Stored, Opened]:
         """The base's tensor, or that of the first model that has it, and the model."""
-        index = next((index for index in held if str(group.sources[index].model) == group.base), next(iter(held)))
+        index = next(
+            (index for index in held if str(group.sources[index].model) == group.base),
+            next(iter(held)),
+        )
         return held[index], self._model(group.sources[index])
 
     def _fate(self, name: str, held: Mapping[int, Stored], count: int, group: Group) -> Fate:
@@ -148,12 +203,18 @@ class Builder:
             return "merge"
         if not is_optional(name, str(self.frame.config.get("model_type"))):
             return "refuse"
-        base = any(str(group.sources[index].model) == group.base for index in held) if group.base else None
+        base = (
+            any(str(group.sources[index].model) == group.base for index in held)
+            if group.base
+            else None
+        )
         outcome = fate(self.method, len(held), base)
         self.optional.setdefault(outcome, []).append(name)
         return outcome
 
-    def _lacking(self, stored_as: Mapping[int, str], held: Mapping[int, Stored], group: Group) -> None:
+    def _lacking(
+        self, stored_as: Mapping[int, str], held: Mapping[int, Stored], group: Group
+    ) -> None:
         holder = self._model(group.sources[next(iter(held))])
         for index, own in stored_as.items():
             if index not in held:
@@ -164,7 +225,14 @@ class Builder:
         for index, tensor in held.items():
             if tensor.shape != first.shape:
                 one, other = self._model(group.sources[place]), self._model(group.sources[index])
-                self.problems.shapes(name, one, first.shape, other, tensor.shape, vocabulary_remedy(name, first.shape, tensor.shape))
+                self.problems.shapes(
+                    name,
+                    one,
+                    first.shape,
+                    other,
+                    tensor.shape,
+                    vocabulary_remedy(name, first.shape, tensor.shape),
+                )
                 return False
         return True
 
@@ -177,8 +245,19 @@ class Builder:
                 return
         yield self._copy(name, tensor, model)
 
-    def _float_job(self, name: str, stored_as: Mapping[int, str], held: Mapping[int, Stored], group: Group, t: float) -> Job:
-        options = {p.name: self._value(p, name, group.shared, name, t) for p in self.method.parameters if p.per == "merge" and p.effect}
+    def _float_job(
+        self,
+        name: str,
+        stored_as: Mapping[int, str],
+        held: Mapping[int, Stored],
+        group: Group,
+        t: float,
+    ) -> Job:
+        options = {
+            p.name: self._value(p, name, group.shared, name, t)
+            for p in self.method.parameters
+            if p.per == "merge" and p.effect
+        }
         inputs: dict[int, Input] = {}
         for index, tensor in held.items():
             model = str(group.sources[index].model)
@@ -187,30 +266,59 @@ class Builder:
                 for p in self.method.parameters
                 if p.effect and (p.per == "model" or (p.per == "expert" and model != group.base))
             }
-            inputs[index] = self._input(tensor, model, {key: value for key, value in values.items() if value is not None})
-        base = next((inputs.pop(index) for index in list(inputs) if str(group.sources[index].model) == group.base), None)
+            inputs[index] = self._input(
+                tensor, model, {key: value for key, value in values.items() if value is not None}
+            )
+        base = next(
+            (
+                inputs.pop(index)
+                for index in list(inputs)
+                if str(group.sources[index].model) == group.base
+            ),
+            None,
+        )
         compute = self.recipe.dtype or promoted([tensor.dtype for tensor in held.values()])
         shape = next(iter(held.values())).shape
         job = Job(
-            name, shape, self.recipe.out_dtype or compute, self.method.name, tuple(inputs.values()), base, compute,
+            name,
+            shape,
+            self.recipe.out_dtype or compute,
+            self.method.name,
+            tuple(inputs.values()),
+            base,
+            compute,
             {key: value for key, value in options.items() if value is not None},
-        )  # fmt: skip
+        )
         if (wrong := check_values(job)) is not None:
             self.problems.value(name, wrong)
         return self._partly(_simplest(job), group)
 
     def _partly(self, job: Job, group: Group) -> Job:
-        """With a key map, a tensor of which only the first rows are merged; -1 says that the base gives the other rows."""
+        """With a key map, a tensor of which only the first rows are merged; -1 says that the base
+        gives the other rows.
+        """
         if job.name not in self.rows:
             return job
         models = [str(source.model) for source in group.sources if str(source.model) != group.base]
         place = models.index(self.frame.name) if self.frame.name in models else -1
-        return replace(job, options={**job.options, "rows": self.rows[job.name], "rows_from": place})
+        return replace(
+            job, options={**job.options, "rows": self.rows[job.name], "rows_from": place}
+        )
 
-    def _value(self, parameter: Parameter, own: str, scopes: tuple[Settings, ...], name: str, t: float, model: str | None = None) -> Any:
+    def _value(
+        self,
+        parameter: Parameter,
+        own: str,
+        scopes: tuple[Settings, ...],
+        name: str,
+        t: float,
+        model: str | None = None,
+    ) -> Any:
         value = resolve(parameter, scopes, own, t)
         if value is REQUIRED:
-            listed = model is None or any(str(source.model) == model for source in self.recipe.sources)
+            listed = model is None or any(
+                str(source.model) == model for source in self.recipe.sources
+            )
             self.problems.missing_value(parameter.name, model, name, listed)
             return 1.0
         return value
@@ -219,23 +327,38 @@ class Builder:
         return Input(self._folder(tensor.folder), tensor.name, tensor.dtype, values, model)
 
     def _copy(self, name: str, tensor: Stored, model: Opened) -> Job:
-        dtype = (self.recipe.out_dtype or self.recipe.dtype or tensor.dtype) if tensor.dtype in FLOATS else tensor.dtype
+        dtype = (
+            (self.recipe.out_dtype or self.recipe.dtype or tensor.dtype)
+            if tensor.dtype in FLOATS
+            else tensor.dtype
+        )
         method = "copy" if dtype == tensor.dtype else "passthrough"
         compute = (self.recipe.dtype or tensor.dtype) if tensor.dtype in FLOATS else "F32"
-        return Job(name, tensor.shape, dtype, method, (self._input(tensor, model.name, {}),), None, compute)
+        return Job(
+            name, tensor.shape, dtype, method, (self._input(tensor, model.name, {}),), None, compute
+        )
 
 
 def _simplest(job: Job) -> Job:
-    """A base with nothing added is passed on; passing one tensor on unscaled and in its own type is copying it."""
+    """A base with nothing added is passed on; passing one tensor on unscaled and in its own type is
+    copying it.
+    """
     if job.base is not None and not job.inputs:
         job = replace(job, method="passthrough", inputs=(job.base,), base=None, options={})
     only = job.inputs[0] if len(job.inputs) == 1 else None
-    same = only is not None and job.method == "passthrough" and not only.parameters and only.dtype == job.compute == job.dtype
+    same = (
+        only is not None
+        and job.method == "passthrough"
+        and not only.parameters
+        and only.dtype == job.compute == job.dtype
+    )
     return replace(job, method="copy") if same else job
 
 
 def promoted(dtypes: list[str]) -> str:
-    """The narrowest float type that holds all of `dtypes`, as PyTorch promotes: BF16 and F16 together need F32."""
+    """The narrowest float type that holds all of `dtypes`, as PyTorch promotes: BF16 and F16
+    together need F32.
+    """
     kinds = set(dtypes)
     if len(kinds) == 1:
         return dtypes[0]

@@ -1,4 +1,6 @@
-"""Tensors that an architecture leaves optional: what the result has where only some models of a merge hold one, by mergekit's rule."""
+"""Tensors that an architecture leaves optional: what the result has where only some models of a
+merge hold one, by mergekit's rule.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ def is_optional(name: str, kind: str) -> bool:
 
 
 def fate(method: Method, held: int, base: bool | None) -> Fate:
-    """What becomes of a tensor that `held` models have: they are merged, the only one is passed on, it is left out, or refused.
+    """What becomes of a tensor that `held` models have: they are merged, the only one is passed on,
+    it is left out, or refused.
 
     base: whether the base is among them, None without one.
     """
@@ -37,4 +40,6 @@ def fate(method: Method, held: int, base: bool | None) -> Fate:
     if method.base == "ignored":
         return "merge"
     experts = held - bool(base)
-    return "refuse" if base is False or held < method.least or experts < method.experts[0] else "merge"
+    return (
+        "refuse" if base is False or held < method.least or experts < method.experts[0] else "merge"
+    )

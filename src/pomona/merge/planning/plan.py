@@ -1,4 +1,6 @@
-"""From a recipe to a Plan: models are opened, checked against each other, and every tensor of the result gets its job."""
+"""From a recipe to a Plan: models are opened, checked against each other, and every tensor of the
+result gets its job.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,24 @@ def plan_merge(
 ) -> Plan:
     """Decide a whole merge before anything is written.
 
-    models: folders for names of the recipe, taken before any other; `resolve` finds the rest (path, revision → folder).
+    models: folders for names of the recipe, taken before any other; `resolve` finds the rest (path,
+        revision → folder).
     seed: overrides the recipe's, which is 0 without one.
-    work: folder for tensors that must be prepared first (adapters, tokenizers); needed when the recipe asks for them, unused otherwise.
-    allow_mixed: merge models whose config.json names different architectures (mergekit's --allow-crimes); tensors must fit all the same.
+    work: folder for tensors that must be prepared first (adapters, tokenizers); needed when the
+        recipe asks for them, unused otherwise.
+    allow_mixed: merge models whose config.json names different architectures (mergekit's
+        --allow-crimes); tensors must fit all the same.
     dry_run: prepare nothing on the disk.
-    Raises PomonaError naming model, tensor and remedy when the models do not fit each other or the recipe.
+    Raises PomonaError naming model, tensor and remedy when the models do not fit each other or the
+    recipe.
     """
     from pomona.merge.planning.jobs import Builder
-    from pomona.merge.planning.result import config_of, extra_files, tokenizer_folder, vocabulary_notes
+    from pomona.merge.planning.result import (
+        config_of,
+        extra_files,
+        tokenizer_folder,
+        vocabulary_notes,
+    )
 
     recipe = recipe if isinstance(recipe, MergeRecipe) else read_recipe(recipe)
     prepared, opened = _open(recipe, models or {}, resolve, work, dry_run)
@@ -43,7 +54,11 @@ def plan_merge(
     builder = Builder(recipe, opened, frame, prepared)
     jobs = builder.jobs()
     config = config_of(recipe, opened[frame], builder, jobs, prepared.config if prepared else {})
-    tokens = [] if recipe.tokenizer or recipe.key_map else vocabulary_notes(opened[frame], opened.values())
+    tokens = (
+        []
+        if recipe.tokenizer or recipe.key_map
+        else vocabulary_notes(opened[frame], opened.values())
+    )
     chosen = seed if seed is not None else recipe.seed or 0
     tokenizer = (prepared.tokenizer if prepared else None) or tokenizer_folder(opened[frame].folder)
     return Plan(
@@ -53,14 +68,24 @@ def plan_merge(
         config=config,
         tokenizer=tokenizer,
         recipe={**recipe.raw, "seed": chosen},
-        extra=extra_files(recipe, opened, opened[frame].folder, tokenizer, prepared.special_ids if prepared else {}),
+        extra=extra_files(
+            recipe,
+            opened,
+            opened[frame].folder,
+            tokenizer,
+            prepared.special_ids if prepared else {},
+        ),
         prepared=prepared.written if prepared else 0,
         notes=(*recipe.notes, *(prepared.notes if prepared else ()), *builder.notes, *tokens),
     )
 
 
 def _open(
-    recipe: MergeRecipe, given: Mapping[str, Path], resolve: Resolve, work: Path | None, dry_run: bool
+    recipe: MergeRecipe,
+    given: Mapping[str, Path],
+    resolve: Resolve,
+    work: Path | None,
+    dry_run: bool,
 ) -> tuple[Any, dict[str, Opened]]:
     merged, others = recipe.references, tuple(dict.fromkeys(_tokenizer_models(recipe.tokenizer)))
     folders = folders_of((*merged, *others), given, resolve)
@@ -76,13 +101,25 @@ def _open(
 
 
 def _prepare(
-    recipe: MergeRecipe, merged: tuple[ModelRef, ...], others: tuple[ModelRef, ...], folders: dict[str, Path], work: Path | None, dry: bool
+    recipe: MergeRecipe,
+    merged: tuple[ModelRef, ...],
+    others: tuple[ModelRef, ...],
+    folders: dict[str, Path],
+    work: Path | None,
+    dry: bool,
 ) -> Any:
     from pomona.merge.preparing.prepare import Source, prepare
 
     if work is None and not dry:
-        raise PomonaError("needs a working folder for adapters and tokenizers", where="plan_merge", remedy="give work=FOLDER")
-    sources = {str(ref): Source(folders[str(ref.plain)], _adapter(ref, folders), ref in merged) for ref in (*merged, *others)}
+        raise PomonaError(
+            "needs a working folder for adapters and tokenizers",
+            where="plan_merge",
+            remedy="give work=FOLDER",
+        )
+    sources = {
+        str(ref): Source(folders[str(ref.plain)], _adapter(ref, folders), ref in merged)
+        for ref in (*merged, *others)
+    }
     return prepare(
         sources,
         work or Path(),
@@ -116,7 +153,11 @@ def _tokenizer_mapping(rule: TokenizerRule) -> dict[str, Any]:
         elif token.token is not None:
             source = {"kind": "model_token", "model": source, "token": token.token}
         tokens[text] = {"source": source, "force": token.force}
-    return {"source": str(rule.source), "tokens": tokens, "pad_to_multiple_of": rule.pad_to_multiple_of}
+    return {
+        "source": str(rule.source),
+        "tokens": tokens,
+        "pad_to_multiple_of": rule.pad_to_multiple_of,
+    }
 
 
 def check_architectures(models: Iterable[Opened], allow_mixed: bool) -> None:
@@ -128,7 +169,9 @@ def check_architectures(models: Iterable[Opened], allow_mixed: bool) -> None:
             raise PomonaError(
                 f'"{other.name}" is a {theirs} and "{first.name}" a {mine}',
                 where=other.folder / "config.json",
-                remedy="merge models of one architecture, give a key_map, or allow it (--allow-mixed)",
+                remedy=(
+                    "merge models of one architecture, give a key_map, or allow it (--allow-mixed)"
+                ),
             )
 
 

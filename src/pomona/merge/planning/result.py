@@ -1,4 +1,6 @@
-"""What stands beside the tensors of the result: config.json, the tokenizer's folder, the chat template and other files."""
+"""What stands beside the tensors of the result: config.json, the tokenizer's folder, the chat
+template and other files.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +45,25 @@ _BESIDE = (
 )
 
 
-def config_of(recipe: MergeRecipe, donor: Opened, builder: Builder, jobs: Sequence[Job], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json of the result: the donor's, with its own number of layers, type of weights and tied heads, and with `changes`."""
+def config_of(
+    recipe: MergeRecipe,
+    donor: Opened,
+    builder: Builder,
+    jobs: Sequence[Job],
+    changes: Mapping[str, Any],
+) -> dict[str, Any]:
+    """config.json of the result: the donor's, with its own number of layers, type of weights and
+    tied heads, and with `changes`.
+    """
     config = copy.deepcopy(dict(donor.config))
     kinds = {job.dtype for job in jobs if job.dtype in _TORCH}
     if len(kinds) == 1:
         config["dtype" if "dtype" in config else "torch_dtype"] = _TORCH[kinds.pop()]
-    if donor.ties and any(is_head(job.name) for job in jobs) and not all(model.ties for model in builder.models.values()):
+    if (
+        donor.ties
+        and any(is_head(job.name) for job in jobs)
+        and not all(model.ties for model in builder.models.values())
+    ):
         config["tie_word_embeddings"] = False
     for part in builder.parts:
         if part.module.slices:
@@ -64,7 +78,9 @@ def config_of(recipe: MergeRecipe, donor: Opened, builder: Builder, jobs: Sequen
 
 
 def _set_layers(config: dict[str, Any], part: Part, models: Mapping[str, Opened]) -> None:
-    """The number of layers, and every list with an entry per layer, of the part's own section of the config."""
+    """The number of layers, and every list with an entry per layer, of the part's own section of
+    the config.
+    """
     role = ROLES.get(part.name, "")
     section = _section(config, role)
     layers = [source for stack in part.stacks for source in layer_sources(part.slices(stack))]
@@ -73,12 +89,22 @@ def _set_layers(config: dict[str, Any], part: Part, models: Mapping[str, Opened]
     key = next((key for key in _DEPTHS.get(role, _DEPTHS[""]) if key in section), None)
     if key is None:
         where = f'"{part.name}"' if part.name else "the model"
-        raise PomonaError(f"config.json does not say how many layers {where} has", remedy="add num_hidden_layers to it")
+        raise PomonaError(
+            f"config.json does not say how many layers {where} has",
+            remedy="add num_hidden_layers to it",
+        )
     before = section[key]
     section[key] = len(layers)
     for name, value in list(section.items()):
-        if isinstance(value, list) and len(value) == before and ("layer" in name or "block" in name):
-            section[name] = [_entry(_section(dict(models[model].config), role), name, layer, value) for model, layer in layers]
+        if (
+            isinstance(value, list)
+            and len(value) == before
+            and ("layer" in name or "block" in name)
+        ):
+            section[name] = [
+                _entry(_section(dict(models[model].config), role), name, layer, value)
+                for model, layer in layers
+            ]
 
 
 def _entry(section: Mapping[str, Any], name: str, layer: int, fallback: list[Any]) -> Any:
@@ -98,15 +124,25 @@ def tokenizer_folder(folder: Path) -> Path | None:
 
 
 def extra_files(
-    recipe: MergeRecipe, models: Mapping[str, Opened], donor: Path, tokenizer: Path | None, special_ids: Mapping[str, Any]
+    recipe: MergeRecipe,
+    models: Mapping[str, Opened],
+    donor: Path,
+    tokenizer: Path | None,
+    special_ids: Mapping[str, Any],
 ) -> dict[str, bytes]:
-    """Further files of the result by name: generation settings of the donor with `special_ids` of another tokenizer, processor settings of
-    the donor, its own code, and the recipe's chat template, also where the `tokenizer`'s own settings hold one."""
+    """Further files of the result by name: generation settings of the donor with `special_ids` of
+    another tokenizer, processor settings of the donor, its own code, and the recipe's chat
+    template, also where the `tokenizer`'s own settings hold one.
+    """
     found = {name: (donor / name).read_bytes() for name in _BESIDE if (donor / name).is_file()}
     if special_ids and (settings := found.get("generation_config.json")) is not None:
         found["generation_config.json"] = _json({**json.loads(settings), **special_ids})
     found |= {file.name: file.read_bytes() for file in sorted(donor.glob("*.py"))}
-    template = template_for(recipe.chat_template, [model.folder for model in models.values()]) if recipe.chat_template else None
+    template = (
+        template_for(recipe.chat_template, [model.folder for model in models.values()])
+        if recipe.chat_template
+        else None
+    )
     if template:
         found["chat_template.jinja"] = template.encode()
         own = tokenizer / "tokenizer_config.json" if tokenizer else None
@@ -120,7 +156,9 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def vocabulary_notes(donor: Opened, models: Iterable[Opened]) -> list[str]:
-    """What to know when no rule for tokens is given, and embedding rows of one number stand for different tokens."""
+    """What to know when no rule for tokens is given, and embedding rows of one number stand for
+    different tokens.
+    """
     notes: list[str] = []
     mine = donor.folder / _TOKENIZERS[0]
     whole = mine.read_bytes() if mine.is_file() else b""
@@ -132,8 +170,13 @@ def vocabulary_notes(donor: Opened, models: Iterable[Opened]) -> list[str]:
         unlike = [index for index in one if other.get(index, one[index]) != one[index]]
         if unlike:
             first = f"{unlike[0]} is {one[unlike[0]]!r} and {other[unlike[0]]!r}"
-            remedy = "rows are merged by number; tokenizer_source: base or union matches them by token"
-            notes.append(f'"{donor.name}" and "{model.name}" have different tokens for {len(unlike)} ids, e.g. {first}: {remedy}')
+            remedy = (
+                "rows are merged by number; tokenizer_source: base or union matches them by token"
+            )
+            notes.append(
+                f'"{donor.name}" and "{model.name}" have different tokens for {len(unlike)} '
+                f"ids, e.g. {first}: {remedy}"
+            )
     return notes
 
 
@@ -142,7 +185,11 @@ def _tokens(data: bytes) -> dict[int, str]:
     try:
         read = json.loads(data)
         listed = read["model"]["vocab"]
-        pieces = listed.items() if isinstance(listed, dict) else ((piece[0], index) for index, piece in enumerate(listed))
+        pieces = (
+            listed.items()
+            if isinstance(listed, dict)
+            else ((piece[0], index) for index, piece in enumerate(listed))
+        )
         added = ((entry["content"], entry["id"]) for entry in read.get("added_tokens") or ())
         return {index: text for text, index in (*pieces, *added)}
     except (ValueError, KeyError, TypeError):

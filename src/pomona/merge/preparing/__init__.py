@@ -1,1 +1,3 @@
-"""What is special about a model (adapter, tokenizer, other names) becomes plain tensors before the merge."""
+"""What is special about a model (adapter, tokenizer, other names) becomes plain tensors before the
+merge.
+"""

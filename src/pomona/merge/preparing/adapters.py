@@ -1,4 +1,5 @@
-"""LoRA adapters as PEFT saves them, laid on their model: W + s·B·A (Hu et al. 2021, arXiv 2106.09685).
+"""LoRA adapters as PEFT saves them, laid on their model: W + s·B·A (Hu et al. 2021, arXiv
+2106.09685).
 
 DoRA: Liu et al. 2024, arXiv 2402.09353.
 """
@@ -18,7 +19,14 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.names import is_embedding
 from pomona.merge.checkpoints.view import Stored, View
-from pomona.merge.preparing.blocks import Made, Rows, encode_finite, row_blocks, stored_array, to_float32
+from pomona.merge.preparing.blocks import (
+    Made,
+    Rows,
+    encode_finite,
+    row_blocks,
+    stored_array,
+    to_float32,
+)
 
 _FILE = "adapter_model.safetensors"
 _ROOT = "base_model.model."
@@ -27,7 +35,14 @@ _PARTS = re.compile(
     r"|token_adapter\.trainable_tokens_delta)(?:\.(?P<kind>weight|bias))?$"
 )
 _REFUSED = (
-    *("target_parameters", "layer_replication", "alora_invocation_tokens", "arrow_config", "use_qalora", "use_bdlora"),
+    *(
+        "target_parameters",
+        "layer_replication",
+        "alora_invocation_tokens",
+        "arrow_config",
+        "use_qalora",
+        "use_bdlora",
+    ),
     *("kasa_config", "monteclora_config", "velora_config"),
 )
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
@@ -35,7 +50,9 @@ _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 @dataclass(frozen=True)
 class Adapter:
-    """A PEFT folder: its configuration and, per module, its tensors by part (lora_A, lora_B, …; "" for whole weights and biases)."""
+    """A PEFT folder: its configuration and, per module, its tensors by part (lora_A, lora_B, …; ""
+    for whole weights and biases).
+    """
 
     folder: Path
     config: Mapping[str, Any]
@@ -53,21 +70,45 @@ class Adapter:
 
 
 def read_adapter(folder: Path) -> Adapter:
-    """Open a PEFT LoRA folder. Raises PomonaError for other kinds of adapters, for pickles, and for tensors it does not understand."""
+    """Open a PEFT LoRA folder. Raises PomonaError for other kinds of adapters, for pickles, and for
+    tensors it does not understand.
+    """
     file = folder / "adapter_config.json"
     if not file.is_file():
-        raise PomonaError("holds no adapter_config.json", where=folder, remedy="name a folder that PEFT's save_pretrained wrote")
+        raise PomonaError(
+            "holds no adapter_config.json",
+            where=folder,
+            remedy="name a folder that PEFT's save_pretrained wrote",
+        )
     if not (folder / _FILE).is_file():
-        raise PomonaError(f"holds no {_FILE}; pickles are not loaded", where=folder, remedy="save it again with safe_serialization=True")
+        raise PomonaError(
+            f"holds no {_FILE}; pickles are not loaded",
+            where=folder,
+            remedy="save it again with safe_serialization=True",
+        )
     config = json.loads(file.read_text(encoding="utf-8"))
     if config.get("peft_type") != "LORA":
-        raise PomonaError(f"is an adapter of type {config.get('peft_type')}", where=file, remedy="only LORA is supported")
+        raise PomonaError(
+            f"is an adapter of type {config.get('peft_type')}",
+            where=file,
+            remedy="only LORA is supported",
+        )
     for key in _REFUSED:
         if config.get(key):
-            raise PomonaError(f'uses "{key}", which is not supported', where=file, remedy="merge it with PEFT and name the merged folder")
+            raise PomonaError(
+                f'uses "{key}", which is not supported',
+                where=file,
+                remedy="merge it with PEFT and name the merged folder",
+            )
     if config.get("init_lora_weights") not in _PLAIN_STARTS:
-        message = f"was started by {config['init_lora_weights']}, which changes the base's weights too"
-        raise PomonaError(message, where=file, remedy="save it with path_initial_model_for_weight_conversion, or merge it with PEFT")
+        message = (
+            f"was started by {config['init_lora_weights']}, which changes the base's weights too"
+        )
+        raise PomonaError(
+            message,
+            where=file,
+            remedy="save it with path_initial_model_for_weight_conversion, or merge it with PEFT",
+        )
     return _sorted_parts(folder, config)
 
 
@@ -81,14 +122,21 @@ def _sorted_parts(folder: Path, config: Mapping[str, Any]) -> Adapter:
             part = match["part"] + (".bias" if match["kind"] == "bias" else "")
             parts.setdefault(match["module"], {})[part] = stored
         elif "lora_" in short or not short.endswith((".weight", ".bias")):
-            raise PomonaError(f'holds a tensor "{name}" of unknown meaning', where=folder / _FILE, remedy="merge it with PEFT")
+            raise PomonaError(
+                f'holds a tensor "{name}" of unknown meaning',
+                where=folder / _FILE,
+                remedy="merge it with PEFT",
+            )
         else:
             whole[short] = stored
     return Adapter(folder, config, parts, whole)
 
 
-def adapted(view: View, adapter: Adapter, *, tied: bool = False) -> tuple[dict[str, Made], dict[str, Stored], tuple[str, ...]]:
-    """What an adapter changes: tensors to be made, tensors read from the adapter as they are, and notes.
+def adapted(
+    view: View, adapter: Adapter, *, tied: bool = False
+) -> tuple[dict[str, Made], dict[str, Stored], tuple[str, ...]]:
+    """What an adapter changes: tensors to be made, tensors read from the adapter as they are, and
+    notes.
 
     view: the model under the adapter. tied: whether its output embedding is its input embedding.
     Weights are computed in float32 and rounded once to the type they have in the model.
@@ -110,10 +158,14 @@ def adapted(view: View, adapter: Adapter, *, tied: bool = False) -> tuple[dict[s
 
 
 def _find(view: View, short: str) -> str | None:
-    """The model's tensor of a name in the adapter; prefixes such as "transformer." may be missing on either side."""
+    """The model's tensor of a name in the adapter; prefixes such as "transformer." may be missing
+    on either side.
+    """
     if short in view.tensors:
         return short
-    found = [name for name in view.tensors if name.endswith("." + short) or short.endswith("." + name)]
+    found = [
+        name for name in view.tensors if name.endswith("." + short) or short.endswith("." + name)
+    ]
     return found[0] if len(found) == 1 else None
 
 
@@ -121,25 +173,49 @@ def _needed(view: View, adapter: Adapter, short: str) -> str:
     name = _find(view, short)
     if name is None:
         message = f'changes "{short}", which {view.folder} does not have'
-        raise PomonaError(message, where=adapter.folder / _FILE, remedy="name the model this adapter was trained on")
+        raise PomonaError(
+            message,
+            where=adapter.folder / _FILE,
+            remedy="name the model this adapter was trained on",
+        )
     return name
 
 
-def _misfit(adapter: Adapter, short: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> PomonaError:
+def _misfit(
+    adapter: Adapter, short: str, found: tuple[int, ...], wanted: tuple[int, ...]
+) -> PomonaError:
     message = f'"{short}" is made for shape {list(found)}, the model has {list(wanted)}'
-    return PomonaError(message, where=adapter.folder / _FILE, remedy="name the model this adapter was trained on, with its vocabulary")
+    return PomonaError(
+        message,
+        where=adapter.folder / _FILE,
+        remedy="name the model this adapter was trained on, with its vocabulary",
+    )
 
 
 def _tied_head(adapter: Adapter, head: Stored) -> str:
     embedding = [stored for name, stored in adapter.whole.items() if is_embedding(name)]
-    if embedding and embedding[0].shape == head.shape and np.array_equal(stored_array(embedding[0]), stored_array(head)):
+    if (
+        embedding
+        and embedding[0].shape == head.shape
+        and np.array_equal(stored_array(embedding[0]), stored_array(head))
+    ):
         return f"{adapter.folder}: lm_head is the input embedding, as in the model"
     message = "has an lm_head of its own, but the model's is its input embedding"
-    raise PomonaError(message, where=adapter.folder / _FILE, remedy="save the model untied, with its lm_head.weight")
+    raise PomonaError(
+        message,
+        where=adapter.folder / _FILE,
+        remedy="save the model untied, with its lm_head.weight",
+    )
 
 
 def _whole(
-    view: View, adapter: Adapter, name: str | None, short: str, stored: Stored, made: dict[str, Made], taken: dict[str, Stored]
+    view: View,
+    adapter: Adapter,
+    name: str | None,
+    short: str,
+    stored: Stored,
+    made: dict[str, Made],
+    taken: dict[str, Stored],
 ) -> None:
     name = name or _needed(view, adapter, short)
     dtype, shape = view.info(name)
@@ -157,7 +233,9 @@ def _converted(stored: Stored, dtype: str) -> Iterator[bytes]:
         yield encode_finite(values.float32(rows), dtype, stored.name, stored.folder)
 
 
-def _module(view: View, adapter: Adapter, module: str, parts: Mapping[str, Stored]) -> Iterator[tuple[str, Made]]:
+def _module(
+    view: View, adapter: Adapter, module: str, parts: Mapping[str, Stored]
+) -> Iterator[tuple[str, Made]]:
     if "base_layer.bias" in parts or "lora_B.bias" in parts:
         yield _bias(view, adapter, module, parts)
     if set(parts) <= {"base_layer.bias"}:
@@ -168,13 +246,20 @@ def _module(view: View, adapter: Adapter, module: str, parts: Mapping[str, Store
     if start.shape != shape:
         raise _misfit(adapter, module, start.shape, shape)
     if "token_adapter.trainable_tokens_delta" in parts:
-        yield name, _with_rows(adapter, module, start, dtype, parts["token_adapter.trainable_tokens_delta"])
+        yield (
+            name,
+            _with_rows(
+                adapter, module, start, dtype, parts["token_adapter.trainable_tokens_delta"]
+            ),
+        )
         return
     update = _update(adapter, module, parts, shape)
     yield name, Made(dtype, shape, lambda: update.blocks(start, dtype))
 
 
-def _bias(view: View, adapter: Adapter, module: str, parts: Mapping[str, Stored]) -> tuple[str, Made]:
+def _bias(
+    view: View, adapter: Adapter, module: str, parts: Mapping[str, Stored]
+) -> tuple[str, Made]:
     name = _needed(view, adapter, f"{module}.bias")
     dtype, shape = view.info(name)
     start = parts.get("base_layer.bias", view.tensors[name])
@@ -187,7 +272,9 @@ def _bias(view: View, adapter: Adapter, module: str, parts: Mapping[str, Stored]
         values = to_float32(stored_array(start), start.dtype)
         if added is not None:
             rank = parts["lora_A"].shape[0]
-            values += to_float32(stored_array(added), added.dtype) * np.float32(adapter.scale(module, rank))
+            values += to_float32(stored_array(added), added.dtype) * np.float32(
+                adapter.scale(module, rank)
+            )
         yield encode_finite(values, dtype, name, adapter.folder)
 
     return name, Made(dtype, shape, blocks)
@@ -196,8 +283,15 @@ def _bias(view: View, adapter: Adapter, module: str, parts: Mapping[str, Stored]
 def _with_rows(adapter: Adapter, module: str, start: Stored, dtype: str, new: Stored) -> Made:
     listed = adapter.config.get("trainable_token_indices") or []
     if isinstance(listed, Mapping):
-        listed = next((rows for key, rows in listed.items() if module == key or module.endswith("." + key)), [])
-    if len(listed) != new.shape[0] or new.shape[1:] != start.shape[1:] or (listed and max(listed) >= start.shape[0]):
+        listed = next(
+            (rows for key, rows in listed.items() if module == key or module.endswith("." + key)),
+            [],
+        )
+    if (
+        len(listed) != new.shape[0]
+        or new.shape[1:] != start.shape[1:]
+        or (listed and max(listed) >= start.shape[0])
+    ):
         raise _misfit(adapter, module, new.shape, start.shape)
 
     def blocks() -> Iterator[bytes]:
@@ -214,7 +308,9 @@ def _with_rows(adapter: Adapter, module: str, start: Stored, dtype: str, new: St
 
 @dataclass(frozen=True)
 class _Update:
-    """W + scale·left·right; with `magnitude`, rows (axis 1) or columns (axis 0) are then brought to these lengths (DoRA)."""
+    """W + scale·left·right; with `magnitude`, rows (axis 1) or columns (axis 0) are then brought to
+    these lengths (DoRA).
+    """
 
     left: NDArray[np.float32]
     right: NDArray[np.float32]
@@ -245,16 +341,29 @@ class _Update:
             yield encode_finite(values, dtype, stored.name, self.where)
 
 
-def _update(adapter: Adapter, module: str, parts: Mapping[str, Stored], shape: tuple[int, ...]) -> _Update:
+def _update(
+    adapter: Adapter, module: str, parts: Mapping[str, Stored], shape: tuple[int, ...]
+) -> _Update:
     embedding = "lora_embedding_A" in parts
     names = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
     if not set(names) <= set(parts):
-        raise PomonaError(f'"{module}" has no {" and ".join(names)}', where=adapter.folder / _FILE, remedy="save the adapter again")
+        raise PomonaError(
+            f'"{module}" has no {" and ".join(names)}',
+            where=adapter.folder / _FILE,
+            remedy="save the adapter again",
+        )
     first, second = (parts[name] for name in names)
     if len(shape) != 2 or len(first.shape) != 2 or len(second.shape) != 2:
-        raise PomonaError(f'"{module}" is no matrix but {list(shape)}', where=adapter.folder / _FILE, remedy="merge it with PEFT")
+        raise PomonaError(
+            f'"{module}" is no matrix but {list(shape)}',
+            where=adapter.folder / _FILE,
+            remedy="merge it with PEFT",
+        )
     made_for = (second.shape[0], first.shape[1])  # outputs, inputs
-    flipped = embedding or (made_for[::-1] == shape and (made_for != shape or bool(adapter.config.get("fan_in_fan_out"))))
+    flipped = embedding or (
+        made_for[::-1] == shape
+        and (made_for != shape or bool(adapter.config.get("fan_in_fan_out")))
+    )
     if first.shape[0] != second.shape[1] or (made_for[::-1] if flipped else made_for) != shape:
         raise _misfit(adapter, module, made_for[::-1] if flipped else made_for, shape)
     a, b = (to_float32(stored_array(stored), stored.dtype) for stored in (first, second))
@@ -263,7 +372,9 @@ def _update(adapter: Adapter, module: str, parts: Mapping[str, Stored], shape: t
         np.ascontiguousarray(a.T) if flipped else b,
         np.ascontiguousarray(b.T) if flipped else a,
         np.float32(adapter.scale(module, first.shape[0])),
-        None if magnitude is None else to_float32(stored_array(magnitude), magnitude.dtype).reshape(-1),
+        None
+        if magnitude is None
+        else to_float32(stored_array(magnitude), magnitude.dtype).reshape(-1),
         0 if flipped else 1,
         str(adapter.folder),
     )

@@ -1,4 +1,6 @@
-"""Tensors that are made before a merge: read as mapped arrays, computed row block by row block, written whole or not at all."""
+"""Tensors that are made before a merge: read as mapped arrays, computed row block by row block,
+written whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -38,22 +40,31 @@ class Made:
 
 
 class Rows:
-    """A float tensor as rows: its first axis × the rest. Rows are read from the file where it stands and do not stay in memory.
+    """A float tensor as rows: its first axis × the rest. Rows are read from the file where it
+    stands and do not stay in memory.
 
     Raises PomonaError for types that are no floats.
     """
 
     def __init__(self, stored: Stored) -> None:
         if stored.dtype not in FLOATS:
-            raise PomonaError(f'tensor "{stored.name}" is {stored.dtype}, no float', where=stored.folder, remedy="leave it as it is")
+            raise PomonaError(
+                f'tensor "{stored.name}" is {stored.dtype}, no float',
+                where=stored.folder,
+                remedy="leave it as it is",
+            )
         place = stored.place or Tensors(stored.folder).place(stored.name)
         if (place.dtype, place.shape) != (stored.dtype, stored.shape):
-            raise PomonaError(f'tensor "{stored.name}" has changed', where=stored.folder, remedy="start again")
+            raise PomonaError(
+                f'tensor "{stored.name}" has changed', where=stored.folder, remedy="start again"
+            )
         self.dtype = stored.dtype
         self.shape = (stored.shape[0] if stored.shape else 1, prod(stored.shape[1:]))
         with place.file.open("rb") as stream:
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        self._values = np.frombuffer(self._map, FLOATS[stored.dtype], place.elements, place.offset).reshape(self.shape)
+        self._values = np.frombuffer(
+            self._map, FLOATS[stored.dtype], place.elements, place.offset
+        ).reshape(self.shape)
 
     def stored(self, rows: slice | NDArray[np.int64] = _ALL) -> NDArray[Any]:
         """Rows as they are stored; BF16 as uint16."""
@@ -86,21 +97,39 @@ def row_blocks(rows: int, columns: int) -> Iterator[slice]:
 
 
 def encode_finite(values: NDArray[np.float32], dtype: str, name: str, where: object) -> bytes:
-    """Values rounded to `dtype`. Raises PomonaError for NaN, infinity and what `dtype` cannot hold."""
-    whole = bool(np.isfinite(values.sum(dtype=np.float64)))  # float64 holds the sum of any finite block
+    """Values rounded to `dtype`. Raises PomonaError for NaN, infinity and what `dtype` cannot
+    hold.
+    """
+    whole = bool(
+        np.isfinite(values.sum(dtype=np.float64))
+    )  # float64 holds the sum of any finite block
     if not whole or (dtype == "F16" and values.size and float(np.abs(values).max()) > 65504.0):
-        raise PomonaError(f'tensor "{name}" would hold NaN, infinity or a number too large for {dtype}', where=where, remedy="leave it out")
+        raise PomonaError(
+            f'tensor "{name}" would hold NaN, infinity or a number too large for {dtype}',
+            where=where,
+            remedy="leave it out",
+        )
     return encode(values, dtype)
 
 
 def write_made(
-    folder: Path, made: Mapping[str, Made], files: Mapping[str, bytes] | None = None, *, name: str = "model.safetensors"
+    folder: Path,
+    made: Mapping[str, Made],
+    files: Mapping[str, bytes] | None = None,
+    *,
+    name: str = "model.safetensors",
 ) -> None:
-    """Write `folder` with one safetensors file and further files, whole or not at all; in memory is one block at a time."""
+    """Write `folder` with one safetensors file and further files, whole or not at all; in memory is
+    one block at a time.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for key, tensor in made.items():
-        header[key] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, offset + tensor.size]}
+        header[key] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + tensor.size],
+        }
         offset += tensor.size
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
@@ -120,7 +149,9 @@ def write_made(
 
 
 def keep(folder: Path, made: Mapping[str, Made], *, dry_run: bool) -> dict[str, Stored]:
-    """Write the tensors to `folder`, unless they are there already or nothing shall be written; tells where they are."""
+    """Write the tensors to `folder`, unless they are there already or nothing shall be written;
+    tells where they are.
+    """
     if made and not dry_run and not folder.exists():
         write_made(folder, made)
     return {name: Stored(tensor.dtype, tensor.shape, folder, name) for name, tensor in made.items()}

@@ -1,4 +1,6 @@
-"""Models with other names for the same tensors: a vision-language model and its text model share the language backbone only."""
+"""Models with other names for the same tensors: a vision-language model and its text model share
+the language backbone only.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ KeyMap = Mapping[str, Mapping[str, str] | str] | str
 
 @dataclass(frozen=True)
 class Mapped:
-    """Views by the names of the frame, what only the frame has, and the vocabulary tensors that are shorter than the frame's."""
+    """Views by the names of the frame, what only the frame has, and the vocabulary tensors that are
+    shorter than the frame's.
+    """
 
     views: Mapping[str, View]
     frame: str
@@ -29,9 +33,11 @@ class Mapped:
 def map_names(views: Mapping[str, View], key_map: KeyMap, *, base: str | None = None) -> Mapped:
     """Give every model the frame's names and account for every tensor of every model.
 
-    views: by model. key_map: {model: {prefix: prefix in the frame} | "auto"}, or "auto" for all models whose names differ.
-    The frame is the model the result looks like: of those without a map the one with the most tensors, the base among equals.
-    Raises PomonaError for maps of unknown models, prefixes that match nothing, tensors that no other model has, and ambiguous proposals.
+    views: by model. key_map: {model: {prefix: prefix in the frame} | "auto"}, or "auto" for all
+        models whose names differ.
+    The frame is the model the result looks like: of those without a map the one with the most
+    tensors, the base among equals. Raises PomonaError for maps of unknown models, prefixes that
+    match nothing, tensors that no other model has, and ambiguous proposals.
     """
     frame = _frame(views, key_map, base)
     out, notes = {frame: views[frame]}, []
@@ -40,30 +46,56 @@ def map_names(views: Mapping[str, View], key_map: KeyMap, *, base: str | None = 
             continue
         rule = key_map if isinstance(key_map, str) else key_map.get(model, {})
         if isinstance(rule, str):
-            rule = {} if set(view.names) == set(views[frame].names) else propose(view, views[frame], model)
+            rule = (
+                {}
+                if set(view.names) == set(views[frame].names)
+                else propose(view, views[frame], model)
+            )
             if rule:
-                notes.append(f'key map of "{model}": ' + ", ".join(f'"{old}" → "{new}"' for old, new in rule.items()))
+                notes.append(
+                    f'key map of "{model}": '
+                    + ", ".join(f'"{old}" → "{new}"' for old, new in rule.items())
+                )
         out[model] = _tied(renamed(view, rule, model), views[frame])
     copied = _account(out, frame)
     short = {model: _short(view, views[frame], copied) for model, view in out.items()}
     if copied:
         groups = Counter(_group(name) for name in copied)
         listed = ", ".join(f"{group}* ({count})" for group, count in sorted(groups.items()))
-        notes.append(f'{len(views[frame].names) - len(copied)} tensors merged, {len(copied)} copied from "{frame}": {listed}')
+        notes.append(
+            f"{len(views[frame].names) - len(copied)} tensors merged, {len(copied)} copied "
+            f'from "{frame}": {listed}'
+        )
     ordered = {model: out[model] for model in views}
-    return Mapped(ordered, frame, copied, {model: names for model, names in short.items() if names}, tuple(notes))
+    return Mapped(
+        ordered,
+        frame,
+        copied,
+        {model: names for model, names in short.items() if names},
+        tuple(notes),
+    )
 
 
 def _frame(views: Mapping[str, View], key_map: KeyMap, base: str | None) -> str:
     if isinstance(key_map, str) and key_map != "auto":
-        raise PomonaError(f'"{key_map}" is no key map', where="key_map", remedy='write "auto" or {MODEL: {PREFIX: PREFIX}}')
+        raise PomonaError(
+            f'"{key_map}" is no key map',
+            where="key_map",
+            remedy='write "auto" or {MODEL: {PREFIX: PREFIX}}',
+        )
     mapped = {} if isinstance(key_map, str) else key_map
     for model in mapped:
         if model not in views:
-            raise PomonaError(f'has no model "{model}"', where="key_map", remedy=nearest(model, views))
+            raise PomonaError(
+                f'has no model "{model}"', where="key_map", remedy=nearest(model, views)
+            )
     left = [model for model in views if model not in mapped]
     if not left:
-        raise PomonaError("maps every model", where="key_map", remedy="leave out the model whose names the result shall have")
+        raise PomonaError(
+            "maps every model",
+            where="key_map",
+            remedy="leave out the model whose names the result shall have",
+        )
     return max(left, key=lambda model: (len(views[model].tensors), model == base))
 
 
@@ -79,18 +111,26 @@ def renamed(view: View, rule: Mapping[str, str], model: str) -> View:
         new = name if prefix is None else rule[prefix] + name.removeprefix(prefix)
         unused.discard(prefix or "")
         if new in out:
-            raise PomonaError(f'gives two tensors of "{model}" the name "{new}"', where="key_map", remedy="make the prefixes longer")
+            raise PomonaError(
+                f'gives two tensors of "{model}" the name "{new}"',
+                where="key_map",
+                remedy="make the prefixes longer",
+            )
         out[new] = stored
     if unused:
         message = f'no tensor of "{model}" begins with "{min(unused)}"'
-        raise PomonaError(message, where="key_map", remedy=f"its tensors begin with {_beginnings(view)}")
+        raise PomonaError(
+            message, where="key_map", remedy=f"its tensors begin with {_beginnings(view)}"
+        )
     return View(view.folder, out)
 
 
 def propose(view: View, frame: View, model: str) -> dict[str, str]:
-    """The one map of prefixes that sends every tensor of `view` to one of `frame` with its shape; vocabularies may differ in rows.
+    """The one map of prefixes that sends every tensor of `view` to one of `frame` with its shape;
+    vocabularies may differ in rows.
 
-    Raises PomonaError when there is none, naming tensors without a partner, or several, naming them.
+    Raises PomonaError when there is none, naming tensors without a partner, or several, naming
+    them.
     """
     whole = _targets(view, frame, "", list(view.tensors))
     if len(whole) == 1:
@@ -101,19 +141,38 @@ def propose(view: View, frame: View, model: str) -> dict[str, str]:
         if len(targets) > 1:
             listed = ", ".join(f'"{target}"' for target in targets)
             message = f'"{group}" of "{model}" fits {listed}'
-            raise PomonaError(message, where="key_map: auto", remedy=f'write key_map: {{"{model}": {{"{group}": …}}}}')
+            raise PomonaError(
+                message,
+                where="key_map: auto",
+                remedy=f'write key_map: {{"{model}": {{"{group}": …}}}}',
+            )
         if not targets and not (ties(view.folder) and all(map(is_head, names))):
-            message = f'finds no place for "{min(names)}" and {len(names) - 1} more tensors of "{model}" in {frame.folder}'
-            raise PomonaError(message, where="key_map: auto", remedy="are these models of one family? if so, write the map out")
+            message = (
+                f'finds no place for "{min(names)}" and {len(names) - 1} more tensors of '
+                f'"{model}" in {frame.folder}'
+            )
+            raise PomonaError(
+                message,
+                where="key_map: auto",
+                remedy="are these models of one family? if so, write the map out",
+            )
         out |= {group: targets[0]} if targets else {}
     return out
 
 
 def _targets(view: View, frame: View, prefix: str, names: list[str]) -> list[str]:
-    probe = min(names, key=lambda name: (is_embedding(name) or is_head(name), name)).removeprefix(prefix)
-    ends = [name.removesuffix(probe) for name in frame.tensors if name == probe or name.endswith(probe)]
+    probe = min(names, key=lambda name: (is_embedding(name) or is_head(name), name)).removeprefix(
+        prefix
+    )
+    ends = [
+        name.removesuffix(probe) for name in frame.tensors if name == probe or name.endswith(probe)
+    ]
     candidates = [end for end in ends if not end or end.endswith(".")]
-    return sorted(end for end in candidates if all(_fits(view, name, frame, end + name.removeprefix(prefix)) for name in names))
+    return sorted(
+        end
+        for end in candidates
+        if all(_fits(view, name, frame, end + name.removeprefix(prefix)) for name in names)
+    )
 
 
 def _fits(view: View, name: str, frame: View, target: str) -> bool:
@@ -126,7 +185,9 @@ def _fits(view: View, name: str, frame: View, target: str) -> bool:
 
 
 def _tied(view: View, frame: View) -> View:
-    """A model that ties its head to its embedding, beside a frame that stores both, or a head stored twice beside a frame that ties."""
+    """A model that ties its head to its embedding, beside a frame that stores both, or a head
+    stored twice beside a frame that ties.
+    """
     heads = [name for name in frame.tensors if is_head(name) and name not in view.tensors]
     embeddings = [name for name in view.tensors if is_embedding(name) and name in frame.tensors]
     if not ties(view.folder) or len(embeddings) != 1:
@@ -141,7 +202,12 @@ def ties(folder: Path) -> bool:
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     inner = config.get("text_config")
-    return bool(config.get("tie_word_embeddings", inner.get("tie_word_embeddings", True) if isinstance(inner, dict) else True))
+    return bool(
+        config.get(
+            "tie_word_embeddings",
+            inner.get("tie_word_embeddings", True) if isinstance(inner, dict) else True,
+        )
+    )
 
 
 def _account(views: Mapping[str, View], frame: str) -> frozenset[str]:
@@ -151,27 +217,50 @@ def _account(views: Mapping[str, View], frame: str) -> frozenset[str]:
         extra = sorted(name for name in view.tensors if name not in known)
         if extra:
             message = (
-                f'{len(extra)} tensors of "{model}" have no partner in "{frame}": {", ".join(extra[:3])}{", …" if len(extra) > 3 else ""}'
+                f'{len(extra)} tensors of "{model}" have no partner in "{frame}": '
+                f"{', '.join(extra[:3])}{', …' if len(extra) > 3 else ''}"
             )
             raise PomonaError(
-                message, where="key_map", remedy=f"give their prefixes in {frame}: its tensors begin with {_beginnings(views[frame])}"
+                message,
+                where="key_map",
+                remedy=(
+                    f"give their prefixes in {frame}: its tensors begin with "
+                    f"{_beginnings(views[frame])}"
+                ),
             )
-    absent = {model: {name for name in known if name not in view.tensors} for model, view in others.items()}
+    absent = {
+        model: {name for name in known if name not in view.tensors}
+        for model, view in others.items()
+    }
     copied: set[str] = set().union(*absent.values()) if absent else set()
     for model, names in absent.items():
         if names != copied:
             name = min(copied - names)
             lacking = next(other for other in absent if name in absent[other])
             message = f'"{name}" is in "{frame}" and "{model}" but not in "{lacking}"'
-            raise PomonaError(message, where="key_map", remedy=f'merge without "{lacking}" first, then merge it into the result')
+            raise PomonaError(
+                message,
+                where="key_map",
+                remedy=f'merge without "{lacking}" first, then merge it into the result',
+            )
     if copied == set(known):
-        raise PomonaError(f'no other model has any tensor of "{frame}"', where="key_map", remedy='write key_map: "auto", or the map')
+        raise PomonaError(
+            f'no other model has any tensor of "{frame}"',
+            where="key_map",
+            remedy='write key_map: "auto", or the map',
+        )
     return frozenset(copied)
 
 
 def _short(view: View, frame: View, copied: frozenset[str]) -> tuple[str, ...]:
-    names = [name for name in frame.tensors if name not in copied and (is_embedding(name) or is_head(name))]
-    return tuple(sorted(name for name in names if view.info(name)[1][:1] != frame.info(name)[1][:1]))
+    names = [
+        name
+        for name in frame.tensors
+        if name not in copied and (is_embedding(name) or is_head(name))
+    ]
+    return tuple(
+        sorted(name for name in names if view.info(name)[1][:1] != frame.info(name)[1][:1])
+    )
 
 
 def _group(name: str) -> str:

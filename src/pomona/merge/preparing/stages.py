@@ -1,4 +1,6 @@
-"""The steps of a preparation, one after the other on the models' views; what a step makes goes to a folder named by all that made it."""
+"""The steps of a preparation, one after the other on the models' views; what a step makes goes to a
+folder named by all that made it.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,32 @@ from pomona.merge.preparing.adapters import adapted, read_adapter
 from pomona.merge.preparing.blocks import Made, Rows, encode_finite, keep, row_blocks, write_made
 from pomona.merge.preparing.keymap import KeyMap, map_names, ties
 from pomona.merge.preparing.prepare import Prepared, Source
-from pomona.merge.preparing.tokenizer import Tokenizer, extended, files_of, read_tokenizer, union, without_tail
+from pomona.merge.preparing.tokenizer import (
+    Tokenizer,
+    extended,
+    files_of,
+    read_tokenizer,
+    union,
+    without_tail,
+)
 from pomona.merge.preparing.vocabulary import Alignment, align, aligned
 
 _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 class Stages:
-    """The models on their way: `adapt`, then `map_names`, then `align` or `lengthen`, each where the recipe asks for it."""
+    """The models on their way: `adapt`, then `map_names`, then `align` or `lengthen`, each where
+    the recipe asks for it.
+    """
 
     def __init__(self, sources: Mapping[str, Source], work: Path, dry_run: bool) -> None:
         self.sources, self.work, self.dry_run = sources, work, dry_run
-        self.views = {name: View.of(source.folder) for name, source in sources.items() if source.merged}
-        self.marks: dict[str, list[Any]] = {name: [_fingerprint(source)] for name, source in sources.items()}
+        self.views = {
+            name: View.of(source.folder) for name, source in sources.items() if source.merged
+        }
+        self.marks: dict[str, list[Any]] = {
+            name: [_fingerprint(source)] for name, source in sources.items()
+        }
         self.result: dict[str, Any] = {"config": {}, "written": 0}
         self.notes: list[str] = []
         self.short: Mapping[str, Sequence[str]] = {}
@@ -36,7 +51,10 @@ class Stages:
     def prepared(self) -> Prepared:
         """The outcome of the steps taken."""
         if self.result["written"]:
-            self.notes.append(f"{self.result['written'] / 1e6:,.1f} MB are prepared beside the result and removed when it is whole")
+            self.notes.append(
+                f"{self.result['written'] / 1e6:,.1f} MB are prepared beside the result and "
+                "removed when it is whole"
+            )
         return Prepared(views=self.views, notes=tuple(self.notes), **self.result)
 
     def adapt(self, name: str) -> None:
@@ -55,7 +73,9 @@ class Stages:
         self.notes += mapped.notes
 
     def lengthen(self) -> None:
-        """Give the frame's further rows to vocabulary tensors that are shorter; only the common rows are merged then."""
+        """Give the frame's further rows to vocabulary tensors that are shorter; only the common
+        rows are merged then.
+        """
         frame = self.result["frame"]
         rows: dict[str, int] = {}
         reference = self._tokenizer(frame) if self.short else None
@@ -66,46 +86,89 @@ class Stages:
                 short, long = view.tensors[tensor], self.views[frame].tensors[tensor]
                 rows[tensor] = min(short.shape[0], rows.get(tensor, short.shape[0]))
                 made[tensor] = _lengthened(short, long, f'"{name}" and "{frame}"')
-            self._check_prefix(name, frame, reference, min(view.info(tensor)[1][0] for tensor in tensors))
-            self.views[name] = view.with_tensors(self._keep(name, "lengthened", made, self.marks[frame]))
+            self._check_prefix(
+                name, frame, reference, min(view.info(tensor)[1][0] for tensor in tensors)
+            )
+            self.views[name] = view.with_tensors(
+                self._keep(name, "lengthened", made, self.marks[frame])
+            )
         self.result["rows"] = rows
-        self.notes += [f'"{tensor}": rows from {count} on copied from "{frame}"' for tensor, count in sorted(rows.items())]
+        self.notes += [
+            f'"{tensor}": rows from {count} on copied from "{frame}"'
+            for tensor, count in sorted(rows.items())
+        ]
 
     def _check_prefix(self, name: str, frame: str, reference: Tokenizer | None, rows: int) -> None:
         tokenizer = self._tokenizer(name)
         if tokenizer is None or reference is None:
-            self.notes.append(f'"{name}" or "{frame}" has no tokenizer: rows are taken to mean the same tokens')
+            self.notes.append(
+                f'"{name}" or "{frame}" has no tokenizer: rows are taken to mean the same tokens'
+            )
             return
         for text, index in tokenizer.vocab.items():
             if index < rows and reference.vocab.get(text) != index:
                 message = (
-                    f'token {json.dumps(text, ensure_ascii=False)} is {index} in "{name}" and {reference.vocab.get(text)} in "{frame}"'
+                    f'token {json.dumps(text, ensure_ascii=False)} is {index} in "{name}" '
+                    f'and {reference.vocab.get(text)} in "{frame}"'
                 )
-                raise PomonaError(message, where="key_map", remedy="write tokenizer_source: MODEL or union to match rows by token")
+                raise PomonaError(
+                    message,
+                    where="key_map",
+                    remedy="write tokenizer_source: MODEL or union to match rows by token",
+                )
 
     def align(self, rule: Mapping[str, Any], base: str | None) -> None:
-        """Bring all models to the rows of the result's tokenizer. With a key map the frame stands in for the base: its config names ids."""
-        names = sorted({name for view in self.views.values() for name in view.tensors if _by_token(name, view)})
+        """Bring all models to the rows of the result's tokenizer. With a key map the frame stands
+        in for the base: its config names ids.
+        """
+        names = sorted(
+            {name for view in self.views.values() for name in view.tensors if _by_token(name, view)}
+        )
         if not names:
-            raise PomonaError("finds no embedding in the models", where="tokenizer", remedy="leave the rule for the tokenizer out")
+            raise PomonaError(
+                "finds no embedding in the models",
+                where="tokenizer",
+                remedy="leave the rule for the tokenizer out",
+            )
         donor = self.result.get("frame") or base or next(iter(self.views))
         rows = {model: _rows(view) for model, view in self.views.items()}
         read = {model: self._tokenizer(model) for model in self.views}
-        tokenizers = {model: tokenizer or self._assumed(model, donor, read[donor], rows) for model, tokenizer in read.items()}
+        tokenizers = {
+            model: tokenizer or self._assumed(model, donor, read[donor], rows)
+            for model, tokenizer in read.items()
+        }
         chosen, owner = self._chosen(rule, donor, tokenizers, rows)
         tokens = rule.get("tokens") or {}
-        result = extended(chosen, {text: _added(text) for text in tokens if text not in chosen.vocab})
+        result = extended(
+            chosen, {text: _added(text) for text in tokens if text not in chosen.vocab}
+        )
         vocabularies = {model: tokenizer.vocab for model, tokenizer in tokenizers.items()}
         multiple = rule.get("pad_to_multiple_of")
-        alignment = align(result, vocabularies, rows, base=base, owner=owner, tokens=tokens, multiple=multiple)
-        self._align_tensors(names, alignment, [rule, base, list(vocabularies), *(self.marks[model] for model in self.sources)])
-        self._write_tokenizer(result, chosen if owner not in tokenizers or chosen is tokenizers[owner] else None)
+        alignment = align(
+            result, vocabularies, rows, base=base, owner=owner, tokens=tokens, multiple=multiple
+        )
+        self._align_tensors(
+            names,
+            alignment,
+            [rule, base, list(vocabularies), *(self.marks[model] for model in self.sources)],
+        )
+        self._write_tokenizer(
+            result, chosen if owner not in tokenizers or chosen is tokenizers[owner] else None
+        )
         self._config(alignment.rows, donor, owner)
-        self.notes.append(f"tokenizer: {len(result.vocab)} tokens in {alignment.rows} rows, ids of {owner}; " + _listed(rows))
+        self.notes.append(
+            f"tokenizer: {len(result.vocab)} tokens in {alignment.rows} rows, ids of {owner}; "
+            + _listed(rows)
+        )
 
-    def _align_tensors(self, names: Sequence[str], alignment: Alignment, marks: Sequence[Any]) -> None:
+    def _align_tensors(
+        self, names: Sequence[str], alignment: Alignment, marks: Sequence[Any]
+    ) -> None:
         before = dict(self.views)
-        holders = {name: [_held(before[model], name, model) for model in alignment.models] for name in names}
+        holders = {
+            name: [_held(before[model], name, model) for model in alignment.models]
+            for name in names
+        }
         for place, model in enumerate(alignment.models):
             made: dict[str, Made] = {}
             for name in names:
@@ -116,34 +179,55 @@ class Stages:
                     continue
                 if name in before[model].tensors:
                     made[name] = aligned(alignment, tensors, place, dtype)
-            self.views[model] = before[model].with_tensors(self._keep(model, "aligned", made, marks))
+            self.views[model] = before[model].with_tensors(
+                self._keep(model, "aligned", made, marks)
+            )
 
     def _chosen(
-        self, rule: Mapping[str, Any], donor: str, tokenizers: Mapping[str, Tokenizer], rows: Mapping[str, int]
+        self,
+        rule: Mapping[str, Any],
+        donor: str,
+        tokenizers: Mapping[str, Tokenizer],
+        rows: Mapping[str, int],
     ) -> tuple[Tokenizer, str]:
         source = str(rule.get("source") or "union")
         base = without_tail(tokenizers[donor], rows[donor])
         if source == "base":
             return base, donor
         if source == "union":
-            others = [without_tail(tokenizer, rows[model]) for model, tokenizer in tokenizers.items() if model != donor]
+            others = [
+                without_tail(tokenizer, rows[model])
+                for model, tokenizer in tokenizers.items()
+                if model != donor
+            ]
             cutters = ("normalizer", "pre_tokenizer")
             for other in others:
                 if any(other.data.get(key) != base.data.get(key) for key in cutters):
-                    self.notes.append(f'{other.folder} cuts text into words in another way; the union cuts it as "{donor}"')
+                    self.notes.append(
+                        f"{other.folder} cuts text into words in another way; the union "
+                        f'cuts it as "{donor}"'
+                    )
             return union(base, others), donor
         if source not in self.sources:
             known = ["base", "union", *self.sources]
-            raise PomonaError(f'no model "{source}"', where="tokenizer: source", remedy=nearest(source, known))
+            raise PomonaError(
+                f'no model "{source}"', where="tokenizer: source", remedy=nearest(source, known)
+            )
         found = tokenizers.get(source) or self._tokenizer(source)
         if found is None:
-            raise PomonaError("holds no tokenizer", where=self.sources[source].folder, remedy="name a model that has one")
+            raise PomonaError(
+                "holds no tokenizer",
+                where=self.sources[source].folder,
+                remedy="name a model that has one",
+            )
         return found, source
 
     def _tokenizer(self, model: str) -> Tokenizer | None:
         return read_tokenizer(self.sources[model].folder)
 
-    def _assumed(self, model: str, donor: str, base: Tokenizer | None, rows: Mapping[str, int]) -> Tokenizer:
+    def _assumed(
+        self, model: str, donor: str, base: Tokenizer | None, rows: Mapping[str, int]
+    ) -> Tokenizer:
         if base is None or rows[model] != rows[donor]:
             remedy = "copy tokenizer.json and tokenizer_config.json of the model into its folder"
             raise PomonaError("holds no tokenizer", where=self.sources[model].folder, remedy=remedy)
@@ -155,7 +239,8 @@ class Stages:
             self.result["tokenizer"] = known.folder
             return
         files = files_of(result)
-        folder = self.work / f"tokenizer-{hashlib.sha256(b''.join(files[name] for name in sorted(files))).hexdigest()[:16]}"
+        content = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
+        folder = self.work / f"tokenizer-{content[:16]}"
         if not self.dry_run and not folder.exists():
             write_made(folder, {}, files)
         self.result["tokenizer"] = folder
@@ -163,7 +248,11 @@ class Stages:
 
     def _config(self, rows: int, donor: str, owner: str) -> None:
         main = _config_of(self.sources[self.result.get("frame") or donor].folder)
-        prefix = "text_config." if "vocab_size" not in main and isinstance(main.get("text_config"), dict) else ""
+        prefix = (
+            "text_config."
+            if "vocab_size" not in main and isinstance(main.get("text_config"), dict)
+            else ""
+        )
         self.result["config"] = {f"{prefix}vocab_size": rows}
         if owner != donor:
             other = _config_of(self.sources[owner].folder)
@@ -171,11 +260,17 @@ class Stages:
             ids = {key: other[key] for key in _SPECIAL_IDS if key in other}
             self.result["config"] |= {prefix + key: value for key, value in ids.items()}
             generation = _config_of(self.sources[owner].folder, "generation_config.json")
-            self.result["special_ids"] = ids | {key: generation[key] for key in _SPECIAL_IDS if key in generation}
+            self.result["special_ids"] = ids | {
+                key: generation[key] for key in _SPECIAL_IDS if key in generation
+            }
 
-    def _keep(self, model: str, what: str, made: Mapping[str, Made], marks: Sequence[Any] = ()) -> dict[str, Stored]:
+    def _keep(
+        self, model: str, what: str, made: Mapping[str, Made], marks: Sequence[Any] = ()
+    ) -> dict[str, Stored]:
         self.marks[model] = [*self.marks[model], what, *marks]
-        digest = hashlib.sha256(json.dumps(self.marks[model], sort_keys=True).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps(self.marks[model], sort_keys=True).encode()).hexdigest()[
+            :16
+        ]
         label = re.sub(r"[^\w.-]+", "-", model)[-40:].strip("-.")
         self.result["written"] += sum(tensor.size for tensor in made.values())
         return keep(self.work / f"{label}-{what}-{digest}", made, dry_run=self.dry_run)
@@ -188,7 +283,12 @@ def _config_of(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 def _fingerprint(source: Source) -> list[Any]:
     folders = [source.folder] + ([source.adapter] if source.adapter else [])
-    files = [file for folder in folders for file in sorted(folder.iterdir()) if file.suffix in (".safetensors", ".json", ".model")]
+    files = [
+        file
+        for folder in folders
+        for file in sorted(folder.iterdir())
+        if file.suffix in (".safetensors", ".json", ".model")
+    ]
     return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
@@ -197,7 +297,9 @@ def _by_token(name: str, view: View) -> bool:
 
 
 def _rows(view: View) -> int:
-    found = [name for name in view.names if is_embedding(name)] or [name for name in view.names if is_head(name)]
+    found = [name for name in view.names if is_embedding(name)] or [
+        name for name in view.names if is_head(name)
+    ]
     return view.info(found[0])[1][0] if found else 0
 
 
@@ -208,11 +310,21 @@ def _held(view: View, name: str, model: str) -> Stored:
     embeddings = [other for other in view.names if is_embedding(other)]
     if is_head(name) and name.endswith(".weight") and len(embeddings) == 1 and ties(view.folder):
         return view.tensors[embeddings[0]]
-    raise PomonaError(f'has no tensor "{name}"', where=view.folder, remedy=f'"{model}" does not fit the other models')
+    raise PomonaError(
+        f'has no tensor "{name}"',
+        where=view.folder,
+        remedy=f'"{model}" does not fit the other models',
+    )
 
 
 def _added(text: str) -> dict[str, Any]:
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+    flags = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": True,
+        "special": False,
+    }
     return {"content": text, **flags}
 
 
@@ -223,7 +335,11 @@ def _listed(rows: Mapping[str, int]) -> str:
 def _lengthened(short: Stored, long: Stored, models: str) -> Made:
     if short.shape[0] > long.shape[0] or short.shape[1:] != long.shape[1:]:
         message = f'tensor "{long.name}" of {models} is {list(short.shape)} and {list(long.shape)}'
-        raise PomonaError(message, where="key_map", remedy="write tokenizer_source: MODEL or union if only the vocabularies differ")
+        raise PomonaError(
+            message,
+            where="key_map",
+            remedy="write tokenizer_source: MODEL or union if only the vocabularies differ",
+        )
 
     def blocks() -> Iterator[bytes]:
         first, second = Rows(short), Rows(long)

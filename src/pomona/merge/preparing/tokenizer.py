@@ -1,4 +1,6 @@
-"""Tokenizers as their tokenizer.json has them: read, joined into the union of several, written so that transformers loads them."""
+"""Tokenizers as their tokenizer.json has them: read, joined into the union of several, written so
+that transformers loads them.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,20 @@ from typing import Any
 from pomona.errors import PomonaError
 
 FILE = "tokenizer.json"
-_COPIED = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json")
+_COPIED = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
 _OTHERS = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """`data` is tokenizer.json; `vocab` every token with its id, `added` the entries of added tokens by text."""
+    """`data` is tokenizer.json; `vocab` every token with its id, `added` the entries of added
+    tokens by text.
+    """
 
     folder: Path
     data: Mapping[str, Any]
@@ -28,8 +37,13 @@ class Tokenizer:
     @property
     def kind(self) -> str:
         """BPE, Unigram, WordPiece or WordLevel; BPE on bytes is "byte-level BPE"."""
-        name = str(self.data["model"].get("type") or ("BPE" if "merges" in self.data["model"] else "Unigram"))
-        marked = '"ByteLevel"' in json.dumps([self.data.get("pre_tokenizer"), self.data.get("decoder")])
+        name = str(
+            self.data["model"].get("type")
+            or ("BPE" if "merges" in self.data["model"] else "Unigram")
+        )
+        marked = '"ByteLevel"' in json.dumps(
+            [self.data.get("pre_tokenizer"), self.data.get("decoder")]
+        )
         return f"byte-level {name}" if marked and name == "BPE" else name
 
 
@@ -45,17 +59,34 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
             data = json.loads(file.read_text(encoding="utf-8"))
             return _opened(folder, data)
         except (ValueError, KeyError, TypeError) as error:
-            raise PomonaError(f"is no tokenizer: {error!r}", where=file, remedy="copy or download it again") from None
-    return _opened(folder, _converted(folder)) if any((folder / name).is_file() for name in _OTHERS) else None
+            raise PomonaError(
+                f"is no tokenizer: {error!r}", where=file, remedy="copy or download it again"
+            ) from None
+    return (
+        _opened(folder, _converted(folder))
+        if any((folder / name).is_file() for name in _OTHERS)
+        else None
+    )
 
 
 def _opened(folder: Path, data: dict[str, Any]) -> Tokenizer:
     listed = data["model"]["vocab"]
-    vocab = dict(listed) if isinstance(listed, Mapping) else {piece: index for index, (piece, _) in enumerate(listed)}
-    added = {entry["content"]: entry for entry in (*data.get("added_tokens", ()), *_declared(folder))}
+    vocab = (
+        dict(listed)
+        if isinstance(listed, Mapping)
+        else {piece: index for index, (piece, _) in enumerate(listed)}
+    )
+    added = {
+        entry["content"]: entry for entry in (*data.get("added_tokens", ()), *_declared(folder))
+    }
     known = {entry["content"] for entry in data.get("added_tokens", ())}
-    data["added_tokens"] = [*data.get("added_tokens", ()), *(entry for text, entry in added.items() if text not in known)]
-    return Tokenizer(folder, data, {**vocab, **{text: int(entry["id"]) for text, entry in added.items()}}, added)
+    data["added_tokens"] = [
+        *data.get("added_tokens", ()),
+        *(entry for text, entry in added.items() if text not in known),
+    ]
+    return Tokenizer(
+        folder, data, {**vocab, **{text: int(entry["id"]) for text, entry in added.items()}}, added
+    )
 
 
 def _declared(folder: Path) -> Iterable[dict[str, Any]]:
@@ -63,7 +94,10 @@ def _declared(folder: Path) -> Iterable[dict[str, Any]]:
     file = folder / "tokenizer_config.json"
     config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     for number, entry in (config.get("added_tokens_decoder") or {}).items():
-        flags = {key: bool(entry.get(key)) for key in ("single_word", "lstrip", "rstrip", "normalized", "special")}
+        flags = {
+            key: bool(entry.get(key))
+            for key in ("single_word", "lstrip", "rstrip", "normalized", "special")
+        }
         yield {"id": int(number), "content": entry["content"], **flags}
 
 
@@ -71,26 +105,40 @@ def _converted(folder: Path) -> dict[str, Any]:
     try:
         from transformers import AutoTokenizer
 
-        return json.loads(AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer.to_str())
+        return json.loads(
+            AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer.to_str()
+        )
     except Exception as error:  # transformers raises anything here
         message = f"has no {FILE}, and transformers cannot make one: {error}"
-        raise PomonaError(message, where=folder, remedy="save the tokenizer with save_pretrained") from None
+        raise PomonaError(
+            message, where=folder, remedy="save the tokenizer with save_pretrained"
+        ) from None
 
 
 def without_tail(tokenizer: Tokenizer, rows: int) -> Tokenizer:
-    """The tokenizer without tokens the model has no row for (ids from `rows`), and without merges that need them."""
+    """The tokenizer without tokens the model has no row for (ids from `rows`), and without merges
+    that need them.
+    """
     gone = {text for text, index in tokenizer.vocab.items() if index >= rows}
     if not gone:
         return tokenizer
     data = copy.deepcopy(dict(tokenizer.data))
     model = data["model"]
     listed = model["vocab"]
-    model["vocab"] = {t: i for t, i in listed.items() if t not in gone} if isinstance(listed, Mapping) else listed[:rows]
+    model["vocab"] = (
+        {t: i for t, i in listed.items() if t not in gone}
+        if isinstance(listed, Mapping)
+        else listed[:rows]
+    )
     if "merges" in model:
-        model["merges"] = [pair for pair in map(_pair, model["merges"]) if not gone & {*pair, "".join(pair)}]
+        model["merges"] = [
+            pair for pair in map(_pair, model["merges"]) if not gone & {*pair, "".join(pair)}
+        ]
     data["added_tokens"] = [entry for entry in data["added_tokens"] if entry["content"] not in gone]
     kept = {text: entry for text, entry in tokenizer.added.items() if text not in gone}
-    return Tokenizer(tokenizer.folder, data, {t: i for t, i in tokenizer.vocab.items() if t not in gone}, kept)
+    return Tokenizer(
+        tokenizer.folder, data, {t: i for t, i in tokenizer.vocab.items() if t not in gone}, kept
+    )
 
 
 def _pair(merge: Any) -> tuple[str, str]:
@@ -99,11 +147,13 @@ def _pair(merge: Any) -> tuple[str, str]:
 
 
 def union(base: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:
-    """All tokens of all tokenizers: the base's keep their ids, then come the new tokens of each other one in the order of its ids.
+    """All tokens of all tokenizers: the base's keep their ids, then come the new tokens of each
+    other one in the order of its ids.
 
-    New pieces become pieces, new added tokens added tokens with their flags. BPE: the others' merges follow the base's, so that new
-    pieces are found where the base's merges leave them; text is cut by the base's normaliser and pre-tokenizer.
-    Raises PomonaError for tokenizers of different kinds.
+    New pieces become pieces, new added tokens added tokens with their flags. BPE: the others'
+    merges follow the base's, so that new pieces are found where the base's merges leave them; text
+    is cut by the base's normaliser and pre-tokenizer. Raises PomonaError for tokenizers of
+    different kinds.
     """
     new: dict[str, Mapping[str, Any] | None] = {}
     merges: dict[tuple[str, str], None] = {}
@@ -111,8 +161,14 @@ def union(base: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:
     scores: dict[str, float] = {}
     for other in others:
         if other.kind != base.kind:
-            message = f"is a {other.kind} tokenizer, {base.folder} has {base.kind}: they have no union"
-            raise PomonaError(message, where=other.folder / FILE, remedy="choose one: tokenizer_source: base, or a model")
+            message = (
+                f"is a {other.kind} tokenizer, {base.folder} has {base.kind}: they have no union"
+            )
+            raise PomonaError(
+                message,
+                where=other.folder / FILE,
+                remedy="choose one: tokenizer_source: base, or a model",
+            )
         for text in sorted(other.vocab, key=lambda text: other.vocab[text]):
             if text not in base.vocab:
                 new.setdefault(text, other.added.get(text))
@@ -130,11 +186,14 @@ def extended(
     merges: Iterable[tuple[str, str]] = (),
     scores: Mapping[str, float] | None = None,
 ) -> Tokenizer:
-    """The base with more tokens behind its own: None for a piece, an added token's entry otherwise. `marked`: entries for known pieces.
+    """The base with more tokens behind its own: None for a piece, an added token's entry otherwise.
+    `marked`: entries for known pieces.
 
-    merges: of BPE, laid behind the base's as far as their tokens are there. scores: of Unigram pieces, the lowest where there is none.
+    merges: of BPE, laid behind the base's as far as their tokens are there. scores: of Unigram
+        pieces, the lowest where there is none.
 
-    All added tokens are put among the pieces too: a tokenizer.json numbers the ones that are not there anew when it is read.
+    All added tokens are put among the pieces too: a tokenizer.json numbers the ones that are not
+    there anew when it is read.
     """
     if not new and not marked:
         return base
@@ -143,15 +202,20 @@ def extended(
     ids = {text: start + place for place, text in enumerate(new)}
     entries = [{**entry, "id": ids[text]} for text, entry in new.items() if entry is not None]
     data["added_tokens"] = sorted(
-        [*data["added_tokens"], *({e["content"]: e for e in marked}.values()), *entries], key=lambda entry: entry["id"]
+        [*data["added_tokens"], *({e["content"]: e for e in marked}.values()), *entries],
+        key=lambda entry: entry["id"],
     )
     vocab = {**base.vocab, **ids}
     data["model"]["vocab"] = _pieces(base, vocab, scores or {})
     if "merges" in data["model"]:
         known = dict.fromkeys(map(_pair, data["model"]["merges"]))
-        fresh = [pair for pair in merges if pair not in known and {*pair, "".join(pair)} <= vocab.keys()]
+        fresh = [
+            pair for pair in merges if pair not in known and {*pair, "".join(pair)} <= vocab.keys()
+        ]
         data["model"]["merges"] = [list(pair) for pair in (*known, *fresh)]
-    return Tokenizer(base.folder, data, vocab, {entry["content"]: entry for entry in data["added_tokens"]})
+    return Tokenizer(
+        base.folder, data, vocab, {entry["content"]: entry for entry in data["added_tokens"]}
+    )
 
 
 def _scores(listed: Any) -> dict[str, float]:
@@ -164,18 +228,31 @@ def _pieces(base: Tokenizer, vocab: Mapping[str, int], scores: Mapping[str, floa
     if isinstance(listed, Mapping):
         return {text: vocab[text] for text in ordered}
     if [vocab[text] for text in ordered] != list(range(len(ordered))):
-        raise PomonaError("has ids without a token", where=base.folder / FILE, remedy="choose one tokenizer: tokenizer_source: MODEL")
+        raise PomonaError(
+            "has ids without a token",
+            where=base.folder / FILE,
+            remedy="choose one tokenizer: tokenizer_source: MODEL",
+        )
     known = {**scores, **_scores(listed)}
     lowest = min(known.values(), default=0.0)
     return [[text, known.get(text, lowest)] for text in ordered]
 
 
 def files_of(tokenizer: Tokenizer) -> dict[str, bytes]:
-    """The files transformers needs for it, by name; settings and chat template are those of its folder."""
-    files = {name: (tokenizer.folder / name).read_bytes() for name in _COPIED if (tokenizer.folder / name).is_file()}
+    """The files transformers needs for it, by name; settings and chat template are those of its
+    folder.
+    """
+    files = {
+        name: (tokenizer.folder / name).read_bytes()
+        for name in _COPIED
+        if (tokenizer.folder / name).is_file()
+    }
     config = json.loads(files.get("tokenizer_config.json", b"{}"))
     if "added_tokens_decoder" in config:
-        entries = {str(entry["id"]): {k: v for k, v in entry.items() if k != "id"} for entry in tokenizer.added.values()}
+        entries = {
+            str(entry["id"]): {k: v for k, v in entry.items() if k != "id"}
+            for entry in tokenizer.added.values()
+        }
         config["added_tokens_decoder"] = entries
         files["tokenizer_config.json"] = json.dumps(config, indent=1, ensure_ascii=False).encode()
     files[FILE] = json.dumps(tokenizer.data, ensure_ascii=False).encode()

@@ -1,4 +1,6 @@
-"""Merge recipes: mergekit's YAML becomes a `MergeRecipe`; whatever is wrong with it is said with its line, all of it at once."""
+"""Merge recipes: mergekit's YAML becomes a `MergeRecipe`; whatever is wrong with it is said with
+its line, all of it at once.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from pomona.merge.reading.references import ModelRef
 
 @dataclass(frozen=True)
 class Source:
-    """A model of the merge, or some of its layers: `layers` is (first, one past the last); None for all of them."""
+    """A model of the merge, or some of its layers: `layers` is (first, one past the last); None for
+    all of them.
+    """
 
     model: ModelRef
     layers: tuple[int, int] | None = None
@@ -31,7 +35,9 @@ class Slice:
 
 @dataclass(frozen=True)
 class Module:
-    """A part of the result, e.g. the text decoder of a model that also sees: whole models, or slices, one of them."""
+    """A part of the result, e.g. the text decoder of a model that also sees: whole models, or
+    slices, one of them.
+    """
 
     models: tuple[Source, ...] = ()
     slices: tuple[Slice, ...] = ()
@@ -47,7 +53,8 @@ class Module:
 
 @dataclass(frozen=True)
 class TokenRule:
-    """Where the embedding of a token comes from: zero, a model, or a token of a model by its id or text. None: mergekit's rule.
+    """Where the embedding of a token comes from: zero, a model, or a token of a model by its id or
+    text. None: mergekit's rule.
 
     `force` takes this row even for models that have the token themselves.
     """
@@ -60,7 +67,9 @@ class TokenRule:
 
 @dataclass(frozen=True)
 class TokenizerRule:
-    """The tokenizer of the result: the union of all, the base's, or one model's; rules for tokens; rows padded to a multiple."""
+    """The tokenizer of the result: the union of all, the base's, or one model's; rules for tokens;
+    rows padded to a multiple.
+    """
 
     source: Literal["union", "base"] | ModelRef = "union"
     tokens: Mapping[str, TokenRule] = field(default_factory=dict)
@@ -71,8 +80,9 @@ class TokenizerRule:
 class MergeRecipe:
     """A checked recipe. One of `models`, `slices` and `modules` is given, the other two are empty.
 
-    `key_map` maps the name of a model to {prefix in that model: prefix in the result} or "auto"; "auto" alone stands for all models.
-    `notes` tell what has no effect. `raw` is the recipe as it was read.
+    `key_map` maps the name of a model to {prefix in that model: prefix in the result} or "auto";
+    "auto" alone stands for all models. `notes` tell what has no effect. `raw` is the recipe as it
+    was read.
     """
 
     method: str
@@ -86,7 +96,9 @@ class MergeRecipe:
     chat_template: str | None = None
     parameters: Settings = field(default_factory=dict)
     seed: int | None = None
-    key_map: Mapping[str, Mapping[str, str] | Literal["auto"]] | Literal["auto"] = field(default_factory=dict)
+    key_map: Mapping[str, Mapping[str, str] | Literal["auto"]] | Literal["auto"] = field(
+        default_factory=dict
+    )
     notes: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict)
 
@@ -101,10 +113,17 @@ class MergeRecipe:
 
     @property
     def references(self) -> tuple[ModelRef, ...]:
-        """Every model whose tensors go into the merge, each once: in the recipe's order, then bases that are not among them."""
+        """Every model whose tensors go into the merge, each once: in the recipe's order, then bases
+        that are not among them.
+        """
         found = dict.fromkeys(source.model for source in self.sources)
-        pieces = [*self.slices, *(piece for module in self.modules.values() for piece in module.slices)]
-        found |= dict.fromkeys(base for base in (*(piece.base for piece in pieces), self.base) if base is not None)
+        pieces = [
+            *self.slices,
+            *(piece for module in self.modules.values() for piece in module.slices),
+        ]
+        found |= dict.fromkeys(
+            base for base in (*(piece.base for piece in pieces), self.base) if base is not None
+        )
         return tuple(found)
 
     @property
@@ -116,7 +135,8 @@ class MergeRecipe:
 def read_recipe(recipe: str | Path | Mapping[str, Any]) -> MergeRecipe:
     """Read and check a recipe: a YAML file, or the mapping that is in one.
 
-    Raises PomonaError with a line for each mistake: file, line, what is wrong, and the nearest right name.
+    Raises PomonaError with a line for each mistake: file, line, what is wrong, and the nearest
+    right name.
     """
     from pomona.merge.reading.recipe import read
 

@@ -17,7 +17,9 @@ Place = Sequence[str | int]
 
 
 class Document:
-    """A YAML file: its `value`, and `line(place)` for the keys and indexes that lead to a part of it."""
+    """A YAML file: its `value`, and `line(place)` for the keys and indexes that lead to a part of
+    it.
+    """
 
     def __init__(self, path: Path) -> None:
         loader = _Loader(read_text(path))
@@ -30,7 +32,11 @@ class Document:
             mark = getattr(error, "problem_mark", None)
             where = f"{path}, line {mark.line + 1}" if mark else path
             problem = getattr(error, "problem", None) or str(error)
-            remedy = "give each recipe a file of its own" if "another document" in problem else "check indentation, quotes and brackets"
+            remedy = (
+                "give each recipe a file of its own"
+                if "another document" in problem
+                else "check indentation, quotes and brackets"
+            )
             raise PomonaError(f"is not YAML: {problem}", where=where, remedy=remedy) from None
         finally:
             loader.dispose()

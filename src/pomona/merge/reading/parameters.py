@@ -1,4 +1,6 @@
-"""The value of a recipe's parameter for one tensor: filters, gradients over layers, and who overrides whom."""
+"""The value of a recipe's parameter for one tensor: filters, gradients over layers, and who
+overrides whom.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _WORDS = {"rescale": ("expected", "l1"), "scope": ("tensor", "global")}
 
 @dataclass(frozen=True)
 class Condition:
-    """A value, or a gradient, for the tensors that `filter` matches; all of them without a filter."""
+    """A value, or a gradient, for the tensors that `filter` matches; all of them without a
+    filter.
+    """
 
     filter: str | None
     value: Scalar | tuple[Scalar, ...]
@@ -38,8 +42,9 @@ def _pattern(text: str) -> re.Pattern[str]:
 def matches(rule: str | None, name: str) -> bool:
     """Whether a filter takes the tensor `name`.
 
-    mergekit's rule: no filter and "*" take all, other text takes the names it is a part of. Beyond it, text with `*`, `?` or `[` is a glob
-    for the whole name, and `re:` begins a regular expression searched for in the name.
+    mergekit's rule: no filter and "*" take all, other text takes the names it is a part of. Beyond
+    it, text with `*`, `?` or `[` is a glob for the whole name, and `re:` begins a regular
+    expression searched for in the name.
     """
     if rule is None or rule == "*":
         return True
@@ -56,7 +61,9 @@ def is_glob(rule: str) -> bool:
 
 
 def convert(value: Scalar, kind: Kind) -> Scalar:
-    """`value` as its kind has it: "1e-3" becomes a number and 1 a flag, as in mergekit. Raises ValueError saying what was expected."""
+    """`value` as its kind has it: "1e-3" becomes a number and 1 a flag, as in mergekit. Raises
+    ValueError saying what was expected.
+    """
     if kind == "flag":
         return _flag(value)
     if kind in _WORDS:
@@ -94,9 +101,11 @@ def _word(value: Scalar, kind: Kind) -> Scalar:
 
 
 def evaluate(setting: Setting, kind: Kind, name: str, t: float) -> Scalar | None:
-    """The value of a setting for the tensor `name` at depth `t` of its slice (0 first layer, 1 last); None when no filter takes the name.
+    """The value of a setting for the tensor `name` at depth `t` of its slice (0 first layer, 1
+    last); None when no filter takes the name.
 
-    Numbers of a gradient are interpolated between their neighbours; flags and words step from one to the next, the last one at t = 1 only.
+    Numbers of a gradient are interpolated between their neighbours; flags and words step from one
+    to the next, the last one at t = 1 only.
     """
     if not isinstance(setting, tuple):
         return convert(setting, kind)
@@ -118,7 +127,9 @@ def evaluate(setting: Setting, kind: Kind, name: str, t: float) -> Scalar | None
 
 
 def resolve(parameter: Parameter, scopes: Iterable[Settings], name: str, t: float) -> Any:
-    """The value of the first scope that has one for the tensor, or the default; REQUIRED when there is neither."""
+    """The value of the first scope that has one for the tensor, or the default; REQUIRED when there
+    is neither.
+    """
     for scope in scopes:
         if parameter.name in scope:
             value = evaluate(scope[parameter.name], parameter.kind, name, t)

@@ -1,4 +1,6 @@
-"""What every section of a recipe needs: checks that gather mistakes with their place instead of raising the first."""
+"""What every section of a recipe needs: checks that gather mistakes with their place instead of
+raising the first.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F6
 
 
 class Reader:
-    """Reads parts of a recipe. `problems` holds what is wrong and where, `notes` what has no effect; `method` is None until it is known."""
+    """Reads parts of a recipe. `problems` holds what is wrong and where, `notes` what has no
+    effect; `method` is None until it is known.
+    """
 
     def __init__(self) -> None:
         self.problems: list[tuple[Place, str]] = []
@@ -29,13 +33,19 @@ class Reader:
         """Take down what has no effect."""
         self.notes.append(text)
 
-    def mapping(self, value: Any, place: Place, known: tuple[str, ...], needed: tuple[str, ...] = ()) -> Mapping[str, Any]:
-        """`value` when it is a mapping, its unknown and missing keys taken down; an empty one otherwise.
+    def mapping(
+        self, value: Any, place: Place, known: tuple[str, ...], needed: tuple[str, ...] = ()
+    ) -> Mapping[str, Any]:
+        """`value` when it is a mapping, its unknown and missing keys taken down; an empty one
+        otherwise.
 
-        Unknown keys are noted and have no effect, as in mergekit; those that are nearly a known one are mistakes.
+        Unknown keys are noted and have no effect, as in mergekit; those that are nearly a known one
+        are mistakes.
         """
         if not isinstance(value, Mapping):
-            self.wrong(place, f"expected a mapping with {', '.join(known[:4])}, found {shown(value)}")
+            self.wrong(
+                place, f"expected a mapping with {', '.join(known[:4])}, found {shown(value)}"
+            )
             return {}
         for key in map(str, value):
             if key not in known and meant(key, known):

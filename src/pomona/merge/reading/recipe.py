@@ -1,4 +1,6 @@
-"""From a recipe's YAML or mapping to a `MergeRecipe`, or to an error with a line for each mistake."""
+"""From a recipe's YAML or mapping to a `MergeRecipe`, or to an error with a line for each
+mistake.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +38,26 @@ def read(recipe: str | Path | Mapping[str, Any]) -> MergeRecipe:
     value: Any = recipe if document is None else document.value
     name = "recipe" if isinstance(recipe, Mapping) else str(recipe)
     if not isinstance(value, Mapping):
-        raise PomonaError("a recipe is a mapping of keys and values, and this is not", where=name, remedy="begin with merge_method: …")
+        raise PomonaError(
+            "a recipe is a mapping of keys and values, and this is not",
+            where=name,
+            remedy="begin with merge_method: …",
+        )
     reader = Reader()
     for _, key in document.twice if document else ():
         reader.note(f'"{key}" is given twice, and the last counts')
     built = _build(reader, value)
-    found = [(document.line(place) if document else 0, _said(place, text)) for place, text in reader.problems]
+    found = [
+        (document.line(place) if document else 0, _said(place, text))
+        for place, text in reader.problems
+    ]
     if found:
-        raise PomonaError("\n".join(f"{name}, line {line}: {text}" if document else f"{name}: {text}" for line, text in sorted(set(found))))
+        raise PomonaError(
+            "\n".join(
+                f"{name}, line {line}: {text}" if document else f"{name}: {text}"
+                for line, text in sorted(set(found))
+            )
+        )
     return built
 
 
@@ -57,13 +71,17 @@ def _build(reader: Reader, value: Mapping[str, Any]) -> MergeRecipe:
     method = _method(reader, top)
     given = [key for key in ("models", "slices", "modules") if top.get(key)]
     if len(given) != 1:
-        reader.wrong((), f"give one of models, slices and modules, found {' and '.join(given) or 'none'}")
+        reader.wrong(
+            (), f"give one of models, slices and modules, found {' and '.join(given) or 'none'}"
+        )
     return MergeRecipe(
         method=method,
         models=models(reader, top, ()),
         slices=slices(reader, top, ()),
         modules=modules(reader, top.get("modules")),
-        base=reader.model(top["base_model"], ("base_model",)) if top.get("base_model") is not None else None,
+        base=reader.model(top["base_model"], ("base_model",))
+        if top.get("base_model") is not None
+        else None,
         dtype=reader.dtype(top, "dtype"),
         out_dtype=reader.dtype(top, "out_dtype"),
         tokenizer=tokenizer(reader, top),

@@ -20,7 +20,10 @@ def parameters(reader: Reader, value: Any, place: Place) -> dict[str, Setting]:
     if not isinstance(value, Mapping):
         reader.wrong(place, f"expected a mapping of parameters, found {shown(value)}")
         return {}
-    found = {str(name): _parameter(reader, str(name), item, (*place, name)) for name, item in value.items()}
+    found = {
+        str(name): _parameter(reader, str(name), item, (*place, name))
+        for name, item in value.items()
+    }
     return {name: setting for name, setting in found.items() if setting is not None}
 
 
@@ -43,9 +46,17 @@ def _setting(reader: Reader, value: Any, kind: Kind, place: Place) -> Setting | 
     if isinstance(value, list | tuple):
         filtered = [isinstance(item, Mapping) for item in value]
         if filtered and all(filtered):
-            return tuple(_condition(reader, item, kind, (*place, index)) for index, item in enumerate(value))
+            return tuple(
+                _condition(reader, item, kind, (*place, index)) for index, item in enumerate(value)
+            )
         if any(filtered):
-            reader.wrong(place, "holds values and filters side by side; write {value: …} for the value of all other tensors")
+            reader.wrong(
+                place,
+                (
+                    "holds values and filters side by side; write {value: …} for the value of "
+                    "all other tensors"
+                ),
+            )
             return None
     return _value(reader, value, kind, place)
 
@@ -58,11 +69,17 @@ def _condition(reader: Reader, value: Any, kind: Kind, place: Place) -> Conditio
         rule = None
     if rule is not None and (wrong := check_filter(rule)):
         reader.wrong((*place, "filter"), wrong)
-    found = _value(reader, item["value"], kind, (*place, "value")) if item.get("value") is not None else None
+    found = (
+        _value(reader, item["value"], kind, (*place, "value"))
+        if item.get("value") is not None
+        else None
+    )
     return Condition(rule, 0 if found is None else found)
 
 
-def _value(reader: Reader, value: Any, kind: Kind, place: Place) -> Scalar | tuple[Scalar, ...] | None:
+def _value(
+    reader: Reader, value: Any, kind: Kind, place: Place
+) -> Scalar | tuple[Scalar, ...] | None:
     many = isinstance(value, list | tuple)
     if many and not value:
         reader.note(f'"{place[-1]}" is an empty list, and has no effect')

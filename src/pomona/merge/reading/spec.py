@@ -1,4 +1,6 @@
-"""The merge methods and their parameters: names, defaults and demands on the models, as mergekit 0.1.5 has them."""
+"""The merge methods and their parameters: names, defaults and demands on the models, as mergekit
+0.1.5 has them.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,17 @@ from typing import Any, Literal
 from pomona.errors import PomonaError, nearest
 
 Kind = Literal["number", "count", "flag", "rescale", "scope"]
-Per = Literal["merge", "model", "expert"]  # one value, one for every model with the base, one for every model but the base
+Per = Literal[
+    "merge", "model", "expert"
+]  # one value, one for every model with the base, one for every model but the base
 REQUIRED: Any = object()
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter: the kind of its values, its default (REQUIRED without one), and what it has one value for."""
+    """A parameter: the kind of its values, its default (REQUIRED without one), and what it has one
+    value for.
+    """
 
     name: str
     kind: Kind
@@ -26,7 +32,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Method:
-    """A method. `least` and `most` count all models of a tensor, `experts` the least and most without the base."""
+    """A method. `least` and `most` count all models of a tensor, `experts` the least and most
+    without the base.
+    """
 
     name: str
     parameters: tuple[Parameter, ...] = ()
@@ -40,7 +48,9 @@ class Method:
         return next((parameter for parameter in self.parameters if parameter.name == name), None)
 
 
-def _vectors(name: str, *more: Parameter, normalize: bool = False, rescale: bool = False, sparse: bool = True) -> Method:
+def _vectors(
+    name: str, *more: Parameter, normalize: bool = False, rescale: bool = False, sparse: bool = True
+) -> Method:
     """A method on task vectors: base + λ · the (sparse, signed) weighted sum of θ − base."""
     own = [Parameter("scope", "scope", "tensor")] if name == "ties" else []
     return Method(
@@ -63,12 +73,18 @@ _GAMMA = Parameter("gamma", "number", 0.01, per="expert")
 _EPSILON = Parameter("epsilon", "number", 0.15, per="expert")
 _WEIGHT = Parameter("weight", "number", per="expert")
 _ALL = (
-    Method("linear", (Parameter("weight", "number", per="model"), Parameter("normalize", "flag", True))),
+    Method(
+        "linear", (Parameter("weight", "number", per="model"), Parameter("normalize", "flag", True))
+    ),
     Method("passthrough", (Parameter("scale", "number", None, per="model"),), most=1),
     Method("slerp", (Parameter("t", "number"),), base="required", least=2, most=2),
     Method(
         "nuslerp",
-        (_WEIGHT, Parameter("nuslerp_row_wise", "flag", False), Parameter("nuslerp_flatten", "flag", True)),
+        (
+            _WEIGHT,
+            Parameter("nuslerp_row_wise", "flag", False),
+            Parameter("nuslerp_flatten", "flag", True),
+        ),
         base="optional",
         experts=(2, 2),
     ),
@@ -92,18 +108,27 @@ _ALL = (
     Method("arcee_fusion", base="required", least=2, most=2),
     Method(
         "sce",
-        (Parameter("int8_mask", "flag", False, effect=False), Parameter("select_topk", "number", 1.0)),
+        (
+            Parameter("int8_mask", "flag", False, effect=False),
+            Parameter("select_topk", "number", 1.0),
+        ),
         base="required",
     ),
     Method("ram", (Parameter("epsilon", "number", 1e-5),), base="required"),
     Method(
         "ramplus_tl",
-        (Parameter("r", "number", 0.1), Parameter("alpha", "number", 0.2), Parameter("epsilon", "number", 1e-5)),
+        (
+            Parameter("r", "number", 0.1),
+            Parameter("alpha", "number", 0.2),
+            Parameter("epsilon", "number", 1e-5),
+        ),
         base="required",
     ),
 )
 METHODS = {method.name: method for method in _ALL}
-RETIRED = frozenset({"embed_slerp", "dtype"})  # what recipes hold under "parameters" and mergekit passes over
+RETIRED = frozenset(
+    {"embed_slerp", "dtype"}
+)  # what recipes hold under "parameters" and mergekit passes over
 
 
 @cache
@@ -115,5 +140,9 @@ def known_parameters() -> frozenset[str]:
 def method_of(name: str) -> Method:
     """The method called `name`. Raises PomonaError when there is none."""
     if name not in METHODS:
-        raise PomonaError(f'unknown merge_method "{name}"', where="merge_method", remedy=nearest(name.lower(), METHODS))
+        raise PomonaError(
+            f'unknown merge_method "{name}"',
+            where="merge_method",
+            remedy=nearest(name.lower(), METHODS),
+        )
     return METHODS[name]

@@ -24,13 +24,24 @@ def tokenizer(reader: Reader, top: Mapping[str, Any]) -> TokenizerRule | None:
     item = reader.mapping(rule, ("tokenizer",), ("source", "tokens", "pad_to_multiple_of"))
     multiple = _whole(item.get("pad_to_multiple_of") or None)
     if multiple is not None and multiple < 1:
-        reader.wrong(("tokenizer", "pad_to_multiple_of"), f"expected a whole number of at least 1, found {item['pad_to_multiple_of']!r}")
+        reader.wrong(
+            ("tokenizer", "pad_to_multiple_of"),
+            f"expected a whole number of at least 1, found {item['pad_to_multiple_of']!r}",
+        )
     tokens = item.get("tokens") or {}
     if not isinstance(tokens, Mapping):
-        reader.wrong(("tokenizer", "tokens"), f"expected a mapping from tokens to rules, found {shown(tokens)}")
+        reader.wrong(
+            ("tokenizer", "tokens"),
+            f"expected a mapping from tokens to rules, found {shown(tokens)}",
+        )
         tokens = {}
-    rules = {str(token): _token(reader, value, ("tokenizer", "tokens", token)) for token, value in tokens.items()}
-    return TokenizerRule(_source(reader, item.get("source") or "union", ("tokenizer", "source")), rules, multiple)
+    rules = {
+        str(token): _token(reader, value, ("tokenizer", "tokens", token))
+        for token, value in tokens.items()
+    }
+    return TokenizerRule(
+        _source(reader, item.get("source") or "union", ("tokenizer", "source")), rules, multiple
+    )
 
 
 def _source(reader: Reader, value: Any, place: Place) -> Any:
@@ -47,7 +58,13 @@ def _token(reader: Reader, value: Any, place: Place) -> TokenRule:
         reader.mapping(source, place, ("kind",))
         return TokenRule("zero", force=force)
     if source["kind"] != "model_token":
-        reader.wrong(place, f'unknown kind "{source["kind"]}": {nearest(str(source["kind"]), ("zero", "model_token"))}')
+        reader.wrong(
+            place,
+            (
+                f'unknown kind "{source["kind"]}": '
+                f"{nearest(str(source['kind']), ('zero', 'model_token'))}"
+            ),
+        )
         return TokenRule()
     reader.mapping(source, place, ("kind", "model", "token_id", "token"), ("model",))
     number, text = _whole(source.get("token_id")), source.get("token")
@@ -55,7 +72,11 @@ def _token(reader: Reader, value: Any, place: Place) -> TokenRule:
         reader.wrong(place, 'give "token_id" or "token", one of them')
     elif (number is not None and number < 0) or (text is not None and not isinstance(text, str)):
         reader.wrong(place, '"token_id" is a whole number and "token" a text')
-    model = reader.model(source["model"], (*place, "model")) if source.get("model") is not None else None
+    model = (
+        reader.model(source["model"], (*place, "model"))
+        if source.get("model") is not None
+        else None
+    )
     return TokenRule(model, number, text, force)
 
 
@@ -69,7 +90,9 @@ def _whole(value: Any) -> int | None:
 
 def _force(reader: Reader, value: Any, place: Place) -> bool:
     try:
-        return bool(convert(value, "flag")) if isinstance(value, bool | int | float | str) else False
+        return (
+            bool(convert(value, "flag")) if isinstance(value, bool | int | float | str) else False
+        )
     except ValueError as error:
         reader.wrong(place, str(error))
         return False
@@ -80,10 +103,21 @@ def key_map(reader: Reader, value: Any) -> Any:
     if value is None or value == "auto":
         return value or {}
     if not isinstance(value, Mapping):
-        reader.wrong(("key_map",), f'expected "auto" or a mapping from models to prefixes, found {shown(value)}')
+        reader.wrong(
+            ("key_map",),
+            f'expected "auto" or a mapping from models to prefixes, found {shown(value)}',
+        )
         return {}
     for model, prefixes in value.items():
-        texts = isinstance(prefixes, Mapping) and all(isinstance(part, str) for pair in prefixes.items() for part in pair)
+        texts = isinstance(prefixes, Mapping) and all(
+            isinstance(part, str) for pair in prefixes.items() for part in pair
+        )
         if prefixes != "auto" and not texts:
-            reader.wrong(("key_map", model), 'expected "auto" or a mapping from prefixes in this model to prefixes in the result')
+            reader.wrong(
+                ("key_map", model),
+                (
+                    'expected "auto" or a mapping from prefixes in this model to prefixes in '
+                    "the result"
+                ),
+            )
     return {str(model): prefixes for model, prefixes in value.items()}

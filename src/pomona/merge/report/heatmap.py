@@ -1,4 +1,6 @@
-"""report.html: heat maps of what a merge measured, layer by layer, as a page without scripts, for light and dark screens."""
+"""report.html: heat maps of what a merge measured, layer by layer, as a page without scripts, for
+light and dark screens.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ code { font-size: 0.8125rem; }
 
 @dataclass(frozen=True)
 class Map:
-    """One heat map: its heading and note, names of rows, and a value (or None) for each row and layer."""
+    """One heat map: its heading and note, names of rows, and a value (or None) for each row and
+    layer.
+    """
 
     heading: str
     note: str
@@ -51,10 +55,15 @@ class Map:
 
 
 def page(title: str, signature: str, layers: Layers) -> str:
-    """The page as HTML text. Names come from recipes and files, so they are escaped and cannot steer the text's direction."""
+    """The page as HTML text. Names come from recipes and files, so they are escaped and cannot
+    steer the text's direction.
+    """
     maps = _maps(layers)
     names = [row["layer"] for row in layers.rows]
-    parts = [f"<h2>{_safe(one.heading)}</h2><p class=quiet>{_safe(one.note)}</p>{_drawn(one, names)}" for one in maps]
+    parts = [
+        f"<h2>{_safe(one.heading)}</h2><p class=quiet>{_safe(one.note)}</p>{_drawn(one, names)}"
+        for one in maps
+    ]
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -83,46 +92,97 @@ def page(title: str, signature: str, layers: Layers) -> str:
 def _maps(layers: Layers) -> list[Map]:
     rows, found = layers.rows, []
     relative = any(row["relative"] for row in rows)
-    norms = {model: [row["relative" if relative else "norms"].get(model) for row in rows] for model in layers.models}
-    what = "Norm of each task vector, as a share of the base's norm" if relative else f"Norm of the {layers.of}"
-    note = "How far each model has moved from the base." if relative else "Euclidean norm over all elements of a layer."
-    show: Callable[[float], str] = (lambda value: f"{value:.2%}".replace("%", " %")) if relative else (lambda value: f"{value:.3g}")
+    norms = {
+        model: [row["relative" if relative else "norms"].get(model) for row in rows]
+        for model in layers.models
+    }
+    what = (
+        "Norm of each task vector, as a share of the base's norm"
+        if relative
+        else f"Norm of the {layers.of}"
+    )
+    note = (
+        "How far each model has moved from the base."
+        if relative
+        else "Euclidean norm over all elements of a layer."
+    )
+    show: Callable[[float], str] = (
+        (lambda value: f"{value:.2%}".replace("%", " %"))
+        if relative
+        else (lambda value: f"{value:.3g}")
+    )
     found.append(Map(what, note, norms, show, 0.0, _most(norms)))
     pairs = list(dict.fromkeys(pair for row in rows for pair in row["cosines"]))
     if pairs:
         cosines = {pair: [row["cosines"].get(pair) for row in rows] for pair in pairs}
-        words = "Orange: they point the same way; blue: against each other; pale: they are independent."
-        bound = max(0.1, *(abs(value) for line in cosines.values() for value in line if value is not None))
-        found.append(Map(f"Cosine between {layers.of}", words, cosines, lambda value: f"{value:+.3f}".replace("-", "−"), -bound, bound))
+        words = (
+            "Orange: they point the same way; blue: against each other; pale: they are independent."
+        )
+        bound = max(
+            0.1, *(abs(value) for line in cosines.values() for value in line if value is not None)
+        )
+        found.append(
+            Map(
+                f"Cosine between {layers.of}",
+                words,
+                cosines,
+                lambda value: f"{value:+.3f}".replace("-", "−"),
+                -bound,
+                bound,
+            )
+        )
         unlike = {"all models": [row["conflicts"] for row in rows]}
-        words = "Share of elements that one model wants larger than zero and another smaller." if layers.of == "weights" else (
-            "Share of elements that one model moves up and another down."
-        )  # fmt: skip
-        found.append(Map("Sign conflicts", words, unlike, lambda value: f"{value:.1%}".replace("%", " %"), 0.0, _most(unlike)))
+        words = (
+            "Share of elements that one model wants larger than zero and another smaller."
+            if layers.of == "weights"
+            else ("Share of elements that one model moves up and another down.")
+        )
+        found.append(
+            Map(
+                "Sign conflicts",
+                words,
+                unlike,
+                lambda value: f"{value:.1%}".replace("%", " %"),
+                0.0,
+                _most(unlike),
+            )
+        )
     return found
 
 
 def _most(values: Mapping[str, Sequence[float | None]]) -> float:
-    return max((value for line in values.values() for value in line if value is not None), default=0.0) or 1.0
+    return (
+        max((value for line in values.values() for value in line if value is not None), default=0.0)
+        or 1.0
+    )
 
 
 def _drawn(one: Map, layers: Sequence[str]) -> str:
     width = (_WIDTH - _LEFT) / len(layers)
     height = _TOP + _ROW * len(one.values) + _BOTTOM
     parts = [f'<div class="scroll" tabindex="0" role="region" aria-label="{_safe(one.heading)}">']
-    parts.append(f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{_safe(one.heading)}">')
+    parts.append(
+        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{_safe(one.heading)}">'
+    )
     for line, (name, values) in enumerate(one.values.items()):
         y = _TOP + _ROW * line
-        parts.append(f'<text class="name" x="{_LEFT - 8}" y="{y + 16}" text-anchor="end">{_short(name)}<title>{_safe(name)}</title></text>')
+        parts.append(
+            f'<text class="name" x="{_LEFT - 8}" y="{y + 16}" '
+            f'text-anchor="end">{_short(name)}<title>{_safe(name)}</title></text>'
+        )
         for place, value in enumerate(values):
             x = _LEFT + width * place
-            parts.append(f'<rect class="cell ground" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_ROW}"/>')
+            parts.append(
+                f'<rect class="cell ground" x="{x:.1f}" y="{y}" width="{width:.1f}" '
+                f'height="{_ROW}"/>'
+            )
             if value is not None:
                 kind = "cool" if one.least < 0 and value < 0 else "warm"
                 deep = min(1.0, abs(value) / one.most)
                 told = f"{_safe(layers[place])}, {_safe(name)}: {one.show(value)}"
                 parts.append(
-                    f'<rect class="cell {kind}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_ROW}" fill-opacity="{deep:.3f}">'
+                    f'<rect class="cell {kind}" x="{x:.1f}" y="{y}" width="{width:.1f}" '
+                    f'height="{_ROW}" fill-opacity="{deep:.3f}">'
                     f"<title>{told}</title></rect>"
                 )
     parts += [_axis(layers, width, height - _BOTTOM), _legend(one, height), "</svg></div>"]
@@ -136,9 +196,14 @@ def _axis(layers: Sequence[str], width: float, y: float) -> str:
         found, x = place_of(f"{name}.x"), _LEFT + width * (place + 0.5)
         if found is None:
             word = _short(name.rsplit(".", 1)[-1], 14)
-            parts.append(f'<text x="{x:.1f}" y="{y + 12}" text-anchor="end" transform="rotate(-35 {x:.1f} {y + 12})">{word}</text>')
+            parts.append(
+                f'<text x="{x:.1f}" y="{y + 12}" text-anchor="end" transform="rotate(-35 '
+                f'{x:.1f} {y + 12})">{word}</text>'
+            )
         elif found.layer % every == 0:
-            parts.append(f'<text x="{x:.1f}" y="{y + 15}" text-anchor="middle">{found.layer}</text>')
+            parts.append(
+                f'<text x="{x:.1f}" y="{y + 15}" text-anchor="middle">{found.layer}</text>'
+            )
     return "".join(parts)
 
 
@@ -149,9 +214,12 @@ def _legend(one: Map, height: float) -> str:
     for step in range(7):
         value = one.least + (one.most - one.least) * step / 6
         kind = "cool" if value < 0 else "warm"
-        parts.append(f'<rect class="cell ground" x="{x + 36 * step}" y="{y}" width="36" height="14"/>')
         parts.append(
-            f'<rect class="cell {kind}" x="{x + 36 * step}" y="{y}" width="36" height="14" fill-opacity="{abs(value) / one.most:.3f}"/>'
+            f'<rect class="cell ground" x="{x + 36 * step}" y="{y}" width="36" height="14"/>'
+        )
+        parts.append(
+            f'<rect class="cell {kind}" x="{x + 36 * step}" y="{y}" width="36" height="14" '
+            f'fill-opacity="{abs(value) / one.most:.3f}"/>'
         )
     parts.append(f'<text x="{x + 260}" y="{y + 11}">{one.show(one.most)}</text>')
     return "".join(parts)
@@ -160,27 +228,41 @@ def _legend(one: Map, height: float) -> str:
 def _headline(layers: Layers) -> str:
     found = [row for row in layers.rows if row["conflicts"] is not None]
     if not found:
-        return f"{len(layers.rows)} layers, {len(layers.models)} model{'s' if len(layers.models) > 1 else ''}"
+        return (
+            f"{len(layers.rows)} layers, {len(layers.models)} "
+            f"model{'s' if len(layers.models) > 1 else ''}"
+        )
     elements = sum(row["elements"] for row in found)
     share = sum(row["conflicts"] * row["elements"] for row in found) / elements
     least, most = (end(found, key=lambda row: row["conflicts"]) for end in (min, max))
-    range_ = f"from {least['conflicts']:.0%} in {least['layer']} to {most['conflicts']:.0%} in {most['layer']}"
+    range_ = (
+        f"from {least['conflicts']:.0%} in {least['layer']} to {most['conflicts']:.0%} in "
+        f"{most['layer']}"
+    )
     said = "want unlike signs for" if layers.of == "weights" else "pull in opposite directions on"
-    return f"The {len(layers.models)} models {said} {share:.0%} of the elements, {range_}".replace("%", " %")
+    return f"The {len(layers.models)} models {said} {share:.0%} of the elements, {range_}".replace(
+        "%", " %"
+    )
 
 
 def _measured(layers: Layers) -> str:
-    elements, errors = sum(row["elements"] for row in layers.rows), [row["error"] for row in layers.rows]
+    elements, errors = (
+        sum(row["elements"] for row in layers.rows),
+        [row["error"] for row in layers.rows],
+    )
     if layers.share > 0.999:
         return f"Measured on all {count(elements)} elements."
     return (
-        f"Measured on {layers.share:.0%} of {count(elements)} elements, the first part of every block; "
+        f"Measured on {layers.share:.0%} of {count(elements)} elements, the first part of "
+        "every block; "
         f"the standard error of a layer's share of sign conflicts is at most {max(errors):.2%}."
     ).replace("%", " %")
 
 
 def _table(layers: Layers) -> str:
-    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [("elements", lambda row: f"{row['elements']:,}")]
+    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("elements", lambda row: f"{row['elements']:,}")
+    ]
     for model in layers.models:
         columns.append((f"norm {model}", lambda row, model=model: _number(row["norms"].get(model))))
     for pair in dict.fromkeys(pair for row in layers.rows for pair in row["cosines"]):
@@ -188,7 +270,8 @@ def _table(layers: Layers) -> str:
     columns.append(("sign conflicts", lambda row: _number(row["conflicts"])))
     head = "".join(f'<th class="n">{_safe(name)}</th>' for name, _ in columns)
     body = "".join(
-        f"<tr><td>{_safe(row['layer'])}</td>{''.join(f'<td class=n>{cell(row)}</td>' for _, cell in columns)}</tr>" for row in layers.rows
+        f"<tr><td>{_safe(row['layer'])}</td>{''.join(f'<td class=n>{cell(row)}</td>' for _, cell in columns)}</tr>"
+        for row in layers.rows
     )
     return f'<div class="scroll" tabindex="0"><table><thead><tr><th>layer</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 

@@ -1,4 +1,6 @@
-"""What a merge measures on the way: for every layer the size of each task vector, their angles, and where their signs conflict."""
+"""What a merge measures on the way: for every layer the size of each task vector, their angles, and
+where their signs conflict.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,11 @@ class Layers:
     """What was measured. rows: a mapping for each layer, in the order of the result, with
 
     layer: its name. elements, measured: how many it has, and on how many the numbers rest.
-    norms: by model, the norm of the task vector θ − base, or of θ without a base. relative: that over the norm of the base.
+    norms: by model, the norm of the task vector θ − base, or of θ without a base. relative: that
+        over the norm of the base.
     cosines: by pair "A × B", between task vectors (or weights).
-    conflicts: share of elements of which one task vector is positive and another negative; error: its standard error.
+    conflicts: share of elements of which one task vector is positive and another negative; error:
+        its standard error.
     """
 
     of: str  # "task vectors" or "weights"
@@ -35,7 +39,9 @@ class Layers:
     @property
     def share(self) -> float:
         """Share of all elements that was measured."""
-        return sum(row["measured"] for row in self.rows) / max(1, sum(row["elements"] for row in self.rows))
+        return sum(row["measured"] for row in self.rows) / max(
+            1, sum(row["elements"] for row in self.rows)
+        )
 
 
 class Survey:
@@ -43,10 +49,16 @@ class Survey:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self.names = tuple(dict.fromkeys(_name(plan, item) for job in plan.jobs if _counts(job) for item in job.inputs))
+        self.names = tuple(
+            dict.fromkeys(
+                _name(plan, item) for job in plan.jobs if _counts(job) for item in job.inputs
+            )
+        )
 
     def measure(self, job: Job, start: int, blocks: Sequence[NDArray[Any]]) -> Any:
-        """Of the first part of a block: elements, squared norm of the base, scalar products of all pairs, elements of unlike sign."""
+        """Of the first part of a block: elements, squared norm of the base, scalar products of all
+        pairs, elements of unlike sign.
+        """
         if not _counts(job):
             return None
         from pomona.merge.methods import measure
@@ -56,14 +68,24 @@ class Survey:
         return (count, *measure([block[:count] for block in blocks], kinds, job.base is not None))
 
     def total(self, job: Job, measured: Sequence[Any]) -> Any:
-        """The sum over a tensor's blocks, as the journal keeps it; None when nothing was measured."""
+        """The sum over a tensor's blocks, as the journal keeps it; None when nothing was
+        measured.
+        """
         if not measured:
             return None
         count = sum(one[0] for one in measured)
         share = sum(one[3] for one in measured) / count
-        spread = sum((one[3] - share * one[0]) ** 2 for one in measured) * (1 - count / max(count + 1, math.prod(job.shape)))
+        spread = sum((one[3] - share * one[0]) ** 2 for one in measured) * (
+            1 - count / max(count + 1, math.prod(job.shape))
+        )
         products = [math.fsum(column) for column in zip(*(one[2] for one in measured), strict=True)]
-        return [count, math.fsum(one[1] for one in measured), products, int(sum(one[3] for one in measured)), spread]
+        return [
+            count,
+            math.fsum(one[1] for one in measured),
+            products,
+            int(sum(one[3] for one in measured)),
+            spread,
+        ]
 
     def layers(self, done: Mapping[int, Any]) -> Layers | None:
         """The rows, from every tensor's sums; None when nothing was measured."""
@@ -92,7 +114,11 @@ class Survey:
                 else:
                     key = (models[i], models[k])
                     products[key] = products.get(key, 0.0) + value * factor
-            base, elements, measured = base + own * factor, elements + math.prod(job.shape), measured + count
+            base, elements, measured = (
+                base + own * factor,
+                elements + math.prod(job.shape),
+                measured + count,
+            )
             conflicts, spread = conflicts + unlike * factor, spread + varied * factor**2
         norms = {model: math.sqrt(max(0.0, value)) for model, value in squares.items()}
         scale = math.sqrt(base)
@@ -113,13 +139,19 @@ class Survey:
 
 
 def layer_of(name: str) -> str:
-    """The layer a tensor belongs to, such as "model.layers.3"; outside layers its own name without "weight" or "bias"."""
+    """The layer a tensor belongs to, such as "model.layers.3"; outside layers its own name without
+    "weight" or "bias".
+    """
     place = place_of(name)
     return f"{place.stack}.{place.layer}" if place else name.rsplit(".", 1)[0]
 
 
 def _counts(job: Job) -> bool:
-    return bool(job.inputs) and job.method != "copy" and all(item.dtype in FLOATS for item in job.inputs)
+    return (
+        bool(job.inputs)
+        and job.method != "copy"
+        and all(item.dtype in FLOATS for item in job.inputs)
+    )
 
 
 def _name(plan: Plan, item: Any) -> str:

@@ -1,4 +1,6 @@
-"""What one command over a merge recipe works with: the recipe, plans for its variants, and scores that are kept beside the output."""
+"""What one command over a merge recipe works with: the recipe, plans for its variants, and scores
+that are kept beside the output.
+"""
 
 from __future__ import annotations
 
@@ -38,32 +40,56 @@ def read_document(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any
     document = Document(Path(recipe))
     if document.twice:
         line, key = document.twice[0]
-        raise PomonaError(f'"{key}" is given twice', where=f"{recipe}, line {line}", remedy="keep one")
+        raise PomonaError(
+            f'"{key}" is given twice', where=f"{recipe}, line {line}", remedy="keep one"
+        )
     if not isinstance(document.value, dict):
-        raise PomonaError("a recipe is a mapping of keys and values, and this is not", where=recipe, remedy="see mergekit's examples")
+        raise PomonaError(
+            "a recipe is a mapping of keys and values, and this is not",
+            where=recipe,
+            remedy="see mergekit's examples",
+        )
     return document.value, Path(recipe).parent
 
 
 class Bench:
-    """Plans and scores for one output. Everything it keeps is in `OUT.work`, which `clear` removes when the result is written."""
+    """Plans and scores for one output. Everything it keeps is in `OUT.work`, which `clear` removes
+    when the result is written.
+    """
 
-    def __init__(self, out: Path, *, models: Mapping[str, Path] | None, seed: int | None, document: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        *,
+        models: Mapping[str, Path] | None,
+        seed: int | None,
+        document: Mapping[str, Any],
+    ) -> None:
         self.out, self.work = out, Path(f"{out}.work")
         self._models = models
         self.seed = seed if seed is not None else document.get("seed") or 0
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
-            raise PomonaError(f"{self.seed!r} is not a whole number", where="seed", remedy="write seed: 0")
+            raise PomonaError(
+                f"{self.seed!r} is not a whole number", where="seed", remedy="write seed: 0"
+            )
 
     def plan(self, recipe: Mapping[str, Any], *, dry_run: bool = False) -> Plan:
         """The plan of a recipe without free parameters."""
         from pomona.merge.planning.plan import plan_merge
 
         plain = {key: value for key, value in recipe.items() if key not in SECTIONS}
-        return plan_merge(plain, models=self._models, seed=self.seed, work=self.work / "prepared", dry_run=dry_run)
+        return plan_merge(
+            plain, models=self._models, seed=self.seed, work=self.work / "prepared", dry_run=dry_run
+        )
 
     def score(self, plan: Plan, judge: Judge, items: Items) -> System:
         """What a merge does on the items; computed once, then read from the work folder."""
-        about = {"recipe": plan.recipe, "inputs": inputs_of(plan), "judge": judge.signature, "items": digest_of(items)}
+        about = {
+            "recipe": plan.recipe,
+            "inputs": inputs_of(plan),
+            "judge": judge.signature,
+            "items": digest_of(items),
+        }
         kept = self.work / "scores" / f"{_digest(about)}.npy"
         told = kept.with_suffix(".json")
         if not told.is_file():
@@ -72,19 +98,26 @@ class Bench:
             with disk_guard(str(kept)):
                 with atomic_file(kept) as partial:
                     partial.write_bytes(_npy(judged.statistics))
-                write_json(told, {"flops": judged.flops, "seconds": meter.cpu_seconds, "tokens": judged.tokens})
+                write_json(
+                    told,
+                    {"flops": judged.flops, "seconds": meter.cpu_seconds, "tokens": judged.tokens},
+                )
         return System(np.load(kept, allow_pickle=False), **read_json(told))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one process works on an output at a time; a work folder without work goes. Raises PomonaError for the second process."""
+        """Only one process works on an output at a time; a work folder without work goes. Raises
+        PomonaError for the second process.
+        """
         self.work.mkdir(parents=True, exist_ok=True)
         with (self.work / "lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise PomonaError(
-                    "another process is working on it", where=self.out, remedy="wait for it, or choose another name"
+                    "another process is working on it",
+                    where=self.out,
+                    remedy="wait for it, or choose another name",
                 ) from None
             try:
                 yield
@@ -107,11 +140,17 @@ class Bench:
 def refuse_existing(out: Path, overwrite: bool) -> None:
     """Raise PomonaError when the output is there already, before hours are spent on it."""
     if out.exists() and not overwrite:
-        raise PomonaError("is there already", where=out, remedy="choose another name, or write over it with --overwrite")
+        raise PomonaError(
+            "is there already",
+            where=out,
+            remedy="choose another name, or write over it with --overwrite",
+        )
 
 
 def inputs_of(plan: Plan) -> list[list[Any]]:
-    """Every file of tensors that a plan reads: its name, size and time of change. They are not read for it."""
+    """Every file of tensors that a plan reads: its name, size and time of change. They are not read
+    for it.
+    """
     files = sorted(file for folder in plan.models for file in Path(folder).glob("*.safetensors"))
     return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 

@@ -1,4 +1,6 @@
-"""`search`: candidates are proposed, merged in memory, scored and logged, each point at most once."""
+"""`search`: candidates are proposed, merged in memory, scored and logged, each point at most
+once.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,17 @@ from pomona.merge.search.propose import Point, proposals
 from pomona.merge.search.space import Space
 
 IMPOSSIBLE = 1e9  # loss of a candidate that cannot be merged
-HOPELESS = 8  # candidates that could not be merged, and none that could, after which a search gives up
+HOPELESS = (
+    8  # candidates that could not be merged, and none that could, after which a search gives up
+)
 PATIENCE = 200  # proposals in a row that were all tried before, after which a search ends early
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a candidate is worth, and what scoring it took: floating-point operations and tokens read and written."""
+    """What a candidate is worth, and what scoring it took: floating-point operations and tokens
+    read and written.
+    """
 
     value: float
     flops: float = 0.0
@@ -30,7 +36,9 @@ class Score:
 
 
 class Objective(Protocol):
-    """What a search goes by. `signature` names every choice a score depends on: a log made with another one is refused."""
+    """What a search goes by. `signature` names every choice a score depends on: a log made with
+    another one is refused.
+    """
 
     signature: str
     higher_is_better: bool
@@ -87,19 +95,26 @@ def search(
     about: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Found:
-    """Find the values of `space` whose merge `objective` likes best, in at most `trials` different candidates.
+    """Find the values of `space` whose merge `objective` likes best, in at most `trials` different
+    candidates.
 
     method: cma, optuna, random, grid or greedy (see `propose`).
-    log: JSON lines. A killed search called again with the same arguments reads it, scores nothing twice and ends with the same result;
-        with more `trials` it goes on from there. `about` is what a score depends on beside the objective: the recipe and its inputs.
-    A candidate that cannot be merged (Σw = 0, say) counts as the worst there is, with the reason in the log.
-    Raises PomonaError for an unknown method, a log of another search, and when no candidate, or none of the first eight, could be merged.
+    log: JSON lines. A killed search called again with the same arguments reads it, scores nothing
+        twice and ends with the same result; with more `trials` it goes on from there. `about` is
+        what a score depends on beside the objective: the recipe and its inputs.
+    A candidate that cannot be merged (Σw = 0, say) counts as the worst there is, with the reason in
+    the log. Raises PomonaError for an unknown method, a log of another search, and when no
+    candidate, or none of the first eight, could be merged.
     """
     if trials < 1:
-        raise PomonaError(f"{trials} trials find nothing", where="trials", remedy="allow at least one")
+        raise PomonaError(
+            f"{trials} trials find nothing", where="trials", remedy="allow at least one"
+        )
     source = proposals(method, space, trials, seed)
     batch = _next(source, None)
-    known = Log(Path(log), {"objective": objective.signature, "space": space.document(), **(about or {})})
+    known = Log(
+        Path(log), {"objective": objective.signature, "space": space.document(), **(about or {})}
+    )
     done: dict[str, Trial] = {}
     idle = 0
     while batch is not None and idle < PATIENCE:
@@ -135,7 +150,9 @@ def _loss(trial: Trial, higher_is_better: bool) -> float:
     return -trial.value if higher_is_better else trial.value
 
 
-def _tried(point: Point, plan_of: Callable[[Mapping[str, Any]], Plan], objective: Objective, known: Log) -> Trial:
+def _tried(
+    point: Point, plan_of: Callable[[Mapping[str, Any]], Plan], objective: Objective, known: Log
+) -> Trial:
     score, problem = None, ""
     with Meter() as meter:
         try:
@@ -147,7 +164,9 @@ def _tried(point: Point, plan_of: Callable[[Mapping[str, Any]], Plan], objective
         except PomonaError as error:
             problem = str(error)
     cost = score or Score(0.0)
-    trial = Trial(point, score.value if score else None, meter.cpu_seconds, cost.flops, cost.tokens, problem)
+    trial = Trial(
+        point, score.value if score else None, meter.cpu_seconds, cost.flops, cost.tokens, problem
+    )
     known.add(trial)
     return trial
 
@@ -156,6 +175,9 @@ def _found(trials: list[Trial], higher_is_better: bool) -> Found:
     scored = [trial for trial in trials if trial.value is not None]
     if not scored:
         problem = trials[-1].problem
-        raise PomonaError(f"none of {len(trials)} candidates could be merged and scored; the last: {problem}", remedy="correct the recipe")
+        raise PomonaError(
+            f"none of {len(trials)} candidates could be merged and scored; the last: {problem}",
+            remedy="correct the recipe",
+        )
     best = min(scored, key=lambda trial: _loss(trial, higher_is_better))
     return Found(best, tuple(trials), higher_is_better)

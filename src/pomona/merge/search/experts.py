@@ -1,4 +1,6 @@
-"""The experts of a merge recipe, and the recipes made from it: one expert alone, all but one, all with equal weights."""
+"""The experts of a merge recipe, and the recipes made from it: one expert alone, all but one, all
+with equal weights.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,21 @@ from typing import Any
 from pomona.errors import PomonaError
 from pomona.merge.reading.references import ModelRef, parse_model
 
-KEPT = ("dtype", "out_dtype", "tokenizer_source", "tokenizer", "chat_template", "key_map", "base_model", "seed")
-FREE_OF_BASE = ("linear", "slerp", "passthrough")  # these methods treat the base as one model among the others
+KEPT = (
+    "dtype",
+    "out_dtype",
+    "tokenizer_source",
+    "tokenizer",
+    "chat_template",
+    "key_map",
+    "base_model",
+    "seed",
+)
+FREE_OF_BASE = (
+    "linear",
+    "slerp",
+    "passthrough",
+)  # these methods treat the base as one model among the others
 
 
 @dataclass(frozen=True)
@@ -29,7 +44,8 @@ class Expert:
 
 
 def experts_of(recipe: Mapping[str, Any]) -> list[Expert]:
-    """The models of `models`, `slices` or `modules`, each once and in their order; without the base, where a method has one.
+    """The models of `models`, `slices` or `modules`, each once and in their order; without the
+    base, where a method has one.
 
     Raises PomonaError when a model cannot be read.
     """
@@ -44,7 +60,9 @@ def experts_of(recipe: Mapping[str, Any]) -> list[Expert]:
 
 
 def base_of(recipe: Mapping[str, Any]) -> Any | None:
-    """The model that the experts were made from, as the recipe writes it; None for methods that do not treat their base apart."""
+    """The model that the experts were made from, as the recipe writes it; None for methods that do
+    not treat their base apart.
+    """
     return None if recipe.get("merge_method") in FREE_OF_BASE else recipe.get("base_model")
 
 
@@ -54,19 +72,27 @@ def alone(written: Any) -> dict[str, Any]:
 
 
 def uniform(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain mean of all experts: the uniform soup of Wortsman et al. (2022), whatever the recipe's own method is.
+    """The plain mean of all experts: the uniform soup of Wortsman et al. (2022), whatever the
+    recipe's own method is.
 
     A base that is no expert has the weight 0: it only gives tokenizer and configuration.
     """
-    models = [{"model": expert.written, "parameters": {"weight": 1.0}} for expert in experts_of(recipe)]
+    models = [
+        {"model": expert.written, "parameters": {"weight": 1.0}} for expert in experts_of(recipe)
+    ]
     base = base_of(recipe)
     if base is not None:
         models.append({"model": base, "parameters": {"weight": 0.0}})
-    return {**{key: recipe[key] for key in KEPT if key in recipe}, "merge_method": "linear", "models": models}
+    return {
+        **{key: recipe[key] for key in KEPT if key in recipe},
+        "merge_method": "linear",
+        "models": models,
+    }
 
 
 def without(recipe: Mapping[str, Any], left_out: Sequence[Expert]) -> dict[str, Any]:
-    """The same recipe without some experts. The weights of the others stay as written; methods that normalise do so over what is left.
+    """The same recipe without some experts. The weights of the others stay as written; methods that
+    normalise do so over what is left.
 
     Raises PomonaError when no model is left in a part of the recipe, or no expert at all.
     """
@@ -76,7 +102,10 @@ def without(recipe: Mapping[str, Any], left_out: Sequence[Expert]) -> dict[str, 
     for sources in _lists(found):
         sources[:] = [source for source in sources if _parsed(source.get("model")) not in gone]
         if not sources:
-            raise PomonaError(f"without {names} nothing is left to merge", remedy="use a recipe with more experts in every part")
+            raise PomonaError(
+                f"without {names} nothing is left to merge",
+                remedy="use a recipe with more experts in every part",
+            )
     if not experts_of(found):
         raise PomonaError(f"without {names} no expert is left", remedy="keep at least one")
     return found
@@ -84,7 +113,14 @@ def without(recipe: Mapping[str, Any], left_out: Sequence[Expert]) -> dict[str, 
 
 def _lists(recipe: Mapping[str, Any]) -> Iterator[list[Any]]:
     """Every list of sources in a recipe."""
-    for part in (recipe, *_mappings((recipe.get("modules") or {}).values() if isinstance(recipe.get("modules"), Mapping) else ())):
+    for part in (
+        recipe,
+        *_mappings(
+            (recipe.get("modules") or {}).values()
+            if isinstance(recipe.get("modules"), Mapping)
+            else ()
+        ),
+    ):
         if isinstance(part.get("models"), list):
             yield part["models"]
         for piece in _mappings(part.get("slices") or ()):
@@ -105,7 +141,11 @@ def _parsed(written: Any) -> ModelRef:
     try:
         return parse_model(written)
     except ValueError as error:
-        raise PomonaError(str(error), where="model", remedy="write a folder, a name of the catalogue or a Hugging Face id") from None
+        raise PomonaError(
+            str(error),
+            where="model",
+            remedy="write a folder, a name of the catalogue or a Hugging Face id",
+        ) from None
 
 
 def _short(references: Sequence[str]) -> list[str]:

@@ -23,7 +23,9 @@ START_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Forecast:
-    """Trials, free parameters, items, the operations of a trial and of all the work, and seconds on one core; estimates."""
+    """Trials, free parameters, items, the operations of a trial and of all the work, and seconds on
+    one core; estimates.
+    """
 
     method: str
     trials: int
@@ -45,7 +47,8 @@ def forecast(
     trials: int | None = None,
     seed: int | None = None,
 ) -> Forecast:
-    """What `search_merge` with these arguments would do; the recipe, its records and a first merge are checked, nothing is written.
+    """What `search_merge` with these arguments would do; the recipe, its records and a first merge
+    are checked, nothing is written.
 
     Raises PomonaError as `search_merge` does before its first trial.
     """
@@ -53,7 +56,10 @@ def forecast(
     problem = Problem(document, trials)
     settings = problem.settings
     files = files_of(settings.task, folder)
-    valid, test = read_items(settings.task, settings.valid, files), read_items(settings.task, settings.task.test, files)
+    valid, test = (
+        read_items(settings.task, settings.valid, files),
+        read_items(settings.task, settings.task.test, files),
+    )
     refuse_shared(valid, test)
     bench = Bench(Path(out), models=models, seed=seed, document=document)
     plan = bench.plan(problem.first(), dry_run=True)
@@ -62,8 +68,21 @@ def forecast(
     flops = trial * (number + len(problem.experts)) + 4 * _flops(plan, test)
     read = sum(size for _, size, _ in inputs_of(plan))
     rate = FLOPS_PER_SECOND["loss" if settings.task.metric == "loss" else "answers"]
-    seconds = START_SECONDS + flops / rate + (number + len(problem.experts) + 4) * read / READ_PER_SECOND
-    return Forecast(settings.method, number, tuple(problem.space.names), len(valid), len(test), trial, flops, seconds, read, plan.notes)
+    seconds = (
+        START_SECONDS + flops / rate + (number + len(problem.experts) + 4) * read / READ_PER_SECOND
+    )
+    return Forecast(
+        settings.method,
+        number,
+        tuple(problem.space.names),
+        len(valid),
+        len(test),
+        trial,
+        flops,
+        seconds,
+        read,
+        plan.notes,
+    )
 
 
 def most_trials(problem: Problem) -> int:
@@ -79,5 +98,7 @@ def most_trials(problem: Problem) -> int:
 def _flops(plan: Plan, items: Items) -> float:
     """Two operations a weight and token, prompts and completions."""
     weights = sum(math.prod(job.shape) for job in plan.jobs)
-    tokens = sum(len(text.encode()) for text in [*items.prompts, *items.completions]) / BYTES_PER_TOKEN
+    tokens = (
+        sum(len(text.encode()) for text in [*items.prompts, *items.completions]) / BYTES_PER_TOKEN
+    )
     return 2.0 * weights * tokens

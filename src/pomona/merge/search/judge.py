@@ -1,4 +1,6 @@
-"""What a merge is worth on a task: its tensors go straight into a loaded network, which scores or answers the items."""
+"""What a merge is worth on a task: its tensors go straight into a loaded network, which scores or
+answers the items.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +27,34 @@ if TYPE_CHECKING:
     from pomona.models._torch import TorchModel
 
 
-_IDLE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")  # keys of config.json that change no score
+_IDLE = (
+    "_name_or_path",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+)  # keys of config.json that change no score
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Nats a byte of the completion, teacher-forced, the end token's with them. Lower is better, and small changes of weights show."""
+    """Nats a byte of the completion, teacher-forced, the end token's with them. Lower is better,
+    and small changes of weights show.
+    """
 
     name = "loss"
     higher_is_better = False
     signature = "loss|unit:nats/byte|end:yes|version:1"
 
-    def statistics(self, outputs: Sequence[NDArray[Any]], references: Sequence[str], /) -> NDArray[np.float64]:
-        """(nats, bytes) of each item, float64 `[n, 2]`, from the log-probabilities of each completion's tokens `[t]` and the texts."""
+    def statistics(
+        self, outputs: Sequence[NDArray[Any]], references: Sequence[str], /
+    ) -> NDArray[np.float64]:
+        """(nats, bytes) of each item, float64 `[n, 2]`, from the log-probabilities of each
+        completion's tokens `[t]` and the texts.
+        """
         nats = [-float(np.sum(output, dtype=np.float64)) for output in outputs]
-        return np.column_stack([nats, [len(text.encode("utf-8", "surrogatepass")) for text in references]]).astype(np.float64)
+        return np.column_stack(
+            [nats, [len(text.encode("utf-8", "surrogatepass")) for text in references]]
+        ).astype(np.float64)
 
     def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """All nats over all bytes."""
@@ -52,22 +67,30 @@ def metric_of(name: str) -> Metric:
 
 
 def read_items(task: Task, part: Part, files: Sequence[str]) -> Items:
-    """The items of a part of the records. Raises PomonaError for missing columns and for parts without items."""
+    """The items of a part of the records. Raises PomonaError for missing columns and for parts
+    without items.
+    """
     from pomona import records
 
     found = records.read(list(files))
     for column, value in part.where.items():
         found.require(column)
         found = found.where(**{column: value})
-    return limit(items_from(found.to_table(), task.prompt, task.completion, task.group), part.per_group)
+    return limit(
+        items_from(found.to_table(), task.prompt, task.completion, task.group), part.per_group
+    )
 
 
 def refuse_shared(valid: Items, test: Items) -> None:
-    """Raise PomonaError when items are both searched on and tested on: what is chosen on them cannot be tested on them."""
+    """Raise PomonaError when items are both searched on and tested on: what is chosen on them
+    cannot be tested on them.
+    """
     shared = sorted(set(valid.ids) & set(test.ids))
     if shared:
         at = test.ids.index(shared[0])
-        message = f"{len(shared)} items are in `valid` and in `test`, the first is {test.prompts[at]!r}"
+        message = (
+            f"{len(shared)} items are in `valid` and in `test`, the first is {test.prompts[at]!r}"
+        )
         raise PomonaError(message, where="search", remedy="choose other rows with `where`")
 
 
@@ -81,16 +104,26 @@ class Judged:
 
 
 class Judge:
-    """Scores merges. The network is built once, from the configuration and tokenizer that a merge would be written with.
+    """Scores merges. The network is built once, from the configuration and tokenizer that a merge
+    would be written with.
 
-    metric: loss, chrf, chrf++ or exact_match; the last three are of greedy answers of at most `max_new_tokens` tokens.
-    chat, dtype, device: as in `pomona.models.load`. threads, memory: of the merging, as in `pomona.merge.merge`.
+    metric: loss, chrf, chrf++ or exact_match; the last three are of greedy answers of at most
+        `max_new_tokens` tokens.
+    chat, dtype, device: as in `pomona.models.load`. threads, memory: of the merging, as in
+    `pomona.merge.merge`.
     """
 
     def __init__(
-        self, metric: str = "loss", *, max_new_tokens: int = 64, chat: bool = False, dtype: str | None = None, device: str | None = None,
-        threads: int | None = 1, memory: int | str = "1GiB",
-    ) -> None:  # fmt: skip
+        self,
+        metric: str = "loss",
+        *,
+        max_new_tokens: int = 64,
+        chat: bool = False,
+        dtype: str | None = None,
+        device: str | None = None,
+        threads: int | None = 1,
+        memory: int | str = "1GiB",
+    ) -> None:
         self.metric = metric_of(metric)
         self.max_new_tokens = max_new_tokens
         self._chat, self._dtype, self._device = chat, dtype, device
@@ -99,45 +132,78 @@ class Judge:
 
     @classmethod
     def of(cls, task: Task, *, device: str | None = None, **engine: Any) -> Judge:
-        """The judge that a recipe asks for; of the options of a merge in `engine` it takes threads and memory."""
+        """The judge that a recipe asks for; of the options of a merge in `engine` it takes threads
+        and memory.
+        """
         taken = {name: engine[name] for name in ("threads", "memory") if name in engine}
-        return cls(task.metric, max_new_tokens=task.max_new_tokens, chat=task.chat, dtype=task.dtype, device=device, **taken)
+        return cls(
+            task.metric,
+            max_new_tokens=task.max_new_tokens,
+            chat=task.chat,
+            dtype=task.dtype,
+            device=device,
+            **taken,
+        )
 
     @property
     def signature(self) -> str:
         """The metric's signature and what else changes a score."""
         answers = "" if isinstance(self.metric, Loss) else f"|new:{self.max_new_tokens}"
         name = "" if self.metric.signature.startswith(self.metric.name) else f"{self.metric.name}|"
-        return f"{name}{self.metric.signature}{answers}|dtype:{self._dtype or 'auto'}|chat:{'yes' if self._chat else 'no'}"
+        chat = "yes" if self._chat else "no"
+        return f"{name}{self.metric.signature}{answers}|dtype:{self._dtype or 'auto'}|chat:{chat}"
 
     def __call__(self, plan: Plan, items: Items) -> Judged:
-        """Merge in memory and score on `items`. Raises PomonaError for a merge that cannot be made or run."""
+        """Merge in memory and score on `items`. Raises PomonaError for a merge that cannot be made
+        or run.
+        """
         from pomona.merge.engine.run import tensors
 
         model = self._model_for(plan)
         model.replace(tensors(plan, **self._engine))
-        return self._scored(model, items) if isinstance(self.metric, Loss) else self._answered(model, items)
+        return (
+            self._scored(model, items)
+            if isinstance(self.metric, Loss)
+            else self._answered(model, items)
+        )
 
     def ready(self, plan: Plan) -> None:
-        """Build the network of a plan, so that what is wrong with it or this installation is raised before the first candidate."""
+        """Build the network of a plan, so that what is wrong with it or this installation is raised
+        before the first candidate.
+        """
         self._model_for(plan)
 
     def _scored(self, model: TorchModel, items: Items) -> Judged:
         scores = model.score(items.prompts, items.completions, end=model.codec.end is not None)
-        prompts, lengths = model.count_tokens(items.prompts), np.array([len(score) for score in scores])
+        prompts, lengths = (
+            model.count_tokens(items.prompts),
+            np.array([len(score) for score in scores]),
+        )
         flops = float(scoring_flops(model.shape, prompts, lengths).sum())
-        return Judged(self.metric.statistics(scores, items.completions), flops, int(prompts.sum() + lengths.sum()))
+        return Judged(
+            self.metric.statistics(scores, items.completions),
+            flops,
+            int(prompts.sum() + lengths.sum()),
+        )
 
     def _answered(self, model: TorchModel, items: Items) -> Judged:
-        samples = [pool[0] for pool in model.generate(items.prompts, max_new_tokens=self.max_new_tokens)]
+        samples = [
+            pool[0] for pool in model.generate(items.prompts, max_new_tokens=self.max_new_tokens)
+        ]
         prompts = np.array([sample.prompt_tokens for sample in samples])
         lengths = np.array([sample.completion_tokens for sample in samples])
-        flops = float((prefill_flops(model.shape, prompts) + decode_flops(model.shape, prompts, lengths)).sum())
+        flops = float(
+            (
+                prefill_flops(model.shape, prompts) + decode_flops(model.shape, prompts, lengths)
+            ).sum()
+        )
         statistics = self.metric.statistics([sample.text for sample in samples], items.completions)
         return Judged(statistics, flops, int(prompts.sum() + lengths.sum()))
 
     def _model_for(self, plan: Plan) -> TorchModel:
-        """The network for a plan; the one there is serves all plans of its configuration and tokenizer."""
+        """The network for a plan; the one there is serves all plans of its configuration and
+        tokenizer.
+        """
         key = _kind(plan)
         if self._shell is None or self._shell[0] != key:
             self._shell = None
@@ -148,20 +214,34 @@ class Judge:
         try:
             from pomona.models._torch import TorchModel
         except ImportError as error:
-            raise PomonaError("judging a merge needs PyTorch and transformers", remedy="pip install 'pomona[torch]'") from error
+            raise PomonaError(
+                "judging a merge needs PyTorch and transformers",
+                remedy="pip install 'pomona[torch]'",
+            ) from error
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             write_shell(plan, folder)
-            return TorchModel("the merge", folder, device=self._device, dtype=self._dtype, chat=self._chat, blank=True)
+            return TorchModel(
+                "the merge",
+                folder,
+                device=self._device,
+                dtype=self._dtype,
+                chat=self._chat,
+                blank=True,
+            )
 
 
 def write_shell(plan: Plan, folder: Path) -> None:
-    """Into `folder`, what a network is built from: everything the merge would be written with but its tensors.
+    """Into `folder`, what a network is built from: everything the merge would be written with but
+    its tensors.
 
     Raises PomonaError for a merge without a tokenizer.
     """
     if plan.tokenizer is None:
-        raise PomonaError("the merge has no tokenizer, so no text can be scored", remedy="put a tokenizer beside the base or first model")
+        raise PomonaError(
+            "the merge has no tokenizer, so no text can be scored",
+            remedy="put a tokenizer beside the base or first model",
+        )
     for name, content in _beside(plan):
         (folder / name).write_bytes(content)
     (folder / "config.json").write_text(json.dumps(dict(plan.config)), encoding="utf-8")
@@ -187,7 +267,9 @@ def _beside(plan: Plan) -> Iterator[tuple[str, bytes]]:
 
 
 class OnItems:
-    """An objective of `search`: the judge's metric on fixed items. Its signature names the metric and, by a hash, the items."""
+    """An objective of `search`: the judge's metric on fixed items. Its signature names the metric
+    and, by a hash, the items.
+    """
 
     def __init__(self, judge: Judge, items: Items) -> None:
         self.judge, self.items = judge, items
@@ -197,7 +279,11 @@ class OnItems:
     def __call__(self, plan: Plan, /) -> Score:
         """The metric of the merge on the items."""
         judged = self.judge(plan, self.items)
-        return Score(float(self.judge.metric.aggregate(judged.statistics.sum(0))), judged.flops, judged.tokens)
+        return Score(
+            float(self.judge.metric.aggregate(judged.statistics.sum(0))),
+            judged.flops,
+            judged.tokens,
+        )
 
 
 def digest_of(items: Items) -> str:

@@ -1,4 +1,6 @@
-"""The log of a search: every scored candidate is a line of JSON, on disk before the next one is tried."""
+"""The log of a search: every scored candidate is a line of JSON, on disk before the next one is
+tried.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,11 @@ from pomona.records._write import disk_guard
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate and what it scored. `value` is None when it could not be merged, and `problem` says why.
+    """A candidate and what it scored. `value` is None when it could not be merged, and `problem`
+    says why.
 
-    `seconds` are CPU seconds of merging and scoring it, `flops` the operations of scoring, `tokens` what the model read and wrote.
+    `seconds` are CPU seconds of merging and scoring it, `flops` the operations of scoring, `tokens`
+    what the model read and wrote.
     """
 
     values: Mapping[str, float | bool]
@@ -31,7 +35,8 @@ class Trial:
 class Log:
     """Trials by their values, in `path`. The first line says what a score depends on.
 
-    A line cut short by a kill is dropped. Raises PomonaError when the file is of another search, and GateFailed when the disk is full.
+    A line cut short by a kill is dropped. Raises PomonaError when the file is of another search,
+    and GateFailed when the disk is full.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
@@ -58,9 +63,15 @@ class Log:
 
     def _check(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         if old != new:
-            names = ", ".join(sorted(name for name in {*old, *new} if old.get(name) != new.get(name)))
+            names = ", ".join(
+                sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+            )
             remedy = "go on with the settings of that one, or delete the file"
-            raise PomonaError(f"holds the beginning of another search ({names} differ)", where=self.path, remedy=remedy)
+            raise PomonaError(
+                f"holds the beginning of another search ({names} differ)",
+                where=self.path,
+                remedy=remedy,
+            )
 
     def find(self, values: Mapping[str, Any]) -> Trial | None:
         """The trial with these values, when there was one."""

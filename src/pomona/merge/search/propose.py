@@ -1,6 +1,8 @@
-"""Where to look next: each way of searching is a generator that yields points and is sent their losses (lower is better).
+"""Where to look next: each way of searching is a generator that yields points and is sent their
+losses (lower is better).
 
-A generator depends on its arguments and on the losses alone, so sending it the losses of a log brings it back to where it was.
+A generator depends on its arguments and on the losses alone, so sending it the losses of a log
+brings it back to where it was.
 """
 
 from __future__ import annotations
@@ -24,14 +26,20 @@ SPREAD = 0.25  # first standard deviation of CMA-ES, as a share of each range
 
 
 def proposals(method: str, space: Space, trials: int, seed: int) -> Proposals:
-    """Points of `space` to score, batch by batch. Raises PomonaError for an unknown method and for too few trials for a grid."""
+    """Points of `space` to score, batch by batch. Raises PomonaError for an unknown method and for
+    too few trials for a grid.
+    """
     if method not in METHODS:
-        raise PomonaError(f'there is no way of searching called "{method}"', remedy=nearest(method, METHODS))
+        raise PomonaError(
+            f'there is no way of searching called "{method}"', remedy=nearest(method, METHODS)
+        )
     return METHODS[method](space, trials, seed)
 
 
 def cma(space: Space, trials: int, seed: int) -> Proposals:
-    """The middle, then CMA-ES on the unit cube (Hansen 2016, arXiv 1604.00772), which never sees the global random state."""
+    """The middle, then CMA-ES on the unit cube (Hansen 2016, arXiv 1604.00772), which never sees
+    the global random state.
+    """
     module = _imported("cma")
     draw = np.random.default_rng(seed)
     options = {
@@ -50,20 +58,31 @@ def cma(space: Space, trials: int, seed: int) -> Proposals:
 
 
 def optuna(space: Space, trials: int, seed: int) -> Proposals:
-    """The middle, then the tree-structured Parzen estimator over all parameters together (Bergstra et al. 2011; Falkner et al. 2018)."""
+    """The middle, then the tree-structured Parzen estimator over all parameters together (Bergstra
+    et al. 2011; Falkner et al. 2018).
+    """
     module = _imported("optuna")
     level = module.logging.get_verbosity()
     module.logging.set_verbosity(module.logging.ERROR)
     with _quiet():
-        study = module.create_study(sampler=module.samplers.TPESampler(seed=seed, multivariate=True))
+        study = module.create_study(
+            sampler=module.samplers.TPESampler(seed=seed, multivariate=True)
+        )
         unit = {name: module.distributions.FloatDistribution(0, 1) for name in space.names}
-        kinds = {f.name: module.distributions.CategoricalDistribution(range(len(f.choices))) for f in space.free if f.choices}
+        kinds = {
+            f.name: module.distributions.CategoricalDistribution(range(len(f.choices)))
+            for f in space.free
+            if f.choices
+        }
     module.logging.set_verbosity(level)
     yield [space.middle()]
     while True:
         with _quiet():
             trial = study.ask(unit | kinds)
-        point = {f.name: f.choices[trial.params[f.name]] if f.choices else f.at(trial.params[f.name]) for f in space.free}
+        point = {
+            f.name: f.choices[trial.params[f.name]] if f.choices else f.at(trial.params[f.name])
+            for f in space.free
+        }
         losses = yield [point]
         with _quiet():
             study.tell(trial, losses[0])
@@ -83,8 +102,14 @@ def grid(space: Space, trials: int, seed: int) -> Proposals:
     fixed = math.prod(len(free.choices) for free in space.free if free.choices)
     least = fixed * 2**ranges
     if trials < least:
-        raise PomonaError(f"a grid over {', '.join(space.names)} has at least {least} points, and there are {trials} trials",
-                          where="trials", remedy=f"allow {least} trials, or search by cma or optuna")  # fmt: skip
+        raise PomonaError(
+            (
+                f"a grid over {', '.join(space.names)} has at least {least} points, "
+                f"and there are {trials} trials"
+            ),
+            where="trials",
+            remedy=(f"allow {least} trials, or search by cma or optuna"),
+        )
     points = 2
     while ranges and fixed * (points + 1) ** ranges <= trials:
         points += 1
@@ -93,11 +118,16 @@ def grid(space: Space, trials: int, seed: int) -> Proposals:
 
 
 def greedy(space: Space, trials: int, seed: int) -> Proposals:
-    """Greedy soup (Wortsman et al. 2022, recipe 1): each parameter is an expert, out at its lowest value and in at its highest.
+    """Greedy soup (Wortsman et al. 2022, recipe 1): each parameter is an expert, out at its lowest
+    value and in at its highest.
 
-    Every expert is scored by itself; from the best on, each is added in the order of those scores and kept unless it makes the merge worse.
+    Every expert is scored by itself; from the best on, each is added in the order of those scores
+    and kept unless it makes the merge worse.
     """
-    ends = {free.name: (free.choices[0], free.choices[-1]) if free.choices else (free.low, free.high) for free in space.free}
+    ends = {
+        free.name: (free.choices[0], free.choices[-1]) if free.choices else (free.low, free.high)
+        for free in space.free
+    }
 
     def merge(chosen: set[str]) -> Point:
         return {name: high if name in chosen else low for name, (low, high) in ends.items()}
@@ -123,7 +153,9 @@ def _imported(name: str) -> Any:
         with _quiet():
             return importlib.import_module(name)
     except ImportError as error:
-        raise PomonaError(f"searching by {name} needs the package {name}", remedy="pip install 'pomona[search]'") from error
+        raise PomonaError(
+            f"searching by {name} needs the package {name}", remedy="pip install 'pomona[search]'"
+        ) from error
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""What a searched merge is compared with on the held-out items: the base, the plain mean of the experts, and the best expert alone."""
+"""What a searched merge is compared with on the held-out items: the base, the plain mean of the
+experts, and the best expert alone.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ BASE, UNIFORM = "base", "uniform"
 
 
 class Rivals:
-    """Scores other models than the searched one; what cannot be scored is left out with a note in `notes`."""
+    """Scores other models than the searched one; what cannot be scored is left out with a note in
+    `notes`.
+    """
 
     def __init__(self, problem: Problem, bench: Bench, judge: Judge) -> None:
         self.problem, self.bench, self.judge = problem, bench, judge
@@ -36,21 +40,34 @@ class Rivals:
         if chosen is not None:
             expert, flops, seconds = chosen
             system = self._score(expert.name, partial(alone, expert.written), test)
-            found[f"expert {expert.name}"] = replace(system, once_flops=flops, once_seconds=seconds) if system else None
+            found[f"expert {expert.name}"] = (
+                replace(system, once_flops=flops, once_seconds=seconds) if system else None
+            )
         return {name: system for name, system in found.items() if system is not None}
 
     def _best_expert(self, valid: Items) -> tuple[Expert, float, float] | None:
-        """The best expert on the validation items, with the operations and CPU seconds of finding it."""
+        """The best expert on the validation items, with the operations and CPU seconds of finding
+        it.
+        """
         metric = self.judge.metric
-        scored = [(expert, self._score(expert.name, partial(alone, expert.written), valid)) for expert in self.problem.experts]
+        scored = [
+            (expert, self._score(expert.name, partial(alone, expert.written), valid))
+            for expert in self.problem.experts
+        ]
         known = [(expert, system) for expert, system in scored if system is not None]
         if not known:
             return None
         pick = max if metric.higher_is_better else min
         best, _ = pick(known, key=lambda pair: value_of(metric, pair[1].statistics))
-        return best, sum(system.flops for _, system in known), sum(system.seconds for _, system in known)
+        return (
+            best,
+            sum(system.flops for _, system in known),
+            sum(system.seconds for _, system in known),
+        )
 
-    def _score(self, name: str, recipe: Callable[[], Mapping[str, Any]], items: Items) -> System | None:
+    def _score(
+        self, name: str, recipe: Callable[[], Mapping[str, Any]], items: Items
+    ) -> System | None:
         try:
             return self.bench.score(self.bench.plan(recipe()), self.judge, items)
         except GateFailed:

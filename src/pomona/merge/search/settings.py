@@ -1,4 +1,6 @@
-"""The sections `search` and `evaluate` of a merge recipe: what candidates are judged by, and how they are found."""
+"""The sections `search` and `evaluate` of a merge recipe: what candidates are judged by, and how
+they are found.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ DTYPES = ("float32", "bfloat16", "float16", "mixed")
 
 @dataclass(frozen=True)
 class Part:
-    """Which rows of the records: `where` maps columns to the values wanted; at most `per_group` items of each group."""
+    """Which rows of the records: `where` maps columns to the values wanted; at most `per_group`
+    items of each group.
+    """
 
     where: Mapping[str, Any] = field(default_factory=dict)
     per_group: int | None = None
@@ -26,7 +30,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Task:
-    """What a merge is judged by: records filled into a prompt and a completion, a metric, and a column to break the result down by."""
+    """What a merge is judged by: records filled into a prompt and a completion, a metric, and a
+    column to break the result down by.
+    """
 
     records: tuple[str, ...]
     test: Part
@@ -53,16 +59,34 @@ class Settings:
     base: Any = None
 
 
-_TASK = ("records", "prompt", "completion", "group", "metric", "max_new_tokens", "chat", "dtype", "test")
+_TASK = (
+    "records",
+    "prompt",
+    "completion",
+    "group",
+    "metric",
+    "max_new_tokens",
+    "chat",
+    "dtype",
+    "test",
+)
 _SEARCH = (*_TASK, "valid", "method", "trials", "base")
 
 
 def read_search(recipe: Mapping[str, Any]) -> Settings:
-    """The section `search` of a recipe. Raises PomonaError naming the key that is missing, unknown or wrong."""
+    """The section `search` of a recipe. Raises PomonaError naming the key that is missing, unknown
+    or wrong.
+    """
     section = _section(recipe, "search", _SEARCH)
     method = _one_of(section, "search", "method", tuple(METHODS), "cma")
     trials = _count(section, "search", "trials", 40)
-    return Settings(_task(section, "search"), _part(section, "search", "valid"), method, trials, section.get("base"))
+    return Settings(
+        _task(section, "search"),
+        _part(section, "search", "valid"),
+        method,
+        trials,
+        section.get("base"),
+    )
 
 
 def read_task(recipe: Mapping[str, Any]) -> Task | None:
@@ -73,7 +97,9 @@ def read_task(recipe: Mapping[str, Any]) -> Task | None:
 
 
 def files_of(task: Task, folder: Path) -> list[str]:
-    """The files of the records: a table of the catalogue, or paths and globs relative to `folder`. Raises PomonaError for none."""
+    """The files of the records: a table of the catalogue, or paths and globs relative to `folder`.
+    Raises PomonaError for none.
+    """
     found: list[str] = []
     for name in task.records:
         if name in TABLES:
@@ -83,7 +109,11 @@ def files_of(task: Task, folder: Path) -> list[str]:
         else:
             matches = sorted(glob.glob(str(folder / name), recursive=True))  # noqa: PTH207, an absolute pattern is allowed
             if not matches:
-                raise PomonaError(f'"{name}" is no table of the catalogue and no file', where=folder, remedy=nearest(name, TABLES))
+                raise PomonaError(
+                    f'"{name}" is no table of the catalogue and no file',
+                    where=folder,
+                    remedy=nearest(name, TABLES),
+                )
             found.extend(matches)
     return found
 
@@ -92,7 +122,11 @@ def _section(recipe: Mapping[str, Any], name: str, known: tuple[str, ...]) -> Ma
     section = recipe.get(name)
     if not isinstance(section, Mapping):
         problem = "is not a mapping of keys and values" if name in recipe else "is missing"
-        raise PomonaError(problem, where=name, remedy=f"write {name}: {{records: …, prompt: …, completion: …, test: …}}")
+        raise PomonaError(
+            problem,
+            where=name,
+            remedy=f"write {name}: {{records: …, prompt: …, completion: …, test: …}}",
+        )
     for key in section:
         if key not in known:
             raise PomonaError(f'unknown key "{key}"', where=name, remedy=nearest(str(key), known))
@@ -102,54 +136,93 @@ def _section(recipe: Mapping[str, Any], name: str, known: tuple[str, ...]) -> Ma
 def _task(section: Mapping[str, Any], name: str) -> Task:
     records = section.get("records")
     listed = [records] if isinstance(records, str) else records
-    if not isinstance(listed, list) or not listed or not all(isinstance(one, str) for one in listed):
-        raise PomonaError("names no table", where=f"{name}.records", remedy="name a file, a list of files, or ui")
+    if (
+        not isinstance(listed, list)
+        or not listed
+        or not all(isinstance(one, str) for one in listed)
+    ):
+        raise PomonaError(
+            "names no table", where=f"{name}.records", remedy="name a file, a list of files, or ui"
+        )
     dtype = _one_of(section, name, "dtype", DTYPES, None)
     return Task(
-        tuple(listed), _part(section, name, "test"), _text(section, name, "prompt", "{prompt}"),
-        _text(section, name, "completion", "{completion}"), _text(section, name, "group", None),
-        _one_of(section, name, "metric", METRICS, "loss"), _count(section, name, "max_new_tokens", 64),
-        _flag(section, name, "chat"), dtype,
-    )  # fmt: skip
+        tuple(listed),
+        _part(section, name, "test"),
+        _text(section, name, "prompt", "{prompt}"),
+        _text(section, name, "completion", "{completion}"),
+        _text(section, name, "group", None),
+        _one_of(section, name, "metric", METRICS, "loss"),
+        _count(section, name, "max_new_tokens", 64),
+        _flag(section, name, "chat"),
+        dtype,
+    )
 
 
 def _part(section: Mapping[str, Any], name: str, key: str) -> Part:
     where = f"{name}.{key}"
     value = section.get(key)
     if not isinstance(value, Mapping):
-        raise PomonaError("does not say which rows", where=where, remedy=f"write {key}: {{where: {{split: {key}}}, per_group: 20}}")
+        raise PomonaError(
+            "does not say which rows",
+            where=where,
+            remedy=f"write {key}: {{where: {{split: {key}}}, per_group: 20}}",
+        )
     for inner in value:
         if inner not in ("where", "per_group"):
-            raise PomonaError(f'unknown key "{inner}"', where=where, remedy=nearest(str(inner), ("where", "per_group")))
+            raise PomonaError(
+                f'unknown key "{inner}"',
+                where=where,
+                remedy=nearest(str(inner), ("where", "per_group")),
+            )
     rows = value.get("where", {})
     if not isinstance(rows, Mapping):
-        raise PomonaError("is not a mapping from columns to values", where=f"{where}.where", remedy="write {split: test}")
+        raise PomonaError(
+            "is not a mapping from columns to values",
+            where=f"{where}.where",
+            remedy="write {split: test}",
+        )
     return Part(rows, _count(value, where, "per_group", None))
 
 
 def _count(section: Mapping[str, Any], name: str, key: str, default: Any) -> Any:
     value = section.get(key, default)
-    if value is not default and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise PomonaError(f"{value!r} is not a whole number of at least 1", where=f"{name}.{key}", remedy="write 20, for example")
+    if value is not default and (
+        isinstance(value, bool) or not isinstance(value, int) or value < 1
+    ):
+        raise PomonaError(
+            f"{value!r} is not a whole number of at least 1",
+            where=f"{name}.{key}",
+            remedy="write 20, for example",
+        )
     return value
 
 
 def _text(section: Mapping[str, Any], name: str, key: str, default: Any) -> Any:
     value = section.get(key, default)
     if value is not default and (not isinstance(value, str) or not value):
-        raise PomonaError(f"{value!r} is not text", where=f"{name}.{key}", remedy="put it in quotes")
+        raise PomonaError(
+            f"{value!r} is not text", where=f"{name}.{key}", remedy="put it in quotes"
+        )
     return value
 
 
 def _flag(section: Mapping[str, Any], name: str, key: str) -> bool:
     value = section.get(key, False)
     if not isinstance(value, bool):
-        raise PomonaError(f"{value!r} is not true or false", where=f"{name}.{key}", remedy="write true or false")
+        raise PomonaError(
+            f"{value!r} is not true or false", where=f"{name}.{key}", remedy="write true or false"
+        )
     return value
 
 
-def _one_of(section: Mapping[str, Any], name: str, key: str, known: tuple[str, ...], default: Any) -> Any:
+def _one_of(
+    section: Mapping[str, Any], name: str, key: str, known: tuple[str, ...], default: Any
+) -> Any:
     value = section.get(key, default)
     if value is not default and value not in known:
-        raise PomonaError(f'"{value}" is none of {", ".join(known)}', where=f"{name}.{key}", remedy=nearest(str(value), known))
+        raise PomonaError(
+            f'"{value}" is none of {", ".join(known)}',
+            where=f"{name}.{key}",
+            remedy=nearest(str(value), known),
+        )
     return value

@@ -1,4 +1,6 @@
-"""Free parameters of a merge: numbers of a recipe that are searched or swept instead of written down."""
+"""Free parameters of a merge: numbers of a recipe that are searched or swept instead of written
+down.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,17 @@ from typing import Any
 from pomona.errors import PomonaError, nearest
 
 Value = float | bool
-SECTIONS = ("search", "evaluate")  # sections of a recipe that are about searching, not about the merge itself
+SECTIONS = (
+    "search",
+    "evaluate",
+)  # sections of a recipe that are about searching, not about the merge itself
 
 
 @dataclass(frozen=True)
 class Free:
-    """A free parameter: a number from `low` to `high`, or one of `choices`. Raises PomonaError when that is no choice at all."""
+    """A free parameter: a number from `low` to `high`, or one of `choices`. Raises PomonaError when
+    that is no choice at all.
+    """
 
     name: str
     low: float = 0.0
@@ -29,16 +36,22 @@ class Free:
                 raise PomonaError("names a choice twice", where=self.name, remedy="name each once")
         elif not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             message = f"cannot be searched from {self.low} to {self.high}"
-            raise PomonaError(message, where=self.name, remedy="write {search: [LOW, HIGH]} with LOW below HIGH")
+            raise PomonaError(
+                message, where=self.name, remedy="write {search: [LOW, HIGH]} with LOW below HIGH"
+            )
 
     def at(self, unit: float) -> Value:
-        """The value at a place in [0, 1]; numbers are rounded to six digits, so that a recipe can hold them as they were scored."""
+        """The value at a place in [0, 1]; numbers are rounded to six digits, so that a recipe can
+        hold them as they were scored.
+        """
         unit = min(max(float(unit), 0.0), 1.0)
         if self.choices:
             return self.choices[min(int(unit * len(self.choices)), len(self.choices) - 1)]
         if unit in (0.0, 1.0):
             return self.high if unit else self.low
-        return min(max(float(f"{self.low + unit * (self.high - self.low):.6g}"), self.low), self.high)
+        return min(
+            max(float(f"{self.low + unit * (self.high - self.low):.6g}"), self.low), self.high
+        )
 
     def axis(self, points: int) -> tuple[Value, ...]:
         """Every choice, or `points` numbers at equal distances, both ends among them."""
@@ -46,7 +59,14 @@ class Free:
 
     def document(self) -> dict[str, Any]:
         """As it is written in a recipe."""
-        return {"name": self.name, **({"choices": list(self.choices)} if self.choices else {"search": [self.low, self.high]})}
+        return {
+            "name": self.name,
+            **(
+                {"choices": list(self.choices)}
+                if self.choices
+                else {"search": [self.low, self.high]}
+            ),
+        }
 
 
 @dataclass(frozen=True)
@@ -57,7 +77,10 @@ class Space:
 
     def __post_init__(self) -> None:
         if not self.free:
-            raise PomonaError("there is nothing to search", remedy="write {search: [0, 1]} in place of a number, for example of a weight")
+            raise PomonaError(
+                "there is nothing to search",
+                remedy="write {search: [0, 1]} in place of a number, for example of a weight",
+            )
         if len({free.name for free in self.free}) < len(self.free):
             raise PomonaError("two free parameters have one name", remedy="give each its own")
 
@@ -65,7 +88,9 @@ class Space:
     def of(cls, ranges: Mapping[str, tuple[float, float] | Sequence[Value]]) -> Space:
         """From names to (low, high), a tuple, or to a list of choices."""
         found = [
-            Free(name, float(given[0]), float(given[1])) if isinstance(given, tuple) else Free(name, choices=tuple(given))
+            Free(name, float(given[0]), float(given[1]))
+            if isinstance(given, tuple)
+            else Free(name, choices=tuple(given))
             for name, given in ranges.items()
         ]
         return cls(tuple(found))
@@ -77,10 +102,14 @@ class Space:
 
     def at(self, units: Sequence[float]) -> dict[str, Value]:
         """The values at a point of the unit cube."""
-        return {free.name: free.at(float(unit)) for free, unit in zip(self.free, units, strict=True)}
+        return {
+            free.name: free.at(float(unit)) for free, unit in zip(self.free, units, strict=True)
+        }
 
     def middle(self) -> dict[str, Value]:
-        """The values in the middle of every range: where equal ranges are searched, the equal weights."""
+        """The values in the middle of every range: where equal ranges are searched, the equal
+        weights.
+        """
         return self.at([0.5] * len(self.free))
 
     def document(self) -> list[dict[str, Any]]:
@@ -89,10 +118,12 @@ class Space:
 
 
 def space_of(recipe: Mapping[str, Any]) -> Space:
-    """The free parameters of a recipe: wherever a number stands in `parameters`, `{search: [low, high]}` or `{choices: [a, b]}` may stand.
+    """The free parameters of a recipe: wherever a number stands in `parameters`,
+    `{search: [low, high]}` or `{choices: [a, b]}` may stand.
 
-    A parameter is called by its `name`, which several places may share, or else by its place: `models.0.weight`.
-    Raises PomonaError for one that cannot be read, for a name with two meanings, and when there is none.
+    A parameter is called by its `name`, which several places may share, or else by its place:
+    `models.0.weight`. Raises PomonaError for one that cannot be read, for a name with two meanings,
+    and when there is none.
     """
     return Space(tuple(_frees(recipe)))
 
@@ -108,12 +139,17 @@ def _frees(recipe: Mapping[str, Any]) -> list[Free]:
         free = _read(place, value)
         if found.setdefault(free.name, free) != free:
             message = f'"{free.name}" is already free in another way'
-            raise PomonaError(message, where=".".join(map(str, place)), remedy="write the same in both places, or another name")
+            raise PomonaError(
+                message,
+                where=".".join(map(str, place)),
+                remedy="write the same in both places, or another name",
+            )
     return list(found.values())
 
 
 def fill(recipe: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe of one candidate: its free parameters replaced by `values`, sections about searching left out.
+    """The recipe of one candidate: its free parameters replaced by `values`, sections about
+    searching left out.
 
     Raises PomonaError for a name the recipe does not have and for a free parameter without a value.
     """
@@ -123,7 +159,10 @@ def fill(recipe: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         name = _read(place, value).name
         names.add(name)
         if name not in values:
-            raise PomonaError(f'the free parameter "{name}" has no value', remedy=f"give one, for example {name}=0.5")
+            raise PomonaError(
+                f'the free parameter "{name}" has no value',
+                remedy=f"give one, for example {name}=0.5",
+            )
         _put(merge, place, values[name])
     for name in values:
         if name not in names:
@@ -146,15 +185,27 @@ def _number_at(recipe: dict[str, Any], name: str, names: set[str]) -> tuple[str 
         try:
             node = node[key]
         except (KeyError, IndexError, TypeError):
-            remedy = nearest(name, names) if names else "write {search: [0, 1], name: NAME} in the recipe, or the place of a number"
-            raise PomonaError(f'the recipe has no free parameter "{name}" and nothing at that place', remedy=remedy) from None
+            remedy = (
+                nearest(name, names)
+                if names
+                else "write {search: [0, 1], name: NAME} in the recipe, or the place of a number"
+            )
+            raise PomonaError(
+                f'the recipe has no free parameter "{name}" and nothing at that place',
+                remedy=remedy,
+            ) from None
         place.append(key)
     if "parameters" not in place or not isinstance(node, int | float):
-        raise PomonaError(f'"{name}" is not a number in `parameters`', remedy="name the place of one, such as parameters.t")
+        raise PomonaError(
+            f'"{name}" is not a number in `parameters`',
+            remedy="name the place of one, such as parameters.t",
+        )
     return tuple(place)
 
 
-def _places(node: Any, place: tuple[str | int, ...] = (), inside: bool = False) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
+def _places(
+    node: Any, place: tuple[str | int, ...] = (), inside: bool = False
+) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
     """Where free parameters stand, in the order of the recipe."""
     if isinstance(node, Mapping):
         if inside and ("search" in node or "choices" in node):
@@ -173,18 +224,40 @@ def _read(place: tuple[str | int, ...], value: Mapping[str, Any]) -> Free:
     where = ".".join(map(str, place))
     unknown = sorted(map(str, set(value) - {"search", "choices", "name"}))
     if unknown:
-        raise PomonaError(f'unknown key "{unknown[0]}"', where=where, remedy=nearest(unknown[0], ["search", "choices", "name"]))
+        raise PomonaError(
+            f'unknown key "{unknown[0]}"',
+            where=where,
+            remedy=nearest(unknown[0], ["search", "choices", "name"]),
+        )
     if ("search" in value) == ("choices" in value):
-        raise PomonaError("has both a range and choices", where=where, remedy="keep one of `search` and `choices`")
+        raise PomonaError(
+            "has both a range and choices", where=where, remedy="keep one of `search` and `choices`"
+        )
     name = value.get("name") or ".".join(str(part) for part in place if part != "parameters")
     if not isinstance(name, str):
         raise PomonaError(f"its name {name!r} is not text", where=where, remedy="write a word")
     if "choices" in value:
         choices = value["choices"]
-        if not isinstance(choices, list) or not choices or not all(isinstance(one, int | float) for one in choices):
-            raise PomonaError("`choices` is not a list of numbers", where=where, remedy="write {choices: [0.3, 0.5, 0.7]}")
-        return Free(name, choices=tuple(one if isinstance(one, bool) else float(one) for one in choices))
+        if (
+            not isinstance(choices, list)
+            or not choices
+            or not all(isinstance(one, int | float) for one in choices)
+        ):
+            raise PomonaError(
+                "`choices` is not a list of numbers",
+                where=where,
+                remedy="write {choices: [0.3, 0.5, 0.7]}",
+            )
+        return Free(
+            name, choices=tuple(one if isinstance(one, bool) else float(one) for one in choices)
+        )
     ends = value["search"]
-    if not isinstance(ends, list) or len(ends) != 2 or not all(isinstance(e, int | float) and not isinstance(e, bool) for e in ends):
-        raise PomonaError("`search` is not a range", where=where, remedy="write {search: [LOW, HIGH]}")
+    if (
+        not isinstance(ends, list)
+        or len(ends) != 2
+        or not all(isinstance(e, int | float) and not isinstance(e, bool) for e in ends)
+    ):
+        raise PomonaError(
+            "`search` is not a range", where=where, remedy="write {search: [LOW, HIGH]}"
+        )
     return Free(name, float(ends[0]), float(ends[1]))

@@ -35,11 +35,14 @@ def sweep(
     progress: Callable[[int, int], None] | None = None,
     **engine: Any,
 ) -> list[Swept]:
-    """Merge once for every combination of `values`, into folders of `out` called `alpha=0.25`; the inputs are read once.
+    """Merge once for every combination of `values`, into folders of `out` called `alpha=0.25`; the
+    inputs are read once.
 
-    values: by the name of a free parameter of the recipe, or by the place of a number, such as `models.0.parameters.weight`.
-    A dry run plans every merge, which checks them, and writes nothing. `engine` are options of `pomona.merge.merge`.
-    Raises PomonaError for names the recipe does not have, for values given twice, and for every merge that cannot be made.
+    values: by the name of a free parameter of the recipe, or by the place of a number, such as
+        `models.0.parameters.weight`.
+    A dry run plans every merge, which checks them, and writes nothing. `engine` are options of
+    `pomona.merge.merge`. Raises PomonaError for names the recipe does not have, for values given
+    twice, and for every merge that cannot be made.
     """
     document, _ = read_document(recipe)
     out = Path(out)
@@ -55,17 +58,29 @@ def sweep(
         refuse_existing(one.folder, overwrite)
     with bench.locked():
         plans = [bench.plan(one.recipe) for one in swept]
-        merge_many(plans, [one.folder for one in swept], overwrite=overwrite, progress=progress, **engine)
+        merge_many(
+            plans, [one.folder for one in swept], overwrite=overwrite, progress=progress, **engine
+        )
         bench.clear()
     return swept
 
 
-def _combined(document: Mapping[str, Any], out: Path, values: Mapping[str, Sequence[float]]) -> list[Swept]:
+def _combined(
+    document: Mapping[str, Any], out: Path, values: Mapping[str, Sequence[float]]
+) -> list[Swept]:
     if not values:
         raise PomonaError("no value is set", where="sweep", remedy="give --set NAME=0,0.5,1")
     for name, given in values.items():
-        if not given or len(set(given)) < len(given) or not all(math.isfinite(value) for value in given):
-            raise PomonaError(f"{list(given)} are not different numbers", where=name, remedy="give --set NAME=0,0.5,1")
+        if (
+            not given
+            or len(set(given)) < len(given)
+            or not all(math.isfinite(value) for value in given)
+        ):
+            raise PomonaError(
+                f"{list(given)} are not different numbers",
+                where=name,
+                remedy="give --set NAME=0,0.5,1",
+            )
     found = []
     for chosen in itertools.product(*values.values()):
         point = dict(zip(values, chosen, strict=True))

@@ -1,4 +1,6 @@
-"""Jobs through a torch network: generated together, or chosen among options by their probability."""
+"""Jobs through a torch network: generated together, or chosen among options by their
+probability.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,18 @@ from pomona.models.chat.protocol import Finish, Reply, Spent, Steer, Token
 _Place = tuple[int, int]  # job, sample within it
 
 
-def run_batch(model: TorchModel, template: Template, meter: Meter, name: str, jobs: Sequence[Job]) -> None:
+def run_batch(
+    model: TorchModel, template: Template, meter: Meter, name: str, jobs: Sequence[Job]
+) -> None:
     """Answer jobs that share top-p, min-p and steering. One with options comes alone."""
     if jobs[0].request.options:
         jobs[0].finish(_choose(model, meter, name, jobs[0]))
         return
     for job in jobs:
         watched = job.request.stop or job.told
-        growing = [Growing(model.codec.text, job.request.stop, job.told, index) for index, _ in job.samples]
+        growing = [
+            Growing(model.codec.text, job.request.stop, job.told, index) for index, _ in job.samples
+        ]
         job.growing = growing if watched else []
     order = sorted(range(len(jobs)), key=lambda at: -len(jobs[at].ids))
     places = [(at, sample) for at in order for sample in range(len(jobs[at].samples))]
@@ -59,9 +65,15 @@ def run_batch(model: TorchModel, template: Template, meter: Meter, name: str, jo
 
 
 def score(
-    model: TorchModel, meter: Meter, prompt: Sequence[int], completions: Sequence[str], steer: Steer | None
+    model: TorchModel,
+    meter: Meter,
+    prompt: Sequence[int],
+    completions: Sequence[str],
+    steer: Steer | None,
 ) -> tuple[list[NDArray[np.float32]], Spent]:
-    """Natural-log probability of each token of each completion after the prompt, without an end token, and what that cost."""
+    """Natural-log probability of each token of each completion after the prompt, without an end
+    token, and what that cost.
+    """
     started = time.perf_counter()
     ids = model.codec.completions(completions, end=False)
     with led(model, steer):
@@ -72,7 +84,9 @@ def score(
 
 @contextmanager
 def led(model: TorchModel, steer: Steer | None) -> Iterator[None]:
-    """What goes through the model's network meanwhile is steered. Only the thread that uses the network may do this."""
+    """What goes through the model's network meanwhile is steered. Only the thread that uses the
+    network may do this.
+    """
     if steer is None:
         yield
         return
@@ -88,11 +102,15 @@ def _led_cost(spent: Spent, steer: Steer | None, tokens: int) -> Spent:
     return spent if steer is None else replace(spent, flops=spent.flops + steer.flops * tokens)
 
 
-def _scored(model: TorchModel, prompt: Sequence[int], completions: Sequence[list[int]]) -> list[NDArray[np.float32]]:
+def _scored(
+    model: TorchModel, prompt: Sequence[int], completions: Sequence[list[int]]
+) -> list[NDArray[np.float32]]:
     longest = len(prompt) + max(map(len, completions), default=0)
     if model._context is not None and longest > model._context:
         raise too_long(longest, model._context, model.uri)
-    order = sorted((at for at, ids in enumerate(completions) if ids), key=lambda at: -len(completions[at]))
+    order = sorted(
+        (at for at, ids in enumerate(completions) if ids), key=lambda at: -len(completions[at])
+    )
 
     def run(batch: Sequence[int]) -> list[NDArray[np.float32]]:
         pairs: list[Pair] = [(list(prompt), completions[at]) for at in batch]
@@ -112,7 +130,9 @@ def _unreported(done: int, total: int) -> None:
     """Nobody follows the batches of a job."""
 
 
-def _decode(model: TorchModel, jobs: Sequence[Job], batch: Sequence[_Place], most: int, spell: Speller) -> list[Row]:
+def _decode(
+    model: TorchModel, jobs: Sequence[Job], batch: Sequence[_Place], most: int, spell: Speller
+) -> list[Row]:
     first = jobs[batch[0][0]].request
     used = {at: place for place, at in enumerate(dict.fromkeys(at for at, _ in batch))}
     plan = Plan(
@@ -122,18 +142,29 @@ def _decode(model: TorchModel, jobs: Sequence[Job], batch: Sequence[_Place], mos
         limit=np.array([jobs[at].request.max_tokens for at, _ in batch]),
     )
     top = max(jobs[at].request.logprobs or 0 for at in used)
-    settings = Settings(most, Cut(first.top_p, first.min_p), tuple(model.codec.stops), model._context, top)
+    settings = Settings(
+        most, Cut(first.top_p, first.min_p), tuple(model.codec.stops), model._context, top
+    )
     stops = set(model.codec.stops)
 
     def watch(step: Step) -> list[int]:
         ended = []
-        for place, (row, token) in enumerate(zip(step.rows.tolist(), step.tokens.tolist(), strict=True)):
+        for place, (row, token) in enumerate(
+            zip(step.rows.tolist(), step.tokens.tolist(), strict=True)
+        ):
             at, sample = batch[row]
             job = jobs[at]
             if job.growing and token not in stops:
                 told = None
                 if (most := job.request.logprobs) is not None:
-                    told = _token(spell, most, token, step.logprobs[place], step.top_ids[place], step.top_logprobs[place])
+                    told = _token(
+                        spell,
+                        most,
+                        token,
+                        step.logprobs[place],
+                        step.top_ids[place],
+                        step.top_logprobs[place],
+                    )
                 if job.growing[sample].add(token, told):
                     ended.append(row)
             if job.cancelled:
@@ -149,7 +180,9 @@ def _key(job: Job, sample: int) -> np.uint64:
     return row_keys(job.request.seed, job.prompt, index + 1)[index]
 
 
-def _token(spell: Speller, most: int, token: int, logprob: Any, top_ids: Any, top_logprobs: Any) -> Token:
+def _token(
+    spell: Speller, most: int, token: int, logprob: Any, top_ids: Any, top_logprobs: Any
+) -> Token:
     """A token as it is told, with at most so many alternatives."""
     top = zip(top_ids[:most].tolist(), top_logprobs[:most].tolist(), strict=True)
     return entry(spell(token), float(logprob), [(spell(other), value) for other, value in top])
@@ -162,7 +195,16 @@ def _tokens(spell: Speller, most: int | None, row: Row) -> tuple[Token, ...]:
     return tuple(_token(spell, most, *step) for step in steps)
 
 
-def _reply(model: TorchModel, meter: Meter, name: str, job: Job, sample: int, row: Row, spell: Speller, seconds: float) -> Reply:
+def _reply(
+    model: TorchModel,
+    meter: Meter,
+    name: str,
+    job: Job,
+    sample: int,
+    row: Row,
+    spell: Speller,
+    seconds: float,
+) -> Reply:
     index, temperature = job.samples[sample]
     text, ended = cut(model.codec.text(row.token_ids), job.request.stop)
     finish: Finish = "stop" if row.stopped or ended else "length"
@@ -181,11 +223,23 @@ def _reply(model: TorchModel, meter: Meter, name: str, job: Job, sample: int, ro
         seconds=seconds,
     )
     spent = _led_cost(spent, job.request.steer, spent.completion_tokens)
-    return Reply(text, finish, spent, name, index, temperature, float(row.logprobs.sum(dtype=np.float64)), calls, tokens)
+    return Reply(
+        text,
+        finish,
+        spent,
+        name,
+        index,
+        temperature,
+        float(row.logprobs.sum(dtype=np.float64)),
+        calls,
+        tokens,
+    )
 
 
 def _choose(model: TorchModel, meter: Meter, name: str, job: Job) -> list[Reply]:
-    """One of the options for each sample: the likeliest at temperature 0, else drawn with probability p(option, end)^(1/temperature)."""
+    """One of the options for each sample: the likeliest at temperature 0, else drawn with
+    probability p(option, end)^(1/temperature).
+    """
     started, spell = time.perf_counter(), Speller(model.codec.tokenizer)
     options = job.request.options
     ids = model.codec.completions(options, end=model.codec.end is not None)
@@ -193,14 +247,28 @@ def _choose(model: TorchModel, meter: Meter, name: str, job: Job) -> list[Reply]
         scored = _scored(model, job.ids, ids)
     logs = np.array([found.sum(dtype=np.float64) for found in scored])
     seconds = time.perf_counter() - started
-    cost = _led_cost(meter.scored(len(job.ids), list(map(len, ids)), seconds), job.request.steer, sum(map(len, ids)))
+    cost = _led_cost(
+        meter.scored(len(job.ids), list(map(len, ids)), seconds),
+        job.request.steer,
+        sum(map(len, ids)),
+    )
     replies = []
     for sample, (index, temperature) in enumerate(job.samples):
         at = _drawn(logs, temperature, _key(job, sample))
         spent = replace(Spent() if sample else cost, seconds=seconds / len(job.samples))
-        spelled = zip(ids[at], scored[at].tolist(), strict=True) if job.request.logprobs is not None else ()
-        tokens = tuple(entry(spell(token), log) for token, log in spelled if token != model.codec.end)
-        replies.append(Reply(options[at], "stop", spent, name, index, temperature, float(logs[at]), tokens=tokens))
+        spelled = (
+            zip(ids[at], scored[at].tolist(), strict=True)
+            if job.request.logprobs is not None
+            else ()
+        )
+        tokens = tuple(
+            entry(spell(token), log) for token, log in spelled if token != model.codec.end
+        )
+        replies.append(
+            Reply(
+                options[at], "stop", spent, name, index, temperature, float(logs[at]), tokens=tokens
+            )
+        )
     return replies
 
 

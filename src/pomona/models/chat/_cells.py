@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 
 
 class Cells:
-    """`total` places of a shared context, handed out first come first served. Belongs to one event loop."""
+    """`total` places of a shared context, handed out first come first served. Belongs to one event
+    loop.
+    """
 
     def __init__(self, total: int) -> None:
         self._total, self._free = total, total
@@ -17,7 +19,9 @@ class Cells:
 
     @asynccontextmanager
     async def taken(self, count: int) -> AsyncIterator[None]:
-        """Wait until `count` places are free, all of them where it is more, and keep them while the block runs."""
+        """Wait until `count` places are free, all of them where it is more, and keep them while the
+        block runs.
+        """
         count = min(count, self._total)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append((count, turn))

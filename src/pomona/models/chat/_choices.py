@@ -12,7 +12,11 @@ from pomona.models.chat._tokens import of_server, wanted
 from pomona.models.chat.errors import ModelError
 from pomona.models.chat.protocol import Finish, Piece, Request, Token
 
-_FINISH: dict[str, Finish] = {"length": "length", "tool_calls": "tool_calls", "function_call": "tool_calls"}
+_FINISH: dict[str, Finish] = {
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+}
 
 
 @dataclass
@@ -47,21 +51,40 @@ class Given:
     tokens: int = 0
 
     def fresh(self, choice: Choice, index: int, most: int | None, name: str) -> Piece | None:
-        """What has come of the choice since, None where that is nothing. A ModelError where it is no longer what it was."""
+        """What has come of the choice since, None where that is nothing. A ModelError where it is
+        no longer what it was.
+        """
         seen = choice.text
         if len(seen) <= len(self.text) and self.text.startswith(seen):
             return None
         if not seen.startswith(self.text):
-            message = f"the stream was cut after {len(self.text)} characters, and the repeated answer differs"
-            raise ModelError(message, status=502, where=name, remedy="ask again, without streaming if it stays so")
+            message = (
+                f"the stream was cut after {len(self.text)} characters, and the repeated "
+                "answer differs"
+            )
+            raise ModelError(
+                message,
+                status=502,
+                where=name,
+                remedy="ask again, without streaming if it stays so",
+            )
         piece = Piece(seen[len(self.text) :], index, wanted(choice.tokens[self.tokens :], most))
         self.text, self.tokens = seen, max(self.tokens, len(choice.tokens))
         return piece
 
 
-def body_of(request: Request, name: str, temperature: float, n: int, seed: int) -> tuple[str, dict[str, Any]]:
-    """Path and body of a request for `n` choices. What is not ours to know is in `extra` and goes through as it is."""
-    body: dict[str, Any] = {"model": name, "max_tokens": request.max_tokens, "temperature": temperature, "seed": seed}
+def body_of(
+    request: Request, name: str, temperature: float, n: int, seed: int
+) -> tuple[str, dict[str, Any]]:
+    """Path and body of a request for `n` choices. What is not ours to know is in `extra` and goes
+    through as it is.
+    """
+    body: dict[str, Any] = {
+        "model": name,
+        "max_tokens": request.max_tokens,
+        "temperature": temperature,
+        "seed": seed,
+    }
     if n > 1:
         body["n"] = n
     if request.top_p < 1:
@@ -77,10 +100,17 @@ def body_of(request: Request, name: str, temperature: float, n: int, seed: int) 
             body["logprobs"] = max(1, request.logprobs)
         return "completions", {**body, "prompt": request.prompt, **request.extra}
     if request.logprobs is not None:
-        body |= {"logprobs": True, **({"top_logprobs": request.logprobs} if request.logprobs else {})}
+        body |= {
+            "logprobs": True,
+            **({"top_logprobs": request.logprobs} if request.logprobs else {}),
+        }
     if request.tools:
         body["tools"] = [dict(tool) for tool in request.tools]
-    return "chat/completions", {**body, "messages": [dict(message) for message in request.messages], **request.extra}
+    return "chat/completions", {
+        **body,
+        "messages": [dict(message) for message in request.messages],
+        **request.extra,
+    }
 
 
 def choices_of(answer: Mapping[str, Any], options: Sequence[str]) -> list[Choice]:
@@ -124,7 +154,10 @@ def usage_of(answer: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _whole(raw: Mapping[str, Any]) -> Choice:
     message = raw.get("message") or {}
-    choice = Choice(text=message.get("content") or raw.get("text") or "", finish=_FINISH.get(raw.get("finish_reason") or "", "stop"))
+    choice = Choice(
+        text=message.get("content") or raw.get("text") or "",
+        finish=_FINISH.get(raw.get("finish_reason") or "", "stop"),
+    )
     for place, call in enumerate(message.get("tool_calls") or ()):
         choice.calls[place] = dict(call)
     choice.tokens += of_server(raw.get("logprobs"))
@@ -133,7 +166,10 @@ def _whole(raw: Mapping[str, Any]) -> Choice:
 
 def _add_call(choice: Choice, piece: Mapping[str, Any]) -> None:
     """Arguments of a streamed tool call come in pieces."""
-    call = choice.calls.setdefault(piece.get("index", 0), {"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
+    call = choice.calls.setdefault(
+        piece.get("index", 0),
+        {"id": "", "type": "function", "function": {"name": "", "arguments": ""}},
+    )
     call["id"] = piece.get("id") or call["id"]
     function = piece.get("function") or {}
     call["function"]["name"] += function.get("name") or ""
@@ -147,7 +183,10 @@ def _one_of(options: Sequence[str]) -> dict[str, Any]:
         "required": ["answer"],
         "additionalProperties": False,
     }
-    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": schema},
+    }
 
 
 def _option(text: str, options: Sequence[str]) -> str | None:
@@ -159,4 +198,6 @@ def _option(text: str, options: Sequence[str]) -> str | None:
     if isinstance(answer, dict):
         answer = answer.get("answer")
     bare = str(answer).strip()
-    return next((option for option in options if option in (answer, bare) or option.strip() == bare), None)
+    return next(
+        (option for option in options if option in (answer, bare) or option.strip() == bare), None
+    )

@@ -26,7 +26,9 @@ class Growth:
     _told: int = 0
 
     def by(self, event: Mapping[str, Any], index: int, most: int | None) -> Piece | None:
-        """What an event adds, None where that is nothing; tokens of text that is held back wait for it."""
+        """What an event adds, None where that is nothing; tokens of text that is held back wait for
+        it.
+        """
         content = event.get("content") or ""
         self.text += content
         self.tokens += _spelled(event)
@@ -44,7 +46,9 @@ class Growth:
 
 
 def groups(samples: Sequence[Sample], slots: int) -> list[tuple[float, list[int]]]:
-    """(temperature, consecutive indices), at most `slots` each: what one request can ask, for its seeds count up from the first."""
+    """(temperature, consecutive indices), at most `slots` each: what one request can ask, for its
+    seeds count up from the first.
+    """
     found: list[tuple[float, list[int]]] = []
     for temperature, index in sorted({(temperature, index) for index, temperature in samples}):
         last = found[-1] if found else None
@@ -55,8 +59,12 @@ def groups(samples: Sequence[Sample], slots: int) -> list[tuple[float, list[int]
     return sorted(found, key=lambda group: len(group[1]))
 
 
-def body_of(request: Request, prompt: str | None, temperature: float, indices: Sequence[int]) -> dict[str, Any]:
-    """What is posted for samples of consecutive indices; without a prompt it is for the chat route, which knows tools."""
+def body_of(
+    request: Request, prompt: str | None, temperature: float, indices: Sequence[int]
+) -> dict[str, Any]:
+    """What is posted for samples of consecutive indices; without a prompt it is for the chat route,
+    which knows tools.
+    """
     body: dict[str, Any] = {
         "n_predict": request.max_tokens,
         "temperature": temperature,
@@ -77,18 +85,28 @@ def body_of(request: Request, prompt: str | None, temperature: float, indices: S
         body["grammar"] = "root ::= " + " | ".join(map(_literal, request.options))
     if request.logprobs is not None:
         known = {"n_probs": max(1, request.logprobs)}  # of the chat route: its own names for it
-        body |= known if prompt is not None else {"logprobs": True, "top_logprobs": max(1, request.logprobs)}
+        body |= (
+            known
+            if prompt is not None
+            else {"logprobs": True, "top_logprobs": max(1, request.logprobs)}
+        )
     return {**body, **request.extra}
 
 
 def messages_of(request: Request) -> dict[str, Any]:
     """The messages and tools of a request."""
     messages = [{**message, "content": content_of(message)} for message in request.messages]
-    return {"messages": messages, "tools": [dict(tool) for tool in request.tools]} if request.tools else {"messages": messages}
+    return (
+        {"messages": messages, "tools": [dict(tool) for tool in request.tools]}
+        if request.tools
+        else {"messages": messages}
+    )
 
 
 def _seed(seed: int, index: int) -> int:
-    """llama.cpp adds 1 to the seed for each further sample of a request, so consecutive indices have consecutive seeds."""
+    """llama.cpp adds 1 to the seed for each further sample of a request, so consecutive indices
+    have consecutive seeds.
+    """
     base = int.from_bytes(hashlib.sha256(f"llama:{seed}".encode()).digest()[:4], "little")
     return (base + index) % _NO_SEED
 
@@ -96,11 +114,16 @@ def _seed(seed: int, index: int) -> int:
 def choice_of(row: Mapping[str, Any]) -> tuple[Choice, int]:
     """One choice and the tokens that were computed for it."""
     finish: Finish = "length" if row.get("stop_type") == "limit" else "stop"
-    return Choice(row["content"], finish, _shown(row, row["content"], _spelled(row))), int(row["tokens_predicted"])
+    return Choice(row["content"], finish, _shown(row, row["content"], _spelled(row))), int(
+        row["tokens_predicted"]
+    )
 
 
 def _spelled(row: Mapping[str, Any]) -> list[Token]:
-    return [{name: token[name] for name in _TOKEN if name in token} for token in row.get("completion_probabilities") or ()]
+    return [
+        {name: token[name] for name in _TOKEN if name in token}
+        for token in row.get("completion_probabilities") or ()
+    ]
 
 
 def _shown(row: Mapping[str, Any], text: str, tokens: list[Token]) -> list[Token]:

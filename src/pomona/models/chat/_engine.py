@@ -23,10 +23,14 @@ class Engine:
         self._server = None
 
 
-def start(path: Path, *, threads: int, slots: int, context: int, key: str, embedding: bool = False) -> Engine:
-    """Load a GGUF file. `slots` answers are decoded at once; each may fill the whole `context`, which all share.
+def start(
+    path: Path, *, threads: int, slots: int, context: int, key: str, embedding: bool = False
+) -> Engine:
+    """Load a GGUF file. `slots` answers are decoded at once; each may fill the whole `context`,
+    which all share.
 
-    With `embedding` it gives mean-pooled vectors instead of answers. A PomonaError when llama.cpp cannot load the file.
+    With `embedding` it gives mean-pooled vectors instead of answers. A PomonaError when llama.cpp
+    cannot load the file.
     """
     import xllamacpp as library
 
@@ -40,9 +44,16 @@ def start(path: Path, *, threads: int, slots: int, context: int, key: str, embed
     settings.use_jinja, settings.warmup, settings.verbosity = True, False, _QUIET
     settings.cache_ram_mib = 0
     if embedding:
-        settings.embedding, settings.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        settings.embedding, settings.pooling_type = (
+            True,
+            xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN,
+        )
         settings.n_batch = settings.n_ubatch = min(context, _BATCH)
     try:
         return Engine(xllamacpp.Server(settings))
     except Exception as error:  # the library raises no narrower class
-        raise PomonaError(f"llama.cpp cannot load it: {error}", where=path, remedy="is the file whole, and memory enough?") from error
+        raise PomonaError(
+            f"llama.cpp cannot load it: {error}",
+            where=path,
+            remedy="is the file whole, and memory enough?",
+        ) from error

@@ -11,34 +11,67 @@ from typing import Any
 from pomona.errors import PomonaError
 from pomona.models.protocol import Shape
 
-_SIMPLE = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_SIMPLE = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
 _STRING, _ARRAY = 8, 9
 
 
 def header(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """Metadata (of arrays their length) and the number of weights of each tensor. Source: the GGUF specification, versions 2 and 3.
+    """Metadata (of arrays their length) and the number of weights of each tensor. Source: the GGUF
+    specification, versions 2 and 3.
 
     A PomonaError when the file is absent, not GGUF, or cut short in its head.
     """
     if not file.is_file():
-        raise PomonaError("no such file", where=file, remedy="give the path of a .gguf file after gguf:")
+        raise PomonaError(
+            "no such file", where=file, remedy="give the path of a .gguf file after gguf:"
+        )
     try:
-        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with (
+            file.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
             return _parsed(data)
     except (struct.error, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise PomonaError("is not a whole GGUF file", where=file, remedy="fetch it again") from error
+        raise PomonaError(
+            "is not a whole GGUF file", where=file, remedy="fetch it again"
+        ) from error
 
 
 def shape_of(metadata: dict[str, Any], tensors: dict[str, int]) -> Shape | None:
     """The sizes the cost model needs; None where the file does not say."""
     kind = metadata.get("general.architecture")
     layers, hidden = metadata.get(f"{kind}.block_count"), metadata.get(f"{kind}.embedding_length")
-    heads, embedding = metadata.get(f"{kind}.attention.head_count"), tensors.get("token_embd.weight")
-    if not (isinstance(layers, int) and isinstance(hidden, int) and isinstance(heads, int) and embedding):
+    heads, embedding = (
+        metadata.get(f"{kind}.attention.head_count"),
+        tensors.get("token_embd.weight"),
+    )
+    if not (
+        isinstance(layers, int) and isinstance(hidden, int) and isinstance(heads, int) and embedding
+    ):
         return None
     width = metadata.get(f"{kind}.attention.key_length") or hidden // heads
     head = tensors.get("output.weight", 0)
-    return Shape(layers, hidden, heads * width, embedding // hidden, sum(tensors.values()) - embedding - head, embedding, head)
+    return Shape(
+        layers,
+        hidden,
+        heads * width,
+        embedding // hidden,
+        sum(tensors.values()) - embedding - head,
+        embedding,
+        head,
+    )
 
 
 def _parsed(data: mmap.mmap) -> tuple[dict[str, Any], dict[str, int]]:

@@ -16,12 +16,26 @@ def prompt_tokens(request: Request) -> int:
     """A guess of the tokens of a request's prompt, from its bytes."""
     if request.prompt is not None:
         return _tokens(request.prompt) + 1
-    tools = _tokens(json.dumps([dict(tool) for tool in request.tools], default=str)) if request.tools else 0
-    return _SYSTEM + tools + sum(_tokens(_content(message.get("content"))) + _PER_MESSAGE for message in request.messages)
+    tools = (
+        _tokens(json.dumps([dict(tool) for tool in request.tools], default=str))
+        if request.tools
+        else 0
+    )
+    return (
+        _SYSTEM
+        + tools
+        + sum(
+            _tokens(_content(message.get("content"))) + _PER_MESSAGE for message in request.messages
+        )
+    )
 
 
 def _content(content: Any) -> str:
-    return content if isinstance(content, str) else json.dumps(content or "", ensure_ascii=False, default=str)
+    return (
+        content
+        if isinstance(content, str)
+        else json.dumps(content or "", ensure_ascii=False, default=str)
+    )
 
 
 def _tokens(text: str) -> int:

@@ -11,9 +11,17 @@ _BLOCKS = 64
 
 
 def fingerprint(path: Path) -> str:
-    """16 hex digits of a SHA-256 over a file or the files of a folder: names, sizes, contents; of files over 64 MiB 64 spread blocks."""
+    """16 hex digits of a SHA-256 over a file or the files of a folder: names, sizes, contents; of
+    files over 64 MiB 64 spread blocks.
+    """
     digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(
+            file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")
+        )
+    )
     for file in files:
         size = file.stat().st_size
         digest.update(f"{file.name if path.is_dir() else ''}\0{size}\0".encode())

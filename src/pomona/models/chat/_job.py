@@ -13,12 +13,16 @@ import numpy as np
 from pomona.models.chat._text import cut, settled
 from pomona.models.chat.protocol import Piece, Request, Sample, Token
 
-_MARGIN = 16  # tokens before a stop string that are read again, so that characters split over tokens come out whole
+# tokens before a stop string that are read again, so that characters split over tokens come out
+# whole
+_MARGIN = 16
 
 
 @dataclass
 class Job:
-    """A request as token ids, the samples wanted of it, and where the answer goes. Only the worker touches `growing`."""
+    """A request as token ids, the samples wanted of it, and where the answer goes. Only the worker
+    touches `growing`.
+    """
 
     request: Request
     prompt: str
@@ -43,7 +47,9 @@ class Job:
         self.tell(settle)
 
     def tell(self, call: Callable[[], None]) -> None:
-        """Run `call` in the event loop of whoever waits; a loop that is closed wants nothing any more."""
+        """Run `call` in the event loop of whoever waits; a loop that is closed wants nothing any
+        more.
+        """
         try:
             self.loop.call_soon_threadsafe(call)
         except RuntimeError:
@@ -51,10 +57,16 @@ class Job:
 
 
 class Growing:
-    """One answer that grows token by token: says when a stop string has come, and tells the text that is settled, as sample `index`."""
+    """One answer that grows token by token: says when a stop string has come, and tells the text
+    that is settled, as sample `index`.
+    """
 
     def __init__(
-        self, text_of: Callable[[np.ndarray], str], stops: Sequence[str], told: Callable[[Piece], None] | None, index: int
+        self,
+        text_of: Callable[[np.ndarray], str],
+        stops: Sequence[str],
+        told: Callable[[Piece], None] | None,
+        index: int,
     ) -> None:
         self._text_of, self._stops, self._told, self._index = text_of, stops, told, index
         self._window = max((len(stop.encode()) for stop in stops), default=0) + _MARGIN
@@ -63,7 +75,9 @@ class Growing:
         self._given = self._given_bytes = self._given_tokens = 0
 
     def add(self, id: int, token: Token | None) -> bool:
-        """Take one token, with what is to be told of it where that was asked for; True when the answer ends with it."""
+        """Take one token, with what is to be told of it where that was asked for; True when the
+        answer ends with it.
+        """
         self._ids.append(id)
         if token is not None:
             self._waiting.append(token)

@@ -11,7 +11,9 @@ Item = TypeVar("Item")
 
 
 async def merged(sources: Sequence[AsyncIterator[Item]]) -> AsyncGenerator[Item, None]:
-    """The items of all sources as they come. The first failure is raised at once; all sources are closed before this ends."""
+    """The items of all sources as they come. The first failure is raised at once; all sources are
+    closed before this ends.
+    """
     if len(sources) == 1:
         only: Any = sources[0]
         async with aclosing(only):

@@ -18,7 +18,9 @@ _CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
 
 
 class Template:
-    """The chat template of a tokenizer; without one the last user message is the prompt. `tools` says whether the template knows tools."""
+    """The chat template of a tokenizer; without one the last user message is the prompt. `tools`
+    says whether the template knows tools.
+    """
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
@@ -31,7 +33,10 @@ class Template:
         if request.prompt is not None:
             return request.prompt, self._plain(request.prompt)
         if request.tools and not self.tools:
-            raise wrong_request("the model's chat template knows no tools", remedy="leave tools out, or use another model")
+            raise wrong_request(
+                "the model's chat template knows no tools",
+                remedy="leave tools out, or use another model",
+            )
         if not self.chat:
             text = last_user(request.messages)
             return text, self._plain(text)
@@ -47,18 +52,28 @@ class Template:
         messages = [{**message, "content": content_of(message)} for message in request.messages]
         tools = [dict(tool) for tool in request.tools] or None
         try:
-            return self.codec.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=True)
+            return self.codec.tokenizer.apply_chat_template(
+                messages, tools=tools, tokenize=False, add_generation_prompt=True
+            )
         except (TemplateError, ValueError, TypeError) as error:
-            raise wrong_request(f"the model's chat template refuses the messages: {error}", remedy="check roles and their order") from error
+            raise wrong_request(
+                f"the model's chat template refuses the messages: {error}",
+                remedy="check roles and their order",
+            ) from error
 
 
 def tool_calls(text: str) -> tuple[str, tuple[Mapping[str, Any], ...]]:
-    """The text without its `<tool_call>{"name": …, "arguments": …}</tool_call>` blocks, and the calls as the OpenAI API has them."""
+    """The text without its `<tool_call>{"name": …, "arguments": …}</tool_call>` blocks, and the
+    calls as the OpenAI API has them.
+    """
     calls: list[Mapping[str, Any]] = []
     for block in _CALL.findall(text):
         try:
             call = json.loads(block)
-            function = {"name": str(call["name"]), "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False)}
+            function = {
+                "name": str(call["name"]),
+                "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False),
+            }
         except (ValueError, KeyError, TypeError):
             return text, ()
         calls.append({"id": f"call_{len(calls)}", "type": "function", "function": function})

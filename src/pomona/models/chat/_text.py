@@ -10,17 +10,24 @@ from pomona.models.chat.protocol import Message
 
 
 def content_of(message: Message) -> str:
-    """The text of a message whose content is a string, a list of text parts, or None. A ModelError for pictures and sound."""
+    """The text of a message whose content is a string, a list of text parts, or None. A ModelError
+    for pictures and sound.
+    """
     content: Any = message.get("content")
     if content is None or isinstance(content, str):
         return content or ""
     if not isinstance(content, Sequence):
-        raise wrong_request("the content of a message is neither text nor a list of parts", where=f"role {message.get('role')}")
+        raise wrong_request(
+            "the content of a message is neither text nor a list of parts",
+            where=f"role {message.get('role')}",
+        )
     parts: list[str] = []
     for part in content:
         if not isinstance(part, dict) or part.get("type") != "text":
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise wrong_request(f'a part of type "{kind}" in a message', remedy="this model reads text only")
+            raise wrong_request(
+                f'a part of type "{kind}" in a message', remedy="this model reads text only"
+            )
         parts.append(str(part.get("text", "")))
     return "".join(parts)
 
@@ -30,7 +37,9 @@ def last_user(messages: Sequence[Message]) -> str:
     for message in reversed(messages):
         if message.get("role") == "user":
             return content_of(message)
-    raise wrong_request("no message has the role user", remedy="give at least one user message, or a prompt")
+    raise wrong_request(
+        "no message has the role user", remedy="give at least one user message, or a prompt"
+    )
 
 
 def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
@@ -40,7 +49,9 @@ def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
 
 
 def settled(text: str, stops: Sequence[str]) -> str:
-    """The part of an unfinished text that no later token changes: no half character at its end, nor what may become a stop string."""
+    """The part of an unfinished text that no later token changes: no half character at its end, nor
+    what may become a stop string.
+    """
     text = text.rstrip("\ufffd")
     for size in range(min(len(text), max((len(stop) for stop in stops), default=0)), 0, -1):
         if any(stop.startswith(text[-size:]) for stop in stops):

@@ -1,4 +1,6 @@
-"""Tokens with their log-probabilities, as the OpenAI API has them: token, logprob, bytes, top_logprobs."""
+"""Tokens with their log-probabilities, as the OpenAI API has them: token, logprob, bytes,
+top_logprobs.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,24 @@ _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def entry(raw: bytes, logprob: float, top: Sequence[tuple[bytes, float]] = ()) -> Token:
-    """A token that spells `raw`; what is no whole character in it is shown as U+FFFD. `top` are its likeliest alternatives."""
+    """A token that spells `raw`; what is no whole character in it is shown as U+FFFD. `top` are its
+    likeliest alternatives.
+    """
     return {**_spelled(raw, logprob), "top_logprobs": [_spelled(*other) for other in top]}
 
 
 def of_server(given: Any) -> list[Token]:
-    """The tokens in the field `logprobs` of a choice, in the form of chats or of the older completions."""
+    """The tokens in the field `logprobs` of a choice, in the form of chats or of the older
+    completions.
+    """
     if not isinstance(given, dict):
         return []
     if isinstance(content := given.get("content"), list):
-        return [token for token in content if isinstance(token, dict) and isinstance(token.get("logprob"), int | float)]
+        return [
+            token
+            for token in content
+            if isinstance(token, dict) and isinstance(token.get("logprob"), int | float)
+        ]
     values = given.get("token_logprobs") or ()
     names = given.get("tokens") or [""] * len(values)
     tops = given.get("top_logprobs") or [None] * len(values)
@@ -37,7 +47,9 @@ def wanted(tokens: Sequence[Token], most: int | None) -> tuple[Token, ...]:
     """The tokens with at most so many alternatives each; none where they were not asked for."""
     if most is None:
         return ()
-    return tuple({**token, "top_logprobs": list(token.get("top_logprobs") or ())[:most]} for token in tokens)
+    return tuple(
+        {**token, "top_logprobs": list(token.get("top_logprobs") or ())[:most]} for token in tokens
+    )
 
 
 def within(tokens: Sequence[Token], text: str) -> tuple[Token, ...]:
@@ -52,12 +64,18 @@ def within(tokens: Sequence[Token], text: str) -> tuple[Token, ...]:
 
 
 class Speller:
-    """What each token of a tokenizer spells, for byte-level vocabularies and those that mark spaces with U+2581."""
+    """What each token of a tokenizer spells, for byte-level vocabularies and those that mark spaces
+    with U+2581.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._byte_level = "ByteLevel" in str(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", ""))
-        self._special = frozenset(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
+        self._byte_level = "ByteLevel" in str(
+            getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", "")
+        )
+        self._special = frozenset(
+            token for token, added in tokenizer.added_tokens_decoder.items() if added.special
+        )
 
     def __call__(self, token: int) -> bytes:
         """The bytes of a token; special tokens spell nothing."""
@@ -66,17 +84,29 @@ class Speller:
             return b""
         if self._byte_level:
             letters = _letters()
-            return bytes(letters[letter] for letter in name) if all(letter in letters for letter in name) else name.encode()
+            return (
+                bytes(letters[letter] for letter in name)
+                if all(letter in letters for letter in name)
+                else name.encode()
+            )
         found = _BYTE.fullmatch(name)
         return bytes([int(found[1], 16)]) if found else name.replace("\u2581", " ").encode()
 
 
 @cache
 def _letters() -> Mapping[str, int]:
-    """The byte that each letter of a byte-level vocabulary stands for. Radford et al. 2019, `bytes_to_unicode`."""
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    """The byte that each letter of a byte-level vocabulary stands for. Radford et al. 2019,
+    `bytes_to_unicode`.
+    """
+    plain = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(256 + at): byte for at, byte in enumerate(others)}
+    return {chr(byte): byte for byte in plain} | {
+        chr(256 + at): byte for at, byte in enumerate(others)
+    }
 
 
 def _spelled(raw: bytes, logprob: float) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Requests to an OpenAI-compatible server, one try at a time: what may pass is raised as Passing, what cannot as ModelError."""
+"""Requests to an OpenAI-compatible server, one try at a time: what may pass is raised as Passing,
+what cannot as ModelError.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ import httpx
 from pomona.models.chat.errors import ModelError
 from pomona.models.chat.retry import PASSING, Passing, retry_after
 
-_SAME = frozenset({400, 404, 413, 422})  # the client's own mistake; other refusals are between us and the server
+_SAME = frozenset(
+    {400, 404, 413, 422}
+)  # the client's own mistake; other refusals are between us and the server
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -49,8 +53,12 @@ class Wire:
         except ValueError as error:
             raise Passing(f"the answer is not JSON: {_short(response.content)}") from error
 
-    async def events(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """The server-sent events of a streamed answer; Passing when it ends without its end mark."""
+    async def events(
+        self, path: str, body: Mapping[str, Any]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The server-sent events of a streamed answer; Passing when it ends without its end
+        mark.
+        """
         try:
             async with self._client.stream("POST", path, json=body) as response:
                 if response.status_code != httpx.codes.OK:
@@ -76,8 +84,14 @@ class Wire:
             return
         reason = f"status {status}: {_said(body)}"
         if status in PASSING or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise Passing(reason, status=status, retry_after=retry_after(response.headers.get("retry-after")))
-        remedy = "check the API key" if status in {401, 403} else "check the model's name and the parameters"
+            raise Passing(
+                reason, status=status, retry_after=retry_after(response.headers.get("retry-after"))
+            )
+        remedy = (
+            "check the API key"
+            if status in {401, 403}
+            else "check the model's name and the parameters"
+        )
         raise ModelError(
             f"refused with {reason}",
             status=status if status in _SAME else 502,

@@ -35,10 +35,12 @@ _OPENAI = "api.openai.com"
 class HttpChat:
     """A model named by `http(s)://HOST/v1#NAME`. Belongs to one event loop.
 
-    `n` samples of one temperature are asked in one request; the choices are counted, and missing ones asked singly. The seed sent is the
-    request's for sample 0 and a hash of seed and index after it; whether equal seeds give equal answers is the server's affair.
-    Prompt tokens are the server's, answers' tokens are counted with `tokenizer` (a folder or tokenizer.json) where one is given, else
-    the server's, corrected where it counted only one choice; without either they are estimated from the text and marked.
+    `n` samples of one temperature are asked in one request; the choices are counted, and missing
+    ones asked singly. The seed sent is the request's for sample 0 and a hash of seed and index
+    after it; whether equal seeds give equal answers is the server's affair. Prompt tokens are the
+    server's, answers' tokens are counted with `tokenizer` (a folder or tokenizer.json) where one is
+    given, else the server's, corrected where it counted only one choice; without either they are
+    estimated from the text and marked.
     """
 
     abilities: frozenset[Ability] = frozenset({"embed", "options", "tools"})
@@ -58,11 +60,23 @@ class HttpChat:
         base, _, name = uri.partition("#")
         url = httpx.URL(base)
         if not url.host or not name:
-            raise PomonaError(f'"{uri}" names no server and model', remedy="write http://HOST/v1#NAME, with the model's name after the #")
+            raise PomonaError(
+                f'"{uri}" names no server and model',
+                remedy="write http://HOST/v1#NAME, with the model's name after the #",
+            )
         if url.userinfo:
-            raise PomonaError("a user name or password in the address", where=url.host, remedy="set POMONA_API_KEY instead")
+            raise PomonaError(
+                "a user name or password in the address",
+                where=url.host,
+                remedy="set POMONA_API_KEY instead",
+            )
         self.name, self.identity = name, f"http:{base.rstrip('/')}#{name}"
-        self._wire = Wire(base.rstrip("/") + "/", key=api_key or _key_for(url.host), timeout=timeout, connections=concurrency)
+        self._wire = Wire(
+            base.rstrip("/") + "/",
+            key=api_key or _key_for(url.host),
+            timeout=timeout,
+            connections=concurrency,
+        )
         self._limits = Limits(concurrency, rate)
         self._ladder = ladder or Ladder()
         self._meter = Meter(price=price)
@@ -71,14 +85,21 @@ class HttpChat:
 
     async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
         """See the protocol. Requests of different temperatures go out at the same time."""
-        found = {(reply.index, reply.temperature): reply async for reply in self.each(request, samples)}
+        found = {
+            (reply.index, reply.temperature): reply async for reply in self.each(request, samples)
+        }
         return [found[sample] for sample in samples]
 
     async def each(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Reply]:
-        """See the protocol: the replies of one request to the server come together, and its failure does not stop the others."""
+        """See the protocol: the replies of one request to the server come together, and its failure
+        does not stop the others.
+        """
         self._check(request, samples)
         groups = _groups(samples).items()
-        waiting = {asyncio.ensure_future(self._ask(request, temperature, ids)): (temperature, ids) for temperature, ids in groups}
+        waiting = {
+            asyncio.ensure_future(self._ask(request, temperature, ids)): (temperature, ids)
+            for temperature, ids in groups
+        }
         failed: BaseException | None = None
         try:
             while waiting:
@@ -90,7 +111,10 @@ class HttpChat:
                         continue
                     replies = task.result()
                     for index in ids[len(replies) :]:  # choices that did not come are asked singly
-                        waiting[asyncio.ensure_future(self._ask(request, temperature, [index]))] = (temperature, [index])
+                        waiting[asyncio.ensure_future(self._ask(request, temperature, [index]))] = (
+                            temperature,
+                            [index],
+                        )
                     for reply in replies:
                         yield reply
         finally:
@@ -99,36 +123,61 @@ class HttpChat:
         if failed is not None:
             raise failed
 
-    async def stream(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Piece | Reply]:
-        """See the protocol: one stream for each temperature. One cut in the middle is asked again and goes on where it was.
+    async def stream(
+        self, request: Request, samples: Sequence[Sample]
+    ) -> AsyncIterator[Piece | Reply]:
+        """See the protocol: one stream for each temperature. One cut in the middle is asked again
+        and goes on where it was.
 
-        A ModelError where the new answers do not begin with what was given already: that cannot be taken back.
+        A ModelError where the new answers do not begin with what was given already: that cannot be
+        taken back.
         """
         self._check(request, samples)
-        streams = [self._streamed(request, temperature, indices) for temperature, indices in _groups(samples).items()]
+        streams = [
+            self._streamed(request, temperature, indices)
+            for temperature, indices in _groups(samples).items()
+        ]
         async with aclosing(merged(streams)) as coming:
             async for item in coming:
                 yield item
 
-    async def score(self, request: Request, completions: Sequence[str]) -> tuple[list[NDArray[np.float32]], Spent]:
-        """Servers ignore requests for the probabilities of a given text, so this is a ModelError."""
-        raise ModelError("a server cannot score given text", status=400, where=self.identity, remedy="score with a torch model (hf:PATH)")
+    async def score(
+        self, request: Request, completions: Sequence[str]
+    ) -> tuple[list[NDArray[np.float32]], Spent]:
+        """Servers ignore requests for the probabilities of a given text, so this is a
+        ModelError.
+        """
+        raise ModelError(
+            "a server cannot score given text",
+            status=400,
+            where=self.identity,
+            remedy="score with a torch model (hf:PATH)",
+        )
 
     async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """See the protocol."""
         if not texts:
             return np.zeros((0, 0), np.float32), Spent()
-        guessed, started = sum(self.tokens(Request(prompt=text)) for text in texts), time.monotonic()
+        guessed, started = (
+            sum(self.tokens(Request(prompt=text)) for text in texts),
+            time.monotonic(),
+        )
         answer = await self._post("embeddings", {"model": self.name, "input": list(texts)}, guessed)
         try:
             rows = sorted(answer["data"], key=lambda row: row["index"])
             vectors = np.array([row["embedding"] for row in rows], np.float32)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError("its answer holds no embeddings", status=502, where=self.identity) from error
+            raise ModelError(
+                "its answer holds no embeddings", status=502, where=self.identity
+            ) from error
         if len(vectors) != len(texts):
-            raise ModelError(f"{len(vectors)} vectors for {len(texts)} texts", status=502, where=self.identity)
+            raise ModelError(
+                f"{len(vectors)} vectors for {len(texts)} texts", status=502, where=self.identity
+            )
         usage = usage_of(answer)
-        spent = self._meter.embedded([usage[0] if usage else guessed], time.monotonic() - started, estimated=usage is None)
+        spent = self._meter.embedded(
+            [usage[0] if usage else guessed], time.monotonic() - started, estimated=usage is None
+        )
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), spent
 
     def tokens(self, request: Request) -> int:
@@ -143,24 +192,38 @@ class HttpChat:
         """Close all connections."""
         await self._wire.close()
 
-    async def _ask(self, request: Request, temperature: float, indices: Sequence[int]) -> list[Reply]:
+    async def _ask(
+        self, request: Request, temperature: float, indices: Sequence[int]
+    ) -> list[Reply]:
         """At least one and at most `len(indices)` replies from one request."""
-        path, body = body_of(request, self.name, temperature, len(indices), _seed(request.seed, indices[0]))
+        path, body = body_of(
+            request, self.name, temperature, len(indices), _seed(request.seed, indices[0])
+        )
         started = time.monotonic()
         answer = await self._post(path, body, _estimate(request, len(indices)), choices=True)
         seconds = time.monotonic() - started
         choices = choices_of(answer, request.options)[: len(indices)]
         if not choices:
             remedy = "use a server that knows response_format json_schema"
-            raise ModelError("its answer is none of the options", status=502, where=self.identity, remedy=remedy)
+            raise ModelError(
+                "its answer is none of the options", status=502, where=self.identity, remedy=remedy
+            )
         spent = self._spent(request, choices, usage_of(answer), seconds)
         return [
-            self._reply(request, choice, cost, index, temperature) for choice, cost, index in zip(choices, spent, indices, strict=False)
+            self._reply(request, choice, cost, index, temperature)
+            for choice, cost, index in zip(choices, spent, indices, strict=False)
         ]
 
-    async def _streamed(self, request: Request, temperature: float, indices: Sequence[int]) -> AsyncGenerator[Piece | Reply, None]:
+    async def _streamed(
+        self, request: Request, temperature: float, indices: Sequence[int]
+    ) -> AsyncGenerator[Piece | Reply, None]:
         """Samples of one temperature from one stream, those that did not come from further ones."""
-        started, failures, missing, given = time.monotonic(), 0, list(indices), [Given() for _ in indices]
+        started, failures, missing, given = (
+            time.monotonic(),
+            0,
+            list(indices),
+            [Given() for _ in indices],
+        )
         while True:
             try:
                 async with aclosing(self._attempt(request, temperature, indices, given)) as coming:
@@ -185,34 +248,70 @@ class HttpChat:
     async def _attempt(
         self, request: Request, temperature: float, indices: Sequence[int], given: Sequence[Given]
     ) -> AsyncGenerator[Piece | Reply, None]:
-        """What one stream adds to what was given, then the replies that came of it. Passing when it breaks off."""
-        path, body = body_of(request, self.name, temperature, len(indices), _seed(request.seed, indices[0]))
+        """What one stream adds to what was given, then the replies that came of it. Passing when it
+        breaks off.
+        """
+        path, body = body_of(
+            request, self.name, temperature, len(indices), _seed(request.seed, indices[0])
+        )
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         started, choices, usage = time.monotonic(), [Choice() for _ in indices], None
-        async with self._limits.turn(_estimate(request, len(indices))) as turn, aclosing(self._wire.events(path, body)) as events:
+        async with (
+            self._limits.turn(_estimate(request, len(indices))) as turn,
+            aclosing(self._wire.events(path, body)) as events,
+        ):
             async for event in events:
                 usage = event.get("usage") or usage
                 grown_by(event, choices)
                 for choice, index, told in zip(choices, indices, given, strict=True):
-                    if (piece := told.fresh(choice, index, request.logprobs, self.name)) is not None:
+                    if (
+                        piece := told.fresh(choice, index, request.logprobs, self.name)
+                    ) is not None:
                         yield piece
-            came = [(choice, index) for choice, index in zip(choices, indices, strict=True) if choice.begun]
+            came = [
+                (choice, index)
+                for choice, index in zip(choices, indices, strict=True)
+                if choice.begun
+            ]
             if not came or any(choice.finish is None for choice, _ in came):
                 raise Passing("the stream ended without a finish reason")
-            spent = self._spent(request, [choice for choice, _ in came], usage_of({"usage": usage}), time.monotonic() - started)
+            spent = self._spent(
+                request,
+                [choice for choice, _ in came],
+                usage_of({"usage": usage}),
+                time.monotonic() - started,
+            )
             turn.tokens = sum(cost.prompt_tokens + cost.completion_tokens for cost in spent)
         for (choice, index), cost in zip(came, spent, strict=True):
             yield self._reply(request, choice, cost, index, temperature)
 
-    def _reply(self, request: Request, choice: Choice, spent: Spent, index: int, temperature: float) -> Reply:
+    def _reply(
+        self, request: Request, choice: Choice, spent: Spent, index: int, temperature: float
+    ) -> Reply:
         tokens = wanted(choice.tokens, request.logprobs)
-        return Reply(choice.text, choice.finish or "stop", spent, self.name, index, temperature, choice.logprob, choice.tool_calls, tokens)
+        return Reply(
+            choice.text,
+            choice.finish or "stop",
+            spent,
+            self.name,
+            index,
+            temperature,
+            choice.logprob,
+            choice.tool_calls,
+            tokens,
+        )
 
     def _check(self, request: Request, samples: Sequence[Sample]) -> None:
         check(request, samples)
         unsteerable(request, self.name)
 
-    def _spent(self, request: Request, choices: Sequence[Choice], usage: tuple[int, int] | None, seconds: float) -> list[Spent]:
+    def _spent(
+        self,
+        request: Request,
+        choices: Sequence[Choice],
+        usage: tuple[int, int] | None,
+        seconds: float,
+    ) -> list[Spent]:
         prompt, answers, estimated = self._tally.tokens(request, choices, usage)
         return [
             self._meter.spent(
@@ -225,12 +324,16 @@ class HttpChat:
             for place, tokens in enumerate(answers)
         ]
 
-    async def _post(self, path: str, body: dict[str, Any], tokens: int, *, choices: bool = False) -> dict[str, Any]:
+    async def _post(
+        self, path: str, body: dict[str, Any], tokens: int, *, choices: bool = False
+    ) -> dict[str, Any]:
         async def once() -> dict[str, Any]:
             async with self._limits.turn(tokens) as turn:
                 try:
                     answer = await self._wire.post(path, body)
-                    if choices and not (isinstance(answer.get("choices"), list) and answer["choices"]):
+                    if choices and not (
+                        isinstance(answer.get("choices"), list) and answer["choices"]
+                    ):
                         raise Passing("the answer has no choices")
                 except Passing as failure:
                     self._hold(failure)
@@ -267,4 +370,8 @@ def _seed(seed: int, index: int) -> int:
 
 def _key_for(host: str) -> str | None:
     """The API key for a server: POMONA_API_KEY, or OPENAI_API_KEY for OpenAI's own."""
-    return os.environ.get("POMONA_API_KEY") or (os.environ.get("OPENAI_API_KEY") if host == _OPENAI else None) or None
+    return (
+        os.environ.get("POMONA_API_KEY")
+        or (os.environ.get("OPENAI_API_KEY") if host == _OPENAI else None)
+        or None
+    )

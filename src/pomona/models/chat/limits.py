@@ -27,22 +27,29 @@ class Rate:
         for name in ("requests", "tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise PomonaError(f"{name} is {value}", where="rate", remedy="give a positive number, or leave it out")
+                raise PomonaError(
+                    f"{name} is {value}",
+                    where="rate",
+                    remedy="give a positive number, or leave it out",
+                )
 
 
 @dataclass
 class Turn:
-    """One request under way. `tokens` is the estimate it was let in with; set it to what was used before the turn ends."""
+    """One request under way. `tokens` is the estimate it was let in with; set it to what was used
+    before the turn ends.
+    """
 
     tokens: int
     started: float = field(default=0.0)
 
 
 class Limits:
-    """Lets requests in, first come first served: never more than `concurrency` at once, nor more than the rate in any 60 seconds.
+    """Lets requests in, first come first served: never more than `concurrency` at once, nor more
+    than the rate in any 60 seconds.
 
-    Belongs to one event loop. A request larger than the whole limit of tokens goes alone. `hold(seconds)` keeps everybody back: a server
-    that told one request to wait meant all.
+    Belongs to one event loop. A request larger than the whole limit of tokens goes alone.
+    `hold(seconds)` keeps everybody back: a server that told one request to wait meant all.
     """
 
     def __init__(
@@ -54,7 +61,9 @@ class Limits:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         if concurrency < 1:
-            raise PomonaError(f"concurrency is {concurrency}", remedy="allow at least one request at a time")
+            raise PomonaError(
+                f"concurrency is {concurrency}", remedy="allow at least one request at a time"
+            )
         self._places = asyncio.Semaphore(concurrency)
         self._gate = asyncio.Lock()
         self._rate = rate or Rate()
@@ -78,7 +87,9 @@ class Limits:
             yield turn
 
     def hold(self, seconds: float) -> None:
-        """Let nobody in for so many seconds; those who waited come at random moments of the next tenth of that, not all at once."""
+        """Let nobody in for so many seconds; those who waited come at random moments of the next
+        tenth of that, not all at once.
+        """
         until = self._clock() + seconds
         if until > self._held_until:
             self._held_until, self._spread = until, _SPREAD * seconds
@@ -91,7 +102,9 @@ class Limits:
         wait = max(0.0, self._held_until - now)
         rate, used = self._rate, sum(turn.tokens for turn in self._recent)
         if self._recent and rate.requests is not None and len(self._recent) >= rate.requests:
-            wait = max(wait, self._recent[len(self._recent) - rate.requests].started + _MINUTE - now)
+            wait = max(
+                wait, self._recent[len(self._recent) - rate.requests].started + _MINUTE - now
+            )
         if rate.tokens is not None:
             for turn in self._recent:
                 if used + tokens <= rate.tokens:

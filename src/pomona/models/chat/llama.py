@@ -35,14 +35,17 @@ _PATIENCE = 3600.0
 
 
 class LlamaChat:
-    """llama.cpp's own server on a loopback port, with a key that only this object knows. Belongs to one event loop.
+    """llama.cpp's own server on a loopback port, with a key that only this object knows. Belongs to
+    one event loop.
 
-    Samples of one temperature are decoded together and the prompt is read once; samples of other temperatures find it in the cache.
-    The random numbers of a sample depend on seed and index alone. Log-probabilities, though, move by about 0.01 with what else is read and
-    decoded at the same time, and where many tokens are about as likely another one is drawn: for equal answers ask one request at a time,
-    as `together` does. `extra` goes through to the server. Replies have a `logprob` where the request asks for `logprobs`:
-    reading probabilities back adds about a third to the time of a small model. Of tokens that share a character only the last one's
-    probability is known.
+    Samples of one temperature are decoded together and the prompt is read once; samples of other
+    temperatures find it in the cache. The random numbers of a sample depend on seed and index
+    alone. Log-probabilities, though, move by about 0.01 with what else is read and decoded at the
+    same time, and where many tokens are about as likely another one is drawn: for equal answers ask
+    one request at a time, as `together` does. `extra` goes through to the server. Replies have a
+    `logprob` where the request asks for `logprobs`: reading probabilities back adds about a third
+    to the time of a small model. Of tokens that share a character only the last one's probability
+    is known.
     """
 
     def __init__(
@@ -60,47 +63,65 @@ class LlamaChat:
         self.name, self.identity = name or path.stem, f"llama.cpp:{fingerprint(path)}"
         self.context, self._slots = context or min(int(trained), _LONGEST), slots
         self.chat = "tokenizer.chat_template" in metadata
-        tools: frozenset[Ability] = frozenset({"tools"} if "tools" in str(metadata.get("tokenizer.chat_template")) else ())
+        tools: frozenset[Ability] = frozenset(
+            {"tools"} if "tools" in str(metadata.get("tokenizer.chat_template")) else ()
+        )
         self.abilities: frozenset[Ability] = frozenset[Ability]({"embed", "options"}) | tools
         self._meter = Meter(shape_of(metadata, tensors), price)
         self._path, self._threads = path, threads
         self._cells = Cells(self.context)
         self._key = secrets.token_urlsafe(24)
-        self._engine = start(path, threads=threads, slots=slots, context=self.context, key=self._key)
+        self._engine = start(
+            path, threads=threads, slots=slots, context=self.context, key=self._key
+        )
         self._wire = self._connect(self._engine)
         self._embedder: tuple[Engine, Wire] | None = None
         self._embedding = asyncio.Lock()
 
     async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
         """See the protocol."""
-        found = {(reply.index, reply.temperature): reply async for reply in self.each(request, samples)}
+        found = {
+            (reply.index, reply.temperature): reply async for reply in self.each(request, samples)
+        }
         return [found[sample] for sample in samples]
 
     async def each(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Reply]:
-        """See the protocol. Of several temperatures the one with fewest samples goes first and leaves the prompt in the cache."""
+        """See the protocol. Of several temperatures the one with fewest samples goes first and
+        leaves the prompt in the cache.
+        """
         self._check(request, samples)
         prompt, read = await self._prompt(request)
-        for place, (temperature, indices) in enumerate(groups(samples, self._at_once(request, read))):
+        for place, (temperature, indices) in enumerate(
+            groups(samples, self._at_once(request, read))
+        ):
             async with self._cells.taken(read + len(indices) * request.max_tokens):
                 started = time.perf_counter()
                 choices = await self._answered(request, prompt, temperature, indices)
                 seconds = (time.perf_counter() - started) / len(indices)
             for index, (choice, tokens) in zip(indices, choices, strict=True):
                 paid = 0 if place or index != indices[0] else read
-                spent = self._meter.spent(context=read, prompt_tokens=paid, completion_tokens=tokens, seconds=seconds)
+                spent = self._meter.spent(
+                    context=read, prompt_tokens=paid, completion_tokens=tokens, seconds=seconds
+                )
                 yield self._reply(request, choice, index, temperature, spent)
 
     async def together(self, asked: Sequence[Asked]) -> list[list[Reply] | BaseException]:
-        """See the protocol. One request after the other: each is equal to the bit then, and a pool of samples fills a processor alone."""
+        """See the protocol. One request after the other: each is equal to the bit then, and a pool
+        of samples fills a processor alone.
+        """
         return [await self._reply_or_error(*each) for each in asked]
 
-    async def _reply_or_error(self, request: Request, samples: Sequence[Sample]) -> list[Reply] | PomonaError:
+    async def _reply_or_error(
+        self, request: Request, samples: Sequence[Sample]
+    ) -> list[Reply] | PomonaError:
         try:
             return await self.reply(request, samples)
         except PomonaError as error:
             return error
 
-    async def stream(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Piece | Reply]:
+    async def stream(
+        self, request: Request, samples: Sequence[Sample]
+    ) -> AsyncIterator[Piece | Reply]:
         """See the protocol; with tools a sample comes in one piece."""
         if request.tools:
             async for reply in self.each(request, samples):
@@ -110,7 +131,9 @@ class LlamaChat:
             return
         self._check(request, samples)
         prompt, read = await self._prompt(request)
-        for place, (temperature, indices) in enumerate(groups(samples, self._at_once(request, read))):
+        for place, (temperature, indices) in enumerate(
+            groups(samples, self._at_once(request, read))
+        ):
             async with self._cells.taken(read + len(indices) * request.max_tokens):
                 started, grown = time.perf_counter(), {index: Growth() for index in indices}
                 body = {**body_of(request, prompt, temperature, indices), "stream": True}
@@ -127,25 +150,43 @@ class LlamaChat:
                     raise ModelError("the answer ended before its end", status=502, where=self.name)
                 choice, tokens = choice_of(one.row)
                 paid = 0 if place or index != indices[0] else read
-                spent = self._meter.spent(context=read, prompt_tokens=paid, completion_tokens=tokens, seconds=seconds)
+                spent = self._meter.spent(
+                    context=read, prompt_tokens=paid, completion_tokens=tokens, seconds=seconds
+                )
                 yield self._reply(request, choice, index, temperature, spent)
 
-    async def score(self, request: Request, completions: Sequence[str]) -> tuple[list[NDArray[np.float32]], Spent]:
+    async def score(
+        self, request: Request, completions: Sequence[str]
+    ) -> tuple[list[NDArray[np.float32]], Spent]:
         """llama.cpp's server cannot score given text, so this is a ModelError."""
-        raise wrong_request("llama.cpp cannot score given text", where=self.name, remedy="score with torch: open the checkpoint as hf:PATH")
+        raise wrong_request(
+            "llama.cpp cannot score given text",
+            where=self.name,
+            remedy="score with torch: open the checkpoint as hf:PATH",
+        )
 
     async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
-        """See the protocol: the mean of the last hidden states, over its length. The first call loads the file a second time."""
+        """See the protocol: the mean of the last hidden states, over its length. The first call
+        loads the file a second time.
+        """
         if not texts:
             return np.zeros((0, 0), np.float32), Spent()
         async with self._embedding:
             if self._embedder is None:
                 engine = await asyncio.to_thread(
-                    start, self._path, threads=self._threads, slots=1, context=self.context, key=self._key, embedding=True
+                    start,
+                    self._path,
+                    threads=self._threads,
+                    slots=1,
+                    context=self.context,
+                    key=self._key,
+                    embedding=True,
                 )
                 self._embedder = engine, self._connect(engine)
         started = time.perf_counter()
-        answer = await self._post("v1/embeddings", {"input": [text or " " for text in texts]}, self._embedder[1])
+        answer = await self._post(
+            "v1/embeddings", {"input": [text or " " for text in texts]}, self._embedder[1]
+        )
         rows = sorted(answer["data"], key=lambda row: row["index"])
         vectors = np.array([row["embedding"] for row in rows], np.float32)
         read, _ = usage_of(answer) or (sum(self.tokens(Request(prompt=text)) for text in texts), 0)
@@ -177,23 +218,41 @@ class LlamaChat:
         text = request.prompt
         if text is None:
             text = str((await self._post("apply-template", messages_of(request)))["prompt"])
-        ids = (await self._post("tokenize", {"content": text, "add_special": True, "parse_special": True}))["tokens"]
+        ids = (
+            await self._post(
+                "tokenize", {"content": text, "add_special": True, "parse_special": True}
+            )
+        )["tokens"]
         if not ids:
             raise wrong_request("the prompt is empty, and the model needs at least one token")
         if len(ids) + 1 > self.context:
             raise too_long(len(ids), self.context, self.name)
         return text, len(ids)
 
-    async def _answered(self, request: Request, prompt: str, temperature: float, indices: Sequence[int]) -> list[tuple[Choice, int]]:
-        """Choices, and the tokens computed for each. With tools the chat route is taken, which reads calls out of an answer."""
+    async def _answered(
+        self, request: Request, prompt: str, temperature: float, indices: Sequence[int]
+    ) -> list[tuple[Choice, int]]:
+        """Choices, and the tokens computed for each. With tools the chat route is taken, which
+        reads calls out of an answer.
+        """
         if request.tools:
-            answer = await self._post("v1/chat/completions", {**body_of(request, None, temperature, indices), **messages_of(request)})
+            answer = await self._post(
+                "v1/chat/completions",
+                {**body_of(request, None, temperature, indices), **messages_of(request)},
+            )
             choices = choices_of(answer, ())
-            texts = [choice.text + "".join(json.dumps(call["function"]) for call in choice.tool_calls) for choice in choices]
-            counts = [len((await self._post("tokenize", {"content": text}))["tokens"]) for text in texts]
+            texts = [
+                choice.text + "".join(json.dumps(call["function"]) for call in choice.tool_calls)
+                for choice in choices
+            ]
+            counts = [
+                len((await self._post("tokenize", {"content": text}))["tokens"]) for text in texts
+            ]
             return [(choice, count + 1) for choice, count in zip(choices, counts, strict=True)]
         answer = await self._post("completion", body_of(request, prompt, temperature, indices))
-        rows = sorted(answer, key=lambda row: row["index"]) if isinstance(answer, list) else [answer]
+        rows = (
+            sorted(answer, key=lambda row: row["index"]) if isinstance(answer, list) else [answer]
+        )
         return [choice_of(row) for row in rows]
 
     def _check(self, request: Request, samples: Sequence[Sample]) -> None:
@@ -204,9 +263,21 @@ class LlamaChat:
         """How many samples after a prompt of so many tokens fit into the context together."""
         return max(1, min(self._slots, (self.context - read) // request.max_tokens))
 
-    def _reply(self, request: Request, choice: Choice, index: int, temperature: float, spent: Spent) -> Reply:
+    def _reply(
+        self, request: Request, choice: Choice, index: int, temperature: float, spent: Spent
+    ) -> Reply:
         tokens = wanted(choice.tokens, request.logprobs)
-        return Reply(choice.text, choice.finish or "stop", spent, self.name, index, temperature, choice.logprob, choice.tool_calls, tokens)
+        return Reply(
+            choice.text,
+            choice.finish or "stop",
+            spent,
+            self.name,
+            index,
+            temperature,
+            choice.logprob,
+            choice.tool_calls,
+            tokens,
+        )
 
     async def _events(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         try:
@@ -225,7 +296,13 @@ class LlamaChat:
     def _failed(self, failure: Passing | ModelError) -> ModelError:
         if isinstance(failure, Passing):
             return ModelError(f"llama.cpp failed: {failure.reason}", status=502, where=self.name)
-        return ModelError(failure.message, status=failure.status, where=self.name, remedy="check the parameters", code=failure.code)
+        return ModelError(
+            failure.message,
+            status=failure.status,
+            where=self.name,
+            remedy="check the parameters",
+            code=failure.code,
+        )
 
     def _connect(self, engine: Engine) -> Wire:
         return Wire(engine.address + "/", key=self._key, timeout=_PATIENCE, connections=64)

@@ -19,9 +19,18 @@ Result = TypeVar("Result")
 
 
 class Passing(Exception):
-    """A failure that may pass: `status` as the server gave it (None without an answer), `retry_after` seconds it asked to wait."""
+    """A failure that may pass: `status` as the server gave it (None without an answer),
+    `retry_after` seconds it asked to wait.
+    """
 
-    def __init__(self, reason: str, *, status: int | None = None, retry_after: float | None = None, timeout: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        timeout: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason, self.status, self.retry_after = reason, status, retry_after
         self.timeout = timeout or status in _TIMEOUTS
@@ -29,7 +38,8 @@ class Passing(Exception):
 
 @dataclass(frozen=True)
 class Ladder:
-    """At most `attempts` tries within `total` seconds; the pauses double from `first` to `longest` seconds.
+    """At most `attempts` tries within `total` seconds; the pauses double from `first` to `longest`
+    seconds.
 
     Each pause is shortened by a random factor from ½ to 1 that depends on `seed`.
     Where a server says how long to wait it is obeyed, unless that is past `total`.
@@ -55,7 +65,8 @@ async def retrying(
     key: str = "",
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Result:
-    """What `once` returns, tried again as long as it raises Passing and the ladder allows; other errors end it at once.
+    """What `once` returns, tried again as long as it raises Passing and the ladder allows; other
+    errors end it at once.
 
     A ModelError when the ladder is used up: 504 after a timeout, 429 after a limit, else 502.
     """
@@ -83,11 +94,20 @@ def given_up(failure: Passing, where: str, failures: int, waited: float) -> Mode
     else:
         status, remedy = 502, "check that the server is up and healthy"
     message = f"failed {tries}, the last time: {failure.reason}"
-    return ModelError(message, status=status, where=where, remedy=remedy, upstream=failure.status, retry_after=failure.retry_after)
+    return ModelError(
+        message,
+        status=status,
+        where=where,
+        remedy=remedy,
+        upstream=failure.status,
+        retry_after=failure.retry_after,
+    )
 
 
 def retry_after(value: str | None, *, now: datetime | None = None) -> float | None:
-    """Seconds from a Retry-After header, a number or an HTTP date (RFC 9110, section 10.2.3); None where it says nothing usable."""
+    """Seconds from a Retry-After header, a number or an HTTP date (RFC 9110, section 10.2.3); None
+    where it says nothing usable.
+    """
     if not value:
         return None
     try:

@@ -1,4 +1,6 @@
-"""Hugging Face checkpoints that answer messages: one worker thread batches what is asked at the same time."""
+"""Hugging Face checkpoints that answer messages: one worker thread batches what is asked at the
+same time.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,13 @@ Result = TypeVar("Result")
 
 
 class TorchChat:
-    """A checkpoint with its tokenizer's chat template. Without one the last user message alone is the prompt, as `ui-*` need it.
+    """A checkpoint with its tokenizer's chat template. Without one the last user message alone is
+    the prompt, as `ui-*` need it.
 
-    Sampling is that of `pomona.models.load`: a sample depends on seed, prompt text, index and temperature, up to rounding. Requests that
-    arrive while others run are answered together afterwards; those of one call of `together` by themselves, so that they come out equal to
-    the bit whenever it is repeated. `extra` is not read: this model knows no further parameters.
+    Sampling is that of `pomona.models.load`: a sample depends on seed, prompt text, index and
+    temperature, up to rounding. Requests that arrive while others run are answered together
+    afterwards; those of one call of `together` by themselves, so that they come out equal to the
+    bit whenever it is repeated. `extra` is not read: this model knows no further parameters.
     """
 
     def __init__(
@@ -53,14 +57,22 @@ class TorchChat:
         model = load(uri, device=device, dtype=dtype, memory=memory)
         assert isinstance(model, TorchModel)
         self.model, self.name = model, uri
-        self.identity = f"torch:{fingerprint(folder)}:{dtype or model.network.dtype}".replace("torch.", "")
+        self.identity = f"torch:{fingerprint(folder)}:{dtype or model.network.dtype}".replace(
+            "torch.", ""
+        )
         self._template = Template(model.codec)
         tools: frozenset[Ability] = frozenset({"tools"} if self._template.tools else ())
-        self.abilities: frozenset[Ability] = frozenset[Ability]({"score", "embed", "options"}) | tools
+        self.abilities: frozenset[Ability] = (
+            frozenset[Ability]({"score", "embed", "options"}) | tools
+        )
         self._meter = Meter(model.shape, price)
-        self._jobs: queue.SimpleQueue[Job | list[Job] | Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job | list[Job] | Callable[[], None] | None] = (
+            queue.SimpleQueue()
+        )
         self._closed = False
-        self._worker = threading.Thread(target=self._work, args=(threads,), name=f"pomona {uri}", daemon=True)
+        self._worker = threading.Thread(
+            target=self._work, args=(threads,), name=f"pomona {uri}", daemon=True
+        )
         self._worker.start()
 
     async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
@@ -79,7 +91,9 @@ class TorchChat:
         replies = iter(await asyncio.gather(*map(self._wait, jobs), return_exceptions=True))
         return [next(replies) if isinstance(each, Job) else each for each in found]
 
-    async def stream(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Piece | Reply]:
+    async def stream(
+        self, request: Request, samples: Sequence[Sample]
+    ) -> AsyncIterator[Piece | Reply]:
         """See the protocol."""
         pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
         job = self._job(request, samples, pieces.put_nowait)
@@ -93,11 +107,15 @@ class TorchChat:
         finally:
             job.cancelled = True
 
-    async def score(self, request: Request, completions: Sequence[str]) -> tuple[list[NDArray[np.float32]], Spent]:
+    async def score(
+        self, request: Request, completions: Sequence[str]
+    ) -> tuple[list[NDArray[np.float32]], Spent]:
         """See the protocol."""
         self._check_steer(request)
         _, ids = self._template.encode(request)
-        return await self._run(partial(score, self.model, self._meter, ids, list(completions), request.steer))
+        return await self._run(
+            partial(score, self.model, self._meter, ids, list(completions), request.steer)
+        )
 
     async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """See the protocol: the mean of the last hidden states, over its length."""
@@ -105,7 +123,9 @@ class TorchChat:
             return np.zeros((0, self.model.shape.hidden), np.float32), Spent()
         started = time.perf_counter()
         vectors = await self._run(partial(embed, self.model, list(texts)))
-        spent = self._meter.embedded(list(map(len, self.model.codec.prompts(list(texts)))), time.perf_counter() - started)
+        spent = self._meter.embedded(
+            list(map(len, self.model.codec.prompts(list(texts)))), time.perf_counter() - started
+        )
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), spent
 
     def tokens(self, request: Request) -> int:
@@ -126,13 +146,19 @@ class TorchChat:
             self._jobs.put(None)
             await asyncio.to_thread(self._worker.join)
 
-    def _job(self, request: Request, samples: Sequence[Sample], told: Callable[[Piece], None] | None) -> Job:
+    def _job(
+        self, request: Request, samples: Sequence[Sample], told: Callable[[Piece], None] | None
+    ) -> Job:
         if self._closed:
             raise ModelError("is closed", status=502, where=self.name)
         check(request, samples)
         self._check_steer(request)
         if request.options and request.logprobs:
-            raise wrong_request("options come without alternatives", where=self.name, remedy="ask for no top_logprobs")
+            raise wrong_request(
+                "options come without alternatives",
+                where=self.name,
+                remedy="ask for no top_logprobs",
+            )
         prompt, ids = self._template.encode(request)
         context = self.model._context
         if context is not None and len(ids) + 1 > context:
@@ -151,7 +177,11 @@ class TorchChat:
 
     def _check_steer(self, request: Request) -> None:
         if request.steer is not None and request.steer.model != self.identity:
-            raise wrong_request("the datastores are from another model", where=self.name, remedy="build them with this one")
+            raise wrong_request(
+                "the datastores are from another model",
+                where=self.name,
+                remedy="build them with this one",
+            )
 
     async def _wait(self, job: Job) -> Any:
         try:
@@ -199,12 +229,19 @@ class TorchChat:
             self._answer(batch)
 
     def _answer(self, jobs: Sequence[Job]) -> None:
-        """Every job gets its replies or its error; a batch that fails as a whole is tried job by job."""
+        """Every job gets its replies or its error; a batch that fails as a whole is tried job by
+        job.
+        """
         groups: dict[object, list[Job]] = {}
         for job in jobs:
             if not job.cancelled:
                 steer = job.request.steer.identity if job.request.steer else None
-                key = (job.request.top_p, job.request.min_p, steer, id(job) if job.request.options else None)
+                key = (
+                    job.request.top_p,
+                    job.request.min_p,
+                    steer,
+                    id(job) if job.request.options else None,
+                )
                 groups.setdefault(key, []).append(job)
         for group in groups.values():
             self._together(group)

@@ -8,7 +8,8 @@ _K = 60
 
 
 def fused(rankings: Sequence[Sequence[int]]) -> list[tuple[int, float]]:
-    """(item, score) best first: the sum of 1 / (60 + rank) over the rankings it is in, rank from 1; of equals the smaller item first.
+    """(item, score) best first: the sum of 1 / (60 + rank) over the rankings it is in, rank from 1;
+    of equals the smaller item first.
 
     Cormack, Clarke & Büttcher 2009, "Reciprocal rank fusion", section 2.
     """

@@ -17,7 +17,9 @@ _CONTROL = re.compile(
 
 
 def question(request: Request) -> str:
-    """What is asked: the plain prompt, or the text of the last user message; empty where there is none."""
+    """What is asked: the plain prompt, or the text of the last user message; empty where there is
+    none.
+    """
     if request.prompt is not None:
         return request.prompt
     at = _last_user(request)
@@ -25,7 +27,9 @@ def question(request: Request) -> str:
 
 
 def with_question(request: Request, change: Callable[[str], str]) -> Request:
-    """The request with its question changed. Parts of the message that are no text stay behind the new text."""
+    """The request with its question changed. Parts of the message that are no text stay behind the
+    new text.
+    """
     if request.prompt is not None:
         return replace(request, prompt=change(request.prompt))
     at = _last_user(request)
@@ -34,7 +38,11 @@ def with_question(request: Request, change: Callable[[str], str]) -> Request:
     message = request.messages[at]
     content: Any = change(_text(message))
     if isinstance(message.get("content"), list):
-        others = [part for part in message["content"] if not (isinstance(part, dict) and part.get("type") == "text")]
+        others = [
+            part
+            for part in message["content"]
+            if not (isinstance(part, dict) and part.get("type") == "text")
+        ]
         content = [{"type": "text", "text": content}, *others]
     changed: Message = {**message, "content": content}
     return replace(request, messages=(*request.messages[:at], changed, *request.messages[at + 1 :]))
@@ -54,7 +62,10 @@ def with_system(request: Request, text: str) -> Request:
 def before_question(request: Request, turns: list[tuple[str, str]]) -> Request:
     """The request with earlier turns (question, answer) in front of its question."""
     if request.prompt is not None:
-        return replace(request, prompt="".join(f"{asked}\n{said}\n\n" for asked, said in turns) + request.prompt)
+        return replace(
+            request,
+            prompt="".join(f"{asked}\n{said}\n\n" for asked, said in turns) + request.prompt,
+        )
     at = _last_user(request)
     if at is None:
         return request
@@ -65,7 +76,9 @@ def before_question(request: Request, turns: list[tuple[str, str]]) -> Request:
 
 
 def harmless(text: str) -> str:
-    """Text from elsewhere without anything that a chat template or tokenizer takes as control: `<|im_start|>` becomes `< |im_start|>`."""
+    """Text from elsewhere without anything that a chat template or tokenizer takes as control:
+    `<|im_start|>` becomes `< |im_start|>`.
+    """
     return _CONTROL.sub(lambda found: found.group() + " ", text)
 
 
@@ -75,11 +88,22 @@ def guessed_tokens(text: str) -> int:
 
 
 def _last_user(request: Request) -> int | None:
-    return next((at for at in range(len(request.messages) - 1, -1, -1) if request.messages[at].get("role") == "user"), None)
+    return next(
+        (
+            at
+            for at in range(len(request.messages) - 1, -1, -1)
+            if request.messages[at].get("role") == "user"
+        ),
+        None,
+    )
 
 
 def _text(message: Message) -> str:
     content: Any = message.get("content")
     if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict) and part.get("type") == "text")
+        return "".join(
+            str(part.get("text", ""))
+            for part in content
+            if isinstance(part, dict) and part.get("type") == "text"
+        )
     return str(content or "")

@@ -1,4 +1,6 @@
-"""What users said about answers, kept in SQLite: corrections, complaints, which strategy did well, and what a user likes."""
+"""What users said about answers, kept in SQLite: corrections, complaints, which strategy did well,
+and what a user likes.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,15 @@ _VERSION = 1
 _PATIENCE = 60.0
 _TABLES = (
     """create table said (
-        id integer primary key, prompt text not null, chosen text not null, rejected text, edited text, complaint text, good integer,
+        id integer primary key, prompt text not null, chosen text not null, rejected text,
+        edited text, complaint text, good integer,
         strategy text, user text, "group" text, time real not null)""",
     'create index by_strategy on said ("group", strategy, good)',
     "create index by_user on said (user)",
-    "create table defaults (user text not null, name text not null, value text not null, primary key (user, name)) without rowid",
+    (
+        "create table defaults (user text not null, name text not null, value text not null, "
+        "primary key (user, name)) without rowid"
+    ),
 )
 
 
@@ -48,14 +54,19 @@ class Said:
 
     @property
     def better(self) -> str | None:
-        """The answer as it should have been: the edited one, or one that was called good or preferred to another."""
+        """The answer as it should have been: the edited one, or one that was called good or
+        preferred to another.
+        """
         if self.edited is not None:
             return self.edited
-        return self.chosen if self.good or (self.good is None and self.rejected is not None) else None
+        return (
+            self.chosen if self.good or (self.good is None and self.rejected is not None) else None
+        )
 
 
 class Feedback:
-    """The file at `path`, made when it is not there. Several threads and processes may use it; each row is on disk when `add` returns.
+    """The file at `path`, made when it is not there. Several threads and processes may use it; each
+    row is on disk when `add` returns.
 
     A PomonaError when the file is damaged, or a database of something else.
     """
@@ -65,7 +76,9 @@ class Feedback:
         self._lock = threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._guarded():
-            self._file = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            self._file = sqlite3.connect(
+                self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+            )
             try:
                 self._prepare()
             except BaseException:
@@ -87,15 +100,29 @@ class Feedback:
     ) -> int:
         """Keep what was said about the answer `chosen` and give back the number of the row.
 
-        rejected: an answer that was not taken. edited: the answer as the user corrected it. good: thumbs up or down; where it is not given,
+        rejected: an answer that was not taken. edited: the answer as the user corrected it. good:
+            thumbs up or down; where it is not given,
         an edit or a complaint counts as not good, and a choice over a rejected answer as good.
         A PomonaError when the prompt is empty, or a text is not valid Unicode.
         """
         if not prompt.strip():
-            raise PomonaError("feedback without a prompt", where=self.path, remedy="say which prompt was answered")
+            raise PomonaError(
+                "feedback without a prompt", where=self.path, remedy="say which prompt was answered"
+            )
         if good is None and any(given is not None for given in (rejected, edited, complaint)):
             good = edited is None and complaint is None
-        values = (prompt, chosen, rejected, edited, complaint, good, strategy, user, group, time.time())
+        values = (
+            prompt,
+            chosen,
+            rejected,
+            edited,
+            complaint,
+            good,
+            strategy,
+            user,
+            group,
+            time.time(),
+        )
         with self._guarded():
             places = ", ".join("?" * len(values))
             row = self._file.execute(f"insert into said values (null, {places})", values).lastrowid
@@ -103,10 +130,15 @@ class Feedback:
         return row
 
     def forget(self, user: str) -> int:
-        """Remove all that names this user, from the file's free pages and its log too, and say how many rows that was."""
+        """Remove all that names this user, from the file's free pages and its log too, and say how
+        many rows that was.
+        """
         with self._guarded():
             self._file.execute("begin immediate")
-            removed = sum(self._file.execute(f"delete from {table} where user = ?", (user,)).rowcount for table in ("said", "defaults"))
+            removed = sum(
+                self._file.execute(f"delete from {table} where user = ?", (user,)).rowcount
+                for table in ("said", "defaults")
+            )
             self._file.execute("commit")
             self._file.execute("pragma wal_checkpoint(truncate)").fetchone()
         return removed
@@ -114,33 +146,50 @@ class Feedback:
     def rows(self, *, user: str | None = None) -> list[Said]:
         """Every row of this user, oldest first; without a user the rows that name nobody."""
         with self._guarded():
-            found = self._file.execute("select * from said where user is ? order by id", (user,)).fetchall()
+            found = self._file.execute(
+                "select * from said where user is ? order by id", (user,)
+            ).fetchall()
         return [_said(*row) for row in found]
 
     def arms(self, strategies: Sequence[str], *, group: str | None = None) -> list[Arm]:
         """How often each strategy was called good and not good, in this group, by all users."""
         with self._guarded():
-            query = 'select strategy, sum(good), sum(1 - good) from said where "group" is ? and good is not null group by strategy'
+            query = (
+                'select strategy, sum(good), sum(1 - good) from said where "group" is ? and '
+                "good is not null group by strategy"
+            )
             counts = {name: (good, bad) for name, good, bad in self._file.execute(query, (group,))}
         return [Arm(name, *counts.get(name, (0, 0))) for name in strategies]
 
     def choose(self, strategies: Sequence[str], *, group: str | None = None, seed: int) -> str:
-        """The strategy to answer with: see `bandit.thompson`. The same seed and the same feedback give the same one."""
+        """The strategy to answer with: see `bandit.thompson`. The same seed and the same feedback
+        give the same one.
+        """
         return thompson(self.arms(strategies, group=group), seed=seed).name
 
-    def similar(self, prompt: str, k: int = 3, *, user: str | None = None, least: float = 0.0) -> list[tuple[Said, float]]:
-        """The `k` rows of this user (as in `rows`) whose prompts are most like this one, and how much: the share of their words in common.
+    def similar(
+        self, prompt: str, k: int = 3, *, user: str | None = None, least: float = 0.0
+    ) -> list[tuple[Said, float]]:
+        """The `k` rows of this user (as in `rows`) whose prompts are most like this one, and how
+        much: the share of their words in common.
 
-        The share is Jaccard's, in [0, 1], and must be over `least`; of equals the latest comes first.
+        The share is Jaccard's, in [0, 1], and must be over `least`; of equals the latest comes
+        first.
         """
         asked = _terms(prompt)
         scored = [(row, _jaccard(asked, _terms(row.prompt))) for row in self.rows(user=user)]
-        return sorted((pair for pair in scored if pair[1] > least), key=lambda pair: (-pair[1], -pair[0].id))[:k]
+        return sorted(
+            (pair for pair in scored if pair[1] > least), key=lambda pair: (-pair[1], -pair[0].id)
+        )[:k]
 
     def checklist(self, prompt: str, n: int = 4, *, user: str | None = None) -> list[str]:
-        """At most `n` complaints of this user (as in `rows`), as items of a checklist: on similar prompts first, then the latest."""
+        """At most `n` complaints of this user (as in `rows`), as items of a checklist: on similar
+        prompts first, then the latest.
+        """
         asked = _terms(prompt)
-        ranked = sorted(self.rows(user=user), key=lambda row: (-_jaccard(asked, _terms(row.prompt)), -row.id))
+        ranked = sorted(
+            self.rows(user=user), key=lambda row: (-_jaccard(asked, _terms(row.prompt)), -row.id)
+        )
         items: dict[str, str] = {}
         for row in ranked:
             if row.complaint and row.complaint.strip():
@@ -148,19 +197,26 @@ class Feedback:
         return list(items.values())[:n]
 
     def set_defaults(self, user: str, values: Mapping[str, Any]) -> None:
-        """What holds for this user where a request says nothing: strategy, markers, anything JSON can hold. None removes a value."""
+        """What holds for this user where a request says nothing: strategy, markers, anything JSON
+        can hold. None removes a value.
+        """
         with self._guarded():
             self._file.execute("begin immediate")
             for name, value in values.items():
                 self._file.execute("delete from defaults where user = ? and name = ?", (user, name))
                 if value is not None:
-                    self._file.execute("insert into defaults values (?, ?, ?)", (user, name, json.dumps(value, ensure_ascii=False)))
+                    self._file.execute(
+                        "insert into defaults values (?, ?, ?)",
+                        (user, name, json.dumps(value, ensure_ascii=False)),
+                    )
             self._file.execute("commit")
 
     def defaults(self, user: str) -> dict[str, Any]:
         """What `set_defaults` keeps for this user."""
         with self._guarded():
-            found = self._file.execute("select name, value from defaults where user = ?", (user,)).fetchall()
+            found = self._file.execute(
+                "select name, value from defaults where user = ?", (user,)
+            ).fetchall()
         return {name: json.loads(value) for name, value in found}
 
     def close(self) -> None:
@@ -172,9 +228,16 @@ class Feedback:
             self._file.execute(f"pragma {setting}").fetchone()
         self._file.execute("begin immediate")
         tables = self._file.execute("select count(*) from sqlite_master").fetchone()[0]
-        found = tuple(self._file.execute(f"pragma {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        found = tuple(
+            self._file.execute(f"pragma {name}").fetchone()[0]
+            for name in ("application_id", "user_version")
+        )
         if tables and found != (_APPLICATION, _VERSION):
-            raise PomonaError("is a database, but not feedback of this version", where=self.path, remedy="give another path")
+            raise PomonaError(
+                "is a database, but not feedback of this version",
+                where=self.path,
+                remedy="give another path",
+            )
         if not tables:
             self._file.execute(f"pragma application_id = {_APPLICATION}")
             self._file.execute(f"pragma user_version = {_VERSION}")
@@ -184,16 +247,30 @@ class Feedback:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """One thread at a time, and SQLite's errors with the name of the file; a transaction that fails is undone."""
+        """One thread at a time, and SQLite's errors with the name of the file; a transaction that
+        fails is undone.
+        """
         with self._lock:
             try:
                 yield
             except UnicodeEncodeError as error:
-                raise PomonaError("a text has half a character in it", where=self.path, remedy="give valid Unicode") from error
+                raise PomonaError(
+                    "a text has half a character in it",
+                    where=self.path,
+                    remedy="give valid Unicode",
+                ) from error
             except sqlite3.OperationalError as error:
-                raise PomonaError(f"SQLite says: {error}", where=self.path, remedy="is it writable, on a local disk, with room?") from error
+                raise PomonaError(
+                    f"SQLite says: {error}",
+                    where=self.path,
+                    remedy="is it writable, on a local disk, with room?",
+                ) from error
             except sqlite3.DatabaseError as error:
-                raise PomonaError(f"is damaged: {error}", where=self.path, remedy="move it away, or restore a copy") from error
+                raise PomonaError(
+                    f"is damaged: {error}",
+                    where=self.path,
+                    remedy="move it away, or restore a copy",
+                ) from error
             finally:
                 self._undo()
 
@@ -204,8 +281,26 @@ class Feedback:
                 self._file.execute("rollback")
 
 
-def _said(row: int, prompt: str, chosen: str, rejected: Any, edited: Any, complaint: Any, good: Any, *others: Any) -> Said:
-    return Said(row, prompt, chosen, rejected, edited, complaint, None if good is None else bool(good), *others)
+def _said(
+    row: int,
+    prompt: str,
+    chosen: str,
+    rejected: Any,
+    edited: Any,
+    complaint: Any,
+    good: Any,
+    *others: Any,
+) -> Said:
+    return Said(
+        row,
+        prompt,
+        chosen,
+        rejected,
+        edited,
+        complaint,
+        None if good is None else bool(good),
+        *others,
+    )
 
 
 @functools.lru_cache(maxsize=1 << 14)

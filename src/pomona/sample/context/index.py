@@ -31,7 +31,9 @@ _DEPTH = 100  # how far each ranking goes into the fusion
 
 @dataclass(frozen=True)
 class Passage:
-    """A passage that was found. `bm25` is 0 without a common word, `cosine` None without embeddings; `score` orders the results."""
+    """A passage that was found. `bm25` is 0 without a common word, `cosine` None without
+    embeddings; `score` orders the results.
+    """
 
     row: int
     text: str
@@ -42,24 +44,42 @@ class Passage:
 
 
 class Index:
-    """Passages in memory with a BM25 index and, where it was built with `embed`, a unit vector each. Safe to search from one event loop."""
+    """Passages in memory with a BM25 index and, where it was built with `embed`, a unit vector
+    each. Safe to search from one event loop.
+    """
 
     def __init__(self, path: str | Path) -> None:
-        """Open what `build` wrote. A PomonaError when the folder is not an index of this version or a file of it is damaged."""
+        """Open what `build` wrote. A PomonaError when the folder is not an index of this version or
+        a file of it is damaged.
+        """
         import bm25s
 
         self.path = Path(path)
         try:
             self.about: dict[str, Any] = read_json(self.path / "index.json")
             if self.about["format"] != _FORMAT:
-                raise ValueError(f"its format is {self.about['format']}, this version reads {_FORMAT}")
+                raise ValueError(
+                    f"its format is {self.about['format']}, this version reads {_FORMAT}"
+                )
             rows = pq.read_table(self.path / "passages.parquet")
-            self._bm25: Any = bm25s.BM25.load(self.path / "bm25", allow_pickle=False, show_progress=False)
-            vectors = np.load(self.path / "vectors.npy", allow_pickle=False) if self.about["embed"] else None
-            if rows.num_rows != self.about["passages"] or (vectors is not None and len(vectors) != rows.num_rows):
+            self._bm25: Any = bm25s.BM25.load(
+                self.path / "bm25", allow_pickle=False, show_progress=False
+            )
+            vectors = (
+                np.load(self.path / "vectors.npy", allow_pickle=False)
+                if self.about["embed"]
+                else None
+            )
+            if rows.num_rows != self.about["passages"] or (
+                vectors is not None and len(vectors) != rows.num_rows
+            ):
                 raise ValueError("its files do not belong together")
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-            raise PomonaError(f"is no index that can be read: {error}", where=path, remedy="build it with Index.build") from error
+            raise PomonaError(
+                f"is no index that can be read: {error}",
+                where=path,
+                remedy="build it with Index.build",
+            ) from error
         self.texts: list[str] = rows["text"].to_pylist()
         self.sources: list[str | None] = rows["source"].to_pylist()
         self._vectors: NDArray[np.float32] | None = vectors
@@ -77,36 +97,56 @@ class Index:
         longest: int = 1200,
         progress: Callable[[int, int], None] | None = None,
     ) -> Index:
-        """Read the texts of a column, cut them into passages of at most `longest` characters, and write an index to the folder `out`.
+        """Read the texts of a column, cut them into passages of at most `longest` characters, and
+        write an index to the folder `out`.
 
         inputs: a path, glob, list of them or table. source: a column that says where a
         text is from, such as its title: shown and searched with its passages.
-        embed: the URI of a model with embeddings (`ui-l`, `smollm2`, `hf:…`, `http://…/v1#NAME`); without it search is by words alone.
+        embed: the URI of a model with embeddings (`ui-l`, `smollm2`, `hf:…`, `http://…/v1#NAME`);
+            without it search is by words alone.
         progress: called with (passages embedded, all passages).
-        A PomonaError when a column is missing, a text is null, or there is no text at all. What was at `out` stays until the end.
+        A PomonaError when a column is missing, a text is null, or there is no text at all. What was
+        at `out` stays until the end.
         """
         if longest < 1:
-            raise PomonaError(f"longest is {longest}", where="Index.build", remedy="give the most characters of a passage")
+            raise PomonaError(
+                f"longest is {longest}",
+                where="Index.build",
+                remedy="give the most characters of a passage",
+            )
         texts, sources = _passages(inputs, column, source, longest)
         vectors, identity = _in_thread(_embedded(embed, texts, progress)) if embed else (None, None)
         with atomic_directory(out) as folder:
             _index(texts, sources).save(folder / "bm25", show_progress=False, allow_pickle=False)
             pq.write_table(
-                pa.table({"text": pa.array(texts, pa.string()), "source": pa.array(sources, pa.string())}), folder / "passages.parquet"
+                pa.table(
+                    {"text": pa.array(texts, pa.string()), "source": pa.array(sources, pa.string())}
+                ),
+                folder / "passages.parquet",
             )
             if vectors is not None:
                 np.save(folder / "vectors.npy", vectors, allow_pickle=False)
-            about = {"format": _FORMAT, "passages": len(texts), "longest": longest, "embed": embed, "identity": identity}
+            about = {
+                "format": _FORMAT,
+                "passages": len(texts),
+                "longest": longest,
+                "embed": embed,
+                "identity": identity,
+            }
             write_json(folder / "index.json", about)
         return cls(out)
 
     def __len__(self) -> int:
         return len(self.texts)
 
-    async def search(self, query: str, k: int = 5, *, embedder: ChatModel | None = None) -> list[Passage]:
-        """The `k` best passages, best first: by BM25, and with embeddings by reciprocal rank fusion of BM25 and cosine.
+    async def search(
+        self, query: str, k: int = 5, *, embedder: ChatModel | None = None
+    ) -> list[Passage]:
+        """The `k` best passages, best first: by BM25, and with embeddings by reciprocal rank fusion
+        of BM25 and cosine.
 
-        embedder: the model the index was built with, where it is open already; otherwise the index opens it at the first search.
+        embedder: the model the index was built with, where it is open already; otherwise the index
+            opens it at the first search.
         """
         bm25 = self._bm25_scores(query)
         rankings = [_best(bm25, _DEPTH, least=0.0)]
@@ -116,14 +156,26 @@ class Index:
             assert model is not None
             cosine = self._vectors @ (await model.embed([query]))[0][0]
             rankings.append(_best(cosine, _DEPTH, least=-2.0))
-        ranked = fused(rankings) if cosine is not None else [(row, float(bm25[row])) for row in rankings[0]]
+        ranked = (
+            fused(rankings)
+            if cosine is not None
+            else [(row, float(bm25[row])) for row in rankings[0]]
+        )
         return [
-            Passage(row, self.texts[row], self.sources[row], score, float(bm25[row]), None if cosine is None else float(cosine[row]))
+            Passage(
+                row,
+                self.texts[row],
+                self.sources[row],
+                score,
+                float(bm25[row]),
+                None if cosine is None else float(cosine[row]),
+            )
             for row, score in ranked[:k]
         ]
 
     def embedder(self, given: ChatModel | None = None) -> ChatModel | None:
-        """The model the index was built with: the one given if that is it, else opened here; None for an index of words alone.
+        """The model the index was built with: the one given if that is it, else opened here; None
+        for an index of words alone.
 
         A PomonaError when its URI now names another model.
         """
@@ -148,7 +200,9 @@ class Index:
         return self._bm25.get_scores_from_ids(ids) if ids else np.zeros(len(self), np.float32)
 
 
-def _passages(inputs: Any, column: str, source: str | None, longest: int) -> tuple[list[str], list[str | None]]:
+def _passages(
+    inputs: Any, column: str, source: str | None, longest: int
+) -> tuple[list[str], list[str | None]]:
     table = records.read(inputs).require(column, *([source] if source else []))
     texts: list[str] = []
     sources: list[str | None] = []
@@ -159,23 +213,33 @@ def _passages(inputs: Any, column: str, source: str | None, longest: int) -> tup
             row += 1
             if not isinstance(text, str):
                 where = f"row {row} of {'a table' if isinstance(inputs, pa.Table) else inputs}"
-                raise PomonaError(f'"{column}" is {text!r}, not a text', where=where, remedy="drop the row, or name another column")
+                raise PomonaError(
+                    f'"{column}" is {text!r}, not a text',
+                    where=where,
+                    remedy="drop the row, or name another column",
+                )
             parts = cut(text, longest)
             texts += parts
             sources += [None if origin is None else str(origin)] * len(parts)
     if not texts:
-        raise PomonaError("there is no text to search", where="Index.build", remedy="give rows with text")
+        raise PomonaError(
+            "there is no text to search", where="Index.build", remedy="give rows with text"
+        )
     return texts, sources
 
 
 def cut(text: str, longest: int) -> list[str]:
-    """Pieces of at most `longest` characters, cut after a paragraph, a sentence or a word where there is one in the second half."""
+    """Pieces of at most `longest` characters, cut after a paragraph, a sentence or a word where
+    there is one in the second half.
+    """
     pieces: list[str] = []
     text = text.strip()
     while len(text) > longest:
         half = longest // 2
         places = (
-            text.rfind(mark, half, longest) + len(mark.rstrip()) for mark in ("\n\n", "\n", ". ", "。", " ") if mark in text[half:longest]
+            text.rfind(mark, half, longest) + len(mark.rstrip())
+            for mark in ("\n\n", "\n", ". ", "。", " ")
+            if mark in text[half:longest]
         )
         at = next(places, longest) or longest
         pieces.append(text[:at].rstrip())
@@ -192,17 +256,25 @@ def _index(texts: Sequence[str], sources: Sequence[str | None]) -> Any:
         for text, source in zip(texts, sources, strict=True)
     ]
     if not vocabulary:
-        raise PomonaError("no text has a word in it", where="Index.build", remedy="give rows with text")
+        raise PomonaError(
+            "no text has a word in it", where="Index.build", remedy="give rows with text"
+        )
     index = bm25s.BM25()
     index.index((ids, vocabulary), show_progress=False)
     return index
 
 
-async def _embedded(uri: str, texts: Sequence[str], progress: Callable[[int, int], None] | None) -> tuple[NDArray[np.float32], str]:
+async def _embedded(
+    uri: str, texts: Sequence[str], progress: Callable[[int, int], None] | None
+) -> tuple[NDArray[np.float32], str]:
     model = open_chat(uri)
     try:
         if "embed" not in model.abilities:
-            raise PomonaError("gives no embeddings", where=uri, remedy="use a torch or GGUF model, or a server with /embeddings")
+            raise PomonaError(
+                "gives no embeddings",
+                where=uri,
+                remedy="use a torch or GGUF model, or a server with /embeddings",
+            )
         parts = []
         for start in range(0, len(texts), _BATCH):
             parts.append((await model.embed(texts[start : start + _BATCH]))[0])

@@ -1,4 +1,6 @@
-"""What a context lever is: it changes what the model sees, and may look at each answer afterwards."""
+"""What a context lever is: it changes what the model sees, and may look at each answer
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ class Payer(ChatModel, Protocol):
 
 @runtime_checkable
 class Context(Protocol):
-    """One lever. `name` is its key in the notes of an answer. Of several, `before` goes in order and `after` in reverse."""
+    """One lever. `name` is its key in the notes of an answer. Of several, `before` goes in order
+    and `after` in reverse.
+    """
 
     @property
     def name(self) -> str:
@@ -30,8 +34,11 @@ class Context(Protocol):
         """The request the model shall see, and notes on it that JSON can hold."""
         ...
 
-    async def after(self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]) -> tuple[Reply, Mapping[str, Any]]:
-        """The reply as it shall count, and the notes on it. `request` is what the model saw, `notes` are what `before` gave.
+    async def after(
+        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+    ) -> tuple[Reply, Mapping[str, Any]]:
+        """The reply as it shall count, and the notes on it. `request` is what the model saw,
+        `notes` are what `before` gave.
 
         Called for every candidate. What this spends itself is added to `reply.spent`.
         """

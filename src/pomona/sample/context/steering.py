@@ -1,4 +1,6 @@
-"""Answers led towards texts that are wanted and away from texts that are not, token by token, without training."""
+"""Answers led towards texts that are wanted and away from texts that are not, token by token,
+without training.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,19 @@ from pomona.models.chat.protocol import ChatModel, Reply, Request
 from pomona.sample.context.datastore import Datastore
 
 
-def steered(logits: torch.Tensor, wanted: torch.Tensor, unwanted: torch.Tensor, *, alpha: float = 2.0, top_p: float = 0.9) -> torch.Tensor:
-    """log_softmax(z + α (log p⁺ − log p⁻)), `[rows, vocabulary]`, where z is −∞ outside the top-p tokens of the logits.
+def steered(
+    logits: torch.Tensor,
+    wanted: torch.Tensor,
+    unwanted: torch.Tensor,
+    *,
+    alpha: float = 2.0,
+    top_p: float = 0.9,
+) -> torch.Tensor:
+    """log_softmax(z + α (log p⁺ − log p⁻)), `[rows, vocabulary]`, where z is −∞ outside the top-p
+    tokens of the logits.
 
-    wanted, unwanted: log p⁺ and log p⁻, `[rows, vocabulary]`. Pozzobon et al. 2023 (arXiv 2310.07589), section 2.
+    wanted, unwanted: log p⁺ and log p⁻, `[rows, vocabulary]`. Pozzobon et al. 2023 (arXiv
+    2310.07589), section 2.
     """
     plain = torch.log_softmax(logits.float(), dim=-1)
     if top_p < 1:
@@ -31,12 +42,14 @@ def steered(logits: torch.Tensor, wanted: torch.Tensor, unwanted: torch.Tensor, 
 
 @dataclass(frozen=True, eq=False)
 class Steering:
-    """Leads the answers to one request, and scores given with it, from `unwanted` towards `wanted` texts; requests beside it are not led.
+    """Leads the answers to one request, and scores given with it, from `unwanted` towards `wanted`
+    texts; requests beside it are not led.
 
-    alpha: how strongly; 0 leaves only top-p. k: neighbours in each datastore. temperature: of the neighbours' weights; it divides squared
-    distances, so it belongs to the size of the states (the paper's 100 is for GPT-2). top_p: the tokens steering may choose among.
-    `logprob` of a reply is under the steered distribution, where tokens outside of top-p have −∞.
-    Needs the model the datastores are from.
+    alpha: how strongly; 0 leaves only top-p. k: neighbours in each datastore. temperature: of the
+        neighbours' weights; it divides squared
+    distances, so it belongs to the size of the states (the paper's 100 is for GPT-2). top_p: the
+    tokens steering may choose among. `logprob` of a reply is under the steered distribution, where
+    tokens outside of top-p have −∞. Needs the model the datastores are from.
     A PomonaError when the datastores are from different models, or a setting is out of range.
     """
 
@@ -55,7 +68,11 @@ class Steering:
                 remedy = "alpha finite, k from 1, temperature over 0, top_p in (0, 1]"
                 raise PomonaError(f"{setting} is out of range", where="Steering", remedy=remedy)
         if self.wanted.identity != self.unwanted.identity:
-            raise PomonaError("the datastores are from different models", where="Steering", remedy="build both with the same one")
+            raise PomonaError(
+                "the datastores are from different models",
+                where="Steering",
+                remedy="build both with the same one",
+            )
 
     @property
     def model(self) -> str:
@@ -65,7 +82,10 @@ class Steering:
     @cached_property
     def identity(self) -> str:
         """16 hex digits of the datastores and all settings."""
-        settings = f"{self.wanted.digest}:{self.unwanted.digest}:{self.alpha}:{self.k}:{self.temperature}:{self.top_p}"
+        settings = (
+            f"{self.wanted.digest}:{self.unwanted.digest}:{self.alpha}:{self.k}:"
+            f"{self.temperature}:{self.top_p}"
+        )
         return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     @property
@@ -77,13 +97,20 @@ class Steering:
         """The steered logits, by the states `[…, d]` that led to them, `[…, vocabulary]`."""
         rows, size = states.flatten(0, -2), logits.shape[-1]
         stores = (self.wanted, self.unwanted)
-        near, far = (store.log_probabilities(rows, size, k=self.k, temperature=self.temperature) for store in stores)
-        return steered(logits.flatten(0, -2), near, far, alpha=self.alpha, top_p=self.top_p).view(logits.shape)
+        near, far = (
+            store.log_probabilities(rows, size, k=self.k, temperature=self.temperature)
+            for store in stores
+        )
+        return steered(logits.flatten(0, -2), near, far, alpha=self.alpha, top_p=self.top_p).view(
+            logits.shape
+        )
 
     async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         return replace(request, steer=self), {"steer": self.identity}
 
-    async def after(self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]) -> tuple[Reply, Mapping[str, Any]]:
+    async def after(
+        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+    ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol; the reply stays as it is."""
         return reply, notes

@@ -11,10 +11,18 @@ from pomona.models.chat.protocol import ChatModel, Reply, Request
 from pomona.sample.context._messages import with_question
 from pomona.sample.selection.extract import extractor
 
-_ASK = "Think step by step and write the steps down. Then end with one line: Answer: <the answer alone>"
-_LINE = re.compile(r"^[\s>*_#`-]*(?:the\s+)?(?:final\s+)?answer(?:\s+is)?\s*[*_`]*\s*[:=][*_`\s]*(\S[^\n]*)", re.IGNORECASE | re.MULTILINE)
+_ASK = (
+    "Think step by step and write the steps down. Then end with one line: Answer: <the "
+    "answer alone>"
+)
+_LINE = re.compile(
+    r"^[\s>*_#`-]*(?:the\s+)?(?:final\s+)?answer(?:\s+is)?\s*[*_`]*\s*[:=][*_`\s]*(\S[^\n]*)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _HASHES = re.compile(r"^\s*####\s*(\S[^\n]*)", re.MULTILINE)
-_SAID = re.compile(r"\banswer\s+is\s*:?\s*([^\n]*?)(?:[.!]?\s*$|[.!]\s)", re.IGNORECASE | re.MULTILINE)
+_SAID = re.compile(
+    r"\banswer\s+is\s*:?\s*([^\n]*?)(?:[.!]?\s*$|[.!]\s)", re.IGNORECASE | re.MULTILINE
+)
 _BOXED = extractor("boxed")
 
 
@@ -22,7 +30,8 @@ _BOXED = extractor("boxed")
 class Thought:
     """Asks for steps and an answer line, and gives back the answer alone.
 
-    tokens: how many more tokens an answer may have for its steps. Where no answer is found, because the model never came to one, the text
+    tokens: how many more tokens an answer may have for its steps. Where no answer is found, because
+        the model never came to one, the text
     stays whole. Notes: `thought` (all that was written) and `answer` (None where none was found).
     """
 
@@ -34,19 +43,34 @@ class Thought:
         asked = with_question(request, lambda question: f"{question}\n\n{_ASK}")
         return replace(asked, max_tokens=request.max_tokens + self.tokens), {}
 
-    async def after(self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]) -> tuple[Reply, Mapping[str, Any]]:
+    async def after(
+        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+    ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol."""
         answer = final_answer(reply.text)
-        return (reply if answer is None else replace(reply, text=answer)), {"thought": reply.text, "answer": answer}
+        return (reply if answer is None else replace(reply, text=answer)), {
+            "thought": reply.text,
+            "answer": answer,
+        }
 
 
 def final_answer(text: str) -> str | None:
-    """The answer a text comes to: the last \\boxed{…}, else the last of `#### …`, a line `Answer: …` and "the answer is …"; else None."""
+    """The answer a text comes to: the last \\boxed{…}, else the last of `#### …`, a line
+    `Answer: …` and "the answer is …"; else None.
+    """
     boxed = _BOXED(text)
     if boxed is not None:
         return boxed
-    found = [(match.start(1), match.group(1)) for pattern in (_HASHES, _LINE, _SAID) for match in pattern.finditer(text)]
-    cleaned = [(at, clean) for at, answer in found if (clean := _clean(answer)) and clean.casefold() != "<the answer alone>"]
+    found = [
+        (match.start(1), match.group(1))
+        for pattern in (_HASHES, _LINE, _SAID)
+        for match in pattern.finditer(text)
+    ]
+    cleaned = [
+        (at, clean)
+        for at, answer in found
+        if (clean := _clean(answer)) and clean.casefold() != "<the answer alone>"
+    ]
     return max(cleaned)[1] if cleaned else None
 
 

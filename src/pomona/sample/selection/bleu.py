@@ -1,4 +1,6 @@
-"""Sentence BLEU of every candidate against every reference, equal to sacreBLEU's with effective order."""
+"""Sentence BLEU of every candidate against every reference, equal to sacreBLEU's with effective
+order.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,16 @@ _ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
 def pairwise_bleu(candidates: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
     """Sentence BLEU, float64 `[len(candidates), len(references)]`, in [0, 100].
 
-    Papineni et al. 2002 as sacreBLEU 2.6.0 scores sentences: tokenizer 13a, case kept, orders 1 to 4 as far as the candidate has them,
-    zero matches smoothed by halving ("exp"; Chen & Cherry 2014, method 3).
+    Papineni et al. 2002 as sacreBLEU 2.6.0 scores sentences: tokenizer 13a, case kept, orders 1 to
+    4 as far as the candidate has them, zero matches smoothed by halving ("exp"; Chen & Cherry 2014,
+    method 3).
     """
     words: dict[str, int] = {}
     texts = list(dict.fromkeys([*candidates, *references]))
-    codes = [np.array([words.setdefault(word, len(words)) for word in tokens_13a(text)], np.int64) for text in texts]
+    codes = [
+        np.array([words.setdefault(word, len(words)) for word in tokens_13a(text)], np.int64)
+        for text in texts
+    ]
     place = {text: at for at, text in enumerate(texts)}
     rows, columns = [place[text] for text in candidates], [place[text] for text in references]
     lengths = np.array([len(code) for code in codes], np.int64)
@@ -62,7 +68,9 @@ def _matches(codes: Sequence[NDArray[np.int64]], lengths: NDArray[np.int64]) -> 
     return found
 
 
-def _scores(matches: NDArray[np.int64], hypothesis: NDArray[np.int64], reference: NDArray[np.int64]) -> NDArray[np.float64]:
+def _scores(
+    matches: NDArray[np.int64], hypothesis: NDArray[np.int64], reference: NDArray[np.int64]
+) -> NDArray[np.float64]:
     total = np.maximum(hypothesis[None, :] - np.arange(ORDER)[:, None], 0)[:, :, None]
     zero = (matches == 0) & (total > 0)
     smoothed = np.where(zero, 1.0 / 2.0 ** np.cumsum(zero, axis=0), matches)
@@ -70,6 +78,11 @@ def _scores(matches: NDArray[np.int64], hypothesis: NDArray[np.int64], reference
     logs = np.log(np.divide(100 * smoothed, total, out=np.ones(matches.shape), where=used))
     orders = np.maximum(used.sum(axis=0), 1)
     short = hypothesis[:, None] < reference[None, :]
-    gap = np.divide(reference[None, :], hypothesis[:, None], out=np.ones(short.shape), where=short & (hypothesis[:, None] > 0))
+    gap = np.divide(
+        reference[None, :],
+        hypothesis[:, None],
+        out=np.ones(short.shape),
+        where=short & (hypothesis[:, None] > 0),
+    )
     scores = np.exp(np.where(short, 1 - gap, 0.0) + logs.sum(axis=0) / orders)
     return np.where(matches.any(axis=0), scores, 0.0)

@@ -11,7 +11,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pomona.models.chat.protocol import Ability, ChatModel, Message, Reply, Request, Sample, Spent, able
+from pomona.models.chat.protocol import (
+    Ability,
+    ChatModel,
+    Message,
+    Reply,
+    Request,
+    Sample,
+    Spent,
+    able,
+)
 from pomona.sample.budget import Account
 from pomona.sample.drawing import Accounted, ask, draw
 from pomona.sample.strategy import Strategy
@@ -21,7 +30,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Choice:
-    """The index of the chosen candidate, a score for every candidate (higher is better), and what else is worth telling."""
+    """The index of the chosen candidate, a score for every candidate (higher is better), and what
+    else is worth telling.
+    """
 
     chosen: int
     scores: tuple[float, ...]
@@ -30,7 +41,9 @@ class Choice:
 
 @dataclass
 class Desk:
-    """The request, the pool and who can be asked about it. `spent` adds up what the selection itself cost."""
+    """The request, the pool and who can be asked about it. `spent` adds up what the selection
+    itself cost.
+    """
 
     request: Request
     strategy: Strategy
@@ -63,7 +76,9 @@ class Desk:
         """The judge or the first model that has the ability, None without one."""
         return able([self.judge, *self.models], ability)
 
-    async def score(self, model: ChatModel, request: Request, completions: Sequence[str]) -> list[NDArray[np.float32]]:
+    async def score(
+        self, model: ChatModel, request: Request, completions: Sequence[str]
+    ) -> list[NDArray[np.float32]]:
         """The model's log-probabilities of completions, paid for. Exhausted when a limit is met."""
         return (await self._paying(model, lambda payer: payer.score(request, completions)))[0]
 
@@ -71,7 +86,9 @@ class Desk:
         """The model's vectors, paid for. Exhausted when a limit is met."""
         return (await self._paying(model, lambda payer: payer.embed(texts)))[0]
 
-    async def _paying(self, model: ChatModel, work: Callable[[Accounted], Awaitable[Result]]) -> Result:
+    async def _paying(
+        self, model: ChatModel, work: Callable[[Accounted], Awaitable[Result]]
+    ) -> Result:
         payer = Accounted(model, self.account)
         try:
             return await work(payer)
@@ -87,16 +104,24 @@ def text_of(reply: Reply) -> str:
     """What a candidate is judged by: its text, or its tool calls where it has none."""
     if reply.text or not reply.tool_calls:
         return reply.text
-    return json.dumps([dict(call.get("function", {})) for call in reply.tool_calls], sort_keys=True, ensure_ascii=False)
+    return json.dumps(
+        [dict(call.get("function", {})) for call in reply.tool_calls],
+        sort_keys=True,
+        ensure_ascii=False,
+    )
 
 
 def conversation(request: Request) -> str:
-    """A request as text: the prompt, or the content of its only message, or all messages with their roles."""
+    """A request as text: the prompt, or the content of its only message, or all messages with their
+    roles.
+    """
     if request.prompt is not None:
         return request.prompt
     if len(request.messages) == 1:
         return _content(request.messages[0])
-    return "\n\n".join(f"{message.get('role')}: {_content(message)}" for message in request.messages)
+    return "\n\n".join(
+        f"{message.get('role')}: {_content(message)}" for message in request.messages
+    )
 
 
 def _content(message: Message) -> str:
@@ -104,9 +129,14 @@ def _content(message: Message) -> str:
     content: Any = message.get("content") or ""
     if isinstance(content, str):
         return content
-    return "".join(str(part.get("text", "")) if part.get("type") == "text" else f"[{part.get('type')}]" for part in content)
+    return "".join(
+        str(part.get("text", "")) if part.get("type") == "text" else f"[{part.get('type')}]"
+        for part in content
+    )
 
 
 def highest(scores: ArrayLike) -> int:
-    """The index of the highest score, the first of those equal to nine decimals: greedy answers come first and win ties."""
+    """The index of the highest score, the first of those equal to nine decimals: greedy answers
+    come first and win ties.
+    """
     return int(np.argmax(np.round(np.asarray(scores, np.float64), 9)))

@@ -21,42 +21,70 @@ from pomona.sample.strategy import REWARDS, Strategy
 
 Selector = Callable[[Desk, Sequence[Reply]], Awaitable[Choice]]
 _SELECTORS: dict[str, Selector] = {
-    "first": first, "random": at_random, "best": best, "vote": vote, "mbr": mbr, "xmbr": xmbr, "chops": chops,
-}  # fmt: skip
+    "first": first,
+    "random": at_random,
+    "best": best,
+    "vote": vote,
+    "mbr": mbr,
+    "xmbr": xmbr,
+    "chops": chops,
+}
 
 
 async def choose(desk: Desk, pool: Sequence[Reply]) -> Choice:
-    """One candidate of a pool of at least one, by the desk's strategy. When the budget ends before the judge has spoken, the first."""
+    """One candidate of a pool of at least one, by the desk's strategy. When the budget ends before
+    the judge has spoken, the first.
+    """
     try:
         return await _SELECTORS[desk.strategy.select](desk, pool)
     except Exhausted as met:
         fallen = await first(desk, pool)
-        return Choice(fallen.chosen, fallen.scores, {"fallback": f"first: the budget of {met.limit} was spent before the choice"})
+        return Choice(
+            fallen.chosen,
+            fallen.scores,
+            {"fallback": f"first: the budget of {met.limit} was spent before the choice"},
+        )
 
 
 def check(strategy: Strategy, models: Sequence[ChatModel], judge: ChatModel | None) -> None:
-    """Raise PomonaError, before anything is paid for, where the selection needs what no model can do."""
-    if strategy.utility == "embedding" and not any("embed" in model.abilities for model in [judge, *models] if model is not None):
+    """Raise PomonaError, before anything is paid for, where the selection needs what no model can
+    do.
+    """
+    if strategy.utility == "embedding" and not any(
+        "embed" in model.abilities for model in [judge, *models] if model is not None
+    ):
         remedy = "give a judge that embeds, or use chrf"
-        raise PomonaError("no model gives embeddings", where=f'strategy "{strategy.name}"', remedy=remedy)
+        raise PomonaError(
+            "no model gives embeddings", where=f'strategy "{strategy.name}"', remedy=remedy
+        )
 
 
 def needs_logprobs(strategy: Strategy, models: Sequence[ChatModel]) -> bool:
-    """Whether models must be asked to tell log-probabilities with their answers: those that cannot score text afterwards."""
-    return strategy.select == "best" and strategy.reward in REWARDS and not all("score" in model.abilities for model in models)
+    """Whether models must be asked to tell log-probabilities with their answers: those that cannot
+    score text afterwards.
+    """
+    return (
+        strategy.select == "best"
+        and strategy.reward in REWARDS
+        and not all("score" in model.abilities for model in models)
+    )
 
 
 def agreement(strategy: Strategy, pool: Sequence[Reply]) -> float:
     """How far a pool agrees on its leading answer, from 0 to 1.
 
-    For vote the leader's share of the votes; for mbr and xmbr with chrF or BLEU the mean utility of the leader to all others; for every
-    other selection the share of the most frequent text.
+    For vote the leader's share of the votes; for mbr and xmbr with chrF or BLEU the mean utility of
+    the leader to all others; for every other selection the share of the most frequent text.
     """
     texts = [text_of(reply) for reply in pool]
     if strategy.select == "vote":
         answers = [answer for answer in extracted(strategy.extract, texts) if answer is not None]
         return max(Counter(answers).values(), default=0) / len(texts)
-    if strategy.select in {"mbr", "xmbr"} and strategy.utility in {"chrf", "bleu"} and len(texts) > 1:
+    if (
+        strategy.select in {"mbr", "xmbr"}
+        and strategy.utility in {"chrf", "bleu"}
+        and len(texts) > 1
+    ):
         utility = textual(strategy.utility, texts, texts)
         others = (utility.sum(axis=1) - np.diag(utility)) / (len(texts) - 1)
         return float(others.max()) / 100

@@ -17,9 +17,10 @@ _LONGEST = 400
 def extractor(how: str) -> Callable[[str], str | None]:
     """A function from a text to the answer in it, None where it has none.
 
-    "boxed" is the content of the last \\boxed{…}; "number" the last number, 1,000.50 and 1000.5 being the same; "text" the whole text
-    without case, runs of whitespace and a full stop at the end; "answer" the first of these three that there is; `regex:PATTERN` the last
-    match (its first group where there is one); `module:function` any function of the text.
+    "boxed" is the content of the last \\boxed{…}; "number" the last number, 1,000.50 and 1000.5
+    being the same; "text" the whole text without case, runs of whitespace and a full stop at the
+    end; "answer" the first of these three that there is; `regex:PATTERN` the last match (its first
+    group where there is one); `module:function` any function of the text.
     """
     if how.startswith("regex:"):
         pattern = re.compile(how[6:])
@@ -74,4 +75,9 @@ def _last(pattern: re.Pattern[str], text: str) -> str | None:
     return (match[1] if pattern.groups else match[0]) or None
 
 
-_KNOWN: dict[str, Callable[[str], str | None]] = {"boxed": boxed, "number": number, "text": whole, "answer": _answer}
+_KNOWN: dict[str, Callable[[str], str | None]] = {
+    "boxed": boxed,
+    "number": number,
+    "text": whole,
+    "answer": _answer,
+}

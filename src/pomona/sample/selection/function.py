@@ -24,7 +24,13 @@ def function(name: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a module may fail in any way
-        raise PomonaError(f"cannot be imported: {error}", where=name, remedy="name an importable module and a function in it") from error
+        raise PomonaError(
+            f"cannot be imported: {error}",
+            where=name,
+            remedy="name an importable module and a function in it",
+        ) from error
     if not callable(found):
-        raise PomonaError("is no function", where=name, remedy="name an importable module and a function in it")
+        raise PomonaError(
+            "is no function", where=name, remedy="name an importable module and a function in it"
+        )
     return found

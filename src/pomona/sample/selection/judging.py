@@ -1,4 +1,6 @@
-"""Asking a judge to pick one of several options, and keeping what it reads apart from what it is told."""
+"""Asking a judge to pick one of several options, and keeping what it reads apart from what it is
+told.
+"""
 
 from __future__ import annotations
 
@@ -25,5 +27,10 @@ async def pick(desk: Desk, request: Request) -> int | None:
     said = reply.text.strip()
     if said in options:
         return options.index(said)
-    found = re.search(r"\b(?:" + "|".join(re.escape(option) for option in sorted(options, key=len, reverse=True)) + r")\b", said)
+    found = re.search(
+        r"\b(?:"
+        + "|".join(re.escape(option) for option in sorted(options, key=len, reverse=True))
+        + r")\b",
+        said,
+    )
     return options.index(found[0]) if found else None

@@ -1,4 +1,6 @@
-"""Minimum Bayes risk: the candidate closest to all the evidence. Kumar & Byrne 2004; Khairi et al. 2025 (arXiv 2506.20544), §5."""
+"""Minimum Bayes risk: the candidate closest to all the evidence. Kumar & Byrne 2004; Khairi et al.
+2025 (arXiv 2506.20544), §5.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,18 @@ from pomona.sample.selection.utility import utilities
 
 
 async def mbr(desk: Desk, pool: Sequence[Reply]) -> Choice:
-    """Scores are mean utilities to the whole pool, the candidate itself included; the first of equals wins."""
+    """Scores are mean utilities to the whole pool, the candidate itself included; the first of
+    equals wins.
+    """
     return await _closest(desk, pool, [])
 
 
 async def xmbr(desk: Desk, pool: Sequence[Reply]) -> Choice:
-    """As mbr, with the pool and `evidence` further samples in another language as evidence. The further ones cannot be chosen.
+    """As mbr, with the pool and `evidence` further samples in another language as evidence. The
+    further ones cannot be chosen.
 
-    The cost of the further samples is in the selection's; where the budget ends before them there is less evidence, as the notes say.
+    The cost of the further samples is in the selection's; where the budget ends before them there
+    is less evidence, as the notes say.
     """
     temperature = desk.strategy.temperature or desk.request.temperature or TEMPERATURE
     samples = [(at, temperature) for at in range(desk.strategy.evidence)]
@@ -34,7 +40,9 @@ def in_language(request: Request, language: str) -> Request:
     if request.prompt is not None:
         return replace(request, prompt=request.prompt + wish)
     messages = list(request.messages)
-    last = max((at for at, message in enumerate(messages) if message.get("role") == "user"), default=None)
+    last = max(
+        (at for at, message in enumerate(messages) if message.get("role") == "user"), default=None
+    )
     if last is None:
         return replace(request, messages=(*messages, {"role": "user", "content": wish.strip()}))
     messages[last] = _with(messages[last], wish)

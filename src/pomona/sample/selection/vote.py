@@ -1,4 +1,6 @@
-"""Self-consistency: the answer that most candidates arrive at. Wang et al. 2023 (arXiv 2203.11171), §2."""
+"""Self-consistency: the answer that most candidates arrive at. Wang et al. 2023 (arXiv 2203.11171),
+§2.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from pomona.sample.selection.extract import extractor
 
 
 async def vote(desk: Desk, pool: Sequence[Reply]) -> Choice:
-    """Scores are shares of the votes. Ties go to the greedy candidate, else to the first; without any answer the first is taken."""
+    """Scores are shares of the votes. Ties go to the greedy candidate, else to the first; without
+    any answer the first is taken.
+    """
     answers = extracted(desk.strategy.extract, [text_of(reply) for reply in pool])
     counts = Counter(answer for answer in answers if answer is not None)
     scores = tuple(counts[answer] / len(pool) if answer is not None else 0.0 for answer in answers)

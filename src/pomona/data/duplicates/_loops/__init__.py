@@ -1,4 +1,6 @@
-"""What minhash and exact deduplication compile: text to shingles to signatures, and candidates to components."""
+"""What minhash and exact deduplication compile: text to shingles to signatures, and candidates to
+components.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ FAMILY = Family(
         "may_decompose": ("text", "u1[::1] i8[::1] b1[::1] u1[::1] b1[::1]"),
         "sign": (
             "signing",
-            "u1[::1] i8[::1] b1[::1] u2[::1] u1[::1] i8 i8 u4[::1] u4[::1] i8 i8 u8[:,::1] u4[:,::1] "
+            "u1[::1] i8[::1] b1[::1] u2[::1] u1[::1] i8 i8 u4[::1] u4[::1] i8 i8 u8[:,::1] "
+            "u4[:,::1] "
             "u8[::1] u8[:,::1] u8[:,::1] i8[:,::1] i8[::1] u8[::1] i8[::1] u8[::1]",
         ),
         "fingerprints": ("signing", "u1[::1] i8[::1] u8[:,::1]"),
@@ -23,17 +26,23 @@ FAMILY = Family(
         "copy_ragged": ("runs", "u8[::1] i8[::1] i8[::1] u8[::1] i8"),
         "confirm": (
             "joining",
-            "i8[::1] i8[::1] i8[::1] u8[::1] i8[::1] u8[::1] i8[::1] i8[::1] i8 i8 f8 f8 i8 u8[::1] "
+            "i8[::1] i8[::1] i8[::1] u8[::1] i8[::1] u8[::1] i8[::1] i8[::1] i8 i8 f8 f8 i8 "
+            "u8[::1] "
             "u8[:,::1] u8[::1] i8[::1] i8[::1] i8[:,::1] i8[::1] i8[::1] f8[::1] i8[::1]",
         ),
         "unite": ("components", "i8[::1] i8[::1] i8[::1]"),
         "roots": ("components", "i8[::1] i8[::1]"),
-        "towards": ("components", "i8[::1] i8[::1] i8[::1] f8[::1] i8[::1] f8[::1] i8[::1] b1[::1]"),
+        "towards": (
+            "components",
+            "i8[::1] i8[::1] i8[::1] f8[::1] i8[::1] f8[::1] i8[::1] b1[::1]",
+        ),
     },
 )
 loop = FAMILY.loop
 
 
 def power_of_two(least: int) -> int:
-    """The smallest power of two that is at least `least`, and at least 8: the size of a hash table."""
+    """The smallest power of two that is at least `least`, and at least 8: the size of a hash
+    table.
+    """
     return max(8, 1 << (least - 1).bit_length())

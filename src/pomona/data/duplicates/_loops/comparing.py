@@ -1,4 +1,6 @@
-"""Whether two documents are near-duplicates: by sizes, by sketches, by exact Jaccard similarity of their sets, by edit similarity."""
+"""Whether two documents are near-duplicates: by sizes, by sketches, by exact Jaccard similarity of
+their sets, by edit similarity.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from pomona.native.compiling import part
 
 MAX_TOKENS = 50_000
 _TOP, _SIX, _LOW = np.uint64(55), np.uint64(6), np.uint64(63)
-_A, _B, _C, _D = (np.uint64(v) for v in (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F, 0x0101010101010101))
+_A, _B, _C, _D = (
+    np.uint64(v)
+    for v in (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F, 0x0101010101010101)
+)
 _N1, _N2, _N4, _N56 = (np.uint64(v) for v in (1, 2, 4, 56))
 
 
@@ -28,7 +33,9 @@ class Documents(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """The least Jaccard and edit similarity (0 for any), the first row that is not old, and how often a row is compared in a run."""
+    """The least Jaccard and edit similarity (0 for any), the first row that is not old, and how
+    often a row is compared in a run.
+    """
 
     threshold: Any
     edit: Any
@@ -37,7 +44,9 @@ class Asked(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Pairs that failed; a set as a table, whose it is, and its mask; costs of edits; counts: compared, cut short, too long for edits."""
+    """Pairs that failed; a set as a table, whose it is, and its mask; costs of edits; counts:
+    compared, cut short, too long for edits.
+    """
 
     failed: Any
     table: Any
@@ -48,7 +57,9 @@ class Memory(NamedTuple):
 
 @part
 def sketch(sets: Any, offsets: Any, sketches: Any) -> None:
-    """Parity sketches, to zeros `[n, SKETCH]`: a member toggles one bit, so two sets differ in at least as many members as sketch bits."""
+    """Parity sketches, to zeros `[n, SKETCH]`: a member toggles one bit, so two sets differ in at
+    least as many members as sketch bits.
+    """
     for row in range(len(sketches)):
         for at in range(offsets[row], offsets[row + 1]):
             bit = sets[at] >> _TOP
@@ -63,7 +74,9 @@ def _bits(word: Any) -> Any:
 
 
 @part
-def _hopeless(sketches: Any, one: int, two: int, size_one: int, size_two: int, threshold: float) -> bool:
+def _hopeless(
+    sketches: Any, one: int, two: int, size_one: int, size_two: int, threshold: float
+) -> bool:
     """Whether sizes or sketches alone show that the Jaccard similarity is below the threshold."""
     if min(size_one, size_two) < threshold * max(size_one, size_two) - 1e-9:
         return True
@@ -108,8 +121,12 @@ def _edits(documents: Any, one: int, two: int, edit: float, memory: Any) -> bool
 
 
 @part
-def similarity_of(row: int, other: int, place: int, there: int, documents: Any, asked: Any, memory: Any) -> float:
-    """The Jaccard similarity of two rows, whose documents are at `place` and `there`, or -1 when the pair is not confirmed."""
+def similarity_of(
+    row: int, other: int, place: int, there: int, documents: Any, asked: Any, memory: Any
+) -> float:
+    """The Jaccard similarity of two rows, whose documents are at `place` and `there`, or -1 when
+    the pair is not confirmed.
+    """
     sets, offsets, failed, loaded = documents.sets, documents.offsets, memory.failed, memory.loaded
     size, size_there = offsets[place + 1] - offsets[place], offsets[there + 1] - offsets[there]
     if _hopeless(documents.sketches, place, there, size, size_there, asked.threshold):
@@ -124,7 +141,9 @@ def similarity_of(row: int, other: int, place: int, there: int, documents: Any, 
     memory.counts[0] += 1
     shared = _shared(memory.table, loaded[1], sets, offsets[there], offsets[there + 1])
     similarity = shared / (size + size_there - shared)
-    if similarity < asked.threshold or (asked.edit > 0 and not _edits(documents, place, there, asked.edit, memory)):
+    if similarity < asked.threshold or (
+        asked.edit > 0 and not _edits(documents, place, there, asked.edit, memory)
+    ):
         failed[slot] = name
         return -1.0
     return similarity

@@ -31,8 +31,19 @@ def roots(parent: Any, found: Any) -> int:
     return 0
 
 
-def towards(parents: Any, bounds: Any, neighbours: Any, similarities: Any, anchors: Any, similarity: Any, queue: Any, seen: Any) -> int:
-    """Walk the pairs from the anchors, into `parents` and `similarity`. `seen` is all false; `queue` is memory for every row."""
+def towards(
+    parents: Any,
+    bounds: Any,
+    neighbours: Any,
+    similarities: Any,
+    anchors: Any,
+    similarity: Any,
+    queue: Any,
+    seen: Any,
+) -> int:
+    """Walk the pairs from the anchors, into `parents` and `similarity`. `seen` is all false;
+    `queue` is memory for every row.
+    """
     tail = 0
     for anchor in anchors:
         seen[anchor] = True

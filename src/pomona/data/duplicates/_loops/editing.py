@@ -1,4 +1,6 @@
-"""Edit similarity on tokens: 1 − Levenshtein / length of the longer (Lee et al. 2022, §4.2), within a band around the diagonal."""
+"""Edit similarity on tokens: 1 − Levenshtein / length of the longer (Lee et al. 2022, §4.2), within
+a band around the diagonal.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from pomona.native.compiling import part
 
 @part
 def edit_close(one: Any, two: Any, least: float, costs: Any) -> bool:
-    """Whether the edit similarity of two token sequences is at least `least`. `costs` is memory for one more than `two` has."""
+    """Whether the edit similarity of two token sequences is at least `least`. `costs` is memory for
+    one more than `two` has.
+    """
     longer = max(len(one), len(two))
     budget = int(np.floor((1 - least) * longer + 1e-9))
     start, stop_one, stop_two = 0, len(one), len(two)
@@ -32,7 +36,11 @@ def edit_close(one: Any, two: Any, least: float, costs: Any) -> bool:
         costs[first - 1] = min(row, far) if first == 1 else far
         for column in range(first, last + 1):
             above = costs[column] if column < row + budget else far
-            cost = corner if one[start + row - 1] == two[start + column - 1] else 1 + min(corner, above, costs[column - 1])
+            cost = (
+                corner
+                if one[start + row - 1] == two[start + column - 1]
+                else 1 + min(corner, above, costs[column - 1])
+            )
             corner = costs[column]
             costs[column] = min(cost, far)
             best = min(best, cost)

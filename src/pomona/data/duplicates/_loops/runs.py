@@ -1,4 +1,6 @@
-"""Who collides: keys that occur twice, runs of equal ones with something to compare, and the rows of ragged arrays they ask for."""
+"""Who collides: keys that occur twice, runs of equal ones with something to compare, and the rows
+of ragged arrays they ask for.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from pomona.data.duplicates._loops.components import root
 
 
 def maybe_repeated(keys: Any, tables: Any, found: Any) -> int:
-    """Places, ascending, of all keys that occur twice and a few others: those that share a bit of a small table with another key.
+    """Places, ascending, of all keys that occur twice and a few others: those that share a bit of a
+    small table with another key.
 
     Writes them to `found`, `[n]`, and returns how many. tables: zeros `[2, a power of two]`.
     """
@@ -29,11 +32,15 @@ def maybe_repeated(keys: Any, tables: Any, found: Any) -> int:
     return used
 
 
-def runs_of(keys: Any, order: Any, ids: Any, parent: Any, old: int, members: Any, bounds: Any) -> int:
-    """Runs of equal keys with something to compare: a row from `old` on, and not all of one component.
+def runs_of(
+    keys: Any, order: Any, ids: Any, parent: Any, old: int, members: Any, bounds: Any
+) -> int:
+    """Runs of equal keys with something to compare: a row from `old` on, and not all of one
+    component.
 
-    `order` sorts `keys` stably; `ids` are the rows of `keys`. Writes rows run by run to `members`, `[n]`, and the bounds of the runs to
-    `bounds`, `[n + 1]` that begins with 0. Returns how many runs.
+    `order` sorts `keys` stably; `ids` are the rows of `keys`. Writes rows run by run to `members`,
+    `[n]`, and the bounds of the runs to `bounds`, `[n + 1]` that begins with 0. Returns how many
+    runs.
     """
     used, runs, start = 0, 0, 0
     while start < len(order):

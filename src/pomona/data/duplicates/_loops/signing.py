@@ -1,4 +1,6 @@
-"""Signatures: a chunk of documents to shingle sets, band keys, and fingerprints that tell identical ones."""
+"""Signatures: a chunk of documents to shingle sets, band keys, and fingerprints that tell identical
+ones.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ _OTHER, _BAND = np.uint64(0x452821E638D01377), np.uint64(0xBE5466CF34E90C6C)
 
 @part
 def minima(values: Any, padded: int, factors: Any, shifts: Any, out: Any) -> None:
-    """MinHash (Broder 1997): the least of `factor·x + shift` mod 2³² over the set, for every hash function."""
+    """MinHash (Broder 1997): the least of `factor·x + shift` mod 2³² over the set, for every hash
+    function.
+    """
     for function in range(len(factors)):
         factor, shift = factors[function], shifts[function]
         least = np.uint32(0xFFFFFFFF)
@@ -63,22 +67,46 @@ def _append(values: Any, count: int, all_values: Any, offsets: Any, row: int) ->
 
 
 def sign(
-    data: Any, offsets: Any, plain: Any, fold: Any, flags: Any, unit: int, size: int, factors: Any, shifts: Any, rows: int,
-    with_tokens: int, wide: Any, narrow: Any, table: Any, keys: Any, prints: Any, facts: Any, set_offsets: Any, sets: Any,
-    token_offsets: Any, all_tokens: Any,
-) -> int:  # fmt: skip
-    """Sign documents, valid UTF-8 in NFC; `plain` ones are ASCII. `unit` is 0 for words, 1 for characters, 2 for what the script asks for.
+    data: Any,
+    offsets: Any,
+    plain: Any,
+    fold: Any,
+    flags: Any,
+    unit: int,
+    size: int,
+    factors: Any,
+    shifts: Any,
+    rows: int,
+    with_tokens: int,
+    wide: Any,
+    narrow: Any,
+    table: Any,
+    keys: Any,
+    prints: Any,
+    facts: Any,
+    set_offsets: Any,
+    sets: Any,
+    token_offsets: Any,
+    all_tokens: Any,
+) -> int:
+    """Sign documents, valid UTF-8 in NFC; `plain` ones are ASCII. `unit` is 0 for words, 1 for
+    characters, 2 for what the script asks for.
 
-    `keys` and what follows are results, both offsets begin with 0. Memory, for the longest document of L bytes: `wide` [2, L + 1],
-    `narrow` [3, at least L + 33 and the number of functions], `table` with `power_of_two(2 · L + 2)`.
+    `keys` and what follows are results, both offsets begin with 0. Memory, for the longest document
+    of L bytes: `wide` [2, L + 1], `narrow` [3, at least L + 33 and the number of functions],
+    `table` with `power_of_two(2 · L + 2)`.
     """
     tokens, shingles, points, halves, signature = wide[0], wide[1], narrow[0], narrow[1], narrow[2]
     for document in range(len(plain)):
         characters = unit == 1
         if plain[document] and not characters:
-            count, number = ascii_words(data, offsets[document], offsets[document + 1], fold, tokens)
+            count, number = ascii_words(
+                data, offsets[document], offsets[document + 1], fold, tokens
+            )
         else:
-            count, spaceless = fold_text(data, offsets[document], offsets[document + 1], fold, flags, points)
+            count, spaceless = fold_text(
+                data, offsets[document], offsets[document + 1], fold, flags, points
+            )
             characters = characters or (unit == 2 and 5 * spaceless > count)
             number = tokens_of(points, count, characters, tokens)
         made = shingles_of(tokens, number, size, shingles)

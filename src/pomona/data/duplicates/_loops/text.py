@@ -1,4 +1,6 @@
-"""Text to shingles: UTF-8 bytes to folded code points, to 64-bit token hashes, to hashes of runs of tokens."""
+"""Text to shingles: UTF-8 bytes to folded code points, to 64-bit token hashes, to hashes of runs of
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _SPACE, _HIGH = np.uint32(32), np.uint64(0x8080808080808080)
 
 @part
 def mix(value: Any) -> Any:
-    """The 64-bit finaliser of MurmurHash3 (Appleby): a bijection in which every bit depends on every bit."""
+    """The 64-bit finaliser of MurmurHash3 (Appleby): a bijection in which every bit depends on
+    every bit.
+    """
     value ^= value >> _S33
     value *= _M1
     value ^= value >> _S33
@@ -46,13 +50,17 @@ def _point(data: Any, at: int) -> tuple[Any, int]:
     if byte < 0xE0:
         return ((byte & 0x1F) << 6) | (np.int64(data[at + 1]) & 0x3F), 2
     if byte < 0xF0:
-        return ((byte & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (np.int64(data[at + 2]) & 0x3F), 3
+        return ((byte & 0x0F) << 12) | ((np.int64(data[at + 1]) & 0x3F) << 6) | (
+            np.int64(data[at + 2]) & 0x3F
+        ), 3
     high = ((byte & 0x07) << 18) | ((np.int64(data[at + 1]) & 0x3F) << 12)
     return high | ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F), 4
 
 
 def ascii_rows(data: Any, words: Any, offsets: Any, found: Any) -> int:
-    """Which of the rows are ASCII, as are the few bytes beside them. `words` are the whole 64-bit words of `data`."""
+    """Which of the rows are ASCII, as are the few bytes beside them. `words` are the whole 64-bit
+    words of `data`.
+    """
     for row in range(len(found)):
         ored = ZERO
         for at in range(offsets[row] >> 3, min((offsets[row + 1] + 7) >> 3, len(words))):
@@ -64,19 +72,27 @@ def ascii_rows(data: Any, words: Any, offsets: Any, found: Any) -> int:
 
 
 def may_decompose(data: Any, offsets: Any, plain: Any, flags: Any, found: Any) -> int:
-    """Which of the rows may not be in NFC: sets them in `found`, all false. `data` is valid UTF-8; `plain` rows are ASCII."""
+    """Which of the rows may not be in NFC: sets them in `found`, all false. `data` is valid UTF-8;
+    `plain` rows are ASCII.
+    """
     for row in range(len(found)):
         at = offsets[row + 1] if plain[row] else offsets[row]
         while at < offsets[row + 1] and not found[row]:
             point, width = _point(data, at)
-            found[row] = flags[point] & 2 != 0 if point < 65536 else not (0x1F000 <= point < 0x1FB00 or 0x20000 <= point < 0x2F800)
+            found[row] = (
+                flags[point] & 2 != 0
+                if point < 65536
+                else not (0x1F000 <= point < 0x1FB00 or 0x20000 <= point < 0x2F800)
+            )
             at += width
     return 0
 
 
 @part
 def ascii_words(data: Any, start: int, stop: int, fold: Any, tokens: Any) -> tuple[int, int]:
-    """`fold_text` and `tokens_of` at once for the words of a document in ASCII. Returns how many characters and words."""
+    """`fold_text` and `tokens_of` at once for the words of a document in ASCII. Returns how many
+    characters and words.
+    """
     letters, found, state = 0, 0, _WORD
     for at in range(start, stop):
         point = np.uint64(fold[data[at]])
@@ -93,8 +109,12 @@ def ascii_words(data: Any, start: int, stop: int, fold: Any, tokens: Any) -> tup
 
 
 @part
-def fold_text(data: Any, start: int, stop: int, fold: Any, flags: Any, points: Any) -> tuple[int, int]:
-    """Write the folded code points of one document to `points`. Returns how many, and how many are of scripts without spaces."""
+def fold_text(
+    data: Any, start: int, stop: int, fold: Any, flags: Any, points: Any
+) -> tuple[int, int]:
+    """Write the folded code points of one document to `points`. Returns how many, and how many are
+    of scripts without spaces.
+    """
     count, spaceless, at = 0, 0, start
     gap = True
     while at < stop:
@@ -151,7 +171,9 @@ def whole(tokens: Any, count: int, salt: Any) -> Any:
 
 @part
 def shingles_of(tokens: Any, count: int, size: int, shingles: Any) -> int:
-    """Write a hash of every run of `size` tokens to `shingles`; a shorter document is one shingle of its own kind. Returns how many."""
+    """Write a hash of every run of `size` tokens to `shingles`; a shorter document is one shingle
+    of its own kind. Returns how many.
+    """
     if count < size:
         shingles[0] = whole(tokens, count, _SHORT)
         return 1
@@ -170,7 +192,9 @@ def shingles_of(tokens: Any, count: int, size: int, shingles: Any) -> int:
 
 @part
 def distinct(values: Any, count: int, table: Any) -> int:
-    """Move the distinct values to the front, in order of first occurrence. `table` has a power-of-two size of at least twice `count`."""
+    """Move the distinct values to the front, in order of first occurrence. `table` has a
+    power-of-two size of at least twice `count`.
+    """
     table[:] = ZERO
     mask = np.int64(len(table) - 1)
     kept = 0

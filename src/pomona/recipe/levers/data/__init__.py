@@ -11,6 +11,8 @@ def add(plan: Plan) -> None:
     items = plan.training
     if plan.recipe.levers.data is None or items is None:
         return
-    plan.measure_trained("data", "all data", lambda seed: plan.finetune("all data", items, seed), (plan.recipe.base,))
+    plan.measure_trained(
+        "data", "all data", lambda seed: plan.finetune("all data", items, seed), (plan.recipe.base,)
+    )
     for part in (prune, dedup, upsample):
         part.add(plan)

@@ -1,4 +1,6 @@
-"""Upsampling at the end of training: groups of the tail get a larger share of the last part (Blakeney et al. 2024, arXiv 2406.03476)."""
+"""Upsampling at the end of training: groups of the tail get a larger share of the last part
+(Blakeney et al. 2024, arXiv 2406.03476).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def finetune(desk: Desk) -> Cost:
-    """Continue a model with the raised groups at their natural share first, and at a larger one at the end."""
+    """Continue a model with the raised groups at their natural share first, and at a larger one at
+    the end.
+    """
     p = desk.params
 
     def scheduled(items: Items) -> Order:
@@ -28,10 +32,19 @@ def finetune(desk: Desk) -> Cost:
         def order(examples: Examples, tokens: int, settings: Settings) -> list[np.ndarray]:
             names = np.where(raised[examples.rows], "raised", "rest")
             total = examples.lengths.sum(1)
-            natural = Mixture({name: float(total[names == name].sum()) for name in ("raised", "rest")})
+            natural = Mixture(
+                {name: float(total[names == name].sum()) for name in ("raised", "rest")}
+            )
             final = Mixture({"raised": p["raised"], "rest": 1 - p["raised"]})
             schedule = upsample_end(natural, final, p["last"])
-            return plan_mixture(examples.lengths, names, schedule, batch_tokens=settings.batch_tokens, tokens=tokens, seed=settings.seed)
+            return plan_mixture(
+                examples.lengths,
+                names,
+                schedule,
+                batch_tokens=settings.batch_tokens,
+                tokens=tokens,
+                seed=settings.seed,
+            )
 
         return order
 
@@ -52,7 +65,12 @@ def add(plan: Plan) -> None:
         return
     for last in spec.last:
         variant = f"upsample/last {last:.0%}".replace("%", " %")
-        params = {"groups": spec.groups, "tail": plan.recipe.task.tail, "raised": spec.share, "last": last}
+        params = {
+            "groups": spec.groups,
+            "tail": plan.recipe.task.tail,
+            "raised": spec.share,
+            "last": last,
+        }
 
         def make(seed: int, variant: str = variant, params: dict[str, Any] = params) -> Step:
             return plan.finetune(variant, items, seed, work=finetune, room="data/mixing", **params)

@@ -14,7 +14,9 @@ from pomona.sample.context.tools.tool import Refused
 
 _LONGEST = 200
 _LARGEST = 1e100
-_SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": "", "€": "", "£": "", "=": ""})
+_SIGNS = str.maketrans(
+    {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": "", "€": "", "£": "", "=": ""}
+)
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -23,13 +25,23 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
-_FUNCTIONS: dict[str, Callable[..., Any]] = {"sqrt": math.sqrt, "abs": abs, "round": round, "min": min, "max": max}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "sqrt": math.sqrt,
+    "abs": abs,
+    "round": round,
+    "min": min,
+    "max": max,
+}
 
 
 def calculator(expression: str) -> str:
-    """Work out an expression of numbers, + - * / // % **, brackets, sqrt, abs, round, min and max."""
+    """Work out an expression of numbers, + - * / // % **, brackets, sqrt, abs, round, min and
+    max.
+    """
     if len(expression) > _LONGEST:
-        raise Refused(f"the expression has {len(expression)} characters, at most {_LONGEST} are taken")
+        raise Refused(
+            f"the expression has {len(expression)} characters, at most {_LONGEST} are taken"
+        )
     text = expression.replace("^", "**").translate(_SIGNS).strip()
     try:
         value = _value(ast.parse(text, mode="eval").body)
@@ -50,7 +62,9 @@ def clock(zone: str = "UTC") -> str:
 
 
 def _value(node: ast.AST) -> int | float:
-    """The value of a checked tree: numbers, signs, operators and a few functions; a SyntaxError for anything else."""
+    """The value of a checked tree: numbers, signs, operators and a few functions; a SyntaxError for
+    anything else.
+    """
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
             return _bounded(number)

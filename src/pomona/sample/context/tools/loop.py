@@ -1,4 +1,6 @@
-"""The loop of calls and results between a model and its tools, bounded in calls, seconds and tokens."""
+"""The loop of calls and results between a model and its tools, bounded in calls, seconds and
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,15 @@ _STOP = f"\n{RESULT}"
 class Tools:
     """Lets the model call tools, and gives it what they return, until it answers or a bound is met.
 
-    calls, seconds, tokens: the most for one candidate, in all its rounds; after the last one the model is asked once more, without tools.
-    longest: the most characters of a result; the rest is left out. call_seconds: the most time for one call.
-    examples: (question, call, result, answer) shown first to a model without tool calling of its own, where calls are lines of text.
+    calls, seconds, tokens: the most for one candidate, in all its rounds; after the last one the
+    model is asked once more, without tools.
+    longest: the most characters of a result; the rest is left out. call_seconds: the most time for
+        one call.
+    examples: (question, call, result, answer) shown first to a model without tool calling of its
+        own, where calls are lines of text.
     A call of a tool that only the request knows ends the loop: it is for the client.
-    Errors go to the model as text. Notes: `calls` (name, arguments, result or error) and `ended` ("answer", "calls", "seconds", "tokens"
-    or "client").
+    Errors go to the model as text. Notes: `calls` (name, arguments, result or error) and `ended`
+    ("answer", "calls", "seconds", "tokens" or "client").
     """
 
     tools: Sequence[Tool]
@@ -43,18 +48,26 @@ class Tools:
         names = [tool.name for tool in self.tools]
         if not names or len(set(names)) < len(names):
             raise PomonaError(
-                "needs tools of different names", where="Tools", remedy="give each tool once; an MCP server can have a prefix"
+                "needs tools of different names",
+                where="Tools",
+                remedy="give each tool once; an MCP server can have a prefix",
             )
         for bound in ("calls", "seconds", "tokens", "call_seconds", "longest"):
             if not getattr(self, bound) > 0:
-                raise PomonaError(f"{bound} is {getattr(self, bound)}", where="Tools", remedy="give a positive number")
+                raise PomonaError(
+                    f"{bound} is {getattr(self, bound)}",
+                    where="Tools",
+                    remedy="give a positive number",
+                )
 
     async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         native = "tools" in model.abilities and request.prompt is None
         notes = {"protocol": "native" if native else "text"}
         if native:
-            return replace(request, tools=(*request.tools, *(tool.as_openai() for tool in self.tools))), notes
+            return replace(
+                request, tools=(*request.tools, *(tool.as_openai() for tool in self.tools))
+            ), notes
         told = with_system(request, instructions(self.tools))
         if told.prompt is None:
             first, *rest = told.messages
@@ -62,7 +75,9 @@ class Tools:
             told = replace(told, messages=(first, *shown, *rest))
         return replace(told, stop=(*told.stop, _STOP)), notes
 
-    async def after(self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]) -> tuple[Reply, Mapping[str, Any]]:
+    async def after(
+        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+    ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol."""
         return await _Rounds(self, request, model, notes["protocol"] == "native").run(reply, notes)
 
@@ -84,7 +99,9 @@ class _Rounds:
         request, ended = self.request, "answer"
         self.spent += reply.spent
         while calls := self._calls(reply, known):
-            if self.native and any(call.name not in known and self._of_client(call.name) for call in calls):
+            if self.native and any(
+                call.name not in known and self._of_client(call.name) for call in calls
+            ):
                 ended = "client"
                 break
             results = [await self._made(call, known.get(call.name), started) for call in calls]
@@ -97,7 +114,11 @@ class _Rounds:
                 reply = replace(reply, tool_calls=())
                 break
         text = reply.text if self.native else _answer_of(reply.text)
-        return replace(reply, text=text, spent=self.spent), {**notes, "calls": self.made, "ended": ended}
+        return replace(reply, text=text, spent=self.spent), {
+            **notes,
+            "calls": self.made,
+            "ended": ended,
+        }
 
     def _calls(self, reply: Reply, known: Mapping[str, Tool]) -> list[Call]:
         if self.native:
@@ -114,31 +135,50 @@ class _Rounds:
             if len(self.made) > self.bounds.calls:
                 raise Refused("no more calls are possible")
             if tool is None:
-                raise Refused(f'there is no tool "{call.name}", only {", ".join(known.name for known in self.bounds.tools)}')
+                raise Refused(
+                    f'there is no tool "{call.name}", only '
+                    f"{', '.join(known.name for known in self.bounds.tools)}"
+                )
             if call.arguments is None:
-                raise Refused(f"the arguments are not a JSON object with {', '.join(tool.parameters)}")
+                raise Refused(
+                    f"the arguments are not a JSON object with {', '.join(tool.parameters)}"
+                )
             text = await asyncio.wait_for(tool.call(call.arguments), max(left, 0.0))
         except Refused as error:
             text = note["error"] = f"error: {error}"
         except TimeoutError:
             text = note["error"] = "error: the tool took too long"
-        except Exception as error:  # a tool is foreign code: whatever it raises is for the model to read
+        except (
+            Exception
+        ) as error:  # a tool is foreign code: whatever it raises is for the model to read
             text = note["error"] = f"error: {type(error).__name__}: {error}"
         text = text[: self.bounds.longest]
         note.setdefault("result", text)
         return harmless(text)
 
-    def _told(self, request: Request, reply: Reply, calls: Sequence[Call], results: Sequence[str]) -> Request:
+    def _told(
+        self, request: Request, reply: Reply, calls: Sequence[Call], results: Sequence[str]
+    ) -> Request:
         """The request with the calls and their results at its end."""
         if self.native:
-            said: Message = {"role": "assistant", "content": reply.text or None, "tool_calls": [dict(call) for call in reply.tool_calls]}
-            answers = [{"role": "tool", "tool_call_id": call.id, "content": text} for call, text in zip(calls, results, strict=True)]
+            said: Message = {
+                "role": "assistant",
+                "content": reply.text or None,
+                "tool_calls": [dict(call) for call in reply.tool_calls],
+            }
+            answers = [
+                {"role": "tool", "tool_call_id": call.id, "content": text}
+                for call, text in zip(calls, results, strict=True)
+            ]
             return replace(request, messages=(*request.messages, said, *answers))
         found = first_call(reply.text, {})
         written = found[0] if found else reply.text
         if request.prompt is not None:
             return replace(request, prompt=f"{request.prompt}{written}\n{RESULT} {results[0]}\n")
-        turn = ({"role": "assistant", "content": written}, {"role": "user", "content": f"{RESULT} {results[0]}"})
+        turn = (
+            {"role": "assistant", "content": written},
+            {"role": "user", "content": f"{RESULT} {results[0]}"},
+        )
         return replace(request, messages=(*request.messages, *turn))
 
     def _bound(self, started: float) -> str:
@@ -150,11 +190,16 @@ class _Rounds:
         return "tokens" if used >= self.bounds.tokens else "answer"
 
     def _last(self, request: Request) -> Request:
-        request = replace(request, tools=tuple(tool for tool in request.tools if not self._ours(tool)))
+        request = replace(
+            request, tools=tuple(tool for tool in request.tools if not self._ours(tool))
+        )
         if request.prompt is not None:
             return replace(request, prompt=f"{request.prompt}{_END}\n")
         last = request.messages[-1]
-        return replace(request, messages=(*request.messages[:-1], {**last, "content": f"{last['content']}\n{_END}"}))
+        return replace(
+            request,
+            messages=(*request.messages[:-1], {**last, "content": f"{last['content']}\n{_END}"}),
+        )
 
     async def _again(self, request: Request, reply: Reply) -> Reply:
         """The next reply of the same candidate."""
@@ -163,10 +208,16 @@ class _Rounds:
         return following
 
     def _ours(self, given: Mapping[str, Any]) -> bool:
-        return (given.get("function") or {}).get("name") in {tool.name for tool in self.bounds.tools}
+        return (given.get("function") or {}).get("name") in {
+            tool.name for tool in self.bounds.tools
+        }
 
     def _of_client(self, name: str) -> bool:
-        return any((given.get("function") or {}).get("name") == name for given in self.request.tools if not self._ours(given))
+        return any(
+            (given.get("function") or {}).get("name") == name
+            for given in self.request.tools
+            if not self._ours(given)
+        )
 
 
 def _example(asked: str, call: str, result: str, answer: str) -> list[Message]:

@@ -19,18 +19,29 @@ _NAMED = re.compile(r"([A-Za-z_]\w*)=(.+)", re.DOTALL)
 
 
 class McpServer:
-    """`async with McpServer(["program", "argument"]) as server:` gives `server.tools`, prefixed with `prefix` where one is given.
+    """`async with McpServer(["program", "argument"]) as server:` gives `server.tools`, prefixed
+    with `prefix` where one is given.
 
-    command: the program and its arguments; it is started without a shell, with `env` added to a minimal environment.
+    command: the program and its arguments; it is started without a shell, with `env` added to a
+        minimal environment.
     seconds: the most time a call may take. The program's own messages go to the null device.
     A PomonaError when it does not start, or does not speak MCP within half a minute.
-    The connection lives in a task of its own: it may be opened in one task and closed in another, of the same event loop. The tools may
-    be called from any loop.
+    The connection lives in a task of its own: it may be opened in one task and closed in another,
+    of the same event loop. The tools may be called from any loop.
     """
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, prefix: str = "", seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        prefix: str = "",
+        seconds: float = 30.0,
+    ) -> None:
         if not command:
-            raise PomonaError("no program is named", where="McpServer", remedy="give a program and its arguments")
+            raise PomonaError(
+                "no program is named", where="McpServer", remedy="give a program and its arguments"
+            )
         self.command, self.prefix, self.seconds = list(command), prefix, seconds
         self.tools: tuple[Tool, ...] = ()
         self._env = dict(env or {})
@@ -51,7 +62,11 @@ class McpServer:
                 raise
             reason = "no answer" if isinstance(error, TimeoutError) else _first(error)
             remedy = "does the program run by itself and speak MCP over its standard streams?"
-            raise PomonaError(f"the MCP server did not start: {reason}", where=" ".join(self.command), remedy=remedy) from error
+            raise PomonaError(
+                f"the MCP server did not start: {reason}",
+                where=" ".join(self.command),
+                remedy=remedy,
+            ) from error
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -68,7 +83,9 @@ class McpServer:
     async def _run(self, ready: asyncio.Future[None]) -> None:
         from mcp import Client, StdioServerParameters, stdio_client
 
-        parameters = StdioServerParameters(command=self.command[0], args=self.command[1:], env=self._env or None)
+        parameters = StdioServerParameters(
+            command=self.command[0], args=self.command[1:], env=self._env or None
+        )
         try:
             with Path(os.devnull).open("w") as silent:
                 async with Client(stdio_client(parameters, errlog=silent)) as client:
@@ -88,7 +105,10 @@ class McpServer:
         async def call(arguments: Mapping[str, Any]) -> str:
             from jsonschema import Draft202012Validator
 
-            problems = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(dict(arguments))]
+            problems = [
+                f"{error.json_path}: {error.message}"
+                for error in Draft202012Validator(schema).iter_errors(dict(arguments))
+            ]
             if problems:
                 raise Refused("; ".join(problems))
             return await self._call(found.name, arguments)
@@ -99,9 +119,13 @@ class McpServer:
         if self._client is None or self._loop is None:
             raise Refused("the tool's server is gone")
         if asyncio.get_running_loop() is not self._loop:
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._call(name, arguments), self._loop))
+            return await asyncio.wrap_future(
+                asyncio.run_coroutine_threadsafe(self._call(name, arguments), self._loop)
+            )
         try:
-            result = await self._client.call_tool(name, dict(arguments), read_timeout_seconds=self.seconds)
+            result = await self._client.call_tool(
+                name, dict(arguments), read_timeout_seconds=self.seconds
+            )
         except Exception as error:
             raise Refused(f"the tool's server failed: {_first(error)}") from error
         text = "\n".join(getattr(block, "text", f"({block.type})") for block in result.content)
@@ -112,10 +136,12 @@ class McpServer:
 
 @contextmanager
 def running(commands: Sequence[str]) -> Iterator[tuple[Tool, ...]]:
-    """The tools of MCP servers that run until the block ends, each from the words of a shell, "PROGRAM ARGUMENTS".
+    """The tools of MCP servers that run until the block ends, each from the words of a shell,
+    "PROGRAM ARGUMENTS".
 
-    NAME=PROGRAM ARGUMENTS puts NAME_ before the names of its tools. They live in the event loop of `answer_now`.
-    A PomonaError when one cannot be read or does not start; those before it are ended.
+    NAME=PROGRAM ARGUMENTS puts NAME_ before the names of its tools. They live in the event loop of
+    `answer_now`. A PomonaError when one cannot be read or does not start; those before it are
+    ended.
     """
     from pomona.sample.blocking import wait_for
 
@@ -136,7 +162,9 @@ def _server(command: str) -> McpServer:
     try:
         words = shlex.split(named[2] if named else command)
     except ValueError as error:
-        raise PomonaError(f"cannot be read: {error}", where=command, remedy="write it as in a shell") from error
+        raise PomonaError(
+            f"cannot be read: {error}", where=command, remedy="write it as in a shell"
+        ) from error
     return McpServer(words, prefix=f"{named[1]}_" if named else "")
 
 

@@ -18,12 +18,16 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 class Refused(Exception):
-    """What the model should read instead of a result: its arguments are wrong, or the tool failed."""
+    """What the model should read instead of a result: its arguments are wrong, or the tool
+    failed.
+    """
 
 
 @dataclass(frozen=True)
 class Tool:
-    """`schema` is a JSON schema of type object; `call` checks the arguments a model wrote, and raises `Refused` if they are bad."""
+    """`schema` is a JSON schema of type object; `call` checks the arguments a model wrote, and
+    raises `Refused` if they are bad.
+    """
 
     name: str
     about: str
@@ -32,7 +36,10 @@ class Tool:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise PomonaError(f'"{self.name}" is no name for a tool', remedy="use letters, digits, _ and -, at most 64")
+            raise PomonaError(
+                f'"{self.name}" is no name for a tool',
+                remedy="use letters, digits, _ and -, at most 64",
+            )
 
     @property
     def parameters(self) -> list[str]:
@@ -41,25 +48,42 @@ class Tool:
 
     def as_openai(self) -> dict[str, Any]:
         """The tool as the OpenAI API has it."""
-        return {"type": "function", "function": {"name": self.name, "description": self.about, "parameters": dict(self.schema)}}
+        return {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.about,
+                "parameters": dict(self.schema),
+            },
+        }
 
 
 def tool(function: Callable[..., Any], *, name: str | None = None) -> Tool:
-    """A tool from a Python function: its annotations become the schema, its docstring the description.
+    """A tool from a Python function: its annotations become the schema, its docstring the
+    description.
 
-    Arguments are validated against the annotations before the call. A plain function runs in a thread, a coroutine in the loop.
-    A string is given back as it is, anything else as JSON.
+    Arguments are validated against the annotations before the call. A plain function runs in a
+    thread, a coroutine in the loop. A string is given back as it is, anything else as JSON.
     A PomonaError when a parameter has no annotation, or takes a variable number of arguments.
     """
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         where = f"{function.__name__}({parameter.name})"
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+        if parameter.kind in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+            parameter.POSITIONAL_ONLY,
+        ):
             raise PomonaError("cannot be given by name", where=where, remedy="use plain parameters")
         if parameter.name not in hints:
-            raise PomonaError("has no annotation", where=where, remedy="annotate it, its type becomes the schema")
-        fields[parameter.name] = (hints[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
+            raise PomonaError(
+                "has no annotation", where=where, remedy="annotate it, its type becomes the schema"
+            )
+        fields[parameter.name] = (
+            hints[parameter.name],
+            ... if parameter.default is parameter.empty else parameter.default,
+        )
     model = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)
     schema = {key: value for key, value in model.model_json_schema().items() if key != "title"}
 
@@ -67,7 +91,9 @@ def tool(function: Callable[..., Any], *, name: str | None = None) -> Tool:
         try:
             checked = model.model_validate(dict(arguments))
         except ValidationError as error:
-            raise Refused("; ".join(_reason(problem) for problem in error.errors(include_url=False))) from error
+            raise Refused(
+                "; ".join(_reason(problem) for problem in error.errors(include_url=False))
+            ) from error
         values = {field: getattr(checked, field) for field in fields}
         if inspect.iscoroutinefunction(function):
             return as_text(await function(**values))

@@ -16,7 +16,9 @@ _CALL = re.compile(r"^[ \t>*`-]*CALL[ \t]+([A-Za-z_][\w-]*)[ \t]*:?[ \t]*(.*)$",
 
 @dataclass(frozen=True)
 class Call:
-    """One call as a model wrote it. `arguments` is None when they could not be read; `id` is the API's, empty in plain text."""
+    """One call as a model wrote it. `arguments` is None when they could not be read; `id` is the
+    API's, empty in plain text.
+    """
 
     name: str
     arguments: Mapping[str, Any] | None
@@ -29,12 +31,15 @@ def instructions(tools: Sequence[Tool]) -> str:
     return (
         f"You have these tools:\n{listed}\n"
         f"To use one, write its line and nothing after it, for example:\n{_form(tools[0])}\n"
-        f"You then get a line that begins with {RESULT} Use what it says to answer. Never write {RESULT} yourself."
+        f"You then get a line that begins with {RESULT} Use what it says to answer. Never write "
+        f"{RESULT} yourself."
     )
 
 
 def first_call(text: str, tools: Mapping[str, Tool]) -> tuple[str, Call] | None:
-    """The text up to the end of the first line that calls a tool, and the call; None when there is none."""
+    """The text up to the end of the first line that calls a tool, and the call; None when there is
+    none.
+    """
     found = _CALL.search(text)
     if found is None:
         return None
@@ -51,14 +56,24 @@ def from_api(calls: Sequence[Mapping[str, Any]]) -> list[Call]:
             arguments = json.loads(function.get("arguments") or "{}")
         except (ValueError, TypeError):
             arguments = None
-        found.append(Call(str(function.get("name")), arguments if isinstance(arguments, dict) else None, str(call.get("id") or "")))
+        found.append(
+            Call(
+                str(function.get("name")),
+                arguments if isinstance(arguments, dict) else None,
+                str(call.get("id") or ""),
+            )
+        )
     return found
 
 
 def _form(tool: Tool) -> str:
     """How a call of the tool is written: a tool with one argument takes it bare."""
     names = tool.parameters
-    arguments = f"<{names[0]}>" if len(names) == 1 else "{" + ", ".join(f'"{name}": …' for name in names) + "}"
+    arguments = (
+        f"<{names[0]}>"
+        if len(names) == 1
+        else "{" + ", ".join(f'"{name}": …' for name in names) + "}"
+    )
     return f"CALL {tool.name} {arguments}"
 
 
