@@ -7,17 +7,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pomona._version import __version__
+
 if TYPE_CHECKING:
     from pomona import data, ledger, merge, models, recipe, records, sample, tasks, train
-    from pomona.errors import GateFailed, PomonaError
-
-__version__ = "0.1.0"
+    from pomona.errors import GateFailed, PomonaError, ResourceError
 
 _ROOMS = ("data", "ledger", "merge", "models", "recipe", "records", "sample", "tasks", "train")
-_ERRORS = ("GateFailed", "PomonaError")
+_ERRORS = ("GateFailed", "PomonaError", "ResourceError")
 __all__ = [
     "GateFailed",
     "PomonaError",
+    "ResourceError",
     "__version__",
     "data",
     "ledger",

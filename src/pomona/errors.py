@@ -25,8 +25,14 @@ class PomonaError(Exception):
 
 
 class GateFailed(PomonaError):
-    """The work was done and its result does not pass a gate the user set, or the machine ran out of
-    a resource half-way.
+    """The work was done, and its result does not pass a gate that the user set."""
+
+    exit_code = 1
+
+
+class ResourceError(PomonaError):
+    """The input is right, but disk, memory, network, a cluster or a budget gave out half-way: the
+    same command may go on where it was.
     """
 
     exit_code = 1

@@ -13,7 +13,7 @@ import pytest
 from pomona import recipe
 from pomona.cli import main
 from pomona.cli._errors import guarded
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import GateFailed, PomonaError, ResourceError
 
 Capture = pytest.CaptureFixture[str]
 
@@ -207,6 +207,7 @@ def test_the_doctor_looks_at_everything(capsys: Capture) -> None:
             "error: x.yaml: is empty — fill it\n",
         ),
         (GateFailed("too slow"), 1, "error: too slow\n"),
+        (ResourceError("the disk is full"), 1, "error: the disk is full\n"),
         (PomonaError("one\ntwo"), 2, "error: one\nerror: two\n"),
         (PomonaError("bad \x1b[2J name"), 2, "error: bad \ufffd[2J name\n"),
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on with what is finished\n"),

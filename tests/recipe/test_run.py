@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.ledger.store import Ledger
 from pomona.recipe import dry_run, run
 
@@ -330,7 +330,7 @@ def test_a_truncated_checkpoint_is_named(project: Path) -> None:
 def test_a_full_disk_keeps_what_is_finished(project: Path, small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=1200k", str(small_disk)], check=True)
     with pytest.raises(
-        GateFailed,
+        ResourceError,
         match="the disk is full — free some space and run again: finished steps are kept",
     ):
         run(project / "recipe.yaml", small_disk / "run")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.records import read, write
 
 TEXT = st.text(st.characters(codec="utf-8"))
@@ -125,7 +125,7 @@ def test_a_failing_source_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_full_disk_is_a_failed_gate(small_disk: Path, name: str) -> None:
     table = pa.table({"text": [os.urandom(500).hex() for _ in range(2000)]})
     (small_disk / name).write_text("old")
-    with pytest.raises(GateFailed) as caught:
+    with pytest.raises(ResourceError) as caught:
         write(table, small_disk / name)
     assert str(caught.value).startswith(
         f"{small_disk / name}: the disk is full — free some space or write elsewhere; "
@@ -137,7 +137,7 @@ def test_a_full_disk_is_a_failed_gate(small_disk: Path, name: str) -> None:
 
 def test_a_full_disk_stops_the_rejects_too(small_disk: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n' + f"{'x' * 1000}\n" * 500)
-    with pytest.raises(GateFailed, match=r"disk/r\.jsonl: the disk is full"):
+    with pytest.raises(ResourceError, match=r"disk/r\.jsonl: the disk is full"):
         read(tmp_path / "a.jsonl", on_error="reject", rejects=small_disk / "r.jsonl")
     assert list(small_disk.iterdir()) == []
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.models.chat import ModelError, Reply, Request, Spent
 from pomona.sample.answer import Answer, answer
 from pomona.sample.blocking import answer_now, wait_for
@@ -97,7 +97,7 @@ def test_a_budget_keeps_what_was_paid_and_chooses_from_it(fake: Any) -> None:
     assert len(answered(fake(), "hedged5-mbr", budget=account).candidates) == 1
     idle = fake()
     with pytest.raises(
-        GateFailed, match="the budget of tokens: was spent before the first answer — raise it"
+        ResourceError, match="the budget of tokens: was spent before the first answer — raise it"
     ):
         answered(idle, "greedy", budget=account)
     assert not idle.made

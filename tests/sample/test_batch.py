@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.models.chat import ModelError, open_chat
 from pomona.records import read
 from pomona.sample.batch import answer_all
@@ -247,7 +247,7 @@ def test_a_dead_server_ends_the_batch_and_what_was_paid_is_kept(tmp_path: Path, 
     model.say = say
     out = tmp_path / "o.jsonl"
     with pytest.raises(
-        GateFailed,
+        ResourceError,
         match=(
             r"5 requests in a row failed, the last: fake: the server is down — run the same "
             r"command again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App, Parameter
 
-from pomona import __version__
+from pomona._version import __version__
 
 app = App(
     name="pomona",

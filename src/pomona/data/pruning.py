@@ -52,7 +52,8 @@ def prune(
     Raises:
         PomonaError: a column is missing, a score is null or not finite (with file and row, from 1),
             or no row would be left.
-        GateFailed: the disk is full. Nothing is left behind and a file that was there is as it was.
+        ResourceError: the disk is full. Nothing is left behind, and a file that was there is as it
+            was.
     """
     found = _scanned(inputs, [(keep, band)], by, within, group, floor, size, engine)
     mask, card = _Pruning(found, by, within, group, floor, size, seed).decide(keep, band, out)
@@ -90,7 +91,7 @@ def sweep(
 
     Raises:
         PomonaError: as `prune`.
-        GateFailed: the disk is full. Files that are there are whole.
+        ResourceError: the disk is full. Files that are there are whole.
     """
     wanted: list[tuple[float, Band]] = [
         (keep, band) for keep in dict.fromkeys(keeps) for band in dict.fromkeys(("random", *bands))

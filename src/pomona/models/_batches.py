@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from pomona.errors import GateFailed
+from pomona.errors import ResourceError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,7 +37,7 @@ def _halving(items: Sequence[Item], run: Run[Item, Result]) -> list[Result]:
         return run(items)
     except torch.OutOfMemoryError as error:
         if len(items) == 1:
-            raise GateFailed(
+            raise ResourceError(
                 "the device has too little memory for a single row",
                 remedy="use fewer tokens a row, a smaller dtype, or device=cpu",
             ) from error

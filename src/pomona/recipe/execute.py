@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.files import atomic_directory, write_json
 from pomona.recipe.graph import Desk, Runtime, Source, Step, ancestors
 from pomona.recipe.progress import Progress
@@ -104,7 +104,7 @@ def _disk_watched(root: Path) -> Iterator[None]:
             told or "No space left" in str(error) or shutil.disk_usage(root).free < NEARLY_NOTHING
         ):
             raise
-        raise GateFailed(
+        raise ResourceError(
             "the disk is full",
             where=root,
             remedy="free some space and run again: finished steps are kept",

@@ -31,7 +31,7 @@ _OFF = {
     "DAFT_ANALYTICS_ENABLED": "0",
     "DAFT_PROGRESS_BAR": "0",
 }
-_OURS = re.compile(r"\b(?:PomonaError|GateFailed): (.*)", re.DOTALL)
+_OURS = re.compile(r"\b(?:PomonaError|ResourceError): (.*)", re.DOTALL)
 
 
 def check(engine: str | None) -> str:

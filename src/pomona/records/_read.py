@@ -50,7 +50,7 @@ def read(
     Raises:
         PomonaError: a file is missing, empty, damaged or of an unknown format, a column is missing,
             or a row is malformed.
-        GateFailed: the disk filled up while the rejects were written.
+        ResourceError: the disk filled up while the rejects were written.
     """
     name = check(engine)
     if on_error not in ("stop", "reject"):

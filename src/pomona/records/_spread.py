@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.records._engine import check
 
 Job = TypeVar("Job")
@@ -39,7 +39,7 @@ def spread(
 
     Raises:
         PomonaError: the engine is unknown or not installed, or a job raised it.
-        GateFailed: a job lost its worker each time it was tried.
+        ResourceError: a job lost its worker each time it was tried.
     """
     return (
         map(function, jobs)
@@ -106,11 +106,11 @@ def _on_ray(
         raise
     except (WorkerCrashedError, NodeDiedError) as error:
         message = f"a job lost its worker {_RETRIES + 1} times"
-        raise GateFailed(
+        raise ResourceError(
             message, where="ray", remedy="look for lack of memory on the workers, then run again"
         ) from error
     except RayError as error:
-        raise GateFailed(
+        raise ResourceError(
             f"the cluster failed: {str(error).splitlines()[0]}",
             where="ray",
             remedy="repair it, then run again",

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.files import atomic_file
 from pomona.records._records import Records, as_records
 from pomona.records._store import BLOCK, COMPRESSIONS, format_of, is_remote, locate
@@ -38,7 +38,8 @@ def write(
     Raises:
         PomonaError: the suffix says no format, a column's type has no place in the format, or a row
             cannot be read.
-        GateFailed: the disk is full. Nothing is left behind and a file that was there is as it was.
+        ResourceError: the disk is full. Nothing is left behind, and a file that was there is as it
+            was.
     """
     uri = str(path)
     kind = format or format_of(uri)[0]
@@ -58,7 +59,7 @@ def write(
 
 @contextmanager
 def disk_guard(where: str) -> Iterator[None]:
-    """Turn a full disk into GateFailed and other system errors into PomonaError, both naming
+    """Turn a full disk into ResourceError and other system errors into PomonaError, both naming
     `where`.
     """
     try:
@@ -69,7 +70,7 @@ def disk_guard(where: str) -> Iterator[None]:
                 "free some space or write elsewhere; nothing was left behind, and a file "
                 "that was there is as it was"
             )
-            raise GateFailed("the disk is full", where=where, remedy=remedy) from error
+            raise ResourceError("the disk is full", where=where, remedy=remedy) from error
         raise PomonaError(
             f"cannot be written: {first_line(error)}",
             where=where,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pomona import __version__
+from pomona._version import __version__
 from pomona.files import sha256_of, write_json
 
 

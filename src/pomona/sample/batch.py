@@ -78,7 +78,7 @@ def answer_all(
 
     Raises:
         PomonaError: a column is missing, a cell is null, or a setting is wrong. Nothing was asked.
-        GateFailed: the last 5 requests all failed after their retries. Nothing was written; the
+        ResourceError: the last 5 requests all failed after their retries. Nothing was written; the
             store keeps what was generated.
     """
     records = as_records(inputs) if isinstance(inputs, Records | pa.Table) else read(inputs)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pomona.errors import GateFailed
+from pomona.errors import ResourceError
 from pomona.models.chat import ChatModel, ModelError
 from pomona.models.chat.protocol import Request
 from pomona.records import Records, read
@@ -184,9 +184,9 @@ def _with(
     )
 
 
-def _failure(batch: Batch, store: Path) -> GateFailed:
+def _failure(batch: Batch, store: Path) -> ResourceError:
     done = f"{batch.told.answered:,} of {batch.told.rows:,} rows are answered"
-    return GateFailed(
+    return ResourceError(
         f"{_FAILURES} requests in a row failed, the last: {batch.failures[-1]}",
         where=batch.where,
         remedy=f"run the same command again when the model answers: {done} and kept in {store}",

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.models.chat.protocol import Spent
 
 Forecast = Callable[[int], Spent]
@@ -43,7 +43,7 @@ class Budget:
         return {name: limit for name, limit in asdict(self).items() if limit is not None}
 
 
-class BudgetSpent(GateFailed):
+class BudgetSpent(ResourceError):
     """A budget was spent before there was any answer. `limit` is the name of the limit that was
     met.
     """

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pomona.data.duplicates import _semantic_embed, _substring_stream, dedup
-from pomona.errors import GateFailed
+from pomona.errors import ResourceError
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "substring": {"min_length": 5},
@@ -170,13 +170,13 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(
     pq.write_table(pa.Table.from_pylist(rows), path)
     old = old_files(small_disk, method)
     with pytest.raises(
-        GateFailed,
+        ResourceError,
         match=r"disk/out\.parquet: the disk is full — .* a file that was there is as it was",
     ):
         dedup(path, small_disk / "out.parquet", method=method, work=work, **OPTIONS[method])
     assert seen(small_disk) == old
     (small_disk / "ballast").write_bytes(bytes(shutil.disk_usage(small_disk).free))
-    with pytest.raises(GateFailed, match=r"disk/work: the disk is full"):
+    with pytest.raises(ResourceError, match=r"disk/work: the disk is full"):
         dedup(
             path,
             tmp_path / "out.parquet",
@@ -184,7 +184,9 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(
             work=small_disk / "work",
             **OPTIONS[method],
         )
-    with pytest.raises(GateFailed, match=rf"disk/out\.parquet{ENDS[method][1]}: the disk is full"):
+    with pytest.raises(
+        ResourceError, match=rf"disk/out\.parquet{ENDS[method][1]}: the disk is full"
+    ):
         dedup(path, small_disk / "out.parquet", method=method, work=work, **OPTIONS[method])
     (small_disk / "ballast").unlink()
     assert seen(small_disk) == old and not list(tmp_path.glob("out*"))

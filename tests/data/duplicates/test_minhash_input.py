@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pomona.data.duplicates import _run, dedup
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(
     table = pa.table({"text": [draw.randbytes(200).hex(" ") for _ in range(2000)]})
     (small_disk / "out.parquet").write_text("old")
     for work in (small_disk / "work", tmp_path / "work"):
-        with pytest.raises(GateFailed, match="the disk is full"):
+        with pytest.raises(ResourceError, match="the disk is full"):
             dedup(table, small_disk / "out.parquet", work=work)
         assert (small_disk / "out.parquet").read_text() == "old"
         assert not list(small_disk.glob("*.json")) and not list(small_disk.glob(".out*"))

@@ -9,7 +9,7 @@ import pytest
 
 from pomona import records
 from pomona.data.mixing import constant, mix, mixture_of, stream
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.files import read_json
 from pomona.records.card import card_of
 
@@ -204,6 +204,6 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_batch", full)
-    with pytest.raises(GateFailed, match="the disk is full"):
+    with pytest.raises(ResourceError, match="the disk is full"):
         mix({"en": EN, "sw": SW}, tmp_path / "out.parquet")
     assert not list(tmp_path.iterdir())

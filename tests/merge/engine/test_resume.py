@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.merge import merge, merge_many
 from pomona.merge.engine import journal, writing
 
@@ -150,7 +150,7 @@ def test_a_full_disk_is_told_before_anything_is_merged_and_nothing_stays(
     recipe: dict[str, Any], small_disk: Path
 ) -> None:
     with pytest.raises(
-        GateFailed,
+        ResourceError,
         match=(
             r"disk/out: the disk is full: .*disk has 0 MB free and the result takes 0 MB — "
             r"free some space"
@@ -161,7 +161,7 @@ def test_a_full_disk_is_told_before_anything_is_merged_and_nothing_stays(
     assert list(small_disk.iterdir()) == []
     subprocess.run(["mount", "-o", "remount,size=448k", str(small_disk)], check=True)
     with pytest.raises(
-        GateFailed, match="the disk is full"
+        ResourceError, match="the disk is full"
     ):  # room for the tensors, none for the tokenizer
         merge(recipe, small_disk / "out")
     assert list(small_disk.iterdir()) == []

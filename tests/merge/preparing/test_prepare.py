@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.merge import merge
 from pomona.merge.preparing.blocks import Made, stored_array, write_made
 from pomona.merge.preparing.prepare import Prepared, Source, prepare
@@ -263,7 +263,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         yield b"1234"
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(GateFailed, match="the disk is full"):
+    with pytest.raises(ResourceError, match="the disk is full"):
         write_made(tmp_path / "made", {"x": Made("F32", (2,), blocks)})
     assert list(tmp_path.iterdir()) == []
 

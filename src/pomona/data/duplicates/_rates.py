@@ -71,7 +71,7 @@ def rates(
     """Count documents with a confirmed near-duplicate; the parameters are those of `dedup` with
     `method="minhash"`.
 
-    Raises PomonaError as `dedup` does, and GateFailed when the disk for temporary files is full.
+    Raises PomonaError as `dedup` does, and ResourceError when the disk for temporary files is full.
     """
     options = options_of(
         "minhash",

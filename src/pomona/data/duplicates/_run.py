@@ -88,7 +88,7 @@ def dedup(
     Raises:
         PomonaError: a parameter is wrong, a file unreadable, a column missing, not of its type,
             null or (scores) not finite.
-        GateFailed: the disk is full.
+        ResourceError: the disk is full.
     """
     if method not in _METHODS:
         raise PomonaError(

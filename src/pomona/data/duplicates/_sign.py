@@ -43,7 +43,7 @@ def sign_part(job: Job) -> int:
     Raises:
         PomonaError: the column has nulls or is not text, a score is not finite, or the file cannot
             be read.
-        GateFailed: the disk is full.
+        ResourceError: the disk is full.
     """
     note = job.folder / f"{job.part:05d}.json"
     if note.exists():

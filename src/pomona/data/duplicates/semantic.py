@@ -108,7 +108,7 @@ def dedup_semantic(
     `OUT.pairs.parquet` has a line for each row that went: row, the row kept for it, its most
     similar row, their cosine, and the reason. Rows are numbered from 0 over all inputs. Raises
     PomonaError for a missing column, a null or empty text (file and row), a setting out of range,
-    or a model without hidden states; GateFailed on a full disk.
+    or a model without hidden states; ResourceError on a full disk.
     """
     _check(threshold, clusters, keep)
     format_of(str(out))

@@ -82,8 +82,8 @@ def dedup_substring(
     A span never crosses a document and is narrowed to whole characters. What stood around it is
     joined as it is. `OUT.spans.parquet` lists what was struck: row (from 0, over all inputs), start
     and end (bytes of the text in UTF-8) and reason. Raises PomonaError for a missing column, a null
-    or invalid UTF-8 (file and row), too little memory, or a setting out of range; GateFailed on a
-    full disk, with files that were there as they were.
+    or invalid UTF-8 (file and row), too little memory, or a setting out of range; ResourceError on
+    a full disk, with files that were there as they were.
     """
     _check(unit, min_length, tokenizer, keep, empty)
     format_of(str(out))

@@ -55,7 +55,8 @@ def mix(
     Raises:
         PomonaError: a dataset is missing, empty or holds a column as another type; a size is null
             or negative; a name is taken.
-        GateFailed: the disk is full. Nothing is left behind and a file that was there is as it was.
+        ResourceError: the disk is full. Nothing is left behind, and a file that was there is as it
+            was.
     """
     if isinstance(inputs, str | Path):
         options = _merged(

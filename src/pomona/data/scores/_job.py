@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pomona import __version__
+from pomona._version import __version__
 from pomona.data.scores._input import Layout, Survey
 from pomona.data.scores._registry import Chosen
 from pomona.records import Records

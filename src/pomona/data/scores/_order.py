@@ -77,7 +77,7 @@ def order(
     Raises:
         PomonaError: as for `score`; also fewer than 2 `n` rows, or several columns where one must
             be named.
-        GateFailed: the disk is full.
+        ResourceError: the disk is full.
     """
     records, source = opened(inputs)
     if LEARNT in records.column_names:

@@ -92,7 +92,7 @@ def score(
         PomonaError: an unknown score or model, a missing column, a null or an empty text (naming
             the row), a column that is there already, a model without a chat template for `chat`, a
             loss that is not finite, another scoring begun beside `out`.
-        GateFailed: the disk is full.
+        ResourceError: the disk is full.
     """
     options: dict[str, Any] = {
         "chat": chat,

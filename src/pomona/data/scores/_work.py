@@ -43,7 +43,7 @@ class Work:
         return self._path(step, chunk).is_file()
 
     def save(self, step: str, chunk: int, table: pa.Table) -> None:
-        """Keep a chunk of a pass. Raises GateFailed when the disk is full."""
+        """Keep a chunk of a pass. Raises ResourceError when the disk is full."""
         path = self._path(step, chunk)
         with disk_guard(str(path)):
             if not (self.folder / "plan.json").is_file():

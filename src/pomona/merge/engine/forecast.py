@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pomona import __version__
+from pomona._version import __version__
 from pomona.merge._plan import Job, Plan
 from pomona.merge.checkpoints.files import WIDTHS
 from pomona.merge.engine.output import Layout, room_on_disk

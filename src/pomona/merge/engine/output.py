@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.merge._plan import Job
 from pomona.merge.checkpoints.files import INDEX, WIDTHS
 from pomona.merge.engine.streams import Scratch
@@ -219,14 +219,14 @@ def room_on_disk(folder: Path) -> tuple[int, str]:
     return shutil.disk_usage(folder).free, str(mount)
 
 
-def full_disk(folder: Path, needed: int) -> GateFailed:
+def full_disk(folder: Path, needed: int) -> ResourceError:
     """The error for a disk without room."""
     free, mount = room_on_disk(folder.parent)
     message = (
         f"the disk is full: {mount} has {free / 1e6:,.0f} MB free and the result takes "
         f"{needed / 1e6:,.0f} MB"
     )
-    return GateFailed(
+    return ResourceError(
         message, where=folder, remedy="free some space or write elsewhere; nothing was left behind"
     )
 

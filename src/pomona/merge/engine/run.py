@@ -61,7 +61,7 @@ def merge(
 
     A killed merge called again goes on with the tensors it has finished, in `.OUT.partial`, and
     gives the same bytes. Raises PomonaError for recipes and models that do not fit and for NaN or
-    infinity in an input, and GateFailed for a full disk; nothing is left behind then.
+    infinity in an input, and ResourceError for a full disk; nothing is left behind then.
     """
     from pomona.merge.planning.plan import plan_merge
 

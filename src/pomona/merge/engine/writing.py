@@ -11,7 +11,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
-from pomona import __version__
+from pomona._version import __version__
 from pomona.merge._plan import Plan
 from pomona.merge.checkpoints.hashes import Hashes
 from pomona.merge.engine.forecast import MergeResult, forecast

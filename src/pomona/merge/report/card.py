@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pomona import __version__
+from pomona._version import __version__
 from pomona.merge._plan import Plan
 from pomona.merge.checkpoints.files import Tensors
 from pomona.merge.engine.forecast import MergeResult

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona import __version__
+from pomona._version import __version__
 from pomona.ledger.entry import Entry
 from pomona.ledger.store import GroupCount, Ledger, Meta
 from pomona.tasks.bootstrap import MINIMUM, Comparison, by_group, rows_of

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.ledger.flops import Meter
 from pomona.merge._plan import Plan
 from pomona.merge.search.log import Log, Trial
@@ -159,7 +159,7 @@ def _tried(
             score = objective(plan_of(point))
             if not math.isfinite(score.value):
                 problem, score = f"its score is {score.value}", None
-        except GateFailed:
+        except ResourceError:
             raise
         except PomonaError as error:
             problem = str(error)

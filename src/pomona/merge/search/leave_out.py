@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pomona import __version__
+from pomona._version import __version__
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json, write_text
 from pomona.merge.search.bench import Bench, read_document, refuse_existing

@@ -36,7 +36,7 @@ class Log:
     """Trials by their values, in `path`. The first line says what a score depends on.
 
     A line cut short by a kill is dropped. Raises PomonaError when the file is of another search,
-    and GateFailed when the disk is full.
+    and ResourceError when the disk is full.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pomona.errors import GateFailed, PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.merge.search.bench import Bench
 from pomona.merge.search.contrast import System
 from pomona.merge.search.experts import Expert, alone, base_of, uniform
@@ -70,7 +70,7 @@ class Rivals:
     ) -> System | None:
         try:
             return self.bench.score(self.bench.plan(recipe()), self.judge, items)
-        except GateFailed:
+        except ResourceError:
             raise
         except PomonaError as error:
             note = f"{name} is not compared: {error}"

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pomona import __version__
+from pomona._version import __version__
 from pomona.merge._plan import Plan
 from pomona.merge.search.bench import Bench, inputs_of, read_document, refuse_existing
 from pomona.merge.search.contrast import System, compare_all, documents, ledger_of
@@ -86,7 +86,7 @@ def search_merge(
     gets `search.json`, `trials.parquet`, `ledger.json` and `search.html`. A killed search called
     again goes on from `OUT.work` and ends with the same result. `engine` are options of
     `pomona.merge.merge`: memory, threads, shard_size. Raises PomonaError for whatever is wrong with
-        recipe, records or models, and GateFailed when the disk is full.
+        recipe, records or models, and ResourceError when the disk is full.
     """
     document, folder = read_document(recipe)
     problem, out = Problem(document, trials), Path(out)
