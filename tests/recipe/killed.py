@@ -19,10 +19,11 @@ import torch
 import transformers.models.llama.modeling_llama
 import transformers.trainer
 
+import pomona.recipe.levers
 import pomona.train.fit
-from pomona.recipe import run, work
+from pomona.recipe import run
 
-assert numba and scipy and transformers and pomona and work  # what the children would each load
+assert numba and scipy and transformers and pomona  # what the children would each load
 torch.set_num_threads(1)
 
 

@@ -12,7 +12,7 @@ from pomona.cli._out import clock
 from pomona.cli._pace import Pace
 
 if TYPE_CHECKING:
-    from pomona.recipe.progress import Progress
+    from pomona.recipe import Progress
 
 EVERY = 10.0  # seconds between two lines within a step
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.recipe._run import DryRun as DryRun, dry_run as dry_run, run as run
     from pomona.recipe.document import json_schema as json_schema, load_recipe as load_recipe
-    from pomona.recipe.progress import Progress as Progress
+    from pomona.recipe.execute import Progress as Progress
+    from pomona.recipe.running import DryRun as DryRun, dry_run as dry_run, run as run
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "_run": "DryRun dry_run run",
+        "running": "DryRun dry_run run",
         "document": "json_schema load_recipe",
-        "progress": "Progress",
+        "execute": "Progress",
     },
 )

@@ -20,10 +20,11 @@ from pomona.ledger.flops import training_flops
 from pomona.ledger.scale import Ladder
 from pomona.ledger.store import GroupCount, Ledger, Meta, Rung
 from pomona.models import Shape
-from pomona.recipe.execute import Room
-from pomona.recipe.graph import Cost, Source, Step, ancestors, cost_of
+from pomona.recipe.execute import RunFolder
+from pomona.recipe.graph import RunInput, Step, ancestors, cost_of
 from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, Plan
-from pomona.recipe.work import read_items
+from pomona.recipe.steps.context import Cost
+from pomona.recipe.steps.tables import read_items
 from pomona.tasks.bootstrap import Resamples, compare, value_of
 from pomona.tasks.metrics import Metric, metric
 
@@ -42,10 +43,10 @@ class Made:
 class Accounts:
     """Everything the ledger of one finished run is computed from."""
 
-    def __init__(self, plan: Plan, room: Room) -> None:
-        self.plan, self.room = plan, room
+    def __init__(self, plan: Plan, folder: RunFolder) -> None:
+        self.plan, self.folder = plan, folder
         self.metric: Metric = metric(plan.recipe.task.metric)
-        self.items = read_items(room.result(plan.items))
+        self.items = read_items(folder.result(plan.items))
         self.groups = np.array(self.items.groups)
         self.by_variant = {m.variant: m for m in plan.measurements}
 
@@ -58,7 +59,7 @@ class Accounts:
         }
 
     def _statistics(self, answers: Step) -> NDArray[np.float64]:
-        return np.load(self.room.result(answers) / "statistics.npy", allow_pickle=False)
+        return np.load(self.folder.result(answers) / "statistics.npy", allow_pickle=False)
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -81,7 +82,7 @@ class Accounts:
         nothing is trained.
         """
         seen: dict[str, int] = read_json(
-            self.room.result(self.plan.training or self.plan.items) / "counts.json"
+            self.folder.result(self.plan.training or self.plan.items) / "counts.json"
         )
         return {
             g: seen.get(g, 0)
@@ -117,7 +118,7 @@ class Accounts:
         return Shape(**self._about(m)["shape"])
 
     def _about(self, m: Measurement) -> dict[str, Any]:
-        return read_json(self.room.result(m.answers) / "answers.json")
+        return read_json(self.folder.result(m.answers) / "answers.json")
 
     def made(self, m: Measurement) -> Made:
         """Costs of one measurement, from the steps it needed and the base did not."""
@@ -128,9 +129,9 @@ class Accounts:
             else set()
         )
         costs = [
-            cost_of(self.room.result(step)) for step in ancestors([m.model]) if step not in base
+            cost_of(self.folder.result(step)) for step in ancestors([m.model]) if step not in base
         ]
-        if m.lever == "scale" and isinstance(m.model, Source):
+        if m.lever == "scale" and isinstance(m.model, RunInput):
             costs = [self._training_of(m)]
         if m.variant == self.plan.recipe.base:
             costs = []
@@ -141,7 +142,7 @@ class Accounts:
         )
         model_steps = set(ancestors([m.model]))
         answering = sum(
-            cost_of(self.room.result(s)).cpu_seconds
+            cost_of(self.folder.result(s)).cpu_seconds
             for s in ancestors([m.answers])
             if s not in model_steps
         )
@@ -151,7 +152,7 @@ class Accounts:
         """What a checkpoint that was there before the run says about its training, or what the
         recipe says.
         """
-        assert isinstance(m.model, Source)
+        assert isinstance(m.model, RunInput)
         told = next(
             (rung.tokens for rung in self.plan.recipe.ladder or [] if rung.model == m.variant), None
         )
@@ -242,9 +243,9 @@ class Accounts:
         return ladder[0].scale_equivalent(value, self.resampled(m.variant, rows, draws), ladder[1])
 
 
-def build_ledger(plan: Plan, room: Room) -> Ledger:
+def build_ledger(plan: Plan, folder: RunFolder) -> Ledger:
     """The ledger of a run whose steps are all finished."""
-    accounts, recipe = Accounts(plan, room), plan.recipe
+    accounts, recipe = Accounts(plan, folder), plan.recipe
     notes = [
         "Intervals resample test items; they do not cover training again with another seed."
         if len(plan.seeds) == 1

@@ -1,5 +1,5 @@
 """Run steps, each once: a finished step is a folder under its final name, an unfinished one is
-nothing but its bench.
+nothing but its scratch folder.
 """
 
 from __future__ import annotations
@@ -12,22 +12,59 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from safetensors import SafetensorError
 
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import atomic_directory, write_json
-from pomona.recipe.graph import Desk, Runtime, Source, Step, ancestors
-from pomona.recipe.progress import Progress
+from pomona.recipe.graph import Node, RunInput, Step, ancestors
+from pomona.recipe.steps.context import Runtime, StepContext
 
 FLOPS_PER_SECOND = {"train": 4e10, "generate": 2e10, "score": 4e10, "table": 1e9}
 START_SECONDS = 2.0
 NEARLY_NOTHING = 1 << 16  # bytes
 
 
+class Progress(Protocol):
+    """Told by a run what it does. Calls come in order: `plan`, then for each step `start`, any
+    number of `advance`, `finish`.
+    """
+
+    def plan(self, steps: list[tuple[str, float]]) -> None:
+        """All steps in order, with the estimated seconds of each."""
+        ...
+
+    def start(self, step: str) -> None:
+        """A step begins."""
+        ...
+
+    def advance(self, done: int, total: int) -> None:
+        """`done` of `total` parts of the current step are finished."""
+        ...
+
+    def finish(self, step: str, seconds: float, skipped: bool) -> None:
+        """A step ended after `seconds` of wall clock; `skipped` when an earlier run had finished
+        it, which needs no `start`.
+        """
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def plan(self, steps: list[tuple[str, float]]) -> None: ...
+
+    def start(self, step: str) -> None: ...
+
+    def advance(self, done: int, total: int) -> None: ...
+
+    def finish(self, step: str, seconds: float, skipped: bool) -> None: ...
+
+
 @dataclass(frozen=True)
-class Room:
-    """The folders of a run: `steps` holds results, `benches` what a killed step can continue
+class RunFolder:
+    """The folders of a run: `steps` holds results, `scratch` what a killed step can continue
     from.
     """
 
@@ -37,11 +74,11 @@ class Room:
     def steps(self) -> Path:
         return self.root / "steps"
 
-    def result(self, node: Step | Source) -> Path:
+    def result(self, node: Node) -> Path:
         """Where the result of a step is, or will be."""
-        return node.path if isinstance(node, Source) else self.steps / node.folder
+        return node.path if isinstance(node, RunInput) else self.steps / node.folder
 
-    def bench(self, step: Step) -> Path:
+    def scratch(self, step: Step) -> Path:
         """Where a step keeps what a kill must not lose."""
         return self.root / "work" / step.folder
 
@@ -73,21 +110,23 @@ def locked(root: Path) -> Iterator[None]:
         yield
 
 
-def execute(targets: Sequence[Step], room: Room, runtime: Runtime, progress: Progress) -> None:
+def execute(
+    targets: Sequence[Step], folder: RunFolder, runtime: Runtime, progress: Progress
+) -> None:
     """Bring every target about. Finished steps are not repeated; a full disk ends the run with what
     is finished kept.
     """
     order = list(ancestors(targets))
     progress.plan(
-        [(step.name, 0.0 if room.done(step) else expected_seconds(step)) for step in order]
+        [(step.name, 0.0 if folder.done(step) else expected_seconds(step)) for step in order]
     )
     for step in order:
-        if room.done(step):
+        if folder.done(step):
             progress.finish(step.name, 0.0, skipped=True)
             continue
         progress.start(step.name)
         began = time.perf_counter()
-        _run(step, room, runtime, progress)
+        _run(step, folder, runtime, progress)
         progress.finish(step.name, time.perf_counter() - began, skipped=False)
 
 
@@ -111,26 +150,25 @@ def _disk_watched(root: Path) -> Iterator[None]:
         ) from error
 
 
-def _run(step: Step, room: Room, runtime: Runtime, progress: Progress) -> None:
-    bench = room.bench(step)
-    bench.mkdir(parents=True, exist_ok=True)
+def _run(step: Step, folder: RunFolder, runtime: Runtime, progress: Progress) -> None:
+    scratch = folder.scratch(step)
+    scratch.mkdir(parents=True, exist_ok=True)
     with (
-        _disk_watched(room.root),
-        atomic_directory(room.result(step)) as out,
-        _disk_watched(room.root),
+        _disk_watched(folder.root),
+        atomic_directory(folder.result(step)) as out,
+        _disk_watched(folder.root),
     ):
-        inputs = {name: room.result(node) for name, node in step.inputs.items()}
-        desk = Desk(step.params, inputs, out, bench, runtime, progress.advance)
-        cost = step.work(desk)
+        inputs = {name: folder.result(node) for name, node in step.inputs.items()}
+        context = StepContext(step.params, inputs, out, scratch, runtime, progress.advance)
+        cost = step.work(context)
         write_json(out / "cost.json", asdict(cost))
         write_json(
             out / "step.json",
             {
                 "name": step.name,
                 "key": step.key,
-                "room": step.room,
                 "params": dict(step.params),
                 "inputs": {name: node.key for name, node in step.inputs.items()},
             },
         )
-    shutil.rmtree(bench)
+    shutil.rmtree(scratch)

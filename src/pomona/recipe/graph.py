@@ -1,7 +1,7 @@
 """Steps and what they are made from.
 
-A step is a pure function of its parameters, its inputs, the code of its room and the seed; their
-hash is its key, and names its folder. So a killed run continues where it was, and a changed recipe
+A step is a pure function of its parameters, its inputs, the code it runs and the seed; their hash
+is its key, and names its folder. So a killed run continues where it was, and a changed recipe
 redoes only what changed.
 """
 
@@ -16,19 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from pomona.files import read_json, sha256_of
+from pomona.recipe.code import code_key
+from pomona.recipe.steps.context import Cost, StepContext
 
-ROOT = Path(__file__).parents[1]
-SHARED_CODE = ("native", "records", "models", "tasks", "train", "ledger/flops.py", "recipe/work.py")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a step spent: FLOPs by the cost model, tokens put through a model, seconds."""
-
-    flops: float = 0.0
-    tokens: int = 0
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
+Work = Callable[[StepContext], Cost]
 
 
 @dataclass(frozen=True)
@@ -42,32 +33,8 @@ class Estimate:
     disk: float = 0.0
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """Where a run computes. It is no part of a step's key: results agree within floating-point
-    rounding.
-    """
-
-    device: str | None = None
-    threads: int = 1
-
-
-@dataclass(frozen=True)
-class Desk:
-    """Where a step works: `inputs` are folders or files it was given, `out` becomes its result,
-    `bench` survives a kill.
-    """
-
-    params: Mapping[str, Any]
-    inputs: dict[str, Path]
-    out: Path
-    bench: Path
-    runtime: Runtime
-    advance: Callable[[int, int], None]
-
-
 @dataclass(frozen=True, eq=False)
-class Source:
+class RunInput:
     """Something that is there before the run: a checkpoint folder or a data file."""
 
     name: str
@@ -81,15 +48,14 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One piece of work. `room` names the folder of the package whose code it depends on, beside
-    its own and what all steps share.
+    """One piece of work. `work` stands in a module that imports what it runs and nothing else, so
+    that all of that code is in the key, and planning is not.
     """
 
     name: str
-    room: str
-    work: Callable[[Desk], Cost]
+    work: Work
     params: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, Step | Source] = field(default_factory=dict)
+    inputs: Mapping[str, Node] = field(default_factory=dict)
     estimate: Estimate = field(default_factory=Estimate)
 
     @cached_property
@@ -100,7 +66,7 @@ class Step:
             self.work.__qualname__,
             dict(self.params),
             {n: i.key for n, i in self.inputs.items()},
-            code_key(self.room, self.work.__module__),
+            code_key(self.work.__module__),
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -110,13 +76,7 @@ class Step:
         return "".join(c if c.isalnum() or c in "-_.@" else "-" for c in self.name) + "-" + self.key
 
 
-@cache
-def code_key(room: str, module: str) -> str:
-    """Hash of the code a step of `room` runs that is started by a function of `module`."""
-    parts = [ROOT / name for name in (*SHARED_CODE, room, "/".join(module.split(".")[1:]) + ".py")]
-    return hashlib.sha256("".join(sha256_of(p) for p in parts if p.exists()).encode()).hexdigest()[
-        :16
-    ]
+Node = Step | RunInput
 
 
 @cache
@@ -124,12 +84,12 @@ def _content_key(path: Path) -> str:
     return sha256_of(path)[:16]
 
 
-def ancestors(steps: Iterable[Step | Source]) -> Iterator[Step]:
+def ancestors(steps: Iterable[Node]) -> Iterator[Step]:
     """The steps and everything they need, each once, inputs first."""
     seen: set[int] = set()
 
-    def visit(node: Step | Source) -> Iterator[Step]:
-        if id(node) in seen or isinstance(node, Source):
+    def visit(node: Node) -> Iterator[Step]:
+        if id(node) in seen or isinstance(node, RunInput):
             return
         seen.add(id(node))
         for other in node.inputs.values():

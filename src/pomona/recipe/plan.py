@@ -11,18 +11,15 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.models import count_parameters, locate
-from pomona.recipe.counts import count_items
 from pomona.recipe.document import resolve
-from pomona.recipe.graph import Cost, Desk, Estimate, Source, Step
-from pomona.recipe.pretrain import pretrain
+from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
+from pomona.recipe.inputs import count_items, record_sources, tokenizer_folder
 from pomona.recipe.schema import Pretrain, Recipe, Task, Train
-from pomona.recipe.sources import record_sources, tokenizer_folder
-from pomona.recipe.work import evaluate, finetune, make_table
+from pomona.recipe.steps.answering import evaluate
+from pomona.recipe.steps.tables import make_table
+from pomona.recipe.steps.training import finetune, pretrain
 
 TOKENS_PER_ITEM = 30  # for estimates before anything has been tokenised
-
-Node = Step | Source
-Work = Callable[[Desk], Cost]
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,16 @@ class Plan:
     measurements: list[Measurement] = field(default_factory=list)
     _steps: dict[str, Step] = field(default_factory=dict)
 
-    def add(self, step: Step) -> Step:
-        """The step, or one added before that does the same, whatever its name."""
+    def step(
+        self,
+        name: str,
+        work: Work,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, Node],
+        estimate: Estimate = Estimate(),  # noqa: B008 - frozen
+    ) -> Step:
+        """A step, or one made before that does the same, whatever its name."""
+        step = Step(name, work, params, inputs, estimate)
         return self._steps.setdefault(step.key, step)
 
     def measure(
@@ -107,8 +112,8 @@ class Plan:
             "on_error": data.on_error,
         }
         sources = record_sources(spec.records or data.records, self.folder)
-        inputs = {f"records-{i:04d}": Source(path.name, path) for i, path in enumerate(sources)}
-        return self.add(Step(name, "records", make_table, params, inputs))
+        inputs = {f"records-{i:04d}": RunInput(path.name, path) for i, path in enumerate(sources)}
+        return self.step(name, make_table, params, inputs)
 
     @cached_property
     def items(self) -> Step:
@@ -129,7 +134,7 @@ class Plan:
         made = self.recipe.pretrain
         if made and uri in made.sizes:
             return self._pretrained(made, uri)
-        return Source(uri, locate(resolve(self.folder, uri)))
+        return RunInput(uri, locate(resolve(self.folder, uri)))
 
     def _pretrained(self, made: Pretrain, name: str) -> Step:
         size = made.sizes[name]
@@ -158,16 +163,14 @@ class Plan:
         )
         inputs = {
             "items": self.table("pretraining items", made),
-            "tokenizer": Source(made.tokenizer, folder),
+            "tokenizer": RunInput(made.tokenizer, folder),
         }
         cost = Estimate("train", 6.0 * weights * made.tokens, 2.0 * weights)
-        return self.add(
-            Step(f"pretrain {name}", "recipe/pretrain.py", pretrain, params, inputs, cost)
-        )
+        return self.step(f"pretrain {name}", pretrain, params, inputs, cost)
 
     def parameters(self, node: Node) -> float:
         """Weights of a model, roughly for one that is still to be made."""
-        if isinstance(node, Source):
+        if isinstance(node, RunInput):
             return float(count_parameters(node.path))
         if "size" in node.params:
             return node.estimate.disk / 2
@@ -219,16 +222,8 @@ class Plan:
         task = self.recipe.task
         params = {**self.answering(), "metric": task.metric, "max_new_tokens": task.max_new_tokens}
         inputs = {"items": self.items, "model": model}
-        return self.add(
-            Step(
-                f"evaluate {variant}",
-                "tasks",
-                evaluate,
-                params,
-                inputs,
-                self.estimate("generate", model, self.item_count),
-            )
-        )
+        cost = self.estimate("generate", model, self.item_count)
+        return self.step(f"evaluate {variant}", evaluate, params, inputs, cost)
 
     def _settings(self, spec: Train | Pretrain) -> dict[str, Any]:
         names = ("batch_tokens", "warmup", "schedule", "optimizer")
@@ -242,7 +237,6 @@ class Plan:
         share: float = 1.0,
         *,
         work: Work = finetune,
-        room: str = "train",
         **more: Any,
     ) -> Step:
         """The base model continued on `items` from `seed` for `share` of the recipe's token budget.
@@ -276,13 +270,5 @@ class Plan:
             "settings": settings,
             **more,
         }
-        return self.add(
-            Step(
-                f"fine-tune {self.named(variant, seed)}",
-                room,
-                work,
-                params,
-                {"items": items, "model": base},
-                cost,
-            )
-        )
+        inputs = {"items": items, "model": base}
+        return self.step(f"fine-tune {self.named(variant, seed)}", work, params, inputs, cost)

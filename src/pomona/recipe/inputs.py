@@ -1,15 +1,19 @@
-"""Names in a recipe that stand for files."""
+"""Names in a recipe that stand for files, and how many items these will give."""
 
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from pomona.errors import PomonaError, nearest
+from pomona.recipe.schema import Data
 from pomona.records._tables import TABLES
 
 ASSETS = Path(__file__).parents[1] / "assets"
+GUESS = 1000.0  # items, where counting takes too long
+QUICK = 100_000_000  # bytes
 
 
 def record_sources(names: Sequence[str], folder: Path) -> list[Path]:
@@ -54,3 +58,25 @@ def tokenizer_folder(name: str, folder: Path) -> Path:
         where=folder,
         remedy="name an embedded one or a folder with a tokenizer.json",
     )
+
+
+def count_items(
+    sources: Sequence[Path], data: Data, where: dict[str, list[str]], per_group: int | None
+) -> float:
+    """Rows that pass the conditions, at most `per_group` a group. Raises PomonaError for files that
+    cannot be read.
+    """
+    if data.on_error == "reject" or sum(path.stat().st_size for path in sources) > QUICK:
+        return GUESS
+    from pomona import records
+
+    found = records.read([str(path) for path in sources])
+    for column, value in where.items():
+        found = found.require(column).where(**{column: value})
+    if data.group is None:
+        return float(found.count())
+    groups = Counter(
+        found.require(data.group).select(data.group).to_table()[data.group].to_pylist()
+    )
+    wanted = data.groups or groups
+    return float(sum(min(groups[group], per_group or groups[group]) for group in wanted))

@@ -10,12 +10,12 @@ from typing import Any
 from pomona.errors import PomonaError
 from pomona.files import write_json, write_text
 from pomona.recipe.document import load_recipe
-from pomona.recipe.execute import Room, execute, expected_seconds, locked
-from pomona.recipe.graph import Runtime, Step, ancestors
+from pomona.recipe.execute import Progress, RunFolder, Silent, execute, expected_seconds, locked
+from pomona.recipe.graph import Step, ancestors
 from pomona.recipe.levers import add_all
 from pomona.recipe.plan import Plan
-from pomona.recipe.progress import Progress, Silent
 from pomona.recipe.schema import Recipe
+from pomona.recipe.steps.context import Runtime
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class DryRun:
     """What a run would do."""
 
     steps: list[Step]
-    room: Room
+    folder: RunFolder
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a step: `state` is "done" or "to do"; estimated FLOPs, seconds on one core, and
@@ -32,7 +32,7 @@ class DryRun:
         return [
             {
                 "step": step.name,
-                "state": "done" if self.room.done(step) else "to do",
+                "state": "done" if self.folder.done(step) else "to do",
                 "flops": step.estimate.flops,
                 "seconds": expected_seconds(step),
                 "disk": step.estimate.disk,
@@ -50,7 +50,7 @@ class DryRun:
 
 def _planned(
     path: Path, out: Path | None, seed: int | None, threads: int | None
-) -> tuple[Plan, Room]:
+) -> tuple[Plan, RunFolder]:
     recipe = load_recipe(path)
     changed: dict[str, Any] = {
         name: value for name, value in (("seed", seed), ("threads", threads)) if value is not None
@@ -59,7 +59,7 @@ def _planned(
         recipe = Recipe.model_validate({**recipe.model_dump(), **changed})
     plan = Plan(recipe, path.parent.resolve())
     add_all(plan)
-    return plan, Room(out or Path("runs") / recipe.name)
+    return plan, RunFolder(out or Path("runs") / recipe.name)
 
 
 def dry_run(
@@ -70,8 +70,8 @@ def dry_run(
     threads: int | None = None,
 ) -> DryRun:
     """The steps of a recipe with what they would cost; nothing is written."""
-    plan, room = _planned(Path(path), out, seed, threads)
-    return DryRun(list(ancestors(plan.targets)), room)
+    plan, folder = _planned(Path(path), out, seed, threads)
+    return DryRun(list(ancestors(plan.targets)), folder)
 
 
 def run(
@@ -91,26 +91,26 @@ def run(
     from pomona.ledger.report import publish
     from pomona.recipe.accounts import build_ledger
 
-    plan, room = _planned(Path(path), out, seed, threads)
+    plan, folder = _planned(Path(path), out, seed, threads)
     _set_threads(plan.recipe.threads)
-    with locked(room.root):
+    with locked(folder.root):
         runtime = Runtime(plan.recipe.device, plan.recipe.threads)
-        execute(plan.targets, room, runtime, report or Silent())
-        write_text(room.root / "recipe.yaml", Path(path).read_text(encoding="utf-8"))
-        ledger = build_ledger(plan, room)
+        execute(plan.targets, folder, runtime, report or Silent())
+        write_text(folder.root / "recipe.yaml", Path(path).read_text(encoding="utf-8"))
+        ledger = build_ledger(plan, folder)
         steps = list(ancestors(plan.targets))
         write_json(
-            room.root / "manifest.json",
+            folder.root / "manifest.json",
             {
                 "recipe": plan.recipe.model_dump(),
                 "versions": ledger.meta.versions,
                 "steps": {step.name: step.folder for step in steps},
             },
         )
-        ledger.write(room.root / "ledger.json")
-        publish(ledger, room.root)
-        _sweep(room, {step.folder for step in steps})
-    return room.root
+        ledger.write(folder.root / "ledger.json")
+        publish(ledger, folder.root)
+        _sweep(folder, {step.folder for step in steps})
+    return folder.root
 
 
 def _set_threads(threads: int) -> None:
@@ -123,10 +123,10 @@ def _set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _sweep(room: Room, current: set[str]) -> None:
-    """Benches of steps that a changed recipe no longer has; their results stay, in case it changes
-    back.
+def _sweep(folder: RunFolder, current: set[str]) -> None:
+    """Scratch folders of steps that a changed recipe no longer has; their results stay, in case it
+    changes back.
     """
-    for bench in (room.root / "work").glob("*"):
-        if bench.name not in current:
-            shutil.rmtree(bench)
+    for scratch in (folder.root / "work").glob("*"):
+        if scratch.name not in current:
+            shutil.rmtree(scratch)

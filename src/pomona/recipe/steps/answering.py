@@ -1,0 +1,95 @@
+"""Models answer items, greedily."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pomona.files import write_json
+from pomona.ledger.flops import Meter, decode_flops, prefill_flops
+from pomona.models.protocol import Model, Sample, Shape
+from pomona.recipe.steps.context import Cost, StepContext, checkpoint
+from pomona.recipe.steps.tables import read_items
+from pomona.tasks.items import Items
+from pomona.tasks.metrics import metric
+
+
+def load_model(step: StepContext, folder: Path) -> Model:
+    """A step's model on the run's device."""
+    from pomona import models
+
+    runtime = step.runtime
+    return models.load(
+        str(checkpoint(folder)),
+        device=runtime.device,
+        dtype=step.params["dtype"],
+        chat=step.params["chat"],
+        progress=step.advance,
+    )
+
+
+def answer_flops(model: Model, pools: Sequence[Sequence[Sample]]) -> float:
+    """FLOPs of generating the pools, every prompt read once."""
+    return pool_flops(
+        model.shape,
+        [pool[0].prompt_tokens for pool in pools],
+        [[s.completion_tokens for s in pool] for pool in pools],
+    )
+
+
+def pool_flops(
+    shape: Shape, prompt_tokens: Sequence[int], tokens: Sequence[Sequence[int]]
+) -> float:
+    """FLOPs of reading every prompt once and generating answers of so many `tokens`,
+    `[items][n]`.
+    """
+    prompts, lengths = np.array(prompt_tokens, np.float64), np.array(tokens, np.float64)
+    return float(
+        prefill_flops(shape, prompts).sum() + decode_flops(shape, prompts[:, None], lengths).sum()
+    )
+
+
+def write_answers(
+    folder: Path,
+    items: Items,
+    answers: Sequence[str],
+    metric_name: str,
+    flops_per_item: float,
+    shape: Mapping[str, int],
+) -> None:
+    """Write what a system answered, with the statistics the ledger compares."""
+    measure = metric(metric_name)
+    np.save(folder / "statistics.npy", measure.statistics(list(answers), items.completions))
+    pq.write_table(
+        pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)}),
+        folder / "answers.parquet",
+    )
+    write_json(folder / "answers.json", {"flops_per_item": flops_per_item, "shape": dict(shape)})
+
+
+def evaluate(step: StepContext) -> Cost:
+    """Answer every item greedily."""
+    items, model = read_items(step.inputs["items"]), load_model(step, step.inputs["model"])
+    with Meter() as meter:
+        pools = model.generate(
+            items.prompts,
+            n=1,
+            max_new_tokens=step.params["max_new_tokens"],
+            seed=step.params["seed"],
+        )
+    flops = answer_flops(model, pools)
+    write_answers(
+        step.out,
+        items,
+        [pool[0].text for pool in pools],
+        step.params["metric"],
+        flops / len(items),
+        asdict(model.shape),
+    )
+    tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
+    return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)

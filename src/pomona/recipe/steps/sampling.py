@@ -1,0 +1,124 @@
+"""Pools of answers, and the choice among them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pomona.files import read_json, write_json
+from pomona.ledger.flops import Meter
+from pomona.models.chat.protocol import Reply, Request, Spent
+from pomona.models.protocol import Shape
+from pomona.recipe.steps.answering import answer_flops, load_model, pool_flops, write_answers
+from pomona.recipe.steps.context import Cost, StepContext
+from pomona.recipe.steps.tables import read_items
+from pomona.sample.budget import Account, Budget
+from pomona.sample.pool import extremes, temperatures
+from pomona.sample.selection.choice import Desk as SelectionContext
+from pomona.sample.selection.choose import choose as select
+from pomona.sample.strategy import Strategy, parse_strategy
+from pomona.tasks.metrics import metric
+
+BOUNDS = ("hope", "risk")
+
+
+def draw(step: StepContext) -> Cost:
+    """A pool of answers to every item, the prompt read once."""
+    items, model, p = (
+        read_items(step.inputs["items"]),
+        load_model(step, step.inputs["model"]),
+        step.params,
+    )
+    strategy = parse_strategy(p["pool"])
+    asked = temperatures(strategy, Request(prompt=""))
+    with Meter() as meter:
+        pools = model.generate(
+            items.prompts, n=strategy.n, max_new_tokens=p["max_new_tokens"], temperature=asked,
+            top_p=strategy.top_p or 1.0, min_p=strategy.min_p or 0.0, seed=p["seed"],
+        )  # fmt: skip
+    columns = {
+        "id": items.ids,
+        "prompt_tokens": [pool[0].prompt_tokens for pool in pools],
+        "answers": [[sample.text for sample in pool] for pool in pools],
+        "tokens": [[sample.completion_tokens for sample in pool] for pool in pools],
+        "logprobs": [
+            [float(sample.logprobs.sum(dtype=np.float64)) for sample in pool] for pool in pools
+        ],
+    }
+    pq.write_table(pa.table(columns), step.out / "pools.parquet")
+    distinct = float(np.mean([len(set(pool)) / len(pool) for pool in columns["answers"]]))
+    write_json(
+        step.out / "pools.json",
+        {"distinct": distinct, "shape": asdict(model.shape), "temperatures": asked},
+    )
+    tokens = sum(columns["prompt_tokens"]) + sum(map(sum, columns["tokens"]))
+    return Cost(answer_flops(model, pools), tokens, meter.cpu_seconds, meter.wall_seconds)
+
+
+def choose(step: StepContext) -> Cost:
+    """One answer of the first so many of each pool: by a strategy, or the best or the worst against
+    the reference.
+    """
+    items, p = read_items(step.inputs["items"]), step.params
+    strategy, about = parse_strategy(p["strategy"]), read_json(step.inputs["pools"] / "pools.json")
+    rows = [
+        _first(row, strategy.n)
+        for row in pq.read_table(step.inputs["pools"] / "pools.parquet").to_pylist()
+    ]
+    with Meter() as meter:
+        if p["choose"] in BOUNDS:
+            utilities = _utilities([row["answers"] for row in rows], items.completions, p["metric"])
+            picks = [int(pick) for pick in extremes(utilities)[BOUNDS.index(p["choose"])]]
+        else:
+            picks = asyncio.run(
+                _picks(strategy, items.prompts, rows, about["temperatures"], p["seed"])
+            )
+    flops = pool_flops(
+        Shape(**about["shape"]),
+        [row["prompt_tokens"] for row in rows],
+        [row["tokens"] for row in rows],
+    ) / len(items)
+    chosen = [row["answers"][pick] for row, pick in zip(rows, picks, strict=True)]
+    write_answers(step.out, items, chosen, p["metric"], flops, about["shape"])
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
+
+
+async def _picks(
+    strategy: Strategy,
+    prompts: Sequence[str],
+    rows: Sequence[dict[str, Any]],
+    asked: Sequence[float],
+    seed: int,
+) -> list[int]:
+    picks: list[int] = []
+    for prompt, row in zip(prompts, rows, strict=True):
+        pool = [
+            Reply(text, "stop", Spent(completion_tokens=tokens), "", index, asked[index], logprob)
+            for index, (text, tokens, logprob) in enumerate(
+                zip(row["answers"], row["tokens"], row["logprobs"], strict=True)
+            )
+        ]
+        selection = SelectionContext(
+            Request(prompt=prompt), strategy, (), Account(Budget()), seed=seed
+        )
+        picks.append((await select(selection, pool)).chosen)
+    return picks
+
+
+def _first(row: dict[str, Any], n: int) -> dict[str, Any]:
+    return row | {name: row[name][:n] for name in ("answers", "tokens", "logprobs")}
+
+
+def _utilities(pools: list[list[str]], references: list[str], name: str) -> list[np.ndarray]:
+    measure = metric(name)
+    sign = 1 if measure.higher_is_better else -1
+    flat = [answer for pool in pools for answer in pool]
+    repeated = [reference for pool, reference in zip(pools, references, strict=True) for _ in pool]
+    values = sign * measure.aggregate(measure.statistics(flat, repeated))
+    return np.split(values, np.cumsum([len(pool) for pool in pools])[:-1])

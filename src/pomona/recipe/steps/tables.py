@@ -1,0 +1,62 @@
+"""Tables: from records to items, and from items to fewer of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from pomona.files import write_json
+from pomona.recipe.steps.context import Cost, StepContext
+from pomona.tasks.items import Items, items_from, limit
+
+
+def read_items(folder: Path) -> Items:
+    """The items a `table` step wrote."""
+    return Items.from_table(pq.read_table(folder / "items.parquet"))
+
+
+def write_items(folder: Path, items: Items) -> None:
+    """Write items as a step's result."""
+    pq.write_table(items.to_table(), folder / "items.parquet", compression="zstd")
+
+
+def make_table(step: StepContext) -> Cost:
+    """Records to items: filter, fill the templates, limit the groups; `counts.json` has the size of
+    each group before the limit.
+    """
+    from pomona import records
+
+    p = step.params
+    sources = [str(step.inputs[name]) for name in sorted(step.inputs)]
+    if p["on_error"] == "reject":
+        found = records.read(sources, on_error="reject", rejects=step.out / "rejects.jsonl")
+    else:
+        found = records.read(sources)
+    for column, value in p["where"].items():
+        found.require(column)
+        found = found.where(**{column: value})
+    items = items_from(found.to_table(), p["prompt"], p["completion"], p["group"])
+    write_items(step.out, limit(items, p["per_group"], p["groups"]))
+    write_json(step.out / "counts.json", Counter(items.groups))
+    return Cost()
+
+
+def subset(step: StepContext) -> Cost:
+    """The training items of some groups."""
+    write_items(step.out, limit(read_items(step.inputs["items"]), None, step.params["groups"]))
+    return Cost()
+
+
+def together(step: StepContext) -> Cost:
+    """The training items of all experts, each once."""
+    parts = [read_items(step.inputs[name]) for name in sorted(step.inputs)]
+    rows = {id_: (part, row) for part in parts for row, id_ in enumerate(part.ids)}
+    ordered = sorted(rows)
+    columns = [
+        [getattr(rows[id_][0], field)[rows[id_][1]] for id_ in ordered]
+        for field in ("ids", "prompts", "completions", "groups")
+    ]
+    write_items(step.out, type(parts[0])(*columns))
+    return Cost()
