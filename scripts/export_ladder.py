@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pomona.files import atomic_directory, read_json
+from pomona.documents import read_json
+from pomona.files import atomic_directory
 
 ASSETS = Path(__file__).parents[1] / "src/pomona/assets"
 

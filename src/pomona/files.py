@@ -76,11 +76,6 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file this package wrote."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file, or of a folder's files in name order (names included; hidden files and
     pycache left out).

@@ -10,8 +10,8 @@ import pytest
 from pomona import records
 from pomona.data.bands import Band
 from pomona.data.pruning import prune, sweep
+from pomona.documents import read_json
 from pomona.errors import PomonaError, ResourceError
-from pomona.files import read_json
 from pomona.records.card import card_of
 
 

@@ -101,7 +101,10 @@ def test_several_metrics_are_refused(make_ledger: Make, tmp_path: Path) -> None:
             '{"pomona_ledger": 1, "me',
             "is not a whole JSON file: .* — run `pomona run` on the recipe again",
         ),
-        ('{"pomona_ledger": 1, "meta": NaN}', "is not a whole JSON file: it holds NaN — run"),
+        (
+            '{"pomona_ledger": 1, "meta": NaN}',
+            "is not a whole JSON file: it holds NaN: line 1 column 30 .* — run",
+        ),
         ("[]", "is not a ledger: it has no `pomona_ledger` key — name a run's ledger.json"),
         (
             '{"pomona_ledger": 9}',

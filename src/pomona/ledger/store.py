@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
 from pomona.files import write_json
 from pomona.ledger.entry import Entry
@@ -111,16 +112,13 @@ class Ledger:
         remedy = (
             "run `pomona run` on the recipe again, which writes it anew from the finished steps"
         )
-        try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse)
-        except OSError as error:
-            raise PomonaError(
-                "cannot be read: no such file or no permission", where=path, remedy=remedy
-            ) from error
-        except ValueError as error:
-            raise PomonaError(
-                f"is not a whole JSON file: {error}", where=path, remedy=remedy
-            ) from error
+        document = read_json(
+            path,
+            top=None,
+            missing="cannot be read: no such file or no permission",
+            wrong="is not a whole JSON file",
+            remedy=remedy,
+        )
         version = document.get("pomona_ledger") if isinstance(document, dict) else None
         if version is None:
             raise PomonaError(
@@ -220,10 +218,6 @@ def _row(entry: Entry, extra: float) -> dict[str, Any]:
         "scale_note": scale.note if scale else None,
     }
     return {name: flat[name] if name in flat else getattr(entry, name) for name in _COLUMNS}
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"it holds {constant}")
 
 
 def _check(ledger: Ledger, path: str | Path) -> None:

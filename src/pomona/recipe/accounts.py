@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.files import read_json
+from pomona.documents import read_json
 from pomona.ledger.entry import Entry, ScaleEquivalent
 from pomona.ledger.flops import training_flops
 from pomona.ledger.scale import Ladder

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -38,18 +37,3 @@ RateOrRates = Annotated[
     Annotated[Rate, Tag("one")] | Annotated[dict[str, Rate], Tag("each")],
     Discriminator(_one_or_each),
 ]
-
-
-def problems(found: list[tuple[tuple[str | int, ...], str]]) -> PydanticCustomError:
-    """One error that carries several: where each is, from the model that raises it, and what is
-    wrong.
-    """
-    return PydanticCustomError(
-        "problems", "{text}", {"text": "; ".join(text for _, text in found), "found": found}
-    )
-
-
-class Strict(BaseModel):
-    """A section of a recipe: unknown keys and values of another type are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

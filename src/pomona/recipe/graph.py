@@ -15,7 +15,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from pomona.files import read_json, sha256_of
+from pomona.documents import read_json
+from pomona.files import sha256_of
 from pomona.recipe.code import code_key
 from pomona.recipe.steps.context import Cost, StepContext
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from pomona.documents import StrictModel, problems
 from pomona.errors import PomonaError
-from pomona.recipe.fields import Positive, Shares, Strict, Text, Where, problems
+from pomona.recipe.fields import Positive, Shares, Text, Where
 
 
 def _banded(value: Any) -> Any:
@@ -57,7 +58,7 @@ Expert = Annotated[
 ]
 
 
-class Dedup(Strict):
+class Dedup(StrictModel):
     """Leave out near-duplicates: rows whose prompt and completion share most of their character
     n-grams with a row before them.
     """
@@ -67,7 +68,7 @@ class Dedup(Strict):
     )
 
 
-class Upsample(Strict):
+class Upsample(StrictModel):
     """Show some groups more often at the end of training (Blakeney et al. 2024)."""
 
     groups: list[Text] | None = Field(
@@ -81,7 +82,7 @@ class Upsample(Strict):
     )
 
 
-class DataLever(Strict):
+class DataLever(StrictModel):
     """Fine-tune on chosen data. All data as they come, and a random part of the same size, are
     always measured beside it.
     """
@@ -127,7 +128,7 @@ class DataLever(Strict):
         return self
 
 
-class Merge(Strict):
+class Merge(StrictModel):
     """One way of merging the experts."""
 
     method: Method = Field(description="Method, as mergekit names it.")
@@ -136,7 +137,7 @@ class Merge(Strict):
     )
 
 
-class MergeSearch(Strict):
+class MergeSearch(StrictModel):
     """Search the weight of every expert, without writing a candidate (Khalifa et al. 2024, arXiv
     2412.04144).
     """
@@ -161,7 +162,7 @@ class MergeSearch(Strict):
     per_group: Positive = Field(default=20, description="At most this many of them per group.")
 
 
-class MergingLever(Strict):
+class MergingLever(StrictModel):
     """Fine-tune experts on parts of the data and merge their weights."""
 
     experts: dict[Text, Expert] = Field(
@@ -281,7 +282,7 @@ def _strategies(names: list[str]) -> list[str]:
     return names
 
 
-class SamplingLever(Strict):
+class SamplingLever(StrictModel):
     """Answer with a pool of samples and a choice among them."""
 
     strategies: Annotated[list[Text], Field(min_length=1), AfterValidator(_strategies)] = Field(
@@ -292,7 +293,7 @@ class SamplingLever(Strict):
     )
 
 
-class Levers(Strict):
+class Levers(StrictModel):
     """The levers to measure against the base model."""
 
     data: DataLever | None = Field(default=None, description="Prune the data.")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from pomona.documents import StrictModel, problems
 from pomona.recipe.fields import (
     Names,
     Optimizer,
@@ -16,10 +17,8 @@ from pomona.recipe.fields import (
     RateOrRates,
     Schedule,
     Share,
-    Strict,
     Text,
     Where,
-    problems,
 )
 from pomona.recipe.lever_schema import Levers
 
@@ -30,7 +29,7 @@ def _rung(value: Any) -> Any:
     return {"model": value} if isinstance(value, str) else value
 
 
-class Data(Strict):
+class Data(StrictModel):
     """Where the rows come from and how a row becomes a prompt and its completion."""
 
     records: Names = Field(
@@ -58,7 +57,7 @@ class Data(Strict):
     )
 
 
-class Task(Strict):
+class Task(StrictModel):
     """What "better" means: the rows to answer and the metric."""
 
     records: Names | None = Field(
@@ -86,7 +85,7 @@ class Task(Strict):
     )
 
 
-class Rung(Strict):
+class Rung(StrictModel):
     """One size of the ladder."""
 
     model: Text = Field(description="Model URI.")
@@ -95,7 +94,7 @@ class Rung(Strict):
     )
 
 
-class Train(Strict):
+class Train(StrictModel):
     """How every fine-tuning of this recipe is done: the same budget for all of them."""
 
     records: Names | None = Field(
@@ -139,7 +138,7 @@ class Train(Strict):
         return self
 
 
-class Size(Strict):
+class Size(StrictModel):
     """The shape of a model trained from nothing."""
 
     hidden: Positive = Field(description="Width of the hidden state.")
@@ -164,7 +163,7 @@ class Size(Strict):
         return self
 
 
-class Pretrain(Strict):
+class Pretrain(StrictModel):
     """Train models of several sizes from nothing: the same data, order and tokens for all of
     them.
     """
@@ -241,7 +240,7 @@ class Pretrain(Strict):
         return self
 
 
-class Recipe(Strict):
+class Recipe(StrictModel):
     """A task, the levers to measure on it, and the budget."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(

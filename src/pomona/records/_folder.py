@@ -4,10 +4,10 @@ plain folders of shards.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import PurePosixPath
 
+from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.records._store import FORMATS, blocks, children, format_of
 
@@ -83,9 +83,9 @@ def _chosen(splits: list[str], folder: str, example: str) -> str:
 
 
 def _note(uri: str) -> dict:
-    try:
-        return json.loads(b"".join(blocks(uri)))
-    except ValueError as error:
-        raise PomonaError(
-            "the dataset's own notes are not valid JSON", where=uri, remedy="save the dataset again"
-        ) from error
+    return parse_json(
+        b"".join(blocks(uri)),
+        uri,
+        wrong="the dataset's own notes are not valid JSON",
+        remedy="save the dataset again",
+    )

@@ -24,8 +24,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import atomic_directory, read_json, write_json
+from pomona.files import atomic_directory, write_json
 from pomona.ledger.flops import training_flops
 from pomona.models import quiet, shape_of
 from pomona.train.batches import plan_batches
@@ -265,7 +266,7 @@ def fit(
     trainer.pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
     last = _last_checkpoint(work)
     if last:
-        keeper.losses = json.loads((last / "losses.json").read_text())
+        keeper.losses = read_json(last / "losses.json", top=list, finite=False)
     with quiet():
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     return Fitted(

@@ -9,8 +9,8 @@ import pytest
 
 from pomona import records
 from pomona.data.mixing import constant, mix, mixture_of, stream
+from pomona.documents import read_json
 from pomona.errors import PomonaError, ResourceError
-from pomona.files import read_json
 from pomona.records.card import card_of
 
 EN = pa.table(

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
-from pomona.files import read_json, write_text
+from pomona.files import write_text
 
 CODES = ("CC", "CB", "CS", "X", "WL", "NL")
 CORRECT = ("CC", "CB", "CS")
@@ -101,16 +102,16 @@ def read_key(folder: str | Path) -> tuple[dict[str, Any], dict[int, Key]]:
     audit.
     """
     path = Path(folder) / KEY
-    try:
-        about = read_json(path)
-        rows = {row["number"]: Key(**row) for row in about.pop("rows")}
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise PomonaError(
             "there is no audit here",
             where=path,
             remedy="make one with sample_audit, or name its folder",
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
+        )
+    try:
+        about = read_json(path)
+        rows = {row["number"]: Key(**row) for row in about.pop("rows")}
+    except (PomonaError, KeyError, TypeError) as error:
         raise PomonaError(
             "the key of the audit is damaged",
             where=path,

@@ -14,8 +14,9 @@ import numpy as np
 
 from pomona.data.duplicates._options import NORMAL_FORM, Options
 from pomona.data.duplicates._signed import Ints, chunks_in, save
+from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import atomic_directory, atomic_file, read_json, write_json
+from pomona.files import atomic_directory, atomic_file, write_json
 from pomona.records._write import disk_guard
 
 _FORM = 1

@@ -15,7 +15,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.files import read_json, write_json
+from pomona.documents import read_json
+from pomona.files import write_json
 from pomona.records._write import disk_guard
 
 _PIECE = 1 << 16

@@ -26,8 +26,8 @@ from pomona.data.duplicates._out import counts, evidence, write_kept
 from pomona.data.duplicates._sign import check_columns
 from pomona.data.duplicates._signed import Signed, chunks_in
 from pomona.data.duplicates._work import Bench, Progress, bench, stamps, steps, work_at
+from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
-from pomona.files import read_json
 from pomona.records import Records, _split, read, write
 from pomona.records._engine import check
 from pomona.records._split import Piece, split

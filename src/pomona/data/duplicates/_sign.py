@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from pomona.data.duplicates._options import SHINGLES, Options
 from pomona.data.duplicates._signed import is_whole, save_chunk
+from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import read_json, write_json
+from pomona.files import write_json
 from pomona.records import Records
 from pomona.records._split import Piece
 from pomona.records._write import disk_guard

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.files import read_json
+from pomona.documents import read_json
 
 Ints = NDArray[np.int64]
 

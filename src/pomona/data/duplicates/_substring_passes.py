@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pomona.data.duplicates._mapped import Mapped, holds
 from pomona.data.duplicates._substring_scan import scan
 from pomona.data.duplicates._substring_units import classes
-from pomona.files import read_json, write_json
+from pomona.documents import read_json
+from pomona.files import write_json
 
 _BLOCK, _PIECE = 1 << 17, 1 << 23
 Ints = NDArray[np.int64]

@@ -17,8 +17,9 @@ from pyarrow import fs
 
 from pomona.data.duplicates._options import Options
 from pomona.data.duplicates._sign import Job, sign_part
+from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import read_json, write_json
+from pomona.files import write_json
 from pomona.records import Records
 from pomona.records._split import Piece, rows_by_file
 from pomona.records._spread import spread

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pomona._yaml import Problem, clean, compose, plain, read_text
+from pomona.documents import read_yaml
 from pomona.errors import PomonaError, nearest
 
 KEYS = ("inputs", "schedule", "total", "size", "column", "seed")
@@ -20,7 +20,7 @@ def load_mix(path: str | Path) -> dict[str, Any]:
     of the wrong kind.
     """
     path = Path(path)
-    value = _parsed(path)
+    value = read_yaml(path, "mix", "docs/data.md for a mix").value
     if not isinstance(value, dict) or not isinstance(value.get("inputs"), dict):
         raise PomonaError(
             "has no inputs", where=path, remedy="write inputs: and under it NAME: PATH, one a line"
@@ -39,16 +39,6 @@ def load_mix(path: str | Path) -> dict[str, Any]:
             str(name): _resolved(path, str(name), where) for name, where in value["inputs"].items()
         }
     }
-
-
-def _parsed(path: Path) -> Any:
-    found: list[Problem] = []
-    value = plain(compose(read_text(path, "mix"), path, "docs/data.md for a mix"), found)
-    if found:
-        raise PomonaError(
-            "\n".join(f"{path}, line {line}: {clean(text)}" for line, text in sorted(set(found)))
-        )
-    return value
 
 
 def _resolved(path: Path, name: str, where: Any) -> list[str]:

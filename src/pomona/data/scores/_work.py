@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import atomic_file, read_json, write_json
+from pomona.files import atomic_file, write_json
 from pomona.records._write import disk_guard
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pomona._yaml import read_text
+from pomona.documents import read_text
 from pomona.errors import PomonaError
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import atomic_file, read_json, write_json
+from pomona.files import atomic_file, write_json
 from pomona.ledger.flops import Meter
 from pomona.merge._plan import Plan
 from pomona.merge.search.contrast import System
@@ -130,7 +131,7 @@ class Bench:
         path = self.work / "created.json"
         if not path.is_file():
             write_json(path, datetime.now(UTC).isoformat(timespec="seconds"))
-        return read_json(path)
+        return read_json(path, top=None)
 
     def clear(self) -> None:
         """The result is written: nothing here is needed any more."""

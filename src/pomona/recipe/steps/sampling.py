@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pomona.files import read_json, write_json
+from pomona.documents import read_json
+from pomona.files import write_json
 from pomona.ledger.flops import Meter
 from pomona.models.chat.protocol import Reply, Request, Spent
 from pomona.models.protocol import Shape

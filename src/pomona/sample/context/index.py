@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pomona import records
+from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import atomic_directory, read_json, write_json
+from pomona.files import atomic_directory, write_json
 from pomona.models.chat import ChatModel, open_chat
 from pomona.sample.context._fusion import fused
 from pomona.sample.context._words import words
@@ -74,7 +75,14 @@ class Index:
                 vectors is not None and len(vectors) != rows.num_rows
             ):
                 raise ValueError("its files do not belong together")
-        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            pa.ArrowException,
+            PomonaError,
+        ) as error:
             raise PomonaError(
                 f"is no index that can be read: {error}",
                 where=path,

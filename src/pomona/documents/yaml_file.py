@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from yaml.reader import ReaderError
 
 from pomona.errors import PomonaError, nearest
 
+LARGEST = 1 << 24  # bytes; nobody writes more by hand
+DEEPEST = 100  # collections in each other; composing and reading recurse
 Problem = tuple[int, str]
 
 _TAG = "tag:yaml.org,2002:"
@@ -33,6 +36,7 @@ class _Loader(yaml.SafeLoader):
     """Scalars as YAML 1.2 reads them, so that `no` is a language and 1e-3 a number; no aliases."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012
+    depth = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -40,11 +44,39 @@ class _Loader(yaml.SafeLoader):
             raise ComposerError(
                 None, None, f"aliases such as *{event.anchor} are not supported", event.start_mark
             )
-        return super().compose_node(parent, index)
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise RecursionError
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 for _name, _pattern in _SCALARS.items():
     _Loader.add_implicit_resolver(_TAG + _name, _pattern, None)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file that was read: its `value`, and the tree of nodes that knows where it stands."""
+
+    path: Path
+    value: Any
+    root: Node
+
+
+def read_yaml(path: str | Path, kind: str, example: str) -> Document:
+    """Read a YAML file; `example` says where to see a right one. Raises PomonaError with file and
+    line: it is missing, too large, not UTF-8, empty or broken, or has keys twice.
+    """
+    path = Path(path)
+    problems: list[Problem] = []
+    root = _composed(read_text(path, kind), path, example)
+    value = _plain(root, problems, kind)
+    if problems:
+        raise told(path, problems)
+    return Document(path, value, root)
 
 
 def read_text(path: Path, kind: str = "recipe") -> str:
@@ -52,7 +84,9 @@ def read_text(path: Path, kind: str = "recipe") -> str:
     there.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as stream:
+            data = stream.read(LARGEST + 1)
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         beside = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         remedy = nearest(path.name, beside) if beside else "check the path"
@@ -66,9 +100,23 @@ def read_text(path: Path, kind: str = "recipe") -> str:
         raise PomonaError(
             f"cannot be read: {error.strerror}", where=path, remedy="name a YAML file"
         ) from None
+    if len(data) > LARGEST:
+        raise PomonaError(
+            f"has more than {LARGEST:,} bytes",
+            where=path,
+            remedy=f"name a file that holds a {kind}",
+        )
+    return text
 
 
-def compose(text: str, path: str | Path, example: str) -> Node:
+def told(path: Path, problems: list[Problem]) -> PomonaError:
+    """The error that tells all of `problems`, in the order of their lines."""
+    return PomonaError(
+        "\n".join(f"{path}, line {line}: {clean(text)}" for line, text in sorted(set(problems)))
+    )
+
+
+def _composed(text: str, path: Path, example: str) -> Node:
     """The tree of a document. Raises PomonaError with the line where it is broken."""
     try:
         root = _Loader(text).get_single_node()
@@ -91,20 +139,20 @@ def compose(text: str, path: str | Path, example: str) -> Node:
     return root
 
 
-def plain(node: Node, found: list[Problem]) -> Any:
-    """The value of a node; keys are text. Duplicate keys and what no recipe holds are added to
-    `found`.
+def _plain(node: Node, problems: list[Problem], noun: str) -> Any:
+    """The value of a node; keys are text. Duplicate keys and what YAML 1.2's core schema does not
+    hold are added to `problems`.
     """
     if isinstance(node, SequenceNode):
-        return [plain(item, found) for item in node.value]
+        return [_plain(item, problems, noun) for item in node.value]
     if isinstance(node, MappingNode):
-        return _mapping(node, found)
+        return _mapping(node, problems, noun)
     kind, text = node.tag.removeprefix(_TAG), str(node.value)
     strange = kind != "str" and (
         kind not in _SCALARS or not _SCALARS[kind].match(text) or len(text) > 400
     )
     if strange:
-        found.append((line_of(node), f"{shown(text)} is not a value a recipe can hold"))
+        problems.append((line_of(node), f"{shown(text)} is not a value a {noun} can hold"))
         return None
     digits = text.replace("_", "")
     return {
@@ -116,14 +164,14 @@ def plain(node: Node, found: list[Problem]) -> Any:
     }[kind]()
 
 
-def _mapping(node: MappingNode, found: list[Problem]) -> dict[str, Any]:
+def _mapping(node: MappingNode, problems: list[Problem], noun: str) -> dict[str, Any]:
     lines: dict[str, int] = {}
     result: dict[str, Any] = {}
     for key, value in node.value:
         if not isinstance(key, ScalarNode):
-            found.append((line_of(key), "a key must be text"))
+            problems.append((line_of(key), "a key must be text"))
         elif key.value in lines:
-            found.append(
+            problems.append(
                 (
                     line_of(key),
                     f'the key "{key.value}" was already given in line {lines[key.value]}',
@@ -131,7 +179,7 @@ def _mapping(node: MappingNode, found: list[Problem]) -> dict[str, Any]:
             )
         else:
             lines[key.value] = line_of(key)
-            result[key.value] = plain(value, found)
+            result[key.value] = _plain(value, problems, noun)
     return result
 
 

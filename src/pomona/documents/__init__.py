@@ -1,0 +1,31 @@
+"""JSON and YAML that a user or another program wrote: read within limits, and every mistake told
+with its file and line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.documents.json_file import parse_json as parse_json, read_json as read_json
+    from pomona.documents.strict_model import (
+        StrictModel as StrictModel,
+        problems as problems,
+        read_model as read_model,
+    )
+    from pomona.documents.yaml_file import (
+        Document as Document,
+        read_text as read_text,
+        read_yaml as read_yaml,
+    )
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "json_file": "parse_json read_json",
+        "strict_model": "StrictModel problems read_model",
+        "yaml_file": "Document read_text read_yaml",
+    },
+)
