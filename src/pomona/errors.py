@@ -43,3 +43,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without a final stop."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -19,7 +19,7 @@ from pomona.records._store import expand, format_of, info, is_remote, missing
 from pomona.records._tables import TABLES
 from pomona.records._text import open_text, set_aside, skip, stop
 from pomona.records._types import plain
-from pomona.records._write import disk_guard
+from pomona.workspace import disk_guard
 
 _OPENERS: dict[str, Callable[[Sequence[str]], Source]] = {
     "parquet": open_parquet,

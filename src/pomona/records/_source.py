@@ -11,8 +11,8 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pomona.errors import PomonaError
-from pomona.records._types import BATCH_ROWS, first_line, plain
+from pomona.errors import PomonaError, first_line
+from pomona.records._types import BATCH_ROWS, plain
 
 
 class Source(Protocol):

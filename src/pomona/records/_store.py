@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from pomona.errors import PomonaError, nearest
-from pomona.records._types import first_line
+from pomona.errors import PomonaError, first_line, nearest
 
 BLOCK = 1 << 20
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pomona.errors import first_line
+
 BATCH_ROWS = 8192
 _PLAIN = {
     pa.large_string(): pa.string(),
@@ -116,8 +118,3 @@ def csv_column(values: Sequence[str | None], kind: pa.DataType) -> pa.Array:
         return pa.array(values, pa.string()).cast(kind)
     except pa.ArrowException as error:
         raise MisfitError(f"does not fit {kind}: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, without a final stop."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import tempfile
@@ -15,13 +14,11 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from pomona.errors import PomonaError, ResourceError
+from pomona.errors import PomonaError
 from pomona.files import atomic_file
 from pomona.records._records import Records, as_records
 from pomona.records._store import BLOCK, COMPRESSIONS, format_of, is_remote, locate
-from pomona.records._types import first_line
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+from pomona.workspace import disk_guard
 
 
 def write(
@@ -55,27 +52,6 @@ def write(
     ):
         _WRITERS[kind](rows, partial, COMPRESSIONS.get(Path(uri).suffix))
     return Path(path)
-
-
-@contextmanager
-def disk_guard(where: str) -> Iterator[None]:
-    """Turn a full disk into ResourceError and other system errors into PomonaError, both naming
-    `where`.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            remedy = (
-                "free some space or write elsewhere; nothing was left behind, and a file "
-                "that was there is as it was"
-            )
-            raise ResourceError("the disk is full", where=where, remedy=remedy) from error
-        raise PomonaError(
-            f"cannot be written: {first_line(error)}",
-            where=where,
-            remedy="check the path and its permissions",
-        ) from error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from pomona.data.duplicates._signed import Ints, chunks_in, save
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, atomic_file, write_json
-from pomona.records._write import disk_guard
+from pomona.workspace import disk_guard
 
 _FORM = 1
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pomona.documents import read_json
 from pomona.files import write_json
-from pomona.records._write import disk_guard
+from pomona.workspace import disk_guard
 
 _PIECE = 1 << 16
 _PAD = np.zeros(8, np.uint8)  # a map cannot be empty

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pomona.data.duplicates._options import Options
 from pomona.data.duplicates._signed import Ints, Signed
 from pomona.files import atomic_file
-from pomona.records._write import disk_guard
+from pomona.workspace import disk_guard
 
 BUDGET = 16 << 20  # values of shingle sets in memory at once
 MOST = 50_000  # comparisons of one document within one run

@@ -22,7 +22,7 @@ from pomona.errors import PomonaError
 from pomona.files import write_json
 from pomona.records import Records
 from pomona.records._split import Piece
-from pomona.records._write import disk_guard
+from pomona.workspace import disk_guard
 
 CHUNK_ROWS, CHUNK_BYTES = 8192, 32 << 20
 

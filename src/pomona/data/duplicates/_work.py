@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +16,11 @@ from pyarrow import fs
 
 from pomona.data.duplicates._options import Options
 from pomona.data.duplicates._sign import Job, sign_part
-from pomona.documents import read_json
-from pomona.errors import PomonaError
-from pomona.files import write_json
 from pomona.records import Records
 from pomona.records._split import Piece, rows_by_file
 from pomona.records._spread import spread
 from pomona.records._store import info, is_remote
-from pomona.records._write import disk_guard
+from pomona.workspace import Workspace
 
 Progress = Callable[[int, int], None]
 
@@ -99,51 +95,13 @@ def work_at(out: str | Path, work: str | Path | None, dry_run: bool) -> Iterator
 
 
 @contextmanager
-def workspace(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
-    """The work folder, with what is there if it is of the same plan; it is removed when the block
-    ends well.
-
-    Raises PomonaError when the folder holds something else.
-    """
-    plan, note = json.loads(json.dumps(plan)), folder / "plan.json"
-    if (
-        folder.exists()
-        and not note.exists()
-        and any(not item.name.startswith(".") for item in folder.iterdir())
-    ):
-        raise PomonaError(
-            "is not a work folder", where=folder, remedy="give work= an empty or a new folder"
-        )
-    _discard(folder, unless=plan)
-    with disk_guard(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not note.exists():
-            write_json(note, plan)
-    for stale in [*folder.glob("**/.*.partial"), *folder.glob("**/.*.old")]:
-        shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink()
-    yield folder
-    _discard(folder)
-
-
-def _discard(folder: Path, unless: dict[str, Any] | None = None) -> None:
-    """Remove a work folder, unless its plan is this one; by way of another name, so that a kill
-    leaves it whole or gone.
-    """
-    gone = folder.with_name(f".{folder.name}.discarded")
-    shutil.rmtree(gone, ignore_errors=True)
-    note = folder / "plan.json"
-    if note.exists() and read_json(note) != unless:
-        folder.rename(gone)
-        shutil.rmtree(gone)
-
-
-@contextmanager
 def bench(
     folder: Path, plan: dict[str, Any], total: int, progress: Progress | None
 ) -> Iterator[Bench]:
-    """Open the work folder of exact and minhash; see `workspace`."""
-    with workspace(folder, plan):
-        opened = Bench(folder, json.loads(json.dumps(plan)), total, progress)
+    """Open the work folder of exact and minhash; see `Workspace`."""
+    workspace = Workspace(folder, plan)
+    with workspace.resumed():
+        opened = Bench(folder, workspace.plan, total, progress)
         opened.state.mkdir(exist_ok=True)
         yield opened
 

@@ -27,13 +27,14 @@ from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, siz
 from pomona.data.duplicates._mapped import Kept
 from pomona.data.duplicates._out import write_with
 from pomona.data.duplicates._semantic_embed import Maker, embedded, owners
-from pomona.data.duplicates._work import stamps, work_at, workspace
+from pomona.data.duplicates._work import stamps, work_at
 from pomona.errors import PomonaError, nearest
 from pomona.models import Model, load
 from pomona.records._engine import check
 from pomona.records._masked import masked
 from pomona.records._store import format_of
 from pomona.records.card import Card
+from pomona.workspace import Workspace
 
 if TYPE_CHECKING:
     from pomona.data.duplicates._semantic_clusters import Likeness
@@ -123,7 +124,7 @@ def dedup_semantic(
     plan = {"model": maker.key(), "column": column, "inputs": stamps(texts.records)}
     with (
         work_at(out, work, dry_run) as folder,
-        workspace(folder, plan),
+        Workspace(folder, plan).resumed(),
         Kept(folder, ["vectors"]) as kept,
     ):
         vectors = embedded(texts, owner, maker, kept, progress or unheard)

@@ -32,12 +32,13 @@ from typing import Literal
 from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, size_in_bytes, unheard
 from pomona.data.duplicates._out import write_with
 from pomona.data.duplicates._substring_source import SmallBatches, paged
-from pomona.data.duplicates._work import stamps, work_at, workspace
+from pomona.data.duplicates._work import stamps, work_at
 from pomona.errors import PomonaError, nearest
 from pomona.files import sha256_of
 from pomona.records._engine import check
 from pomona.records._store import format_of
 from pomona.records.card import Card
+from pomona.workspace import Workspace
 
 Unit = Literal["word", "byte", "token"]
 _UNITS = ("word", "byte", "token")
@@ -113,7 +114,7 @@ def dedup_substring(
     plan = {"inputs": stamps(texts.records), "column": column, "unit": unit, "tokenizer": digest}
     with (
         work_at(out, work, dry_run) as folder,
-        workspace(folder, plan),
+        Workspace(folder, plan).resumed(),
         closing(
             Stream.of(budget.watched(texts.texts()), search, folder, tokens and tokens.encode)
         ) as stream,

@@ -20,8 +20,8 @@ from pomona.data.mixing.order import Block, Ints, stream
 from pomona.data.mixing.schedule import Schedule, curve, exposures, schedule_of
 from pomona.errors import PomonaError
 from pomona.records import Records, write
-from pomona.records._write import disk_guard
 from pomona.records.card import Card
+from pomona.workspace import disk_guard
 
 Phases = Schedule | Sequence[Mapping[str, Any]] | Mapping[str, Any]
 

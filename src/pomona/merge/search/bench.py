@@ -25,8 +25,8 @@ from pomona.merge._plan import Plan
 from pomona.merge.search.contrast import System
 from pomona.merge.search.judge import Judge, digest_of
 from pomona.merge.search.space import SECTIONS
-from pomona.records._write import disk_guard
 from pomona.tasks.items import Items
+from pomona.workspace import disk_guard
 
 
 def read_document(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError
-from pomona.records._write import disk_guard
+from pomona.workspace import disk_guard
 
 
 @dataclass(frozen=True)

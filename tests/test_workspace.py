@@ -1,0 +1,141 @@
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pomona.errors import PomonaError, ResourceError
+from pomona.files import write_json
+from pomona.workspace import Lock, Workspace, disk_guard, is_full, room_on_disk, sweep
+
+PLAN = {"seed": 1, "sizes": (1, 2), "name": "a"}
+
+
+def lock(tmp_path: Path) -> Lock:
+    return Lock(tmp_path / "work" / "lock", doing="at work", where=tmp_path / "out", other="name")
+
+
+def test_a_lock_is_for_one_at_a_time(tmp_path):
+    with lock(tmp_path):
+        with pytest.raises(
+            PomonaError,
+            match=r"out: another process is at work — wait for it, or choose another name",
+        ):
+            lock(tmp_path)
+        script = (
+            "import sys, pathlib; from pomona.workspace import Lock; p = pathlib.Path(sys.argv[1]); "
+            "Lock(p, doing='x', where=p, other='y')"
+        )
+        command = [sys.executable, "-c", script, str(tmp_path / "work" / "lock")]
+        other = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "another process is x" in other.stderr
+    lock(tmp_path).release()
+
+
+def test_nothing_is_made_before_it_begins(tmp_path):
+    workspace = Workspace(tmp_path / "work", PLAN)
+    assert workspace.differences() == []
+    workspace.refuse_another("scoring")
+    workspace.discard_another()
+    workspace.remove()
+    assert list(tmp_path.iterdir()) == []
+    workspace.begin()
+    assert (tmp_path / "work" / "plan.json").is_file()
+    assert Workspace(tmp_path / "work", PLAN).differences() == []
+
+
+def test_work_of_another_plan_is_refused_with_what_differs(tmp_path):
+    Workspace(tmp_path / "work", PLAN).begin()
+    other = Workspace(tmp_path / "work", {"seed": 2, "sizes": [1, 2], "column": "b"})
+    assert other.differences() == ["column", "name", "seed"]
+    with pytest.raises(
+        PomonaError,
+        match=r"work: holds the beginning of another scoring \(column, name, seed differ\) — finish "
+        "that one with its own settings, or delete the folder",
+    ):
+        other.refuse_another("scoring")
+
+
+def test_work_goes_on_after_a_failure_and_goes_when_it_is_done(tmp_path):
+    workspace = Workspace(tmp_path / "work", PLAN)
+    with pytest.raises(KeyError), workspace.resumed() as folder:
+        (folder / "half").write_text("x")
+        raise KeyError
+    with Workspace(tmp_path / "work", PLAN).resumed() as folder:
+        assert (folder / "half").is_file()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_work_of_another_plan_is_discarded(tmp_path):
+    Workspace(tmp_path / "work", PLAN).begin()
+    (tmp_path / "work" / "half").write_text("x")
+    with Workspace(tmp_path / "work", {**PLAN, "seed": 2}).resumed() as folder:
+        assert [item.name for item in folder.iterdir()] == ["plan.json"]
+
+
+def test_a_folder_of_something_else_stays(tmp_path):
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter.tex").write_text("x")
+    workspace = Workspace(folder, PLAN)
+    with (
+        pytest.raises(PomonaError, match="thesis: is not a work folder — give work= an empty"),
+        workspace.resumed(),
+    ):
+        pass
+    workspace.remove()
+    assert (folder / "chapter.tex").is_file()
+
+
+def test_a_kill_while_it_is_discarded_leaves_no_rest(tmp_path):
+    (tmp_path / ".work.discarded").mkdir()
+    (tmp_path / ".work.discarded" / "rest").write_text("x")
+    with Workspace(tmp_path / "work", PLAN).resumed():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_are_swept(tmp_path):
+    for name in (".a.1.partial", "b/.c.1.old", "b/.d.1.partial/file", "b/kept.partial"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    sweep(tmp_path)
+    assert not (tmp_path / ".a.1.partial").exists()
+    assert (tmp_path / "b" / ".c.1.old").exists()
+    sweep(tmp_path, deep=True)
+    assert [item.name for item in (tmp_path / "b").iterdir()] == ["kept.partial"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_bad_input(number):
+    error = OSError(number, os.strerror(number))
+    assert is_full(error)
+    with (
+        pytest.raises(ResourceError, match="out: the disk is full — free some space") as caught,
+        disk_guard("out"),
+    ):
+        raise error
+    assert caught.value.exit_code == 1
+
+
+def test_another_error_names_the_file():
+    assert not is_full(ValueError("No space left"))
+    with (
+        pytest.raises(PomonaError, match=r"out: cannot be written: .*denied — check the path"),
+        disk_guard(Path("out")),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_plan_that_was_damaged_is_named(tmp_path):
+    write_json(tmp_path / "plan.json", [])
+    with pytest.raises(PomonaError, match=r"plan\.json: is not an object of JSON"):
+        Workspace(tmp_path, PLAN).differences()
+
+
+def test_room_is_told_for_a_folder_that_is_not_there_yet(tmp_path):
+    free, mount = room_on_disk(tmp_path / "a" / "b")
+    assert free > 0
+    assert str(tmp_path).startswith(mount)
