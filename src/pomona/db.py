@@ -1,0 +1,141 @@
+"""A SQLite file that several threads and processes may use: known by its application id, made in
+one step, and every error with the name of the file.
+
+Tables that will live in PostgreSQL too are for SQLAlchemy; what is here stays on one machine.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pomona.errors import PomonaError
+
+_PATIENCE = 60.0  # seconds to wait for another process that writes
+
+
+class Database:
+    """The file at `path`, made with `tables` when it is not there.
+
+    what: the word for such a file in messages, as in "not a store of answers of this version".
+    application: four letters that SQLite keeps in the file, by which it is known again. version:
+    goes up when `tables` change. settings: pragmas, such as "synchronous = full". lost: the remedy
+    when the file is damaged.
+    Raises PomonaError when the file is damaged, of another version, or a database of something
+    else, which is then left as it was.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        tables: Sequence[str],
+        *,
+        what: str,
+        application: bytes,
+        version: int = 1,
+        settings: Sequence[str] = ("synchronous = normal",),
+        lost: str = "move it away, or restore a copy",
+    ) -> None:
+        self.path, self._lost = Path(path), lost
+        self._what, self._known = what, (int.from_bytes(application), version)
+        self._lock = threading.RLock()
+        self._file: sqlite3.Connection | None = None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._guarded():
+                self._file = sqlite3.connect(
+                    self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+                )
+                self._prepare(self._file, tables, settings)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection, for one thread at a time, and outside a transaction."""
+        with self._guarded():
+            yield self._connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The connection in a transaction: all that the block does, or nothing."""
+        with self._guarded():
+            self._connection.execute("begin immediate")
+            yield self._connection
+            self._connection.execute("commit")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def damaged(self, reason: object) -> PomonaError:
+        """The error for a file that does not hold what was written to it."""
+        return PomonaError(f"is damaged: {reason}", where=self.path, remedy=self._lost)
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        assert self._file is not None
+        return self._file
+
+    def _prepare(
+        self, file: sqlite3.Connection, tables: Sequence[str], settings: Sequence[str]
+    ) -> None:
+        self._is_new(file)  # before a pragma changes a file of something else
+        for setting in ("journal_mode = wal", *settings):
+            file.execute(f"pragma {setting}").fetchone()
+        # Asked again inside: of two processes that make the file, the second finds the tables.
+        file.execute("begin immediate")
+        if self._is_new(file):
+            file.execute(f"pragma application_id = {self._known[0]}")
+            file.execute(f"pragma user_version = {self._known[1]}")
+            for table in tables:
+                file.execute(table)
+        file.execute("commit")
+
+    def _is_new(self, file: sqlite3.Connection) -> bool:
+        """Whether there is nothing in the file. PomonaError where it is of something else."""
+        tables = file.execute("select count(*) from sqlite_master").fetchone()[0]
+        known = tuple(
+            file.execute(f"pragma {name}").fetchone()[0]
+            for name in ("application_id", "user_version")
+        )
+        if tables and known != self._known:
+            raise PomonaError(
+                f"is a database, but not {self._what} of this version",
+                where=self.path,
+                remedy="give another path",
+            )
+        return not tables
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except UnicodeEncodeError as error:
+                raise PomonaError(
+                    "a text has half a character in it",
+                    where=self.path,
+                    remedy="give valid Unicode",
+                ) from error
+            except sqlite3.OperationalError as error:
+                raise PomonaError(
+                    f"SQLite says: {error}",
+                    where=self.path,
+                    remedy="is it writable, on a local disk, with room?",
+                ) from error
+            except sqlite3.DatabaseError as error:
+                raise self.damaged(error) from error
+            finally:
+                self._undo()
+
+    def _undo(self) -> None:
+        """End a transaction that failed half-way."""
+        with suppress(sqlite3.Error):
+            if self._file is not None and self._file.in_transaction:
+                self._file.execute("rollback")
