@@ -16,9 +16,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "pomona.merge.checkpoints.hashes._cache_file", lambda: tmp_path / "hashes.json"
-    )
+    monkeypatch.setattr("pomona.merge.report.card._cache_file", lambda: tmp_path / "hashes.json")
     model = sorted(
         folder for folder in ASSETS.iterdir() if (folder / "model.safetensors").is_file()
     )[0]

@@ -53,8 +53,7 @@ def extract(
     """
     from dataclasses import asdict
 
-    from pomona.merge import extract_adapter
-    from pomona.merge.planning.opened import locate_model
+    from pomona.merge import extract_adapter, locate_model
 
     with working("extracting") as progress:
         found = extract_adapter(

@@ -178,7 +178,7 @@ def _searched(show: Out, found: Searched) -> None:
     if show.format == "json":
         show.json({"out": found.out, **found.document()})
         return
-    from pomona.merge.search.page import Gain, number
+    from pomona.merge.search import Gain, number
 
     rows = [
         {

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
         tensors as tensors,
     )
     from pomona.merge.extract import Extraction as Extraction, extract_adapter as extract_adapter
-    from pomona.merge.planning.plan import plan_merge as plan_merge
+    from pomona.merge.planning.models import locate_model as locate_model
+    from pomona.merge.planning.planner import plan_merge as plan_merge
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -25,6 +26,7 @@ __getattr__, __dir__ = lazily(
         "engine.forecast": "MergeResult",
         "engine.run": "merge merge_many merge_plan tensors",
         "extract": "Extraction extract_adapter",
-        "planning.plan": "plan_merge",
+        "planning.models": "locate_model",
+        "planning.planner": "plan_merge",
     },
 )

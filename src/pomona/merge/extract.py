@@ -17,10 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import FLOATS, encode
+from pomona.merge.checkpoints.files import (
+    FLOATS,
+    Made,
+    Rows,
+    Stored,
+    View,
+    encode,
+    row_blocks,
+    write_made,
+)
 from pomona.merge.checkpoints.names import is_embedding, is_head
-from pomona.merge.checkpoints.view import Stored, View
-from pomona.merge.preparing.blocks import Made, Rows, row_blocks, write_made
 from pomona.merge.preparing.keymap import ties
 
 _LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pomona.merge.checkpoints import hashes
+from pomona.merge.report import card
 
 TOKENIZER = Path(__file__).parents[3] / "src/pomona/assets/ui-tokenizer"
 CONFIG = {
@@ -97,7 +97,7 @@ def read_tensors(folder: Path) -> dict[str, tuple[str, list[int], bytes]]:
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hashes, "_cache_file", lambda: tmp_path / "cache" / "hashes.json")
+    monkeypatch.setattr(card, "_cache_file", lambda: tmp_path / "cache" / "hashes.json")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pomona.merge.checkpoints.hashes import Hashes
+from pomona.merge.report.card import Hashes
 
 
 def old(path: Path, content: bytes) -> Path:

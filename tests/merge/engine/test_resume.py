@@ -19,10 +19,10 @@ SLOW = """
 import json, sys, time
 from pathlib import Path
 from pomona.merge import merge
-from pomona.merge.checkpoints import hashes
+from pomona.merge.report import card
 from pomona.merge.engine import journal
 journal.INTERVAL = 0
-hashes._cache_file = lambda: Path(sys.argv[2]) / "hashes.json"
+card._cache_file = lambda: Path(sys.argv[2]) / "hashes.json"
 from pomona.merge.engine import output
 end = output.FileTarget.end
 def slow(self, start, values):

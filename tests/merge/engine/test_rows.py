@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 
-from pomona.merge.engine.rows import FirstRows
+from pomona.merge.methods.kernels import FirstRows
 
 
 @dataclass

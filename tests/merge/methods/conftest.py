@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pomona.merge._plan import Input, Job
 from pomona.merge.methods import run
+from pomona.merge.plan import Input, Job
 
 UNITS = {
     "BF16": 2**-8,

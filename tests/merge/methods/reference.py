@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pomona.merge._plan import Job
+from pomona.merge.plan import Job
 
 
 def wide(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Input, Job
 from pomona.merge.methods import run
 from pomona.merge.methods.linear import torch_sum
+from pomona.merge.plan import Input, Job
 
 TYPES = ("BF16", "F16", "F32")
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.merge import plan_merge
-from pomona.merge._plan import Input, Job
 from pomona.merge.methods import run
+from pomona.merge.plan import Input, Job
 
 Floats = NDArray[np.float32]
 vectors = arrays(np.float32, 8, elements=st.floats(-3, 3, width=32))

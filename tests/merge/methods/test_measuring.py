@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pomona.merge.methods import measure
+from pomona.merge.report.survey import measure_block
 
 
 @pytest.mark.parametrize("based", [True, False])
@@ -16,7 +16,7 @@ def test_measures_add_up_to_those_of_the_whole_tensor(reference, based):
     own, products, unlike = 0.0, np.zeros(3 if based else 6), 0
     for start in (0, 4000):
         stop = 4000 if start == 0 else 9000
-        one = measure([array[start:stop] for array in arrays], ["BF16"] * 3, based)
+        one = measure_block([array[start:stop] for array in arrays], ["BF16"] * 3, based)
         own, products, unlike = own + one[0], products + one[1], unlike + one[2]
     gram = taus @ taus.T
     assert products == pytest.approx(

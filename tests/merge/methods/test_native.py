@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pomona.merge._plan import Input, Job
-from pomona.merge.methods import _native, run
+from pomona.merge.methods import common, run
+from pomona.merge.plan import Input, Job
 
 
 def test_a_second_process_needs_no_compiler():
@@ -26,7 +26,7 @@ def test_a_second_process_needs_no_compiler():
     run(job, [np.ones(3, np.float32)])
     script = (
         "import sys, numpy as np\n"
-        "from pomona.merge._plan import Input, Job\n"
+        "from pomona.merge.plan import Input, Job\n"
         "from pomona.merge.methods import run\n"
         "job = Job('x', (3,), 'F32', 'linear', (Input(0, 'x', 'F32', {'weight': 2.0}),), None, "
         "'F32', {'normalize': False})\n"
@@ -40,8 +40,8 @@ def test_a_second_process_needs_no_compiler():
 
 
 def test_every_module_that_is_compiled_counts_as_source():
-    folder = Path(str(_native.__file__)).parent
+    folder = Path(str(common.__file__)).parent
     compiled = {
         path.stem for path in folder.glob("*.py") if "from numba import" in path.read_text()
     }
-    assert compiled == set(_native.LOOPS.sources)
+    assert compiled == set(common.LOOPS.sources)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Input, Job
 from pomona.merge.methods import run
-from pomona.merge.methods.ranking import Ranking
+from pomona.merge.methods.selection import Ranking
+from pomona.merge.plan import Input, Job
 
 TYPES = ("BF16", "F16", "F32")
 KARCHER = {"max_iter": 10, "tol": 1e-5}

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Input, Job
 from pomona.merge.methods import kernel_for, run
-from pomona.merge.methods.thresholds import BINS, FINITE, Search, Tally, kept
+from pomona.merge.methods.sparse import BINS, FINITE, Search, Tally, kept
+from pomona.merge.plan import Input, Job
 
 TYPES = ("BF16", "F16", "F32")
 OPTIONS = [

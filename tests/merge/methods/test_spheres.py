@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Input, Job
 from pomona.merge.methods import run
+from pomona.merge.plan import Input, Job
 
 TYPES = ("BF16", "F16", "F32")
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Job, Plan
-from pomona.merge.planning.plan import plan_merge
+from pomona.merge.plan import Job, Plan
+from pomona.merge.planning.planner import plan_merge
 
 SIZES = {"BF16": 2, "F16": 2, "F32": 4, "I64": 8, "U8": 1}
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False}

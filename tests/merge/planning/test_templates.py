@@ -7,7 +7,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pomona.errors import PomonaError
-from pomona.merge.planning.templates import TEMPLATES, template_for
+from pomona.merge.planning.result import TEMPLATES, template_for
 
 TALK = [
     {"role": "system", "content": "S"},

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.view import Stored, View
+from pomona.merge.checkpoints.files import Stored, View
 from pomona.merge.preparing.keymap import map_names, propose, renamed, ties
 
 TEXT = {

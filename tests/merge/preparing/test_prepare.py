@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from pomona.errors import PomonaError, ResourceError
 from pomona.merge import merge
-from pomona.merge.preparing.blocks import Made, stored_array, write_made
+from pomona.merge.checkpoints.files import Made, stored_array, write_made
 from pomona.merge.preparing.prepare import Prepared, Source, prepare
 
 EMBED, HEAD, UP = "model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.up_proj.weight"

@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pomona.errors import PomonaError
-from pomona.merge.preparing.blocks import write_made
+from pomona.merge.checkpoints.files import write_made
 from pomona.merge.preparing.tokenizer import (
     Tokenizer,
     extended,

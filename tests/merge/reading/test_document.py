@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge.reading.document import MergeRecipe, read_recipe
 from pomona.merge.reading.parameters import Condition
-from pomona.merge.reading.references import ModelRef, parse_model
+from pomona.merge.reading.recipe import MergeRecipe, ModelRef, parse_model
+from pomona.merge.reading.sections import read_recipe
 
 
 def recipe(tmp_path: Path, text: str) -> MergeRecipe:

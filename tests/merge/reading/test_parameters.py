@@ -3,8 +3,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from pomona.merge.reading.parameters import Condition, convert, evaluate, matches, resolve
-from pomona.merge.reading.spec import METHODS, REQUIRED, Parameter
+from pomona.merge.reading.parameters import (
+    METHODS,
+    REQUIRED,
+    Condition,
+    Parameter,
+    convert,
+    evaluate,
+    matches,
+    resolve,
+)
 
 NAME = "model.layers.3.mlp.up_proj.weight"
 

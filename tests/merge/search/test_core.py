@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Plan
-from pomona.merge.search.core import Found, Score, search
+from pomona.merge.plan import Plan
 from pomona.merge.search.space import Space
+from pomona.merge.search.trials import Found, Score, search
 
 BOWL = Space.of({"a": (0.0, 1.0), "b": (-1.0, 1.0)})
 MIXED = Space.of({"a": (0.0, 2.0), "b": [1.0, 2.0, 3.0]})

@@ -11,10 +11,10 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.merge import merge_plan
-from pomona.merge.planning.plan import plan_merge
+from pomona.merge.planning.planner import plan_merge
 from pomona.merge.search import leave_one_out, sweep
 from pomona.merge.search.experts import Expert, experts_of, uniform, without
-from pomona.merge.search.page import Gain
+from pomona.merge.search.results import Gain
 
 
 def weights(folder: Path) -> bytes:

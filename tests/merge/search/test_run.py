@@ -18,10 +18,10 @@ from pomona.errors import PomonaError
 from pomona.ledger.store import Ledger
 from pomona.merge.checkpoints.files import Tensors
 from pomona.merge.search import Judge, OnItems, Searched, fill, forecast, search_merge
-from pomona.merge.search.bench import Bench, read_document
 from pomona.merge.search.experts import alone
 from pomona.merge.search.judge import read_items
-from pomona.merge.search.settings import Part, files_of, read_search
+from pomona.merge.search.problem import Part, files_of, read_search
+from pomona.merge.search.workspace import Bench, read_document
 from pomona.models import load
 
 

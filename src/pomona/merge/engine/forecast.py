@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from pomona._version import __version__
-from pomona.merge._plan import Job, Plan
 from pomona.merge.checkpoints.files import WIDTHS
-from pomona.merge.engine.output import Layout, room_on_disk
-from pomona.merge.engine.streams import KEPT, block_of, inputs_of, kernel_of
+from pomona.merge.engine.output import Layout
+from pomona.merge.engine.streams import KEPT, block_of
+from pomona.merge.methods.kernels import kernel_of
+from pomona.merge.plan import Job, Plan, inputs_of
+from pomona.workspace import room_on_disk
 
 PROGRAM = 110_000_000  # bytes of the program itself
 

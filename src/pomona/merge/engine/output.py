@@ -5,10 +5,8 @@ on the disk, filled in any order.
 from __future__ import annotations
 
 import ctypes
-import errno
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError, ResourceError
-from pomona.merge._plan import Job
-from pomona.merge.checkpoints.files import INDEX, WIDTHS
+from pomona.errors import PomonaError
+from pomona.merge.checkpoints.files import WIDTHS
 from pomona.merge.engine.streams import Scratch
+from pomona.merge.plan import Job
 
 SHARD = 5_000_000_000  # bytes of a shard when nothing is said
 
@@ -206,46 +204,3 @@ class FileTarget:
             done = os.pwrite(self.descriptor, view, offset)
             _begin_to_sync(self.descriptor, offset, done)
             view, offset = view[done:], offset + done
-
-
-def room_on_disk(folder: Path) -> tuple[int, str]:
-    """Free bytes of the disk on which a folder is or will be, and where that disk is mounted."""
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    mount = folder.resolve()
-    while not mount.is_mount():
-        mount = mount.parent
-    return shutil.disk_usage(folder).free, str(mount)
-
-
-def full_disk(folder: Path, needed: int) -> ResourceError:
-    """The error for a disk without room."""
-    free, mount = room_on_disk(folder.parent)
-    message = (
-        f"the disk is full: {mount} has {free / 1e6:,.0f} MB free and the result takes "
-        f"{needed / 1e6:,.0f} MB"
-    )
-    return ResourceError(
-        message, where=folder, remedy="free some space or write elsewhere; nothing was left behind"
-    )
-
-
-def is_full(error: OSError) -> bool:
-    """Whether an error says that a disk or a quota is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-__all__ = [
-    "INDEX",
-    "SHARD",
-    "FileTarget",
-    "Layout",
-    "Output",
-    "Shard",
-    "full_disk",
-    "is_full",
-    "lay_out",
-    "room_on_disk",
-    "size_of",
-]

@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Plan
+from pomona.merge.checkpoints.files import full_disk
 from pomona.merge.engine.forecast import MergeResult, forecast
 from pomona.merge.engine.journal import Workspace, check_free
-from pomona.merge.engine.output import SHARD, full_disk, is_full, lay_out, size_of
+from pomona.merge.engine.output import SHARD, lay_out, size_of
 from pomona.merge.engine.runner import Runner
 from pomona.merge.engine.sizes import bytes_of
 from pomona.merge.engine.streams import NUMBERS, Files, Unit, units_of
+from pomona.merge.plan import Plan
+from pomona.workspace import is_full
 
 Progress = Callable[[int, int], None]
 
@@ -63,7 +65,7 @@ def merge(
     gives the same bytes. Raises PomonaError for recipes and models that do not fit and for NaN or
     infinity in an input, and ResourceError for a full disk; nothing is left behind then.
     """
-    from pomona.merge.planning.plan import plan_merge
+    from pomona.merge.planning.planner import plan_merge
 
     out = Path(out).absolute()
     engine: dict[str, Any] = {

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import JointKernel
 from pomona.merge.engine.streams import KEPT, Files, Piece, Unit
+from pomona.merge.plan import JointKernel
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import os
 import resource
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import lcm, prod
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Input, Job, Kernel, Plan
 from pomona.merge.checkpoints.files import WIDTHS, Place, Tensors
+from pomona.merge.methods.kernels import kernel_of
+from pomona.merge.plan import Input, Job, Kernel, Plan, inputs_of
 
 NUMBERS: Mapping[str, Any] = {
     "F64": np.float64,
@@ -147,27 +148,6 @@ class Checkpoints:
                 message, where=place.file, remedy="was it changed meanwhile? start again"
             )
         return place
-
-
-def inputs_of(job: Job) -> tuple[Input, ...]:
-    """The inputs of a job as its kernel sees them: the base first."""
-    return (job.base, *job.inputs) if job.base else job.inputs
-
-
-def kernel_of(job: Job, seed: int) -> Kernel:
-    """The kernel of a job, which for `rows` works on the first rows only."""
-    from pomona.merge.methods import kernel_for
-
-    if "rows" not in job.options:
-        return kernel_for(job, seed)
-    from pomona.merge.engine.rows import FirstRows
-
-    options = {
-        name: value for name, value in job.options.items() if name not in ("rows", "rows_from")
-    }
-    rows, source = int(job.options["rows"]), int(job.options["rows_from"]) + (job.base is not None)
-    inner = replace(job, shape=(rows, *job.shape[1:]), options=options)
-    return FirstRows(kernel_for(inner, seed), prod(inner.shape), source)  # pyright: ignore[reportReturnType]
 
 
 def units_of(plans: Sequence[Plan], target_of: Callable[[int, int], Target | None]) -> list[Unit]:

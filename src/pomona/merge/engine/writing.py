@@ -12,15 +12,16 @@ from types import TracebackType
 from typing import Any
 
 from pomona._version import __version__
-from pomona.merge._plan import Plan
-from pomona.merge.checkpoints.hashes import Hashes
+from pomona.merge.checkpoints.files import INDEX, full_disk
 from pomona.merge.engine.forecast import MergeResult, forecast
 from pomona.merge.engine.journal import Journal, Workspace
-from pomona.merge.engine.output import INDEX, FileTarget, Layout, Output, full_disk, is_full
+from pomona.merge.engine.output import FileTarget, Layout, Output
 from pomona.merge.engine.streams import Piece
-from pomona.merge.report.card import card_files, sources_of
+from pomona.merge.plan import Plan
+from pomona.merge.report.card import Hashes, card_files, sources_of
 from pomona.merge.report.heatmap import page
 from pomona.merge.report.survey import Survey
+from pomona.workspace import is_full
 
 FORMAT = 1  # of a result that is being made: another number is not gone on from
 TOKENIZER_FILES = (

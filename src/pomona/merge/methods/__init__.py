@@ -10,6 +10,5 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.merge.methods.kernels import kernel_for as kernel_for, run as run
-    from pomona.merge.methods.measuring import measure as measure
 
-__getattr__, __dir__ = lazily(__name__, {"kernels": "kernel_for run", "measuring": "measure"})
+__getattr__, __dir__ = lazily(__name__, {"kernels": "kernel_for run"})

@@ -1,19 +1,35 @@
-"""What all kernels share: blocks as addresses, memory for the loops, and what a loop's status
-means.
+"""What all kernels share: the compiled loops, blocks as addresses, memory for the loops, what a
+loop's status means; and for methods in NumPy, blocks in pieces of float64.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Input, Job
-from pomona.merge.methods._native import loop
+from pomona.merge.plan import Input, Job, inputs_of
+from pomona.native import Family
+
+LOOPS = Family(
+    "pomona.merge.methods",
+    ("tile_loops", "linear_loops", "sparse_loops"),
+    {
+        "linear": ("linear_loops", 11 * "i8 "),
+        "combine": ("linear_loops", 10 * "i8 "),
+        "gram": ("linear_loops", 10 * "i8 "),
+        "tally": ("sparse_loops", 11 * "i8 "),
+        "sums": ("sparse_loops", 9 * "i8 "),
+        "blend": ("sparse_loops", 14 * "i8 "),
+        "ranks": ("sparse_loops", 10 * "i8 "),
+    },
+)
+loop = LOOPS.loop
+
 
 KINDS = {"BF16": 0, "F16": 1, "F32": 2, "F64": 3}
 NUMBERS: dict[str, Any] = {
@@ -34,7 +50,7 @@ class Loops:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.inputs: tuple[Input, ...] = (job.base, *job.inputs) if job.base else job.inputs
+        self.inputs = inputs_of(job)
         self.based, self.count = int(job.base is not None), len(job.inputs)
         for item in self.inputs:
             kind_of(item.dtype, item.tensor)
@@ -153,3 +169,40 @@ class Single:
     def settle(self, number: int, partials: Sequence[Any]) -> None:
         """Never called: there is no pass."""
         raise AssertionError
+
+
+STEP = 1 << 14  # elements held in float64 at a time, unless a row has more
+Numbers = NDArray[np.float64]
+
+
+class Pieces:
+    """A job's blocks in pieces of whole units: the base's numbers (n), and the other models'
+    (count, n).
+    """
+
+    unit = PART
+    shared: str | None = None
+
+    def __init__(self, job: Job) -> None:
+        self.job, self._loops = job, Loops(job)
+
+    def pieces(self, blocks: Sequence[NDArray[Any]]) -> Iterator[tuple[slice, Numbers, Numbers]]:
+        """The place in the block, the base, and the other models. Raises PomonaError for NaN and
+        infinity.
+        """
+        step = max(1, STEP // self.unit) * self.unit
+        for start in range(0, blocks[0].size, step):
+            part = slice(start, start + step)
+            base, *models = (self._wide(block[part], place) for place, block in enumerate(blocks))
+            yield part, base, np.stack(models)
+
+    def _wide(self, block: NDArray[Any], place: int) -> Numbers:
+        values = decode(block, self._loops.inputs[place].dtype)
+        if not np.isfinite(values).all():
+            self._loops.fail(2 * place + 1)
+        return values
+
+    def store(self, values: Numbers, out: NDArray[Any]) -> None:
+        """Write a piece of the result. Raises PomonaError when it is too large for its type."""
+        if not encode(values, self.job.dtype, out):
+            self._loops.fail(-1)

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any
+from math import prod
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge._plan import Job, Kernel
+from pomona.merge.checkpoints.files import encode, to_float32
+from pomona.merge.plan import Job, JointKernel, Kernel, inputs_of
 
 KERNELS = {  # module and class
     "linear": ("linear", "Linear"),
     "passthrough": ("linear", "Linear"),
     "task_arithmetic": ("linear", "TaskArithmetic"),
-    "slerp": ("spheres", "Slerp"),
-    "nuslerp": ("spheres", "NuSlerp"),
-    "multislerp": ("spheres", "MultiSlerp"),
-    "model_stock": ("spheres", "ModelStock"),
-    "karcher": ("karcher", "Karcher"),
-    "nearswap": ("near", "NearSwap"),
-    "ram": ("near", "Ram"),
-    "ramplus_tl": ("near", "Ram"),
-    "sce": ("chosen", "Sce"),
-    "arcee_fusion": ("chosen", "ArceeFusion"),
+    "slerp": ("spherical", "Slerp"),
+    "nuslerp": ("spherical", "NuSlerp"),
+    "multislerp": ("spherical", "MultiSlerp"),
+    "model_stock": ("spherical", "ModelStock"),
+    "karcher": ("spherical", "Karcher"),
+    "nearswap": ("elementwise", "NearSwap"),
+    "ram": ("elementwise", "Ram"),
+    "ramplus_tl": ("elementwise", "Ram"),
+    "sce": ("selection", "Sce"),
+    "arcee_fusion": ("selection", "ArceeFusion"),
 }
 SPARSE = (
     "ties",
@@ -74,7 +77,7 @@ def _home(job: Job) -> tuple[str, str]:
         and not job.options.get("nuslerp_flatten", True)
         and job.options.get("nuslerp_row_wise", False)
     ):
-        return "columns", "ColumnSlerp"
+        return "spherical", "ColumnSlerp"
     return KERNELS[job.method]
 
 
@@ -116,9 +119,91 @@ def run(
     except PomonaError as error:
         if not isinstance(error.where, int):
             raise
-        inputs = (job.base, *job.inputs) if job.base else job.inputs
-        item = inputs[error.where]
+        item = inputs_of(job)[error.where]
         raise PomonaError(
             error.message, where=item.identity or f"model {item.model}", remedy=error.remedy
         ) from None
     return out.reshape(job.shape)
+
+
+def kernel_of(job: Job, seed: int) -> Kernel:
+    """The kernel of a job, which for `rows` works on the first rows only."""
+    from pomona.merge.methods import kernel_for
+
+    if "rows" not in job.options:
+        return kernel_for(job, seed)
+
+    options = {
+        name: value for name, value in job.options.items() if name not in ("rows", "rows_from")
+    }
+    rows, source = int(job.options["rows"]), int(job.options["rows_from"]) + (job.base is not None)
+    inner = replace(job, shape=(rows, *job.shape[1:]), options=options)
+    return FirstRows(kernel_for(inner, seed), prod(inner.shape), source)  # pyright: ignore[reportReturnType]
+
+
+@dataclass(frozen=True)
+class FirstRows:
+    """A kernel for the first `limit` elements; the elements behind them are those of input
+    `source`, in the result's type.
+
+    Blocks are the base's first, where the job has one; `source` counts among the blocks. Elements
+    are counted flat: rows × columns.
+    """
+
+    kernel: Kernel
+    limit: int
+    source: int
+
+    @property
+    def passes(self) -> int:
+        """As the inner kernel's."""
+        return self.kernel.passes
+
+    @property
+    def unit(self) -> int:
+        """As the inner kernel's."""
+        return self.kernel.unit
+
+    @property
+    def shared(self) -> str | None:
+        """As the inner kernel's."""
+        return self.kernel.shared
+
+    def _inside(self, start: int, blocks: Sequence[NDArray[Any]]) -> int:
+        return min(max(self.limit - start, 0), len(blocks[0]))
+
+    def read(self, number: int, start: int, blocks: Sequence[NDArray[Any]]) -> Any:
+        """Partial result of the elements before the limit; None where there are none."""
+        inside = self._inside(start, blocks)
+        return (
+            self.kernel.read(number, start, [block[:inside] for block in blocks])
+            if inside
+            else None
+        )
+
+    def gather(self, number: int, partials: Sequence[Any]) -> Any:
+        """As the inner kernel's."""
+        return cast("JointKernel", self.kernel).gather(number, partials)
+
+    def settle(self, number: int, partials: Sequence[Any]) -> None:
+        """End a pass with the partial results there are."""
+        self.kernel.settle(number, [partial for partial in partials if partial is not None])
+
+    def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
+        """Merge up to the limit, copy behind it."""
+        inside = self._inside(start, blocks)
+        if inside:
+            self.kernel.write(start, [block[:inside] for block in blocks], out[:inside])
+        out[inside:] = _converted(blocks[self.source][inside:], out.dtype)
+
+
+def _converted(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Values in the stored type of the result, rounded to nearest even where it is narrower; uint16
+    is BF16.
+    """
+    if values.dtype == dtype:
+        return values
+    wide = to_float32(values, "BF16" if values.dtype == np.uint16 else "")
+    return (
+        np.frombuffer(encode(wide, "BF16"), np.uint16) if dtype == np.uint16 else wide.astype(dtype)
+    )

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Job
 from pomona.merge.methods.common import KINDS, Loops, Single, decode, encode, number, weights_of
+from pomona.merge.plan import Job
 
 
 class Copy(Single):

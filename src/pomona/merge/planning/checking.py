@@ -8,12 +8,11 @@ import math
 from collections.abc import Sequence
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Job
-from pomona.merge.checkpoints.files import Tensors
+from pomona.merge.checkpoints.files import Stored, Tensors
 from pomona.merge.checkpoints.names import is_embedding, is_head
-from pomona.merge.checkpoints.view import Stored
-from pomona.merge.planning.opened import Opened
-from pomona.merge.reading.spec import Method
+from pomona.merge.plan import Job
+from pomona.merge.planning.models import Opened
+from pomona.merge.reading.parameters import Method
 
 _SHOWN = 12
 _AVERAGES = {"linear": "normalize", "multislerp": "normalize_weights"}

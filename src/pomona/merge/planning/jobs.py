@@ -4,15 +4,16 @@ parameters take for it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Input, Job
+from pomona.merge.checkpoints.files import Stored
 from pomona.merge.checkpoints.names import comes_after, is_buffer, is_computed
-from pomona.merge.checkpoints.view import Stored
+from pomona.merge.plan import Input, Job
 from pomona.merge.planning.checking import (
     Problems,
     check_inputs,
@@ -20,13 +21,16 @@ from pomona.merge.planning.checking import (
     same_bytes,
     vocabulary_remedy,
 )
-from pomona.merge.planning.noting import notes_of
-from pomona.merge.planning.opened import Opened
-from pomona.merge.planning.optional import Fate, fate, is_optional
-from pomona.merge.planning.parts import Part, parts_of
-from pomona.merge.reading.document import MergeRecipe, Module, Slice, Source
-from pomona.merge.reading.parameters import Settings, resolve
-from pomona.merge.reading.spec import REQUIRED, Parameter, method_of
+from pomona.merge.planning.models import Opened, Part, parts_of
+from pomona.merge.reading.parameters import (
+    REQUIRED,
+    Method,
+    Parameter,
+    Settings,
+    method_of,
+    resolve,
+)
+from pomona.merge.reading.recipe import MergeRecipe, Module, Slice, Source
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -44,9 +48,7 @@ class Group:
 
 
 class Builder:
-    """Makes the jobs of a recipe; afterwards `folders` are those that the jobs read, and `notes`
-    what the user should know.
-    """
+    """Makes the jobs of a recipe; afterwards `folders` are those that the jobs read."""
 
     def __init__(
         self, recipe: MergeRecipe, models: Mapping[str, Opened], frame: str, prepared: Any | None
@@ -55,7 +57,7 @@ class Builder:
         self.method = method_of(recipe.method)
         self.copied: frozenset[str] = prepared.copied if prepared else frozenset()
         self.rows: Mapping[str, int] = prepared.rows if prepared else {}
-        self.notes: list[str] = []
+        self.kept: list[str] = []  # copied, since no module of the recipe covers them
         self.computed: list[str] = []
         self.optional: dict[Fate, list[str]] = {}
         self.problems = Problems()
@@ -91,8 +93,7 @@ class Builder:
                 where=self.frame.folder,
                 remedy="check the recipe's models and modules",
             )
-        kept = [name for name in found if name not in self.copied and self._left_out(name)]
-        self.notes += notes_of(self, found, kept)
+        self.kept = [name for name in found if name not in self.copied and self._left_out(name)]
         return tuple(found.values())
 
     def _left_out(self, name: str) -> bool:
@@ -363,3 +364,39 @@ def promoted(dtypes: list[str]) -> str:
     if len(kinds) == 1:
         return dtypes[0]
     return "F64" if "F64" in kinds else "F32"
+
+
+_BIASES = r"\.self_attn\.[qkv]_proj\.bias$"
+_OPTIONAL = {
+    "bert": r"^bert\.pooler\.dense\.",
+    "glm4": _BIASES,
+    "glm4_moe": _BIASES + r"|\.self_attn\.[qk]_norm\.weight$",
+    "granite": r"\.(?:self_attn|mlp)\.\w+_proj\.bias$",
+    "llama": r"^score\.bias$",
+    "stablelm": _BIASES,
+}  # by model_type, from the architectures of mergekit 0.1.5
+_EITHER = ("slerp", "nuslerp", "arcee_fusion")  # pass on the tensor of the only model that has it
+Fate = Literal["merge", "pass", "leave", "refuse"]
+
+
+def is_optional(name: str, kind: str) -> bool:
+    """Whether models of the `model_type` `kind` may lack a tensor."""
+    return kind in _OPTIONAL and re.search(_OPTIONAL[kind], name) is not None
+
+
+def fate(method: Method, held: int, base: bool | None) -> Fate:
+    """What becomes of a tensor that `held` models have: they are merged, the only one is passed on,
+    it is left out, or refused.
+
+    base: whether the base is among them, None without one.
+    """
+    if method.name == "model_stock" and held < method.least:
+        return "pass" if held == 1 and base else "leave"
+    if held == 1 and (method.name in _EITHER or (method.name == "nearswap" and base)):
+        return "pass"
+    if method.base == "ignored":
+        return "merge"
+    experts = held - bool(base)
+    return (
+        "refuse" if base is False or held < method.least or experts < method.experts[0] else "merge"
+    )

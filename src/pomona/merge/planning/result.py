@@ -1,25 +1,26 @@
 """What stands beside the tensors of the result: config.json, the tokenizer's folder, the chat
-template and other files.
+template and other files; and notes for whoever reads a dry run or the card.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pomona.errors import PomonaError
-from pomona.merge._plan import Job
+from pomona.errors import PomonaError, nearest
 from pomona.merge.checkpoints.names import ROLES, is_head
-from pomona.merge.planning.opened import Opened
-from pomona.merge.planning.parts import Part, layer_sources
-from pomona.merge.planning.templates import template_for
-from pomona.merge.reading.document import MergeRecipe
+from pomona.merge.plan import Job
+from pomona.merge.planning.models import Opened, Part, layer_sources
+from pomona.merge.reading.parameters import Condition, Settings, is_glob, matches
+from pomona.merge.reading.recipe import MergeRecipe
 
 if TYPE_CHECKING:
     from pomona.merge.planning.jobs import Builder
+
 
 _TORCH = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 _DEPTHS = {
@@ -155,15 +156,153 @@ def _json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
+_EACH = "{% for message in messages %}"
+_PROMPT = "{% endfor %}{% if add_generation_prompt %}"
+TEMPLATES = {
+    "chatml": _EACH
+    + "{{ '<|im_start|>' ~ message['role'] ~ '\\n' ~ message['content'] ~ '<|im_end|>\\n' }}"
+    "" + _PROMPT + "{{ '<|im_start|>assistant\\n' }}{% endif %}",
+    "llama3": "{{ bos_token }}"
+    + _EACH
+    + "{{ '<|start_header_id|>' ~ message['role'] ~ '<|end_header_id|>\\n\\n' }}"
+    "{{ message['content'] | trim }}{{ '<|eot_id|>' }}"
+    + _PROMPT
+    + "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}",
+    "mistral": "{% set system = messages[0]['content'] ~ '\\n\\n' if messages[0]['role'] == "
+    "'system' else '' %}{{ bos_token }}"
+    "{% for message in (messages[1:] if system else messages) %}{% if (message['role'] == 'user') "
+    "!= (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('after the system message, user and assistant take turns') }}{% endif "
+    "%}{% if message['role'] == 'user' %}"
+    "{{ ' [INST] ' ~ (system if loop.first else '') ~ message['content'] ~ ' [/INST]' }}"
+    "{% else %}{{ ' ' ~ message['content'] ~ eos_token }}{% endif %}{% endfor %}",
+    "alpaca": (
+        "{% set heads = {'user': 'Instruction', 'assistant': 'Response', 'user_context': "
+        "'Input'} %}"
+    )
+    + _EACH
+    + ""
+    "{% if message['role'] == 'system' %}{{ message['content'] | trim ~ '\\n\\n' }}{% else %}"
+    "{{ '### ' ~ heads[message['role']] ~ ':\\n' ~ message['content'] | trim ~ '\\n\\n' }}{% "
+    "endif %}"
+    "" + _PROMPT + "{{ '### Response:\\n' }}{% endif %}",
+    "exaone": _EACH
+    + "{% if loop.first and message['role'] != 'system' %}{{ '[|system|][|endofturn|]\\n' "
+    "}}{% endif %}"
+    "{{ '[|' ~ message['role'] ~ '|]' ~ message['content'] }}{{ '\\n' if message['role'] == "
+    "'user' else '[|endofturn|]\\n' }}"
+    "" + _PROMPT + "{{ '[|assistant|]' }}{% endif %}",
+}
+
+
+def template_for(asked: str, folders: Sequence[Path]) -> str | None:
+    """The chat template that a recipe asks for: a name, "auto" for the one most models have (the
+    first of equals), or Jinja itself.
+
+    None when no model has one. Raises PomonaError for an unknown name.
+    """
+    if asked == "auto":
+        found = [text for folder in folders if (text := _own(folder))]
+        return Counter(found).most_common(1)[0][0] if found else None
+    if "{" in asked:
+        return asked
+    if asked not in TEMPLATES:
+        remedy = f"{nearest(asked, [*TEMPLATES, 'auto'])}; or write the template itself, in Jinja"
+        raise PomonaError(f'unknown chat template "{asked}"', where="chat_template", remedy=remedy)
+    return TEMPLATES[asked]
+
+
+def _own(folder: Path) -> str | None:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8").strip()
+    settings = folder / "tokenizer_config.json"
+    template = (
+        json.loads(settings.read_bytes()).get("chat_template") if settings.is_file() else None
+    )
+    if isinstance(template, list):
+        template = next(
+            (item.get("template") for item in template if item.get("name") == "default"), None
+        )
+    return template.strip() if isinstance(template, str) and template.strip() else None
+
+
+def merge_notes(builder: Builder, made: Sequence[Job]) -> Iterator[str]:
+    """Notes on a merge, from the jobs that were made and what was noticed on the way."""
+    jobs = {job.name: job for job in made}
+    told = {
+        f'are copied from "{builder.frame.name}"': builder.kept,
+        "are left out, since they are computed from config.json": builder.computed,
+        "are optional and come from the models that have them": [
+            *builder.optional.get("merge", ()),
+            *builder.optional.get("pass", ()),
+        ],
+        "are optional and left out, since too few models have them": builder.optional.get(
+            "leave", ()
+        ),
+    }
+    for what, names in told.items():
+        if names:
+            yield f"{len(names)} tensors {what}, the first is {names[0]}"
+    for model in builder.models.values():
+        for name in sorted(model.stand_ins(jobs)):
+            yield (
+                f'"{model.name}" has no {name}, and its config.json does not tie it: its '
+                "embedding stands in, as in mergekit"
+            )
+    yield from _filters(builder, set(jobs))
+    dense = sorted(
+        {float(item.parameters.get("density", 0)) for job in jobs.values() for item in job.inputs}
+    )
+    for density in (density for density in dense if density > 1):
+        yield f'"density" {density:g} counts as 1: nothing is dropped'
+
+
+def _filters(builder: Builder, made: set[str]) -> Iterator[str]:
+    filters = {
+        condition.filter
+        for settings in _settings(builder)
+        for value in settings.values()
+        for condition in _conditions(value)
+    }
+    names = {name for model in builder.models.values() for name in model.tensors} | made
+    for rule in sorted(rule for rule in filters if rule):
+        if not any(matches(rule, name) for name in names):
+            yield f'filter "{rule}" takes no tensor'
+        elif is_glob(rule):
+            yield (
+                f'filter "{rule}" is read as a pattern for the whole name; mergekit would '
+                "look for these very letters in it"
+            )
+
+
+def _settings(builder: Builder) -> Iterator[Settings]:
+    yield builder.recipe.parameters
+    for part in builder.parts:
+        yield part.module.parameters
+        for piece in part.module.slices:
+            yield piece.parameters
+    for source in builder.recipe.sources:
+        yield source.parameters
+
+
+def _conditions(value: Any) -> tuple[Condition, ...]:
+    return (
+        tuple(item for item in value if isinstance(item, Condition))
+        if isinstance(value, tuple)
+        else ()
+    )
+
+
 def vocabulary_notes(donor: Opened, models: Iterable[Opened]) -> list[str]:
     """What to know when no rule for tokens is given, and embedding rows of one number stand for
     different tokens.
     """
     notes: list[str] = []
-    mine = donor.folder / _TOKENIZERS[0]
+    mine = donor.folder / "tokenizer.json"
     whole = mine.read_bytes() if mine.is_file() else b""
     for model in models:
-        file = model.folder / _TOKENIZERS[0]
+        file = model.folder / "tokenizer.json"
         if not whole or not file.is_file() or (theirs := file.read_bytes()) == whole:
             continue
         one, other = _tokens(whole), _tokens(theirs)

@@ -17,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.names import is_embedding
-from pomona.merge.checkpoints.view import Stored, View
-from pomona.merge.preparing.blocks import (
+from pomona.merge.checkpoints.files import (
     Made,
     Rows,
+    Stored,
+    View,
     encode_finite,
     row_blocks,
     stored_array,
     to_float32,
 )
+from pomona.merge.checkpoints.names import is_embedding
 
 _FILE = "adapter_model.safetensors"
 _ROOT = "base_model.model."

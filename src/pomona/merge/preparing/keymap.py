@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pomona.errors import PomonaError, nearest
+from pomona.merge.checkpoints.files import Stored, View
 from pomona.merge.checkpoints.names import is_embedding, is_head
-from pomona.merge.checkpoints.view import Stored, View
 
 KeyMap = Mapping[str, Mapping[str, str] | str] | str
 

@@ -1,15 +1,42 @@
-"""What is special about a model (adapter, tokenizer, other names) is settled before a merge, so
-that the merge sees plain tensors.
+"""What is special about a model (adapter, tokenizer, other names) is dealt with before a merge, so
+that the merge sees plain tensors. What a step makes goes to a folder named by all that made it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pomona.merge.checkpoints.view import View
+from pomona.errors import PomonaError, nearest
+from pomona.merge.checkpoints.files import (
+    Made,
+    Rows,
+    Stored,
+    View,
+    encode_finite,
+    keep,
+    row_blocks,
+    write_made,
+)
+from pomona.merge.checkpoints.names import is_embedding, is_head
+from pomona.merge.preparing.adapters import adapted, read_adapter
+from pomona.merge.preparing.keymap import KeyMap, map_names, ties
+from pomona.merge.preparing.tokenizer import (
+    Alignment,
+    Tokenizer,
+    align,
+    aligned,
+    extended,
+    files_of,
+    read_tokenizer,
+    union,
+    without_tail,
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +65,8 @@ class Prepared:
     copied: with a key map, the tensors only the frame has: the result takes them from the frame as
         they are (method "copy").
     rows: tensors of which only the first so many rows are merged, the others copied from the frame
-        (options "rows" and "rows_from" of the job, see pomona.merge.engine.rows); all views show
-        these tensors with all rows.
+        (options "rows" and "rows_from" of the job, see `FirstRows`); all views show these tensors
+        with all rows.
     written: bytes this preparation writes to the working folder (also in a dry run).
     """
 
@@ -78,7 +105,6 @@ def prepare(
         right, but `locate` may name files that do not exist.
     Raises PomonaError for whatever cannot be settled, before anything is written.
     """
-    from pomona.merge.preparing.stages import Stages
 
     stages = Stages(sources, work, dry_run)
     for name, source in sources.items():
@@ -91,3 +117,326 @@ def prepare(
     elif key_map:
         stages.lengthen()
     return stages.prepared()
+
+
+_SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+class Stages:
+    """The models on their way: `adapt`, then `map_names`, then `align` or `lengthen`, each where
+    the recipe asks for it.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], work: Path, dry_run: bool) -> None:
+        self.sources, self.work, self.dry_run = sources, work, dry_run
+        self.views = {
+            name: View.of(source.folder) for name, source in sources.items() if source.merged
+        }
+        self.marks: dict[str, list[Any]] = {
+            name: [_fingerprint(source)] for name, source in sources.items()
+        }
+        self.result: dict[str, Any] = {"config": {}, "written": 0}
+        self.notes: list[str] = []
+        self.short: Mapping[str, Sequence[str]] = {}
+
+    def prepared(self) -> Prepared:
+        """The outcome of the steps taken."""
+        if self.result["written"]:
+            self.notes.append(
+                f"{self.result['written'] / 1e6:,.1f} MB are prepared beside the result and "
+                "removed when it is whole"
+            )
+        return Prepared(views=self.views, notes=tuple(self.notes), **self.result)
+
+    def adapt(self, name: str) -> None:
+        """Lay a model's adapter on it."""
+        source, view = self.sources[name], self.views[name]
+        assert source.adapter is not None
+        made, taken, notes = adapted(view, read_adapter(source.adapter), tied=ties(view.folder))
+        self.views[name] = view.with_tensors({**taken, **self._keep(name, "adapted", made)})
+        self.notes += [*notes, f'"{name}": {len(made) + len(taken)} tensors changed by the adapter']
+
+    def map_names(self, key_map: KeyMap, base: str | None) -> None:
+        """Give all models the frame's names."""
+        mapped = map_names(self.views, key_map, base=base)
+        self.views, self.short = dict(mapped.views), mapped.short
+        self.result |= {"frame": mapped.frame, "copied": mapped.copied}
+        self.notes += mapped.notes
+
+    def lengthen(self) -> None:
+        """Give the frame's further rows to vocabulary tensors that are shorter; only the common
+        rows are merged then.
+        """
+        frame = self.result["frame"]
+        rows: dict[str, int] = {}
+        reference = self._tokenizer(frame) if self.short else None
+        for name, tensors in self.short.items():
+            view = self.views[name]
+            made: dict[str, Made] = {}
+            for tensor in tensors:
+                short, long = view.tensors[tensor], self.views[frame].tensors[tensor]
+                rows[tensor] = min(short.shape[0], rows.get(tensor, short.shape[0]))
+                made[tensor] = _lengthened(short, long, f'"{name}" and "{frame}"')
+            self._check_prefix(
+                name, frame, reference, min(view.info(tensor)[1][0] for tensor in tensors)
+            )
+            self.views[name] = view.with_tensors(
+                self._keep(name, "lengthened", made, self.marks[frame])
+            )
+        self.result["rows"] = rows
+        self.notes += [
+            f'"{tensor}": rows from {count} on copied from "{frame}"'
+            for tensor, count in sorted(rows.items())
+        ]
+
+    def _check_prefix(self, name: str, frame: str, reference: Tokenizer | None, rows: int) -> None:
+        tokenizer = self._tokenizer(name)
+        if tokenizer is None or reference is None:
+            self.notes.append(
+                f'"{name}" or "{frame}" has no tokenizer: rows are taken to mean the same tokens'
+            )
+            return
+        for text, index in tokenizer.vocab.items():
+            if index < rows and reference.vocab.get(text) != index:
+                message = (
+                    f'token {json.dumps(text, ensure_ascii=False)} is {index} in "{name}" '
+                    f'and {reference.vocab.get(text)} in "{frame}"'
+                )
+                raise PomonaError(
+                    message,
+                    where="key_map",
+                    remedy="write tokenizer_source: MODEL or union to match rows by token",
+                )
+
+    def align(self, rule: Mapping[str, Any], base: str | None) -> None:
+        """Bring all models to the rows of the result's tokenizer. With a key map the frame stands
+        in for the base: its config names ids.
+        """
+        names = sorted(
+            {name for view in self.views.values() for name in view.tensors if _by_token(name, view)}
+        )
+        if not names:
+            raise PomonaError(
+                "finds no embedding in the models",
+                where="tokenizer",
+                remedy="leave the rule for the tokenizer out",
+            )
+        donor = self.result.get("frame") or base or next(iter(self.views))
+        rows = {model: _rows(view) for model, view in self.views.items()}
+        read = {model: self._tokenizer(model) for model in self.views}
+        tokenizers = {
+            model: tokenizer or self._assumed(model, donor, read[donor], rows)
+            for model, tokenizer in read.items()
+        }
+        chosen, owner = self._chosen(rule, donor, tokenizers, rows)
+        tokens = rule.get("tokens") or {}
+        result = extended(
+            chosen, {text: _added(text) for text in tokens if text not in chosen.vocab}
+        )
+        vocabularies = {model: tokenizer.vocab for model, tokenizer in tokenizers.items()}
+        multiple = rule.get("pad_to_multiple_of")
+        alignment = align(
+            result, vocabularies, rows, base=base, owner=owner, tokens=tokens, multiple=multiple
+        )
+        self._align_tensors(
+            names,
+            alignment,
+            [rule, base, list(vocabularies), *(self.marks[model] for model in self.sources)],
+        )
+        self._write_tokenizer(
+            result, chosen if owner not in tokenizers or chosen is tokenizers[owner] else None
+        )
+        self._config(alignment.rows, donor, owner)
+        self.notes.append(
+            f"tokenizer: {len(result.vocab)} tokens in {alignment.rows} rows, ids of {owner}; "
+            + _listed(rows)
+        )
+
+    def _align_tensors(
+        self, names: Sequence[str], alignment: Alignment, marks: Sequence[Any]
+    ) -> None:
+        before = dict(self.views)
+        holders = {
+            name: [_held(before[model], name, model) for model in alignment.models]
+            for name in names
+        }
+        for place, model in enumerate(alignment.models):
+            made: dict[str, Made] = {}
+            for name in names:
+                tensors = holders[name]
+                dtypes = {stored.dtype for stored in tensors}
+                dtype = dtypes.pop() if len(dtypes) == 1 else "F32"
+                if alignment.same(place, tensors[place].shape[0]) and tensors[place].dtype == dtype:
+                    continue
+                if name in before[model].tensors:
+                    made[name] = aligned(alignment, tensors, place, dtype)
+            self.views[model] = before[model].with_tensors(
+                self._keep(model, "aligned", made, marks)
+            )
+
+    def _chosen(
+        self,
+        rule: Mapping[str, Any],
+        donor: str,
+        tokenizers: Mapping[str, Tokenizer],
+        rows: Mapping[str, int],
+    ) -> tuple[Tokenizer, str]:
+        source = str(rule.get("source") or "union")
+        base = without_tail(tokenizers[donor], rows[donor])
+        if source == "base":
+            return base, donor
+        if source == "union":
+            others = [
+                without_tail(tokenizer, rows[model])
+                for model, tokenizer in tokenizers.items()
+                if model != donor
+            ]
+            cutters = ("normalizer", "pre_tokenizer")
+            for other in others:
+                if any(other.data.get(key) != base.data.get(key) for key in cutters):
+                    self.notes.append(
+                        f"{other.folder} cuts text into words in another way; the union "
+                        f'cuts it as "{donor}"'
+                    )
+            return union(base, others), donor
+        if source not in self.sources:
+            known = ["base", "union", *self.sources]
+            raise PomonaError(
+                f'no model "{source}"', where="tokenizer: source", remedy=nearest(source, known)
+            )
+        found = tokenizers.get(source) or self._tokenizer(source)
+        if found is None:
+            raise PomonaError(
+                "holds no tokenizer",
+                where=self.sources[source].folder,
+                remedy="name a model that has one",
+            )
+        return found, source
+
+    def _tokenizer(self, model: str) -> Tokenizer | None:
+        return read_tokenizer(self.sources[model].folder)
+
+    def _assumed(
+        self, model: str, donor: str, base: Tokenizer | None, rows: Mapping[str, int]
+    ) -> Tokenizer:
+        if base is None or rows[model] != rows[donor]:
+            remedy = "copy tokenizer.json and tokenizer_config.json of the model into its folder"
+            raise PomonaError("holds no tokenizer", where=self.sources[model].folder, remedy=remedy)
+        self.notes.append(f'"{model}" has no tokenizer: taken to be that of "{donor}"')
+        return base
+
+    def _write_tokenizer(self, result: Tokenizer, known: Tokenizer | None) -> None:
+        if known is not None and result is known:
+            self.result["tokenizer"] = known.folder
+            return
+        files = files_of(result)
+        content = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
+        folder = self.work / f"tokenizer-{content[:16]}"
+        if not self.dry_run and not folder.exists():
+            write_made(folder, {}, files)
+        self.result["tokenizer"] = folder
+        self.result["written"] += sum(map(len, files.values()))
+
+    def _config(self, rows: int, donor: str, owner: str) -> None:
+        main = _config_of(self.sources[self.result.get("frame") or donor].folder)
+        prefix = (
+            "text_config."
+            if "vocab_size" not in main and isinstance(main.get("text_config"), dict)
+            else ""
+        )
+        self.result["config"] = {f"{prefix}vocab_size": rows}
+        if owner != donor:
+            other = _config_of(self.sources[owner].folder)
+            other = other.get("text_config", other) if prefix else other
+            ids = {key: other[key] for key in _SPECIAL_IDS if key in other}
+            self.result["config"] |= {prefix + key: value for key, value in ids.items()}
+            generation = _config_of(self.sources[owner].folder, "generation_config.json")
+            self.result["special_ids"] = ids | {
+                key: generation[key] for key in _SPECIAL_IDS if key in generation
+            }
+
+    def _keep(
+        self, model: str, what: str, made: Mapping[str, Made], marks: Sequence[Any] = ()
+    ) -> dict[str, Stored]:
+        self.marks[model] = [*self.marks[model], what, *marks]
+        digest = hashlib.sha256(json.dumps(self.marks[model], sort_keys=True).encode()).hexdigest()[
+            :16
+        ]
+        label = re.sub(r"[^\w.-]+", "-", model)[-40:].strip("-.")
+        self.result["written"] += sum(tensor.size for tensor in made.values())
+        return keep(self.work / f"{label}-{what}-{digest}", made, dry_run=self.dry_run)
+
+
+def _config_of(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    file = folder / name
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _fingerprint(source: Source) -> list[Any]:
+    folders = [source.folder] + ([source.adapter] if source.adapter else [])
+    files = [
+        file
+        for folder in folders
+        for file in sorted(folder.iterdir())
+        if file.suffix in (".safetensors", ".json", ".model")
+    ]
+    return [[str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _by_token(name: str, view: View) -> bool:
+    return (is_embedding(name) or is_head(name)) and view.info(name)[1][:1] == (_rows(view),)
+
+
+def _rows(view: View) -> int:
+    found = [name for name in view.names if is_embedding(name)] or [
+        name for name in view.names if is_head(name)
+    ]
+    return view.info(found[0])[1][0] if found else 0
+
+
+def _held(view: View, name: str, model: str) -> Stored:
+    """A model's vocabulary tensor; its embedding where it ties its head."""
+    if name in view.tensors:
+        return view.tensors[name]
+    embeddings = [other for other in view.names if is_embedding(other)]
+    if is_head(name) and name.endswith(".weight") and len(embeddings) == 1 and ties(view.folder):
+        return view.tensors[embeddings[0]]
+    raise PomonaError(
+        f'has no tensor "{name}"',
+        where=view.folder,
+        remedy=f'"{model}" does not fit the other models',
+    )
+
+
+def _added(text: str) -> dict[str, Any]:
+    flags = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": True,
+        "special": False,
+    }
+    return {"content": text, **flags}
+
+
+def _listed(rows: Mapping[str, int]) -> str:
+    return ", ".join(f'"{model}" has {count} rows' for model, count in rows.items())
+
+
+def _lengthened(short: Stored, long: Stored, models: str) -> Made:
+    if short.shape[0] > long.shape[0] or short.shape[1:] != long.shape[1:]:
+        message = f'tensor "{long.name}" of {models} is {list(short.shape)} and {list(long.shape)}'
+        raise PomonaError(
+            message,
+            where="key_map",
+            remedy="write tokenizer_source: MODEL or union if only the vocabularies differ",
+        )
+
+    def blocks() -> Iterator[bytes]:
+        first, second = Rows(short), Rows(long)
+        yield from (first.stored(rows).tobytes() for rows in row_blocks(*first.shape))
+        for rows in row_blocks(second.shape[0] - first.shape[0], second.shape[1]):
+            block = second.float32(slice(rows.start + first.shape[0], rows.stop + first.shape[0]))
+            yield encode_finite(block, short.dtype, long.name, long.folder)
+
+    return Made(short.dtype, long.shape, blocks)

@@ -1,112 +1,226 @@
-"""From a recipe's YAML or mapping to a `MergeRecipe`, or to an error with a line for each
-mistake.
+"""What a merge recipe says, read and checked: models, slices, modules, the tokenizer's rule; and
+how recipes name models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from pomona.errors import PomonaError
-from pomona.merge.reading.document import MergeRecipe
-from pomona.merge.reading.lines import Document, Place
-from pomona.merge.reading.reader import Reader
-from pomona.merge.reading.sections import models, modules, slices
-from pomona.merge.reading.settings import parameters
-from pomona.merge.reading.spec import METHODS, method_of
-from pomona.merge.reading.vocabulary import key_map, tokenizer
-
-_MERGEKIT = (
-    "models",
-    "slices",
-    "modules",
-    "merge_method",
-    "base_model",
-    "dtype",
-    "out_dtype",
-    "tokenizer_source",
-    "tokenizer",
-    "chat_template",
-)
-_OWN = ("parameters", "seed", "key_map")
+from pomona.errors import nearest
+from pomona.merge.reading.parameters import Settings
 
 
-def read(recipe: str | Path | Mapping[str, Any]) -> MergeRecipe:
-    """See `pomona.merge.reading.document.read_recipe`."""
-    document = None if isinstance(recipe, Mapping) else Document(Path(recipe))
-    value: Any = recipe if document is None else document.value
-    name = "recipe" if isinstance(recipe, Mapping) else str(recipe)
-    if not isinstance(value, Mapping):
-        raise PomonaError(
-            "a recipe is a mapping of keys and values, and this is not",
-            where=name,
-            remedy="begin with merge_method: …",
-        )
-    reader = Reader()
-    for _, key in document.twice if document else ():
-        reader.note(f'"{key}" is given twice, and the last counts')
-    built = _build(reader, value)
-    found = [
-        (document.line(place) if document else 0, _said(place, text))
-        for place, text in reader.problems
-    ]
-    if found:
-        raise PomonaError(
-            "\n".join(
-                f"{name}, line {line}: {text}" if document else f"{name}: {text}"
-                for line, text in sorted(set(found))
+@dataclass(frozen=True)
+class ModelRef:
+    """A model: folder, catalogue name or Hugging Face id, with the LoRA adapter (folder or id) that
+    is laid on it.
+    """
+
+    path: str
+    revision: str | None = None
+    lora: str | None = None
+    lora_revision: str | None = None
+    architecture: str | None = None  # mergekit's override_architecture
+
+    def __str__(self) -> str:
+        lora = f"+{_joined(self.lora, self.lora_revision)}" if self.lora else ""
+        return _joined(self.path, self.revision) + lora
+
+    @property
+    def plain(self) -> ModelRef:
+        """The model without its adapter."""
+        return ModelRef(self.path, self.revision, architecture=self.architecture)
+
+
+def _joined(path: str, revision: str | None) -> str:
+    return f"{path}@{revision}" if revision else path
+
+
+def meant(key: str, known: Iterable[str]) -> bool:
+    """Whether an unknown key is a known one misspelt, such as "wieght", and not simply something
+    else.
+    """
+    return bool(difflib.get_close_matches(key.lower(), list(known), n=1, cutoff=0.8))
+
+
+def parse_model(value: Any, note: Callable[[str], None] = lambda _: None) -> ModelRef:
+    """A model as mergekit's recipes write it: "path", "path@revision", "path+adapter", or mappings
+    of these parts.
+
+    Raises ValueError with what is wrong; `note` is told of keys without effect. A path that itself
+    holds "@" or "+" is written {model: {path: …}}.
+    """
+    if isinstance(value, str):
+        parts = value.split("+")
+        if len(parts) > 2:
+            raise ValueError(
+                f'"{value}" has more than one "+"; write {{model: {{path: …}}, lora: {{path: …}}}}'
             )
-        )
-    return built
-
-
-def _said(place: Place, text: str) -> str:
-    path = ".".join(str(step) for step in place)
-    return f"{path}: {text}" if path else text
-
-
-def _build(reader: Reader, value: Mapping[str, Any]) -> MergeRecipe:
-    top = reader.mapping(value, (), (*_MERGEKIT, *_OWN), ("merge_method",))
-    method = _method(reader, top)
-    given = [key for key in ("models", "slices", "modules") if top.get(key)]
-    if len(given) != 1:
-        reader.wrong(
-            (), f"give one of models, slices and modules, found {' and '.join(given) or 'none'}"
-        )
-    return MergeRecipe(
-        method=method,
-        models=models(reader, top, ()),
-        slices=slices(reader, top, ()),
-        modules=modules(reader, top.get("modules")),
-        base=reader.model(top["base_model"], ("base_model",))
-        if top.get("base_model") is not None
-        else None,
-        dtype=reader.dtype(top, "dtype"),
-        out_dtype=reader.dtype(top, "out_dtype"),
-        tokenizer=tokenizer(reader, top),
-        chat_template=reader.text(top, "chat_template") or None,
-        parameters=parameters(reader, top.get("parameters"), ("parameters",)),
-        seed=_seed(reader, top.get("seed")),
-        key_map=key_map(reader, top.get("key_map")),
-        raw=dict(value),
-        notes=tuple(dict.fromkeys(reader.notes)),
+        return ModelRef(*_path(parts[0]), *(_path(parts[1]) if len(parts) == 2 else (None, None)))
+    if not isinstance(value, Mapping):
+        raise ValueError("expected the name of a model or a mapping with its parts")
+    _keys(value, ("model", "lora", "override_architecture"), note)
+    if "model" not in value:
+        raise ValueError('"model" is missing')
+    lora, architecture = value.get("lora"), value.get("override_architecture")
+    if architecture is not None and not isinstance(architecture, str):
+        raise ValueError('"override_architecture" is the name of a class, as in config.json')
+    return ModelRef(
+        *_path(value["model"], note),
+        *(_path(lora, note) if lora is not None else (None, None)),
+        architecture,
     )
 
 
-def _method(reader: Reader, top: Mapping[str, Any]) -> str:
-    name = reader.text(top, "merge_method") or ""
-    reader.method = METHODS.get(name)
-    if name:
-        try:
-            method_of(name)
-        except PomonaError as error:
-            reader.wrong(("merge_method",), f"{error.message}; {error.remedy}")
-    return name
+def _path(value: Any, note: Callable[[str], None] = lambda _: None) -> tuple[str, str | None]:
+    if isinstance(value, Mapping):
+        _keys(value, ("path", "revision"), note)
+        path, revision = value.get("path"), value.get("revision")
+        if (
+            not isinstance(path, str)
+            or not path
+            or (revision is not None and not isinstance(revision, str))
+        ):
+            raise ValueError(
+                'expected {path: …, revision: …}, both text, "revision" may be left out'
+            )
+        return path, revision
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"expected the path or id of a model, found {value!r}")
+    path, *revisions = value.split("@")
+    if len(revisions) > 1 or not path:
+        raise ValueError(
+            f'"{value}" is not a path, or a path and a revision joined by one "@"; write '
+            f"{{path: …, revision: …}}"
+        )
+    return path, revisions[0] if revisions else None
 
 
-def _seed(reader: Reader, value: Any) -> int | None:
-    if value is not None and (type(value) is not int or not 0 <= value < 2**64):
-        reader.wrong(("seed",), f"expected a whole number from 0 to 2^64 − 1, found {value!r}")
-        return None
-    return value
+def _keys(value: Mapping[Any, Any], known: tuple[str, ...], note: Callable[[str], None]) -> None:
+    for key in map(str, value):
+        if key not in known and meant(key, known):
+            raise ValueError(f'unknown key "{key}": {nearest(key, known)}')
+        if key not in known:
+            note(f'"{key}" has no effect')
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model of the merge, or some of its layers: `layers` is (first, one past the last); None for
+    all of them.
+    """
+
+    model: ModelRef
+    layers: tuple[int, int] | None = None
+    parameters: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Consecutive layers of the result, and where they come from."""
+
+    sources: tuple[Source, ...]
+    base: ModelRef | None = None
+    parameters: Settings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A part of the result, e.g. the text decoder of a model that also sees: whole models, or
+    slices, one of them.
+    """
+
+    models: tuple[Source, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    parameters: Settings = field(default_factory=dict)
+
+    @property
+    def sources(self) -> Iterator[Source]:
+        """All sources, in the recipe's order."""
+        yield from self.models
+        for piece in self.slices:
+            yield from piece.sources
+
+
+@dataclass(frozen=True)
+class TokenRule:
+    """Where the embedding of a token comes from: zero, a model, or a token of a model by its id or
+    text. None: mergekit's rule.
+
+    `force` takes this row even for models that have the token themselves.
+    """
+
+    source: Literal["zero"] | ModelRef | None = None
+    token_id: int | None = None
+    token: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class TokenizerRule:
+    """The tokenizer of the result: the union of all, the base's, or one model's; rules for tokens;
+    rows padded to a multiple.
+    """
+
+    source: Literal["union", "base"] | ModelRef = "union"
+    tokens: Mapping[str, TokenRule] = field(default_factory=dict)
+    pad_to_multiple_of: int | None = None
+
+
+@dataclass(frozen=True)
+class MergeRecipe:
+    """A checked recipe. One of `models`, `slices` and `modules` is given, the other two are empty.
+
+    `key_map` maps the name of a model to {prefix in that model: prefix in the result} or "auto";
+    "auto" alone stands for all models. `notes` tell what has no effect. `raw` is the recipe as it
+    was read.
+    """
+
+    method: str
+    models: tuple[Source, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    modules: Mapping[str, Module] = field(default_factory=dict)
+    base: ModelRef | None = None
+    dtype: str | None = None  # as safetensors names it
+    out_dtype: str | None = None
+    tokenizer: TokenizerRule | None = None
+    chat_template: str | None = None
+    parameters: Settings = field(default_factory=dict)
+    seed: int | None = None
+    key_map: Mapping[str, Mapping[str, str] | Literal["auto"]] | Literal["auto"] = field(
+        default_factory=dict
+    )
+    notes: tuple[str, ...] = ()
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> Iterator[Source]:
+        """All sources of models, slices and modules, in the recipe's order."""
+        yield from self.models
+        for piece in self.slices:
+            yield from piece.sources
+        for module in self.modules.values():
+            yield from module.sources
+
+    @property
+    def references(self) -> tuple[ModelRef, ...]:
+        """Every model whose tensors go into the merge, each once: in the recipe's order, then bases
+        that are not among them.
+        """
+        found = dict.fromkeys(source.model for source in self.sources)
+        pieces = [
+            *self.slices,
+            *(piece for module in self.modules.values() for piece in module.slices),
+        ]
+        found |= dict.fromkeys(
+            base for base in (*(piece.base for piece in pieces), self.base) if base is not None
+        )
+        return tuple(found)
+
+    @property
+    def donor(self) -> ModelRef:
+        """The model that gives config and tokenizer: the base, or the first in the recipe."""
+        return self.base or next(iter(self.sources)).model

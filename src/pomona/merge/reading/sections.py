@@ -1,16 +1,124 @@
-"""`models`, `slices` and `modules` of a recipe."""
+"""From a recipe's YAML or mapping to a `MergeRecipe`, section by section, or to an error with a
+line for each mistake.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from pomona.merge.reading.document import Module, Slice, Source
-from pomona.merge.reading.lines import Place
-from pomona.merge.reading.parameters import convert
-from pomona.merge.reading.reader import Reader, shown
-from pomona.merge.reading.references import ModelRef
-from pomona.merge.reading.settings import parameters
+from pomona.errors import PomonaError, nearest
+from pomona.merge.reading.checks import Reader, parameters, shown
+from pomona.merge.reading.document import Document, Place
+from pomona.merge.reading.parameters import METHODS, convert, method_of
+from pomona.merge.reading.recipe import (
+    MergeRecipe,
+    ModelRef,
+    Module,
+    Slice,
+    Source,
+    TokenizerRule,
+    TokenRule,
+)
+
+_MERGEKIT = (
+    "models",
+    "slices",
+    "modules",
+    "merge_method",
+    "base_model",
+    "dtype",
+    "out_dtype",
+    "tokenizer_source",
+    "tokenizer",
+    "chat_template",
+)
+_OWN = ("parameters", "seed", "key_map")
+
+
+def read_recipe(recipe: str | Path | Mapping[str, Any]) -> MergeRecipe:
+    """Read and check a recipe: a YAML file, or the mapping that is in one.
+
+    Raises PomonaError with a line for each mistake: file, line, what is wrong, and the nearest
+    right name.
+    """
+    document = None if isinstance(recipe, Mapping) else Document(Path(recipe))
+    value: Any = recipe if document is None else document.value
+    name = "recipe" if isinstance(recipe, Mapping) else str(recipe)
+    if not isinstance(value, Mapping):
+        raise PomonaError(
+            "a recipe is a mapping of keys and values, and this is not",
+            where=name,
+            remedy="begin with merge_method: …",
+        )
+    reader = Reader()
+    for _, key in document.twice if document else ():
+        reader.note(f'"{key}" is given twice, and the last counts')
+    built = _build(reader, value)
+    found = [
+        (document.line(place) if document else 0, _said(place, text))
+        for place, text in reader.problems
+    ]
+    if found:
+        raise PomonaError(
+            "\n".join(
+                f"{name}, line {line}: {text}" if document else f"{name}: {text}"
+                for line, text in sorted(set(found))
+            )
+        )
+    return built
+
+
+def _said(place: Place, text: str) -> str:
+    path = ".".join(str(step) for step in place)
+    return f"{path}: {text}" if path else text
+
+
+def _build(reader: Reader, value: Mapping[str, Any]) -> MergeRecipe:
+    top = reader.mapping(value, (), (*_MERGEKIT, *_OWN), ("merge_method",))
+    method = _method(reader, top)
+    given = [key for key in ("models", "slices", "modules") if top.get(key)]
+    if len(given) != 1:
+        reader.wrong(
+            (), f"give one of models, slices and modules, found {' and '.join(given) or 'none'}"
+        )
+    return MergeRecipe(
+        method=method,
+        models=models(reader, top, ()),
+        slices=slices(reader, top, ()),
+        modules=modules(reader, top.get("modules")),
+        base=reader.model(top["base_model"], ("base_model",))
+        if top.get("base_model") is not None
+        else None,
+        dtype=reader.dtype(top, "dtype"),
+        out_dtype=reader.dtype(top, "out_dtype"),
+        tokenizer=tokenizer(reader, top),
+        chat_template=reader.text(top, "chat_template") or None,
+        parameters=parameters(reader, top.get("parameters"), ("parameters",)),
+        seed=_seed(reader, top.get("seed")),
+        key_map=key_map(reader, top.get("key_map")),
+        raw=dict(value),
+        notes=tuple(dict.fromkeys(reader.notes)),
+    )
+
+
+def _method(reader: Reader, top: Mapping[str, Any]) -> str:
+    name = reader.text(top, "merge_method") or ""
+    reader.method = METHODS.get(name)
+    if name:
+        try:
+            method_of(name)
+        except PomonaError as error:
+            reader.wrong(("merge_method",), f"{error.message}; {error.remedy}")
+    return name
+
+
+def _seed(reader: Reader, value: Any) -> int | None:
+    if value is not None and (type(value) is not int or not 0 <= value < 2**64):
+        reader.wrong(("seed",), f"expected a whole number from 0 to 2^64 − 1, found {value!r}")
+        return None
+    return value
 
 
 def models(reader: Reader, holder: Mapping[str, Any], place: Place) -> tuple[Source, ...]:
@@ -109,3 +217,116 @@ def _layers(reader: Reader, value: Any, place: Place) -> tuple[int, int]:
     if first == end:
         reader.note(f"layer_range [{first}, {end}] holds no layers")
     return (first, end)
+
+
+def tokenizer(reader: Reader, top: Mapping[str, Any]) -> TokenizerRule | None:
+    """The rule for the result's tokenizer, or None."""
+    source, rule = top.get("tokenizer_source"), top.get("tokenizer")
+    if source is not None and rule is not None:
+        reader.wrong(("tokenizer",), 'give "tokenizer" or "tokenizer_source", not both')
+    if source is not None:
+        return TokenizerRule(_tokenizer_source(reader, source, ("tokenizer_source",)))
+    if rule is None:
+        return None
+    item = reader.mapping(rule, ("tokenizer",), ("source", "tokens", "pad_to_multiple_of"))
+    multiple = _whole(item.get("pad_to_multiple_of") or None)
+    if multiple is not None and multiple < 1:
+        reader.wrong(
+            ("tokenizer", "pad_to_multiple_of"),
+            f"expected a whole number of at least 1, found {item['pad_to_multiple_of']!r}",
+        )
+    tokens = item.get("tokens") or {}
+    if not isinstance(tokens, Mapping):
+        reader.wrong(
+            ("tokenizer", "tokens"),
+            f"expected a mapping from tokens to rules, found {shown(tokens)}",
+        )
+        tokens = {}
+    rules = {
+        str(token): _token(reader, value, ("tokenizer", "tokens", token))
+        for token, value in tokens.items()
+    }
+    return TokenizerRule(
+        _tokenizer_source(reader, item.get("source") or "union", ("tokenizer", "source")),
+        rules,
+        multiple,
+    )
+
+
+def _tokenizer_source(reader: Reader, value: Any, place: Place) -> Any:
+    return value if value in ("union", "base") else reader.model(value, place)
+
+
+def _token(reader: Reader, value: Any, place: Place) -> TokenRule:
+    item = reader.mapping({} if value is None else value, place, ("source", "force"))
+    source, force = item.get("source"), _force(reader, item.get("force", False), (*place, "force"))
+    place = (*place, "source")
+    if not isinstance(source, Mapping) or "kind" not in source:
+        return TokenRule(None if source is None else reader.model(source, place), force=force)
+    if source["kind"] == "zero":
+        reader.mapping(source, place, ("kind",))
+        return TokenRule("zero", force=force)
+    if source["kind"] != "model_token":
+        reader.wrong(
+            place,
+            (
+                f'unknown kind "{source["kind"]}": '
+                f"{nearest(str(source['kind']), ('zero', 'model_token'))}"
+            ),
+        )
+        return TokenRule()
+    reader.mapping(source, place, ("kind", "model", "token_id", "token"), ("model",))
+    number, text = _whole(source.get("token_id")), source.get("token")
+    if (number is None) == (text is None):
+        reader.wrong(place, 'give "token_id" or "token", one of them')
+    elif (number is not None and number < 0) or (text is not None and not isinstance(text, str)):
+        reader.wrong(place, '"token_id" is a whole number and "token" a text')
+    model = (
+        reader.model(source["model"], (*place, "model"))
+        if source.get("model") is not None
+        else None
+    )
+    return TokenRule(model, number, text, force)
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number, also written as text; −1 for anything else, None for nothing."""
+    try:
+        return None if value is None else int(convert(value, "count"))
+    except (TypeError, ValueError):
+        return -1
+
+
+def _force(reader: Reader, value: Any, place: Place) -> bool:
+    try:
+        return (
+            bool(convert(value, "flag")) if isinstance(value, bool | int | float | str) else False
+        )
+    except ValueError as error:
+        reader.wrong(place, str(error))
+        return False
+
+
+def key_map(reader: Reader, value: Any) -> Any:
+    """The prefixes that make tensors of different models meet."""
+    if value is None or value == "auto":
+        return value or {}
+    if not isinstance(value, Mapping):
+        reader.wrong(
+            ("key_map",),
+            f'expected "auto" or a mapping from models to prefixes, found {shown(value)}',
+        )
+        return {}
+    for model, prefixes in value.items():
+        texts = isinstance(prefixes, Mapping) and all(
+            isinstance(part, str) for pair in prefixes.items() for part in pair
+        )
+        if prefixes != "auto" and not texts:
+            reader.wrong(
+                ("key_map", model),
+                (
+                    'expected "auto" or a mapping from prefixes in this model to prefixes in '
+                    "the result"
+                ),
+            )
+    return {str(model): prefixes for model, prefixes in value.items()}

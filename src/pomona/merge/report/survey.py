@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from pomona.merge._plan import Job, Plan
 from pomona.merge.checkpoints.files import FLOATS
 from pomona.merge.checkpoints.names import place_of
+from pomona.merge.methods.common import Loops
+from pomona.merge.plan import Input, Job, Plan, inputs_of
 
 PART = 8  # of every block, the first eighth is measured
 LEAST = 1 << 12  # elements of a block that are measured at least
@@ -61,11 +63,12 @@ class Survey:
         """
         if not _counts(job):
             return None
-        from pomona.merge.methods import measure
-
-        kinds = [item.dtype for item in ((job.base, *job.inputs) if job.base else job.inputs)]
+        kinds = [item.dtype for item in inputs_of(job)]
         count = min(len(blocks[0]), max(LEAST, len(blocks[0]) // PART))
-        return (count, *measure([block[:count] for block in blocks], kinds, job.base is not None))
+        return (
+            count,
+            *measure_block([block[:count] for block in blocks], kinds, job.base is not None),
+        )
 
     def total(self, job: Job, measured: Sequence[Any]) -> Any:
         """The sum over a tensor's blocks, as the journal keeps it; None when nothing was
@@ -156,3 +159,25 @@ def _counts(job: Job) -> bool:
 
 def _name(plan: Plan, item: Any) -> str:
     return item.identity or plan.models[item.model].name
+
+
+def measure_block(
+    blocks: Sequence[NDArray[Any]], kinds: Sequence[str], based: bool
+) -> tuple[float, list[float], int]:
+    """Sizes, angles and conflicts of task vectors τ = θ − θ_0, or of θ itself without a base, over
+    one block.
+
+    blocks: flat and contiguous, as stored, the base's first if `based`; kinds: their types ("BF16",
+        …).
+    Returns the base's squared norm (0 without a base); the scalar products of all pairs i ≤ k in
+    the order (0, 0), (0, 1), …; and the number of elements of which one τ is positive and another
+    negative. Sums of several blocks are sums of these. Raises PomonaError when a block holds NaN or
+    infinity; `where` is its place.
+    """
+    inputs = tuple(Input(place, "", kind) for place, kind in enumerate(kinds))
+    loops = Loops(
+        Job("", (blocks[0].size,), "F32", "linear", inputs[based:], inputs[0] if based else None)
+    )
+    products, signs = np.zeros(loops.count * (loops.count + 1) // 2), np.zeros(2)
+    loops.call("gram", blocks, loops.based, max(1, blocks[0].size), 0, products, signs)
+    return float(signs[1]), products.tolist(), int(signs[0])

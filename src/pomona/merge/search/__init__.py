@@ -9,39 +9,46 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.merge.search.core import (
-        Found as Found,
-        Objective as Objective,
-        Score as Score,
-        search as search,
-    )
-    from pomona.merge.search.forecasting import Forecast as Forecast, forecast as forecast
     from pomona.merge.search.judge import Judge as Judge, OnItems as OnItems
-    from pomona.merge.search.leave_out import (
-        LeftOut as LeftOut,
+    from pomona.merge.search.results import (
+        Gain as Gain,
         Matrix as Matrix,
-        leave_one_out as leave_one_out,
+        Searched as Searched,
+        number as number,
     )
-    from pomona.merge.search.log import Trial as Trial
-    from pomona.merge.search.run import Searched as Searched, search_merge as search_merge
+    from pomona.merge.search.run import (
+        Forecast as Forecast,
+        forecast as forecast,
+        search_merge as search_merge,
+    )
     from pomona.merge.search.space import (
         Free as Free,
         Space as Space,
         fill as fill,
         space_of as space_of,
     )
-    from pomona.merge.search.sweeping import Swept as Swept, sweep as sweep
+    from pomona.merge.search.trials import (
+        Found as Found,
+        Objective as Objective,
+        Score as Score,
+        Trial as Trial,
+        search as search,
+    )
+    from pomona.merge.search.variants import (
+        LeftOut as LeftOut,
+        Swept as Swept,
+        leave_one_out as leave_one_out,
+        sweep as sweep,
+    )
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "core": "Found Objective Score search",
-        "forecasting": "Forecast forecast",
         "judge": "Judge OnItems",
-        "leave_out": "LeftOut Matrix leave_one_out",
-        "log": "Trial",
-        "run": "Searched search_merge",
+        "results": "Gain Matrix Searched number",
+        "run": "Forecast forecast search_merge",
         "space": "Free Space fill space_of",
-        "sweeping": "Swept sweep",
+        "trials": "Found Objective Score Trial search",
+        "variants": "LeftOut Swept leave_one_out sweep",
     },
 )

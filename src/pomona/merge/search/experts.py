@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from pomona.errors import PomonaError
-from pomona.merge.reading.references import ModelRef, parse_model
+from pomona.merge.reading.recipe import ModelRef, parse_model
 
 KEPT = (
     "dtype",

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.ledger.flops import decode_flops, prefill_flops, scoring_flops
-from pomona.merge._plan import Plan
-from pomona.merge.search.core import Score
-from pomona.merge.search.settings import Part, Task
+from pomona.merge.plan import Plan
+from pomona.merge.search.problem import Part, Task
+from pomona.merge.search.trials import Score
 from pomona.tasks.items import Items, items_from, limit
 from pomona.tasks.metrics import Metric, metric
 

@@ -6,58 +6,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pomona.ledger.report.numbers import clean, count, flops
 from pomona.ledger.report.picture import SCHEMA
 from pomona.ledger.report.theme import dark, light
+from pomona.merge.search.results import Gain, decimals_of, number
 
 if TYPE_CHECKING:
-    from pomona.merge.search.leave_out import Matrix
-    from pomona.merge.search.run import Searched
-    from pomona.tasks.bootstrap import Comparison
+    from pomona.merge.search.results import Matrix, Searched
 
 _DIVERGING = {"light": ["#C2500A", "#f4f5f2", "#0B6FAE"], "dark": ["#FF9A5C", "#242b27", "#6DB9EE"]}
-
-
-@dataclass(frozen=True)
-class Gain:
-    """A difference turned so that positive is better, with its interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, found: Comparison, higher_is_better: bool) -> Gain:
-        """From a comparison."""
-        if higher_is_better:
-            return cls(found.delta, found.ci_low, found.ci_high)
-        return cls(-found.delta, -found.ci_high, -found.ci_low)
-
-    @property
-    def verdict(self) -> str:
-        """better, worse or unclear."""
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "unclear"
-
-    def __str__(self) -> str:
-        places = _places(max(abs(self.value), abs(self.low), abs(self.high)))
-        low, high = (number(bound, places, signed=True) for bound in (self.low, self.high))
-        return f"{number(self.value, places, signed=True)} [{low}, {high}]"
-
-
-def number(value: float, places: int | None = None, *, signed: bool = False) -> str:
-    """A number with so many decimals: four below one and two from there when not said; losses
-    differ in the third, chrF in the first.
-    """
-    text = f"{abs(value):.{_places(value) if places is None else places}f}"
-    sign = "" if float(text) == 0 else "−" if value < 0 else "+" if signed else ""
-    return sign + text
-
-
-def _places(value: float) -> int:
-    return 4 if abs(value) < 1 else 2
 
 
 def render_search(searched: Searched) -> str:
@@ -273,7 +232,7 @@ def groups_chart(gains: Mapping[str, Mapping[str, Gain]], metric: str) -> dict[s
 
 def heat_chart(gains: Mapping[str, Mapping[str, Gain]]) -> dict[str, Any]:
     """What each expert brings to each group as a heat map, a Vega-Lite specification."""
-    places = _places(
+    decimals = decimals_of(
         max((abs(gain.value) for groups in gains.values() for gain in groups.values()), default=0)
     )
     rows = [
@@ -281,7 +240,7 @@ def heat_chart(gains: Mapping[str, Mapping[str, Gain]]) -> dict[str, Any]:
             "expert": clean(expert),
             "group": clean(group),
             "gain": gain.value,
-            "said": number(gain.value, places, signed=True)
+            "said": number(gain.value, decimals, signed=True)
             + (" •" if gain.verdict != "unclear" else ""),
         }
         for expert, groups in gains.items()

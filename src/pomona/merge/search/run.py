@@ -1,5 +1,5 @@
 """`search_merge`: the free parameters of a recipe found on validation items, the best merge
-written, and what that bought on others.
+written, and what that bought on others; and what a search would cost.
 """
 
 from __future__ import annotations
@@ -9,60 +9,24 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pomona._version import __version__
-from pomona.merge._plan import Plan
-from pomona.merge.search.bench import Bench, inputs_of, read_document, refuse_existing
-from pomona.merge.search.contrast import System, compare_all, documents, ledger_of
-from pomona.merge.search.core import Found, search
+from pomona.errors import PomonaError, ResourceError
+from pomona.merge.plan import Plan
+from pomona.merge.search.experts import Expert, alone, base_of, uniform
 from pomona.merge.search.judge import Judge, OnItems, read_items, refuse_shared
-from pomona.merge.search.problem import Problem
-from pomona.merge.search.rivals import BASE, Rivals
-from pomona.merge.search.settings import files_of
+from pomona.merge.search.problem import Problem, files_of
+from pomona.merge.search.results import Searched, System, compare_all, ledger_of
 from pomona.merge.search.space import SECTIONS
-from pomona.tasks.bootstrap import Comparison
+from pomona.merge.search.trials import Found, search
+from pomona.merge.search.workspace import Bench, inputs_of, read_document, refuse_existing
+from pomona.tasks.bootstrap import value_of
 from pomona.tasks.items import Items
 
 BEST = "searched"
-
-
-@dataclass(frozen=True)
-class Searched:
-    """A finished search: the recipe of the best merge, its values and validation score, and what
-    the held-out items say of it.
-
-    `contrasts` has the best against each other system, per group: base, uniform merge and the best
-    expert alone.
-    """
-
-    out: Path
-    recipe: Mapping[str, Any]
-    found: Found
-    contrasts: Mapping[str, Mapping[str, Comparison]]
-    metric: str
-    higher_is_better: bool
-    signature: str
-    notes: tuple[str, ...]
-
-    def document(self) -> dict[str, Any]:
-        """As it is written to `search.json`."""
-        return {
-            "signature": self.signature,
-            "metric": self.metric,
-            "higher_is_better": self.higher_is_better,
-            "values": dict(self.found.best.values),
-            "valid": self.found.best.value,
-            "trials": len(self.found.trials),
-            "flops": self.found.flops,
-            "tokens": self.found.tokens,
-            "seconds": self.found.seconds,
-            "test": documents(self.contrasts),
-            "recipe": dict(self.recipe),
-            "notes": list(self.notes),
-            "version": __version__,
-        }
 
 
 def search_merge(
@@ -231,3 +195,152 @@ def trials_parquet(found: Found) -> bytes:
     stream = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), stream, compression="zstd")
     return stream.getvalue()
+
+
+BASE, UNIFORM = "base", "uniform"
+
+
+class Rivals:
+    """Scores other models than the searched one; what cannot be scored is left out with a note in
+    `notes`.
+    """
+
+    def __init__(self, problem: Problem, bench: Bench, judge: Judge) -> None:
+        self.problem, self.bench, self.judge = problem, bench, judge
+        self.notes: list[str] = []
+
+    def systems(self, valid: Items, test: Items) -> dict[str, System]:
+        """The rivals on the test items, the base first where there is one."""
+        document = self.problem.document
+        base = self.problem.settings.base or base_of(document)
+        found = {BASE: self._score(BASE, partial(alone, base), test)} if base is not None else {}
+        found[UNIFORM] = self._score(UNIFORM, partial(uniform, document), test)
+        chosen = self._best_expert(valid)
+        if chosen is not None:
+            expert, flops, seconds = chosen
+            system = self._score(expert.name, partial(alone, expert.written), test)
+            found[f"expert {expert.name}"] = (
+                replace(system, once_flops=flops, once_seconds=seconds) if system else None
+            )
+        return {name: system for name, system in found.items() if system is not None}
+
+    def _best_expert(self, valid: Items) -> tuple[Expert, float, float] | None:
+        """The best expert on the validation items, with the operations and CPU seconds of finding
+        it.
+        """
+        metric = self.judge.metric
+        scored = [
+            (expert, self._score(expert.name, partial(alone, expert.written), valid))
+            for expert in self.problem.experts
+        ]
+        known = [(expert, system) for expert, system in scored if system is not None]
+        if not known:
+            return None
+        pick = max if metric.higher_is_better else min
+        best, _ = pick(known, key=lambda pair: value_of(metric, pair[1].statistics))
+        return (
+            best,
+            sum(system.flops for _, system in known),
+            sum(system.seconds for _, system in known),
+        )
+
+    def _score(
+        self, name: str, recipe: Callable[[], Mapping[str, Any]], items: Items
+    ) -> System | None:
+        try:
+            return self.bench.score(self.bench.plan(recipe()), self.judge, items)
+        except ResourceError:
+            raise
+        except PomonaError as error:
+            note = f"{name} is not compared: {error}"
+            self.notes += [note] if note not in self.notes else []
+            return None
+
+
+BYTES_PER_TOKEN = 3  # of UTF-8, over many languages
+READ_PER_SECOND = 1e9  # bytes merged in memory, on one core
+FLOPS_PER_SECOND = {"loss": 4e10, "answers": 2e10}  # of one core
+START_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Trials, free parameters, items, the operations of a trial and of all the work, and seconds on
+    one core; estimates.
+    """
+
+    method: str
+    trials: int
+    free: tuple[str, ...]
+    valid: int
+    test: int
+    flops_per_trial: float
+    flops: float
+    seconds: float
+    read: int
+    notes: tuple[str, ...]
+
+
+def forecast(
+    recipe: str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    models: Mapping[str, Path] | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+) -> Forecast:
+    """What `search_merge` with these arguments would do; the recipe, its records and a first merge
+    are checked, nothing is written.
+
+    Raises PomonaError as `search_merge` does before its first trial.
+    """
+    document, folder = read_document(recipe)
+    problem = Problem(document, trials)
+    settings = problem.settings
+    files = files_of(settings.task, folder)
+    valid, test = (
+        read_items(settings.task, settings.valid, files),
+        read_items(settings.task, settings.task.test, files),
+    )
+    refuse_shared(valid, test)
+    bench = Bench(Path(out), models=models, seed=seed, document=document)
+    plan = bench.plan(problem.first(), dry_run=True)
+    number = most_trials(problem)
+    trial = _flops(plan, valid)
+    flops = trial * (number + len(problem.experts)) + 4 * _flops(plan, test)
+    read = sum(size for _, size, _ in inputs_of(plan))
+    rate = FLOPS_PER_SECOND["loss" if settings.task.metric == "loss" else "answers"]
+    seconds = (
+        START_SECONDS + flops / rate + (number + len(problem.experts) + 4) * read / READ_PER_SECOND
+    )
+    return Forecast(
+        settings.method,
+        number,
+        tuple(problem.space.names),
+        len(valid),
+        len(test),
+        trial,
+        flops,
+        seconds,
+        read,
+        plan.notes,
+    )
+
+
+def most_trials(problem: Problem) -> int:
+    """The candidates a search tries at most: as many as asked for, or as there are."""
+    asked = problem.settings.trials
+    if problem.greedy:
+        return min(asked, 2 * len(problem.experts) - 1)
+    if all(free.choices for free in problem.space.free):
+        return min(asked, math.prod(len(free.choices) for free in problem.space.free))
+    return asked
+
+
+def _flops(plan: Plan, items: Items) -> float:
+    """Two operations a weight and token, prompts and completions."""
+    weights = sum(math.prod(job.shape) for job in plan.jobs)
+    tokens = (
+        sum(len(text.encode()) for text in [*items.prompts, *items.completions]) / BYTES_PER_TOKEN
+    )
+    return 2.0 * weights * tokens

@@ -35,7 +35,7 @@ def search(step: StepContext) -> Cost:
     """One checkpoint out of the experts, with the weights that do best on other items than the test
     ones; `search.json` has all trials.
     """
-    from pomona.merge.planning.plan import plan_merge
+    from pomona.merge import plan_merge
     from pomona.merge.search import Judge, OnItems, Space, search as search_space
 
     p, models = step.params, _models(step)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pomona._version import __version__
 from pomona.ledger.entry import Entry
 from pomona.ledger.store import GroupCount, Ledger, Meta
+from pomona.merge.search.trials import Found
 from pomona.tasks.bootstrap import MINIMUM, Comparison, by_group, rows_of
 from pomona.tasks.items import Items
 from pomona.tasks.metrics import Metric
@@ -137,3 +139,126 @@ def documents(found: Mapping[str, Mapping[str, Comparison]]) -> list[dict[str, A
         for baseline, groups in found.items()
         for group, comparison in groups.items()
     ]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A difference turned so that positive is better, with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, found: Comparison, higher_is_better: bool) -> Gain:
+        """From a comparison."""
+        if higher_is_better:
+            return cls(found.delta, found.ci_low, found.ci_high)
+        return cls(-found.delta, -found.ci_high, -found.ci_low)
+
+    @property
+    def verdict(self) -> str:
+        """better, worse or unclear."""
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "unclear"
+
+    def __str__(self) -> str:
+        decimals = decimals_of(max(abs(self.value), abs(self.low), abs(self.high)))
+        low, high = (number(bound, decimals, signed=True) for bound in (self.low, self.high))
+        return f"{number(self.value, decimals, signed=True)} [{low}, {high}]"
+
+
+def number(value: float, places: int | None = None, *, signed: bool = False) -> str:
+    """A number with so many decimals: four below one and two from there when not said; losses
+    differ in the third, chrF in the first.
+    """
+    text = f"{abs(value):.{decimals_of(value) if places is None else places}f}"
+    sign = "" if float(text) == 0 else "−" if value < 0 else "+" if signed else ""
+    return sign + text
+
+
+def decimals_of(value: float) -> int:
+    """Decimals that a value is shown with."""
+    return 4 if abs(value) < 1 else 2
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Expert × group: the full merge (`value`) against the merge without the expert
+    (`baseline_value`), with paired intervals.
+    """
+
+    contrasts: Mapping[str, Mapping[str, Comparison]]
+    metric: str
+    higher_is_better: bool
+    signature: str
+    notes: tuple[str, ...]
+
+    def gains(self) -> dict[str, dict[str, Gain]]:
+        """What each expert brings to each group; positive is better, so an expert with a negative
+        gain hurts the group.
+        """
+        return {
+            expert: {
+                group: Gain.of(found, self.higher_is_better) for group, found in groups.items()
+            }
+            for expert, groups in self.contrasts.items()
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row an expert and group: the two values, the gain with its interval, and the
+        verdict.
+        """
+        return [
+            {
+                "expert": expert,
+                "group": group,
+                "with": found.value,
+                "without": found.baseline_value,
+                "gain": gain.value,
+                "ci_low": gain.low,
+                "ci_high": gain.high,
+                "p_value": found.p_value,
+                "n": found.n,
+                "verdict": gain.verdict,
+            }
+            for expert, groups in self.contrasts.items()
+            for group, found in groups.items()
+            for gain in [Gain.of(found, self.higher_is_better)]
+        ]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A finished search: the recipe of the best merge, its values and validation score, and what
+    the held-out items say of it.
+
+    `contrasts` has the best against each other system, per group: base, uniform merge and the best
+    expert alone.
+    """
+
+    out: Path
+    recipe: Mapping[str, Any]
+    found: Found
+    contrasts: Mapping[str, Mapping[str, Comparison]]
+    metric: str
+    higher_is_better: bool
+    signature: str
+    notes: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """As it is written to `search.json`."""
+        return {
+            "signature": self.signature,
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "values": dict(self.found.best.values),
+            "valid": self.found.best.value,
+            "trials": len(self.found.trials),
+            "flops": self.found.flops,
+            "tokens": self.found.tokens,
+            "seconds": self.found.seconds,
+            "test": documents(self.contrasts),
+            "recipe": dict(self.recipe),
+            "notes": list(self.notes),
+            "version": __version__,
+        }

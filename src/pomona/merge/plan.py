@@ -104,3 +104,8 @@ class JointKernel(Kernel, Protocol):
         or of tensors in any order.
         """
         ...
+
+
+def inputs_of(job: Job) -> tuple[Input, ...]:
+    """The inputs of a job as its kernel sees them: the base first."""
+    return (job.base, *job.inputs) if job.base else job.inputs

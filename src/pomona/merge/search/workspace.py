@@ -21,9 +21,9 @@ from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import atomic_file, write_json
 from pomona.ledger.flops import Meter
-from pomona.merge._plan import Plan
-from pomona.merge.search.contrast import System
+from pomona.merge.plan import Plan
 from pomona.merge.search.judge import Judge, digest_of
+from pomona.merge.search.results import System
 from pomona.merge.search.space import SECTIONS
 from pomona.tasks.items import Items
 from pomona.workspace import disk_guard
@@ -36,7 +36,7 @@ def read_document(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any
     """
     if isinstance(recipe, Mapping):
         return dict(recipe), Path()
-    from pomona.merge.reading.lines import Document
+    from pomona.merge.reading.document import Document
 
     document = Document(Path(recipe))
     if document.twice:
@@ -76,7 +76,7 @@ class Bench:
 
     def plan(self, recipe: Mapping[str, Any], *, dry_run: bool = False) -> Plan:
         """The plan of a recipe without free parameters."""
-        from pomona.merge.planning.plan import plan_merge
+        from pomona.merge.planning.planner import plan_merge
 
         plain = {key: value for key, value in recipe.items() if key not in SECTIONS}
         return plan_merge(

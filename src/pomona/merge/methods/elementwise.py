@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.merge._plan import Job
-from pomona.merge.methods.common import Single
-from pomona.merge.methods.pieces import Numbers, Pieces
+from pomona.merge.methods.common import Numbers, Pieces, Single
+from pomona.merge.plan import Job
 
 _LEAST = 1e-6  # differences are at least this, as in mergekit
 

@@ -10,26 +10,24 @@ from __future__ import annotations
 
 from numba import float32, float64, njit, uint32
 
-from pomona.merge.methods._tiles import (
+from pomona.merge.methods.tile_loops import (
     LOOSE,
     SPACE,
     TILE,
     change,
     clear,
-    narrow,
-    place,
-    round_to,
-    widen,
-)
-from pomona.merge.methods._words import (
     fma,
     get_f32,
     get_f64,
     get_i64,
     get_u32,
+    narrow,
+    place,
+    round_to,
     set_f32,
     set_f64,
     set_u32,
+    widen,
 )
 
 

@@ -1,5 +1,5 @@
-"""`leave_one_out`: the full merge and the merges without one of its experts each — which expert
-helps or hurts whom?
+"""Many merges of one recipe: `sweep` makes one for each value of a parameter, `leave_one_out` those
+without one of the experts each — which expert helps or hurts whom?
 
 The merges share one reading of the inputs, and each is computed from its own inputs alone. Taking
 one expert out of a finished sum would be cheaper still, but rounds differently: these merges are
@@ -8,7 +8,9 @@ byte for byte those of a recipe without the expert.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,63 +18,17 @@ from typing import Any
 from pomona._version import __version__
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json, write_text
-from pomona.merge.search.bench import Bench, read_document, refuse_existing
-from pomona.merge.search.contrast import System, groups_of
 from pomona.merge.search.experts import Expert, experts_of, without
 from pomona.merge.search.judge import Judge, read_items
-from pomona.merge.search.page import Gain, render_matrix
-from pomona.merge.search.settings import files_of, read_task
+from pomona.merge.search.page import render_matrix
+from pomona.merge.search.problem import files_of, read_task
+from pomona.merge.search.results import Matrix, System, groups_of
 from pomona.merge.search.space import fill
-from pomona.tasks.bootstrap import Comparison, by_group
+from pomona.merge.search.workspace import Bench, read_document, refuse_existing
+from pomona.tasks.bootstrap import by_group
 from pomona.tasks.items import Items
 
 ALL = "all"
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Expert × group: the full merge (`value`) against the merge without the expert
-    (`baseline_value`), with paired intervals.
-    """
-
-    contrasts: Mapping[str, Mapping[str, Comparison]]
-    metric: str
-    higher_is_better: bool
-    signature: str
-    notes: tuple[str, ...]
-
-    def gains(self) -> dict[str, dict[str, Gain]]:
-        """What each expert brings to each group; positive is better, so an expert with a negative
-        gain hurts the group.
-        """
-        return {
-            expert: {
-                group: Gain.of(found, self.higher_is_better) for group, found in groups.items()
-            }
-            for expert, groups in self.contrasts.items()
-        }
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row an expert and group: the two values, the gain with its interval, and the
-        verdict.
-        """
-        return [
-            {
-                "expert": expert,
-                "group": group,
-                "with": found.value,
-                "without": found.baseline_value,
-                "gain": gain.value,
-                "ci_low": gain.low,
-                "ci_high": gain.high,
-                "p_value": found.p_value,
-                "n": found.n,
-                "verdict": gain.verdict,
-            }
-            for expert, groups in self.contrasts.items()
-            for group, found in groups.items()
-            for gain in [Gain.of(found, self.higher_is_better)]
-        ]
 
 
 @dataclass(frozen=True)
@@ -212,3 +168,78 @@ def _write(matrix: Matrix, folder: Path) -> None:
         pa.Table.from_pylist(matrix.rows()), folder / "matrix.parquet", compression="zstd"
     )
     write_text(folder / "leave_one_out.html", render_matrix(matrix))
+
+
+@dataclass(frozen=True)
+class Swept:
+    """One merge of a sweep: its folder, the values it was made with, and its recipe."""
+
+    folder: Path
+    values: Mapping[str, float]
+    recipe: Mapping[str, Any]
+
+
+def sweep(
+    recipe: str | Path | Mapping[str, Any],
+    out: str | Path,
+    values: Mapping[str, Sequence[float]],
+    *,
+    models: Mapping[str, Path] | None = None,
+    seed: int | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **engine: Any,
+) -> list[Swept]:
+    """Merge once for every combination of `values`, into folders of `out` called `alpha=0.25`; the
+    inputs are read once.
+
+    values: by the name of a free parameter of the recipe, or by the place of a number, such as
+        `models.0.parameters.weight`.
+    A dry run plans every merge, which checks them, and writes nothing. `engine` are options of
+    `pomona.merge.merge`. Raises PomonaError for names the recipe does not have, for values given
+    twice, and for every merge that cannot be made.
+    """
+    document, _ = read_document(recipe)
+    out = Path(out)
+    swept = _combined(document, out, values)
+    bench = Bench(out, models=models, seed=seed, document=document)
+    if dry_run:
+        for one in swept:
+            bench.plan(one.recipe, dry_run=True)
+        return swept
+    from pomona.merge.engine.run import merge_many
+
+    for one in swept:
+        refuse_existing(one.folder, overwrite)
+    with bench.locked():
+        plans = [bench.plan(one.recipe) for one in swept]
+        merge_many(
+            plans, [one.folder for one in swept], overwrite=overwrite, progress=progress, **engine
+        )
+        bench.clear()
+    return swept
+
+
+def _combined(
+    document: Mapping[str, Any], out: Path, values: Mapping[str, Sequence[float]]
+) -> list[Swept]:
+    if not values:
+        raise PomonaError("no value is set", where="sweep", remedy="give --set NAME=0,0.5,1")
+    for name, given in values.items():
+        if (
+            not given
+            or len(set(given)) < len(given)
+            or not all(math.isfinite(value) for value in given)
+        ):
+            raise PomonaError(
+                f"{list(given)} are not different numbers",
+                where=name,
+                remedy="give --set NAME=0,0.5,1",
+            )
+    found = []
+    for chosen in itertools.product(*values.values()):
+        point = dict(zip(values, chosen, strict=True))
+        name = ",".join(f"{key}={value:g}" for key, value in point.items())
+        found.append(Swept(out / name, point, fill(document, point)))
+    return found

@@ -1,5 +1,5 @@
-"""Kernels whose coefficients come from norms and angles: slerp, nuslerp, multislerp, model_stock.
-One pass measures, then one writes.
+"""Kernels whose coefficients come from norms and angles: slerp, nuslerp, multislerp, model_stock,
+karcher. One pass measures, then one writes.
 
 Scalar products are summed in float64 over parts of 4096 elements, in the order of the parts,
 whatever the blocks and threads.
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Job
-from pomona.merge.methods.common import PART, Loops, weights_of
+from pomona.merge.methods.common import PART, Loops, decode, encode, weights_of
+from pomona.merge.plan import Job
 
 Products = NDArray[np.float64]  # the scalar products of all pairs of inputs: (rows, count, count)
 
@@ -226,3 +226,134 @@ def between(
     first = np.where(linear, 1 - t, np.sin((1 - t) * angle) / sine)
     second = np.where(linear, t, np.sin(t * angle) / sine)
     return np.stack([first, second], axis=1)
+
+
+ROWS = 64
+
+
+class ColumnSlerp:
+    """SLERP of every column of the matrix (first dimension × the rest), t from the weights, with a
+    base on task vectors. See NuSlerp.
+    """
+
+    passes = 1
+    shared: str | None = None
+
+    def __init__(self, job: Job) -> None:
+        self._loops, self._t = Loops(job), share_of(job)
+        rows = job.shape[0] if len(job.shape) > 1 else math.prod(job.shape)
+        self._columns = max(1, math.prod(job.shape) // max(1, rows))
+        self.unit = ROWS * self._columns
+        self._factors = np.empty((0, 2))
+
+    def _parts(
+        self, blocks: Sequence[NDArray[Any]]
+    ) -> Iterator[tuple[slice, list[NDArray[np.float64]], NDArray[np.float64]]]:
+        for start in range(0, blocks[0].size, self.unit):
+            part = slice(start, start + self.unit)
+            values = [self._wide(block[part], place) for place, block in enumerate(blocks)]
+            base = values.pop(0) if self._loops.based else np.zeros(1)
+            yield part, [value - base for value in values], base
+
+    def _wide(self, block: NDArray[Any], place: int) -> NDArray[np.float64]:
+        values = decode(block, self._loops.inputs[place].dtype)
+        if not np.isfinite(values).all():
+            self._loops.fail(2 * place + 1)
+        return values.reshape(-1, self._columns)
+
+    def read(self, number: int, start: int, blocks: Sequence[NDArray[Any]]) -> Products:
+        """For every 64 rows the products of each column: |a|², a·b, |b|²."""
+        return np.array(
+            [
+                [(a * a).sum(0), (a * b).sum(0), (b * b).sum(0)]
+                for _, (a, b), _ in self._parts(blocks)
+            ]
+        )
+
+    def settle(self, number: int, partials: Sequence[Products]) -> None:
+        """Find the factors of each column."""
+        first, both, second = np.concatenate(partials).sum(axis=0)
+        cos = np.clip(
+            both / np.maximum(np.sqrt(first), 1e-7) / np.maximum(np.sqrt(second), 1e-7), -1, 1
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self._factors = between(cos, np.full(len(cos), self._t), 1 - cos**2 <= 1e-16)
+
+    def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
+        """Merge a block."""
+        for part, (a, b), base in self._parts(blocks):
+            merged = base + self._factors[:, 0] * a + self._factors[:, 1] * b
+            if not encode(merged.reshape(-1), self._loops.job.dtype, out[part]):
+                self._loops.fail(-1)
+
+
+Numbers = NDArray[np.float64]
+
+
+class Karcher(Sphere):
+    """The Karcher mean of the flattened tensors' directions, all of one weight, at their mean
+    length (Karcher 1977, DOI 10.1002/cpa.3160300502; for models arXiv 2603.04972, as mergekit 0.1.5
+    has it).
+
+    From the normed mean of the unit vectors, steps along the mean of the tangents towards each of
+    them, until a tangent is shorter than `tol`, or `max_iter` steps. All follows from scalar
+    products. Tensors no longer than `tol` have a length and no direction; zeros where all are so
+    short. One model alone is passed on.
+    """
+
+    exact = 1
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job, offsets=False)
+        self._most, self._tolerance = int(job.options["max_iter"]), float(job.options["tol"])
+
+    def factors(self, products: Products) -> Numbers:
+        """As the class says."""
+        norms = np.sqrt(np.diagonal(products[0]))
+        if len(norms) == 1:
+            return np.ones((1, 1))
+        pointing = norms > self._tolerance
+        factors = np.zeros(len(norms))
+        if pointing.any():
+            lengths = norms[pointing]
+            angles = products[0][np.ix_(pointing, pointing)] / np.outer(lengths, lengths)
+            np.fill_diagonal(angles, 1)
+            factors[pointing] = norms.mean() * self._mean(angles) / lengths
+        return factors[None, :]
+
+    def _mean(self, angles: Numbers) -> Numbers:
+        """The mean as a sum of unit vectors: their coefficients, from their cosines (count,
+        count).
+        """
+        count = len(angles)
+        mean = np.full(count, 1 / count)
+        length = _length(mean, angles)
+        mean = np.eye(count)[0] if length < self._tolerance else mean / length
+        for _ in range(self._most):
+            tangent = self._tangent(mean, angles)
+            length = _length(tangent, angles)
+            if length < self._tolerance:
+                break
+            moved = np.cos(length) * mean + np.sin(length) / length * tangent
+            moved /= _length(moved, angles)
+            if np.array_equal(moved, mean):
+                break
+            mean = moved
+        return mean
+
+    def _tangent(self, mean: Numbers, angles: Numbers) -> Numbers:
+        """The mean of the tangents at `mean` towards the unit vectors, as a sum of unit vectors."""
+        cosines = np.clip(angles @ mean, -1, 1)
+        apart = np.arccos(cosines)
+        if (apart > np.pi - 1e-7).any():
+            raise ValueError(
+                "two models point in opposite directions, between which there is no mean; "
+                "leave one out, or use linear"
+            )
+        far = apart >= self._tolerance
+        shares = np.where(far, apart / np.sin(np.where(far, apart, 1)), 0) / len(angles)
+        return shares - (shares @ cosines) * mean
+
+
+def _length(vector: Numbers, angles: Numbers) -> float:
+    return float(np.sqrt(max(0.0, vector @ angles @ vector)))

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError
-from pomona.merge._plan import Plan
-from pomona.merge.checkpoints.view import View
-from pomona.merge.planning.opened import Opened, Resolve, folders_of, locate_model, open_model
-from pomona.merge.reading.document import MergeRecipe, TokenizerRule, read_recipe
-from pomona.merge.reading.references import ModelRef
+from pomona.merge.checkpoints.files import View
+from pomona.merge.plan import Plan
+from pomona.merge.planning.models import Opened, Resolve, folders_of, locate_model, open_model
+from pomona.merge.reading.recipe import MergeRecipe, ModelRef, TokenizerRule
+from pomona.merge.reading.sections import read_recipe
 
 
 def plan_merge(
@@ -43,6 +43,7 @@ def plan_merge(
     from pomona.merge.planning.result import (
         config_of,
         extra_files,
+        merge_notes,
         tokenizer_folder,
         vocabulary_notes,
     )
@@ -54,11 +55,9 @@ def plan_merge(
     builder = Builder(recipe, opened, frame, prepared)
     jobs = builder.jobs()
     config = config_of(recipe, opened[frame], builder, jobs, prepared.config if prepared else {})
-    tokens = (
-        []
-        if recipe.tokenizer or recipe.key_map
-        else vocabulary_notes(opened[frame], opened.values())
-    )
+    notes = [*recipe.notes, *(prepared.notes if prepared else ()), *merge_notes(builder, jobs)]
+    if not recipe.tokenizer and not recipe.key_map:
+        notes += vocabulary_notes(opened[frame], opened.values())
     chosen = seed if seed is not None else recipe.seed or 0
     tokenizer = (prepared.tokenizer if prepared else None) or tokenizer_folder(opened[frame].folder)
     return Plan(
@@ -76,7 +75,7 @@ def plan_merge(
             prepared.special_ids if prepared else {},
         ),
         prepared=prepared.written if prepared else 0,
-        notes=(*recipe.notes, *(prepared.notes if prepared else ()), *builder.notes, *tokens),
+        notes=tuple(notes),
     )
 
 
