@@ -24,11 +24,12 @@ from pomona.merge.checkpoints.files import (
     Stored,
     View,
     encode,
+    read_config,
     row_blocks,
     write_made,
 )
 from pomona.merge.checkpoints.names import is_embedding, is_head
-from pomona.merge.preparing.keymap import ties
+from pomona.merge.preparing.keymap import ties_in
 
 _LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
 _CONV1D = (
@@ -121,7 +122,7 @@ def extract_adapter(
         )
     new, old = View.of(finetuned), View.of(base)
     _check_pair(new, old)
-    parts, config = _Parts(), _config_of(base)
+    parts, config = _Parts(), read_config(base)
     flipped = config.get("model_type") in _CONV1D
     for done, name in enumerate(new.names):
         _tensor(
@@ -143,7 +144,7 @@ def extract_adapter(
             where=finetuned,
             remedy="check the two folders and `modules`",
         )
-    _complete(parts, new, ties(base))
+    _complete(parts, new, ties_in(base))
     if not dry_run:
         settings = json.dumps(_settings(parts, config, base, flipped), indent=1).encode()
         write_made(
@@ -291,11 +292,6 @@ def _as_stored(stored: Stored) -> Made:
     return Made(stored.dtype, stored.shape, blocks)
 
 
-def _config_of(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
 def _settings(
     parts: _Parts, config: Mapping[str, Any], base: Path, flipped: bool
 ) -> dict[str, Any]:
@@ -303,7 +299,7 @@ def _settings(
     usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
     others = {name: rank for name, rank in ranks.items() if rank != usual}
     causal = str((config.get("architectures") or [""])[0]).endswith("ForCausalLM")
-    tied = ties(base) and any(is_embedding(f"{module}.weight") for module in parts.whole)
+    tied = ties_in(base) and any(is_embedding(f"{module}.weight") for module in parts.whole)
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM" if causal else None,

@@ -136,7 +136,7 @@ def test_a_torn_journal_counts_up_to_the_tear(
 
 
 def test_two_processes_cannot_work_on_one_result(recipe: dict[str, Any], tmp_path: Path) -> None:
-    space = journal.Workspace(tmp_path / "out")
+    space = journal.MergeWorkspace(tmp_path / "out")
     with pytest.raises(
         PomonaError,
         match="out: another process is merging into it — wait for it, or choose another folder",

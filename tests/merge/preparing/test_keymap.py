@@ -7,7 +7,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import Stored, View
-from pomona.merge.preparing.keymap import map_names, propose, renamed, ties
+from pomona.merge.preparing.keymap import map_names, propose, renamed, ties_in
 
 TEXT = {
     "model.embed_tokens.weight": (10, 4),
@@ -200,4 +200,4 @@ def test_ties_are_read_as_transformers_reads_them(
     tmp_path: Path, config: dict[str, object], tied: bool
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert ties(tmp_path) is tied
+    assert ties_in(tmp_path) is tied

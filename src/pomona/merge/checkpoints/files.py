@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.documents import parse_json, read_json
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import atomic_directory
 from pomona.workspace import is_full, room_on_disk
@@ -122,12 +123,18 @@ class Tensors:
         return stored.astype(np.float32)
 
 
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """A JSON file beside the tensors; an empty mapping where there is none. Raises PomonaError."""
+    file = folder / name
+    return read_json(file, finite=False) if file.is_file() else {}
+
+
 def _files(folder: Path) -> list[Path]:
     index = folder / INDEX
     if index.is_file():
         try:
-            names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError):
+            names = sorted(set(read_json(index)["weight_map"].values()))
+        except (PomonaError, KeyError, AttributeError, TypeError):
             raise PomonaError("is not an index of shards", where=index, remedy=_AGAIN) from None
         for name in names:
             if Path(name).name != name or not (folder / name).is_file():
@@ -162,7 +169,7 @@ def _header(file: Path) -> dict[str, Place]:
                 remedy=_AGAIN,
             )
         try:
-            header: dict[str, Any] = json.loads(stream.read(length))
+            header: dict[str, Any] = parse_json(stream.read(length), file)
             header.pop("__metadata__", None)
             places = {
                 name: Place(
@@ -174,7 +181,7 @@ def _header(file: Path) -> dict[str, Place]:
                 )
                 for name, info in header.items()
             }
-        except (ValueError, KeyError, IndexError, AttributeError, TypeError):
+        except (PomonaError, KeyError, IndexError, AttributeError, TypeError):
             raise PomonaError(
                 "is no safetensors file: its header is malformed", where=file, remedy=_AGAIN
             ) from None

@@ -122,6 +122,15 @@ def role_of(name: str, stacks: Iterable[str]) -> str:
     return "text"
 
 
+def ties(config: Mapping[str, Any]) -> bool:
+    """Whether a model's output embedding is its input embedding, by its config.json; transformers'
+    default where that does not say.
+    """
+    text = config.get("text_config")
+    inner = text.get("tie_word_embeddings", True) if isinstance(text, dict) else True
+    return bool(config.get("tie_word_embeddings", inner))
+
+
 class Layout:
     """The names of a model in order: its stacks of layers, and what stands outside them."""
 

@@ -4,7 +4,6 @@ merge goes on from.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError
+from pomona.workspace import Lock
 
 INTERVAL = 5.0  # seconds between two entries; what a power failure can cost
 _JOURNAL, _LOCK, _RESULT = "journal", "lock", "result"
 
 
-class Workspace:
+class MergeWorkspace:
     """`.OUT.partial` beside OUT, with the result so far, its journal, and whatever was prepared for
     the merge.
 
@@ -30,21 +30,9 @@ class Workspace:
     def __init__(self, out: Path, *, overwrite: bool = False) -> None:
         self.out = out
         self.folder = out.with_name(f".{out.name}.partial")
-        self._lock: int | None = None
         check_free(out, overwrite)
-        existed = self.folder.exists()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise PomonaError(
-                "another process is merging into it",
-                where=out,
-                remedy="wait for it, or choose another folder",
-            ) from None
-        self.new = not existed
+        self.new = not self.folder.exists()
+        self._lock = Lock(self.folder / _LOCK, doing="merging into it", where=out, other="folder")
 
     @property
     def result(self) -> Path:
@@ -80,9 +68,7 @@ class Workspace:
 
     def release(self) -> None:
         """What is there stays, for the same command to go on from."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
 
 class Journal:

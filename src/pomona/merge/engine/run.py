@@ -5,6 +5,7 @@ reading; tensors in memory.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,15 +19,27 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import full_disk
 from pomona.merge.engine.forecast import MergeResult, forecast
-from pomona.merge.engine.journal import Workspace, check_free
+from pomona.merge.engine.journal import MergeWorkspace, check_free
 from pomona.merge.engine.output import SHARD, lay_out, size_of
 from pomona.merge.engine.runner import Runner
-from pomona.merge.engine.sizes import bytes_of
 from pomona.merge.engine.streams import NUMBERS, Files, Unit, units_of
 from pomona.merge.plan import Plan
 from pomona.workspace import is_full
 
 Progress = Callable[[int, int], None]
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+    "tib": 1 << 40,
+}
+_SMALLEST = 1 << 16
 
 
 def merge(
@@ -79,7 +92,7 @@ def merge(
         check_free(out, overwrite)
         plan = plan_merge(recipe, models=models, seed=seed, allow_mixed=allow_mixed, dry_run=True)
         return merge_many([plan], [out], overwrite=overwrite, dry_run=True, **engine)[0]
-    workspace = Workspace(out, overwrite=overwrite)
+    workspace = MergeWorkspace(out, overwrite=overwrite)
     try:
         plan = plan_merge(
             recipe,
@@ -134,10 +147,10 @@ def merge_many(
             forecast(plan, out, lay_out(plan.jobs, most), memory=room, threads=count)
             for plan, out in zip(plans, folders, strict=True)
         ]
-    workspaces: list[Workspace] = []
+    workspaces: list[MergeWorkspace] = []
     try:
         for out in folders:
-            workspaces.append(Workspace(out, overwrite=overwrite))
+            workspaces.append(MergeWorkspace(out, overwrite=overwrite))
     except BaseException:
         for workspace in workspaces:
             workspace.remove() if workspace.new else workspace.release()
@@ -199,7 +212,7 @@ def _limits(memory: int | str, threads: int | None, shard_size: int | str) -> tu
         raise PomonaError(
             f"{threads} threads do nothing", where="threads", remedy="use at least one"
         )
-    return bytes_of(memory, "memory"), threads or _cores(), bytes_of(shard_size, "shard_size")
+    return _bytes_of(memory, "memory"), threads or _cores(), _bytes_of(shard_size, "shard_size")
 
 
 def _cores() -> int:
@@ -208,7 +221,7 @@ def _cores() -> int:
 
 def _merge(
     plans: Sequence[Plan],
-    workspaces: Sequence[Workspace],
+    workspaces: Sequence[MergeWorkspace],
     *,
     memory: int | str,
     threads: int | None,
@@ -246,7 +259,7 @@ def _merge(
             raise full_disk(workspaces[0].out, size) from error
 
 
-def _remove(workspaces: Sequence[Workspace]) -> None:
+def _remove(workspaces: Sequence[MergeWorkspace]) -> None:
     for workspace in workspaces:
         workspace.remove()
 
@@ -277,3 +290,22 @@ def _run(
         for unit in runner.run(units):
             for piece in unit.pieces:
                 results[piece.plan].finished(piece)
+
+
+def _bytes_of(size: int | str, name: str) -> int:
+    """`"1GiB"`, `"512 MB"` or a number as bytes. Raises PomonaError, naming `name`, for anything
+    else and for less than 64 KiB.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", str(size))
+    if match is None or match[2].lower() not in _UNITS:
+        raise PomonaError(
+            f'"{size}" is not a size',
+            where=name,
+            remedy='write a number of bytes, or "512MiB", "4GiB"',
+        )
+    value = int(float(match[1]) * _UNITS[match[2].lower()])
+    if value < _SMALLEST:
+        raise PomonaError(
+            f"{size} is less than 64 KiB", where=name, remedy='give more, for example "1GiB"'
+        )
+    return value

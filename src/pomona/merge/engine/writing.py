@@ -14,7 +14,7 @@ from typing import Any
 from pomona._version import __version__
 from pomona.merge.checkpoints.files import INDEX, full_disk
 from pomona.merge.engine.forecast import MergeResult, forecast
-from pomona.merge.engine.journal import Journal, Workspace
+from pomona.merge.engine.journal import Journal, MergeWorkspace
 from pomona.merge.engine.output import FileTarget, Layout, Output
 from pomona.merge.engine.streams import Piece
 from pomona.merge.plan import Plan
@@ -47,7 +47,7 @@ class Result:
     """
 
     def __init__(
-        self, plan: Plan, workspace: Workspace, layout: Layout, *, report: bool, threads: int
+        self, plan: Plan, workspace: MergeWorkspace, layout: Layout, *, report: bool, threads: int
     ) -> None:
         self.plan, self.workspace, self.layout = plan, workspace, layout
         self.survey = Survey(plan) if report else None

@@ -4,7 +4,6 @@ mergekit's modules, with the slices of each stack of layers.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import Stored, View
+from pomona.merge.checkpoints.files import Stored, View, read_config
 from pomona.merge.checkpoints.names import (
     ROLES,
     Layout,
@@ -22,6 +21,7 @@ from pomona.merge.checkpoints.names import (
     is_head,
     place_of,
     role_of,
+    ties,
 )
 from pomona.merge.reading.recipe import MergeRecipe, ModelRef, Module, Slice, Source
 
@@ -79,29 +79,20 @@ class Opened:
 
     @property
     def ties(self) -> bool:
-        """Whether its head is its embedding; transformers' default where the config does not
-        say.
-        """
-        text = self.config.get("text_config")
-        inner = text.get("tie_word_embeddings", True) if isinstance(text, dict) else True
-        return bool(self.config.get("tie_word_embeddings", inner))
+        """Whether its head is its embedding."""
+        return ties(self.config)
 
 
 def open_model(ref: ModelRef, view: View) -> Opened:
     """Read config.json and name the tensors. Raises PomonaError when there is no config."""
     path = view.folder / "config.json"
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not path.is_file():
         raise PomonaError(
             "is missing",
             where=path,
             remedy="a checkpoint folder has config.json beside its tensors",
-        ) from None
-    except ValueError as error:
-        raise PomonaError(
-            f"is not JSON: {error}", where=path, remedy="copy or download it again"
-        ) from None
+        )
+    config = read_config(view.folder)
     if ref.architecture:
         config["architectures"] = [ref.architecture]
     names = {canonical(name, config): stored for name, stored in view.tensors.items()}

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pomona.documents import parse_json
 from pomona.errors import PomonaError, nearest
+from pomona.merge.checkpoints.files import read_config
 from pomona.merge.checkpoints.names import ROLES, is_head
 from pomona.merge.plan import Job
 from pomona.merge.planning.models import Opened, Part, layer_sources
@@ -136,8 +138,9 @@ def extra_files(
     template, also where the `tokenizer`'s own settings hold one.
     """
     found = {name: (donor / name).read_bytes() for name in _BESIDE if (donor / name).is_file()}
-    if special_ids and (settings := found.get("generation_config.json")) is not None:
-        found["generation_config.json"] = _json({**json.loads(settings), **special_ids})
+    if special_ids and "generation_config.json" in found:
+        settings = read_config(donor, "generation_config.json")
+        found["generation_config.json"] = _json({**settings, **special_ids})
     found |= {file.name: file.read_bytes() for file in sorted(donor.glob("*.py"))}
     template = (
         template_for(recipe.chat_template, [model.folder for model in models.values()])
@@ -146,9 +149,9 @@ def extra_files(
     )
     if template:
         found["chat_template.jinja"] = template.encode()
-        own = tokenizer / "tokenizer_config.json" if tokenizer else None
-        if own and own.is_file() and "chat_template" in (settings := json.loads(own.read_bytes())):
-            found[own.name] = _json({**settings, "chat_template": template})
+        settings = read_config(tokenizer, "tokenizer_config.json") if tokenizer else {}
+        if "chat_template" in settings:
+            found["tokenizer_config.json"] = _json({**settings, "chat_template": template})
     return found
 
 
@@ -216,10 +219,7 @@ def _own(folder: Path) -> str | None:
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8").strip()
-    settings = folder / "tokenizer_config.json"
-    template = (
-        json.loads(settings.read_bytes()).get("chat_template") if settings.is_file() else None
-    )
+    template = read_config(folder, "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
         template = next(
             (item.get("template") for item in template if item.get("name") == "default"), None
@@ -322,7 +322,7 @@ def vocabulary_notes(donor: Opened, models: Iterable[Opened]) -> list[str]:
 def _tokens(data: bytes) -> dict[int, str]:
     """The token of every id in a tokenizer.json; none when it is of an unknown form."""
     try:
-        read = json.loads(data)
+        read = parse_json(data, "tokenizer.json", finite=False)
         listed = read["model"]["vocab"]
         pieces = (
             listed.items()
@@ -331,5 +331,5 @@ def _tokens(data: bytes) -> dict[int, str]:
         )
         added = ((entry["content"], entry["id"]) for entry in read.get("added_tokens") or ())
         return {index: text for text, index in (*pieces, *added)}
-    except (ValueError, KeyError, TypeError):
+    except (PomonaError, ValueError, KeyError, TypeError):
         return {}

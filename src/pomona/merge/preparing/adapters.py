@@ -6,7 +6,6 @@ DoRA: Liu et al. 2024, arXiv 2402.09353.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pomona.merge.checkpoints.files import (
     Stored,
     View,
     encode_finite,
+    read_config,
     row_blocks,
     stored_array,
     to_float32,
@@ -87,7 +87,7 @@ def read_adapter(folder: Path) -> Adapter:
             where=folder,
             remedy="save it again with safe_serialization=True",
         )
-    config = json.loads(file.read_text(encoding="utf-8"))
+    config = read_config(folder, file.name)
     if config.get("peft_type") != "LORA":
         raise PomonaError(
             f"is an adapter of type {config.get('peft_type')}",

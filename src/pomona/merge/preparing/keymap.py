@@ -4,15 +4,14 @@ the language backbone only.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import Stored, View
-from pomona.merge.checkpoints.names import is_embedding, is_head
+from pomona.merge.checkpoints.files import Stored, View, read_config
+from pomona.merge.checkpoints.names import is_embedding, is_head, ties
 
 KeyMap = Mapping[str, Mapping[str, str] | str] | str
 
@@ -146,7 +145,7 @@ def propose(view: View, frame: View, model: str) -> dict[str, str]:
                 where="key_map: auto",
                 remedy=f'write key_map: {{"{model}": {{"{group}": …}}}}',
             )
-        if not targets and not (ties(view.folder) and all(map(is_head, names))):
+        if not targets and not (ties_in(view.folder) and all(map(is_head, names))):
             message = (
                 f'finds no place for "{min(names)}" and {len(names) - 1} more tensors of '
                 f'"{model}" in {frame.folder}'
@@ -177,7 +176,7 @@ def _targets(view: View, frame: View, prefix: str, names: list[str]) -> list[str
 
 def _fits(view: View, name: str, frame: View, target: str) -> bool:
     if target not in frame.tensors:
-        return is_head(name) and ties(view.folder)
+        return is_head(name) and ties_in(view.folder)
     mine, theirs = view.info(name)[1], frame.info(target)[1]
     if is_embedding(name) != is_embedding(target) or is_head(name) != is_head(target):
         return False
@@ -190,24 +189,16 @@ def _tied(view: View, frame: View) -> View:
     """
     heads = [name for name in frame.tensors if is_head(name) and name not in view.tensors]
     embeddings = [name for name in view.tensors if is_embedding(name) and name in frame.tensors]
-    if not ties(view.folder) or len(embeddings) != 1:
+    if not ties_in(view.folder) or len(embeddings) != 1:
         return view
     spare = {name for name in view.tensors if is_head(name) and name not in frame.tensors}
     kept = {name: stored for name, stored in view.tensors.items() if name not in spare}
     return View(view.folder, {**kept, **dict.fromkeys(heads, view.tensors[embeddings[0]])})
 
 
-def ties(folder: Path) -> bool:
-    """Whether the model's output embedding is its input embedding, by its config.json."""
-    file = folder / "config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    inner = config.get("text_config")
-    return bool(
-        config.get(
-            "tie_word_embeddings",
-            inner.get("tie_word_embeddings", True) if isinstance(inner, dict) else True,
-        )
-    )
+def ties_in(folder: Path) -> bool:
+    """Whether the output embedding of the model in a folder is its input embedding."""
+    return ties(read_config(folder))
 
 
 def _account(views: Mapping[str, View], frame: str) -> frozenset[str]:

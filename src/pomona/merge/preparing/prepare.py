@@ -20,12 +20,13 @@ from pomona.merge.checkpoints.files import (
     View,
     encode_finite,
     keep,
+    read_config,
     row_blocks,
     write_made,
 )
 from pomona.merge.checkpoints.names import is_embedding, is_head
 from pomona.merge.preparing.adapters import adapted, read_adapter
-from pomona.merge.preparing.keymap import KeyMap, map_names, ties
+from pomona.merge.preparing.keymap import KeyMap, map_names, ties_in
 from pomona.merge.preparing.tokenizer import (
     Alignment,
     Tokenizer,
@@ -152,7 +153,7 @@ class Stages:
         """Lay a model's adapter on it."""
         source, view = self.sources[name], self.views[name]
         assert source.adapter is not None
-        made, taken, notes = adapted(view, read_adapter(source.adapter), tied=ties(view.folder))
+        made, taken, notes = adapted(view, read_adapter(source.adapter), tied=ties_in(view.folder))
         self.views[name] = view.with_tensors({**taken, **self._keep(name, "adapted", made)})
         self.notes += [*notes, f'"{name}": {len(made) + len(taken)} tensors changed by the adapter']
 
@@ -338,7 +339,7 @@ class Stages:
         self.result["written"] += sum(map(len, files.values()))
 
     def _config(self, rows: int, donor: str, owner: str) -> None:
-        main = _config_of(self.sources[self.result.get("frame") or donor].folder)
+        main = read_config(self.sources[self.result.get("frame") or donor].folder)
         prefix = (
             "text_config."
             if "vocab_size" not in main and isinstance(main.get("text_config"), dict)
@@ -346,11 +347,11 @@ class Stages:
         )
         self.result["config"] = {f"{prefix}vocab_size": rows}
         if owner != donor:
-            other = _config_of(self.sources[owner].folder)
+            other = read_config(self.sources[owner].folder)
             other = other.get("text_config", other) if prefix else other
             ids = {key: other[key] for key in _SPECIAL_IDS if key in other}
             self.result["config"] |= {prefix + key: value for key, value in ids.items()}
-            generation = _config_of(self.sources[owner].folder, "generation_config.json")
+            generation = read_config(self.sources[owner].folder, "generation_config.json")
             self.result["special_ids"] = ids | {
                 key: generation[key] for key in _SPECIAL_IDS if key in generation
             }
@@ -365,11 +366,6 @@ class Stages:
         label = re.sub(r"[^\w.-]+", "-", model)[-40:].strip("-.")
         self.result["written"] += sum(tensor.size for tensor in made.values())
         return keep(self.work / f"{label}-{what}-{digest}", made, dry_run=self.dry_run)
-
-
-def _config_of(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    file = folder / name
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _fingerprint(source: Source) -> list[Any]:
@@ -399,7 +395,7 @@ def _held(view: View, name: str, model: str) -> Stored:
     if name in view.tensors:
         return view.tensors[name]
     embeddings = [other for other in view.names if is_embedding(other)]
-    if is_head(name) and name.endswith(".weight") and len(embeddings) == 1 and ties(view.folder):
+    if is_head(name) and name.endswith(".weight") and len(embeddings) == 1 and ties_in(view.folder):
         return view.tensors[embeddings[0]]
     raise PomonaError(
         f'has no tensor "{name}"',

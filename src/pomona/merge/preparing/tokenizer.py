@@ -14,8 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import Made, Rows, Stored, encode_finite, row_blocks, to_float32
+from pomona.merge.checkpoints.files import (
+    Made,
+    Rows,
+    Stored,
+    encode_finite,
+    read_config,
+    row_blocks,
+    to_float32,
+)
 
 FILE = "tokenizer.json"
 _COPIED = (
@@ -59,8 +68,8 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     """
     file = folder / FILE
     if file.is_file():
+        data = read_json(file, finite=False, wrong="is no tokenizer")
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
             return _opened(folder, data)
         except (ValueError, KeyError, TypeError) as error:
             raise PomonaError(
@@ -95,8 +104,7 @@ def _opened(folder: Path, data: dict[str, Any]) -> Tokenizer:
 
 def _declared(folder: Path) -> Iterable[dict[str, Any]]:
     """Added tokens that tokenizer_config.json alone may name."""
-    file = folder / "tokenizer_config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config = read_config(folder, "tokenizer_config.json")
     for number, entry in (config.get("added_tokens_decoder") or {}).items():
         flags = {
             key: bool(entry.get(key))

@@ -4,7 +4,6 @@ that are kept beside the output.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import shutil
@@ -26,7 +25,7 @@ from pomona.merge.search.judge import Judge, digest_of
 from pomona.merge.search.results import System
 from pomona.merge.search.space import SECTIONS
 from pomona.tasks.items import Items
-from pomona.workspace import disk_guard
+from pomona.workspace import Lock, disk_guard
 
 
 def read_document(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
@@ -110,16 +109,7 @@ class Bench:
         """Only one process works on an output at a time; a work folder without work goes. Raises
         PomonaError for the second process.
         """
-        self.work.mkdir(parents=True, exist_ok=True)
-        with (self.work / "lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise PomonaError(
-                    "another process is working on it",
-                    where=self.out,
-                    remedy="wait for it, or choose another name",
-                ) from None
+        with Lock(self.work / "lock", doing="working on it", where=self.out, other="name"):
             try:
                 yield
             finally:
