@@ -13,7 +13,7 @@ from pomona.cli._out import Format, Out, clock, size
 from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
-    from pomona.merge.search import Forecast, Matrix, Searched
+    from pomona.merge.search import Matrix, Searched, SearchForecast
 
 Settings = Annotated[list[str] | None, Parameter(name="--set")]
 
@@ -152,7 +152,7 @@ def leave_one_out(
     show.table(rows)
 
 
-def _forecast(show: Out, found: Forecast) -> None:
+def _forecast(show: Out, found: SearchForecast) -> None:
     from dataclasses import asdict
 
     from pomona.ledger.report.numbers import flops

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import (
     FLOATS,
-    Made,
-    Rows,
+    NewTensor,
     Stored,
+    TensorRows,
     View,
     encode,
     read_config,
@@ -42,7 +42,7 @@ _NOISE = 1e-6  # singular values below this part of the largest are rounding
 
 
 @dataclass(frozen=True)
-class Module:
+class AdapterModule:
     """One matrix: the rank kept, and ‖τ − BA‖ / ‖τ‖ in the Frobenius norm, before A and B are
     rounded to their type.
     """
@@ -61,7 +61,7 @@ class Extraction:
         has no place for them.
     """
 
-    modules: tuple[Module, ...]
+    modules: tuple[AdapterModule, ...]
     whole: tuple[str, ...]
     unchanged: int
     left: tuple[str, ...]
@@ -77,8 +77,8 @@ class Extraction:
 class _Parts:
     """The adapter as it grows."""
 
-    made: dict[str, Made] = field(default_factory=dict)
-    modules: list[Module] = field(default_factory=list)
+    made: dict[str, NewTensor] = field(default_factory=dict)
+    modules: list[AdapterModule] = field(default_factory=list)
     whole: list[str] = field(default_factory=list)
     biases: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -201,9 +201,9 @@ def _tensor(
         and len(stored.shape) == 2
         and not (is_embedding(name) or is_head(name) or _LOOKED_UP.search(name))
     ):
-        change = Rows(stored).float32() - Rows(start).float32()
+        change = TensorRows(stored).float32() - TensorRows(start).float32()
         a, b, error = truncated(change.T if flipped else change, choose)
-        parts.modules.append(Module(module, len(a), error))
+        parts.modules.append(AdapterModule(module, len(a), error))
         for part, values in (("lora_A", a), ("lora_B", b)):
             parts.made[f"base_model.model.{module}.{part}.weight"] = _in_memory(values, dtype)
     elif (
@@ -244,7 +244,7 @@ def _complete(parts: _Parts, new: View, tied: bool) -> None:
 def _differ(first: Stored, second: Stored) -> bool:
     if first.dtype not in FLOATS or second.dtype not in FLOATS:
         return first.dtype != second.dtype
-    a, b = Rows(first), Rows(second)
+    a, b = TensorRows(first), TensorRows(second)
     return not all(
         np.array_equal(a.float32(rows), b.float32(rows)) for rows in row_blocks(*a.shape)
     )
@@ -279,17 +279,17 @@ def _rank(values: NDArray[np.float64], rank: int | None, energy: float | None) -
     return min(found, len(values), rank or len(values))
 
 
-def _in_memory(values: NDArray[np.float64], dtype: str) -> Made:
+def _in_memory(values: NDArray[np.float64], dtype: str) -> NewTensor:
     data = encode(np.ascontiguousarray(values, np.float32), dtype)
-    return Made(dtype, values.shape, lambda: (data,))
+    return NewTensor(dtype, values.shape, lambda: (data,))
 
 
-def _as_stored(stored: Stored) -> Made:
+def _as_stored(stored: Stored) -> NewTensor:
     def blocks() -> Iterator[bytes]:
-        values = Rows(stored)
+        values = TensorRows(stored)
         yield from (values.stored(rows).tobytes() for rows in row_blocks(*values.shape))
 
-    return Made(stored.dtype, stored.shape, blocks)
+    return NewTensor(stored.dtype, stored.shape, blocks)
 
 
 def _settings(

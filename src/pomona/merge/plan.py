@@ -13,12 +13,12 @@ Value = float | int | bool | str
 
 
 @dataclass(frozen=True)
-class Input:
+class TensorInput:
     """A tensor of one model, with the values that the recipe's parameters take for it (weight,
     density, …).
     """
 
-    model: int  # place in Plan.models
+    model: int  # place in MergePlan.models
     tensor: str
     dtype: str  # as safetensors names it: BF16, F16, F32, F64, I64, …
     parameters: Mapping[str, float] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Job:
+class TensorJob:
     """One tensor of the result: its shape and type, the method, what goes in, and the method's
     options (t, lambda, normalize, …).
     """
@@ -37,20 +37,20 @@ class Job:
     shape: tuple[int, ...]
     dtype: str
     method: str  # "copy" takes the first input's bytes as they are
-    inputs: tuple[Input, ...]
-    base: Input | None = None
+    inputs: tuple[TensorInput, ...]
+    base: TensorInput | None = None
     compute: str = "F32"  # the recipe's `dtype`, where a method's arithmetic depends on it
     options: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Plan:
+class MergePlan:
     """A whole merge: the checkpoint folders read, the jobs in the order of the result, and what is
     written beside the tensors.
     """
 
     models: tuple[Path, ...]
-    jobs: tuple[Job, ...]
+    jobs: tuple[TensorJob, ...]
     seed: int
     config: Mapping[str, Any]  # config.json of the result
     tokenizer: Path | None  # folder whose tokenizer files go with the result
@@ -106,6 +106,6 @@ class JointKernel(Kernel, Protocol):
         ...
 
 
-def inputs_of(job: Job) -> tuple[Input, ...]:
+def inputs_of(job: TensorJob) -> tuple[TensorInput, ...]:
     """The inputs of a job as its kernel sees them: the base first."""
     return (job.base, *job.inputs) if job.base else job.inputs

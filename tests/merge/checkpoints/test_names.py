@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from pomona.merge.checkpoints.names import (
-    Layout,
-    Place,
+    LayerLayout,
+    LayerPlace,
     canonical,
     comes_after,
     is_buffer,
@@ -21,22 +21,22 @@ from pomona.merge.checkpoints.names import (
     [
         (
             "model.layers.12.mlp.experts.3.w1.weight",
-            Place("model.layers", 12, "mlp.experts.3.w1.weight"),
+            LayerPlace("model.layers", 12, "mlp.experts.3.w1.weight"),
         ),
-        ("h.0.attn.bias", Place("h", 0, "attn.bias")),
+        ("h.0.attn.bias", LayerPlace("h", 0, "attn.bias")),
         (
             "encoder.block.1.layer.0.SelfAttention.q.weight",
-            Place("encoder.block", 1, "layer.0.SelfAttention.q.weight"),
+            LayerPlace("encoder.block", 1, "layer.0.SelfAttention.q.weight"),
         ),
         (
             "bert.encoder.layer.2.output.dense.weight",
-            Place("bert.encoder.layer", 2, "output.dense.weight"),
+            LayerPlace("bert.encoder.layer", 2, "output.dense.weight"),
         ),
         ("visual.merger.mlp.0.weight", None),
         ("model.embed_tokens.weight", None),
     ],
 )
-def test_layers(name: str, place: Place | None) -> None:
+def test_layers(name: str, place: LayerPlace | None) -> None:
     assert place_of(name) == place
 
 
@@ -95,7 +95,7 @@ def test_parts_of_models_that_see() -> None:
 
 
 def test_depth_is_the_highest_layer_plus_one() -> None:
-    layout = Layout(["model.layers.0.a", "model.layers.11.a", "model.norm.weight"])
+    layout = LayerLayout(["model.layers.0.a", "model.layers.11.a", "model.norm.weight"])
     assert (layout.depth("model.layers"), layout.depth("other"), layout.loose) == (
         12,
         0,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pomona.merge.methods import run
-from pomona.merge.plan import Input, Job
+from pomona.merge.plan import TensorInput, TensorJob
 
 UNITS = {
     "BF16": 2**-8,
@@ -33,7 +33,7 @@ def reference() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def make(reference: ModuleType) -> Callable[..., tuple[Job, list[np.ndarray]]]:
+def make(reference: ModuleType) -> Callable[..., tuple[TensorJob, list[np.ndarray]]]:
     def build(
         method: str,
         count: int,
@@ -44,7 +44,7 @@ def make(reference: ModuleType) -> Callable[..., tuple[Job, list[np.ndarray]]]:
         apart: float = 0.05,
         options: Mapping[str, Any] | None = None,
         **parameters: Any,
-    ) -> tuple[Job, list[np.ndarray]]:
+    ) -> tuple[TensorJob, list[np.ndarray]]:
         rng = np.random.default_rng(11)
         start = rng.standard_normal(shape) * 0.02
         models = [start + rng.standard_normal(shape) * 0.02 * apart for _ in range(count)]
@@ -52,7 +52,7 @@ def make(reference: ModuleType) -> Callable[..., tuple[Job, list[np.ndarray]]]:
             reference.narrow(values, dtype) for values in ([start, *models] if based else models)
         ]
         inputs = tuple(
-            Input(
+            TensorInput(
                 i + 1,
                 "x",
                 dtype,
@@ -61,8 +61,10 @@ def make(reference: ModuleType) -> Callable[..., tuple[Job, list[np.ndarray]]]:
             )
             for i in range(count)
         )
-        base = Input(0, "x", dtype, {}, "base") if based else None
-        return Job("layer.weight", shape, dtype, method, inputs, base, dtype, options or {}), arrays
+        base = TensorInput(0, "x", dtype, {}, "base") if based else None
+        return TensorJob(
+            "layer.weight", shape, dtype, method, inputs, base, dtype, options or {}
+        ), arrays
 
     return build
 
@@ -70,7 +72,10 @@ def make(reference: ModuleType) -> Callable[..., tuple[Job, list[np.ndarray]]]:
 @pytest.fixture(scope="session")
 def agrees(reference: ModuleType) -> Callable[..., np.ndarray]:
     def check(
-        job: Job, arrays: list[np.ndarray], keep: dict[int, np.ndarray] | None = None, seed: int = 0
+        job: TensorJob,
+        arrays: list[np.ndarray],
+        keep: dict[int, np.ndarray] | None = None,
+        seed: int = 0,
     ) -> np.ndarray:
         """The merge in one block is the merge in several, and the reference up to one unit in the
         last place of the stored type.

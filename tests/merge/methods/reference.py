@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pomona.merge.plan import Job
+from pomona.merge.plan import TensorJob
 
 
 def wide(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -25,7 +25,7 @@ def narrow(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def merge(
-    job: Job,
+    job: TensorJob,
     arrays: list[np.ndarray],
     keep: dict[int, np.ndarray] | None = None,
     probability: Any = None,
@@ -39,21 +39,21 @@ def merge(
     return METHODS[job.method](job, values, keep or {})
 
 
-def _weights(job: Job) -> list[float]:
+def _weights(job: TensorJob) -> list[float]:
     return [float(item.parameters.get("weight", 1.0)) for item in job.inputs]
 
 
-def linear(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def linear(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     weights = _weights(job)
     total = sum(w * v for w, v in zip(weights, values, strict=True))
     return total / sum(weights) if job.options.get("normalize", True) else total
 
 
-def passthrough(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def passthrough(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     return values[0] * job.inputs[0].parameters.get("scale", 1.0)
 
 
-def task_arithmetic(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def task_arithmetic(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     base, *models = values
     weights = _weights(job)
     total = sum(w * (v - base) for w, v in zip(weights, models, strict=True))
@@ -70,7 +70,7 @@ def _spherical(
     return np.where(line, (1 - t) * a + t * b, bent)
 
 
-def slerp(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def slerp(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     a, b = values
     norms = [np.linalg.norm(v.reshape(-1)) for v in values]
     norms = [n if n > 1e-8 else 1.0 for n in norms]
@@ -78,7 +78,7 @@ def slerp(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     return _spherical(float(job.options["t"]), a, b, cos, np.abs(cos) > 0.9995)
 
 
-def nuslerp(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def nuslerp(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     base = values.pop(0) if job.base else np.zeros(job.shape)
     a, b = (v - base for v in values)
     first, second = _weights(job)
@@ -91,7 +91,7 @@ def nuslerp(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     return base + _spherical(t, a, b, cos, 1 - cos**2 <= 1e-16)
 
 
-def multislerp(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def multislerp(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     base = values.pop(0) if job.base else np.zeros(job.shape)
     if len(values) == 1:
         return values[0]
@@ -110,7 +110,7 @@ def multislerp(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     ).reshape(job.shape)
 
 
-def model_stock(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def model_stock(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     base, *models = values
     axis: Any = -1 if job.options.get("filter_wise") else None
     taus = [v - base for v in models]
@@ -129,7 +129,7 @@ def model_stock(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     return t * sum(models) / count + (1 - t) * base
 
 
-def thinned(job: Job, place: int, tau: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
+def thinned(job: TensorJob, place: int, tau: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
     item = job.inputs[place]
     density, count = item.parameters.get("density", 1.0), tau.size
     if density >= 1:
@@ -168,7 +168,7 @@ def probabilities(item: Any, tau: np.ndarray) -> np.ndarray:
     return (density - epsilon + 2 * epsilon * share).reshape(tau.shape)
 
 
-def sparse(job: Job, values: list[np.ndarray], keep: dict[int, np.ndarray]) -> np.ndarray:
+def sparse(job: TensorJob, values: list[np.ndarray], keep: dict[int, np.ndarray]) -> np.ndarray:
     base, *models = values
     weights = np.array(_weights(job)).reshape(-1, *[1] * base.ndim)
     taus = (
@@ -191,7 +191,7 @@ def sparse(job: Job, values: list[np.ndarray], keep: dict[int, np.ndarray]) -> n
     return base + scale * taus.sum(axis=0) / (total if normalize and abs(total) >= 1e-8 else 1)
 
 
-def karcher(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def karcher(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     lengths = [np.linalg.norm(v) for v in values]
     tol = float(job.options["tol"])
     units = [v / n for v, n in zip(values, lengths, strict=True) if n > tol]
@@ -211,13 +211,13 @@ def karcher(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     return np.mean(lengths) * mean
 
 
-def nearswap(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def nearswap(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     base, other = values
     share = np.clip(job.options["t"] / np.maximum(np.abs(other - base), 1e-6), 0, 1)
     return base + share * (other - base)
 
 
-def ram(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def ram(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     base, *models = values
     changes = [np.where(np.abs(v - base) > job.options["epsilon"], v - base, 0) for v in models]
     by = sum((change != 0).astype(int) for change in changes)
@@ -233,7 +233,7 @@ def ram(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     return base + merged
 
 
-def sce(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def sce(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     base, *models = values
     taus = np.stack([v - base for v in models])
     share = job.options["select_topk"]
@@ -252,7 +252,7 @@ def sce(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
     return base + (taus * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1e-6)
 
 
-def arcee_fusion(job: Job, values: list[np.ndarray], keep: Any) -> np.ndarray:
+def arcee_fusion(job: TensorJob, values: list[np.ndarray], keep: Any) -> np.ndarray:
     base, other = values
     p, q = (np.exp(v) / np.exp(v).sum(axis=-1, keepdims=True) + 1e-8 for v in (other, base))
     importance = (np.abs(other - base) * (p * np.log(p / q)).sum(axis=-1, keepdims=True)).astype(

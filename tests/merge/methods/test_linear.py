@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from pomona.errors import PomonaError
 from pomona.merge.methods import run
 from pomona.merge.methods.linear import torch_sum
-from pomona.merge.plan import Input, Job
+from pomona.merge.plan import TensorInput, TensorJob
 
 TYPES = ("BF16", "F16", "F32")
 
@@ -81,10 +81,10 @@ def test_linear_rounds_where_mergekit_rounds(reference, stored, compute, dtype):
     for count in (1, 2, 3, 8):
         arrays = [reference.narrow(rng.standard_normal(2111) * 0.1, stored) for _ in range(count)]
         weights = [float(weight) for weight in rng.uniform(0.1, 1, count)]
-        inputs = tuple(Input(i, "x", stored, {"weight": weights[i]}) for i in range(count))
+        inputs = tuple(TensorInput(i, "x", stored, {"weight": weights[i]}) for i in range(count))
         wide = [reference.wide(array, stored).astype(np.float32) for array in arrays]
         for normalize in (True, False):
-            job = Job(
+            job = TensorJob(
                 "x", (2111,), dtype, "linear", inputs, None, compute, {"normalize": normalize}
             )
             wanted = as_mergekit(wide, weights, normalize, compute, dtype)
@@ -98,9 +98,9 @@ def test_linear_has_the_bits_that_mergekit_wrote():
     """
     arrays = [np.array(row, np.uint16) for row in GOLDEN_INPUTS]
     inputs = tuple(
-        Input(i, "x", "BF16", {"weight": weight}) for i, weight in enumerate((0.3, 0.5, 0.7))
+        TensorInput(i, "x", "BF16", {"weight": weight}) for i, weight in enumerate((0.3, 0.5, 0.7))
     )
-    found = run(Job("x", (12,), "BF16", "linear", inputs, None, "BF16", {}), arrays)
+    found = run(TensorJob("x", (12,), "BF16", "linear", inputs, None, "BF16", {}), arrays)
     assert found.tolist() == GOLDEN_RESULT
 
 
@@ -125,12 +125,12 @@ def test_passthrough_scales_and_keeps_the_sign_of_zero(make, agrees, dtype):
 
 def test_copy_takes_any_bytes():
     values = np.array([1, 2, -3], np.int64)
-    found = run(Job("ids", (3,), "I64", "copy", (Input(0, "ids", "I64"),)), [values])
+    found = run(TensorJob("ids", (3,), "I64", "copy", (TensorInput(0, "ids", "I64"),)), [values])
     assert found.dtype == np.int64
     assert np.array_equal(found, values)
     broken = np.array([0x7FC0, 0x7F80], np.uint16)
     assert np.array_equal(
-        run(Job("x", (2,), "BF16", "copy", (Input(0, "x", "BF16"),)), [broken]), broken
+        run(TensorJob("x", (2,), "BF16", "copy", (TensorInput(0, "x", "BF16"),)), [broken]), broken
     )
 
 
@@ -149,8 +149,8 @@ def test_weights_of_zero_leave_the_base(make):
 
 def test_float64_is_computed_in_float64(reference):
     values = [np.array([1.0, 1e-12, -3.0]), np.array([1e-15, 1.0, 1e300])]
-    inputs = tuple(Input(i, "x", "F64", {"weight": 0.5}) for i in range(2))
-    job = Job("x", (3,), "F64", "linear", inputs, None, "F64", {"normalize": False})
+    inputs = tuple(TensorInput(i, "x", "F64", {"weight": 0.5}) for i in range(2))
+    job = TensorJob("x", (3,), "F64", "linear", inputs, None, "F64", {"normalize": False})
     assert np.array_equal(run(job, values), 0.5 * values[0] + 0.5 * values[1])
 
 
@@ -198,15 +198,24 @@ def test_what_is_not_finite_is_refused_by_name(make, reference, dtype, method, b
 
 def test_numbers_too_large_are_refused():
     values = [np.array([60000.0], np.float16)] * 2
-    inputs = tuple(Input(i, "x", "F16", {"weight": 1.0}, f"m{i}") for i in range(2))
+    inputs = tuple(TensorInput(i, "x", "F16", {"weight": 1.0}, f"m{i}") for i in range(2))
     with pytest.raises(
         PomonaError,
         match="the result is too large for F16 — use smaller weights, or a wider out_dtype",
     ):
-        run(Job("x", (1,), "F16", "linear", inputs, None, "F16", {"normalize": False}), values)
+        run(
+            TensorJob("x", (1,), "F16", "linear", inputs, None, "F16", {"normalize": False}), values
+        )
     wide = [np.array([1e6], np.float32)]
-    narrow = Job(
-        "x", (1,), "F32", "linear", (Input(0, "x", "F32", {"weight": 1.0}, "m0"),), None, "F16", {}
+    narrow = TensorJob(
+        "x",
+        (1,),
+        "F32",
+        "linear",
+        (TensorInput(0, "x", "F32", {"weight": 1.0}, "m0"),),
+        None,
+        "F16",
+        {},
     )
     with pytest.raises(
         PomonaError,
@@ -216,11 +225,16 @@ def test_numbers_too_large_are_refused():
 
 
 def test_what_cannot_be_merged_is_refused_at_once():
-    inputs = tuple(Input(i, "x", "F32", {"weight": weight}) for i, weight in enumerate((1.0, -1.0)))
+    inputs = tuple(
+        TensorInput(i, "x", "F32", {"weight": weight}) for i, weight in enumerate((1.0, -1.0))
+    )
     with pytest.raises(
         PomonaError, match="the weights sum to zero — use other weights, or normalize: false"
     ):
-        run(Job("x", (1,), "F32", "linear", inputs, None, "F32", {}), [np.ones(1, np.float32)] * 2)
+        run(
+            TensorJob("x", (1,), "F32", "linear", inputs, None, "F32", {}),
+            [np.ones(1, np.float32)] * 2,
+        )
     with pytest.raises(
         PomonaError,
         match=(
@@ -229,13 +243,16 @@ def test_what_cannot_be_merged_is_refused_at_once():
         ),
     ):
         run(
-            Job("x", (1,), "F32", "linear", (Input(0, "x", "I64", {"weight": 1.0}),)),
+            TensorJob("x", (1,), "F32", "linear", (TensorInput(0, "x", "I64", {"weight": 1.0}),)),
             [np.ones(1, np.int64)],
         )
     with pytest.raises(PomonaError, match=r'unknown method "tie" — did you mean "ties"\?'):
-        run(Job("x", (1,), "F32", "tie", ()), [np.ones(1, np.float32)])
+        run(TensorJob("x", (1,), "F32", "tie", ()), [np.ones(1, np.float32)])
     with pytest.raises(PomonaError, match='"weight" has no value — give it one'):
-        run(Job("x", (1,), "F32", "linear", (Input(0, "x", "F32"),)), [np.ones(1, np.float32)])
+        run(
+            TensorJob("x", (1,), "F32", "linear", (TensorInput(0, "x", "F32"),)),
+            [np.ones(1, np.float32)],
+        )
 
 
 @pytest.mark.parametrize("method", ["linear", "slerp", "ties", "dare_ties", "della", "model_stock"])

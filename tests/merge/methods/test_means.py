@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.merge import plan_merge
 from pomona.merge.methods import run
-from pomona.merge.plan import Input, Job
+from pomona.merge.plan import TensorInput, TensorJob
 
 Floats = NDArray[np.float32]
 vectors = arrays(np.float32, 8, elements=st.floats(-3, 3, width=32))
@@ -19,22 +19,23 @@ vectors = arrays(np.float32, 8, elements=st.floats(-3, 3, width=32))
 
 def merged(method: str, tensors: Sequence[Floats], weights: Sequence[float]) -> Floats:
     inputs = tuple(
-        Input(i, "x", "F32", {"weight": weight}, str(i)) for i, weight in enumerate(weights)
+        TensorInput(i, "x", "F32", {"weight": weight}, str(i)) for i, weight in enumerate(weights)
     )
     return run(
-        Job("x", tensors[0].shape, "F32", method, inputs, options={"normalize": True}), tensors
+        TensorJob("x", tensors[0].shape, "F32", method, inputs, options={"normalize": True}),
+        tensors,
     )
 
 
 def slerp(a: Floats, b: Floats, t: float) -> Floats:
     return run(
-        Job(
+        TensorJob(
             "x",
             a.shape,
             "F32",
             "slerp",
-            (Input(1, "x", "F32"),),
-            base=Input(0, "x", "F32"),
+            (TensorInput(1, "x", "F32"),),
+            base=TensorInput(0, "x", "F32"),
             options={"t": t},
         ),
         [a, b],

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from pomona.merge.methods import common, run
-from pomona.merge.plan import Input, Job
+from pomona.merge.plan import TensorInput, TensorJob
 
 
 def test_a_second_process_needs_no_compiler():
-    job = Job(
+    job = TensorJob(
         "x",
         (3,),
         "F32",
         "linear",
-        (Input(0, "x", "F32", {"weight": 2.0}),),
+        (TensorInput(0, "x", "F32", {"weight": 2.0}),),
         None,
         "F32",
         {"normalize": False},
@@ -26,9 +26,9 @@ def test_a_second_process_needs_no_compiler():
     run(job, [np.ones(3, np.float32)])
     script = (
         "import sys, numpy as np\n"
-        "from pomona.merge.plan import Input, Job\n"
+        "from pomona.merge.plan import TensorInput, TensorJob\n"
         "from pomona.merge.methods import run\n"
-        "job = Job('x', (3,), 'F32', 'linear', (Input(0, 'x', 'F32', {'weight': 2.0}),), None, "
+        "job = TensorJob('x', (3,), 'F32', 'linear', (TensorInput(0, 'x', 'F32', {'weight': 2.0}),), None, "
         "'F32', {'normalize': False})\n"
         "assert run(job, [np.ones(3, np.float32)]).tolist() == [2, 2, 2]\n"
         "print('numba' in sys.modules)\n"

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from pomona.errors import PomonaError
 from pomona.merge.methods import run
 from pomona.merge.methods.selection import Ranking
-from pomona.merge.plan import Input, Job
+from pomona.merge.plan import TensorInput, TensorJob
 
 TYPES = ("BF16", "F16", "F32")
 KARCHER = {"max_iter": 10, "tol": 1e-5}
@@ -18,10 +18,10 @@ def f32(
     method: str, values: list[list[float]], based: bool = True, **options: float
 ) -> list[float]:
     arrays = [np.array(row, np.float32) for row in values]
-    inputs = tuple(Input(place, "x", "F32") for place in range(len(values) - based))
-    base = Input(9, "x", "F32") if based else None
+    inputs = tuple(TensorInput(place, "x", "F32") for place in range(len(values) - based))
+    base = TensorInput(9, "x", "F32") if based else None
     return run(
-        Job("x", arrays[0].shape, "F32", method, inputs, base, "F32", options), arrays
+        TensorJob("x", arrays[0].shape, "F32", method, inputs, base, "F32", options), arrays
     ).tolist()
 
 
@@ -141,14 +141,14 @@ def test_arcee_fusion_takes_changes_far_above_the_quartiles():
 def test_nan_is_refused_with_the_place_of_its_model(method):
     arrays = [np.ones((2, 3), np.float32), np.full((2, 3), np.nan, np.float32)]
     inputs = (
-        (Input(0, "x", "F32"), Input(1, "x", "F32"))
+        (TensorInput(0, "x", "F32"), TensorInput(1, "x", "F32"))
         if method == "karcher"
-        else (Input(1, "x", "F32"),)
+        else (TensorInput(1, "x", "F32"),)
     )
-    base = None if method == "karcher" else Input(0, "x", "F32")
+    base = None if method == "karcher" else TensorInput(0, "x", "F32")
     options = {**KARCHER, **RAM, "t": 0.5, "select_topk": 1.0}
     with pytest.raises(PomonaError, match='tensor "x" holds NaN or infinity'):
-        run(Job("x", (2, 3), "F32", method, inputs, base, "F32", options), arrays)
+        run(TensorJob("x", (2, 3), "F32", method, inputs, base, "F32", options), arrays)
 
 
 @pytest.mark.parametrize(
@@ -156,15 +156,15 @@ def test_nan_is_refused_with_the_place_of_its_model(method):
 )
 def test_results_too_large_for_their_type_are_refused(method):
     big, base = np.full((1, 2), 1e6, np.float32), np.zeros((1, 2), np.float32)
-    inputs = (Input(1, "x", "F32"),)
+    inputs = (TensorInput(1, "x", "F32"),)
     options = {**KARCHER, **RAM, "t": 1e7, "select_topk": 1.0}
-    job = Job(
+    job = TensorJob(
         "x",
         (1, 2),
         "F16",
         method,
         inputs,
-        None if method == "karcher" else Input(0, "x", "F32"),
+        None if method == "karcher" else TensorInput(0, "x", "F32"),
         "F32",
         options,
     )

@@ -8,8 +8,8 @@ from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.merge.methods import kernel_for, run
-from pomona.merge.methods.sparse import BINS, FINITE, Search, Tally, kept
-from pomona.merge.plan import Input, Job
+from pomona.merge.methods.sparse import BINS, FINITE, BinTally, RankSearch, kept
+from pomona.merge.plan import TensorInput, TensorJob
 
 TYPES = ("BF16", "F16", "F32")
 OPTIONS = [
@@ -20,13 +20,15 @@ OPTIONS = [
 ]
 
 
-def drawn(job: Job, shape: tuple[int, ...], seed: int) -> dict[int, np.ndarray]:
+def drawn(job: TensorJob, shape: tuple[int, ...], seed: int) -> dict[int, np.ndarray]:
     """Which entries dare keeps: seen on task vectors of ones."""
     found = {}
     for place, item in enumerate(job.inputs):
         base, ones = np.zeros(shape, np.float32), np.ones(shape, np.float32)
         item = replace(item, dtype="F32", parameters={**item.parameters, "weight": 1.0})
-        alone = Job(job.name, shape, "F32", "dare_linear", (item,), Input(9, "x", "F32"))
+        alone = TensorJob(
+            job.name, shape, "F32", "dare_linear", (item,), TensorInput(9, "x", "F32")
+        )
         found[place] = run(alone, [base, ones], seed).reshape(-1) == 1
     return found
 
@@ -69,7 +71,7 @@ def test_della_agrees_with_float64(make, agrees, dtype, method, options):
     for place, item in enumerate(
         job.inputs
     ):  # what is kept of a task vector alone is all of it or nothing
-        one = Job(
+        one = TensorJob(
             job.name,
             job.shape,
             dtype,
@@ -85,8 +87,10 @@ def test_della_agrees_with_float64(make, agrees, dtype, method, options):
 
 def test_ties_keeps_all_that_equal_the_threshold():
     tau = np.array([3, -3, 3, 1, 0, 2], np.float32)
-    item = Input(1, "x", "F32", {"weight": 1.0, "density": 1 / 3})
-    job = Job("x", (6,), "F32", "ties", (item,), Input(0, "x", "F32"), "F32", {"normalize": True})
+    item = TensorInput(1, "x", "F32", {"weight": 1.0, "density": 1 / 3})
+    job = TensorJob(
+        "x", (6,), "F32", "ties", (item,), TensorInput(0, "x", "F32"), "F32", {"normalize": True}
+    )
     assert run(job, [np.zeros(6, np.float32), tau]).tolist() == [3, -3, 3, 0, 0, 0]
     least = replace(job, inputs=(replace(item, parameters={"weight": 1.0, "density": 0.01}),))
     assert run(least, [np.zeros(6, np.float32), tau]).tolist() == [3, -3, 3, 0, 0, 0]
@@ -94,19 +98,26 @@ def test_ties_keeps_all_that_equal_the_threshold():
 
 def test_a_sum_of_zero_elects_plus_and_zeros_do_not_count():
     taus = [np.array(row, np.float32) for row in ([1, -1, 0, -2], [-1, 1, -4, -4], [0, 0, 0, 3])]
-    inputs = tuple(Input(i, "x", "F32", {"weight": 1.0, "density": 1.0}) for i in range(3))
-    job = Job("x", (4,), "F32", "ties", inputs, Input(9, "x", "F32"), "F32", {"normalize": True})
+    inputs = tuple(TensorInput(i, "x", "F32", {"weight": 1.0, "density": 1.0}) for i in range(3))
+    job = TensorJob(
+        "x", (4,), "F32", "ties", inputs, TensorInput(9, "x", "F32"), "F32", {"normalize": True}
+    )
     assert run(job, [np.zeros(4, np.float32), *taus]).tolist() == [1, 1, -4, -3]
 
 
 def test_a_sum_that_is_zero_but_for_rounding_is_zero():
     values = [np.array([value], np.float32) for value in (1, 1, -1)]
     inputs = tuple(
-        Input(i, "x", "F32", {"weight": weight}) for i, weight in enumerate((0.1, 0.2, 0.3))
+        TensorInput(i, "x", "F32", {"weight": weight}) for i, weight in enumerate((0.1, 0.2, 0.3))
     )
     for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
-        job = Job(
-            "x", (1,), "F32", "dare_ties", tuple(inputs[i] for i in order), Input(9, "x", "F32")
+        job = TensorJob(
+            "x",
+            (1,),
+            "F32",
+            "dare_ties",
+            tuple(inputs[i] for i in order),
+            TensorInput(9, "x", "F32"),
         )
         assert run(job, [np.zeros(1, np.float32), *(values[i] for i in order)])[0] == pytest.approx(
             0.3
@@ -116,10 +127,12 @@ def test_a_sum_that_is_zero_but_for_rounding_is_zero():
 def test_weights_that_agree_and_sum_to_zero_divide_nothing():
     taus = [np.array([value], np.float32) for value in (1, -3, -3)]
     inputs = tuple(
-        Input(i, "x", "F32", {"weight": weight, "density": 1.0})
+        TensorInput(i, "x", "F32", {"weight": weight, "density": 1.0})
         for i, weight in enumerate((0.3, -0.1, -0.2))
     )
-    job = Job("x", (1,), "F32", "ties", inputs, Input(9, "x", "F32"), "F32", {"normalize": True})
+    job = TensorJob(
+        "x", (1,), "F32", "ties", inputs, TensorInput(9, "x", "F32"), "F32", {"normalize": True}
+    )
     assert run(job, [np.zeros(1, np.float32), *taus])[0] == pytest.approx(1.2)
 
 
@@ -171,9 +184,9 @@ def test_draws_depend_on_seed_tensor_and_model_and_not_on_the_order_of_models(ma
 def test_draws_are_as_frequent_as_asked_and_independent_between_models():
     count, shares = 1 << 18, (0.1, 0.5, 0.83)
     inputs = tuple(
-        Input(i, "x", "F32", {"density": share}, f"m{i}") for i, share in enumerate(shares)
+        TensorInput(i, "x", "F32", {"density": share}, f"m{i}") for i, share in enumerate(shares)
     )
-    keep = drawn(Job("x", (count,), "F32", "dare_linear", inputs), (count,), 0)
+    keep = drawn(TensorJob("x", (count,), "F32", "dare_linear", inputs), (count,), 0)
     for i, share in enumerate(shares):
         assert keep[i].mean() == pytest.approx(share, abs=5 * (share * (1 - share) / count) ** 0.5)
         for step in (1, 512, 1024):  # 512 apart are drawn with one hash
@@ -186,8 +199,8 @@ def test_draws_are_as_frequent_as_asked_and_independent_between_models():
 
 
 def test_draws_stay_the_same_from_version_to_version():
-    item = Input(1, "x", "F32", {"density": 0.5}, "model")
-    keep = drawn(Job("layer.weight", (1200,), "F32", "dare_linear", (item,)), (1200,), 42)[0]
+    item = TensorInput(1, "x", "F32", {"density": 0.5}, "model")
+    keep = drawn(TensorJob("layer.weight", (1200,), "F32", "dare_linear", (item,)), (1200,), 42)[0]
     assert np.packbits(keep[:32]).tolist() == [53, 6, 186, 136]
     assert np.packbits(keep[-32:]).tolist() == [76, 90, 193, 20]
 
@@ -195,8 +208,8 @@ def test_draws_stay_the_same_from_version_to_version():
 def test_della_keeps_large_entries_more_often():
     rng = np.random.default_rng(0)
     tau = rng.standard_normal((400, 500)).astype(np.float32)
-    item = Input(1, "x", "F32", {"weight": 1.0, "density": 0.5, "epsilon": 0.4})
-    job = Job("x", tau.shape, "F32", "della_linear", (item,), Input(0, "x", "F32"))
+    item = TensorInput(1, "x", "F32", {"weight": 1.0, "density": 0.5, "epsilon": 0.4})
+    job = TensorJob("x", tau.shape, "F32", "della_linear", (item,), TensorInput(0, "x", "F32"))
     left = run(job, [np.zeros_like(tau), tau]) != 0
     order = np.argsort(np.abs(tau), axis=1)
     by_rank = np.take_along_axis(left, order, axis=1).mean(axis=0)
@@ -223,17 +236,17 @@ def test_scope_global_trims_over_all_tensors(reference):
         for _ in range(2)
     ]
     inputs = tuple(
-        Input(i + 1, "x", "F32", {"weight": 1.0, "density": d}, f"m{i}")
+        TensorInput(i + 1, "x", "F32", {"weight": 1.0, "density": d}, f"m{i}")
         for i, d in enumerate((0.2, 0.6))
     )
     jobs = [
-        Job(
+        TensorJob(
             f"t{i}",
             shape,
             "F32",
             "ties",
             inputs,
-            Input(0, "x", "F32"),
+            TensorInput(0, "x", "F32"),
             "F32",
             {"scope": "global", "normalize": True},
         )
@@ -265,10 +278,10 @@ def test_scope_global_trims_over_all_tensors(reference):
 @settings(max_examples=60)
 def test_the_search_finds_the_value_that_sorting_finds(values, data):
     bits = np.sort(np.array(values, np.float32).view(np.uint32).astype(np.int64))
-    search = Search(data.draw(st.integers(0, len(bits) - 1)))
+    search = RankSearch(data.draw(st.integers(0, len(bits) - 1)))
     for _ in range(2):
         inside = bits[(bits >= search.low) & (bits < search.low + search.size)] - search.low
-        tallies = [Tally(), Tally()]
+        tallies = [BinTally(), BinTally()]
         for tally, half in zip(tallies, (inside[::2], inside[1::2]), strict=True):
             tally.counts += np.bincount(half >> search.shift, minlength=BINS).astype(np.uint32)
         tallies[0].below[0] = (bits < search.low).sum()

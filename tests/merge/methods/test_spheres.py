@@ -5,7 +5,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.merge.methods import run
-from pomona.merge.plan import Input, Job
+from pomona.merge.plan import TensorInput, TensorJob
 
 TYPES = ("BF16", "F16", "F32")
 
@@ -19,12 +19,15 @@ def f32(
 ) -> np.ndarray:
     arrays = [np.array(row, np.float32) for row in values]
     inputs = [
-        Input(i, "x", "F32", {k: v[i] if isinstance(v, list) else v for k, v in parameters.items()})
+        TensorInput(
+            i, "x", "F32", {k: v[i] if isinstance(v, list) else v for k, v in parameters.items()}
+        )
         for i in range(len(values) - based)
     ]
-    base = Input(9, "x", "F32") if based else None
+    base = TensorInput(9, "x", "F32") if based else None
     return run(
-        Job("x", arrays[0].shape, "F32", method, tuple(inputs), base, "F32", options or {}), arrays
+        TensorJob("x", arrays[0].shape, "F32", method, tuple(inputs), base, "F32", options or {}),
+        arrays,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge.plan import Job, Plan
+from pomona.merge.plan import MergePlan, TensorJob
 from pomona.merge.planning.planner import plan_merge
 
 SIZES = {"BF16": 2, "F16": 2, "F32": 4, "I64": 8, "U8": 1}
@@ -74,7 +74,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def plan(text: str, **options: Any) -> Plan:
+def plan(text: str, **options: Any) -> MergePlan:
     Path("recipe.yml").write_text(text)
     return plan_merge("recipe.yml", **options)
 
@@ -85,11 +85,11 @@ def refusal(text: str, **options: Any) -> str:
     return str(caught.value)
 
 
-def jobs(found: Plan) -> dict[str, Job]:
+def jobs(found: MergePlan) -> dict[str, TensorJob]:
     return {job.name: job for job in found.jobs}
 
 
-def values(found: Plan, key: str) -> dict[str, list[float | None]]:
+def values(found: MergePlan, key: str) -> dict[str, list[float | None]]:
     """A parameter of every input, by tensor, for the tensors that tell most."""
     short = {
         "embed": "model.embed_tokens.weight",

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from pomona.errors import PomonaError, ResourceError
 from pomona.merge import merge
-from pomona.merge.checkpoints.files import Made, stored_array, write_made
-from pomona.merge.preparing.prepare import Prepared, Source, prepare
+from pomona.merge.checkpoints.files import NewTensor, stored_array, write_made
+from pomona.merge.preparing.prepare import ModelSource, Prepared, prepare
 
 EMBED, HEAD, UP = "model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.up_proj.weight"
 
@@ -83,7 +83,7 @@ def lora(folder: Path) -> Path:
 def test_an_adapter_changes_its_tensors_only(tmp_path: Path) -> None:
     base = model(tmp_path / "m", None, 5)
     found = prepare(
-        {"m": Source(base), "m+l": Source(base, lora(tmp_path / "l"))}, tmp_path / "work"
+        {"m": ModelSource(base), "m+l": ModelSource(base, lora(tmp_path / "l"))}, tmp_path / "work"
     )
     old, new = tensors(found, "m"), tensors(found, "m+l")
     np.testing.assert_allclose(
@@ -95,7 +95,7 @@ def test_an_adapter_changes_its_tensors_only(tmp_path: Path) -> None:
 
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", [*"cbxy"], 4, seed=1)
-    sources = {"1": Source(one, lora(tmp_path / "l")), "2": Source(two)}
+    sources = {"1": ModelSource(one, lora(tmp_path / "l")), "2": ModelSource(two)}
     dry = prepare(sources, tmp_path / "work", tokenizer={"source": "union"}, dry_run=True)
     assert not (tmp_path / "work").exists()
     wet = prepare(sources, tmp_path / "work", tokenizer={"source": "union"})
@@ -111,7 +111,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
 def test_embedding_and_head_are_matched_by_token(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", [*"cbxy"], 4, seed=1)
     found = prepare(
-        {"1": Source(one), "2": Source(two)},
+        {"1": ModelSource(one), "2": ModelSource(two)},
         tmp_path / "work",
         base="1",
         tokenizer={"source": "union", "pad_to_multiple_of": 4},
@@ -134,7 +134,9 @@ def test_embedding_and_head_are_matched_by_token(tmp_path: Path) -> None:
 def test_what_fits_already_is_left_where_it_is(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", [*"abc"], 3, seed=1)
     found = prepare(
-        {"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"}
+        {"1": ModelSource(one), "2": ModelSource(two)},
+        tmp_path / "work",
+        tokenizer={"source": "union"},
     )
     assert found.tokenizer == one
     assert found.written == 0
@@ -147,7 +149,9 @@ def test_a_tied_model_beside_an_untied_one_is_matched_in_both(tmp_path: Path) ->
         model(tmp_path / "2", [*"bac"], 3, seed=1, tied=True),
     )
     found = prepare(
-        {"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"}
+        {"1": ModelSource(one), "2": ModelSource(two)},
+        tmp_path / "work",
+        tokenizer={"source": "union"},
     )
     theirs = load_file(two / "model.safetensors")[EMBED]
     assert np.array_equal(tensors(found, "1")[HEAD][2], theirs[2])
@@ -157,14 +161,16 @@ def test_a_tied_model_beside_an_untied_one_is_matched_in_both(tmp_path: Path) ->
 def test_a_tokenizer_longer_than_its_model_loses_the_tokens_without_rows(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abcd"], 3), model(tmp_path / "2", [*"bd"], 2, seed=1)
     base = prepare(
-        {"1": Source(one), "2": Source(two)},
+        {"1": ModelSource(one), "2": ModelSource(two)},
         tmp_path / "work",
         base="1",
         tokenizer={"source": "base"},
     )
     assert base.config == {"vocab_size": 3}
     union = prepare(
-        {"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"}
+        {"1": ModelSource(one), "2": ModelSource(two)},
+        tmp_path / "work",
+        tokenizer={"source": "union"},
     )
     assert union.config == {"vocab_size": 4}
     assert np.array_equal(
@@ -178,7 +184,7 @@ def test_the_tokenizer_may_be_that_of_a_model_that_is_not_merged(tmp_path: Path)
         model(tmp_path / "3", [*"cxa"], 3, eos_token_id=2),
     )
     found = prepare(
-        {"1": Source(one), "3": Source(third, merged=False)},
+        {"1": ModelSource(one), "3": ModelSource(third, merged=False)},
         tmp_path / "work",
         tokenizer={"source": "3"},
     )
@@ -215,7 +221,7 @@ def test_tokens_with_rules_of_their_own(tmp_path: Path) -> None:
         "x": {"source": {"kind": "zero"}},
     }
     found = prepare(
-        {"1": Source(one), "2": Source(two)},
+        {"1": ModelSource(one), "2": ModelSource(two)},
         tmp_path / "work",
         tokenizer={"source": "union", "tokens": rules},
     )
@@ -240,7 +246,9 @@ def test_tokens_with_rules_of_their_own(tmp_path: Path) -> None:
 def test_tokenizers_that_are_not_there(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", None, 3, seed=1)
     found = prepare(
-        {"1": Source(one), "2": Source(two)}, tmp_path / "work", tokenizer={"source": "union"}
+        {"1": ModelSource(one), "2": ModelSource(two)},
+        tmp_path / "work",
+        tokenizer={"source": "union"},
     )
     assert '"2" has no tokenizer: taken to be that of "1"' in found.notes
     three = model(tmp_path / "3", None, 4)
@@ -252,10 +260,12 @@ def test_tokenizers_that_are_not_there(tmp_path: Path) -> None:
         ),
     ):
         prepare(
-            {"1": Source(one), "3": Source(three)}, tmp_path / "work", tokenizer={"source": "union"}
+            {"1": ModelSource(one), "3": ModelSource(three)},
+            tmp_path / "work",
+            tokenizer={"source": "union"},
         )
     with pytest.raises(PomonaError, match=r'tokenizer: source: no model "11" — did you mean "1"\?'):
-        prepare({"1": Source(one)}, tmp_path / "work", tokenizer={"source": "11"})
+        prepare({"1": ModelSource(one)}, tmp_path / "work", tokenizer={"source": "11"})
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
@@ -264,7 +274,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(ResourceError, match="the disk is full"):
-        write_made(tmp_path / "made", {"x": Made("F32", (2,), blocks)})
+        write_made(tmp_path / "made", {"x": NewTensor("F32", (2,), blocks)})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -367,7 +377,7 @@ def test_other_tokens_in_the_text_model_ask_for_a_rule(
     texts = [f"w{number}" for number in range(104)]
     (folders["vlm"] / "tokenizer.json").write_text(words(texts))
     (folders["text"] / "tokenizer.json").write_text(words(["w1", "w0", *texts[2:96]]))
-    sources = {name: Source(folder) for name, folder in folders.items()}
+    sources = {name: ModelSource(folder) for name, folder in folders.items()}
     with pytest.raises(PomonaError) as error:
         prepare(sources, tmp_path / "work", key_map="auto")
     assert str(error.value) == (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import Made, Stored, View, write_made
+from pomona.merge.checkpoints.files import NewTensor, Stored, View, write_made
 from pomona.merge.preparing.tokenizer import Tokenizer, align, aligned
 
 WIDTH = 3
@@ -25,7 +25,7 @@ def matrix(place: int, rows: int) -> np.ndarray:
 
 def written(folder: Path, matrices: list[np.ndarray]) -> list[Stored]:
     made = {
-        str(place): Made("F32", values.shape, lambda values=values: [values.tobytes()])
+        str(place): NewTensor("F32", values.shape, lambda values=values: [values.tobytes()])
         for place, values in enumerate(matrices)
     }
     write_made(folder, made)
@@ -33,7 +33,7 @@ def written(folder: Path, matrices: list[np.ndarray]) -> list[Stored]:
     return [view.tensors[str(place)] for place in range(len(matrices))]
 
 
-def values(made: Made) -> np.ndarray:
+def values(made: NewTensor) -> np.ndarray:
     return np.frombuffer(b"".join(made.blocks()), np.float32).reshape(made.shape)
 
 

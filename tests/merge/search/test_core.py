@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge.plan import Plan
+from pomona.merge.plan import MergePlan
 from pomona.merge.search.space import Space
-from pomona.merge.search.trials import Found, Score, search
+from pomona.merge.search.trials import Optimum, Score, search
 
 BOWL = Space.of({"a": (0.0, 1.0), "b": (-1.0, 1.0)})
 MIXED = Space.of({"a": (0.0, 2.0), "b": [1.0, 2.0, 3.0]})
 
 
-def plan_of(values: Mapping[str, Any]) -> Plan:
-    return Plan((), (), 0, {}, None, dict(values))
+def plan_of(values: Mapping[str, Any]) -> MergePlan:
+    return MergePlan((), (), 0, {}, None, dict(values))
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Bowl:
     killed: int = 0
     seen: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def __call__(self, plan: Plan) -> Score:
+    def __call__(self, plan: MergePlan) -> Score:
         self.seen.append(tuple(plan.recipe.values()))
         if len(self.seen) == self.killed:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -45,7 +45,7 @@ class Bowl:
         return Score(-loss if self.higher_is_better else loss, 10.0, 2)
 
 
-def shown(found: Found) -> Any:
+def shown(found: Optimum) -> Any:
     return found.best.values, [(trial.values, trial.value) for trial in found.trials]
 
 
@@ -138,7 +138,7 @@ def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
 GOOD = {"german": 3.0, "french": 2.0, "welsh": 1.5, "noise": -4.0}
 
 
-def soup(plan: Plan) -> Score:
+def soup(plan: MergePlan) -> Score:
     """The mean worth of the chosen experts, with a bonus for each."""
     chosen = [name for name, switch in plan.recipe.items() if switch]
     return Score(sum(GOOD[name] for name in chosen) / len(chosen) + len(chosen))
@@ -147,7 +147,7 @@ def soup(plan: Plan) -> Score:
 class Soup:
     signature, higher_is_better = "soup", True
 
-    def __call__(self, plan: Plan) -> Score:
+    def __call__(self, plan: MergePlan) -> Score:
         return soup(plan)
 
 
@@ -165,7 +165,7 @@ def test_greedy_soup_takes_in_what_helps_and_nothing_else(tmp_path: Path) -> Non
 
 
 class Fragile(Bowl):
-    def __call__(self, plan: Plan) -> Score:
+    def __call__(self, plan: MergePlan) -> Score:
         if plan.recipe["a"] < 0.5:
             raise PomonaError(
                 "the weights sum to zero", where="model.norm.weight", remedy="choose others"

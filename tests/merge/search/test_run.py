@@ -20,8 +20,8 @@ from pomona.merge.checkpoints.files import Tensors
 from pomona.merge.search import Judge, OnItems, Searched, fill, forecast, search_merge
 from pomona.merge.search.experts import alone
 from pomona.merge.search.judge import read_items
-from pomona.merge.search.problem import Part, files_of, read_search
-from pomona.merge.search.workspace import Bench, read_document
+from pomona.merge.search.problem import ItemSelection, files_of, read_search
+from pomona.merge.search.workspace import SearchWorkspace, read_document
 from pomona.models import load
 
 
@@ -164,14 +164,19 @@ def test_a_dry_run_writes_nothing(project: Path) -> None:
 
 def test_candidates_are_scored_without_a_file(project: Path) -> None:
     document, _ = read_document(project / "recipe.yaml")
-    bench, items = (
-        Bench(project / "out", models=None, seed=0, document=document),
+    workspace, items = (
+        SearchWorkspace(project / "out", models=None, seed=0, document=document),
         valid_items(project),
     )
     objective = OnItems(Judge(), items)
     plain = fill(document, {"german": 1, "models.1.weight": 0, "noise": 0})
-    assert objective(bench.plan(plain)).value == objective(bench.plan(alone("german"))).value
-    assert objective(bench.plan(alone("noise"))).value > objective(bench.plan(alone("base"))).value
+    assert (
+        objective(workspace.plan(plain)).value == objective(workspace.plan(alone("german"))).value
+    )
+    assert (
+        objective(workspace.plan(alone("noise"))).value
+        > objective(workspace.plan(alone("base"))).value
+    )
     assert not (project / "out.work").exists()
 
 
@@ -222,9 +227,9 @@ def test_mistakes_are_told_before_anything_is_written(
 
 def test_two_processes_do_not_share_an_output(project: Path) -> None:
     document, _ = read_document(project / "recipe.yaml")
-    bench = Bench(project / "best", models=None, seed=0, document=document)
+    workspace = SearchWorkspace(project / "best", models=None, seed=0, document=document)
     with (
-        bench.locked(),
+        workspace.locked(),
         pytest.raises(PomonaError, match="best: another process is working on it — wait for it"),
     ):
         search_merge(project / "recipe.yaml", project / "best")
@@ -253,4 +258,4 @@ def test_another_recipe_does_not_go_on_with_the_log(
 def test_parts_may_take_every_row(project: Path) -> None:
     document, folder = read_document(project / "recipe.yaml")
     task = read_search(document).task
-    assert len(read_items(task, Part(), files_of(task, folder))) == 60
+    assert len(read_items(task, ItemSelection(), files_of(task, folder))) == 60

@@ -49,7 +49,7 @@ _AGAIN = "copy or download it again"
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorPlace:
     """Where a tensor's bytes are: file, first byte and number of bytes; and how they are read."""
 
     file: Path
@@ -74,7 +74,7 @@ class Tensors:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._where: dict[str, Place] = {}
+        self._where: dict[str, TensorPlace] = {}
         self.files = _files(folder)
         for file in self.files:
             for name, place in _header(file).items():
@@ -92,7 +92,7 @@ class Tensors:
         """Names of all tensors, sorted."""
         return sorted(self._where)
 
-    def place(self, name: str) -> Place:
+    def place(self, name: str) -> TensorPlace:
         """Where a tensor is. Raises PomonaError when the checkpoint has none of that name."""
         if name not in self._where:
             raise PomonaError(
@@ -156,7 +156,7 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _header(file: Path) -> dict[str, Place]:
+def _header(file: Path) -> dict[str, TensorPlace]:
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -172,7 +172,7 @@ def _header(file: Path) -> dict[str, Place]:
             header: dict[str, Any] = parse_json(stream.read(length), file)
             header.pop("__metadata__", None)
             places = {
-                name: Place(
+                name: TensorPlace(
                     file,
                     8 + length + info["data_offsets"][0],
                     info["data_offsets"][1] - info["data_offsets"][0],
@@ -190,7 +190,7 @@ def _header(file: Path) -> dict[str, Place]:
     return places
 
 
-def _check(file: Path, name: str, place: Place, first: int, size: int) -> None:
+def _check(file: Path, name: str, place: TensorPlace, first: int, size: int) -> None:
     if place.dtype not in WIDTHS:
         raise PomonaError(
             f'tensor "{name}" is of type {place.dtype}',
@@ -235,7 +235,7 @@ class Stored:
     shape: tuple[int, ...]
     folder: Path
     name: str
-    place: Place | None = field(
+    place: TensorPlace | None = field(
         default=None, repr=False, compare=False
     )  # where its bytes are, if the checkpoint was open
 
@@ -296,7 +296,7 @@ _ALL = slice(None)
 
 
 @dataclass(frozen=True)
-class Made:
+class NewTensor:
     """A tensor still to be written: type, shape, and its bytes in order, block by block."""
 
     dtype: str
@@ -309,7 +309,7 @@ class Made:
         return prod(self.shape) * WIDTHS[self.dtype]
 
 
-class Rows:
+class TensorRows:
     """A float tensor as rows: its first axis × the rest. Rows are read from the file where it
     stands and do not stay in memory.
 
@@ -348,8 +348,8 @@ class Rows:
 
 
 def stored_array(stored: Stored) -> NDArray[Any]:
-    """A whole float tensor as it is stored; BF16 as uint16. Raises PomonaError as `Rows` does."""
-    return Rows(stored).stored().reshape(stored.shape)
+    """A whole float tensor as it is stored; BF16 as uint16. Raises PomonaError for no floats."""
+    return TensorRows(stored).stored().reshape(stored.shape)
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[slice]:
@@ -377,7 +377,7 @@ def encode_finite(values: NDArray[np.float32], dtype: str, name: str, where: obj
 
 def write_made(
     folder: Path,
-    made: Mapping[str, Made],
+    made: Mapping[str, NewTensor],
     files: Mapping[str, bytes] | None = None,
     *,
     name: str = "model.safetensors",
@@ -411,7 +411,7 @@ def write_made(
         raise
 
 
-def keep(folder: Path, made: Mapping[str, Made], *, dry_run: bool) -> dict[str, Stored]:
+def keep(folder: Path, made: Mapping[str, NewTensor], *, dry_run: bool) -> dict[str, Stored]:
     """Write the tensors to `folder`, unless they are there already or nothing shall be written;
     tells where they are.
     """

@@ -47,7 +47,7 @@ ROLES = {
 
 
 @dataclass(frozen=True)
-class Place:
+class LayerPlace:
     """Stack of layers such as "model.layers", number of the layer, and the rest of the name."""
 
     stack: str
@@ -56,12 +56,12 @@ class Place:
 
 
 @lru_cache(maxsize=100_000)
-def place_of(name: str) -> Place | None:
+def place_of(name: str) -> LayerPlace | None:
     """The layer a tensor belongs to, or None: "model.layers.3.mlp.up_proj.weight" is layer 3 of
     "model.layers".
     """
     found = _LAYER.match(name)
-    return Place(found[1], int(found[2]), found[3]) if found else None
+    return LayerPlace(found[1], int(found[2]), found[3]) if found else None
 
 
 def comes_after(name: str) -> bool:
@@ -131,7 +131,7 @@ def ties(config: Mapping[str, Any]) -> bool:
     return bool(config.get("tie_word_embeddings", inner))
 
 
-class Layout:
+class LayerLayout:
     """The names of a model in order: its stacks of layers, and what stands outside them."""
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 from pomona._version import __version__
 from pomona.merge.checkpoints.files import WIDTHS
-from pomona.merge.engine.output import Layout
+from pomona.merge.engine.output import ShardLayout
 from pomona.merge.engine.streams import KEPT, block_of
 from pomona.merge.methods.kernels import kernel_of
-from pomona.merge.plan import Job, Plan, inputs_of
+from pomona.merge.plan import MergePlan, TensorJob, inputs_of
 from pomona.workspace import room_on_disk
 
 PROGRAM = 110_000_000  # bytes of the program itself
@@ -58,7 +58,9 @@ class MergeResult:
         return {**asdict(self), "out": str(self.out), "tensors": self.tensors}
 
 
-def forecast(plan: Plan, out: Path, layout: Layout, *, memory: int, threads: int) -> MergeResult:
+def forecast(
+    plan: MergePlan, out: Path, layout: ShardLayout, *, memory: int, threads: int
+) -> MergeResult:
     """What `plan` would do. Raises PomonaError when a tensor does not fit into the memory."""
     free, _ = room_on_disk(out.parent)
     return MergeResult(
@@ -76,7 +78,7 @@ def forecast(plan: Plan, out: Path, layout: Layout, *, memory: int, threads: int
     )
 
 
-def notes_of(plan: Plan, layout: Layout, free: int) -> Iterator[str]:
+def notes_of(plan: MergePlan, layout: ShardLayout, free: int) -> Iterator[str]:
     """The plan's notes, and one when the disk is too small."""
     yield from plan.notes
     needed = layout.size + plan.prepared
@@ -84,7 +86,7 @@ def notes_of(plan: Plan, layout: Layout, free: int) -> Iterator[str]:
         yield f"the disk has {free / 1e6:,.0f} MB free, and the merge takes {needed / 1e6:,.0f} MB"
 
 
-def signature_of(plan: Plan) -> str:
+def signature_of(plan: MergePlan) -> str:
     """One line that says how the result is made."""
     models = len(
         {
@@ -97,12 +99,12 @@ def signature_of(plan: Plan) -> str:
     return f"merge|method:{methods}|models:{models}|seed:{plan.seed}|version:{__version__}"
 
 
-def methods_of(plan: Plan) -> dict[str, int]:
+def methods_of(plan: MergePlan) -> dict[str, int]:
     """Number of tensors by method, the most frequent first."""
     return dict(Counter(job.method for job in plan.jobs).most_common())
 
 
-def bytes_read(plan: Plan) -> int:
+def bytes_read(plan: MergePlan) -> int:
     """Bytes of the tensors that are inputs, each counted once."""
     sizes = {
         (item.model, item.tensor): prod(job.shape) * WIDTHS[item.dtype]
@@ -112,7 +114,7 @@ def bytes_read(plan: Plan) -> int:
     return sum(sizes.values())
 
 
-def peak(plan: Plan, memory: int, threads: int) -> int:
+def peak(plan: MergePlan, memory: int, threads: int) -> int:
     """Bytes of memory: the program, and what the tensor that takes most keeps in every thread."""
     kinds: dict[tuple[Any, ...], int] = {}
     for job in plan.jobs:
@@ -122,7 +124,7 @@ def peak(plan: Plan, memory: int, threads: int) -> int:
     return PROGRAM + threads * max(kinds.values(), default=0)
 
 
-def _held(job: Job, seed: int, room: int) -> int:
+def _held(job: TensorJob, seed: int, room: int) -> int:
     """Bytes of inputs that stay mapped, and a block of the result."""
     widths = [WIDTHS[item.dtype] for item in inputs_of(job)]
     width, count = sum(widths) + WIDTHS[job.dtype], prod(job.shape)

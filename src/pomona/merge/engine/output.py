@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import WIDTHS
 from pomona.merge.engine.streams import Scratch
-from pomona.merge.plan import Job
+from pomona.merge.plan import TensorJob
 
 SHARD = 5_000_000_000  # bytes of a shard when nothing is said
 
@@ -39,7 +39,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ShardLayout:
     """The files of a result and, where there are several, their index."""
 
     shards: tuple[Shard, ...]
@@ -59,7 +59,7 @@ class Layout:
         )
 
 
-def size_of(job: Job) -> int:
+def size_of(job: TensorJob) -> int:
     """Bytes of a job's tensor. Raises PomonaError for types that cannot be written."""
     if job.dtype not in WIDTHS:
         raise PomonaError(
@@ -70,7 +70,7 @@ def size_of(job: Job) -> int:
     return prod(job.shape) * WIDTHS[job.dtype]
 
 
-def lay_out(jobs: Sequence[Job], shard_size: int) -> Layout:
+def lay_out(jobs: Sequence[TensorJob], shard_size: int) -> ShardLayout:
     """Jobs in their order over files of at most `shard_size` bytes; a larger tensor has a file of
     its own.
     """
@@ -91,14 +91,14 @@ def lay_out(jobs: Sequence[Job], shard_size: int) -> Layout:
     )
     shards = tuple(_shard(name, group, jobs) for name, group in zip(names, groups, strict=True))
     if count == 1:
-        return Layout(shards, None)
+        return ShardLayout(shards, None)
     weight_map = {jobs[number].name: shard.name for shard in shards for number in shard.offsets}
     total = sum(size_of(job) for job in jobs)
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    return Layout(shards, (json.dumps(index, indent=2) + "\n").encode())
+    return ShardLayout(shards, (json.dumps(index, indent=2) + "\n").encode())
 
 
-def _shard(name: str, numbers: Sequence[int], jobs: Sequence[Job]) -> Shard:
+def _shard(name: str, numbers: Sequence[int], jobs: Sequence[TensorJob]) -> Shard:
     """Wide types come first, so that every tensor is aligned to its type."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset, offsets = 0, {}
@@ -127,7 +127,7 @@ class Output:
     with all their room on the disk.
     """
 
-    def __init__(self, folder: Path, layout: Layout, *, fresh: bool) -> None:
+    def __init__(self, folder: Path, layout: ShardLayout, *, fresh: bool) -> None:
         self.folder, self.layout = folder, layout
         self._scratch = Scratch()
         self._open: list[int] = []
@@ -153,7 +153,7 @@ class Output:
         for descriptor in list(self._open):
             os.fsync(descriptor)
 
-    def target(self, number: int, job: Job) -> FileTarget:
+    def target(self, number: int, job: TensorJob) -> FileTarget:
         """Where a job's tensor goes."""
         shard, offset = self.layout.place(number)
         return FileTarget(self._open[shard], offset, job.dtype, self._scratch)

@@ -22,8 +22,8 @@ from pomona.merge.engine.forecast import MergeResult, forecast
 from pomona.merge.engine.journal import MergeWorkspace, check_free
 from pomona.merge.engine.output import SHARD, lay_out, size_of
 from pomona.merge.engine.runner import Runner
-from pomona.merge.engine.streams import NUMBERS, Files, Unit, units_of
-from pomona.merge.plan import Plan
+from pomona.merge.engine.streams import NUMBERS, Files, ReadUnit, units_of
+from pomona.merge.plan import MergePlan
 from pomona.workspace import is_full
 
 Progress = Callable[[int, int], None]
@@ -107,7 +107,7 @@ def merge(
     return _merge([plan], [workspace], **engine)[0]
 
 
-def merge_plan(plan: Plan, out: str | Path, **engine: Any) -> MergeResult:
+def merge_plan(plan: MergePlan, out: str | Path, **engine: Any) -> MergeResult:
     """As `merge`, for a merge that is planned already. `engine`: memory, threads, shard_size,
     report, overwrite, dry_run, progress.
     """
@@ -115,7 +115,7 @@ def merge_plan(plan: Plan, out: str | Path, **engine: Any) -> MergeResult:
 
 
 def merge_many(
-    plans: Sequence[Plan],
+    plans: Sequence[MergePlan],
     outs: Sequence[str | Path],
     *,
     memory: int | str = "1GiB",
@@ -159,7 +159,7 @@ def merge_many(
 
 
 def tensors(
-    plan: Plan, *, memory: int | str = "1GiB", threads: int | None = 1
+    plan: MergePlan, *, memory: int | str = "1GiB", threads: int | None = 1
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """The tensors of a merge in the order of the plan, name and array (BF16 as uint16), without
     writing anything.
@@ -220,7 +220,7 @@ def _cores() -> int:
 
 
 def _merge(
-    plans: Sequence[Plan],
+    plans: Sequence[MergePlan],
     workspaces: Sequence[MergeWorkspace],
     *,
     memory: int | str,
@@ -266,7 +266,7 @@ def _remove(workspaces: Sequence[MergeWorkspace]) -> None:
 
 def _run(
     results: Sequence[Any],
-    units: Sequence[Unit],
+    units: Sequence[ReadUnit],
     memory: int,
     threads: int,
     progress: Progress | None,

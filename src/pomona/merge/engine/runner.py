@@ -14,12 +14,12 @@ from typing import Any, TypeVar, cast
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.engine.streams import KEPT, Files, Piece, Unit
+from pomona.merge.engine.streams import KEPT, Files, MergePiece, ReadUnit
 from pomona.merge.plan import JointKernel
 
 
 @contextmanager
-def _named(unit: Unit, piece: Piece) -> Iterator[None]:
+def _named(unit: ReadUnit, piece: MergePiece) -> Iterator[None]:
     """A kernel names one of its inputs by its place among the blocks; here that becomes the input's
     file.
     """
@@ -32,13 +32,13 @@ def _named(unit: Unit, piece: Piece) -> Iterator[None]:
         raise
 
 
-def _gathered(piece: Piece, number: int, partials: Sequence[Any]) -> list[Any]:
+def _gathered(piece: MergePiece, number: int, partials: Sequence[Any]) -> list[Any]:
     return [cast("JointKernel", piece.kernel).gather(number, partials)] if partials else []
 
 
 _MANY = 64  # partial results of blocks that are kept side by side where a kernel can join them
 Found = TypeVar("Found")
-Measure = Callable[[Piece, int, Sequence[NDArray[Any]]], Any]
+Measure = Callable[[MergePiece, int, Sequence[NDArray[Any]]], Any]
 
 
 class Runner:
@@ -63,7 +63,7 @@ class Runner:
         self._measure, self._advance = measure, advance
         self._stop = threading.Event()
 
-    def run(self, units: Sequence[Unit]) -> Iterator[Unit]:
+    def run(self, units: Sequence[ReadUnit]) -> Iterator[ReadUnit]:
         """Units as they are finished, the largest first. Raises what a kernel raises, naming the
         model's folder.
         """
@@ -86,7 +86,7 @@ class Runner:
         )
         yield from self._spread(self._whole, left)
 
-    def in_order(self, units: Sequence[Unit]) -> Iterator[Unit]:
+    def in_order(self, units: Sequence[ReadUnit]) -> Iterator[ReadUnit]:
         """As `run`, in the order given, at most `threads` ahead of whoever asks."""
         self._together(
             [
@@ -105,7 +105,9 @@ class Runner:
                 yield waiting.pop(0).result()
                 waiting += [pool.submit(self._whole, unit) for unit in islice(rest, 1)]
 
-    def _spread(self, work: Callable[[Unit], Found], units: Sequence[Unit]) -> Iterator[Found]:
+    def _spread(
+        self, work: Callable[[ReadUnit], Found], units: Sequence[ReadUnit]
+    ) -> Iterator[Found]:
         if self.threads == 1 or len(units) < 2:
             yield from map(work, units)
             return
@@ -121,11 +123,11 @@ class Runner:
                 for future in waiting:
                     future.cancel()
 
-    def _together(self, units: Sequence[Unit]) -> None:
+    def _together(self, units: Sequence[ReadUnit]) -> None:
         """The passes of kernels that are settled with those of other tensors, one pass over all
         tensors after the other.
         """
-        groups: dict[tuple[int, str], list[Piece]] = {}
+        groups: dict[tuple[int, str], list[MergePiece]] = {}
         for unit in units:
             for piece in unit.pieces:
                 if piece.kernel.shared is not None:
@@ -136,7 +138,7 @@ class Runner:
         for number in range(passes):
             joint: dict[tuple[int, str | None], list[Any]] = {}
 
-            def read(unit: Unit, number: int = number) -> list[tuple[Piece, list[Any]]]:
+            def read(unit: ReadUnit, number: int = number) -> list[tuple[MergePiece, list[Any]]]:
                 return list(
                     self._pass(
                         unit,
@@ -156,8 +158,8 @@ class Runner:
                         piece.kernel.settle(number, joint.get(key, []))
 
     def _pass(
-        self, unit: Unit, number: int, pieces: Sequence[Piece]
-    ) -> Iterator[tuple[Piece, list[Any]]]:
+        self, unit: ReadUnit, number: int, pieces: Sequence[MergePiece]
+    ) -> Iterator[tuple[MergePiece, list[Any]]]:
         """The partial results of one reading, by piece."""
         pieces = [piece for piece in pieces if number < piece.kernel.passes]
         found: list[list[Any]] = [[] for _ in pieces]
@@ -174,7 +176,7 @@ class Runner:
                     partials[:] = _gathered(piece, number, partials)
         return zip(pieces, found, strict=True)
 
-    def _whole(self, unit: Unit) -> Unit:
+    def _whole(self, unit: ReadUnit) -> ReadUnit:
         """Everything that is left to do for a unit."""
         pieces = [piece for piece in unit.pieces if not piece.done]
         alone = [piece for piece in pieces if piece.kernel.shared is None]
@@ -194,7 +196,9 @@ class Runner:
             piece.done = True
         return unit
 
-    def _write(self, unit: Unit, piece: Piece, start: int, blocks: Sequence[NDArray[Any]]) -> None:
+    def _write(
+        self, unit: ReadUnit, piece: MergePiece, start: int, blocks: Sequence[NDArray[Any]]
+    ) -> None:
         out = piece.target.begin(start, len(blocks[0]))
         with _named(unit, piece):
             piece.kernel.write(start, blocks, out)
@@ -205,7 +209,7 @@ class Runner:
                 piece.measured.append(measured)
 
     def _blocks(
-        self, unit: Unit, sources: Sequence[int], *, first: bool, last: bool
+        self, unit: ReadUnit, sources: Sequence[int], *, first: bool, last: bool
     ) -> Iterator[tuple[int, dict[int, NDArray[Any]]]]:
         """A unit's blocks, start and memory by source. They are let go at the `last` reading, those
         of large units always.

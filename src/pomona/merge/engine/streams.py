@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import WIDTHS, Place, Tensors
+from pomona.merge.checkpoints.files import WIDTHS, TensorPlace, Tensors
 from pomona.merge.methods.kernels import kernel_of
-from pomona.merge.plan import Input, Job, Kernel, Plan, inputs_of
+from pomona.merge.plan import Kernel, MergePlan, TensorInput, TensorJob, inputs_of
 
 NUMBERS: Mapping[str, Any] = {
     "F64": np.float64,
@@ -59,14 +59,14 @@ class Target(Protocol):
 
 
 @dataclass
-class Piece:
+class MergePiece:
     """One job of one plan: its kernel, its inputs among the unit's sources (the base's first), and
     where its tensor goes.
     """
 
     plan: int
     number: int
-    job: Job
+    job: TensorJob
     kernel: Kernel
     sources: tuple[int, ...]
     target: Target
@@ -75,12 +75,12 @@ class Piece:
 
 
 @dataclass
-class Unit:
+class ReadUnit:
     """Jobs over the same elements of some tensors: every block is read once for all of them."""
 
-    places: list[Place]
+    places: list[TensorPlace]
     count: int
-    pieces: list[Piece]
+    pieces: list[MergePiece]
 
     @property
     def step(self) -> int:
@@ -133,7 +133,7 @@ class Checkpoints:
     def __init__(self) -> None:
         self._open: dict[Path, Tensors] = {}
 
-    def place(self, plan: Plan, item: Input, job: Job) -> Place:
+    def place(self, plan: MergePlan, item: TensorInput, job: TensorJob) -> TensorPlace:
         """Where an input is. Raises PomonaError when it is not what the plan was made for."""
         folder = plan.models[item.model]
         if folder not in self._open:
@@ -150,7 +150,9 @@ class Checkpoints:
         return place
 
 
-def units_of(plans: Sequence[Plan], target_of: Callable[[int, int], Target | None]) -> list[Unit]:
+def units_of(
+    plans: Sequence[MergePlan], target_of: Callable[[int, int], Target | None]
+) -> list[ReadUnit]:
     """The jobs of plans, those of one name and size together. Jobs without a target are left out
     unless others need their readings.
 
@@ -164,17 +166,17 @@ def units_of(plans: Sequence[Plan], target_of: Callable[[int, int], Target | Non
             kernel = kernel_of(job, plan.seed)
             if target is None and kernel.shared is None:
                 continue
-            unit = units.setdefault((job.name, prod(job.shape)), Unit([], prod(job.shape), []))
+            unit = units.setdefault((job.name, prod(job.shape)), ReadUnit([], prod(job.shape), []))
             sources = tuple(
                 _source(unit, checkpoints.place(plan, item, job)) for item in inputs_of(job)
             )
             unit.pieces.append(
-                Piece(number, place, job, kernel, sources, target or Nowhere(), target is None)
+                MergePiece(number, place, job, kernel, sources, target or Nowhere(), target is None)
             )
     return list(units.values())
 
 
-def _source(unit: Unit, place: Place) -> int:
+def _source(unit: ReadUnit, place: TensorPlace) -> int:
     if place not in unit.places:
         unit.places.append(place)
     return unit.places.index(place)
@@ -227,7 +229,7 @@ class Files:
         for descriptor, _mapped in self._open.values():
             os.close(descriptor)  # the map goes with the last view of it
 
-    def expect(self, place: Place) -> None:
+    def expect(self, place: TensorPlace) -> None:
         """Tell the system that a tensor is read soon."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(
@@ -237,7 +239,7 @@ class Files:
                 os.POSIX_FADV_WILLNEED,
             )
 
-    def read(self, key: int, place: Place, start: int, count: int) -> NDArray[Any]:
+    def read(self, key: int, place: TensorPlace, start: int, count: int) -> NDArray[Any]:
         """Elements of a tensor. Those that are not aligned to their type are copied to this
         thread's memory number `key`.
         """
@@ -258,7 +260,7 @@ class Files:
         values.view(np.uint8)[:] = np.frombuffer(mapped, np.uint8, values.nbytes, offset)
         return values
 
-    def release(self, place: Place, start: int, count: int) -> None:
+    def release(self, place: TensorPlace, start: int, count: int) -> None:
         """Elements that were read are not needed in this process for now; the system keeps its
         copy.
         """

@@ -15,12 +15,12 @@ from pomona._version import __version__
 from pomona.merge.checkpoints.files import INDEX, full_disk
 from pomona.merge.engine.forecast import MergeResult, forecast
 from pomona.merge.engine.journal import Journal, MergeWorkspace
-from pomona.merge.engine.output import FileTarget, Layout, Output
-from pomona.merge.engine.streams import Piece
-from pomona.merge.plan import Plan
-from pomona.merge.report.card import Hashes, card_files, sources_of
+from pomona.merge.engine.output import FileTarget, Output, ShardLayout
+from pomona.merge.engine.streams import MergePiece
+from pomona.merge.plan import MergePlan
+from pomona.merge.report.card import FileHashes, card_files, sources_of
 from pomona.merge.report.heatmap import page
-from pomona.merge.report.survey import Survey
+from pomona.merge.report.survey import MergeSurvey
 from pomona.workspace import is_full
 
 FORMAT = 1  # of a result that is being made: another number is not gone on from
@@ -47,15 +47,21 @@ class Result:
     """
 
     def __init__(
-        self, plan: Plan, workspace: MergeWorkspace, layout: Layout, *, report: bool, threads: int
+        self,
+        plan: MergePlan,
+        workspace: MergeWorkspace,
+        layout: ShardLayout,
+        *,
+        report: bool,
+        threads: int,
     ) -> None:
         self.plan, self.workspace, self.layout = plan, workspace, layout
-        self.survey = Survey(plan) if report else None
+        self.survey = MergeSurvey(plan) if report else None
         self.sources = sources_of(plan, workspace.folder)
         self._threads = threads
         self._journal: Journal | None = None
         self._output: Output | None = None
-        self._hashes: Hashes | None = None
+        self._hashes: FileHashes | None = None
 
     def __enter__(self) -> Result:
         journal = self.workspace.open(self._key())
@@ -69,7 +75,7 @@ class Result:
                 raise full_disk(self.workspace.out, self.layout.size) from error
             raise
         self._journal = journal
-        self._hashes = Hashes(
+        self._hashes = FileHashes(
             [file for source in self.sources for file in source.files], self._threads
         )
         return self
@@ -127,11 +133,11 @@ class Result:
             else self._output.target(number, self.plan.jobs[number])
         )
 
-    def measure(self, piece: Piece, start: int, blocks: Any) -> Any:
+    def measure(self, piece: MergePiece, start: int, blocks: Any) -> Any:
         """What the report needs of a block."""
         return self.survey.measure(piece.job, start, blocks) if self.survey else None
 
-    def finished(self, piece: Piece) -> None:
+    def finished(self, piece: MergePiece) -> None:
         """A tensor is written: enter it in the journal, from time to time with all that came
         before.
         """

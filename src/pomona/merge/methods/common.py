@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.plan import Input, Job, inputs_of
+from pomona.merge.plan import TensorInput, TensorJob, inputs_of
 from pomona.native import Family
 
 LOOPS = Family(
@@ -48,7 +48,7 @@ class Loops:
     inputs.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         self.job = job
         self.inputs = inputs_of(job)
         self.based, self.count = int(job.base is not None), len(job.inputs)
@@ -138,7 +138,7 @@ def encode(values: NDArray[np.float64], dtype: str, out: NDArray[Any]) -> bool:
     return bool(np.isfinite(rounded).all())
 
 
-def number(item: Input, name: str, default: float | None = None) -> float:
+def number(item: TensorInput, name: str, default: float | None = None) -> float:
     """A parameter of an input. Raises PomonaError when it has none and there is no default."""
     value = item.parameters.get(name, default)
     if value is None:
@@ -150,7 +150,7 @@ def number(item: Input, name: str, default: float | None = None) -> float:
     return float(value)
 
 
-def weights_of(job: Job) -> NDArray[np.float64]:
+def weights_of(job: TensorJob) -> NDArray[np.float64]:
     """The weights of a job's inputs beside the base."""
     return np.array([number(item, "weight") for item in job.inputs])
 
@@ -183,7 +183,7 @@ class Pieces:
     unit = PART
     shared: str | None = None
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         self.job, self._loops = job, Loops(job)
 
     def pieces(self, blocks: Sequence[NDArray[Any]]) -> Iterator[tuple[slice, Numbers, Numbers]]:

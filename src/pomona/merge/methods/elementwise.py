@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.merge.methods.common import Numbers, Pieces, Single
-from pomona.merge.plan import Job
+from pomona.merge.plan import TensorJob
 
 _LEAST = 1e-6  # differences are at least this, as in mergekit
 
@@ -25,7 +25,7 @@ class NearSwap(Pieces, Single):
     t as 0.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         super().__init__(job)
         self._t = float(job.options["t"])
 
@@ -46,7 +46,7 @@ class Ram(Pieces):
     place of none; as mergekit 0.1.5 has it.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         super().__init__(job)
         self._epsilon = float(job.options["epsilon"])
         self._scales = np.ones((len(job.inputs), 1))

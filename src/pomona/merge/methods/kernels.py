@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
 from pomona.merge.checkpoints.files import encode, to_float32
-from pomona.merge.plan import Job, JointKernel, Kernel, inputs_of
+from pomona.merge.plan import JointKernel, Kernel, TensorJob, inputs_of
 
 KERNELS = {  # module and class
     "linear": ("linear", "Linear"),
@@ -41,7 +41,7 @@ SPARSE = (
 )
 
 
-def kernel_for(job: Job, seed: int) -> Kernel:
+def kernel_for(job: TensorJob, seed: int) -> Kernel:
     """The kernel of a job. `seed` is that of the whole merge; only dare and della draw.
 
     Blocks are handed to it as the Kernel protocol says, each row-major and contiguous. Errors about
@@ -68,7 +68,7 @@ def kernel_for(job: Job, seed: int) -> Kernel:
     return getattr(import_module(f"pomona.merge.methods.{module}"), name)(job)
 
 
-def _home(job: Job) -> tuple[str, str]:
+def _home(job: TensorJob) -> tuple[str, str]:
     """The module and the class of a job's kernel."""
     if job.compute == "F64" and job.method in ("linear", "passthrough"):
         return "linear", "Doubles"
@@ -82,7 +82,7 @@ def _home(job: Job) -> tuple[str, str]:
 
 
 def run(
-    job: Job, arrays: Sequence[NDArray[Any]], seed: int = 0, *, block: int | None = None
+    job: TensorJob, arrays: Sequence[NDArray[Any]], seed: int = 0, *, block: int | None = None
 ) -> NDArray[Any]:
     """Merge tensors in memory.
 
@@ -126,7 +126,7 @@ def run(
     return out.reshape(job.shape)
 
 
-def kernel_of(job: Job, seed: int) -> Kernel:
+def kernel_of(job: TensorJob, seed: int) -> Kernel:
     """The kernel of a job, which for `rows` works on the first rows only."""
     from pomona.merge.methods import kernel_for
 

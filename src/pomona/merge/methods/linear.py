@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.merge.methods.common import KINDS, Loops, Single, decode, encode, number, weights_of
-from pomona.merge.plan import Job
+from pomona.merge.plan import TensorJob
 
 
 class Copy(Single):
@@ -29,7 +29,7 @@ class Linear(Single):
     divided by the float32 sum of the weights and rounded to dtype, then to the stored type.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         self._loops = Loops(job)
         if job.method == "linear":
             weights = weights_of(job).astype(np.float32)
@@ -70,7 +70,7 @@ class Doubles(Single):
     differ from mergekit's.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         self._loops, self._job = Loops(job), job
         plain = job.method == "linear"
         self._weights = (
@@ -101,7 +101,7 @@ class TaskArithmetic(Single):
     divides by Σ w unless that is 0.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         self._loops = Loops(job)
         weights = weights_of(job)
         self._factors = (weights * scale_of(job, weights)).astype(np.float32)
@@ -113,7 +113,7 @@ class TaskArithmetic(Single):
         )
 
 
-def scale_of(job: Job, weights: NDArray[np.float64]) -> float:
+def scale_of(job: TensorJob, weights: NDArray[np.float64]) -> float:
     """λ, divided by Σ w where the job normalises and the sum is not 0 (|Σ w| < 1e-8, as in
     mergekit).
     """

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.merge.methods.common import PART, Numbers, Pieces
-from pomona.merge.methods.sparse import BINS, Counts, Search, Tally
-from pomona.merge.plan import Job
+from pomona.merge.methods.sparse import BINS, BinTally, Counts, RankSearch
+from pomona.merge.plan import TensorJob
 
 
 class Ranking:
@@ -24,16 +24,16 @@ class Ranking:
     """
 
     def __init__(self) -> None:
-        self._searches: list[Search] = []
-        self._tallies: dict[tuple[int, int, int], Tally] = {}
+        self._searches: list[RankSearch] = []
+        self._tallies: dict[tuple[int, int, int], BinTally] = {}
 
     def add(self, numbers: NDArray[np.float32]) -> None:
         """Count numbers."""
         bits = numbers.view(np.uint32)
         for low, size, shift in {
-            (search.low, search.size, search.shift) for search in self._searches or [Search(0)]
+            (search.low, search.size, search.shift) for search in self._searches or [RankSearch(0)]
         }:
-            tally = self._tallies.setdefault((low, size, get_ident()), Tally())
+            tally = self._tallies.setdefault((low, size, get_ident()), BinTally())
             inside = bits[(bits >= low) & (bits < low + size)]
             tally.below[0] += np.count_nonzero(bits < low)
             tally.counts += np.bincount(
@@ -47,7 +47,7 @@ class Ranking:
         found: dict[tuple[int, int], list[Counts]] = {}
         for (low, size, _), tally in self._tallies.items():
             found.setdefault((low, size), []).append(tally.take())
-        self._searches = self._searches or [Search(rank) for rank in ranks]
+        self._searches = self._searches or [RankSearch(rank) for rank in ranks]
         for search in self._searches:
             search.settle(found[search.low, search.size])
         self._tallies.clear()
@@ -76,7 +76,7 @@ class Sce(Pieces):
     The result is θ_0 + Σ w·τ / max(Σ w, 1e-6) over what is left of each element.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         super().__init__(job)
         self._share = float(job.options["select_topk"])
         self._selecting = 2 if 0 < self._share < 1 else 0
@@ -157,7 +157,7 @@ class ArceeFusion(Pieces):
 
     passes = 2
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         super().__init__(job)
         self.unit = max(1, job.shape[-1] if job.shape else 1)
         self._divergences = np.zeros(-(-self._loops.elements // self.unit))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.merge.methods.common import PART, SPACE, TILE, Loops, address, loop, number, weights_of
 from pomona.merge.methods.linear import scale_of
-from pomona.merge.plan import Input, Job
+from pomona.merge.plan import TensorInput, TensorJob
 
 FINITE = 0x7F800000  # bits of magnitudes are smaller
 BINS = 1 << 16
@@ -34,7 +34,7 @@ Counts = tuple[
 
 
 @dataclass
-class Search:
+class RankSearch:
     """The search for the value at `rank`, counted from 0, among the bits of one tensor's
     magnitudes, or of several tensors'.
     """
@@ -70,7 +70,7 @@ def joined(counts: Sequence[Counts]) -> Counts:
     return sum(one[0] for one in counts), bins, total[bins]
 
 
-class Tally:
+class BinTally:
     """Counts that one thread adds up: `counts` by bin, and `below` of the values below the
     range.
     """
@@ -138,7 +138,7 @@ class Sparse:
     the other methods). Parameters are mergekit's; scope and "expected" are not.
     """
 
-    def __init__(self, job: Job, seed: int) -> None:
+    def __init__(self, job: TensorJob, seed: int) -> None:
         self._loops, self._job = Loops(job), job
         self._own = (
             f"\0{job.name}",
@@ -161,9 +161,9 @@ class Sparse:
             if self._kind == "ties" and job.options.get("scope", "tensor") == "global"
             else None
         )
-        self._searches: dict[tuple[str, int], Search] = {}
+        self._searches: dict[tuple[str, int], RankSearch] = {}
         self._tallies: dict[
-            tuple[Any, int], Tally
+            tuple[Any, int], BinTally
         ] = {}  # by range, which several searches may share, and thread
         for place, item in enumerate(job.inputs):
             self._prepare(place, item, seed)
@@ -175,7 +175,7 @@ class Sparse:
         self._row = job.shape[-1] if job.shape else 1
         self.unit = max(1, self._row) if self._kind == "della" else PART
 
-    def _prepare(self, place: int, item: Input, seed: int) -> None:
+    def _prepare(self, place: int, item: TensorInput, seed: int) -> None:
         density = number(item, "density", 1.0)
         if density >= 1 or density <= 0:
             self._masks[place, 0] = ALL if density >= 1 else NONE
@@ -198,7 +198,7 @@ class Sparse:
                     message, where=f'tensor "{item.tensor}"', remedy="use a smaller epsilon"
                 )
 
-    def _search(self, place: int, item: Input, density: float) -> None:
+    def _search(self, place: int, item: TensorInput, density: float) -> None:
         parameters = {"density": density, "gamma": number(item, "gamma", 0.01)}
         if self._rescale == "expected":
             self._factors[place] /= density
@@ -208,9 +208,9 @@ class Sparse:
             return
         self._masks[place, 1:3] = 0, FINITE
         if ranks[0] > 0 or self.shared:
-            self._searches[self._name(place), 1] = Search(ranks[0])
+            self._searches[self._name(place), 1] = RankSearch(ranks[0])
         if ranks[1] < self._loops.elements - 1:
-            self._searches[self._name(place), 2] = Search(ranks[1])
+            self._searches[self._name(place), 2] = RankSearch(ranks[1])
 
     def _name(self, place: int) -> str:
         item = self._job.inputs[place]
@@ -235,7 +235,7 @@ class Sparse:
                 (s.low, s.size): s for (whose, _), s in self._searches.items() if whose == name
             }.values():
                 key = (name, search.low, search.size)
-                tally = self._tallies.setdefault((key, get_ident()), Tally())
+                tally = self._tallies.setdefault((key, get_ident()), BinTally())
                 self._count(place, search, blocks, tally)
                 if self.shared:
                     counted[key] = tally.take()
@@ -248,7 +248,7 @@ class Sparse:
         return counted
 
     def _count(
-        self, place: int, search: Search, blocks: Sequence[NDArray[Any]], tally: Tally
+        self, place: int, search: RankSearch, blocks: Sequence[NDArray[Any]], tally: BinTally
     ) -> None:
         scratch, kinds = np.empty(2 * SPACE, np.uint8), self._loops.kinds
         status = loop("tally")(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.merge.methods.common import PART, Loops, decode, encode, weights_of
-from pomona.merge.plan import Job
+from pomona.merge.plan import TensorJob
 
 Products = NDArray[np.float64]  # the scalar products of all pairs of inputs: (rows, count, count)
 
@@ -31,9 +31,9 @@ class Sphere(ABC):
     shared: str | None = None
     exact = 0  # 1 where large products may cancel out
 
-    def __init__(self, job: Job, *, row: int | None = None, offsets: bool) -> None:
+    def __init__(self, job: TensorJob, *, row: int | None = None, offsets: bool) -> None:
         if not offsets and job.base is not None:
-            job = Job(
+            job = TensorJob(
                 job.name,
                 job.shape,
                 job.dtype,
@@ -97,7 +97,7 @@ class Slerp(Sphere):
     right angle to the other.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         super().__init__(job, offsets=False)
         self._t = float(job.options["t"])
 
@@ -117,7 +117,7 @@ class NuSlerp(Sphere):
     1e-16; norms are at least 1e-7.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         row = None if job.options.get("nuslerp_flatten", True) else row_of(job)
         super().__init__(job, row=row, offsets=True)
         self._t = share_of(job)
@@ -141,7 +141,7 @@ class MultiSlerp(Sphere):
 
     exact = 1
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         super().__init__(job, offsets=True)
         self._weights = weights_of(job)
         if job.options.get("normalize_weights", True):
@@ -186,7 +186,7 @@ class ModelStock(Sphere):
     vanishes (below 1e-6).
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         row = row_of(job) if job.options.get("filter_wise", False) else None
         super().__init__(job, row=row, offsets=True)
 
@@ -203,12 +203,12 @@ class ModelStock(Sphere):
         return np.repeat(t[:, None] / count, count, axis=1)
 
 
-def row_of(job: Job) -> int:
+def row_of(job: TensorJob) -> int:
     """Elements of a row: the length of the last dimension."""
     return max(1, job.shape[-1] if job.shape else 1)
 
 
-def share_of(job: Job) -> float:
+def share_of(job: TensorJob) -> float:
     """The second weight's share of both, ½ where they cancel out (below 1e-6, as in mergekit)."""
     weights = weights_of(job)
     total = float(weights.sum())
@@ -239,7 +239,7 @@ class ColumnSlerp:
     passes = 1
     shared: str | None = None
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         self._loops, self._t = Loops(job), share_of(job)
         rows = job.shape[0] if len(job.shape) > 1 else math.prod(job.shape)
         self._columns = max(1, math.prod(job.shape) // max(1, rows))
@@ -303,7 +303,7 @@ class Karcher(Sphere):
 
     exact = 1
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: TensorJob) -> None:
         super().__init__(job, offsets=False)
         self._most, self._tolerance = int(job.options["max_iter"]), float(job.options["tol"])
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import Stored, Tensors
 from pomona.merge.checkpoints.names import is_embedding, is_head
-from pomona.merge.plan import Job
+from pomona.merge.plan import TensorJob
 from pomona.merge.planning.models import Opened
 from pomona.merge.reading.parameters import Method
 
@@ -188,7 +188,7 @@ def check_inputs(method: Method, models: Sequence[str], base: str | None) -> Non
             )
 
 
-def check_values(job: Job) -> tuple[str, str] | None:
+def check_values(job: TensorJob) -> tuple[str, str] | None:
     """What is wrong with the values of a job's parameters, and the remedy; None when nothing is."""
     weights = [
         float(item.parameters["weight"]) for item in job.inputs if "weight" in item.parameters

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import Stored
 from pomona.merge.checkpoints.names import comes_after, is_buffer, is_computed
-from pomona.merge.plan import Input, Job
+from pomona.merge.plan import TensorInput, TensorJob
 from pomona.merge.planning.checking import (
     Problems,
     check_inputs,
@@ -21,7 +21,7 @@ from pomona.merge.planning.checking import (
     same_bytes,
     vocabulary_remedy,
 )
-from pomona.merge.planning.models import Opened, Part, parts_of
+from pomona.merge.planning.models import ModelPart, Opened, parts_of
 from pomona.merge.reading.parameters import (
     REQUIRED,
     Method,
@@ -30,18 +30,18 @@ from pomona.merge.reading.parameters import (
     method_of,
     resolve,
 )
-from pomona.merge.reading.recipe import MergeRecipe, Module, Slice, Source
+from pomona.merge.reading.recipe import MergeRecipe, MergeSource, RecipeModule, Slice
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)
-class Group:
+class SourceGroup:
     """The sources of some tensors, with the settings that hold for each, the strongest first, and
     for what they share.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[MergeSource, ...]
     base: str | None
     scopes: tuple[tuple[Settings, ...], ...]
     shared: tuple[Settings, ...]
@@ -59,9 +59,9 @@ class Builder:
         self.rows: Mapping[str, int] = prepared.rows if prepared else {}
         self.kept: list[str] = []  # copied, since no module of the recipe covers them
         self.computed: list[str] = []
-        self.optional: dict[Fate, list[str]] = {}
+        self.optional: dict[Disposition, list[str]] = {}
         self.problems = Problems()
-        self.parts: tuple[Part, ...] = ()
+        self.parts: tuple[ModelPart, ...] = ()
         self._folders: dict[Path, int] = {}
         for model in models.values():
             self._folder(model.folder)
@@ -74,12 +74,12 @@ class Builder:
     def _folder(self, folder: Path) -> int:
         return self._folders.setdefault(folder, len(self._folders))
 
-    def jobs(self) -> tuple[Job, ...]:
+    def jobs(self) -> tuple[TensorJob, ...]:
         """The jobs in the order of the result: what comes before the layers, the layers, what comes
         after. Raises PomonaError.
         """
         self.parts = parts_of(self.recipe, self.models, self.frame, self.copied)
-        found: dict[str, Job] = {}
+        found: dict[str, TensorJob] = {}
         for part in self.parts:
             for job in self._part(part):
                 found[job.name] = job
@@ -102,7 +102,7 @@ class Builder:
         """
         return bool(self.recipe.modules) and not any(part.owns(name) for part in self.parts)
 
-    def _part(self, part: Part) -> Iterator[Job]:
+    def _part(self, part: ModelPart) -> Iterator[TensorJob]:
         yield from self._loose(part, self._group(part.module, part.first), after=False)
         for stack in part.stacks:
             number = 0
@@ -119,7 +119,7 @@ class Builder:
                     number += 1
         yield from self._loose(part, self._group(part.module, part.last), after=True)
 
-    def _group(self, module: Module, piece: Slice) -> Group:
+    def _group(self, module: RecipeModule, piece: Slice) -> SourceGroup:
         base = piece.base or self.recipe.base
         check_inputs(
             self.method,
@@ -128,14 +128,14 @@ class Builder:
         )
         outer = (piece.parameters, module.parameters, self.recipe.parameters)
         scopes = tuple((source.parameters, *outer) for source in piece.sources)
-        return Group(
+        return SourceGroup(
             piece.sources,
             str(base) if base and self.method.base != "ignored" else None,
             scopes,
             outer,
         )
 
-    def _loose(self, part: Part, group: Group, *, after: bool) -> Iterator[Job]:
+    def _loose(self, part: ModelPart, group: SourceGroup, *, after: bool) -> Iterator[TensorJob]:
         names = dict.fromkeys(
             name
             for source in group.sources
@@ -148,7 +148,9 @@ class Builder:
                     name, dict.fromkeys(range(len(group.sources)), name), group, 0.0
                 )
 
-    def _layer(self, stack: str, number: int, offset: int, group: Group, t: float) -> Iterator[Job]:
+    def _layer(
+        self, stack: str, number: int, offset: int, group: SourceGroup, t: float
+    ) -> Iterator[TensorJob]:
         places = [source.layers[0] + offset for source in group.sources if source.layers]
         layers = [
             self._model(source).layout.stacks.get(stack, {}).get(place, {})
@@ -164,12 +166,12 @@ class Builder:
                     t,
                 )
 
-    def _model(self, source: Source) -> Opened:
+    def _model(self, source: MergeSource) -> Opened:
         return self.models[str(source.model)]
 
     def _job(
-        self, name: str, stored_as: Mapping[int, str], group: Group, t: float
-    ) -> Iterator[Job]:
+        self, name: str, stored_as: Mapping[int, str], group: SourceGroup, t: float
+    ) -> Iterator[TensorJob]:
         if is_computed(name):
             self.computed.append(name)
             return
@@ -177,7 +179,7 @@ class Builder:
             index: self._model(group.sources[index]).find(own) for index, own in stored_as.items()
         }
         held = {index: tensor for index, tensor in found.items() if tensor is not None}
-        outcome = self._fate(name, held, len(found), group)
+        outcome = self._disposition(name, held, len(found), group)
         if outcome == "refuse":
             self._lacking(stored_as, held, group)
         elif outcome == "pass":
@@ -188,7 +190,7 @@ class Builder:
             else:
                 yield from self._fixed(name, held, group)
 
-    def _first(self, held: Mapping[int, Stored], group: Group) -> tuple[Stored, Opened]:
+    def _first(self, held: Mapping[int, Stored], group: SourceGroup) -> tuple[Stored, Opened]:
         """The base's tensor, or that of the first model that has it, and the model."""
         index = next(
             (index for index in held if str(group.sources[index].model) == group.base),
@@ -196,7 +198,9 @@ class Builder:
         )
         return held[index], self._model(group.sources[index])
 
-    def _fate(self, name: str, held: Mapping[int, Stored], count: int, group: Group) -> Fate:
+    def _disposition(
+        self, name: str, held: Mapping[int, Stored], count: int, group: SourceGroup
+    ) -> Disposition:
         """What becomes of a tensor that some of `count` models hold."""
         if is_buffer(name):
             return "pass"
@@ -209,19 +213,19 @@ class Builder:
             if group.base
             else None
         )
-        outcome = fate(self.method, len(held), base)
+        outcome = disposition(self.method, len(held), base)
         self.optional.setdefault(outcome, []).append(name)
         return outcome
 
     def _lacking(
-        self, stored_as: Mapping[int, str], held: Mapping[int, Stored], group: Group
+        self, stored_as: Mapping[int, str], held: Mapping[int, Stored], group: SourceGroup
     ) -> None:
         holder = self._model(group.sources[next(iter(held))])
         for index, own in stored_as.items():
             if index not in held:
                 self.problems.lacking(self._model(group.sources[index]), own, holder)
 
-    def _alike(self, name: str, held: Mapping[int, Stored], group: Group) -> bool:
+    def _alike(self, name: str, held: Mapping[int, Stored], group: SourceGroup) -> bool:
         place, first = next(iter(held.items()))
         for index, tensor in held.items():
             if tensor.shape != first.shape:
@@ -237,7 +241,9 @@ class Builder:
                 return False
         return True
 
-    def _fixed(self, name: str, held: Mapping[int, Stored], group: Group) -> Iterator[Job]:
+    def _fixed(
+        self, name: str, held: Mapping[int, Stored], group: SourceGroup
+    ) -> Iterator[TensorJob]:
         """A tensor that is not of floats: the result has it as all models have it."""
         tensor, model = self._first(held, group)
         for index, other in held.items():
@@ -251,15 +257,15 @@ class Builder:
         name: str,
         stored_as: Mapping[int, str],
         held: Mapping[int, Stored],
-        group: Group,
+        group: SourceGroup,
         t: float,
-    ) -> Job:
+    ) -> TensorJob:
         options = {
             p.name: self._value(p, name, group.shared, name, t)
             for p in self.method.parameters
             if p.per == "merge" and p.effect
         }
-        inputs: dict[int, Input] = {}
+        inputs: dict[int, TensorInput] = {}
         for index, tensor in held.items():
             model = str(group.sources[index].model)
             values = {
@@ -280,7 +286,7 @@ class Builder:
         )
         compute = self.recipe.dtype or promoted([tensor.dtype for tensor in held.values()])
         shape = next(iter(held.values())).shape
-        job = Job(
+        job = TensorJob(
             name,
             shape,
             self.recipe.out_dtype or compute,
@@ -294,7 +300,7 @@ class Builder:
             self.problems.value(name, wrong)
         return self._partly(_simplest(job), group)
 
-    def _partly(self, job: Job, group: Group) -> Job:
+    def _partly(self, job: TensorJob, group: SourceGroup) -> TensorJob:
         """With a key map, a tensor of which only the first rows are merged; -1 says that the base
         gives the other rows.
         """
@@ -324,10 +330,10 @@ class Builder:
             return 1.0
         return value
 
-    def _input(self, tensor: Stored, model: str, values: Mapping[str, Any]) -> Input:
-        return Input(self._folder(tensor.folder), tensor.name, tensor.dtype, values, model)
+    def _input(self, tensor: Stored, model: str, values: Mapping[str, Any]) -> TensorInput:
+        return TensorInput(self._folder(tensor.folder), tensor.name, tensor.dtype, values, model)
 
-    def _copy(self, name: str, tensor: Stored, model: Opened) -> Job:
+    def _copy(self, name: str, tensor: Stored, model: Opened) -> TensorJob:
         dtype = (
             (self.recipe.out_dtype or self.recipe.dtype or tensor.dtype)
             if tensor.dtype in FLOATS
@@ -335,12 +341,12 @@ class Builder:
         )
         method = "copy" if dtype == tensor.dtype else "passthrough"
         compute = (self.recipe.dtype or tensor.dtype) if tensor.dtype in FLOATS else "F32"
-        return Job(
+        return TensorJob(
             name, tensor.shape, dtype, method, (self._input(tensor, model.name, {}),), None, compute
         )
 
 
-def _simplest(job: Job) -> Job:
+def _simplest(job: TensorJob) -> TensorJob:
     """A base with nothing added is passed on; passing one tensor on unscaled and in its own type is
     copying it.
     """
@@ -376,7 +382,7 @@ _OPTIONAL = {
     "stablelm": _BIASES,
 }  # by model_type, from the architectures of mergekit 0.1.5
 _EITHER = ("slerp", "nuslerp", "arcee_fusion")  # pass on the tensor of the only model that has it
-Fate = Literal["merge", "pass", "leave", "refuse"]
+Disposition = Literal["merge", "pass", "leave", "refuse"]
 
 
 def is_optional(name: str, kind: str) -> bool:
@@ -384,7 +390,7 @@ def is_optional(name: str, kind: str) -> bool:
     return kind in _OPTIONAL and re.search(_OPTIONAL[kind], name) is not None
 
 
-def fate(method: Method, held: int, base: bool | None) -> Fate:
+def disposition(method: Method, held: int, base: bool | None) -> Disposition:
     """What becomes of a tensor that `held` models have: they are merged, the only one is passed on,
     it is left out, or refused.
 

@@ -15,7 +15,7 @@ from pomona.errors import PomonaError, nearest
 from pomona.merge.checkpoints.files import Stored, View, read_config
 from pomona.merge.checkpoints.names import (
     ROLES,
-    Layout,
+    LayerLayout,
     canonical,
     is_embedding,
     is_head,
@@ -23,7 +23,7 @@ from pomona.merge.checkpoints.names import (
     role_of,
     ties,
 )
-from pomona.merge.reading.recipe import MergeRecipe, ModelRef, Module, Slice, Source
+from pomona.merge.reading.recipe import MergeRecipe, MergeSource, ModelRef, RecipeModule, Slice
 
 Resolve = Callable[[str, str | None], Path]
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -42,9 +42,9 @@ class Opened:
     tensors: Mapping[str, Stored]
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> LayerLayout:
         """Its layers."""
-        return Layout(self.tensors)
+        return LayerLayout(self.tensors)
 
     def find(self, name: str) -> Stored | None:
         """A tensor; for a head or an embedding that is tied and so stored once, the one it is tied
@@ -156,13 +156,13 @@ def folders_of(
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelPart:
     """A module of the recipe: the tensors it owns, its stacks of layers, and where their layers
     come from.
     """
 
     name: str
-    module: Module
+    module: RecipeModule
     stacks: tuple[str, ...]
     pieces: Mapping[str, tuple[Slice, ...]]  # by stack
     first: Slice
@@ -182,7 +182,7 @@ class Part:
 
 def parts_of(
     recipe: MergeRecipe, models: Mapping[str, Opened], frame: Opened, copied: frozenset[str]
-) -> tuple[Part, ...]:
+) -> tuple[ModelPart, ...]:
     """The parts in the recipe's order, tensors that are `copied` left aside.
 
     Raises PomonaError for modules that no tensor belongs to and layers that a model has not.
@@ -193,7 +193,9 @@ def parts_of(
     names = [name for name in names if name not in copied]
     stacks = list(dict.fromkeys(place.stack for name in names if (place := place_of(name))))
     if not recipe.modules:
-        return (_part("", Module(recipe.models, recipe.slices), stacks, None, recipe, models),)
+        return (
+            _part("", RecipeModule(recipe.models, recipe.slices), stacks, None, recipe, models),
+        )
     owners = {name: _owner(name, list(recipe.modules), stacks) for name in names}
     parts = []
     for key, module in recipe.modules.items():
@@ -230,12 +232,12 @@ def _owner(name: str, keys: list[str], stacks: list[str]) -> str | None:
 
 def _part(
     name: str,
-    module: Module,
+    module: RecipeModule,
     stacks: list[str],
     members: frozenset[str] | None,
     recipe: MergeRecipe,
     models: Mapping[str, Opened],
-) -> Part:
+) -> ModelPart:
     if module.slices:
         if len(stacks) > 1:
             text = (
@@ -247,14 +249,14 @@ def _part(
             stack: tuple(_within(piece, stack, models) for piece in module.slices)
             for stack in stacks
         }
-        return Part(
+        return ModelPart(
             name, module, tuple(stacks), pieces, module.slices[0], module.slices[-1], members
         )
     sources = module.models
     if recipe.base is not None and all(source.model != recipe.base for source in sources):
-        sources = (*sources, Source(recipe.base))
+        sources = (*sources, MergeSource(recipe.base))
     whole = Slice(sources)
-    return Part(
+    return ModelPart(
         name,
         module,
         tuple(stacks),

@@ -1,4 +1,4 @@
-"""From a recipe to a Plan: models are opened, checked against each other, and every tensor of the
+"""From a recipe to a plan: models are opened, checked against each other, and every tensor of the
 result gets its job.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import View
-from pomona.merge.plan import Plan
+from pomona.merge.plan import MergePlan
 from pomona.merge.planning.models import Opened, Resolve, folders_of, locate_model, open_model
 from pomona.merge.reading.recipe import MergeRecipe, ModelRef, TokenizerRule
 from pomona.merge.reading.sections import read_recipe
@@ -25,7 +25,7 @@ def plan_merge(
     work: Path | None = None,
     allow_mixed: bool = False,
     dry_run: bool = False,
-) -> Plan:
+) -> MergePlan:
     """Decide a whole merge before anything is written.
 
     models: folders for names of the recipe, taken before any other; `resolve` finds the rest (path,
@@ -60,7 +60,7 @@ def plan_merge(
         notes += vocabulary_notes(opened[frame], opened.values())
     chosen = seed if seed is not None else recipe.seed or 0
     tokenizer = (prepared.tokenizer if prepared else None) or tokenizer_folder(opened[frame].folder)
-    return Plan(
+    return MergePlan(
         models=builder.folders,
         jobs=jobs,
         seed=chosen,
@@ -107,7 +107,7 @@ def _prepare(
     work: Path | None,
     dry: bool,
 ) -> Any:
-    from pomona.merge.preparing.prepare import Source, prepare
+    from pomona.merge.preparing.prepare import ModelSource, prepare
 
     if work is None and not dry:
         raise PomonaError(
@@ -116,7 +116,7 @@ def _prepare(
             remedy="give work=FOLDER",
         )
     sources = {
-        str(ref): Source(folders[str(ref.plain)], _adapter(ref, folders), ref in merged)
+        str(ref): ModelSource(folders[str(ref.plain)], _adapter(ref, folders), ref in merged)
         for ref in (*merged, *others)
     }
     return prepare(

@@ -15,8 +15,8 @@ from pomona.documents import parse_json
 from pomona.errors import PomonaError, nearest
 from pomona.merge.checkpoints.files import read_config
 from pomona.merge.checkpoints.names import ROLES, is_head
-from pomona.merge.plan import Job
-from pomona.merge.planning.models import Opened, Part, layer_sources
+from pomona.merge.plan import TensorJob
+from pomona.merge.planning.models import ModelPart, Opened, layer_sources
 from pomona.merge.reading.parameters import Condition, Settings, is_glob, matches
 from pomona.merge.reading.recipe import MergeRecipe
 
@@ -52,7 +52,7 @@ def config_of(
     recipe: MergeRecipe,
     donor: Opened,
     builder: Builder,
-    jobs: Sequence[Job],
+    jobs: Sequence[TensorJob],
     changes: Mapping[str, Any],
 ) -> dict[str, Any]:
     """config.json of the result: the donor's, with its own number of layers, type of weights and
@@ -80,7 +80,7 @@ def config_of(
     return config
 
 
-def _set_layers(config: dict[str, Any], part: Part, models: Mapping[str, Opened]) -> None:
+def _set_layers(config: dict[str, Any], part: ModelPart, models: Mapping[str, Opened]) -> None:
     """The number of layers, and every list with an entry per layer, of the part's own section of
     the config.
     """
@@ -227,7 +227,7 @@ def _own(folder: Path) -> str | None:
     return template.strip() if isinstance(template, str) and template.strip() else None
 
 
-def merge_notes(builder: Builder, made: Sequence[Job]) -> Iterator[str]:
+def merge_notes(builder: Builder, made: Sequence[TensorJob]) -> Iterator[str]:
     """Notes on a merge, from the jobs that were made and what was noticed on the way."""
     jobs = {job.name: job for job in made}
     told = {

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import (
-    Made,
-    Rows,
+    NewTensor,
     Stored,
+    TensorRows,
     View,
     encode_finite,
     read_config,
@@ -135,7 +135,7 @@ def _sorted_parts(folder: Path, config: Mapping[str, Any]) -> Adapter:
 
 def adapted(
     view: View, adapter: Adapter, *, tied: bool = False
-) -> tuple[dict[str, Made], dict[str, Stored], tuple[str, ...]]:
+) -> tuple[dict[str, NewTensor], dict[str, Stored], tuple[str, ...]]:
     """What an adapter changes: tensors to be made, tensors read from the adapter as they are, and
     notes.
 
@@ -143,7 +143,7 @@ def adapted(
     Weights are computed in float32 and rounded once to the type they have in the model.
     Raises PomonaError naming the module for tensors the model lacks and for other shapes.
     """
-    made: dict[str, Made] = {}
+    made: dict[str, NewTensor] = {}
     taken: dict[str, Stored] = {}
     notes: list[str] = []
     for short, stored in adapter.whole.items():
@@ -215,7 +215,7 @@ def _whole(
     name: str | None,
     short: str,
     stored: Stored,
-    made: dict[str, Made],
+    made: dict[str, NewTensor],
     taken: dict[str, Stored],
 ) -> None:
     name = name or _needed(view, adapter, short)
@@ -225,18 +225,18 @@ def _whole(
     if stored.dtype == dtype:
         taken[name] = stored
     else:
-        made[name] = Made(dtype, shape, lambda: _converted(stored, dtype))
+        made[name] = NewTensor(dtype, shape, lambda: _converted(stored, dtype))
 
 
 def _converted(stored: Stored, dtype: str) -> Iterator[bytes]:
-    values = Rows(stored)
+    values = TensorRows(stored)
     for rows in row_blocks(*values.shape):
         yield encode_finite(values.float32(rows), dtype, stored.name, stored.folder)
 
 
 def _module(
     view: View, adapter: Adapter, module: str, parts: Mapping[str, Stored]
-) -> Iterator[tuple[str, Made]]:
+) -> Iterator[tuple[str, NewTensor]]:
     if "base_layer.bias" in parts or "lora_B.bias" in parts:
         yield _bias(view, adapter, module, parts)
     if set(parts) <= {"base_layer.bias"}:
@@ -255,12 +255,12 @@ def _module(
         )
         return
     update = _update(adapter, module, parts, shape)
-    yield name, Made(dtype, shape, lambda: update.blocks(start, dtype))
+    yield name, NewTensor(dtype, shape, lambda: update.blocks(start, dtype))
 
 
 def _bias(
     view: View, adapter: Adapter, module: str, parts: Mapping[str, Stored]
-) -> tuple[str, Made]:
+) -> tuple[str, NewTensor]:
     name = _needed(view, adapter, f"{module}.bias")
     dtype, shape = view.info(name)
     start = parts.get("base_layer.bias", view.tensors[name])
@@ -278,10 +278,10 @@ def _bias(
             )
         yield encode_finite(values, dtype, name, adapter.folder)
 
-    return name, Made(dtype, shape, blocks)
+    return name, NewTensor(dtype, shape, blocks)
 
 
-def _with_rows(adapter: Adapter, module: str, start: Stored, dtype: str, new: Stored) -> Made:
+def _with_rows(adapter: Adapter, module: str, start: Stored, dtype: str, new: Stored) -> NewTensor:
     listed = adapter.config.get("trainable_token_indices") or []
     if isinstance(listed, Mapping):
         listed = next(
@@ -296,7 +296,7 @@ def _with_rows(adapter: Adapter, module: str, start: Stored, dtype: str, new: St
         raise _misfit(adapter, module, new.shape, start.shape)
 
     def blocks() -> Iterator[bytes]:
-        old, rows = Rows(start), Rows(new).float32()
+        old, rows = TensorRows(start), TensorRows(new).float32()
         for block in row_blocks(*old.shape):
             values = old.float32(block)
             for row, index in zip(rows, listed, strict=True):
@@ -304,7 +304,7 @@ def _with_rows(adapter: Adapter, module: str, start: Stored, dtype: str, new: St
                     values[index - block.start] = row
             yield encode_finite(values, dtype, module, adapter.folder)
 
-    return Made(dtype, start.shape, blocks)
+    return NewTensor(dtype, start.shape, blocks)
 
 
 @dataclass(frozen=True)
@@ -320,14 +320,14 @@ class _Update:
     axis: int
     where: str
 
-    def block(self, start: Rows, rows: slice) -> NDArray[np.float32]:
+    def block(self, start: TensorRows, rows: slice) -> NDArray[np.float32]:
         values: NDArray[np.float32] = self.left[rows] @ self.right
         values *= self.scale
         values += start.float32(rows)
         return values
 
     def blocks(self, stored: Stored, dtype: str) -> Iterator[bytes]:
-        start = Rows(stored)
+        start = TensorRows(stored)
         columns = np.zeros(start.shape[1])
         if self.magnitude is not None and self.axis == 0:
             for rows in row_blocks(*start.shape):

@@ -17,7 +17,7 @@ KeyMap = Mapping[str, Mapping[str, str] | str] | str
 
 
 @dataclass(frozen=True)
-class Mapped:
+class RenamedModels:
     """Views by the names of the frame, what only the frame has, and the vocabulary tensors that are
     shorter than the frame's.
     """
@@ -29,7 +29,9 @@ class Mapped:
     notes: tuple[str, ...] = ()
 
 
-def map_names(views: Mapping[str, View], key_map: KeyMap, *, base: str | None = None) -> Mapped:
+def map_names(
+    views: Mapping[str, View], key_map: KeyMap, *, base: str | None = None
+) -> RenamedModels:
     """Give every model the frame's names and account for every tensor of every model.
 
     views: by model. key_map: {model: {prefix: prefix in the frame} | "auto"}, or "auto" for all
@@ -66,7 +68,7 @@ def map_names(views: Mapping[str, View], key_map: KeyMap, *, base: str | None = 
             f'from "{frame}": {listed}'
         )
     ordered = {model: out[model] for model in views}
-    return Mapped(
+    return RenamedModels(
         ordered,
         frame,
         copied,

@@ -14,9 +14,9 @@ from typing import Any
 
 from pomona.errors import PomonaError, nearest
 from pomona.merge.checkpoints.files import (
-    Made,
-    Rows,
+    NewTensor,
     Stored,
+    TensorRows,
     View,
     encode_finite,
     keep,
@@ -41,7 +41,7 @@ from pomona.merge.preparing.tokenizer import (
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """One model of a recipe: its checkpoint folder and, for `PATH+LORA`, the adapter's folder."""
 
     folder: Path
@@ -83,7 +83,7 @@ class Prepared:
 
 
 def prepare(
-    sources: Mapping[str, Source],
+    sources: Mapping[str, ModelSource],
     work: Path,
     *,
     base: str | None = None,
@@ -128,12 +128,12 @@ class Stages:
     the recipe asks for it.
     """
 
-    def __init__(self, sources: Mapping[str, Source], work: Path, dry_run: bool) -> None:
+    def __init__(self, sources: Mapping[str, ModelSource], work: Path, dry_run: bool) -> None:
         self.sources, self.work, self.dry_run = sources, work, dry_run
         self.views = {
             name: View.of(source.folder) for name, source in sources.items() if source.merged
         }
-        self.marks: dict[str, list[Any]] = {
+        self.fingerprints: dict[str, list[Any]] = {
             name: [_fingerprint(source)] for name, source in sources.items()
         }
         self.result: dict[str, Any] = {"config": {}, "written": 0}
@@ -173,7 +173,7 @@ class Stages:
         reference = self._tokenizer(frame) if self.short else None
         for name, tensors in self.short.items():
             view = self.views[name]
-            made: dict[str, Made] = {}
+            made: dict[str, NewTensor] = {}
             for tensor in tensors:
                 short, long = view.tensors[tensor], self.views[frame].tensors[tensor]
                 rows[tensor] = min(short.shape[0], rows.get(tensor, short.shape[0]))
@@ -182,7 +182,7 @@ class Stages:
                 name, frame, reference, min(view.info(tensor)[1][0] for tensor in tensors)
             )
             self.views[name] = view.with_tensors(
-                self._keep(name, "lengthened", made, self.marks[frame])
+                self._keep(name, "lengthened", made, self.fingerprints[frame])
             )
         self.result["rows"] = rows
         self.notes += [
@@ -242,7 +242,7 @@ class Stages:
         self._align_tensors(
             names,
             alignment,
-            [rule, base, list(vocabularies), *(self.marks[model] for model in self.sources)],
+            [rule, base, list(vocabularies), *(self.fingerprints[model] for model in self.sources)],
         )
         self._write_tokenizer(
             result, chosen if owner not in tokenizers or chosen is tokenizers[owner] else None
@@ -254,7 +254,7 @@ class Stages:
         )
 
     def _align_tensors(
-        self, names: Sequence[str], alignment: Alignment, marks: Sequence[Any]
+        self, names: Sequence[str], alignment: Alignment, fingerprints: Sequence[Any]
     ) -> None:
         before = dict(self.views)
         holders = {
@@ -262,7 +262,7 @@ class Stages:
             for name in names
         }
         for place, model in enumerate(alignment.models):
-            made: dict[str, Made] = {}
+            made: dict[str, NewTensor] = {}
             for name in names:
                 tensors = holders[name]
                 dtypes = {stored.dtype for stored in tensors}
@@ -272,7 +272,7 @@ class Stages:
                 if name in before[model].tensors:
                     made[name] = aligned(alignment, tensors, place, dtype)
             self.views[model] = before[model].with_tensors(
-                self._keep(model, "aligned", made, marks)
+                self._keep(model, "aligned", made, fingerprints)
             )
 
     def _chosen(
@@ -357,18 +357,18 @@ class Stages:
             }
 
     def _keep(
-        self, model: str, what: str, made: Mapping[str, Made], marks: Sequence[Any] = ()
+        self, model: str, what: str, made: Mapping[str, NewTensor], fingerprints: Sequence[Any] = ()
     ) -> dict[str, Stored]:
-        self.marks[model] = [*self.marks[model], what, *marks]
-        digest = hashlib.sha256(json.dumps(self.marks[model], sort_keys=True).encode()).hexdigest()[
-            :16
-        ]
+        self.fingerprints[model] = [*self.fingerprints[model], what, *fingerprints]
+        digest = hashlib.sha256(
+            json.dumps(self.fingerprints[model], sort_keys=True).encode()
+        ).hexdigest()[:16]
         label = re.sub(r"[^\w.-]+", "-", model)[-40:].strip("-.")
         self.result["written"] += sum(tensor.size for tensor in made.values())
         return keep(self.work / f"{label}-{what}-{digest}", made, dry_run=self.dry_run)
 
 
-def _fingerprint(source: Source) -> list[Any]:
+def _fingerprint(source: ModelSource) -> list[Any]:
     folders = [source.folder] + ([source.adapter] if source.adapter else [])
     files = [
         file
@@ -419,7 +419,7 @@ def _listed(rows: Mapping[str, int]) -> str:
     return ", ".join(f'"{model}" has {count} rows' for model, count in rows.items())
 
 
-def _lengthened(short: Stored, long: Stored, models: str) -> Made:
+def _lengthened(short: Stored, long: Stored, models: str) -> NewTensor:
     if short.shape[0] > long.shape[0] or short.shape[1:] != long.shape[1:]:
         message = f'tensor "{long.name}" of {models} is {list(short.shape)} and {list(long.shape)}'
         raise PomonaError(
@@ -429,10 +429,10 @@ def _lengthened(short: Stored, long: Stored, models: str) -> Made:
         )
 
     def blocks() -> Iterator[bytes]:
-        first, second = Rows(short), Rows(long)
+        first, second = TensorRows(short), TensorRows(long)
         yield from (first.stored(rows).tobytes() for rows in row_blocks(*first.shape))
         for rows in row_blocks(second.shape[0] - first.shape[0], second.shape[1]):
             block = second.float32(slice(rows.start + first.shape[0], rows.stop + first.shape[0]))
             yield encode_finite(block, short.dtype, long.name, long.folder)
 
-    return Made(short.dtype, long.shape, blocks)
+    return NewTensor(short.dtype, long.shape, blocks)

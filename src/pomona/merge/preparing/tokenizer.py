@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
 from pomona.merge.checkpoints.files import (
-    Made,
-    Rows,
+    NewTensor,
     Stored,
+    TensorRows,
     encode_finite,
     read_config,
     row_blocks,
@@ -398,7 +398,7 @@ def _source(
     return models.index(model), int(row)
 
 
-def aligned(alignment: Alignment, tensors: Sequence[Stored], model: int, dtype: str) -> Made:
+def aligned(alignment: Alignment, tensors: Sequence[Stored], model: int, dtype: str) -> NewTensor:
     """One model's vocabulary tensor with the result's rows, in `dtype`. `tensors`: the same tensor
     of every model (rows × anything).
 
@@ -414,13 +414,13 @@ def aligned(alignment: Alignment, tensors: Sequence[Stored], model: int, dtype: 
             )
             raise PomonaError(message, where=other.folder, remedy="merge models of one width")
     shape = (alignment.rows, *first.shape[1:])
-    return Made(dtype, shape, lambda: _blocks(alignment, tensors, model, dtype))
+    return NewTensor(dtype, shape, lambda: _blocks(alignment, tensors, model, dtype))
 
 
 def _blocks(
     alignment: Alignment, tensors: Sequence[Stored], model: int, dtype: str
 ) -> Iterator[bytes]:
-    models = [Rows(stored) for stored in tensors]
+    models = [TensorRows(stored) for stored in tensors]
     width = models[0].shape[1]
     plain = all(stored.dtype == dtype for stored in tensors)
     pads = alignment.rows > alignment.filled
@@ -428,11 +428,11 @@ def _blocks(
     for rows in row_blocks(alignment.filled, width):
         lacking = (alignment.own[model][rows] < 0) | alignment.forced[rows]
         if plain and not (lacking & (alignment.donor[rows] == AVERAGE)).any():
-            copied = _rows(alignment, models, model, rows, Rows.stored)
+            copied = _rows(alignment, models, model, rows, TensorRows.stored)
             total += to_float32(copied, dtype).sum(0, dtype=np.float64) if pads else 0
             yield copied.tobytes()
         else:
-            block = _rows(alignment, models, model, rows, Rows.float32)
+            block = _rows(alignment, models, model, rows, TensorRows.float32)
             total += block.sum(0, dtype=np.float64)
             yield encode_finite(block, dtype, tensors[model].name, tensors[model].folder)
     mean = (total / max(1, alignment.filled)).astype(np.float32)
@@ -443,10 +443,10 @@ def _blocks(
 
 def _rows(
     alignment: Alignment,
-    models: Sequence[Rows],
+    models: Sequence[TensorRows],
     model: int,
     rows: slice,
-    read: Callable[[Rows, NDArray[np.int64]], NDArray[Any]],
+    read: Callable[[TensorRows, NDArray[np.int64]], NDArray[Any]],
 ) -> NDArray[Any]:
     own, donor = alignment.own[model][rows], alignment.donor[rows]
     mine = (own >= 0) & ~alignment.forced[rows]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from pomona.errors import nearest
-from pomona.merge.reading.document import Place
+from pomona.merge.reading.document import KeyPath
 from pomona.merge.reading.parameters import (
     Condition,
     Kind,
@@ -30,11 +30,11 @@ class Reader:
     """
 
     def __init__(self) -> None:
-        self.problems: list[tuple[Place, str]] = []
+        self.problems: list[tuple[KeyPath, str]] = []
         self.notes: list[str] = []
         self.method: Method | None = None
 
-    def wrong(self, place: Place, text: str) -> None:
+    def wrong(self, place: KeyPath, text: str) -> None:
         """Take down a mistake."""
         self.problems.append((place, text))
 
@@ -43,7 +43,7 @@ class Reader:
         self.notes.append(text)
 
     def mapping(
-        self, value: Any, place: Place, known: tuple[str, ...], needed: tuple[str, ...] = ()
+        self, value: Any, place: KeyPath, known: tuple[str, ...], needed: tuple[str, ...] = ()
     ) -> Mapping[str, Any]:
         """`value` when it is a mapping, its unknown and missing keys taken down; an empty one
         otherwise.
@@ -67,14 +67,14 @@ class Reader:
                 self.wrong(place, f'"{key}" is missing')
         return cast("Mapping[str, Any]", value)
 
-    def listed(self, value: Any, place: Place) -> list[tuple[tuple[str | int, ...], Any]]:
+    def listed(self, value: Any, place: KeyPath) -> list[tuple[tuple[str | int, ...], Any]]:
         """The items of a list with their places; none when it is not a list."""
         if not isinstance(value, list | tuple) or not value:
             self.wrong(place, f"expected a list with at least one item, found {shown(value)}")
             return []
         return [((*place, index), item) for index, item in enumerate(value)]
 
-    def model(self, value: Any, place: Place) -> ModelRef:
+    def model(self, value: Any, place: KeyPath) -> ModelRef:
         """A model; a stand-in when it is malformed."""
         try:
             return parse_model(value, self.note)
@@ -110,7 +110,7 @@ def shown(value: Any) -> str:
     return "nothing" if value is None else repr(value)
 
 
-def parameters(reader: Reader, value: Any, place: Place) -> dict[str, Setting]:
+def parameters(reader: Reader, value: Any, place: KeyPath) -> dict[str, Setting]:
     """A mapping of parameters, without those that the method has not."""
     if value is None:
         return {}
@@ -124,7 +124,7 @@ def parameters(reader: Reader, value: Any, place: Place) -> dict[str, Setting]:
     return {name: setting for name, setting in found.items() if setting is not None}
 
 
-def _parameter(reader: Reader, name: str, value: Any, place: Place) -> Setting | None:
+def _parameter(reader: Reader, name: str, value: Any, place: KeyPath) -> Setting | None:
     method = reader.method
     known = {item.name for item in method.parameters} if method else known_parameters()
     if name not in known_parameters() and meant(name, known):
@@ -137,7 +137,7 @@ def _parameter(reader: Reader, name: str, value: Any, place: Place) -> Setting |
     return None if mine is None or value is None else _setting(reader, value, mine.kind, place)
 
 
-def _setting(reader: Reader, value: Any, kind: Kind, place: Place) -> Setting | None:
+def _setting(reader: Reader, value: Any, kind: Kind, place: KeyPath) -> Setting | None:
     if isinstance(value, Mapping):
         return (_condition(reader, value, kind, place),)
     if isinstance(value, list | tuple):
@@ -158,7 +158,7 @@ def _setting(reader: Reader, value: Any, kind: Kind, place: Place) -> Setting | 
     return _value(reader, value, kind, place)
 
 
-def _condition(reader: Reader, value: Any, kind: Kind, place: Place) -> Condition:
+def _condition(reader: Reader, value: Any, kind: Kind, place: KeyPath) -> Condition:
     item = reader.mapping(value, place, ("filter", "value"), ("value",))
     rule = item.get("filter")
     if rule is not None and not isinstance(rule, str):
@@ -175,7 +175,7 @@ def _condition(reader: Reader, value: Any, kind: Kind, place: Place) -> Conditio
 
 
 def _value(
-    reader: Reader, value: Any, kind: Kind, place: Place
+    reader: Reader, value: Any, kind: Kind, place: KeyPath
 ) -> Scalar | tuple[Scalar, ...] | None:
     many = isinstance(value, list | tuple)
     if many and not value:

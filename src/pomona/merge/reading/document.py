@@ -13,10 +13,10 @@ from pomona.documents import read_text
 from pomona.errors import PomonaError
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-Place = Sequence[str | int]
+KeyPath = Sequence[str | int]
 
 
-class Document:
+class MergekitDocument:
     """A YAML file: its `value`, and `line(place)` for the keys and indexes that lead to a part of
     it.
     """
@@ -41,7 +41,7 @@ class Document:
         finally:
             loader.dispose()
 
-    def line(self, place: Place) -> int:
+    def line(self, place: KeyPath) -> int:
         """Line of the deepest part of `place` that is in the file."""
         node = self._root
         line = 1 if node is None else node.start_mark.line + 1

@@ -108,7 +108,7 @@ def _keys(value: Mapping[Any, Any], known: tuple[str, ...], note: Callable[[str]
 
 
 @dataclass(frozen=True)
-class Source:
+class MergeSource:
     """A model of the merge, or some of its layers: `layers` is (first, one past the last); None for
     all of them.
     """
@@ -122,23 +122,23 @@ class Source:
 class Slice:
     """Consecutive layers of the result, and where they come from."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[MergeSource, ...]
     base: ModelRef | None = None
     parameters: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Module:
+class RecipeModule:
     """A part of the result, e.g. the text decoder of a model that also sees: whole models, or
     slices, one of them.
     """
 
-    models: tuple[Source, ...] = ()
+    models: tuple[MergeSource, ...] = ()
     slices: tuple[Slice, ...] = ()
     parameters: Settings = field(default_factory=dict)
 
     @property
-    def sources(self) -> Iterator[Source]:
+    def sources(self) -> Iterator[MergeSource]:
         """All sources, in the recipe's order."""
         yield from self.models
         for piece in self.slices:
@@ -180,9 +180,9 @@ class MergeRecipe:
     """
 
     method: str
-    models: tuple[Source, ...] = ()
+    models: tuple[MergeSource, ...] = ()
     slices: tuple[Slice, ...] = ()
-    modules: Mapping[str, Module] = field(default_factory=dict)
+    modules: Mapping[str, RecipeModule] = field(default_factory=dict)
     base: ModelRef | None = None
     dtype: str | None = None  # as safetensors names it
     out_dtype: str | None = None
@@ -197,7 +197,7 @@ class MergeRecipe:
     raw: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def sources(self) -> Iterator[Source]:
+    def sources(self) -> Iterator[MergeSource]:
         """All sources of models, slices and modules, in the recipe's order."""
         yield from self.models
         for piece in self.slices:

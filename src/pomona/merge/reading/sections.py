@@ -10,14 +10,14 @@ from typing import Any
 
 from pomona.errors import PomonaError, nearest
 from pomona.merge.reading.checks import Reader, parameters, shown
-from pomona.merge.reading.document import Document, Place
+from pomona.merge.reading.document import KeyPath, MergekitDocument
 from pomona.merge.reading.parameters import METHODS, convert, method_of
 from pomona.merge.reading.recipe import (
     MergeRecipe,
+    MergeSource,
     ModelRef,
-    Module,
+    RecipeModule,
     Slice,
-    Source,
     TokenizerRule,
     TokenRule,
 )
@@ -43,7 +43,7 @@ def read_recipe(recipe: str | Path | Mapping[str, Any]) -> MergeRecipe:
     Raises PomonaError with a line for each mistake: file, line, what is wrong, and the nearest
     right name.
     """
-    document = None if isinstance(recipe, Mapping) else Document(Path(recipe))
+    document = None if isinstance(recipe, Mapping) else MergekitDocument(Path(recipe))
     value: Any = recipe if document is None else document.value
     name = "recipe" if isinstance(recipe, Mapping) else str(recipe)
     if not isinstance(value, Mapping):
@@ -70,7 +70,7 @@ def read_recipe(recipe: str | Path | Mapping[str, Any]) -> MergeRecipe:
     return built
 
 
-def _said(place: Place, text: str) -> str:
+def _said(place: KeyPath, text: str) -> str:
     path = ".".join(str(step) for step in place)
     return f"{path}: {text}" if path else text
 
@@ -121,7 +121,7 @@ def _seed(reader: Reader, value: Any) -> int | None:
     return value
 
 
-def models(reader: Reader, holder: Mapping[str, Any], place: Place) -> tuple[Source, ...]:
+def models(reader: Reader, holder: Mapping[str, Any], place: KeyPath) -> tuple[MergeSource, ...]:
     """The `models` of a mapping that may have them."""
     if not holder.get("models"):
         return ()
@@ -131,7 +131,7 @@ def models(reader: Reader, holder: Mapping[str, Any], place: Place) -> tuple[Sou
     )
 
 
-def slices(reader: Reader, holder: Mapping[str, Any], place: Place) -> tuple[Slice, ...]:
+def slices(reader: Reader, holder: Mapping[str, Any], place: KeyPath) -> tuple[Slice, ...]:
     """The `slices` of a mapping that may have them."""
     if not holder.get("slices"):
         return ()
@@ -141,7 +141,7 @@ def slices(reader: Reader, holder: Mapping[str, Any], place: Place) -> tuple[Sli
     )
 
 
-def modules(reader: Reader, value: Any) -> dict[str, Module]:
+def modules(reader: Reader, value: Any) -> dict[str, RecipeModule]:
     """The `modules` of a recipe."""
     if not value:
         return {}
@@ -154,15 +154,15 @@ def modules(reader: Reader, value: Any) -> dict[str, Module]:
     return {str(name): _module(reader, item, ("modules", name)) for name, item in value.items()}
 
 
-def _module(reader: Reader, value: Any, place: Place) -> Module:
+def _module(reader: Reader, value: Any, place: KeyPath) -> RecipeModule:
     item = reader.mapping(value, place, ("models", "slices", "parameters"))
     if bool(item.get("models")) == bool(item.get("slices")):
         reader.wrong(place, 'give "models" or "slices", one of them')
     settings = parameters(reader, item.get("parameters"), (*place, "parameters"))
-    return Module(models(reader, item, place), slices(reader, item, place), settings)
+    return RecipeModule(models(reader, item, place), slices(reader, item, place), settings)
 
 
-def _slice(reader: Reader, value: Any, place: Place) -> Slice:
+def _slice(reader: Reader, value: Any, place: KeyPath) -> Slice:
     item = reader.mapping(
         value, place, ("sources", "parameters", "base_model", "residual_weight"), ("sources",)
     )
@@ -188,7 +188,7 @@ def _slice(reader: Reader, value: Any, place: Place) -> Slice:
     return Slice(sources, base, parameters(reader, item.get("parameters"), (*place, "parameters")))
 
 
-def _source(reader: Reader, value: Any, place: Place, *, layered: bool) -> Source:
+def _source(reader: Reader, value: Any, place: KeyPath, *, layered: bool) -> MergeSource:
     needed = ("model", "layer_range") if layered else ("model",)
     item = reader.mapping(value, place, (*needed, "parameters"), needed)
     layers = (
@@ -201,10 +201,12 @@ def _source(reader: Reader, value: Any, place: Place, *, layered: bool) -> Sourc
         if item.get("model") is not None
         else ModelRef("?")
     )
-    return Source(model, layers, parameters(reader, item.get("parameters"), (*place, "parameters")))
+    return MergeSource(
+        model, layers, parameters(reader, item.get("parameters"), (*place, "parameters"))
+    )
 
 
-def _layers(reader: Reader, value: Any, place: Place) -> tuple[int, int]:
+def _layers(reader: Reader, value: Any, place: KeyPath) -> tuple[int, int]:
     try:
         first, end = (int(convert(item, "count")) for item in value)
     except (TypeError, ValueError):
@@ -253,11 +255,11 @@ def tokenizer(reader: Reader, top: Mapping[str, Any]) -> TokenizerRule | None:
     )
 
 
-def _tokenizer_source(reader: Reader, value: Any, place: Place) -> Any:
+def _tokenizer_source(reader: Reader, value: Any, place: KeyPath) -> Any:
     return value if value in ("union", "base") else reader.model(value, place)
 
 
-def _token(reader: Reader, value: Any, place: Place) -> TokenRule:
+def _token(reader: Reader, value: Any, place: KeyPath) -> TokenRule:
     item = reader.mapping({} if value is None else value, place, ("source", "force"))
     source, force = item.get("source"), _force(reader, item.get("force", False), (*place, "force"))
     place = (*place, "source")
@@ -297,7 +299,7 @@ def _whole(value: Any) -> int | None:
         return -1
 
 
-def _force(reader: Reader, value: Any, place: Place) -> bool:
+def _force(reader: Reader, value: Any, place: KeyPath) -> bool:
     try:
         return (
             bool(convert(value, "flag")) if isinstance(value, bool | int | float | str) else False

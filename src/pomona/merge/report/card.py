@@ -20,7 +20,7 @@ from pomona._version import __version__
 from pomona.files import atomic_file
 from pomona.merge.checkpoints.files import Tensors
 from pomona.merge.engine.forecast import MergeResult
-from pomona.merge.plan import Plan, inputs_of
+from pomona.merge.plan import MergePlan, inputs_of
 
 if TYPE_CHECKING:
     from pomona.merge.report.survey import Layers
@@ -31,7 +31,7 @@ _MOST = 4000  # files that are remembered
 _SETTLED = 2.0  # seconds a file must be old for its time of change to tell it from a later one
 
 
-class Hashes:
+class FileHashes:
     """Hashes of files, begun when made. `threads` are used for files that must be read."""
 
     def __init__(self, files: Iterable[Path], threads: int) -> None:
@@ -142,7 +142,7 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
-class Source:
+class CardModel:
     """A model as the card names it, and the files of it that are read."""
 
     name: str
@@ -150,7 +150,7 @@ class Source:
     prepared: bool  # made for this merge from an adapter or a tokenizer
 
 
-def sources_of(plan: Plan, work: Path) -> tuple[Source, ...]:
+def sources_of(plan: MergePlan, work: Path) -> tuple[CardModel, ...]:
     """The models of a plan with the files that its jobs read, in the recipe's order. `work` is
     where tensors were prepared.
     """
@@ -165,15 +165,15 @@ def sources_of(plan: Plan, work: Path) -> tuple[Source, ...]:
                 opened[folder].place(item.tensor).file
             ] = None
     return tuple(
-        Source(name, tuple(sorted(files)), work in folder.parents)
+        CardModel(name, tuple(sorted(files)), work in folder.parents)
         for (name, folder), files in sorted(used.items())
     )
 
 
 def card_files(
-    plan: Plan,
+    plan: MergePlan,
     title: str,
-    sources: Sequence[Source],
+    sources: Sequence[CardModel],
     hashes: Mapping[Path, str],
     told: MergeResult,
     layers: Layers | None,
@@ -212,7 +212,7 @@ def card_files(
 
 
 def _readme(
-    plan: Plan,
+    plan: MergePlan,
     title: str,
     inputs: Sequence[Mapping[str, Any]],
     told: MergeResult,

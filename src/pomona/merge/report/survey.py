@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pomona.merge.checkpoints.files import FLOATS
 from pomona.merge.checkpoints.names import place_of
 from pomona.merge.methods.common import Loops
-from pomona.merge.plan import Input, Job, Plan, inputs_of
+from pomona.merge.plan import MergePlan, TensorInput, TensorJob, inputs_of
 
 PART = 8  # of every block, the first eighth is measured
 LEAST = 1 << 12  # elements of a block that are measured at least
@@ -46,10 +46,10 @@ class Layers:
         )
 
 
-class Survey:
+class MergeSurvey:
     """Measures the jobs of a plan that have floats of at least one model beside the base."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: MergePlan) -> None:
         self._plan = plan
         self.names = tuple(
             dict.fromkeys(
@@ -57,7 +57,7 @@ class Survey:
             )
         )
 
-    def measure(self, job: Job, start: int, blocks: Sequence[NDArray[Any]]) -> Any:
+    def measure(self, job: TensorJob, start: int, blocks: Sequence[NDArray[Any]]) -> Any:
         """Of the first part of a block: elements, squared norm of the base, scalar products of all
         pairs, elements of unlike sign.
         """
@@ -70,7 +70,7 @@ class Survey:
             *measure_block([block[:count] for block in blocks], kinds, job.base is not None),
         )
 
-    def total(self, job: Job, measured: Sequence[Any]) -> Any:
+    def total(self, job: TensorJob, measured: Sequence[Any]) -> Any:
         """The sum over a tensor's blocks, as the journal keeps it; None when nothing was
         measured.
         """
@@ -92,7 +92,7 @@ class Survey:
 
     def layers(self, done: Mapping[int, Any]) -> Layers | None:
         """The rows, from every tensor's sums; None when nothing was measured."""
-        groups: dict[str, list[tuple[Job, Any]]] = {}
+        groups: dict[str, list[tuple[TensorJob, Any]]] = {}
         for number, job in enumerate(self._plan.jobs):
             if done.get(number) is not None:
                 groups.setdefault(layer_of(job.name), []).append((job, done[number]))
@@ -102,7 +102,7 @@ class Survey:
         rows = tuple(self._row(layer, members) for layer, members in groups.items())
         return Layers("task vectors" if based else "weights", self.names, rows)
 
-    def _row(self, layer: str, members: Sequence[tuple[Job, Any]]) -> dict[str, Any]:
+    def _row(self, layer: str, members: Sequence[tuple[TensorJob, Any]]) -> dict[str, Any]:
         squares: dict[str, float] = {}
         products: dict[tuple[str, str], float] = {}
         base = elements = measured = conflicts = 0.0
@@ -149,7 +149,7 @@ def layer_of(name: str) -> str:
     return f"{place.stack}.{place.layer}" if place else name.rsplit(".", 1)[0]
 
 
-def _counts(job: Job) -> bool:
+def _counts(job: TensorJob) -> bool:
     return (
         bool(job.inputs)
         and job.method != "copy"
@@ -157,7 +157,7 @@ def _counts(job: Job) -> bool:
     )
 
 
-def _name(plan: Plan, item: Any) -> str:
+def _name(plan: MergePlan, item: Any) -> str:
     return item.identity or plan.models[item.model].name
 
 
@@ -174,9 +174,11 @@ def measure_block(
     negative. Sums of several blocks are sums of these. Raises PomonaError when a block holds NaN or
     infinity; `where` is its place.
     """
-    inputs = tuple(Input(place, "", kind) for place, kind in enumerate(kinds))
+    inputs = tuple(TensorInput(place, "", kind) for place, kind in enumerate(kinds))
     loops = Loops(
-        Job("", (blocks[0].size,), "F32", "linear", inputs[based:], inputs[0] if based else None)
+        TensorJob(
+            "", (blocks[0].size,), "F32", "linear", inputs[based:], inputs[0] if based else None
+        )
     )
     products, signs = np.zeros(loops.count * (loops.count + 1) // 2), np.zeros(2)
     loops.call("gram", blocks, loops.based, max(1, blocks[0].size), 0, products, signs)

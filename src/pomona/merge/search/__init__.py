@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         number as number,
     )
     from pomona.merge.search.run import (
-        Forecast as Forecast,
+        SearchForecast as SearchForecast,
         forecast as forecast,
         search_merge as search_merge,
     )
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
         space_of as space_of,
     )
     from pomona.merge.search.trials import (
-        Found as Found,
         Objective as Objective,
+        Optimum as Optimum,
         Score as Score,
         Trial as Trial,
         search as search,
@@ -46,7 +46,7 @@ __getattr__, __dir__ = lazily(
     {
         "judge": "Judge OnItems",
         "results": "Gain Matrix Searched number",
-        "run": "Forecast forecast search_merge",
+        "run": "SearchForecast forecast search_merge",
         "space": "Free Space fill space_of",
         "trials": "Found Objective Score Trial search",
         "variants": "LeftOut Swept leave_one_out sweep",

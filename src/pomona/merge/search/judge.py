@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.ledger.flops import decode_flops, prefill_flops, scoring_flops
-from pomona.merge.plan import Plan
-from pomona.merge.search.problem import Part, Task
+from pomona.merge.plan import MergePlan
+from pomona.merge.search.problem import ItemSelection, MergeTask
 from pomona.merge.search.trials import Score
 from pomona.tasks.items import Items, items_from, limit
 from pomona.tasks.metrics import Metric, metric
@@ -66,7 +66,7 @@ def metric_of(name: str) -> Metric:
     return Loss() if name == "loss" else metric(name)
 
 
-def read_items(task: Task, part: Part, files: Sequence[str]) -> Items:
+def read_items(task: MergeTask, part: ItemSelection, files: Sequence[str]) -> Items:
     """The items of a part of the records. Raises PomonaError for missing columns and for parts
     without items.
     """
@@ -131,7 +131,7 @@ class Judge:
         self._shell: tuple[str, TorchModel] | None = None
 
     @classmethod
-    def of(cls, task: Task, *, device: str | None = None, **engine: Any) -> Judge:
+    def of(cls, task: MergeTask, *, device: str | None = None, **engine: Any) -> Judge:
         """The judge that a recipe asks for; of the options of a merge in `engine` it takes threads
         and memory.
         """
@@ -153,7 +153,7 @@ class Judge:
         chat = "yes" if self._chat else "no"
         return f"{name}{self.metric.signature}{answers}|dtype:{self._dtype or 'auto'}|chat:{chat}"
 
-    def __call__(self, plan: Plan, items: Items) -> Judged:
+    def __call__(self, plan: MergePlan, items: Items) -> Judged:
         """Merge in memory and score on `items`. Raises PomonaError for a merge that cannot be made
         or run.
         """
@@ -167,7 +167,7 @@ class Judge:
             else self._answered(model, items)
         )
 
-    def ready(self, plan: Plan) -> None:
+    def ready(self, plan: MergePlan) -> None:
         """Build the network of a plan, so that what is wrong with it or this installation is raised
         before the first candidate.
         """
@@ -200,7 +200,7 @@ class Judge:
         statistics = self.metric.statistics([sample.text for sample in samples], items.completions)
         return Judged(statistics, flops, int(prompts.sum() + lengths.sum()))
 
-    def _model_for(self, plan: Plan) -> TorchModel:
+    def _model_for(self, plan: MergePlan) -> TorchModel:
         """The network for a plan; the one there is serves all plans of its configuration and
         tokenizer.
         """
@@ -210,7 +210,7 @@ class Judge:
             self._shell = (key, self._blank(plan))
         return self._shell[1]
 
-    def _blank(self, plan: Plan) -> TorchModel:
+    def _blank(self, plan: MergePlan) -> TorchModel:
         try:
             from pomona.models._torch import TorchModel
         except ImportError as error:
@@ -231,7 +231,7 @@ class Judge:
             )
 
 
-def write_shell(plan: Plan, folder: Path) -> None:
+def write_shell(plan: MergePlan, folder: Path) -> None:
     """Into `folder`, what a network is built from: everything the merge would be written with but
     its tensors.
 
@@ -247,7 +247,7 @@ def write_shell(plan: Plan, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(dict(plan.config)), encoding="utf-8")
 
 
-def _kind(plan: Plan) -> str:
+def _kind(plan: MergePlan) -> str:
     """A hash of what a network is built from."""
     config = {key: value for key, value in plan.config.items() if key not in _IDLE}
     digest = sha256(json.dumps(config, sort_keys=True).encode())
@@ -256,7 +256,7 @@ def _kind(plan: Plan) -> str:
     return digest.hexdigest()
 
 
-def _beside(plan: Plan) -> Iterator[tuple[str, bytes]]:
+def _beside(plan: MergePlan) -> Iterator[tuple[str, bytes]]:
     """The tokenizer's files and whatever else is not a tensor."""
     from pomona.merge.engine.writing import TOKENIZER_FILES
 
@@ -276,7 +276,7 @@ class OnItems:
         self.higher_is_better = judge.metric.higher_is_better
         self.signature = f"{judge.signature}|items:{len(items)}:{digest_of(items)}"
 
-    def __call__(self, plan: Plan, /) -> Score:
+    def __call__(self, plan: MergePlan, /) -> Score:
         """The metric of the merge on the items."""
         judged = self.judge(plan, self.items)
         return Score(

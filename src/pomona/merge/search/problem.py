@@ -21,7 +21,7 @@ DTYPES = ("float32", "bfloat16", "float16", "mixed")
 
 
 @dataclass(frozen=True)
-class Part:
+class ItemSelection:
     """Which rows of the records: `where` maps columns to the values wanted; at most `per_group`
     items of each group.
     """
@@ -31,13 +31,13 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Task:
+class MergeTask:
     """What a merge is judged by: records filled into a prompt and a completion, a metric, and a
     column to break the result down by.
     """
 
     records: tuple[str, ...]
-    test: Part
+    test: ItemSelection
     prompt: str = "{prompt}"
     completion: str = "{completion}"
     group: str | None = None
@@ -48,14 +48,14 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Settings:
+class SearchSettings:
     """How to search: the task, its validation items, the method and the number of trials.
 
     `base` is the model that the result is compared with, where that is not the recipe's base_model.
     """
 
-    task: Task
-    valid: Part
+    task: MergeTask
+    valid: ItemSelection
     method: str = "cma"
     trials: int = 40
     base: Any = None
@@ -75,14 +75,14 @@ _TASK = (
 _SEARCH = (*_TASK, "valid", "method", "trials", "base")
 
 
-def read_search(recipe: Mapping[str, Any]) -> Settings:
+def read_search(recipe: Mapping[str, Any]) -> SearchSettings:
     """The section `search` of a recipe. Raises PomonaError naming the key that is missing, unknown
     or wrong.
     """
     section = _section(recipe, "search", _SEARCH)
     method = _one_of(section, "search", "method", tuple(METHODS), "cma")
     trials = _count(section, "search", "trials", 40)
-    return Settings(
+    return SearchSettings(
         _task(section, "search"),
         _part(section, "search", "valid"),
         method,
@@ -91,14 +91,14 @@ def read_search(recipe: Mapping[str, Any]) -> Settings:
     )
 
 
-def read_task(recipe: Mapping[str, Any]) -> Task | None:
+def read_task(recipe: Mapping[str, Any]) -> MergeTask | None:
     """What the section `evaluate` says, or else `search`; None when the recipe has neither."""
     if "evaluate" in recipe:
         return _task(_section(recipe, "evaluate", _TASK), "evaluate")
     return _task(_section(recipe, "search", _SEARCH), "search") if "search" in recipe else None
 
 
-def files_of(task: Task, folder: Path) -> list[str]:
+def files_of(task: MergeTask, folder: Path) -> list[str]:
     """The files of the records: a table of the catalogue, or paths and globs relative to `folder`.
     Raises PomonaError for none.
     """
@@ -135,7 +135,7 @@ def _section(recipe: Mapping[str, Any], name: str, known: tuple[str, ...]) -> Ma
     return section
 
 
-def _task(section: Mapping[str, Any], name: str) -> Task:
+def _task(section: Mapping[str, Any], name: str) -> MergeTask:
     records = section.get("records")
     listed = [records] if isinstance(records, str) else records
     if (
@@ -147,7 +147,7 @@ def _task(section: Mapping[str, Any], name: str) -> Task:
             "names no table", where=f"{name}.records", remedy="name a file, a list of files, or ui"
         )
     dtype = _one_of(section, name, "dtype", DTYPES, None)
-    return Task(
+    return MergeTask(
         tuple(listed),
         _part(section, name, "test"),
         _text(section, name, "prompt", "{prompt}"),
@@ -160,7 +160,7 @@ def _task(section: Mapping[str, Any], name: str) -> Task:
     )
 
 
-def _part(section: Mapping[str, Any], name: str, key: str) -> Part:
+def _part(section: Mapping[str, Any], name: str, key: str) -> ItemSelection:
     where = f"{name}.{key}"
     value = section.get(key)
     if not isinstance(value, Mapping):
@@ -183,7 +183,7 @@ def _part(section: Mapping[str, Any], name: str, key: str) -> Part:
             where=f"{where}.where",
             remedy="write {split: test}",
         )
-    return Part(rows, _count(value, where, "per_group", None))
+    return ItemSelection(rows, _count(value, where, "per_group", None))
 
 
 def _count(section: Mapping[str, Any], name: str, key: str, default: Any) -> Any:

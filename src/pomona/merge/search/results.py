@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pomona._version import __version__
 from pomona.ledger.entry import Entry
 from pomona.ledger.store import GroupCount, Ledger, Meta
-from pomona.merge.search.trials import Found
+from pomona.merge.search.trials import Optimum
 from pomona.tasks.bootstrap import MINIMUM, Comparison, by_group, rows_of
 from pomona.tasks.items import Items
 from pomona.tasks.metrics import Metric
@@ -238,7 +238,7 @@ class Searched:
 
     out: Path
     recipe: Mapping[str, Any]
-    found: Found
+    found: Optimum
     contrasts: Mapping[str, Mapping[str, Comparison]]
     metric: str
     higher_is_better: bool

@@ -15,14 +15,14 @@ from typing import Any
 
 from pomona._version import __version__
 from pomona.errors import PomonaError, ResourceError
-from pomona.merge.plan import Plan
+from pomona.merge.plan import MergePlan
 from pomona.merge.search.experts import Expert, alone, base_of, uniform
 from pomona.merge.search.judge import Judge, OnItems, read_items, refuse_shared
 from pomona.merge.search.problem import Problem, files_of
 from pomona.merge.search.results import Searched, System, compare_all, ledger_of
 from pomona.merge.search.space import SECTIONS
-from pomona.merge.search.trials import Found, search
-from pomona.merge.search.workspace import Bench, inputs_of, read_document, refuse_existing
+from pomona.merge.search.trials import Optimum, search
+from pomona.merge.search.workspace import SearchWorkspace, inputs_of, read_document, refuse_existing
 from pomona.tasks.bootstrap import value_of
 from pomona.tasks.items import Items
 
@@ -62,91 +62,93 @@ def search_merge(
         read_items(task, task.test, files),
     )
     refuse_shared(valid, test)
-    bench = Bench(out, models=models, seed=seed, document=document)
-    with bench.locked():
+    workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
+    with workspace.locked():
         searched = _searched(
             problem,
-            bench,
+            workspace,
             Judge.of(task, device=device, **engine),
             valid,
             test,
             progress,
             {**engine, "overwrite": overwrite},
         )
-        bench.clear()
+        workspace.clear()
     return searched
 
 
 def _searched(
     problem: Problem,
-    bench: Bench,
+    workspace: SearchWorkspace,
     judge: Judge,
     valid: Items,
     test: Items,
     progress: Callable[[int, int], None] | None,
     engine: Mapping[str, Any],
 ) -> Searched:
-    first = bench.plan(problem.first())
+    first = workspace.plan(problem.first())
     judge.ready(first)
-    found = _found(problem, bench, OnItems(judge, valid), first, progress)
+    found = _found(problem, workspace, OnItems(judge, valid), first, progress)
     recipe = problem.recipe(found.best.values)
-    best = bench.plan(recipe)
-    rivals = Rivals(problem, bench, judge)
+    best = workspace.plan(recipe)
+    rivals = Rivals(problem, workspace, judge)
     systems = rivals.systems(valid, test)
-    mine = bench.score(best, judge, test)
+    mine = workspace.score(best, judge, test)
     systems[BEST] = replace(
         mine, once_flops=found.flops, once_tokens=found.tokens, once_seconds=found.seconds
     )
     searched = Searched(
-        bench.out,
+        workspace.out,
         recipe,
         found,
-        compare_all(judge.metric, test, systems, BEST, bench.seed),
+        compare_all(judge.metric, test, systems, BEST, workspace.seed),
         judge.metric.name,
         judge.metric.higher_is_better,
-        _signature(problem, bench, judge, valid, test),
+        _signature(problem, workspace, judge, valid, test),
         tuple(rivals.notes),
     )
-    _write(searched, bench, judge, test, systems, best, engine)
+    _write(searched, workspace, judge, test, systems, best, engine)
     return searched
 
 
 def _found(
     problem: Problem,
-    bench: Bench,
+    workspace: SearchWorkspace,
     objective: OnItems,
-    first: Plan,
+    first: MergePlan,
     progress: Callable[[int, int], None] | None,
-) -> Found:
+) -> Optimum:
     merge = {key: value for key, value in problem.document.items() if key not in SECTIONS}
-    about = {"recipe": merge, "inputs": inputs_of(first), "seed": bench.seed}
+    about = {"recipe": merge, "inputs": inputs_of(first), "seed": workspace.seed}
     settings = problem.settings
     return search(
-        lambda values: bench.plan(problem.recipe(values)),
+        lambda values: workspace.plan(problem.recipe(values)),
         problem.space,
         objective,
         method=settings.method,
         trials=settings.trials,
-        seed=bench.seed,
-        log=bench.work / "trials.jsonl",
+        seed=workspace.seed,
+        log=workspace.work / "trials.jsonl",
         about=about,
         progress=progress,
     )
 
 
-def _signature(problem: Problem, bench: Bench, judge: Judge, valid: Items, test: Items) -> str:
+def _signature(
+    problem: Problem, workspace: SearchWorkspace, judge: Judge, valid: Items, test: Items
+) -> str:
     settings = problem.settings
-    how = f"merge search|method:{settings.method}|trials:{settings.trials}|seed:{bench.seed}"
+    how = f"merge search|method:{settings.method}|trials:{settings.trials}|seed:{workspace.seed}"
     return f"{how}|{judge.signature}|valid:{len(valid)}|test:{len(test)}|version:{__version__}"
 
 
 def _write(
     searched: Searched,
-    bench: Bench,
+    workspace: SearchWorkspace,
     judge: Judge,
     test: Items,
     systems: Mapping[str, System],
-    best: Plan,
+    best: MergePlan,
     engine: Mapping[str, Any],
 ) -> None:
     from pomona.merge.engine.run import merge_plan
@@ -160,13 +162,13 @@ def _write(
     about = {
         "name": searched.out.name,
         "parameters": sum(math.prod(job.shape) for job in best.jobs),
-        "seed": bench.seed,
+        "seed": workspace.seed,
         "signature": searched.signature,
-        "created": bench.created(),
+        "created": workspace.created(),
         "notes": notes,
     }
     ledger = ledger_of(judge.metric, test, systems, base, about)
-    ledger_path = bench.work / "ledger.json"
+    ledger_path = workspace.work / "ledger.json"
     ledger.write(ledger_path)
     extra = {
         "search.json": (
@@ -179,7 +181,7 @@ def _write(
     merge_plan(replace(best, extra={**best.extra, **extra}), searched.out, **engine)
 
 
-def trials_parquet(found: Found) -> bytes:
+def trials_parquet(found: Optimum) -> bytes:
     """Every trial as a row: its number, values, score, best score so far, CPU seconds, FLOPs,
     tokens, and why it could not be merged.
     """
@@ -205,8 +207,8 @@ class Rivals:
     `notes`.
     """
 
-    def __init__(self, problem: Problem, bench: Bench, judge: Judge) -> None:
-        self.problem, self.bench, self.judge = problem, bench, judge
+    def __init__(self, problem: Problem, workspace: SearchWorkspace, judge: Judge) -> None:
+        self.problem, self.workspace, self.judge = problem, workspace, judge
         self.notes: list[str] = []
 
     def systems(self, valid: Items, test: Items) -> dict[str, System]:
@@ -248,7 +250,7 @@ class Rivals:
         self, name: str, recipe: Callable[[], Mapping[str, Any]], items: Items
     ) -> System | None:
         try:
-            return self.bench.score(self.bench.plan(recipe()), self.judge, items)
+            return self.workspace.score(self.workspace.plan(recipe()), self.judge, items)
         except ResourceError:
             raise
         except PomonaError as error:
@@ -264,7 +266,7 @@ START_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class Forecast:
+class SearchForecast:
     """Trials, free parameters, items, the operations of a trial and of all the work, and seconds on
     one core; estimates.
     """
@@ -288,7 +290,7 @@ def forecast(
     models: Mapping[str, Path] | None = None,
     trials: int | None = None,
     seed: int | None = None,
-) -> Forecast:
+) -> SearchForecast:
     """What `search_merge` with these arguments would do; the recipe, its records and a first merge
     are checked, nothing is written.
 
@@ -303,8 +305,8 @@ def forecast(
         read_items(settings.task, settings.task.test, files),
     )
     refuse_shared(valid, test)
-    bench = Bench(Path(out), models=models, seed=seed, document=document)
-    plan = bench.plan(problem.first(), dry_run=True)
+    workspace = SearchWorkspace(Path(out), models=models, seed=seed, document=document)
+    plan = workspace.plan(problem.first(), dry_run=True)
     number = most_trials(problem)
     trial = _flops(plan, valid)
     flops = trial * (number + len(problem.experts)) + 4 * _flops(plan, test)
@@ -313,7 +315,7 @@ def forecast(
     seconds = (
         START_SECONDS + flops / rate + (number + len(problem.experts) + 4) * read / READ_PER_SECOND
     )
-    return Forecast(
+    return SearchForecast(
         settings.method,
         number,
         tuple(problem.space.names),
@@ -337,7 +339,7 @@ def most_trials(problem: Problem) -> int:
     return asked
 
 
-def _flops(plan: Plan, items: Items) -> float:
+def _flops(plan: MergePlan, items: Items) -> float:
     """Two operations a weight and token, prompts and completions."""
     weights = sum(math.prod(job.shape) for job in plan.jobs)
     tokens = (

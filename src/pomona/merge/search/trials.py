@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from pomona.errors import PomonaError, ResourceError
 from pomona.ledger.flops import Meter
-from pomona.merge.plan import Plan
+from pomona.merge.plan import MergePlan
 from pomona.merge.search.propose import Point, proposals
 from pomona.merge.search.space import Space
 from pomona.workspace import disk_guard
@@ -126,13 +126,13 @@ class Objective(Protocol):
     signature: str
     higher_is_better: bool
 
-    def __call__(self, plan: Plan, /) -> Score:
+    def __call__(self, plan: MergePlan, /) -> Score:
         """Score the merge that `plan` describes, without writing it."""
         ...
 
 
 @dataclass(frozen=True)
-class Found:
+class Optimum:
     """The end of a search: the best trial and all of them, in the order they were made."""
 
     best: Trial
@@ -167,7 +167,7 @@ class Found:
 
 
 def search(
-    plan_of: Callable[[Mapping[str, Any]], Plan],
+    plan_of: Callable[[Mapping[str, Any]], MergePlan],
     space: Space,
     objective: Objective,
     *,
@@ -177,7 +177,7 @@ def search(
     log: str | Path,
     about: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Found:
+) -> Optimum:
     """Find the values of `space` whose merge `objective` likes best, in at most `trials` different
     candidates.
 
@@ -234,7 +234,10 @@ def _loss(trial: Trial, higher_is_better: bool) -> float:
 
 
 def _tried(
-    point: Point, plan_of: Callable[[Mapping[str, Any]], Plan], objective: Objective, known: Log
+    point: Point,
+    plan_of: Callable[[Mapping[str, Any]], MergePlan],
+    objective: Objective,
+    known: Log,
 ) -> Trial:
     score, problem = None, ""
     with Meter() as meter:
@@ -254,7 +257,7 @@ def _tried(
     return trial
 
 
-def _found(trials: list[Trial], higher_is_better: bool) -> Found:
+def _found(trials: list[Trial], higher_is_better: bool) -> Optimum:
     scored = [trial for trial in trials if trial.value is not None]
     if not scored:
         problem = trials[-1].problem
@@ -263,4 +266,4 @@ def _found(trials: list[Trial], higher_is_better: bool) -> Found:
             remedy="correct the recipe",
         )
     best = min(scored, key=lambda trial: _loss(trial, higher_is_better))
-    return Found(best, tuple(trials), higher_is_better)
+    return Optimum(best, tuple(trials), higher_is_better)

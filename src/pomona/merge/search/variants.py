@@ -24,7 +24,7 @@ from pomona.merge.search.page import render_matrix
 from pomona.merge.search.problem import files_of, read_task
 from pomona.merge.search.results import Matrix, System, groups_of
 from pomona.merge.search.space import fill
-from pomona.merge.search.workspace import Bench, read_document, refuse_existing
+from pomona.merge.search.workspace import SearchWorkspace, read_document, refuse_existing
 from pomona.tasks.bootstrap import by_group
 from pomona.tasks.items import Items
 
@@ -69,26 +69,26 @@ def leave_one_out(
     out, experts = Path(out), experts_of(document)
     recipes = variants(document, experts, values or {})
     refuse_existing(out, overwrite)
-    bench = Bench(out, models=models, seed=seed, document=document)
+    workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     task = read_task(document)
     if dry_run:
         for one in recipes.values():
-            bench.plan(one, dry_run=True)
+            workspace.plan(one, dry_run=True)
         return LeftOut(out, recipes)
     if task is None:
-        with bench.locked():
+        with workspace.locked():
             folders = _written(
-                bench, recipes, {**engine, "overwrite": overwrite, "progress": progress}
+                workspace, recipes, {**engine, "overwrite": overwrite, "progress": progress}
             )
-            bench.clear()
+            workspace.clear()
         return LeftOut(out, recipes, folders)
     items = read_items(task, task.test, files_of(task, folder))
-    with bench.locked():
+    with workspace.locked():
         judge = Judge.of(task, device=device, **engine)
-        matrix = _scored(bench, recipes, experts, judge, items, progress)
+        matrix = _scored(workspace, recipes, experts, judge, items, progress)
         with atomic_directory(out) as partial:
             _write(matrix, partial)
-        bench.clear()
+        workspace.clear()
     return LeftOut(out, recipes, (), matrix)
 
 
@@ -112,17 +112,17 @@ def variants(
 
 
 def _written(
-    bench: Bench, recipes: Mapping[str, Mapping[str, Any]], engine: Mapping[str, Any]
+    workspace: SearchWorkspace, recipes: Mapping[str, Mapping[str, Any]], engine: Mapping[str, Any]
 ) -> tuple[Path, ...]:
     from pomona.merge.engine.run import merge_many
 
-    folders = tuple(bench.out / name for name in recipes)
-    merge_many([bench.plan(one) for one in recipes.values()], list(folders), **engine)
+    folders = tuple(workspace.out / name for name in recipes)
+    merge_many([workspace.plan(one) for one in recipes.values()], list(folders), **engine)
     return folders
 
 
 def _scored(
-    bench: Bench,
+    workspace: SearchWorkspace,
     recipes: Mapping[str, Mapping[str, Any]],
     experts: list[Expert],
     judge: Judge,
@@ -131,7 +131,7 @@ def _scored(
 ) -> Matrix:
     systems: dict[str, System] = {}
     for name, one in recipes.items():
-        systems[name] = bench.score(bench.plan(one), judge, items)
+        systems[name] = workspace.score(workspace.plan(one), judge, items)
         if progress is not None:
             progress(len(systems), len(recipes))
     groups, full = groups_of(items), systems[ALL].statistics
@@ -141,13 +141,12 @@ def _scored(
             full,
             systems[f"without-{expert.name}"].statistics,
             groups,
-            seed=bench.seed,
+            seed=workspace.seed,
         )
         for expert in experts
     }
-    signature = (
-        f"leave one out|seed:{bench.seed}|{judge.signature}|test:{len(items)}|version:{__version__}"
-    )
+    how = f"leave one out|seed:{workspace.seed}|{judge.signature}|test:{len(items)}"
+    signature = f"{how}|version:{__version__}"
     return Matrix(contrasts, judge.metric.name, judge.metric.higher_is_better, signature, ())
 
 
@@ -203,21 +202,21 @@ def sweep(
     document, _ = read_document(recipe)
     out = Path(out)
     swept = _combined(document, out, values)
-    bench = Bench(out, models=models, seed=seed, document=document)
+    workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     if dry_run:
         for one in swept:
-            bench.plan(one.recipe, dry_run=True)
+            workspace.plan(one.recipe, dry_run=True)
         return swept
     from pomona.merge.engine.run import merge_many
 
     for one in swept:
         refuse_existing(one.folder, overwrite)
-    with bench.locked():
-        plans = [bench.plan(one.recipe) for one in swept]
+    with workspace.locked():
+        plans = [workspace.plan(one.recipe) for one in swept]
         merge_many(
             plans, [one.folder for one in swept], overwrite=overwrite, progress=progress, **engine
         )
-        bench.clear()
+        workspace.clear()
     return swept
 
 

@@ -20,7 +20,7 @@ from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import atomic_file, write_json
 from pomona.ledger.flops import Meter
-from pomona.merge.plan import Plan
+from pomona.merge.plan import MergePlan
 from pomona.merge.search.judge import Judge, digest_of
 from pomona.merge.search.results import System
 from pomona.merge.search.space import SECTIONS
@@ -35,9 +35,9 @@ def read_document(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any
     """
     if isinstance(recipe, Mapping):
         return dict(recipe), Path()
-    from pomona.merge.reading.document import Document
+    from pomona.merge.reading.document import MergekitDocument
 
-    document = Document(Path(recipe))
+    document = MergekitDocument(Path(recipe))
     if document.twice:
         line, key = document.twice[0]
         raise PomonaError(
@@ -52,7 +52,7 @@ def read_document(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any
     return document.value, Path(recipe).parent
 
 
-class Bench:
+class SearchWorkspace:
     """Plans and scores for one output. Everything it keeps is in `OUT.work`, which `clear` removes
     when the result is written.
     """
@@ -73,7 +73,7 @@ class Bench:
                 f"{self.seed!r} is not a whole number", where="seed", remedy="write seed: 0"
             )
 
-    def plan(self, recipe: Mapping[str, Any], *, dry_run: bool = False) -> Plan:
+    def plan(self, recipe: Mapping[str, Any], *, dry_run: bool = False) -> MergePlan:
         """The plan of a recipe without free parameters."""
         from pomona.merge.planning.planner import plan_merge
 
@@ -82,7 +82,7 @@ class Bench:
             plain, models=self._models, seed=self.seed, work=self.work / "prepared", dry_run=dry_run
         )
 
-    def score(self, plan: Plan, judge: Judge, items: Items) -> System:
+    def score(self, plan: MergePlan, judge: Judge, items: Items) -> System:
         """What a merge does on the items; computed once, then read from the work folder."""
         about = {
             "recipe": plan.recipe,
@@ -138,7 +138,7 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
         )
 
 
-def inputs_of(plan: Plan) -> list[list[Any]]:
+def inputs_of(plan: MergePlan) -> list[list[Any]]:
     """Every file of tensors that a plan reads: its name, size and time of change. They are not read
     for it.
     """
