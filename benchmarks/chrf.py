@@ -21,7 +21,7 @@ from _machine import machine
 from sacrebleu.metrics.chrf import CHRF
 
 from pomona.files import write_json
-from pomona.tasks.metrics import pairwise
+from pomona.tasks import pairwise
 
 
 def pool(size: int, words: int, seed: int) -> list[str]:

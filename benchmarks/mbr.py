@@ -29,7 +29,7 @@ from chrf import pool, theirs
 
 from pomona.files import write_json
 from pomona.sample.mbr import chrf_mbr
-from pomona.tasks.chrf import pairwise
+from pomona.tasks import pairwise
 
 Scorer = Callable[[list[str]], np.ndarray]
 ONE_PROCESS_UP_TO = (

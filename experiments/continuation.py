@@ -15,8 +15,7 @@ from _shared import items_of
 from transformers import AutoModelForCausalLM
 
 from pomona import models, tasks
-from pomona.train import encode
-from pomona.train.fit import Settings, fit, save_checkpoint
+from pomona.train import TrainSettings, encode, fit, save_checkpoint
 
 
 def chrf_of(uri: str, items: tasks.Items) -> float:
@@ -42,7 +41,7 @@ def main() -> None:
         )
         codec = models.Codec(folder, network, chat=False)
         examples = encode(codec, train.prompts, train.completions, max_tokens=256)
-        settings = Settings(
+        settings = TrainSettings(
             tokens=arguments.tokens,
             batch_tokens=2048,
             learning_rate=float(rate),

@@ -10,7 +10,7 @@ import argparse
 
 from _shared import items_of
 
-from pomona import models, tasks
+from pomona import models, stats, tasks
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     print(f"{name} greedy against copying, {chrf.signature}|boot:1000|seed:0", end="\n\n")
     print(f"| language | n | {name} | copying | difference |")
     print("|---|---|---|---|---|")
-    found = tasks.by_group(chrf, ours, base, tasks.rows_of(items.groups))
+    found = stats.by_group(chrf, ours, base, stats.rows_of(items.groups))
     for group, c in sorted(found.items(), key=lambda pair: (pair[0] != "overall", -pair[1].delta)):
         print(
             f"| {group} | {c.n} | {c.value:.1f} | {c.baseline_value:.1f} | {c.delta:+.1f} "

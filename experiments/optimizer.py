@@ -16,8 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from pomona import models
 from pomona.recipe import load_recipe
-from pomona.train import encode, plan_batches
-from pomona.train.fit import Settings, collate, completion_loss, fit
+from pomona.train import TrainSettings, collate, completion_loss, encode, fit, plan_batches
 
 
 def fresh() -> LlamaForCausalLM:
@@ -53,7 +52,7 @@ def main() -> None:
         examples, held_out = (
             encode(codec, i.prompts, i.completions, max_tokens=256) for i in (train, valid)
         )
-        settings = Settings(
+        settings = TrainSettings(
             tokens=arguments.tokens,
             batch_tokens=2048,
             learning_rate=float(rate),

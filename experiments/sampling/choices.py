@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from stopping import sampled
 
-from pomona import tasks
+from pomona import stats, tasks
 from pomona.models.chat import Reply, Request, open_chat
 from pomona.sample import Stored, parse_strategy
 from pomona.sample.answer import answer
@@ -145,13 +145,13 @@ def arms(bench: Bench) -> dict[tuple[str, str, int], Arm]:
     return found
 
 
-def _interval(found: tasks.Comparison) -> str:
+def _interval(found: stats.Comparison) -> str:
     return f"{found.delta:+.2f} [{found.ci_low:+.2f}, {found.ci_high:+.2f}]"
 
 
 async def run(rows: Sequence[Mapping[str, Any]], out: Path, seed: int) -> None:
     """Answer every row by every arm and print how far each is from greedy."""
-    metric, resamples = tasks.metric("chrf"), tasks.Resamples(len(rows))
+    metric, resamples = tasks.metric("chrf"), stats.Resamples(len(rows))
     truths = [row["translation"] for row in rows]
     bench = Bench({name: Stored(open_chat(name), out / "answers.db") for name in MODELS}, seed)
     scored: dict[tuple[str, str, int], tuple[Any, float]] = {}
@@ -169,7 +169,7 @@ async def run(rows: Sequence[Mapping[str, Any]], out: Path, seed: int) -> None:
             )
             scored[key] = ours, flops
             base, least = next(iter(scored.values()))
-            gained = tasks.compare(metric, ours, base, resamples)
+            gained = stats.compare(metric, ours, base, resamples)
             rate = f"{gained.delta / (flops - least) * 1e9:+.1f}" if flops > least else ""
             print(
                 "",
@@ -187,7 +187,7 @@ async def run(rows: Sequence[Mapping[str, Any]], out: Path, seed: int) -> None:
                 one,
                 "over",
                 other,
-                _interval(tasks.compare(metric, scored[one][0], scored[other][0], resamples)),
+                _interval(stats.compare(metric, scored[one][0], scored[other][0], resamples)),
             )
     finally:
         for model in bench.models.values():

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from pomona import tasks
+from pomona import stats, tasks
 from pomona.models.chat import Reply, Request, open_chat
 from pomona.sample import Stored, parse_strategy
 from pomona.sample.budget import Account, Budget
@@ -148,7 +148,7 @@ async def measured(
     """A row for every size and choice: the share of instructions fulfilled, its gain over the
     greedy answer, and FLOPs an answer.
     """
-    metric, resamples = tasks.metric("exact_match"), tasks.Resamples(len(made))
+    metric, resamples = tasks.metric("exact_match"), stats.Resamples(len(made))
 
     def statistics(texts: Sequence[str]) -> Any:
         return metric.statistics(
@@ -164,7 +164,7 @@ async def measured(
                 (await taken(task, drawn[:n], choice)).text
                 for task, drawn in zip(made, pools, strict=True)
             ]
-            found = tasks.compare(metric, statistics(texts), greedy, resamples)
+            found = stats.compare(metric, statistics(texts), greedy, resamples)
             gain = [round(value, 1) for value in (found.delta, found.ci_low, found.ci_high)]
             rows.append(
                 {

@@ -36,7 +36,7 @@ from context_items import (
     sums,
 )
 
-from pomona import tasks
+from pomona import stats, tasks
 from pomona.models.chat import ChatModel, Reply, Request, open_chat
 from pomona.sample import Stored, parse_strategy
 from pomona.sample.answer import answer
@@ -117,13 +117,13 @@ def table(
             else [str(int(right(text, item))) for text, item in zip(said.texts, items, strict=True)]
         )
 
-    resamples = tasks.Resamples(len(items))
+    resamples = stats.Resamples(len(items))
     first = next(iter(arms.values()))
     base = metric.statistics(outputs(first), references)
     print(f"\n**{title}** (n = {len(items)}, {metric.signature}|boot:1000|seed:0)\n")
     print("| arm | value | difference | tokens |\n|---|--:|--:|--:|")
     for name, said in arms.items():
-        found = tasks.compare(metric, metric.statistics(outputs(said), references), base, resamples)
+        found = stats.compare(metric, metric.statistics(outputs(said), references), base, resamples)
         difference = (
             ""
             if said is first

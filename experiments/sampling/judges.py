@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from constraints import Task, draw_pool, make_tasks
 
-from pomona import tasks
+from pomona import stats, tasks
 from pomona.models.chat import Reply, Request, open_chat
 from pomona.sample import Stored, parse_strategy
 from pomona.sample.budget import Account
@@ -52,7 +52,7 @@ async def arm(
     seed: int,
 ) -> dict[str, Any]:
     """Share of instructions fulfilled, by kind too, and its gain over the greedy answer."""
-    metric, resamples = tasks.metric("exact_match"), tasks.Resamples(len(made))
+    metric, resamples = tasks.metric("exact_match"), stats.Resamples(len(made))
     taken = [
         await chosen(model, task, pool[:n], choice, seed)
         for task, pool in zip(made, pools, strict=True)
@@ -64,7 +64,7 @@ async def arm(
         metric.statistics([str(int(value)) for value in values], ["1"] * len(made))
         for values in (right, greedy)
     )
-    found = tasks.compare(metric, ours, theirs, resamples)
+    found = stats.compare(metric, ours, theirs, resamples)
     kinds = {
         kind: np.mean([value for value, task in zip(right, made, strict=True) if task.kind == kind])
         for kind in made_kinds(made)

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona import records, tasks
+from pomona import records, stats, tasks
 from pomona.models.chat import ChatModel, open_chat
 from pomona.models.chat.torch import TorchChat
 from pomona.sample import answer_all
@@ -90,12 +90,12 @@ def statistics(
     }
 
 
-def line(ours: dict[str, Any], plain: dict[str, Any], resamples: tasks.Resamples) -> str:
+def line(ours: dict[str, Any], plain: dict[str, Any], resamples: stats.Resamples) -> str:
     """Every value, with its difference to the plain model and the paired interval."""
     cells = []
     for name, values in ours.items():
         metric = tasks.metric("chrf" if name == "chrf" else "exact_match")
-        found = tasks.compare(metric, values, plain[name], resamples)
+        found = stats.compare(metric, values, plain[name], resamples)
         cells.append(
             f"{found.value:.1f} ({found.delta:+.1f} [{found.ci_low:+.1f}, {found.ci_high:+.1f}])"
         )
@@ -153,7 +153,7 @@ def main() -> None:
         "|\n|---|--:|---|---|---|---|"
     )
     resamples, plain = (
-        tasks.Resamples(len(held_out)),
+        stats.Resamples(len(held_out)),
         answered(table, arguments.out / "plain.jsonl", model, arguments.samples, None),
     )
     for unwanted, wanted in (

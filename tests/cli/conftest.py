@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pomona.ledger.entry import Entry
-from pomona.ledger.store import Ledger, Meta
+from pomona.ledger import Entry, Ledger, Meta
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 

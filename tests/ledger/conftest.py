@@ -20,8 +20,7 @@ from typing import Any
 
 import pytest
 
-from pomona.ledger.entry import Entry, ScaleEquivalent
-from pomona.ledger.store import GroupCount, Ledger, Meta, Rung
+from pomona.ledger import Entry, GroupCount, Ledger, Meta, Rung, ScaleEquivalent
 
 LANGUAGES = [
     "de", "fr", "es", "pt_BR", "ru", "pl", "it", "nl", "cs", "ja", "sv", "uk", "tr", "zh_Hans",

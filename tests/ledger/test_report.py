@@ -15,6 +15,7 @@ import altair as alt
 import pytest
 
 from pomona.errors import PomonaError
+from pomona.ledger import GroupCount, Ledger
 from pomona.ledger.report import write_picture, write_report
 from pomona.ledger.report.answer import answer
 from pomona.ledger.report.groups import panel, span, split
@@ -22,7 +23,6 @@ from pomona.ledger.report.labels import Spot, place
 from pomona.ledger.report.numbers import flops, gained, interval, signed
 from pomona.ledger.report.picture import picture
 from pomona.ledger.report.points import drawn, left_out
-from pomona.ledger.store import GroupCount, Ledger
 
 Make = Callable[..., Ledger]
 HOSTILE = (

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.ledger.entry import ScaleEquivalent
-from pomona.ledger.scale import Ladder
+from pomona.ledger import Ladder, ScaleEquivalent
 
 SIZES = np.array([1e6, 2e6, 8e6])
 curves = st.lists(st.integers(-1000, 1000), min_size=3, max_size=3, unique=True).map(

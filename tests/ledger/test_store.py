@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.ledger.entry import Entry
-from pomona.ledger.store import Ledger, extra_compute, to_csv, to_json
+from pomona.ledger import Entry, Ledger, to_csv, to_json
+from pomona.ledger.store import extra_compute
 
 Make = Callable[..., Ledger]
 

@@ -10,8 +10,7 @@ import pytest
 from rich.console import Console
 
 from pomona.errors import PomonaError
-from pomona.ledger.store import Ledger
-from pomona.ledger.table import print_table
+from pomona.ledger import Ledger, print_table
 
 Make = Callable[..., Ledger]
 

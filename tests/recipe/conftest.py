@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from pomona.train.fit import save_checkpoint
+from pomona.train import save_checkpoint
 
 ASSETS = Path(__file__).parents[2] / "src/pomona/assets"
 WORDS = {

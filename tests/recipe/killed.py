@@ -20,7 +20,7 @@ import transformers.models.llama.modeling_llama
 import transformers.trainer
 
 import pomona.recipe.levers
-import pomona.train.fit
+import pomona.train.trainer
 from pomona.recipe import run
 
 assert numba and scipy and transformers and pomona  # what the children would each load

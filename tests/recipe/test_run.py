@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pomona.errors import PomonaError, ResourceError
-from pomona.ledger.store import Ledger
+from pomona.ledger import Ledger
 from pomona.recipe import dry_run, run
 
 

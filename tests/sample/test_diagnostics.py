@@ -5,7 +5,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from pomona.models.chat import Reply, Spent
 from pomona.sample.diagnostics import Diary
-from pomona.tasks.metrics import metric
+from pomona.tasks import metric
 
 
 def pool(*texts: str, temperatures: tuple[float, ...] = (0.0, 0.8, 0.8)) -> list[Reply]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from sacrebleu.metrics.chrf import CHRF
 
 from pomona.errors import PomonaError
-from pomona.tasks.chrf import Chrf, pairwise
+from pomona.tasks import Chrf, pairwise
 
 ODD = [
     "",

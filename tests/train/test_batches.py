@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.train.batches import epoch_batches, plan_batches
-from pomona.train.examples import temperature_repeats
+from pomona.train import plan_batches, temperature_repeats
+from pomona.train.batches import epoch_batches
 
 lengths_of = st.lists(
     st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=200

@@ -16,8 +16,16 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from pomona.errors import PomonaError
 from pomona.ledger import training_flops
 from pomona.models import Codec, shape_of
-from pomona.train.examples import Examples, encode
-from pomona.train.fit import Settings, collate, completion_loss, fit, marks_in, save_checkpoint
+from pomona.train import (
+    Examples,
+    TrainSettings,
+    collate,
+    completion_loss,
+    encode,
+    fit,
+    kept_checkpoints,
+    save_checkpoint,
+)
 
 PAIRS = [(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range(60)]
 
@@ -90,19 +98,19 @@ def test_training_lowers_the_loss_and_keeps_the_marks(
     tmp_path: Path,
     optimizer: str,
 ) -> None:
-    settings = Settings(
+    settings = TrainSettings(
         tokens=8000,
         batch_tokens=512,
         learning_rate=5e-3,
         optimizer=optimizer,
         bf16=False,
-        marks=(0.1, 0.5),
+        checkpoints=(0.1, 0.5),
     )  # pyright: ignore[reportArgumentType]
     done = fit(network, tokenizer, examples, tmp_path, settings)
     assert done.tokens >= 8000
     assert len(done.losses) == done.steps
     assert done.losses[-1] < 0.7 * done.losses[0]
-    assert [p.name for p in marks_in(tmp_path)] == ["mark-0.1", "mark-0.5"]
+    assert [p.name for p in kept_checkpoints(tmp_path)] == ["mark-0.1", "mark-0.5"]
 
 
 def test_a_flop_budget_is_spent_and_not_much_more(
@@ -114,12 +122,12 @@ def test_a_flop_budget_is_spent_and_not_much_more(
         codec.tokenizer,
         examples,
         tmp_path,
-        Settings(flops=budget, batch_tokens=256, bf16=False),
+        TrainSettings(flops=budget, batch_tokens=256, bf16=False),
     )
     spent = training_flops(shape_of(network), done.tokens, examples.mean_context)
     assert budget * 0.99 <= spent <= budget * 1.2
     with pytest.raises(PomonaError, match="give a budget in tokens or in FLOPs, one of them"):
-        fit(network, codec.tokenizer, examples, tmp_path, Settings(tokens=10, flops=budget))
+        fit(network, codec.tokenizer, examples, tmp_path, TrainSettings(tokens=10, flops=budget))
 
 
 def test_the_model_is_written_in_bfloat16_and_loads(
@@ -143,15 +151,15 @@ from pathlib import Path
 from pomona.models import Codec
 torch.set_num_threads(1)
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from pomona.train.examples import encode
-from pomona.train.fit import Settings, fit, save_checkpoint
+from pomona.train import encode
+from pomona.train import TrainSettings, fit, save_checkpoint
 folder = Path(sys.argv[1])
 def child(work, out, kill):
     tokenizer = AutoTokenizer.from_pretrained(folder / "start")
     model = AutoModelForCausalLM.from_pretrained(folder / "start", dtype=torch.float32)
     pairs = [(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range(60)]
     examples = encode(Codec(folder / "start", model, chat=False), *zip(*pairs), max_tokens=64)
-    settings = Settings(tokens=6000, batch_tokens=512, learning_rate=5e-3, optimizer="muon", bf16=False, save_every=3)
+    settings = TrainSettings(tokens=6000, batch_tokens=512, learning_rate=5e-3, optimizer="muon", bf16=False, save_every=3)
     def progress(done, total):
         if done == kill:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -11,7 +11,7 @@ from pomona.cli._out import Out, console
 from pomona.errors import PomonaError, nearest
 
 if TYPE_CHECKING:
-    from pomona.ledger.store import Ledger
+    from pomona.ledger import Ledger
 
 
 def ledger(
@@ -33,8 +33,7 @@ def ledger(
     format
         human, json or csv.
     """
-    from pomona.ledger.store import to_csv, to_json
-    from pomona.ledger.table import print_table
+    from pomona.ledger import print_table, to_csv, to_json
 
     book = _read(run)
     if format == "human":
@@ -70,7 +69,7 @@ def report(run: Path, /, *, open: Flag = False) -> None:
 
 
 def _read(run: Path) -> Ledger:
-    from pomona.ledger.store import Ledger
+    from pomona.ledger import Ledger
 
     path = run / "ledger.json" if run.is_dir() else run
     if run.is_dir() and not path.exists():

@@ -88,8 +88,7 @@ def _forecast(show: Out, plan: DryRun) -> None:
 
 
 def _results(show: Out, folder: Path) -> None:
-    from pomona.ledger.store import Ledger
-    from pomona.ledger.table import print_table
+    from pomona.ledger import Ledger, print_table
 
     ledger, page = Ledger.read(folder / "ledger.json"), folder / "report.html"
     if show.format == "json":

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.ledger.entry import Entry as Entry, ScaleEquivalent as ScaleEquivalent
     from pomona.ledger.flops import (
         Meter as Meter,
         inference_flops as inference_flops,
@@ -18,18 +17,23 @@ if TYPE_CHECKING:
     )
     from pomona.ledger.scale import Ladder as Ladder
     from pomona.ledger.store import (
+        Entry as Entry,
         GroupCount as GroupCount,
         Ledger as Ledger,
         Meta as Meta,
         Rung as Rung,
+        ScaleEquivalent as ScaleEquivalent,
+        to_csv as to_csv,
+        to_json as to_json,
     )
+    from pomona.ledger.table import print_table as print_table
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "entry": "Entry ScaleEquivalent",
         "flops": "Meter inference_flops scoring_flops training_flops",
         "scale": "Ladder",
-        "store": "GroupCount Ledger Meta Rung",
+        "store": "Entry GroupCount Ledger Meta Rung ScaleEquivalent to_csv to_json",
+        "table": "print_table",
     },
 )

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pomona.errors import PomonaError, nearest
-from pomona.ledger.entry import Entry
 from pomona.ledger.report.numbers import clean, count, decimals_of, flops, gained, interval
-from pomona.ledger.store import Ledger
+from pomona.ledger.store import Entry, Ledger
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,18 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.documents import read_json
-from pomona.ledger.entry import Entry, ScaleEquivalent
+from pomona.ledger import Entry, GroupCount, Ladder, Ledger, Meta, Rung, ScaleEquivalent
 from pomona.ledger.flops import training_flops
-from pomona.ledger.scale import Ladder
-from pomona.ledger.store import GroupCount, Ledger, Meta, Rung
 from pomona.models import Shape
 from pomona.recipe.execute import RunFolder
 from pomona.recipe.graph import RunInput, Step, ancestors, cost_of
 from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, Plan
 from pomona.recipe.steps.context import Cost
 from pomona.recipe.steps.tables import read_items
-from pomona.tasks.bootstrap import Resamples, compare, value_of
-from pomona.tasks.metrics import Metric, metric
+from pomona.stats import Resamples, compare, value_of
+from pomona.tasks import Metric, metric
 
 VERSIONS = ("pomona", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
 

@@ -151,7 +151,7 @@ class Plan:
             "size": size.model_dump(),
             "context": made.context,
             "max_tokens": made.max_tokens,
-            "marks": made.marks.get(name, []),
+            "checkpoints": made.marks.get(name, []),
             "temperature": made.temperature,
             "settings": settings,
         }

@@ -23,7 +23,7 @@ from pomona.sample.lockstep import Lockstep
 from pomona.sample.opening import Model, Opener
 from pomona.sample.rows import COLUMNS, Asking, asking
 from pomona.sample.strategy import Strategy, parse_strategy
-from pomona.tasks.metrics import metric as metric_of
+from pomona.tasks import metric as metric_of
 
 if TYPE_CHECKING:
     from pomona.sample.context.protocol import Context

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pomona.models.chat.protocol import Reply
 from pomona.sample.selection.choice import text_of
-from pomona.tasks.bootstrap import MINIMUM, Resamples, by_group, rows_of, value_of
-from pomona.tasks.metrics import Metric
+from pomona.stats import MINIMUM, Resamples, by_group, rows_of, value_of
+from pomona.tasks import Metric
 
 _SIDES = ("chosen", "hope", "risk")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pomona.tasks.metrics import pairwise
+from pomona.tasks import pairwise
 
 
 def chrf_mbr(candidates: Sequence[str]) -> int:

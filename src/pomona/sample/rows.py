@@ -12,7 +12,7 @@ import pyarrow as pa
 from pomona.errors import PomonaError, nearest
 from pomona.models.chat.protocol import Request
 from pomona.sample.answer import Answer
-from pomona.tasks.items import fields_of
+from pomona.tasks import fields_of
 
 COLUMNS = pa.schema(
     [

@@ -1,12 +1,35 @@
-"""What "better" means in one run: translation, metrics as per-item statistics, paired bootstrap
-over items.
+"""What "better" means in one run: the items to answer, and metrics as per-item statistics. How
+sure a difference is, `pomona.stats` says.
 """
 
-from pomona.tasks.bootstrap import Comparison, Resamples, by_group, compare, rows_of
-from pomona.tasks.items import Items, items_from, limit
-from pomona.tasks.metrics import BitsPerByte, Chrf, ExactMatch, Metric, metric, pairwise
+from __future__ import annotations
 
-__all__ = [
-    "BitsPerByte", "Chrf", "Comparison", "ExactMatch", "Items", "Metric", "Resamples",
-    "by_group", "compare", "items_from", "limit", "metric", "pairwise", "rows_of",
-]  # fmt: skip
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.tasks.chrf import Chrf as Chrf, pairwise as pairwise
+    from pomona.tasks.items import (
+        Items as Items,
+        fields_of as fields_of,
+        items_from as items_from,
+        limit as limit,
+    )
+    from pomona.tasks.metrics import (
+        BitsPerByte as BitsPerByte,
+        ExactMatch as ExactMatch,
+        Metric as Metric,
+        metric as metric,
+    )
+    from pomona.tasks.ngrams import intersections as intersections, postings as postings
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "chrf": "Chrf pairwise",
+        "items": "Items fields_of items_from limit",
+        "metrics": "BitsPerByte ExactMatch Metric metric",
+        "ngrams": "intersections postings",
+    },
+)

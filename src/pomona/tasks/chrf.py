@@ -106,7 +106,7 @@ class Chrf:
     def _pair_statistics(
         self, outputs: Sequence[str], references: Sequence[str]
     ) -> NDArray[np.float64]:
-        from pomona.tasks._ngrams import pair_statistics
+        from pomona.tasks.ngrams import pair_statistics
 
         n = len(outputs)
         codes, starts = _encode(itertools.chain(map(_squeeze, outputs), map(_squeeze, references)))
@@ -133,7 +133,7 @@ def pairwise(candidates: Sequence[str], references: Sequence[str]) -> NDArray[np
     two directions of a pair (the shared n-grams are the same). Memory grows with candidates ×
     references.
     """
-    from pomona.tasks._ngrams import pool_scores
+    from pomona.tasks.ngrams import pool_scores
 
     left, right = [_squeeze(text) for text in candidates], [_squeeze(text) for text in references]
     in_left, in_right = dict.fromkeys(left), dict.fromkeys(right)
@@ -160,7 +160,7 @@ def _squeeze(text: str) -> str:
 
 
 def _encode(texts: Iterable[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Code points end to end and where each text starts, as `_ngrams` wants them."""
+    """Code points end to end and where each text starts, as `ngrams` wants them."""
     texts = list(texts)
     starts = np.zeros(len(texts) + 1, dtype=np.int64)
     np.cumsum([len(text) for text in texts], out=starts[1:])

@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pomona.errors import PomonaError, nearest
-from pomona.tasks.chrf import Chrf, pairwise
-
-__all__ = ["BitsPerByte", "Chrf", "ExactMatch", "Metric", "metric", "pairwise"]
+from pomona.tasks.chrf import Chrf
 
 
 class Metric(Protocol):

@@ -1,10 +1,39 @@
 """Fine-tuning, thin over transformers' Trainer: token budgets, weights, checkpoints that survive a
 kill.
 
-`pomona.train.fit` needs the extra `torch`; batches and budgets do not.
+`fit` and what belongs to it need the extra `torch`; batches and budgets do not.
 """
 
-from pomona.train.batches import plan_batches
-from pomona.train.examples import Examples, encode
+from __future__ import annotations
 
-__all__ = ["Examples", "encode", "plan_batches"]
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.train.batches import (
+        Examples as Examples,
+        encode as encode,
+        fill_batches as fill_batches,
+        plan_batches as plan_batches,
+        temperature_repeats as temperature_repeats,
+    )
+    from pomona.train.trainer import (
+        Order as Order,
+        TrainSettings as TrainSettings,
+        collate as collate,
+        completion_loss as completion_loss,
+        fit as fit,
+        kept_checkpoints as kept_checkpoints,
+        save_checkpoint as save_checkpoint,
+        shuffled as shuffled,
+    )
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "batches": "Examples encode fill_batches plan_batches temperature_repeats",
+        "trainer": "Order TrainSettings collate completion_loss fit kept_checkpoints "
+        "save_checkpoint shuffled",
+    },
+)

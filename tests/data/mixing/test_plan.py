@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from pomona.data.mixing import Mixture, by_temperature, constant, plan_mixture, upsample_end
 from pomona.errors import PomonaError
-from pomona.train.batches import plan_batches
+from pomona.train import plan_batches
 
 rows_of = st.lists(
     st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from("abc")),

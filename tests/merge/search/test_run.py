@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.ledger.store import Ledger
+from pomona.ledger import Ledger
 from pomona.merge.checkpoints.files import Tensors
 from pomona.merge.search import Judge, OnItems, Searched, fill, forecast, search_merge
 from pomona.merge.search.experts import alone

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.data.audit.intervals import wilson as wilson
     from pomona.data.audit.labels import CODES as CODES
     from pomona.data.audit.report import (
         Report as Report,
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "intervals": "wilson",
         "labels": "CODES",
         "report": "Report Share audit_report",
         "sample": "sample_audit",

@@ -13,9 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from pomona.data.audit.intervals import wilson
 from pomona.data.audit.labels import CODES, CORRECT, FLAGS, Key, Label, read_key, read_labels
 from pomona.files import write_json, write_text
+from pomona.stats import wilson
 
 ALL = ("C", *CODES)
 WORDS = ("groups", "0 % C", "< 50 % C", "> 50 % NL", "> 50 % WL")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pomona.data.mixing.order import Block, Ints, stream
 from pomona.data.mixing.schedule import Schedule
 from pomona.errors import PomonaError
-from pomona.train.batches import _fill
+from pomona.train import fill_batches
 
 # batches whose rows are sorted by length together; the schedule holds from one window to the next
 WINDOW = 128
@@ -57,7 +57,7 @@ def plan_mixture(
         )
     ):
         rng = np.random.default_rng([seed, number])
-        batches = list(_fill(_alike(window, lengths, batch_tokens), lengths, batch_tokens))
+        batches = list(fill_batches(_alike(window, lengths, batch_tokens), lengths, batch_tokens))
         plan.extend(batches[i] for i in rng.permutation(len(batches)))
     return plan
 

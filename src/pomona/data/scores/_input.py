@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pomona.errors import PomonaError
 from pomona.records import Records
-from pomona.tasks.items import fields_of
+from pomona.tasks import fields_of
 
 CHUNK_ROWS = 1024
 CHUNK_CHARACTERS = 4 << 20

@@ -14,7 +14,7 @@ from pomona.data.scores._probes import Probes, make_probes
 from pomona.errors import PomonaError
 from pomona.records import Records
 from pomona.records._records import Derived
-from pomona.tasks.items import fields_of
+from pomona.tasks import fields_of
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pomona.ledger.entry import Entry
 from pomona.ledger.report.numbers import clean, count, flops, gained, interval
-from pomona.ledger.store import Ledger
+from pomona.ledger.store import Entry, Ledger
 
 SCALE = "scale"
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pomona.ledger.entry import Entry
 from pomona.ledger.report.answer import SCALE, best_of_levers, levers, rungs
 from pomona.ledger.report.numbers import clean, count, gained, interval, short
 from pomona.ledger.report.picture import SCHEMA
-from pomona.ledger.store import GroupCount, Ledger
+from pomona.ledger.store import Entry, GroupCount, Ledger
 
 _ROW, _WIDTH = 15, 200
 _BARE: dict[str, Any] = {

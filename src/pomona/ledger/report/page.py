@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from pomona.ledger.entry import Entry
 from pomona.ledger.report.answer import SCALE, answer, rungs
 from pomona.ledger.report.groups import panel, rows_of, span, split
 from pomona.ledger.report.numbers import clean, count, decimals_of, flops, gained, interval, short
 from pomona.ledger.report.picture import picture
 from pomona.ledger.report.points import drawn, left_out
 from pomona.ledger.report.theme import dark, light
-from pomona.ledger.store import Ledger
+from pomona.ledger.store import Entry, Ledger
 
 _DRAW = """
 const page = JSON.parse(document.getElementById("charts").textContent);

@@ -8,10 +8,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pomona.ledger.entry import Entry
 from pomona.ledger.report.answer import levers, rungs
 from pomona.ledger.report.numbers import clean, gained, interval
-from pomona.ledger.store import Ledger
+from pomona.ledger.store import Entry, Ledger
 
 _APART = 9.0
 

@@ -20,8 +20,7 @@ from pomona.ledger.flops import decode_flops, prefill_flops, scoring_flops
 from pomona.merge.plan import MergePlan
 from pomona.merge.search.problem import ItemSelection, MergeTask
 from pomona.merge.search.trials import Score
-from pomona.tasks.items import Items, items_from, limit
-from pomona.tasks.metrics import Metric, metric
+from pomona.tasks import Items, Metric, items_from, limit, metric
 
 if TYPE_CHECKING:
     from pomona.models._torch import TorchModel

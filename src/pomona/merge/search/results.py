@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona._version import __version__
-from pomona.ledger.entry import Entry
-from pomona.ledger.store import GroupCount, Ledger, Meta
+from pomona.ledger import Entry, GroupCount, Ledger, Meta
 from pomona.merge.search.trials import Optimum
-from pomona.tasks.bootstrap import MINIMUM, Comparison, by_group, rows_of
-from pomona.tasks.items import Items
-from pomona.tasks.metrics import Metric
+from pomona.stats import MINIMUM, Comparison, by_group, rows_of
+from pomona.tasks import Items, Metric
 
 SERVED = 100_000  # answered items over which the cost of answering is counted, as in recipes
 

@@ -23,8 +23,8 @@ from pomona.merge.search.results import Searched, System, compare_all, ledger_of
 from pomona.merge.search.space import SECTIONS
 from pomona.merge.search.trials import Optimum, search
 from pomona.merge.search.workspace import SearchWorkspace, inputs_of, read_document, refuse_existing
-from pomona.tasks.bootstrap import value_of
-from pomona.tasks.items import Items
+from pomona.stats import value_of
+from pomona.tasks import Items
 
 BEST = "searched"
 

@@ -25,8 +25,8 @@ from pomona.merge.search.problem import files_of, read_task
 from pomona.merge.search.results import Matrix, System, groups_of
 from pomona.merge.search.space import fill
 from pomona.merge.search.workspace import SearchWorkspace, read_document, refuse_existing
-from pomona.tasks.bootstrap import by_group
-from pomona.tasks.items import Items
+from pomona.stats import by_group
+from pomona.tasks import Items
 
 ALL = "all"
 

@@ -24,7 +24,7 @@ from pomona.merge.plan import MergePlan
 from pomona.merge.search.judge import Judge, digest_of
 from pomona.merge.search.results import System
 from pomona.merge.search.space import SECTIONS
-from pomona.tasks.items import Items
+from pomona.tasks import Items
 from pomona.workspace import Lock, disk_guard
 
 

@@ -15,8 +15,7 @@ from pomona.ledger.flops import Meter, decode_flops, prefill_flops
 from pomona.models.protocol import Model, Sample, Shape
 from pomona.recipe.steps.context import Cost, StepContext, checkpoint
 from pomona.recipe.steps.tables import read_items
-from pomona.tasks.items import Items
-from pomona.tasks.metrics import metric
+from pomona.tasks import Items, metric
 
 
 def load_model(step: StepContext, folder: Path) -> Model:

@@ -18,11 +18,10 @@ from pomona.ledger.flops import Meter
 from pomona.recipe.steps.context import Cost, StepContext, checkpoint
 from pomona.recipe.steps.tables import read_items, write_items
 from pomona.recipe.steps.training import train_and_save, trainable
-from pomona.tasks.items import Items
+from pomona.tasks import Items
 
 if TYPE_CHECKING:
-    from pomona.train.examples import Examples
-    from pomona.train.fit import Order, Settings
+    from pomona.train import Examples, Order, TrainSettings
 
 
 def deduplicate(step: StepContext) -> Cost:
@@ -130,7 +129,7 @@ def finetune_upsampled(step: StepContext) -> Cost:
     def scheduled(items: Items) -> Order:
         raised = np.isin(items.groups, p["groups"] or rarest(items.groups, p["tail"]))
 
-        def order(examples: Examples, tokens: int, settings: Settings) -> list[np.ndarray]:
+        def order(examples: Examples, tokens: int, settings: TrainSettings) -> list[np.ndarray]:
             names = np.where(raised[examples.rows], "raised", "rest")
             total = examples.lengths.sum(1)
             natural = Mixture(

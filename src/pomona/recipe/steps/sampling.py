@@ -24,7 +24,7 @@ from pomona.sample.pool import extremes, temperatures
 from pomona.sample.selection.choice import Desk as SelectionContext
 from pomona.sample.selection.choose import choose as select
 from pomona.sample.strategy import Strategy, parse_strategy
-from pomona.tasks.metrics import metric
+from pomona.tasks import metric
 
 BOUNDS = ("hope", "risk")
 

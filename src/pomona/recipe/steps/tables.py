@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from pomona.files import write_json
 from pomona.recipe.steps.context import Cost, StepContext
-from pomona.tasks.items import Items, items_from, limit
+from pomona.tasks import Items, items_from, limit
 
 
 def read_items(folder: Path) -> Items:

@@ -13,8 +13,8 @@ from pomona.recipe.steps.tables import read_items
 
 if TYPE_CHECKING:
     from pomona.models import Codec
-    from pomona.tasks.items import Items
-    from pomona.train.fit import Order
+    from pomona.tasks import Items
+    from pomona.train import Order
 
     Scheduled = Callable[[Items], Order]
 
@@ -55,7 +55,7 @@ def pretrain(step: StepContext) -> Cost:
         step,
         model.to(device),
         codec,
-        marks=tuple(step.params["marks"]),
+        checkpoints=tuple(step.params["checkpoints"]),
         temperature=step.params["temperature"],
     )
 
@@ -85,7 +85,7 @@ def train_and_save(
     model: Any,
     codec: Codec,
     *,
-    marks: tuple[float, ...] = (),
+    checkpoints: tuple[float, ...] = (),
     temperature: float = 1,
     scheduled: Scheduled | None = None,
 ) -> Cost:
@@ -95,8 +95,15 @@ def train_and_save(
     `scheduled` gives the order of training from the items, where it is not the usual one.
     """
     from pomona.models import shape_of
-    from pomona.train.examples import encode, temperature_repeats
-    from pomona.train.fit import Settings, fit, marks_in, save_checkpoint, shuffled
+    from pomona.train import (
+        TrainSettings,
+        encode,
+        fit,
+        kept_checkpoints,
+        save_checkpoint,
+        shuffled,
+        temperature_repeats,
+    )
 
     items = read_items(step.inputs["items"])
     repeats = temperature_repeats(items.groups, temperature)
@@ -107,7 +114,7 @@ def train_and_save(
         max_tokens=step.params["max_tokens"],
         repeats=repeats,
     )
-    settings = Settings(**step.params["settings"], marks=marks)
+    settings = TrainSettings(**step.params["settings"], checkpoints=checkpoints)
     with Meter() as meter:
         order = scheduled(items) if scheduled else shuffled
         fitted = fit(
@@ -120,8 +127,8 @@ def train_and_save(
             progress=step.advance,
         )
     save_checkpoint(model, codec.tokenizer, step.out / "model")
-    for mark in marks_in(step.scratch):
-        shutil.move(mark, step.out / mark.name)
+    for kept in kept_checkpoints(step.scratch):
+        shutil.move(kept, step.out / kept.name)
     flops = training_flops(shape_of(model), fitted.tokens, examples.mean_context)
     summary = {
         "tokens": fitted.tokens,

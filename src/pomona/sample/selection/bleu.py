@@ -53,7 +53,7 @@ def tokens_13a(text: str) -> list[str]:
 
 def _matches(codes: Sequence[NDArray[np.int64]], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Shared n-grams of every pair of texts, int64 `[ORDER, texts, texts]`."""
-    from pomona.tasks._ngrams import _intersections, _postings
+    from pomona.tasks import intersections, postings
 
     count = len(codes)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -61,8 +61,8 @@ def _matches(codes: Sequence[NDArray[np.int64]], lengths: NDArray[np.int64]) -> 
     ids = np.zeros(joined.size, np.int64)
     found = np.zeros((ORDER, count, count), np.int64)
     for n in range(1, ORDER + 1):
-        first, text, times = _postings(joined, starts, ids, n)
-        _intersections(first, text, times, found[n - 1], count, 0)
+        first, text, times = postings(joined, starts, ids, n)
+        intersections(first, text, times, found[n - 1], count, 0)
         found[n - 1] += found[n - 1].T
         np.fill_diagonal(found[n - 1], np.maximum(lengths - n + 1, 0))
     return found

@@ -15,7 +15,7 @@ from pomona.models.chat.protocol import Request
 from pomona.sample.selection.bleu import pairwise_bleu
 from pomona.sample.selection.choice import Desk, conversation
 from pomona.sample.selection.judging import fenced, pick
-from pomona.tasks.chrf import pairwise
+from pomona.tasks import pairwise
 
 _GRADES = ("1", "2", "3", "4", "5")
 _AT_ONCE = 1024  # pairs compared in the event loop's own thread

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pomona.errors import PomonaError
-from pomona.tasks import bootstrap
-from pomona.tasks.bootstrap import Resamples, by_group, compare, rows_of
-from pomona.tasks.metrics import BitsPerByte, Chrf, ExactMatch
+from pomona.stats import Resamples, bootstrap, by_group, compare, rows_of
+from pomona.tasks import BitsPerByte, Chrf, ExactMatch
 
 
 def scores(values: NDArray[np.float64]) -> NDArray[np.float64]:

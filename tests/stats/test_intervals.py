@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy.stats import binomtest
 
-from pomona.data.audit import wilson
 from pomona.errors import PomonaError
+from pomona.stats import wilson
 
 CASES = [
     (0, 100, 0.95),

@@ -6,16 +6,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pomona.errors import PomonaError
-from pomona.tasks.metrics import Metric
 
 MINIMUM = 1000  # fewer leave a 95 % bound resting on fewer than 25 resamples
 _BLOCK = 1 << 21  # item counts in one block: 16 MB as float64
 _KEEP = 1 << 25  # item counts kept for the next system: 64 MB as uint16
+
+
+class Metric(Protocol):
+    """What of a metric the bootstrap needs, which is all that is known of one here."""
+
+    def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The metric of summed statistics, `[..., k]` to `[...]`."""
+        ...
 
 
 class Resamples:

@@ -29,17 +29,15 @@ from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json
 from pomona.ledger.flops import training_flops
 from pomona.models import quiet, shape_of
-from pomona.train.batches import plan_batches
-from pomona.train.examples import Examples
-from pomona.train.optimizer import MuonAdamW
+from pomona.train.batches import Examples, plan_batches
 
 COMPLETE = "complete"  # written last into a checkpoint: without it a kill came first
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to train. The budget is `tokens` real tokens or `flops`; `marks` are shares of it at
-    which the model is kept, e.g. 0.1.
+class TrainSettings:
+    """How to train. The budget is `tokens` real tokens or `flops`; `checkpoints` are shares of it
+    at which the model is kept, e.g. 0.1.
     """
 
     tokens: int | None = None
@@ -52,7 +50,7 @@ class Settings:
     weight_decay: float = 0.01
     seed: int = 0
     bf16: bool = True
-    marks: tuple[float, ...] = ()
+    checkpoints: tuple[float, ...] = ()
     save_every: int = 500
 
 
@@ -133,18 +131,18 @@ class _Trainer(Trainer):
 
 
 class _Keeper(TrainerCallback):
-    """Keeps the log, the marks and the progress; marks a checkpoint complete once all of it is on
-    disk.
+    """Keeps the log, the models on the way and the progress; calls a checkpoint complete once all
+    of it is on disk.
     """
 
     def __init__(
         self,
         out: Path,
-        marks: dict[int, float],
+        kept: dict[int, float],
         save: Callable[[Path], None],
         progress: Callable[[int, int], None],
     ) -> None:
-        self.out, self.marks, self.save, self.progress = out, marks, save, progress
+        self.out, self.kept, self.save, self.progress = out, kept, save, progress
         self.losses: list[float] = []
 
     def on_log(
@@ -155,8 +153,8 @@ class _Keeper(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress(state.global_step, state.max_steps)
-        if state.global_step in self.marks:
-            self.save(self.out / f"mark-{self.marks[state.global_step]:g}")
+        if state.global_step in self.kept:
+            self.save(self.out / f"mark-{self.kept[state.global_step]:g}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -164,16 +162,57 @@ class _Keeper(TrainerCallback):
         (folder / COMPLETE).touch()
 
 
+class MuonAdamW(torch.optim.Optimizer):
+    """Muon for the matrices inside the blocks, AdamW for everything else (Jordan et al. 2024; Liu
+    et al. 2025, arXiv 2502.16982, §2.2).
+
+    One optimizer to the trainer, two inside. Learning rates are AdamW's: Muon's update is rescaled
+    to AdamW's RMS.
+    """
+
+    def __init__(self, model: torch.nn.Module, *, lr: float, weight_decay: float) -> None:
+        inside = {
+            id(p) for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name
+        }
+        matrices = [p for p in model.parameters() if id(p) in inside and p.requires_grad]
+        rest = [p for p in model.parameters() if id(p) not in inside and p.requires_grad]
+        muon = torch.optim.Muon(
+            matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        adam = torch.optim.AdamW(rest, lr=lr, weight_decay=0.0, betas=(0.9, 0.95), foreach=True)
+        self.parts = (muon, adam)
+        super().__init__([{"params": matrices}, {"params": rest}], {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Copy the scheduled rate into both parts and step them."""
+        for group, part in zip(self.param_groups, self.parts, strict=True):
+            part.param_groups[0]["lr"] = group["lr"]
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both parts' states and the outer groups'."""
+        return {"parts": [part.state_dict() for part in self.parts], "outer": super().state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        super().load_state_dict(state_dict["outer"])
+
+
 def _last_checkpoint(work: Path) -> Path | None:
-    found = sorted(work.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True)
-    for folder in found:
+    newest_first = sorted(
+        work.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True
+    )
+    for folder in newest_first:
         if (folder / COMPLETE).exists():
             return folder
         shutil.rmtree(folder)
     return None
 
 
-def _arguments(settings: Settings, work: Path, steps: int) -> TrainingArguments:
+def _arguments(settings: TrainSettings, work: Path, steps: int) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(work),
         max_steps=steps,
@@ -200,7 +239,7 @@ def _arguments(settings: Settings, work: Path, steps: int) -> TrainingArguments:
     )
 
 
-def _token_budget(settings: Settings, model: PreTrainedModel, examples: Examples) -> int:
+def _token_budget(settings: TrainSettings, model: PreTrainedModel, examples: Examples) -> int:
     if (settings.tokens is None) == (settings.flops is None):
         raise PomonaError("give a budget in tokens or in FLOPs, one of them")
     if settings.flops is None:
@@ -208,10 +247,10 @@ def _token_budget(settings: Settings, model: PreTrainedModel, examples: Examples
     return int(settings.flops / training_flops(shape_of(model), 1, examples.mean_context))
 
 
-Order = Callable[[Examples, int, Settings], list[np.ndarray]]
+Order = Callable[[Examples, int, TrainSettings], list[np.ndarray]]
 
 
-def shuffled(examples: Examples, tokens: int, settings: Settings) -> list[np.ndarray]:
+def shuffled(examples: Examples, tokens: int, settings: TrainSettings) -> list[np.ndarray]:
     """Passes over all examples, shuffled, until `tokens` are reached: the usual order."""
     return plan_batches(
         examples.lengths,
@@ -230,7 +269,7 @@ def fit(
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
     work: str | Path,
-    settings: Settings,
+    settings: TrainSettings,
     *,
     order: Order = shuffled,
     progress: Callable[[int, int], None] = _silent,
@@ -244,12 +283,12 @@ def fit(
     work = Path(work)
     lengths = examples.lengths
     plan = order(examples, _token_budget(settings, model, examples), settings)
-    marks = {max(1, round(share * len(plan))): share for share in settings.marks}
+    kept = {max(1, round(share * len(plan))): share for share in settings.checkpoints}
 
     def save(folder: Path) -> None:
         save_checkpoint(model, tokenizer, folder)
 
-    keeper = _Keeper(work, marks, save, progress)
+    keeper = _Keeper(work, kept, save, progress)
     optimizer = (
         MuonAdamW(model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         if settings.optimizer == "muon"
@@ -302,6 +341,6 @@ def save_checkpoint(
         )
 
 
-def marks_in(work: str | Path) -> Sequence[Path]:
+def kept_checkpoints(work: str | Path) -> Sequence[Path]:
     """The models kept on the way, in training order."""
     return sorted(Path(work).glob("mark-*"), key=lambda p: float(p.name.split("-")[1]))

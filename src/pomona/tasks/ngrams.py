@@ -105,7 +105,7 @@ def pair_statistics(codes: Ints, starts: Ints, left: Ints, right: Ints, order: i
 
 
 @numba.njit(cache=True, nogil=True)
-def _postings(codes: Ints, starts: Ints, ids: Ints, n: int) -> tuple[Ints, Ints, Ints]:
+def postings(codes: Ints, starts: Ints, ids: Ints, n: int) -> tuple[Ints, Ints, Ints]:
     """For every n-gram of at least two strings, which strings have it and how often: (first
     `[grams + 1]`, string, count).
 
@@ -174,7 +174,7 @@ def _by_gram(
 
 
 @numba.njit(cache=True, nogil=True)
-def _intersections(
+def intersections(
     first: Ints, string: Ints, count: Ints, matches: Ints, candidates: int, references: int
 ) -> None:
     """Add up min(counts) for every pair of strings a < b with a < candidates and b >= references,
@@ -207,8 +207,8 @@ def pool_scores(
     precision, recall = np.zeros(shape), np.zeros(shape)
     ids = np.zeros(codes.size, dtype=np.int64)
     for n in range(1, order + 1):
-        first, string, count = _postings(codes, starts, ids, n)
-        _intersections(first, string, count, matches, candidates, references)
+        first, string, count = postings(codes, starts, ids, n)
+        intersections(first, string, count, matches, candidates, references)
         for a in range(candidates):
             for b in range(references, sizes.size):
                 grams_a, grams_b = sizes[a] - n + 1, sizes[b] - n + 1
