@@ -48,7 +48,7 @@ __getattr__, __dir__ = lazily(
         "results": "Gain Matrix Searched number",
         "run": "SearchForecast forecast search_merge",
         "space": "Free Space fill space_of",
-        "trials": "Found Objective Score Trial search",
+        "trials": "Objective Optimum Score Trial search",
         "variants": "LeftOut Swept leave_one_out sweep",
     },
 )
