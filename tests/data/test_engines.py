@@ -20,8 +20,7 @@ from pomona.data import dedup, mix, prune, score, sweep
 from pomona.data.audit import sample_audit
 from pomona.errors import PomonaError
 from pomona.models import load
-from pomona.records import _split
-from pomona.records._spread import spread
+from pomona.records import pieces as record_pieces, spread
 
 PIECE = 20_000
 BAND: dict[str, Any] = {"by": "score", "within": "lang"}
@@ -32,6 +31,7 @@ SUBSTRING: dict[str, Any] = {"method": "substring", "min_length": 8, "keep": "fi
 
 SCRIPT = """
 import json, os, signal, sys
+import pyarrow as pa
 import ray
 from ray.cluster_utils import Cluster
 
@@ -45,11 +45,10 @@ from pomona.data import dedup, mix, prune, score, sweep
 from pomona.data.audit import sample_audit
 from pomona.data.duplicates import _work
 from pomona.errors import PomonaError
-from pomona.records import _split
-from pomona.records._spread import spread
+from pomona.records import pieces as record_pieces, read, spread
 
 options, said = json.loads(sys.argv[2]), {}
-_split.PIECE_BYTES = options["piece"]
+record_pieces.PIECE_BYTES = options["piece"]
 
 def die_once(mark):
     if not os.path.exists(mark):
@@ -76,6 +75,23 @@ def error_of(function, *arguments, **named):
     except PomonaError as error:
         return str(error)
 
+records = {engine: read("in/*.parquet", engine=engine) for engine in ("ray", "native")}
+lines = {engine: read("in.jsonl", engine=engine) for engine in ("ray", "native")}
+few = {engine: some.where(lang=["de", "tr"]).select("text", "lang") for engine, some in records.items()}
+said["read"] = {
+    engine: [
+        records[engine].count(),
+        records[engine].to_table().to_pylist(),
+        lines[engine].where(lang="de").to_table().to_pylist(),
+        few[engine].count(),
+        few[engine].head(70).to_table().to_pylist(),
+        few[engine].head(70).where(lang="de").count(),
+        few[engine].head(0).count(),
+    ]
+    for engine in records
+}
+schema = pa.schema([("score", pa.float64())])
+said["reading"] = error_of(read("malformed.jsonl", columns=schema, engine="ray").to_table)
 said["jobs"], said["nodes"] = list(spread(suicide, range(6), "ray")), len(ray.nodes())
 said["wrong"] = error_of(lambda: list(spread(wrong, [7], "ray")))
 _work.sign_part = fatal
@@ -165,6 +181,13 @@ def same(*names: str) -> None:
         assert Path(f"ray/{name}").read_bytes() == Path(f"native/{name}").read_bytes()
 
 
+def test_records_are_read_alike(ray: tuple[Path, dict[str, Any]]) -> None:
+    read, reading = ray[1]["read"], ray[1]["reading"]
+    assert read["ray"] == read["native"]
+    assert (read["ray"][0], len(read["ray"][1]), len(read["ray"][4])) == (400, 400, 70)
+    assert reading.startswith("malformed.jsonl, line 401: not valid JSON: ")
+
+
 def test_native_jobs_run_in_order_as_they_are_asked_for() -> None:
     made: list[int] = []
     results = spread(lambda job: job * 2, (made.append(job) or job for job in (1, 2, 3)))
@@ -249,10 +272,10 @@ def test_scores_and_meanings_are_the_same_but_for_rounding() -> None:
 def test_pieces_have_all_rows_once_and_know_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
     from pomona.records import read
 
-    monkeypatch.setattr(_split, "PIECE_BYTES", PIECE // 4)
+    monkeypatch.setattr(record_pieces, "PIECE_BYTES", PIECE // 4)
     for inputs in ("in.jsonl", "in/1.parquet"):
         records = read(inputs)
-        pieces = _split.split(records)
+        pieces = record_pieces.split(records)
         tables = [piece.records.to_table() for piece in pieces]
         assert len(pieces) > 2 and pa.concat_tables(tables).equals(records.to_table())
         assert [piece.first for piece in pieces] == [
@@ -260,7 +283,9 @@ def test_pieces_have_all_rows_once_and_know_their_places(monkeypatch: pytest.Mon
         ]
         assert [piece.records.count() for piece in pieces] == [table.num_rows for table in tables]
         assert (
-            len(_split.split(records.where(lang="de"))) == len(_split.split(records.head(9))) == 1
+            len(record_pieces.split(records.where(lang="de")))
+            == len(record_pieces.split(records.head(9)))
+            == 1
         )
-    monkeypatch.setattr(_split, "PIECE_BYTES", 1 << 20)
-    assert len(_split.split(read("in/*.parquet"))) == 5
+    monkeypatch.setattr(record_pieces, "PIECE_BYTES", 1 << 20)
+    assert len(record_pieces.split(read("in/*.parquet"))) == 5

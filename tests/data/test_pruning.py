@@ -12,7 +12,7 @@ from pomona.data.bands import Band
 from pomona.data.pruning import prune, sweep
 from pomona.documents import read_json
 from pomona.errors import PomonaError, ResourceError
-from pomona.records.card import card_of
+from pomona.records import card_of
 
 
 def _table() -> pa.Table:

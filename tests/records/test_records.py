@@ -40,13 +40,6 @@ def test_every_source_answers_alike(records: Records) -> None:
     assert records.head(5).head(9).count() == 5
 
 
-def test_daft_answers_as_the_stream_does(records: Records) -> None:
-    chosen = records.where(lang=["nl", None]).select("id", "lang").head(4)
-    assert Records._from_frame(chosen._frame()).to_table() == chosen.to_table()
-    assert chosen._frame().count_rows() == chosen.count() == 4
-    assert Records._from_frame(records._frame()).where(lang="de").count() == 5
-
-
 @pytest.mark.parametrize("rows", [1, 7, 20, 50])
 def test_batches_have_the_size_asked_for(records: Records, rows: int) -> None:
     batches = list(records.batches(rows))
@@ -96,36 +89,11 @@ def test_records_say_what_they_are() -> None:
     assert repr(read(TABLE).select("id", "lang")) == "Records(the table: id int64, lang string)"
 
 
-def test_daft_is_quiet() -> None:
-    read(TABLE)._frame()
-    from daft import scarf_telemetry
-
-    assert scarf_telemetry.opted_out()
-
-
 def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(PomonaError, match="negative number of rows"):
         read(TABLE).head(-1)
     with pytest.raises(PomonaError, match="empty batches"):
         read(TABLE).batches(0)
-
-
-def test_an_error_keeps_its_words_through_daft(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"a": 1}\n' * 10_000 + '{"a": \n')
-    with pytest.raises(
-        PomonaError, match=r"a\.jsonl, line 10001: not valid JSON: .* — fix the line"
-    ):
-        Records._from_frame(read(tmp_path / "a.jsonl")._frame()).to_table()
-
-
-def test_a_second_engine_in_a_process_is_refused() -> None:
-    pytest.importorskip("ray", reason="the ray engine is an extra")
-    read(TABLE)._frame()
-    with pytest.raises(
-        PomonaError,
-        match="this process already runs the native engine — use one engine in a process",
-    ):
-        read(TABLE, engine="ray").count()
 
 
 @given(

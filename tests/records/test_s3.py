@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.records import Records, read, write
+from pomona.records import read, write
 
 pytest.importorskip("moto.server", reason='needs a local S3 server: pip install "moto[server]"')
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
@@ -48,10 +48,7 @@ def test_an_object_is_written_and_read(bucket: str, name: str) -> None:
     typed = read(uri, columns=TABLE.schema)
     assert typed.to_table() == TABLE
     assert typed.where(lang="en").count() == 2
-    assert Records._from_frame(typed.where(lang="en")._frame()).to_table()["id"].to_pylist() == [
-        2,
-        3,
-    ]
+    assert typed.where(lang="en").to_table()["id"].to_pylist() == [2, 3]
 
 
 def test_globs_and_folders(bucket: str) -> None:

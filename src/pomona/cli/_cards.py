@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pomona.cli._out import Out
 
 if TYPE_CHECKING:
-    from pomona.records.card import Card
+    from pomona.records import Card
 
 
 @contextmanager

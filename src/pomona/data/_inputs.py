@@ -11,8 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pomona.errors import PomonaError
-from pomona.records import Records, read
-from pomona.records._records import as_records
+from pomona.records import Records, as_records, read
 
 Inputs = str | Path | Sequence[str | Path] | pa.Table | Records
 

@@ -17,8 +17,7 @@ from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
     from pomona.data.mixing._columns import Inputs, Scan
-    from pomona.records import Records
-    from pomona.records.card import Card
+    from pomona.records import Card, Records
 
 Progress = Callable[[int, int], None]
 
@@ -141,7 +140,7 @@ def _abreast(
     jobs: Iterable[_File], many: int, found: Scan, progress: Progress | None
 ) -> list[Card]:
     """Every file by a worker, which reads all the inputs by itself."""
-    from pomona.records._spread import spread
+    from pomona.records import spread
 
     cards: list[Card] = []
     for card in spread(_write, jobs, found.engine):
@@ -213,7 +212,7 @@ class _Pruning:
         return mask, self._card(keep, band, rows)
 
     def _card(self, keep: float, band: Band, rows: Ints) -> Card:
-        from pomona.records.card import Card
+        from pomona.records import Card
 
         found, scores = self.scan, _present(self.scan.scores)
         parameters = {

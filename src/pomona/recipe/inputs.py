@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pomona.errors import PomonaError, nearest
 from pomona.recipe.schema import Data
-from pomona.records._tables import TABLES
+from pomona.records import TABLES
 
 ASSETS = Path(__file__).parents[1] / "assets"
 GUESS = 1000.0  # items, where counting takes too long

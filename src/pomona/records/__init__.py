@@ -9,17 +9,61 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.records._read import read as read
-    from pomona.records._records import Records as Records
-    from pomona.records._write import write as write
-    from pomona.records.card import Card as Card
+    from pomona.records.card import (
+        Card as Card,
+        Input as Input,
+        card_of as card_of,
+        inputs_of as inputs_of,
+    )
+    from pomona.records.column_types import BATCH_ROWS as BATCH_ROWS
+    from pomona.records.engines import (
+        check_engine as check_engine,
+        spread as spread,
+        workers as workers,
+    )
+    from pomona.records.parquet import ParquetSource as ParquetSource
+    from pomona.records.pieces import (
+        PIECE_BYTES as PIECE_BYTES,
+        Piece as Piece,
+        parallel as parallel,
+        rows_by_file as rows_by_file,
+        split as split,
+    )
+    from pomona.records.reading import TABLES as TABLES, Where as Where, read as read
+    from pomona.records.records import (
+        Derived as Derived,
+        Records as Records,
+        as_records as as_records,
+        filtered as filtered,
+        write as write,
+    )
+    from pomona.records.source import (
+        Source as Source,
+        Streamed as Streamed,
+        TableSource as TableSource,
+        kept as kept,
+    )
+    from pomona.records.store import (
+        format_of as format_of,
+        info as info,
+        is_remote as is_remote,
+        locate as locate,
+        unreadable as unreadable,
+    )
+    from pomona.records.writing import check_types as check_types
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "_read": "read",
-        "_records": "Records",
-        "_write": "write",
-        "card": "Card",
+        "card": "Card Input card_of inputs_of",
+        "column_types": "BATCH_ROWS",
+        "engines": "check_engine spread workers",
+        "parquet": "ParquetSource",
+        "pieces": "PIECE_BYTES Piece parallel rows_by_file split",
+        "reading": "TABLES Where read",
+        "records": "Derived Records as_records filtered write",
+        "source": "Source Streamed TableSource kept",
+        "store": "format_of info is_remote locate unreadable",
+        "writing": "check_types",
     },
 )

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pomona.errors import PomonaError
-from pomona.records import Records, read
-from pomona.records._records import as_records
-from pomona.records.card import Card
+from pomona.records import Card, Records, as_records, read
 from pomona.sample.batch_card import Told, card_of_batch
 from pomona.sample.batch_run import Batch, Measured, Progress, write
 from pomona.sample.blocking import wait_for
@@ -125,8 +123,7 @@ def answer_all(
 
 
 def _check(records: Records, out: str | Path, columns: Sequence[str], concurrency: int) -> None:
-    from pomona.records._store import format_of
-    from pomona.records._write import _check_types
+    from pomona.records import check_types, format_of
 
     if concurrency < 1:
         raise PomonaError(
@@ -141,7 +138,7 @@ def _check(records: Records, out: str | Path, columns: Sequence[str], concurrenc
                 where=where,
                 remedy="rename it: the answers are written there",
             )
-    _check_types(pa.schema([*records.schema, *COLUMNS]), format_of(str(out))[0], str(out))
+    check_types(pa.schema([*records.schema, *COLUMNS]), format_of(str(out))[0], str(out))
 
 
 def _count(records: Records, how: Asking, where: str, reference: str | None) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pomona.models.chat.protocol import Spent
-from pomona.records.card import Card, Input, inputs_of
+from pomona.records import Card, Input, inputs_of
 from pomona.sample.answer import Answer
 from pomona.sample.rows import FAILED
 from pomona.sample.store import Stored

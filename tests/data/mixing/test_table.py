@@ -11,7 +11,7 @@ from pomona import records
 from pomona.data.mixing import constant, mix, mixture_of, stream
 from pomona.documents import read_json
 from pomona.errors import PomonaError, ResourceError
-from pomona.records.card import card_of
+from pomona.records import card_of
 
 EN = pa.table(
     {

@@ -15,7 +15,7 @@ import pomona
 from pomona.cli import main
 from pomona.data.scores import learning_order, make_probes, order, score
 from pomona.errors import PomonaError
-from pomona.records.card import card_of
+from pomona.records import card_of
 
 from .conftest import PROMPT
 

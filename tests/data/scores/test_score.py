@@ -15,7 +15,7 @@ from pomona.data.scores import score, score_names
 from pomona.errors import PomonaError
 from pomona.models import load, locate
 from pomona.models._torch import TorchModel
-from pomona.records.card import card_of
+from pomona.records import card_of
 
 from .conftest import PROMPT
 

@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 
 from pomona.data._inputs import Inputs, need_text, opened
 from pomona.errors import PomonaError
-from pomona.records._split import abreast, rows_by_file, split
-from pomona.records.card import Input, inputs_of
+from pomona.records import Input, inputs_of, parallel, rows_by_file, split
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Rows:
         column.
         """
         counts: list[int] = []
-        for piece, found in abreast(self._pieces, columns or self.columns, self._engine):
+        for piece, found in parallel(self._pieces, columns or self.columns, self._engine):
             count, start = 0, sum(counts)
             for rows in found:
                 batch = Batch(piece.where, piece.first + count, start + count, rows)

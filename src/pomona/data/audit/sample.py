@@ -25,7 +25,7 @@ from pomona.data.audit.prelabel import (
 )
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json, write_text
-from pomona.records.card import Card
+from pomona.records import Card
 
 _SOURCE = "source"
 Line = tuple[str, str]

@@ -15,8 +15,7 @@ import pyarrow as pa
 from pomona.data.audit._rows import Batch, Inputs, Rows
 from pomona.data.audit.scripts import words
 from pomona.errors import PomonaError
-from pomona.records import write
-from pomona.records.card import Card
+from pomona.records import Card, write
 
 Grams = frozenset[str]
 EMPTY, SHORT, UNREVIEWED, SAME = (

@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 
 from pomona.data._inputs import Inputs, need_text, opened, parts
 from pomona.errors import PomonaError
-from pomona.records import Records
-from pomona.records.card import Input, inputs_of
+from pomona.records import Input, Records, inputs_of
 
 _UNITS = {
     "": 1,

@@ -12,14 +12,12 @@ from pomona.data.duplicates._choose import AGAINST, KEPT, REASONS, TARGET, Verdi
 from pomona.data.duplicates._signed import Ints
 from pomona.errors import PomonaError
 from pomona.files import atomic_file
-from pomona.records import Records, write
-from pomona.records._masked import masked
-from pomona.records._store import is_remote
+from pomona.records import Records, filtered, is_remote, write
 
 
 def write_kept(records: Records, verdict: Verdict, out: str | Path) -> Path:
     """Write the rows that stay, in their order and with all their columns."""
-    return write(masked(records, verdict.reason[verdict.old :] == KEPT), out)
+    return write(filtered(records, verdict.reason[verdict.old :] == KEPT), out)
 
 
 def write_with(found: Records | pa.Table, place: str, rows: Records, out: str | Path) -> None:

@@ -16,7 +16,7 @@ from pomona.data.duplicates._run import Inputs, _opened
 from pomona.data.duplicates._sign import CHUNK_ROWS, check_columns
 from pomona.data.duplicates._signed import Ints, Signed, chunks_in
 from pomona.data.duplicates._work import Bench, Progress, bench, steps
-from pomona.records._split import split
+from pomona.records import split
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+import pomona.records
 from pomona.data.duplicates import _sign
 from pomona.data.duplicates._choose import Verdict, judge
 from pomona.data.duplicates._index import Index, open_index
@@ -28,10 +29,18 @@ from pomona.data.duplicates._signed import Signed, chunks_in
 from pomona.data.duplicates._work import Bench, Progress, bench, stamps, steps, work_at
 from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
-from pomona.records import Records, _split, read, write
-from pomona.records._engine import check
-from pomona.records._split import Piece, split
-from pomona.records.card import Card, Input, card_of, inputs_of
+from pomona.records import (
+    Card,
+    Input,
+    Piece,
+    Records,
+    card_of,
+    check_engine,
+    inputs_of,
+    read,
+    split,
+    write,
+)
 
 Inputs = str | Path | Sequence[str | Path] | pa.Table | Records
 _METHODS = ("exact", "minhash", "substring", "semantic")
@@ -107,7 +116,7 @@ def dedup(
             where="dedup",
             remedy=nearest(next(iter(others)), given),
         )
-    check(engine)
+    check_engine(engine)
     threshold, keep = 0.8 if threshold is None else threshold, keep or "first"
     options = options_of(
         method,
@@ -155,7 +164,7 @@ def _plan(
         "options": asdict(options),
         "inputs": stamps(records),
         "rows": _sign.CHUNK_ROWS,
-        "pieces": _split.PIECE_BYTES,
+        "pieces": pomona.records.PIECE_BYTES,
     }
     plan |= {"against": stamps(other)} if other is not None else {}
     return plan | ({"index": str(Path(index).resolve())} if index is not None else {})

@@ -19,7 +19,7 @@ from pomona.data.duplicates._columns import TextColumn
 from pomona.data.duplicates._mapped import Kept
 from pomona.errors import PomonaError
 from pomona.models import Model
-from pomona.records._spread import spread
+from pomona.records import spread
 
 BLOCK_ROWS, BLOCK_CHARACTERS = 1024, 4 << 20
 Floats = NDArray[np.float32]

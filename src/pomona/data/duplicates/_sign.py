@@ -20,8 +20,7 @@ from pomona.data.duplicates._signed import is_whole, save_chunk
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import write_json
-from pomona.records import Records
-from pomona.records._split import Piece
+from pomona.records import Piece, Records
 from pomona.workspace import disk_guard
 
 CHUNK_ROWS, CHUNK_BYTES = 8192, 32 << 20

@@ -11,7 +11,7 @@ from pomona.data.duplicates._substring_pages import largest_pages
 from pomona.data.duplicates._substring_units import BYTE, TOKEN, WORD
 from pomona.data.duplicates._unicode import strings
 from pomona.errors import PomonaError
-from pomona.records._source import Source, TableSource
+from pomona.records import Source, TableSource
 
 _MIB = 1 << 20
 _FIXED = (

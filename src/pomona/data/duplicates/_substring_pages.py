@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pomona.records._source import Source
-from pomona.records._store import is_remote, unreadable
+from pomona.records import Source, is_remote, unreadable
 
 _SMALL = 1 << 20
 _LOOK = 1 << 12
@@ -24,7 +23,7 @@ def largest_pages(source: Source) -> int:
 
     Raises PomonaError when a file cannot be read.
     """
-    from pomona.records._parquet import ParquetSource
+    from pomona.records import ParquetSource
 
     if not isinstance(source, ParquetSource):
         return 0

@@ -15,7 +15,7 @@ from pomona.data.duplicates._substring_source import pieces
 from pomona.data.duplicates._substring_stream import Stream
 from pomona.data.duplicates._unicode import strings
 from pomona.errors import PomonaError
-from pomona.records._source import Streamed, kept
+from pomona.records import Streamed, kept
 
 _SPANS = pa.schema(
     [("row", pa.int64()), ("start", pa.int64()), ("end", pa.int64()), ("reason", pa.string())]

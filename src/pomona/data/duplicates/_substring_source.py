@@ -11,11 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pomona.records import Records
-from pomona.records._parquet import ParquetSource
-from pomona.records._source import kept
-from pomona.records._store import locate, unreadable
-from pomona.records._types import BATCH_ROWS
+from pomona.records import BATCH_ROWS, ParquetSource, Records, kept, locate, unreadable
 
 _BATCH_BYTES = 4 << 20
 _GROUP_BYTES = 8 << 20

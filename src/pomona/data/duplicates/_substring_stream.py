@@ -28,7 +28,7 @@ from pomona.data.duplicates._substring_passes import (
 from pomona.data.duplicates._substring_scan import spans
 from pomona.data.duplicates._substring_units import BYTE, TOKEN, classes, count_units
 from pomona.data.duplicates._unicode import strings
-from pomona.records._spread import spread, workers
+from pomona.records import spread, workers
 
 _FULLNESS = 0.6
 _PAGES, _KEEP_BYTES = 32 << 20, 32 << 20

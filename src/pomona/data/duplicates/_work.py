@@ -16,10 +16,7 @@ from pyarrow import fs
 
 from pomona.data.duplicates._options import Options
 from pomona.data.duplicates._sign import Job, sign_part
-from pomona.records import Records
-from pomona.records._split import Piece, rows_by_file
-from pomona.records._spread import spread
-from pomona.records._store import info, is_remote
+from pomona.records import Piece, Records, info, is_remote, rows_by_file, spread
 from pomona.workspace import Workspace
 
 Progress = Callable[[int, int], None]

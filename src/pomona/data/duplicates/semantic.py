@@ -30,10 +30,7 @@ from pomona.data.duplicates._semantic_embed import Maker, embedded, owners
 from pomona.data.duplicates._work import stamps, work_at
 from pomona.errors import PomonaError, nearest
 from pomona.models import Model, load
-from pomona.records._engine import check
-from pomona.records._masked import masked
-from pomona.records._store import format_of
-from pomona.records.card import Card
+from pomona.records import Card, check_engine, filtered, format_of
 from pomona.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -115,7 +112,7 @@ def dedup_semantic(
     format_of(str(out))
     limit = size_in_bytes(memory)
     texts = TextColumn(open_column(inputs, column), column, may_be_empty=False)
-    maker = Maker(model, device, dtype, limit // 2, check(engine))
+    maker = Maker(model, device, dtype, limit // 2, check_engine(engine))
     owner = owners(texts)
     distinct = np.flatnonzero(owner == np.arange(len(owner)))
     count = clusters or (1 if len(distinct) <= _ALL_PAIRS else round(math.sqrt(len(distinct))))
@@ -147,7 +144,7 @@ def dedup_semantic(
             write_with(
                 _pairs(owner, distinct, stays, kept_of, found),
                 f"{out}.pairs.parquet",
-                masked(texts.records, stays),
+                filtered(texts.records, stays),
                 out,
             )
             card.write(out)

@@ -35,9 +35,7 @@ from pomona.data.duplicates._substring_source import SmallBatches, paged
 from pomona.data.duplicates._work import stamps, work_at
 from pomona.errors import PomonaError, nearest
 from pomona.files import sha256_of
-from pomona.records._engine import check
-from pomona.records._store import format_of
-from pomona.records.card import Card
+from pomona.records import Card, check_engine, format_of
 from pomona.workspace import Workspace
 
 Unit = Literal["word", "byte", "token"]
@@ -89,7 +87,7 @@ def dedup_substring(
     _check(unit, min_length, tokenizer, keep, empty)
     format_of(str(out))
     limit = size_in_bytes(memory)
-    engine, texts = check(engine), TextColumn(paged(open_column(inputs, column)), column)
+    engine, texts = check_engine(engine), TextColumn(paged(open_column(inputs, column)), column)
     from pomona.data.duplicates._substring_memory import Budget
     from pomona.data.duplicates._substring_passes import Search
     from pomona.data.duplicates._substring_rows import CutRows, StruckSpans, Tally

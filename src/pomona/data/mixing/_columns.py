@@ -15,11 +15,16 @@ from numpy.typing import NDArray
 
 from pomona.data._inputs import Inputs, need_text, opened
 from pomona.errors import PomonaError
-from pomona.records import Records
-from pomona.records._engine import check
-from pomona.records._split import Piece, rows_by_file, split
-from pomona.records._spread import spread
-from pomona.records.card import Input, inputs_of
+from pomona.records import (
+    Input,
+    Piece,
+    Records,
+    check_engine,
+    inputs_of,
+    rows_by_file,
+    split,
+    spread,
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ def scan(
     Raises PomonaError naming file and row (from 1) for a null, NaN, infinity or negative size, and
     for a table without rows.
     """
-    engine, records = check(engine), opened(inputs)
+    engine, records = check_engine(engine), opened(inputs)
     texts = _texts(records) if size == "bytes" else ()
     named = [
         name

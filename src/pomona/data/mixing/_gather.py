@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.records import Records
-from pomona.records._source import Streamed, kept
+from pomona.records import Records, Streamed, kept
 
 Ints = NDArray[np.int64]
 ROWS = 8192

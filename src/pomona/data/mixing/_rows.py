@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 
 from pomona.data.mixing._columns import Scan
 from pomona.errors import PomonaError
-from pomona.records import Records
-from pomona.records._masked import masked
-from pomona.records._records import Derived
-from pomona.records._source import Streamed, kept
-from pomona.records._split import Piece
-from pomona.records._spread import spread
+from pomona.records import Derived, Piece, Records, Streamed, filtered, kept, spread
 
 Progress = Callable[[int, int], None]
 
@@ -98,7 +93,7 @@ def marked(records: Records, mask: NDArray[np.bool_], progress: Progress | None)
     """The rows for which `mask`, `[n]`, is true, in order. Reading them raises PomonaError when
     there are no longer `n`.
     """
-    return masked(counted(records, len(mask), progress), mask)
+    return filtered(counted(records, len(mask), progress), mask)
 
 
 def chosen(found: Scan, mask: NDArray[np.bool_], progress: Progress | None) -> Records:

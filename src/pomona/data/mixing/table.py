@@ -19,8 +19,7 @@ from pomona.data.mixing.document import load_mix
 from pomona.data.mixing.order import Block, Ints, stream
 from pomona.data.mixing.schedule import Schedule, curve, exposures, schedule_of
 from pomona.errors import PomonaError
-from pomona.records import Records, write
-from pomona.records.card import Card
+from pomona.records import Card, Records, write
 from pomona.workspace import disk_guard
 
 Phases = Schedule | Sequence[Mapping[str, Any]] | Mapping[str, Any]

@@ -15,7 +15,7 @@ from pomona.data.scores._input import chunks
 from pomona.data.scores._job import TEXT, Job
 from pomona.data.scores._work import Work
 from pomona.errors import PomonaError
-from pomona.records._records import Derived
+from pomona.records import Derived
 
 Floats = NDArray[np.float64]
 

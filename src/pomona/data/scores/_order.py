@@ -30,8 +30,7 @@ from pomona.data.scores._run import (
 from pomona.data.scores._spoil import Followed, Spoilt, spoil
 from pomona.data.scores._work import Work
 from pomona.errors import PomonaError
-from pomona.records import Records
-from pomona.records.card import Card
+from pomona.records import Card, Records
 
 LEARNT = "learnt"
 _KINDS = ("typical", "atypical", "corrupted", "random label")

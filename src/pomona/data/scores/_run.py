@@ -14,11 +14,7 @@ from pomona.data.scores._look import Look, Task, forget, look_at
 from pomona.data.scores._registry import Chosen
 from pomona.data.scores._work import Work
 from pomona.errors import PomonaError
-from pomona.records import Records, read
-from pomona.records._records import as_records
-from pomona.records._spread import spread
-from pomona.records._store import format_of, is_remote
-from pomona.records.card import Input, inputs_of
+from pomona.records import Input, Records, as_records, format_of, inputs_of, is_remote, read, spread
 
 Inputs = str | Path | Sequence[str | Path] | Records | pa.Table
 Progress = Callable[[int, int], None]

@@ -25,8 +25,7 @@ from pomona.data.scores._run import (
     run,
 )
 from pomona.data.scores._work import Work
-from pomona.records import Records
-from pomona.records.card import Card
+from pomona.records import Card, Records
 
 Floats = NDArray[np.float64]
 

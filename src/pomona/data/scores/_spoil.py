@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 from pomona.data.scores._input import Layout, chunks
 from pomona.data.scores._probes import Probes, make_probes
 from pomona.errors import PomonaError
-from pomona.records import Records
-from pomona.records._records import Derived
+from pomona.records import Derived, Records
 from pomona.tasks import fields_of
 
 

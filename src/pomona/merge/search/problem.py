@@ -14,7 +14,7 @@ from pomona.errors import PomonaError, nearest
 from pomona.merge.search.experts import experts_of, without
 from pomona.merge.search.propose import METHODS
 from pomona.merge.search.space import Space, fill, has_free, space_of
-from pomona.records._tables import TABLES
+from pomona.records import TABLES
 
 METRICS = ("loss", "chrf", "chrf++", "exact_match")
 DTYPES = ("float32", "bfloat16", "float16", "mixed")

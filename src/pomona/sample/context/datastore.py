@@ -22,7 +22,7 @@ from pomona.models.chat import open_chat
 from pomona.models.chat.torch import TorchChat
 
 if TYPE_CHECKING:
-    from pomona.records._read import Where
+    from pomona.records import Where
 
 _ROWS = 1 << 16  # keys compared at once
 

@@ -23,7 +23,7 @@ from pomona.sample.context._fusion import fused
 from pomona.sample.context._words import words
 
 if TYPE_CHECKING:
-    from pomona.records._read import Where
+    from pomona.records import Where
 
 _FORMAT = 1
 _BATCH = 64

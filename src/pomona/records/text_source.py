@@ -17,11 +17,7 @@ import pyarrow.compute as pc
 
 from pomona.errors import PomonaError, nearest
 from pomona.files import atomic_file
-from pomona.records import _csv, _jsonl
-from pomona.records._jsonl import Bad, Row
-from pomona.records._source import Streamed, kept
-from pomona.records._store import format_of, lines
-from pomona.records._types import (
+from pomona.records.column_types import (
     BATCH_ROWS,
     MisfitError,
     csv_column,
@@ -29,6 +25,9 @@ from pomona.records._types import (
     natural_type,
     plain,
 )
+from pomona.records.parsing import Bad, Row, csv_header, csv_rows, jsonl_rows
+from pomona.records.source import Streamed, kept
+from pomona.records.store import format_of, lines
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
 BATCH_BYTES = 4 << 20
@@ -60,7 +59,7 @@ class TextSource(Streamed):
         for file in self.files:
             if self.kind == "csv":
                 _check_header(file, self.schema.names, self.chosen)
-            for rows in _packs(
+            for rows in packs(
                 _parsed(file, self.kind), lambda bad, file=file: self.on_bad(file, bad)
             ):
                 yield kept(self._batch(file, rows), keep)
@@ -110,7 +109,7 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
         schema = plain(columns)
     elif kind == "csv":
         schema = pa.schema(
-            [(name, pa.string()) for name in names or _csv.header(lines(files[0]), files[0])]
+            [(name, pa.string()) for name in names or csv_header(lines(files[0]), files[0])]
         )
     else:
         schema = _inferred(files, names, on_bad)
@@ -160,10 +159,11 @@ def set_aside(source: TextSource, rejects: str | Path) -> int:
 
 
 def _parsed(file: str, kind: str) -> Iterator[Row | Bad]:
-    return _csv.rows(lines(file)) if kind == "csv" else _jsonl.rows(lines(file))
+    return csv_rows(lines(file)) if kind == "csv" else jsonl_rows(lines(file))
 
 
-def _packs(rows: Iterator[Row | Bad], on_bad: Callable[[Bad], None]) -> Iterator[list[Row]]:
+def packs(rows: Iterator[Row | Bad], on_bad: Callable[[Bad], None]) -> Iterator[list[Row]]:
+    """Well-formed rows, as many together as make a batch; malformed ones go to `on_bad` in turn."""
     pack: list[Row] = []
     size = 0
     for row in rows:
@@ -208,7 +208,7 @@ def _inferred(files: Sequence[str], names: Sequence[str] | None, on_bad: OnBad) 
 
 
 def _check_header(file: str, names: Sequence[str], chosen: bool) -> None:
-    head = _csv.header(lines(file), file)
+    head = csv_header(lines(file), file)
     for name in names:
         if name not in head:
             raise PomonaError(

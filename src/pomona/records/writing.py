@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.csv as pc
@@ -16,36 +16,28 @@ import pyarrow.parquet as pq
 
 from pomona.errors import PomonaError
 from pomona.files import atomic_file
-from pomona.records._records import Records, as_records
-from pomona.records._store import BLOCK, COMPRESSIONS, format_of, is_remote, locate
+from pomona.records.store import BLOCK, COMPRESSIONS, format_of, is_remote, locate
 from pomona.workspace import disk_guard
 
 
-def write(
-    records: Records | pa.Table,
-    path: str | Path,
-    *,
-    format: Literal["parquet", "jsonl", "csv"] | None = None,
-) -> Path:
-    """Write records or a table, whole or not at all: Parquet (zstd), JSONL or CSV by suffix, or as
-    `format` says.
+class Rows(Protocol):
+    """What is written: records, which import this module."""
 
-    A suffix `.gz` or `.zst` compresses JSONL and CSV. `path` may be an `s3://` address.
+    @property
+    def schema(self) -> pa.Schema: ...
 
-    Raises:
-        PomonaError: the suffix says no format, a column's type has no place in the format, or a row
-            cannot be read.
-        ResourceError: the disk is full. Nothing is left behind, and a file that was there is as it
-            was.
-    """
+    def batches(self, rows: int = ...) -> Iterator[pa.RecordBatch]: ...
+
+
+def write_rows(rows: Rows, path: str | Path, format: str | None) -> Path:
+    """See `pomona.records.write`."""
     uri = str(path)
     kind = format or format_of(uri)[0]
     if kind not in _WRITERS:
         raise PomonaError(
             f"cannot write {kind}", where=uri, remedy=f"choose one of: {', '.join(_WRITERS)}"
         )
-    rows = as_records(records)
-    _check_types(rows.schema, kind, uri)
+    check_types(rows.schema, kind, uri)
     with (
         disk_guard(f"{uri} (by way of {tempfile.gettempdir()})" if is_remote(uri) else uri),
         _destination(uri) as partial,
@@ -82,7 +74,7 @@ def _sink(path: Path, compression: str | None) -> Iterator[pa.NativeFile]:
             yield packed
 
 
-def _write_parquet(rows: Records, path: Path, compression: str | None) -> None:
+def _write_parquet(rows: Rows, path: Path, compression: str | None) -> None:
     with (
         pa.OSFile(str(path), "wb") as sink,
         pq.ParquetWriter(sink, rows.schema, compression="zstd") as writer,
@@ -91,13 +83,13 @@ def _write_parquet(rows: Records, path: Path, compression: str | None) -> None:
             writer.write_batch(batch)
 
 
-def _write_csv(rows: Records, path: Path, compression: str | None) -> None:
+def _write_csv(rows: Rows, path: Path, compression: str | None) -> None:
     with _sink(path, compression) as sink, pc.CSVWriter(sink, rows.schema) as writer:
         for batch in rows.batches():
             writer.write_batch(batch)
 
 
-def _write_jsonl(rows: Records, path: Path, compression: str | None) -> None:
+def _write_jsonl(rows: Rows, path: Path, compression: str | None) -> None:
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
     done = 0
     with _sink(path, compression) as sink:
@@ -124,7 +116,8 @@ def _finite(value: Any) -> bool:
 _WRITERS = {"parquet": _write_parquet, "jsonl": _write_jsonl, "csv": _write_csv}
 
 
-def _check_types(schema: pa.Schema, kind: str, uri: str) -> None:
+def check_types(schema: pa.Schema, kind: str, uri: str) -> None:
+    """Raise PomonaError naming the first column whose type has no place in the format `kind`."""
     for field in schema:
         if not _fits(field.type, kind):
             message = (

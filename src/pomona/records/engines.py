@@ -5,6 +5,7 @@ replaced.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 from collections import deque
@@ -13,11 +14,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pomona.errors import PomonaError, ResourceError
-from pomona.records._engine import check
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+ENGINES = ("native", "ray")
 _RETRIES = 5
+
+
+def check_engine(engine: str | None) -> str:
+    """The engine's name. Raises PomonaError when it is unknown or not installed."""
+    name = engine or "native"
+    if name not in ENGINES:
+        raise PomonaError(
+            f'there is no engine "{name}"', remedy=f"choose one of: {', '.join(ENGINES)}"
+        )
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise PomonaError("the ray engine is not installed", remedy="pip install 'pomona[ray]'")
+    return name
 
 
 def spread(
@@ -43,7 +56,7 @@ def spread(
     """
     return (
         map(function, jobs)
-        if check(engine) == "native"
+        if check_engine(engine) == "native"
         else _on_ray(function, iter(jobs), accelerated)
     )
 
@@ -52,7 +65,7 @@ def workers(engine: str | None) -> int:
     """How many jobs run at the same time. Raises PomonaError when the engine is unknown or not
     installed.
     """
-    return 1 if check(engine) == "native" else _slots(_ray(), False)
+    return 1 if check_engine(engine) == "native" else _slots(_ray(), False)
 
 
 def _ray() -> Any:

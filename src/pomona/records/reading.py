@@ -1,30 +1,46 @@
-"""`read`: find the files, tell the format, open the source."""
+"""`read`: find the files (in folders too: shards, and Hugging Face datasets as they are saved or
+lie on the hub), tell the format, open the source.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pyarrow as pa
 from pyarrow import fs
 
+from pomona.documents import parse_json
 from pomona.errors import PomonaError
-from pomona.records._engine import check
-from pomona.records._folder import shards
-from pomona.records._parquet import open_arrow, open_parquet
-from pomona.records._records import Records
-from pomona.records._source import Recast, Source, TableSource
-from pomona.records._store import expand, format_of, info, is_remote, missing
-from pomona.records._tables import TABLES
-from pomona.records._text import open_text, set_aside, skip, stop
-from pomona.records._types import plain
+from pomona.records.column_types import plain
+from pomona.records.engines import check_engine
+from pomona.records.parquet import open_arrow, open_parquet
+from pomona.records.records import Records
+from pomona.records.source import Recast, Source, TableSource
+from pomona.records.store import (
+    FORMATS,
+    blocks,
+    children,
+    expand,
+    format_of,
+    info,
+    is_remote,
+    missing,
+)
+from pomona.records.text_source import open_text, set_aside, skip, stop
 from pomona.workspace import disk_guard
 
 _OPENERS: dict[str, Callable[[Sequence[str]], Source]] = {
     "parquet": open_parquet,
     "arrow": open_arrow,
 }
+TABLES = {"ui": Path(__file__).parents[1] / "assets" / "ui" / "ui.parquet"}  # of the package
+_SPLIT = re.compile(
+    r"(?:^|[-_.])(train|test|validation|valid|val|dev|eval)(?=[-_.])|^([\w.]+)-\d{5}-of-\d{5}"
+)
+_NOTES = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"}
 Where = str | Path | Sequence[str | Path] | pa.Table
 
 
@@ -52,7 +68,7 @@ def read(
             or a row is malformed.
         ResourceError: the disk filled up while the rejects were written.
     """
-    name = check(engine)
+    name = check_engine(engine)
     if on_error not in ("stop", "reject"):
         raise PomonaError(f'on_error is "{on_error}"', remedy='use "stop" or "reject"')
     if (on_error == "reject") != (rejects is not None):
@@ -102,7 +118,7 @@ def _found(uri: str) -> list[str]:
         )
     what = info(uri)
     if what.type == fs.FileType.Directory:
-        return shards(uri.rstrip("/"))
+        return _shards(uri.rstrip("/"))
     if what.type == fs.FileType.File:
         if what.size == 0:
             raise PomonaError("the file is empty", where=uri, remedy="check how it was written")
@@ -124,3 +140,77 @@ def _one_format(files: Sequence[str]) -> str:
                 remedy="read each format by itself",
             )
     return kinds[files[0]]
+
+
+def _shards(folder: str) -> list[str]:
+    """The files of the table in `folder`, in order; of several splits, `train`.
+
+    Raises:
+        PomonaError: there is no table, no `train` among several splits, or files of several
+            formats.
+    """
+    inside = children(folder)
+    names = {PurePosixPath(uri).name: uri for uri in inside}
+    if "dataset_dict.json" in names:
+        splits = _note(names["dataset_dict.json"])["splits"]
+        return _shards(f"{folder}/{_chosen(splits, folder, f'{folder}/SPLIT')}")
+    if "state.json" in names:
+        return [
+            f"{folder}/{entry['filename']}" for entry in _note(names["state.json"])["_data_files"]
+        ]
+    found = _tables(inside) or _tables(children(f"{folder}/data"))
+    if not found:
+        raise PomonaError(
+            "the folder holds no table",
+            where=folder,
+            remedy="expected Parquet, JSONL or CSV files, or a dataset saved to disk",
+        )
+    return _one_split(found, folder)
+
+
+def _tables(files: list[str]) -> list[str]:
+    return [
+        uri
+        for uri in files
+        if PurePosixPath(uri).name not in _NOTES
+        and any(s in FORMATS for s in PurePosixPath(uri).suffixes)
+    ]
+
+
+def _one_split(files: list[str], folder: str) -> list[str]:
+    kinds = sorted({format_of(uri)[0] for uri in files})
+    if len(kinds) > 1:
+        raise PomonaError(
+            f"the folder mixes {' and '.join(kinds)} files",
+            where=folder,
+            remedy=f"name one kind: {folder}/*.{kinds[0]}",
+        )
+    splits: dict[str, list[str]] = {}
+    for uri in files:
+        match = _SPLIT.search(PurePosixPath(uri).name)
+        splits.setdefault((match[1] or match[2]) if match else "", []).append(uri)
+    if len(splits) == 1:
+        return files
+    return splits[
+        _chosen(sorted(splits), folder, f"{files[0].rsplit('/', 1)[0]}/*SPLIT*.{kinds[0]}")
+    ]
+
+
+def _chosen(splits: list[str], folder: str, example: str) -> str:
+    if "train" in splits or len(splits) == 1:
+        return "train" if "train" in splits else splits[0]
+    listed = ", ".join(split or "(files without a split in their name)" for split in splits)
+    raise PomonaError(
+        f"the folder holds several splits and none is train: {listed}",
+        where=folder,
+        remedy=f"name one: {example}",
+    )
+
+
+def _note(uri: str) -> dict:
+    return parse_json(
+        b"".join(blocks(uri)),
+        uri,
+        wrong="the dataset's own notes are not valid JSON",
+        remedy="save the dataset again",
+    )

@@ -1,15 +1,19 @@
-"""CSV as RFC 4180 has it: a header, quoted fields that may hold newlines. A field with nothing in
-it is null, `""` is empty text.
+"""Lines of JSONL and CSV into rows.
+
+JSONL has one object a line, checked more strictly than JSON readers do. CSV is as RFC 4180 has it:
+a header, quoted fields that may hold newlines; a field with nothing in it is null, `""` is empty
+text.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from pomona.errors import PomonaError
-from pomona.records._jsonl import Bad, Row, invalid_text
 
 MAX_RECORD = 64 << 20
 _FIELD = r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)'
@@ -17,7 +21,82 @@ _RECORD = re.compile(rf"{_FIELD}(?:,{_FIELD})*+\Z")
 _NEXT = re.compile(rf"({_FIELD})(,|\Z)")
 
 
-def header(lines: Iterable[bytes], where: str) -> list[str]:
+class Row(NamedTuple):
+    """A well-formed row: the number of its first line, its bytes, its values."""
+
+    line: int
+    raw: bytes
+    values: dict[str, Any]
+
+
+class Bad(NamedTuple):
+    """A malformed row: the number of its first line, its bytes, what is wrong."""
+
+    line: int
+    raw: bytes
+    reason: str
+
+
+def jsonl_rows(lines: Iterable[bytes]) -> Iterator[Row | Bad]:
+    """Parse lines into rows. Blank lines are passed over; everything else is a Row or a Bad."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+    for number, raw in enumerate(lines, 1):
+        if not raw.strip():
+            continue
+        try:
+            value = decoder.decode(raw.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            yield Bad(number, raw, _invalid_text(error))
+        except json.JSONDecodeError as error:
+            yield Bad(number, raw, _explain(error))
+        except RecursionError:
+            yield Bad(number, raw, "nested too deeply")
+        except ValueError as error:
+            yield Bad(number, raw, str(error))
+        else:
+            yield (
+                Row(number, raw, value)
+                if isinstance(value, dict)
+                else Bad(number, raw, f"not a JSON object but {_kind(value)}")
+            )
+
+
+def _invalid_text(error: UnicodeDecodeError) -> str:
+    """Which byte is not UTF-8."""
+    return f"invalid UTF-8 at byte {error.start + 1} (0x{error.object[error.start]:02x})"
+
+
+def _explain(error: json.JSONDecodeError) -> str:
+    if error.msg == "Extra data":
+        return f"not valid JSON: text after the value ends, at column {error.colno}"
+    return f"not valid JSON: {error.msg[0].lower()}{error.msg[1:]}, at column {error.colno}"
+
+
+def _kind(value: object) -> str:
+    names = {
+        list: "an array",
+        str: "a string",
+        int: "a number",
+        float: "a number",
+        bool: "a boolean",
+    }
+    return names.get(type(value), "null")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f'the key "{twice}" occurs twice')
+    return value
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"not valid JSON: {name} has no JSON form")
+
+
+def csv_header(lines: Iterable[bytes], where: str) -> list[str]:
     """The column names in the first record. Raises PomonaError when there are none or they are
     unusable.
     """
@@ -37,7 +116,7 @@ def header(lines: Iterable[bytes], where: str) -> list[str]:
     return fields
 
 
-def rows(lines: Iterable[bytes]) -> Iterator[Row | Bad]:
+def csv_rows(lines: Iterable[bytes]) -> Iterator[Row | Bad]:
     """Parse the records under the header into rows. Blank lines are passed over unless a lone
     column makes them a null.
     """
@@ -82,7 +161,7 @@ def _records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes, list[str | No
                 else "a quoted field never ends"
             )
         except UnicodeDecodeError as error:
-            fields, reason = None, invalid_text(error)
+            fields, reason = None, _invalid_text(error)
         if fields is not None:
             yield start[0], raw, fields
             continue

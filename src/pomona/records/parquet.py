@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pomona.errors import PomonaError
-from pomona.records._source import Streamed, kept
-from pomona.records._store import locate, unreadable
-from pomona.records._types import BATCH_ROWS, plain
+from pomona.records.column_types import BATCH_ROWS, plain
+from pomona.records.source import Streamed, kept
+from pomona.records.store import locate, unreadable
 
 
 @dataclass(frozen=True)

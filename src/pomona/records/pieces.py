@@ -12,15 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pomona.records import _jsonl
-from pomona.records._engine import check
-from pomona.records._jsonl import Bad, Row
-from pomona.records._parquet import ParquetSource
-from pomona.records._records import Records
-from pomona.records._source import Source, kept
-from pomona.records._spread import spread
-from pomona.records._store import COMPRESSIONS, info, is_remote, unreadable
-from pomona.records._text import TextSource, _packs
+from pomona.records.engines import check_engine, spread
+from pomona.records.parquet import ParquetSource
+from pomona.records.parsing import Bad, Row, jsonl_rows
+from pomona.records.records import Records
+from pomona.records.source import Source, kept
+from pomona.records.store import COMPRESSIONS, info, is_remote, unreadable
+from pomona.records.text_source import TextSource, packs
 
 PIECE_BYTES = 64 << 20
 _MARK = b"\xef\xbb\xbf"
@@ -50,7 +48,7 @@ def split(records: Records) -> list[Piece]:
     return [piece for source in records._source.parts() for piece in _pieces(records, source)]
 
 
-def abreast(
+def parallel(
     pieces: Sequence[Piece], columns: Sequence[str], engine: str | None
 ) -> Iterator[tuple[Piece, Iterable[pa.RecordBatch]]]:
     """Each piece and its rows with `columns`, in order: streamed here, or each read whole by a
@@ -59,7 +57,7 @@ def abreast(
     Raises PomonaError when a file is damaged or a row malformed.
     """
     jobs = [replace(piece, records=piece.records.select(*columns)) for piece in pieces]
-    if check(engine) == "native" or len(jobs) == 1:
+    if check_engine(engine) == "native" or len(jobs) == 1:
         yield from ((piece, piece.records._stream()) for piece in jobs)
         return
     for piece, table in zip(jobs, spread(_read, jobs, engine), strict=True):
@@ -155,11 +153,11 @@ class _Run(TextSource):
         file.
         """
         file = self.files[0]
-        for rows in _packs(self._rows(file), lambda bad: self.on_bad(file, bad)):
+        for rows in packs(self._rows(file), lambda bad: self.on_bad(file, bad)):
             yield kept(self._batch(file, rows), keep)
 
     def _rows(self, file: str) -> Iterator[Row | Bad]:
-        for row in _jsonl.rows(
+        for row in jsonl_rows(
             line.removesuffix(b"\n") for _, line in _lines(file, self.start, self.stop)
         ):
             yield row._replace(line=row.line + self.before)
@@ -170,37 +168,14 @@ def _runs(source: TextSource) -> Iterator[tuple[_Run, int]]:
     them are no rows.
     """
     start = stop = lines = rows = before = first = 0
+    of = (source.files, source.kind, source.schema, source.chosen, source.on_bad)
     for stop, line in _lines(source.where, 0, None):
         lines, rows = lines + 1, rows + bool(line.strip())
         if stop - start >= PIECE_BYTES:
-            yield (
-                _Run(
-                    source.files,
-                    source.kind,
-                    source.schema,
-                    source.chosen,
-                    source.on_bad,
-                    start,
-                    stop,
-                    before,
-                ),
-                first,
-            )
+            yield _Run(*of, start, stop, before), first
             start, before, first = stop, lines, rows
     if stop > start or not stop:
-        yield (
-            _Run(
-                source.files,
-                source.kind,
-                source.schema,
-                source.chosen,
-                source.on_bad,
-                start,
-                stop,
-                before,
-            ),
-            first,
-        )
+        yield _Run(*of, start, stop, before), first
 
 
 def _lines(file: str, at: int, stop: int | None) -> Iterator[tuple[int, bytes]]:

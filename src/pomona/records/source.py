@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pomona.errors import PomonaError, first_line
-from pomona.records._types import BATCH_ROWS, plain
+from pomona.records.column_types import BATCH_ROWS, plain
 
 
 class Source(Protocol):

@@ -1,4 +1,4 @@
-"""`Records`: a table that is described now and read when asked."""
+"""`Records`: a table that is described now, and read or written when asked."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
-from pomona.records._source import Source, Streamed, TableSource, kept
-from pomona.records._types import BATCH_ROWS
-
-if TYPE_CHECKING:
-    from daft import DataFrame
+from pomona.records.column_types import BATCH_ROWS
+from pomona.records.engines import spread
+from pomona.records.source import Source, Streamed, TableSource, kept
+from pomona.records.writing import write_rows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,13 +38,6 @@ class Records:
     @classmethod
     def _of(cls, source: Source, engine: str = "native", rejected: int = 0) -> Records:
         return cls(source, tuple(source.schema.names), _engine=engine, rejected=rejected)
-
-    @classmethod
-    def _from_frame(cls, frame: DataFrame, engine: str = "native") -> Records:
-        """The lazy result of a Daft computation, for the levers."""
-        from pomona.records._engine import FrameSource
-
-        return cls._of(FrameSource(frame), engine)
 
     def __repr__(self) -> str:
         return (
@@ -115,11 +108,8 @@ class Records:
         Raises:
             PomonaError: a file is damaged or a row malformed.
         """
-        if self._engine == "ray":
-            from pomona.records._engine import translated
-
-            with translated():
-                return self._frame().count_rows()
+        if self._engine == "ray" and self._limit is None:
+            return sum(spread(Records.count, self._parts(), "ray"))
         if self._limit is None:
             return self._source.count(self._keep())
         return sum(batch.num_rows for batch in self._stream())
@@ -140,8 +130,6 @@ class Records:
 
     def write(self, path: str | Path) -> Path:
         """Write every row to `path`; see `pomona.records.write`."""
-        from pomona.records._write import write
-
         return write(self, path)
 
     def _rechunked(self, rows: int) -> Iterator[pa.RecordBatch]:
@@ -160,11 +148,10 @@ class Records:
             yield pa.concat_batches(held)
 
     def _stream(self) -> Iterator[pa.RecordBatch]:
-        if self._engine == "ray" and self._limit != 0:
-            yield from Records._from_frame(self._frame())._stream()
-            return
         left = self._limit
-        for batch in self._source.stream(self._columns, self._keep()) if left != 0 else ():
+        if left == 0:
+            return
+        for batch in self._batches():
             rows = batch.select(self.column_names)
             if left is not None:
                 rows = rows.slice(0, left)
@@ -174,17 +161,19 @@ class Records:
             if left == 0:
                 return
 
-    def _frame(self) -> DataFrame:
-        """The same rows as a lazy Daft frame, filters pushed down, for the levers."""
-        from pomona.records._engine import daft, to_frame
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        if self._engine == "native":
+            yield from self._source.stream(self._columns, self._keep())
+            return
+        for table in spread(Records.to_table, self._parts(), self._engine):
+            yield from table.to_batches()
 
-        module, frame = daft(self._engine), to_frame(self._source, self._engine)
-        for name, values in self._filters:
-            column = module.col(name)
-            test = column.is_in([value for value in values.to_pylist() if value is not None])
-            frame = frame.where(test | column.is_null() if values.null_count else test)
-        frame = frame.select(*self._columns)
-        return frame if self._limit is None else frame.limit(self._limit)
+    def _parts(self) -> Iterator[Records]:
+        """What each job of a cluster reads: a file, of which it needs no more rows than are asked
+        for in all.
+        """
+        for part in self._source.parts():
+            yield replace(self, _source=part, _engine="native")
 
     def _keep(self) -> pc.Expression | None:
         tests = [pc.field(name).isin(values) for name, values in self._filters]
@@ -235,6 +224,56 @@ class _Nested(Derived):
             yield kept(batch, keep)
 
 
+@dataclass(frozen=True)
+class _Filtered(Derived):
+    mask: NDArray
+
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
+        """The marked rows of each batch; the first column where none is asked for, so that rows are
+        still counted.
+        """
+        names, start = list(columns) or self.records.column_names[:1], 0
+        for batch in self.records.select(*names)._stream():
+            stop = start + batch.num_rows
+            if stop > len(self.mask):
+                raise PomonaError(
+                    f"had {len(self.mask):,} rows and now has more",
+                    where=self.where,
+                    remedy="run again once nothing writes to it",
+                )
+            yield kept(batch.filter(pa.array(self.mask[start:stop])), keep)
+            start = stop
+
+
+def filtered(records: Records, mask: NDArray) -> Records:
+    """The rows for which `mask`, bool `[n]`, is true, in order. Reading them raises PomonaError
+    when there are more than `n`.
+    """
+    return Records._of(_Filtered(records, mask))
+
+
 def as_records(value: Records | pa.Table) -> Records:
     """Records over a table in memory, or the records themselves."""
     return value if isinstance(value, Records) else Records._of(TableSource(value))
+
+
+def write(
+    records: Records | pa.Table,
+    path: str | Path,
+    *,
+    format: Literal["parquet", "jsonl", "csv"] | None = None,
+) -> Path:
+    """Write records or a table, whole or not at all: Parquet (zstd), JSONL or CSV by suffix, or as
+    `format` says.
+
+    A suffix `.gz` or `.zst` compresses JSONL and CSV. `path` may be an `s3://` address.
+
+    Raises:
+        PomonaError: the suffix says no format, a column's type has no place in the format, or a row
+            cannot be read.
+        ResourceError: the disk is full. Nothing is left behind, and a file that was there is as it
+            was.
+    """
+    return write_rows(as_records(records), path, format)
