@@ -36,7 +36,7 @@ def changed(project: Path, old: str, new: str) -> Path:
 def valid_items(project: Path) -> Any:
     document, folder = read_document(project / "recipe.yaml")
     settings = read_search(document)
-    return read_items(settings.task, settings.valid, files_of(settings.task, folder))
+    return read_items(settings, settings.valid, files_of(settings, folder))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -257,5 +257,5 @@ def test_another_recipe_does_not_go_on_with_the_log(
 
 def test_parts_may_take_every_row(project: Path) -> None:
     document, folder = read_document(project / "recipe.yaml")
-    task = read_search(document).task
+    task = read_search(document)
     assert len(read_items(task, ItemSelection(), files_of(task, folder))) == 60

@@ -5,97 +5,80 @@ are found, and how a point becomes a recipe.
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+from pydantic import BeforeValidator, Field, ValidationError
+
+from pomona.documents import StrictModel
 from pomona.errors import PomonaError, nearest
 from pomona.merge.search.experts import experts_of, without
-from pomona.merge.search.propose import METHODS
 from pomona.merge.search.space import Space, fill, has_free, space_of
 from pomona.records import TABLES
 
-METRICS = ("loss", "chrf", "chrf++", "exact_match")
-DTYPES = ("float32", "bfloat16", "float16", "mixed")
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Section = TypeVar("Section", bound="MergeTask")
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
 
 
-@dataclass(frozen=True)
-class ItemSelection:
+class ItemSelection(StrictModel):
     """Which rows of the records: `where` maps columns to the values wanted; at most `per_group`
     items of each group.
     """
 
-    where: Mapping[str, Any] = field(default_factory=dict)
-    per_group: int | None = None
+    where: dict[Any, Any] = Field(default_factory=dict)
+    per_group: Count | None = None
 
 
-@dataclass(frozen=True)
-class MergeTask:
+class MergeTask(StrictModel):
     """What a merge is judged by: records filled into a prompt and a completion, a metric, and a
     column to break the result down by.
     """
 
-    records: tuple[str, ...]
-    test: ItemSelection
-    prompt: str = "{prompt}"
-    completion: str = "{completion}"
-    group: str | None = None
-    metric: str = "loss"
-    max_new_tokens: int = 64
+    records: Annotated[
+        list[str],
+        Field(min_length=1),
+        BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
+    ]
+    prompt: Text = "{prompt}"
+    completion: Text = "{completion}"
+    group: Text | None = None
+    metric: Literal["loss", "chrf", "chrf++", "exact_match"] = "loss"
+    max_new_tokens: Count = 64
     chat: bool = False
-    dtype: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16", "mixed"] | None = None
+    test: ItemSelection
 
 
-@dataclass(frozen=True)
-class SearchSettings:
+class SearchSettings(MergeTask):
     """How to search: the task, its validation items, the method and the number of trials.
 
     `base` is the model that the result is compared with, where that is not the recipe's base_model.
     """
 
-    task: MergeTask
     valid: ItemSelection
-    method: str = "cma"
-    trials: int = 40
+    method: Literal["cma", "optuna", "grid", "random", "greedy"] = "cma"
+    trials: Count = 40
     base: Any = None
-
-
-_TASK = (
-    "records",
-    "prompt",
-    "completion",
-    "group",
-    "metric",
-    "max_new_tokens",
-    "chat",
-    "dtype",
-    "test",
-)
-_SEARCH = (*_TASK, "valid", "method", "trials", "base")
 
 
 def read_search(recipe: Mapping[str, Any]) -> SearchSettings:
     """The section `search` of a recipe. Raises PomonaError naming the key that is missing, unknown
     or wrong.
     """
-    section = _section(recipe, "search", _SEARCH)
-    method = _one_of(section, "search", "method", tuple(METHODS), "cma")
-    trials = _count(section, "search", "trials", 40)
-    return SearchSettings(
-        _task(section, "search"),
-        _part(section, "search", "valid"),
-        method,
-        trials,
-        section.get("base"),
-    )
+    return _section(recipe, "search", SearchSettings)
 
 
 def read_task(recipe: Mapping[str, Any]) -> MergeTask | None:
     """What the section `evaluate` says, or else `search`; None when the recipe has neither."""
     if "evaluate" in recipe:
-        return _task(_section(recipe, "evaluate", _TASK), "evaluate")
-    return _task(_section(recipe, "search", _SEARCH), "search") if "search" in recipe else None
+        return _section(recipe, "evaluate", MergeTask)
+    return read_search(recipe) if "search" in recipe else None
 
 
 def files_of(task: MergeTask, folder: Path) -> list[str]:
@@ -120,7 +103,7 @@ def files_of(task: MergeTask, folder: Path) -> list[str]:
     return found
 
 
-def _section(recipe: Mapping[str, Any], name: str, known: tuple[str, ...]) -> Mapping[str, Any]:
+def _section(recipe: Mapping[str, Any], name: str, model: type[Section]) -> Section:
     section = recipe.get(name)
     if not isinstance(section, Mapping):
         problem = "is not a mapping of keys and values" if name in recipe else "is missing"
@@ -129,105 +112,48 @@ def _section(recipe: Mapping[str, Any], name: str, known: tuple[str, ...]) -> Ma
             where=name,
             remedy=f"write {name}: {{records: …, prompt: …, completion: …, test: …}}",
         )
-    for key in section:
-        if key not in known:
-            raise PomonaError(f'unknown key "{key}"', where=name, remedy=nearest(str(key), known))
-    return section
+    try:
+        return model.model_validate(dict(section))
+    except ValidationError as error:
+        mistakes = error.errors()
+    # A key misspelt is also one missing: the misspelling is what the user has to see.
+    first = next((one for one in mistakes if one["type"] in _UNKNOWN), mistakes[0])
+    raise _mistake(first, name, model)
 
 
-def _task(section: Mapping[str, Any], name: str) -> MergeTask:
-    records = section.get("records")
-    listed = [records] if isinstance(records, str) else records
-    if (
-        not isinstance(listed, list)
-        or not listed
-        or not all(isinstance(one, str) for one in listed)
-    ):
-        raise PomonaError(
-            "names no table", where=f"{name}.records", remedy="name a file, a list of files, or ui"
-        )
-    dtype = _one_of(section, name, "dtype", DTYPES, None)
-    return MergeTask(
-        tuple(listed),
-        _part(section, name, "test"),
-        _text(section, name, "prompt", "{prompt}"),
-        _text(section, name, "completion", "{completion}"),
-        _text(section, name, "group", None),
-        _one_of(section, name, "metric", METRICS, "loss"),
-        _count(section, name, "max_new_tokens", 64),
-        _flag(section, name, "chat"),
-        dtype,
-    )
+_UNKNOWN = ("extra_forbidden", "invalid_key")
+_REMEDIES = {  # by the start of pydantic's name for the mistake
+    "bool": ("true or false", "write true or false"),
+    "int": ("a whole number of at least 1", "write 20, for example"),
+    "greater": ("a whole number of at least 1", "write 20, for example"),
+    "string": ("text", "put it in quotes"),
+}
 
 
-def _part(section: Mapping[str, Any], name: str, key: str) -> ItemSelection:
-    where = f"{name}.{key}"
-    value = section.get(key)
-    if not isinstance(value, Mapping):
-        raise PomonaError(
-            "does not say which rows",
-            where=where,
-            remedy=f"write {key}: {{where: {{split: {key}}}, per_group: 20}}",
-        )
-    for inner in value:
-        if inner not in ("where", "per_group"):
-            raise PomonaError(
-                f'unknown key "{inner}"',
-                where=where,
-                remedy=nearest(str(inner), ("where", "per_group")),
-            )
-    rows = value.get("where", {})
-    if not isinstance(rows, Mapping):
-        raise PomonaError(
-            "is not a mapping from columns to values",
-            where=f"{where}.where",
-            remedy="write {split: test}",
-        )
-    return ItemSelection(rows, _count(value, where, "per_group", None))
-
-
-def _count(section: Mapping[str, Any], name: str, key: str, default: Any) -> Any:
-    value = section.get(key, default)
-    if value is not default and (
-        isinstance(value, bool) or not isinstance(value, int) or value < 1
-    ):
-        raise PomonaError(
-            f"{value!r} is not a whole number of at least 1",
-            where=f"{name}.{key}",
-            remedy="write 20, for example",
-        )
-    return value
-
-
-def _text(section: Mapping[str, Any], name: str, key: str, default: Any) -> Any:
-    value = section.get(key, default)
-    if value is not default and (not isinstance(value, str) or not value):
-        raise PomonaError(
-            f"{value!r} is not text", where=f"{name}.{key}", remedy="put it in quotes"
-        )
-    return value
-
-
-def _flag(section: Mapping[str, Any], name: str, key: str) -> bool:
-    value = section.get(key, False)
-    if not isinstance(value, bool):
-        raise PomonaError(
-            f"{value!r} is not true or false", where=f"{name}.{key}", remedy="write true or false"
-        )
-    return value
-
-
-def _one_of(
-    section: Mapping[str, Any], name: str, key: str, known: tuple[str, ...], default: Any
-) -> Any:
-    value = section.get(key, default)
-    if value is not default and value not in known:
-        raise PomonaError(
-            f'"{value}" is none of {", ".join(known)}',
-            where=f"{name}.{key}",
-            remedy=nearest(str(value), known),
-        )
-    return value
+def _mistake(details: ErrorDetails, name: str, model: type[MergeTask]) -> PomonaError:
+    """What pydantic found first, in the words of recipes."""
+    *outer, key = [str(part) for part in details["loc"]]
+    kind, value = details["type"], details["input"]
+    where = ".".join((name, *outer, key))
+    if kind in _UNKNOWN:
+        known = (ItemSelection if outer else model).model_fields
+        where = ".".join((name, *outer))
+        return PomonaError(f'unknown key "{key}"', where=where, remedy=nearest(key, known))
+    if "records" in (key, *outer):
+        remedy = "name a file, a list of files, or ui"
+        return PomonaError("names no table", where=f"{name}.records", remedy=remedy)
+    if key in ("test", "valid"):
+        remedy = f"write {key}: {{where: {{split: {key}}}, per_group: 20}}"
+        return PomonaError("does not say which rows", where=where, remedy=remedy)
+    if key == "where":
+        message = "is not a mapping from columns to values"
+        return PomonaError(message, where=where, remedy="write {split: test}")
+    if kind == "literal_error":
+        known = re.findall(r"'([^']*)'", details["ctx"]["expected"])
+        message = f'"{value}" is none of {", ".join(known)}'
+        return PomonaError(message, where=where, remedy=nearest(str(value), known))
+    expected, remedy = _REMEDIES[kind.partition("_")[0]]
+    return PomonaError(f"{value!r} is not {expected}", where=where, remedy=remedy)
 
 
 class Problem:
@@ -241,7 +167,9 @@ class Problem:
     def __init__(self, document: Mapping[str, Any], trials: int | None = None) -> None:
         settings = read_search(document)
         self.document = document
-        self.settings = replace(settings, trials=trials) if trials is not None else settings
+        self.settings = (
+            settings if trials is None else settings.model_copy(update={"trials": trials})
+        )
         self.experts = experts_of(document)
         self.greedy = self.settings.method == "greedy"
         if self.greedy and has_free(document):

@@ -55,7 +55,7 @@ def search_merge(
     document, folder = read_document(recipe)
     problem, out = Problem(document, trials), Path(out)
     refuse_existing(out, overwrite)
-    task = problem.settings.task
+    task = problem.settings
     files = files_of(task, folder)
     valid, test = (
         read_items(task, problem.settings.valid, files),
@@ -299,10 +299,10 @@ def forecast(
     document, folder = read_document(recipe)
     problem = Problem(document, trials)
     settings = problem.settings
-    files = files_of(settings.task, folder)
+    files = files_of(settings, folder)
     valid, test = (
-        read_items(settings.task, settings.valid, files),
-        read_items(settings.task, settings.task.test, files),
+        read_items(settings, settings.valid, files),
+        read_items(settings, settings.test, files),
     )
     refuse_shared(valid, test)
     workspace = SearchWorkspace(Path(out), models=models, seed=seed, document=document)
@@ -311,7 +311,7 @@ def forecast(
     trial = _flops(plan, valid)
     flops = trial * (number + len(problem.experts)) + 4 * _flops(plan, test)
     read = sum(size for _, size, _ in inputs_of(plan))
-    rate = FLOPS_PER_SECOND["loss" if settings.task.metric == "loss" else "answers"]
+    rate = FLOPS_PER_SECOND["loss" if settings.metric == "loss" else "answers"]
     seconds = (
         START_SECONDS + flops / rate + (number + len(problem.experts) + 4) * read / READ_PER_SECOND
     )
