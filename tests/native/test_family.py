@@ -16,7 +16,7 @@ import pytest
 from pomona.native import Family
 
 LOOPS = """
-from pomona.native.compiling import part
+from pomona.native import part
 
 @part
 def twice(value):

@@ -4,6 +4,6 @@ alone loads it.
 
 from __future__ import annotations
 
-from pomona.native.family import Family
+from pomona.native.family import Family, part
 
-__all__ = ["Family"]
+__all__ = ["Family", "part"]

@@ -8,18 +8,24 @@ version and the processor, so other code is never taken for it.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pomona.files import atomic_file
-from pomona.native._calls import function_at
+import numpy as np
 
+from pomona.files import atomic_file
+
+_SCALARS: dict[str, Any] = {"i8": ctypes.c_int64, "f8": ctypes.c_double}
+# 1/0 raises nothing, and no memory is numba's own, which would need its library
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
 _lock = threading.Lock()
 _kept: list[Any] = []  # engines own the code
 
@@ -34,7 +40,7 @@ class Family:
         "u8[:,::1]" a matrix of uint64, row by row.
 
     A loop is a plain function that gives back an integer. It and all it calls
-    (`pomona.native.compiling.part`) make no arrays, raise nothing, and trust what they are given:
+    (`part`) make no arrays, raise nothing, and trust what they are given:
     callers bring the memory for results, and see to it that no place lies outside of it.
     """
 
@@ -98,14 +104,28 @@ class Family:
             except OSError:
                 pass  # a home that cannot be written to: compile again next time
         symbol, _, code = body.partition(b"\n")
-        return function_at(_link(code, symbol.decode()), self.loops[name][1].split())
+        return _function_at(_link(code, symbol.decode()), self.loops[name][1].split())
 
     def _compile(self, name: str) -> tuple[bytes, bytes]:
         """The name of a loop's machine code, and an object file that holds it."""
-        from pomona.native.compiling import compiled
+        import numba
 
         module, types = self.loops[name]
-        return compiled(f"{self.package}.{module}", name, types.split())
+        function = getattr(importlib.import_module(f"{self.package}.{module}"), name)
+        options: dict[str, Any] = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        signature = f"i8({', '.join(types.split())})"
+        (made,) = numba.njit(signature, **options)(function).overloads.values()
+        code = made.library.serialize_using_object_code()[2][0]
+        return made.fndesc.llvm_func_name.encode(), code
+
+
+def part(function: Any) -> Any:
+    """The decorator of what loops call. Only modules that loops are written in use it: it imports
+    numba.
+    """
+    import numba
+
+    return numba.njit(**_OPTIONS)(function)
 
 
 def _link(code: bytes, symbol: str) -> int:
@@ -119,3 +139,51 @@ def _link(code: bytes, symbol: str) -> int:
     engine.finalize_object()
     _kept.append(engine)
     return engine.get_function_address(symbol)
+
+
+def _function_at(address: int, types: Sequence[str]) -> Callable[..., int]:
+    """The compiled function at an address, which takes these types and gives back an int64.
+
+    First come places for the result and for an exception. Of an array its owners (there are none),
+    how many elements it has and bytes in one, their address, the shape and the strides are
+    arguments of their own (numba/_arraystruct.h).
+    """
+    arrays = [None if kind in _SCALARS else _array(kind) for kind in types]
+    slots = [slot for kind in types for slot in _slots(kind)]
+    function: Any = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *slots)(
+        address
+    )
+
+    def call(*arguments: Any) -> int:
+        given: list[Any] = []
+        for array, argument in zip(arrays, arguments, strict=True):
+            given += (argument,) if array is None else _parts(argument, *array)
+        result, raised = ctypes.c_int64(), ctypes.c_void_p()
+        if function(ctypes.addressof(result), ctypes.addressof(raised), *given):
+            raise RuntimeError("a compiled loop failed")
+        return result.value
+
+    return call
+
+
+def _array(kind: str) -> tuple[Any, int]:
+    """The element type and the dimensions of numba's name for an array."""
+    name, _, layout = kind.partition("[")
+    return np.dtype(name), layout.count(",") + 1
+
+
+def _slots(kind: str) -> Iterator[Any]:
+    if kind in _SCALARS:
+        yield _SCALARS[kind]
+        return
+    yield from (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+    yield from [ctypes.c_int64] * (2 * _array(kind)[1])
+
+
+def _parts(array: Any, dtype: Any, dimensions: int) -> tuple[Any, ...]:
+    if array.dtype != dtype or array.ndim != dimensions or not array.flags.c_contiguous:
+        raise TypeError(
+            f"a compiled loop takes {dtype} of {dimensions} dimensions in C order, not "
+            f"{array.dtype} {array.shape}"
+        )
+    return (None, None, array.size, array.itemsize, array.ctypes.data, *array.shape, *array.strides)

@@ -11,7 +11,7 @@ import numpy as np
 from pomona.data.duplicates._loops import SKETCH
 from pomona.data.duplicates._loops.editing import edit_close
 from pomona.data.duplicates._loops.text import ZERO, mix, power_of_two
-from pomona.native.compiling import part
+from pomona.native import part
 
 MAX_TOKENS = 50_000
 _TOP, _SIX, _LOW = np.uint64(55), np.uint64(6), np.uint64(63)

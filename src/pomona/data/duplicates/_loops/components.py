@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pomona.native.compiling import part
+from pomona.native import part
 
 
 @part

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pomona.native.compiling import part
+from pomona.native import part
 
 
 @part

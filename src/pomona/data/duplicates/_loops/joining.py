@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pomona.data.duplicates._loops.comparing import Asked, Documents, Memory, similarity_of, sketch
 from pomona.data.duplicates._loops.components import root
-from pomona.native.compiling import part
+from pomona.native import part
 
 
 class Lists(NamedTuple):

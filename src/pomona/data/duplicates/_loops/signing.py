@@ -22,7 +22,7 @@ from pomona.data.duplicates._loops.text import (
     tokens_of,
     whole,
 )
-from pomona.native.compiling import part
+from pomona.native import part
 
 _OTHER, _BAND = np.uint64(0x452821E638D01377), np.uint64(0xBE5466CF34E90C6C)
 

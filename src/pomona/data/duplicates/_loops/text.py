@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pomona.native.compiling import part
+from pomona.native import part
 
 K = np.uint64(0x9E3779B97F4A7C15)
 ONE, ZERO = np.uint64(1), np.uint64(0)
