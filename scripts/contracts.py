@@ -16,12 +16,17 @@ from importlinter.application import contract_utils
 
 
 class FacesContract(Contract):
-    """Options: `package`, the package whose folders are rooms; `ignore_imports`, as elsewhere."""
+    """Options: `package`, the package whose folders are rooms; `ignore_imports` and
+    `unmatched_ignore_imports_alerting` as elsewhere.
+    """
 
     type_name = "faces"
 
     package: Any = fields.StringField()
     ignore_imports: Any = fields.SetField(subfield=fields.ImportExpressionField(), required=False)
+    unmatched_ignore_imports_alerting: Any = fields.EnumField(
+        contract_utils.AlertLevel, default=contract_utils.AlertLevel.ERROR
+    )
 
     def check(self, graph: grimp.ImportGraph, verbose: bool) -> ContractCheck:
         """Look for imports of modules from outside of their room."""
@@ -29,7 +34,7 @@ class FacesContract(Contract):
         contract_utils.remove_ignored_imports_and_report(
             graph=whole,
             ignore_imports=self.ignore_imports,
-            unmatched_alerting=contract_utils.AlertLevel.ERROR,
+            unmatched_alerting=self.unmatched_ignore_imports_alerting,
         )
         packages = packages_of(self.package)
         reached = [

@@ -54,11 +54,11 @@ class Family:
         """The compiled loop `name`. It runs without the interpreter's lock; TypeError for an array
         of another type than it takes.
         """
-        found = self._loaded.get(name)
-        if found is None:
+        if name not in self._loaded:
             with _lock:
-                found = self._loaded.get(name) or self._loaded.setdefault(name, self._load(name))
-        return found
+                if name not in self._loaded:  # another thread may have been faster
+                    self._loaded[name] = self._load(name)
+        return self._loaded[name]
 
     def file(self, name: str) -> Path:
         """Where the code of a loop is kept: in POMONA_CACHE, or the user's cache."""
