@@ -6,7 +6,8 @@ import yaml
 from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.recipe.document import json_schema, load_recipe, resolve
+from pomona.recipe import json_schema, load_recipe
+from pomona.recipe.inputs import resolve
 from pomona.recipe.lever_schema import Merge
 from pomona.recipe.schema import Rung
 

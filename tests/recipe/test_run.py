@@ -354,7 +354,7 @@ def test_the_tail_is_what_has_least_data_also_when_groups_are_limited(project: P
 
 
 def test_two_processes_cannot_work_in_one_run(project: Path) -> None:
-    from pomona.recipe.execute import locked
+    from pomona.recipe.running import locked
 
     with (
         locked(project / "run"),

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.recipe.document import json_schema as json_schema, load_recipe as load_recipe
-    from pomona.recipe.execute import Progress as Progress
-    from pomona.recipe.running import DryRun as DryRun, dry_run as dry_run, run as run
+    from pomona.recipe.running import (
+        DryRun as DryRun,
+        Progress as Progress,
+        dry_run as dry_run,
+        run as run,
+    )
+    from pomona.recipe.schema import json_schema as json_schema, load_recipe as load_recipe
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "running": "DryRun dry_run run",
-        "document": "json_schema load_recipe",
-        "execute": "Progress",
+        "running": "DryRun Progress dry_run run",
+        "schema": "json_schema load_recipe",
     },
 )

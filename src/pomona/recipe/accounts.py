@@ -18,10 +18,9 @@ from pomona.documents import read_json
 from pomona.ledger import Entry, GroupCount, Ladder, Ledger, Meta, Rung, ScaleEquivalent
 from pomona.ledger.flops import training_flops
 from pomona.models import Shape
-from pomona.recipe.execute import RunFolder
-from pomona.recipe.graph import RunInput, Step, ancestors, cost_of
+from pomona.recipe.graph import RunFolder, RunInput, Step, ancestors, cost_of
 from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, Plan
-from pomona.recipe.steps.context import Cost
+from pomona.recipe.steps import Cost
 from pomona.recipe.steps.tables import read_items
 from pomona.stats import Resamples, compare, value_of
 from pomona.tasks import Metric, metric

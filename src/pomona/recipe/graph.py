@@ -18,7 +18,7 @@ from typing import Any
 from pomona.documents import read_json
 from pomona.files import sha256_of
 from pomona.recipe.code import code_key
-from pomona.recipe.steps.context import Cost, StepContext
+from pomona.recipe.steps import Cost, StepContext
 
 Work = Callable[[StepContext], Cost]
 
@@ -104,3 +104,27 @@ def ancestors(steps: Iterable[Node]) -> Iterator[Step]:
 def cost_of(folder: Path) -> Cost:
     """What the step whose result is `folder` spent."""
     return Cost(**read_json(folder / "cost.json"))
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folders of a run: `steps` holds results, `scratch` what a killed step can continue
+    from.
+    """
+
+    root: Path
+
+    @property
+    def steps(self) -> Path:
+        return self.root / "steps"
+
+    def result(self, node: Node) -> Path:
+        """Where the result of a step is, or will be."""
+        return node.path if isinstance(node, RunInput) else self.steps / node.folder
+
+    def scratch(self, step: Step) -> Path:
+        """Where a step keeps what a kill must not lose."""
+        return self.root / "work" / step.folder
+
+    def done(self, step: Step) -> bool:
+        return self.result(step).is_dir()

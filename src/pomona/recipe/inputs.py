@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,3 +81,33 @@ def count_items(
     )
     wanted = data.groups or groups
     return float(sum(min(groups[group], per_group or groups[group]) for group in wanted))
+
+
+def resolve(folder: str | Path, value: str) -> str:
+    """`value` with a path relative to the recipe's `folder` made absolute, also after `hf:` and
+    `gguf:` and with wildcards.
+
+    Catalogue names, addresses with `://`, absolute paths and whatever does not exist in `folder`
+    stay as they are.
+    """
+    scheme, _, rest = (
+        value.rpartition(":") if value.startswith(("hf:", "gguf:")) else ("", "", value)
+    )
+    path = Path(os.path.abspath(folder), rest)  # noqa: PTH100
+    if not rest or "://" in value or Path(rest).is_absolute() or not _exists(Path(folder), rest):
+        return value
+    if not scheme and value in _catalogue():
+        return value
+    return f"{scheme}:{path}" if scheme else str(path)
+
+
+def _exists(folder: Path, rest: str) -> bool:
+    if (folder / rest).exists():
+        return True
+    return any(sign in rest for sign in "*?[") and bool(list(folder.glob(rest)))
+
+
+def _catalogue() -> set[str]:
+    from pomona import models
+
+    return {"ui", *(entry.name for entry in models.catalogue())}

@@ -1,14 +1,57 @@
-"""What a recipe may say of the levers."""
+"""What a recipe may say of the levers, and the types of its fields."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from pomona.documents import StrictModel, problems
 from pomona.errors import PomonaError
-from pomona.recipe.fields import Positive, Shares, Text, Where
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+Schedule = Literal["cosine", "linear", "constant"]
+Optimizer = Literal["adamw", "muon"]
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _one_or_each(value: Any) -> str:
+    return "each" if isinstance(value, dict) else "one"
+
+
+Names = Annotated[
+    list[Text],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=str | list[str]),
+]
+Shares = Annotated[
+    list[Share],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Share | list[Share]),
+]
+Where = dict[Text, Names]
+RateOrRates = Annotated[
+    Annotated[Rate, Tag("one")] | Annotated[dict[str, Rate], Tag("each")],
+    Discriminator(_one_or_each),
+]
+
+
+Mistakes = Iterator[tuple[tuple[str | int, ...], str]]
+T = TypeVar("T")
+
+
+def checked(value: T, mistakes: Mistakes) -> T:
+    """The value, when nothing is wrong with it; all mistakes at once otherwise."""
+    if several := list(mistakes):
+        raise problems(several)
+    return value
 
 
 def _banded(value: Any) -> Any:
@@ -117,14 +160,8 @@ class DataLever(StrictModel):
     def _check(self) -> Self:
         over = [name for name in ("vog", "cat_var", "cat_diff") if name in self.by]
         if over and len(self.checkpoints or []) < 2:
-            raise problems(
-                [
-                    (
-                        ("checkpoints",),
-                        f'"{over[0]}" compares checkpoints: name two or more, from early to late',
-                    )
-                ]
-            )
+            text = f'"{over[0]}" compares checkpoints: name two or more, from early to late'
+            raise problems([(("checkpoints",), text)])
         return self
 
 
@@ -188,98 +225,62 @@ class MergingLever(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        found: list[tuple[tuple[str | int, ...], str]] = []
-        if len(self.experts) < 2:
-            found.append(
-                (("experts",), f"merging needs at least two experts, not {len(self.experts)}")
-            )
+        return checked(self, self._mistakes())
+
+    def _mistakes(self) -> Mistakes:
+        number = len(self.experts)
+        if number < 2:
+            yield ("experts",), f"merging needs at least two experts, not {number}"
         if "base" in self.experts:
-            found.append(
-                (
-                    ("experts", "base"),
-                    '"base" is the name of the model that the experts come from: choose another',
-                )
-            )
-        if self.leave_one_out and len(self.experts) < 3:
-            found.append(
-                (
-                    ("leave_one_out",),
-                    f"without one of {len(self.experts)} experts nothing is left to merge",
-                )
-            )
+            text = '"base" is the name of the model that the experts come from: choose another'
+            yield ("experts", "base"), text
+        if self.leave_one_out and number < 3:
+            text = f"without one of {number} experts nothing is left to merge"
+            yield ("leave_one_out",), text
         for place, merge in enumerate(self.methods):
-            if merge.method in ("slerp", "nuslerp") and len(self.experts) != 2:
-                found.append(
-                    (
-                        ("methods", place),
-                        (
-                            f'"{merge.method}" merges two experts, not {len(self.experts)}: use '
-                            "multislerp"
-                        ),
-                    )
-                )
+            if merge.method in ("slerp", "nuslerp") and number != 2:
+                text = f'"{merge.method}" merges two experts, not {number}: use multislerp'
+                yield ("methods", place), text
         owner: dict[str, str] = {}
         for name, groups in self.groups.items():
             for place, group in enumerate(groups):
                 if group in owner:
-                    whose = (
-                        "the same expert" if owner[group] == name else f'expert "{owner[group]}"'
-                    )
-                    found.append(
-                        (("experts", name, place), f'group "{group}" already belongs to {whose}')
-                    )
+                    same = owner[group] == name
+                    whose = "the same expert" if same else f'expert "{owner[group]}"'
+                    yield ("experts", name, place), f'group "{group}" already belongs to {whose}'
                 owner.setdefault(group, name)
-        if found:
-            raise problems(found)
-        return self
 
 
 def _strategies(names: list[str]) -> list[str]:
+    mistakes = ((place, _mistake(names, place)) for place in range(len(names)))
+    return checked(names, (((place,), text) for place, text in mistakes if text))
+
+
+def _mistake(names: list[str], place: int) -> str:
+    """What is wrong with one of several strategies, if anything."""
     from pomona.sample.strategy import REWARDS, parse_strategy
 
-    found: list[tuple[tuple[str | int, ...], str]] = []
-    for place, name in enumerate(names):
-        try:
-            strategy = parse_strategy(name)
-        except PomonaError as error:
-            found.append(((place,), f"{error.message}: {error.remedy}"))
-            continue
-        if strategy.n < 2:
-            found.append(
-                (
-                    (place,),
-                    f'"{name}" has one answer: give a pool of at least 2, such as hedged5-mbr',
-                )
-            )
-        elif (
-            strategy.select in {"xmbr", "chops"}
-            or strategy.utility in {"embedding", "judge"}
-            or strategy.reward not in REWARDS
-        ):
-            found.append(
-                (
-                    (place,),
-                    (
-                        f'"{name}" asks a judge, and a recipe has none: measure it with `pomona '
-                        "sample`"
-                    ),
-                )
-            )
-        elif strategy.stop is not None:
-            found.append(
-                (
-                    (place,),
-                    (
-                        f'"{name}" draws until answers agree, and a recipe draws all: measure '
-                        "it with `pomona sample`"
-                    ),
-                )
-            )
-        elif strategy in [parse_strategy(other) for other in names[:place]]:
-            found.append(((place,), f'"{name}" is there twice'))
-    if found:
-        raise problems(found)
-    return names
+    name = names[place]
+    try:
+        strategy = parse_strategy(name)
+    except PomonaError as error:
+        return f"{error.message}: {error.remedy}"
+    if strategy.n < 2:
+        return f'"{name}" has one answer: give a pool of at least 2, such as hedged5-mbr'
+    if (
+        strategy.select in {"xmbr", "chops"}
+        or strategy.utility in {"embedding", "judge"}
+        or strategy.reward not in REWARDS
+    ):
+        return f'"{name}" asks a judge, and a recipe has none: measure it with `pomona sample`'
+    if strategy.stop is not None:
+        return (
+            f'"{name}" draws until answers agree, and a recipe draws all: measure it with '
+            "`pomona sample`"
+        )
+    if strategy in [parse_strategy(other) for other in names[:place]]:
+        return f'"{name}" is there twice'
+    return ""
 
 
 class SamplingLever(StrictModel):

@@ -11,9 +11,8 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.models import count_parameters, locate
-from pomona.recipe.document import resolve
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
-from pomona.recipe.inputs import count_items, record_sources, tokenizer_folder
+from pomona.recipe.inputs import count_items, record_sources, resolve, tokenizer_folder
 from pomona.recipe.schema import Pretrain, Recipe, Task, Train
 from pomona.recipe.steps.answering import evaluate
 from pomona.recipe.steps.tables import make_table

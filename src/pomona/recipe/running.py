@@ -1,21 +1,67 @@
-"""Run a recipe: its steps, then its ledger and page."""
+"""Run a recipe: its steps, each once, then its ledger and page. A finished step is a folder under
+its final name, an unfinished one is nothing but its scratch folder.
+"""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from pomona.errors import PomonaError
-from pomona.files import write_json, write_text
-from pomona.recipe.document import load_recipe
-from pomona.recipe.execute import Progress, RunFolder, Silent, execute, expected_seconds, locked
-from pomona.recipe.graph import Step, ancestors
-from pomona.recipe.levers import add_all
+from safetensors import SafetensorError
+
+from pomona.errors import PomonaError, ResourceError
+from pomona.files import atomic_directory, write_json, write_text
+from pomona.recipe.graph import RunFolder, Step, ancestors
+from pomona.recipe.levers import add_levers
 from pomona.recipe.plan import Plan
-from pomona.recipe.schema import Recipe
-from pomona.recipe.steps.context import Runtime
+from pomona.recipe.schema import Recipe, load_recipe
+from pomona.recipe.steps import Runtime, StepContext
+from pomona.workspace import Lock, is_full, sweep
+
+FLOPS_PER_SECOND = {"train": 4e10, "generate": 2e10, "score": 4e10, "table": 1e9}
+START_SECONDS = 2.0
+NEARLY_NOTHING = 1 << 16  # bytes
+
+
+class Progress(Protocol):
+    """Told by a run what it does. Calls come in order: `plan`, then for each step `start`, any
+    number of `advance`, `finish`.
+    """
+
+    def plan(self, steps: list[tuple[str, float]]) -> None:
+        """All steps in order, with the estimated seconds of each."""
+        ...
+
+    def start(self, step: str) -> None:
+        """A step begins."""
+        ...
+
+    def advance(self, done: int, total: int) -> None:
+        """`done` of `total` parts of the current step are finished."""
+        ...
+
+    def finish(self, step: str, seconds: float, skipped: bool) -> None:
+        """A step ended after `seconds` of wall clock; `skipped` when an earlier run had finished
+        it, which needs no `start`.
+        """
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def plan(self, steps: list[tuple[str, float]]) -> None: ...
+
+    def start(self, step: str) -> None: ...
+
+    def advance(self, done: int, total: int) -> None: ...
+
+    def finish(self, step: str, seconds: float, skipped: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +104,7 @@ def _planned(
     if changed:
         recipe = Recipe.model_validate({**recipe.model_dump(), **changed})
     plan = Plan(recipe, path.parent.resolve())
-    add_all(plan)
+    add_levers(plan)
     return plan, RunFolder(out or Path("runs") / recipe.name)
 
 
@@ -130,3 +176,82 @@ def _sweep(folder: RunFolder, current: set[str]) -> None:
     for scratch in (folder.root / "work").glob("*"):
         if scratch.name not in current:
             shutil.rmtree(scratch)
+
+
+def expected_seconds(step: Step) -> float:
+    """A first guess; the run corrects it by what its steps really take."""
+    return START_SECONDS + step.estimate.flops / FLOPS_PER_SECOND[step.estimate.kind]
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Only one process works in a run at a time; leftovers of a killed one are swept."""
+    with Lock(root / ".lock", doing="working in this run", where=root, other="--out"):
+        sweep(root)
+        sweep(root / "steps")
+        yield
+
+
+def execute(
+    targets: Sequence[Step], folder: RunFolder, runtime: Runtime, progress: Progress
+) -> None:
+    """Bring every target about. Finished steps are not repeated; a full disk ends the run with what
+    is finished kept.
+    """
+    order = list(ancestors(targets))
+    progress.plan(
+        [(step.name, 0.0 if folder.done(step) else expected_seconds(step)) for step in order]
+    )
+    for step in order:
+        if folder.done(step):
+            progress.finish(step.name, 0.0, skipped=True)
+            continue
+        progress.start(step.name)
+        began = time.perf_counter()
+        _run(step, folder, runtime, progress)
+        progress.finish(step.name, time.perf_counter() - began, skipped=False)
+
+
+@contextmanager
+def _disk_watched(root: Path) -> Iterator[None]:
+    """A full disk shows as an OSError, or as whatever a library makes of it; it ends the run as
+    what it is.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not (
+            is_full(error)
+            or "No space left" in str(error)
+            or shutil.disk_usage(root).free < NEARLY_NOTHING
+        ):
+            raise
+        raise ResourceError(
+            "the disk is full",
+            where=root,
+            remedy="free some space and run again: finished steps are kept",
+        ) from error
+
+
+def _run(step: Step, folder: RunFolder, runtime: Runtime, progress: Progress) -> None:
+    scratch = folder.scratch(step)
+    scratch.mkdir(parents=True, exist_ok=True)
+    with (
+        _disk_watched(folder.root),
+        atomic_directory(folder.result(step)) as out,
+        _disk_watched(folder.root),
+    ):
+        inputs = {name: folder.result(node) for name, node in step.inputs.items()}
+        context = StepContext(step.params, inputs, out, scratch, runtime, progress.advance)
+        cost = step.work(context)
+        write_json(out / "cost.json", asdict(cost))
+        write_json(
+            out / "step.json",
+            {
+                "name": step.name,
+                "key": step.key,
+                "params": dict(step.params),
+                "inputs": {name: node.key for name, node in step.inputs.items()},
+            },
+        )
+    shutil.rmtree(scratch)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pomona.documents import StrictModel, problems
-from pomona.recipe.fields import (
+from pomona.documents import StrictModel, problems, read_model
+from pomona.recipe.lever_schema import (
+    Levers,
+    Mistakes,
     Names,
     Optimizer,
     Positive,
@@ -19,8 +22,8 @@ from pomona.recipe.fields import (
     Share,
     Text,
     Where,
+    checked,
 )
-from pomona.recipe.lever_schema import Levers
 
 
 def _rung(value: Any) -> Any:
@@ -149,17 +152,8 @@ class Size(StrictModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.hidden % self.heads:
-            raise problems(
-                [
-                    (
-                        ("heads",),
-                        (
-                            f'"heads" must divide "hidden", but {self.heads} does not divide '
-                            f"{self.hidden}"
-                        ),
-                    )
-                ]
-            )
+            text = f"but {self.heads} does not divide {self.hidden}"
+            raise problems([(("heads",), f'"heads" must divide "hidden", {text}')])
         return self
 
 
@@ -208,36 +202,24 @@ class Pretrain(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        found: list[tuple[tuple[str | int, ...], str]] = [
-            (("marks", name), f'"{name}" is not one of the sizes: {", ".join(self.sizes)}')
-            for name in self.marks
-            if name not in self.sizes
-        ]
-        if isinstance(self.learning_rate, dict):
-            rates = self.learning_rate
-            found += [
-                (("learning_rate", name), f'"{name}" is not one of the sizes')
-                for name in rates
-                if name not in self.sizes
-            ]
-            found += [
-                (("learning_rate",), f'the learning rate of "{name}" is missing')
-                for name in self.sizes
-                if name not in rates
-            ]
+        return checked(self, self._mistakes())
+
+    def _mistakes(self) -> Mistakes:
+        for name in self.marks:
+            if name not in self.sizes:
+                known = ", ".join(self.sizes)
+                yield ("marks", name), f'"{name}" is not one of the sizes: {known}'
+        rates = self.learning_rate if isinstance(self.learning_rate, dict) else None
+        if rates is not None:
+            for name in rates:
+                if name not in self.sizes:
+                    yield ("learning_rate", name), f'"{name}" is not one of the sizes'
+            for name in self.sizes:
+                if name not in rates:
+                    yield ("learning_rate",), f'the learning rate of "{name}" is missing'
         if self.max_tokens > self.context:
-            found.append(
-                (
-                    ("max_tokens",),
-                    (
-                        f'"max_tokens" must be at most "context", which is {self.context}, not '
-                        f"{self.max_tokens}"
-                    ),
-                )
-            )
-        if found:
-            raise problems(found)
-        return self
+            text = f'at most "context", which is {self.context}, not {self.max_tokens}'
+            yield ("max_tokens",), f'"max_tokens" must be {text}'
 
 
 class Recipe(StrictModel):
@@ -296,32 +278,34 @@ class Recipe(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        found: list[tuple[tuple[str | int, ...], str]] = []
+        return checked(self, self._mistakes())
+
+    def _mistakes(self) -> Mistakes:
         for lever in ("data", "merging"):
             if getattr(self.levers, lever) is not None and self.train is None:
-                found.append(
-                    (("levers", lever), f'the lever "{lever}" fine-tunes models and needs "train"')
-                )
-        found += self._strange_groups()
-        if self.data.groups:
-            found += [
-                (("data", "groups"), f'group "{group}" is listed {times} times')
-                for group, times in Counter(self.data.groups).items()
-                if times > 1
-            ]
-        if found:
-            raise problems(found)
-        return self
+                text = f'the lever "{lever}" fine-tunes models and needs "train"'
+                yield ("levers", lever), text
+        groups = self.data.groups
+        if groups is None:
+            return
+        experts = self.levers.merging.groups if self.levers.merging else {}
+        for name, part in experts.items():
+            for place, group in enumerate(part):
+                if group not in groups:
+                    text = f'group "{group}" of expert "{name}" is not in data.groups'
+                    yield ("levers", "merging", "experts", name, place), text
+        for group, times in Counter(groups).items():
+            if times > 1:
+                yield ("data", "groups"), f'group "{group}" is listed {times} times'
 
-    def _strange_groups(self) -> list[tuple[tuple[str | int, ...], str]]:
-        if self.levers.merging is None or self.data.groups is None:
-            return []
-        return [
-            (
-                ("levers", "merging", "experts", name, place),
-                f'group "{group}" of expert "{name}" is not in data.groups',
-            )
-            for name, groups in self.levers.merging.groups.items()
-            for place, group in enumerate(groups)
-            if group not in self.data.groups
-        ]
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and check a recipe. Raises PomonaError with a line for each mistake: file, line, what is
+    wrong, and the nearest right name.
+    """
+    return read_model(path, Recipe, kind="recipe", example="examples/quickstart.yaml for a recipe")
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, for editors and other programs."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pomona.files import write_json
 from pomona.ledger.flops import Meter, decode_flops, prefill_flops
 from pomona.models.protocol import Model, Sample, Shape
-from pomona.recipe.steps.context import Cost, StepContext, checkpoint
+from pomona.recipe.steps import Cost, StepContext, checkpoint
 from pomona.recipe.steps.tables import read_items
 from pomona.tasks import Items, metric
 

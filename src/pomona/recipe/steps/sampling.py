@@ -16,8 +16,8 @@ from pomona.files import write_json
 from pomona.ledger.flops import Meter
 from pomona.models.chat.protocol import Reply, Request, Spent
 from pomona.models.protocol import Shape
+from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import answer_flops, load_model, pool_flops, write_answers
-from pomona.recipe.steps.context import Cost, StepContext
 from pomona.recipe.steps.tables import read_items
 from pomona.sample.budget import Account, Budget
 from pomona.sample.pool import extremes, temperatures

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from pomona.files import write_json
-from pomona.recipe.steps.context import Cost, StepContext
+from pomona.recipe.steps import Cost, StepContext
 from pomona.tasks import Items, items_from, limit
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pomona.files import write_json
 from pomona.ledger.flops import Meter, training_flops
-from pomona.recipe.steps.context import Cost, StepContext, checkpoint
+from pomona.recipe.steps import Cost, StepContext, checkpoint
 from pomona.recipe.steps.tables import read_items
 
 if TYPE_CHECKING:
