@@ -14,6 +14,16 @@ from pathlib import Path
 from typing import Any
 
 
+def cache_folder() -> Path:
+    """Where is kept what can be made again: POMONA_CACHE, or the user's cache."""
+    given = os.environ.get("POMONA_CACHE")
+    if given:
+        return Path(given)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("pomona"))
+
+
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 

@@ -159,7 +159,7 @@ def test_the_report_is_written_again(
     written = []
     for name in ("write_report", "write_picture"):
         monkeypatch.setattr(
-            f"pomona.ledger.report.{name}",
+            f"pomona.ledger.report.page.{name}",
             lambda ledger, path: written.append((len(ledger.entries), path)),
         )
     assert main(["report", str(run_folder)]) == 0

@@ -18,11 +18,10 @@ from pomona.errors import PomonaError
 from pomona.ledger import GroupCount, Ledger
 from pomona.ledger.report import write_picture, write_report
 from pomona.ledger.report.answer import answer
-from pomona.ledger.report.groups import panel, span, split
-from pomona.ledger.report.labels import Spot, place
-from pomona.ledger.report.numbers import flops, gained, interval, signed
-from pomona.ledger.report.picture import picture
+from pomona.ledger.report.page import panel, span, split
+from pomona.ledger.report.picture import Spot, picture, place
 from pomona.ledger.report.points import drawn, left_out
+from pomona.pages import flops, gained, interval, signed
 
 Make = Callable[..., Ledger]
 HOSTILE = (

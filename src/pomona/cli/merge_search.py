@@ -155,7 +155,7 @@ def leave_one_out(
 def _forecast(show: Out, found: SearchForecast) -> None:
     from dataclasses import asdict
 
-    from pomona.ledger.report.numbers import flops
+    from pomona.pages import flops
 
     if show.format == "json":
         show.json(asdict(found))

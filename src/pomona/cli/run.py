@@ -65,7 +65,7 @@ def run(
 
 
 def _forecast(show: Out, plan: DryRun) -> None:
-    from pomona.ledger.report.numbers import flops
+    from pomona.pages import flops
 
     rows, total = plan.rows(), plan.totals()
     shown = [

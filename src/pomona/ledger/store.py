@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
 from pomona.files import write_json
+from pomona.pages import places
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -156,6 +157,16 @@ class Ledger:
             next((other for other in same if other.group == entry.group), same[0]),
             self.meta.serve_items,
         )
+
+    def decimals(self) -> dict[str, int]:
+        """For every group how many decimals its values are shown with: those of its narrowest
+        interval.
+        """
+        most: dict[str, int] = {}
+        for entry in self.entries:
+            shown = places(entry.ci_low, entry.ci_high)
+            most[entry.group] = max(most.get(entry.group, 2), shown)
+        return most
 
     def write(self, path: str | Path) -> None:
         """Write `path` (ledger.json), whole or not at all. Raises PomonaError for numbers that are

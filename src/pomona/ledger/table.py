@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pomona.errors import PomonaError, nearest
-from pomona.ledger.report.numbers import clean, count, decimals_of, flops, gained, interval
 from pomona.ledger.store import Entry, Ledger
+from pomona.pages import clean, count, flops, gained, interval
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +80,7 @@ def _table(ledger: Ledger, group: str, width: int) -> Table:
             no_wrap=name != "variant",
             overflow="fold",
         )
-    decimals = decimals_of(ledger)[group]
+    decimals = ledger.decimals()[group]
     for place, entry in enumerate(entries):
         cells = _cells(ledger, entry, decimals)
         last = place + 1 == len(entries) or entries[place + 1].lever != entry.lever

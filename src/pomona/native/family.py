@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from pomona.files import atomic_file
+from pomona.files import atomic_file, cache_folder
 
 _SCALARS: dict[str, Any] = {"i8": ctypes.c_int64, "f8": ctypes.c_double}
 # 1/0 raises nothing, and no memory is numba's own, which would need its library
@@ -62,12 +61,7 @@ class Family:
 
     def file(self, name: str) -> Path:
         """Where the code of a loop is kept: in POMONA_CACHE, or the user's cache."""
-        given = os.environ.get("POMONA_CACHE")
-        if not given:
-            import platformdirs
-
-            given = platformdirs.user_cache_dir("pomona")
-        return Path(given) / "loops" / f"{self._key}-{name}.o"
+        return cache_folder() / "loops" / f"{self._key}-{name}.o"
 
     @cached_property
     def _key(self) -> str:

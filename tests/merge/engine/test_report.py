@@ -122,8 +122,12 @@ def test_the_page_is_one_file_with_a_cell_for_every_layer(
     page = Page()
     page.feed(text)
     assert page.outside == []
-    assert "script" not in page.tags
-    assert page.tags.count("svg") == 3
-    assert text.count("model.layers.1, ") == 2 + 1 + 1
+    assert page.tags.count("script") == 3  # the charts, Vega, and the lines that call it
+    assert "default-src 'none'; script-src 'sha256-" in text
+    assert page.tags.count("table") == 1
+    drawn = text.partition('<script type="application/json" id="charts">')[2]
+    charts = json.loads(drawn.partition("</script>")[0])["charts"]
+    cells = [chart["data"]["values"] for chart in charts.values()]
+    assert [sum(one["layer"] == "model.layers.1" for one in each) for each in cells] == [2, 1, 1]
     assert "The 2 models pull in opposite directions on" in text
     assert "prefers-color-scheme: dark" in text

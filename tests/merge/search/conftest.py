@@ -99,7 +99,7 @@ def lay_out(models: Path, folder: Path) -> Path:
 
 
 def _undrawn(*_: object) -> dict[str, str]:
-    return dict.fromkeys(("heading", "words", "note", "light", "dark"), "")
+    return {"light": "", "dark": ""}
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def project(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     which take half a second each.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(page, "_drawn", _undrawn)
+    monkeypatch.setattr(page, "picture", _undrawn)
     return lay_out(models, tmp_path)
 
 

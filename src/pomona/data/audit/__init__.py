@@ -12,11 +12,8 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.data.audit.labels import CODES as CODES
-    from pomona.data.audit.report import (
-        Report as Report,
-        Share as Share,
-        audit_report as audit_report,
-    )
+    from pomona.data.audit.page import audit_report as audit_report
+    from pomona.data.audit.report import Report as Report, Share as Share
     from pomona.data.audit.sample import sample_audit as sample_audit
     from pomona.data.audit.serve import LabelServer as LabelServer, serve_labels as serve_labels
     from pomona.data.audit.templates import prune_templates as prune_templates
@@ -25,7 +22,8 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "labels": "CODES",
-        "report": "Report Share audit_report",
+        "page": "audit_report",
+        "report": "Report Share",
         "sample": "sample_audit",
         "serve": "LabelServer serve_labels",
         "templates": "prune_templates",

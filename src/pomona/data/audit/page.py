@@ -1,48 +1,56 @@
-"""The audit as one small page without scripts: its pictures are drawn beforehand, one for light and
-one for dark.
+"""The audit as files: its numbers, and one small page without scripts, whose pictures are drawn
+beforehand, one for light and one for dark.
 """
 
 from __future__ import annotations
 
-import base64
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-from pomona.ledger.report.numbers import clean, count
-from pomona.ledger.report.picture import SCHEMA
-from pomona.ledger.report.theme import dark, light
-
-if TYPE_CHECKING:
-    from pomona.data.audit.report import Group, Report
+from pomona.data.audit.labels import read_key, read_labels
+from pomona.data.audit.report import Group, Report, summed_up
+from pomona.files import write_json, write_text
+from pomona.pages import SCHEMA, clean, picture, render
 
 _PERCENT = {"format": ".0%", "tickCount": 6}
 _UNIT = {"domain": [0, 1], "nice": False}
 
 
-def render(report: Report) -> str:
-    """The whole HTML text. It holds no script and loads nothing."""
-    import jinja2
+def audit_report(folder: str | Path) -> Report:
+    """Sum up an audit and write `report.json` and `report.html` into its folder.
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pomona.data.audit", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {"clean": clean, "count": count, "percent": percent}
+    The label of a person goes before the pre-label, which stands in where nobody has labelled.
+    After Kreutzer et al. 2022, §4 and Table 2; intervals of one share are Wilson's, those of
+    averages combine them as Zou and Donner 2008 (MOVER).
+
+    Raises:
+        PomonaError: there is no audit in the folder, or its `labels.csv` is not what was sampled;
+            see the error's file and line.
+    """
+    folder = Path(folder)
+    about, key = read_key(folder)
+    labels = read_labels(folder)
+    report = summed_up(about, key, labels)
+    write_json(folder / "report.json", asdict(report))
+    write_text(folder / "report.html", _page(report))
+    return report
+
+
+def _page(report: Report) -> str:
     worst_first = sorted(report.groups, key=lambda group: (group.shares["C"].value, group.name))
-    pictures = [
-        (
-            _picture(curve(report)),
-            f"Share of groups below each threshold of correct rows, of {len(report.groups)} groups",
-        ),
-        (
-            _picture(bars(worst_first)),
-            "Share of correct rows in each group with its interval; the table has the numbers",
-        ),
-    ]
-    return environment.get_template("report.html.j2").render(
-        report=report, groups=worst_first, pictures=pictures
-    )
+    below = f"Share of groups below each threshold of correct rows, of {len(report.groups)} groups"
+    correct = "Share of correct rows in each group with its interval; the table has the numbers"
+    content = {
+        "report": report,
+        "groups": worst_first,
+        "percent": percent,
+        "pictures": [
+            ("Groups below a threshold", picture(curve(report)), below),
+            ("Correct rows by group", picture(bars(worst_first)), correct),
+        ],
+    }
+    return render("pomona.data.audit", "report.html.j2", **content).text
 
 
 def percent(share: float) -> str:
@@ -133,13 +141,3 @@ def bars(groups: list[Group]) -> dict[str, Any]:
 def _ends(group: Group) -> dict[str, float]:
     share = group.shares["C"]
     return {"c": share.value, "low": share.low, "high": share.high}
-
-
-def _picture(chart: dict[str, Any]) -> dict[str, str]:
-    import vl_convert
-
-    drawn = {}
-    for name, config in (("light", light()), ("dark", dark())):
-        svg = vl_convert.vegalite_to_svg(chart, config=config, allowed_base_urls=[])
-        drawn[name] = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-    return drawn

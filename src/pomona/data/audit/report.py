@@ -7,14 +7,12 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from pomona.data.audit.labels import CODES, CORRECT, FLAGS, Key, Label, read_key, read_labels
-from pomona.files import write_json, write_text
+from pomona.data.audit.labels import CODES, CORRECT, FLAGS, Key, Label
 from pomona.stats import wilson
 
 ALL = ("C", *CODES)
@@ -93,29 +91,8 @@ class Report:
         return pa.Table.from_pylist(rows)
 
 
-def audit_report(folder: str | Path) -> Report:
-    """Sum up an audit and write `report.json` and `report.html` into its folder.
-
-    The label of a person goes before the pre-label, which stands in where nobody has labelled.
-    After Kreutzer et al. 2022, §4 and Table 2; intervals of one share are Wilson's, those of
-    averages combine them as Zou and Donner 2008 (MOVER).
-
-    Raises:
-        PomonaError: there is no audit in the folder, or its `labels.csv` is not what was sampled;
-            see the error's file and line.
-    """
-    from pomona.data.audit.page import render
-
-    folder = Path(folder)
-    about, key = read_key(folder)
-    labels = read_labels(folder)
-    report = _report(about, key, labels)
-    write_json(folder / "report.json", asdict(report))
-    write_text(folder / "report.html", render(report))
-    return report
-
-
-def _report(about: dict[str, Any], key: dict[int, Key], labels: Sequence[Label]) -> Report:
+def summed_up(about: dict[str, Any], key: dict[int, Key], labels: Sequence[Label]) -> Report:
+    """The report of an audit, from what `read_key` and `read_labels` give."""
     by_group: dict[str, list[Label]] = defaultdict(list)
     for row in labels:
         by_group[key[row.number].group].append(row)

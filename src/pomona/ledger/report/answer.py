@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pomona.ledger.report.numbers import clean, count, flops, gained, interval
 from pomona.ledger.store import Entry, Ledger
+from pomona.pages import clean, count, flops, gained, interval
 
 SCALE = "scale"
 

@@ -1,71 +1,48 @@
-"""The page: template, charts and the scripts that draw them, in one text."""
+"""The page of a run: its charts, one for every variant, and the numbers below them."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from pomona.ledger.report.answer import SCALE, answer, rungs
-from pomona.ledger.report.groups import panel, rows_of, span, split
-from pomona.ledger.report.numbers import clean, count, decimals_of, flops, gained, interval, short
-from pomona.ledger.report.picture import picture
+from pomona.files import write_text
+from pomona.ledger.report.answer import SCALE, answer, best_of_levers, levers, rungs
+from pomona.ledger.report.picture import picture, write_picture
 from pomona.ledger.report.points import drawn, left_out
-from pomona.ledger.report.theme import dark, light
-from pomona.ledger.store import Entry, Ledger
+from pomona.ledger.store import Entry, GroupCount, Ledger
+from pomona.pages import SCHEMA, clean, count, flops, gained, interval, render, short
 
-_DRAW = """
-const page = JSON.parse(document.getElementById("charts").textContent);
-const scheme = matchMedia("(prefers-color-scheme: dark)");
-async function draw() {
-  const theme = scheme.matches ? "dark" : "light";
-  const options = {
-    actions: false, ast: true, renderer: "svg", config: page[theme], tooltip: {theme},
-  };
-  const boxes = [...document.querySelectorAll("[data-chart]")];
-  await Promise.all(boxes.map(box => vegaEmbed(box, page.charts[box.dataset.chart], options)));
-  document.documentElement.dataset.charts = "drawn";
+_ROW, _WIDTH = 15, 200
+_BARE: dict[str, Any] = {
+    "title": None,
+    "ticks": False,
+    "domain": False,
+    "grid": False,
+    "labelLimit": 70,
+    "labelOverlap": False,
 }
-scheme.addEventListener("change", draw);
-draw();
-"""
 
 
-def render(ledger: Ledger) -> str:
-    """The whole HTML text. The policy in its head forbids the network and every script but the two
-    it carries.
+def publish(ledger: Ledger, folder: Path) -> list[Path]:
+    """Write `report.html` and, where some variant takes extra compute, `picture.svg` into the run's
+    folder; the paths written.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pomona.ledger.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {"clean": clean, "count": count, "flops": flops, "short": short}
-    scripts = [_library(), _DRAW]
-    return environment.get_template("page.html.j2").render(
-        scripts=scripts, hashes=[_hash(script) for script in scripts], **_content(ledger)
-    )
+    page, picture = folder / "report.html", folder / "picture.svg"
+    write_report(ledger, page)
+    if not drawn(ledger):
+        picture.unlink(missing_ok=True)
+        return [page]
+    write_picture(ledger, picture)
+    return [page, picture]
 
 
-@cache
-def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that may stand between script tags."""
-    import vl_convert
-
-    return (
-        vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-        .replace("\r", "")
-        .replace("</script", "<\\/script")
-    )
-
-
-def _hash(script: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def write_report(ledger: Ledger, path: str | Path) -> None:
+    """Write the report as one HTML file of about 1 MB that loads nothing. Raises PomonaError if a
+    baseline has no entry.
+    """
+    content = _content(ledger)
+    write_text(path, render("pomona.ledger.report", "page.html.j2", **content).text)
 
 
 def _content(ledger: Ledger) -> dict[str, Any]:
@@ -73,7 +50,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
     reach = span(ledger, [*first, *others])
     signatures, decimals = (
         list(dict.fromkeys(entry.signature for entry in ledger.entries)),
-        decimals_of(ledger),
+        ledger.decimals(),
     )
     charts = {
         f"variant-{place}": panel(ledger, entry, reach)
@@ -105,7 +82,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
             for entry in ledger.of(group)
         ],
         "signatures": signatures,
-        "charts": {"light": light(), "dark": dark(), "charts": charts},
+        "charts": charts,
     }
 
 
@@ -137,3 +114,171 @@ def _row(
         "scale": str(entry.scale_equivalent) if entry.scale_equivalent else "—",
         "signature": signatures.index(entry.signature) + 1,
     }
+
+
+def rows_of(ledger: Ledger, entry: Entry) -> list[Entry]:
+    """The entries of one variant (given by any of its entries), a row per group of the header that
+    was measured, head first.
+    """
+    key = (entry.lever, entry.variant, entry.baseline, entry.seed)
+    same = {
+        other.group: other
+        for other in ledger.entries
+        if (other.lever, other.variant, other.baseline, other.seed) == key
+    }
+    return [same[each.group] for each in ledger.meta.groups if each.group in same]
+
+
+def split(ledger: Ledger) -> tuple[list[Entry], list[Entry]]:
+    """Overall entries with measured groups: the next size up and the best variant of each lever,
+    and then all the others.
+    """
+    first = [*rungs(ledger)[:1], *best_of_levers(ledger)]
+    others = [
+        entry
+        for entry in [*rungs(ledger), *levers(ledger)]
+        if not any(entry is shown for shown in first)
+    ]
+    return [entry for entry in first if rows_of(ledger, entry)], [
+        entry for entry in others if rows_of(ledger, entry)
+    ]
+
+
+def span(ledger: Ledger, variants: Sequence[Entry]) -> tuple[float, float]:
+    """The range of gains that holds every interval of these variants and zero, so that their charts
+    can be compared.
+    """
+    ends = [
+        end for entry in variants for row in rows_of(ledger, entry) for end in ledger.gain(row)[1:]
+    ]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    margin = (high - low) * 0.04 or 1.0
+    return low - margin, high + margin
+
+
+def panel(ledger: Ledger, entry: Entry, reach: tuple[float, float]) -> dict[str, Any]:
+    """A variant's gain in each group as a Vega-Lite specification; `reach` is the range of the
+    gains' axis.
+    """
+    rows = rows_of(ledger, entry)
+    counts = {each.group: each for each in ledger.meta.groups}
+    levers_ = list(dict.fromkeys(clean(one.lever) for one in levers(ledger)))
+    ladder = entry.lever == SCALE
+    colour = (
+        {}
+        if ladder
+        else {
+            "color": {
+                "field": "lever",
+                "type": "nominal",
+                "scale": {"domain": levers_},
+                "legend": None,
+            }
+        }
+    )
+    style = {"style": "ladder-point"} if ladder else {}
+    group = {
+        "field": "group",
+        "type": "nominal",
+        "scale": {"domain": [clean(row.group) for row in rows], "paddingOuter": 0.2},
+    }
+    at = {"x": {"field": "x", "type": "quantitative"}, "y": {**group, "axis": None}}
+    bar = {
+        "x": {"field": "low", "type": "quantitative"},
+        "x2": {"field": "high"},
+        "y": {**group, "axis": _sizes(rows, counts)},
+    }
+    told = [
+        {"field": name, "type": "nominal"}
+        for name in ("group", "gain", "items", "training examples")
+    ]
+    mark = {"type": "point", "size": 42, "strokeWidth": 1.6, "opacity": 1}
+    return {
+        "$schema": SCHEMA,
+        "description": (
+            f"{clean(entry.variant)}: gain over {clean(entry.baseline)} in each "
+            "group, from head to tail"
+        ),
+        "width": _WIDTH,
+        "height": {"step": _ROW},
+        "resolve": {"axis": {"y": "independent"}},
+        "data": {"values": [_datum(ledger, row, counts[row.group].train_examples) for row in rows]},
+        "layer": [
+            *_ground(ledger, rows, group, reach),
+            {
+                "mark": {"type": "rule", "strokeWidth": 1.4, "opacity": 0.7, **style},
+                "encoding": {**bar, **colour},
+            },
+            {"mark": {**mark, "filled": True, "style": "hollow"}, "encoding": at},
+            {
+                "transform": [{"filter": "datum.sure"}],
+                "mark": {**mark, "filled": True, **style},
+                "encoding": {**at, **colour},
+            },
+            {
+                "mark": {**mark, "filled": False, **style},
+                "encoding": {**at, **colour, "tooltip": told},
+            },
+        ],
+    }
+
+
+_SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"
+
+
+def _datum(ledger: Ledger, entry: Entry, train_examples: int) -> dict[str, Any]:
+    gain, low, high = ledger.gain(entry)
+    return {
+        "x": gain,
+        "low": low,
+        "high": high,
+        "sure": not low <= 0 <= high,
+        "lever": clean(entry.lever),
+        "group": clean(entry.group),
+        "gain": f"{gained(gain, low, high)} {interval(low, high)}",
+        "items": count(entry.n),
+        "training examples": count(train_examples),
+    }
+
+
+def _sizes(rows: Sequence[Entry], counts: dict[str, GroupCount]) -> dict[str, Any]:
+    """An axis on the right that shows the training examples of each row."""
+    sizes = ", ".join(f"'{short(counts[row.group].train_examples)}'" for row in rows)
+    return {
+        **_BARE,
+        "orient": "right",
+        "labelExpr": f"[{sizes}][round(datum.index * {len(rows) - 1})]",
+    }
+
+
+def _ground(
+    ledger: Ledger, rows: Sequence[Entry], group: dict[str, Any], reach: tuple[float, float]
+) -> list[dict[str, Any]]:
+    tail = {each.group for each in ledger.meta.groups if each.tail}
+    shaded = [{"group": clean(row.group)} for row in rows if row.group in tail]
+    gain = {
+        "field": "x",
+        "type": "quantitative",
+        "scale": {"domain": list(reach), "nice": False, "zero": False},
+        "axis": {
+            "title": f"gain, {clean(ledger.meta.metric)[:24]}",
+            "tickCount": 5,
+            "labelExpr": _SIGNED,
+            "titlePadding": 6,
+        },
+    }
+    band = {"type": "bar", "style": "tail-band", "x": 0, "x2": _WIDTH, "height": {"band": 1.12}}
+    word = {
+        "type": "text",
+        "style": "tail-word",
+        "x": _WIDTH - 4,
+        "align": "right",
+        "text": "tail",
+        "dy": 1,
+    }
+    zero = {"type": "rule", "style": "zero", "y": 0, "y2": "height"}
+    return [
+        {"data": {"values": shaded}, "mark": band, "encoding": {"y": {**group, "axis": _BARE}}},
+        {"data": {"values": shaded[:1]}, "mark": word, "encoding": {"y": {**group, "axis": None}}},
+        {"data": {"values": [{"x": 0}]}, "mark": zero, "encoding": {"x": gain}},
+    ]

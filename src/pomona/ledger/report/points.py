@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pomona.ledger.report.answer import levers, rungs
-from pomona.ledger.report.numbers import clean, gained, interval
 from pomona.ledger.store import Entry, Ledger
+from pomona.pages import clean, gained, interval
 
 _APART = 9.0
 

@@ -1,43 +1,18 @@
-"""report.html: heat maps of what a merge measured, layer by layer, as a page without scripts, for
-light and dark screens.
+"""report.html: heat maps of what a merge measured, layer by layer, for light and dark screens, with
+all their numbers in a table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pomona.ledger.report.numbers import clean, count
 from pomona.merge.checkpoints.names import place_of
+from pomona.pages import SCHEMA, clean, count, render
 
 if TYPE_CHECKING:
     from pomona.merge.report.survey import Layers
-
-_LEFT, _WIDTH, _ROW, _TOP, _BOTTOM = 190, 1060, 24, 6, 62
-_STYLE = """
-:root { --paper: #fff; --ink: #1c2420; --soft: #5c6862; --line: #dfe5e1; --wash: #f5f7f4; --warm: #c2500a; --cool: #0b6fae; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #151a17; --ink: #eef2ef; --soft: #a3aea8; --line: #2f3833; --wash: #1c221f; --warm: #ff9a5c; --cool: #6db9ee; }
-}
-body { margin: 0; background: var(--paper); color: var(--ink); overflow-wrap: anywhere;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 32px 24px 56px; }
-h1 { font-size: clamp(1.35rem, 1.1rem + 1.2vw, 1.9rem); line-height: 1.25; margin: 4px 0 12px; text-wrap: balance; }
-h2 { font-size: 1.15rem; margin: 40px 0 4px; }
-p { max-width: 48em; margin: 0 0 10px; }
-.quiet, summary { color: var(--soft); font-size: 0.875rem; }
-.scroll { overflow-x: auto; }
-svg { display: block; min-width: 640px; width: 100%; height: auto; font-size: 12px; }
-svg text { fill: var(--soft); } svg text.name { fill: var(--ink); }
-rect.cell { stroke: var(--paper); stroke-width: 1; } rect.ground { fill: var(--wash); }
-.warm { fill: var(--warm); } .cool { fill: var(--cool); }
-table { border-collapse: collapse; font-size: 0.8125rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th { text-align: left; color: var(--soft); background: var(--wash); }
-th, td { padding: 4px 10px 4px 6px; border-bottom: 1px solid var(--line); } .n { text-align: right; }
-code { font-size: 0.8125rem; }
-"""
 
 
 @dataclass(frozen=True)
@@ -60,37 +35,23 @@ def page(title: str, signature: str, layers: Layers) -> str:
     """
     maps = _maps(layers)
     names = [row["layer"] for row in layers.rows]
-    parts = [
-        f"<h2>{_safe(one.heading)}</h2><p class=quiet>{_safe(one.note)}</p>{_drawn(one, names)}"
-        for one in maps
-    ]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{_safe(title)} · Pomona merge</title>
-<link rel="icon" href="data:,">
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>
-<p class="quiet">Pomona merge · {_safe(title)}</p>
-<h1>{_safe(_headline(layers))}</h1>
-<p class="quiet">{_safe(_measured(layers))}</p>
-{"".join(parts)}
-<details><summary>All numbers</summary>{_table(layers)}</details>
-<p class="quiet"><code>{_safe(signature)}</code></p>
-</main>
-</body>
-</html>
-"""
+    columns = _columns(layers)
+    return render(
+        "pomona.merge.report",
+        "heatmap.html.j2",
+        charts={f"map-{place}": _chart(one, names) for place, one in enumerate(maps, 1)},
+        title=title,
+        signature=signature,
+        headline=_headline(layers),
+        measured=_measured(layers),
+        maps=maps,
+        columns=list(columns),
+        rows=[{"cells": [cell(row) for cell in columns.values()]} for row in layers.rows],
+    ).text
 
 
 def _maps(layers: Layers) -> list[Map]:
-    rows, found = layers.rows, []
+    rows = layers.rows
     relative = any(row["relative"] for row in rows)
     norms = {
         model: [row["relative" if relative else "norms"].get(model) for row in rows]
@@ -111,7 +72,7 @@ def _maps(layers: Layers) -> list[Map]:
         if relative
         else (lambda value: f"{value:.3g}")
     )
-    found.append(Map(what, note, norms, show, 0.0, _most(norms)))
+    maps = [Map(what, note, norms, show, 0.0, _most(norms))]
     pairs = list(dict.fromkeys(pair for row in rows for pair in row["cosines"]))
     if pairs:
         cosines = {pair: [row["cosines"].get(pair) for row in rows] for pair in pairs}
@@ -121,7 +82,7 @@ def _maps(layers: Layers) -> list[Map]:
         bound = max(
             0.1, *(abs(value) for line in cosines.values() for value in line if value is not None)
         )
-        found.append(
+        maps.append(
             Map(
                 f"Cosine between {layers.of}",
                 words,
@@ -137,7 +98,7 @@ def _maps(layers: Layers) -> list[Map]:
             if layers.of == "weights"
             else ("Share of elements that one model moves up and another down.")
         )
-        found.append(
+        maps.append(
             Map(
                 "Sign conflicts",
                 words,
@@ -147,7 +108,7 @@ def _maps(layers: Layers) -> list[Map]:
                 _most(unlike),
             )
         )
-    return found
+    return maps
 
 
 def _most(values: Mapping[str, Sequence[float | None]]) -> float:
@@ -157,84 +118,83 @@ def _most(values: Mapping[str, Sequence[float | None]]) -> float:
     )
 
 
-def _drawn(one: Map, layers: Sequence[str]) -> str:
-    width = (_WIDTH - _LEFT) / len(layers)
-    height = _TOP + _ROW * len(one.values) + _BOTTOM
-    parts = [f'<div class="scroll" tabindex="0" role="region" aria-label="{_safe(one.heading)}">']
-    parts.append(
-        f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{_safe(one.heading)}">'
-    )
-    for line, (name, values) in enumerate(one.values.items()):
-        y = _TOP + _ROW * line
-        parts.append(
-            f'<text class="name" x="{_LEFT - 8}" y="{y + 16}" '
-            f'text-anchor="end">{_short(name)}<title>{_safe(name)}</title></text>'
-        )
-        for place, value in enumerate(values):
-            x = _LEFT + width * place
-            parts.append(
-                f'<rect class="cell ground" x="{x:.1f}" y="{y}" width="{width:.1f}" '
-                f'height="{_ROW}"/>'
-            )
-            if value is not None:
-                kind = "cool" if one.least < 0 and value < 0 else "warm"
-                deep = min(1.0, abs(value) / one.most)
-                told = f"{_safe(layers[place])}, {_safe(name)}: {one.show(value)}"
-                parts.append(
-                    f'<rect class="cell {kind}" x="{x:.1f}" y="{y}" width="{width:.1f}" '
-                    f'height="{_ROW}" fill-opacity="{deep:.3f}">'
-                    f"<title>{told}</title></rect>"
-                )
-    parts += [_axis(layers, width, height - _BOTTOM), _legend(one, height), "</svg></div>"]
-    return "".join(parts)
+def _chart(one: Map, layers: Sequence[str]) -> dict[str, Any]:
+    """A cell for each name and layer as a Vega-Lite specification."""
+    rows = [
+        {
+            "at": place,
+            "layer": clean(layers[place]),
+            "name": clean(name),
+            "value": value,
+            "said": one.show(value),
+        }
+        for name, values in one.values.items()
+        for place, value in enumerate(values)
+        if value is not None
+    ]
+    signed = one.least < 0
+    colour = {
+        "field": "value",
+        "type": "quantitative",
+        "scale": {
+            "domain": [one.least, 0, one.most] if signed else [0, one.most],
+            "range": "diverging" if signed else "heatmap",
+            "reverse": signed,
+            "interpolate": "rgb",
+        },
+        "legend": {
+            "title": None,
+            "orient": "bottom",
+            "direction": "horizontal",
+            "gradientLength": 250,
+            "values": [one.least, one.most],
+            "labelExpr": f"datum.value == {one.least} ? '{one.show(one.least)}' : "
+            f"'{one.show(one.most)}'",
+        },
+    }
+    words = [_on_axis(name) for name in layers]
+    axis = {"title": None, "domain": False, "ticks": False, "labelOverlap": True}
+    x = {
+        "field": "at",
+        "type": "ordinal",
+        "scale": {"domain": list(range(len(layers)))},
+        "axis": {**axis, "labelExpr": f"{words}[datum.value]", "labelAngle": -35},
+    }
+    names = [clean(name) for name in one.values]
+    y = {"field": "name", "type": "nominal", "scale": {"domain": names}}
+    told = [{"field": name, "type": "nominal"} for name in ("layer", "name", "said")]
+    return {
+        "$schema": SCHEMA,
+        "width": 840,
+        "height": {"step": 24},
+        "data": {"values": rows},
+        "mark": {"type": "rect", "stroke": None},
+        "encoding": {
+            "x": x,
+            "y": {**y, "axis": {**axis, "labelLimit": 180}},
+            "color": colour,
+            "tooltip": [*told[:2], {**told[2], "title": "value"}],
+        },
+    }
 
 
-def _axis(layers: Sequence[str], width: float, y: float) -> str:
-    parts = []
-    every = max(1, round(22 / width))
-    for place, name in enumerate(layers):
-        found, x = place_of(f"{name}.x"), _LEFT + width * (place + 0.5)
-        if found is None:
-            word = _short(name.rsplit(".", 1)[-1], 14)
-            parts.append(
-                f'<text x="{x:.1f}" y="{y + 12}" text-anchor="end" transform="rotate(-35 '
-                f'{x:.1f} {y + 12})">{word}</text>'
-            )
-        elif found.layer % every == 0:
-            parts.append(
-                f'<text x="{x:.1f}" y="{y + 15}" text-anchor="middle">{found.layer}</text>'
-            )
-    return "".join(parts)
-
-
-def _legend(one: Map, height: float) -> str:
-    """Seven steps from the least value to the most."""
-    x, y = _WIDTH - 330, height - 18
-    parts = [f'<text x="{x - 8}" y="{y + 11}" text-anchor="end">{one.show(one.least)}</text>']
-    for step in range(7):
-        value = one.least + (one.most - one.least) * step / 6
-        kind = "cool" if value < 0 else "warm"
-        parts.append(
-            f'<rect class="cell ground" x="{x + 36 * step}" y="{y}" width="36" height="14"/>'
-        )
-        parts.append(
-            f'<rect class="cell {kind}" x="{x + 36 * step}" y="{y}" width="36" height="14" '
-            f'fill-opacity="{abs(value) / one.most:.3f}"/>'
-        )
-    parts.append(f'<text x="{x + 260}" y="{y + 11}">{one.show(one.most)}</text>')
-    return "".join(parts)
+def _on_axis(layer: str) -> str:
+    """The number of a layer, or the end of its name, which tells more than its beginning."""
+    placed = place_of(f"{layer}.x")
+    word = clean(layer.rsplit(".", 1)[-1])
+    return str(placed.layer) if placed else word if len(word) <= 14 else "…" + word[-13:]
 
 
 def _headline(layers: Layers) -> str:
-    found = [row for row in layers.rows if row["conflicts"] is not None]
-    if not found:
+    counted = [row for row in layers.rows if row["conflicts"] is not None]
+    if not counted:
         return (
             f"{len(layers.rows)} layers, {len(layers.models)} "
             f"model{'s' if len(layers.models) > 1 else ''}"
         )
-    elements = sum(row["elements"] for row in found)
-    share = sum(row["conflicts"] * row["elements"] for row in found) / elements
-    least, most = (end(found, key=lambda row: row["conflicts"]) for end in (min, max))
+    elements = sum(row["elements"] for row in counted)
+    share = sum(row["conflicts"] * row["elements"] for row in counted) / elements
+    least, most = (end(counted, key=lambda row: row["conflicts"]) for end in (min, max))
     range_ = (
         f"from {least['conflicts']:.0%} in {least['layer']} to {most['conflicts']:.0%} in "
         f"{most['layer']}"
@@ -259,32 +219,19 @@ def _measured(layers: Layers) -> str:
     ).replace("%", " %")
 
 
-def _table(layers: Layers) -> str:
-    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
-        ("elements", lambda row: f"{row['elements']:,}")
-    ]
+def _columns(layers: Layers) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """The columns of the table, and what each shows of a layer."""
+    columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "layer": lambda row: row["layer"],
+        "elements": lambda row: f"{row['elements']:,}",
+    }
     for model in layers.models:
-        columns.append((f"norm {model}", lambda row, model=model: _number(row["norms"].get(model))))
+        columns[f"norm {model}"] = lambda row, model=model: _number(row["norms"].get(model))
     for pair in dict.fromkeys(pair for row in layers.rows for pair in row["cosines"]):
-        columns.append((f"cosine {pair}", lambda row, pair=pair: _number(row["cosines"].get(pair))))
-    columns.append(("sign conflicts", lambda row: _number(row["conflicts"])))
-    head = "".join(f'<th class="n">{_safe(name)}</th>' for name, _ in columns)
-    body = "".join(
-        f"<tr><td>{_safe(row['layer'])}</td>{''.join(f'<td class=n>{cell(row)}</td>' for _, cell in columns)}</tr>"
-        for row in layers.rows
-    )
-    return f'<div class="scroll" tabindex="0"><table><thead><tr><th>layer</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        columns[f"cosine {pair}"] = lambda row, pair=pair: _number(row["cosines"].get(pair))
+    columns["sign conflicts"] = lambda row: _number(row["conflicts"])
+    return columns
 
 
 def _number(value: float | None) -> str:
     return "—" if value is None else f"{value:.4g}"
-
-
-def _safe(text: str) -> str:
-    return escape(clean(text))
-
-
-def _short(text: str, most: int = 26) -> str:
-    """A name cut to `most` letters; of paths the end tells more."""
-    text = clean(text)
-    return escape(text if len(text) <= most else "…" + text[-(most - 1) :])

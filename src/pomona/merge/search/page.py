@@ -4,19 +4,11 @@ for light and one for dark.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pomona.ledger.report.numbers import clean, count, flops
-from pomona.ledger.report.picture import SCHEMA
-from pomona.ledger.report.theme import dark, light
-from pomona.merge.search.results import Gain, decimals_of, number
-
-if TYPE_CHECKING:
-    from pomona.merge.search.results import Matrix, Searched
-
-_DIVERGING = {"light": ["#C2500A", "#f4f5f2", "#0B6FAE"], "dark": ["#FF9A5C", "#242b27", "#6DB9EE"]}
+from pomona.merge.search.results import Gain, Matrix, Searched, decimals_of, number
+from pomona.pages import SCHEMA, clean, count, flops, picture, render
 
 
 def render_search(searched: Searched) -> str:
@@ -298,32 +290,17 @@ def _page(
     tables: Sequence[Any],
     signature: str,
 ) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pomona.merge.search", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {"clean": clean}
-    return environment.get_template("page.html.j2").render(
+    return render(
+        "pomona.merge.search",
+        "page.html.j2",
         title=title,
         headline=headline,
         facts=facts,
         pictures=pictures,
         tables=tables,
         signature=signature,
-    )
+    ).text
 
 
-def _drawn(chart: dict[str, Any], heading: str, words: str, note: str = "") -> dict[str, str]:
-    import vl_convert
-
-    drawn = {"heading": heading, "words": words, "note": note}
-    for name, config in (("light", light()), ("dark", dark())):
-        themed = {**config, "range": {**config["range"], "diverging": _DIVERGING[name]}}
-        themed["style"] = {**config["style"], "cell": {"color": config["title"]["color"]}}
-        svg = vl_convert.vegalite_to_svg(chart, config=themed, allowed_base_urls=[])
-        drawn[name] = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-    return drawn
+def _drawn(chart: dict[str, Any], heading: str, words: str, note: str = "") -> dict[str, Any]:
+    return {"heading": heading, "words": words, "note": note, "sources": picture(chart)}

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pomona.ledger.store import Ledger
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -41,16 +37,6 @@ def interval(low: float, high: float) -> str:
 def gained(gain: float, low: float, high: float) -> str:
     """A gain as exact as its interval says: `+1.30`."""
     return signed(gain, places(low, high))
-
-
-def decimals_of(ledger: Ledger) -> dict[str, int]:
-    """For every group how many decimals its values are shown with: those of its narrowest
-    interval.
-    """
-    found: dict[str, int] = {}
-    for entry in ledger.entries:
-        found[entry.group] = max(found.get(entry.group, 2), places(entry.ci_low, entry.ci_high))
-    return found
 
 
 def flops(value: float) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 FONT = (
     "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation "
     "Sans', sans-serif"
@@ -24,6 +25,7 @@ def light() -> dict[str, Any]:
         band="#f0ede2",
         scale="#3b4640",
         levers=levers,
+        pale="#f4f5f2",
     )
 
 
@@ -38,11 +40,20 @@ def dark() -> dict[str, Any]:
         band="#232820",
         scale="#c9d2cc",
         levers=levers,
+        pale="#242b27",
     )
 
 
 def _config(
-    *, paper: str, ink: str, soft: str, line: str, band: str, scale: str, levers: list[str]
+    *,
+    paper: str,
+    ink: str,
+    soft: str,
+    line: str,
+    band: str,
+    scale: str,
+    levers: list[str],
+    pale: str,
 ) -> dict[str, Any]:
     words = {
         "labelColor": soft,
@@ -71,7 +82,12 @@ def _config(
             "symbolStrokeWidth": 2,
             "symbolOpacity": 1,
         },
-        "range": {"category": levers, "symbol": SHAPES},
+        "range": {
+            "category": levers,
+            "symbol": SHAPES,
+            "diverging": [levers[0], pale, levers[1]],
+            "heatmap": [pale, levers[0]],
+        },
         "style": {
             "zero": {"color": soft, "strokeWidth": 1.2},
             "ladder": {"color": scale, "strokeWidth": 2},
@@ -80,6 +96,7 @@ def _config(
             "ladder-label": {"color": scale},
             "halo": {"color": paper, "stroke": paper, "strokeWidth": 4, "strokeJoin": "round"},
             "hollow": {"color": paper},
+            "cell": {"color": ink},
             "tail-band": {"color": band},
             "tail-word": {"color": soft, "fontSize": 11, "fontStyle": "italic"},
         },

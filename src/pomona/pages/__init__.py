@@ -1,0 +1,34 @@
+"""What every page and picture shares: one template, one stylesheet, the charts' colours, and how
+numbers are written. Part of the ground: it knows no room.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.pages.drawing import picture as picture, svg as svg
+    from pomona.pages.numbers import (
+        clean as clean,
+        count as count,
+        flops as flops,
+        gained as gained,
+        interval as interval,
+        places as places,
+        short as short,
+        signed as signed,
+    )
+    from pomona.pages.page import Page as Page, render as render
+    from pomona.pages.theme import SCHEMA as SCHEMA
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "drawing": "picture svg",
+        "numbers": "clean count flops gained interval places short signed",
+        "page": "Page render",
+        "theme": "SCHEMA",
+    },
+)

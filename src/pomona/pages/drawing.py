@@ -1,0 +1,69 @@
+"""Charts as SVG, drawn here, and the scripts with which a page draws them itself."""
+
+from __future__ import annotations
+
+import base64
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+from pomona.files import cache_folder, write_text
+from pomona.pages.theme import dark, light
+
+_DRAW = """
+const page = JSON.parse(document.getElementById("charts").textContent);
+const scheme = matchMedia("(prefers-color-scheme: dark)");
+async function draw() {
+  const theme = scheme.matches ? "dark" : "light";
+  const options = {
+    actions: false, ast: true, renderer: "svg", config: page[theme], tooltip: {theme},
+  };
+  const boxes = [...document.querySelectorAll("[data-chart]")];
+  await Promise.all(boxes.map(box => vegaEmbed(box, page.charts[box.dataset.chart], options)));
+  document.documentElement.dataset.charts = "drawn";
+}
+scheme.addEventListener("change", draw);
+draw();
+"""
+
+
+def svg(chart: dict[str, Any], config: dict[str, Any] | None = None) -> str:
+    """A Vega-Lite specification drawn as SVG, in light colours unless told otherwise. It loads
+    nothing.
+    """
+    import vl_convert
+
+    return vl_convert.vegalite_to_svg(chart, config=config or light(), allowed_base_urls=[])
+
+
+def picture(chart: dict[str, Any]) -> dict[str, str]:
+    """The drawing for pages without scripts: data addresses for `light` and `dark` screens."""
+    return {
+        name: "data:image/svg+xml;base64," + base64.b64encode(svg(chart, config).encode()).decode()
+        for name, config in (("light", light()), ("dark", dark()))
+    }
+
+
+def scripts() -> list[str]:
+    """What a page with charts carries: Vega with its relatives, and the few lines that call it."""
+    return [_vega(), _DRAW]
+
+
+@cache
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that may stand between script tags."""
+    import vl_convert
+
+    # Bundling takes a second of CPU, more than all else that a small merge does, and gives the
+    # same text for a version: it is kept beside the compiled loops.
+    kept = cache_folder() / f"vega-{vl_convert.__version__}.js"
+    with suppress(OSError, UnicodeDecodeError):
+        return kept.read_text(encoding="utf-8")
+    script = (
+        vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+        .replace("\r", "")
+        .replace("</script", "<\\/script")
+    )
+    with suppress(OSError):  # a home that cannot be written to: bundle again next time
+        write_text(kept, script)
+    return script
