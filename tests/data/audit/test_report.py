@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, strategies as st
 
-from pomona.data.audit import CODES, audit_report, sample_audit, wilson
+from pomona.data.audit import CODES, audit_report, sample_audit
 from pomona.data.audit.labels import read_key, read_labels, set_label
 from pomona.data.audit.page import percent
 from pomona.data.audit.report import kappa
+from pomona.stats import wilson
 
 HOSTILE = "</title><script>document.title='taken'</script><img src=x onerror=alert(1)>"
 
