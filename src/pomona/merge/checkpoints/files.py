@@ -21,26 +21,28 @@ from pomona.errors import PomonaError, ResourceError
 from pomona.files import atomic_directory
 from pomona.workspace import is_full, room_on_disk
 
-FLOATS = {"F32": np.float32, "F16": np.float16, "F64": np.float64, "BF16": np.uint16}
-WIDTHS = {
-    "F64": 8,
-    "I64": 8,
-    "U64": 8,
-    "C64": 8,
-    "F32": 4,
-    "I32": 4,
-    "U32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "I16": 2,
-    "U16": 2,
-    "I8": 1,
-    "U8": 1,
-    "BOOL": 1,
-    "F8_E4M3": 1,
-    "F8_E5M2": 1,
-    "F8_E8M0": 1,
+# The types that safetensors knows, as NumPy holds them: BF16 and FP8 as their bits.
+NUMBERS: dict[str, Any] = {
+    "F64": np.float64,
+    "I64": np.int64,
+    "U64": np.uint64,
+    "C64": np.complex64,
+    "F32": np.float32,
+    "I32": np.int32,
+    "U32": np.uint32,
+    "F16": np.float16,
+    "BF16": np.uint16,
+    "I16": np.int16,
+    "U16": np.uint16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.uint8,
+    "F8_E4M3": np.uint8,
+    "F8_E5M2": np.uint8,
+    "F8_E8M0": np.uint8,
 }
+WIDTHS = {name: np.dtype(number).itemsize for name, number in NUMBERS.items()}
+FLOATS = ("F64", "F32", "F16", "BF16")
 INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _LONGEST = 100_000_000  # bytes of a header, as the safetensors library has it
@@ -117,7 +119,7 @@ class Tensors:
     def floats(self, name: str) -> NDArray[np.float32]:
         """A float tensor as float32."""
         dtype, shape = self.info(name)
-        stored = np.frombuffer(self.raw(name), FLOATS[dtype]).reshape(shape)
+        stored = np.frombuffer(self.raw(name), NUMBERS[dtype]).reshape(shape)
         if dtype == "BF16":
             return (stored.astype(np.uint32) << 16).view(np.float32)
         return stored.astype(np.float32)
@@ -215,7 +217,7 @@ def _check(file: Path, name: str, place: TensorPlace, first: int, size: int) -> 
 def encode(values: NDArray[np.float32], dtype: str) -> bytes:
     """float32 values in a stored type; bfloat16 is rounded to nearest, ties to even."""
     if dtype != "BF16":
-        return values.astype(FLOATS[dtype]).tobytes()
+        return values.astype(NUMBERS[dtype]).tobytes()
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16).tobytes()
 
@@ -333,7 +335,7 @@ class TensorRows:
         with place.file.open("rb") as stream:
             self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         self._values = np.frombuffer(
-            self._map, FLOATS[stored.dtype], place.elements, place.offset
+            self._map, NUMBERS[stored.dtype], place.elements, place.offset
         ).reshape(self.shape)
 
     def stored(self, rows: slice | NDArray[np.int64] = _ALL) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError
+from pomona.files import sync
 from pomona.workspace import Lock
 
 INTERVAL = 5.0  # seconds between two entries; what a power failure can cost
@@ -51,13 +52,13 @@ class MergeWorkspace:
 
     def finish(self) -> None:
         """The result takes OUT's place, whole."""
-        sync_folder(self.result)
+        sync(self.result)
         old = self.out.with_name(f".{self.out.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if self.out.exists():
             self.out.rename(old)
         self.result.rename(self.out)
-        sync_folder(self.out.parent)
+        sync(self.out.parent)
         shutil.rmtree(old, ignore_errors=True)
         self.remove()
 
@@ -147,12 +148,3 @@ def check_free(out: Path, overwrite: bool) -> None:
             where=out,
             remedy="choose another name, or remove it",
         )
-
-
-def sync_folder(folder: Path) -> None:
-    """The names in a folder are on the disk when this returns."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

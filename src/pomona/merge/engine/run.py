@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import full_disk
+from pomona.merge.checkpoints.files import NUMBERS, full_disk
 from pomona.merge.engine.forecast import MergeResult, forecast
 from pomona.merge.engine.journal import MergeWorkspace, check_free
 from pomona.merge.engine.output import SHARD, lay_out, size_of
 from pomona.merge.engine.runner import Runner
-from pomona.merge.engine.streams import NUMBERS, Files, ReadUnit, units_of
+from pomona.merge.engine.streams import Files, ReadUnit, units_of
 from pomona.merge.plan import MergePlan
 from pomona.workspace import is_full
 
@@ -186,7 +186,7 @@ class _Array:
     """A tensor in memory, made when its first block comes."""
 
     def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
-        self._shape, self._dtype = shape, NUMBERS.get(dtype, np.uint8)
+        self._shape, self._dtype = shape, NUMBERS[dtype]
         self._values: NDArray[Any] | None = None
 
     def begin(self, start: int, count: int) -> NDArray[Any]:

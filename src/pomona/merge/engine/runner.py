@@ -69,13 +69,7 @@ class Runner:
         """
         for unit in units:
             unit.block(self.room)
-        self._together(
-            [
-                unit
-                for unit in units
-                if any(piece.kernel.shared is not None for piece in unit.pieces)
-            ]
-        )
+        self._together(units)
         left = [unit for unit in units if any(not piece.done for piece in unit.pieces)]
         left.sort(
             key=lambda unit: (
@@ -88,13 +82,7 @@ class Runner:
 
     def in_order(self, units: Sequence[ReadUnit]) -> Iterator[ReadUnit]:
         """As `run`, in the order given, at most `threads` ahead of whoever asks."""
-        self._together(
-            [
-                unit
-                for unit in units
-                if any(piece.kernel.shared is not None for piece in unit.pieces)
-            ]
-        )
+        self._together(units)
         if self.threads == 1:
             yield from map(self._whole, units)
             return
@@ -127,6 +115,7 @@ class Runner:
         """The passes of kernels that are settled with those of other tensors, one pass over all
         tensors after the other.
         """
+        units = [unit for unit in units if any(p.kernel.shared is not None for p in unit.pieces)]
         groups: dict[tuple[int, str], list[MergePiece]] = {}
         for unit in units:
             for piece in unit.pieces:

@@ -8,7 +8,7 @@ import mmap
 import os
 import resource
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import lcm, prod
 from pathlib import Path
@@ -18,32 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import WIDTHS, TensorPlace, Tensors
+from pomona.merge.checkpoints.files import NUMBERS, WIDTHS, TensorPlace, Tensors
 from pomona.merge.methods.kernels import kernel_of
 from pomona.merge.plan import Kernel, MergePlan, TensorInput, TensorJob, inputs_of
 
-NUMBERS: Mapping[str, Any] = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": np.uint16,
-    "I64": np.int64,
-    "U64": np.uint64,
-    "I32": np.int32,
-    "U32": np.uint32,
-    "I16": np.int16,
-    "U16": np.uint16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.uint8,
-    "C64": np.complex64,
-}
-KEPT = (
-    1 << 25
-)  # bytes of inputs that a thread keeps mapped: each letting go interrupts the other threads
-BEST = (
-    1 << 20
-)  # bytes of one input's block: all blocks of a job together stay in the processor's cache
+# Bytes of inputs that a thread keeps mapped: each letting go interrupts the other threads.
+KEPT = 1 << 25
+# Bytes of one input's block: all blocks of a job together stay in the processor's cache.
+BEST = 1 << 20
 
 
 class Target(Protocol):
@@ -205,7 +187,7 @@ class Scratch(threading.local):
         size = count * WIDTHS[dtype]
         if key not in self._kept or self._kept[key].size < size:
             self._kept[key] = np.empty(size, np.uint8)
-        return self._kept[key][:size].view(NUMBERS.get(dtype, np.uint8))
+        return self._kept[key][:size].view(NUMBERS[dtype])
 
 
 class Files:
@@ -244,7 +226,7 @@ class Files:
         thread's memory number `key`.
         """
         kind, offset = (
-            np.dtype(NUMBERS.get(place.dtype, np.uint8)),
+            np.dtype(NUMBERS[place.dtype]),
             place.offset + start * WIDTHS[place.dtype],
         )
         if place.offset + place.size > os.fstat(self._open[place.file][0]).st_size:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any
 
@@ -177,15 +177,8 @@ class Result:
         found = self._journal.found
         self.workspace.finish()
         names = (*told.files, *files)
-        return MergeResult(
-            **{
-                **_fields(told),
-                "written": True,
-                "files": names,
-                "found": found,
-                "layers": layers.rows if layers else (),
-            }
-        )
+        rows = layers.rows if layers else ()
+        return replace(told, written=True, files=names, found=found, layers=rows)
 
     def _beside(self) -> dict[str, bytes]:
         plan = self.plan
@@ -199,10 +192,6 @@ class Result:
                 if (plan.tokenizer / name).is_file()
             }
         return files | dict(plan.extra)
-
-
-def _fields(told: MergeResult) -> dict[str, Any]:
-    return {name: getattr(told, name) for name in told.__dataclass_fields__}
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

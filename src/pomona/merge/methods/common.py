@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
+from pomona.merge.checkpoints.files import NUMBERS
 from pomona.merge.plan import TensorInput, TensorJob, inputs_of
 from pomona.native import Family
 
@@ -32,12 +33,6 @@ loop = LOOPS.loop
 
 
 KINDS = {"BF16": 0, "F16": 1, "F32": 2, "F64": 3}
-NUMBERS: dict[str, Any] = {
-    "BF16": np.uint16,
-    "F16": np.float16,
-    "F32": np.float32,
-    "F64": np.float64,
-}
 TILE = 1024  # elements that the loops take at a time
 SPACE = 4 * TILE + 192  # bytes that a tile takes in memory
 PART = 4 * TILE  # elements whose sums are settled together

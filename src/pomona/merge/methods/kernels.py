@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from math import prod
 from typing import Any, cast
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import encode, to_float32
+from pomona.merge.checkpoints.files import NUMBERS, encode, to_float32
 from pomona.merge.plan import JointKernel, Kernel, TensorJob, inputs_of
 
 KERNELS = {  # module and class
@@ -93,14 +93,12 @@ def run(
     Returns the result in the job's dtype (BF16 as uint16) and shape. Raises PomonaError naming the
     model and what is wrong with it.
     """
-    from pomona.merge.methods.common import NUMBERS
-
     kernel = kernel_for(job, seed)
     flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
     size = flat[0].size
     step = size if block is None else max(1, block // kernel.unit) * kernel.unit
     starts = range(0, size, max(1, step))
-    out = np.empty(size, NUMBERS.get(job.dtype, flat[0].dtype))
+    out = np.empty(size, NUMBERS[job.dtype])
     number = 0
     try:
         while number < kernel.passes:
@@ -141,7 +139,6 @@ def kernel_of(job: TensorJob, seed: int) -> Kernel:
     return FirstRows(kernel_for(inner, seed), prod(inner.shape), source)  # pyright: ignore[reportReturnType]
 
 
-@dataclass(frozen=True)
 class FirstRows:
     """A kernel for the first `limit` elements; the elements behind them are those of input
     `source`, in the result's type.
@@ -150,24 +147,9 @@ class FirstRows:
     are counted flat: rows × columns.
     """
 
-    kernel: Kernel
-    limit: int
-    source: int
-
-    @property
-    def passes(self) -> int:
-        """As the inner kernel's."""
-        return self.kernel.passes
-
-    @property
-    def unit(self) -> int:
-        """As the inner kernel's."""
-        return self.kernel.unit
-
-    @property
-    def shared(self) -> str | None:
-        """As the inner kernel's."""
-        return self.kernel.shared
+    def __init__(self, kernel: Kernel, limit: int, source: int) -> None:
+        self.kernel, self.limit, self.source = kernel, limit, source
+        self.passes, self.unit, self.shared = kernel.passes, kernel.unit, kernel.shared
 
     def _inside(self, start: int, blocks: Sequence[NDArray[Any]]) -> int:
         return min(max(self.limit - start, 0), len(blocks[0]))

@@ -4,6 +4,7 @@ kilobytes that stay in the first cache. Only compiling imports it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -48,67 +49,39 @@ get_f32, set_f32 = _load(types.float32, ir.FloatType()), _store(types.float32, i
 get_f64, set_f64 = _load(types.float64, ir.DoubleType()), _store(types.float64, ir.DoubleType())
 
 
-@intrinsic
-def from_half(typing: Any, bits: Any) -> Any:
-    """The float32 of a float16's bits."""
+def _instruction(result: Any, kinds: tuple[Any, ...], emit: Callable[..., Any]) -> Any:
+    """A function of machine code: `emit` writes it, from a builder and the arguments."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fpext(builder.bitcast(arguments[0], _HALF), ir.FloatType())
+        return emit(builder, *arguments)
 
-    return types.float32(types.uint16), code
-
-
-@intrinsic
-def to_half(typing: Any, value: Any) -> Any:
-    """The bits of the float16 nearest to a float32, ties to even."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(builder.fptrunc(arguments[0], _HALF), _SHORT)
-
-    return types.uint16(types.float32), code
+    signature = result(*kinds)
+    # numba counts the arguments that these name
+    if len(kinds) == 1:
+        return intrinsic(lambda typing, value: (signature, code))  # noqa: ARG005
+    return intrinsic(lambda typing, one, other, added: (signature, code))  # noqa: ARG005
 
 
-@intrinsic
-def bits_of(typing: Any, value: Any) -> Any:
-    """The bits of a float32."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.IntType(32))
-
-    return types.uint32(types.float32), code
-
-
-@intrinsic
-def float_of(typing: Any, bits: Any) -> Any:
-    """The float32 of its bits."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return types.float32(types.uint32), code
-
-
-@intrinsic
-def fma(typing: Any, one: Any, other: Any, added: Any) -> Any:
-    """one · other + added, rounded once."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fma(*arguments)
-
-    return types.float32(types.float32, types.float32, types.float32), code
-
+_FLOAT, _WORD = types.float32, types.uint32
+# The float32 of a float16's bits, and the bits of the float16 nearest to it, ties to even.
+from_half = _instruction(
+    _FLOAT, (types.uint16,), lambda to, bits: to.fpext(to.bitcast(bits, _HALF), ir.FloatType())
+)
+to_half = _instruction(
+    types.uint16, (_FLOAT,), lambda to, value: to.bitcast(to.fptrunc(value, _HALF), _SHORT)
+)
+# The bits of a float32, and the float32 of its bits.
+bits_of = _instruction(_WORD, (_FLOAT,), lambda to, value: to.bitcast(value, ir.IntType(32)))
+float_of = _instruction(_FLOAT, (_WORD,), lambda to, bits: to.bitcast(bits, ir.FloatType()))
+# one · other + added, rounded once
+fma = _instruction(_FLOAT, (_FLOAT, _FLOAT, _FLOAT), lambda to, *values: to.fma(*values))
 
 TILE = 1024
-SPACE = (
-    4 * TILE + 192
-)  # bytes from one tile to the next: not a page, or loads seem to wait for stores to other tiles
+# Bytes from one tile to the next: not a page, or loads seem to wait for stores to other tiles.
+SPACE = 4 * TILE + 192
 BF16, F16, F32, F64 = 0, 1, 2, 3
-LOOSE = {
-    "contract",
-    "reassoc",
-    "nsz",
-    "arcp",
-}  # sums may be reordered; NaN and infinity stay what they are
+# Sums may be reordered; NaN and infinity stay what they are.
+LOOSE = {"contract", "reassoc", "nsz", "arcp"}
 _INF = uint32(0x7F800000)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import Stored
+from pomona.merge.checkpoints.files import FLOATS, Stored
 from pomona.merge.checkpoints.names import comes_after, is_buffer, is_computed
 from pomona.merge.plan import TensorInput, TensorJob
 from pomona.merge.planning.checking import (
@@ -31,8 +31,6 @@ from pomona.merge.reading.parameters import (
     resolve,
 )
 from pomona.merge.reading.recipe import MergeRecipe, MergeSource, RecipeModule, Slice
-
-FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ raising the first, and the reading of parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from pomona.errors import nearest
 from pomona.merge.reading.document import KeyPath
@@ -22,6 +22,9 @@ from pomona.merge.reading.parameters import (
 from pomona.merge.reading.recipe import ModelRef, meant, parse_model
 
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"}
+
+
+T = TypeVar("T")
 
 
 class Reader:
@@ -67,6 +70,13 @@ class Reader:
                 self.wrong(place, f'"{key}" is missing')
         return cast("Mapping[str, Any]", value)
 
+    def optional(
+        self, item: Mapping[str, Any], key: str, place: KeyPath, read: Callable[[Any, KeyPath], T]
+    ) -> T | None:
+        """What `read` makes of the value of a key and its place; None where there is none."""
+        value = item.get(key)
+        return None if value is None else read(value, (*place, key))
+
     def listed(self, value: Any, place: KeyPath) -> list[tuple[tuple[str | int, ...], Any]]:
         """The items of a list with their places; none when it is not a list."""
         if not isinstance(value, list | tuple) or not value:
@@ -110,8 +120,9 @@ def shown(value: Any) -> str:
     return "nothing" if value is None else repr(value)
 
 
-def parameters(reader: Reader, value: Any, place: KeyPath) -> dict[str, Setting]:
-    """A mapping of parameters, without those that the method has not."""
+def parameters(reader: Reader, item: Mapping[str, Any], place: KeyPath) -> dict[str, Setting]:
+    """The `parameters` of a section, without those that the method has not."""
+    value, place = item.get("parameters"), (*place, "parameters")
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -166,12 +177,9 @@ def _condition(reader: Reader, value: Any, kind: Kind, place: KeyPath) -> Condit
         rule = None
     if rule is not None and (wrong := check_filter(rule)):
         reader.wrong((*place, "filter"), wrong)
-    found = (
-        _value(reader, item["value"], kind, (*place, "value"))
-        if item.get("value") is not None
-        else None
-    )
-    return Condition(rule, 0 if found is None else found)
+    held = item.get("value")
+    given = None if held is None else _value(reader, held, kind, (*place, "value"))
+    return Condition(rule, 0 if given is None else given)
 
 
 def _value(

@@ -5,6 +5,7 @@ line for each mistake.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,12 @@ def _build(reader: Reader, value: Mapping[str, Any]) -> MergeRecipe:
         models=models(reader, top, ()),
         slices=slices(reader, top, ()),
         modules=modules(reader, top.get("modules")),
-        base=reader.model(top["base_model"], ("base_model",))
-        if top.get("base_model") is not None
-        else None,
+        base=reader.optional(top, "base_model", (), reader.model),
         dtype=reader.dtype(top, "dtype"),
         out_dtype=reader.dtype(top, "out_dtype"),
         tokenizer=tokenizer(reader, top),
         chat_template=reader.text(top, "chat_template") or None,
-        parameters=parameters(reader, top.get("parameters"), ("parameters",)),
+        parameters=parameters(reader, top, ()),
         seed=_seed(reader, top.get("seed")),
         key_map=key_map(reader, top.get("key_map")),
         raw=dict(value),
@@ -158,7 +157,7 @@ def _module(reader: Reader, value: Any, place: KeyPath) -> RecipeModule:
     item = reader.mapping(value, place, ("models", "slices", "parameters"))
     if bool(item.get("models")) == bool(item.get("slices")):
         reader.wrong(place, 'give "models" or "slices", one of them')
-    settings = parameters(reader, item.get("parameters"), (*place, "parameters"))
+    settings = parameters(reader, item, place)
     return RecipeModule(models(reader, item, place), slices(reader, item, place), settings)
 
 
@@ -168,16 +167,8 @@ def _slice(reader: Reader, value: Any, place: KeyPath) -> Slice:
     )
     if item.get("residual_weight") is not None:
         reader.note('"residual_weight" has no effect, as in mergekit')
-    base = (
-        reader.model(item["base_model"], (*place, "base_model"))
-        if item.get("base_model") is not None
-        else None
-    )
-    listed = (
-        reader.listed(item["sources"], (*place, "sources"))
-        if item.get("sources") is not None
-        else []
-    )
+    base = reader.optional(item, "base_model", place, reader.model)
+    listed = reader.optional(item, "sources", place, reader.listed) or []
     sources = tuple(_source(reader, part, here, layered=True) for here, part in listed)
     lengths = {source.layers[1] - source.layers[0] for source in sources if source.layers}
     if len(lengths) > 1:
@@ -185,25 +176,17 @@ def _slice(reader: Reader, value: Any, place: KeyPath) -> Slice:
             place,
             f"its sources have different numbers of layers: {', '.join(map(str, sorted(lengths)))}",
         )
-    return Slice(sources, base, parameters(reader, item.get("parameters"), (*place, "parameters")))
+    return Slice(sources, base, parameters(reader, item, place))
 
 
 def _source(reader: Reader, value: Any, place: KeyPath, *, layered: bool) -> MergeSource:
     needed = ("model", "layer_range") if layered else ("model",)
     item = reader.mapping(value, place, (*needed, "parameters"), needed)
-    layers = (
-        _layers(reader, item["layer_range"], (*place, "layer_range"))
-        if layered and item.get("layer_range") is not None
-        else None
-    )
-    model = (
-        reader.model(item["model"], (*place, "model"))
-        if item.get("model") is not None
-        else ModelRef("?")
-    )
-    return MergeSource(
-        model, layers, parameters(reader, item.get("parameters"), (*place, "parameters"))
-    )
+    layers = None
+    if layered:
+        layers = reader.optional(item, "layer_range", place, partial(_layers, reader))
+    model = reader.optional(item, "model", place, reader.model) or ModelRef("?")
+    return MergeSource(model, layers, parameters(reader, item, place))
 
 
 def _layers(reader: Reader, value: Any, place: KeyPath) -> tuple[int, int]:
@@ -283,11 +266,7 @@ def _token(reader: Reader, value: Any, place: KeyPath) -> TokenRule:
         reader.wrong(place, 'give "token_id" or "token", one of them')
     elif (number is not None and number < 0) or (text is not None and not isinstance(text, str)):
         reader.wrong(place, '"token_id" is a whole number and "token" a text')
-    model = (
-        reader.model(source["model"], (*place, "model"))
-        if source.get("model") is not None
-        else None
-    )
+    model = reader.optional(source, "model", place, reader.model)
     return TokenRule(model, number, text, force)
 
 

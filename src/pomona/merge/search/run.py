@@ -55,19 +55,13 @@ def search_merge(
     document, folder = read_document(recipe)
     problem, out = Problem(document, trials), Path(out)
     refuse_existing(out, overwrite)
-    task = problem.settings
-    files = files_of(task, folder)
-    valid, test = (
-        read_items(task, problem.settings.valid, files),
-        read_items(task, task.test, files),
-    )
-    refuse_shared(valid, test)
+    valid, test = _items(problem, folder)
     workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     with workspace.locked():
         searched = _searched(
             problem,
             workspace,
-            Judge.of(task, device=device, **engine),
+            Judge.of(problem.settings, device=device, **engine),
             valid,
             test,
             progress,
@@ -75,6 +69,15 @@ def search_merge(
         )
         workspace.clear()
     return searched
+
+
+def _items(problem: Problem, folder: Path) -> tuple[Items, Items]:
+    """The items that are searched on and those that are tested on."""
+    settings = problem.settings
+    files = files_of(settings, folder)
+    valid, test = (read_items(settings, part, files) for part in (settings.valid, settings.test))
+    refuse_shared(valid, test)
+    return valid, test
 
 
 def _searched(
@@ -299,12 +302,7 @@ def forecast(
     document, folder = read_document(recipe)
     problem = Problem(document, trials)
     settings = problem.settings
-    files = files_of(settings, folder)
-    valid, test = (
-        read_items(settings, settings.valid, files),
-        read_items(settings, settings.test, files),
-    )
-    refuse_shared(valid, test)
+    valid, test = _items(problem, folder)
     workspace = SearchWorkspace(Path(out), models=models, seed=seed, document=document)
     plan = workspace.plan(problem.first(), dry_run=True)
     number = most_trials(problem)
