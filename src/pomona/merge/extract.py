@@ -272,11 +272,11 @@ def truncated(
 
 
 def _rank(values: NDArray[np.float64], rank: int | None, energy: float | None) -> int:
-    found = len(values)
+    wanted = len(values)
     if energy is not None:
         held = np.cumsum(np.square(values)) / np.square(values).sum()
-        found = int(np.searchsorted(held, energy * (1 - 1e-12))) + 1
-    return min(found, len(values), rank or len(values))
+        wanted = int(np.searchsorted(held, energy * (1 - 1e-12))) + 1
+    return min(wanted, len(values), rank or len(values))
 
 
 def _in_memory(values: NDArray[np.float64], dtype: str) -> NewTensor:

@@ -340,9 +340,9 @@ class TensorRows:
 
     def stored(self, rows: slice | NDArray[np.int64] = _ALL) -> NDArray[Any]:
         """Rows as they are stored; BF16 as uint16."""
-        found = self._values[rows].copy()
+        rows_read = self._values[rows].copy()
         self._map.madvise(mmap.MADV_DONTNEED)
-        return found
+        return rows_read
 
     def float32(self, rows: slice | NDArray[np.int64] = _ALL) -> NDArray[np.float32]:
         """Rows as float32."""

@@ -60,8 +60,8 @@ def place_of(name: str) -> LayerPlace | None:
     """The layer a tensor belongs to, or None: "model.layers.3.mlp.up_proj.weight" is layer 3 of
     "model.layers".
     """
-    found = _LAYER.match(name)
-    return LayerPlace(found[1], int(found[2]), found[3]) if found else None
+    match = _LAYER.match(name)
+    return LayerPlace(match[1], int(match[2]), match[3]) if match else None
 
 
 def comes_after(name: str) -> bool:
@@ -115,10 +115,10 @@ def role_of(name: str, stacks: Iterable[str]) -> str:
         return "projector"
     if _VISION.search(name):
         return "vision"
-    coders = {found[1] for stack in stacks if (found := _CODER.match(stack + "."))}
+    coders = {coder[1] for stack in stacks if (coder := _CODER.match(stack + "."))}
     if len(coders) == 2:
-        found = _CODER.match(name)
-        return found[1] if found else "shared"
+        coder = _CODER.match(name)
+        return coder[1] if coder else "shared"
     return "text"
 
 

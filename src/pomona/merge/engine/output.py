@@ -169,10 +169,12 @@ def _allocate(descriptor: int, size: int) -> None:
 
 @cache
 def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
-    found = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
-    if found is not None:
-        found.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
-    return found
+    function = (
+        getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
+    )
+    if function is not None:
+        function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    return function
 
 
 def _begin_to_sync(descriptor: int, offset: int, count: int) -> None:

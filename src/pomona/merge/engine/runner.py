@@ -136,8 +136,8 @@ class Runner:
                     )
                 )
 
-            for found in self._spread(read, units):
-                for piece, partials in found:
+            for partials_of in self._spread(read, units):
+                for piece, partials in partials_of:
                     key = piece.plan, piece.kernel.shared
                     joint[key] = _gathered(piece, number, [*joint.get(key, []), *partials])
             self._stop.clear()
@@ -151,10 +151,10 @@ class Runner:
     ) -> Iterator[tuple[MergePiece, list[Any]]]:
         """The partial results of one reading, by piece."""
         pieces = [piece for piece in pieces if number < piece.kernel.passes]
-        found: list[list[Any]] = [[] for _ in pieces]
+        results: list[list[Any]] = [[] for _ in pieces]
         needed = sorted({source for piece in pieces for source in piece.sources})
         for start, blocks in self._blocks(unit, needed, first=number == 0, last=False):
-            for piece, partials in zip(pieces, found, strict=True):
+            for piece, partials in zip(pieces, results, strict=True):
                 with _named(unit, piece):
                     partial = piece.kernel.read(
                         number, start, [blocks[source] for source in piece.sources]
@@ -163,7 +163,7 @@ class Runner:
                     partials.append(partial)
                 if piece.kernel.shared is not None and len(partials) == _MANY:
                     partials[:] = _gathered(piece, number, partials)
-        return zip(pieces, found, strict=True)
+        return zip(pieces, results, strict=True)
 
     def _whole(self, unit: ReadUnit) -> ReadUnit:
         """Everything that is left to do for a unit."""

@@ -174,11 +174,11 @@ class Result:
             (self.workspace.result / name).write_bytes(content)
         self._output.sync()
         self._output.close()
-        found = self._journal.found
+        finished_before = self._journal.found
         self.workspace.finish()
         names = (*told.files, *files)
         rows = layers.rows if layers else ()
-        return replace(told, written=True, files=names, found=found, layers=rows)
+        return replace(told, written=True, files=names, found=finished_before, layers=rows)
 
     def _beside(self) -> dict[str, bytes]:
         plan = self.plan

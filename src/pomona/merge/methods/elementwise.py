@@ -63,13 +63,13 @@ class Ram(Pieces):
         """How many elements of a block each model changed together with others, and alone: (count,
         2).
         """
-        found = np.zeros((len(self.job.inputs), 2), np.int64)
+        counts = np.zeros((len(self.job.inputs), 2), np.int64)
         for _, base, models in self.pieces(blocks):
             changed, by = self._changed(base, models)
-            found += np.stack(
+            counts += np.stack(
                 [(changed & (by > 1)).sum(axis=1), (changed & (by == 1)).sum(axis=1)], axis=1
             )
-        return found
+        return counts
 
     def settle(self, number: int, partials: Sequence[NDArray[np.int64]]) -> None:
         """Find λ of every model."""

@@ -128,12 +128,12 @@ def torch_sum(values: NDArray[np.float32]) -> np.float32:
     """
     whole = len(values) // 8 * 8
     lanes = values[:whole].reshape(-1, 8)
-    found = np.float32(0)
+    total = np.float32(0)
     if not whole:
         return _four_sums(values)
     for value in (*values[whole:], *(_four_sums(lanes[:, lane]) for lane in range(8))):
-        found = np.float32(found + value)
-    return found
+        total = np.float32(total + value)
+    return total
 
 
 def _four_sums(values: NDArray[np.float32]) -> np.float32:

@@ -104,18 +104,18 @@ def combine(sources, kinds, count, n, based, row, factors, out, stored, scratch)
 
 @njit(error_model="numpy", fastmath=LOOSE)
 def _product(one, other, n):
-    found = float32(0)
+    total = float32(0)
     for j in range(n):
-        found += get_f32(one, j) * get_f32(other, j)
-    return found
+        total += get_f32(one, j) * get_f32(other, j)
+    return total
 
 
 @njit(error_model="numpy", fastmath=LOOSE)
 def _exact_product(one, other, n):
-    found = float64(0)
+    total = float64(0)
     for j in range(n):
-        found += float64(get_f32(one, j)) * float64(get_f32(other, j))
-    return found
+        total += float64(get_f32(one, j)) * float64(get_f32(other, j))
+    return total
 
 
 @njit(error_model="numpy", fastmath=LOOSE)
@@ -130,10 +130,10 @@ def _conflicts(tiles, count, n):
             value = get_f32(tile, j)
             set_u32(positive, j, uint32(get_u32(positive, j) | uint32(value > 0)))
             set_u32(negative, j, uint32(get_u32(negative, j) | uint32(value < 0)))
-    found = uint32(0)
+    unlike = uint32(0)
     for j in range(n):
-        found = uint32(found + uint32(get_u32(positive, j) & get_u32(negative, j)))
-    return found
+        unlike = uint32(unlike + uint32(get_u32(positive, j) & get_u32(negative, j)))
+    return unlike
 
 
 def gram(sources, kinds, count, n, based, row, exact, products, signs, scratch):
@@ -166,10 +166,10 @@ def gram(sources, kinds, count, n, based, row, exact, products, signs, scratch):
             for i in range(count):
                 for k in range(i, count):
                     one, other = scratch + SPACE * i, scratch + SPACE * k
-                    found = float64(0) if exact else float64(_product(one, other, m))
-                    if exact or not abs(found) < 1e38:
-                        found = _exact_product(one, other, m)
-                    set_f64(products, pair, get_f64(products, pair) + found)
+                    product = float64(0) if exact else float64(_product(one, other, m))
+                    if exact or not abs(product) < 1e38:
+                        product = _exact_product(one, other, m)
+                    set_f64(products, pair, get_f64(products, pair) + product)
                     pair += 1
             if signs:
                 set_f64(signs, 0, get_f64(signs, 0) + _conflicts(scratch, count, m))

@@ -44,12 +44,12 @@ class Ranking:
         """End a pass. `ranks` count from 0, the smallest number; the second pass goes on with those
         of the first.
         """
-        found: dict[tuple[int, int], list[Counts]] = {}
+        counted: dict[tuple[int, int], list[Counts]] = {}
         for (low, size, _), tally in self._tallies.items():
-            found.setdefault((low, size), []).append(tally.take())
+            counted.setdefault((low, size), []).append(tally.take())
         self._searches = self._searches or [RankSearch(rank) for rank in ranks]
         for search in self._searches:
-            search.settle(found[search.low, search.size])
+            search.settle(counted[search.low, search.size])
         self._tallies.clear()
 
     @property

@@ -52,9 +52,11 @@ class RankSearch:
         """Narrow the range to the bin that holds the rank: after the first pass 2^15 values, after
         the second one.
         """
-        below, bins, found = joined(counts)
+        below, bins, numbers = joined(counts)
         chosen = int(
-            bins[np.searchsorted(below + np.cumsum(found, dtype=np.int64), self.rank, side="right")]
+            bins[
+                np.searchsorted(below + np.cumsum(numbers, dtype=np.int64), self.rank, side="right")
+            ]
         )
         self.low, self.size = self.low + (chosen << self.shift), 1 << self.shift
 
@@ -64,8 +66,8 @@ def joined(counts: Sequence[Counts]) -> Counts:
     if len(counts) == 1:
         return counts[0]
     total = np.zeros(BINS, np.int64)
-    for _, bins, found in counts:
-        total[bins] += found
+    for _, bins, numbers in counts:
+        total[bins] += numbers
     bins = np.flatnonzero(total)
     return sum(one[0] for one in counts), bins, total[bins]
 
@@ -222,12 +224,12 @@ class Sparse:
         """
         if number >= self._counting:
             segment = self.unit
-            found = np.zeros((-(-blocks[0].size // segment), len(self._job.inputs), 2))
+            totals = np.zeros((-(-blocks[0].size // segment), len(self._job.inputs), 2))
             for first, part in self._parts(blocks):
                 masks, _alive = self._ready(part)
-                sums = found[first // segment : -(-(first + part[0].size) // segment)]
+                sums = totals[first // segment : -(-(first + part[0].size) // segment)]
                 self._loops.call("sums", part, start + first, segment, masks, sums)
-            return {self._own: found}
+            return {self._own: totals}
         counted: dict[tuple[Any, ...], Any] = {}
         for place in range(len(self._job.inputs)):
             name = self._name(place)

@@ -45,10 +45,10 @@ def magnitudes(tile, n):
 
 @njit(error_model="numpy")
 def _count_below(tile, n, low):
-    found = uint32(0)
+    below = uint32(0)
     for j in range(n):
-        found = uint32(found + uint32(get_u32(tile, j) < low))
-    return int64(found)
+        below = uint32(below + uint32(get_u32(tile, j) < low))
+    return int64(below)
 
 
 @njit(error_model="numpy")
@@ -161,10 +161,10 @@ def mask(tile, n, index, masks, start):
 
 @njit(error_model="numpy", fastmath=LOOSE)
 def _size(tile, n):
-    found = float32(0)
+    total = float32(0)
     for j in range(n):
-        found += abs(get_f32(tile, j))
-    return float64(found)
+        total += abs(get_f32(tile, j))
+    return float64(total)
 
 
 @njit(error_model="numpy", fastmath=LOOSE)
@@ -192,7 +192,7 @@ def length(index, rest):
     return min(TILE, rest, 0x100000000 - (index & 0xFFFFFFFF))
 
 
-def sums(sources, kinds, count, n, index, segment, masks, found, scratch):
+def sums(sources, kinds, count, n, index, segment, masks, totals, scratch):
     """For every `segment` elements and each expert Σ|τ| and Σ|kept τ|: pairs of float64, segment by
     segment. `index`: the block's place.
     """
@@ -210,8 +210,8 @@ def sums(sources, kinds, count, n, index, segment, masks, found, scratch):
                     return 2 * i + 3
                 pair = 2 * (s * count + i)
                 whole, left = _sizes(scratch, m, index + start, masks + 64 * i, start)
-                set_f64(found, pair, get_f64(found, pair) + whole)
-                set_f64(found, pair + 1, get_f64(found, pair + 1) + left)
+                set_f64(totals, pair, get_f64(totals, pair) + whole)
+                set_f64(totals, pair + 1, get_f64(totals, pair + 1) + left)
             start += m
     return 0
 
@@ -237,10 +237,10 @@ def _weigh_two(one, other, n, first, second, total, size):
 @njit(error_model="numpy")
 def _doubtful(total, size, first, last):
     """Whether rounding may have decided the sign of a sum."""
-    found = uint32(0)
+    doubts = uint32(0)
     for j in range(first, last):
-        found = uint32(found + uint32(abs(get_f32(total, j)) < get_f32(size, j) * float32(1e-6)))
-    return found != 0
+        doubts = uint32(doubts + uint32(abs(get_f32(total, j)) < get_f32(size, j) * float32(1e-6)))
+    return doubts != 0
 
 
 @njit(error_model="numpy")
@@ -253,11 +253,11 @@ def _elect(tiles, count, n, factors, total, size):
             continue
         for j in range(first, min(n, first + CHUNK)):
             if abs(get_f32(total, j)) < get_f32(size, j) * float32(1e-6):
-                found = terms = float64(0)
+                exact = terms = float64(0)
                 for i in range(count):
                     value = float64(get_f32(tiles + SPACE * i, j)) * get_f64(factors, i)
-                    found, terms = found + value, terms + abs(value)
-                set_f32(total, j, float32(1) if found >= -1e-12 * terms else float32(-1))
+                    exact, terms = exact + value, terms + abs(value)
+                set_f32(total, j, float32(1) if exact >= -1e-12 * terms else float32(-1))
 
 
 @njit(error_model="numpy")
@@ -315,10 +315,10 @@ def _vote(tiles, count, n, factors, weights, total, size, mixed, divisor):
 @njit(error_model="numpy")
 def _zero(weights, count):
     """What a sum of some of the weights is at least, unless it is zero but for rounding."""
-    found = float64(0)
+    sizes = float64(0)
     for i in range(count):
-        found += abs(get_f64(weights, i))
-    return float32(3e-7 * found)
+        sizes += abs(get_f64(weights, i))
+    return float32(3e-7 * sizes)
 
 
 @njit(error_model="numpy")
@@ -407,9 +407,9 @@ def _scatter(keys, order, to, n, shift, digits, counts):
         set_i64(counts, digit, get_i64(counts, digit) + 1)
     before = 0
     for digit in range(digits):
-        found = get_i64(counts, digit)
+        filled = get_i64(counts, digit)
         set_i64(counts, digit, before)
-        before += found
+        before += filled
     for j in range(n):
         which = get_u32(order, j)
         digit = int64((get_u32(keys, int64(which)) >> shift) & last)

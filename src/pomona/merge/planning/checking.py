@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import Stored, Tensors
@@ -25,10 +26,13 @@ class Problems:
     """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, ...], tuple[PomonaError, list[str]]] = {}
+        self._errors: dict[tuple[str, ...], tuple[PomonaError, list[str]]] = {}
 
-    def _add(self, key: tuple[str, ...], error: PomonaError, name: str) -> None:
-        self._found.setdefault(key, (error, []))[1].append(name)
+    def _add(
+        self, name: str, key: tuple[str, ...], text: str, where: str | Path, remedy: str
+    ) -> None:
+        error = PomonaError(text, where=where, remedy=remedy)
+        self._errors.setdefault(key, (error, []))[1].append(name)
 
     def lacking(self, model: Opened, name: str, holder: Opened) -> None:
         """A tensor that another model of the merge has."""
@@ -39,11 +43,7 @@ class Problems:
                 "embedding is its head, or copy the model again"
             )
         text = f'has no tensor "{name}", which "{holder.name}" has'
-        self._add(
-            ("lacking", model.name, holder.name, remedy),
-            PomonaError(text, where=model.folder, remedy=remedy),
-            name,
-        )
+        self._add(name, ("lacking", model.name, holder.name, remedy), text, model.folder, remedy)
 
     def shapes(
         self,
@@ -51,18 +51,15 @@ class Problems:
         one: Opened,
         shape: Sequence[int],
         other: Opened,
-        found: Sequence[int],
+        other_shape: Sequence[int],
         remedy: str,
     ) -> None:
         """Two models whose tensors have different shapes."""
         text = (
-            f'tensor "{name}" is {list(found)} in "{other.name}" and {list(shape)} in "{one.name}"'
+            f'tensor "{name}" is {list(other_shape)} in "{other.name}" and {list(shape)} in '
+            f'"{one.name}"'
         )
-        self._add(
-            ("shape", one.name, other.name, remedy),
-            PomonaError(text, where=other.folder, remedy=remedy),
-            name,
-        )
+        self._add(name, ("shape", one.name, other.name, remedy), text, other.folder, remedy)
 
     def unlike(self, name: str, dtype: str, one: Opened, other: Opened) -> None:
         """A tensor not of floats that differs between models."""
@@ -74,11 +71,7 @@ class Problems:
             "if the weights are quantised, save the models in bfloat16 first; otherwise "
             "make these tensors equal"
         )
-        self._add(
-            ("unlike", one.name, other.name, dtype),
-            PomonaError(text, where=other.folder, remedy=remedy),
-            name,
-        )
+        self._add(name, ("unlike", one.name, other.name, dtype), text, other.folder, remedy)
 
     def missing_value(self, parameter: str, model: str | None, name: str, listed: bool) -> None:
         """A required parameter without a value; `listed` is False for a base that the recipe does
@@ -93,34 +86,24 @@ class Problems:
                 "the base counts as one more model here: list it with its own "
                 f"{parameter}, which may be 0, or leave base_model out"
             )
-        self._add(
-            ("value", parameter, model or ""),
-            PomonaError(text, where="parameters", remedy=remedy),
-            name,
-        )
+        self._add(name, ("value", parameter, model or ""), text, "parameters", remedy)
 
     def value(self, name: str, wrong: tuple[str, str]) -> None:
         """Values of parameters that cannot be used."""
-        error = PomonaError(f'tensor "{name}": {wrong[0]}', where="parameters", remedy=wrong[1])
-        self._add(("use", *wrong), error, name)
+        self._add(name, ("use", *wrong), f'tensor "{name}": {wrong[0]}', "parameters", wrong[1])
 
     def raise_all(self) -> None:
-        """Raise one PomonaError with everything found, if anything was."""
-        if not self._found:
-            return
-        said = []
-        for error, names in list(self._found.values())[:_SHOWN]:
+        """Raise one PomonaError with everything that is wrong, if anything is."""
+        told = []
+        for error, names in list(self._errors.values())[:_SHOWN]:
             more = f" (and {len(names) - 1} more such tensors)" if len(names) > 1 else ""
-            said.append(
-                str(PomonaError(error.message + more, where=error.where, remedy=error.remedy))
-            )
-        if len(self._found) > _SHOWN:
-            said.append(f"and {len(self._found) - _SHOWN} more problems")
-        if len(self._found) == 1:
-            error, names = next(iter(self._found.values()))
-            more = f" (and {len(names) - 1} more such tensors)" if len(names) > 1 else ""
-            raise PomonaError(error.message + more, where=error.where, remedy=error.remedy)
-        raise PomonaError("\n".join(said))
+            told.append(PomonaError(error.message + more, where=error.where, remedy=error.remedy))
+        if len(told) == 1:
+            raise told[0]
+        if len(self._errors) > _SHOWN:
+            told.append(PomonaError(f"and {len(self._errors) - _SHOWN} more problems"))
+        if told:
+            raise PomonaError("\n".join(map(str, told)))
 
 
 def vocabulary_remedy(name: str, one: Sequence[int], other: Sequence[int]) -> str:

@@ -77,22 +77,22 @@ class Builder:
         after. Raises PomonaError.
         """
         self.parts = parts_of(self.recipe, self.models, self.frame, self.copied)
-        found: dict[str, TensorJob] = {}
+        made: dict[str, TensorJob] = {}
         for part in self.parts:
             for job in self._part(part):
-                found[job.name] = job
+                made[job.name] = job
         for name in self.frame.tensors:
-            if name not in found and (name in self.copied or self._left_out(name)):
-                found[name] = self._copy(name, self.frame.tensors[name], self.frame)
+            if name not in made and (name in self.copied or self._left_out(name)):
+                made[name] = self._copy(name, self.frame.tensors[name], self.frame)
         self.problems.raise_all()
-        if not found:
+        if not made:
             raise PomonaError(
                 "has no tensors to merge",
                 where=self.frame.folder,
                 remedy="check the recipe's models and modules",
             )
-        self.kept = [name for name in found if name not in self.copied and self._left_out(name)]
-        return tuple(found.values())
+        self.kept = [name for name in made if name not in self.copied and self._left_out(name)]
+        return tuple(made.values())
 
     def _left_out(self, name: str) -> bool:
         """Whether no part of a recipe with modules covers a tensor: the result has it as the base
@@ -173,11 +173,11 @@ class Builder:
         if is_computed(name):
             self.computed.append(name)
             return
-        found = {
+        tensors = {
             index: self._model(group.sources[index]).find(own) for index, own in stored_as.items()
         }
-        held = {index: tensor for index, tensor in found.items() if tensor is not None}
-        outcome = self._disposition(name, held, len(found), group)
+        held = {index: tensor for index, tensor in tensors.items() if tensor is not None}
+        outcome = self._disposition(name, held, len(tensors), group)
         if outcome == "refuse":
             self._lacking(stored_as, held, group)
         elif outcome == "pass":

@@ -144,15 +144,15 @@ def folders_of(
     """The folder of every model and adapter of a recipe, by path (and revision). `given` folders
     are taken before any other.
     """
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for ref in refs:
         for path, revision in ((ref.path, ref.revision), (ref.lora, ref.lora_revision)):
             if path is None:
                 continue
             key = f"{path}@{revision}" if revision else path
-            if key not in found:
-                found[key] = Path(given[key] if key in given else resolve(path, revision))
-    return found
+            if key not in folders:
+                folders[key] = Path(given[key] if key in given else resolve(path, revision))
+    return folders
 
 
 @dataclass(frozen=True)
@@ -272,14 +272,14 @@ def _whole(piece: Slice, stack: str, models: Mapping[str, Opened]) -> Slice:
     depths = {
         str(source.model): models[str(source.model)].layout.depth(stack) for source in piece.sources
     }
-    found = {depth: model for model, depth in depths.items() if depth}
-    if len(found) > 1:
-        (less, small), (more, large), *_ = sorted(found.items())
+    model_of = {depth: model for model, depth in depths.items() if depth}
+    if len(model_of) > 1:
+        (less, small), (more, large), *_ = sorted(model_of.items())
         text = f'"{small}" has {less} layers in {stack} and "{large}" has {more}'
         raise PomonaError(
             text, where=models[small].folder, remedy='say which layers go together under "slices"'
         )
-    depth = next(iter(found), 0)
+    depth = next(iter(model_of), 0)
     return replace(
         piece, sources=tuple(replace(source, layers=(0, depth)) for source in piece.sources)
     )

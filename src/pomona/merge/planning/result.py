@@ -137,22 +137,22 @@ def extra_files(
     another tokenizer, processor settings of the donor, its own code, and the recipe's chat
     template, also where the `tokenizer`'s own settings hold one.
     """
-    found = {name: (donor / name).read_bytes() for name in _BESIDE if (donor / name).is_file()}
-    if special_ids and "generation_config.json" in found:
+    files = {name: (donor / name).read_bytes() for name in _BESIDE if (donor / name).is_file()}
+    if special_ids and "generation_config.json" in files:
         settings = read_config(donor, "generation_config.json")
-        found["generation_config.json"] = _json({**settings, **special_ids})
-    found |= {file.name: file.read_bytes() for file in sorted(donor.glob("*.py"))}
+        files["generation_config.json"] = _json({**settings, **special_ids})
+    files |= {file.name: file.read_bytes() for file in sorted(donor.glob("*.py"))}
     template = (
         template_for(recipe.chat_template, [model.folder for model in models.values()])
         if recipe.chat_template
         else None
     )
     if template:
-        found["chat_template.jinja"] = template.encode()
+        files["chat_template.jinja"] = template.encode()
         settings = read_config(tokenizer, "tokenizer_config.json") if tokenizer else {}
         if "chat_template" in settings:
-            found["tokenizer_config.json"] = _json({**settings, "chat_template": template})
-    return found
+            files["tokenizer_config.json"] = _json({**settings, "chat_template": template})
+    return files
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
@@ -205,8 +205,8 @@ def template_for(asked: str, folders: Sequence[Path]) -> str | None:
     None when no model has one. Raises PomonaError for an unknown name.
     """
     if asked == "auto":
-        found = [text for folder in folders if (text := _own(folder))]
-        return Counter(found).most_common(1)[0][0] if found else None
+        templates = [text for folder in folders if (text := _own(folder))]
+        return Counter(templates).most_common(1)[0][0] if templates else None
     if "{" in asked:
         return asked
     if asked not in TEMPLATES:

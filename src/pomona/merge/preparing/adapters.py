@@ -164,10 +164,10 @@ def _find(view: View, short: str) -> str | None:
     """
     if short in view.tensors:
         return short
-    found = [
+    names = [
         name for name in view.tensors if name.endswith("." + short) or short.endswith("." + name)
     ]
-    return found[0] if len(found) == 1 else None
+    return names[0] if len(names) == 1 else None
 
 
 def _needed(view: View, adapter: Adapter, short: str) -> str:
@@ -183,9 +183,9 @@ def _needed(view: View, adapter: Adapter, short: str) -> str:
 
 
 def _misfit(
-    adapter: Adapter, short: str, found: tuple[int, ...], wanted: tuple[int, ...]
+    adapter: Adapter, short: str, made_for: tuple[int, ...], wanted: tuple[int, ...]
 ) -> PomonaError:
-    message = f'"{short}" is made for shape {list(found)}, the model has {list(wanted)}'
+    message = f'"{short}" is made for shape {list(made_for)}, the model has {list(wanted)}'
     return PomonaError(
         message,
         where=adapter.folder / _FILE,

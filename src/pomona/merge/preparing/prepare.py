@@ -305,14 +305,14 @@ class Stages:
             raise PomonaError(
                 f'no model "{source}"', where="tokenizer: source", remedy=nearest(source, known)
             )
-        found = tokenizers.get(source) or self._tokenizer(source)
-        if found is None:
+        chosen = tokenizers.get(source) or self._tokenizer(source)
+        if chosen is None:
             raise PomonaError(
                 "holds no tokenizer",
                 where=self.sources[source].folder,
                 remedy="name a model that has one",
             )
-        return found, source
+        return chosen, source
 
     def _tokenizer(self, model: str) -> Tokenizer | None:
         return read_tokenizer(self.sources[model].folder)
@@ -384,10 +384,10 @@ def _by_token(name: str, view: View) -> bool:
 
 
 def _rows(view: View) -> int:
-    found = [name for name in view.names if is_embedding(name)] or [
+    names = [name for name in view.names if is_embedding(name)] or [
         name for name in view.names if is_head(name)
     ]
-    return view.info(found[0])[1][0] if found else 0
+    return view.info(names[0])[1][0] if names else 0
 
 
 def _held(view: View, name: str, model: str) -> Stored:

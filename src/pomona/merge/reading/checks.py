@@ -128,11 +128,11 @@ def parameters(reader: Reader, item: Mapping[str, Any], place: KeyPath) -> dict[
     if not isinstance(value, Mapping):
         reader.wrong(place, f"expected a mapping of parameters, found {shown(value)}")
         return {}
-    found = {
+    settings = {
         str(name): _parameter(reader, str(name), item, (*place, name))
         for name, item in value.items()
     }
-    return {name: setting for name, setting in found.items() if setting is not None}
+    return {name: setting for name, setting in settings.items() if setting is not None}
 
 
 def _parameter(reader: Reader, name: str, value: Any, place: KeyPath) -> Setting | None:

@@ -65,7 +65,7 @@ def _child(node: Node | None, step: str | int) -> tuple[Node | None, Node | None
 
 def _twice(node: Node) -> list[tuple[int, str]]:
     """Line and name of every key that a mapping holds a second time."""
-    found: list[tuple[int, str]] = []
+    doubles: list[tuple[int, str]] = []
     seen: set[int] = set()
     waiting = [node]
     while waiting:
@@ -80,7 +80,7 @@ def _twice(node: Node) -> list[tuple[int, str]]:
             for key, value in node.value:
                 if isinstance(key, ScalarNode) and key.value != "<<":
                     if key.value in names:
-                        found.append((key.start_mark.line + 1, key.value))
+                        doubles.append((key.start_mark.line + 1, key.value))
                     names.add(key.value)
                 waiting.append(value)
-    return found
+    return doubles

@@ -210,15 +210,15 @@ class MergeRecipe:
         """Every model whose tensors go into the merge, each once: in the recipe's order, then bases
         that are not among them.
         """
-        found = dict.fromkeys(source.model for source in self.sources)
+        models = dict.fromkeys(source.model for source in self.sources)
         pieces = [
             *self.slices,
             *(piece for module in self.modules.values() for piece in module.slices),
         ]
-        found |= dict.fromkeys(
+        models |= dict.fromkeys(
             base for base in (*(piece.base for piece in pieces), self.base) if base is not None
         )
-        return tuple(found)
+        return tuple(models)
 
     @property
     def donor(self) -> ModelRef:

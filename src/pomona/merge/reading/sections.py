@@ -57,15 +57,15 @@ def read_recipe(recipe: str | Path | Mapping[str, Any]) -> MergeRecipe:
     for _, key in document.twice if document else ():
         reader.note(f'"{key}" is given twice, and the last counts')
     built = _build(reader, value)
-    found = [
+    mistakes = [
         (document.line(place) if document else 0, _said(place, text))
         for place, text in reader.problems
     ]
-    if found:
+    if mistakes:
         raise PomonaError(
             "\n".join(
                 f"{name}, line {line}: {text}" if document else f"{name}: {text}"
-                for line, text in sorted(set(found))
+                for line, text in sorted(set(mistakes))
             )
         )
     return built

@@ -107,12 +107,12 @@ def _cache_file() -> Path:
 
 def _remembered(cache: Path) -> dict[str, str]:
     try:
-        found = json.loads(cache.read_text(encoding="utf-8"))
+        entries = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return (
-        {key: value for key, value in found.items() if isinstance(value, str)}
-        if isinstance(found, dict)
+        {key: value for key, value in entries.items() if isinstance(value, str)}
+        if isinstance(entries, dict)
         else {}
     )
 

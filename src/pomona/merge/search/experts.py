@@ -50,13 +50,13 @@ def experts_of(recipe: Mapping[str, Any]) -> list[Expert]:
     Raises PomonaError when a model cannot be read.
     """
     base = base_of(recipe)
-    found: dict[ModelRef, Any] = {}
+    written_as: dict[ModelRef, Any] = {}
     for source in _sources(recipe):
         reference = _parsed(source.get("model"))
         if base is None or reference != _parsed(base):
-            found.setdefault(reference, source["model"])
-    names = _short([str(reference) for reference in found])
-    return [Expert(name, written) for name, written in zip(names, found.values(), strict=True)]
+            written_as.setdefault(reference, source["model"])
+    names = _short([str(reference) for reference in written_as])
+    return [Expert(name, written) for name, written in zip(names, written_as.values(), strict=True)]
 
 
 def base_of(recipe: Mapping[str, Any]) -> Any | None:
@@ -97,18 +97,18 @@ def without(recipe: Mapping[str, Any], left_out: Sequence[Expert]) -> dict[str, 
     Raises PomonaError when no model is left in a part of the recipe, or no expert at all.
     """
     gone = {expert.reference for expert in left_out}
-    found = copy.deepcopy(dict(recipe))
+    reduced = copy.deepcopy(dict(recipe))
     names = ", ".join(expert.name for expert in left_out)
-    for sources in _lists(found):
+    for sources in _lists(reduced):
         sources[:] = [source for source in sources if _parsed(source.get("model")) not in gone]
         if not sources:
             raise PomonaError(
                 f"without {names} nothing is left to merge",
                 remedy="use a recipe with more experts in every part",
             )
-    if not experts_of(found):
+    if not experts_of(reduced):
         raise PomonaError(f"without {names} no expert is left", remedy="keep at least one")
-    return found
+    return reduced
 
 
 def _lists(recipe: Mapping[str, Any]) -> Iterator[list[Any]]:

@@ -71,12 +71,12 @@ def read_items(task: MergeTask, part: ItemSelection, files: Sequence[str]) -> It
     """
     from pomona import records
 
-    found = records.read(list(files))
+    rows = records.read(list(files))
     for column, value in part.where.items():
-        found.require(column)
-        found = found.where(**{column: value})
+        rows.require(column)
+        rows = rows.where(**{column: value})
     return limit(
-        items_from(found.to_table(), task.prompt, task.completion, task.group), part.per_group
+        items_from(rows.to_table(), task.prompt, task.completion, task.group), part.per_group
     )
 
 

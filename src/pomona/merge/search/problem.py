@@ -85,12 +85,12 @@ def files_of(task: MergeTask, folder: Path) -> list[str]:
     """The files of the records: a table of the catalogue, or paths and globs relative to `folder`.
     Raises PomonaError for none.
     """
-    found: list[str] = []
+    files: list[str] = []
     for name in task.records:
         if name in TABLES:
-            found.append(str(TABLES[name]))
+            files.append(str(TABLES[name]))
         elif "://" in name:
-            found.append(name)
+            files.append(name)
         else:
             matches = sorted(glob.glob(str(folder / name), recursive=True))  # noqa: PTH207, an absolute pattern is allowed
             if not matches:
@@ -99,8 +99,8 @@ def files_of(task: MergeTask, folder: Path) -> list[str]:
                     where=folder,
                     remedy=nearest(name, TABLES),
                 )
-            found.extend(matches)
-    return found
+            files.extend(matches)
+    return files
 
 
 def _section(recipe: Mapping[str, Any], name: str, model: type[Section]) -> Section:
@@ -149,7 +149,7 @@ def _mistake(details: ErrorDetails, name: str, model: type[MergeTask]) -> Pomona
         message = "is not a mapping from columns to values"
         return PomonaError(message, where=where, remedy="write {split: test}")
     if kind == "literal_error":
-        known = re.findall(r"'([^']*)'", details["ctx"]["expected"])
+        known = re.findall(r"'([^']*)'", details.get("ctx", {})["expected"])
         message = f'"{value}" is none of {", ".join(known)}'
         return PomonaError(message, where=where, remedy=nearest(str(value), known))
     expected, remedy = _REMEDIES[kind.partition("_")[0]]

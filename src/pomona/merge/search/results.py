@@ -71,13 +71,13 @@ def ledger_of(
             name,
             other,
             systems,
-            found,
+            comparison,
             about,
             lever="base" if name == base else "merging",
         )
         for place, name in enumerate(names)
         for other in (names[:place] or [base])
-        for group, found in by_group(
+        for group, comparison in by_group(
             metric, systems[name].statistics, systems[other].statistics, groups, seed=about["seed"]
         ).items()
     ]
@@ -103,7 +103,7 @@ def _entry(
     name: str,
     other: str,
     systems: Mapping[str, System],
-    found: Comparison,
+    comparison: Comparison,
     about: Mapping[str, Any],
     *,
     lever: str,
@@ -115,11 +115,11 @@ def _entry(
         metric=metric.name,
         group=group,
         baseline=other,
-        value=found.value,
-        delta=found.delta,
-        ci_low=found.ci_low,
-        ci_high=found.ci_high,
-        n=found.n,
+        value=comparison.value,
+        delta=comparison.delta,
+        ci_low=comparison.ci_low,
+        ci_high=comparison.ci_high,
+        n=comparison.n,
         flops_once=mine.once_flops - theirs.once_flops,
         flops_per_item=mine.flops / len(mine.statistics),
         tokens=mine.once_tokens - theirs.once_tokens,
@@ -130,11 +130,11 @@ def _entry(
     )
 
 
-def documents(found: Mapping[str, Mapping[str, Comparison]]) -> list[dict[str, Any]]:
+def documents(comparisons: Mapping[str, Mapping[str, Comparison]]) -> list[dict[str, Any]]:
     """One flat row a baseline and group."""
     return [
         {"baseline": baseline, "group": group, **asdict(comparison)}
-        for baseline, groups in found.items()
+        for baseline, groups in comparisons.items()
         for group, comparison in groups.items()
     ]
 
@@ -148,11 +148,11 @@ class Gain:
     high: float
 
     @classmethod
-    def of(cls, found: Comparison, higher_is_better: bool) -> Gain:
+    def of(cls, comparison: Comparison, higher_is_better: bool) -> Gain:
         """From a comparison."""
         if higher_is_better:
-            return cls(found.delta, found.ci_low, found.ci_high)
-        return cls(-found.delta, -found.ci_high, -found.ci_low)
+            return cls(comparison.delta, comparison.ci_low, comparison.ci_high)
+        return cls(-comparison.delta, -comparison.ci_high, -comparison.ci_low)
 
     @property
     def verdict(self) -> str:
@@ -197,7 +197,8 @@ class Matrix:
         """
         return {
             expert: {
-                group: Gain.of(found, self.higher_is_better) for group, found in groups.items()
+                group: Gain.of(comparison, self.higher_is_better)
+                for group, comparison in groups.items()
             }
             for expert, groups in self.contrasts.items()
         }
@@ -210,18 +211,18 @@ class Matrix:
             {
                 "expert": expert,
                 "group": group,
-                "with": found.value,
-                "without": found.baseline_value,
+                "with": comparison.value,
+                "without": comparison.baseline_value,
                 "gain": gain.value,
                 "ci_low": gain.low,
                 "ci_high": gain.high,
-                "p_value": found.p_value,
-                "n": found.n,
+                "p_value": comparison.p_value,
+                "n": comparison.n,
                 "verdict": gain.verdict,
             }
             for expert, groups in self.contrasts.items()
-            for group, found in groups.items()
-            for gain in [Gain.of(found, self.higher_is_better)]
+            for group, comparison in groups.items()
+            for gain in [Gain.of(comparison, self.higher_is_better)]
         ]
 
 

@@ -91,19 +91,19 @@ def _searched(
 ) -> Searched:
     first = workspace.plan(problem.first())
     judge.ready(first)
-    found = _found(problem, workspace, OnItems(judge, valid), first, progress)
-    recipe = problem.recipe(found.best.values)
+    optimum = _found(problem, workspace, OnItems(judge, valid), first, progress)
+    recipe = problem.recipe(optimum.best.values)
     best = workspace.plan(recipe)
     rivals = Rivals(problem, workspace, judge)
     systems = rivals.systems(valid, test)
     mine = workspace.score(best, judge, test)
     systems[BEST] = replace(
-        mine, once_flops=found.flops, once_tokens=found.tokens, once_seconds=found.seconds
+        mine, once_flops=optimum.flops, once_tokens=optimum.tokens, once_seconds=optimum.seconds
     )
     searched = Searched(
         workspace.out,
         recipe,
-        found,
+        optimum,
         compare_all(judge.metric, test, systems, BEST, workspace.seed),
         judge.metric.name,
         judge.metric.higher_is_better,
@@ -184,7 +184,7 @@ def _write(
     merge_plan(replace(best, extra={**best.extra, **extra}), searched.out, **engine)
 
 
-def trials_parquet(found: Optimum) -> bytes:
+def trials_parquet(optimum: Optimum) -> bytes:
     """Every trial as a row: its number, values, score, best score so far, CPU seconds, FLOPs,
     tokens, and why it could not be merged.
     """
@@ -192,7 +192,7 @@ def trials_parquet(found: Optimum) -> bytes:
     import pyarrow.parquet as pq
 
     rows = []
-    for number, (trial, best) in enumerate(zip(found.trials, found.so_far(), strict=True), 1):
+    for number, (trial, best) in enumerate(zip(optimum.trials, optimum.so_far(), strict=True), 1):
         told = {key: value for key, value in asdict(trial).items() if key != "values"}
         rows.append(
             {"trial": number, **trial.values, "score": told.pop("value"), "best": best, **told}
@@ -218,16 +218,16 @@ class Rivals:
         """The rivals on the test items, the base first where there is one."""
         document = self.problem.document
         base = self.problem.settings.base or base_of(document)
-        found = {BASE: self._score(BASE, partial(alone, base), test)} if base is not None else {}
-        found[UNIFORM] = self._score(UNIFORM, partial(uniform, document), test)
+        systems = {BASE: self._score(BASE, partial(alone, base), test)} if base is not None else {}
+        systems[UNIFORM] = self._score(UNIFORM, partial(uniform, document), test)
         chosen = self._best_expert(valid)
         if chosen is not None:
             expert, flops, seconds = chosen
             system = self._score(expert.name, partial(alone, expert.written), test)
-            found[f"expert {expert.name}"] = (
+            systems[f"expert {expert.name}"] = (
                 replace(system, once_flops=flops, once_seconds=seconds) if system else None
             )
-        return {name: system for name, system in found.items() if system is not None}
+        return {name: system for name, system in systems.items() if system is not None}
 
     def _best_expert(self, valid: Items) -> tuple[Expert, float, float] | None:
         """The best expert on the validation items, with the operations and CPU seconds of finding

@@ -87,13 +87,13 @@ class Space:
     @classmethod
     def of(cls, ranges: Mapping[str, tuple[float, float] | Sequence[Value]]) -> Space:
         """From names to (low, high), a tuple, or to a list of choices."""
-        found = [
+        frees = [
             Free(name, float(given[0]), float(given[1]))
             if isinstance(given, tuple)
             else Free(name, choices=tuple(given))
             for name, given in ranges.items()
         ]
-        return cls(tuple(found))
+        return cls(tuple(frees))
 
     @property
     def names(self) -> list[str]:
@@ -134,17 +134,17 @@ def has_free(recipe: Mapping[str, Any]) -> bool:
 
 
 def _frees(recipe: Mapping[str, Any]) -> list[Free]:
-    found: dict[str, Free] = {}
+    frees: dict[str, Free] = {}
     for place, value in _places(recipe):
         free = _read(place, value)
-        if found.setdefault(free.name, free) != free:
+        if frees.setdefault(free.name, free) != free:
             message = f'"{free.name}" is already free in another way'
             raise PomonaError(
                 message,
                 where=".".join(map(str, place)),
                 remedy="write the same in both places, or another name",
             )
-    return list(found.values())
+    return list(frees.values())
 
 
 def fill(recipe: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,13 +157,13 @@ class Optimum:
     def so_far(self) -> list[float | None]:
         """The best score after each trial; None before the first that could be scored."""
         best: float | None = None
-        found: list[float | None] = []
+        bests: list[float | None] = []
         for trial in self.trials:
             if trial.value is not None:
                 pick = max if self.higher_is_better else min
                 best = trial.value if best is None else pick(best, trial.value)
-            found.append(best)
-        return found
+            bests.append(best)
+        return bests
 
 
 def search(

@@ -236,9 +236,9 @@ def _combined(
                 where=name,
                 remedy="give --set NAME=0,0.5,1",
             )
-    found = []
+    merges = []
     for chosen in itertools.product(*values.values()):
         point = dict(zip(values, chosen, strict=True))
         name = ",".join(f"{key}={value:g}" for key, value in point.items())
-        found.append(Swept(out / name, point, fill(document, point)))
-    return found
+        merges.append(Swept(out / name, point, fill(document, point)))
+    return merges
