@@ -28,7 +28,7 @@ from _machine import machine
 from chrf import pool, theirs
 
 from pomona.files import write_json
-from pomona.sample.mbr import chrf_mbr
+from pomona.sample import chrf_mbr
 from pomona.tasks import pairwise
 
 Scorer = Callable[[list[str]], np.ndarray]

@@ -4,18 +4,24 @@ that nobody pulls out.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
+
+from pomona.models.chat import ModelError, Piece, Reply, Request, Spent
+from pomona.models.chat._guess import prompt_tokens
+from pomona.models.chat.protocol import Ability
 
 os.environ.update(
     {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -68,3 +74,103 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     opened = module.Browser(program, tmp_path_factory.mktemp("profile"))
     yield opened
     opened.close()
+
+
+Say = Callable[[Request, int, float], str]
+
+
+def _numbered(request: Request, index: int, temperature: float) -> str:
+    return f"answer {index}"
+
+
+class Fake:
+    """A model that answers at once and says what it was asked: for what goes wrong, and for what
+    must be exact.
+
+    `say(request, index, temperature)` is the text; an answer costs 10 prompt tokens (the first
+    of a call) and `answer` answer tokens.
+    """
+
+    def __init__(
+        self,
+        say: Say | None = None,
+        *,
+        name: str = "fake",
+        abilities: frozenset[Ability] = frozenset(),
+        answer: int = 5,
+    ) -> None:
+        self.name, self.identity, self.abilities = name, f"{name}:1", abilities
+        self.say: Say = say or _numbered
+        self.answer = answer
+        self.made: list[tuple[Request, int, float]] = []
+        self.calls = 0
+        self.scored: list[int] = []
+        self.most_at_once = self.under_way = 0
+        self.broken = False
+
+    async def each(
+        self, request: Request, samples: Sequence[tuple[int, float]]
+    ) -> AsyncIterator[Reply]:
+        self.calls += 1
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        try:
+            for place, (index, temperature) in enumerate(samples):
+                await asyncio.sleep(0)
+                if self.broken:
+                    raise ModelError("the server is down", status=502, where=self.name)
+                self.made.append((request, index, temperature))
+                tokens = 0 if place else 10
+                spent = Spent(
+                    tokens,
+                    self.answer,
+                    100.0 * (tokens + self.answer),
+                    0.25 * (tokens + self.answer),
+                    0.5,
+                )
+                yield Reply(
+                    self.say(request, index, temperature),
+                    "stop",
+                    spent,
+                    self.name,
+                    index,
+                    temperature,
+                    -1.0 * index,
+                )
+        finally:
+            self.under_way -= 1
+
+    async def reply(self, request: Request, samples: Sequence[tuple[int, float]]) -> list[Reply]:
+        return [reply async for reply in self.each(request, samples)]
+
+    async def stream(
+        self, request: Request, samples: Sequence[tuple[int, float]]
+    ) -> AsyncIterator[Piece | Reply]:
+        for reply in await self.reply(request, samples):
+            yield reply
+
+    async def score(
+        self, request: Request, completions: Sequence[str]
+    ) -> tuple[list[np.ndarray], Spent]:
+        self.scored.append(len(completions))
+        logs = [np.full(len(text), -0.1 * len(text), np.float32) for text in completions]
+        return logs, Spent(10 * len(completions), sum(map(len, completions)))
+
+    async def embed(self, texts: Sequence[str]) -> tuple[Any, Spent]:
+        rows = np.array(
+            [[1 + text.count("a"), 1 + text.count("b")] for text in texts], np.float32
+        ).reshape(-1, 2)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True), Spent(sum(map(len, texts)))
+
+    def tokens(self, request: Request) -> int:
+        return prompt_tokens(request)
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        return Spent(prompt, answer * samples, estimated=True)
+
+    async def close(self) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def fake() -> type[Fake]:
+    return Fake

@@ -23,12 +23,10 @@ import numpy as np
 from stopping import sampled
 
 from pomona import stats, tasks
+from pomona.answers import Account, CachedModel
 from pomona.models.chat import Reply, Request, open_chat
-from pomona.sample import Stored, parse_strategy
-from pomona.sample.answer import answer
-from pomona.sample.budget import Account
-from pomona.sample.selection.choice import Desk
-from pomona.sample.selection.utility import utilities
+from pomona.sample import SelectionContext, answer, parse_strategy
+from pomona.sample.selection.mbr import utilities
 
 RELATED = {
     "fr": "it",
@@ -76,7 +74,7 @@ Arm = Callable[[Mapping[str, Any]], Awaitable[Found]]
 class Bench:
     """The models behind their stores, and the seed of everything."""
 
-    models: Mapping[str, Stored]
+    models: Mapping[str, CachedModel]
     seed: int
 
     def request(self, row: Mapping[str, Any], lang: str) -> Request:
@@ -109,7 +107,9 @@ class Bench:
             pool = await model.reply(request, [(at, 0.8 * (at > 0)) for at in range(n)])
             asked = self.request(row, RELATED[row["lang"]]) if related else request
             more = await model.reply(asked, [(n + at, 0.8) for at in range(FURTHER)])
-            desk = Desk(request, strategy, (model,), Account(), self.models["ui-l"], self.seed)
+            desk = SelectionContext(
+                request, strategy, (model,), Account(), self.models["ui-l"], self.seed
+            )
             scores = (await utilities(desk, _texts(pool), _texts([*pool, *more]))).mean(axis=1)
             flops = sum(reply.spent.flops for reply in (*pool, *more)) + desk.spent.flops
             return pool[int(np.argmax(scores.round(9)))].text, flops
@@ -153,7 +153,7 @@ async def run(rows: Sequence[Mapping[str, Any]], out: Path, seed: int) -> None:
     """Answer every row by every arm and print how far each is from greedy."""
     metric, resamples = tasks.metric("chrf"), stats.Resamples(len(rows))
     truths = [row["translation"] for row in rows]
-    bench = Bench({name: Stored(open_chat(name), out / "answers.db") for name in MODELS}, seed)
+    bench = Bench({name: CachedModel(open_chat(name), out / "answers.db") for name in MODELS}, seed)
     scored: dict[tuple[str, str, int], tuple[Any, float]] = {}
     print(
         "| models | choice | answers | chrF | gain over greedy ui-s | FLOPs an item | gain "

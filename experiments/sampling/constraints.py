@@ -23,11 +23,9 @@ from typing import Any
 import numpy as np
 
 from pomona import stats, tasks
+from pomona.answers import Account, Budget, CachedModel
 from pomona.models.chat import Reply, Request, open_chat
-from pomona.sample import Stored, parse_strategy
-from pomona.sample.budget import Account, Budget
-from pomona.sample.selection.choice import Desk
-from pomona.sample.selection.choose import choose
+from pomona.sample import SelectionContext, choose, parse_strategy
 
 TOPICS = (
     "rain",
@@ -111,7 +109,7 @@ def make_tasks(n: int, seed: int) -> list[Task]:
     ]
 
 
-async def draw_pool(model: Stored, task: Task, pool: str, n: int, seed: int) -> list[Reply]:
+async def draw_pool(model: CachedModel, task: Task, pool: str, n: int, seed: int) -> list[Reply]:
     """The greedy answer and n − 1 sampled ones."""
     heat = parse_strategy(f"hedged{n}-{pool}")
     temperature = heat.temperature or 0.8
@@ -133,7 +131,7 @@ async def taken(task: Task, pool: Sequence[Reply], choice: str) -> Reply:
     if choice == "greedy" or len(pool) == 1:
         return pool[0]
     strategy = parse_strategy(f"hedged{len(pool)}-{choice}")
-    desk = Desk(
+    desk = SelectionContext(
         Request(messages=({"role": "user", "content": task.prompt},)),
         strategy,
         (),
@@ -183,7 +181,7 @@ async def run(items: int, store: Path, seed: int) -> list[dict[str, Any]]:
     """Draw every pool, choose, and check."""
     made, rows = make_tasks(items, seed), []
     store.parent.mkdir(parents=True, exist_ok=True)
-    model = Stored(open_chat("smollm2", threads=1, concurrency=16), store)
+    model = CachedModel(open_chat("smollm2", threads=1, concurrency=16), store)
     try:
         for pool in POOLS:
             pools = []

@@ -37,13 +37,12 @@ from context_items import (
 )
 
 from pomona import stats, tasks
+from pomona.answers import CachedModel
 from pomona.models.chat import ChatModel, Reply, Request, open_chat
-from pomona.sample import Stored, parse_strategy
-from pomona.sample.answer import answer
-from pomona.sample.context import Context, Feedback, Index, Retrieval, Thought, Tools, tool
-from pomona.sample.context.memory import Memory
+from pomona.sample import answer, parse_strategy
+from pomona.sample.context import Context, Feedback, Index, Memory, Retrieval, Thought, Tools, tool
 from pomona.sample.context.tools import calculator
-from pomona.sample.selection.extract import extractor
+from pomona.sample.selection.vote import extractor
 
 GREEDY = parse_strategy("greedy")
 NUMBER = extractor("number")
@@ -68,7 +67,7 @@ class Turns:
     name: str = "turns"
 
     async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
-        from pomona.sample.context._messages import before_question
+        from pomona.sample.context.messages import before_question
 
         return before_question(request, list(self.turns)), {}
 
@@ -391,7 +390,7 @@ async def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the questions")
     parser.add_argument("--store", type=Path, default=Path("context-answers.sqlite"))
     args = parser.parse_args()
-    model = Stored(open_chat("smollm2"), args.store)
+    model = CachedModel(open_chat("smollm2"), args.store)
     try:
         await {"retrieval": retrieval, "tools": tools, "feedback": feedback}[args.lever](
             model, args

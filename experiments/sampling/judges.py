@@ -21,22 +21,20 @@ import numpy as np
 from constraints import Task, draw_pool, make_tasks
 
 from pomona import stats, tasks
+from pomona.answers import Account, CachedModel
 from pomona.models.chat import Reply, Request, open_chat
-from pomona.sample import Stored, parse_strategy
-from pomona.sample.budget import Account
-from pomona.sample.selection.choice import Desk
-from pomona.sample.selection.choose import choose
+from pomona.sample import SelectionContext, choose, parse_strategy
 
 POOL = "t1.2-minp0.1"
 ARMS = ((4, "random"), (4, "mbr"), (4, "mbr-judge"), (4, "chops"), (8, "random"), (8, "chops"))
 
 
 async def chosen(
-    model: Stored, task: Task, pool: Sequence[Reply], choice: str, seed: int
+    model: CachedModel, task: Task, pool: Sequence[Reply], choice: str, seed: int
 ) -> tuple[Reply, float, bool]:
     """The answer that a choice takes, the FLOPs of choosing, and whether the judge named none."""
     request = Request(messages=({"role": "user", "content": task.prompt},), seed=seed)
-    desk = Desk(
+    desk = SelectionContext(
         request, parse_strategy(f"hedged{len(pool)}-{choice}"), (model,), Account(), seed=seed
     )
     found = await choose(desk, pool)
@@ -44,7 +42,7 @@ async def chosen(
 
 
 async def arm(
-    model: Stored,
+    model: CachedModel,
     made: Sequence[Task],
     pools: Sequence[Sequence[Reply]],
     n: int,
@@ -93,7 +91,7 @@ async def run(items: int, store: Path, seed: int) -> None:
     """Draw every pool or read it from the store, then let every arm choose."""
     store.parent.mkdir(parents=True, exist_ok=True)
     made = make_tasks(items, seed)
-    model = Stored(open_chat("smollm2", threads=1, concurrency=16), store)
+    model = CachedModel(open_chat("smollm2", threads=1, concurrency=16), store)
     print(
         "| n | choice | fulfilled, % | gain | greedy taken, % | judge named none | FLOPs of "
         "the pool | of choosing | by kind |"

@@ -26,12 +26,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona import records, stats, tasks
+from pomona.answers import wait_for
 from pomona.models.chat import ChatModel, open_chat
 from pomona.models.chat.torch import TorchChat
 from pomona.sample import answer_all
-from pomona.sample.blocking import wait_for
-from pomona.sample.context.datastore import Datastore
-from pomona.sample.context.steering import Steering
+from pomona.sample.context import Datastore, Steering
 
 FORMS = {
     "formal": re.compile(r"\b(u|uw)\b", re.I),

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
+from pomona.answers import Account, Answer, Budget, wait_for
 from pomona.errors import PomonaError, ResourceError
 from pomona.models.chat import ModelError, Reply, Request, Spent
-from pomona.sample.answer import Answer, answer
-from pomona.sample.blocking import answer_now, wait_for
-from pomona.sample.budget import Account, Budget
-from pomona.sample.pool import ladder, temperatures
-from pomona.sample.strategy import parse_strategy
+from pomona.sample import answer, answer_now, parse_strategy, temperatures
+from pomona.sample.strategy import ladder
 
 ASK = Request(messages=({"role": "user", "content": "How many?"},), max_tokens=5)
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
+from pomona.answers import forecaster, wait_for
 from pomona.models.chat import ChatModel, Request, Spent, open_chat
-from pomona.sample.answer import answer
-from pomona.sample.blocking import wait_for
-from pomona.sample.forecast import forecast, forecast_answer, prompt_tokens
-from pomona.sample.strategy import parse_strategy
+from pomona.models.chat._guess import prompt_tokens
+from pomona.sample import answer, forecast_answer, parse_strategy
 
 ASK = Request(messages=({"role": "user", "content": "<|fr|>Save the page<|to|>"},), max_tokens=12)
 
@@ -28,7 +27,7 @@ def model() -> Iterator[ChatModel]:
 
 
 def test_a_pool_costs_at_most_its_forecast(model: ChatModel) -> None:
-    most = forecast(model, ASK, 5)
+    most = forecaster(model, ASK)(5)
     spent = wait_for(answer(ASK, model, parse_strategy("hedged5-mbr"))).spent
     assert spent.prompt_tokens == most.prompt_tokens
     assert spent.completion_tokens <= most.completion_tokens == 60

@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given, strategies as st
 from sacrebleu.metrics.chrf import CHRF
 
-from pomona.sample.mbr import chrf_mbr
-from pomona.sample.pool import extremes, hedged
+from pomona.sample import chrf_mbr, extremes, hedged
 
 pools = st.lists(st.text(alphabet="abc déß語", min_size=1, max_size=20), min_size=2, max_size=6)
 

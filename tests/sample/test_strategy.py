@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.sample.strategy import NAMED, Strategy, as_mapping, parse_strategy
+from pomona.sample import NAMED, Strategy, parse_strategy
+from pomona.sample.strategy import as_mapping
 
 CHOICES: dict[str, dict[str, Any]] = {
     "first": {},

@@ -17,8 +17,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.models import catalogue
-from pomona.sample.context import Datastore, Steering
-from pomona.sample.context.datastore import build_file
+from pomona.sample.context import Datastore, Steering, build_datastore
 from pomona.serve import Settings, open_models
 
 from .conftest import House
@@ -181,7 +180,7 @@ def test_embeddings_are_unit_vectors(house: House) -> None:
 
 def test_a_request_is_led_and_those_beside_it_are_not(tmp_path: Path) -> None:
     for side, word in (("to", "Entfernen"), ("from", "Löschen")):
-        build_file(
+        build_datastore(
             pa.table({"text": [f"<|de|>Delete{rest}<|to|>{word}" for rest in ("", " it", " all")]}),
             out=tmp_path / side,
             model="ui-xs",

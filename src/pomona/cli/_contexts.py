@@ -76,8 +76,8 @@ class Surroundings:
         return Steering(*stores, alpha=self.steer_strength, temperature=self.steer_temperature)
 
     def _functions(self) -> list[Tool]:
+        from pomona.sample import function
         from pomona.sample.context import tool, tools
-        from pomona.sample.selection.function import function
 
         names = self.tool or ()
         for name in names:

@@ -76,9 +76,9 @@ def datastore(inputs: Inputs, /, *, out: Path, model: str, column: str = "text")
     column
         Column of the text, as the model reads it: with its prompt, where it has one.
     """
-    from pomona.sample.context.datastore import build_file
+    from pomona.sample.context import build_datastore
 
-    built = build_file(inputs, column, out=out, model=model)
+    built = build_datastore(inputs, column, out=out, model=model)
     Out("human").line(f"{len(built.tokens):,} tokens in {out}")
 
 
@@ -132,9 +132,9 @@ def sample(
     dry_run
         Only say what it would cost at most; write nothing.
     """
+    from pomona.answers import Budget
     from pomona.errors import PomonaError
-    from pomona.sample.batch import answer_all
-    from pomona.sample.budget import Budget
+    from pomona.sample import answer_all
     from pomona.sample.context import Thought
 
     limits, calling = limits or Limits(), calling or Calling()

@@ -258,7 +258,7 @@ def _strategies(names: list[str]) -> list[str]:
 
 def _mistake(names: list[str], place: int) -> str:
     """What is wrong with one of several strategies, if anything."""
-    from pomona.sample.strategy import REWARDS, parse_strategy
+    from pomona.sample import REWARDS, parse_strategy
 
     name = names[place]
     try:

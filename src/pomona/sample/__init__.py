@@ -7,31 +7,35 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.sample.answer import Answer as Answer
+    from pomona.sample.answering import (
+        answer as answer,
+        answer_now as answer_now,
+        forecast_answer as forecast_answer,
+    )
     from pomona.sample.batch import answer_all as answer_all
-    from pomona.sample.blocking import answer_now as answer_now
-    from pomona.sample.budget import Budget as Budget
-    from pomona.sample.diagnostics import Diary as Diary
-    from pomona.sample.mbr import chrf_mbr as chrf_mbr
-    from pomona.sample.pool import extremes as extremes, hedged as hedged
-    from pomona.sample.store import Stored as Stored
+    from pomona.sample.selection.choice import SelectionContext as SelectionContext
+    from pomona.sample.selection.choosing import choose as choose
+    from pomona.sample.selection.function import function as function
+    from pomona.sample.selection.mbr import chrf_mbr as chrf_mbr, extremes as extremes
     from pomona.sample.strategy import (
         NAMED as NAMED,
+        REWARDS as REWARDS,
+        TEMPERATURE as TEMPERATURE,
         Strategy as Strategy,
+        hedged as hedged,
         parse_strategy as parse_strategy,
+        temperatures as temperatures,
     )
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "answer": "Answer",
+        "answering": "answer answer_now forecast_answer",
         "batch": "answer_all",
-        "blocking": "answer_now",
-        "budget": "Budget",
-        "diagnostics": "Diary",
-        "mbr": "chrf_mbr",
-        "pool": "extremes hedged",
-        "store": "Stored",
-        "strategy": "NAMED Strategy parse_strategy",
+        "selection.choice": "SelectionContext",
+        "selection.choosing": "choose",
+        "selection.function": "function",
+        "selection.mbr": "chrf_mbr extremes",
+        "strategy": "NAMED REWARDS TEMPERATURE Strategy hedged parse_strategy temperatures",
     },
 )

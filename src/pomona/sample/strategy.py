@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from pomona.errors import PomonaError, nearest
+from pomona.models.chat.protocol import Request
 
 Pool = Literal["greedy", "sample", "hedged", "ladder"]
 Select = Literal["first", "random", "best", "vote", "mbr", "xmbr", "chops"]
@@ -215,17 +218,13 @@ def parse_strategy(given: str | Mapping[str, Any], *, trusted: bool = False) -> 
     """
     if not isinstance(given, str | Mapping):
         raise _wrong(f"is {given!r}", "give a name such as hedged5-mbr, or a mapping")
-    found = _from_name(given) if isinstance(given, str) else _from_mapping(given)
-    if not trusted and (own := [name for name in found.outside if name != "language"]):
+    strategy = _built(_parts(given), given) if isinstance(given, str) else _from_mapping(given)
+    if not trusted and (own := [name for name in strategy.outside if name != "language"]):
         raise _wrong(
-            f'{own[0]} "{getattr(found, own[0])}" is code, a pattern or an address',
+            f'{own[0]} "{getattr(strategy, own[0])}" is code, a pattern or an address',
             "name one of the built-in ones",
         )
-    return found
-
-
-def _from_name(name: str) -> Strategy:
-    return _built(_parts(name), name)
+    return strategy
 
 
 def _parts(name: str) -> dict[str, Any]:
@@ -308,3 +307,38 @@ def _digits(value: float) -> str:
 
 def _wrong(message: str, remedy: str) -> PomonaError:
     return PomonaError(message, where="strategy", remedy=remedy)
+
+
+def hedged(n: int, temperature: float) -> list[float]:
+    """Temperatures of a hedged pool: one greedy answer and n − 1 at one temperature. Khairi et al.
+    2025 (arXiv 2506.20544), §4.
+    """
+    return [0.0] + [temperature] * (n - 1)
+
+
+def ladder(n: int, temperature: float) -> list[float]:
+    """`n` temperatures in equal steps from 0 (greedy) to `temperature`."""
+    return [round(float(value), 6) for value in np.linspace(0.0, temperature, n)]
+
+
+def temperatures(strategy: Strategy, request: Request, models: int = 1) -> list[float]:
+    """The temperature of each answer, `[n]`; the answers are dealt to the models in turn, and in a
+    hedged pool each gives a greedy one.
+
+    A PomonaError when there are more models than answers.
+    """
+    n = strategy.n
+    if models > n:
+        raise PomonaError(
+            f"{models} models for {n} answers",
+            where=f'strategy "{strategy.name}"',
+            remedy=f"draw at least {models}",
+        )
+    top = strategy.temperature or request.temperature or TEMPERATURE
+    if strategy.pool == "greedy":
+        return [0.0]
+    if strategy.pool == "sample":
+        return [top] * n
+    if strategy.pool == "ladder":
+        return ladder(n, top)
+    return [0.0] * models + [top] * (n - models)

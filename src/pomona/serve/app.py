@@ -35,7 +35,7 @@ def application(models: Mapping[str, ChatModel], settings: Settings | None = Non
     settings = settings or Settings()
     memory = None
     if settings.feedback is not None:
-        from pomona.sample.context.feedback import Feedback
+        from pomona.sample.context import Feedback
 
         memory = Feedback(settings.feedback)
     desk = Desk(settings, Models(models), Gate(settings.queue), feedback=memory)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pomona.answers import Budget
 from pomona.errors import PomonaError
 from pomona.models.chat.protocol import Request
-from pomona.sample.budget import Budget
-from pomona.sample.strategy import Strategy
+from pomona.sample import Strategy
 from pomona.serve.errors import ApiError, wrong
 from pomona.serve.extras import extras, logprobs
 from pomona.serve.fields import Fields

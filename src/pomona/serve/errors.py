@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pomona.answers import BudgetSpent
 from pomona.errors import PomonaError
 from pomona.models.chat.errors import ModelError
-from pomona.sample.budget import BudgetSpent
 
 _TYPES = {
     401: "authentication_error",

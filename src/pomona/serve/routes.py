@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import numpy as np
 
-from pomona.sample.context.protocol import Context
+from pomona.sample.context import Context
 from pomona.serve.asked import Asked, read_chat, read_completion
 from pomona.serve.call import Call
 from pomona.serve.errors import ApiError, wrong
@@ -156,11 +156,11 @@ def _lever(call: Call, asked: Asked, name: str) -> Context:
     if name in known:
         return known[name]
     if name == "thought":
-        from pomona.sample.context.thought import Thought
+        from pomona.sample.context import Thought
 
         return Thought()
     if name == "memory":
-        from pomona.sample.context.memory import Memory
+        from pomona.sample.context import Memory
 
         return Memory(_memory(call), user=call.user(asked.user))
     raise wrong(

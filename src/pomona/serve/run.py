@@ -10,10 +10,10 @@ from typing import Any
 
 import uvicorn
 
+from pomona.answers import CachedModel
 from pomona.errors import PomonaError
 from pomona.models.chat import open_chat
 from pomona.models.chat.protocol import ChatModel
-from pomona.sample.store import Stored
 from pomona.serve.app import application
 from pomona.serve.settings import Settings, check_host
 
@@ -40,7 +40,7 @@ def open_models(
         )
     models = {name: open_chat(uri, **settings) for name, uri in pairs}
     return (
-        {name: Stored(model, store) for name, model in models.items()}
+        {name: CachedModel(model, store) for name, model in models.items()}
         if store is not None
         else models
     )

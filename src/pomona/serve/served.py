@@ -10,7 +10,7 @@ from typing import Any
 
 from pomona.errors import PomonaError, nearest
 from pomona.models.chat.protocol import ChatModel
-from pomona.sample.strategy import NAMED, Strategy, parse_strategy
+from pomona.sample import NAMED, Strategy, parse_strategy
 from pomona.serve.errors import ApiError
 
 _LONGEST = 200

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from pomona.answers import Account, Answer
 from pomona.models.chat._merged import merged
 from pomona.models.chat.errors import ModelError
 from pomona.models.chat.protocol import Piece, Reply, Request, Sample, Spent, Token
-from pomona.sample.answer import Answer, answer
-from pomona.sample.budget import Account
-from pomona.sample.context.protocol import Context
+from pomona.sample import answer
+from pomona.sample.context import Context
 from pomona.serve.asked import Asked
 from pomona.serve.errors import ApiError
 

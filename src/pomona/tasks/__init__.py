@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.tasks.bleu import pairwise_bleu as pairwise_bleu
     from pomona.tasks.chrf import Chrf as Chrf, pairwise as pairwise
     from pomona.tasks.items import (
         Items as Items,
@@ -22,14 +23,13 @@ if TYPE_CHECKING:
         Metric as Metric,
         metric as metric,
     )
-    from pomona.tasks.ngrams import intersections as intersections, postings as postings
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "bleu": "pairwise_bleu",
         "chrf": "Chrf pairwise",
         "items": "Items fields_of items_from limit",
         "metrics": "BitsPerByte ExactMatch Metric metric",
-        "ngrams": "intersections postings",
     },
 )

@@ -14,8 +14,7 @@ from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.models.chat import Reply, Spent
-from pomona.sample.context import Arm, Feedback, thompson
-from pomona.sample.context.memory import Memory
+from pomona.sample.context import Arm, Feedback, Memory, thompson
 
 from .conftest import Scripted, ask
 

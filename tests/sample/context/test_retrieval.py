@@ -11,17 +11,15 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, strategies as st
 
+from pomona.answers import Account
 from pomona.errors import PomonaError
 from pomona.models.chat import open_chat
-from pomona.sample.answer import answer
-from pomona.sample.budget import Account
+from pomona.sample import answer, parse_strategy
 from pomona.sample.context import Index, Retrieval
-from pomona.sample.context._fusion import fused
-from pomona.sample.context._messages import harmless, question
-from pomona.sample.context._words import words
-from pomona.sample.context.index import cut
+from pomona.sample.context.index import cut, fused
+from pomona.sample.context.messages import harmless, question
 from pomona.sample.context.retrieval import checked, support
-from pomona.sample.strategy import parse_strategy
+from pomona.text import words
 
 from .conftest import Scripted, ask
 

@@ -15,11 +15,9 @@ from pomona.errors import PomonaError
 from pomona.models.chat import ModelError, Request
 from pomona.models.chat.http import HttpChat
 from pomona.models.chat.torch import TorchChat
-from pomona.sample.answer import answer
-from pomona.sample.context import Context
-from pomona.sample.context.datastore import Datastore
-from pomona.sample.context.steering import Steering, steered
-from pomona.sample.strategy import parse_strategy
+from pomona.sample import answer, parse_strategy
+from pomona.sample.context import Context, Datastore, Steering
+from pomona.sample.context.steering import steered
 
 WANTED = [
     "<|de|>Delete the page<|to|>Seite entfernen",
@@ -86,7 +84,7 @@ def test_neighbours_vote_with_their_distance(monkeypatch: pytest.MonkeyPatch) ->
     expected = {1: (weights[0] + weights[2]) / sum(weights), 2: weights[1] / sum(weights)}
     least = min(expected.values())
     for block in (1 << 16, 1, 3):
-        monkeypatch.setattr("pomona.sample.context.datastore._ROWS", block)
+        monkeypatch.setattr("pomona.sample.context.steering._ROWS", block)
         found = (
             store.log_probabilities(torch.zeros(1, 2), 5, k=3, temperature=2.0)[0].exp().tolist()
         )

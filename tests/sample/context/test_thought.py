@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.sample.context import Thought, final_answer
-from pomona.sample.context._messages import question
+from pomona.sample.context.messages import question
 
 from .conftest import Scripted, ask
 

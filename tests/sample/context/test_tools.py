@@ -19,8 +19,7 @@ from pomona.errors import PomonaError
 from pomona.models._catalogue import smollm2_path
 from pomona.models.chat import Reply, Spent, open_chat
 from pomona.sample.context import McpServer, Tools, tool
-from pomona.sample.context.tools import calculator, clock, running
-from pomona.sample.context.tools.tool import Refused
+from pomona.sample.context.tools import Refused, calculator, clock, running
 
 from .conftest import Scripted, ask
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from sacrebleu.metrics.chrf import CHRF
 
+from pomona.answers import Account, Budget
 from pomona.errors import PomonaError
 from pomona.models.chat import Reply, Request, Spent
-from pomona.sample.budget import Account, Budget
-from pomona.sample.selection import Choice, Desk, choose
-from pomona.sample.selection.choose import agreement
+from pomona.sample import SelectionContext, choose, parse_strategy
+from pomona.sample.selection.choice import Choice
+from pomona.sample.selection.choosing import agreement
 from pomona.sample.selection.judging import fenced
-from pomona.sample.strategy import parse_strategy
 
 ASK = Request(messages=({"role": "user", "content": "Which colour?"},), max_tokens=8)
 
@@ -36,8 +36,10 @@ def chosen(
     judge: Any = None,
     budget: Budget | None = None,
     seed: int = 0,
-) -> tuple[Choice, Desk]:
-    desk = Desk(ASK, parse_strategy(strategy, trusted=True), models, Account(budget), judge, seed)
+) -> tuple[Choice, SelectionContext]:
+    desk = SelectionContext(
+        ASK, parse_strategy(strategy, trusted=True), models, Account(budget), judge, seed
+    )
     choice = asyncio.run(choose(desk, replies))
     assert len(choice.scores) == len(replies)
     return choice, desk

@@ -13,7 +13,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.models.chat import ModelError
-from pomona.sample.selection.remote import rewards
+from pomona.sample.selection.best import rewards
 
 
 class Rewarder(BaseHTTPRequestHandler):

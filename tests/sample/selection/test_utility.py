@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from pomona.sample.selection.utility import textual
+from pomona.sample.selection.mbr import textual
 
 WORDS = st.sampled_from(
     [

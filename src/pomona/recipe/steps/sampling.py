@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pomona.answers import Account, Budget
 from pomona.documents import read_json
 from pomona.files import write_json
 from pomona.ledger.flops import Meter
@@ -19,11 +20,14 @@ from pomona.models.protocol import Shape
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import answer_flops, load_model, pool_flops, write_answers
 from pomona.recipe.steps.tables import read_items
-from pomona.sample.budget import Account, Budget
-from pomona.sample.pool import extremes, temperatures
-from pomona.sample.selection.choice import Desk as SelectionContext
-from pomona.sample.selection.choose import choose as select
-from pomona.sample.strategy import Strategy, parse_strategy
+from pomona.sample import (
+    SelectionContext,
+    Strategy,
+    choose as select,
+    extremes,
+    parse_strategy,
+    temperatures,
+)
 from pomona.tasks import metric
 
 BOUNDS = ("hope", "risk")

@@ -7,35 +7,37 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.sample.context.bandit import Arm as Arm, thompson as thompson
-    from pomona.sample.context.datastore import Datastore as Datastore
-    from pomona.sample.context.feedback import Feedback as Feedback, Said as Said
+    from pomona.sample.context.feedback import (
+        Arm as Arm,
+        Feedback as Feedback,
+        Memory as Memory,
+        Said as Said,
+        thompson as thompson,
+    )
     from pomona.sample.context.index import Index as Index, Passage as Passage
-    from pomona.sample.context.memory import Memory as Memory
     from pomona.sample.context.protocol import Context as Context
     from pomona.sample.context.retrieval import Retrieval as Retrieval
-    from pomona.sample.context.steering import Steering as Steering
-    from pomona.sample.context.thought import Thought as Thought, final_answer as final_answer
-    from pomona.sample.context.tools import (
-        McpServer as McpServer,
-        Tool as Tool,
-        Tools as Tools,
-        tool as tool,
+    from pomona.sample.context.steering import (
+        Datastore as Datastore,
+        Steering as Steering,
+        build_datastore as build_datastore,
     )
+    from pomona.sample.context.thought import Thought as Thought, final_answer as final_answer
+    from pomona.sample.context.tools.definition import Tool as Tool, tool as tool
+    from pomona.sample.context.tools.loop import Tools as Tools
+    from pomona.sample.context.tools.servers import McpServer as McpServer
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "bandit": "Arm thompson",
-        "datastore": "Datastore",
-        "feedback": "Feedback Said",
+        "feedback": "Arm Feedback Memory Said thompson",
         "index": "Index Passage",
-        "memory": "Memory",
         "protocol": "Context",
         "retrieval": "Retrieval",
-        "steering": "Steering",
+        "steering": "Datastore Steering build_datastore",
         "thought": "Thought final_answer",
-        "tools": "McpServer Tool Tools",
-        "tools.tool": "tool",
+        "tools.definition": "Tool tool",
+        "tools.loop": "Tools",
+        "tools.servers": "McpServer",
     },
 )

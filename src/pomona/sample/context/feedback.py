@@ -1,27 +1,25 @@
-"""What users said about answers, kept in SQLite: corrections, complaints, which strategy did well,
-and what a user likes.
+"""What users said about answers, kept in SQLite: corrections, complaints and what a user likes;
+which strategy to try next by it, and corrections shown to the model (`Memory`).
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import sqlite3
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pomona.errors import PomonaError
-from pomona.sample.context._words import words
-from pomona.sample.context.bandit import Arm, thompson
+import numpy as np
 
-_APPLICATION = 0x504F4D46  # "POMF"
-_VERSION = 1
-_PATIENCE = 60.0
+from pomona.db import Database
+from pomona.errors import PomonaError
+from pomona.models.chat.protocol import ChatModel, Reply, Request
+from pomona.sample.context.messages import before_question, harmless, question
+from pomona.text import words
+
 _TABLES = (
     """create table said (
         id integer primary key, prompt text not null, chosen text not null, rejected text,
@@ -64,6 +62,39 @@ class Said:
         )
 
 
+@dataclass(frozen=True)
+class Arm:
+    """A strategy with how often its answers were called good and not good."""
+
+    name: str
+    good: int = 0
+    bad: int = 0
+
+    @property
+    def mean(self) -> float:
+        """The mean of its posterior, Beta(1 + good, 1 + bad)."""
+        return (1 + self.good) / (2 + self.good + self.bad)
+
+
+def thompson(arms: Sequence[Arm], *, seed: int) -> Arm:
+    """The arm with the highest draw from its posterior Beta(1 + good, 1 + bad), of equals the
+    first.
+
+    Thompson 1933; Agrawal & Goyal 2012, algorithm 1, whose regret grows with the logarithm of the
+    number of choices. The draws are decided by the seed and the counts of all arms. A PomonaError
+    when there is no arm.
+    """
+    if not arms:
+        raise PomonaError(
+            "no strategies to choose from", where="thompson", remedy="name at least one"
+        )
+    source = np.random.default_rng(
+        [seed & 0xFFFFFFFF, *(count for arm in arms for count in (arm.good, arm.bad))]
+    )
+    draws = [source.beta(1 + arm.good, 1 + arm.bad) for arm in arms]
+    return arms[int(np.argmax(draws))]
+
+
 class Feedback:
     """The file at `path`, made when it is not there. Several threads and processes may use it; each
     row is on disk when `add` returns.
@@ -73,17 +104,14 @@ class Feedback:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._lock = threading.Lock()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._guarded():
-            self._file = sqlite3.connect(
-                self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._prepare()
-            except BaseException:
-                self._file.close()
-                raise
+        # What a user takes back must not stay in free pages, and a row is on disk when it is told.
+        self._file = Database(
+            path,
+            _TABLES,
+            what="feedback",
+            application=b"POMF",
+            settings=("synchronous = full", "secure_delete = on"),
+        )
 
     def add(
         self,
@@ -111,21 +139,11 @@ class Feedback:
             )
         if good is None and any(given is not None for given in (rejected, edited, complaint)):
             good = edited is None and complaint is None
-        values = (
-            prompt,
-            chosen,
-            rejected,
-            edited,
-            complaint,
-            good,
-            strategy,
-            user,
-            group,
-            time.time(),
-        )
-        with self._guarded():
+        texts = (prompt, chosen, rejected, edited, complaint)
+        values = (None, *texts, good, strategy, user, group, time.time())
+        with self._file.reading() as file:  # one statement is a transaction of its own
             places = ", ".join("?" * len(values))
-            row = self._file.execute(f"insert into said values (null, {places})", values).lastrowid
+            row = file.execute(f"insert into said values ({places})", values).lastrowid
         assert row is not None
         return row
 
@@ -133,36 +151,40 @@ class Feedback:
         """Remove all that names this user, from the file's free pages and its log too, and say how
         many rows that was.
         """
-        with self._guarded():
-            self._file.execute("begin immediate")
+        with self._file.writing() as file:
             removed = sum(
-                self._file.execute(f"delete from {table} where user = ?", (user,)).rowcount
+                file.execute(f"delete from {table} where user = ?", (user,)).rowcount
                 for table in ("said", "defaults")
             )
-            self._file.execute("commit")
-            self._file.execute("pragma wal_checkpoint(truncate)").fetchone()
+        with self._file.reading() as file:  # the log holds what was deleted until it is emptied
+            file.execute("pragma wal_checkpoint(truncate)").fetchone()
         return removed
 
     def rows(self, *, user: str | None = None) -> list[Said]:
         """Every row of this user, oldest first; without a user the rows that name nobody."""
-        with self._guarded():
-            found = self._file.execute(
+        with self._file.reading() as file:
+            rows = file.execute(
                 "select * from said where user is ? order by id", (user,)
             ).fetchall()
-        return [_said(*row) for row in found]
+        names = [column.name for column in fields(Said)]
+        said = [dict(zip(names, row, strict=True)) for row in rows]
+        return [
+            Said(**{**row, "good": None if row["good"] is None else bool(row["good"])})
+            for row in said
+        ]
 
     def arms(self, strategies: Sequence[str], *, group: str | None = None) -> list[Arm]:
         """How often each strategy was called good and not good, in this group, by all users."""
-        with self._guarded():
+        with self._file.reading() as file:
             query = (
                 'select strategy, sum(good), sum(1 - good) from said where "group" is ? and '
                 "good is not null group by strategy"
             )
-            counts = {name: (good, bad) for name, good, bad in self._file.execute(query, (group,))}
+            counts = {name: (good, bad) for name, good, bad in file.execute(query, (group,))}
         return [Arm(name, *counts.get(name, (0, 0))) for name in strategies]
 
     def choose(self, strategies: Sequence[str], *, group: str | None = None, seed: int) -> str:
-        """The strategy to answer with: see `bandit.thompson`. The same seed and the same feedback
+        """The strategy to answer with: see `thompson`. The same seed and the same feedback
         give the same one.
         """
         return thompson(self.arms(strategies, group=group), seed=seed).name
@@ -200,107 +222,26 @@ class Feedback:
         """What holds for this user where a request says nothing: strategy, markers, anything JSON
         can hold. None removes a value.
         """
-        with self._guarded():
-            self._file.execute("begin immediate")
+        with self._file.writing() as file:
             for name, value in values.items():
-                self._file.execute("delete from defaults where user = ? and name = ?", (user, name))
+                file.execute("delete from defaults where user = ? and name = ?", (user, name))
                 if value is not None:
-                    self._file.execute(
+                    file.execute(
                         "insert into defaults values (?, ?, ?)",
                         (user, name, json.dumps(value, ensure_ascii=False)),
                     )
-            self._file.execute("commit")
 
     def defaults(self, user: str) -> dict[str, Any]:
         """What `set_defaults` keeps for this user."""
-        with self._guarded():
-            found = self._file.execute(
+        with self._file.reading() as file:
+            rows = file.execute(
                 "select name, value from defaults where user = ?", (user,)
             ).fetchall()
-        return {name: json.loads(value) for name, value in found}
+        return {name: json.loads(value) for name, value in rows}
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-    def _prepare(self) -> None:
-        for setting in ("journal_mode = wal", "synchronous = full", "secure_delete = on"):
-            self._file.execute(f"pragma {setting}").fetchone()
-        self._file.execute("begin immediate")
-        tables = self._file.execute("select count(*) from sqlite_master").fetchone()[0]
-        found = tuple(
-            self._file.execute(f"pragma {name}").fetchone()[0]
-            for name in ("application_id", "user_version")
-        )
-        if tables and found != (_APPLICATION, _VERSION):
-            raise PomonaError(
-                "is a database, but not feedback of this version",
-                where=self.path,
-                remedy="give another path",
-            )
-        if not tables:
-            self._file.execute(f"pragma application_id = {_APPLICATION}")
-            self._file.execute(f"pragma user_version = {_VERSION}")
-            for table in _TABLES:
-                self._file.execute(table)
-        self._file.execute("commit")
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """One thread at a time, and SQLite's errors with the name of the file; a transaction that
-        fails is undone.
-        """
-        with self._lock:
-            try:
-                yield
-            except UnicodeEncodeError as error:
-                raise PomonaError(
-                    "a text has half a character in it",
-                    where=self.path,
-                    remedy="give valid Unicode",
-                ) from error
-            except sqlite3.OperationalError as error:
-                raise PomonaError(
-                    f"SQLite says: {error}",
-                    where=self.path,
-                    remedy="is it writable, on a local disk, with room?",
-                ) from error
-            except sqlite3.DatabaseError as error:
-                raise PomonaError(
-                    f"is damaged: {error}",
-                    where=self.path,
-                    remedy="move it away, or restore a copy",
-                ) from error
-            finally:
-                self._undo()
-
-    def _undo(self) -> None:
-        """End a transaction that failed half-way."""
-        with suppress(AttributeError, sqlite3.Error):
-            if self._file.in_transaction:
-                self._file.execute("rollback")
-
-
-def _said(
-    row: int,
-    prompt: str,
-    chosen: str,
-    rejected: Any,
-    edited: Any,
-    complaint: Any,
-    good: Any,
-    *others: Any,
-) -> Said:
-    return Said(
-        row,
-        prompt,
-        chosen,
-        rejected,
-        edited,
-        complaint,
-        None if good is None else bool(good),
-        *others,
-    )
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -310,3 +251,51 @@ def _terms(text: str) -> frozenset[str]:
 
 def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
     return len(one & other) / len(one | other) if one or other else 0.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Shows the model how similar prompts should have been answered, as earlier turns of the
+    conversation, the most similar last.
+
+    Only what `user` said is used, or without a user what names nobody. k: most examples. least:
+    similarity a prompt must be over, the Jaccard index of words. items: most complaints in the
+    notes. Notes: `examples` (row, similarity) and `checklist`, for CHOPS.
+    """
+
+    feedback: Feedback
+    user: str | None = None
+    k: int = 3
+    least: float = 0.2
+    items: int = 4
+    name: str = "memory"
+
+    async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
+        """See the protocol."""
+        asked = question(request)
+        similar = [
+            (row, share)
+            for row, share in self.feedback.similar(
+                asked, 8 * self.k, user=self.user, least=self.least
+            )
+            if row.better
+        ]
+        latest: dict[str, tuple[str, int, float]] = {}
+        for row, share in similar:  # of equal prompts the latest correction counts
+            latest.setdefault(row.prompt, (row.better or "", row.id, share))
+        shown = list(latest.items())[: self.k]
+        notes = {
+            "examples": [{"row": row, "similarity": share} for _, (_, row, share) in shown],
+            "checklist": [
+                harmless(item)
+                for item in self.feedback.checklist(asked, self.items, user=self.user)
+            ],
+        }
+        turns = [(harmless(prompt), harmless(better)) for prompt, (better, _, _) in reversed(shown)]
+        return (before_question(request, turns) if turns else request), notes
+
+    async def after(
+        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+    ) -> tuple[Reply, Mapping[str, Any]]:
+        """See the protocol; the reply stays as it is."""
+        return reply, notes

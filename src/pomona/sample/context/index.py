@@ -19,14 +19,14 @@ from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json
 from pomona.models.chat import ChatModel, open_chat
-from pomona.sample.context._fusion import fused
-from pomona.sample.context._words import words
+from pomona.text import words
 
 if TYPE_CHECKING:
     from pomona.records import Where
 
 _FORMAT = 1
 _BATCH = 64
+_K = 60  # of reciprocal rank fusion, as its authors have it
 _DEPTH = 100  # how far each ranking goes into the fusion
 
 
@@ -303,3 +303,16 @@ def _best(scores: NDArray[np.float32], count: int, *, least: float) -> list[int]
     """The rows with the highest scores above `least`, best first, of equals the first."""
     rows = np.flatnonzero(scores > least)
     return rows[np.argsort(-scores[rows], kind="stable")[:count]].tolist()
+
+
+def fused(rankings: Sequence[Sequence[int]]) -> list[tuple[int, float]]:
+    """(item, score) best first: the sum of 1 / (60 + rank) over the rankings it is in, rank from 1;
+    of equals the smaller item first.
+
+    Cormack, Clarke & Büttcher 2009, "Reciprocal rank fusion", section 2.
+    """
+    scores: dict[int, float] = {}
+    for ranking in rankings:
+        for rank, item in enumerate(ranking, 1):
+            scores[item] = scores.get(item, 0.0) + 1 / (_K + rank)
+    return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -9,10 +9,10 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.models.chat.protocol import ChatModel, Reply, Request
-from pomona.sample.context._messages import guessed_tokens, harmless, question, with_question
-from pomona.sample.context._words import words
 from pomona.sample.context.index import Index, Passage
+from pomona.sample.context.messages import guessed_tokens, harmless, question, with_question
 from pomona.sample.context.protocol import Payer
+from pomona.text import words
 
 _CITED = re.compile(r"\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]")
 _SENTENCE = re.compile(

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pomona.models.chat.protocol import ChatModel, Reply, Request
-from pomona.sample.context._messages import with_question
-from pomona.sample.selection.extract import extractor
+from pomona.sample.context.messages import with_question
+from pomona.sample.selection.vote import extractor
 
 _ASK = (
     "Think step by step and write the steps down. Then end with one line: Answer: <the "

@@ -5,36 +5,39 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+from pomona.answers import text_of
 from pomona.errors import PomonaError
+from pomona.models.chat.errors import ModelError
 from pomona.models.chat.protocol import Reply
-from pomona.sample.selection.choice import Choice, Desk, conversation, highest, text_of
+from pomona.sample.selection.choice import Choice, SelectionContext, conversation, highest
 from pomona.sample.selection.function import function
 from pomona.sample.strategy import REWARDS
 
-_ONE_AT_A_TIME = threading.Lock()
+_ONE_AT_A_TIME = threading.Lock()  # reward functions of users need not be safe in threads
+_TIMEOUT = 120.0  # seconds for the rewards of a pool
 
 
-async def best(desk: Desk, pool: Sequence[Reply]) -> Choice:
+async def best(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
     """Scores are rewards; the first of equals wins.
 
     "mean" and "sum" are of the log-probabilities of a candidate's tokens under the judge, or
     without one under the model that drew it. `module:function` is called with prompt and answer and
     returns a number (or an awaitable of one); one call runs at a time. An http address is a reward
-    model, see `pomona.sample.selection.remote`. A PomonaError when a reward is not finite.
+    model, see `rewards`. A PomonaError when a reward is not finite.
     """
-    reward, texts = desk.strategy.reward, [text_of(reply) for reply in pool]
+    reward, texts = context.strategy.reward, [text_of(reply) for reply in pool]
     if reward in REWARDS:
-        scores = await _likelihoods(desk, pool, texts)
+        scores = await _likelihoods(context, pool, texts)
     elif reward.startswith(("http:", "https:")):
-        from pomona.sample.selection.remote import rewards
-
-        scores = await rewards(reward, conversation(desk.request), texts)
+        scores = await rewards(reward, conversation(context.request), texts)
     else:
-        scores = [await _called(reward, conversation(desk.request), text) for text in texts]
+        scores = [await _called(reward, conversation(context.request), text) for text in texts]
     for at, score in enumerate(scores):
         if not math.isfinite(score):
             raise PomonaError(
@@ -68,31 +71,86 @@ async def _called(name: str, prompt: str, answer: str) -> float:
         ) from error
 
 
-async def _likelihoods(desk: Desk, pool: Sequence[Reply], texts: Sequence[str]) -> list[float]:
-    mean = desk.strategy.reward == "mean"
+async def _likelihoods(
+    context: SelectionContext, pool: Sequence[Reply], texts: Sequence[str]
+) -> list[float]:
+    mean = context.strategy.reward == "mean"
     if (
-        desk.judge is None
+        context.judge is None
         and (known := [reply.logprob for reply in pool if reply.logprob is not None])
         and len(known) == len(pool)
     ):
         tokens = [max(1, reply.spent.completion_tokens) if mean else 1 for reply in pool]
         return [total / count for total, count in zip(known, tokens, strict=True)]
     model = (
-        desk.judge
-        if desk.judge is not None and "score" in desk.judge.abilities
-        else desk.able("score")
+        context.judge
+        if context.judge is not None and "score" in context.judge.abilities
+        else context.able("score")
     )
     if model is None:
         remedy = "use a torch model as judge, or another reward"
         raise PomonaError(
             "no model gives log-probabilities",
-            where=f'strategy "{desk.strategy.name}"',
+            where=f'strategy "{context.strategy.name}"',
             remedy=remedy,
         )
-    steer = None if model is desk.judge else desk.request.steer
-    scored = await desk.score(
-        model, replace(desk.request, options=(), tools=(), steer=steer), texts
+    steer = None if model is context.judge else context.request.steer
+    scored = await context.score(
+        model, replace(context.request, options=(), tools=(), steer=steer), texts
     )
     return [
         float(logs.sum(dtype="float64")) / (max(1, len(logs)) if mean else 1) for logs in scored
     ]
+
+
+async def rewards(address: str, prompt: str, answers: Sequence[str]) -> list[float]:
+    """The reward of each answer, from one POST to `http(s)://HOST/PATH`, or `…#MODEL` where the
+    server wants a model's name.
+
+    A path that ends in `/rerank` is asked as rerankers are (vLLM, llama.cpp, Jina: query, documents
+    → results with index and relevance_score). Any other gets `{"prompt": …, "answers": […]}` and
+    answers `{"scores": […]}`. POMONA_API_KEY is sent where it is set. A ModelError when all retries
+    failed or the answer does not score every answer.
+    """
+    from pomona.models.chat._wire import Wire
+    from pomona.models.chat.retry import Ladder, retrying
+
+    url, _, model = address.partition("#")
+    base, _, path = url.rpartition("/")
+    if base.count("/") < 2:
+        raise PomonaError(
+            "names no path", where=address, remedy="write http://HOST/PATH of the reward model"
+        )
+    rerank = path == "rerank"
+    body: dict[str, Any] = (
+        {"query": prompt, "documents": list(answers)}
+        if rerank
+        else {"prompt": prompt, "answers": list(answers)}
+    )
+    wire = Wire(
+        base + "/", key=os.environ.get("POMONA_API_KEY") or None, timeout=_TIMEOUT, connections=1
+    )
+    try:
+        answer = await retrying(
+            lambda: wire.post(path, {**body, **({"model": model} if model else {})}),
+            Ladder(),
+            where=url,
+        )
+    finally:
+        await wire.close()
+    try:
+        scores = (
+            _ranked(answer["results"]) if rerank else [float(score) for score in answer["scores"]]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"its answer holds no scores: {str(answer)[:200]}", status=502, where=url
+        ) from error
+    if len(scores) != len(answers):
+        raise ModelError(f"{len(scores)} scores for {len(answers)} answers", status=502, where=url)
+    return scores
+
+
+def _ranked(results: Sequence[Any]) -> list[float]:
+    found = {int(result["index"]): float(result["relevance_score"]) for result in results}
+    return [found[at] for at in range(len(found))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pomona.answers import Account, MeteredModel, ask, draw
 from pomona.models.chat.protocol import (
     Ability,
     ChatModel,
@@ -21,8 +21,6 @@ from pomona.models.chat.protocol import (
     Spent,
     able,
 )
-from pomona.sample.budget import Account
-from pomona.sample.drawing import Accounted, ask, draw
 from pomona.sample.strategy import Strategy
 
 Result = TypeVar("Result")
@@ -40,7 +38,7 @@ class Choice:
 
 
 @dataclass
-class Desk:
+class SelectionContext:
     """The request, the pool and who can be asked about it. `spent` adds up what the selection
     itself cost.
     """
@@ -87,9 +85,9 @@ class Desk:
         return (await self._paying(model, lambda payer: payer.embed(texts)))[0]
 
     async def _paying(
-        self, model: ChatModel, work: Callable[[Accounted], Awaitable[Result]]
+        self, model: ChatModel, work: Callable[[MeteredModel], Awaitable[Result]]
     ) -> Result:
-        payer = Accounted(model, self.account)
+        payer = MeteredModel(model, self.account)
         try:
             return await work(payer)
         finally:
@@ -98,17 +96,6 @@ class Desk:
     def chance(self, purpose: str) -> random.Random:
         """Random numbers that depend on seed, prompt and purpose alone."""
         return random.Random(f"{self.seed}\0{purpose}\0{conversation(self.request)}")
-
-
-def text_of(reply: Reply) -> str:
-    """What a candidate is judged by: its text, or its tool calls where it has none."""
-    if reply.text or not reply.tool_calls:
-        return reply.text
-    return json.dumps(
-        [dict(call.get("function", {})) for call in reply.tool_calls],
-        sort_keys=True,
-        ensure_ascii=False,
-    )
 
 
 def conversation(request: Request) -> str:

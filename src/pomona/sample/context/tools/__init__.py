@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from pomona.sample.context.tools.builtin import calculator, clock
-from pomona.sample.context.tools.loop import Tools
-from pomona.sample.context.tools.servers import McpServer, running
-from pomona.sample.context.tools.tool import Tool, tool
+from typing import TYPE_CHECKING
 
-__all__ = ["McpServer", "Tool", "Tools", "calculator", "clock", "running", "tool"]
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.sample.context.tools.builtin import calculator as calculator, clock as clock
+    from pomona.sample.context.tools.definition import (
+        Refused as Refused,
+        Tool as Tool,
+        tool as tool,
+    )
+    from pomona.sample.context.tools.loop import Tools as Tools
+    from pomona.sample.context.tools.servers import McpServer as McpServer, running as running
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "builtin": "calculator clock",
+        "definition": "Refused Tool tool",
+        "loop": "Tools",
+        "servers": "McpServer running",
+    },
+)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pomona.sample.context.tools.tool import Refused
+from pomona.sample.context.tools.definition import Refused
 
 _LONGEST = 200
 _LARGEST = 1e100

@@ -1,10 +1,12 @@
 """The loop of calls and results between a model and its tools, bounded in calls, seconds and
-tokens.
+tokens. A model that was never taught to call tools writes its calls as plain lines of text.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,12 +14,88 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.models.chat.protocol import ChatModel, Message, Reply, Request, Spent
-from pomona.sample.context._messages import harmless, with_system
-from pomona.sample.context.tools.tool import Refused, Tool
-from pomona.sample.context.tools.written import RESULT, Call, first_call, from_api, instructions
+from pomona.sample.context.messages import harmless, with_system
+from pomona.sample.context.tools.definition import Refused, Tool
 
+RESULT = "RESULT:"
+_CALL = re.compile(r"^[ \t>*`-]*CALL[ \t]+([A-Za-z_][\w-]*)[ \t]*:?[ \t]*(.*)$", re.MULTILINE)
 _END = "No more calls are possible. Answer now with what you have."
 _STOP = f"\n{RESULT}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call as a model wrote it. `arguments` is None when they could not be read; `id` is the
+    API's, empty in plain text.
+    """
+
+    name: str
+    arguments: Mapping[str, Any] | None
+    id: str = ""
+
+
+def instructions(tools: Sequence[Tool]) -> str:
+    """What a model without tool calling is told."""
+    listed = "\n".join(f"- {_form(tool)}: {' '.join(tool.about.split())}" for tool in tools)
+    return (
+        f"You have these tools:\n{listed}\n"
+        f"To use one, write its line and nothing after it, for example:\n{_form(tools[0])}\n"
+        f"You then get a line that begins with {RESULT} Use what it says to answer. Never write "
+        f"{RESULT} yourself."
+    )
+
+
+def first_call(text: str, tools: Mapping[str, Tool]) -> tuple[str, Call] | None:
+    """The text up to the end of the first line that calls a tool, and the call; None when there is
+    none.
+    """
+    found = _CALL.search(text)
+    if found is None:
+        return None
+    name, rest = found.groups()
+    return text[: found.end()], Call(name, _arguments(rest.strip().strip("`"), tools.get(name)))
+
+
+def from_api(calls: Sequence[Mapping[str, Any]]) -> list[Call]:
+    """Calls as a model with tool calling makes them."""
+    found = []
+    for call in calls:
+        function = call.get("function") or {}
+        try:
+            arguments = json.loads(function.get("arguments") or "{}")
+        except (ValueError, TypeError):
+            arguments = None
+        found.append(
+            Call(
+                str(function.get("name")),
+                arguments if isinstance(arguments, dict) else None,
+                str(call.get("id") or ""),
+            )
+        )
+    return found
+
+
+def _form(tool: Tool) -> str:
+    """How a call of the tool is written: a tool with one argument takes it bare."""
+    names = tool.parameters
+    arguments = (
+        f"<{names[0]}>"
+        if len(names) == 1
+        else "{" + ", ".join(f'"{name}": …' for name in names) + "}"
+    )
+    return f"CALL {tool.name} {arguments}"
+
+
+def _arguments(text: str, tool: Tool | None) -> Mapping[str, Any] | None:
+    if text.startswith("{"):
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text)
+            return value
+        except ValueError:
+            return None
+    if tool is None or not text:
+        return {}
+    return {tool.parameters[0]: text.strip("\"'<>")} if len(tool.parameters) == 1 else None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError
-from pomona.sample.context.tools.tool import Refused, Tool
+from pomona.sample.context.tools.definition import Refused, Tool
 
 _START = 30.0
 _NAMED = re.compile(r"([A-Za-z_]\w*)=(.+)", re.DOTALL)
@@ -143,7 +143,7 @@ def running(commands: Sequence[str]) -> Iterator[tuple[Tool, ...]]:
     `answer_now`. A PomonaError when one cannot be read or does not start; those before it are
     ended.
     """
-    from pomona.sample.blocking import wait_for
+    from pomona.answers import wait_for
 
     servers = [_server(command) for command in commands]
     started: list[McpServer] = []

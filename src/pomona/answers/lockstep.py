@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pomona.answers.budget import Account
+from pomona.answers.store import CachedModel
 from pomona.models.chat.protocol import Asked, Reply, Request, Sample, Together
-from pomona.sample.budget import Account
-from pomona.sample.store import Stored
 
 Result = TypeVar("Result")
 Work = Callable[[], Awaitable[Result]]
 _ROW: ContextVar[int] = ContextVar("row")
 
 
-class InStep(Stored):
+class InStep(CachedModel):
     """A stored model whose requests wait for a round of `steps`. All of a round is computed
     together and kept together.
     """
@@ -64,18 +64,18 @@ class InStep(Stored):
     async def _computed(
         self, hands: Sequence[tuple[Request, Mapping[bytes, Sample]]]
     ) -> dict[bytes, Reply | BaseException]:
-        found: dict[bytes, Reply | BaseException] = {}
+        computed: dict[bytes, Reply | BaseException] = {}
         if hands:
             answers = await self._computes.together(
                 [(request, list(hand.values())) for request, hand in hands]
             )
             for (_, hand), replies in zip(hands, answers, strict=True):
-                found |= (
+                computed |= (
                     dict.fromkeys(hand, replies)
                     if isinstance(replies, BaseException)
                     else zip(hand, replies, strict=True)
                 )
-        return found
+        return computed
 
 
 def _all_or_error(replies: Sequence[Reply | BaseException]) -> list[Reply] | BaseException:
@@ -159,15 +159,15 @@ class Lockstep:
         answers = (
             model.answered([call.asked for call in mine]) for model, mine in by_model.items()
         )
-        for mine, found in zip(
+        for mine, outcome in zip(
             by_model.values(), await asyncio.gather(*answers, return_exceptions=True), strict=True
         ):
             for call, replies in zip(
                 mine,
-                [found] * len(mine) if isinstance(found, BaseException) else found,
+                [outcome] * len(mine) if isinstance(outcome, BaseException) else outcome,
                 strict=True,
             ):
-                _settle(call.replies, replies)
+                _resolve(call.replies, replies)
         self._round = None
         self._look_soon()
 
@@ -176,15 +176,15 @@ async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     """What all of the work gives, in order. When one fails or the caller is cancelled, the others
     are cancelled too.
     """
-    tasks = [asyncio.create_task(each) for each in work]
     try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as failed:  # callers know the error of a row, not a group of one
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
-def _settle(future: asyncio.Future[list[Reply]], result: list[Reply] | BaseException) -> None:
+def _resolve(future: asyncio.Future[list[Reply]], result: list[Reply] | BaseException) -> None:
     if future.done():
         return
     if isinstance(result, BaseException):

@@ -14,13 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pomona.answers import COLUMNS, Budget, wait_for
 from pomona.errors import PomonaError, ResourceError
 from pomona.models.chat import ModelError, open_chat
 from pomona.records import read
-from pomona.sample.batch import answer_all
-from pomona.sample.blocking import wait_for
-from pomona.sample.budget import Budget
-from pomona.sample.rows import COLUMNS
+from pomona.sample import answer_all
 
 TABLE = pa.table(
     {
@@ -266,7 +264,7 @@ PROGRAM = """
 import asyncio, hashlib, sys
 import pyarrow as pa
 from pomona.models.chat import Reply, Spent
-from pomona.sample.batch import answer_all
+from pomona.sample import answer_all
 
 class Model:
     name, identity, abilities = "m", "m", frozenset()

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pomona.answers import Budget
 from pomona.records import read
-from pomona.sample.batch import answer_all
-from pomona.sample.budget import Budget
+from pomona.sample import answer_all
 
 
 class Server(BaseHTTPRequestHandler):

@@ -18,12 +18,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pomona.answers import Budget, wait_for
 from pomona.models._catalogue import smollm2_path
 from pomona.models.chat import ModelError, Request, open_chat
 from pomona.records import read
-from pomona.sample.batch import answer_all
-from pomona.sample.blocking import wait_for
-from pomona.sample.budget import Budget
+from pomona.sample import answer_all
 
 TABLE = pa.table({"prompt": [f"question {at}" for at in range(20)]})
 
@@ -180,7 +179,7 @@ PROGRAM = """
 import os, signal, sys
 import pyarrow as pa
 from pomona.models.chat.torch import TorchChat
-from pomona.sample.batch import answer_all
+from pomona.sample import answer_all
 
 left, compute = int(sys.argv[2]), TorchChat.together
 

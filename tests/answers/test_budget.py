@@ -10,13 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from pomona.answers import Account, Budget, Exhausted, draw, forecaster
 from pomona.errors import PomonaError
 from pomona.models.chat import Request, Spent
-from pomona.sample.answer import answer
-from pomona.sample.budget import Account, Budget, Exhausted
-from pomona.sample.drawing import draw
-from pomona.sample.forecast import forecast, forecast_answer
-from pomona.sample.strategy import parse_strategy
+from pomona.sample import answer, forecast_answer, parse_strategy
 
 ASK = Request(messages=({"role": "user", "content": "hi"},), max_tokens=5)
 
@@ -117,7 +114,7 @@ def test_scoring_and_embedding_are_paid_for(fake: Any, name: str) -> None:
     assert judged == texts + (50 if name.endswith("best") else 0)
     assert sum(judge.scored) == (5 if name.endswith("best") else 0)
     most = forecast_answer([fake()], ASK, parse_strategy(name), judge)
-    pool = forecast(fake(), ASK, 5)
+    pool = forecaster(fake(), ASK)(5)
     assert (
         most.prompt_tokens + most.completion_tokens - pool.prompt_tokens - pool.completion_tokens
         >= 5 * ASK.max_tokens

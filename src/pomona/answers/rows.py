@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from pomona.answers.pool import Answer
 from pomona.errors import PomonaError, nearest
 from pomona.models.chat.protocol import Request
-from pomona.sample.answer import Answer
 from pomona.tasks import fields_of
 
 COLUMNS = pa.schema(
@@ -31,7 +31,7 @@ FAILED = "error: "  # before the text of a failure, where others are names of li
 
 
 @dataclass(frozen=True)
-class Asking:
+class RowPrompt:
     """How a row becomes a request: from a `template` with {column} in it, or from the column
     `messages`.
 
@@ -99,18 +99,18 @@ class Asking:
         return Request(messages=(*head, *messages), **common)
 
 
-def asking(
+def prompt_of(
     schema: pa.Schema, where: str, *, prompt: str | None, messages: str | None, **options: Any
-) -> Asking:
+) -> RowPrompt:
     """How the rows of a table are asked. Without prompt and messages the table's column "messages",
     else "prompt".
     """
     if prompt is None and messages is None:
         messages = "messages" if "messages" in schema.names else None
         prompt = None if messages else "{prompt}"
-    found = Asking(template=prompt, messages=messages, **options)
-    found.check(schema, where)
-    return found
+    row_prompt = RowPrompt(template=prompt, messages=messages, **options)
+    row_prompt.check(schema, where)
+    return row_prompt
 
 
 def cells(result: Answer | str) -> dict[str, Any]:

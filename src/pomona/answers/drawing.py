@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.answers.budget import Account, Exhausted, forecaster, reading, scoring
 from pomona.models.chat.protocol import ChatModel, Gradual, Piece, Reply, Request, Sample, Spent
-from pomona.sample.budget import Account, Exhausted
-from pomona.sample.forecast import forecaster, reading, scoring
 
 Came = Callable[[Reply], None]
 Result = TypeVar("Result")
@@ -36,14 +35,14 @@ async def draw(
     while left:
         try:
             async with account.turn(expected, len(left)) as turn:
-                found = {}
+                came_back = {}
                 async with aclosing(each(model, request, left[: turn.count])) as coming:
                     async for reply in coming:
                         account.add(reply.spent, turn)
-                        found[reply.index, reply.temperature] = reply
+                        came_back[reply.index, reply.temperature] = reply
                         if came is not None:
                             came(reply)
-                replies += [found[sample] for sample in left[: turn.count]]
+                replies += [came_back[sample] for sample in left[: turn.count]]
         except Exhausted as met:
             return replies, met.limit
         left = left[turn.count :]
@@ -75,6 +74,7 @@ async def deal(
         for place in range(len(models))
     ]
     busy = [(model, hand) for model, hand in zip(models, hands, strict=True) if hand]
+    # Not a TaskGroup, which would cancel the others at the first failure: they are paid for.
     results = await asyncio.gather(
         *(draw(model, request, hand, account, came) for model, hand in busy), return_exceptions=True
     )
@@ -102,7 +102,7 @@ async def each(
         yield reply
 
 
-class Accounted:
+class MeteredModel:
     """A model as contexts and judges get it: all it does is paid from an account, and Exhausted is
     raised where a limit is met.
 
@@ -119,9 +119,9 @@ class Accounted:
         """What it cost so far."""
         return sum(self._parts, Spent())
 
-    def also(self, model: ChatModel) -> Accounted:
+    def also(self, model: ChatModel) -> MeteredModel:
         """Another model that is paid from the same account, and counted here."""
-        other = Accounted(model, self._account)
+        other = MeteredModel(model, self._account)
         other._parts = self._parts
         return other
 

@@ -1,55 +1,41 @@
-"""One request, a pool of answers, one choice."""
+"""One request, a pool of answers by a strategy, one choice; and the most that this can cost."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
+from pomona.answers import (
+    Account,
+    Answer,
+    Budget,
+    BudgetSpent,
+    Exhausted,
+    MeteredModel,
+    deal,
+    forecaster,
+    text_of,
+    wait_for,
+)
 from pomona.errors import PomonaError
-from pomona.models.chat.protocol import ChatModel, Reply, Request, Spent
-from pomona.sample.budget import Account, Budget, BudgetSpent, Exhausted
-from pomona.sample.drawing import Accounted, deal
-from pomona.sample.pool import temperatures
-from pomona.sample.selection.choice import Choice, Desk, text_of
-from pomona.sample.selection.choose import agreement, check, choose, needs_logprobs
-from pomona.sample.strategy import Strategy
+from pomona.models.chat._guess import prompt_tokens
+from pomona.models.chat.protocol import ChatModel, Reply, Request, Spent, able
+from pomona.sample.selection.choice import SelectionContext
+from pomona.sample.selection.choosing import agreement, check, choose, needs_logprobs
+from pomona.sample.strategy import REWARDS, Strategy, temperatures
 
 if TYPE_CHECKING:
     from pomona.sample.context.protocol import Context
 
 Progress = Callable[[int, int], None]
 _FEWEST = 3  # answers before agreement counts: two agree by chance too often
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The chosen text, its index among the candidates, and a score for each of them (what it means
-    is the selection's).
-
-    `spent` covers candidates, further evidence, and what judges are asked, score and embed.
-    `stopped_by` is "complete", "agreement", or the limit that was met: "tokens", "flops", "money"
-    or "seconds". `strategy` is its signature. `notes` has "selection" (what the selection tells),
-    "pool" (distinct share and agreement), and one entry for each context by its name; all of it can
-    be written as JSON.
-    """
-
-    text: str
-    chosen: int
-    candidates: tuple[Reply, ...]
-    scores: tuple[float, ...]
-    spent: Spent
-    stopped_by: str
-    strategy: str
-    notes: Mapping[str, Any]
-
-    @property
-    def reply(self) -> Reply:
-        """The chosen candidate."""
-        return self.candidates[self.chosen]
+_JUDGING = 120  # tokens of what a judge is told
+_GRADES = 5  # that it gives
+_PICK = 8  # tokens of what it answers
 
 
 async def answer(
@@ -85,12 +71,12 @@ async def answer(
         raise PomonaError("there is no model", where="models", remedy="give at least one")
     account = budget if isinstance(budget, Account) else Account(budget)
     check(strategy, panel, judge)
-    request = _asked(request, strategy, seed)
+    request = _with_settings(request, strategy, seed)
     if judge is None and request.logprobs is None and needs_logprobs(strategy, panel):
         request = replace(request, logprobs=0)
     plan = list(enumerate(temperatures(strategy, request, len(panel))))
     notes: dict[str, Any] = {}
-    first = Accounted(panel[0], account)
+    first = MeteredModel(panel[0], account)
     for lever in context:
         try:
             request, notes[lever.name] = await lever.before(request, first)
@@ -100,13 +86,27 @@ async def answer(
     stopped = await drawn.fill(plan)
     if not drawn.replies:
         raise BudgetSpent(stopped)
-    desk = Desk(request, strategy, panel, account, judge, request.seed, _checklist(notes))
-    choice = await choose(desk, drawn.replies)
-    spent = reduce(add, (reply.spent for reply in drawn.replies), desk.spent + first.spent)
+    selection = SelectionContext(
+        request, strategy, panel, account, judge, request.seed, _checklist(notes)
+    )
+    choice = await choose(selection, drawn.replies)
+    spent = reduce(add, (reply.spent for reply in drawn.replies), selection.spent + first.spent)
     for lever in context:
-        notes[lever.name] = {**notes[lever.name], **drawn.told[choice.chosen].get(lever.name, {})}
+        notes[lever.name] = {
+            **notes[lever.name],
+            **drawn.notes_of[choice.chosen].get(lever.name, {}),
+        }
     notes |= {"selection": dict(choice.notes), "pool": _described(strategy, drawn.replies)}
-    return _answered(drawn.replies, choice, spent, stopped, strategy, notes)
+    return Answer(
+        drawn.replies[choice.chosen].text,
+        choice.chosen,
+        tuple(drawn.replies),
+        choice.scores,
+        spent,
+        stopped,
+        strategy.signature,
+        notes,
+    )
 
 
 class _Pool:
@@ -126,7 +126,7 @@ class _Pool:
         self.context, self.notes, self.progress = context, notes, progress
         self.came = 0
         self.replies: list[Reply] = []
-        self.told: list[dict[str, Any]] = []
+        self.notes_of: list[dict[str, Any]] = []
 
     async def fill(self, plan: Sequence[tuple[int, float]]) -> str:
         """Draw the plan, in rounds where it may stop early. Returns what stopped it."""
@@ -137,11 +137,11 @@ class _Pool:
             dealt, met = await deal(
                 self.models, self.request, plan[start : start + size], self.account, self._count
             )
-            for reply, told in await asyncio.gather(
+            for reply, notes in await asyncio.gather(
                 *(self._finished(model, reply) for model, reply in dealt)
             ):
                 self.replies.append(reply)
-                self.told.append(told)
+                self.notes_of.append(notes)
             if met is not None:
                 return met
             if start + size < len(plan) and self._agrees():
@@ -162,15 +162,15 @@ class _Pool:
         )
 
     async def _finished(self, model: ChatModel, reply: Reply) -> tuple[Reply, dict[str, Any]]:
-        told: dict[str, Any] = {}
+        notes: dict[str, Any] = {}
         for lever in reversed(self.context):
-            payer = Accounted(model, self.account)
+            payer = MeteredModel(model, self.account)
             try:
-                after, told[lever.name] = await lever.after(
+                after, notes[lever.name] = await lever.after(
                     self.request, reply, payer, self.notes[lever.name]
                 )
             except Exhausted as met:
-                after, told[lever.name] = (
+                after, notes[lever.name] = (
                     replace(reply, spent=reply.spent + payer.spent),
                     {"stopped_by": met.limit},
                 )
@@ -178,17 +178,17 @@ class _Pool:
             reply = (
                 after if after.text == reply.text else replace(after, tokens=())
             )  # they are those of another text
-        return reply, told
+        return reply, notes
 
 
-def _asked(request: Request, strategy: Strategy, seed: int | None) -> Request:
+def _with_settings(request: Request, strategy: Strategy, seed: int | None) -> Request:
     changes = {"seed": seed, "top_p": strategy.top_p, "min_p": strategy.min_p}
     return replace(request, **{name: value for name, value in changes.items() if value is not None})
 
 
 def _checklist(notes: Mapping[str, Any]) -> tuple[str, ...]:
     """What contexts want judged: the strings under "checklist" in their notes."""
-    return tuple(str(item) for told in notes.values() for item in told.get("checklist", ()))
+    return tuple(str(item) for noted in notes.values() for item in noted.get("checklist", ()))
 
 
 def _described(strategy: Strategy, replies: Sequence[Reply]) -> dict[str, Any]:
@@ -200,27 +200,6 @@ def _described(strategy: Strategy, replies: Sequence[Reply]) -> dict[str, Any]:
     }
 
 
-def _answered(
-    replies: Sequence[Reply],
-    choice: Choice,
-    spent: Spent,
-    stopped: str,
-    strategy: Strategy,
-    notes: Mapping[str, Any],
-) -> Answer:
-    text = replies[choice.chosen].text
-    return Answer(
-        text,
-        choice.chosen,
-        tuple(replies),
-        choice.scores,
-        spent,
-        stopped,
-        strategy.signature,
-        notes,
-    )
-
-
 def _difference(after: Spent, before: Spent) -> Spent:
     numbers = {
         name: getattr(after, name) - getattr(before, name)
@@ -228,3 +207,77 @@ def _difference(after: Spent, before: Spent) -> Spent:
         if name != "estimated"
     }
     return Spent(**numbers, estimated=after.estimated)
+
+
+def forecast_answer(
+    models: Sequence[ChatModel],
+    request: Request,
+    strategy: Strategy,
+    judge: ChatModel | None = None,
+) -> Spent:
+    """The most that an answer by a strategy costs: its whole pool, further evidence, and what
+    judges are asked, score and embed.
+    """
+    hands = [len(range(place, strategy.n, len(models))) for place in range(len(models))]
+    pools = (
+        forecaster(model, request)(count)
+        for model, count in zip(models, hands, strict=True)
+        if count
+    )
+    total = sum(pools, Spent())
+    if strategy.select == "xmbr":
+        total += forecaster(models[0], request)(strategy.evidence)
+    return total + _choosing(
+        [judge, *models], request, strategy, judge or models[0], judge is not None
+    )
+
+
+def _choosing(
+    panel: Sequence[ChatModel | None],
+    request: Request,
+    strategy: Strategy,
+    arbiter: ChatModel,
+    judged: bool,
+) -> Spent:
+    """What the choice among full-length answers costs. Without a judge models tell
+    log-probabilities with their answers.
+    """
+    asked, answer, n = prompt_tokens(request), request.max_tokens, strategy.n
+    further = strategy.evidence if strategy.select == "xmbr" else 0
+    if strategy.select == "chops":
+        written = 40 * strategy.items
+        return arbiter.cost(asked + _JUDGING, written) + _picking(
+            arbiter, asked + n * answer + written + _JUDGING, n
+        )
+    if strategy.utility == "judge":
+        pairs = n * (n - 1) // 2 + n * further
+        return sum(
+            (_picking(arbiter, asked + 2 * answer + _JUDGING, _GRADES) for _ in range(pairs)),
+            Spent(),
+        )
+    if strategy.utility == "embedding" and (embedder := able(panel, "embed")) is not None:
+        return sum((embedder.cost(answer) for _ in range(n + further)), Spent())
+    if (
+        strategy.select == "best"
+        and strategy.reward in REWARDS
+        and judged
+        and (scorer := able(panel, "score")) is not None
+    ):
+        return sum((scorer.cost(scorer.tokens(request), answer) for _ in range(n)), Spent())
+    return Spent()
+
+
+def _picking(arbiter: ChatModel, prompt: int, options: int) -> Spent:
+    """What it costs to pick one of several short options."""
+    if "score" not in arbiter.abilities:
+        return arbiter.cost(prompt, _PICK)
+    return sum((arbiter.cost(prompt, _PICK) for _ in range(options)), Spent())
+
+
+def answer_now(
+    request: Request, models: ChatModel | Sequence[ChatModel], strategy: Strategy, **options: Any
+) -> Answer:
+    """`answer`, waited for. Works in notebooks too: all calls share one event loop in a thread of
+    its own, and so may share models.
+    """
+    return wait_for(answer(request, models, strategy, **options))

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from pomona.answers import CachedModel
+from pomona.answers.store import _base, _key
 from pomona.errors import PomonaError
 from pomona.models.chat import ChatModel, ModelError, Piece, Reply, Request, Spent
-from pomona.sample import Stored
-from pomona.sample.store import _base, _key
 
 ASK = Request(messages=({"role": "user", "content": "hi"},), seed=1)
 
@@ -80,10 +80,10 @@ class Counting:
 def test_a_larger_pool_pays_only_for_what_is_new(tmp_path: Path) -> None:
     async def main() -> None:
         model = Counting()
-        store = Stored(model, tmp_path / "s.db")
+        store = CachedModel(model, tmp_path / "s.db")
         assert isinstance(store, ChatModel)
         first = await store.reply(ASK, [(0, 0.0), (1, 0.8)])
-        again = await Stored(model, tmp_path / "s.db").reply(
+        again = await CachedModel(model, tmp_path / "s.db").reply(
             ASK, [(1, 0.8), (2, 0.8), (0, 0.0), (1, 0.9)]
         )
         assert again[0] == first[1]
@@ -97,7 +97,7 @@ def test_a_larger_pool_pays_only_for_what_is_new(tmp_path: Path) -> None:
 def test_equal_samples_at_the_same_time_are_made_once(tmp_path: Path) -> None:
     async def main() -> None:
         model = Counting()
-        store = Stored(model, tmp_path / "s.db")
+        store = CachedModel(model, tmp_path / "s.db")
         pools = await asyncio.gather(
             *(store.reply(ASK, [(0, 0.0), (at % 3, 0.8)]) for at in range(9))
         )
@@ -110,7 +110,7 @@ def test_equal_samples_at_the_same_time_are_made_once(tmp_path: Path) -> None:
 def test_what_came_before_a_failure_is_kept(tmp_path: Path) -> None:
     async def main() -> None:
         model = Counting()
-        store = Stored(model, tmp_path / "s.db")
+        store = CachedModel(model, tmp_path / "s.db")
         model.broken = {2}
         with pytest.raises(ModelError):
             await store.reply(ASK, [(0, 0.0), (1, 0.8), (2, 0.8)])
@@ -124,7 +124,7 @@ def test_what_came_before_a_failure_is_kept(tmp_path: Path) -> None:
 def test_streams_are_kept_and_come_back_whole(tmp_path: Path) -> None:
     async def main() -> None:
         model = Counting()
-        store = Stored(model, tmp_path / "s.db")
+        store = CachedModel(model, tmp_path / "s.db")
         first = [piece async for piece in store.stream(ASK, [(0, 0.0)])]
         second = [piece async for piece in store.stream(ASK, [(0, 0.0)])]
         assert second == [Piece(first[-1].text), first[-1]]
@@ -182,7 +182,7 @@ def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path, content: byte
 
 
 async def _fill(path: Path) -> None:
-    store = Stored(Counting(), path)
+    store = CachedModel(Counting(), path)
     try:
         await store.reply(ASK, [(at, 0.5) for at in range(20)])
     finally:
@@ -195,14 +195,14 @@ def test_another_database_is_refused(tmp_path: Path) -> None:
     other.commit()
     other.close()
     with pytest.raises(PomonaError, match="not a store of answers"):
-        Stored(Counting(), tmp_path / "o.db")
+        CachedModel(Counting(), tmp_path / "o.db")
 
 
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from pomona.models.chat import Reply, Request, Spent
-from pomona.sample.store import Stored
+from pomona.answers import CachedModel
 
 class Model:
     name, identity, abilities = "m", "m", frozenset()
@@ -213,7 +213,7 @@ class Model:
         return [Reply(request.prompt, "stop", Spent(), "m", i, t) for i, t in samples]
 
 async def main():
-    store = Stored(Model(), sys.argv[1])
+    store = CachedModel(Model(), sys.argv[1])
     for at in range(int(sys.argv[3])):
         reply = await store.reply(Request(prompt=f"p{at}"), [(0, 0.0)])
         assert reply[0].text == f"p{at}"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError
+from pomona.answers.drawing import each
+from pomona.db import Database
 from pomona.models.chat.errors import ModelError
 from pomona.models.chat.protocol import Ability, ChatModel, Piece, Reply, Request, Sample, Spent
-from pomona.sample.drawing import each
 
-_APPLICATION = 0x504F4D53  # "POMS"
-_VERSION = 1
-_PATIENCE = 60.0
 _TABLE = """create table replies (
     key blob primary key, model text not null, sample integer not null, temperature real not null,
     reply text not null, money real not null, flops real not null,
     time real not null) without rowid"""
 
 
-class Stored:
+class CachedModel:
     """A ChatModel that asks `model` only for what the file at `path` does not hold, and writes each
     answer as soon as it is there.
 
@@ -49,14 +45,20 @@ class Stored:
         self.abilities: frozenset[Ability] = model.abilities
         self.paid = Spent()
         self._under_way: dict[bytes, asyncio.Future[None]] = {}
-        self._file = _opened(self.path)
+        self._file = Database(
+            path,
+            [_TABLE],
+            what="a store of answers",
+            application=b"POMS",
+            lost="move it away; what it held must be generated again",
+        )
 
     async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
         """See the protocol."""
-        found = {
+        replies = {
             (reply.index, reply.temperature): reply async for reply in self.each(request, samples)
         }
-        return [found[sample] for sample in samples]
+        return [replies[sample] for sample in samples]
 
     async def each(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Reply]:
         """See the protocol: what is stored first, then what is generated, as it comes."""
@@ -120,6 +122,10 @@ class Stored:
         """The model's own."""
         return self.model.cost(prompt, answer, samples)
 
+    def close_file(self) -> None:
+        """Close the file alone; the model stays open."""
+        self._file.close()
+
     async def close(self) -> None:
         """Close the file and the model."""
         self._file.close()
@@ -150,34 +156,28 @@ class Stored:
         return {sample: _key(base, *sample) for sample in samples}
 
     def _held(self, keys: dict[Sample, bytes]) -> dict[Sample, Reply]:
-        found = {}
-        for sample, key in keys.items():
-            with _Guarded(self.path):
-                row = self._file.execute(
-                    "select reply from replies where key = ?", (key,)
-                ).fetchone()
-            if row is not None:
-                found[sample] = _read(row[0], self.path)
-        return found
+        held = {}
+        with self._file.reading() as file:
+            for sample, key in keys.items():
+                row = file.execute("select reply from replies where key = ?", (key,)).fetchone()
+                if row is not None:
+                    held[sample] = self._read(row[0])
+        return held
+
+    def _read(self, text: str) -> Reply:
+        try:
+            row = {"tokens": (), **json.loads(text)}
+            sequences = {name: tuple(row[name]) for name in ("tool_calls", "tokens")}
+            return Reply(**{**row, "spent": Spent(**row["spent"]), **sequences})
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._file.damaged(error) from error
 
     def _keep(self, replies: Mapping[bytes, Reply]) -> None:
         """Write replies by their key, all of them or, where the process dies meanwhile, none."""
         self.paid = sum((reply.spent for reply in replies.values()), self.paid)
         rows = [_row(key, self.identity, reply) for key, reply in replies.items()]
-        with _Guarded(self.path), self._transaction():
-            self._file.executemany(
-                "insert or ignore into replies values (?, ?, ?, ?, ?, ?, ?, ?)", rows
-            )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._file.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._file.execute("rollback")
-            raise
-        self._file.execute("commit")
+        with self._file.writing() as file:
+            file.executemany("insert or ignore into replies values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _base(identity: str, request: Request) -> bytes:
@@ -220,80 +220,4 @@ def _row(key: bytes, identity: str, reply: Reply) -> tuple[Any, ...]:
         reply.spent.money,
         reply.spent.flops,
         time.time(),
-    )
-
-
-def _read(text: str, path: Path) -> Reply:
-    try:
-        row = {"tokens": (), **json.loads(text)}
-        return Reply(
-            **{
-                **row,
-                "spent": Spent(**row["spent"]),
-                **{name: tuple(row[name]) for name in ("tool_calls", "tokens")},
-            }
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise _damaged(path, error) from error
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _Guarded(path):
-        file = sqlite3.connect(
-            path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-        )
-        try:
-            _prepare(file, path)
-        except BaseException:
-            file.close()
-            raise
-        return file
-
-
-def _prepare(file: sqlite3.Connection, path: Path) -> None:
-    file.execute("pragma journal_mode = wal")
-    file.execute("pragma synchronous = normal")
-    file.execute("begin immediate")
-    ours = file.execute("pragma application_id").fetchone()[0]
-    version = file.execute("pragma user_version").fetchone()[0]
-    tables = file.execute("select count(*) from sqlite_master").fetchone()[0]
-    if tables and (ours != _APPLICATION or version != _VERSION):
-        raise PomonaError(
-            "is a database, but not a store of answers of this version",
-            where=path,
-            remedy="give another path",
-        )
-    if not tables:
-        file.execute(f"pragma application_id = {_APPLICATION}")
-        file.execute(f"pragma user_version = {_VERSION}")
-        file.execute(_TABLE)
-    file.execute("commit")
-
-
-class _Guarded:
-    """Turns what SQLite says into an error that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, sqlite3.OperationalError):
-            raise PomonaError(
-                f"SQLite says: {error}",
-                where=self._path,
-                remedy="is it writable, on a local disk, with room?",
-            ) from error
-        if isinstance(error, sqlite3.DatabaseError):
-            raise _damaged(self._path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> PomonaError:
-    return PomonaError(
-        f"is damaged: {error}",
-        where=path,
-        remedy="move it away; what it held must be generated again",
     )

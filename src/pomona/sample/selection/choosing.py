@@ -7,19 +7,30 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 
+from pomona.answers import Exhausted, text_of
 from pomona.errors import PomonaError
 from pomona.models.chat.protocol import ChatModel, Reply
-from pomona.sample.budget import Exhausted
 from pomona.sample.selection.best import best
-from pomona.sample.selection.choice import Choice, Desk, text_of
-from pomona.sample.selection.chops import chops
-from pomona.sample.selection.controls import at_random, first
-from pomona.sample.selection.risk import mbr, xmbr
-from pomona.sample.selection.utility import textual
+from pomona.sample.selection.choice import Choice, SelectionContext, highest
+from pomona.sample.selection.judging import chops
+from pomona.sample.selection.mbr import mbr, textual, xmbr
 from pomona.sample.selection.vote import extracted, vote
 from pomona.sample.strategy import REWARDS, Strategy
 
-Selector = Callable[[Desk, Sequence[Reply]], Awaitable[Choice]]
+
+async def first(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
+    """The first candidate, which in pools with a greedy answer is that."""
+    return Choice(0, tuple(float(at == 0) for at in range(len(pool))))
+
+
+async def at_random(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
+    """One candidate at random by seed and prompt; the scores are the numbers drawn."""
+    chance = context.chance("random")
+    scores = tuple(chance.random() for _ in pool)
+    return Choice(highest(scores), scores)
+
+
+Selector = Callable[[SelectionContext, Sequence[Reply]], Awaitable[Choice]]
 _SELECTORS: dict[str, Selector] = {
     "first": first,
     "random": at_random,
@@ -31,14 +42,14 @@ _SELECTORS: dict[str, Selector] = {
 }
 
 
-async def choose(desk: Desk, pool: Sequence[Reply]) -> Choice:
-    """One candidate of a pool of at least one, by the desk's strategy. When the budget ends before
-    the judge has spoken, the first.
+async def choose(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
+    """One candidate of a pool of at least one, by the strategy. When the budget ends before the
+    judge has spoken, the first.
     """
     try:
-        return await _SELECTORS[desk.strategy.select](desk, pool)
+        return await _SELECTORS[context.strategy.select](context, pool)
     except Exhausted as met:
-        fallen = await first(desk, pool)
+        fallen = await first(context, pool)
         return Choice(
             fallen.chosen,
             fallen.scores,

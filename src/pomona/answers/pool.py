@@ -1,22 +1,88 @@
-"""What pools hold and what the choice made of it, by group: hope, risk, distinct share, how often
-greedy is picked.
-"""
+"""Pools of answers: the one that was taken, what makes one, and what many pools hold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.models.chat.protocol import Reply
-from pomona.sample.selection.choice import text_of
+from pomona.answers.budget import Account
+from pomona.models.chat.protocol import ChatModel, Reply, Request, Spent
 from pomona.stats import MINIMUM, Resamples, by_group, rows_of, value_of
 from pomona.tasks import Metric
 
 _SIDES = ("chosen", "hope", "risk")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The chosen text, its index among the candidates, and a score for each of them (what it means
+    is the selection's).
+
+    `spent` covers candidates, further evidence, and what judges are asked, score and embed.
+    `stopped_by` is "complete", "agreement", or the limit that was met: "tokens", "flops", "money"
+    or "seconds". `strategy` is its signature. `notes` has "selection" (what the selection tells),
+    "pool" (distinct share and agreement), and one entry for each context by its name; all of it can
+    be written as JSON.
+    """
+
+    text: str
+    chosen: int
+    candidates: tuple[Reply, ...]
+    scores: tuple[float, ...]
+    spent: Spent
+    stopped_by: str
+    strategy: str
+    notes: Mapping[str, Any]
+
+    @property
+    def reply(self) -> Reply:
+        """The chosen candidate."""
+        return self.candidates[self.chosen]
+
+
+class Answerer(Protocol):
+    """What rows are answered with: a strategy of sampling, a teacher, a judge."""
+
+    @property
+    def operation(self) -> str:
+        """The first word of the signature of its cards."""
+        ...
+
+    def parameters(self, models: Sequence[ChatModel], judge: ChatModel | None) -> dict[str, Any]:
+        """What its answers depend on beside the request, as a card says it."""
+        ...
+
+    async def answer(
+        self,
+        request: Request,
+        models: Sequence[ChatModel],
+        judge: ChatModel | None,
+        account: Account,
+    ) -> Answer:
+        """An answer, all of it paid from the account. BudgetSpent when there is none."""
+        ...
+
+    def forecast(
+        self, request: Request, models: Sequence[ChatModel], judge: ChatModel | None
+    ) -> Spent:
+        """The most that an answer can cost."""
+        ...
+
+
+def text_of(reply: Reply) -> str:
+    """What a candidate is judged by: its text, or its tool calls where it has none."""
+    if reply.text or not reply.tool_calls:
+        return reply.text
+    return json.dumps(
+        [dict(call.get("function", {})) for call in reply.tool_calls],
+        sort_keys=True,
+        ensure_ascii=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -37,7 +103,7 @@ class _Mean:
 
 
 @dataclass
-class Diary:
+class PoolStats:
     """Takes in pools one by one and tells about all of them. Keeps a few numbers a pool, no text.
 
     *Hope* is the best answer of a pool by the metric against its reference, *risk* the worst; both

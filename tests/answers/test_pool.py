@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from sacrebleu.metrics.chrf import CHRF
 
+from pomona.answers import PoolStats
 from pomona.models.chat import Reply, Spent
-from pomona.sample.diagnostics import Diary
 from pomona.tasks import metric
 
 
@@ -14,7 +14,7 @@ def pool(*texts: str, temperatures: tuple[float, ...] = (0.0, 0.8, 0.8)) -> list
 
 
 def test_hope_and_risk_bound_the_choice() -> None:
-    diary = Diary(metric("chrf"))
+    diary = PoolStats(metric("chrf"))
     for _ in range(5):
         diary.add(pool("the cat", "the cat sat", "dog"), 1, reference="the cat sat", group="en")
         diary.add(pool("le chat", "le chat", "chien"), 0, reference="le chat", group="fr")
@@ -34,15 +34,15 @@ def test_hope_and_risk_bound_the_choice() -> None:
 
 
 def test_without_references_only_shares_are_told() -> None:
-    diary = Diary()
+    diary = PoolStats()
     diary.add(pool("a", "b", "b"), 2)
     assert [row["group"] for row in diary.table()] == ["overall"]
     assert "hope" not in diary.table()[0]
-    assert Diary().table() == []
+    assert PoolStats().table() == []
 
 
 def test_a_pool_without_a_greedy_answer_is_compared_with_its_first() -> None:
-    diary = Diary(metric("exact_match"))
+    diary = PoolStats(metric("exact_match"))
     diary.add(pool("a", "b", "b", temperatures=(0.5, 0.5, 0.5)), 0, reference="b", group="overall")
     overall, named = diary.table()
     assert (overall["greedy"], overall["hope"], overall["risk"], overall["greedy_picked"]) == (

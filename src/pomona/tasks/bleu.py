@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.tasks.ngrams import intersections, postings
+
 ORDER = 4
 _SPLITS = (
     (re.compile(r"([\{-\~\[-\` -\&\(-\+\:-\@\/])"), r" \1 "),
@@ -53,19 +55,17 @@ def tokens_13a(text: str) -> list[str]:
 
 def _matches(codes: Sequence[NDArray[np.int64]], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """Shared n-grams of every pair of texts, int64 `[ORDER, texts, texts]`."""
-    from pomona.tasks import intersections, postings
-
     count = len(codes)
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     joined = np.concatenate([*codes, np.zeros(0, np.int64)])
     ids = np.zeros(joined.size, np.int64)
-    found = np.zeros((ORDER, count, count), np.int64)
+    shared = np.zeros((ORDER, count, count), np.int64)
     for n in range(1, ORDER + 1):
         first, text, times = postings(joined, starts, ids, n)
-        intersections(first, text, times, found[n - 1], count, 0)
-        found[n - 1] += found[n - 1].T
-        np.fill_diagonal(found[n - 1], np.maximum(lengths - n + 1, 0))
-    return found
+        intersections(first, text, times, shared[n - 1], count, 0)
+        shared[n - 1] += shared[n - 1].T
+        np.fill_diagonal(shared[n - 1], np.maximum(lengths - n + 1, 0))
+    return shared
 
 
 def _scores(

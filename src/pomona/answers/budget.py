@@ -1,4 +1,4 @@
-"""What may be spent on answers, and the account that keeps to it."""
+"""What answers may cost: forecasts, budgets, and the account that keeps to one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 
 from pomona.errors import PomonaError, ResourceError
-from pomona.models.chat.protocol import Spent
+from pomona.models.chat.protocol import ChatModel, Request, Spent
 
 Forecast = Callable[[int], Spent]
 
@@ -168,3 +169,40 @@ class Account:
             "money": spent.money,
             "seconds": self._clock() - self._started,
         }
+
+
+def forecaster(model: ChatModel, request: Request) -> Callable[[int], Spent]:
+    """From a number of samples to what full-length answers cost.
+
+    The prompt's tokens are counted where the tokenizer is at hand (torch), else guessed from its
+    bytes, rather too high. FLOPs and money are 0 where the model has no shape or no price. A model
+    that scores compares its options by scoring all of them.
+    """
+    prompt = cache(lambda: model.tokens(request))
+    if request.options and "score" in model.abilities:
+        price = scoring(model, request, end=1)
+        return lambda _: sum(map(price, request.options), Spent())
+    steering = request.steer.flops if request.steer else 0.0
+    return lambda samples: (
+        model.cost(prompt(), request.max_tokens, samples)
+        + Spent(flops=steering * request.max_tokens * samples, estimated=True)
+    )
+
+
+def scoring(model: ChatModel, request: Request, *, end: int = 0) -> Callable[[str], Spent]:
+    """From a completion, with so many end tokens, to what scoring it after the request costs."""
+    prompt = cache(lambda: model.tokens(request))
+    steering = request.steer.flops if request.steer else 0.0
+
+    def price(completion: str) -> Spent:
+        tokens = model.tokens(Request(prompt=completion)) + end
+        return (
+            model.cost(prompt(), tokens) + Spent(flops=steering * tokens) if completion else Spent()
+        )
+
+    return price
+
+
+def reading(model: ChatModel) -> Callable[[str], Spent]:
+    """From a text to what its embedding costs at most."""
+    return lambda text: model.cost(model.tokens(Request(prompt=text)))

@@ -1,0 +1,49 @@
+"""Answers of models, drawn within a budget and kept, so that none is paid for twice: `answer_all`
+for tables, and its parts for every room that asks models.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.answers.batch import ModelOrUri as ModelOrUri, answer_all as answer_all
+    from pomona.answers.batch_run import BatchStats as BatchStats, Progress as Progress
+    from pomona.answers.blocking import wait_for as wait_for
+    from pomona.answers.budget import (
+        Account as Account,
+        Budget as Budget,
+        BudgetSpent as BudgetSpent,
+        Exhausted as Exhausted,
+        forecaster as forecaster,
+    )
+    from pomona.answers.drawing import (
+        MeteredModel as MeteredModel,
+        ask as ask,
+        deal as deal,
+        draw as draw,
+    )
+    from pomona.answers.pool import (
+        Answer as Answer,
+        Answerer as Answerer,
+        PoolStats as PoolStats,
+        text_of as text_of,
+    )
+    from pomona.answers.rows import COLUMNS as COLUMNS, RowPrompt as RowPrompt
+    from pomona.answers.store import CachedModel as CachedModel
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "batch": "ModelOrUri answer_all",
+        "batch_run": "BatchStats Progress",
+        "blocking": "wait_for",
+        "budget": "Account Budget BudgetSpent Exhausted forecaster",
+        "drawing": "MeteredModel ask deal draw",
+        "pool": "Answer Answerer PoolStats text_of",
+        "rows": "COLUMNS RowPrompt",
+        "store": "CachedModel",
+    },
+)

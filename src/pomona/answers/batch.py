@@ -1,0 +1,266 @@
+"""Answers to all rows of a table: resumable, within a budget, in order, and with a card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pomona.answers.batch_run import Batch, BatchStats, Progress, write
+from pomona.answers.blocking import wait_for
+from pomona.answers.budget import Account, Budget
+from pomona.answers.lockstep import InStep, Lockstep
+from pomona.answers.pool import Answerer, PoolStats
+from pomona.answers.rows import COLUMNS, RowPrompt, prompt_of
+from pomona.answers.store import CachedModel
+from pomona.errors import PomonaError
+from pomona.models.chat import ChatModel, open_chat
+from pomona.models.chat.protocol import Spent, Together
+from pomona.records import (
+    Card,
+    Records,
+    as_records,
+    check_types,
+    format_of,
+    inputs_of,
+    read,
+)
+from pomona.tasks import metric as metric_of
+
+ModelOrUri = str | ChatModel
+_ROWS = 64
+
+
+def answer_all(
+    inputs: str | Path | Sequence[str | Path] | Records | pa.Table,
+    out: str | Path,
+    answerer: Answerer,
+    *,
+    model: ModelOrUri | Sequence[ModelOrUri],
+    judge: ModelOrUri | None = None,
+    prompt: str | None = None,
+    messages: str | None = None,
+    system: str | None = None,
+    raw: bool = False,
+    max_tokens: int = 512,
+    reference: str | None = None,
+    group: str | None = None,
+    metric: str = "chrf",
+    store: str | Path | None = None,
+    budget: Budget | None = None,
+    concurrency: int = 8,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Card:
+    """Answer every row by `answerer` and write the rows with `answer`, `chosen`, `candidates`,
+    `scores`, cost and `error` added.
+
+    inputs, out: as `pomona.records.read` and `write` take them; rows keep their order. Lists have
+    no place in CSV. model, judge: URIs as `open_chat` takes them, or open models, which stay open.
+        settings: what else `open_chat` takes (threads, price, rate, timeout, …), for all of them.
+    prompt: a template such as "{prompt}" or "Translate: {source}". messages: a column of messages
+        instead. raw: no chat template.
+    reference, group, metric: columns by which pools are described in the card (see `PoolStats`).
+    store: SQLite file of everything that was generated, `OUT.answers.db` without one. A run that
+        was killed goes on from it, and a larger pool reuses a smaller one.
+    concurrency: rows under way at once. Where a model computes here (torch, llama.cpp), these are a
+        group whose rows go in step: what is computed together depends on the rows alone, so a run
+        that was killed and resumed is equal to the bit to one that was not.
+    budget: for all rows together, what the store holds counted with what it cost then. Rows it does
+        not reach have no answer.
+    dry_run: nothing is asked or written; the card says what full-length answers to all rows would
+        cost at most, the store not considered.
+
+    Raises:
+        PomonaError: a column is missing, a cell is null, or a setting is wrong. Nothing was asked.
+        ResourceError: the last 5 requests all failed after their retries. Nothing was written; the
+            store keeps what was generated.
+    """
+    records = as_records(inputs) if isinstance(inputs, Records | pa.Table) else read(inputs)
+    where = str(records._source.where)
+    row_prompt = prompt_of(
+        records.schema,
+        where,
+        prompt=prompt,
+        messages=messages,
+        system=system,
+        raw=raw,
+        max_tokens=max_tokens,
+        seed=seed,
+    )
+    _check(records, out, [name for name in (reference, group) if name], concurrency)
+    stats = BatchStats(rows=_count(records, row_prompt, where, reference))
+    pools = PoolStats(metric_of(metric) if reference else None, seed)
+    kept = Path(store) if store is not None else Path(f"{out}.answers.db")
+
+    async def run() -> Card:
+        async with AsyncExitStack() as stack:
+            steps = Lockstep(Account(budget))
+            options = {"concurrency": concurrency, **(settings or {})}
+            opened = _Opener(options, None if dry_run else kept, steps, stack)
+            named = [model] if isinstance(model, str) or not isinstance(model, Sequence) else model
+            batch = Batch(
+                row_prompt,
+                answerer,
+                [opened(each) for each in named],
+                None if judge is None else opened(judge),
+                steps,
+                concurrency,
+                where,
+                stats,
+                pools,
+                (reference, group),
+                progress,
+            )
+            if dry_run:
+                _estimate(batch, records)
+            else:
+                await write(batch, records, out, kept)
+            return _card(batch, records, kept, dry_run=dry_run)
+
+    card = wait_for(run())
+    if not dry_run:
+        card.write(out)
+    return card
+
+
+def _check(records: Records, out: str | Path, columns: Sequence[str], concurrency: int) -> None:
+    if concurrency < 1:
+        raise PomonaError(
+            f"concurrency is {concurrency}", remedy="answer at least one row at a time"
+        )
+    records.require(*columns)
+    for name in COLUMNS.names:
+        if name in records.column_names:
+            where = str(records._source.where)
+            raise PomonaError(
+                f'there is a column "{name}" already',
+                where=where,
+                remedy="rename it: the answers are written there",
+            )
+    check_types(pa.schema([*records.schema, *COLUMNS]), format_of(str(out))[0], str(out))
+
+
+def _count(records: Records, prompt: RowPrompt, where: str, reference: str | None) -> int:
+    """The rows, each looked at before any is paid for."""
+    number = 0
+    for number, row in _numbered(records):
+        prompt.request(row, f"{where}, row {number}")
+        if reference is not None and row[reference] is None:
+            raise PomonaError(
+                "is null",
+                where=f'{where}, row {number}, column "{reference}"',
+                remedy="fill it in, or leave the row out",
+            )
+    return number
+
+
+def _numbered(records: Records) -> Iterator[tuple[int, dict[str, Any]]]:
+    rows = (row for rows in records.batches(_ROWS) for row in rows.to_pylist())
+    return enumerate(rows, 1)
+
+
+class _Opener:
+    """Opens each model once, behind the store of its answers. What it opened is closed with the
+    stack, what was given is not.
+
+    Without a store nothing is kept. Models that compute here answer in rounds of `steps`.
+    """
+
+    def __init__(
+        self, options: Mapping[str, Any], store: Path | None, steps: Lockstep, stack: AsyncExitStack
+    ) -> None:
+        self._options, self._store, self._steps, self._stack = options, store, steps, stack
+        self._opened: dict[str, ChatModel] = {}
+
+    def __call__(self, model: ModelOrUri) -> ChatModel:
+        """A model, opened where it is a URI."""
+        if not isinstance(model, str):
+            return self._kept(model, ours=False)
+        if model not in self._opened:
+            self._opened[model] = self._kept(open_chat(model, **self._options), ours=True)
+        return self._opened[model]
+
+    def _kept(self, model: ChatModel, ours: bool) -> ChatModel:
+        if self._store is None or isinstance(model, CachedModel):
+            if ours:
+                self._stack.push_async_callback(model.close)
+            return model
+        cached = (
+            InStep(model, self._store, self._steps)
+            if isinstance(model, Together)
+            else CachedModel(model, self._store)
+        )
+        if ours:
+            self._stack.push_async_callback(cached.close)
+        else:
+            self._stack.callback(cached.close_file)
+        return cached
+
+
+def _estimate(batch: Batch, records: Records) -> None:
+    for number, row in _numbered(records):
+        request = batch.prompt.request(row, f"{batch.where}, row {number}")
+        batch.stats.spent += batch.answerer.forecast(request, batch.models, batch.judge)
+        batch.stats.within += batch.account.holds(batch.stats.spent)
+
+
+def _card(batch: Batch, records: Records, store: Path, *, dry_run: bool) -> Card:
+    """The card of a finished batch, or of one that was only estimated.
+
+    `details` has `answered`, `stopped_by` (rows by what ended their pool), `errors`, `spent` (what
+    all answers cost, whenever they were made), `paid` (what this run generated), `budget`, the path
+    of the `store`, and `pools` (rows of `PoolStats.table`). Of a dry run it has `at_most` in place
+    of the costs, and `rows_within_budget`, the rows that the budget reaches even with the longest
+    answers.
+    """
+    stats, prompt = batch.stats, batch.prompt
+    details: dict[str, Any] = {"budget": dict(batch.account.budget.limits)}
+    if dry_run:
+        details |= {"at_most": _costs(stats.spent), "rows_within_budget": stats.within}
+    else:
+        cached = {
+            id(model): model
+            for model in (*batch.models, batch.judge)
+            if isinstance(model, CachedModel)
+        }
+        details |= {
+            "answered": stats.answered,
+            "stopped_by": dict(stats.stopped),
+            "errors": dict(stats.errors.most_common(20)),
+            "failed": stats.errors.total(),
+            "spent": _costs(batch.account.spent),
+            "paid": _costs(sum((model.paid for model in cached.values()), Spent())),
+            "store": str(store),
+            "pools": batch.pools.table(),
+        }
+    parameters = {
+        **batch.answerer.parameters(batch.models, batch.judge),
+        "prompt": prompt.template,
+        "messages": prompt.messages,
+        "system": prompt.system,
+        "raw": prompt.raw or None,
+        "max_tokens": prompt.max_tokens,
+        "seed": prompt.seed,
+        "metric": batch.pools.metric.signature if batch.pools.metric else None,
+    }
+    source: Any = records._source
+    parts = source.parts() if hasattr(source, "parts") else [source]
+    return Card(
+        batch.answerer.operation,
+        parameters,
+        inputs_of((str(part.where), None) for part in parts),
+        stats.rows,
+        0 if dry_run else stats.rows,
+        details=details,
+    )
+
+
+def _costs(spent: Spent) -> dict[str, Any]:
+    names = ("prompt_tokens", "completion_tokens", "flops", "money")
+    return {name: getattr(spent, name) for name in names}
