@@ -1,4 +1,4 @@
-"""Answers of models, drawn within a budget and kept, so that none is paid for twice: `answer_all`
+"""Answers of models, drawn within a budget and kept, so that none is paid for twice: `answer_rows`
 for tables, and its parts for every room that asks models.
 """
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.answers.batch import ModelOrUri as ModelOrUri, answer_all as answer_all
+    from pomona.answers.batch import ModelOrUri as ModelOrUri, answer_rows as answer_rows
     from pomona.answers.batch_run import BatchStats as BatchStats, Progress as Progress
     from pomona.answers.blocking import wait_for as wait_for
     from pomona.answers.budget import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "batch": "ModelOrUri answer_all",
+        "batch": "ModelOrUri answer_rows",
         "batch_run": "BatchStats Progress",
         "blocking": "wait_for",
         "budget": "Account Budget BudgetSpent Exhausted forecaster",

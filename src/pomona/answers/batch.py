@@ -34,7 +34,7 @@ ModelOrUri = str | ChatModel
 _ROWS = 64
 
 
-def answer_all(
+def answer_rows(
     inputs: str | Path | Sequence[str | Path] | Records | pa.Table,
     out: str | Path,
     answerer: Answerer,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pomona import answers
+from pomona.answers import Account, Answer, Budget, ModelOrUri, Progress, answer_rows
 from pomona.models.chat.protocol import ChatModel, Request, Spent
 from pomona.records import Card, Records
 from pomona.sample.answering import answer, forecast_answer
@@ -41,8 +41,8 @@ class StrategyAnswerer:
         request: Request,
         models: Sequence[ChatModel],
         judge: ChatModel | None,
-        account: answers.Account,
-    ) -> answers.Answer:
+        account: Account,
+    ) -> Answer:
         """See the protocol."""
         return await answer(
             request, models, self.strategy, budget=account, context=self.context, judge=judge
@@ -59,33 +59,33 @@ def answer_all(
     inputs: str | Path | Sequence[str | Path] | Records | pa.Table,
     out: str | Path,
     *,
-    model: answers.ModelOrUri | Sequence[answers.ModelOrUri],
+    model: ModelOrUri | Sequence[ModelOrUri],
     strategy: str | Strategy | dict[str, Any] = "hedged5-mbr",
     prompt: str | None = None,
     messages: str | None = None,
     system: str | None = None,
     raw: bool = False,
     max_tokens: int = 512,
-    judge: answers.ModelOrUri | None = None,
+    judge: ModelOrUri | None = None,
     context: Sequence[Context] = (),
     reference: str | None = None,
     group: str | None = None,
     metric: str = "chrf",
     store: str | Path | None = None,
-    budget: answers.Budget | None = None,
+    budget: Budget | None = None,
     concurrency: int = 8,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     dry_run: bool = False,
-    progress: answers.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Card:
     """Answer every row by a strategy and write the rows with `answer`, `chosen`, `candidates`,
     `scores`, cost and `error` added.
 
-    Several models share a pool. All else, and what is raised, as `pomona.answers.answer_all`.
+    Several models share a pool. All else, and what is raised, as `pomona.answers.answer_rows`.
     """
     plan = strategy if isinstance(strategy, Strategy) else parse_strategy(strategy, trusted=True)
-    return answers.answer_all(
+    return answer_rows(
         inputs,
         out,
         StrategyAnswerer(plan, context),
