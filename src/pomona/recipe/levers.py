@@ -16,8 +16,7 @@ from pomona.recipe.steps.data import deduplicate, finetune_upsampled, score, sel
 from pomona.recipe.steps.merging import BASE, merge, search
 from pomona.recipe.steps.sampling import BOUNDS, choose, draw
 from pomona.recipe.steps.tables import subset, together
-from pomona.sample.pool import TEMPERATURE
-from pomona.sample.strategy import Strategy, parse_strategy
+from pomona.sample import TEMPERATURE, Strategy, parse_strategy
 
 OVER_CHECKPOINTS = ("el2n", "vog", "cat_var", "cat_diff")
 
