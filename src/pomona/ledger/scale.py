@@ -41,11 +41,11 @@ class Ladder:
             or np.ndim(self.resampled) != 2
             or len(self.resampled) != m
         ):
-            found = (
+            shapes = (
                 f"{m} sizes, values {np.shape(self.values)}, resampled {np.shape(self.resampled)}"
             )
             raise PomonaError(
-                found, where="ladder", remedy="give one value and one row of resamples a size"
+                shapes, where="ladder", remedy="give one value and one row of resamples a size"
             )
 
     def scale_equivalent(
@@ -57,20 +57,20 @@ class Ladder:
         The ladder is piecewise linear in the logarithm of the parameters. It is walked from the
         baseline, up for a better value and down for a worse one, to the first size that reaches the
         value: so the answer is monotone in the value even where the ladder is not, and the
-            baseline's own value gives exactly 1. `resampled` `[R]` is `value` in the ladder's own
-            resamples; each gives a ratio, and
-        their 2.5th and 97.5th percentile (the outer of the nearest two) are the interval (Efron &
-        Tibshirani 1993, §13.3). What no measured size reaches is None, with a note.
+        baseline's own value gives exactly 1. `resampled` `[R]` is `value` in the ladder's own
+        resamples; each gives a ratio, and their 2.5th and 97.5th percentile (the outer of the
+        nearest two) are the interval (Efron & Tibshirani 1993, §13.3). What no
+        measured size reaches is None, with a note.
         """
         if len(self.parameters) < 2:
             return None
         if np.shape(resampled) != self.resampled.shape[1:]:
-            found = (
+            shapes = (
                 f"{np.shape(resampled)} resampled values for a ladder of "
                 f"{self.resampled.shape[1]} resamples"
             )
             raise PomonaError(
-                found, where="scale equivalent", remedy="resample both with the same Resamples"
+                shapes, where="scale equivalent", remedy="resample both with the same Resamples"
             )
         point = float(self._log_ratios(self.values[:, None], np.array([value]), baseline)[0])
         drawn = np.sort(self._log_ratios(self.resampled, resampled, baseline))

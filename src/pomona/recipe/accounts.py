@@ -18,11 +18,11 @@ from pomona.documents import read_json
 from pomona.ledger import Entry, GroupCount, Ladder, Ledger, Meta, Rung, ScaleEquivalent
 from pomona.ledger.flops import training_flops
 from pomona.models import Shape
-from pomona.recipe.graph import RunFolder, RunInput, Step, ancestors, cost_of
-from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, Plan
+from pomona.recipe.graph import RunFolder, RunInput, Step, ancestors
+from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, RunPlan
 from pomona.recipe.steps import Cost
 from pomona.recipe.steps.tables import read_items
-from pomona.stats import Resamples, compare, value_of
+from pomona.stats import Comparison, Resamples, compare, value_of
 from pomona.tasks import Metric, metric
 
 VERSIONS = ("pomona", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
@@ -40,7 +40,7 @@ class Made:
 class Accounts:
     """Everything the ledger of one finished run is computed from."""
 
-    def __init__(self, plan: Plan, folder: RunFolder) -> None:
+    def __init__(self, plan: RunPlan, folder: RunFolder) -> None:
         self.plan, self.folder = plan, folder
         self.metric: Metric = metric(plan.recipe.task.metric)
         self.items = read_items(folder.result(plan.items))
@@ -94,13 +94,13 @@ class Accounts:
 
     def rows(self) -> dict[str, NDArray[np.int64]]:
         """Rows of the overall set, head, tail and each group."""
-        found = {"overall": np.arange(len(self.items))}
+        parts = {"overall": np.arange(len(self.items))}
         if self.tail:
             rare = np.isin(self.groups, sorted(self.tail))
-            found |= {"head": np.flatnonzero(~rare), "tail": np.flatnonzero(rare)}
+            parts |= {"head": np.flatnonzero(~rare), "tail": np.flatnonzero(rare)}
         if len(self.counts) > 1:
-            found |= {group: np.flatnonzero(self.groups == group) for group in self.counts}
-        return found
+            parts |= {group: np.flatnonzero(self.groups == group) for group in self.counts}
+        return parts
 
     def rungs(self) -> list[Rung]:
         """The ladder by size."""
@@ -119,31 +119,30 @@ class Accounts:
 
     def made(self, m: Measurement) -> Made:
         """Costs of one measurement, from the steps it needed and the base did not."""
-        per_item = float(self._about(m)["flops_per_item"])
-        base = (
-            set(ancestors([self.plan.model(self.plan.recipe.base)]))
-            if m.lever != "scale"
-            else set()
-        )
-        costs = [
-            cost_of(self.folder.result(step)) for step in ancestors([m.model]) if step not in base
-        ]
-        if m.lever == "scale" and isinstance(m.model, RunInput):
-            costs = [self._training_of(m)]
-        if m.variant == self.plan.recipe.base:
+        base = self.plan.recipe.base
+        needed = list(ancestors([m.model]))
+        if m.variant == base:
             costs = []
+        elif m.lever == "scale" and isinstance(m.model, RunInput):
+            costs = [self._training_of(m)]
+        else:
+            # A rung is paid for in full: the base is one of its rivals, not its beginning.
+            there = set() if m.lever == "scale" else set(ancestors([self.plan.model(base)]))
+            costs = [self._cost(step) for step in needed if step not in there]
         once = Cost(
             sum(c.flops for c in costs),
             sum(c.tokens for c in costs),
             sum(c.cpu_seconds for c in costs),
         )
-        model_steps = set(ancestors([m.model]))
-        answering = sum(
-            cost_of(self.folder.result(s)).cpu_seconds
-            for s in ancestors([m.answers])
-            if s not in model_steps
+        answering = [step for step in ancestors([m.answers]) if step not in needed]
+        return Made(
+            once,
+            float(self._about(m)["flops_per_item"]),
+            sum(self._cost(step).cpu_seconds for step in answering),
         )
-        return Made(once, per_item, answering)
+
+    def _cost(self, step: Step) -> Cost:
+        return Cost(**read_json(self.folder.result(step) / "cost.json"))
 
     def _training_of(self, m: Measurement) -> Cost:
         """What a checkpoint that was there before the run says about its training, or what the
@@ -155,42 +154,40 @@ class Accounts:
         )
         summary = m.model.path / "training.json"
         if told is None and summary.is_file():
-            found = read_json(summary)
-            return Cost(found["flops"], found["tokens"], found["cpu_seconds"])
+            trained = read_json(summary)
+            return Cost(trained["flops"], trained["tokens"], trained["cpu_seconds"])
         tokens = told or 0
         return Cost(training_flops(self._shape(m), tokens, TOKENS_PER_ITEM / 2), tokens)
 
     def entries(self) -> list[Entry]:
         """Every measurement on every group against each of its baselines."""
         made = {m.variant: self.made(m) for m in self.plan.measurements}
-        found: list[Entry] = []
+        entries: list[Entry] = []
         for group, rows in self.rows().items():
             draws = Resamples(len(rows), self.plan.recipe.task.resamples, self.plan.recipe.seed)
             ladder = self._ladder(rows, draws)
             for m in self.plan.measurements:
                 scale = self._equivalent(ladder, m, rows, draws)
                 for baseline in m.baselines:
-                    found.append(self._entry(m, group, baseline, rows, draws, made, scale))
-        return found
+                    compared = compare(
+                        self.metric,
+                        self.statistics[m.variant][:, rows],
+                        self.statistics[baseline][:, rows],
+                        draws,
+                        systems=(self.numbers[m.variant], self.numbers[baseline]),
+                    )
+                    entries.append(self._entry(m, group, baseline, compared, made, scale))
+        return entries
 
     def _entry(
         self,
         m: Measurement,
         group: str,
         baseline: str,
-        rows: NDArray[np.int64],
-        draws: Resamples,
+        compared: Comparison,
         made: dict[str, Made],
         scale: ScaleEquivalent | None,
     ) -> Entry:
-        ours, theirs = self.statistics[m.variant][:, rows], self.statistics[baseline][:, rows]
-        found = compare(
-            self.metric,
-            ours,
-            theirs,
-            draws,
-            systems=(self.numbers[m.variant], self.numbers[baseline]),
-        )
         recipe = self.plan.recipe
         beyond = made[baseline].once if baseline != recipe.base else Cost()
         mine = made[m.variant]
@@ -200,11 +197,11 @@ class Accounts:
             metric=self.metric.name,
             group=group,
             baseline=baseline,
-            value=found.value,
-            delta=found.delta,
-            ci_low=found.ci_low,
-            ci_high=found.ci_high,
-            n=found.n,
+            value=compared.value,
+            delta=compared.delta,
+            ci_low=compared.ci_low,
+            ci_high=compared.ci_high,
+            n=compared.n,
             flops_once=mine.once.flops - beyond.flops,
             flops_per_item=mine.flops_per_item,
             tokens=mine.once.tokens - beyond.tokens,
@@ -212,7 +209,7 @@ class Accounts:
             scale_equivalent=scale,
             seed=recipe.seed,
             seeds=len(self.statistics[m.variant]),
-            signature=f"{self.metric.signature}|boot:{draws.resamples}|seed:{recipe.seed}",
+            signature=f"{self.metric.signature}|boot:{recipe.task.resamples}|seed:{recipe.seed}",
         )
 
     def _ladder(self, rows: NDArray[np.int64], draws: Resamples) -> tuple[Ladder, int] | None:
@@ -240,7 +237,7 @@ class Accounts:
         return ladder[0].scale_equivalent(value, self.resampled(m.variant, rows, draws), ladder[1])
 
 
-def build_ledger(plan: Plan, folder: RunFolder) -> Ledger:
+def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
     """The ledger of a run whose steps are all finished."""
     accounts, recipe = Accounts(plan, folder), plan.recipe
     notes = [

@@ -48,10 +48,10 @@ def reachable(module: str) -> set[str]:
 @cache
 def _file(module: str) -> Path:
     path = ROOT / Path(*module.split("."))
-    found = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    if not found.is_file():
-        raise PomonaError("is imported, and is not there", where=found, remedy="mend the import")
-    return found
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not file.is_file():
+        raise PomonaError("is imported, and is not there", where=file, remedy="mend the import")
+    return file
 
 
 def _is_module(name: str) -> bool:
@@ -67,17 +67,17 @@ def _tree(module: str) -> ast.Module:
 @cache
 def _imports(module: str) -> tuple[str, ...]:
     """What a module imports when it runs; a lazy face imports nothing by itself."""
-    found: list[str] = []
+    names: list[str] = []
     nodes = list(_running(_tree(module)))
     for node in nodes:
         if isinstance(node, ast.Import):
-            found += [item.name for item in node.names if _ours(item.name)]
+            names += [item.name for item in node.names if _ours(item.name)]
         elif isinstance(node, ast.ImportFrom) and node.module and _ours(node.module):
             for item in node.names:
-                found += _named(node.module, item.name, item.asname or item.name, nodes)
+                names += _named(node.module, item.name, item.asname or item.name, nodes)
     if any(isinstance(node, ast.Call) and _callee(node) in BY_NAME for node in nodes):
-        found += _beside(module, nodes)
-    return tuple(dict.fromkeys(found))
+        names += _beside(module, nodes)
+    return tuple(dict.fromkeys(names))
 
 
 def _ours(name: str) -> bool:

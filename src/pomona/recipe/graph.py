@@ -15,7 +15,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from pomona.documents import read_json
 from pomona.files import sha256_of
 from pomona.recipe.code import code_key
 from pomona.recipe.steps import Cost, StepContext
@@ -62,6 +61,7 @@ class Step:
     @cached_property
     def key(self) -> str:
         """Hash of everything the result depends on."""
+        # No path and no device: a run that is moved, or goes on elsewhere, keeps what is done.
         parts = [
             self.work.__module__,
             self.work.__qualname__,
@@ -99,11 +99,6 @@ def ancestors(steps: Iterable[Node]) -> Iterator[Step]:
 
     for step in steps:
         yield from visit(step)
-
-
-def cost_of(folder: Path) -> Cost:
-    """What the step whose result is `folder` spent."""
-    return Cost(**read_json(folder / "cost.json"))
 
 
 @dataclass(frozen=True)

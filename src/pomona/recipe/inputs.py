@@ -23,10 +23,10 @@ def record_sources(names: Sequence[str], folder: Path) -> list[Path]:
 
     Raises PomonaError for a name without a file.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for name in names:
         if name in TABLES:
-            found.append(TABLES[name])
+            files.append(TABLES[name])
             continue
         matches = sorted(glob.glob(str(folder / name), recursive=True))  # noqa: PTH207, an absolute pattern is allowed
         if not matches:
@@ -35,8 +35,8 @@ def record_sources(names: Sequence[str], folder: Path) -> list[Path]:
                 where=folder,
                 remedy=_hint(name, folder),
             )
-        found.extend(Path(match) for match in matches)
-    return found
+        files.extend(Path(match) for match in matches)
+    return files
 
 
 def _hint(name: str, folder: Path) -> str:
@@ -71,14 +71,12 @@ def count_items(
         return GUESS
     from pomona import records
 
-    found = records.read([str(path) for path in sources])
+    rows = records.read([str(path) for path in sources])
     for column, value in where.items():
-        found = found.require(column).where(**{column: value})
+        rows = rows.require(column).where(**{column: value})
     if data.group is None:
-        return float(found.count())
-    groups = Counter(
-        found.require(data.group).select(data.group).to_table()[data.group].to_pylist()
-    )
+        return float(rows.count())
+    groups = Counter(rows.require(data.group).select(data.group).to_table()[data.group].to_pylist())
     wanted = data.groups or groups
     return float(sum(min(groups[group], per_group or groups[group]) for group in wanted))
 

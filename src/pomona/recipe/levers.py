@@ -11,7 +11,7 @@ from typing import Any
 
 from pomona.recipe.graph import Node, Step
 from pomona.recipe.lever_schema import Merge, MergeSearch, MergingLever
-from pomona.recipe.plan import Plan
+from pomona.recipe.plan import RunPlan
 from pomona.recipe.steps.data import deduplicate, finetune_upsampled, score, select
 from pomona.recipe.steps.merging import BASE, merge, search
 from pomona.recipe.steps.sampling import BOUNDS, choose, draw
@@ -21,13 +21,13 @@ from pomona.sample import TEMPERATURE, Strategy, parse_strategy
 OVER_CHECKPOINTS = ("el2n", "vog", "cat_var", "cat_diff")
 
 
-def add_levers(plan: Plan) -> None:
+def add_levers(plan: RunPlan) -> None:
     """Let every lever that the recipe names add its steps."""
     for add in (_add_scale, _add_data, _add_merging, _add_sampling):
         add(plan)
 
 
-def _add_scale(plan: Plan) -> None:
+def _add_scale(plan: RunPlan) -> None:
     """Measure the base, and every rung against it."""
     base = plan.recipe.base
     for uri in dict.fromkeys([base, *(rung.model for rung in plan.recipe.ladder or [])]):
@@ -35,7 +35,7 @@ def _add_scale(plan: Plan) -> None:
         plan.measure("scale", uri, plan.evaluate(uri, model), model, (base,))
 
 
-def _add_data(plan: Plan) -> None:
+def _add_data(plan: RunPlan) -> None:
     """Measure all data, and every choice of data in the recipe."""
     items = plan.training
     if plan.recipe.levers.data is None or items is None:
@@ -48,7 +48,7 @@ def _add_data(plan: Plan) -> None:
     _add_upsampled(plan)
 
 
-def _add_bands(plan: Plan) -> None:
+def _add_bands(plan: RunPlan) -> None:
     """Measure every band of every score at every share, with a random control of each share."""
     spec, base = plan.recipe.levers.data, plan.recipe.base
     assert spec is not None
@@ -63,7 +63,7 @@ def _add_bands(plan: Plan) -> None:
 
 
 def _measure_band(
-    plan: Plan, variant: str, by: str, band: str, keep: float, baselines: tuple[str, ...]
+    plan: RunPlan, variant: str, by: str, band: str, keep: float, baselines: tuple[str, ...]
 ) -> None:
     plan.measure_trained(
         "data",
@@ -73,7 +73,7 @@ def _measure_band(
     )
 
 
-def _selected(plan: Plan, variant: str, by: str, band: str, keep: float, seed: int) -> Step:
+def _selected(plan: RunPlan, variant: str, by: str, band: str, keep: float, seed: int) -> Step:
     assert plan.training is not None
     name = f"select {variant.removeprefix('prune/')}"
     if band == "random":
@@ -83,7 +83,7 @@ def _selected(plan: Plan, variant: str, by: str, band: str, keep: float, seed: i
     return plan.step(name, select, params, {"items": plan.training, "scores": _scored(plan, by)})
 
 
-def _scored(plan: Plan, by: str) -> Step:
+def _scored(plan: RunPlan, by: str) -> Step:
     spec, items = plan.recipe.levers.data, plan.training
     assert spec is not None and items is not None
     over = bool(spec.checkpoints) and by in OVER_CHECKPOINTS
@@ -101,7 +101,7 @@ def _scored(plan: Plan, by: str) -> Step:
     return plan.step(name, score, params, inputs, cost)
 
 
-def _add_deduplicated(plan: Plan) -> None:
+def _add_deduplicated(plan: RunPlan) -> None:
     """Measure the deduplicated data against the base, all data, and a random part of the same
     number of rows.
     """
@@ -125,7 +125,7 @@ def _add_deduplicated(plan: Plan) -> None:
     plan.measure_trained("data", "dedup/minhash", deduplicated, (base, "all data", "dedup/random"))
 
 
-def _add_upsampled(plan: Plan) -> None:
+def _add_upsampled(plan: RunPlan) -> None:
     """Measure every length of the last part, in which groups of the tail get a larger share,
     against the base and against all data as they come (Blakeney et al. 2024, arXiv 2406.03476).
     """
@@ -148,7 +148,7 @@ def _add_upsampled(plan: Plan) -> None:
         plan.measure_trained("data", variant, make, (base, "all data"))
 
 
-def _add_merging(plan: Plan) -> None:
+def _add_merging(plan: RunPlan) -> None:
     """Measure the mixed model, and every merge against the base and against mixing."""
     spec, base = plan.recipe.levers.merging, plan.recipe.base
     if spec is None or plan.training is None:
@@ -186,7 +186,7 @@ def _label(how: Merge) -> str:
     )
 
 
-def _merged(plan: Plan, spec: MergingLever, how: Merge, seed: int, without: str = "") -> Step:
+def _merged(plan: RunPlan, spec: MergingLever, how: Merge, seed: int, without: str = "") -> Step:
     inputs = {
         name: model
         for name, model in _experts(plan, spec, seed).items()
@@ -202,7 +202,7 @@ def _searched(search: MergeSearch) -> str:
     return f"merge/{search.merge} by {search.method}"
 
 
-def _best(plan: Plan, spec: MergingLever, how: MergeSearch, seed: int) -> Step:
+def _best(plan: RunPlan, spec: MergingLever, how: MergeSearch, seed: int) -> Step:
     judged = plan.recipe.task.model_copy(update={"where": how.where})
     items = plan.table("items of the search", judged, how.per_group)
     params = {
@@ -220,7 +220,7 @@ def _best(plan: Plan, spec: MergingLever, how: MergeSearch, seed: int) -> Step:
     return plan.step(plan.named(f"search {how.merge}", seed), search, params, inputs, cost)
 
 
-def _experts(plan: Plan, spec: MergingLever, seed: int) -> dict[str, Node]:
+def _experts(plan: RunPlan, spec: MergingLever, seed: int) -> dict[str, Node]:
     share = 1 / len(spec.experts)
     return {
         f"model-{name}": plan.finetune(f"expert {name}", _part(plan, spec, name), seed, share)
@@ -228,7 +228,7 @@ def _experts(plan: Plan, spec: MergingLever, seed: int) -> dict[str, Node]:
     }
 
 
-def _mixture(plan: Plan, spec: MergingLever) -> Step:
+def _mixture(plan: RunPlan, spec: MergingLever) -> Step:
     assert plan.training is not None
     every = sorted(group for groups in spec.groups.values() for group in groups)
     if len(spec.groups) < len(spec.experts):
@@ -241,7 +241,7 @@ def _mixture(plan: Plan, spec: MergingLever) -> Step:
     )
 
 
-def _part(plan: Plan, spec: MergingLever, name: str) -> Step:
+def _part(plan: RunPlan, spec: MergingLever, name: str) -> Step:
     part = spec.experts[name]
     if isinstance(part, list):
         return _subset(plan, name, part)
@@ -254,14 +254,14 @@ def _part(plan: Plan, spec: MergingLever, name: str) -> Step:
     )
 
 
-def _subset(plan: Plan, name: str, groups: list[str]) -> Step:
+def _subset(plan: RunPlan, name: str, groups: list[str]) -> Step:
     assert plan.training is not None
     return plan.step(
         f"items of {name}", subset, {"groups": sorted(groups)}, {"items": plan.training}
     )
 
 
-def _add_sampling(plan: Plan) -> None:
+def _add_sampling(plan: RunPlan) -> None:
     """Measure every strategy, and what its pool could win or lose. A pool is drawn once: small ones
     are the beginnings of large ones.
     """

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pomona.errors import PomonaError
+from pomona.documents import read_json
 from pomona.models import count_parameters, locate
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
 from pomona.recipe.inputs import count_items, record_sources, resolve, tokenizer_folder
@@ -39,7 +38,7 @@ class Measurement:
 
 
 @dataclass
-class Plan:
+class RunPlan:
     """The steps of a recipe, built once each, and the measurements that make its ledger."""
 
     recipe: Recipe
@@ -154,9 +153,7 @@ class Plan:
             "temperature": made.temperature,
             "settings": settings,
         }
-        vocabulary = len(
-            json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-        )
+        vocabulary = len(read_json(folder / "tokenizer.json")["model"]["vocab"])
         weights = vocabulary * size.hidden + size.layers * (
             4 * size.hidden**2 + 3 * size.hidden * size.intermediate
         )
@@ -244,20 +241,13 @@ class Plan:
         `more`.
         """
         train = self.recipe.train
-        if train is None:
-            raise PomonaError(
-                f'"{variant}" needs the section `train`',
-                where=self.recipe.name,
-                remedy="add it, or leave the lever out",
-            )
+        assert train is not None  # the schema asks for it where a lever trains
         budget = (
             {"tokens": int(train.tokens * share)}
             if train.tokens
             else {"flops": (train.flops or 0) * share}
         )
-        settings = (
-            self._settings(train) | budget | {"learning_rate": train.learning_rate, "seed": seed}
-        )
+        own = {"learning_rate": train.learning_rate, "seed": seed}
         base = self.model(self.recipe.base)
         weights = self.parameters(base)
         cost = Estimate(
@@ -266,7 +256,7 @@ class Plan:
         params = {
             "chat": self.recipe.chat,
             "max_tokens": train.max_tokens,
-            "settings": settings,
+            "settings": self._settings(train) | budget | own,
             **more,
         }
         inputs = {"items": items, "model": base}

@@ -18,7 +18,7 @@ from pomona.errors import PomonaError, ResourceError
 from pomona.files import atomic_directory, write_json, write_text
 from pomona.recipe.graph import RunFolder, Step, ancestors
 from pomona.recipe.levers import add_levers
-from pomona.recipe.plan import Plan
+from pomona.recipe.plan import RunPlan
 from pomona.recipe.schema import Recipe, load_recipe
 from pomona.recipe.steps import Runtime, StepContext
 from pomona.workspace import Lock, is_full, sweep
@@ -96,14 +96,14 @@ class DryRun:
 
 def _planned(
     path: Path, out: Path | None, seed: int | None, threads: int | None
-) -> tuple[Plan, RunFolder]:
+) -> tuple[RunPlan, RunFolder]:
     recipe = load_recipe(path)
     changed: dict[str, Any] = {
         name: value for name, value in (("seed", seed), ("threads", threads)) if value is not None
     }
     if changed:
         recipe = Recipe.model_validate({**recipe.model_dump(), **changed})
-    plan = Plan(recipe, path.parent.resolve())
+    plan = RunPlan(recipe, path.parent.resolve())
     add_levers(plan)
     return plan, RunFolder(out or Path("runs") / recipe.name)
 
@@ -236,6 +236,8 @@ def _disk_watched(root: Path) -> Iterator[None]:
 def _run(step: Step, folder: RunFolder, runtime: Runtime, progress: Progress) -> None:
     scratch = folder.scratch(step)
     scratch.mkdir(parents=True, exist_ok=True)
+    # Watched twice: inside, before the partial folder is removed and space is free again; outside,
+    # because the folder is made and synced there.
     with (
         _disk_watched(folder.root),
         atomic_directory(folder.result(step)) as out,

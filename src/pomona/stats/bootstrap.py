@@ -18,7 +18,7 @@ _BLOCK = 1 << 21  # item counts in one block: 16 MB as float64
 _KEEP = 1 << 25  # item counts kept for the next system: 64 MB as uint16
 
 
-class Metric(Protocol):
+class Aggregator(Protocol):
     """What of a metric the bootstrap needs, which is all that is known of one here."""
 
     def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -54,6 +54,7 @@ class Resamples:
         for start in range(0, self.resamples, rows):
             size = min(rows, self.resamples - start)
             items = rng.integers(0, self.n_items, size=(size, self.n_items))
+            # One count over all rows: each row of draws has item numbers of its own.
             items += np.arange(size)[:, None] * self.n_items
             yield (
                 np.bincount(items.ravel(), minlength=items.size)
@@ -62,7 +63,7 @@ class Resamples:
             )
 
     def resampled(
-        self, metric: Metric, statistics: NDArray[np.float64], system: int = 0
+        self, metric: Aggregator, statistics: NDArray[np.float64], system: int = 0
     ) -> NDArray[np.float64]:
         """The metric in every resample, float64 `[resamples]`, from statistics `[n_items, k]`.
 
@@ -112,7 +113,7 @@ class Comparison:
 
 
 def compare(
-    metric: Metric,
+    metric: Aggregator,
     ours: NDArray[np.float64],
     base: NDArray[np.float64],
     resamples: Resamples,
@@ -145,7 +146,7 @@ def compare(
     )
 
 
-def value_of(metric: Metric, statistics: NDArray[np.float64]) -> float:
+def value_of(metric: Aggregator, statistics: NDArray[np.float64]) -> float:
     """The metric from statistics `[n, k]`, or from the mean statistics of `[replicates, n, k]`."""
     mean = statistics.mean(0) if statistics.ndim == 3 else statistics
     return float(metric.aggregate(mean.sum(0)))
@@ -158,7 +159,7 @@ def rows_of(column: Sequence[str]) -> dict[str, NDArray[np.intp]]:
 
 
 def by_group(
-    metric: Metric,
+    metric: Aggregator,
     ours: NDArray[np.float64],
     base: NDArray[np.float64],
     groups: Mapping[str, ArrayLike],

@@ -95,12 +95,12 @@ class Chrf:
         sets = [[refs] if isinstance(refs, str) else refs for refs in references]
         for row, refs in enumerate(sets):
             if not refs or len(refs) != (self.references or len(refs)):
-                found = f"{len(refs)} references where {self.references or 'at least 1'} expected"
+                given = f"{len(refs)} references where {self.references or 'at least 1'} expected"
                 remedy = (
                     "give Chrf(references=…) the number every item has, or None when it "
                     "varies; every item needs one"
                 )
-                raise PomonaError(found, where=f"row {row}", remedy=remedy)
+                raise PomonaError(given, where=f"row {row}", remedy=remedy)
         return sets
 
     def _pair_statistics(

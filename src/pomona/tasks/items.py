@@ -79,7 +79,7 @@ def items_from(table: pa.Table, prompt: str, completion: str, group: str | None)
     needed = fields_of(prompt) | fields_of(completion) | ({group} if group else set())
     for name in sorted(needed - set(table.column_names)):
         raise PomonaError(f'there is no column "{name}"', remedy=nearest(name, table.column_names))
-    found: dict[str, tuple[str, str, str]] = {}
+    by_id: dict[str, tuple[str, str, str]] = {}
     for number, row in enumerate(table.select(sorted(needed)).to_pylist(), 1):
         empty = [name for name in needed if row[name] is None]
         if empty:
@@ -99,9 +99,9 @@ def items_from(table: pa.Table, prompt: str, completion: str, group: str | None)
                 where=f"row {number}",
                 remedy="fill the value or drop the row",
             )
-        found.setdefault(sha256("\x1f".join(filled).encode()).hexdigest()[:16], filled)
-    ids = sorted(found)
-    groups, prompts, completions = ([found[i][k] for i in ids] for k in range(3))
+        by_id.setdefault(sha256("\x1f".join(filled).encode()).hexdigest()[:16], filled)
+    ids = sorted(by_id)
+    groups, prompts, completions = ([by_id[i][k] for i in ids] for k in range(3))
     return Items(ids, prompts, completions, groups)
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 _CODE_BITS = 21  # every Unicode code point is below 2**21
-_MIX = (
-    -7046029254386353131
-)  # 2**64 / golden ratio as int64: Knuth, The Art of Computer Programming 3, §6.4
+# 2**64 / golden ratio as int64 (Knuth, The Art of Computer Programming 3, §6.4): keys of n-grams
+# that follow each other in a text would otherwise fill neighbouring slots.
+_MIX = -7046029254386353131
 
 
 @numba.njit(cache=True, nogil=True)
@@ -138,6 +138,7 @@ def postings(codes: Ints, starts: Ints, ids: Ints, n: int) -> tuple[Ints, Ints, 
                 grams += 1
             ids[at] = slot_ids[slot]
             entry = newest[ids[at]]
+            # Strings come in order, so an entry of this string can only be the gram's newest.
             if entry < 0 or string[entry] != s:
                 gram[entries], string[entries], count[entries] = ids[at], s, 0
                 newest[ids[at]] = entry = entries
@@ -183,7 +184,7 @@ def intersections(
     matches[:] = 0
     for g in range(first.size - 1):
         for one in range(first[g], first[g + 1]):
-            if string[one] >= candidates:
+            if string[one] >= candidates:  # sorted: the rest are references only
                 break
             row, most = matches[string[one]], count[one]
             for other in range(one + 1, first[g + 1]):

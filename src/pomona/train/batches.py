@@ -70,22 +70,9 @@ def encode(
     Raises PomonaError when nothing is left, when lengths differ, or when a weight is negative or
     not finite.
     """
-    weights = (
-        np.ones(len(prompts), np.float32) if weights is None else np.asarray(weights, np.float32)
-    )
     repeats = np.ones(len(prompts)) if repeats is None else np.asarray(repeats, np.float64)
-    if not len(prompts) == len(completions) == len(weights):
-        raise PomonaError(
-            f"{len(prompts)} prompts, {len(completions)} completions and {len(weights)} "
-            "weights: they must be as many"
-        )
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        bad = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
-        raise PomonaError(
-            f"weight {weights[bad]} is not a finite number ≥ 0",
-            where=f"row {bad}",
-            remedy="clean the weight column",
-        )
+    weights = np.ones(len(prompts)) if weights is None else weights
+    weights = _checked(np.asarray(weights, np.float32), prompts, completions)
     heads, tails = codec.prompts(prompts), codec.completions(completions, end=True)
     kept = [
         i
@@ -105,6 +92,22 @@ def encode(
         rows=np.array(kept, np.int64),
         too_long=len(prompts) - len(kept),
     )
+
+
+def _checked(weights: np.ndarray, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+    if not len(prompts) == len(completions) == len(weights):
+        raise PomonaError(
+            f"{len(prompts)} prompts, {len(completions)} completions and {len(weights)} "
+            "weights: they must be as many"
+        )
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        bad = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
+        raise PomonaError(
+            f"weight {weights[bad]} is not a finite number ≥ 0",
+            where=f"row {bad}",
+            remedy="clean the weight column",
+        )
+    return weights
 
 
 def temperature_repeats(groups: Sequence[str], temperature: float) -> np.ndarray:
@@ -137,6 +140,7 @@ def epoch_batches(
     batches: list[np.ndarray] = []
     for start in range(0, len(order), share):
         chunk = order[start : start + share]
+        # Like lengths together, so that little is padding; the batches are shuffled below.
         chunk = chunk[np.lexsort((lengths[chunk, 0], lengths[chunk].sum(1)))]
         batches.extend(fill_batches(chunk, lengths, batch_tokens))
     return [batches[i] for i in rng.permutation(len(batches))]

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +32,7 @@ from pomona.ledger.flops import training_flops
 from pomona.models import quiet, shape_of
 from pomona.train.batches import Examples, plan_batches
 
-COMPLETE = "complete"  # written last into a checkpoint: without it a kill came first
+COMPLETE = "complete"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def collate(examples: Examples, batch: np.ndarray, pad: int) -> dict[str, torch.
 def completion_loss(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """Weighted mean negative log-likelihood of the completion tokens, in nats."""
     labels, mask = inputs["labels"], inputs["attention_mask"]
+    # Counted from the first real token, as if there were no padding on the left.
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     logits = model(
         input_ids=inputs["input_ids"],
@@ -159,7 +161,7 @@ class _Keeper(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / "losses.json").write_text(json.dumps(self.losses))
-        (folder / COMPLETE).touch()
+        (folder / COMPLETE).touch()  # after all else: a folder without it is half-written
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -285,15 +287,10 @@ def fit(
     plan = order(examples, _token_budget(settings, model, examples), settings)
     kept = {max(1, round(share * len(plan))): share for share in settings.checkpoints}
 
-    def save(folder: Path) -> None:
-        save_checkpoint(model, tokenizer, folder)
-
-    keeper = _Keeper(work, kept, save, progress)
-    optimizer = (
-        MuonAdamW(model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        if settings.optimizer == "muon"
-        else None
-    )
+    keeper = _Keeper(work, kept, partial(save_checkpoint, model, tokenizer), progress)
+    optimizer = None  # the Trainer's own AdamW
+    if settings.optimizer == "muon":
+        optimizer = MuonAdamW(model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     trainer = _Trainer(
         model=model,
         args=_arguments(settings, work, len(plan)),
@@ -322,21 +319,20 @@ def save_checkpoint(
     """Write weights in `dtype` with config and tokenizer, as `transformers` loads them; the model
     in memory is left as it is.
     """
-    with atomic_directory(folder) as partial, quiet():
-        stored: dict[
-            int, torch.Tensor
-        ] = {}  # by address, so that tied weights stay one tensor and are written once
+    with atomic_directory(folder) as written, quiet():
+        # By address, so that tied weights stay one tensor and are written once.
+        stored: dict[int, torch.Tensor] = {}
         for tensor in model.state_dict().values():
             stored.setdefault(
                 tensor.data_ptr(),
                 tensor.detach().to(dtype) if tensor.is_floating_point() else tensor,
             )
         state = {name: stored[tensor.data_ptr()] for name, tensor in model.state_dict().items()}
-        model.save_pretrained(partial, state_dict=state)
-        tokenizer.save_pretrained(partial)
-        config = read_json(partial / "config.json")
+        model.save_pretrained(written, state_dict=state)
+        tokenizer.save_pretrained(written)
+        config = read_json(written / "config.json")
         write_json(
-            partial / "config.json",
+            written / "config.json",
             config | {"dtype": str(dtype).removeprefix("torch."), "use_cache": True},
         )
 

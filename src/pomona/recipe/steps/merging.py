@@ -19,16 +19,20 @@ FROM_EXPERTS = ("linear", "multislerp", "nuslerp")  # these need no base
 def merge(step: StepContext) -> Cost:
     """One checkpoint out of the experts, all treated alike."""
     p, models = step.params, _models(step)
-    recipe = merge_recipe(p["method"], [name for name in models if name != BASE], p["parameters"])
+    experts = [name for name in models if name != BASE]
+    _write(step, merge_recipe(p["method"], experts, p["parameters"]), models)
+    return Cost()
+
+
+def _write(step: StepContext, recipe: dict[str, Any], models: dict[str, Path]) -> None:
     merge_checkpoints(
         recipe,
         step.out / "model",
         models=models,
-        seed=p["seed"],
+        seed=step.params["seed"],
         threads=step.runtime.threads,
         report=False,
     )
-    return Cost()
 
 
 def search(step: StepContext) -> Cost:
@@ -53,7 +57,7 @@ def search(step: StepContext) -> Cost:
         threads=step.runtime.threads,
     )
     with Meter() as meter:
-        found = search_space(
+        optimum = search_space(
             lambda weights: plan_merge(recipe_of(weights), models=models, seed=p["seed"]),
             Space.of(dict.fromkeys(experts, (0.0, 1.0))),
             OnItems(judge, read_items(step.inputs["items"])),
@@ -63,18 +67,11 @@ def search(step: StepContext) -> Cost:
             log=step.scratch / "trials.jsonl",
             progress=step.advance,
         )
-        best = dict(found.best.values)
-        merge_checkpoints(
-            recipe_of(best),
-            step.out / "model",
-            models=models,
-            seed=p["seed"],
-            threads=step.runtime.threads,
-            report=False,
-        )
-    trials = [{"weights": dict(trial.values), p["metric"]: trial.value} for trial in found.trials]
+        best = dict(optimum.best.values)
+        _write(step, recipe_of(best), models)
+    trials = [{"weights": dict(trial.values), p["metric"]: trial.value} for trial in optimum.trials]
     write_json(step.out / "search.json", {"best": best, "trials": trials})
-    return Cost(found.flops, found.tokens, meter.cpu_seconds, meter.wall_seconds)
+    return Cost(optimum.flops, optimum.tokens, meter.cpu_seconds, meter.wall_seconds)
 
 
 def _models(step: StepContext) -> dict[str, Path]:

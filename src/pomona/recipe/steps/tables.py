@@ -31,13 +31,12 @@ def make_table(step: StepContext) -> Cost:
     p = step.params
     sources = [str(step.inputs[name]) for name in sorted(step.inputs)]
     if p["on_error"] == "reject":
-        found = records.read(sources, on_error="reject", rejects=step.out / "rejects.jsonl")
+        rows = records.read(sources, on_error="reject", rejects=step.out / "rejects.jsonl")
     else:
-        found = records.read(sources)
+        rows = records.read(sources)
     for column, value in p["where"].items():
-        found.require(column)
-        found = found.where(**{column: value})
-    items = items_from(found.to_table(), p["prompt"], p["completion"], p["group"])
+        rows = rows.require(column).where(**{column: value})
+    items = items_from(rows.to_table(), p["prompt"], p["completion"], p["group"])
     write_items(step.out, limit(items, p["per_group"], p["groups"]))
     write_json(step.out / "counts.json", Counter(items.groups))
     return Cost()

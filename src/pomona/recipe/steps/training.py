@@ -106,26 +106,20 @@ def train_and_save(
     )
 
     items = read_items(step.inputs["items"])
-    repeats = temperature_repeats(items.groups, temperature)
     examples = encode(
         codec,
         items.prompts,
         items.completions,
         max_tokens=step.params["max_tokens"],
-        repeats=repeats,
+        repeats=temperature_repeats(items.groups, temperature),
     )
     settings = TrainSettings(**step.params["settings"], checkpoints=checkpoints)
     with Meter() as meter:
         order = scheduled(items) if scheduled else shuffled
         fitted = fit(
-            model,
-            codec.tokenizer,
-            examples,
-            step.scratch,
-            settings,
-            order=order,
-            progress=step.advance,
-        )
+            model, codec.tokenizer, examples, step.scratch, settings,
+            order=order, progress=step.advance,
+        )  # fmt: skip
     save_checkpoint(model, codec.tokenizer, step.out / "model")
     for kept in kept_checkpoints(step.scratch):
         shutil.move(kept, step.out / kept.name)
