@@ -9,9 +9,10 @@ import grimp
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.recipe import code
+from pomona.recipe import code, dry_run
 from pomona.recipe.code import SHOWN, code_key, reachable
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 STEPS = Path(code.__file__).parent / "steps"
 MODULES = sorted(f"pomona.recipe.steps.{file.stem}" for file in STEPS.glob("[a-z]*.py"))
 
@@ -47,6 +48,12 @@ def test_what_a_step_loads_is_in_its_key(tmp_path: Path) -> None:
     loaded = set(done.stdout.split())
     assert "pomona.recipe.steps.data" in loaded
     assert loaded <= reachable("pomona.recipe.steps.data") | set(SHOWN)
+
+
+def test_what_the_examples_run_is_in_the_modules_above() -> None:
+    examples = [EXAMPLES / f"{name}.yaml" for name in ("quickstart", "ladder")]
+    works = {step.work for example in examples for step in dry_run(example).steps}
+    assert {work.__module__ for work in works} == set(MODULES)
 
 
 def test_planning_the_command_line_and_pages_are_in_no_key() -> None:
