@@ -12,7 +12,7 @@ import pytest
 
 from pomona import recipe
 from pomona.cli import main
-from pomona.cli._errors import guarded
+from pomona.cli.errors import guarded
 from pomona.errors import GateFailed, PomonaError, ResourceError
 
 Capture = pytest.CaptureFixture[str]

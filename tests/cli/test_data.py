@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pomona.cli import main
-from pomona.records import _spread
+from pomona.records import engines
 
 Capture = pytest.CaptureFixture[str]
 WORDS = [f"word{i}" for i in range(20)]
@@ -196,10 +196,10 @@ def test_every_engine_option_hands_jobs_to_the_cluster(
     documents.with_name("more.jsonl").write_text(documents.read_text())
     Path("mix.yaml").write_text("inputs: {a: [documents.jsonl, more.jsonl]}\n")
     jobs: list[object] = []
-    monkeypatch.setattr(_spread, "_ray", lambda: None)
-    monkeypatch.setattr(_spread, "_slots", lambda *_: 2)
+    monkeypatch.setattr(engines, "_ray", lambda: None)
+    monkeypatch.setattr(engines, "_slots", lambda *_: 2)
     monkeypatch.setattr(
-        _spread,
+        engines,
         "_on_ray",
         lambda function, given, _: map(function, (jobs.append(job) or job for job in given)),
     )

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.console import Console
 
-from pomona.cli._bars import bars
-from pomona.cli._out import clock, size
-from pomona.cli._pace import Pace
-from pomona.cli._progress import Lines
+from pomona.cli.output import clock, size
+from pomona.cli.progress import Lines, Pace, bars
 
 STEPS = [("test items", 10.0), ("fine-tune prune/middle", 60.0), ("evaluate prune/middle", 30.0)]
 

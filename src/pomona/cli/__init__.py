@@ -1,4 +1,4 @@
-"""The commands: one file a group, no logic."""
+"""The commands: functions of the library behind one wrapper, each imported when it is needed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,46 @@ import os
 import sys
 from collections.abc import Sequence
 
+from cyclopts import App, Parameter
+
+from pomona._version import __version__
+from pomona.cli.errors import guarded
+
+_COMMANDS = {
+    "run": ("run:run", "Run a recipe: its steps, then its ledger and report."),
+    "ledger": ("ledger:ledger", "Print the ledger of a run."),
+    "report": ("ledger:report", "Write the report and the picture of a run again from its ledger."),
+    "data": ("data:app", "Find duplicates, score, prune, mix and audit data."),
+    "merge": ("merge:app", "Merge checkpoints, or search for the best merge."),
+    "sample": (
+        "sample:app",
+        "Answer every row of a table: several answers each, and a choice among them.",
+    ),
+    "models": ("models:app", "List the models known by name, and fetch one."),
+    "serve": ("serve:serve", "Serve models and sampling strategies behind the OpenAI API."),
+    "doctor": ("doctor:doctor", "Show what this installation has and whether something is broken."),
+}
+app = App(
+    name="pomona",
+    help=(
+        "Before you pay for a bigger model: what do the other levers buy, for whom, and at "
+        "what cost?"
+    ),
+    version=f"pomona {__version__}",
+    help_format="plaintext",
+    default_parameter=Parameter(negative=()),
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+for _name, (_place, _help) in _COMMANDS.items():
+    app.command(f"pomona.cli.{_place}", name=_name, help=_help)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program with `arguments` (the process's own if None). Returns its exit code: 0, 1, 2
     or 130.
     """
-    os.environ.setdefault(
-        "OPENBLAS_NUM_THREADS", "1"
-    )  # NumPy's would be one for each core, and wait actively
-    from pomona.cli._app import app
-    from pomona.cli._errors import guarded
-
+    # NumPy's would be one for each core, and wait actively
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     return guarded(lambda: app(tokens, exit_on_error=False, print_error=False, verbose=False))

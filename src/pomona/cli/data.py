@@ -2,209 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from cyclopts import App
 
-from pomona.cli._cards import show_card, show_cards, working
-from pomona.cli._options import Banding, Engine, Flag, Inputs, given
-from pomona.cli._out import Format, Out
-from pomona.cli.audit import app as audit
-from pomona.cli.dedup import dedup, rates
-from pomona.cli.scores import order, score
-
-app = App(
-    name="data",
-    help="Find duplicates, score, prune, mix and audit data.",
-    help_format="plaintext",
-    result_action="return_value",
-)
-app.command(audit)
-app.command(dedup)
-app.command(rates)
-app.command(score)
-app.command(order)
+from pomona.cli.command import Command, Options
+from pomona.cli.output import Format, Out
 
 
-@app.command
-def prune(
-    inputs: Inputs,
-    /,
-    *,
-    out: Path,
-    by: str,
-    keep: float = 0.3,
-    band: Literal["bottom", "middle", "top", "random"] = "bottom",
-    rows: Banding | None = None,
-    engine: Engine = "native",
-    dry_run: Flag = False,
-    format: Format = "human",
-) -> None:
-    """Keep the rows of one band of a score.
-
-    Parameters
-    ----------
-    out
-        File of what is kept.
-    by
-        Column of the score.
-    keep
-        Share that is kept.
-    band
-        bottom, middle or top of the score, or random: the control.
-    dry_run
-        Only count; write nothing.
-    """
-    from pomona.data import prune as select
-
-    with working("pruning") as progress:
-        card = select(
-            inputs,
-            out,
-            by=by,
-            keep=keep,
-            band=band,
-            engine=engine,
-            dry_run=dry_run,
-            progress=progress,
-            **given(rows),
-        )
-    show_card(Out(format), card, out, dry_run)
-
-
-@app.command
-def sweep(
-    inputs: Inputs,
-    /,
-    *,
-    out: Path,
-    by: str,
-    keep: list[float] | None = None,
-    bands: list[Literal["bottom", "middle", "top"]] | None = None,
-    rows: Banding | None = None,
-    engine: Engine = "native",
-    dry_run: Flag = False,
-    format: Format = "human",
-) -> None:
-    """Write every band at every share, each with its random control.
-
-    Parameters
-    ----------
-    out
-        Folder of the files.
-    by
-        Column of the score.
-    keep
-        Shares; 0.1, 0.3, 0.5 and 0.7 when left out.
-    bands
-        Bands; all three when left out.
-    dry_run
-        Only count; write nothing.
-    """
-    from pomona.data import sweep as select
-
-    options = given(rows, keeps=keep, bands=bands)
-    with working("pruning") as progress:
-        cards = select(
-            inputs, out, by=by, engine=engine, dry_run=dry_run, progress=progress, **options
-        )
-    show_cards(Out(format), cards)
-
-
-@app.command
-def mix(
-    recipe: Path,
-    /,
-    *,
-    out: Path,
-    engine: Engine = "native",
-    dry_run: Flag = False,
-    format: Format = "human",
-) -> None:
-    """Write the rows of a training in their order: weights, temperature, and schedules over its
-    progress.
-
-    Parameters
-    ----------
-    recipe
-        YAML file with inputs, schedule, total, size, column and seed.
-    out
-        File of the mixed rows.
-    dry_run
-        Only count; write nothing.
-    """
-    from pomona.data import mix as combine
-
-    with working("mixing") as progress:
-        card = combine(recipe, out, engine=engine, dry_run=dry_run, progress=progress)
-    show_card(Out(format), card, out, dry_run)
-
-
-@app.command
-def templates(
-    inputs: Inputs,
-    /,
-    *,
-    out: Path,
-    prompt: str,
-    completion: str,
-    reviews: str | None = None,
-    min_reviews: int = 2,
-    min_words: int = 3,
-    threshold: float = 0.9,
-    dry_run: Flag = False,
-    format: Format = "human",
-) -> None:
-    """Keep instruction templates that are reviewed, say enough, and differ from one another.
-
-    Parameters
-    ----------
-    out
-        File of what is kept.
-    prompt
-        Column of the prompt.
-    completion
-        Column of the completion.
-    reviews
-        Column with the number of reviews.
-    min_reviews
-        Reviews a template needs.
-    min_words
-        Words a completion needs.
-    threshold
-        Jaccard similarity from which two templates are near-identical.
-    dry_run
-        Only count; write nothing.
-    """
-    from pomona.data.audit import prune_templates
-
-    with working("pruning") as progress:
-        card = prune_templates(
-            inputs,
-            out,
-            prompt=prompt,
-            completion=completion,
-            reviews=reviews,
-            min_reviews=min_reviews,
-            min_words=min_words,
-            threshold=threshold,
-            dry_run=dry_run,
-            progress=progress,
-        )
-    show_card(Out(format), card, out, dry_run)
-
-
-@app.command
 def value(*, unique: float, epochs: list[float] | None = None, format: Format = "human") -> None:
     """Print what repeated data are worth by the law of Muennighoff et al. 2023.
 
-    Parameters
-    ----------
-    unique
-        Unique tokens.
-    epochs
-        Passes over them; 1, 2, 4, 8 and 16 when left out.
+    Args:
+        unique: Unique tokens.
+        epochs: Passes over them; 1, 2, 4, 8 and 16 when left out.
     """
     from pomona.data.value import effective_data
 
@@ -221,3 +35,126 @@ def value(*, unique: float, epochs: list[float] | None = None, format: Format = 
         shown,
         "fitted on C4 with models up to 9B parameters; the law never predicts harm from repetition",
     )
+
+
+def page(folder: Path, /, *, port: int = 0) -> None:
+    """Serve a page on this machine where the sample is labelled with the keyboard; every label is
+    saved at once.
+
+    Args:
+        folder: Folder of the audit.
+        port: Port; a free one when left out.
+    """
+    from pomona.data.audit import serve_labels
+
+    with serve_labels(folder, port=port) as server:
+        Out("human").line(server.url)
+        sys.stdout.flush()
+        server.wait()
+
+
+def report(folder: Path, /, *, format: Format = "human") -> None:
+    """Print the shares of correct and wrong rows, and write report.json and report.html.
+
+    Args:
+        folder: Folder of the audit.
+    """
+    from pomona.data.audit import audit_report
+
+    summed, show = audit_report(folder), Out(format)
+    if format == "json":
+        show.json(asdict(summed))
+        return
+    rows = [row for row in summed.table().to_pylist() if row["code"] == "C"]
+    shown = [
+        {
+            "group": r["group"],
+            "correct": f"{r['share']:.1%} [{r['low']:.1%}, {r['high']:.1%}]",
+            "rows": r["n"],
+        }
+        for r in rows
+    ]
+    show.table(
+        rows,
+        shown,
+        (
+            f"{summed.labelled} of {summed.rows} rows labelled by people, the others pre-labelled "
+            "by rules"
+        ),
+    )
+    for name, count in summed.counts.items():
+        show.line(f"{name}: {count}")
+    show.line(folder / "report.html")
+
+
+app = App(
+    name="data",
+    help="Find duplicates, score, prune, mix and audit data.",
+    help_format="plaintext",
+    result_action="return_value",
+)
+_AUDIT = App(
+    name="audit",
+    help="Sample rows per language, label them, and report.",
+    help_format="plaintext",
+    result_action="return_value",
+)
+app.command(_AUDIT)
+for _command in (
+    Command("pomona.data:prune", "pruning"),
+    Command("pomona.data:sweep", "pruning", Options(names={"folder": "out", "keeps": "keep"})),
+    Command(
+        "pomona.data:mix",
+        "mixing",
+        Options(
+            names={"inputs": "recipe"},
+            hidden="schedule total size column seed",
+            kinds={"recipe": Path},
+        ),
+    ),
+    Command(
+        "pomona.data:dedup",
+        "removing duplicates",
+        Options(
+            kinds={"against": list[str] | None, "model": str},
+            groups={
+                "Of minhash and exact": "n_bands rows_per_band shingle shingle_size "
+                "edit_similarity target_size against pairs index"
+            },
+            more={
+                "": ("pomona.data.duplicates:dedup_semantic", "memory"),
+                "Of substring": (
+                    "pomona.data.duplicates:dedup_substring",
+                    "unit min_length tokenizer empty",
+                ),
+                "Of semantic": (
+                    "pomona.data.duplicates:dedup_semantic",
+                    "model clusters device",
+                ),
+            },
+        ),
+    ),
+    Command(
+        "pomona.data:rates",
+        "comparing",
+        Options(
+            hidden="n_bands rows_per_band shingle shingle_size edit_similarity seed",
+            kinds={"train": list[str], "valid": list[str]},
+        ),
+    ),
+    Command("pomona.data:score", "scoring", Options(hidden="memory memorize")),
+    Command("pomona.data.scores:order", "scoring", Options(hidden="memory")),
+):
+    app.command(_command)
+app.command(Command("pomona.data.audit:prune_templates", "pruning"), name="templates")
+app.command(value)
+_AUDIT.command(
+    Command(
+        "pomona.data.audit:sample_audit",
+        "sampling",
+        Options(names={"folder": "out"}, kinds={"language_id": Literal["script", "py3langid"]}),
+    ),
+    name="sample",
+)
+_AUDIT.command(page)
+_AUDIT.command(report)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pomona.cli._options import Flag
-from pomona.cli._out import Out, console
+from pomona.cli.command import Flag
+from pomona.cli.output import Out, console
 from pomona.errors import PomonaError, nearest
 
 if TYPE_CHECKING:

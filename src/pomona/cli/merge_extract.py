@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from pomona.cli._cards import working
-from pomona.cli._options import Flag
-from pomona.cli._out import Format, Out, size
+from pomona.cli.command import Flag
+from pomona.cli.output import Format, Out, size
+from pomona.cli.progress import working
 
 
 def extract(

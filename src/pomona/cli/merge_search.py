@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from pomona.cli._cards import working
-from pomona.cli._options import Count, Flag, Merging, given
-from pomona.cli._out import Format, Out, clock, size
+from pomona.cli.command import Count, Flag, given
+from pomona.cli.output import Format, Out, clock, size
+from pomona.cli.progress import working
 from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
     from pomona.merge.search import Matrix, Searched, SearchForecast
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Merging:
+    """How merges are made, not what they are."""
+
+    seed: int | None = None
+    """Seed in place of the recipe's."""
+    threads: Count = None
+    """CPU threads; all when left out."""
+    memory: str | None = None
+    """Memory of a merge to stay within, such as 1GiB."""
+    shard_size: str | None = None
+    """Largest file of a result, such as 5GB."""
+    overwrite: Flag = False
+    """Write over folders that are there."""
+
 
 Settings = Annotated[list[str] | None, Parameter(name="--set")]
 

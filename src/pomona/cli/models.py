@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from cyclopts import App
 
-from pomona.cli._out import Format, Out, size
+from pomona.cli.output import Format, Out, size
 
 app = App(
     name="models",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from pomona.cli._options import Flag
-from pomona.cli._out import Format, Out, clock, console, size
+from pomona.cli.command import Flag
+from pomona.cli.output import Format, Out, clock, console, size
 from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run(
     if dry_run:
         _forecast(show, recipes.dry_run(recipe, out, seed=seed, threads=threads))
         return
-    from pomona.cli._progress import progress
+    from pomona.cli.progress import progress
 
     with progress() as report:
         folder = recipes.run(recipe, out, seed=seed, threads=threads, report=report)

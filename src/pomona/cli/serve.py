@@ -6,8 +6,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from pomona.cli._contexts import Surroundings
-from pomona.cli._out import Out
+from pomona.cli.contexts import Surroundings
+from pomona.cli.output import Out
 
 
 def serve(

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +38,29 @@ def prune(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Card:
-    """Write to `out` the rows of one band of the score column `by`, in their order and with all
+    """Keep the rows of one band of a score.
+
+    Write to `out` the rows of one band of the score column `by`, in their order and with all
     their columns.
 
     `keep` is a share of rows, of bytes of the text (`size="bytes"`), or of a column that holds
     sizes. `within` names a column: the band is taken of each of its values. `floor` rows of each
     value of `within`, or else of `group`, stay whatever their score. `band="random"` is the
     control: it draws as much, by `seed`, and still wants `by` so that it draws from rows that have
-        a score. With `engine="ray"` workers read the inputs and pick the rows; this process writes
+    a score. With `engine="ray"` workers read the inputs and pick the rows; this process writes
         them. The file is the same.
+
+    Args:
+        out: File of what is kept.
+        by: Column of the score.
+        keep: Share that is kept.
+        band: bottom, middle or top of the score, or random: the control.
+        within: Column; take the band of each of its values.
+        group: Column whose values the floor protects, where the band is global.
+        floor: Rows of each group that stay whatever their score.
+        size: What the share is of: rows, bytes, or a column of sizes.
+        seed: Seed of random bands.
+        dry_run: Only count; write nothing.
 
     Raises:
         PomonaError: a column is missing, a score is null or not finite (with file and row, from 1),
@@ -71,7 +85,7 @@ def sweep(
     *,
     by: str,
     keeps: Sequence[float] = (0.1, 0.3, 0.5, 0.7),
-    bands: Sequence[Band] = ("bottom", "middle", "top"),
+    bands: Sequence[Literal["bottom", "middle", "top"]] = ("bottom", "middle", "top"),
     within: str | None = None,
     group: str | None = None,
     floor: int = 0,
@@ -81,12 +95,25 @@ def sweep(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> list[Card]:
-    """Every band at every share, each share with its random control of the same size:
-    `FOLDER/BAND-KEEP.parquet` and their cards.
+    """Write every band at every share, each with its random control.
+
+    Returns the cards of `FOLDER/BAND-KEEP.parquet`; a control is of the same size as its bands.
 
     The defaults are the shares of Marion et al. See `prune` for the rest. `progress` counts the
     rows of all files. With `engine="ray"` each file is written by a worker, to a folder that all
     machines share.
+
+    Args:
+        folder: Folder of the files.
+        by: Column of the score.
+        keeps: Shares; 0.1, 0.3, 0.5 and 0.7 when left out.
+        bands: Bands; all three when left out.
+        within: Column; take the band of each of its values.
+        group: Column whose values the floor protects, where the band is global.
+        floor: Rows of each group that stay whatever their score.
+        size: What the share is of: rows, bytes, or a column of sizes.
+        seed: Seed of random bands.
+        dry_run: Only count; write nothing.
 
     Raises:
         PomonaError: as `prune`.

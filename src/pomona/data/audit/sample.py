@@ -50,13 +50,15 @@ def sample_audit(
     english: str | None = None,
     by: str = "lang",
     n: int = 100,
-    seed: int = 0,
     language_id: LanguageId = "script",
+    seed: int = 0,
     engine: str | None = "native",
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Card:
-    """Draw `n` random rows of every group for people to label, after Kreutzer et al. 2022 (arXiv
+    """Draw a blind sample, shuffled over all groups, for people to label.
+
+    Draw `n` random rows of every group for people to label, after Kreutzer et al. 2022 (arXiv
     2103.12028), §3.
 
     Writes `folder` with `labels.csv` (number, group, source text where `english` names its column,
@@ -67,6 +69,17 @@ def sample_audit(
         texts to languages.
     The inputs are read three times (once with `dry_run`), in bounded memory; with `engine="ray"` by
     the workers of a cluster.
+
+    Args:
+        folder: New folder of the audit.
+        column: Column of the text.
+        english: Column of the English source, for parallel data.
+        by: Column of the groups.
+        n: Rows per group.
+        seed: Seed of the sample.
+        language_id: How pre-labels tell the language: by script, or by the package
+            py3langid.
+        dry_run: Only count; write nothing.
 
     Raises:
         PomonaError: the folder exists, a column is missing, holds no text or is null, or there are

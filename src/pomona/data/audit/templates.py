@@ -39,7 +39,9 @@ def prune_templates(
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Card:
-    """Keep the templates worth training on, after Singh et al. 2024 (Aya Dataset, arXiv 2402.06619)
+    """Keep instruction templates that are reviewed, say enough, and differ from one another.
+
+    Keep the templates worth training on, after Singh et al. 2024 (Aya Dataset, arXiv 2402.06619)
     and Üstün et al. 2024 (2402.07827).
 
     Removed are, for the first reason that holds: an empty completion; one of fewer than `min_words`
@@ -49,6 +51,16 @@ def prune_templates(
     Jaccard similarity of character 5-grams of at least `threshold`, exactly computed. Of
     near-identical ones that with the most reviews stays, then the first. The Aya papers give no
     numbers for shortness and similarity: the defaults are this package's.
+
+    Args:
+        out: File of what is kept.
+        prompt: Column of the prompt.
+        completion: Column of the completion.
+        reviews: Column with the number of reviews.
+        min_reviews: Reviews a template needs.
+        min_words: Words a completion needs.
+        threshold: Jaccard similarity from which two templates are near-identical.
+        dry_run: Only count; write nothing.
 
     Raises:
         PomonaError: a column is missing, of the wrong type or null, or a limit is out of range.

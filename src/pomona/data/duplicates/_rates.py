@@ -68,10 +68,19 @@ def rates(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Rates:
-    """Count documents with a confirmed near-duplicate; the parameters are those of `dedup` with
+    """Count which share of train and of validation has near-duplicates where (Lee et al. 2022,
+    table 2).
+
+    Only confirmed near-duplicates count; the parameters are those of `dedup` with
     `method="minhash"`.
 
     Raises PomonaError as `dedup` does, and ResourceError when the disk for temporary files is full.
+
+    Args:
+        train: Training files.
+        valid: Validation files.
+        column: Column of the text.
+        threshold: Jaccard similarity from which two documents are duplicates.
     """
     options = options_of(
         "minhash",

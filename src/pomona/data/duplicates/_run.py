@@ -53,25 +53,26 @@ def dedup(
     method: Method = "minhash",
     column: str = "text",
     threshold: float | None = None,
+    keep: str | None = None,
     n_bands: int | None = None,
     rows_per_band: int | None = None,
     shingle: Shingle = "auto",
     shingle_size: int = 5,
-    keep: str | None = None,
-    target_size: int | None = None,
     edit_similarity: float | None = None,
+    target_size: int | None = None,
     against: Inputs | None = None,
     pairs: str | Path | None = None,
     index: str | Path | None = None,
-    engine: str | None = "native",
     work: str | Path | None = None,
     seed: int = 0,
+    engine: str | None = "native",
     dry_run: bool = False,
     progress: Progress | None = None,
     **others: Any,
 ) -> Card:
-    """Keep one document of every group of duplicates. Rows keep their order and columns; returns
-    (and writes beside `out`) the card.
+    """Keep one of every group of duplicates, and say why each of the others went.
+
+    Rows keep their order and columns; returns (and writes beside `out`) the card.
 
     `exact` compares bytes, by 128-bit fingerprints. `minhash` follows Lee et al. 2022 (arXiv
     2107.06499), §4.2: documents whose MinHash signatures agree in one of `n_bands` bands of
@@ -93,6 +94,28 @@ def dedup(
     `OUT.pairs.parquet`). After a kill the same call continues from `work` (default beside `out`; on
     Ray it must be a folder that all machines share) and gives the identical result, whatever the
     engine and chunks. One job is one file, or about 64 MiB of a larger Parquet or JSONL file.
+
+    Args:
+        out: File of what is kept; the card and the evidence are written beside it.
+        method: exact, minhash (near-duplicates), substring (strikes long spans that occur
+            twice) or semantic (cosine of embeddings).
+        column: Column of the text.
+        threshold: Similarity from which two documents are duplicates: Jaccard for minhash
+            (0.8), cosine for semantic (0.95).
+        n_bands: Bands of the signature; from the threshold when left out.
+        rows_per_band: Hashes in a band.
+        shingle: Word or character shingles; auto decides for each document by its script.
+        shingle_size: Words or characters in a shingle (5).
+        keep: Which one stays. minhash, exact: first, longest or best:COLUMN. substring:
+            none or first. semantic: far, near or first.
+        target_size: Then cut to this many rows.
+        edit_similarity: Pairs must also have this edit similarity on tokens.
+        against: Also remove what has a duplicate in these inputs.
+        pairs: File of the evidence; OUT.pairs.parquet when left out.
+        index: Folder that remembers documents between runs.
+        work: Folder of what a killed run continues from; beside OUT when left out.
+        seed: Seed.
+        dry_run: Only count; write nothing.
 
     Raises:
         PomonaError: a parameter is wrong, a file unreadable, a column missing, not of its type,

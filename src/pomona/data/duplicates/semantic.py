@@ -107,6 +107,12 @@ def dedup_semantic(
     similar row, their cosine, and the reason. Rows are numbered from 0 over all inputs. Raises
     PomonaError for a missing column, a null or empty text (file and row), a setting out of range,
     or a model without hidden states; ResourceError on a full disk.
+
+    Args:
+        model: Model of the embeddings.
+        clusters: Number of clusters.
+        device: cpu, cuda, ...
+        memory: substring, semantic: memory to stay within, such as 1GiB.
     """
     _check(threshold, clusters, keep)
     format_of(str(out))

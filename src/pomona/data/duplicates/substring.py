@@ -83,6 +83,13 @@ def dedup_substring(
     and end (bytes of the text in UTF-8) and reason. Raises PomonaError for a missing column, a null
     or invalid UTF-8 (file and row), too little memory, or a setting out of range; ResourceError on
     a full disk, with files that were there as they were.
+
+    Args:
+        unit: word, byte or token.
+        min_length: Shortest span that is struck, in units (50).
+        tokenizer: Tokenizer of unit token.
+        empty: Keep or drop rows of which nothing is left.
+        memory: substring, semantic: memory to stay within, such as 1GiB.
     """
     _check(unit, min_length, tokenizer, keep, empty)
     format_of(str(out))

@@ -38,7 +38,10 @@ def mix(
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Card:
-    """Write the rows of a training to `out` in their order, repeated as often as the schedule shows
+    """Write the rows of a training in their order: weights, temperature, and schedules over its
+    progress.
+
+    Write the rows of a training to `out` in their order, repeated as often as the schedule shows
     them.
 
     `inputs` maps a dataset's name to its table, or is a YAML file with the keys `inputs`,
@@ -50,6 +53,11 @@ def mix(
     of training at which the row begins. With `engine="ray"` workers read the inputs; this process
     puts the rows in order and writes them. The card's details have the epochs over each dataset,
     warnings past four, and the schedule's curve.
+
+    Args:
+        inputs: YAML file with inputs, schedule, total, size, column and seed.
+        out: File of the mixed rows.
+        dry_run: Only count; write nothing.
 
     Raises:
         PomonaError: a dataset is missing, empty or holds a column as another type; a size is null

@@ -52,12 +52,14 @@ def order(
     device: str | None = None,
     dtype: str = "float32",
     memory: int | None = None,
-    engine: str | None = "native",
     seed: int = 0,
+    engine: str | None = "native",
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Card:
-    """Write every pair of `inputs` to `out` with `perplexity@MODEL`, `vog` and `learnt`: the kind
+    """Say of each pair what it was learnt like: typical or atypical ones, or spoilt copies.
+
+    Write every pair of `inputs` to `out` with `perplexity@MODEL`, `vog` and `learnt`: the kind
     of most of its `k` nearest probes.
 
     A pair's trajectory is its loss under `models`, the checkpoints of one training from early to
@@ -72,6 +74,24 @@ def order(
     is one column, or a template of one.
     seed: which pairs are spoilt, and how. Chunks that are done stay in `OUT.work/` until the result
         is whole.
+
+    Args:
+        out: File of the rows with their scores and the column "learnt".
+        models: URIs of two or more checkpoints of one training, from early to late.
+        prompt: Column or template of the prompt.
+        completion: Column of the completion.
+        corrupt: Column of the prompt whose letters are exchanged in spoilt copies; the only
+            one when left out.
+        group: Column within which gradients are compared and completions exchanged, such as
+            the language.
+        n: Probes of each kind.
+        k: Nearest probes that vote.
+        chat: Prompts become user messages in the model's chat template.
+        context: Tokens of a window; the model's when left out.
+        device: cpu, cuda, ...
+        dtype: float32 or bfloat16.
+        seed: Seed.
+        dry_run: Only count what there is to do.
 
     Raises:
         PomonaError: as for `score`; also fewer than 2 `n` rows, or several columns where one must

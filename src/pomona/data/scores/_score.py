@@ -41,20 +41,22 @@ def score(
     completion: str | None = None,
     lang: str = "lang",
     group: str | None = None,
-    chat: bool = False,
     packed: bool = False,
+    length_bins: int | None = None,
+    chat: bool = False,
     context: int | None = None,
     memorize: tuple[int, int] = (32, 32),
-    length_bins: int | None = None,
     device: str | None = None,
     dtype: str = "float32",
     memory: int | None = None,
-    engine: str | None = "native",
     seed: int = 0,
+    engine: str | None = "native",
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Card:
-    """Write every row of `inputs` to `out` with a float64 column for each score, and the card
+    """Write the rows with a column for each score.
+
+    Write every row of `inputs` to `out` with a float64 column for each score, and the card
     beside it.
 
     A row's text is `column`; or, with `prompt` and `completion` (columns or templates such as
@@ -86,6 +88,26 @@ def score(
 
     Chunks that are done stay in `OUT.work/` until the result is whole: the same call goes on after
     a kill, with either engine.
+
+    Args:
+        out: File of the scored rows.
+        scores: perplexity, el2n, memorization, vog, cat_var, cat_diff, length, mtld,
+            language, or a score of another package.
+        models: URIs of the models that score; checkpoints from early to late for scores
+            over time.
+        column: Column of the text.
+        prompt: Column or template of the prompt, when examples are pairs.
+        completion: Column or template of the completion, whose tokens alone are scored.
+        lang: Column of the language, for the score language.
+        group: Column within which vog is standardised.
+        chat: Prompts become user messages in the model's chat template.
+        packed: Score full contexts of texts end to end.
+        context: Tokens of a window; the model's when left out.
+        length_bins: Rank cat_var and cat_diff among rows of like length, in this many bins.
+        device: cpu, cuda, ...
+        dtype: float32 or bfloat16.
+        seed: Seed.
+        dry_run: Only count what there is to do.
 
     Raises:
         PomonaError: an unknown score or model, a missing column, a null or an empty text (naming

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from pomona.records import Card
 
 Format = Annotated[Literal["human", "json"], Parameter(help="human or json.")]
 Row = dict[str, Any]
@@ -96,3 +99,61 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def show_result(show: Out, result: Any, given: Mapping[str, Any]) -> None:
+    """What a function of the library returned: a card, cards, an object with rows, or a path."""
+    from pomona.records import Card
+
+    if isinstance(result, Card):
+        place = given["out"] if "out" in given else given["folder"]
+        show_card(show, result, place, given.get("dry_run", False))
+    elif isinstance(result, list):
+        show_cards(show, result)
+    elif hasattr(result, "rows"):
+        show.table(result.rows())
+    else:
+        show.line(result)
+
+
+def show_card(show: Out, card: Card, out: Path, dry_run: bool) -> None:
+    """Rows in and out, what was removed and why, details, the signature, and where the result
+    is.
+    """
+    if show.format == "json":
+        show.json({"out": None if dry_run else out, "signature": card.signature, **asdict(card)})
+        return
+    rows = [{"rows": "in", "count": card.rows_in}]
+    rows += [
+        {"rows": f"removed: {reason}", "count": count} for reason, count in card.removed.items()
+    ]
+    rows.append({"rows": "out", "count": card.rows_out})
+    show.table(rows)
+    show.line(card.signature)
+    for name, value in card.details.items():
+        if isinstance(value, str | int | float):
+            show.line(f"{name.replace('_', ' ')}: {value}")
+        elif (
+            isinstance(value, dict)
+            and value
+            and all(isinstance(v, str | int | float) for v in value.values())
+        ):
+            show.line(
+                f"{name.replace('_', ' ')}: "
+                f"{', '.join(f'{key} → {number}' for key, number in value.items())}"
+            )
+    show.line("nothing was written" if dry_run else out)
+
+
+def show_cards(show: Out, cards: Sequence[Card]) -> None:
+    """One line a card."""
+    rows = [
+        {"rows in": card.rows_in, "rows out": card.rows_out, "signature": card.signature}
+        for card in cards
+    ]
+    show.table(
+        rows
+        if show.format == "human"
+        else [{"signature": card.signature, **asdict(card)} for card in cards],
+        rows,
+    )

@@ -1,0 +1,58 @@
+"""Every command is a public function, and every option has a text."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+
+import pytest
+from cyclopts import App
+
+from pomona.cli import app
+from pomona.cli.command import Command, imported
+
+
+def commands(group: App, path: str = "") -> Iterator[tuple[str, App]]:
+    """All commands by the words one types for them."""
+    for name in group:
+        if not name.startswith("-"):
+            command, words = group[name], f"{path} {name}".strip()
+            if command.default_command is not None:
+                yield words, command
+            yield from commands(command, words)
+
+
+COMMANDS = dict(commands(app))
+
+
+def test_all_commands_are_found() -> None:
+    assert {
+        "run",
+        "data dedup",
+        "data audit sample",
+        "merge",
+        "merge sweep",
+        "sample index",
+    } <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_option_has_a_text(words: str) -> None:
+    arguments = COMMANDS[words].assemble_argument_collection(parse_docstring=True)
+    bare = [a.name for a in arguments if a.show and not a.children and not a.parameter.help]
+    assert not bare
+    assert COMMANDS[words].help
+
+
+@pytest.mark.parametrize(
+    "command",
+    [c.default_command for c in COMMANDS.values() if isinstance(c.default_command, Command)],
+    ids=lambda command: command.home,
+)
+def test_a_command_is_a_function_of_a_face(command: Command) -> None:
+    homes = [command.home, *(home for home, _ in command.options.more.values())]
+    for home in homes:
+        module, _, name = home.partition(":")
+        assert hasattr(importlib.import_module(module), "__path__"), f"{module} is no package"
+        assert name in dir(importlib.import_module(module))
+        assert callable(imported(home))
