@@ -13,17 +13,16 @@ import pytest
 
 from pomona.errors import PomonaError, ResourceError
 from pomona.merge import merge, merge_many
-from pomona.merge.engine import journal, writing
+from pomona.merge.engine import output, writing
 
 SLOW = """
 import json, sys, time
 from pathlib import Path
 from pomona.merge import merge
 from pomona.merge.report import card
-from pomona.merge.engine import journal
-journal.INTERVAL = 0
-card._cache_file = lambda: Path(sys.argv[2]) / "hashes.json"
 from pomona.merge.engine import output
+output.INTERVAL = 0
+card._cache_file = lambda: Path(sys.argv[2]) / "hashes.json"
 end = output.FileTarget.end
 def slow(self, start, values):
     time.sleep(0.01)
@@ -85,7 +84,7 @@ def left_behind(
     recipe: dict[str, Any], out: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     """What a merge leaves that is interrupted after some tensors."""
-    monkeypatch.setattr(journal, "INTERVAL", 0)
+    monkeypatch.setattr(output, "INTERVAL", 0)
     finished, count = writing.Result.finished, 0
 
     def interrupted(self: writing.Result, piece: Any) -> None:
@@ -136,7 +135,7 @@ def test_a_torn_journal_counts_up_to_the_tear(
 
 
 def test_two_processes_cannot_work_on_one_result(recipe: dict[str, Any], tmp_path: Path) -> None:
-    space = journal.MergeWorkspace(tmp_path / "out")
+    space = output.MergeWorkspace(tmp_path / "out")
     with pytest.raises(
         PomonaError,
         match="out: another process is merging into it — wait for it, or choose another folder",

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import NUMBERS, full_disk
 from pomona.merge.engine.forecast import MergeResult, forecast
-from pomona.merge.engine.journal import MergeWorkspace, check_free
-from pomona.merge.engine.output import SHARD, lay_out, size_of
+from pomona.merge.engine.output import SHARD, MergeWorkspace, check_free, lay_out, size_of
 from pomona.merge.engine.runner import Runner
 from pomona.merge.engine.streams import Files, ReadUnit, units_of
 from pomona.merge.plan import MergePlan
@@ -250,6 +249,8 @@ def _merge(
             _run(results, units, room, count, progress)
             return [result.finish(memory=room, threads=count) for result in results]
         except PomonaError:
+            # What is wrong with the input stays wrong, so there is nothing to go on from; after
+            # anything else (a kill, a lost disk) the work stays.
             _remove(workspaces)
             raise
         except OSError as error:

@@ -107,6 +107,7 @@ class Runner:
                     for future in done:
                         yield future.result()
             finally:
+                # Also when whoever asks for units went away: nobody would write what is computed.
                 self._stop.set()
                 for future in waiting:
                     future.cancel()
@@ -140,6 +141,7 @@ class Runner:
                 for piece, partials in partials_of:
                     key = piece.plan, piece.kernel.shared
                     joint[key] = _gathered(piece, number, [*joint.get(key, []), *partials])
+            # Spreading stops its threads at its end; the next pass needs them.
             self._stop.clear()
             for key, pieces in groups.items():
                 for piece in pieces:

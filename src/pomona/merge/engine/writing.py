@@ -14,8 +14,7 @@ from typing import Any
 from pomona._version import __version__
 from pomona.merge.checkpoints.files import INDEX, full_disk
 from pomona.merge.engine.forecast import MergeResult, forecast
-from pomona.merge.engine.journal import Journal, MergeWorkspace
-from pomona.merge.engine.output import FileTarget, Output, ShardLayout
+from pomona.merge.engine.output import FileTarget, Journal, MergeWorkspace, Output, ShardLayout
 from pomona.merge.engine.streams import MergePiece
 from pomona.merge.plan import MergePlan
 from pomona.merge.report.card import FileHashes, card_files, sources_of
@@ -67,6 +66,7 @@ class Result:
         journal = self.workspace.open(self._key())
         try:
             self._output = Output(self.workspace.result, self.layout, fresh=not journal.done)
+            # The journal begins when the files have all their room, so that what it names is there.
             if not journal.done:
                 self._output.sync()
             journal.begin()

@@ -167,7 +167,7 @@ def gram(sources, kinds, count, n, based, row, exact, products, signs, scratch):
                 for k in range(i, count):
                     one, other = scratch + SPACE * i, scratch + SPACE * k
                     product = float64(0) if exact else float64(_product(one, other, m))
-                    if exact or not abs(product) < 1e38:
+                    if exact or not abs(product) < 1e38:  # float32 sums can overflow
                         product = _exact_product(one, other, m)
                     set_f64(products, pair, get_f64(products, pair) + product)
                     pair += 1

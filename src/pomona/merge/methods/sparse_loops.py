@@ -83,6 +83,8 @@ def tally(base, base_kind, source, kind, n, low, size, shift, counts, below, scr
         if change(kind, place(source, kind, start), 1, other, tile, m):
             return 3
         magnitudes(tile, m)
+        # In the first pass every entry is in the range; in the second almost none is, so that a
+        # look at 64 of them at once pays.
         if low == 0 and shift > 12:
             _count(tile, 0, m, smallest, span, by, counts)
             continue

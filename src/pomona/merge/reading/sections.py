@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.reading.checks import Reader, parameters, shown
-from pomona.merge.reading.document import KeyPath, MergekitDocument
 from pomona.merge.reading.parameters import METHODS, convert, method_of
+from pomona.merge.reading.reader import KeyPath, MergekitDocument, Reader, parameters, shown
 from pomona.merge.reading.recipe import (
     MergeRecipe,
     MergeSource,

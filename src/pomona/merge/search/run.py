@@ -89,6 +89,7 @@ def _searched(
     progress: Callable[[int, int], None] | None,
     engine: Mapping[str, Any],
 ) -> Searched:
+    # What is wrong with models or installation shows here, before hours of trials.
     first = workspace.plan(problem.first())
     judge.ready(first)
     optimum = _found(problem, workspace, OnItems(judge, valid), first, progress)

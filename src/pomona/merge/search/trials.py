@@ -62,7 +62,7 @@ class Log:
             return []
         text = self.path.read_bytes()
         end = text.rfind(b"\n") + 1
-        if end < len(text):
+        if end < len(text):  # a kill cut the last line; the next one must not follow it
             os.truncate(self.path, end)
         return text[:end].splitlines()
 

@@ -35,7 +35,7 @@ def read_document(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any
     """
     if isinstance(recipe, Mapping):
         return dict(recipe), Path()
-    from pomona.merge.reading.document import MergekitDocument
+    from pomona.merge.reading.reader import MergekitDocument
 
     document = MergekitDocument(Path(recipe))
     if document.twice:
