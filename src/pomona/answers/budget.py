@@ -141,7 +141,7 @@ class Account:
             return Turn(wanted, Spent())
         if self._fits(forecast(wanted)):
             return Turn(wanted, forecast(wanted))
-        if self._turns:
+        if self._turns:  # what is under way may cost less than expected and leave room
             return None
         count = next((n for n in range(wanted - 1, 1, -1) if self._fits(forecast(n))), 1)
         return Turn(count, forecast(count))

@@ -152,6 +152,7 @@ class Lockstep:
             self._round = asyncio.create_task(self._answer())
 
     async def _answer(self) -> None:
+        # By row, not by arrival, so that what is computed together does not depend on time.
         calls, self._calls = sorted(self._calls, key=lambda call: call.row), []
         by_model: dict[InStep, list[_Call]] = {}
         for call in calls:

@@ -169,7 +169,7 @@ class PoolStats:
         for row in table:
             row["greedy"] = value_of(self.metric, statistics["greedy"][parts[row["group"]]])
         for side in _SIDES:
-            found = by_group(
+            comparisons = by_group(
                 self.metric,
                 statistics[side],
                 statistics["greedy"],
@@ -178,7 +178,7 @@ class PoolStats:
                 seed=self.seed,
             )
             for row in table:
-                compared = found[row["group"]]
+                compared = comparisons[row["group"]]
                 row |= {
                     side: compared.delta,
                     f"{side}_low": compared.ci_low,
@@ -187,14 +187,14 @@ class PoolStats:
         return table
 
     def _share(self, rows: NDArray[np.intp], resamples: int) -> dict[str, float]:
-        mean, told = _Mean(), {}
+        mean, shares = _Mean(), {}
         drawn = Resamples(len(rows), resamples, self.seed)
         for column, name in enumerate(("distinct", "greedy_picked")):
             statistics = mean.statistics([self._shares[row][column] for row in rows], ())
             low, high = np.quantile(drawn.resampled(mean, statistics), [0.025, 0.975])
-            told |= {
+            shares |= {
                 name: value_of(mean, statistics),
                 f"{name}_low": float(low),
                 f"{name}_high": float(high),
             }
-        return told
+        return shares

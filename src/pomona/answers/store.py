@@ -79,7 +79,7 @@ class CachedModel:
                     raise ModelError(
                         "gave fewer answers than were asked", status=502, where=self.name
                     )
-            elif left:
+            elif left:  # others generate the rest: take each as soon as it is kept
                 await asyncio.wait(
                     {self._under_way[key] for key in left.values()},
                     return_when=asyncio.FIRST_COMPLETED,
@@ -144,6 +144,7 @@ class CachedModel:
             async with aclosing(replies):
                 async for reply in replies:
                     sample = (reply.index, reply.temperature)
+                    # Before anybody sees it: what was seen must be there after a kill.
                     self._keep({keys[sample]: reply})
                     yield sample, reply
         finally:
@@ -184,20 +185,20 @@ def _base(identity: str, request: Request) -> bytes:
     """The hash of everything that all samples of a request share. What each sample brings itself is
     left out: its temperature.
 
-    Steering and log-probabilities that are not asked for are left out too: they came later than the
+    Steering and log-probabilities that are not parts for are left out too: they came later than the
     first stores.
     """
-    asked = {
+    parts = {
         **asdict(replace(request, steer=None)),
         "identity": identity,
         "steer": request.steer and request.steer.identity,
     }
-    del asked["temperature"]
+    del parts["temperature"]
     for name in ("steer", "logprobs"):
-        if asked[name] is None:
-            del asked[name]
+        if parts[name] is None:
+            del parts[name]
     return hashlib.sha256(
-        json.dumps(asked, sort_keys=True, ensure_ascii=True, default=_plain).encode()
+        json.dumps(parts, sort_keys=True, ensure_ascii=True, default=_plain).encode()
     ).digest()
 
 

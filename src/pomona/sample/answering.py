@@ -163,6 +163,7 @@ class _Pool:
 
     async def _finished(self, model: ChatModel, reply: Reply) -> tuple[Reply, dict[str, Any]]:
         notes: dict[str, Any] = {}
+        # The last lever changed the request last, so it is the first to undo it in the reply.
         for lever in reversed(self.context):
             payer = MeteredModel(model, self.account)
             try:

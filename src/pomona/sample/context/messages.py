@@ -69,17 +69,17 @@ def before_question(request: Request, turns: list[tuple[str, str]]) -> Request:
     at = _last_user(request)
     if at is None:
         return request
-    told: list[Message] = []
+    earlier: list[Message] = []
     for asked, said in turns:
-        told += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
-    return replace(request, messages=(*request.messages[:at], *told, *request.messages[at:]))
+        earlier += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+    return replace(request, messages=(*request.messages[:at], *earlier, *request.messages[at:]))
 
 
 def harmless(text: str) -> str:
     """Text from elsewhere without anything that a chat template or tokenizer takes as control:
     `<|im_start|>` becomes `< |im_start|>`.
     """
-    return _CONTROL.sub(lambda found: found.group() + " ", text)
+    return _CONTROL.sub(lambda mark: mark.group() + " ", text)
 
 
 def guessed_tokens(text: str) -> int:

@@ -66,8 +66,10 @@ class Retrieval:
         embedder = self.index.embedder(self.embedder or model)
         if embedder is not None and embedder is not model and isinstance(model, Payer):
             embedder = model.also(embedder)
-        found = await self.index.search(asked, self.k, embedder=embedder) if asked.strip() else []
-        shown = self._fitting([passage for passage in found if self._good(passage)])
+        passages = (
+            await self.index.search(asked, self.k, embedder=embedder) if asked.strip() else []
+        )
+        shown = self._fitting([passage for passage in passages if self._good(passage)])
         notes = {"passages": [_note(number, passage) for number, passage in enumerate(shown, 1)]}
         if not shown:
             return request, notes
@@ -114,13 +116,13 @@ def checked(text: str, passages: int) -> tuple[str, list[int], list[int]]:
     cited: dict[int, None] = {}
     unknown: dict[int, None] = {}
 
-    def keep(found: re.Match[str]) -> str:
-        numbers = [int(number) for number in re.findall(r"\d+", found.group(1))]
+    def keep(mark: re.Match[str]) -> str:
+        numbers = [int(number) for number in re.findall(r"\d+", mark.group(1))]
         good = [number for number in numbers if 1 <= number <= passages]
         cited.update(dict.fromkeys(good))
         unknown.update(dict.fromkeys(number for number in numbers if number not in good))
         return (
-            found.group()
+            mark.group()
             if len(good) == len(numbers)
             else f"[{', '.join(map(str, good))}]"
             if good
@@ -143,7 +145,7 @@ def support(text: str, passages: Sequence[str]) -> dict[str, float]:
                     shares.setdefault(str(number), []).append(
                         len(said & set(words(passages[number - 1]))) / len(said)
                     )
-    return {number: sum(found) / len(found) for number, found in shares.items()}
+    return {number: sum(of_number) / len(of_number) for number, of_number in shares.items()}
 
 
 def _shown(number: int, passage: Passage) -> str:
@@ -152,7 +154,7 @@ def _shown(number: int, passage: Passage) -> str:
     """
     origin = f" ({harmless(passage.source)})" if passage.source else ""
     return f"[{number}]{origin} " + _CITED.sub(
-        lambda found: f"({found.group(1)})", harmless(passage.text)
+        lambda mark: f"({mark.group(1)})", harmless(passage.text)
     )
 
 

@@ -61,14 +61,14 @@ def final_answer(text: str) -> str | None:
     boxed = _BOXED(text)
     if boxed is not None:
         return boxed
-    found = [
+    answers = [
         (match.start(1), match.group(1))
         for pattern in (_HASHES, _LINE, _SAID)
         for match in pattern.finditer(text)
     ]
     cleaned = [
         (at, clean)
-        for at, answer in found
+        for at, answer in answers
         if (clean := _clean(answer)) and clean.casefold() != "<the answer alone>"
     ]
     return max(cleaned)[1] if cleaned else None

@@ -152,5 +152,7 @@ async def rewards(address: str, prompt: str, answers: Sequence[str]) -> list[flo
 
 
 def _ranked(results: Sequence[Any]) -> list[float]:
-    found = {int(result["index"]): float(result["relevance_score"]) for result in results}
-    return [found[at] for at in range(len(found))]
+    rewards_by_index = {
+        int(result["index"]): float(result["relevance_score"]) for result in results
+    }
+    return [rewards_by_index[at] for at in range(len(rewards_by_index))]

@@ -22,15 +22,15 @@ def function(name: str) -> Callable[..., Any]:
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        value = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a module may fail in any way
         raise PomonaError(
             f"cannot be imported: {error}",
             where=name,
             remedy="name an importable module and a function in it",
         ) from error
-    if not callable(found):
+    if not callable(value):
         raise PomonaError(
             "is no function", where=name, remedy="name an importable module and a function in it"
         )
-    return found
+    return value

@@ -71,12 +71,12 @@ async def checklist(context: SelectionContext) -> list[str]:
             messages=({"role": "user", "content": text},), max_tokens=40 * wanted, seed=context.seed
         )
     )
-    found = [
+    written = [
         match[1].strip()[:_LONGEST]
         for line in reply.text.splitlines()
         if (match := _ITEM.match(line))
     ]
-    items = list(dict.fromkeys([*context.checklist[:4], *found]))[:wanted]
+    items = list(dict.fromkeys([*context.checklist[:4], *written]))[:wanted]
     return items + [item for item in FALLBACK if item not in items][: max(0, 4 - len(items))]
 
 
@@ -156,10 +156,10 @@ async def pick(context: SelectionContext, request: Request) -> int | None:
     said = reply.text.strip()
     if said in options:
         return options.index(said)
-    found = re.search(
+    named = re.search(
         r"\b(?:"
         + "|".join(re.escape(option) for option in sorted(options, key=len, reverse=True))
         + r")\b",
         said,
     )
-    return options.index(found[0]) if found else None
+    return options.index(named[0]) if named else None

@@ -51,29 +51,29 @@ def extractor(how: str) -> Callable[[str], str | None]:
     if how in _KNOWN:
         return _KNOWN[how]
     own = function(how)
-    return lambda text: None if (found := own(text)) is None else str(found)
+    return lambda text: None if (value := own(text)) is None else str(value)
 
 
 def boxed(text: str) -> str | None:
     """The content of the last \\boxed{…} or \\fbox{…} whose braces close."""
     starts = {match.end() - 1 for match in _BOX.finditer(text)}
     opened: list[int] = []
-    found = (-1, -1)
+    last = (-1, -1)
     for brace in _BRACE.finditer(text) if starts else ():
         at = brace.start()
         if brace[0] == "{":
             opened.append(at)
         elif opened and (start := opened.pop()) in starts:
-            found = max(found, (start, at))
-    return " ".join(text[found[0] + 1 : found[1]].split()) if found[0] >= 0 else None
+            last = max(last, (start, at))
+    return " ".join(text[last[0] + 1 : last[1]].split()) if last[0] >= 0 else None
 
 
 def number(text: str) -> str | None:
     """The last number, without thousands separators, a plus sign, or zeros that do not count."""
-    found = _NUMBER.findall(text)
-    if not found:
+    numbers = _NUMBER.findall(text)
+    if not numbers:
         return None
-    digits = found[-1].replace(",", "").replace("−", "-")
+    digits = numbers[-1].replace(",", "").replace("−", "-")
     if len(digits) > _LONGEST:
         return digits
     value = format(Decimal(digits), "f")

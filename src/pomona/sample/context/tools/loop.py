@@ -49,30 +49,30 @@ def first_call(text: str, tools: Mapping[str, Tool]) -> tuple[str, Call] | None:
     """The text up to the end of the first line that calls a tool, and the call; None when there is
     none.
     """
-    found = _CALL.search(text)
-    if found is None:
+    line = _CALL.search(text)
+    if line is None:
         return None
-    name, rest = found.groups()
-    return text[: found.end()], Call(name, _arguments(rest.strip().strip("`"), tools.get(name)))
+    name, rest = line.groups()
+    return text[: line.end()], Call(name, _arguments(rest.strip().strip("`"), tools.get(name)))
 
 
 def from_api(calls: Sequence[Mapping[str, Any]]) -> list[Call]:
     """Calls as a model with tool calling makes them."""
-    found = []
+    read = []
     for call in calls:
         function = call.get("function") or {}
         try:
             arguments = json.loads(function.get("arguments") or "{}")
         except (ValueError, TypeError):
             arguments = None
-        found.append(
+        read.append(
             Call(
                 str(function.get("name")),
                 arguments if isinstance(arguments, dict) else None,
                 str(call.get("id") or ""),
             )
         )
-    return found
+    return read
 
 
 def _form(tool: Tool) -> str:
@@ -146,12 +146,12 @@ class Tools:
             return replace(
                 request, tools=(*request.tools, *(tool.as_openai() for tool in self.tools))
             ), notes
-        told = with_system(request, instructions(self.tools))
-        if told.prompt is None:
-            first, *rest = told.messages
+        asked = with_system(request, instructions(self.tools))
+        if asked.prompt is None:
+            first, *rest = asked.messages
             shown = [message for example in self.examples for message in _example(*example)]
-            told = replace(told, messages=(first, *shown, *rest))
-        return replace(told, stop=(*told.stop, _STOP)), notes
+            asked = replace(asked, messages=(first, *shown, *rest))
+        return replace(asked, stop=(*asked.stop, _STOP)), notes
 
     async def after(
         self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
@@ -183,7 +183,7 @@ class _Rounds:
                 ended = "client"
                 break
             results = [await self._made(call, known.get(call.name), started) for call in calls]
-            request = self._told(request, reply, calls, results)
+            request = self._with_results(request, reply, calls, results)
             ended = self._bound(started)
             if ended != "answer":
                 request = self._last(request)
@@ -201,8 +201,8 @@ class _Rounds:
     def _calls(self, reply: Reply, known: Mapping[str, Tool]) -> list[Call]:
         if self.native:
             return from_api(reply.tool_calls)
-        found = first_call(reply.text, known)
-        return [found[1]] if found else []
+        written = first_call(reply.text, known)
+        return [written[1]] if written else []
 
     async def _made(self, call: Call, tool: Tool | None, started: float) -> str:
         """The result of one call, or what was wrong, as text for the model."""
@@ -234,7 +234,7 @@ class _Rounds:
         note.setdefault("result", text)
         return harmless(text)
 
-    def _told(
+    def _with_results(
         self, request: Request, reply: Reply, calls: Sequence[Call], results: Sequence[str]
     ) -> Request:
         """The request with the calls and their results at its end."""
@@ -249,12 +249,14 @@ class _Rounds:
                 for call, text in zip(calls, results, strict=True)
             ]
             return replace(request, messages=(*request.messages, said, *answers))
-        found = first_call(reply.text, {})
-        written = found[0] if found else reply.text
+        call = first_call(reply.text, {})
+        said_so_far = call[0] if call else reply.text
         if request.prompt is not None:
-            return replace(request, prompt=f"{request.prompt}{written}\n{RESULT} {results[0]}\n")
+            return replace(
+                request, prompt=f"{request.prompt}{said_so_far}\n{RESULT} {results[0]}\n"
+            )
         turn = (
-            {"role": "assistant", "content": written},
+            {"role": "assistant", "content": said_so_far},
             {"role": "user", "content": f"{RESULT} {results[0]}"},
         )
         return replace(request, messages=(*request.messages, *turn))
@@ -309,8 +311,8 @@ def _example(asked: str, call: str, result: str, answer: str) -> list[Message]:
 
 def _answer_of(text: str) -> str:
     """The text without a call that nobody answered any more."""
-    found = first_call(text, {})
-    if found is None:
+    call = first_call(text, {})
+    if call is None:
         return text
-    lines = found[0].rsplit("\n", 1)
+    lines = call[0].rsplit("\n", 1)
     return lines[0].strip() if len(lines) > 1 else text

@@ -89,7 +89,7 @@ class McpServer:
         try:
             with Path(os.devnull).open("w") as silent:
                 async with Client(stdio_client(parameters, errlog=silent)) as client:
-                    self.tools = tuple(self._tool(found) for found in await _listed(client))
+                    self.tools = tuple(self._tool(listed) for listed in await _listed(client))
                     self._client = client
                     ready.set_result(None)
                     await self._over.wait()
@@ -99,8 +99,8 @@ class McpServer:
         finally:
             self._client = None
 
-    def _tool(self, found: Any) -> Tool:
-        schema = dict(found.input_schema)
+    def _tool(self, listed: Any) -> Tool:
+        schema = dict(listed.input_schema)
 
         async def call(arguments: Mapping[str, Any]) -> str:
             from jsonschema import Draft202012Validator
@@ -111,9 +111,9 @@ class McpServer:
             ]
             if problems:
                 raise Refused("; ".join(problems))
-            return await self._call(found.name, arguments)
+            return await self._call(listed.name, arguments)
 
-        return Tool(self.prefix + found.name, found.description or "", schema, call)
+        return Tool(self.prefix + listed.name, listed.description or "", schema, call)
 
     async def _call(self, name: str, arguments: Mapping[str, Any]) -> str:
         if self._client is None or self._loop is None:
@@ -169,13 +169,13 @@ def _server(command: str) -> McpServer:
 
 
 async def _listed(client: Any) -> list[Any]:
-    found, cursor = [], None
+    tools, cursor = [], None
     while True:
         page = await client.list_tools(cursor=cursor)
-        found += page.tools
+        tools += page.tools
         cursor = page.next_cursor
         if not cursor:
-            return found
+            return tools
 
 
 def _first(error: BaseException) -> str:
