@@ -67,6 +67,8 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         for file in partial.rglob("*"):
             if file.is_file():
                 sync(file)
+        # A folder cannot be replaced in one step. A kill between the two renames leaves the old one
+        # beside its place under this name.
         old = path.with_name(f".{path.name}.{os.getpid()}.old")
         if path.exists():
             path.rename(old)

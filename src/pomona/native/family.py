@@ -89,6 +89,7 @@ class Family:
             content = file.read_bytes()
         except OSError:
             content = b""
+        # Machine code is run as it is, so a file that is not whole must never be taken for it.
         digest, body = content[:32], content[32:]
         if hashlib.sha256(body).digest() != digest:
             body = b"\n".join(self._compile(name))

@@ -107,6 +107,8 @@ def _on_ray(
     task: Any = ray.remote(max_retries=_RETRIES, num_gpus=gpus)(_here(function))
     width, running = 2 * _slots(ray, accelerated), deque[Any]()
     try:
+        # Two jobs a worker: the next one's data travels while the first runs, and no more results
+        # than these wait in the store for a slow reader.
         for job in jobs:
             running.append(task.remote(job))
             if len(running) == width:

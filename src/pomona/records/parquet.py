@@ -5,7 +5,7 @@ rows are used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,25 +13,13 @@ import pyarrow.dataset as ds
 
 from pomona.errors import PomonaError
 from pomona.records.column_types import BATCH_ROWS, plain
-from pomona.records.source import Streamed, kept
+from pomona.records.source import Files, kept
 from pomona.records.store import locate, unreadable
 
 
 @dataclass(frozen=True)
-class ParquetSource:
-    """Parquet shards with the columns of the first; row groups that cannot match a filter are not
-    read.
-    """
-
-    files: tuple[str, ...]
-    schema: pa.Schema
-
-    @property
-    def where(self) -> str:
-        return self.files[0]
-
-    def parts(self) -> Sequence[ParquetSource]:
-        return [replace(self, files=(file,)) for file in self.files]
+class ParquetSource(Files):
+    """Parquet shards; row groups that cannot match a filter are not read."""
 
     def stream(
         self, columns: Sequence[str], keep: pc.Expression | None
@@ -40,6 +28,7 @@ class ParquetSource:
         schema = pa.schema([self.schema.field(name) for name in columns])
         for file in self.files:
             try:
+                # One row group ahead, in one thread: what is held does not grow with the file.
                 batches = self.fragment(file).to_batches(
                     columns=list(columns),
                     filter=keep,
@@ -92,18 +81,8 @@ def _open_shard(file: str) -> ds.Fragment:
 
 
 @dataclass(frozen=True)
-class ArrowSource(Streamed):
+class ArrowSource(Files):
     """Arrow stream or IPC files, as Hugging Face datasets are saved on disk."""
-
-    files: tuple[str, ...]
-    schema: pa.Schema
-
-    @property
-    def where(self) -> str:
-        return self.files[0]
-
-    def parts(self) -> Sequence[ArrowSource]:
-        return [replace(self, files=(file,)) for file in self.files]
 
     def stream(
         self, columns: Sequence[str], keep: pc.Expression | None
@@ -142,12 +121,12 @@ def _arrow_batches(file: str) -> Iterator[pa.RecordBatch]:
         raise unreadable(file, error) from error
 
 
-def same_shape(found: pa.Schema, wanted: pa.Schema, file: str, first: str) -> None:
+def same_shape(shard: pa.Schema, wanted: pa.Schema, file: str, first: str) -> None:
     """Check a shard's columns, whatever their order. Raises PomonaError naming the first that
     differs.
     """
-    for name in dict.fromkeys([*wanted.names, *found.names]):
-        here = found.field(name).type if name in found.names else "missing"
+    for name in dict.fromkeys([*wanted.names, *shard.names]):
+        here = shard.field(name).type if name in shard.names else "missing"
         there = wanted.field(name).type if name in wanted.names else "missing"
         if here != there:
             message = f'column "{name}" is {here} here and {there} in {first}'

@@ -165,6 +165,7 @@ def _records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes, list[str | No
         if fields is not None:
             yield start[0], raw, fields
             continue
+        # An opening quote that was a mistake swallowed good lines: only the first one is bad.
         again.extendleft(reversed(taken[1:]))
         yield Bad(*start, reason)
 

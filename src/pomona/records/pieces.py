@@ -168,7 +168,7 @@ def _runs(source: TextSource) -> Iterator[tuple[_Run, int]]:
     them are no rows.
     """
     start = stop = lines = rows = before = first = 0
-    of = (source.files, source.kind, source.schema, source.chosen, source.on_bad)
+    of = (source.files, source.schema, source.kind, source.chosen, source.on_bad)
     for stop, line in _lines(source.where, 0, None):
         lines, rows = lines + 1, rows + bool(line.strip())
         if stop - start >= PIECE_BYTES:

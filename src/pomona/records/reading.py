@@ -102,7 +102,7 @@ def _typed(source: Source, columns: Any, engine: str) -> Records:
 
 def _files(source: Any) -> list[str]:
     if isinstance(source, str | Path):
-        return _found(str(source))
+        return _at(str(source))
     if not isinstance(source, Sequence) or not source:
         raise PomonaError(
             f"cannot read from {source!r}",
@@ -111,7 +111,7 @@ def _files(source: Any) -> list[str]:
     return [file for item in source for file in _files(item)]
 
 
-def _found(uri: str) -> list[str]:
+def _at(uri: str) -> list[str]:
     if "://" in uri and not is_remote(uri):
         raise PomonaError(
             "unknown kind of address", where=uri, remedy="use a local path or s3://BUCKET/KEY"
@@ -158,14 +158,14 @@ def _shards(folder: str) -> list[str]:
         return [
             f"{folder}/{entry['filename']}" for entry in _note(names["state.json"])["_data_files"]
         ]
-    found = _tables(inside) or _tables(children(f"{folder}/data"))
-    if not found:
+    tables = _tables(inside) or _tables(children(f"{folder}/data"))
+    if not tables:
         raise PomonaError(
             "the folder holds no table",
             where=folder,
             remedy="expected Parquet, JSONL or CSV files, or a dataset saved to disk",
         )
-    return _one_split(found, folder)
+    return _one_split(tables, folder)
 
 
 def _tables(files: list[str]) -> list[str]:

@@ -5,8 +5,8 @@ records, changed types.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,6 +49,21 @@ class Streamed:
 
     def parts(self: Source) -> Sequence[Source]:
         return [self]
+
+
+@dataclass(frozen=True)
+class Files(Streamed):
+    """Files with the columns of the first, read one after the other."""
+
+    files: tuple[str, ...]
+    schema: pa.Schema
+
+    @property
+    def where(self) -> str:
+        return self.files[0]
+
+    def parts(self) -> Sequence[Any]:
+        return [replace(self, files=(file,)) for file in self.files]
 
 
 def kept(batch: pa.RecordBatch, keep: pc.Expression | None) -> pa.RecordBatch:

@@ -57,7 +57,7 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def address(uri: str, path: str) -> str:
-    """The address of `path`, found in the filesystem of `uri`."""
+    """The address of `path`, which is in the filesystem of `uri`."""
     return f"s3://{path}" if is_remote(uri) else path
 
 
@@ -89,14 +89,14 @@ def children(uri: str, *, recursive: bool = False) -> list[str]:
     """Addresses of the visible files under a folder, in name order."""
     store, path = locate(uri)
     try:
-        found = store.get_file_info(
+        listed = store.get_file_info(
             fs.FileSelector(path, recursive=recursive, allow_not_found=True)
         )
     except OSError as error:
         raise unreadable(uri, error) from error
     files = [
         item.path
-        for item in found
+        for item in listed
         if item.type == fs.FileType.File and not item.base_name.startswith((".", "_"))
     ]
     return sorted(address(uri, file) for file in files)
@@ -107,18 +107,19 @@ def expand(pattern: str) -> list[str]:
     plain = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)]
     fixed = plain.rpartition("/")[0] or ("/" if plain.startswith("/") else ".")
     if is_remote(pattern):
-        found = [
+        matching = [
             uri for uri in children(fixed, recursive=True) if PurePosixPath(uri).match(pattern)
         ]
     else:
-        found = sorted(path for path in glob.iglob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207
-    if not found:
+        paths = glob.iglob(pattern, recursive=True)  # noqa: PTH207
+        matching = sorted(path for path in paths if Path(path).is_file())
+    if not matching:
         raise PomonaError(
             "no file matches the pattern",
             where=pattern,
             remedy=_suggest(fixed, pattern.rsplit("/", 1)[-1]),
         )
-    return found
+    return matching
 
 
 def missing(uri: str) -> PomonaError:

@@ -26,7 +26,7 @@ from pomona.records.column_types import (
     plain,
 )
 from pomona.records.parsing import Bad, Row, csv_header, csv_rows, jsonl_rows
-from pomona.records.source import Streamed, kept
+from pomona.records.source import Files, kept
 from pomona.records.store import format_of, lines
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
@@ -35,23 +35,14 @@ OnBad = Callable[[str, Bad], None]
 
 
 @dataclass(frozen=True)
-class TextSource(Streamed):
+class TextSource(Files):
     """Files of one text format. `chosen` says that the caller named the columns, so that other keys
     are passed over.
     """
 
-    files: tuple[str, ...]
     kind: str
-    schema: pa.Schema
     chosen: bool
     on_bad: OnBad
-
-    @property
-    def where(self) -> str:
-        return self.files[0]
-
-    def parts(self) -> Sequence[TextSource]:
-        return [replace(self, files=(file,)) for file in self.files]
 
     def stream(
         self, columns: Sequence[str], keep: pc.Expression | None
@@ -68,6 +59,7 @@ class TextSource(Streamed):
         try:
             return self._columns(rows)
         except MisfitError:
+            # Row by row only now: a batch without mistakes is converted as a whole, much faster.
             good: list[Row] = []
             for row in rows:
                 try:
@@ -115,7 +107,7 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
         schema = _inferred(files, names, on_bad)
     if kind == "csv":
         _check_header(files[0], schema.names, names is not None)
-    return TextSource(tuple(files), kind, schema, names is not None, on_bad)
+    return TextSource(tuple(files), schema, kind, names is not None, on_bad)
 
 
 def stop(file: str, bad: Bad) -> None:

@@ -128,20 +128,20 @@ def check_types(schema: pa.Schema, kind: str, uri: str) -> None:
             )
 
 
+_SIMPLE = (
+    pa.types.is_null,
+    pa.types.is_boolean,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_string,
+)
+
+
 def _fits(kind: pa.DataType, form: str) -> bool:
     test = pa.types
     if form == "parquet":
         return not test.is_struct(kind) or kind.num_fields > 0
-    simple = any(
-        is_kind(kind)
-        for is_kind in (
-            test.is_null,
-            test.is_boolean,
-            test.is_integer,
-            test.is_floating,
-            test.is_string,
-        )
-    )
+    simple = any(is_kind(kind) for is_kind in _SIMPLE)
     if form == "csv":
         return simple or test.is_temporal(kind) or test.is_decimal(kind)
     if test.is_struct(kind):
