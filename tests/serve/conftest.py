@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from pomona.models.chat import ChatModel, Ladder
 from pomona.models.chat.http import HttpChat
-from pomona.serve import Settings, application
+from pomona.serve import ServeSettings, application
 
 WORDS = ("one ", "two ", "three ", "four")
 QUICK = Ladder(attempts=2, first=0.01, longest=0.02)
@@ -171,7 +171,7 @@ class Running:
 class House(Running):
     """Our server, and a client of it."""
 
-    def __init__(self, models: Mapping[str, ChatModel], settings: Settings) -> None:
+    def __init__(self, models: Mapping[str, ChatModel], settings: ServeSettings) -> None:
         super().__init__(application(models, settings))
         self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
 
@@ -223,7 +223,7 @@ def open_house() -> Iterator[Open]:
     houses: list[House] = []
 
     def opened(models: Mapping[str, ChatModel], **settings: Any) -> House:
-        houses.append(House(models, Settings(**settings)))
+        houses.append(House(models, ServeSettings(**settings)))
         return houses[-1]
 
     yield opened
@@ -233,7 +233,7 @@ def open_house() -> Iterator[Open]:
 
 @pytest.fixture(scope="session")
 def _house(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    settings = Settings(feedback=tmp_path_factory.mktemp("house") / "feedback.sqlite")
+    settings = ServeSettings(feedback=tmp_path_factory.mktemp("house") / "feedback.sqlite")
     house = House({"fake": _upstream.model()}, settings)
     yield house
     house.stop()

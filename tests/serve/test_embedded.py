@@ -18,7 +18,7 @@ import pytest
 from pomona.errors import PomonaError
 from pomona.models import catalogue
 from pomona.sample.context import Datastore, Steering, build_datastore
-from pomona.serve import Settings, open_models
+from pomona.serve import ServeSettings, open_models
 
 from .conftest import House
 
@@ -33,7 +33,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     named = ["ui=ui-xs", *(["smollm2"] if SMOLLM2 else [])]
     house = House(
         open_models(named, store=folder / "store.sqlite"),
-        Settings(feedback=folder / "feedback.sqlite"),
+        ServeSettings(feedback=folder / "feedback.sqlite"),
     )
     yield house
     house.stop()
@@ -188,7 +188,9 @@ def test_a_request_is_led_and_those_beside_it_are_not(tmp_path: Path) -> None:
     lever = Steering(
         Datastore.open(tmp_path / "to"), Datastore.open(tmp_path / "from"), temperature=10.0
     )
-    house = House(open_models(["ui=ui-xs", "other=ui-s"]), Settings(contexts={"steering": lever}))
+    house = House(
+        open_models(["ui=ui-xs", "other=ui-s"]), ServeSettings(contexts={"steering": lever})
+    )
     asked: dict[str, Any] = {
         "model": "ui",
         "messages": [{"role": "user", "content": "<|de|>Delete<|to|>"}],

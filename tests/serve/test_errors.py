@@ -14,7 +14,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.models.chat import Ladder
-from pomona.serve import Settings, check_host, parse_size, read_keys
+from pomona.serve import ServeSettings, check_host, parse_size, read_keys
 
 from .conftest import House, Open, Upstream
 
@@ -244,18 +244,18 @@ def test_other_machines_need_a_key() -> None:
     with pytest.raises(
         Exception, match=r"0\.0\.0\.0 can be reached from other machines, and there is no API key"
     ):
-        check_host("0.0.0.0", Settings())
-    check_host("0.0.0.0", Settings(keys=(KEY,)))
-    check_host("127.0.0.1", Settings())
-    check_host("::1", Settings())
+        check_host("0.0.0.0", ServeSettings())
+    check_host("0.0.0.0", ServeSettings(keys=(KEY,)))
+    check_host("127.0.0.1", ServeSettings())
+    check_host("::1", ServeSettings())
 
 
 def test_key_files(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"# ours\n\n{KEY}\n")
     assert read_keys(file) == (KEY,)
-    assert Settings(keys=read_keys(file)).room(KEY) == ""
-    assert Settings(keys=read_keys(file)).room(KEY[:-1]) is None
+    assert ServeSettings(keys=read_keys(file)).tenant(KEY) == ""
+    assert ServeSettings(keys=read_keys(file)).tenant(KEY[:-1]) is None
     file.write_text("short\n")
     with pytest.raises(Exception, match="key 1 is shorter than 16 characters"):
         read_keys(file)

@@ -15,7 +15,7 @@ import pytest
 
 from pomona.models import catalogue
 from pomona.models.chat import Request, open_chat
-from pomona.serve import Settings, open_models
+from pomona.serve import ServeSettings, open_models
 
 from .conftest import House
 
@@ -32,7 +32,7 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
-    house = House(open_models(["ui=ui-xs", *(["smollm2"] if SMOLLM2 else [])]), Settings())
+    house = House(open_models(["ui=ui-xs", *(["smollm2"] if SMOLLM2 else [])]), ServeSettings())
     yield house
     house.stop()
 

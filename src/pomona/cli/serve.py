@@ -60,18 +60,11 @@ def serve(
     from pomona.models.chat.open import _require
 
     _require("starlette", "uvicorn", "httpx", extra="serve")
-    from pomona.serve import (
-        Settings,
-        check_host,
-        listening,
-        open_models,
-        parse_size,
-        read_keys,
-        run,
-    )
+    from pomona.serve import ServeSettings, check_host, open_models, parse_size, read_keys, run
+    from pomona.web import listening
 
     keys = () if api_key_file is None else read_keys(api_key_file)
-    settings = Settings(
+    settings = ServeSettings(
         keys=keys, max_body=parse_size(max_body), timeout=timeout, queue=queue, feedback=feedback
     )
     check_host(host, settings)

@@ -56,7 +56,8 @@ def _vega() -> str:
 
     # Bundling takes a second of CPU, more than all else that a small merge does, and gives the
     # same text for a version: it is kept beside the compiled loops.
-    kept = cache_folder() / f"vega-{vl_convert.__version__}.js"
+    version: str = getattr(vl_convert, "__version__")  # noqa: B009  (its stubs leave it out)
+    kept = cache_folder() / f"vega-{version}.js"
     with suppress(OSError, UnicodeDecodeError):
         return kept.read_text(encoding="utf-8")
     script = (

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from pomona.serve.app import application
-from pomona.serve.run import listening, open_models, run
-from pomona.serve.settings import Settings, check_host, parse_size, read_keys
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Settings",
-    "application",
-    "check_host",
-    "listening",
-    "open_models",
-    "parse_size",
-    "read_keys",
-    "run",
-]
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.serve.app import (
+        application as application,
+        open_models as open_models,
+        run as run,
+    )
+    from pomona.serve.settings import (
+        ServeSettings as ServeSettings,
+        check_host as check_host,
+        parse_size as parse_size,
+        read_keys as read_keys,
+    )
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "app": "application open_models run",
+        "settings": "ServeSettings check_host parse_size read_keys",
+    },
+)

@@ -1,11 +1,17 @@
-"""The server as an ASGI application."""
+"""The server: models by the names clients use, the ASGI application over them, and the page to try
+prompts on.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from http import HTTPStatus
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,17 +20,47 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from pomona.answers import CachedModel
+from pomona.errors import PomonaError
+from pomona.models.chat import open_chat
 from pomona.models.chat.protocol import ChatModel
+from pomona.pages import Page, render
 from pomona.serve import routes
-from pomona.serve.call import Call, Desk, Endpoint
-from pomona.serve.errors import ApiError
+from pomona.serve.call import AppState, Call, Endpoint
 from pomona.serve.metrics import Gate
-from pomona.serve.page import page, schema
-from pomona.serve.served import Models
-from pomona.serve.settings import Settings
+from pomona.serve.served import ServedModels
+from pomona.serve.settings import ServeSettings, check_host
+from pomona.web import ApiError, page_headers, run_server
 
 
-def application(models: Mapping[str, ChatModel], settings: Settings | None = None) -> Starlette:
+def open_models(
+    named: Sequence[str], *, store: str | Path | None = None, **settings: Any
+) -> dict[str, ChatModel]:
+    """Models from "URI" or "NAME=URI", by the names clients use; `settings` are those of
+    `open_chat`.
+
+    With `store` every answer is kept in that file and comes from it when the same is asked again
+    with the same seed. A PomonaError when a name is given twice or a model cannot be opened.
+    """
+    pairs = [_pair(given) for given in named]
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise PomonaError(
+            f'two models are called "{twice}"',
+            where="--model",
+            remedy="write NAME=URI with another name",
+        )
+    models = {name: open_chat(uri, **settings) for name, uri in pairs}
+    return (
+        {name: CachedModel(model, store) for name, model in models.items()}
+        if store is not None
+        else models
+    )
+
+
+def application(
+    models: Mapping[str, ChatModel], settings: ServeSettings | None = None
+) -> Starlette:
     """The OpenAI-compatible application over `models`, by the names clients use. It closes them
     when it ends.
 
@@ -32,33 +68,41 @@ def application(models: Mapping[str, ChatModel], settings: Settings | None = Non
     model's, 429 when all places are taken. A PomonaError when there is no model, or the feedback
     file cannot be opened.
     """
-    settings = settings or Settings()
+    settings = settings or ServeSettings()
     memory = None
     if settings.feedback is not None:
         from pomona.sample.context import Feedback
 
         memory = Feedback(settings.feedback)
-    desk = Desk(settings, Models(models), Gate(settings.queue), feedback=memory)
+    state = AppState(settings, ServedModels(models), Gate(settings.queue), feedback=memory)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         await asyncio.gather(
-            *(model.close() for model in desk.models.models), return_exceptions=True
+            *(model.close() for model in state.models.models), return_exceptions=True
         )
         if memory is not None:
             memory.close()
 
     handlers: Mapping[Any, Any] = {HTTPException: _refused}
-    return Starlette(routes=_routes(desk), exception_handlers=handlers, lifespan=lifespan)
+    return Starlette(routes=_routes(state), exception_handlers=handlers, lifespan=lifespan)
 
 
-def _routes(desk: Desk) -> list[Route]:
+def run(models: Mapping[str, ChatModel], settings: ServeSettings, bound: socket.socket) -> None:
+    """Serve until the process is told to stop; requests under way may then take 30 seconds to
+    end.
+    """
+    check_host(str(bound.getsockname()[0]), settings)
+    run_server(application(models, settings), bound)
+
+
+def _routes(state: AppState) -> list[Route]:
     def route(path: str, work: Any, method: str = "GET", **how: bool) -> Route:
         return Route(path, endpoint(path, work, **how), methods=[method])
 
     def endpoint(path: str, work: Any, **how: bool) -> Endpoint:
-        return Endpoint(desk, path.partition("{")[0].rstrip("/") or "/", work, **how)
+        return Endpoint(state, path.partition("{")[0].rstrip("/") or "/", work, **how)
 
     said = _ByMethod(
         POST=endpoint("/v1/feedback", routes.feedback),
@@ -89,19 +133,25 @@ class _ByMethod:
 
 
 async def _schema(call: Call) -> None:
-    await call.reply(schema())
+    await call.reply(_own("openapi.json").encode())
 
 
 async def _page(call: Call) -> None:
-    text, policy = page()
-    headers = {
-        "content-security-policy": (
-            f"{policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        ),
-        "referrer-policy": "no-referrer",
-        "cross-origin-resource-policy": "same-origin",
-    }
-    await call.reply(text, kind="text/html; charset=utf-8", headers=headers)
+    shown = _rendered()
+    await call.reply(
+        shown.text.encode(), kind="text/html; charset=utf-8", headers=page_headers(shown.policy)
+    )
+
+
+@cache
+def _rendered() -> Page:
+    """The page runs its own script only, and asks its own server only."""
+    return render("pomona.serve", "page.html.j2", scripts=[_own("page.js")], talks=True)
+
+
+@cache
+def _own(name: str) -> str:
+    return files("pomona.serve").joinpath(name).read_text(encoding="utf-8")
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
@@ -116,4 +166,18 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
         ApiError(error.status_code, message, code=code).body,
         error.status_code,
         headers=error.headers,
+    )
+
+
+def _pair(given: str) -> tuple[str, str]:
+    """Name and URI; an address may hold a = of its own, so a name ends before the first one."""
+    name, equals, uri = given.partition("=")
+    if equals and name and not {"/", ":"} & set(name):
+        if not uri:
+            raise PomonaError(f'"{given}" names no model', where="--model", remedy="write NAME=URI")
+        return name, uri
+    return (
+        (given.rpartition("#")[2] or given, given)
+        if given.startswith(("http:", "https:"))
+        else (given, given)
     )

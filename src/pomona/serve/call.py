@@ -1,37 +1,47 @@
-"""One request on its way: who may ask, what is read, what is sent back, and whether the client is
-still there.
+"""One request on its way: who may ask, what is read, what is sent back, whole or as server-sent
+events, and whether the client is still there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
-from pomona.serve.body import Receive, read_json
-from pomona.serve.errors import ApiError, ClientGone, api_error, unknown_failure
+from pomona.answers import BudgetSpent
+from pomona.errors import PomonaError
+from pomona.models.chat.errors import ModelError
 from pomona.serve.metrics import Gate, Metrics
-from pomona.serve.served import Models
-from pomona.serve.settings import Settings, is_loopback
+from pomona.serve.served import ServedModels
+from pomona.serve.settings import ServeSettings
 from pomona.serve.shapes import encode
+from pomona.web import ApiError, ClientGone, Receive, is_loopback, read_json
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Result = TypeVar("Result")
 GONE = 499
 _SENDING = 60.0
 _log = logging.getLogger("pomona.serve")
+_AHEAD = 64
+_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
+_ALIVE = b": still at work\n\n"
+_DONE = b"data: [DONE]\n\n"
+_Item = bytes | Exception | None
 
 
 @dataclass
-class Desk:
+class AppState:
     """What all requests share."""
 
-    settings: Settings
-    models: Models
+    settings: ServeSettings
+    models: ServedModels
     gate: Gate
     metrics: Metrics = field(default_factory=Metrics)
     feedback: Any = None
@@ -42,17 +52,19 @@ class Call:
     whether anything was sent.
     """
 
-    def __init__(self, desk: Desk, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        self.desk, self.scope, self._receive, self._send = desk, scope, receive, send
+    def __init__(
+        self, state: AppState, scope: Mapping[str, Any], receive: Receive, send: Send
+    ) -> None:
+        self.state, self.scope, self._receive, self._send = state, scope, receive, send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.id = "req_" + secrets.token_hex(12)
         self.model, self.status, self.begun = "", 0, False
         self._entered: float | None = None
-        self._room = ""
+        self._tenant = ""
 
     def enter(self) -> None:
         """Take a place in the queue. ApiError 429 when there is none."""
-        gate = self.desk.gate
+        gate = self.state.gate
         if not gate.enter():
             headers = {"Retry-After": str(gate.retry_after)}
             raise ApiError(
@@ -68,18 +80,18 @@ class Call:
         next request may follow them at once.
         """
         if self._entered is not None:
-            self.desk.gate.leave(time.monotonic() - self._entered)
+            self.state.gate.leave(time.monotonic() - self._entered)
             self._entered = None
 
     async def json(self) -> dict[str, Any]:
         """The JSON object in its body."""
-        return await read_json(self._receive, self.headers, self.desk.settings.max_body)
+        return await read_json(self._receive, self.headers, self.state.settings.max_body)
 
     def check_host(self) -> None:
         """Without keys the only guard is the machine itself: another name for it is a page
         elsewhere that rebound its own. ApiError 403.
         """
-        if self.desk.settings.keys:
+        if self.state.settings.keys:
             return
         host = self.headers.get(b"host", b"").decode("latin-1").lower()
         name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
@@ -92,11 +104,11 @@ class Call:
 
     def check_key(self) -> None:
         """ApiError 401 without one of the server's keys."""
-        if not self.desk.settings.keys:
+        if not self.state.settings.keys:
             return
         kind, _, given = self.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-        room = self.desk.settings.room(given.strip()) if kind.lower() == "bearer" else None
-        if room is None:
+        tenant = self.state.settings.tenant(given.strip()) if kind.lower() == "bearer" else None
+        if tenant is None:
             message = (
                 "the API key is wrong"
                 if given
@@ -105,13 +117,13 @@ class Call:
             raise ApiError(
                 401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
             )
-        self._room = room
+        self._tenant = tenant
 
     def user(self, name: str | None) -> str | None:
         """Whose feedback is meant: the user of this name among those of the key; without a name the
-        key itself where it has a room.
+        key itself where it has users of its own.
         """
-        return f"{self._room}/{name or ''}" if self._room else name
+        return f"{self._tenant}/{name or ''}" if self._tenant else name
 
     async def gone(self) -> None:
         """Returns when the client has left."""
@@ -126,7 +138,7 @@ class Call:
         try:
             await asyncio.wait(
                 {task, gone},
-                timeout=self.desk.settings.timeout,
+                timeout=self.state.settings.timeout,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if task.done():
@@ -173,7 +185,7 @@ class Call:
 
     def failure(self, error: BaseException) -> ApiError:
         """What the client is told about an error. What we did not foresee goes to the log."""
-        found = api_error(error, self.desk.settings.timeout)
+        found = api_error(error, self.state.settings.timeout)
         if found is None:
             _log.error("%s %s failed", self.id, self.scope.get("path"), exc_info=error)
             found = unknown_failure()
@@ -207,15 +219,15 @@ class Endpoint:
 
     def __init__(
         self,
-        desk: Desk,
+        state: AppState,
         route: str,
         work: Callable[[Call], Awaitable[None]],
         *,
         key: bool = True,
         limited: bool = False,
     ) -> None:
-        self._desk, self._route, self._work, self._key, self._limited = (
-            desk,
+        self._state, self._route, self._work, self._key, self._limited = (
+            state,
             route,
             work,
             key,
@@ -223,7 +235,7 @@ class Endpoint:
         )
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        call, started = Call(self._desk, scope, receive, send), time.monotonic()
+        call, started = Call(self._state, scope, receive, send), time.monotonic()
         try:
             call.check_host()
             if self._key:
@@ -238,7 +250,7 @@ class Endpoint:
         finally:
             call.leave()
             if self._key:
-                self._desk.metrics.done(
+                self._state.metrics.done(
                     self._route, call.model, call.status or GONE, time.monotonic() - started
                 )
 
@@ -251,3 +263,108 @@ async def _refuse(call: Call, error: Exception) -> None:
         await call.reply(refusal.body, refusal.status, headers=refusal.headers)
     except ClientGone:
         call.status = GONE
+
+
+async def send_events(call: Call, source: AsyncGenerator[bytes, None]) -> None:
+    """Send what `source` gives, then [DONE]. Raises its error when nothing was sent yet; afterwards
+    an error event ends the stream.
+
+    `source` is closed when the client leaves (ClientGone), reads too slowly, or time is up.
+    """
+    queue: asyncio.Queue[_Item] = asyncio.Queue(_AHEAD)
+    pump = asyncio.ensure_future(_pump(source, queue, call.state.settings.timeout))
+    gone = asyncio.ensure_future(call.gone())
+
+    def left(task: asyncio.Future[None]) -> None:
+        if not task.cancelled():
+            while not queue.empty():
+                queue.get_nowait()
+            queue.put_nowait(ClientGone())
+
+    gone.add_done_callback(left)
+    try:
+        await _forward(call, queue)
+    finally:
+        await stopped(pump, gone)
+
+
+async def _pump(
+    source: AsyncGenerator[bytes, None], queue: asyncio.Queue[_Item], seconds: float
+) -> None:
+    try:
+        async with asyncio.timeout(seconds), aclosing(source):
+            async for event in source:
+                await queue.put(event)
+    except Exception as error:
+        await queue.put(error)
+    else:
+        await queue.put(None)
+
+
+async def _forward(call: Call, queue: asyncio.Queue[_Item]) -> None:
+    while True:
+        try:
+            async with asyncio.timeout(call.state.settings.keep_alive):
+                item = await queue.get()
+        except TimeoutError:
+            item = _ALIVE
+        if isinstance(item, ClientGone):
+            raise item
+        if isinstance(item, Exception) and not call.begun:
+            raise item
+        if not call.begun:
+            await call.start(200, _HEADERS)
+        if isinstance(item, Exception):
+            await call.send(event(call.failure(item).body), more=False)
+            return
+        if item is None:
+            await call.send(_DONE, more=False)
+            return
+        await call.send(item)
+
+
+def event(value: Any) -> bytes:
+    """One event with a JSON value."""
+    return b"data: " + encode(value) + b"\n\n"
+
+
+def api_error(error: BaseException, timeout: float) -> ApiError | None:
+    """What to tell a client about `error`; None for an error that only a mistake in this program
+    can raise.
+    """
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ModelError):
+        headers = {}
+        if error.status == 429:
+            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 1.0)))
+        code = error.code or {
+            502: "upstream_failed",
+            504: "upstream_timeout",
+            429: "rate_limit_exceeded",
+        }.get(error.status)
+        return ApiError(error.status, str(error), code=code, headers=headers)
+    if isinstance(error, BudgetSpent):
+        return ApiError(400, str(error), param="pomona.budget", code="budget_spent")
+    if isinstance(error, PomonaError) and not isinstance(
+        error.where, Path
+    ):  # with a path it is about a file of the server
+        return ApiError(
+            400 if error.exit_code == 2 else 502,
+            str(error),
+            code="invalid_value" if error.exit_code == 2 else "failed",
+        )
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+        return ApiError(
+            504, f"no answer within {timeout:g} s — ask for fewer tokens or samples", code="timeout"
+        )
+    return None
+
+
+def unknown_failure() -> ApiError:
+    """What a client hears of a mistake in this program; the log has the rest."""
+    return ApiError(
+        500,
+        "the server failed; its log has the reason under this request's id",
+        code="internal_error",
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pomona.serve.errors import ApiError, wrong
+from pomona.web import ApiError, wrong
 
 _KINDS: dict[type, str] = {
     str: "a string",

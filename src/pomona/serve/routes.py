@@ -12,14 +12,13 @@ from urllib.parse import parse_qs
 import numpy as np
 
 from pomona.sample.context import Context
-from pomona.serve.asked import Asked, read_chat, read_completion
-from pomona.serve.call import Call
-from pomona.serve.errors import ApiError, wrong
-from pomona.serve.events import event, send_events
+from pomona.serve.call import Call, event, send_events
 from pomona.serve.fields import Fields
-from pomona.serve.served import Models
+from pomona.serve.parsing import ParsedRequest, read_chat, read_completion
+from pomona.serve.served import ServedModels
 from pomona.serve.shapes import Chunks, embeddings, whole
 from pomona.serve.work import Drawn, Outcome, outcome, pieces
+from pomona.web import ApiError, wrong
 
 _MOST_INPUTS = 2048
 
@@ -38,7 +37,7 @@ async def embed(call: Call) -> None:
     """POST /v1/embeddings."""
     fields = Fields(await call.json())
     called = fields.need("model", str)
-    served = call.desk.models.find(called)
+    served = call.state.models.find(called)
     call.model = served.name
     texts = fields.texts("input", _MOST_INPUTS, empty=False)
     if texts is None:
@@ -54,7 +53,7 @@ async def embed(call: Call) -> None:
             400, f'the model "{served.name}" cannot embed', param="model", code="unsupported_model"
         )
     found, spent = await call.while_here(served.model.embed(texts))
-    call.desk.metrics.paid(served.name, spent)
+    call.state.metrics.paid(served.name, spent)
     vectors = np.asarray(found, "<f4")
     if dimensions is not None and dimensions != vectors.shape[1]:
         raise wrong(
@@ -70,12 +69,12 @@ async def embed(call: Call) -> None:
 
 async def models(call: Call) -> None:
     """GET /v1/models."""
-    await call.reply({"object": "list", "data": call.desk.models.list()})
+    await call.reply({"object": "list", "data": call.state.models.list()})
 
 
 async def model(call: Call) -> None:
     """GET /v1/models/NAME."""
-    await call.reply(call.desk.models.one(call.scope["path_params"]["name"]))
+    await call.reply(call.state.models.one(call.scope["path_params"]["name"]))
 
 
 async def feedback(call: Call) -> None:
@@ -117,42 +116,44 @@ async def forget(call: Call) -> None:
 
 async def metrics(call: Call) -> None:
     """GET /metrics."""
-    text = call.desk.metrics.text(call.desk.gate)
+    text = call.state.metrics.text(call.state.gate)
     await call.reply(text.encode(), kind="text/plain; version=0.0.4; charset=utf-8")
 
 
 async def health(call: Call) -> None:
     """GET /healthz."""
-    await call.reply({"status": "ok", "models": len(call.desk.models.names)})
+    await call.reply({"status": "ok", "models": len(call.state.models.names)})
 
 
 def _memory(call: Call) -> Any:
-    if call.desk.feedback is None:
+    if call.state.feedback is None:
         raise ApiError(
             404, "this server keeps no feedback — start it with --feedback PATH", code="no_feedback"
         )
-    return call.desk.feedback
+    return call.state.feedback
 
 
-async def _generate(call: Call, read: Callable[[Mapping[str, Any], Models], Asked]) -> None:
+async def _generate(
+    call: Call, read: Callable[[Mapping[str, Any], ServedModels], ParsedRequest]
+) -> None:
     body = await call.json()
-    asked = read(body, call.desk.models)
-    call.model = asked.served.name
-    levers = _levers(call, asked)
-    if asked.stream:
-        await send_events(call, _chunks(call, asked, levers))
+    parsed = read(body, call.state.models)
+    call.model = parsed.served.name
+    levers = _levers(call, parsed)
+    if parsed.stream:
+        await send_events(call, _chunks(call, parsed, levers))
         return
-    found = await call.while_here(outcome(asked, levers))
-    call.desk.metrics.paid(asked.served.name, found.spent)
-    await call.reply(whole(asked, found))
+    found = await call.while_here(outcome(parsed, levers))
+    call.state.metrics.paid(parsed.served.name, found.spent)
+    await call.reply(whole(parsed, found))
 
 
-def _levers(call: Call, asked: Asked) -> list[Context]:
-    return [_lever(call, asked, name) for name in asked.context]
+def _levers(call: Call, parsed: ParsedRequest) -> list[Context]:
+    return [_lever(call, parsed, name) for name in parsed.context]
 
 
-def _lever(call: Call, asked: Asked, name: str) -> Context:
-    known = call.desk.settings.contexts
+def _lever(call: Call, parsed: ParsedRequest, name: str) -> Context:
+    known = call.state.settings.contexts
     if name in known:
         return known[name]
     if name == "thought":
@@ -162,19 +163,21 @@ def _lever(call: Call, asked: Asked, name: str) -> Context:
     if name == "memory":
         from pomona.sample.context import Memory
 
-        return Memory(_memory(call), user=call.user(asked.user))
+        return Memory(_memory(call), user=call.user(parsed.user))
     raise wrong(
         "pomona.context",
         f'there is no context "{name[:80]}" — known: {", ".join((*known, "thought", "memory"))}',
     )
 
 
-async def _chunks(call: Call, asked: Asked, levers: list[Context]) -> AsyncGenerator[bytes, None]:
-    chunks, source = Chunks(asked), pieces(asked, levers)
+async def _chunks(
+    call: Call, parsed: ParsedRequest, levers: list[Context]
+) -> AsyncGenerator[bytes, None]:
+    chunks, source = Chunks(parsed), pieces(parsed, levers)
     async with aclosing(source):
         async for item in source:
             if isinstance(item, Outcome):
-                call.desk.metrics.paid(asked.served.name, item.spent)
+                call.state.metrics.paid(parsed.served.name, item.spent)
                 found = chunks.end(item)
             elif isinstance(item, Drawn):
                 found = chunks.drawn(item)

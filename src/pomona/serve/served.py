@@ -11,13 +11,13 @@ from typing import Any
 from pomona.errors import PomonaError, nearest
 from pomona.models.chat.protocol import ChatModel
 from pomona.sample import NAMED, Strategy, parse_strategy
-from pomona.serve.errors import ApiError
+from pomona.web import ApiError
 
 _LONGEST = 200
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model under its name. `remote` says that a server answers, which may know parameters we do
     not.
     """
@@ -34,7 +34,7 @@ class Served:
         return self.model.identity.startswith("llama.cpp:")
 
 
-class Models:
+class ServedModels:
     """All models of a server by name, in the order given; the first judges where a strategy needs a
     judge of its own.
     """
@@ -55,7 +55,7 @@ class Models:
         """The models themselves."""
         return [one.model for one in self._served.values()]
 
-    def find(self, called: str) -> Served:
+    def find(self, called: str) -> ServedModel:
         """The model, and the strategy, that a client's name for it means. ApiError 404 where there
         is no such model, 400 for a strategy.
         """
@@ -95,6 +95,8 @@ def read_strategy(given: str | Mapping[str, Any], param: str) -> Strategy:
         raise ApiError(400, str(error)[:1000], param=param, code="unknown_strategy") from error
 
 
-def _served(name: str, model: ChatModel) -> Served:
+def _served(name: str, model: ChatModel) -> ServedModel:
     fingerprint = "fp_" + hashlib.sha256(model.identity.encode()).hexdigest()[:10]
-    return Served(name, model, fingerprint, remote=model.identity.startswith(("http:", "https:")))
+    return ServedModel(
+        name, model, fingerprint, remote=model.identity.startswith(("http:", "https:"))
+    )

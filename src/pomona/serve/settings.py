@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from pomona.errors import PomonaError
 from pomona.sample.context import Context
+from pomona.web import is_loopback
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]i?)?B?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
@@ -19,7 +19,7 @@ _SHORTEST_KEY = 16
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServeSettings:
     """Limits and keys of a server.
 
     keys: API keys, any of which lets a client in; none lets everybody on this machine in.
@@ -49,7 +49,7 @@ class Settings:
                     remedy="give a positive number",
                 )
 
-    def room(self, given: str) -> str | None:
+    def tenant(self, given: str) -> str | None:
         """Whose users a key may name: 12 hex digits of its own where there are several keys, "" for
         the only one, None for no key.
 
@@ -64,17 +64,7 @@ class Settings:
         return hashlib.sha256(b"users of " + digest).hexdigest()[:12] if len(self.keys) > 1 else ""
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def check_host(host: str, settings: Settings) -> None:
+def check_host(host: str, settings: ServeSettings) -> None:
     """A PomonaError when other machines could connect without a key."""
     if not is_loopback(host) and not settings.keys:
         remedy = "give --api-key-file, or bind to 127.0.0.1 and forward the port through SSH"

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import Any
 
 from pomona.models.chat.protocol import Piece, Spent, Token
-from pomona.serve.asked import Asked
+from pomona.serve.parsing import ParsedRequest
 from pomona.serve.work import Choice, Drawn, Outcome
 
 
@@ -35,11 +35,11 @@ def usage_of(spent: Spent) -> dict[str, int]:
     }
 
 
-def whole(asked: Asked, outcome: Outcome) -> dict[str, Any]:
+def whole(parsed: ParsedRequest, outcome: Outcome) -> dict[str, Any]:
     """A chat.completion or text_completion."""
     return {
-        **_head(asked, "chat.completion" if asked.chat else "text_completion"),
-        "choices": [_choice(asked, index, choice) for index, choice in enumerate(outcome.choices)],
+        **_head(parsed, "chat.completion" if parsed.chat else "text_completion"),
+        "choices": [_choice(parsed, index, choice) for index, choice in enumerate(outcome.choices)],
         "usage": usage_of(outcome.spent),
         "pomona": outcome.pomona,
     }
@@ -48,9 +48,9 @@ def whole(asked: Asked, outcome: Outcome) -> dict[str, Any]:
 class Chunks:
     """The events of one streamed response."""
 
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
-        self._head = _head(asked, "chat.completion.chunk" if asked.chat else "text_completion")
+    def __init__(self, parsed: ParsedRequest) -> None:
+        self._parsed = parsed
+        self._head = _head(parsed, "chat.completion.chunk" if parsed.chat else "text_completion")
         self._begun: set[int] = set()
         self._told: dict[int, int] = {}
 
@@ -58,15 +58,15 @@ class Chunks:
         """The chunks for a piece of text; the first of a choice says who speaks."""
         start = self._told.get(piece.index, 0)
         self._told[piece.index] = start + sum(map(_letters, piece.tokens))
-        delta = {"content": piece.text} if self._asked.chat else piece.text
+        delta = {"content": piece.text} if self._parsed.chat else piece.text
         return [
             *self._begin(piece.index),
-            self._chunk(piece.index, delta, logprobs=_logprobs(self._asked, piece.tokens, start)),
+            self._chunk(piece.index, delta, logprobs=_logprobs(self._parsed, piece.tokens, start)),
         ]
 
     def drawn(self, drawn: Drawn) -> list[dict[str, Any]]:
         """A chunk that adds nothing and says how far a strategy is."""
-        chunk = self._chunk(0, {} if self._asked.chat else "")
+        chunk = self._chunk(0, {} if self._parsed.chat else "")
         return [*self._begin(0), {**chunk, "pomona": {"drawn": drawn.count, "of": drawn.of}}]
 
     def end(self, outcome: Outcome) -> list[dict[str, Any]]:
@@ -76,17 +76,17 @@ class Chunks:
         chunks: list[dict[str, Any]] = []
         for index, choice in enumerate(outcome.choices):
             chunks += self._begin(index)
-            if self._asked.chat and choice.calls:
+            if self._parsed.chat and choice.calls:
                 calls = [{"index": at, **call} for at, call in enumerate(choice.calls)]
                 chunks.append(self._chunk(index, {"tool_calls": calls}))
-            chunks.append(self._chunk(index, {} if self._asked.chat else "", choice.finish))
-        if self._asked.include_usage:
+            chunks.append(self._chunk(index, {} if self._parsed.chat else "", choice.finish))
+        if self._parsed.include_usage:
             chunks.append({**self._head, "choices": [], "usage": usage_of(outcome.spent)})
         chunks[-1]["pomona"] = outcome.pomona
         return chunks
 
     def _begin(self, index: int) -> list[dict[str, Any]]:
-        if index in self._begun or not self._asked.chat:
+        if index in self._begun or not self._parsed.chat:
             return []
         self._begun.add(index)
         return [self._chunk(index, {"role": "assistant", "content": ""})]
@@ -94,12 +94,12 @@ class Chunks:
     def _chunk(
         self, index: int, delta: Any, finish: str | None = None, logprobs: Any = None
     ) -> dict[str, Any]:
-        key = "delta" if self._asked.chat else "text"
+        key = "delta" if self._parsed.chat else "text"
         choice = {"index": index, key: delta, "logprobs": logprobs, "finish_reason": finish}
         return {
             **self._head,
             "choices": [choice],
-            **({"usage": None} if self._asked.include_usage else {}),
+            **({"usage": None} if self._parsed.include_usage else {}),
         }
 
 
@@ -119,20 +119,20 @@ def embeddings(called: str, vectors: Sequence[Any], tokens: int) -> dict[str, An
     }
 
 
-def _head(asked: Asked, kind: str) -> dict[str, Any]:
-    name = ("chatcmpl-" if asked.chat else "cmpl-") + secrets.token_hex(14)
+def _head(parsed: ParsedRequest, kind: str) -> dict[str, Any]:
+    name = ("chatcmpl-" if parsed.chat else "cmpl-") + secrets.token_hex(14)
     return {
         "id": name,
         "object": kind,
         "created": int(time.time()),
-        "model": asked.called,
-        "system_fingerprint": asked.served.fingerprint,
+        "model": parsed.called,
+        "system_fingerprint": parsed.served.fingerprint,
     }
 
 
-def _choice(asked: Asked, index: int, choice: Choice) -> dict[str, Any]:
-    rest = {"logprobs": _logprobs(asked, choice.tokens), "finish_reason": choice.finish}
-    if not asked.chat:
+def _choice(parsed: ParsedRequest, index: int, choice: Choice) -> dict[str, Any]:
+    rest = {"logprobs": _logprobs(parsed, choice.tokens), "finish_reason": choice.finish}
+    if not parsed.chat:
         return {"index": index, "text": choice.text, **rest}
     message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
     if choice.calls:
@@ -143,13 +143,15 @@ def _choice(asked: Asked, index: int, choice: Choice) -> dict[str, Any]:
     return {"index": index, "message": message, **rest}
 
 
-def _logprobs(asked: Asked, tokens: Sequence[Token], start: int = 0) -> dict[str, Any] | None:
+def _logprobs(
+    parsed: ParsedRequest, tokens: Sequence[Token], start: int = 0
+) -> dict[str, Any] | None:
     """The field `logprobs` where it was asked for; the older form counts the characters before each
     token from `start`.
     """
-    if not asked.logprobs:
+    if not parsed.logprobs:
         return None
-    if asked.chat:
+    if parsed.chat:
         return {"content": list(tokens), "refusal": None}
     offsets = accumulate(map(_letters, tokens), initial=start)
     return {

@@ -15,8 +15,8 @@ from pomona.models.chat.errors import ModelError
 from pomona.models.chat.protocol import Piece, Reply, Request, Sample, Spent, Token
 from pomona.sample import answer
 from pomona.sample.context import Context
-from pomona.serve.asked import Asked
-from pomona.serve.errors import ApiError
+from pomona.serve.parsing import ParsedRequest
+from pomona.web import ApiError
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,21 @@ class Drawn:
 
 
 async def outcome(
-    asked: Asked, levers: Sequence[Context] = (), drawn: Callable[[Drawn], None] | None = None
+    parsed: ParsedRequest,
+    levers: Sequence[Context] = (),
+    drawn: Callable[[Drawn], None] | None = None,
 ) -> Outcome:
     """The whole response. `drawn` is called as a strategy's candidates come. Raises what the models
     raise.
     """
-    if asked.strategy is None:
+    if parsed.strategy is None:
         return _checked(
-            asked, _plain(await _all([_replies(asked, request) for request in asked.requests]))
+            parsed, _plain(await _all([_replies(parsed, request) for request in parsed.requests]))
         )
-    account, counts = Account(asked.budget), [0] * len(asked.requests)  # one budget for all prompts
+    account, counts = (
+        Account(parsed.budget),
+        [0] * len(parsed.requests),
+    )  # one budget for all prompts
 
     def count(place: int, came: int, of: int) -> None:
         counts[place] = came
@@ -66,55 +71,55 @@ async def outcome(
             drawn(Drawn(sum(counts), of * len(counts)))
 
     works = [
-        _answer(asked, place, account, levers, partial(count, place))
+        _answer(parsed, place, account, levers, partial(count, place))
         for place in range(len(counts))
     ]
-    return _checked(asked, _chosen(asked, await _all(works)))
+    return _checked(parsed, _chosen(parsed, await _all(works)))
 
 
 async def pieces(
-    asked: Asked, levers: Sequence[Context] = ()
+    parsed: ParsedRequest, levers: Sequence[Context] = ()
 ) -> AsyncGenerator[Piece | Drawn | Outcome, None]:
     """The response as it grows, its choices mixed, then the whole of it. A strategy tells what it
     has drawn, then its choice at once.
     """
-    if asked.strategy is not None:
-        async for item in _awaited(asked, levers):
+    if parsed.strategy is not None:
+        async for item in _awaited(parsed, levers):
             yield item
         return
     replies: dict[int, Reply] = {}
-    streams = [_numbered(asked, place, request) for place, request in enumerate(asked.requests)]
+    streams = [_numbered(parsed, place, request) for place, request in enumerate(parsed.requests)]
     async with aclosing(merged(streams)) as coming:
         async for number, item in coming:
             if isinstance(item, Reply):
                 replies[number] = item
             else:
                 yield replace(item, index=number)
-    if len(replies) < asked.n * len(streams):
-        raise ModelError("its stream ended without an answer", status=502, where=asked.served.name)
-    yield _checked(asked, _plain([[replies[number] for number in sorted(replies)]]))
+    if len(replies) < parsed.n * len(streams):
+        raise ModelError("its stream ended without an answer", status=502, where=parsed.served.name)
+    yield _checked(parsed, _plain([[replies[number] for number in sorted(replies)]]))
 
 
 async def _numbered(
-    asked: Asked, place: int, request: Request
+    parsed: ParsedRequest, place: int, request: Request
 ) -> AsyncGenerator[tuple[int, Piece | Reply], None]:
     """What comes of a prompt, with the number of its choice in the whole response."""
-    silent = asked.logprobs and asked.served.remote
-    stream: Any = asked.served.model.stream(request, _samples(asked, request))
+    silent = parsed.logprobs and parsed.served.remote
+    stream: Any = parsed.served.model.stream(request, _samples(parsed, request))
     async with aclosing(stream):
         async for item in stream:
             if silent and isinstance(item, Piece):
                 if not item.tokens:  # before anything was sent this is still a refusal
-                    raise _untold(asked)
+                    raise _untold(parsed)
                 silent = False
-            yield place * asked.n + item.index, item
+            yield place * parsed.n + item.index, item
 
 
 async def _awaited(
-    asked: Asked, levers: Sequence[Context]
+    parsed: ParsedRequest, levers: Sequence[Context]
 ) -> AsyncGenerator[Piece | Drawn | Outcome, None]:
     reports: asyncio.Queue[Drawn | None] = asyncio.Queue()
-    task = asyncio.ensure_future(outcome(asked, levers, reports.put_nowait))
+    task = asyncio.ensure_future(outcome(parsed, levers, reports.put_nowait))
     task.add_done_callback(lambda _: reports.put_nowait(None))
     try:
         while (report := await reports.get()) is not None:
@@ -144,39 +149,39 @@ async def _all(works: Sequence[Any]) -> list[Any]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _replies(asked: Asked, request: Request) -> list[Reply]:
-    return await asked.served.model.reply(request, _samples(asked, request))
+async def _replies(parsed: ParsedRequest, request: Request) -> list[Reply]:
+    return await parsed.served.model.reply(request, _samples(parsed, request))
 
 
-def _samples(asked: Asked, request: Request) -> list[Sample]:
-    return [(index, request.temperature) for index in range(asked.n)]
+def _samples(parsed: ParsedRequest, request: Request) -> list[Sample]:
+    return [(index, request.temperature) for index in range(parsed.n)]
 
 
 async def _answer(
-    asked: Asked,
+    parsed: ParsedRequest,
     place: int,
     account: Account,
     levers: Sequence[Context],
     came: Callable[[int, int], None],
 ) -> Answer:
-    assert asked.strategy is not None
-    model, request = asked.served.model, asked.requests[place]
+    assert parsed.strategy is not None
+    model, request = parsed.served.model, parsed.requests[place]
     return await answer(
-        request, model, asked.strategy, budget=account, context=levers, progress=came
+        request, model, parsed.strategy, budget=account, context=levers, progress=came
     )
 
 
-def _checked(asked: Asked, found: Outcome) -> Outcome:
+def _checked(parsed: ParsedRequest, found: Outcome) -> Outcome:
     """The outcome, unless log-probabilities were asked for and an answer has none."""
-    if asked.logprobs and any(
+    if parsed.logprobs and any(
         choice.text and not choice.tokens and not choice.calls for choice in found.choices
     ):
-        raise _untold(asked)
+        raise _untold(parsed)
     return found
 
 
-def _untold(asked: Asked) -> ApiError:
-    why = "a context changed the text" if asked.context else "its server gives none"
+def _untold(parsed: ParsedRequest) -> ApiError:
+    why = "a context changed the text" if parsed.context else "its server gives none"
     return ApiError(
         400,
         f"there are no log-probabilities of this answer: {why}",
@@ -196,13 +201,13 @@ def _plain(pools: Sequence[Sequence[Reply]]) -> Outcome:
     )
 
 
-def _chosen(asked: Asked, answers: Sequence[Answer]) -> Outcome:
+def _chosen(parsed: ParsedRequest, answers: Sequence[Answer]) -> Outcome:
     spent = sum((one.spent for one in answers), Spent())
     choices = []
     for one in answers:
         taken = one.candidates[one.chosen]
         choices.append(Choice(one.text, taken.finish_reason, taken.tool_calls, taken.tokens))
-    shown = [_shown(one, asked.candidates) for one in answers]
+    shown = [_shown(one, parsed.candidates) for one in answers]
     return Outcome(
         tuple(choices),
         spent,

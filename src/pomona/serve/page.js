@@ -1,76 +1,9 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Try a prompt · Pomona</title>
-<link rel="icon" href="data:,">
-<style>
-:root { --paper: #fff; --ink: #1c2420; --soft: #5c6862; --line: #dfe5e1; --wash: #f5f7f4; --mark: #00694d; --on: #fff; --bad: #b03a10; --tint: #e3f2ec; }
-@media (prefers-color-scheme: dark) { :root { --paper: #151a17; --ink: #eef2ef; --soft: #a3aea8; --line: #2f3833; --wash: #1c221f; --mark: #5fd8b0; --on: #151a17; --bad: #ff9a6c; --tint: #17332a; } }
-* { box-sizing: border-box; }
-[hidden] { display: none !important; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif; }
-main { max-width: 820px; margin: 0 auto; padding: 20px 16px 48px; }
-h1 { font-size: 1.125rem; margin: 0 0 12px; }
-h2 { font-size: 0.875rem; font-weight: normal; color: var(--soft); margin: 24px 0 6px; }
-label { display: block; font-size: 0.8125rem; color: var(--soft); }
-#keyed { margin-bottom: 10px; }
-textarea, select, input { font: inherit; font-size: 1rem; width: 100%; min-height: 44px; color: var(--ink); background: var(--paper); border: 1px solid var(--soft); border-radius: 6px; padding: 8px 10px; margin-top: 2px; }
-textarea { min-height: 6.5em; resize: vertical; }
-.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px; margin: 10px 0; }
-.keys { display: flex; flex-wrap: wrap; gap: 8px; align-items: center; }
-button { font: inherit; font-size: 0.875rem; color: var(--ink); background: var(--paper); border: 1px solid var(--soft); border-radius: 6px; padding: 8px 14px; cursor: pointer; }
-button.first { background: var(--mark); border-color: var(--mark); color: var(--on); }
-button:disabled { opacity: 0.45; cursor: default; }
-button.small { padding: 3px 9px; font-size: 0.8125rem; }
-:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
-#said { color: var(--soft); font-size: 0.875rem; }
-#said.bad { color: var(--bad); }
-.text { white-space: pre-wrap; overflow-wrap: anywhere; }
-#answer { border: 1px solid var(--mark); background: var(--tint); border-radius: 6px; padding: 12px 14px; min-height: 3em; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(105px, 1fr)); gap: 8px 14px; margin: 12px 0 0; }
-dt { font-size: 0.75rem; color: var(--soft); }
-dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-ol { list-style: none; margin: 0; padding: 0; }
-li { border: 1px solid var(--line); background: var(--wash); border-radius: 6px; padding: 10px 14px; margin-bottom: 8px; }
-li.chosen { border-color: var(--mark); }
-.facts { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; font-size: 0.8125rem; color: var(--soft); margin-bottom: 4px; font-variant-numeric: tabular-nums; }
-.facts b { color: var(--mark); }
-.facts button { margin-left: auto; }
-meter { width: 90px; height: 10px; }
-@media (max-width: 480px) { meter { display: none; } }
-</style>
-</head>
-<body>
-<main>
-<h1>Pomona</h1>
-<form id="form">
-<label id="keyed" hidden>API key<input id="key" type="password" autocomplete="off"></label>
-<label>Prompt<textarea id="prompt" required>Why does fruit ripen faster beside a banana?</textarea></label>
-<div class="row">
-<label>Model<select id="model"></select></label>
-<label>Strategy<select id="strategy"></select></label>
-<label>Most tokens<input id="tokens" type="number" min="1" max="4096" value="80"></label>
-<label>Temperature<input id="temperature" type="number" min="0" max="2" step="0.1" placeholder="its own"></label>
-</div>
-<div class="keys"><button class="first" id="go">Ask</button><button type="button" id="stop" disabled>Stop</button><span id="said" role="status"></span></div>
-</form>
-<section id="result" hidden>
-<h2>Answer</h2>
-<div class="text" id="answer" dir="auto" aria-live="polite"></div>
-<dl id="cost"></dl>
-<div id="pool" hidden><h2 id="about"></h2><ol id="candidates"></ol></div>
-</section>
-</main>
-<script>
 const get = id => document.getElementById(id);
 let stop = null, timer = null, asked = "";
 
 function say(words, bad = false) {
   get("said").textContent = words;
-  get("said").className = bad ? "bad" : "";
+  get("said").className = bad ? "said bad" : "said";
 }
 
 function make(tag, words, kind) {
@@ -141,7 +74,7 @@ function showPool(pomona) {
   const distinct = new Set(pool.map(one => one.text)).size;
   get("about").textContent = `${pool.length} candidates, ${distinct} distinct, chosen by ${pomona.strategy}`;
   get("candidates").replaceChildren(...pool.map((one, place) => {
-    const row = make("li"), facts = make("div", undefined, "facts"), chosen = place === pomona.chosen;
+    const row = make("li"), facts = make("div", undefined, "about"), chosen = place === pomona.chosen;
     if (chosen) { row.className = "chosen"; facts.append(make("b", "chosen")); }
     if (one.score !== null) {
       const meter = make("meter");
@@ -156,7 +89,7 @@ function showPool(pomona) {
       better.addEventListener("click", () => prefer(pomona, one, better));
       facts.append(better);
     }
-    const text = make("div", one.text, "text");
+    const text = make("div", one.text, "quote");
     text.dir = "auto";
     row.append(facts, text);
     return row;
@@ -245,6 +178,3 @@ async function list() {
   }
 }
 list();
-</script>
-</body>
-</html>

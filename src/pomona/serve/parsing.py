@@ -1,20 +1,21 @@
-"""From the JSON of a client to what is asked of a model."""
+"""From the JSON of a client to what is asked of a model. Parameters beyond the common ones may be
+known to a server behind us; a model in this process must not be promised what it cannot do.
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pomona.answers import Budget
 from pomona.errors import PomonaError
 from pomona.models.chat.protocol import Request
 from pomona.sample import Strategy
-from pomona.serve.errors import ApiError, wrong
-from pomona.serve.extras import extras, logprobs
 from pomona.serve.fields import Fields
-from pomona.serve.served import Models, Served, read_strategy
+from pomona.serve.served import ServedModel, ServedModels, read_strategy
+from pomona.web import ApiError, wrong
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _MOST_LEVERS = 8
@@ -25,10 +26,32 @@ _MOST_TOOLS = 128
 _MOST_CHOICES = 128
 _MOST_PROMPTS = 16
 _SEEDS = (-(1 << 63), (1 << 63) - 1)
+_INERT = frozenset(
+    {
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "parallel_tool_calls",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+    }
+)
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "tool_choice": ("auto", "none"),
+    "modalities": (["text"],),
+    "echo": (False,),
+    "suffix": ("",),
+}
+_MOST_LOGPROBS = 20
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedRequest:
     """A request as the server understood it. `requests` has one entry for each prompt; each gets
     `n` choices, or one with a strategy.
 
@@ -36,7 +59,7 @@ class Asked:
     whose feedback they may use.
     """
 
-    served: Served
+    served: ServedModel
     called: str
     chat: bool
     requests: tuple[Request, ...]
@@ -55,7 +78,7 @@ class Asked:
         return self.requests[0].logprobs is not None
 
 
-def read_chat(body: Mapping[str, Any], models: Models) -> Asked:
+def read_chat(body: Mapping[str, Any], models: ServedModels) -> ParsedRequest:
     """The body of POST /v1/chat/completions. ApiError 400 or 404 names what is wrong."""
     fields = Fields(body)
     served, called = _model(fields, models)
@@ -74,19 +97,19 @@ def read_chat(body: Mapping[str, Any], models: Models) -> Asked:
     newer, older = (
         fields.integer(name, 1, _MOST_TOKENS) for name in ("max_completion_tokens", "max_tokens")
     )
-    return _asked(
+    return _parsed(
         fields, served, called, [Request(messages=checked, tools=tools)], newer or older or _TOKENS
     )
 
 
-def read_completion(body: Mapping[str, Any], models: Models) -> Asked:
+def read_completion(body: Mapping[str, Any], models: ServedModels) -> ParsedRequest:
     """The body of POST /v1/completions. ApiError 400 or 404 names what is wrong."""
     fields = Fields(body)
     served, called = _model(fields, models)
     prompts = fields.texts("prompt", _MOST_PROMPTS)
     if prompts is None:
         raise ApiError(400, "prompt is missing", param="prompt", code="missing_required_parameter")
-    return _asked(
+    return _parsed(
         fields,
         served,
         called,
@@ -95,14 +118,14 @@ def read_completion(body: Mapping[str, Any], models: Models) -> Asked:
     )
 
 
-def _model(fields: Fields, models: Models) -> tuple[Served, str]:
+def _model(fields: Fields, models: ServedModels) -> tuple[ServedModel, str]:
     called = fields.need("model", str)
     return models.find(called), called
 
 
-def _asked(
-    fields: Fields, served: Served, called: str, bare: list[Request], tokens: int | None
-) -> Asked:
+def _parsed(
+    fields: Fields, served: ServedModel, called: str, bare: list[Request], tokens: int | None
+) -> ParsedRequest:
     ours = Fields(fields.take("pomona", dict, {}), "pomona")
     strategy, context, user = (
         _strategy(ours, served.strategy),
@@ -148,7 +171,7 @@ def _asked(
         )
         for one in bare
     )
-    return Asked(
+    return ParsedRequest(
         served,
         called,
         bare[0].prompt is None,
@@ -164,7 +187,7 @@ def _asked(
     )
 
 
-def _seed(seed: int | None, served: Served, greedy: bool) -> int:
+def _seed(seed: int | None, served: ServedModel, greedy: bool) -> int:
     """The client's seed; without one another for each request, but for greedy answers, which do not
     need any.
     """
@@ -288,3 +311,89 @@ def _tool(tool: Mapping[str, Any], where: str) -> None:
         )
     if not isinstance(tool.get("type"), str):
         raise wrong(f"{where}.type", f"{where}.type must be a string", "invalid_type")
+
+
+@dataclass(frozen=True)
+class Extras:
+    """`extra` goes to the model's server, `options` are the only answers allowed, `no_tools` takes
+    the tools away.
+    """
+
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    no_tools: bool = False
+
+
+def extras(rest: Mapping[str, Any], served: ServedModel, n: int) -> Extras:
+    """What is left of a request's fields, fit for its model. ApiError 400 for what a model in this
+    process does not know or cannot do.
+    """
+    if served.remote or not rest:
+        return Extras(rest)
+    left = {name: value for name, value in rest.items() if name not in _INERT}
+    options, extra = _format(left.pop("response_format", None), served)
+    no_tools = left.get("tool_choice") == "none"
+    if left.get("best_of") == n:
+        del left["best_of"]
+    for name, value in left.items():
+        if name not in _NEUTRAL:
+            raise ApiError(
+                400,
+                f"{name[:80]} is not known to this model",
+                param=name[:80],
+                code="unknown_parameter",
+            )
+        if not any(value == one and type(value) in {type(one), float} for one in _NEUTRAL[name]):
+            raise ApiError(
+                400,
+                f"this model cannot do {name} {str(value)[:80]}",
+                param=name,
+                code="unsupported_value",
+            )
+    return Extras(extra, options, no_tools)
+
+
+def logprobs(fields: Fields, *, chat: bool) -> int | None:
+    """How many alternatives are asked for with each token's log-probability, None where nothing is;
+    the older API gives their number.
+    """
+    if not chat:
+        return fields.integer("logprobs", 0, _MOST_LOGPROBS)
+    wanted = fields.take("logprobs", bool, False)
+    top = fields.integer("top_logprobs", 0, _MOST_LOGPROBS, 0)
+    if top and not wanted:
+        raise wrong("top_logprobs", "top_logprobs needs logprobs: true")
+    return top if wanted else None
+
+
+def _format(given: Any, served: ServedModel) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Options, or extra parameters, that make an answer of this format."""
+    if given is None or given == {"type": "text"}:
+        return (), {}
+    if not isinstance(given, dict) or not isinstance(given.get("type"), str):
+        raise wrong(
+            "response_format", "response_format must be an object with a type", "invalid_type"
+        )
+    if given["type"] == "json_object" and served.llama:
+        return (), {"json_schema": {"type": "object"}}
+    described = given.get("json_schema")
+    schema = described.get("schema") if isinstance(described, dict) else None
+    if (
+        given["type"] == "json_schema"
+        and isinstance(schema, dict)
+        and isinstance(options := schema.get("enum"), list)
+    ):
+        if options and len(options) <= 256 and all(isinstance(one, str) and one for one in options):
+            return tuple(options), {}
+        raise wrong(
+            "response_format", "the enum must hold from 1 to 256 strings that are not empty"
+        )
+    remedy = "a json_schema that is an enum of strings works" + (
+        ", and so does json_object" if served.llama else ""
+    )
+    raise ApiError(
+        400,
+        f"this model cannot do this response_format — {remedy}",
+        param="response_format",
+        code="unsupported_value",
+    )

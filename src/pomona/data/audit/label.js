@@ -1,43 +1,3 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Labelling · Pomona</title>
-<link rel="icon" href="data:,">
-<style>
-:root { --paper: #fff; --ink: #1c2420; --soft: #5c6862; --line: #dfe5e1; --wash: #f5f7f4; --mark: #00694d; --on: #fff; --bad: #b03a10; }
-@media (prefers-color-scheme: dark) { :root { --paper: #151a17; --ink: #eef2ef; --soft: #a3aea8; --line: #2f3833; --wash: #1c221f; --mark: #5fd8b0; --on: #151a17; --bad: #ff9a6c; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif; }
-main { max-width: 820px; margin: 0 auto; padding: 20px 20px 48px; }
-header { display: flex; flex-wrap: wrap; gap: 4px 16px; align-items: baseline; color: var(--soft); font-size: 0.875rem; }
-header b { color: var(--ink); font-size: 1.125rem; }
-progress { width: 100%; height: 8px; accent-color: var(--mark); margin: 8px 0 16px; }
-h2 { font-size: 0.8125rem; font-weight: normal; color: var(--soft); margin: 16px 0 4px; }
-.text { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--line); background: var(--wash); border-radius: 6px; padding: 12px 14px; max-height: 44vh; overflow-y: auto; }
-#text { font-size: 1.125rem; min-height: 4.5em; }
-.keys { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 16px; }
-button { font: inherit; font-size: 0.875rem; color: var(--ink); background: var(--paper); border: 1px solid var(--soft); border-radius: 6px; padding: 6px 11px; cursor: pointer; }
-button[aria-pressed=true] { background: var(--mark); border-color: var(--mark); color: var(--on); }
-button:disabled { opacity: 0.45; cursor: default; }
-kbd { font: 0.8125rem ui-monospace, Menlo, Consolas, monospace; border: 1px solid currentColor; border-radius: 3px; padding: 0 4px; margin-right: 6px; opacity: 0.8; }
-#said { min-height: 1.5em; margin: 12px 0 0; color: var(--bad); }
-</style>
-</head>
-<body>
-<main>
-<header><b id="place">…</b><span id="group"></span><span id="done"></span></header>
-<progress id="bar" value="0" max="1" aria-label="labelled"></progress>
-<section id="parallel" hidden><h2>source</h2><div class="text" id="source" dir="auto"></div></section>
-<h2>text</h2><div class="text" id="text" dir="auto"></div>
-<div class="keys" id="codes"></div>
-<div class="keys" id="flags"></div>
-<div class="keys" id="moves"></div>
-<p id="said" role="status"></p>
-</main>
-<script>
 const CODES = [
   ["1", "CC", "correct"], ["2", "CB", "correct, boilerplate"], ["3", "CS", "correct, short"],
   ["4", "X", "wrong translation"], ["5", "WL", "wrong language"], ["6", "NL", "not language"],
@@ -147,6 +107,3 @@ ask("/rows").then(value => {
   show();
   document.documentElement.dataset.ready = "yes";
 }).catch(error => { get("said").textContent = error.message; });
-</script>
-</body>
-</html>

@@ -8,7 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from pomona.serve.errors import ApiError, ClientGone
+from pomona.web.errors import ApiError, ClientGone
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _READING = 30.0

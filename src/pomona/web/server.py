@@ -1,0 +1,117 @@
+"""Sockets and the servers on them: one that the process is, or one beside its other work."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import uvicorn
+
+from pomona.errors import PomonaError
+
+_GRACE = 30
+_BACKLOG = 2048
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def listening(
+    host: str, port: int, remedy: str = "use another port, or 0 for a free one"
+) -> socket.socket:
+    """A socket bound to the address; port 0 takes a free one. A PomonaError when that is
+    impossible.
+    """
+    if not 0 <= port <= 65535:
+        raise PomonaError(
+            f"cannot listen: there is no port {port}",
+            where=host,
+            remedy="use one from 1 to 65535, or 0 for a free one",
+        )
+    address = host.strip("[]")
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(where)
+        except BaseException:
+            bound.close()
+            raise
+        return bound
+    except OSError as error:
+        raise PomonaError(f"cannot listen: {error}", where=f"{host}:{port}", remedy=remedy) from (
+            error
+        )
+
+
+def page_headers(policy: str) -> dict[str, str]:
+    """The headers of a page: what it may do, and that no other page may hold or read it."""
+    return {
+        "content-security-policy": f"{policy}; frame-ancestors 'none'",
+        "referrer-policy": "no-referrer",
+        "cross-origin-resource-policy": "same-origin",
+    }
+
+
+def run_server(app: Any, bound: socket.socket) -> None:
+    """Serve until the process is told to stop; requests under way may then take 30 seconds to
+    end.
+    """
+    with suppress(KeyboardInterrupt):  # the usual way to end it
+        _server(app).run(sockets=[bound])
+
+
+class BackgroundServer:
+    """An application served by a thread of this process until `close`."""
+
+    def __init__(self, app: Any, bound: socket.socket) -> None:
+        self._bound, self._server = bound, _server(app)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [bound]}, daemon=True
+        )
+        self.port: int = bound.getsockname()[1]
+        self._thread.start()
+        # uvicorn tells of its start by a flag alone; a client that comes earlier is turned away.
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.005)
+
+    def wait(self) -> None:
+        """Serve until `close` is called elsewhere or the process is interrupted."""
+        while self._thread.is_alive():
+            self._thread.join(0.5)
+
+    def close(self) -> None:
+        """Stop serving; requests under way end first."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._bound.close()
+
+
+def _server(app: Any) -> uvicorn.Server:
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            backlog=_BACKLOG,
+            timeout_graceful_shutdown=_GRACE,
+            limit_concurrency=None,
+        )
+    )
