@@ -43,7 +43,7 @@ ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
 
 from pomona.data import dedup, mix, prune, score, sweep
 from pomona.data.audit import sample_audit
-from pomona.data.duplicates import _work
+from pomona.data.duplicates import minhash
 from pomona.errors import PomonaError
 from pomona.records import pieces as record_pieces, read, spread
 
@@ -63,7 +63,7 @@ def suicide(job):
 def wrong(job):
     raise PomonaError("is wrong", where=f"job {job}", remedy="do better")
 
-sign_part = _work.sign_part
+sign_part = minhash.sign_part
 def fatal(job):
     if job.part == 3:
         die_once("signing.died")
@@ -94,9 +94,9 @@ schema = pa.schema([("score", pa.float64())])
 said["reading"] = error_of(read("malformed.jsonl", columns=schema, engine="ray").to_table)
 said["jobs"], said["nodes"] = list(spread(suicide, range(6), "ray")), len(ray.nodes())
 said["wrong"] = error_of(lambda: list(spread(wrong, [7], "ray")))
-_work.sign_part = fatal
+minhash.sign_part = fatal
 said["removed"] = dict(dedup("in/*.parquet", "ray/near.parquet", engine="ray").removed)
-_work.sign_part = sign_part
+minhash.sign_part = sign_part
 dedup("in.jsonl", "ray/lines.parquet", method="exact", engine="ray")
 said["null"] = error_of(dedup, "null.jsonl", "ray/null.parquet", engine="ray")
 said["malformed"] = error_of(prune, "malformed.jsonl", "ray/malformed.parquet", by="score", engine="ray")

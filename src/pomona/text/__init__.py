@@ -1,4 +1,4 @@
-"""Text by itself: the words that search compares."""
+"""Text alone: words, terms, scripts, languages, and normal forms. It knows no other room."""
 
 from __future__ import annotations
 
@@ -7,6 +7,35 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.text.terms import words as words
+    from pomona.text.languages import (
+        base_language as base_language,
+        identify as identify,
+        known_languages as known_languages,
+        language_confidence as language_confidence,
+    )
+    from pomona.text.normal_form import (
+        SPACELESS as SPACELESS,
+        UNSAFE as UNSAFE,
+        strings as strings,
+        tables as tables,
+    )
+    from pomona.text.scripts import (
+        base_tag as base_tag,
+        count_words as count_words,
+        expected_scripts as expected_scripts,
+        letters_by_script as letters_by_script,
+        spaced as spaced,
+    )
+    from pomona.text.terms import search_terms as search_terms
+    from pomona.text.vocabulary import mtld as mtld, words_of as words_of
 
-__getattr__, __dir__ = lazily(__name__, {"terms": "words"})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "languages": "base_language identify known_languages language_confidence",
+        "normal_form": "SPACELESS UNSAFE strings tables",
+        "scripts": "base_tag count_words expected_scripts letters_by_script spaced",
+        "terms": "search_terms",
+        "vocabulary": "mtld words_of",
+    },
+)

@@ -15,7 +15,7 @@ _UNSPACED += (
 )
 
 
-def words(text: str) -> list[str]:
+def search_terms(text: str) -> list[str]:
     """The terms of a text, NFKC and case-folded, in order.
 
     Runs of letters, digits and their marks are terms; runs of Chinese, Japanese, Thai, Lao, Khmer,

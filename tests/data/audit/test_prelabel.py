@@ -9,9 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from pomona.data.audit.prelabel import entropy, identified_languages, prelabel
-from pomona.data.audit.scripts import expected_scripts, letters_by_script, words
-from pomona.data.scores import _language
 from pomona.errors import PomonaError
+from pomona.text import count_words, expected_scripts, languages, letters_by_script
 
 
 @pytest.mark.parametrize(
@@ -48,10 +47,10 @@ def test_marks_digits_and_symbols_have_no_script() -> None:
 
 
 def test_words_where_there_are_no_spaces() -> None:
-    assert words("the system menu") == 3
-    assert words("概要を開いて左の一覧から") == 6
-    assert words("設定 を クリック") == 4
-    assert words("") == 0
+    assert count_words("the system menu") == 3
+    assert count_words("概要を開いて左の一覧から") == 6
+    assert count_words("設定 を クリック") == 4
+    assert count_words("") == 0
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,7 @@ def test_the_identifier_is_not_asked_about_languages_it_does_not_know(
         "...................... nothing at all": ("zxx", 0.5),
     }
     identifier = SimpleNamespace(labels=["de", "zxx"], classify=lambda text: said[text])
-    monkeypatch.setattr(_language, "_identifier", lambda: identifier)
+    monkeypatch.setattr(languages, "_identifier", lambda: identifier)
     german, nothing = said
     assert identified_languages(
         [german, german, nothing * 2], ["de_AT", "gl", "gl"], "py3langid"
@@ -125,7 +124,7 @@ def test_the_identifier_is_not_asked_about_languages_it_does_not_know(
 
 def test_a_missing_identifier_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
-    _language._identifier.cache_clear()
+    languages._identifier.cache_clear()
     with pytest.raises(
         PomonaError,
         match=r"language identification needs py3langid — pip install 'pomona\[language\]'",

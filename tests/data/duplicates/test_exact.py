@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona import files
-from pomona.data.duplicates import _sign, dedup
+from pomona.data.duplicates import dedup, minhash
 from pomona.errors import PomonaError
 from pomona.records import read
 
@@ -21,8 +21,8 @@ def test_one_of_each_text_stays_in_order(
 ) -> None:
     out = tmp_path_factory.mktemp("exact") / "out.parquet"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sign, "CHUNK_ROWS", rows)
-        patch.setattr(files, "_sync", lambda _: None)
+        patch.setattr(minhash, "CHUNK_ROWS", rows)
+        patch.setattr(files, "sync", lambda _: None)
         card = dedup(pa.table({"text": pa.array(texts, pa.string())}), out, method="exact")
     assert pq.read_table(out)["text"].to_pylist() == list(dict.fromkeys(texts))
     assert card.rows_out + card.removed["exact"] == len(texts)

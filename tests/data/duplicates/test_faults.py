@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pomona.data.duplicates import _semantic_embed, _substring_stream, dedup
+from pomona.data.duplicates import dedup, semantic, substring_passes
 from pomona.errors import ResourceError
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -35,18 +35,18 @@ MOMENTS = {
 KILLED = """
 import os, signal, sys
 from pomona import files
-from pomona.data.duplicates import _semantic_embed, _substring_stream, dedup
-from pomona.data.duplicates._substring_memory import Budget
+from pomona.data.duplicates import semantic, substring_passes, dedup
+from pomona.data.duplicates.substring_memory import Budget
 
 out, method, (name, left), options = sys.argv[1], sys.argv[2], sys.argv[3].split(":"), eval(sys.argv[4])
-_semantic_embed.BLOCK_ROWS, _substring_stream._KEEP_BYTES, Budget.table = 2, 1, lambda self: 1
+semantic.BLOCK_ROWS, substring_passes._KEEP_BYTES, Budget.table = 2, 1, lambda self: 1
 left = int(left)
 def sync(path):
     global left
     left -= path.name.startswith(f".{name}.")
     if not left:
         os.kill(os.getpid(), signal.SIGKILL)
-files._sync = sync
+files.sync = sync
 dedup("in*.parquet", out, method=method, **options)
 """
 
@@ -92,7 +92,7 @@ def test_killed_runs_continue_to_the_same_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_semantic_embed, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(semantic, "BLOCK_ROWS", 2)
     many = " ".join(map(str, range(30)))
     texts = [many, f"a {many}", "other words", "one two three", "other words", "Open the file"]
     for number in range(3):
@@ -105,14 +105,14 @@ def test_killed_runs_continue_to_the_same_files(
         killed(method, moment, folder)
         kept = json.loads((work / "kept.json").read_text())["rows"]
         assert kept == (2 if moment == "kept.json:2" else 6)
-    embed, embedded = _semantic_embed._embed, list[int]()
+    embed, embedded = semantic._embed, list[int]()
     with monkeypatch.context() as patch:
         patch.setattr(
-            _semantic_embed,
+            semantic,
             "_embed",
             lambda block: embedded.append(len(block.texts)) or embed(block),
         )
-        patch.setattr(_substring_stream, "mark_part", refuse)
+        patch.setattr(substring_passes, "mark_part", refuse)
         dedup("in*.parquet", folder / "out.parquet", method=method, **OPTIONS[method])
     assert not work.exists() and embedded == {"substring": [], "semantic": [2, 1]}[method]
     assert (folder / "out.parquet").read_bytes() == Path("calm/out.parquet").read_bytes()
@@ -149,9 +149,9 @@ def test_other_settings_take_over_what_does_not_depend_on_them(
         assert (work / "passes.json").exists()
         if length == 4:
             (work / "text").write_bytes(b"")  # lost by a crash: made again
-    monkeypatch.setattr(_substring_stream, "_bytes", refuse)
+    monkeypatch.setattr(substring_passes, "_bytes", refuse)
     with monkeypatch.context() as patch:
-        patch.setattr(_substring_stream, "mark_part", refuse)
+        patch.setattr(substring_passes, "mark_part", refuse)
         found = run(3, out)
     monkeypatch.undo()
     assert found == run(3, tmp_path / "calm.parquet") and not work.exists()

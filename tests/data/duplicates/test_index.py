@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pomona import files
-from pomona.data.duplicates import _index, dedup
+from pomona.data.duplicates import dedup, signed
 from pomona.errors import PomonaError
 
 EASY = {"n_bands": 12, "rows_per_band": 1, "threshold": 0.6, "shingle_size": 2}
@@ -37,7 +37,7 @@ def test_batches_keep_what_one_run_keeps_of_them(
 ) -> None:
     folder = tmp_path_factory.mktemp("index")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_sync", lambda _: None)
+        patch.setattr(files, "sync", lambda _: None)
         seen: list[str] = []
         for batch in batches:
             dedup(
@@ -82,15 +82,15 @@ def test_a_run_killed_on_the_way_leaves_the_index_as_it_was(
 ) -> None:
     batch, index = tmp_path / "b.parquet", tmp_path / "index"
     pq.write_table(pa.table({"text": ["a", "a", "b"]}), batch)
-    write_json = _index.write_json
+    write_json = signed.write_json
 
     def killed(path: Path, value: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_index, "write_json", killed)
+    monkeypatch.setattr(signed, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         dedup(batch, tmp_path / "out.parquet", index=index)
-    monkeypatch.setattr(_index, "write_json", write_json)
+    monkeypatch.setattr(signed, "write_json", write_json)
     assert dedup(batch, tmp_path / "out.parquet", index=index).rows_out == 2
     before = (tmp_path / "out.parquet").read_bytes()
     with pytest.raises(
@@ -106,16 +106,16 @@ def test_a_run_killed_after_the_index_grew_is_only_finished(
 ) -> None:
     batch, index = tmp_path / "b.parquet", tmp_path / "index"
     pq.write_table(pa.table({"text": ["a", "a", "b"]}), batch)
-    grow = _index.Index.grow
+    grow = signed.Index.grow
 
     def killed(*arguments: object) -> None:
         grow(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_index.Index, "grow", killed)
+    monkeypatch.setattr(signed.Index, "grow", killed)
     with pytest.raises(KeyboardInterrupt):
         dedup(batch, tmp_path / "out.parquet", index=index)
-    monkeypatch.setattr(_index.Index, "grow", grow)
+    monkeypatch.setattr(signed.Index, "grow", grow)
     card = dedup(batch, tmp_path / "out.parquet", index=index)
     assert (card.rows_out, card.removed) == (2, {"exact": 1, "near": 0})
     assert not (tmp_path / ".out.parquet.work").exists()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.data.duplicates import _loops
-from pomona.data.duplicates._unicode import UNSAFE, tables
+from pomona.text import UNSAFE, tables
 
 SCRIPT = """
 import sys

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pomona import files
-from pomona.data.duplicates import _near, _sign, bands_for, dedup, s_curve
-from pomona.data.duplicates._loops.editing import edit_close
-from pomona.data.duplicates._unicode import composed
+from pomona.data.duplicates import bands_for, dedup, minhash, pairs as pairing, s_curve
+from pomona.data.duplicates._loops.joining import edit_close
+from pomona.data.duplicates.minhash import composed
 
 SURE = {"n_bands": 24, "rows_per_band": 1}
 
@@ -155,7 +155,7 @@ def test_a_large_group_is_not_compared_pair_by_pair(tmp_path: Path) -> None:
 
 
 def test_comparisons_cut_short_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_near, "MOST", 2)
+    monkeypatch.setattr(pairing, "MOST", 2)
     words = " ".join(map(str, range(20)))
     texts = [f"{words} " + " ".join(f"{name}{at}" for at in range(10)) for name in "abcdef"]
     stays, _, card = run(texts, tmp_path, **SURE)
@@ -237,9 +237,9 @@ def test_groups_are_those_of_all_pairs_whatever_the_chunks(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sign, "CHUNK_ROWS", rows)
-        patch.setattr(_near, "BUDGET", budget)
-        patch.setattr(files, "_sync", lambda _: None)
+        patch.setattr(minhash, "CHUNK_ROWS", rows)
+        patch.setattr(pairing, "BUDGET", budget)
+        patch.setattr(files, "sync", lambda _: None)
         folder = tmp_path_factory.mktemp("groups")
         stays, _, _ = run(
             texts, folder, threshold=threshold, shingle="word", shingle_size=2, **SURE

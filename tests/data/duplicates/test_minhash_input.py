@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pomona.data.duplicates import _run, dedup
+from pomona.data.duplicates import dedup, near
 from pomona.errors import PomonaError, ResourceError
 
 
@@ -189,7 +189,7 @@ def test_a_chunk_that_a_crash_damaged_is_made_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(_run, "write_kept", killed)
+        patch.setattr(near, "write_kept", killed)
         dedup(path, out, method="exact")
     prints = tmp_path / ".out.parquet.work" / "inputs" / "00000-000000" / "prints.npy"
     raw = prints.read_bytes()
@@ -200,8 +200,8 @@ def test_a_chunk_that_a_crash_damaged_is_made_again(
 SCRIPT = """
 import itertools, os, signal, sys
 from pomona import files
-from pomona.data.duplicates import dedup, _sign
-_sign.CHUNK_ROWS = 20
+from pomona.data.duplicates import dedup, minhash
+minhash.CHUNK_ROWS = 20
 last, calls = int(sys.argv[3]), itertools.count(1)
 def counted(function):
     def call(*arguments):
@@ -209,7 +209,7 @@ def counted(function):
             os.kill(os.getpid(), signal.SIGKILL)
         function(*arguments)
     return call
-_sign.save_chunk, files._sync = counted(_sign.save_chunk), counted(files._sync)
+minhash.save_chunk, files.sync = counted(minhash.save_chunk), counted(files.sync)
 dedup(sys.argv[1], sys.argv[2])
 """
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pomona.data.duplicates._semantic_clusters import alike, assign, centres_of
 from pomona.data.duplicates.semantic import dedup_semantic, embeddings
+from pomona.data.duplicates.semantic_clusters import alike, assign, centres_of
 from pomona.errors import PomonaError
 from pomona.models import Model, load
 

@@ -17,14 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from pomona.data.duplicates._columns import unheard
-from pomona.data.duplicates._substring_memory import Budget
-from pomona.data.duplicates._substring_pages import largest_pages
-from pomona.data.duplicates._substring_passes import Search
-from pomona.data.duplicates._substring_stream import Stream
-from pomona.data.duplicates._substring_tokens import Tokens
-from pomona.data.duplicates._substring_units import BYTE, TOKEN, WORD
-from pomona.data.duplicates.substring import dedup_substring
+from pomona.data.duplicates.substring import Tokens, dedup_substring
+from pomona.data.duplicates.substring_memory import Budget, largest_pages
+from pomona.data.duplicates.substring_passes import Search, Stream
+from pomona.data.duplicates.substring_scan import BYTE, TOKEN, WORD
+from pomona.data.inputs import unheard
 from pomona.errors import PomonaError
 from pomona.records import read
 

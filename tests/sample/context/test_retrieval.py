@@ -19,7 +19,7 @@ from pomona.sample.context import Index, Retrieval
 from pomona.sample.context.index import cut, fused
 from pomona.sample.context.messages import harmless, question
 from pomona.sample.context.retrieval import checked, support
-from pomona.text import words
+from pomona.text import search_terms
 
 from .conftest import Scripted, ask
 
@@ -69,7 +69,9 @@ def bm25(
 
 def test_scores_are_those_of_the_formula(index: Index) -> None:
     query = "quit the wireless network editor"
-    expected = bm25(words(query), [words(f"page {row} {text}") for row, text in enumerate(TEXTS)])
+    expected = bm25(
+        search_terms(query), [search_terms(f"page {row} {text}") for row, text in enumerate(TEXTS)]
+    )
     found = {passage.row: passage.bm25 for passage in asyncio.run(index.search(query, 5))}
     assert found == pytest.approx(
         {row: score for row, score in enumerate(expected) if score > 0}, rel=1e-5
@@ -86,10 +88,10 @@ def test_words_of_any_script_find_their_passage(index: Index) -> None:
 
 
 def test_words_keep_marks_and_pair_letters_without_spaces() -> None:
-    assert words("Ｆｉｌｅ's फ़ाइल खोलते") == ["file", "s", *words("फ़ाइल खोलते")]
-    assert len(words("फ़ाइल खोलते हैं")) == 3
-    assert words("東京都x") == ["東京", "京都", "x"]
-    assert words("語") == ["語"]
+    assert search_terms("Ｆｉｌｅ's फ़ाइल खोलते") == ["file", "s", *search_terms("फ़ाइल खोलते")]
+    assert len(search_terms("फ़ाइल खोलते हैं")) == 3
+    assert search_terms("東京都x") == ["東京", "京都", "x"]
+    assert search_terms("語") == ["語"]
 
 
 def test_meaning_and_words_are_fused(hybrid: Index) -> None:

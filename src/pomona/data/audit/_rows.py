@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pomona.data._inputs import Inputs, need_text, opened
+from pomona.data.inputs import Inputs, need_text, opened
 from pomona.errors import PomonaError
 from pomona.records import Input, inputs_of, parallel, rows_by_file, split
 

@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from pomona.data.audit.scripts import (
-    base_language,
+from pomona.errors import PomonaError
+from pomona.text import (
+    base_tag,
+    count_words,
     expected_scripts,
+    identify,
+    known_languages,
     letters_by_script,
     spaced,
-    words,
 )
-from pomona.data.scores._language import identify, known_languages
-from pomona.errors import PomonaError
 
 Identify = Callable[[Sequence[str]], Sequence[str | None]]
 LanguageId = Literal["script", "py3langid"] | Identify
@@ -66,7 +67,7 @@ def prelabel(
         return "WL", reason
     if repeated >= 0.5:
         return "CB", f"lines that occur at least {BOILERPLATE_TIMES} times"
-    if (count := words(text)) < SHORT_WORDS:
+    if (count := count_words(text)) < SHORT_WORDS:
         return "CS", f"{count} words"
     return "CC", ""
 
@@ -134,7 +135,7 @@ def same_language(one: str, other: str) -> bool:
     """Whether two tags are one language, or so alike that language ID confuses them in short
     texts.
     """
-    pair = {base_language(one), base_language(other)}
+    pair = {base_tag(one), base_tag(other)}
     return len(pair) == 1 or any(pair <= alike for alike in _ALIKE)
 
 
@@ -153,7 +154,7 @@ def _not_language(text: str) -> str:
 
 
 def _wrong_language(text: str, lang: str, english: str | None, identified: str | None) -> str:
-    if english and text.split() == english.split() and base_language(lang) != "en":
+    if english and text.split() == english.split() and base_tag(lang) != "en":
         return "equals the English source"
     found, expected = letters_by_script(text), expected_scripts(lang)
     if expected and 2 * sum(found[script] for script in expected) < found.total():

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from pomona.data.audit._rows import Batch, Inputs, Rows
-from pomona.data.audit.scripts import words
 from pomona.errors import PomonaError
 from pomona.records import Card, write
+from pomona.text import count_words
 
 Grams = frozenset[str]
 EMPTY, SHORT, UNREVIEWED, SAME = (
@@ -153,7 +153,7 @@ def _reviewers(value: Any, batch: Batch, index: int, column: str) -> int:
 def _reason(completion: str, min_words: int, reviewers: int | None, min_reviews: int) -> str | None:
     if not completion.strip():
         return EMPTY
-    if words(completion) < min_words:
+    if count_words(completion) < min_words:
         return SHORT
     return UNREVIEWED if reviewers is not None and reviewers < min_reviews else None
 

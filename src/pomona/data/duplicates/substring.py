@@ -23,20 +23,192 @@ the passes that were finished. The folder is removed at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pomona.data.duplicates._columns import Inputs, TextColumn, open_column, size_in_bytes, unheard
-from pomona.data.duplicates._out import write_with
-from pomona.data.duplicates._substring_source import SmallBatches, paged
-from pomona.data.duplicates._work import stamps, work_at
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+import pomona
+from pomona.data.inputs import Inputs, TextColumn, open_column, size_in_bytes, unheard
+from pomona.data.work import stamps, work_at, write_with
 from pomona.errors import PomonaError, nearest
 from pomona.files import sha256_of
-from pomona.records import Card, check_engine, format_of
+from pomona.records import (
+    BATCH_ROWS,
+    Card,
+    ParquetSource,
+    Records,
+    check_engine,
+    format_of,
+    kept,
+    locate,
+    unreadable,
+)
+from pomona.text import strings
 from pomona.workspace import Workspace
+
+_BATCH_BYTES = 4 << 20
+_GROUP_BYTES = 8 << 20
+_BUFFER = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Paged(ParquetSource):
+    """Parquet shards, read page by page."""
+
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Batches of about 4 MiB and at most 8,192 rows. A filter may ask for any column, so all
+        are read for it.
+        """
+        names = list(columns) if keep is None else self.schema.names
+        schema = pa.schema([self.schema.field(name) for name in names])
+        for file in self.files:
+            self.fragment(file)
+            store, path = locate(file)
+            try:
+                with (
+                    store.open_input_file(path) as handle,
+                    pq.ParquetFile(handle, pre_buffer=False, buffer_size=_BUFFER) as shard,
+                ):
+                    for batch in shard.iter_batches(
+                        _rows(shard.metadata), columns=names, use_threads=False
+                    ):
+                        yield kept(batch.select(names).cast(schema), keep)
+            except (OSError, pa.ArrowException) as error:
+                raise unreadable(file, error) from error
+
+
+def _rows(metadata: pq.FileMetaData) -> int:
+    size = sum(
+        metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)
+    )
+    return max(1, min(BATCH_ROWS, _BATCH_BYTES * metadata.num_rows // max(1, size)))
+
+
+def paged(records: Records) -> Records:
+    """The same records; Parquet comes in small batches."""
+    source = records._source
+    return (
+        replace(records, _source=_Paged(source.files, source.schema))
+        if isinstance(source, ParquetSource)
+        else records
+    )
+
+
+def pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of about 4 MiB at most, or of one row."""
+    for batch in batches:
+        rows = max(1, batch.num_rows * _BATCH_BYTES // max(1, batch.nbytes))
+        for first in range(0, batch.num_rows, rows):
+            yield batch.slice(first, rows)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SmallBatches(Records):
+    """Records to be written with few bytes at a time, where rows are long."""
+
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """Batches of at most `rows` rows, whole ones of the stream as long as they hold no more
+        than 8 MiB.
+        """
+        held: list[pa.RecordBatch] = []
+        count = size = 0
+        for batch in self._stream():
+            if held and (count + batch.num_rows > rows or size + batch.nbytes > _GROUP_BYTES):
+                yield pa.concat_batches(held)
+                held, count, size = [], 0, 0
+            held.append(batch)
+            count, size = count + batch.num_rows, size + batch.nbytes
+        if held:
+            yield pa.concat_batches(held)
+
+
+EMBEDDED = "ui-tokenizer"
+
+
+class Tokens:
+    """A tokenizer, without special tokens, truncation and padding. `name` is as it was asked
+    for.
+    """
+
+    def __init__(self, name: str | Path | None) -> None:
+        if importlib.util.find_spec("tokenizers") is None:
+            raise PomonaError(
+                'unit="token" needs the package tokenizers',
+                remedy="pip install 'pomona[torch]', or use unit=\"word\"",
+            )
+        from tokenizers import Tokenizer
+
+        self.name = str(name or EMBEDDED)
+        self.file = _find(name)
+        try:
+            self._tokenizer: Any = Tokenizer.from_file(str(self.file))
+        except Exception as error:
+            raise PomonaError(
+                f"cannot be read as a tokenizer: {error}",
+                where=self.file,
+                remedy="copy tokenizer.json again",
+            ) from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def encode(
+        self, texts: pa.StringArray
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+        """Ids `[t]`, the bytes `[t, 2]` of each token within its text, and the number of tokens up
+        to the end of each text.
+        """
+        data, offsets = strings(texts)
+        encoded = self._tokenizer.encode_batch(texts.to_pylist(), add_special_tokens=False)
+        ids = [np.array(one.ids, np.int32) for one in encoded]
+        pieces = [
+            np.array([*chain.from_iterable(one.offsets)], np.int32).reshape(-1, 2)
+            for one in encoded
+        ]
+        for row, (start, stop) in enumerate(pairwise(offsets)):
+            begins = np.flatnonzero((data[start:stop] & 0xC0) != 0x80)
+            if len(begins) != stop - start:
+                pieces[row] = np.append(begins, stop - start).astype(np.int32)[pieces[row]]
+        counts = np.cumsum([len(one) for one in ids], dtype=np.int64)
+        return (
+            np.concatenate([*ids, np.zeros(0, np.int32)]),
+            np.concatenate([*pieces, np.zeros((0, 2), np.int32)]),
+            counts,
+        )
+
+
+def _find(name: str | Path | None) -> Path:
+    """tokenizer.json of the embedded tokenizer, a file, a folder, or a model that `pomona.models`
+    knows.
+    """
+    if name is None or str(name) == EMBEDDED:
+        return Path(pomona.__file__).parent / "assets" / EMBEDDED / "tokenizer.json"
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if not (path / "tokenizer.json").is_file():
+        from pomona.models import locate
+
+        path = locate(str(name))
+    if not (path / "tokenizer.json").is_file():
+        raise PomonaError(
+            "there is no tokenizer.json",
+            where=path,
+            remedy="save the tokenizer as a fast one, or name another",
+        )
+    return path / "tokenizer.json"
+
 
 Unit = Literal["word", "byte", "token"]
 _UNITS = ("word", "byte", "token")
@@ -95,12 +267,9 @@ def dedup_substring(
     format_of(str(out))
     limit = size_in_bytes(memory)
     engine, texts = check_engine(engine), TextColumn(paged(open_column(inputs, column)), column)
-    from pomona.data.duplicates._substring_memory import Budget
-    from pomona.data.duplicates._substring_passes import Search
-    from pomona.data.duplicates._substring_rows import CutRows, StruckSpans, Tally
-    from pomona.data.duplicates._substring_stream import Stream
-    from pomona.data.duplicates._substring_tokens import Tokens
-    from pomona.data.duplicates._substring_units import BYTE, TOKEN, WORD
+    from pomona.data.duplicates.substring_memory import Budget
+    from pomona.data.duplicates.substring_passes import CutRows, Search, Stream, StruckSpans, Tally
+    from pomona.data.duplicates.substring_scan import BYTE, TOKEN, WORD
 
     search = Search(min_length, {"word": WORD, "byte": BYTE, "token": TOKEN}[unit], keep == "first")
     budget, tokens = (

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pomona.data._inputs import Inputs, need_text, opened
+from pomona.data.inputs import Inputs, need_text, opened
 from pomona.errors import PomonaError
 from pomona.records import (
     Input,

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pomona.data.scores._probes import Probes as Probes, make_probes as make_probes
     from pomona.data.scores._registry import Context as Context, score_names as score_names
     from pomona.data.scores._score import score as score
-    from pomona.data.scores._text import mtld as mtld
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -27,6 +26,5 @@ __getattr__, __dir__ = lazily(
         "_probes": "Probes make_probes",
         "_registry": "Context score_names",
         "_score": "score",
-        "_text": "mtld",
     },
 )

@@ -13,12 +13,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona.data.scores._input import Rows
-from pomona.data.scores._language import language_confidence
 from pomona.data.scores._registry import Chosen, Context
-from pomona.data.scores._text import mtld, words_of
 from pomona.data.scores._units import Encoded, encode
 from pomona.errors import PomonaError
 from pomona.ledger.flops import inference_flops, scoring_flops
+from pomona.text import language_confidence, mtld, words_of
 
 if TYPE_CHECKING:
     from pomona.models._probe import Probe

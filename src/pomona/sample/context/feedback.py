@@ -18,7 +18,7 @@ from pomona.db import Database
 from pomona.errors import PomonaError
 from pomona.models.chat.protocol import ChatModel, Reply, Request
 from pomona.sample.context.messages import before_question, harmless, question
-from pomona.text import words
+from pomona.text import search_terms
 
 _TABLES = (
     """create table said (
@@ -215,7 +215,9 @@ class Feedback:
         items: dict[str, str] = {}
         for row in ranked:
             if row.complaint and row.complaint.strip():
-                items.setdefault(" ".join(words(row.complaint)), " ".join(row.complaint.split()))
+                items.setdefault(
+                    " ".join(search_terms(row.complaint)), " ".join(row.complaint.split())
+                )
         return list(items.values())[:n]
 
     def set_defaults(self, user: str, values: Mapping[str, Any]) -> None:
@@ -246,7 +248,7 @@ class Feedback:
 
 @functools.lru_cache(maxsize=1 << 14)
 def _terms(text: str) -> frozenset[str]:
-    return frozenset(words(text))
+    return frozenset(search_terms(text))
 
 
 def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:

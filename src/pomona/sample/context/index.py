@@ -19,7 +19,7 @@ from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json
 from pomona.models.chat import ChatModel, open_chat
-from pomona.text import words
+from pomona.text import search_terms
 
 if TYPE_CHECKING:
     from pomona.records import Where
@@ -204,7 +204,7 @@ class Index:
             self._embedder = None
 
     def _bm25_scores(self, query: str) -> NDArray[np.float32]:
-        ids = self._bm25.get_tokens_ids(words(query))
+        ids = self._bm25.get_tokens_ids(search_terms(query))
         return self._bm25.get_scores_from_ids(ids) if ids else np.zeros(len(self), np.float32)
 
 
@@ -260,7 +260,10 @@ def _index(texts: Sequence[str], sources: Sequence[str | None]) -> Any:
 
     vocabulary: dict[str, int] = {}
     ids = [
-        [vocabulary.setdefault(word, len(vocabulary)) for word in words(f"{source or ''} {text}")]
+        [
+            vocabulary.setdefault(word, len(vocabulary))
+            for word in search_terms(f"{source or ''} {text}")
+        ]
         for text, source in zip(texts, sources, strict=True)
     ]
     if not vocabulary:

@@ -12,7 +12,7 @@ from pomona.models.chat.protocol import ChatModel, Reply, Request
 from pomona.sample.context.index import Index, Passage
 from pomona.sample.context.messages import guessed_tokens, harmless, question, with_question
 from pomona.sample.context.protocol import Payer
-from pomona.text import words
+from pomona.text import search_terms
 
 _CITED = re.compile(r"\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]")
 _SENTENCE = re.compile(
@@ -138,12 +138,12 @@ def support(text: str, passages: Sequence[str]) -> dict[str, float]:
     """
     shares: dict[str, list[float]] = {}
     for sentence in _SENTENCE.findall(text):
-        said = set(words(_CITED.sub(" ", sentence)))
+        said = set(search_terms(_CITED.sub(" ", sentence)))
         for group in _CITED.findall(sentence):
             for number in map(int, re.findall(r"\d+", group)):
                 if said and 1 <= number <= len(passages):
                     shares.setdefault(str(number), []).append(
-                        len(said & set(words(passages[number - 1]))) / len(said)
+                        len(said & set(search_terms(passages[number - 1]))) / len(said)
                     )
     return {number: sum(of_number) / len(of_number) for number, of_number in shares.items()}
 

@@ -10,10 +10,10 @@ LANES = 32  # a set is padded to a multiple of these
 SKETCH = 8  # 64-bit words of a sketch
 FAMILY = Family(
     "pomona.data.duplicates._loops",
-    ("__init__", "components", "comparing", "editing", "joining", "runs", "signing", "text"),
+    ("__init__", "joining", "signing"),
     {
-        "ascii_rows": ("text", "u1[::1] u8[::1] i8[::1] b1[::1]"),
-        "may_decompose": ("text", "u1[::1] i8[::1] b1[::1] u1[::1] b1[::1]"),
+        "ascii_rows": ("signing", "u1[::1] u8[::1] i8[::1] b1[::1]"),
+        "may_decompose": ("signing", "u1[::1] i8[::1] b1[::1] u1[::1] b1[::1]"),
         "sign": (
             "signing",
             "u1[::1] i8[::1] b1[::1] u2[::1] u1[::1] i8 i8 u4[::1] u4[::1] i8 i8 u8[:,::1] "
@@ -21,19 +21,19 @@ FAMILY = Family(
             "u8[::1] u8[:,::1] u8[:,::1] i8[:,::1] i8[::1] u8[::1] i8[::1] u8[::1]",
         ),
         "fingerprints": ("signing", "u1[::1] i8[::1] u8[:,::1]"),
-        "maybe_repeated": ("runs", "u8[::1] u1[:,::1] i8[::1]"),
-        "runs_of": ("runs", "u8[::1] i8[::1] i8[::1] i8[::1] i8 i8[::1] i8[::1]"),
-        "copy_ragged": ("runs", "u8[::1] i8[::1] i8[::1] u8[::1] i8"),
+        "maybe_repeated": ("joining", "u8[::1] u1[:,::1] i8[::1]"),
+        "runs_of": ("joining", "u8[::1] i8[::1] i8[::1] i8[::1] i8 i8[::1] i8[::1]"),
+        "copy_ragged": ("joining", "u8[::1] i8[::1] i8[::1] u8[::1] i8"),
         "confirm": (
             "joining",
             "i8[::1] i8[::1] i8[::1] u8[::1] i8[::1] u8[::1] i8[::1] i8[::1] i8 i8 f8 f8 i8 "
             "u8[::1] "
             "u8[:,::1] u8[::1] i8[::1] i8[::1] i8[:,::1] i8[::1] i8[::1] f8[::1] i8[::1]",
         ),
-        "unite": ("components", "i8[::1] i8[::1] i8[::1]"),
-        "roots": ("components", "i8[::1] i8[::1]"),
+        "unite": ("joining", "i8[::1] i8[::1] i8[::1]"),
+        "roots": ("joining", "i8[::1] i8[::1]"),
         "towards": (
-            "components",
+            "joining",
             "i8[::1] i8[::1] i8[::1] f8[::1] i8[::1] f8[::1] i8[::1] b1[::1]",
         ),
     },

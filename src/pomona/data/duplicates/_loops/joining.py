@@ -1,14 +1,305 @@
-"""Joining: the rows of a run are compared as far as they are not in one component yet, and
-confirmed pairs are joined.
+"""Loops that join: keys that occur twice, runs of equal keys, the comparison of two documents, and
+components.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from pomona.data.duplicates._loops.comparing import Asked, Documents, Memory, similarity_of, sketch
-from pomona.data.duplicates._loops.components import root
+import numpy as np
+
+from pomona.data.duplicates._loops import SKETCH
+from pomona.data.duplicates._loops.signing import ZERO, mix, power_of_two
 from pomona.native import part
+
+
+@part
+def root(parent: Any, item: int) -> int:
+    """The first row of the component of `item`."""
+    while parent[item] != item:
+        parent[item] = parent[parent[item]]
+        item = parent[item]
+    return item
+
+
+def unite(parent: Any, firsts: Any, seconds: Any) -> int:
+    """Join the components of every pair of rows."""
+    for at in range(len(firsts)):
+        one, two = root(parent, firsts[at]), root(parent, seconds[at])
+        parent[max(one, two)] = min(one, two)
+    return 0
+
+
+def roots(parent: Any, found: Any) -> int:
+    """The first row of the component of every row, to `found`."""
+    for item in range(len(parent)):
+        found[item] = root(parent, item)
+    return 0
+
+
+def towards(
+    parents: Any,
+    bounds: Any,
+    neighbours: Any,
+    similarities: Any,
+    anchors: Any,
+    similarity: Any,
+    queue: Any,
+    seen: Any,
+) -> int:
+    """Walk the pairs from the anchors, into `parents` and `similarity`. `seen` is all false;
+    `queue` is memory for every row.
+    """
+    tail = 0
+    for anchor in anchors:
+        seen[anchor] = True
+        queue[tail] = anchor
+        tail += 1
+    head = 0
+    while head < tail:
+        row = queue[head]
+        head += 1
+        for at in range(bounds[row], bounds[row + 1]):
+            near = neighbours[at]
+            if not seen[near]:
+                seen[near] = True
+                parents[near], similarity[near] = row, similarities[at]
+                queue[tail] = near
+                tail += 1
+    return 0
+
+
+def maybe_repeated(keys: Any, tables: Any, found: Any) -> int:
+    """Places, ascending, of all keys that occur twice and a few others: those that share a bit of a
+    small table with another key.
+
+    Writes them to `found`, `[n]`, and returns how many. tables: zeros `[2, a power of two]`.
+    """
+    once, twice = tables[0], tables[1]
+    slots = 8 * len(once)
+    for key in keys:
+        slot = np.int64(key) & (slots - 1)
+        byte, bit = slot >> 3, np.uint8(1) << np.uint8(slot & 7)
+        twice[byte] |= once[byte] & bit
+        once[byte] |= bit
+    used = 0
+    for at in range(len(keys)):
+        slot = np.int64(keys[at]) & (slots - 1)
+        found[used] = at
+        used += (twice[slot >> 3] >> np.uint8(slot & 7)) & 1
+    return used
+
+
+def runs_of(
+    keys: Any, order: Any, ids: Any, parent: Any, old: int, members: Any, bounds: Any
+) -> int:
+    """Runs of equal keys with something to compare: a row from `old` on, and not all of one
+    component.
+
+    `order` sorts `keys` stably; `ids` are the rows of `keys`. Writes rows run by run to `members`,
+    `[n]`, and the bounds of the runs to `bounds`, `[n + 1]` that begins with 0. Returns how many
+    runs.
+    """
+    used, runs, start = 0, 0, 0
+    while start < len(order):
+        stop, joined = start + 1, True
+        while stop < len(order) and keys[order[stop]] == keys[order[start]]:
+            stop += 1
+        if stop - start > 1 and ids[order[stop - 1]] >= old:
+            first = root(parent, ids[order[start]])
+            for at in range(start + 1, stop):
+                joined = joined and root(parent, ids[order[at]]) == first
+        if not joined:
+            for at in range(start, stop):
+                members[used] = ids[order[at]]
+                used += 1
+            runs += 1
+            bounds[runs] = used
+        start = stop
+    return runs
+
+
+def copy_ragged(values: Any, offsets: Any, rows: Any, out: Any, at: int) -> int:
+    """Copy `rows` of a ragged array to `out` from `at` on. Returns where the copy ends."""
+    for row in rows:
+        for place in range(offsets[row], offsets[row + 1]):
+            out[at] = values[place]
+            at += 1
+    return at
+
+
+@part
+def edit_close(one: Any, two: Any, least: float, costs: Any) -> bool:
+    """Whether the edit similarity of two token sequences is at least `least`. `costs` is memory for
+    one more than `two` has.
+    """
+    longer = max(len(one), len(two))
+    budget = int(np.floor((1 - least) * longer + 1e-9))
+    start, stop_one, stop_two = 0, len(one), len(two)
+    while start < min(stop_one, stop_two) and one[start] == two[start]:
+        start += 1
+    while min(stop_one, stop_two) > start and one[stop_one - 1] == two[stop_two - 1]:
+        stop_one -= 1
+        stop_two -= 1
+    rows, columns = stop_one - start, stop_two - start
+    if abs(rows - columns) > budget:
+        return False
+    far = budget + 1
+    for column in range(columns + 1):
+        costs[column] = min(column, far)
+    for row in range(1, rows + 1):
+        first, last = max(1, row - budget), min(columns, row + budget)
+        corner, best = costs[first - 1], far
+        costs[first - 1] = min(row, far) if first == 1 else far
+        for column in range(first, last + 1):
+            above = costs[column] if column < row + budget else far
+            cost = (
+                corner
+                if one[start + row - 1] == two[start + column - 1]
+                else 1 + min(corner, above, costs[column - 1])
+            )
+            corner = costs[column]
+            costs[column] = min(cost, far)
+            best = min(best, cost)
+        if min(best, costs[first - 1]) > budget:
+            return False
+    return costs[columns] <= budget
+
+
+MAX_TOKENS = 50_000
+_TOP, _SIX, _LOW = np.uint64(55), np.uint64(6), np.uint64(63)
+_A, _B, _C, _D = (
+    np.uint64(v)
+    for v in (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F, 0x0101010101010101)
+)
+_N1, _N2, _N4, _N56 = (np.uint64(v) for v in (1, 2, 4, 56))
+
+
+class Documents(NamedTuple):
+    """Sets and tokens of documents, end to end, with their offsets, and a sketch of each set."""
+
+    sets: Any
+    offsets: Any
+    sketches: Any
+    tokens: Any
+    token_offsets: Any
+
+
+class Asked(NamedTuple):
+    """The least Jaccard and edit similarity (0 for any), the first row that is not old, and how
+    often a row is compared in a run.
+    """
+
+    threshold: Any
+    edit: Any
+    old: Any
+    most: Any
+
+
+class Memory(NamedTuple):
+    """Pairs that failed; a set as a table, whose it is, and its mask; costs of edits; counts:
+    compared, cut short, too long for edits.
+    """
+
+    failed: Any
+    table: Any
+    loaded: Any
+    costs: Any
+    counts: Any
+
+
+@part
+def sketch(sets: Any, offsets: Any, sketches: Any) -> None:
+    """Parity sketches, to zeros `[n, SKETCH]`: a member toggles one bit, so two sets differ in at
+    least as many members as sketch bits.
+    """
+    for row in range(len(sketches)):
+        for at in range(offsets[row], offsets[row + 1]):
+            bit = sets[at] >> _TOP
+            sketches[row, np.int64(bit >> _SIX)] ^= _N1 << (bit & _LOW)
+
+
+@part
+def _bits(word: Any) -> Any:
+    word = word - ((word >> _N1) & _A)
+    word = (word & _B) + ((word >> _N2) & _B)
+    return np.int64((((word + (word >> _N4)) & _C) * _D) >> _N56)
+
+
+@part
+def _hopeless(
+    sketches: Any, one: int, two: int, size_one: int, size_two: int, threshold: float
+) -> bool:
+    """Whether sizes or sketches alone show that the Jaccard similarity is below the threshold."""
+    if min(size_one, size_two) < threshold * max(size_one, size_two) - 1e-9:
+        return True
+    apart = 0
+    for word in range(SKETCH):
+        apart += _bits(sketches[one, word] ^ sketches[two, word])
+    return size_one + size_two - apart < threshold * (size_one + size_two + apart) - 1e-9
+
+
+@part
+def _fill(table: Any, mask: int, sets: Any, start: int, stop: int) -> None:
+    for slot in range(mask + 1):
+        table[slot] = ZERO
+    for at in range(start, stop):
+        slot = np.int64(sets[at]) & mask
+        while table[slot] != ZERO:
+            slot = (slot + 1) & mask
+        table[slot] = sets[at]
+
+
+@part
+def _shared(table: Any, mask: int, sets: Any, start: int, stop: int) -> int:
+    """How many members of a set are in the table."""
+    found = 0
+    for at in range(start, stop):
+        slot = np.int64(sets[at]) & mask
+        while table[slot] != ZERO and table[slot] != sets[at]:
+            slot = (slot + 1) & mask
+        found += table[slot] == sets[at]
+    return found
+
+
+@part
+def _edits(documents: Any, one: int, two: int, edit: float, memory: Any) -> bool:
+    """Whether the edit similarity is reached, or the documents are too long to compute it."""
+    tokens, offsets = documents.tokens, documents.token_offsets
+    first, second = tokens[offsets[one] : offsets[one + 1]], tokens[offsets[two] : offsets[two + 1]]
+    if max(len(first), len(second)) > MAX_TOKENS:
+        memory.counts[2] += 1
+        return True
+    return edit_close(first, second, edit, memory.costs)
+
+
+@part
+def similarity_of(
+    row: int, other: int, place: int, there: int, documents: Any, asked: Any, memory: Any
+) -> float:
+    """The Jaccard similarity of two rows, whose documents are at `place` and `there`, or -1 when
+    the pair is not confirmed.
+    """
+    sets, offsets, failed, loaded = documents.sets, documents.offsets, memory.failed, memory.loaded
+    size, size_there = offsets[place + 1] - offsets[place], offsets[there + 1] - offsets[there]
+    if _hopeless(documents.sketches, place, there, size, size_there, asked.threshold):
+        return -1.0
+    name = mix((np.uint64(max(row, other)) << np.uint64(32)) ^ np.uint64(min(row, other)))
+    slot = np.int64(name >> np.uint64(20)) & np.int64(len(failed) - 1)
+    if failed[slot] == name:
+        return -1.0
+    if loaded[0] != place:
+        loaded[0], loaded[1] = place, power_of_two(2 * size) - 1
+        _fill(memory.table, loaded[1], sets, offsets[place], offsets[place + 1])
+    memory.counts[0] += 1
+    shared = _shared(memory.table, loaded[1], sets, offsets[there], offsets[there + 1])
+    similarity = shared / (size + size_there - shared)
+    if similarity < asked.threshold or (
+        asked.edit > 0 and not _edits(documents, place, there, asked.edit, memory)
+    ):
+        failed[slot] = name
+        return -1.0
+    return similarity
 
 
 class Lists(NamedTuple):

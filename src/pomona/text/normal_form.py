@@ -9,7 +9,6 @@ import unicodedata
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 SPACELESS, UNSAFE = 1, 2
@@ -95,21 +94,3 @@ def strings(column: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int64
     return (
         np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8)
     ), offsets
-
-
-def composed(column: pa.StringArray) -> pa.StringArray:
-    """The column in NFC. Only rows that may need it are touched, by Python: Arrow 25 decomposes
-    where it should compose.
-    """
-    from pomona.data.duplicates._signing import ascii_rows, may_decompose
-
-    data, offsets = strings(column)
-    rows = may_decompose(data, offsets, ascii_rows(data, offsets), tables()[1])
-    if not rows.any():
-        return column
-    mask = pa.array(rows)
-    normal = pa.array(
-        [unicodedata.normalize("NFC", text) for text in column.filter(mask).to_pylist()],
-        pa.string(),
-    )
-    return pc.call_function("replace_with_mask", [column, mask, normal])

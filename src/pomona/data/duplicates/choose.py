@@ -1,16 +1,59 @@
-"""Which document of a component stays, and the evidence by which the others go."""
+"""Which document of a component stays, the evidence by which the others go, and how both are
+written.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pomona.data.duplicates._near import Pairs, identical, joined, near
-from pomona.data.duplicates._options import Options
-from pomona.data.duplicates._signed import Ints, Signed
-from pomona.data.duplicates._work import Bench
+from pomona.data.duplicates._loops import loop
+from pomona.data.duplicates.minhash import Bench
+from pomona.data.duplicates.pairs import Pairs, identical, joined, near
+from pomona.data.duplicates.signed import Ints, Options, Signed
+from pomona.records import Records, filtered, write
+
+Floats = NDArray[np.float64]
+
+
+def unite(parent: Ints, firsts: Ints, seconds: Ints) -> None:
+    """Join the components of every pair of rows, in `parent`."""
+    loop("unite")(parent, firsts, seconds)
+
+
+def roots(parent: Ints) -> Ints:
+    """The first row of the component of every row."""
+    found = np.empty(len(parent), np.int64)
+    loop("roots")(parent, found)
+    return found
+
+
+def towards(
+    rows: int, bounds: Ints, neighbours: Ints, similarities: Floats, anchors: Ints
+) -> tuple[Ints, Floats]:
+    """Walk the confirmed pairs from the anchors. Returns for every row its neighbour on the way to
+    one (or -1) and their similarity.
+
+    The pairs of row r are `neighbours[bounds[r]:bounds[r + 1]]`.
+    """
+    parents, similarity = np.full(rows, -1, np.int64), np.zeros(rows)
+    loop("towards")(
+        parents,
+        bounds,
+        neighbours,
+        similarities,
+        anchors,
+        similarity,
+        np.empty(rows, np.int64),
+        np.zeros(rows, np.bool_),
+    )
+    return parents, similarity
+
 
 REASONS = ("kept", "exact", "near", "against", "target size")
 KEPT, EXACT, NEAR, AGAINST, TARGET = range(5)
@@ -98,7 +141,6 @@ def _hold_against(verdict: Verdict, pairs: Pairs, prints: NDArray[np.uint64]) ->
 
 
 def _components(rows: int, pairs: Pairs, known: Ints | None) -> Ints:
-    from pomona.data.duplicates._components import roots, unite
 
     parent = np.arange(rows)
     if known is not None:
@@ -139,7 +181,6 @@ def _keepers(
 
 
 def _evidence(pairs: Pairs, anchors: Ints, rows: int) -> tuple[Ints, NDArray[np.float64]]:
-    from pomona.data.duplicates._components import towards
 
     ends = np.concatenate([pairs.first, pairs.second])
     order = np.argsort(ends, kind="stable")
@@ -155,3 +196,73 @@ def _to_size(verdict: Verdict, signed: Signed, options: Options, old: int) -> No
     if options.target_size is not None and len(left) > options.target_size:
         order = left[np.lexsort((left, -_worth(signed, options)[left]))]
         verdict.reason[order[options.target_size :]] = TARGET
+
+
+def write_kept(records: Records, verdict: Verdict, out: str | Path) -> Path:
+    """Write the rows that stay, in their order and with all their columns."""
+    return write(filtered(records, verdict.reason[verdict.old :] == KEPT), out)
+
+
+def evidence(records: Records, other: Records | None, verdict: Verdict, place: str) -> pa.Table:
+    """One row for every removed one: what was removed, what is kept in its place (`kept_in`:
+    inputs, against or index), and the confirmed pair by which it went: rows `row_a` (the removed
+    one), `row_b`, their Jaccard similarity. Rows count from 0 in their own data.
+    """
+    old = verdict.old
+    gone = np.flatnonzero(verdict.reason != KEPT)
+    stays, via = verdict.kept[gone], verdict.via[gone]
+    ids = _ids(records, np.concatenate([gone, stays]) - old)
+    own, kept_ids = ids[: len(gone)], ids[len(gone) :]
+    if other is not None:
+        there = _ids(other, np.where(stays < old, stays, -1))
+        kept_ids = pc.call_function(
+            "coalesce", [kept_ids.cast(pa.string()), there.cast(pa.string())]
+        )
+    jaccard = pa.array(verdict.jaccard[gone], mask=np.isnan(verdict.jaccard[gone]))
+    columns = {
+        "removed": pa.array(gone - old),
+        "removed_id": own,
+        "kept": _numbers(stays, old),
+        "kept_id": kept_ids,
+        "kept_in": _places(stays, old, place),
+        "row_a": pa.array(gone - old),
+        "row_b": _numbers(via, old),
+        "row_b_in": _places(via, old, place),
+        "jaccard": jaccard,
+        "reason": pa.array([REASONS[reason] for reason in verdict.reason[gone]], pa.string()),
+    }
+    return pa.table(columns)
+
+
+def counts(verdict: Verdict) -> dict[str, int]:
+    """Removed rows by reason."""
+    found = np.bincount(verdict.reason[verdict.old :], minlength=len(REASONS))
+    return {
+        name: int(found[at])
+        for at, name in enumerate(REASONS)
+        if at != KEPT and (found[at] or at not in (AGAINST, TARGET))
+    }
+
+
+def _numbers(rows: Ints, old: int) -> pa.Array:
+    return pa.array(np.where(rows >= old, rows - old, rows), mask=rows < 0)
+
+
+def _places(rows: Ints, old: int, place: str) -> pa.Array:
+    return pa.array(np.where(rows >= old, "inputs", place).tolist(), pa.string(), mask=rows < 0)
+
+
+def _ids(records: Records, rows: Ints) -> pa.Array:
+    """The column `id` of these rows; null where a row is negative or there is no such column."""
+    if "id" not in records.column_names:
+        return pa.nulls(len(rows), pa.string())
+    wanted = np.unique(rows[rows >= 0])
+    kind = records.schema.field("id").type
+    found, start = [pa.array([], kind)], 0
+    for batch in records.select("id")._stream():
+        low, high = np.searchsorted(wanted, [start, start + batch.num_rows])
+        found.append(batch.column(0).take(pa.array(wanted[low:high] - start)))
+        start += batch.num_rows
+    return pa.concat_arrays(found).take(
+        pa.array(np.searchsorted(wanted, np.maximum(rows, 0)), mask=rows < 0)
+    )

@@ -100,7 +100,7 @@ _NO_SCRIPT = {
 _RENAMED = {"KATAKANA-HIRAGANA": "KATAKANA", "IDEOGRAPHIC": "CJK"}
 
 
-def base_language(lang: str) -> str:
+def base_tag(lang: str) -> str:
     """`pt` of `pt_BR`, `sr` of `sr@latin`."""
     return re.split(r"[-_@.]", lang.lower(), maxsplit=1)[0]
 
@@ -115,7 +115,7 @@ def expected_scripts(lang: str) -> frozenset[str] | None:
     for part in re.split(r"[-_@]", lang.lower())[1:]:
         if part in _SUBTAGS:
             return frozenset({_SUBTAGS[part]})
-    base = base_language(lang)
+    base = base_tag(lang)
     found = _SEVERAL.get(base) or {
         script for script, langs in _BY_SCRIPT.items() if base in langs.split()
     }
@@ -131,7 +131,7 @@ def letters_by_script(text: str) -> Counter[str]:
     return found
 
 
-def words(text: str) -> int:
+def count_words(text: str) -> int:
     """Words between spaces; in scripts that write no spaces two letters count as a word."""
     total = 0
     for token in text.split():
@@ -141,7 +141,7 @@ def words(text: str) -> int:
 
 
 def spaced(text: str) -> bool:
-    """Whether most letters belong to scripts that write spaces between words."""
+    """Whether most letters belong to scripts that write spaces between count_words."""
     found = letters_by_script(text)
     return 2 * sum(found[script] for script in _SPACELESS) <= found.total()
 

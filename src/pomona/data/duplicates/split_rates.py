@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pomona.data.duplicates._near import Pairs, identical, near
-from pomona.data.duplicates._options import Options, Shingle, options_of
-from pomona.data.duplicates._run import Inputs, _opened
-from pomona.data.duplicates._sign import CHUNK_ROWS, check_columns
-from pomona.data.duplicates._signed import Ints, Signed, chunks_in
-from pomona.data.duplicates._work import Bench, Progress, bench, steps
+from pomona.data.duplicates.minhash import CHUNK_ROWS, Bench, Progress, bench, check_columns, steps
+from pomona.data.duplicates.pairs import Pairs, identical, near
+from pomona.data.duplicates.signed import Ints, Options, Shingle, Signed, chunks_in, options_of
+from pomona.data.inputs import Inputs, opened
 from pomona.records import split
 
 
@@ -96,8 +94,8 @@ def rates(
         seed,
     )
     splits = {
-        "train": check_columns(_opened(train), options),
-        "valid": check_columns(_opened(valid), options),
+        "train": check_columns(opened(train), options),
+        "valid": check_columns(opened(valid), options),
     }
     pieces = {name: split(records) for name, records in splits.items()}
     total = steps(options, list(pieces.values()), True) - 1 + (options.n_bands or 0)

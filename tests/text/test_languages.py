@@ -7,8 +7,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from pomona.data.scores._language import _identifier, base_language, language_confidence
 from pomona.errors import PomonaError
+from pomona.text.languages import _identifier, base_language, language_confidence
 
 
 @pytest.fixture(autouse=True)

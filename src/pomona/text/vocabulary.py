@@ -1,4 +1,4 @@
-"""Scores of the text alone: words of any script, and the variety of the words."""
+"""Words of any script, and the variety of the words of a text."""
 
 from __future__ import annotations
 

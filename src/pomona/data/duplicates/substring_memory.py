@@ -1,20 +1,22 @@
-"""How large the pages of Parquet files are: their footers do not say, so the header of each page is
-read (Apache Parquet, `PageHeader`).
-"""
+"""What a search for repeats may hold: a budget of memory, and the Parquet pages it has to count."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pomona.records import Source, is_remote, unreadable
+from pomona.data.duplicates.substring_scan import BYTE, TOKEN, WORD
+from pomona.errors import PomonaError
+from pomona.records import Source, TableSource, is_remote, unreadable
+from pomona.text import strings
 
 _SMALL = 1 << 20
 _LOOK = 1 << 12
 _INTEGERS, _BYTES, _LISTS, _STRUCT = (4, 5, 6), 8, (9, 10), 12
-_FIXED = {1: 0, 2: 0, 3: 1, 7: 8}
+_FIXED_SIZES = {1: 0, 2: 0, 3: 1, 7: 8}
 
 
 def largest_pages(source: Source) -> int:
@@ -99,8 +101,8 @@ def _struct(data: bytes, at: int) -> tuple[dict[int, int], int]:
 
 def _after(data: bytes, at: int, kind: int) -> int:
     """Where a value of `kind` ends that begins at `at`."""
-    if kind in _FIXED:
-        return at + _FIXED[kind]
+    if kind in _FIXED_SIZES:
+        return at + _FIXED_SIZES[kind]
     if kind == _STRUCT:
         return _struct(data, at)[1]
     if kind in _INTEGERS:
@@ -123,3 +125,60 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     while data[at] & 128:
         value, shift, at = value | (data[at] & 127) << shift, shift + 7, at + 1
     return value | data[at] << shift, at + 1
+
+
+_MIB = 1 << 20
+_FIXED = (
+    368 * _MIB
+)  # measured: Python, Arrow, a first compilation by numba, batches of rows, 32 MiB of mapped pages
+_TABLE = 16 * _MIB
+_WITHOUT_TABLE = 320 * _MIB
+_LITTLE = 4 * _MIB
+_TIMES_A_PAGE = 3  # measured: a page, its values, and a batch of them
+_TIMES = {WORD: 10, BYTE: 10, TOKEN: 340}  # measured: bytes held for each byte of one document
+
+
+class Budget:
+    """The bytes of `limit` by use. Raises PomonaError with the least amount when they are too
+    few.
+    """
+
+    def __init__(self, limit: int, kind: int, source: Source) -> None:
+        self._limit, self._times, self._longest = limit, _TIMES[kind], 0
+        self._table = (
+            max(0, source.table.nbytes - _LITTLE) if isinstance(source, TableSource) else 0
+        )
+        pages = largest_pages(source)
+        self._pages = _TIMES_A_PAGE * max(0, pages - _LITTLE)
+        why = ", with the table that is given" if self._table else ""
+        why += f", with pages of {pages / 1e6:,.1f} MB in the Parquet file" if self._pages else ""
+        self._need(f"Python, its libraries and a small table{why} take more")
+
+    def watched(self, texts: Iterable[pa.StringArray]) -> Iterator[pa.StringArray]:
+        """The same texts, each batch before it is searched. Raises PomonaError naming the row (from
+        0) of a text too long to hold.
+        """
+        row = 0
+        for batch in texts:
+            sizes = np.diff(strings(batch)[1])
+            if len(sizes) and (longest := int(sizes.max())) > self._longest:
+                self._longest = longest
+                held = f"has {longest / 1e6:,.1f} MB and takes {self._times} times that"
+                self._need(f"the text of row {row + int(sizes.argmax())} {held}")
+            yield batch
+            row += len(sizes)
+
+    def table(self) -> int:
+        """Bytes for the table, once all texts have been watched: not those of the longest text that
+        the system may not have got back.
+        """
+        return max(_TABLE, self._limit - self._table - _FIXED - self._times // 2 * self._longest)
+
+    def _need(self, why: str) -> None:
+        read = _WITHOUT_TABLE + self._pages + self._times * self._longest
+        least = -(-(self._table + max(_FIXED + _TABLE, read)) // _MIB)
+        if self._limit < least * _MIB:
+            given = f"{self._limit / _MIB:,.1f} MiB are not enough"
+            raise PomonaError(
+                f"{given}: {why}", where="memory", remedy=f'give "{least}MiB" or more'
+            )

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from pomona.data.scores import mtld
-from pomona.data.scores._text import words_of
+from pomona.text import mtld, words_of
 
 # The sample of lexicalrichness's manual, whose MTLD that package gives as 46.79226361031519.
 SAMPLE = """Measure of textual lexical diversity, computed as the mean length of sequential words in

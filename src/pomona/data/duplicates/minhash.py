@@ -1,11 +1,15 @@
-"""One job: read a piece of a table, sign its documents, and keep the arrays of every chunk in a
-folder of its own, whole or not at all.
+"""Signing: a piece of a table becomes shingle sets, band keys and fingerprints, chunk by chunk,
+in a work folder that outlives a kill.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import hashlib
+import json
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +19,109 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pomona.data.duplicates._options import SHINGLES, Options
-from pomona.data.duplicates._signed import is_whole, save_chunk
+from pomona.data.duplicates._loops import LANES, loop, power_of_two
+from pomona.data.duplicates.signed import SHINGLES, Options, is_whole, save_chunk
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import write_json
-from pomona.records import Piece, Records
-from pomona.workspace import disk_guard
+from pomona.records import Piece, Records, rows_by_file, spread
+from pomona.text import strings, tables
+from pomona.workspace import Workspace, disk_guard
+
+Bytes, Ints, Flags = NDArray[np.uint8], NDArray[np.int64], NDArray[np.bool_]
+
+
+def sign(
+    data: Bytes,
+    offsets: Ints,
+    plain: Flags,
+    fold: NDArray[np.uint16],
+    flags: Bytes,
+    unit: int,
+    size: int,
+    factors: NDArray[np.uint32],
+    shifts: NDArray[np.uint32],
+    rows: int,
+    with_tokens: bool,
+) -> tuple[NDArray[Any], ...]:
+    """Sign documents, valid UTF-8 in NFC; `plain` ones are ASCII. `unit` is 0 for words, 1 for
+    characters, 2 for what the script asks for.
+
+    Returns band keys `[bands, n]`, fingerprints `[n, 2]`, set offsets `[n + 1]`, sets, facts
+    `[n, 2]` (characters, and flags: 1 character shingles, 2 shorter than a shingle), token offsets
+    `[n + 1]` and tokens (empty unless `with_tokens`).
+    """
+    documents, longest = len(offsets) - 1, int(np.diff(offsets).max(initial=0))
+    most = (
+        int(offsets[-1] - offsets[0]) + documents
+    )  # a token has a byte or more; pages that are not written to take no memory
+    keys, prints = (
+        np.empty((len(factors) // rows, documents), np.uint64),
+        np.empty((documents, 2), np.uint64),
+    )
+    facts, set_offsets, token_offsets = (
+        np.zeros((documents, 2), np.int64),
+        np.zeros_like(offsets),
+        np.zeros_like(offsets),
+    )
+    sets, tokens = np.empty(most, np.uint64), np.empty(most if with_tokens else 0, np.uint64)
+    wide = np.empty((2, longest + 1), np.uint64)
+    narrow = np.empty((3, max(longest + 1 + LANES, len(factors))), np.uint32)
+    table = np.empty(power_of_two(2 * longest + 2), np.uint64)
+    loop("sign")(
+        data,
+        offsets,
+        plain,
+        fold,
+        flags,
+        unit,
+        size,
+        factors,
+        shifts,
+        rows,
+        with_tokens,
+        wide,
+        narrow,
+        table,
+        keys,
+        prints,
+        facts,
+        set_offsets,
+        sets,
+        token_offsets,
+        tokens,
+    )
+    return (
+        keys,
+        prints,
+        set_offsets,
+        sets[: set_offsets[-1]],
+        facts,
+        token_offsets,
+        tokens[: token_offsets[-1]],
+    )
+
+
+def fingerprints(data: Bytes, offsets: Ints) -> NDArray[np.uint64]:
+    """128-bit fingerprints `[n, 2]` of the bytes of every document."""
+    prints = np.empty((len(offsets) - 1, 2), np.uint64)
+    loop("fingerprints")(data, offsets, prints)
+    return prints
+
+
+def ascii_rows(data: Bytes, offsets: Ints) -> Flags:
+    """Rows that are ASCII, `[n]`; a few that are may be left out."""
+    found = np.empty(len(offsets) - 1, np.bool_)
+    loop("ascii_rows")(data, data[: len(data) // 8 * 8].view(np.uint64), offsets, found)
+    return found
+
+
+def may_decompose(data: Bytes, offsets: Ints, plain: Flags, flags: Bytes) -> Flags:
+    """Rows that may not be in NFC, `[n]`; `plain` ones are ASCII. `data` is valid UTF-8."""
+    found = np.zeros(len(plain), np.bool_)
+    loop("may_decompose")(data, offsets, plain, flags, found)
+    return found
+
 
 CHUNK_ROWS, CHUNK_BYTES = 8192, 32 << 20
 
@@ -118,9 +218,6 @@ def _batches(records: Records, rows: int) -> Iterator[pa.RecordBatch]:
 def _signed(
     batch: pa.RecordBatch, options: Options, where: str, before: int
 ) -> dict[str, NDArray[Any]]:
-    from pomona.data.duplicates._signing import ascii_rows, fingerprints, sign
-    from pomona.data.duplicates._unicode import composed, strings, tables
-
     column = _text(batch.column(0), options.column, where, before)
     scores = (
         _scores(batch.column(1), options.score, where, before) if options.score else np.zeros(0)
@@ -168,6 +265,22 @@ def _signed(
     )
 
 
+def composed(column: pa.StringArray) -> pa.StringArray:
+    """The column in NFC. Only rows that may need it are touched, by Python: Arrow 25 decomposes
+    where it should compose.
+    """
+    data, offsets = strings(column)
+    rows = may_decompose(data, offsets, ascii_rows(data, offsets), tables()[1])
+    if not rows.any():
+        return column
+    mask = pa.array(rows)
+    normal = pa.array(
+        [unicodedata.normalize("NFC", text) for text in column.filter(mask).to_pylist()],
+        pa.string(),
+    )
+    return pc.call_function("replace_with_mask", [column, mask, normal])
+
+
 @functools.cache
 def _functions(hashes: int, seed: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     draw = np.random.default_rng(seed)
@@ -212,3 +325,63 @@ def _scores(column: pa.Array, name: str | None, where: str, before: int) -> NDAr
             remedy=remedy,
         )
     return values.astype(np.float64)
+
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Bench:
+    """An open work folder, and how far the run is."""
+
+    folder: Path
+    plan: dict[str, Any]
+    total: int
+    progress: Progress | None = None
+    done: int = 0
+
+    @property
+    def state(self) -> Path:
+        """Where finished bands are kept."""
+        return self.folder / "bands"
+
+    @property
+    def name(self) -> str:
+        """A name for these inputs with these parameters."""
+        return hashlib.sha256(json.dumps(self.plan, sort_keys=True).encode()).hexdigest()[:16]
+
+    def step(self, *_: int) -> None:
+        """Note that one more step is done."""
+        self.done += 1
+        if self.progress:
+            self.progress(min(self.done, self.total), self.total)
+
+    def sign(
+        self, pieces: Sequence[Piece], name: str, options: Options, engine: str | None, rows: int
+    ) -> list[tuple[str, int]]:
+        """Sign every piece into the folder `name`. Returns the files and their rows."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        jobs = [Job(piece, folder, number, options, rows) for number, piece in enumerate(pieces)]
+        counts: list[int] = []
+        for count in spread(sign_part, jobs, engine):
+            counts.append(count)
+            self.step()
+        return rows_by_file(pieces, counts)
+
+
+@contextmanager
+def bench(
+    folder: Path, plan: dict[str, Any], total: int, progress: Progress | None
+) -> Iterator[Bench]:
+    """Open the work folder of exact and minhash; see `Workspace`."""
+    workspace = Workspace(folder, plan)
+    with workspace.resumed():
+        opened = Bench(folder, workspace.plan, total, progress)
+        opened.state.mkdir(exist_ok=True)
+        yield opened
+
+
+def steps(options: Options, many: Sequence[Sequence[Piece]], against: bool) -> int:
+    """How many steps a run has: a piece, a band, and the writing."""
+    return sum(map(len, many)) + (options.n_bands or 0) * (2 if against else 1) + 1

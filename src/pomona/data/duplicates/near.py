@@ -1,0 +1,197 @@
+"""Exact and near-duplicates from end to end: read, sign, join, choose, write."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+import pomona.records
+from pomona.data.duplicates import minhash
+from pomona.data.duplicates.choose import Verdict, counts, evidence, judge, write_kept
+from pomona.data.duplicates.minhash import Bench, Progress, bench, check_columns, steps
+from pomona.data.duplicates.pairs import COUNTS
+from pomona.data.duplicates.signed import (
+    NORMAL_FORM,
+    Index,
+    Options,
+    Signed,
+    chunks_in,
+    open_index,
+    s_curve,
+)
+from pomona.data.inputs import Inputs, opened
+from pomona.data.work import stamps, work_at
+from pomona.documents import read_json
+from pomona.errors import PomonaError
+from pomona.records import (
+    Card,
+    Input,
+    Piece,
+    Records,
+    card_of,
+    inputs_of,
+    split,
+    write,
+)
+
+
+def dedup_near(
+    inputs: Inputs,
+    out: str | Path,
+    options: Options,
+    *,
+    against: Inputs | None,
+    pairs: str | Path | None,
+    index: str | Path | None,
+    engine: str | None,
+    work: str | Path | None,
+    dry_run: bool,
+    progress: Progress | None,
+) -> Card:
+    """`dedup` by the methods exact and minhash, with checked options; see there."""
+    records = check_columns(opened(inputs), options)
+    other = None if against is None else check_columns(opened(against), options)
+    _check(records, out, options, other, index)
+    known = None if index is None else open_index(index, options)
+    plan = _plan(options, records, other, index)
+    pieces = [split(part) for part in (records, other) if part is not None]
+    total = steps(options, pieces, other is not None)
+    with work_at(out, work, dry_run) as folder, bench(folder, plan, total, progress) as open_bench:
+        if (
+            known
+            and known.batches
+            and open_bench.name in (names := [batch["name"] for batch in known.batches])
+        ):
+            return _already(known, open_bench, names.index(open_bench.name), out)
+        card, verdict, table = _decide(records, other, pieces, known, options, open_bench, engine)
+        if not dry_run:
+            write_kept(records, verdict, out)
+            write(table, pairs or f"{out}.pairs.parquet")
+            card.write(out)
+            if known is not None:
+                known.grow(open_bench.name, open_bench.folder / "inputs", verdict.components)
+        open_bench.step()
+    return card
+
+
+def _plan(
+    options: Options, records: Records, other: Records | None, index: str | Path | None
+) -> dict[str, Any]:
+    """What a killed run must have in common with the one that goes on."""
+    plan = {
+        "options": asdict(options),
+        "inputs": stamps(records),
+        "rows": minhash.CHUNK_ROWS,
+        "pieces": pomona.records.PIECE_BYTES,
+    }
+    plan |= {"against": stamps(other)} if other is not None else {}
+    return plan | ({"index": str(Path(index).resolve())} if index is not None else {})
+
+
+def _decide(
+    records: Records,
+    other: Records | None,
+    pieces: Sequence[Sequence[Piece]],
+    known: Index | None,
+    options: Options,
+    open_bench: Bench,
+    engine: str | None,
+) -> tuple[Card, Verdict, pa.Table]:
+    files = open_bench.sign(pieces[0], "inputs", options, engine, minhash.CHUNK_ROWS)
+    chunks, before = chunks_in(open_bench.folder / "inputs"), known.chunks if known else []
+    compared: list[tuple[str, int]] = []
+    if other is not None:
+        compared = open_bench.sign(pieces[1], "against", options, engine, minhash.CHUNK_ROWS)
+        before = chunks_in(open_bench.folder / "against")
+    old = len(Signed(before))
+    signed = Signed([*before, *chunks])
+    verdict = judge(
+        signed, options, open_bench, old=old, known=None if known is None else known.components
+    )
+    card = _card(signed, options, verdict, inputs_of(files), inputs_of(compared), known)
+    return card, verdict, evidence(records, other, verdict, "index" if known else "against")
+
+
+def _card(
+    signed: Signed,
+    options: Options,
+    verdict: Verdict,
+    files: tuple[Input, ...],
+    against: tuple[Input, ...],
+    known: Index | None,
+) -> Card:
+    rows = len(signed) - verdict.old
+    removed = counts(verdict)
+    parameters = {name: value for name, value in asdict(options).items() if value is not None}
+    details: dict[str, Any] = {}
+    if options.method == "minhash":
+        flags = signed.column("facts")[verdict.old :, 1]
+        bands, per_band = options.n_bands or 1, options.rows_per_band or 1
+        parameters["normal_form"] = NORMAL_FORM
+        details["s_curve"] = {
+            f"{tenth / 10}": round(s_curve(bands, per_band, tenth / 10), 4)
+            for tenth in range(1, 10)
+        }
+        details["at_threshold"] = round(s_curve(bands, per_band, options.threshold or 1), 4)
+        details["character_shingles"], details["shorter_than_a_shingle"] = (
+            int((flags & 1).sum()),
+            int((flags >> 1).sum()),
+        )
+        details |= {name: int(value) for name, value in zip(COUNTS, verdict.counts, strict=True)}
+    if against:
+        parameters["against"] = [file.path for file in against]
+        details["against"] = [asdict(file) for file in against]
+    if known is not None:
+        details["index"] = {
+            "folder": str(known.folder),
+            "rows_before": known.rows,
+            "rows_after": known.rows + rows,
+        }
+    return Card(
+        "dedup", parameters, files, rows, rows - sum(removed.values()), removed, details=details
+    )
+
+
+def _already(known: Index, open_bench: Bench, at: int, out: str | Path) -> Card:
+    """Finish a run that was killed after the index had grown. Raises PomonaError when it was
+    another run that took these inputs in.
+    """
+    if not (open_bench.folder / "inputs").exists():
+        shutil.rmtree(open_bench.folder)
+        message = f"these inputs are in the index already, as batch {at}"
+        raise PomonaError(
+            message,
+            where=known.folder,
+            remedy="give new documents; the result of that run is not touched",
+        )
+    found = read_json(card_of(out))
+    found.pop("signature")
+    return Card(**{**found, "inputs": tuple(Input(**file) for file in found["inputs"])})
+
+
+def _check(
+    records: Records,
+    out: str | Path,
+    options: Options,
+    other: Records | None,
+    index: str | Path | None,
+) -> None:
+    for part in records._source.parts():
+        if Path(part.where).exists() and Path(out).exists() and Path(part.where).samefile(out):
+            raise PomonaError(
+                "is read and written at once", where=out, remedy="write to another path"
+            )
+    if index is not None:
+        for name, wrong in (
+            ("keep", options.keep != "first"),
+            ("against", other is not None),
+            ("target_size", options.target_size),
+        ):
+            if wrong:
+                message = f"an index remembers which document was first: it does not go with {name}"
+                raise PomonaError(message, where=name, remedy=f"leave out {name}, or the index")

@@ -1,0 +1,489 @@
+"""The texts end to end in a file with a mark for every repeated byte, the passes that find them,
+and the rows and spans read off the marks.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pomona.data.duplicates.mapped import Kept, Mapped, file_pages, holds
+from pomona.data.duplicates.substring import pieces
+from pomona.data.duplicates.substring_scan import BYTE, TOKEN, classes, count_units, scan, spans
+from pomona.data.inputs import TextColumn
+from pomona.documents import read_json
+from pomona.errors import PomonaError
+from pomona.files import write_json
+from pomona.records import Streamed, kept, spread, workers
+from pomona.text import strings
+
+_BLOCK, _PIECE = 1 << 17, 1 << 23
+Ints = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is looked for: grams of `length` units of a kind; `later_only` marks one only after an
+    equal one has ended.
+    """
+
+    length: int
+    kind: int
+    later_only: bool
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the hash space is cut: into `parts`, each with a table of `slots` entries; the first
+    `done` have been searched.
+    """
+
+    parts: int
+    slots: int
+    done: int = 0
+
+
+class Passes:
+    """One bit for each byte of the stream: the gram that begins there is struck. And how far the
+    search is.
+    """
+
+    def __init__(self, folder: Path, size: int, search: Search) -> None:
+        self._note, self._search = folder / "passes.json", [search.length, search.later_only]
+        known = read_json(self._note) if self._note.exists() else {}
+        wanted = (size + 7) // 8
+        same = known.get("search") == self._search and holds(folder / "marks", wanted)
+        self._known = Cut(**known["cut"]) if same else None
+        if not same:
+            self._note.unlink(missing_ok=True)
+        self._file = Mapped(folder / "marks", wanted if same else 0)
+        for start in range(self._file.size, wanted, _PIECE):
+            self._file.append(np.zeros(min(_PIECE, wanted - start), np.uint8))
+        self.marks: Bytes = self._file.array(np.uint8)
+
+    def cut(self, parts: int, most: int, slots: int) -> Cut:
+        """The cut of the run that was killed, where its table has at most `most` entries; else the
+        one given, from its beginning.
+        """
+        return self._known if self._known and self._known.slots <= most else Cut(parts, slots)
+
+    def note(self, cut: Cut) -> None:
+        """Keep that `cut.done` parts are searched and marked."""
+        self._file.save()
+        write_json(self._note, {"search": self._search, "cut": vars(cut)})
+
+    def release(self) -> None:
+        """Let the system take the pages of the marks back."""
+        self._file.release()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def blocks(offsets: Ints) -> Iterator[tuple[int, int]]:
+    """Documents in ranges of about 128 KiB."""
+    documents, first = len(offsets) - 1, 0
+    while first < documents:
+        last = int(np.searchsorted(offsets, offsets[first] + _BLOCK, side="right")) - 1
+        last = min(documents, max(first + 1, last))
+        yield first, last
+        first = last
+
+
+def mark_part(
+    text: Bytes, offsets: Ints, marks: Bytes, search: Search, part: int, cut: Cut
+) -> Iterator[int]:
+    """Mark the grams of one part that repeat. Yields the documents searched so far, and -1 when the
+    table became too full to go on.
+
+    Marks made until then are right and stay.
+    """
+    table, entered = np.zeros(cut.slots, np.uint64), 0
+    for first, last in blocks(offsets):
+        entered = scan(
+            text,
+            offsets,
+            first,
+            last,
+            search.length,
+            search.kind,
+            classes(),
+            part,
+            cut.parts,
+            table,
+            marks,
+            search.later_only,
+            entered,
+        )
+        yield last if entered >= 0 else -1
+        if entered < 0:
+            return
+
+
+@dataclass(frozen=True)
+class PartJob:
+    """One part for a worker of a cluster. `sizes` are the bytes of the files "text" and "offsets"
+    of `folder`, `run` names this search.
+    """
+
+    folder: Path
+    run: str
+    sizes: tuple[int, int]
+    search: Search
+    part: int
+    cut: Cut
+
+    @property
+    def file(self) -> Path:
+        """Where the worker puts its marks."""
+        return self.folder / f"marks-{self.run}-{self.part}"
+
+
+def run_part(job: PartJob) -> PartJob | None:
+    """Search a part into marks of its own in `job.file`; None when the table became too full."""
+    text, offsets = (
+        _mapped(job.folder / name, size, "c")
+        for name, size in zip(("text", "offsets"), job.sizes, strict=True)
+    )
+    marks = _mapped(job.file, (job.sizes[0] + 7) // 8, "w+")
+    full = -1 in mark_part(text, offsets.view(np.int64), marks, job.search, job.part, job.cut)
+    return None if full else job
+
+
+def merge(job: PartJob, marks: Bytes) -> None:
+    """Take over what a worker marked."""
+    found = _mapped(job.file, len(marks), "r")
+    for start in range(0, len(marks), _PIECE):
+        marks[start : start + _PIECE] |= found[start : start + _PIECE]
+    job.file.unlink()
+
+
+def _mapped(path: Path, size: int, mode: Any) -> Bytes:
+    return np.memmap(path, np.uint8, mode, shape=(size,)).view(np.ndarray)
+
+
+_FULLNESS = 0.6
+_PAGES, _KEEP_BYTES = 32 << 20, 32 << 20
+_TOKEN_ROWS, _TOKEN_BYTES = 128, 1 << 18
+_FEWEST_SLOTS = 16
+Encode = Callable[[pa.StringArray], tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int64]]]
+Report = Callable[[int, int], None]
+
+
+@dataclass
+class Stream:
+    """Documents end to end. `text` uint8, `offsets` int64 `[documents + 1]` into it, `bounds` of
+    tokens.
+
+    With TOKEN units `text` holds the token ids, four bytes each, and `bounds` int32 `[tokens, 2]`
+    their bytes in the document.
+    """
+
+    text: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    bounds: NDArray[np.int32]
+    search: Search
+    _folder: Path
+    _kept: Kept
+    _passes: Passes
+    _before: int = 0
+    _pages: int = _PAGES
+
+    @classmethod
+    def of(
+        cls, texts: Iterable[pa.StringArray], search: Search, folder: Path, encode: Encode | None
+    ) -> Self:
+        """Write the texts (their tokens by `encode`, when given) to files in `folder`, but for
+        those that are there already.
+        """
+        with ExitStack() as undo:
+            kept = undo.enter_context(Kept(folder, ["text", "offsets", "bounds"]))
+            _fill(kept, texts, TOKEN if search.kind == TOKEN else BYTE, encode)
+            text, offsets, bounds = kept.files.values()
+            arrays = (
+                text.array(np.uint8),
+                offsets.array(np.int64),
+                bounds.array(np.int32).reshape(-1, 2),
+            )
+            passes = Passes(folder, len(arrays[0]), search)
+            undo.pop_all()
+        pa.default_memory_pool().release_unused()
+        return cls(*arrays, search, folder, kept, passes)
+
+    def close(self) -> None:
+        """Close the files; what is in them stays."""
+        self._passes.close()
+        self._kept.close()
+
+    def count(self) -> tuple[int, int]:
+        """Units, and positions at which a whole gram begins."""
+        asked = (self.search.length, self.search.kind, classes())
+        counts = [count_units(self.text, self.offsets, *block, *asked) for block in self.blocks()]
+        return sum(units for units, _ in counts), sum(grams for _, grams in counts)
+
+    def mark(
+        self, grams: int, memory: int, report: Report, engine: str = "native"
+    ) -> tuple[int, int]:
+        """Mark every gram that repeats, with a table of at most `memory` bytes. What it does not
+        need is for pages of the arrays.
+
+        On Ray each worker searches a part of the hash space with such a table. Returns the passes
+        it took and the bytes of the table.
+        """
+        most = max(_FEWEST_SLOTS, memory // 8)
+        slots = min(most, int(grams / _FULLNESS) + _FEWEST_SLOTS)
+        parts = max(-(-grams // int(_FULLNESS * slots)), workers(engine)) if grams else 0
+        slots = min(slots, int(grams / _FULLNESS / max(1, parts)) + _FEWEST_SLOTS)
+        cut = self._passes.cut(parts, most, slots)
+        self._pages = _PAGES + max(0, memory - 8 * cut.slots)
+        run = self._here if engine == "native" else functools.partial(self._abreast, engine)
+        while not run(cut, report):
+            cut = Cut(2 * cut.parts, cut.slots)
+        self._pages = _PAGES
+        return cut.parts, 8 * cut.slots
+
+    def spans(self, first: int, last: int) -> NDArray[np.int64]:
+        """The struck spans of documents first … last − 1, int64 `[n, 3]`: document, first byte and
+        end in its text.
+        """
+        length, kind = self.search.length, self.search.kind
+        size = (
+            int(self.offsets[last] - self.offsets[first])
+            // (length * (TOKEN if kind == TOKEN else BYTE))
+            + last
+            - first
+        )
+        found = np.empty((size, 3), np.int64)
+        count = spans(
+            self.text,
+            self.offsets,
+            self.bounds,
+            first,
+            last,
+            length,
+            kind,
+            classes(),
+            self._passes.marks,
+            found,
+        )
+        self._release()
+        return found[:count]
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Documents in ranges of about 128 KiB; pages are given back in between when they have
+        become too many.
+        """
+        for block in blocks(self.offsets):
+            yield block
+            self._release()
+
+    def _here(self, cut: Cut, report: Report) -> bool:
+        """Search the parts that are left; False when the table of one became too full."""
+        size = len(self.text)
+        for part in range(cut.done, cut.parts):
+            for last in mark_part(
+                self.text, self.offsets, self._passes.marks, self.search, part, cut
+            ):
+                if last < 0:
+                    return False
+                report(part * size + int(self.offsets[last]), cut.parts * size)
+                self._release()
+            self._passes.note(replace(cut, done=part + 1))
+        return True
+
+    def _abreast(self, engine: str, cut: Cut, report: Report) -> bool:
+        """The same by the workers of a cluster. All parts end before a new cut is tried."""
+        sizes, run, whole = (len(self.text), 8 * len(self.offsets)), uuid.uuid4().hex, True
+        jobs = (
+            PartJob(self._folder, run, sizes, self.search, part, cut)
+            for part in range(cut.done, cut.parts)
+        )
+        for part, job in enumerate(spread(run_part, jobs, engine), cut.done):
+            if job is not None and whole:
+                merge(job, self._passes.marks)
+                self._passes.note(replace(cut, done=part + 1))
+                report(part + 1, cut.parts)
+            whole = whole and job is not None
+            self._release()
+        return whole
+
+    def _release(self) -> None:
+        if file_pages() - self._before > self._pages:
+            for file in (*self._kept.files.values(), self._passes):
+                file.release()
+            self._before = file_pages()
+
+
+def _fill(kept: Kept, texts: Iterable[pa.StringArray], width: int, encode: Encode | None) -> None:
+    """Append what is not there yet; it is kept every 32 MiB, so that a killed run need not make it
+    again.
+    """
+    text, offsets, bounds = kept.files.values()
+    if not kept.rows:
+        offsets.append(np.zeros(1, np.int64))
+    row, settled = 0, text.size
+    for batch in texts:
+        new = batch.slice(max(0, kept.rows - row))
+        row += len(batch)
+        for part in [new][: len(new)] if encode is None else _parts(new):
+            data, pieces, ends = (encode or _bytes)(part)
+            offsets.append(text.size + ends * width)
+            text.append(data)
+            bounds.append(pieces)
+        if text.size - settled >= _KEEP_BYTES:
+            kept.keep(row)
+            settled = text.size
+    if row > kept.rows or not row:
+        kept.keep(row)
+
+
+def _bytes(texts: pa.StringArray) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int64]]:
+    """The texts as they are, no bounds, and the bytes up to the end of each."""
+    data, ends = strings(texts)
+    return data[ends[0] : ends[-1]], np.zeros((0, 2), np.int32), ends[1:] - ends[0]
+
+
+def _parts(texts: pa.StringArray) -> Iterator[pa.StringArray]:
+    """Few texts at a time: what a tokenizer says of a text takes many times its bytes."""
+    _, offsets = strings(texts)
+    first = 0
+    while first < len(texts):
+        last = int(np.searchsorted(offsets, offsets[first] + _TOKEN_BYTES, side="right")) - 1
+        last = min(len(texts), first + _TOKEN_ROWS, max(first + 1, last))
+        yield texts.slice(first, last - first)
+        first = last
+
+
+_SPANS = pa.schema(
+    [("row", pa.int64()), ("start", pa.int64()), ("end", pa.int64()), ("reason", pa.string())]
+)
+
+
+@dataclass
+class Tally:
+    """What a whole reading of the cut rows met: `rows` that remain, `bytes` of all texts, and what
+    was struck of them.
+    """
+
+    rows: int = 0
+    bytes: int = 0
+    struck_bytes: int = 0
+    struck_spans: int = 0
+    rows_struck: int = 0
+    rows_emptied: int = 0
+
+
+@dataclass(frozen=True)
+class CutRows(Streamed):
+    """The rows of `texts` without the struck spans; with `drop`, without the rows of which only
+    white space is left.
+    """
+
+    texts: TextColumn
+    stream_of: Stream
+    drop: bool
+    tally: Tally
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.texts.records.schema
+
+    @property
+    def where(self) -> str:
+        return self.texts.records._source.where
+
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows with their spans struck; the tally counts anew each time."""
+        self.tally.__init__()
+        first, place = 0, self.schema.get_field_index(self.texts.column)
+        for batch in pieces(self.texts.records._stream()):
+            last = first + batch.num_rows
+            if last > self.texts.rows:
+                raise self._changed()
+            cut, emptied = self._cut(
+                batch.column(place), self.stream_of.spans(first, last) - [first, 0, 0]
+            )
+            rows = batch.set_column(place, self.schema.field(place), cut)
+            if self.drop and emptied.any():
+                rows = rows.filter(pa.array(~emptied))
+            self.tally.rows += rows.num_rows
+            yield kept(rows, keep)
+            first = last
+        if first != self.texts.rows:
+            raise self._changed()
+
+    def _cut(
+        self, texts: pa.StringArray, spans: NDArray[np.int64]
+    ) -> tuple[pa.StringArray, NDArray[np.bool_]]:
+        """The texts without `spans` int64 `[n, 3]` (row, start, end), and which rows lost all but
+        white space.
+        """
+        data, offsets = strings(texts)
+        tally, emptied = self.tally, np.zeros(len(texts), np.bool_)
+        tally.bytes += int(offsets[-1] - offsets[0])
+        if not len(spans):
+            return texts, emptied
+        rows, starts, stops = (
+            spans[:, 0],
+            *(spans[:, 1:] + offsets[spans[:, 0], None] - offsets[0]).T,
+        )
+        if (stops > offsets[rows + 1] - offsets[0]).any():
+            raise self._changed()
+        edge = np.zeros(offsets[-1] - offsets[0] + 1, np.int8)
+        edge[starts] += 1
+        edge[stops] -= 1
+        left = data[offsets[0] : offsets[-1]][np.cumsum(edge, dtype=np.int8, out=edge)[:-1] == 0]
+        lost = np.bincount(rows, weights=stops - starts, minlength=len(texts)).astype(np.int64)
+        ends = np.concatenate([[0], np.cumsum(np.diff(offsets) - lost)]).astype(np.int32)
+        cut = pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(left))
+        struck = np.flatnonzero(lost)
+        emptied[struck] = [not text.strip() for text in cut.take(pa.array(struck)).to_pylist()]
+        tally.struck_bytes += int(lost.sum())
+        tally.struck_spans += len(spans)
+        tally.rows_struck += len(struck)
+        tally.rows_emptied += int(emptied.sum())
+        return cut, emptied
+
+    def _changed(self) -> PomonaError:
+        return PomonaError(
+            "the input changed while it was read",
+            where=self.where,
+            remedy="run again when nothing writes to it",
+        )
+
+
+@dataclass(frozen=True)
+class StruckSpans(Streamed):
+    """One row for each struck span."""
+
+    stream_of: Stream
+    reason: str
+    schema: pa.Schema = _SPANS
+    where: str = "the struck spans"
+
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
+        for first, last in self.stream_of.blocks():
+            found = self.stream_of.spans(first, last)
+            arrays = [pa.array(np.ascontiguousarray(column)) for column in found.T]
+            yield kept(
+                pa.record_batch(
+                    [*arrays, pa.array([self.reason] * len(found), pa.string())], schema=_SPANS
+                ),
+                keep,
+            )
