@@ -17,6 +17,7 @@ LARGEST = 1 << 28  # bytes; the tokenizers with the most entries have a tenth of
 DEEPEST = 200  # pydantic, json.dumps and we ourselves recurse over what was read
 _WRONG, _AGAIN = "is not JSON", "copy or download it again"
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _TOPS = {dict: "an object", list: "a list"}
 
 
@@ -73,7 +74,7 @@ def parse_json(
             parse_float=_finite if finite else None,
         )
         _check_depth(value, text)
-        if "\\u" in text:  # an escape may be half of a character
+        if _HALF.search(text):  # most often with its other half: only the value tells
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
