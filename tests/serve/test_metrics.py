@@ -18,9 +18,11 @@ def test_buckets_are_cumulative_and_end_with_the_count(times: list[float]) -> No
         for line in metrics.text(Gate(1)).splitlines()
         if not line.startswith("#")
     )
-    buckets = {name.split('"')[1]: int(value) for name, value in rows.items() if "_bucket" in name}
+    buckets = {
+        name.split('"')[1]: float(value) for name, value in rows.items() if "_bucket" in name
+    }
     assert list(buckets.values()) == sorted(buckets.values())
-    assert buckets["+Inf"] == len(times) == int(rows['pomona_request_seconds_count{model="a"}'])
+    assert buckets["+Inf"] == len(times) == float(rows['pomona_request_seconds_count{model="a"}'])
     assert all(
         count == sum(seconds <= float(bound) for seconds in times)
         for bound, count in buckets.items()

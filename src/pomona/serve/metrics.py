@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import bisect
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import prometheus_client as prometheus
 
 from pomona.models.chat.protocol import Spent
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-_Labels = tuple[tuple[str, str], ...]
+_COSTS = ("prompt_tokens", "completion_tokens", "flops", "money")
 
 
 class Gate:
@@ -44,90 +42,55 @@ class Metrics:
     """What the server has done since its start."""
 
     def __init__(self) -> None:
-        self._requests: defaultdict[_Labels, int] = defaultdict(int)
-        self._times: dict[str, list[int]] = {}
-        self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._spent: defaultdict[str, Spent] = defaultdict(Spent)
+        prometheus.disable_created_metrics()  # a series more for each, which nobody asks for
+        # Its own registry: the library's has the process, and mixes the servers of one process.
+        own = self._registry = prometheus.CollectorRegistry()
+        self._requests = prometheus.Counter(
+            "pomona_requests",
+            "Requests answered; 499 is a client that left.",
+            ("model", "route", "status"),
+            registry=own,
+        )
+        self._seconds = prometheus.Histogram(
+            "pomona_request_seconds",
+            "Time from the request to the end of its answer.",
+            ("model",),
+            registry=own,
+            buckets=_BUCKETS,
+        )
+        self._costs = {
+            kind: prometheus.Counter(
+                f"pomona_{kind}",
+                f"{kind} of all samples and judges.".replace("_", " "),
+                ("model",),
+                registry=own,
+            )
+            for kind in _COSTS
+        }
+        self._inside = prometheus.Gauge(
+            "pomona_requests_in_flight", "Requests under way or waiting.", registry=own
+        )
+        self._limit = prometheus.Gauge(
+            "pomona_queue_limit", "Requests that may be under way or waiting.", registry=own
+        )
+        self._refused = prometheus.Counter(
+            "pomona_requests_refused", "Requests turned away with status 429.", registry=own
+        )
 
     def done(self, route: str, model: str, status: int, seconds: float) -> None:
         """Count one request. `model` must be one of ours or empty: clients do not choose labels."""
-        self._requests[("model", model), ("route", route), ("status", str(status))] += 1
-        buckets = self._times.setdefault(model, [0] * (len(_BUCKETS) + 1))
-        buckets[bisect.bisect_left(_BUCKETS, seconds)] += 1
-        self._seconds[model] += seconds
+        self._requests.labels(model, route, str(status)).inc()
+        self._seconds.labels(model).observe(seconds)
 
     def paid(self, model: str, spent: Spent) -> None:
         """Count what an answer cost."""
-        self._spent[model] += spent
+        for kind, counter in self._costs.items():
+            counter.labels(model).inc(getattr(spent, kind))
 
     def text(self, gate: Gate) -> str:
         """All of it."""
-        lines = [
-            *_family(
-                "pomona_requests_total",
-                "counter",
-                "Requests answered; 499 is a client that left.",
-                self._requests,
-            )
-        ]
-        lines += self._histogram()
-        for kind in ("prompt_tokens", "completion_tokens", "flops", "money"):
-            values = {
-                (("model", model),): getattr(spent, kind) for model, spent in self._spent.items()
-            }
-            lines += _family(
-                f"pomona_{kind}_total",
-                "counter",
-                f"{kind} of all samples and judges.".replace("_", " "),
-                values,
-            )
-        lines += _family(
-            "pomona_requests_in_flight",
-            "gauge",
-            "Requests under way or waiting.",
-            {(): gate.inside},
-        )
-        lines += _family(
-            "pomona_queue_limit",
-            "gauge",
-            "Requests that may be under way or waiting.",
-            {(): gate.most},
-        )
-        lines += _family(
-            "pomona_requests_refused_total",
-            "counter",
-            "Requests turned away with status 429.",
-            {(): gate.refused},
-        )
-        return "\n".join(lines) + "\n"
-
-    def _histogram(self) -> Iterable[str]:
-        name = "pomona_request_seconds"
-        yield f"# HELP {name} Time from the request to the end of its answer."
-        yield f"# TYPE {name} histogram"
-        for model, buckets in self._times.items():
-            total = 0
-            for bound, count in zip((*_BUCKETS, "+Inf"), buckets, strict=True):
-                total += count
-                yield f"{name}_bucket{_labels((('le', str(bound)), ('model', model)))} {total}"
-            yield f"{name}_sum{_labels((('model', model),))} {self._seconds[model]:.6f}"
-            yield f"{name}_count{_labels((('model', model),))} {total}"
-
-
-def _family(name: str, kind: str, about: str, values: Mapping[_Labels, float]) -> list[str]:
-    return [
-        f"# HELP {name} {about}",
-        f"# TYPE {name} {kind}",
-        *(f"{name}{_labels(labels)} {value}" for labels, value in values.items()),
-    ]
-
-
-def _labels(labels: _Labels) -> str:
-    def escaped(value: str) -> str:
-        return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-    return (
-        "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in labels) + "}"
-        if labels
-        else ""
-    )
+        self._inside.set(gate.inside)
+        self._limit.set(gate.most)
+        self._refused.reset()
+        self._refused.inc(gate.refused)
+        return prometheus.generate_latest(self._registry).decode()
