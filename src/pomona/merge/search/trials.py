@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pomona.errors import PomonaError, ResourceError
-from pomona.ledger.flops import Meter
+from pomona.ledger import Meter
 from pomona.merge.plan import MergePlan
 from pomona.merge.search.propose import Point, proposals
 from pomona.merge.search.space import Space

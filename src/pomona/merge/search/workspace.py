@@ -19,7 +19,7 @@ import numpy as np
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import atomic_file, write_json
-from pomona.ledger.flops import Meter
+from pomona.ledger import Meter
 from pomona.merge.plan import MergePlan
 from pomona.merge.search.judge import Judge, digest_of
 from pomona.merge.search.results import System
