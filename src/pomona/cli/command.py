@@ -48,7 +48,7 @@ class Options:
 
         Args:
             positional: Number of parameters that are arguments.
-            hidden: Parameters that are for Python alone.
+            hidden: Parameters that are for Python alone; `format` where only a line is shown.
             names: Options whose name is not that of the parameter.
             kinds: Types of options that stand in for those of the signature.
             groups: Parameters of a group of options, by its title; without defaults in its help.
@@ -103,7 +103,7 @@ class Command:
         given = {**bound.arguments, **given}
         if self.doing is None:
             return self.show(Out(format), function(*bound.args, **bound.kwargs), given)
-        with working(self.doing) as progress:
+        with working(self.doing.format_map(given)) as progress:
             result = function(*bound.args, **bound.kwargs, progress=progress)
         return self.show(Out(format), result, given)
 
@@ -134,6 +134,8 @@ def _parameters(function: Callable[..., Any], options: Options) -> list[inspect.
         made += [
             option for option in _options(imported(other), group, 0) if option.name in names.split()
         ]
+    if "format" in options.hidden:
+        return made
     format_ = inspect.Parameter(
         "format", inspect.Parameter.KEYWORD_ONLY, default="human", annotation=Format
     )

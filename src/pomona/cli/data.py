@@ -134,6 +134,12 @@ for _command in (
             },
         ),
     ),
+    Command("pomona.data:score", "scoring", Options(hidden="memory memorize")),
+    Command("pomona.data.scores:order", "scoring", Options(hidden="memory")),
+):
+    app.command(_command)
+app.command(Command("pomona.data.audit:prune_templates", "pruning"), name="templates")
+app.command(
     Command(
         "pomona.data:rates",
         "comparing",
@@ -142,11 +148,9 @@ for _command in (
             kinds={"train": list[str], "valid": list[str]},
         ),
     ),
-    Command("pomona.data:score", "scoring", Options(hidden="memory memorize")),
-    Command("pomona.data.scores:order", "scoring", Options(hidden="memory")),
-):
-    app.command(_command)
-app.command(Command("pomona.data.audit:prune_templates", "pruning"), name="templates")
+    help="Print which share of train and of validation has near-duplicates where (Lee et al. 2022, "
+    "table 2).",
+)
 app.command(value)
 _AUDIT.command(
     Command(

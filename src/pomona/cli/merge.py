@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from pomona.cli.command import Flag
-from pomona.cli.output import Format, Out, size
-from pomona.cli.progress import working
+from pomona.cli.command import Command, Count, Options
+from pomona.cli.output import Out, size
 
 if TYPE_CHECKING:
-    from pomona.merge import MergeResult
+    from pomona.merge import Extraction, MergeResult
 
 app = App(
     name="merge", help="Merge checkpoints.", help_format="plaintext", result_action="return_value"
@@ -31,74 +32,12 @@ _MORE = {
         "merge_search:leave_one_out",
         "Merge all experts, and all but each one: who helps and who hurts whom.",
     ),
-    "extract": ("merge_extract:extract", "Write what fine-tuning changed as a LoRA adapter."),
 }
 for _name, (_place, _help) in _MORE.items():
     app.command(f"pomona.cli.{_place}", name=_name, help=_help)
 
 
-@app.default
-def merge(
-    recipe: Path,
-    out: Path,
-    /,
-    *,
-    memory: str = "1GiB",
-    threads: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    shard_size: str = "5GB",
-    seed: int | None = None,
-    no_report: Flag = False,
-    overwrite: Flag = False,
-    allow_mixed: Flag = False,
-    dry_run: Flag = False,
-    format: Format = "human",
-) -> None:
-    """Merge checkpoints as a recipe says, in mergekit's format, into a folder that transformers
-    loads.
-
-    Parameters
-    ----------
-    recipe
-        YAML file. Models are folders, names of `pomona models`, or Hugging Face ids.
-    out
-        Folder of the result. A killed merge goes on when the same command is given again.
-    memory
-        Memory for blocks of tensors, such as 1GiB.
-    threads
-        CPU threads; all when left out. The result does not depend on them.
-    shard_size
-        Largest safetensors file, such as 5GB.
-    seed
-        Seed in place of the recipe's.
-    no_report
-        Do not measure how the models differ.
-    overwrite
-        Replace a checkpoint that is there.
-    allow_mixed
-        Merge models of different architectures whose tensors fit.
-    dry_run
-        Only print what would be read, written and merged.
-    """
-    from pomona.merge import merge as combine
-
-    with working("merging") as progress:
-        result = combine(
-            recipe,
-            out,
-            memory=memory,
-            threads=threads,
-            shard_size=shard_size,
-            seed=seed,
-            report=not no_report,
-            overwrite=overwrite,
-            allow_mixed=allow_mixed,
-            dry_run=dry_run,
-            progress=progress,
-        )
-    _tell(Out(format), result)
-
-
-def _tell(show: Out, result: MergeResult) -> None:
+def _show_merge(show: Out, result: MergeResult, _: Mapping[str, Any]) -> None:
     if show.format == "json":
         show.json(result.document())
         return
@@ -117,3 +56,64 @@ def _tell(show: Out, result: MergeResult) -> None:
         show.line(f"files: {', '.join(result.files)}")
     show.line(result.signature)
     show.line(result.out if result.written else "nothing was written")
+
+
+def _show_adapter(show: Out, result: Extraction, given: Mapping[str, Any]) -> None:
+    out, dry_run = given["out"], given.get("dry_run", False)
+    if show.format == "json":
+        show.json({"out": None if dry_run else out, **asdict(result)})
+        return
+    show.table(
+        [
+            {"module": module.name, "rank": module.rank, "relative error": f"{module.error:.3f}"}
+            for module in result.modules
+        ]
+    )
+    show.line(
+        f"{len(result.whole):,} modules saved whole, {result.unchanged:,} tensors unchanged, "
+        f"{size(result.size)}"
+    )
+    for name in result.left:
+        show.line(f"left out, though it changed: {name}")
+    show.line("nothing was written" if dry_run else out)
+
+
+app.default(
+    Command(
+        "pomona.merge:merge",
+        "merging",
+        Options(
+            positional=2,
+            hidden="models",
+            kinds={"recipe": Path, "memory": str, "shard_size": str},
+            inverted={"report": ("no_report", "Do not measure how the models differ.")},
+        ),
+        _show_merge,
+    )
+)
+app.command(
+    Command(
+        "pomona.merge:extract_adapter",
+        "extracting",
+        Options(
+            positional=3,
+            kinds={
+                "finetuned": str,
+                "base": str,
+                "rank": Count,
+                "energy": Annotated[float | None, Parameter(validator=Number(gt=0, lte=1))],
+                "modules": Annotated[list[str], Parameter(consume_multiple=True)],
+            },
+            inverted={
+                "whole": (
+                    "adapter_only",
+                    "Leave out embeddings, heads and norms, which are otherwise saved whole where "
+                    "they changed.",
+                )
+            },
+        ),
+        _show_adapter,
+    ),
+    name="extract",
+    help="Write what fine-tuning changed as a LoRA adapter.",
+)

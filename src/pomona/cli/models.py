@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 
 from cyclopts import App
 
+from pomona.cli.command import Command, Options
 from pomona.cli.output import Format, Out, size
 
 app = App(
@@ -41,26 +41,7 @@ def list_(*, format: Format = "human") -> None:
     Out(format).table(rows, shown)
 
 
-@app.command
-def pull(name: str, /) -> None:
-    """Fetch a model into the cache and print its path.
-
-    Parameters
-    ----------
-    name
-        Name of the model, as `pomona models list` shows it.
-    """
-    from pomona.models import pull as fetch
-
-    if not sys.stderr.isatty():
-        Out("human").line(fetch(name))
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as display:
-        task = display.add_task(f"fetching {name}", total=None)
-        path = fetch(
-            name, progress=lambda done, total: display.update(task, completed=done, total=total)
-        )
-    Out("human").line(path)
+app.command(
+    Command("pomona.models:pull", "fetching {name}", Options(hidden="format")),
+    help="Fetch a model into the cache and print its path.",
+)

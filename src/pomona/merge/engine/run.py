@@ -48,7 +48,7 @@ def merge(
     models: Mapping[str, Path] | None = None,
     memory: int | str = "1GiB",
     threads: int | None = None,
-    shard_size: int | str = SHARD,
+    shard_size: int | str = "5GB",
     seed: int | None = None,
     report: bool = True,
     overwrite: bool = False,
@@ -56,26 +56,31 @@ def merge(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> MergeResult:
-    """Merge checkpoints as a recipe says (mergekit's YAML, or a mapping) into the folder `out`,
-    which `transformers` loads.
+    """Merge checkpoints as a recipe says, in mergekit's format, into a folder that transformers
+    loads.
 
-    models: folders for names of the recipe, taken before any other.
-    memory: most bytes for blocks of tensors, such as "1GiB"; the program itself takes about 150 MB
-        more.
-    threads: all of the machine's when left out. The result's bytes depend on neither memory nor
-        threads.
-    shard_size: most bytes of one safetensors file.
-    seed: in place of the recipe's.
-    report: measure task vectors on the way (norm, cosine, sign conflicts) and write report.html.
-    overwrite: replace a checkpoint that is at `out`; it stays as it is until the new one is whole.
-    allow_mixed: merge models whose configs name different architectures.
-    dry_run: write nothing; the result tells what would be read and written, the peak memory and the
-        plan's notes.
-    progress: called with bytes done and all bytes.
+    `recipe` may also be a mapping, and `models` names folders that are taken before any other. The
+    program itself takes about 150 MB beside `memory`. The result's bytes depend on neither memory
+    nor threads. The report has task vectors (norm, cosine, sign conflicts), measured on the way. A
+    checkpoint at `out` stays as it is until the new one is whole. After a dry run the result tells
+    what would be read and written, the peak memory and the plan's notes. `progress` is called with
+    bytes done and all bytes.
 
     A killed merge called again goes on with the tensors it has finished, in `.OUT.partial`, and
     gives the same bytes. Raises PomonaError for recipes and models that do not fit and for NaN or
     infinity in an input, and ResourceError for a full disk; nothing is left behind then.
+
+    Args:
+        recipe: YAML file. Models are folders, names of `pomona models`, or Hugging Face ids.
+        out: Folder of the result. A killed merge goes on when the same command is given again.
+        memory: Memory for blocks of tensors, such as 1GiB.
+        threads: CPU threads; all when left out. The result does not depend on them.
+        shard_size: Largest safetensors file, such as 5GB.
+        seed: Seed in place of the recipe's.
+        report: Measure how the models differ, and write report.html.
+        overwrite: Replace a checkpoint that is there.
+        allow_mixed: Merge models of different architectures whose tensors fit.
+        dry_run: Only print what would be read, written and merged.
     """
     from pomona.merge.planning.planner import plan_merge
 
