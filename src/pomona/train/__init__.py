@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         temperature_repeats as temperature_repeats,
     )
     from pomona.train.trainer import (
+        Fitted as Fitted,
         Order as Order,
         TrainSettings as TrainSettings,
         collate as collate,
@@ -33,7 +34,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "batches": "Examples encode fill_batches plan_batches temperature_repeats",
-        "trainer": "Order TrainSettings collate completion_loss fit kept_checkpoints "
+        "trainer": "Fitted Order TrainSettings collate completion_loss fit kept_checkpoints "
         "save_checkpoint shuffled",
     },
 )

@@ -283,10 +283,8 @@ def fit(
     arguments alone.
     """
     work = Path(work)
-    lengths = examples.lengths
     plan = order(examples, _token_budget(settings, model, examples), settings)
     kept = {max(1, round(share * len(plan))): share for share in settings.checkpoints}
-
     keeper = _Keeper(work, kept, partial(save_checkpoint, model, tokenizer), progress)
     optimizer = None  # the Trainer's own AdamW
     if settings.optimizer == "muon":
@@ -305,9 +303,8 @@ def fit(
         keeper.losses = read_json(last / "losses.json", top=list, finite=False)
     with quiet():
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-    return Fitted(
-        tokens=int(sum(lengths[b].sum() for b in plan)), steps=len(plan), losses=keeper.losses
-    )
+    total = examples.lengths.sum(1)
+    return Fitted(int(sum(total[batch].sum() for batch in plan)), len(plan), keeper.losses)
 
 
 def save_checkpoint(

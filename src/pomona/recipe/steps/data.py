@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pomona.data.bands import select_band
+from pomona.data import select_band
 from pomona.data.duplicates import dedup
 from pomona.data.mixing import Mixture, plan_mixture, upsample_end
 from pomona.data.scores import score as score_rows

@@ -14,7 +14,7 @@ from pomona.recipe.steps.tables import read_items
 if TYPE_CHECKING:
     from pomona.models import Codec
     from pomona.tasks import Items
-    from pomona.train import Order
+    from pomona.train import Examples, Fitted, Order
 
     Scheduled = Callable[[Items], Order]
 
@@ -124,15 +124,20 @@ def train_and_save(
     for kept in kept_checkpoints(step.scratch):
         shutil.move(kept, step.out / kept.name)
     flops = training_flops(shape_of(model), fitted.tokens, examples.mean_context)
+    cost = Cost(flops, fitted.tokens, meter.cpu_seconds, meter.wall_seconds)
+    _write_summary(step, cost, examples, fitted)
+    return cost
+
+
+def _write_summary(step: StepContext, cost: Cost, examples: Examples, fitted: Fitted) -> None:
     summary = {
-        "tokens": fitted.tokens,
-        "flops": flops,
+        "tokens": cost.tokens,
+        "flops": cost.flops,
         "steps": fitted.steps,
         "examples": len(examples),
         "too_long": examples.too_long,
-        "cpu_seconds": meter.cpu_seconds,
+        "cpu_seconds": cost.cpu_seconds,
         "settings": step.params["settings"],
     }
     write_json(step.out / "model" / "training.json", summary)
     write_json(step.out / "losses.json", [round(loss, 5) for loss in fitted.losses])
-    return Cost(flops, fitted.tokens, meter.cpu_seconds, meter.wall_seconds)
