@@ -220,7 +220,7 @@ def circles(modules: dict[str, Module]) -> list[list[str]]:
 
 # The entry of each job. Where a file has moved, the first of its names that is there counts.
 JOBS = {
-    "near-duplicates": ("pomona.data.duplicates.near", "pomona.data.duplicates.near"),
+    "near-duplicates": ("pomona.data.duplicates.near", "pomona.data.duplicates._run"),
     "merge": ("pomona.merge.engine.run",),
     "answer": ("pomona.sample.batch",),
     "chrf": ("pomona.tasks.chrf",),

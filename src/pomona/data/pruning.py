@@ -16,7 +16,7 @@ from pomona.data.bands import Band, Floats, Ints, by_group, check_band, select_b
 from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
-    from pomona.data.mixing._columns import Inputs, Scan
+    from pomona.data.mixing.table_scan import Inputs, Scan
     from pomona.records import Card, Records
 
 Progress = Callable[[int, int], None]
@@ -71,7 +71,7 @@ def prune(
     found = _scanned(inputs, [(keep, band)], by, within, group, floor, size, engine)
     mask, card = _Pruning(found, by, within, group, floor, size, seed).decide(keep, band, out)
     if not dry_run:
-        from pomona.data.mixing._rows import chosen
+        from pomona.data.mixing.rows import chosen
         from pomona.records import write
 
         write(chosen(found, mask, progress), out)
@@ -155,7 +155,7 @@ class _File:
 
 
 def _write(job: _File, progress: Progress | None = None) -> Card:
-    from pomona.data.mixing._rows import marked
+    from pomona.data.mixing.rows import marked
     from pomona.records import write
 
     write(marked(job.records, job.mask, progress), job.out)
@@ -187,7 +187,7 @@ def _scanned(
     size: str,
     engine: str | None,
 ) -> Scan:
-    from pomona.data.mixing._columns import scan
+    from pomona.data.mixing.table_scan import scan
 
     for keep, band in wanted:
         check_band(keep, band, floor)
@@ -220,7 +220,7 @@ class _Pruning:
         """Which rows a band has, bool `[n]`, and its card. Raises PomonaError when there are none,
         or `out` is one of the inputs.
         """
-        from pomona.data.mixing._columns import not_onto
+        from pomona.data.mixing.table_scan import not_onto
 
         found = self.scan
         rows = select_band(

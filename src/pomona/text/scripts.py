@@ -141,7 +141,7 @@ def count_words(text: str) -> int:
 
 
 def spaced(text: str) -> bool:
-    """Whether most letters belong to scripts that write spaces between count_words."""
+    """Whether most letters belong to scripts that write spaces between words."""
     found = letters_by_script(text)
     return 2 * sum(found[script] for script in _SPACELESS) <= found.total()
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
-from pomona.data.scores import _input, score
+from pomona.data.scores import job, score
 
 torch.set_num_threads(1)
 source, out, call, log = sys.argv[1:]
-_input.CHUNK_ROWS = 4
+job.CHUNK_ROWS = 4
 left = int(call)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pomona.data.scores import _input, score
+from pomona.data.scores import job, score
 from pomona.errors import PomonaError
 
 OPTIONS: dict[str, object] = {
@@ -34,7 +34,7 @@ def run(source: Path, out: Path, call: int, log: Path) -> int:
 def test_a_killed_run_goes_on_where_it_was(
     pairs: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_input, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(job, "CHUNK_ROWS", 4)
     source, out, log = tmp_path / "in.parquet", tmp_path / "out.parquet", tmp_path / "log"
     pq.write_table(pairs.slice(0, 20), source)  # 5 chunks, 3 passes
     score(source, tmp_path / "whole.parquet", **OPTIONS)  # pyright: ignore[reportArgumentType]

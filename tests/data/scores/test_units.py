@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, strategies as st
 
-from pomona.data.scores import _units, score
-from pomona.data.scores._combine import within_group, within_length
-from pomona.data.scores._units import pieces, token_ids, windows
+from pomona.data.scores import score, units
+from pomona.data.scores.scoring import within_group, within_length
+from pomona.data.scores.units import pieces, token_ids, windows
 from pomona.errors import PomonaError
 from pomona.models import load
 from pomona.models._probe import Probe, Unit
@@ -33,7 +33,7 @@ def test_windows_score_every_token_once_and_fit(length: int, first: int, context
 @given(st.text("ab  é", max_size=60))
 def test_pieces_are_the_text(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_units, "PIECE", 7)
+        patch.setattr(units, "PIECE", 7)
         found = pieces(text)
     assert "".join(found) == text
     assert max(map(len, found)) <= 7
@@ -46,7 +46,7 @@ def test_tokens_of_pieces_are_those_of_the_text(
     codec = Probe(load("ui-xs", device="cpu")).codec
     texts = [" ".join(pairs["english"].to_pylist()[start : start + 10]) for start in (0, 10, 20)]
     whole = codec.completions(texts, end=False)
-    monkeypatch.setattr(_units, "PIECE", 50)
+    monkeypatch.setattr(units, "PIECE", 50)
     assert [ids.tolist() for ids in token_ids(codec, [*texts, "Save"])] == [
         *whole,
         *codec.completions(["Save"], end=False),

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.data.audit._rows import Batch, Inputs, Rows
 from pomona.data.audit.labels import FLAGS, KEY, LABELS, Key, Label, digest, labels_text, shown
 from pomona.data.audit.prelabel import (
     BOILERPLATE_TIMES,
@@ -23,6 +22,7 @@ from pomona.data.audit.prelabel import (
     identifier,
     prelabel,
 )
+from pomona.data.audit.rows import Batch, Inputs, Rows
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json, write_text
 from pomona.records import Card

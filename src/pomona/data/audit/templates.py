@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pomona.data.audit._rows import Batch, Inputs, Rows
+from pomona.data.audit.rows import Batch, Inputs, Rows
 from pomona.errors import PomonaError
 from pomona.records import Card, write
 from pomona.text import count_words

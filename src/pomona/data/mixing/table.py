@@ -12,15 +12,58 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.mixing._columns import Inputs, Scan, not_onto, scan
-from pomona.data.mixing._gather import Gathered, Shelf, common_schema
-from pomona.data.mixing._rows import chosen, counted
-from pomona.data.mixing.document import load_mix
 from pomona.data.mixing.order import Block, Ints, stream
+from pomona.data.mixing.rows import Gathered, MappedTable, chosen, common_schema, counted
 from pomona.data.mixing.schedule import Schedule, curve, exposures, schedule_of
-from pomona.errors import PomonaError
+from pomona.data.mixing.table_scan import Inputs, Scan, not_onto, scan
+from pomona.documents import read_yaml
+from pomona.errors import PomonaError, nearest
 from pomona.records import Card, Records, write
 from pomona.workspace import disk_guard
+
+KEYS = ("inputs", "schedule", "total", "size", "column", "seed")
+_TYPES = {"total": int | float, "size": str, "column": str, "seed": int}
+
+
+def load_mix(path: str | Path) -> dict[str, Any]:
+    """The keyword arguments of `mix` that a YAML file gives; paths in it are relative to its
+    folder.
+
+    Raises PomonaError when the file is missing or broken, has an unknown key, no inputs, or a value
+    of the wrong kind.
+    """
+    path = Path(path)
+    value = read_yaml(path, "mix", "docs/data.md for a mix").value
+    if not isinstance(value, dict) or not isinstance(value.get("inputs"), dict):
+        raise PomonaError(
+            "has no inputs", where=path, remedy="write inputs: and under it NAME: PATH, one a line"
+        )
+    for key, found in value.items():
+        if key not in KEYS:
+            raise PomonaError(f'unknown key "{key}"', where=path, remedy=nearest(str(key), KEYS))
+        if key in _TYPES and (isinstance(found, bool) or not isinstance(found, _TYPES[key])):
+            raise PomonaError(
+                f'"{key}" is {found!r}',
+                where=path,
+                remedy=f"give {'text' if _TYPES[key] is str else 'a number'}",
+            )
+    return value | {
+        "inputs": {
+            str(name): _resolved(path, str(name), where) for name, where in value["inputs"].items()
+        }
+    }
+
+
+def _resolved(path: Path, name: str, where: Any) -> list[str]:
+    found = where if isinstance(where, list) else [where]
+    if not found or not all(isinstance(item, str) for item in found):
+        raise PomonaError(
+            f'the path of "{name}" is {where!r}',
+            where=path,
+            remedy="give a path, a glob, or a list of them",
+        )
+    return [item if "://" in item else str(path.parent / item) for item in found]
+
 
 Phases = Schedule | Sequence[Mapping[str, Any]] | Mapping[str, Any]
 
@@ -124,14 +167,14 @@ class _Plan:
         """Gather the rows in the order of training, from copies that can be read at any place."""
         body = pa.schema(list(self.schema)[:-2])
         with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
-            shelves: dict[int, Shelf] = {}
+            tables: dict[int, MappedTable] = {}
             for index in np.unique(self.dataset).tolist():
                 with disk_guard(f"{out} (by way of {tempfile.gettempdir()})"):
                     found = self.scans[self.schedule.names[index]]
                     rows = chosen(found, np.ones(len(found), np.bool_), None)
-                    shelves[index] = Shelf.of(rows, Path(folder) / f"{index}.arrow", body)
+                    tables[index] = MappedTable.of(rows, Path(folder) / f"{index}.arrow", body)
             source = Gathered(
-                shelves,
+                tables,
                 self.schedule.names,
                 self.dataset,
                 self.row,

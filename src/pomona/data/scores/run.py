@@ -1,20 +1,108 @@
-"""From rows and wishes to a checked job, and its passes over all chunks that are not done yet."""
+"""From rows and wishes to a checked job, and its passes over all chunks that are not done yet. A
+process loads a model once for all its chunks.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
-from pomona.data.scores._input import Layout, chunks, survey
-from pomona.data.scores._job import Job
-from pomona.data.scores._look import Look, Task, forget, look_at
-from pomona.data.scores._registry import Chosen
-from pomona.data.scores._work import Work
+from pomona.data.scores.job import Job, Layout, Rows, Work, chunks, survey
+from pomona.data.scores.passes import model_pass, settle, text_pass
+from pomona.data.scores.registry import Chosen, Context, choose
 from pomona.errors import PomonaError
 from pomona.records import Input, Records, as_records, format_of, inputs_of, is_remote, read, spread
+
+
+@dataclass(frozen=True)
+class ScorePass:
+    """What a pass does with any chunk: `uri` is its model, None for the text alone; `dry` only
+    counts.
+    """
+
+    uri: str | None
+    scores: tuple[str, ...]
+    models: tuple[str, ...]
+    chat: bool
+    packed: bool
+    context: int | None
+    memorize: tuple[int, int]
+    dtype: str
+    seed: int
+    device: str | None
+    memory: int | None
+    dry: bool
+
+    @classmethod
+    def of(cls, job: Job, uri: str | None, machine: dict[str, Any], *, dry: bool) -> Self:
+        """A pass of `job` on this machine, or one like it."""
+        asked = {name: job.options[name] for name in ("chat", "packed", "context", "dtype", "seed")}
+        memorize = (job.options["memorize"][0], job.options["memorize"][1])
+        return cls(
+            uri, job.chosen.names, job.models, memorize=memorize, dry=dry, **asked, **machine
+        )
+
+    def load(self, uri: str) -> Any:
+        """A model as this pass reads it."""
+        from pomona.models import load
+
+        return load(uri, dtype=self.dtype, chat=self.chat, device=self.device, memory=self.memory)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pass and a chunk."""
+
+    score_pass: ScorePass
+    rows: Rows
+
+
+def run_pass(task: Task) -> pa.Table:
+    """The columns of a chunk, as `model_pass` and `text_pass` give them. Raises PomonaError as they
+    do.
+    """
+    if task.score_pass not in _held:
+        forget()
+        _held[task.score_pass] = _runner(task.score_pass)
+    return _held[task.score_pass](task.rows)
+
+
+def forget() -> None:
+    """Let go of the model that this process holds."""
+    _held.clear()
+
+
+_held: dict[ScorePass, Callable[[Rows], pa.Table]] = {}
+
+
+def _runner(score_pass: ScorePass) -> Callable[[Rows], pa.Table]:
+    chosen = choose(score_pass.scores, score_pass.models)
+    if score_pass.uri is None:
+        load, blank = functools.cache(score_pass.load), pa.table({})
+        return lambda rows: (
+            blank
+            if score_pass.dry
+            else text_pass(
+                rows,
+                chosen,
+                lambda rows: Context(
+                    score_pass.models, rows.langs, rows.groups, score_pass.seed, load
+                ),
+            )
+        )
+    from pomona.models._probe import Probe
+
+    probe = Probe(score_pass.load(score_pass.uri))
+    settings = settle(
+        probe, chosen.of_models, score_pass.context, score_pass.packed, score_pass.memorize
+    )
+    return lambda rows: model_pass(probe, rows, chosen.of_models, settings, dry=score_pass.dry)
+
 
 Inputs = str | Path | Sequence[str | Path] | Records | pa.Table
 Progress = Callable[[int, int], None]
@@ -100,9 +188,11 @@ def run(
             left = [
                 index for index in range(len(sizes)) if work is None or not work.has(step, index)
             ]
-            look = Look.of(job, uri, machine, dry=work is None)
+            score_pass = ScorePass.of(job, uri, machine, dry=work is None)
             accelerated = uri is not None and (device is None or device.startswith("cuda"))
-            tables = spread(look_at, _tasks(job, look, left), engine, accelerated=accelerated)
+            tables = spread(
+                run_pass, _tasks(job, score_pass, left), engine, accelerated=accelerated
+            )
             done += sum(sizes) - sum(sizes[index] for index in left)
             for index, table in zip(left, tables, strict=True):
                 if work is not None:
@@ -115,11 +205,11 @@ def run(
         forget()
 
 
-def _tasks(job: Job, look: Look, wanted: Sequence[int]) -> Iterator[Task]:
+def _tasks(job: Job, score_pass: ScorePass, wanted: Sequence[int]) -> Iterator[Task]:
     left = set(wanted)
     return (
         (
-            Task(look, rows)
+            Task(score_pass, rows)
             for index, rows in enumerate(chunks(job.records, job.layout, job.source))
             if index in left
         )

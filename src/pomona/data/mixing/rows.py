@@ -1,10 +1,10 @@
-"""Rows of several tables in any order, repeated or not: each is put down once as Arrow and read
-back through memory maps.
+"""Rows read a second time: those that a mask marks, or those of several tables in any order, put
+down once as Arrow and read back through memory maps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pomona.data.mixing.table_scan import Scan
 from pomona.errors import PomonaError
-from pomona.records import Records, Streamed, kept
+from pomona.records import Derived, Piece, Records, Streamed, filtered, kept, spread
 
 Ints = NDArray[np.int64]
 ROWS = 8192
@@ -50,14 +51,14 @@ def common_schema(schemas: Mapping[str, pa.Schema], taken: Sequence[str]) -> pa.
 
 
 @dataclass(frozen=True)
-class Shelf:
+class MappedTable:
     """One table, mapped: its batches and the row at which each begins, `[batches + 1]`."""
 
     batches: list[pa.RecordBatch]
     begins: Ints
 
     @classmethod
-    def of(cls, records: Records, path: Path, schema: pa.Schema) -> Shelf:
+    def of(cls, records: Records, path: Path, schema: pa.Schema) -> MappedTable:
         """Put `records` down at `path` with the columns of `schema`, null where they have none."""
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in records.batches(ROWS):
@@ -84,11 +85,11 @@ class Shelf:
 
 @dataclass(frozen=True)
 class Gathered(Streamed):
-    """The source behind a mixed table: row `row[i]` of shelf `dataset[i]`, with the dataset's name
+    """The source behind a mixed table: row `row[i]` of table `dataset[i]`, with the dataset's name
     and `progress[i]`.
     """
 
-    shelves: Mapping[int, Shelf]
+    tables: Mapping[int, MappedTable]
     names: Sequence[str]
     dataset: Ints
     row: Ints
@@ -111,8 +112,95 @@ class Gathered(Streamed):
         places: list[Ints] = []
         for index in np.unique(dataset):
             mine = np.flatnonzero(dataset == index)
-            found, order = self.shelves[int(index)].take(row[mine])
+            found, order = self.tables[int(index)].take(row[mine])
             pieces.extend(found)
             places.append(mine[order])
         back = np.argsort(np.concatenate(places))
         return pa.concat_batches(pieces).take(pa.array(back))
+
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Watched(Derived):
+    """The rows of `records`; `progress` is told how many of `total` have been read."""
+
+    total: int
+    progress: Progress | None
+
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Every batch; raises at the end when there were more rows or fewer."""
+        done = 0
+        for batch in self.records._stream():
+            done += batch.num_rows
+            yield kept(batch, keep)
+            if self.progress is not None:
+                self.progress(done, self.total)
+        if done != self.total:
+            message = f"had {self.total:,} rows and now has {done:,}"
+            raise PomonaError(
+                message, where=self.where, remedy="run again once nothing writes to it"
+            )
+
+
+def counted(records: Records, total: int, progress: Progress | None) -> Records:
+    """The same records, which say how many of `total` rows have been read."""
+    return Records._of(_Watched(records, total, progress))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """One job: a piece, and which of its rows are wanted, bool `[rows]`."""
+
+    piece: Piece
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Picked(Streamed):
+    """Rows that the workers of a cluster read and pick, piece by piece in order."""
+
+    found: Scan
+    mask: NDArray[np.bool_]
+    progress: Progress | None
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.found.records.schema
+
+    @property
+    def where(self) -> str:
+        return self.found.records._source.where
+
+    def stream(
+        self, columns: Sequence[str], keep: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Every marked row; raises where a piece has other rows than before."""
+        ends = np.cumsum(self.found.counts)
+        jobs = map(_Cut, self.found.pieces, np.split(self.mask, ends[:-1]))
+        for done, table in zip(ends.tolist(), spread(_pick, jobs, self.found.engine), strict=True):
+            for batch in table.to_batches():
+                yield kept(batch, keep)
+            if self.progress is not None:
+                self.progress(done, len(self.mask))
+
+
+def _pick(job: _Cut) -> pa.Table:
+    return marked(job.piece.records, job.mask, None).to_table()
+
+
+def marked(records: Records, mask: NDArray[np.bool_], progress: Progress | None) -> Records:
+    """The rows for which `mask`, `[n]`, is true, in order. Reading them raises PomonaError when
+    there are no longer `n`.
+    """
+    return filtered(counted(records, len(mask), progress), mask)
+
+
+def chosen(found: Scan, mask: NDArray[np.bool_], progress: Progress | None) -> Records:
+    """The same rows of what was scanned, read by its engine."""
+    if found.engine == "native" or len(found.pieces) == 1:
+        return marked(found.records, mask, progress)
+    return Records._of(_Picked(found, mask, progress))

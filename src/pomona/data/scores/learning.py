@@ -1,23 +1,23 @@
-"""`order`: which kind of probe each pair was learnt like, over the checkpoints of one training."""
+"""`order`: which kind of probe each pair was learnt like, by their loss trajectories over the
+checkpoints of one training.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from pomona.data.scores._assemble import Extended, columns_of, summary
-from pomona.data.scores._input import Layout
-from pomona.data.scores._job import Job
-from pomona.data.scores._learning import learning_order
-from pomona.data.scores._registry import choose
-from pomona.data.scores._run import (
+from pomona.data.scores.corrupt import Corrupted, Followed, corrupt_rows
+from pomona.data.scores.job import Job, Layout, Work
+from pomona.data.scores.registry import choose
+from pomona.data.scores.run import (
     Inputs,
     Progress,
     counts_of,
@@ -27,10 +27,111 @@ from pomona.data.scores._run import (
     prepare,
     run,
 )
-from pomona.data.scores._spoil import Followed, Spoilt, spoil
-from pomona.data.scores._work import Work
+from pomona.data.scores.scoring import Extended, columns_of, summary
 from pomona.errors import PomonaError
 from pomona.records import Card, Records
+
+_BLOCK = 1024
+
+
+def learning_order(
+    losses: NDArray[np.float64], probes: Mapping[str, ArrayLike], *, k: int = 20
+) -> NDArray[np.str_]:
+    """The kind of each row, `[n]`: that of most of its `k` nearest probes by Euclidean distance of
+    loss trajectories.
+
+    losses: float `[n, checkpoints]`, such as the logarithms of the `perplexity@MODEL` columns.
+    probes: for each kind either rows of `losses` (integers `[m]`; a row is not its own neighbour)
+        or trajectories (`[m, checkpoints]`). Give every kind as many, or the large ones win. Equal
+        votes go to the kind that is nearer on average.
+    Siddiqui et al. 2022 (arXiv 2209.10015), with typical, atypical, corrupted and random-label
+    probes, 250 a kind; `k` = 20 is unconfirmed. Raises PomonaError when a loss is not finite, a
+    probe does not fit, or there are too few probes.
+    """
+    losses = np.asarray(losses, np.float64)
+    if losses.ndim != 2:
+        raise PomonaError(
+            f"losses have the shape {losses.shape}",
+            where="learning_order",
+            remedy="rows are examples, columns checkpoints",
+        )
+    kinds = list(probes)
+    points, codes, owners = _points(losses, probes)
+    for name, values in (("row", losses), ("probe", points)):
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            raise PomonaError(
+                "a loss is not finite",
+                where=f"{name} {bad[0]}",
+                remedy="drop the row or score it again",
+            )
+    if not 1 <= k <= len(points) - bool((owners >= 0).any()):
+        raise PomonaError(
+            f"k is {k} and there are {len(points)} probes",
+            where="learning_order",
+            remedy="give more probes or a smaller k",
+        )
+    found = np.empty(len(losses), np.int64)
+    for start in range(0, len(losses), _BLOCK):
+        block = losses[start : start + _BLOCK]
+        distance = np.sqrt(((block[:, None] - points[None]) ** 2).sum(axis=-1))
+        distance[owners[None] == np.arange(start, start + len(block))[:, None]] = np.inf
+        near = np.argsort(distance, axis=1, kind="stable")[:, :k]
+        found[start : start + _BLOCK] = _votes(
+            np.take_along_axis(distance, near, axis=1), codes[near], len(kinds)
+        )
+    return np.array(kinds)[found]
+
+
+def _points(
+    losses: NDArray[np.float64], probes: Mapping[str, ArrayLike]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Trajectories of all probes `[p, checkpoints]`, the code of their kind `[p]`, and the row each
+    is (-1 for none) `[p]`.
+    """
+    points, codes, owners = [], [], []
+    for code, (kind, given) in enumerate(probes.items()):
+        values = np.asarray(given)
+        if values.ndim == 1 and np.issubdtype(values.dtype, np.integer):
+            if len(values) and not (values.min() >= 0 and values.max() < len(losses)):
+                raise PomonaError(
+                    f"there are {len(losses)} rows",
+                    where=f'probes "{kind}"',
+                    remedy="give row numbers from 0",
+                )
+            rows, values = values.astype(np.int64), losses[values]
+        else:
+            rows = np.full(len(values), -1)
+        if values.ndim != 2 or values.shape[1] != losses.shape[1]:
+            message = f"a trajectory has the shape {values.shape[1:]}, not {losses.shape[1:]}"
+            raise PomonaError(
+                message,
+                where=f'probes "{kind}"',
+                remedy="give the loss at the same checkpoints, or row numbers",
+            )
+        points.append(values)
+        codes.append(np.full(len(values), code))
+        owners.append(rows)
+    if not points:
+        raise PomonaError(
+            "there are no probes", where="learning_order", remedy="give some of each kind"
+        )
+    return np.concatenate(points).astype(np.float64), np.concatenate(codes), np.concatenate(owners)
+
+
+def _votes(
+    distance: NDArray[np.float64], codes: NDArray[np.int64], kinds: int
+) -> NDArray[np.int64]:
+    """The code with most votes of each row `[n]`, from distances and codes `[n, k]`; the smaller
+    mean distance breaks ties.
+    """
+    mine = codes[:, :, None] == np.arange(kinds)
+    votes = mine.sum(axis=1)
+    mean = np.where(
+        votes > 0, (distance[:, :, None] * mine).sum(axis=1) / np.maximum(votes, 1), np.inf
+    )
+    return np.where(votes == votes.max(axis=1, keepdims=True), mean, np.inf).argmin(axis=1)
+
 
 LEARNT = "learnt"
 _KINDS = ("typical", "atypical", "corrupted", "random label")
@@ -115,8 +216,8 @@ def order(
         choose(("perplexity", "vog"), tuple(models)),
     )
     layout.columns(records)
-    spoilt = spoil(records, source, layout, corrupt, n, seed)
-    followed = Records._of(Followed(records.select(*spoilt.table.column_names), spoilt.table))
+    corrupted = corrupt_rows(records, source, layout, corrupt, n, seed)
+    followed = Records._of(Followed(records.select(*corrupted.table.column_names), corrupted.table))
     job = prepare(
         followed,
         source,
@@ -131,7 +232,7 @@ def order(
         "models": list(models),
         "prompt": prompt,
         "completion": completion,
-        "corrupt": spoilt.corrupt,
+        "corrupt": corrupted.corrupt,
         "group": group,
         "n": n,
         "k": k,
@@ -140,9 +241,9 @@ def order(
         "dtype": dtype,
         "seed": seed,
     }
-    groups = {name: (count, count) for name, count in spoilt.groups.items()}
-    read_from = inputs_read(inputs, source, spoilt.rows, job.found.digest)
-    card = Card("order", parameters, read_from, spoilt.rows, spoilt.rows, groups=groups)
+    groups = {name: (count, count) for name, count in corrupted.groups.items()}
+    read_from = inputs_read(inputs, source, corrupted.rows, job.found.digest)
+    card = Card("order", parameters, read_from, corrupted.rows, corrupted.rows, groups=groups)
     if dry_run:
         return replace(
             card, details={"models": counts_of(job, run(job, None, machine, engine, progress))}
@@ -151,8 +252,8 @@ def order(
     for _ in run(job, work, machine, engine, progress):
         pass
     scores = columns_of(job, work)
-    learnt = _learnt(job, scores, spoilt, n, k)
-    columns = {name: values[: spoilt.rows] for name, values in scores.items()}
+    learnt = _learnt(job, scores, corrupted, n, k)
+    columns = {name: values[: corrupted.rows] for name, values in scores.items()}
     Records._of(
         Extended(
             records,
@@ -174,15 +275,15 @@ def order(
 
 
 def _learnt(
-    job: Job, columns: dict[str, NDArray[np.float64]], spoilt: Spoilt, n: int, k: int
+    job: Job, columns: dict[str, NDArray[np.float64]], corrupted: Corrupted, n: int, k: int
 ) -> pa.Array:
     """The kind of each row, null where it has no loss under some model."""
     names = job.chosen.columns(job.labels)
     losses = np.log(
         np.stack([columns[name] for name in names if name.startswith("perplexity")], axis=1)
     )
-    vog = columns["vog"][: spoilt.rows]
-    known = np.flatnonzero(np.isfinite(losses[: spoilt.rows]).all(axis=1))
+    vog = columns["vog"][: corrupted.rows]
+    known = np.flatnonzero(np.isfinite(losses[: corrupted.rows]).all(axis=1))
     varied = np.flatnonzero(np.isfinite(vog[known]))
     by_vog = varied[np.argsort(vog[known][varied], kind="stable")]
     if len(by_vog) < 2 * n:
@@ -192,12 +293,12 @@ def _learnt(
             remedy="use a smaller n",
         )
     probes: dict[str, Any] = {"typical": by_vog[:n], "atypical": by_vog[-n:]}
-    at = spoilt.rows
-    for kind, made in spoilt.kinds.items():
+    at = corrupted.rows
+    for kind, made in corrupted.kinds.items():
         part = losses[at : at + len(made.rows)]
         probes[kind] = part[np.isfinite(part).all(axis=1)]
         at += len(made.rows)
-    found: list[str | None] = [None] * spoilt.rows
+    found: list[str | None] = [None] * corrupted.rows
     for row, kind in zip(
         known.tolist(), learning_order(losses[known], probes, k=k).tolist(), strict=True
     ):

@@ -1,18 +1,25 @@
-"""The rows to score, in chunks that are the same in every run: which columns hold the text, and
-what no row may lack.
+"""One call of `score`, checked: the rows in chunks that are the same in every run, what is asked
+for, the passes that gives, and the folder of what is done.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from pomona._version import __version__
+from pomona.data.scores.registry import Chosen
 from pomona.errors import PomonaError
+from pomona.files import atomic_file
 from pomona.records import Records
 from pomona.tasks import fields_of
+from pomona.workspace import Workspace, disk_guard
 
 CHUNK_ROWS = 1024
 CHUNK_CHARACTERS = 4 << 20
@@ -170,3 +177,79 @@ def _part(rows: Rows, start: int, stop: int) -> Rows:
         cut(rows.langs),
         cut(rows.groups),
     )
+
+
+TEXT = "text"
+
+
+@dataclass(frozen=True)
+class Job:
+    """The input and the wishes of one call. `labels` name the models in columns."""
+
+    records: Records
+    source: str
+    layout: Layout
+    chosen: Chosen
+    models: tuple[str, ...]
+    labels: tuple[str, ...]
+    options: dict[str, Any]
+    found: Survey
+
+    @property
+    def passes(self) -> dict[str, str | None]:
+        """Steps of the work: the model of each, or None for the scores of the text alone."""
+        alone = self.chosen.of_models <= {"length"}
+        steps: dict[str, str | None] = {}
+        if self.chosen.of_models:
+            steps = {
+                f"model-{index}": uri
+                for index, uri in enumerate(self.models[: 1 if alone else None])
+            }
+        return {**steps, **({TEXT: None} if self.chosen.of_text or self.chosen.users else {})}
+
+    def plan(self) -> dict[str, Any]:
+        """What must be the same for a run to go on: all but the machine it runs on."""
+        return {
+            **asdict(self.layout),
+            **self.options,
+            "scores": list(self.chosen.names),
+            "models": list(self.models),
+            "rows": self.found.rows,
+            "chunks": list(self.found.chunks),
+            "sha256": self.found.digest,
+            "version": __version__,
+        }
+
+
+class Work:
+    """`OUT.work/`: `plan.json`, and a Parquet file for each pass and chunk, each whole or absent.
+    Made when the first chunk is done.
+
+    Raises PomonaError when the folder holds the beginning of another scoring.
+    """
+
+    def __init__(self, out: Path, plan: dict[str, Any]) -> None:
+        self._workspace = Workspace(Path(f"{out}.work"), plan)
+        self._workspace.refuse_another("scoring")
+
+    def has(self, step: str, chunk: int) -> bool:
+        """Whether a chunk of a pass is done."""
+        return self._path(step, chunk).is_file()
+
+    def save(self, step: str, chunk: int, table: pa.Table) -> None:
+        """Keep a chunk of a pass. Raises ResourceError when the disk is full."""
+        path = self._path(step, chunk)
+        self._workspace.begin()
+        with disk_guard(path), atomic_file(path) as partial:
+            pq.write_table(table, partial)
+
+    def load(self, step: str, chunk: int) -> pa.Table:
+        """A chunk of a pass that is done."""
+        return pq.read_table(self._path(step, chunk))
+
+    def remove(self) -> None:
+        """The result is written: nothing here is needed any more."""
+        self._workspace.remove()
+
+    def _path(self, step: str, chunk: int) -> Path:
+        return self._workspace.folder / step / f"{chunk:06d}.parquet"

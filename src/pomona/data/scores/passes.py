@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.scores._input import Rows
-from pomona.data.scores._registry import Chosen, Context
-from pomona.data.scores._units import Encoded, encode
+from pomona.data.scores.job import Rows
+from pomona.data.scores.registry import Chosen, Context
+from pomona.data.scores.units import Encoded, encode
 from pomona.errors import PomonaError
 from pomona.ledger.flops import inference_flops, scoring_flops
 from pomona.text import language_confidence, mtld, words_of

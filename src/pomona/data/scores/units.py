@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.data.scores._input import Rows
+from pomona.data.scores.job import Rows
 from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
