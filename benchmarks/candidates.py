@@ -24,8 +24,7 @@ from _machine import machine
 
 from pomona import records
 from pomona.files import write_json
-from pomona.models.chat import open_chat
-from pomona.models.chat.protocol import ChatModel, Request
+from pomona.models import Model, Request, load
 
 CANDIDATES, TEMPERATURE = 5, 0.8
 SIDES = ("one request", "five requests", "five requests, anew")
@@ -79,7 +78,7 @@ def requests(uri: str, count: int, longest: int) -> list[Request]:
     ]
 
 
-async def seconds(model: ChatModel, asked: list[Request], side: str) -> tuple[float, int]:
+async def seconds(model: Model, asked: list[Request], side: str) -> tuple[float, int]:
     """CPU seconds of all candidates of all requests, and the tokens they hold."""
     begin, tokens = time.process_time(), 0
     for request in asked:
@@ -94,7 +93,7 @@ async def seconds(model: ChatModel, asked: list[Request], side: str) -> tuple[fl
 
 async def measure(uri: str, prompts: int, rounds: int, longest: int) -> dict[str, Any]:
     """The turns of all sides, and what one request costs as a share of five."""
-    model = open_chat(uri, threads=1)
+    model = load(uri, threads=1)
     asked = requests(uri, prompts, longest)
     sides = SIDES if uri == "smollm2" else SIDES[:2]
     await seconds(model, asked[:1], SIDES[0])

@@ -31,7 +31,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import pomona
 from pomona.files import write_json
 from pomona.models import load
-from pomona.models._torch import TorchModel
+from pomona.models.torch import TorchModel
 
 LANGUAGES = yaml.safe_load(
     (Path(__file__).parents[1] / "examples/ladder.yaml").read_text(encoding="utf-8")

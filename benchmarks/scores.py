@@ -34,10 +34,8 @@ from _machine import machine
 import pomona
 from pomona.data.scores import score
 from pomona.files import write_json
-from pomona.ledger.flops import scoring_flops
-from pomona.models import load, locate
-from pomona.models._probe import Probe, Unit
-from pomona.models._torch import TorchModel
+from pomona.models import load, locate, scoring_flops
+from pomona.models.torch import Probe, TorchModel, Unit
 
 UI = Path(pomona.__file__).parent / "assets" / "ui" / "ui.parquet"
 PROMPT = "<|{lang}|>{english}<|to|>"
@@ -83,7 +81,7 @@ def batches_of(units: list[Unit], model: TorchModel) -> list[list[Unit]]:
     """The batches that the probe makes of units."""
     units, batches = sorted(units, key=lambda unit: -len(unit.ids)), []
     while units:
-        size = model._budget.scoring(len(units[0].ids), 1)
+        size = model.budget.scoring(len(units[0].ids), 1)
         batches.append(units[:size])
         units = units[size:]
     return batches

@@ -19,9 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from pomona.models.chat import ModelError, Piece, Reply, Request, Spent
-from pomona.models.chat._guess import prompt_tokens
-from pomona.models.chat.protocol import Ability
+from pomona.models import Ability, Model, ModelError, Piece, Reply, Request, Spent, prompt_tokens
 
 os.environ.update(
     {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -83,7 +81,7 @@ def _numbered(request: Request, index: int, temperature: float) -> str:
     return f"answer {index}"
 
 
-class Fake:
+class Fake(Model):
     """A model that answers at once and says what it was asked: for what goes wrong, and for what
     must be exact.
 
@@ -149,14 +147,14 @@ class Fake:
         for reply in await self.reply(request, samples):
             yield reply
 
-    async def score(
+    async def logprobs(
         self, request: Request, completions: Sequence[str]
     ) -> tuple[list[np.ndarray], Spent]:
         self.scored.append(len(completions))
         logs = [np.full(len(text), -0.1 * len(text), np.float32) for text in completions]
         return logs, Spent(10 * len(completions), sum(map(len, completions)))
 
-    async def embed(self, texts: Sequence[str]) -> tuple[Any, Spent]:
+    async def vectors(self, texts: Sequence[str]) -> tuple[Any, Spent]:
         rows = np.array(
             [[1 + text.count("a"), 1 + text.count("b")] for text in texts], np.float32
         ).reshape(-1, 2)

@@ -24,7 +24,7 @@ from stopping import sampled
 
 from pomona import stats, tasks
 from pomona.answers import Account, CachedModel
-from pomona.models.chat import Reply, Request, open_chat
+from pomona.models import Reply, Request, load
 from pomona.sample import SelectionContext, answer, parse_strategy
 from pomona.sample.selection.mbr import utilities
 
@@ -153,7 +153,7 @@ async def run(rows: Sequence[Mapping[str, Any]], out: Path, seed: int) -> None:
     """Answer every row by every arm and print how far each is from greedy."""
     metric, resamples = tasks.metric("chrf"), stats.Resamples(len(rows))
     truths = [row["translation"] for row in rows]
-    bench = Bench({name: CachedModel(open_chat(name), out / "answers.db") for name in MODELS}, seed)
+    bench = Bench({name: CachedModel(load(name), out / "answers.db") for name in MODELS}, seed)
     scored: dict[tuple[str, str, int], tuple[Any, float]] = {}
     print(
         "| models | choice | answers | chrF | gain over greedy ui-s | FLOPs an item | gain "

@@ -24,7 +24,7 @@ import numpy as np
 
 from pomona import stats, tasks
 from pomona.answers import Account, Budget, CachedModel
-from pomona.models.chat import Reply, Request, open_chat
+from pomona.models import Reply, Request, load
 from pomona.sample import SelectionContext, choose, parse_strategy
 
 TOPICS = (
@@ -181,7 +181,7 @@ async def run(items: int, store: Path, seed: int) -> list[dict[str, Any]]:
     """Draw every pool, choose, and check."""
     made, rows = make_tasks(items, seed), []
     store.parent.mkdir(parents=True, exist_ok=True)
-    model = CachedModel(open_chat("smollm2", threads=1, concurrency=16), store)
+    model = CachedModel(load("smollm2", threads=1, concurrency=16), store)
     try:
         for pool in POOLS:
             pools = []

@@ -38,7 +38,7 @@ from context_items import (
 
 from pomona import stats, tasks
 from pomona.answers import CachedModel
-from pomona.models.chat import ChatModel, Reply, Request, open_chat
+from pomona.models import Model, Reply, Request, load
 from pomona.sample import answer, parse_strategy
 from pomona.sample.context import Context, Feedback, Index, Memory, Retrieval, Thought, Tools, tool
 from pomona.sample.context.tools import calculator
@@ -66,19 +66,19 @@ class Turns:
     turns: Sequence[tuple[str, str]]
     name: str = "turns"
 
-    async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
+    async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         from pomona.sample.context.messages import before_question
 
         return before_question(request, list(self.turns)), {}
 
     async def after(
-        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+        self, request: Request, reply: Reply, model: Model, notes: Mapping[str, Any]
     ) -> tuple[Reply, Mapping[str, Any]]:
         return reply, notes
 
 
 async def ask(
-    model: ChatModel, requests: Sequence[Request], context: Sequence[Context], label: str
+    model: Model, requests: Sequence[Request], context: Sequence[Context], label: str
 ) -> Said:
     """One greedy answer to each request, one after the other: llama.cpp's answers are then the same
     every time.
@@ -146,7 +146,7 @@ def same_number(text: str, item: Item) -> bool:
     return NUMBER(text) == item.answer
 
 
-async def retrieval(model: ChatModel, args: argparse.Namespace) -> None:
+async def retrieval(model: Model, args: argparse.Namespace) -> None:
     paragraphs = manual(args.corpora / "manpages.parquet")
     items = manual_questions(paragraphs, args.items, args.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -214,7 +214,7 @@ async def _meaning(paragraphs: pa.Table, folder: Path, lines: int = 600, asked: 
     )
 
 
-async def tools(model: ChatModel, args: argparse.Namespace) -> None:
+async def tools(model: Model, args: argparse.Namespace) -> None:
     items, examples = sums(args.items, args.seed), sum_examples()
     lever = Tools([tool(calculator)], calls=3, examples=examples)
     half = Tools([tool(calculator)], calls=3, examples=sum_examples((0, 2)))
@@ -255,7 +255,7 @@ async def tools(model: ChatModel, args: argparse.Namespace) -> None:
     samples(other, arms)
 
 
-async def feedback(model: ChatModel, args: argparse.Namespace) -> None:
+async def feedback(model: Model, args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         memory = Feedback(Path(folder) / "feedback.sqlite")
         await _preference(model, memory)
@@ -264,7 +264,7 @@ async def feedback(model: ChatModel, args: argparse.Namespace) -> None:
     await _votes(args.items)
 
 
-async def _preference(model: ChatModel, memory: Feedback) -> None:
+async def _preference(model: Model, memory: Feedback) -> None:
     """A user who wants a form that no model would choose, and corrected twenty answers."""
     items = random.Random(1).sample(capitals(), len(capitals()))
     for item in items[:20]:
@@ -286,7 +286,7 @@ async def _preference(model: ChatModel, memory: Feedback) -> None:
     samples(asked, arms)
 
 
-async def _translations(model: ChatModel, memory: Feedback, count: int) -> None:
+async def _translations(model: Model, memory: Feedback, count: int) -> None:
     """Real translations of one program's strings as what a user corrected earlier; new strings of
     the same program are asked.
     """
@@ -308,7 +308,7 @@ async def _translations(model: ChatModel, memory: Feedback, count: int) -> None:
     print(f"\n{len(known)} corrections", end="")
     table("German strings of wagtail with smollm2", asked, arms)
     samples(asked, arms)
-    translator = open_chat("ui-s")
+    translator = load("ui-s")
     for item in known:
         memory.add(prompt=_ui(item).prompt or "", chosen="", edited=item.answer, user="ui")
     requests = [_ui(item) for item in asked]
@@ -329,12 +329,12 @@ async def _votes(count: int, steps: int = 1000, runs: int = 100, good: float = 5
     """Replay of real answers: a user calls one good at sentence chrF of 50; the bandit chooses the
     strategy of each next prompt.
     """
-    from pomona.models.chat.torch import TorchChat
+    from pomona.models.torch import TorchModel
     from pomona.sample.context import Arm, thompson
 
     known = strings("test", "de", "django") + strings("test", "de", "wagtail")
     items = random.Random(4).sample(known, min(2 * count, len(known)))
-    model = TorchChat("ui-s")
+    model = TorchModel("ui-s")
     votes: dict[str, list[bool]] = {}
     for name in ("sample", "greedy", "hedged5-mbr"):
         said = await asyncio.gather(
@@ -390,7 +390,7 @@ async def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the questions")
     parser.add_argument("--store", type=Path, default=Path("context-answers.sqlite"))
     args = parser.parse_args()
-    model = CachedModel(open_chat("smollm2"), args.store)
+    model = CachedModel(load("smollm2"), args.store)
     try:
         await {"retrieval": retrieval, "tools": tools, "feedback": feedback}[args.lever](
             model, args

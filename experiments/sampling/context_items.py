@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pomona import records
-from pomona.models.chat import Message
+from pomona.models import Message
 
 _SECTIONS = ("man1", "man2", "man3", "man8")
 _PEOPLE = ("Ann", "Ben", "Eve", "Tom")

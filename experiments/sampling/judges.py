@@ -22,7 +22,7 @@ from constraints import Task, draw_pool, make_tasks
 
 from pomona import stats, tasks
 from pomona.answers import Account, CachedModel
-from pomona.models.chat import Reply, Request, open_chat
+from pomona.models import Reply, Request, load
 from pomona.sample import SelectionContext, choose, parse_strategy
 
 POOL = "t1.2-minp0.1"
@@ -91,7 +91,7 @@ async def run(items: int, store: Path, seed: int) -> None:
     """Draw every pool or read it from the store, then let every arm choose."""
     store.parent.mkdir(parents=True, exist_ok=True)
     made = make_tasks(items, seed)
-    model = CachedModel(open_chat("smollm2", threads=1, concurrency=16), store)
+    model = CachedModel(load("smollm2", threads=1, concurrency=16), store)
     print(
         "| n | choice | fulfilled, % | gain | greedy taken, % | judge named none | FLOPs of "
         "the pool | of choosing | by kind |"

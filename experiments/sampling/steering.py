@@ -26,9 +26,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona import records, stats, tasks
-from pomona.answers import wait_for
-from pomona.models.chat import ChatModel, open_chat
-from pomona.models.chat.torch import TorchChat
+from pomona.models import Model, load, wait_for
+from pomona.models.torch import TorchModel
 from pomona.sample import answer_all
 from pomona.sample.context import Datastore, Steering
 
@@ -48,7 +47,7 @@ def form_of(text: str) -> str:
 
 
 def answered(
-    table: pa.Table, out: Path, model: ChatModel, samples: int, steering: Steering | None
+    table: pa.Table, out: Path, model: Model, samples: int, steering: Steering | None
 ) -> list[list[str]]:
     """The greedy answer to each row and the sampled ones after it."""
     context = [] if steering is None else [steering]
@@ -118,8 +117,8 @@ def main() -> None:
     rows = records.read("ui").where(lang="nl").to_table().to_pylist()
     held_out = [row for row in rows if row["split"] != "train" and READER.search(row["english"])]
     table, truths = pa.Table.from_pylist(held_out), [row["translation"] for row in held_out]
-    model = open_chat("ui-s")
-    assert isinstance(model, TorchChat)
+    model = load("ui-s")
+    assert isinstance(model, TorchModel)
     texts = {
         name: [
             row for row in rows if row["split"] == "train" and form_of(row["translation"]) == name
@@ -145,7 +144,7 @@ def main() -> None:
     keys = sum(len(stores[name].keys) for name in FORMS)
     print(
         f"{len(held_out)} items; the search computes "
-        f"{2 * keys * model.model.shape.hidden:.2g} FLOPs more for each answer token"
+        f"{2 * keys * model.shape.hidden:.2g} FLOPs more for each answer token"
     )
     print(
         "| unwanted | α | unwanted, % | any of them, % | wanted, % | chrF "

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pomona.answers import COLUMNS, Budget, wait_for
+from pomona.answers import COLUMNS, Budget
 from pomona.errors import PomonaError, ResourceError
-from pomona.models.chat import ModelError, open_chat
+from pomona.models import ModelError, load, wait_for
 from pomona.records import read
 from pomona.sample import answer_all
 
@@ -186,7 +186,7 @@ def test_wrong_batches_ask_and_write_nothing(
 
 
 def test_a_dry_run_tells_the_most_it_can_cost(tmp_path: Path) -> None:
-    table, model = TABLE.slice(0, 20), open_chat("ui-xs")
+    table, model = TABLE.slice(0, 20), load("ui-xs")
     options = {"model": model, "strategy": "hedged5-mbr", "max_tokens": 20}
     most = answer_all(table, tmp_path / "o.jsonl", dry_run=True, **options).details["at_most"]
     assert most["completion_tokens"] == 20 * 5 * 20
@@ -263,10 +263,10 @@ def test_a_dead_server_ends_the_batch_and_what_was_paid_is_kept(tmp_path: Path, 
 PROGRAM = """
 import asyncio, hashlib, sys
 import pyarrow as pa
-from pomona.models.chat import Reply, Spent
+from pomona.models import Model, Reply, Spent
 from pomona.sample import answer_all
 
-class Model:
+class Scripted(Model):
     name, identity, abilities = "m", "m", frozenset()
     async def each(self, request, samples):
         for index, temperature in samples:
@@ -278,14 +278,14 @@ class Model:
     async def reply(self, request, samples):
         return [reply async for reply in self.each(request, samples)]
     async def stream(self, request): ...
-    async def score(self, request, completions): ...
-    async def embed(self, texts): ...
+    async def logprobs(self, request, completions): ...
+    async def vectors(self, texts): ...
     def tokens(self, request): ...
     def cost(self, prompt, answer=0, samples=1): ...
     async def close(self): ...
 
 table = pa.table({"prompt": [f"p{at}" for at in range(60)]})
-answer_all(table, sys.argv[1], model=Model(), strategy="hedged5-mbr")
+answer_all(table, sys.argv[1], model=Scripted(), strategy="hedged5-mbr")
 """
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from pomona.answers import Account, Budget, Exhausted, draw, forecaster
 from pomona.errors import PomonaError
-from pomona.models.chat import Request, Spent
+from pomona.models import Request, Spent
 from pomona.sample import answer, forecast_answer, parse_strategy
 
 ASK = Request(messages=({"role": "user", "content": "hi"},), max_tokens=5)

@@ -18,9 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pomona.answers import Budget, wait_for
-from pomona.models._catalogue import smollm2_path
-from pomona.models.chat import ModelError, Request, open_chat
+from pomona.answers import Budget
+from pomona.models import ModelError, Request, load, smollm2_path, wait_for
 from pomona.records import read
 from pomona.sample import answer_all
 
@@ -34,6 +33,8 @@ def here(fake: Any) -> Any:
     """
 
     class Here(fake):
+        local = True
+
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             self.rounds: list[list[tuple[str, int]]] = []
@@ -178,10 +179,10 @@ def test_a_budget_ends_within_one_request_and_never_blocks(
 PROGRAM = """
 import os, signal, sys
 import pyarrow as pa
-from pomona.models.chat.torch import TorchChat
+from pomona.models.torch import TorchModel
 from pomona.sample import answer_all
 
-left, compute = int(sys.argv[2]), TorchChat.together
+left, compute = int(sys.argv[2]), TorchModel.together
 
 async def dying(self, asked):
     global left
@@ -191,7 +192,7 @@ async def dying(self, asked):
         os.kill(os.getpid(), 9)
     return found
 
-TorchChat.together = dying
+TorchModel.together = dying
 words = ["Save", "Delete the page", "Search", "Log in to your account", "Undo", "All rights reserved"]
 table = pa.table({"prompt": [f"<|{lang}|>{word}<|to|>" for lang in ("de", "fr", "ru", "cy") for word in words]})
 answer_all(table, sys.argv[1], model="ui-xs", strategy="hedged4-mbr", raw=True, max_tokens=16, concurrency=5)
@@ -227,7 +228,7 @@ def test_llama_cpp_answers_a_round_one_by_one_and_so_to_the_bit() -> None:
         (Request(prompt=text, max_tokens=8, seed=1, logprobs=0), [(0, 0.0), (1, 0.8), (2, 0.8)])
         for text in ("One two", "Rain is", "")
     ]
-    model = open_chat("smollm2", concurrency=4)
+    model = load("smollm2", concurrency=4)
 
     async def rounds() -> tuple[Any, Any]:
         first, again = await model.together(asked), await model.together([asked[1], asked[0]])  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ import pytest
 from sacrebleu.metrics.chrf import CHRF
 
 from pomona.answers import PoolStats
-from pomona.models.chat import Reply, Spent
+from pomona.models import Reply, Spent
 from pomona.tasks import metric
 
 

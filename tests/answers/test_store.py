@@ -21,12 +21,12 @@ from hypothesis import given, strategies as st
 from pomona.answers import CachedModel
 from pomona.answers.store import _base, _key
 from pomona.errors import PomonaError
-from pomona.models.chat import ChatModel, ModelError, Piece, Reply, Request, Spent
+from pomona.models import Model, ModelError, Piece, Reply, Request, Spent
 
 ASK = Request(messages=({"role": "user", "content": "hi"},), seed=1)
 
 
-class Counting:
+class Counting(Model):
     """Answers with what it was asked and counts how often; fails for the indices in `broken`."""
 
     name, identity, abilities = "counting", "counting:1", frozenset()
@@ -66,9 +66,9 @@ class Counting:
             yield Piece(reply.text[1:], reply.index)
             yield reply
 
-    async def score(self, request: Request, completions: Sequence[str]) -> Any: ...
+    async def logprobs(self, request: Request, completions: Sequence[str]) -> Any: ...
 
-    async def embed(self, texts: Sequence[str]) -> Any: ...
+    async def vectors(self, texts: Sequence[str]) -> Any: ...
 
     def tokens(self, request: Request) -> int: ...
 
@@ -81,7 +81,7 @@ def test_a_larger_pool_pays_only_for_what_is_new(tmp_path: Path) -> None:
     async def main() -> None:
         model = Counting()
         store = CachedModel(model, tmp_path / "s.db")
-        assert isinstance(store, ChatModel)
+        assert isinstance(store, Model)
         first = await store.reply(ASK, [(0, 0.0), (1, 0.8)])
         again = await CachedModel(model, tmp_path / "s.db").reply(
             ASK, [(1, 0.8), (2, 0.8), (0, 0.0), (1, 0.9)]
@@ -201,10 +201,10 @@ def test_another_database_is_refused(tmp_path: Path) -> None:
 PROGRAM = """
 import asyncio, sys
 from pathlib import Path
-from pomona.models.chat import Reply, Request, Spent
+from pomona.models import Model, Reply, Request, Spent
 from pomona.answers import CachedModel
 
-class Model:
+class Scripted(Model):
     name, identity, abilities = "m", "m", frozenset()
     async def reply(self, request, samples):
         await asyncio.sleep(0.002)
@@ -213,7 +213,7 @@ class Model:
         return [Reply(request.prompt, "stop", Spent(), "m", i, t) for i, t in samples]
 
 async def main():
-    store = CachedModel(Model(), sys.argv[1])
+    store = CachedModel(Scripted(), sys.argv[1])
     for at in range(int(sys.argv[3])):
         reply = await store.reply(Request(prompt=f"p{at}"), [(0, 0.0)])
         assert reply[0].text == f"p{at}"

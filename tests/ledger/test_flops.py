@@ -12,15 +12,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pomona.errors import PomonaError
-from pomona.ledger.flops import (
-    Meter,
+from pomona.ledger import Meter
+from pomona.models import (
+    Shape,
     decode_flops,
     inference_flops,
     prefill_flops,
     scoring_flops,
     training_flops,
 )
-from pomona.models.protocol import Shape
 
 TIED = Shape(layers=2, hidden=8, attention=16, vocabulary=10, body=1000, embedding=80, head=0)
 UNTIED = Shape(layers=2, hidden=8, attention=16, vocabulary=10, body=1000, embedding=80, head=80)

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from pomona.models import load
-from pomona.models._torch import TorchModel
+from pomona.models.torch.model import TorchModel
 
 VOCABULARY = 320
 KINDS = ("llama", "grouped", "gpt2")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import pomona
 from pomona.errors import PomonaError, ResourceError
 from pomona.models import Model, Sample, catalogue, load
-from pomona.models._torch import TorchModel
+from pomona.models.torch.model import TorchModel
 
 from .conftest import KINDS, some_prompts
 
@@ -161,12 +161,12 @@ def test_any_composition_any_batch_size(model: TorchModel, picked: list[int], ro
     )
     if not hasattr(model, "alone"):
         model.alone = [model.generate([prompt], **ask)[0] for prompt in prompts]  # pyright: ignore[reportAttributeAccessIssue]
-    usual = model._budget
-    model._budget = type(usual)(usual.memory, usual.token, usual.logits, usual.pass_tokens, rows)
+    usual = model.budget
+    model.budget = type(usual)(usual.memory, usual.token, usual.logits, usual.pass_tokens, rows)
     try:
         same(model.generate([prompts[i] for i in picked], **ask), [model.alone[i] for i in picked])  # pyright: ignore[reportAttributeAccessIssue]
     finally:
-        model._budget = usual
+        model.budget = usual
 
 
 def test_the_first_samples_of_more_samples_are_the_same(model: TorchModel) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from pomona.errors import PomonaError
 from pomona.models import Entry, catalogue, load, locate
-from pomona.models._torch import TorchModel
+from pomona.models.torch.model import TorchModel
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def refused(uri: str, text: str) -> None:
 
 def test_importing_is_light() -> None:
     code = (
-        "import sys, pomona.models, pomona.models.protocol; print([m for m in ('torch', "
+        "import sys, pomona.models, pomona.models.model; print([m for m in ('torch', "
         "'transformers', 'pyarrow') if m in sys.modules])"
     )
     assert (
@@ -86,15 +86,16 @@ def test_names_that_mean_nothing() -> None:
     refused("smollm", 'did you mean "smollm2"')
     refused("hf:/no/such/place", "/no/such/place: no such folder")
     refused("./nowhere", "nowhere: no such folder")
-    refused(
-        "http://localhost:1/v1#a",
-        "behind a server .* cannot be loaded yet — supported: hf:PATH_OR_ID, a folder, gguf:PATH",
-    )
+    with pytest.raises(
+        PomonaError, match=r"behind a server .* have no checkpoint here — supported:"
+    ):
+        load("http://localhost:1/v1#a", need={"score"})
+    refused("http://localhost:1/v1", "names no server and model")
     refused("gguf:/no/such.gguf", "/no/such.gguf: no such file")
 
 
 def test_models_that_are_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pomona.models._catalogue._ASSETS", tmp_path)
+    monkeypatch.setattr("pomona.models.entries._ASSETS", tmp_path)
     refused("ui-s", 'model "ui-s" is not on this machine')
     refused("smollm2", "run `pomona models pull smollm2`")
     entries = {entry.name: entry for entry in catalogue()}
@@ -108,7 +109,7 @@ def test_models_that_are_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_a_catalogue_model_that_is_here(
     folder: Path, model: TorchModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("pomona.models._catalogue._ASSETS", tmp_path)
+    monkeypatch.setattr("pomona.models.entries._ASSETS", tmp_path)
     folder.rename(tmp_path / "ui-s@10")
     (entry,) = [entry for entry in catalogue() if entry.present]
     assert isinstance(entry, Entry)

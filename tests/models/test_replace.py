@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import Tensors
-from pomona.models._torch import TorchModel
+from pomona.models.torch.model import TorchModel
 
 ASSETS = Path(__file__).parents[2] / "src/pomona/assets"
 PROMPTS, ANSWERS = (

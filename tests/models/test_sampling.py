@@ -11,8 +11,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from pomona.models._sampling import Cut, draw, kept, row_keys, uniforms
-from pomona.models._torch import TorchModel
+from pomona.models.torch.decode import Cut, draw, kept, row_keys, uniforms
+from pomona.models.torch.model import TorchModel
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,7 +8,7 @@ import torch
 
 from pomona.errors import PomonaError
 from pomona.models import load
-from pomona.models._torch import TorchModel
+from pomona.models.torch.model import TorchModel
 
 from .conftest import KINDS, some_prompts
 
@@ -43,16 +43,16 @@ def test_the_mean_is_the_loss_of_transformers(
 @pytest.mark.parametrize("kind", KINDS)
 def test_windows_change_nothing(models: dict[str, TorchModel], kind: str) -> None:
     model, prompts, answers = models[kind], some_prompts(12), some_prompts(12, seed=1)
-    expected, usual = model.score(prompts, answers), model._budget
-    model._budget = type(usual)(
+    expected, usual = model.score(prompts, answers), model.budget
+    model.budget = type(usual)(
         usual.logits * 6, usual.token, usual.logits, usual.pass_tokens, usual.most_rows
     )
-    assert model._budget.window() == 3
+    assert model.budget.window() == 3
     try:
         for got, want in zip(model.score(prompts, answers), expected, strict=True):
             np.testing.assert_allclose(got, want, atol=1e-4)
     finally:
-        model._budget = usual
+        model.budget = usual
 
 
 def test_scores_are_the_log_probabilities_of_generation(model: TorchModel) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pomona.answers import Account, Answer, Budget, wait_for
+from pomona.answers import Account, Answer, Budget
 from pomona.errors import PomonaError, ResourceError
-from pomona.models.chat import ModelError, Reply, Request, Spent
+from pomona.models import ModelError, Reply, Request, Spent, wait_for
 from pomona.sample import answer, answer_now, parse_strategy, temperatures
 from pomona.sample.strategy import ladder
 

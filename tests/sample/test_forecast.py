@@ -11,22 +11,21 @@ from typing import Any
 
 import pytest
 
-from pomona.answers import forecaster, wait_for
-from pomona.models.chat import ChatModel, Request, Spent, open_chat
-from pomona.models.chat._guess import prompt_tokens
+from pomona.answers import forecaster
+from pomona.models import Model, Request, Spent, load, prompt_tokens, wait_for
 from pomona.sample import answer, forecast_answer, parse_strategy
 
 ASK = Request(messages=({"role": "user", "content": "<|fr|>Save the page<|to|>"},), max_tokens=12)
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[ChatModel]:
-    opened = open_chat("ui-xs")
+def model() -> Iterator[Model]:
+    opened = load("ui-xs")
     yield opened
     wait_for(opened.close())
 
 
-def test_a_pool_costs_at_most_its_forecast(model: ChatModel) -> None:
+def test_a_pool_costs_at_most_its_forecast(model: Model) -> None:
     most = forecaster(model, ASK)(5)
     spent = wait_for(answer(ASK, model, parse_strategy("hedged5-mbr"))).spent
     assert spent.prompt_tokens == most.prompt_tokens
@@ -37,7 +36,7 @@ def test_a_pool_costs_at_most_its_forecast(model: ChatModel) -> None:
 @pytest.mark.parametrize(
     "name", ["hedged4-best", "hedged4-mbr-embedding", "hedged4-mbr-judge", "hedged3-chops"]
 )
-def test_scores_embeddings_and_options_are_in_the_forecast(model: ChatModel, name: str) -> None:
+def test_scores_embeddings_and_options_are_in_the_forecast(model: Model, name: str) -> None:
     strategy = parse_strategy(name)
     most, found = (
         forecast_answer([model], ASK, strategy, model),

@@ -20,12 +20,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from pomona.models.chat import ChatModel, Ladder
-from pomona.models.chat.http import HttpChat
+from pomona.models import Model, RetryPolicy
+from pomona.models.http import HttpModel
 from pomona.serve import ServeSettings, application
 
 WORDS = ("one ", "two ", "three ", "four")
-QUICK = Ladder(attempts=2, first=0.01, longest=0.02)
+QUICK = RetryPolicy(attempts=2, first=0.01, longest=0.02)
 
 
 @dataclass
@@ -40,10 +40,10 @@ class Upstream:
     left: int = 0
     ended: threading.Event = field(default_factory=threading.Event)
 
-    def model(self, name: str = "fake", **settings: Any) -> HttpChat:
-        return HttpChat(
+    def model(self, name: str = "fake", **settings: Any) -> HttpModel:
+        return HttpModel(
             f"http://127.0.0.1:{self.port}/v1#{name}",
-            **{"ladder": QUICK, "concurrency": 64, **settings},
+            **{"policy": QUICK, "concurrency": 64, **settings},
         )
 
     async def answer(self, request: Request) -> Response:
@@ -171,7 +171,7 @@ class Running:
 class House(Running):
     """Our server, and a client of it."""
 
-    def __init__(self, models: Mapping[str, ChatModel], settings: ServeSettings) -> None:
+    def __init__(self, models: Mapping[str, Model], settings: ServeSettings) -> None:
         super().__init__(application(models, settings))
         self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
 
@@ -222,7 +222,7 @@ def open_house() -> Iterator[Open]:
     """`open_house(models, queue=2)`: a server over the models, with these settings."""
     houses: list[House] = []
 
-    def opened(models: Mapping[str, ChatModel], **settings: Any) -> House:
+    def opened(models: Mapping[str, Model], **settings: Any) -> House:
         houses.append(House(models, ServeSettings(**settings)))
         return houses[-1]
 
@@ -254,8 +254,8 @@ def new_house(upstream: Upstream, open_house: Open) -> House:
 
 
 @pytest.fixture
-def tiny() -> ChatModel:
+def tiny() -> Model:
     """The smallest embedded checkpoint. The server that serves it closes it."""
-    from pomona.models.chat import open_chat
+    from pomona.models import load
 
-    return open_chat("ui-xs")
+    return load("ui-xs")

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.models.chat import Ladder
+from pomona.models import RetryPolicy
 from pomona.serve import ServeSettings, check_host, parse_size, read_keys
 
 from .conftest import House, Open, Upstream
@@ -154,16 +154,16 @@ def test_a_dead_upstream_is_502_and_a_slow_one_504(
 
 
 def _dead() -> Any:
-    from pomona.models.chat.http import HttpChat
+    from pomona.models.http import HttpModel
 
-    return HttpChat("http://127.0.0.1:1/v1#dead", ladder=Ladder(attempts=1))
+    return HttpModel("http://127.0.0.1:1/v1#dead", policy=RetryPolicy(attempts=1))
 
 
 def test_an_upstream_that_wants_a_pause_holds_only_its_own_requests(
     upstream: Upstream, open_house: Open
 ) -> None:
-    patient = Ladder(attempts=3, first=0.01, longest=0.02)
-    house = open_house({"held": upstream.model(ladder=patient), "free": upstream.model()})
+    patient = RetryPolicy(attempts=3, first=0.01, longest=0.02)
+    house = open_house({"held": upstream.model(policy=patient), "free": upstream.model()})
     upstream.acts = [{"status": 429, "headers": {"retry-after": "1"}}]
     ended: list[str] = []
 

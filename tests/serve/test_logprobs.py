@@ -13,8 +13,7 @@ from typing import Any
 import openai
 import pytest
 
-from pomona.models import catalogue
-from pomona.models.chat import Request, open_chat
+from pomona.models import Request, catalogue, load
 from pomona.serve import ServeSettings, open_models
 
 from .conftest import House
@@ -95,9 +94,11 @@ def test_their_sum_is_the_score_of_the_text(client: openai.OpenAI, seed: int) ->
     assert all(token.top_logprobs == [] for token in choice.logprobs.content)
 
     async def scored() -> Any:
-        model = open_chat("ui-xs")
+        model = load("ui-xs")
         try:
-            return (await model.score(Request(prompt=PROMPT), [choice.message.content or ""]))[0][0]
+            return (await model.logprobs(Request(prompt=PROMPT), [choice.message.content or ""]))[
+                0
+            ][0]
         finally:
             await model.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from pomona.models.chat import Spent
+from pomona.models import Spent
 from pomona.serve.metrics import Gate, Metrics
 
 

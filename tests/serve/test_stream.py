@@ -12,7 +12,7 @@ from typing import Any
 import openai
 import pytest
 
-from pomona.models.chat import ChatModel
+from pomona.models import Model
 
 SAY: Any = [{"role": "user", "content": "Say something."}]
 
@@ -189,9 +189,7 @@ def test_time_runs_out_in_the_midst_of_a_stream(upstream: Any, open_house: Any) 
     assert upstream.ended.wait(5)
 
 
-def test_a_client_that_leaves_stops_a_model_in_this_process(
-    tiny: ChatModel, open_house: Any
-) -> None:
+def test_a_client_that_leaves_stops_a_model_in_this_process(tiny: Model, open_house: Any) -> None:
     house = open_house({"ui": tiny})
     given = {
         "model": "ui",

@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from pomona.errors import PomonaError
-from pomona.ledger import training_flops
-from pomona.models import Codec, shape_of
+from pomona.models import Codec, shape_of, training_flops
 from pomona.train import (
     Examples,
     TrainSettings,

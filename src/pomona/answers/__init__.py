@@ -11,7 +11,6 @@ from pomona._lazy import lazily
 if TYPE_CHECKING:
     from pomona.answers.batch import ModelOrUri as ModelOrUri, answer_rows as answer_rows
     from pomona.answers.batch_run import BatchStats as BatchStats, Progress as Progress
-    from pomona.answers.blocking import wait_for as wait_for
     from pomona.answers.budget import (
         Account as Account,
         Budget as Budget,
@@ -39,7 +38,6 @@ __getattr__, __dir__ = lazily(
     {
         "batch": "ModelOrUri answer_rows",
         "batch_run": "BatchStats Progress",
-        "blocking": "wait_for",
         "budget": "Account Budget BudgetSpent Exhausted forecaster",
         "drawing": "MeteredModel ask deal draw",
         "pool": "Answer Answerer PoolStats text_of",

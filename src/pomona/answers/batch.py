@@ -10,15 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from pomona.answers.batch_run import Batch, BatchStats, Progress, write
-from pomona.answers.blocking import wait_for
 from pomona.answers.budget import Account, Budget
 from pomona.answers.lockstep import InStep, Lockstep
 from pomona.answers.pool import Answerer, PoolStats
 from pomona.answers.rows import COLUMNS, RowPrompt, prompt_of
 from pomona.answers.store import CachedModel
 from pomona.errors import PomonaError
-from pomona.models.chat import ChatModel, open_chat
-from pomona.models.chat.protocol import Spent, Together
+from pomona.models import Model, Spent, load, wait_for
 from pomona.records import (
     Card,
     Records,
@@ -30,7 +28,7 @@ from pomona.records import (
 )
 from pomona.tasks import metric as metric_of
 
-ModelOrUri = str | ChatModel
+ModelOrUri = str | Model
 _ROWS = 64
 
 
@@ -61,8 +59,8 @@ def answer_rows(
     `scores`, cost and `error` added.
 
     inputs, out: as `pomona.records.read` and `write` take them; rows keep their order. Lists have
-    no place in CSV. model, judge: URIs as `open_chat` takes them, or open models, which stay open.
-        settings: what else `open_chat` takes (threads, price, rate, timeout, …), for all of them.
+    no place in CSV. model, judge: URIs as `load` takes them, or open models, which stay open.
+        settings: what else `load` takes (threads, price, rate, timeout, …), for all of them.
     prompt: a template such as "{prompt}" or "Translate: {source}". messages: a column of messages
         instead. raw: no chat template.
     reference, group, metric: columns by which pools are described in the card (see `PoolStats`).
@@ -176,24 +174,24 @@ class _Opener:
         self, options: Mapping[str, Any], store: Path | None, steps: Lockstep, stack: AsyncExitStack
     ) -> None:
         self._options, self._store, self._steps, self._stack = options, store, steps, stack
-        self._opened: dict[str, ChatModel] = {}
+        self._opened: dict[str, Model] = {}
 
-    def __call__(self, model: ModelOrUri) -> ChatModel:
+    def __call__(self, model: ModelOrUri) -> Model:
         """A model, opened where it is a URI."""
         if not isinstance(model, str):
             return self._kept(model, ours=False)
         if model not in self._opened:
-            self._opened[model] = self._kept(open_chat(model, **self._options), ours=True)
+            self._opened[model] = self._kept(load(model, **self._options), ours=True)
         return self._opened[model]
 
-    def _kept(self, model: ChatModel, ours: bool) -> ChatModel:
+    def _kept(self, model: Model, ours: bool) -> Model:
         if self._store is None or isinstance(model, CachedModel):
             if ours:
                 self._stack.push_async_callback(model.close)
             return model
         cached = (
             InStep(model, self._store, self._steps)
-            if isinstance(model, Together)
+            if model.local
             else CachedModel(model, self._store)
         )
         if ours:

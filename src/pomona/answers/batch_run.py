@@ -18,8 +18,7 @@ from pomona.answers.lockstep import InStep, Lockstep, together
 from pomona.answers.pool import Answer, Answerer, PoolStats
 from pomona.answers.rows import COLUMNS, FAILED, RowPrompt, cells
 from pomona.errors import ResourceError
-from pomona.models.chat import ChatModel, ModelError
-from pomona.models.chat.protocol import Request, Spent
+from pomona.models import Model, ModelError, Request, Spent
 from pomona.records import Records, read
 
 Progress = Callable[[int, int], None]
@@ -63,8 +62,8 @@ class Batch:
 
     prompt: RowPrompt
     answerer: Answerer
-    models: list[ChatModel]
-    judge: ChatModel | None
+    models: list[Model]
+    judge: Model | None
     steps: Lockstep
     concurrency: int
     where: str

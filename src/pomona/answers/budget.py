@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 
 from pomona.errors import PomonaError, ResourceError
-from pomona.models.chat.protocol import ChatModel, Request, Spent
+from pomona.models import Model, Request, Spent
 
 Forecast = Callable[[int], Spent]
 
@@ -171,7 +171,7 @@ class Account:
         }
 
 
-def forecaster(model: ChatModel, request: Request) -> Callable[[int], Spent]:
+def forecaster(model: Model, request: Request) -> Callable[[int], Spent]:
     """From a number of samples to what full-length answers cost.
 
     The prompt's tokens are counted where the tokenizer is at hand (torch), else guessed from its
@@ -189,7 +189,7 @@ def forecaster(model: ChatModel, request: Request) -> Callable[[int], Spent]:
     )
 
 
-def scoring(model: ChatModel, request: Request, *, end: int = 0) -> Callable[[str], Spent]:
+def scoring(model: Model, request: Request, *, end: int = 0) -> Callable[[str], Spent]:
     """From a completion, with so many end tokens, to what scoring it after the request costs."""
     prompt = cache(lambda: model.tokens(request))
     steering = request.steer.flops if request.steer else 0.0
@@ -203,6 +203,6 @@ def scoring(model: ChatModel, request: Request, *, end: int = 0) -> Callable[[st
     return price
 
 
-def reading(model: ChatModel) -> Callable[[str], Spent]:
+def reading(model: Model) -> Callable[[str], Spent]:
     """From a text to what its embedding costs at most."""
     return lambda text: model.cost(model.tokens(Request(prompt=text)))

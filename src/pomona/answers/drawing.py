@@ -5,24 +5,24 @@ is met.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona.answers.budget import Account, Exhausted, forecaster, reading, scoring
-from pomona.models.chat.protocol import ChatModel, Gradual, Piece, Reply, Request, Sample, Spent
+from pomona.models import Draw, Model, Piece, Reply, Request, Spent
 
 Came = Callable[[Reply], None]
 Result = TypeVar("Result")
 
 
 async def draw(
-    model: ChatModel,
+    model: Model,
     request: Request,
-    samples: Sequence[Sample],
+    samples: Sequence[Draw],
     account: Account,
     came: Came | None = None,
 ) -> tuple[list[Reply], str | None]:
@@ -36,7 +36,7 @@ async def draw(
         try:
             async with account.turn(expected, len(left)) as turn:
                 came_back = {}
-                async with aclosing(each(model, request, left[: turn.count])) as coming:
+                async with aclosing(model.each(request, left[: turn.count])) as coming:
                     async for reply in coming:
                         account.add(reply.spent, turn)
                         came_back[reply.index, reply.temperature] = reply
@@ -49,7 +49,7 @@ async def draw(
     return replies, None
 
 
-async def ask(model: ChatModel, request: Request, account: Account) -> Reply:
+async def ask(model: Model, request: Request, account: Account) -> Reply:
     """One reply at the request's own temperature. Exhausted when a limit is met."""
     replies, met = await draw(model, request, [(0, request.temperature)], account)
     if met is not None:
@@ -58,12 +58,12 @@ async def ask(model: ChatModel, request: Request, account: Account) -> Reply:
 
 
 async def deal(
-    models: Sequence[ChatModel],
+    models: Sequence[Model],
     request: Request,
-    samples: Sequence[Sample],
+    samples: Sequence[Draw],
     account: Account,
     came: Came | None = None,
-) -> tuple[list[tuple[ChatModel, Reply]], str | None]:
+) -> tuple[list[tuple[Model, Reply]], str | None]:
     """Samples dealt to several models by their index, each reply with its model, in order; and the
     limit that stopped any of them.
 
@@ -78,7 +78,7 @@ async def deal(
     results = await asyncio.gather(
         *(draw(model, request, hand, account, came) for model, hand in busy), return_exceptions=True
     )
-    dealt: list[tuple[ChatModel, Reply]] = []
+    dealt: list[tuple[Model, Reply]] = []
     stopped = None
     for (model, _), result in zip(busy, results, strict=True):
         if isinstance(result, BaseException):
@@ -88,28 +88,14 @@ async def deal(
     return sorted(dealt, key=lambda pair: pair[1].index), stopped
 
 
-async def each(
-    model: ChatModel, request: Request, samples: Sequence[Sample]
-) -> AsyncGenerator[Reply, None]:
-    """The replies of a model as they come, or all at once where it knows no other way."""
-    if isinstance(model, Gradual):
-        replies: Any = model.each(request, samples)
-        async with aclosing(replies):
-            async for reply in replies:
-                yield reply
-        return
-    for reply in await model.reply(request, samples):
-        yield reply
-
-
-class MeteredModel:
+class MeteredModel(Model):
     """A model as contexts and judges get it: all it does is paid from an account, and Exhausted is
     raised where a limit is met.
 
     `spent` is what went through this object, and through what `also` gave.
     """
 
-    def __init__(self, model: ChatModel, account: Account) -> None:
+    def __init__(self, model: Model, account: Account) -> None:
         self.model, self._account = model, account
         self.name, self.identity, self.abilities = model.name, model.identity, model.abilities
         self._parts: list[Spent] = []
@@ -119,13 +105,13 @@ class MeteredModel:
         """What it cost so far."""
         return sum(self._parts, Spent())
 
-    def also(self, model: ChatModel) -> MeteredModel:
+    def also(self, model: Model) -> MeteredModel:
         """Another model that is paid from the same account, and counted here."""
         other = MeteredModel(model, self._account)
         other._parts = self._parts
         return other
 
-    async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
+    async def reply(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
         """See the protocol."""
         replies, met = await draw(
             self.model,
@@ -139,26 +125,28 @@ class MeteredModel:
         return replies
 
     async def stream(
-        self, request: Request, samples: Sequence[Sample]
-    ) -> AsyncIterator[Piece | Reply]:
+        self, request: Request, samples: Sequence[Draw]
+    ) -> AsyncGenerator[Piece | Reply, None]:
         """See the protocol; each answer comes in one piece."""
         for reply in await self.reply(request, samples):
             yield Piece(reply.text, reply.index, reply.tokens)
             yield reply
 
-    async def score(
+    async def logprobs(
         self, request: Request, completions: Sequence[str]
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """See the protocol."""
         parts, spent = await self._paid(
-            completions, scoring(self.model, request), lambda some: self.model.score(request, some)
+            completions,
+            scoring(self.model, request),
+            lambda some: self.model.logprobs(request, some),
         )
         return [logs for part in parts for logs in part], spent
 
-    async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
+    async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """See the protocol."""
-        parts, spent = await self._paid(texts, reading(self.model), self.model.embed)
-        return np.concatenate(parts) if parts else (await self.model.embed([]))[0], spent
+        parts, spent = await self._paid(texts, reading(self.model), self.model.vectors)
+        return np.concatenate(parts) if parts else (await self.model.vectors([]))[0], spent
 
     def tokens(self, request: Request) -> int:
         """The model's own."""

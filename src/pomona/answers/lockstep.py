@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pomona.answers.budget import Account
 from pomona.answers.store import CachedModel
-from pomona.models.chat.protocol import Asked, Reply, Request, Sample, Together
+from pomona.models import Ask, Draw, Model, Reply, Request
 
 Result = TypeVar("Result")
 Work = Callable[[], Awaitable[Result]]
@@ -25,25 +25,23 @@ class InStep(CachedModel):
     together and kept together.
     """
 
-    def __init__(self, model: Together, path: Path, steps: Lockstep) -> None:
+    def __init__(self, model: Model, path: Path, steps: Lockstep) -> None:
         super().__init__(model, path)
         self._computes, self._steps = model, steps
 
-    async def each(
-        self, request: Request, samples: Sequence[Sample]
-    ) -> AsyncGenerator[Reply, None]:
+    async def each(self, request: Request, samples: Sequence[Draw]) -> AsyncGenerator[Reply, None]:
         """See the protocol; belongs to a row of the group that is in step."""
         for reply in await self._steps.ask(self, request, samples):
             yield reply
 
-    async def answered(self, asked: Sequence[Asked]) -> list[list[Reply] | BaseException]:
+    async def answered(self, asked: Sequence[Ask]) -> list[list[Reply] | BaseException]:
         """A round: what is stored, and what is not from one call of the model, kept in one
         transaction before anybody sees it.
         """
         keys = [self._keys(*each) for each in asked]
         known: dict[bytes, Reply | BaseException] = {}
         hands: dict[
-            int, dict[bytes, Sample]
+            int, dict[bytes, Draw]
         ] = {}  # what is computed for each request; of equal samples the first is
         for at, mine in enumerate(keys):
             known |= {mine[sample]: reply for sample, reply in self._held(mine).items()}
@@ -62,7 +60,7 @@ class InStep(CachedModel):
         ]
 
     async def _computed(
-        self, hands: Sequence[tuple[Request, Mapping[bytes, Sample]]]
+        self, hands: Sequence[tuple[Request, Mapping[bytes, Draw]]]
     ) -> dict[bytes, Reply | BaseException]:
         computed: dict[bytes, Reply | BaseException] = {}
         if hands:
@@ -87,7 +85,7 @@ def _all_or_error(replies: Sequence[Reply | BaseException]) -> list[Reply] | Bas
 class _Call:
     row: int
     model: InStep
-    asked: Asked
+    asked: Ask
     replies: asyncio.Future[list[Reply]]
 
 
@@ -120,7 +118,7 @@ class Lockstep:
                 self._round.cancel()
             self._calls, self._round = [], None
 
-    async def ask(self, model: InStep, request: Request, samples: Sequence[Sample]) -> list[Reply]:
+    async def ask(self, model: InStep, request: Request, samples: Sequence[Draw]) -> list[Reply]:
         """The replies to a request of the row that the caller's task belongs to, after the next
         round.
         """

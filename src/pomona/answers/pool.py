@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.answers.budget import Account
-from pomona.models.chat.protocol import ChatModel, Reply, Request, Spent
+from pomona.models import Model, Reply, Request, Spent
 from pomona.stats import MINIMUM, Resamples, by_group, rows_of, value_of
 from pomona.tasks import Metric
 
@@ -53,23 +53,21 @@ class Answerer(Protocol):
         """The first word of the signature of its cards."""
         ...
 
-    def parameters(self, models: Sequence[ChatModel], judge: ChatModel | None) -> dict[str, Any]:
+    def parameters(self, models: Sequence[Model], judge: Model | None) -> dict[str, Any]:
         """What its answers depend on beside the request, as a card says it."""
         ...
 
     async def answer(
         self,
         request: Request,
-        models: Sequence[ChatModel],
-        judge: ChatModel | None,
+        models: Sequence[Model],
+        judge: Model | None,
         account: Account,
     ) -> Answer:
         """An answer, all of it paid from the account. BudgetSpent when there is none."""
         ...
 
-    def forecast(
-        self, request: Request, models: Sequence[ChatModel], judge: ChatModel | None
-    ) -> Spent:
+    def forecast(self, request: Request, models: Sequence[Model], judge: Model | None) -> Spent:
         """The most that an answer can cost."""
         ...
 

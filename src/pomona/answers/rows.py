@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pomona.answers.pool import Answer
 from pomona.errors import PomonaError, nearest
-from pomona.models.chat.protocol import Request
+from pomona.models import Request
 from pomona.tasks import fields_of
 
 COLUMNS = pa.schema(

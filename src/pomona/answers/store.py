@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.answers.drawing import each
 from pomona.db import Database
-from pomona.models.chat.errors import ModelError
-from pomona.models.chat.protocol import Ability, ChatModel, Piece, Reply, Request, Sample, Spent
+from pomona.models import Ability, Draw, Model, ModelError, Piece, Reply, Request, Spent
 
 _TABLE = """create table replies (
     key blob primary key, model text not null, sample integer not null, temperature real not null,
@@ -26,8 +24,8 @@ _TABLE = """create table replies (
     time real not null) without rowid"""
 
 
-class CachedModel:
-    """A ChatModel that asks `model` only for what the file at `path` does not hold, and writes each
+class CachedModel(Model):
+    """A Model that asks `model` only for what the file at `path` does not hold, and writes each
     answer as soon as it is there.
 
     The key of an answer is the model's identity, messages or prompt, all parameters, the sample
@@ -39,7 +37,7 @@ class CachedModel:
     Belongs to one event loop.
     """
 
-    def __init__(self, model: ChatModel, path: str | Path) -> None:
+    def __init__(self, model: Model, path: str | Path) -> None:
         self.model, self.path = model, Path(path)
         self.name, self.identity = model.name, model.identity
         self.abilities: frozenset[Ability] = model.abilities
@@ -53,14 +51,14 @@ class CachedModel:
             lost="move it away; what it held must be generated again",
         )
 
-    async def reply(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
+    async def reply(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
         """See the protocol."""
         replies = {
             (reply.index, reply.temperature): reply async for reply in self.each(request, samples)
         }
         return [replies[sample] for sample in samples]
 
-    async def each(self, request: Request, samples: Sequence[Sample]) -> AsyncIterator[Reply]:
+    async def each(self, request: Request, samples: Sequence[Draw]) -> AsyncGenerator[Reply, None]:
         """See the protocol: what is stored first, then what is generated, as it comes."""
         left = self._keys(request, samples)
         while left:
@@ -86,8 +84,8 @@ class CachedModel:
                 )
 
     async def stream(
-        self, request: Request, samples: Sequence[Sample]
-    ) -> AsyncIterator[Piece | Reply]:
+        self, request: Request, samples: Sequence[Draw]
+    ) -> AsyncGenerator[Piece | Reply, None]:
         """See the protocol; a stored answer comes in one piece."""
         keys = self._keys(request, samples)
         for sample, held in self._held(keys).items():
@@ -104,15 +102,15 @@ class CachedModel:
                     self._keep({keys[piece.index, piece.temperature]: piece})
                 yield piece
 
-    async def score(
+    async def logprobs(
         self, request: Request, completions: Sequence[str]
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """The model's own; not stored."""
-        return await self.model.score(request, completions)
+        return await self.model.logprobs(request, completions)
 
-    async def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
+    async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """The model's own; not stored."""
-        return await self.model.embed(texts)
+        return await self.model.vectors(texts)
 
     def tokens(self, request: Request) -> int:
         """The model's own."""
@@ -132,15 +130,15 @@ class CachedModel:
         await self.model.close()
 
     async def _generated(
-        self, request: Request, keys: dict[Sample, bytes]
-    ) -> AsyncGenerator[tuple[Sample, Reply], None]:
+        self, request: Request, keys: dict[Draw, bytes]
+    ) -> AsyncGenerator[tuple[Draw, Reply], None]:
         """Ask the model, and keep each reply before anybody sees it. Others who want the same wait
         for the future of its key.
         """
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way |= dict.fromkeys(keys.values(), ended)
         try:
-            replies = each(self.model, request, list(keys))
+            replies = self.model.each(request, list(keys))
             async with aclosing(replies):
                 async for reply in replies:
                     sample = (reply.index, reply.temperature)
@@ -152,11 +150,11 @@ class CachedModel:
                 self._under_way.pop(key, None)
             ended.set_result(None)
 
-    def _keys(self, request: Request, samples: Sequence[Sample]) -> dict[Sample, bytes]:
+    def _keys(self, request: Request, samples: Sequence[Draw]) -> dict[Draw, bytes]:
         base = _base(self.identity, request)
         return {sample: _key(base, *sample) for sample in samples}
 
-    def _held(self, keys: dict[Sample, bytes]) -> dict[Sample, Reply]:
+    def _held(self, keys: dict[Draw, bytes]) -> dict[Draw, Reply]:
         held = {}
         with self._file.reading() as file:
             for sample, key in keys.items():

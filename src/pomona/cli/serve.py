@@ -57,9 +57,9 @@ def serve(
     threads
         Threads of models in this process.
     """
-    from pomona.models.chat.open import _require
+    from pomona.models import require
 
-    _require("starlette", "uvicorn", "httpx", extra="serve")
+    require("starlette", "uvicorn", "httpx", extra="serve")
     from pomona.serve import ServeSettings, check_host, open_models, parse_size, read_keys, run
     from pomona.web import listening
 

@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.ledger.flops import (
-        Meter as Meter,
-        inference_flops as inference_flops,
-        scoring_flops as scoring_flops,
-        training_flops as training_flops,
-    )
+    from pomona.ledger.meter import Meter as Meter
     from pomona.ledger.scale import Ladder as Ladder
     from pomona.ledger.store import (
         Entry as Entry,
@@ -31,7 +26,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "flops": "Meter inference_flops scoring_flops training_flops",
+        "meter": "Meter",
         "scale": "Ladder",
         "store": "Entry GroupCount Ledger Meta Rung ScaleEquivalent to_csv to_json",
         "table": "print_table",

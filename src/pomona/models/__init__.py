@@ -1,5 +1,5 @@
-"""Anything that generates or scores text, behind one protocol: `load(uri)`, the torch backend, the
-catalogue of embedded models.
+"""Anything that generates or scores text, behind one `Model`: `load(uri)` opens checkpoints with
+torch, GGUF files with llama.cpp, and servers; `catalogue()` lists what comes with the package.
 """
 
 from __future__ import annotations
@@ -9,23 +9,61 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.models._catalogue import Entry as Entry, catalogue as catalogue
-    from pomona.models._checkpoint import count_parameters as count_parameters
-    from pomona.models._codec import Codec as Codec
-    from pomona.models._load import load as load, locate as locate
-    from pomona.models._network import quiet as quiet, shape_of as shape_of
-    from pomona.models._pull import pull as pull
-    from pomona.models.protocol import Model as Model, Sample as Sample, Shape as Shape
+    from pomona.models.checkpoint import count_parameters as count_parameters, require as require
+    from pomona.models.concurrency import merged as merged, wait_for as wait_for
+    from pomona.models.entries import (
+        Entry as Entry,
+        cache_folder as cache_folder,
+        catalogue as catalogue,
+        names as names,
+        pull as pull,
+        smollm2_path as smollm2_path,
+    )
+    from pomona.models.errors import ModelError as ModelError
+    from pomona.models.flops import (
+        Shape as Shape,
+        decode_flops as decode_flops,
+        inference_flops as inference_flops,
+        prefill_flops as prefill_flops,
+        scoring_flops as scoring_flops,
+        training_flops as training_flops,
+    )
+    from pomona.models.http.pacing import Rate as Rate, RetryPolicy as RetryPolicy
+    from pomona.models.loading import load as load
+    from pomona.models.locating import folder_of as folder_of, locate as locate
+    from pomona.models.model import Ability as Ability, Model as Model, able as able
+    from pomona.models.request import (
+        Ask as Ask,
+        Draw as Draw,
+        Finish as Finish,
+        Message as Message,
+        Piece as Piece,
+        Reply as Reply,
+        Request as Request,
+        Sample as Sample,
+        Spent as Spent,
+        Steer as Steer,
+        Token as Token,
+        prompt_tokens as prompt_tokens,
+    )
+    from pomona.models.torch.codec import Codec as Codec
+    from pomona.models.torch.network import quiet as quiet, shape_of as shape_of
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "_catalogue": "Entry catalogue",
-        "_checkpoint": "count_parameters",
-        "_codec": "Codec",
-        "_load": "load locate",
-        "_network": "quiet shape_of",
-        "_pull": "pull",
-        "protocol": "Model Sample Shape",
+        "checkpoint": "count_parameters require",
+        "concurrency": "merged wait_for",
+        "entries": "Entry cache_folder catalogue names pull smollm2_path",
+        "errors": "ModelError",
+        "flops": "Shape decode_flops inference_flops prefill_flops scoring_flops training_flops",
+        "http.pacing": "Rate RetryPolicy",
+        "loading": "load",
+        "locating": "folder_of locate",
+        "model": "Ability Model able",
+        "request": "Ask Draw Finish Message Piece Reply Request Sample Spent Steer Token "
+        "prompt_tokens",
+        "torch.codec": "Codec",
+        "torch.network": "quiet shape_of",
     },
 )

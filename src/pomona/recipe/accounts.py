@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from pomona.documents import read_json
 from pomona.ledger import Entry, GroupCount, Ladder, Ledger, Meta, Rung, ScaleEquivalent
-from pomona.ledger.flops import training_flops
-from pomona.models import Shape
+from pomona.models import Shape, training_flops
 from pomona.recipe.graph import RunFolder, RunInput, Step, ancestors
 from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, RunPlan
 from pomona.recipe.steps import Cost

@@ -19,11 +19,9 @@ from pomona.answers import (
     deal,
     forecaster,
     text_of,
-    wait_for,
 )
 from pomona.errors import PomonaError
-from pomona.models.chat._guess import prompt_tokens
-from pomona.models.chat.protocol import ChatModel, Reply, Request, Spent, able
+from pomona.models import Model, Reply, Request, Spent, able, prompt_tokens, wait_for
 from pomona.sample.selection.choice import SelectionContext
 from pomona.sample.selection.choosing import agreement, check, choose, needs_logprobs
 from pomona.sample.strategy import REWARDS, Strategy, temperatures
@@ -40,12 +38,12 @@ _PICK = 8  # tokens of what it answers
 
 async def answer(
     request: Request,
-    models: ChatModel | Sequence[ChatModel],
+    models: Model | Sequence[Model],
     strategy: Strategy,
     *,
     budget: Budget | Account = Budget(),  # noqa: B008 - frozen
     context: Sequence[Context] = (),
-    judge: ChatModel | None = None,
+    judge: Model | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Answer:
@@ -66,7 +64,7 @@ async def answer(
         PomonaError: a model failed after all retries, or the request or strategy cannot work with
             these models.
     """
-    panel = [models] if isinstance(models, ChatModel) else list(models)
+    panel = [models] if isinstance(models, Model) else list(models)
     if not panel:
         raise PomonaError("there is no model", where="models", remedy="give at least one")
     account = budget if isinstance(budget, Account) else Account(budget)
@@ -115,7 +113,7 @@ class _Pool:
     def __init__(
         self,
         request: Request,
-        models: Sequence[ChatModel],
+        models: Sequence[Model],
         strategy: Strategy,
         account: Account,
         context: Sequence[Context],
@@ -161,7 +159,7 @@ class _Pool:
             and agreement(self.strategy, self.replies) >= stop - 1e-9
         )
 
-    async def _finished(self, model: ChatModel, reply: Reply) -> tuple[Reply, dict[str, Any]]:
+    async def _finished(self, model: Model, reply: Reply) -> tuple[Reply, dict[str, Any]]:
         notes: dict[str, Any] = {}
         # The last lever changed the request last, so it is the first to undo it in the reply.
         for lever in reversed(self.context):
@@ -211,10 +209,10 @@ def _difference(after: Spent, before: Spent) -> Spent:
 
 
 def forecast_answer(
-    models: Sequence[ChatModel],
+    models: Sequence[Model],
     request: Request,
     strategy: Strategy,
-    judge: ChatModel | None = None,
+    judge: Model | None = None,
 ) -> Spent:
     """The most that an answer by a strategy costs: its whole pool, further evidence, and what
     judges are asked, score and embed.
@@ -234,10 +232,10 @@ def forecast_answer(
 
 
 def _choosing(
-    panel: Sequence[ChatModel | None],
+    panel: Sequence[Model | None],
     request: Request,
     strategy: Strategy,
-    arbiter: ChatModel,
+    arbiter: Model,
     judged: bool,
 ) -> Spent:
     """What the choice among full-length answers costs. Without a judge models tell
@@ -268,7 +266,7 @@ def _choosing(
     return Spent()
 
 
-def _picking(arbiter: ChatModel, prompt: int, options: int) -> Spent:
+def _picking(arbiter: Model, prompt: int, options: int) -> Spent:
     """What it costs to pick one of several short options."""
     if "score" not in arbiter.abilities:
         return arbiter.cost(prompt, _PICK)
@@ -276,7 +274,7 @@ def _picking(arbiter: ChatModel, prompt: int, options: int) -> Spent:
 
 
 def answer_now(
-    request: Request, models: ChatModel | Sequence[ChatModel], strategy: Strategy, **options: Any
+    request: Request, models: Model | Sequence[Model], strategy: Strategy, **options: Any
 ) -> Answer:
     """`answer`, waited for. Works in notebooks too: all calls share one event loop in a thread of
     its own, and so may share models.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pomona.answers import Account, Answer, Budget, ModelOrUri, Progress, answer_rows
-from pomona.models.chat.protocol import ChatModel, Request, Spent
+from pomona.models import Model, Request, Spent
 from pomona.records import Card, Records
 from pomona.sample.answering import answer, forecast_answer
 from pomona.sample.strategy import Strategy, parse_strategy
@@ -27,7 +27,7 @@ class StrategyAnswerer:
     context: Sequence[Context] = ()
     operation = "sample"
 
-    def parameters(self, models: Sequence[ChatModel], judge: ChatModel | None) -> dict[str, Any]:
+    def parameters(self, models: Sequence[Model], judge: Model | None) -> dict[str, Any]:
         """See the protocol."""
         return {
             "strategy": self.strategy.signature,
@@ -39,8 +39,8 @@ class StrategyAnswerer:
     async def answer(
         self,
         request: Request,
-        models: Sequence[ChatModel],
-        judge: ChatModel | None,
+        models: Sequence[Model],
+        judge: Model | None,
         account: Account,
     ) -> Answer:
         """See the protocol."""
@@ -48,9 +48,7 @@ class StrategyAnswerer:
             request, models, self.strategy, budget=account, context=self.context, judge=judge
         )
 
-    def forecast(
-        self, request: Request, models: Sequence[ChatModel], judge: ChatModel | None
-    ) -> Spent:
+    def forecast(self, request: Request, models: Sequence[Model], judge: Model | None) -> Spent:
         """See the protocol."""
         return forecast_answer(models, request, self.strategy, judge)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from pomona.errors import PomonaError, nearest
-from pomona.models.chat.protocol import Request
+from pomona.models import Request
 
 Pool = Literal["greedy", "sample", "hedged", "ladder"]
 Select = Literal["first", "random", "best", "vote", "mbr", "xmbr", "chops"]

@@ -22,8 +22,7 @@ from starlette.routing import Route
 
 from pomona.answers import CachedModel
 from pomona.errors import PomonaError
-from pomona.models.chat import open_chat
-from pomona.models.chat.protocol import ChatModel
+from pomona.models import Model, load
 from pomona.pages import Page, render
 from pomona.serve import routes
 from pomona.serve.call import AppState, Call, Endpoint
@@ -35,9 +34,9 @@ from pomona.web import ApiError, page_headers, run_server
 
 def open_models(
     named: Sequence[str], *, store: str | Path | None = None, **settings: Any
-) -> dict[str, ChatModel]:
+) -> dict[str, Model]:
     """Models from "URI" or "NAME=URI", by the names clients use; `settings` are those of
-    `open_chat`.
+    `pomona.models.load`.
 
     With `store` every answer is kept in that file and comes from it when the same is asked again
     with the same seed. A PomonaError when a name is given twice or a model cannot be opened.
@@ -50,7 +49,7 @@ def open_models(
             where="--model",
             remedy="write NAME=URI with another name",
         )
-    models = {name: open_chat(uri, **settings) for name, uri in pairs}
+    models: dict[str, Model] = {name: load(uri, **settings) for name, uri in pairs}
     return (
         {name: CachedModel(model, store) for name, model in models.items()}
         if store is not None
@@ -58,9 +57,7 @@ def open_models(
     )
 
 
-def application(
-    models: Mapping[str, ChatModel], settings: ServeSettings | None = None
-) -> Starlette:
+def application(models: Mapping[str, Model], settings: ServeSettings | None = None) -> Starlette:
     """The OpenAI-compatible application over `models`, by the names clients use. It closes them
     when it ends.
 
@@ -89,7 +86,7 @@ def application(
     return Starlette(routes=_routes(state), exception_handlers=handlers, lifespan=lifespan)
 
 
-def run(models: Mapping[str, ChatModel], settings: ServeSettings, bound: socket.socket) -> None:
+def run(models: Mapping[str, Model], settings: ServeSettings, bound: socket.socket) -> None:
     """Serve until the process is told to stop; requests under way may then take 30 seconds to
     end.
     """

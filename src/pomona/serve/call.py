@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pomona.answers import BudgetSpent
 from pomona.errors import PomonaError
-from pomona.models.chat.errors import ModelError
+from pomona.models import ModelError
 from pomona.serve.metrics import Gate, Metrics
 from pomona.serve.served import ServedModels
 from pomona.serve.settings import ServeSettings

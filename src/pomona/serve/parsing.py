@@ -11,7 +11,7 @@ from typing import Any
 
 from pomona.answers import Budget
 from pomona.errors import PomonaError
-from pomona.models.chat.protocol import Request
+from pomona.models import Request
 from pomona.sample import Strategy
 from pomona.serve.fields import Fields
 from pomona.serve.served import ServedModel, ServedModels, read_strategy

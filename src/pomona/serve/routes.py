@@ -52,7 +52,7 @@ async def embed(call: Call) -> None:
         raise ApiError(
             400, f'the model "{served.name}" cannot embed', param="model", code="unsupported_model"
         )
-    found, spent = await call.while_here(served.model.embed(texts))
+    found, spent = await call.while_here(served.model.vectors(texts))
     call.state.metrics.paid(served.name, spent)
     vectors = np.asarray(found, "<f4")
     if dimensions is not None and dimensions != vectors.shape[1]:

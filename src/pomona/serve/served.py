@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pomona.errors import PomonaError, nearest
-from pomona.models.chat.protocol import ChatModel
+from pomona.models import Model
 from pomona.sample import NAMED, Strategy, parse_strategy
 from pomona.web import ApiError
 
@@ -23,7 +23,7 @@ class ServedModel:
     """
 
     name: str
-    model: ChatModel
+    model: Model
     fingerprint: str
     remote: bool
     strategy: Strategy | None = None
@@ -39,7 +39,7 @@ class ServedModels:
     judge of its own.
     """
 
-    def __init__(self, models: Mapping[str, ChatModel]) -> None:
+    def __init__(self, models: Mapping[str, Model]) -> None:
         if not models:
             raise PomonaError("no model to serve", remedy="give at least one --model")
         self._served = {name: _served(name, model) for name, model in models.items()}
@@ -51,7 +51,7 @@ class ServedModels:
         return list(self._served)
 
     @property
-    def models(self) -> list[ChatModel]:
+    def models(self) -> list[Model]:
         """The models themselves."""
         return [one.model for one in self._served.values()]
 
@@ -95,7 +95,7 @@ def read_strategy(given: str | Mapping[str, Any], param: str) -> Strategy:
         raise ApiError(400, str(error)[:1000], param=param, code="unknown_strategy") from error
 
 
-def _served(name: str, model: ChatModel) -> ServedModel:
+def _served(name: str, model: Model) -> ServedModel:
     fingerprint = "fp_" + hashlib.sha256(model.identity.encode()).hexdigest()[:10]
     return ServedModel(
         name, model, fingerprint, remote=model.identity.startswith(("http:", "https:"))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from pomona.models.chat.protocol import Piece, Spent, Token
+from pomona.models import Piece, Spent, Token
 from pomona.serve.parsing import ParsedRequest
 from pomona.serve.work import Choice, Drawn, Outcome
 

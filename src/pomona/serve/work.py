@@ -10,9 +10,7 @@ from functools import partial
 from typing import Any
 
 from pomona.answers import Account, Answer
-from pomona.models.chat._merged import merged
-from pomona.models.chat.errors import ModelError
-from pomona.models.chat.protocol import Piece, Reply, Request, Sample, Spent, Token
+from pomona.models import Draw, ModelError, Piece, Reply, Request, Spent, Token, merged
 from pomona.sample import answer
 from pomona.sample.context import Context
 from pomona.serve.parsing import ParsedRequest
@@ -153,7 +151,7 @@ async def _replies(parsed: ParsedRequest, request: Request) -> list[Reply]:
     return await parsed.served.model.reply(request, _samples(parsed, request))
 
 
-def _samples(parsed: ParsedRequest, request: Request) -> list[Sample]:
+def _samples(parsed: ParsedRequest, request: Request) -> list[Draw]:
     return [(index, request.temperature) for index in range(parsed.n)]
 
 

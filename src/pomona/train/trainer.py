@@ -28,8 +28,7 @@ from transformers import (
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json
-from pomona.ledger.flops import training_flops
-from pomona.models import quiet, shape_of
+from pomona.models import quiet, shape_of, training_flops
 from pomona.train.batches import Examples, plan_batches
 
 COMPLETE = "complete"

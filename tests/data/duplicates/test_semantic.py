@@ -89,8 +89,8 @@ def test_embeddings_do_not_depend_on_the_batch(model: Model) -> None:
 def test_a_text_longer_than_the_context_is_read_in_windows(model: Any) -> None:
     text = "Open the settings of the file " * 120
     ids = model.codec.tokenizer(text)["input_ids"]
-    assert len(ids) > model._context
-    parts = [ids[start : start + model._context] for start in range(0, len(ids), model._context)]
+    assert len(ids) > model.context
+    parts = [ids[start : start + model.context] for start in range(0, len(ids), model.context)]
     with torch.inference_mode():
         states = [model.network.model(torch.tensor([part])).last_hidden_state[0] for part in parts]
     np.testing.assert_allclose(

@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import pomona
 from pomona.models import load, locate
-from pomona.models._torch import TorchModel
+from pomona.models.torch import TorchModel
 
 PROMPT = "<|{lang}|>{english}<|to|>"
 

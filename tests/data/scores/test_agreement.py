@@ -15,8 +15,7 @@ from hypothesis import given, strategies as st
 
 from pomona.data.scores import score
 from pomona.models import load
-from pomona.models._probe import Probe, Unit, statistics
-from pomona.models._torch import TorchModel
+from pomona.models.torch import Probe, TorchModel, Unit, statistics
 
 from .conftest import PROMPT
 

@@ -14,7 +14,7 @@ import torch
 from pomona.data.scores import score, score_names
 from pomona.errors import PomonaError
 from pomona.models import load, locate
-from pomona.models._torch import TorchModel
+from pomona.models.torch import TorchModel
 from pomona.records import card_of
 
 from .conftest import PROMPT

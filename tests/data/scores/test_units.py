@@ -13,7 +13,7 @@ from pomona.data.scores.scoring import within_group, within_length
 from pomona.data.scores.units import pieces, token_ids, windows
 from pomona.errors import PomonaError
 from pomona.models import load
-from pomona.models._probe import Probe, Unit
+from pomona.models.torch import Probe, Unit
 
 
 @given(st.integers(0, 200), st.integers(1, 60), st.integers(2, 40))

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.ledger.flops import decode_flops, prefill_flops
 from pomona.models import load
-from pomona.models._catalogue import smollm2_path
-from pomona.models.chat import ChatModel, ModelError, Piece, Reply, Request, open_chat
-from pomona.models.chat._gguf_header import header, shape_of
-from pomona.models.chat._template import tool_calls
-from pomona.models.chat._text import cut, settled
+from pomona.models.entries import smollm2_path
+from pomona.models.errors import ModelError
+from pomona.models.flops import decode_flops, prefill_flops
+from pomona.models.gguf_header import header, shape_of
+from pomona.models.model import Model
+from pomona.models.request import Piece, Reply, Request
+from pomona.models.torch.answering import cut, stable_prefix
+from pomona.models.torch.codec import tool_calls
 
 SMOLLM2 = smollm2_path()  # before the tests' own cache hides it
 needs_smollm2 = pytest.mark.skipif(not SMOLLM2.is_file(), reason="smollm2 is not on this machine")
@@ -35,8 +37,8 @@ def uri(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> str:
 
 def use(uri: str, work: Callable[[Any], Coroutine[Any, Any, Any]], **settings: Any) -> Any:
     async def main() -> Any:
-        model = open_chat(uri, **settings)
-        assert isinstance(model, ChatModel)
+        model = load(uri, **settings)
+        assert isinstance(model, Model)
         try:
             return await work(model)
         finally:
@@ -68,7 +70,7 @@ def test_pools_streams_options_and_errors(uri: str) -> None:
                 Request(messages=({"role": "user", "content": [{"type": "image_url"}]},)),
                 [(0, 0.0)],
             )
-        vectors, spent = await model.embed(["save the draft", "delete"])
+        vectors, spent = await model.vectors(["save the draft", "delete"])
         assert (
             2
             <= spent.prompt_tokens
@@ -200,7 +202,9 @@ def test_torch_scores_as_score_does(checkpoints: dict[str, Path]) -> None:
     expected = load(str(checkpoints["llama"]), device="cpu").score(
         ["save the draft"] * 2, ["of the user", ""]
     )
-    found, spent = use(str(checkpoints["llama"]), lambda chat: chat.score(ASK, ["of the user", ""]))
+    found, spent = use(
+        str(checkpoints["llama"]), lambda chat: chat.logprobs(ASK, ["of the user", ""])
+    )
     assert spent.completion_tokens == len(expected[0]) and spent.flops > 0
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
@@ -208,7 +212,7 @@ def test_torch_scores_as_score_does(checkpoints: dict[str, Path]) -> None:
 
 def test_a_closed_model_says_so(checkpoints: dict[str, Path]) -> None:
     async def main() -> None:
-        model = open_chat(str(checkpoints["llama"]))
+        model = load(str(checkpoints["llama"]))
         await model.close()
         with pytest.raises(ModelError, match="is closed"):
             await model.reply(ASK, [(0, 0.0)])
@@ -234,16 +238,16 @@ def test_a_file_that_is_not_gguf_is_named(tmp_path: Path) -> None:
     for content in (b"hello, I am a text", b"GGUF" + bytes([3, 0, 0, 0]) + bytes([9] * 40)):
         file.write_bytes(content)
         with pytest.raises(PomonaError, match=r"x\.gguf: is not a whole GGUF file"):
-            open_chat(f"gguf:{file}")
+            load(f"gguf:{file}")
     with pytest.raises(PomonaError, match="threads is 0"):
-        open_chat("ui-xs", threads=0)
+        load("ui-xs", threads=0)
 
 
 def test_stops_and_half_characters_are_held_back() -> None:
     assert cut("a END b", ("END", "b")) == ("a ", True)
-    assert settled("a EN", ("END",)) == "a "
-    assert settled("caf\ufffd", ()) == "caf"
-    assert settled("abc", ("x",)) == "abc"
+    assert stable_prefix("a EN", ("END",)) == "a "
+    assert stable_prefix("caf\ufffd", ()) == "caf"
+    assert stable_prefix("abc", ("x",)) == "abc"
 
 
 def test_tool_calls_are_read_out_of_an_answer() -> None:

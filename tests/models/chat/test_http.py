@@ -18,18 +18,22 @@ import numpy as np
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.models.chat import Gradual, Ladder, ModelError, Piece, Rate, Reply, Request, open_chat
-from pomona.models.chat.http import HttpChat
+from pomona.models.errors import ModelError
+from pomona.models.http.model import HttpModel
+from pomona.models.http.pacing import Rate, RetryPolicy
+from pomona.models.loading import load
+from pomona.models.model import Model
+from pomona.models.request import Piece, Reply, Request
 
 ASK = Request(
     messages=({"role": "user", "content": "Say a number."},), max_tokens=9, temperature=0.5, seed=3
 )
-QUICK = Ladder(attempts=4, first=0.01, longest=0.02, total=3.0)
+QUICK = RetryPolicy(attempts=4, first=0.01, longest=0.02, total=3.0)
 
 
-def ask(fake: Any, use: Callable[[HttpChat], Coroutine[Any, Any, Any]], **settings: Any) -> Any:
+def ask(fake: Any, use: Callable[[HttpModel], Coroutine[Any, Any, Any]], **settings: Any) -> Any:
     async def main() -> Any:
-        model = HttpChat(fake.uri, **{"ladder": QUICK, "timeout": 5.0, **settings})
+        model = HttpModel(fake.uri, **{"policy": QUICK, "timeout": 5.0, **settings})
         try:
             return await use(model)
         finally:
@@ -39,12 +43,12 @@ def ask(fake: Any, use: Callable[[HttpChat], Coroutine[Any, Any, Any]], **settin
 
 
 def pool(
-    model: HttpChat, request: Request = ASK, temperatures: tuple[float, ...] = (0.5,)
+    model: HttpModel, request: Request = ASK, temperatures: tuple[float, ...] = (0.5,)
 ) -> Coroutine[Any, Any, list[Reply]]:
     return model.reply(request, list(enumerate(temperatures)))
 
 
-async def streamed(model: HttpChat, request: Request = ASK) -> list[str | Reply]:
+async def streamed(model: HttpModel, request: Request = ASK) -> list[str | Reply]:
     """The texts of the pieces, then the reply."""
     coming = model.stream(request, [(0, request.temperature)])
     return [item.text if isinstance(item, Piece) else item async for item in coming]
@@ -133,7 +137,7 @@ def test_retry_after_as_a_date_is_obeyed(fake: Any) -> None:
     assert fake.times[1] - fake.times[0] >= 0.5
 
 
-def test_retry_after_past_the_ladder_gives_up_at_once(fake: Any) -> None:
+def test_retry_after_past_the_policy_gives_up_at_once(fake: Any) -> None:
     fake.acts = [{"status": 429, "headers": {"Retry-After": "3600"}}]
     with pytest.raises(ModelError, match="failed once, the last time: status 429: no") as failed:
         ask(fake, pool)
@@ -158,18 +162,18 @@ def test_what_cannot_succeed_is_asked_once(fake: Any, status: int, ours: int) ->
 
 def test_a_server_that_hangs_is_a_504_and_one_that_is_away_a_502(fake: Any) -> None:
     fake.acts = [{"delay": 0.6}] * 2
-    short = Ladder(attempts=2, first=0.01, total=3.0)
+    short = RetryPolicy(attempts=2, first=0.01, total=3.0)
     with pytest.raises(ModelError, match="no answer in time") as failed:
-        ask(fake, pool, timeout=0.2, ladder=short)
+        ask(fake, pool, timeout=0.2, policy=short)
     assert failed.value.status == 504
     fake.port = 9  # nobody listens there
     with pytest.raises(ModelError, match="check that the server is up") as failed:
-        ask(fake, pool, ladder=short)
+        ask(fake, pool, policy=short)
     assert failed.value.status == 502
 
 
 def test_what_was_paid_for_comes_before_the_error_of_another(fake: Any) -> None:
-    async def use(model: HttpChat) -> list[Reply]:
+    async def use(model: HttpModel) -> list[Reply]:
         found = []
         with pytest.raises(ModelError, match="refused"):
             async for reply in model.each(ASK, [(0, 0.0), (1, 0.7)]):
@@ -248,7 +252,7 @@ def test_without_usage_tokens_are_estimated_and_with_a_tokenizer_counted(
 
 
 def test_concurrency_and_rate_are_kept(fake: Any) -> None:
-    async def use(model: HttpChat) -> None:
+    async def use(model: HttpModel) -> None:
         await asyncio.gather(*(pool(model) for _ in range(12)))
 
     fake.acts = [{"delay": 0.02}] * 12
@@ -270,7 +274,7 @@ def test_the_key_is_sent_and_never_shown(fake: Any, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_client_that_leaves_ends_the_request(fake: Any) -> None:
-    async def use(model: HttpChat) -> float:
+    async def use(model: HttpModel) -> float:
         task = asyncio.ensure_future(pool(model))
         await asyncio.sleep(0.1)
         started = time.monotonic()
@@ -284,11 +288,11 @@ def test_a_client_that_leaves_ends_the_request(fake: Any) -> None:
 
 
 def test_embeddings_are_unit_vectors_in_order(fake: Any) -> None:
-    vectors, spent = ask(fake, lambda model: model.embed(["a", "b"]))
+    vectors, spent = ask(fake, lambda model: model.vectors(["a", "b"]))
     np.testing.assert_allclose(vectors, [[1.0, 0.0], [0.6, 0.8]], rtol=1e-6)
     assert spent.prompt_tokens == 4 and spent.estimated
     fake.acts = [{"usage": {"prompt_tokens": 6}}]
-    _, spent = ask(fake, lambda model: model.embed(["a", "b"]), price=(1e6, 1e6))
+    _, spent = ask(fake, lambda model: model.vectors(["a", "b"]), price=(1e6, 1e6))
     assert (spent.prompt_tokens, spent.completion_tokens, spent.money, spent.estimated) == (
         6,
         0,
@@ -340,7 +344,7 @@ def test_log_probabilities_are_read_from_both_forms(fake: Any) -> None:
 def test_several_samples_stream_side_by_side_and_missing_ones_come_singly(fake: Any) -> None:
     fake.acts = [{"streams": 2}, {"cut": 2}]
 
-    async def use(model: HttpChat) -> list[Piece | Reply]:
+    async def use(model: HttpModel) -> list[Piece | Reply]:
         return [item async for item in model.stream(ASK, [(0, 0.5), (1, 0.5), (2, 0.5)])]
 
     items = ask(fake, use)
@@ -378,7 +382,7 @@ def test_tool_calls_come_back(fake: Any) -> None:
 @pytest.mark.parametrize("uri", ["http://127.0.0.1/v1", "http://#x"])
 def test_an_address_without_a_model_says_what_to_write(uri: str) -> None:
     with pytest.raises(PomonaError, match="write http://HOST/v1#NAME"):
-        open_chat(uri)
+        load(uri)
 
 
 def test_a_wrong_request_never_leaves(fake: Any) -> None:
@@ -388,10 +392,10 @@ def test_a_wrong_request_never_leaves(fake: Any) -> None:
     assert fake.seen == []
 
 
-def test_open_chat_gives_a_gradual_model(fake: Any) -> None:
+def test_a_server_gives_its_replies_as_they_come(fake: Any) -> None:
     async def main() -> None:
-        model = open_chat(fake.uri, rate=Rate(requests=60))
-        assert isinstance(model, Gradual)
+        model = load(fake.uri, rate=Rate(requests=60))
+        assert type(model).each is not Model.each
         assert model.identity == fake.uri.replace("http:", "http:http:", 1)
         await model.close()
 

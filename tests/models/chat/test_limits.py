@@ -1,4 +1,4 @@
-"""Rates in any 60 seconds, pauses of the ladder, Retry-After: with a clock that tests move."""
+"""Rates in any 60 seconds, pauses of the policy, Retry-After: with a clock that tests move."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.models.chat._cells import Cells
-from pomona.models.chat.errors import ModelError
-from pomona.models.chat.limits import Limits, Rate
-from pomona.models.chat.retry import Ladder, Passing, retry_after, retrying
+from pomona.models.concurrency import FairSemaphore
+from pomona.models.errors import ModelError
+from pomona.models.http.pacing import (
+    Limits,
+    Rate,
+    RetryPolicy,
+    TransientError,
+    retry_after,
+    retrying,
+)
 
 
 class Clock:
@@ -87,17 +93,17 @@ def test_retry_after_that_says_nothing_is_nothing(value: str | None) -> None:
 
 @given(st.integers(1, 12), st.integers(0, 99))
 def test_pauses_double_within_bounds_and_repeat(failures: int, seed: int) -> None:
-    ladder = Ladder(first=0.5, longest=8.0, seed=seed)
+    policy = RetryPolicy(first=0.5, longest=8.0, seed=seed)
     full = min(8.0, 0.5 * 2 ** (failures - 1))
-    assert full / 2 <= ladder.pause(failures, "x") <= full
-    assert ladder.pause(failures, "x") == ladder.pause(failures, "x")
+    assert full / 2 <= policy.pause(failures, "x") <= full
+    assert policy.pause(failures, "x") == policy.pause(failures, "x")
 
 
-def test_the_ladder_stops_after_its_attempts() -> None:
+def test_the_policy_stops_after_its_attempts() -> None:
     slept: list[float] = []
 
     async def fails() -> None:
-        raise Passing("status 500: no", status=500)
+        raise TransientError("status 500: no", status=500)
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
@@ -109,13 +115,13 @@ def test_the_ladder_stops_after_its_attempts() -> None:
             r"server is up"
         ),
     ):
-        asyncio.run(retrying(fails, Ladder(attempts=3), where="server", sleep=sleep))
+        asyncio.run(retrying(fails, RetryPolicy(attempts=3), where="server", sleep=sleep))
     assert len(slept) == 2
 
 
 def test_cells_are_never_overbooked_and_come_back_after_a_cancellation() -> None:
     async def main() -> None:
-        cells, inside, most = Cells(10), 0, 0
+        cells, inside, most = FairSemaphore(10), 0, 0
 
         async def take(count: int) -> None:
             nonlocal inside, most

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from pomona.models.chat import Piece, Reply, Request, Spent
+from pomona.models import Model, Piece, Reply, Request, Spent
 
 
-class Scripted:
+class Scripted(Model):
     """Gives the replies of a script in turn, text or (text, tool calls), and keeps what it was
     asked.
     """
@@ -43,9 +43,9 @@ class Scripted:
     ) -> AsyncIterator[Piece | Reply]:
         yield (await self.reply(request, samples))[0]
 
-    async def score(self, request: Request, completions: Sequence[str]) -> Any: ...
+    async def logprobs(self, request: Request, completions: Sequence[str]) -> Any: ...
 
-    async def embed(self, texts: Sequence[str]) -> Any: ...
+    async def vectors(self, texts: Sequence[str]) -> Any: ...
 
     def tokens(self, request: Request) -> int:
         return 10

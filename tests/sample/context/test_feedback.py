@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.models.chat import Reply, Spent
+from pomona.models import Reply, Spent
 from pomona.sample.context import Arm, Feedback, Memory, thompson
 
 from .conftest import Scripted, ask

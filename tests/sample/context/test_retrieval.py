@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 
 from pomona.answers import Account
 from pomona.errors import PomonaError
-from pomona.models.chat import open_chat
+from pomona.models import load
 from pomona.sample import answer, parse_strategy
 from pomona.sample.context import Index, Retrieval
 from pomona.sample.context.index import cut, fused
@@ -111,7 +111,7 @@ def test_meaning_and_words_are_fused(hybrid: Index) -> None:
 
 def test_an_open_model_is_used_for_questions(hybrid: Index) -> None:
     async def work() -> list[float | None]:
-        model = open_chat("ui-xs")
+        model = load("ui-xs")
         try:
             own = (await hybrid.search(TEXTS[2], 1, embedder=model))[0]
             assert hybrid._embedder is None
@@ -127,7 +127,7 @@ def test_the_search_is_paid_for(hybrid: Index, given: bool) -> None:
     """By the model of the index, whether it answers too or not."""
 
     async def work() -> None:
-        model, account = open_chat("ui-xs" if given else "ui-s"), Account()
+        model, account = load("ui-xs" if given else "ui-s"), Account()
         try:
             found = await answer(
                 ask(TEXTS[0], max_tokens=2),

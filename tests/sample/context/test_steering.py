@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.models.chat import ModelError, Request
-from pomona.models.chat.http import HttpChat
-from pomona.models.chat.torch import TorchChat
+from pomona.models import ModelError, Request, locate
+from pomona.models.http import HttpModel
+from pomona.models.torch import TorchModel
 from pomona.sample import answer, parse_strategy
 from pomona.sample.context import Context, Datastore, Steering
 from pomona.sample.context.steering import steered
@@ -32,8 +32,8 @@ UNWANTED = [
 
 
 @pytest.fixture
-def model() -> Iterator[TorchChat]:
-    model = TorchChat("ui-xs")
+def model() -> Iterator[TorchModel]:
+    model = TorchModel("ui-xs", locate("ui-xs"))
     yield model
     asyncio.run(model.close())
 
@@ -92,13 +92,13 @@ def test_neighbours_vote_with_their_distance(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_answers_move_towards_what_is_wanted_and_others_beside_them_do_not(
-    model: TorchChat,
+    model: TorchModel,
 ) -> None:
     plain = Request(prompt="<|de|>Delete the page<|to|>", max_tokens=16)
     pair = ["Seite entfernen", "Seite löschen"]
 
     async def gap(request: Request) -> float:
-        one, other = (await model.score(request, pair))[0]
+        one, other = (await model.logprobs(request, pair))[0]
         return float(one.sum() - other.sum())
 
     async def work() -> None:
@@ -121,16 +121,16 @@ def test_answers_move_towards_what_is_wanted_and_others_beside_them_do_not(
     asyncio.run(work())
 
 
-def test_a_judge_scores_by_itself(model: TorchChat) -> None:
+def test_a_judge_scores_by_itself(model: TorchModel) -> None:
     async def work() -> None:
-        store, judge = Datastore.build(model, WANTED), TorchChat("ui-s")
+        store, judge = Datastore.build(model, WANTED), TorchModel("ui-s", locate("ui-s"))
         asked = Request(prompt="<|de|>Delete the page<|to|>", max_tokens=8)
         try:
             lever = Steering(store, store, temperature=10.0, top_p=1.0)
             found = await answer(
                 asked, model, parse_strategy("hedged3-best"), judge=judge, context=[lever]
             )
-            plain, _ = await judge.score(asked, [reply.text for reply in found.candidates])
+            plain, _ = await judge.logprobs(asked, [reply.text for reply in found.candidates])
         finally:
             await judge.close()
         assert found.scores == pytest.approx([float(logs.mean()) for logs in plain], abs=1e-4)
@@ -138,18 +138,18 @@ def test_a_judge_scores_by_itself(model: TorchChat) -> None:
     asyncio.run(work())
 
 
-def test_only_the_model_of_the_datastores_can_be_steered(model: TorchChat) -> None:
+def test_only_the_model_of_the_datastores_can_be_steered(model: TorchModel) -> None:
     async def work() -> None:
         store = Datastore.build(model, WANTED)
         other = Datastore(store.keys, store.tokens, "torch:other")
         request = Request(prompt="a", steer=Steering(other, other))
-        for ask in (model.reply(request, [(0, 0.0)]), model.score(request, ["b"])):
+        for ask in (model.reply(request, [(0, 0.0)]), model.logprobs(request, ["b"])):
             with pytest.raises(
                 ModelError,
                 match="ui-xs: the datastores are from another model — build them with this one",
             ):
                 await ask
-        http = HttpChat("http://127.0.0.1:9/v1#x")
+        http = HttpModel("http://127.0.0.1:9/v1#x")
         with pytest.raises(ModelError, match="x: cannot be steered — use a torch model"):
             await http.reply(request, [(0, 0.0)])
         await http.close()
@@ -158,12 +158,12 @@ def test_only_the_model_of_the_datastores_can_be_steered(model: TorchChat) -> No
 
 
 def test_a_datastore_is_written_whole_and_belongs_to_its_model(
-    model: TorchChat, tmp_path: Path
+    model: TorchModel, tmp_path: Path
 ) -> None:
     store = Datastore.build(model, WANTED)
     again = Datastore.open(store.save(tmp_path / "wanted.safetensors"))
     assert again.digest == store.digest and again.identity == model.identity
-    ids = model.model.codec.prompts(WANTED[:1])[0]
+    ids = model.codec.prompts(WANTED[:1])[0]
     assert store.tokens[: len(ids) - 1].tolist() == ids[1:]
     other = Datastore(store.keys, store.tokens, "torch:other")
     with pytest.raises(

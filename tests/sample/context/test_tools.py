@@ -16,8 +16,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.models._catalogue import smollm2_path
-from pomona.models.chat import Reply, Spent, open_chat
+from pomona.models import Reply, Spent, load, smollm2_path
 from pomona.sample.context import McpServer, Tools, tool
 from pomona.sample.context.tools import Refused, calculator, clock, running
 
@@ -395,7 +394,7 @@ def test_a_server_that_does_not_start() -> None:
 @pytest.mark.skipif(not SMOLLM2.is_file(), reason="smollm2 is not on this machine")
 def test_a_small_model_gets_the_result_of_its_call() -> None:
     async def work() -> None:
-        model = open_chat(f"gguf:{SMOLLM2}")
+        model = load(f"gguf:{SMOLLM2}")
         lever = Tools(
             [tool(calculator)],
             examples=[("What is 12 plus 30?", "CALL calculator 12+30", "42", "It is 42.")],

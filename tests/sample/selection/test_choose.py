@@ -13,7 +13,7 @@ from sacrebleu.metrics.chrf import CHRF
 
 from pomona.answers import Account, Budget
 from pomona.errors import PomonaError
-from pomona.models.chat import Reply, Request, Spent
+from pomona.models import Reply, Request, Spent
 from pomona.sample import SelectionContext, choose, parse_strategy
 from pomona.sample.selection.choice import Choice
 from pomona.sample.selection.choosing import agreement

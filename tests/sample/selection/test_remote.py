@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.models.chat import ModelError
+from pomona.models import ModelError
 from pomona.sample.selection.best import rewards
 
 

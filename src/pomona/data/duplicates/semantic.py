@@ -151,7 +151,7 @@ def _blocks(texts: TextColumn, owner: Ints, start: int) -> Iterator[list[str]]:
 
 
 def _embed(block: _Block) -> Floats:
-    from pomona.models._embed import embed
+    from pomona.models.torch import mean_states
 
     maker = block.maker
     model = (
@@ -159,14 +159,14 @@ def _embed(block: _Block) -> Floats:
         if isinstance(maker.model, str)
         else maker.model
     )
-    return embed(model, block.texts)
+    return mean_states(model, block.texts)
 
 
 @functools.lru_cache(maxsize=1)
 def _loaded(uri: str, device: str | None, dtype: str | None, memory: int) -> Model:
     from pomona.models import load
 
-    return load(uri, device=device, dtype=dtype, memory=memory)
+    return load(uri, need={"states"}, device=device, dtype=dtype, memory=memory)
 
 
 Keep = Literal["far", "near", "first"]
@@ -196,11 +196,13 @@ def embeddings(
                 "is empty", where=f"text {row}", remedy="drop rows without text first"
             )
     loaded = (
-        load(model, device=device, dtype=dtype, memory=memory) if isinstance(model, str) else model
+        load(model, need={"states"}, device=device, dtype=dtype, memory=memory)
+        if isinstance(model, str)
+        else model
     )
-    from pomona.models._embed import embed
+    from pomona.models.torch import mean_states
 
-    return embed(loaded, texts)
+    return mean_states(loaded, texts)
 
 
 def dedup_semantic(

@@ -16,11 +16,11 @@ from pomona.data.scores.job import Rows
 from pomona.data.scores.registry import Chosen, Context
 from pomona.data.scores.units import Encoded, encode
 from pomona.errors import PomonaError
-from pomona.ledger.flops import inference_flops, scoring_flops
+from pomona.models import inference_flops, scoring_flops
 from pomona.text import language_confidence, mtld, words_of
 
 if TYPE_CHECKING:
-    from pomona.models._probe import Probe
+    from pomona.models.torch import Probe
 
 Floats = NDArray[np.float64]
 _PER_TOKEN = {"perplexity", "el2n", "cat_var", "cat_diff"}

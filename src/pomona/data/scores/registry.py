@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
-from pomona.models.protocol import Model
+from pomona.models import Model
 
 GROUP = "pomona.scores"
 PER_MODEL = ("perplexity", "memorization")  # one column a model where several are given

@@ -51,7 +51,8 @@ class ScorePass:
         """A model as this pass reads it."""
         from pomona.models import load
 
-        return load(uri, dtype=self.dtype, chat=self.chat, device=self.device, memory=self.memory)
+        settings = {"dtype": self.dtype, "device": self.device, "memory": self.memory}
+        return load(uri, need={"score", "states"}, chat=self.chat, **settings)
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _runner(score_pass: ScorePass) -> Callable[[Rows], pa.Table]:
                 ),
             )
         )
-    from pomona.models._probe import Probe
+    from pomona.models.torch import Probe
 
     probe = Probe(score_pass.load(score_pass.uri))
     settings = settle(

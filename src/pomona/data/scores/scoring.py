@@ -27,7 +27,7 @@ from pomona.data.scores.run import (
     run,
 )
 from pomona.errors import PomonaError
-from pomona.models.protocol import Model
+from pomona.models import Model
 from pomona.records import Card, Derived, Records
 
 Floats = NDArray[np.float64]

@@ -16,7 +16,7 @@ from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
     from pomona.models import Codec
-    from pomona.models._probe import Unit
+    from pomona.models.torch import Unit
 
 PIECE = 1 << 20  # characters; a tokenizer takes about a hundred bytes a character while it works
 
@@ -114,7 +114,7 @@ def windows(ids: np.ndarray, first: int, context: int) -> list[Unit]:
     is read and not scored again. A prompt of more than half a context keeps only its end where
     prompt and completion do not fit together.
     """
-    from pomona.models._probe import Unit
+    from pomona.models.torch import Unit
 
     if len(ids) <= first:
         return []

@@ -106,7 +106,7 @@ def locate_model(path: str, revision: str | None = None) -> Path:
     folder = Path(path.removeprefix("hf:")).expanduser()
     catalogued = f"{path}@{revision}" if revision else path  # such as ui-s@20
     if revision or not folder.is_dir():
-        from pomona.models._catalogue import folder_of, names
+        from pomona.models import folder_of, names
 
         if catalogued in names():
             return folder_of(catalogued)

@@ -100,7 +100,7 @@ class FileHashes:
 
 
 def _cache_file() -> Path:
-    from pomona.models._catalogue import cache_folder
+    from pomona.models import cache_folder
 
     return cache_folder() / "hashes.json"
 

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.ledger.flops import decode_flops, prefill_flops, scoring_flops
 from pomona.merge.plan import MergePlan
 from pomona.merge.search.problem import ItemSelection, MergeTask
 from pomona.merge.search.trials import Score
+from pomona.models import decode_flops, prefill_flops, scoring_flops
 from pomona.tasks import Items, Metric, items_from, limit, metric
 
 if TYPE_CHECKING:
-    from pomona.models._torch import TorchModel
+    from pomona.models.torch import TorchModel
 
 
 _IDLE = (
@@ -211,7 +211,7 @@ class Judge:
 
     def _blank(self, plan: MergePlan) -> TorchModel:
         try:
-            from pomona.models._torch import TorchModel
+            from pomona.models.torch import TorchModel
         except ImportError as error:
             raise PomonaError(
                 "judging a merge needs PyTorch and transformers",

@@ -5,34 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pomona.files import write_json
-from pomona.ledger.flops import Meter, decode_flops, prefill_flops
-from pomona.models.protocol import Model, Sample, Shape
+from pomona.ledger import Meter
+from pomona.models import Sample, Shape, decode_flops, prefill_flops
 from pomona.recipe.steps import Cost, StepContext, checkpoint
 from pomona.recipe.steps.tables import read_items
 from pomona.tasks import Items, metric
 
+if TYPE_CHECKING:
+    from pomona.models.torch import TorchModel
 
-def load_model(step: StepContext, folder: Path) -> Model:
+
+def load_model(step: StepContext, folder: Path) -> TorchModel:
     """A step's model on the run's device."""
     from pomona import models
 
     runtime = step.runtime
-    return models.load(
+    model = models.load(
         str(checkpoint(folder)),
         device=runtime.device,
         dtype=step.params["dtype"],
         chat=step.params["chat"],
         progress=step.advance,
     )
+    return cast("TorchModel", model)  # a checkpoint folder, so torch runs it
 
 
-def answer_flops(model: Model, pools: Sequence[Sequence[Sample]]) -> float:
+def answer_flops(model: TorchModel, pools: Sequence[Sequence[Sample]]) -> float:
     """FLOPs of generating the pools, every prompt read once."""
     return pool_flops(
         model.shape,

@@ -14,7 +14,7 @@ from pomona.data.duplicates import dedup
 from pomona.data.mixing import Mixture, plan_mixture, upsample_end
 from pomona.data.scores import score as score_rows
 from pomona.files import write_json
-from pomona.ledger.flops import Meter
+from pomona.ledger import Meter
 from pomona.recipe.steps import Cost, StepContext, checkpoint
 from pomona.recipe.steps.tables import read_items, write_items
 from pomona.recipe.steps.training import train_and_save, trainable

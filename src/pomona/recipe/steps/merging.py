@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pomona.files import write_json
-from pomona.ledger.flops import Meter
+from pomona.ledger import Meter
 from pomona.merge import merge as merge_checkpoints
 from pomona.recipe.steps import Cost, StepContext, checkpoint
 from pomona.recipe.steps.tables import read_items

@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 from pomona.answers import Account, Budget
 from pomona.documents import read_json
 from pomona.files import write_json
-from pomona.ledger.flops import Meter
-from pomona.models.chat.protocol import Reply, Request, Spent
-from pomona.models.protocol import Shape
+from pomona.ledger import Meter
+from pomona.models import Reply, Request, Shape, Spent
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import answer_flops, load_model, pool_flops, write_answers
 from pomona.recipe.steps.tables import read_items

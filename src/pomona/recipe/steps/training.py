@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pomona.files import write_json
-from pomona.ledger.flops import Meter, training_flops
+from pomona.ledger import Meter
+from pomona.models import training_flops
 from pomona.recipe.steps import Cost, StepContext, checkpoint
 from pomona.recipe.steps.tables import read_items
 

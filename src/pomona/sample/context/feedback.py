@@ -16,7 +16,7 @@ import numpy as np
 
 from pomona.db import Database
 from pomona.errors import PomonaError
-from pomona.models.chat.protocol import ChatModel, Reply, Request
+from pomona.models import Model, Reply, Request
 from pomona.sample.context.messages import before_question, harmless, question
 from pomona.text import search_terms
 
@@ -272,7 +272,7 @@ class Memory:
     items: int = 4
     name: str = "memory"
 
-    async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
+    async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         asked = question(request)
         similar = [
@@ -297,7 +297,7 @@ class Memory:
         return (before_question(request, turns) if turns else request), notes
 
     async def after(
-        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+        self, request: Request, reply: Reply, model: Model, notes: Mapping[str, Any]
     ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol; the reply stays as it is."""
         return reply, notes

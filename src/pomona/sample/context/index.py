@@ -18,7 +18,7 @@ from pomona import records
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json
-from pomona.models.chat import ChatModel, open_chat
+from pomona.models import Model, load
 from pomona.text import search_terms
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Index:
         self.texts: list[str] = rows["text"].to_pylist()
         self.sources: list[str | None] = rows["source"].to_pylist()
         self._vectors: NDArray[np.float32] | None = vectors
-        self._embedder: ChatModel | None = None
+        self._embedder: Model | None = None
 
     @classmethod
     def build(
@@ -148,7 +148,7 @@ class Index:
         return len(self.texts)
 
     async def search(
-        self, query: str, k: int = 5, *, embedder: ChatModel | None = None
+        self, query: str, k: int = 5, *, embedder: Model | None = None
     ) -> list[Passage]:
         """The `k` best passages, best first: by BM25, and with embeddings by reciprocal rank fusion
         of BM25 and cosine.
@@ -162,7 +162,7 @@ class Index:
         if self._vectors is not None and len(self):
             model = self.embedder(embedder)
             assert model is not None
-            cosine = self._vectors @ (await model.embed([query]))[0][0]
+            cosine = self._vectors @ (await model.vectors([query]))[0][0]
             rankings.append(_best(cosine, _DEPTH, least=-2.0))
         ranked = (
             fused(rankings)
@@ -181,7 +181,7 @@ class Index:
             for row, score in ranked[:k]
         ]
 
-    def embedder(self, given: ChatModel | None = None) -> ChatModel | None:
+    def embedder(self, given: Model | None = None) -> Model | None:
         """The model the index was built with: the one given if that is it, else opened here; None
         for an index of words alone.
 
@@ -191,7 +191,7 @@ class Index:
         if identity is None or (given is not None and given.identity == identity):
             return given if identity else None
         if self._embedder is None:
-            self._embedder = open_chat(self.about["embed"])
+            self._embedder = load(self.about["embed"])
         if self._embedder.identity != identity:
             message = f'was built with another "{self.about["embed"]}" than the one here'
             raise PomonaError(message, where=self.path, remedy="build the index anew")
@@ -278,7 +278,7 @@ def _index(texts: Sequence[str], sources: Sequence[str | None]) -> Any:
 async def _embedded(
     uri: str, texts: Sequence[str], progress: Callable[[int, int], None] | None
 ) -> tuple[NDArray[np.float32], str]:
-    model = open_chat(uri)
+    model = load(uri)
     try:
         if "embed" not in model.abilities:
             raise PomonaError(
@@ -288,7 +288,7 @@ async def _embedded(
             )
         parts = []
         for start in range(0, len(texts), _BATCH):
-            parts.append((await model.embed(texts[start : start + _BATCH]))[0])
+            parts.append((await model.vectors(texts[start : start + _BATCH]))[0])
             if progress is not None:
                 progress(min(start + _BATCH, len(texts)), len(texts))
         return np.concatenate(parts), model.identity

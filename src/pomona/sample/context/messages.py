@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from pomona.models.chat.protocol import Message, Request
+from pomona.models import Message, Request
 
 _CONTROL = re.compile(
     r"<(?=[|｜])|<(?=/?(?:s|bos|eos|pad|unk|think|start_of_turn|end_of_turn|tool_calls?|tool_response|tools)>)|<(?=/?<SYS>)"

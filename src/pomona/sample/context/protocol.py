@@ -7,14 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from pomona.models.chat.protocol import ChatModel, Reply, Request
+from pomona.models import Model, Reply, Request
 
 
 @runtime_checkable
-class Payer(ChatModel, Protocol):
+class Payer(Protocol):
     """A model paid from an account, as levers get it."""
 
-    def also(self, model: ChatModel) -> ChatModel:
+    def also(self, model: Model) -> Model:
         """Another model that is paid from the same account."""
         ...
 
@@ -30,12 +30,12 @@ class Context(Protocol):
         """Its key in the notes of an answer."""
         ...
 
-    async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
+    async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """The request the model shall see, and notes on it that JSON can hold."""
         ...
 
     async def after(
-        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+        self, request: Request, reply: Reply, model: Model, notes: Mapping[str, Any]
     ) -> tuple[Reply, Mapping[str, Any]]:
         """The reply as it shall count, and the notes on it. `request` is what the model saw,
         `notes` are what `before` gave.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pomona.errors import PomonaError
-from pomona.models.chat.protocol import ChatModel, Reply, Request
+from pomona.models import Model, Reply, Request
 from pomona.sample.context.index import Index, Passage
 from pomona.sample.context.messages import guessed_tokens, harmless, question, with_question
 from pomona.sample.context.protocol import Payer
@@ -48,7 +48,7 @@ class Retrieval:
     least_bm25: float = 0.0
     least_cosine: float = 0.0
     tokens: int = 1024
-    embedder: ChatModel | None = None
+    embedder: Model | None = None
     name: str = "retrieval"
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class Retrieval:
                     remedy="give a positive number",
                 )
 
-    async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
+    async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         asked = question(request)
         embedder = self.index.embedder(self.embedder or model)
@@ -79,7 +79,7 @@ class Retrieval:
         ), notes
 
     async def after(
-        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+        self, request: Request, reply: Reply, model: Model, notes: Mapping[str, Any]
     ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol."""
         passages = [str(passage["text"]) for passage in notes["passages"]]

@@ -17,13 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pomona import records
-from pomona.answers import wait_for
 from pomona.errors import PomonaError
 from pomona.files import atomic_file
-from pomona.models._torch import TorchModel
-from pomona.models.chat import open_chat
-from pomona.models.chat.protocol import ChatModel, Reply, Request
-from pomona.models.chat.torch import TorchChat
+from pomona.models import Model, Reply, Request, load, wait_for
+from pomona.models.torch import TorchModel
 
 if TYPE_CHECKING:
     from pomona.records import Where
@@ -44,7 +41,7 @@ class Datastore:
     identity: str
 
     @classmethod
-    def build(cls, model: TorchChat, texts: Sequence[str]) -> Datastore:
+    def build(cls, model: TorchModel, texts: Sequence[str]) -> Datastore:
         """One entry for each token of the texts after their first. A PomonaError when no text has
         two tokens.
 
@@ -52,10 +49,10 @@ class Datastore:
         context are cut off there.
         """
         keys, tokens = [], []
-        for ids in model.model.codec.prompts(list(texts)):
-            seen = ids[: model.model._context]
+        for ids in model.codec.prompts(list(texts)):
+            seen = ids[: model.context]
             if len(seen) > 1:
-                keys.append(_states(model.model, seen[:-1]))
+                keys.append(_states(model, seen[:-1]))
                 tokens.append(torch.tensor(seen[1:]))
         if not keys:
             raise PomonaError(
@@ -159,9 +156,9 @@ def build_datastore(
                 where=f"{inputs}, row {row}",
                 remedy="drop the row, or name another column",
             )
-    opened = open_chat(model)
+    opened = load(model)
     try:
-        if not isinstance(opened, TorchChat):
+        if not isinstance(opened, TorchModel):
             raise PomonaError(
                 "gives no states of its network",
                 where=model,
@@ -177,7 +174,7 @@ def build_datastore(
 @torch.inference_mode()
 def _states(model: TorchModel, ids: Sequence[int]) -> torch.Tensor:
     """The last hidden state at each token, float32 `[tokens, d]`."""
-    with model._arithmetic:
+    with model.arithmetic:
         states = model.network.base_model(
             input_ids=torch.tensor([list(ids)], device=model.network.device), use_cache=False
         )
@@ -271,12 +268,12 @@ class Steering:
             logits.shape
         )
 
-    async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
+    async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         return replace(request, steer=self), {"steer": self.identity}
 
     async def after(
-        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+        self, request: Request, reply: Reply, model: Model, notes: Mapping[str, Any]
     ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol; the reply stays as it is."""
         return reply, notes

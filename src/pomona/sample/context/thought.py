@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pomona.models.chat.protocol import ChatModel, Reply, Request
+from pomona.models import Model, Reply, Request
 from pomona.sample.context.messages import with_question
 from pomona.sample.selection.vote import extractor
 
@@ -38,13 +38,13 @@ class Thought:
     tokens: int = 256
     name: str = "thought"
 
-    async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
+    async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         asked = with_question(request, lambda question: f"{question}\n\n{_ASK}")
         return replace(asked, max_tokens=request.max_tokens + self.tokens), {}
 
     async def after(
-        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+        self, request: Request, reply: Reply, model: Model, notes: Mapping[str, Any]
     ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol."""
         answer = final_answer(reply.text)

@@ -13,8 +13,7 @@ from typing import Any
 
 from pomona.answers import text_of
 from pomona.errors import PomonaError
-from pomona.models.chat.errors import ModelError
-from pomona.models.chat.protocol import Reply
+from pomona.models import ModelError, Reply
 from pomona.sample.selection.choice import Choice, SelectionContext, conversation, highest
 from pomona.sample.selection.function import function
 from pomona.sample.strategy import REWARDS
@@ -112,8 +111,8 @@ async def rewards(address: str, prompt: str, answers: Sequence[str]) -> list[flo
     answers `{"scores": […]}`. POMONA_API_KEY is sent where it is set. A ModelError when all retries
     failed or the answer does not score every answer.
     """
-    from pomona.models.chat._wire import Wire
-    from pomona.models.chat.retry import Ladder, retrying
+    from pomona.models import RetryPolicy
+    from pomona.models.http import HttpClient, retrying
 
     url, _, model = address.partition("#")
     base, _, path = url.rpartition("/")
@@ -127,13 +126,13 @@ async def rewards(address: str, prompt: str, answers: Sequence[str]) -> list[flo
         if rerank
         else {"prompt": prompt, "answers": list(answers)}
     )
-    wire = Wire(
+    wire = HttpClient(
         base + "/", key=os.environ.get("POMONA_API_KEY") or None, timeout=_TIMEOUT, connections=1
     )
     try:
         answer = await retrying(
             lambda: wire.post(path, {**body, **({"model": model} if model else {})}),
-            Ladder(),
+            RetryPolicy(),
             where=url,
         )
     finally:

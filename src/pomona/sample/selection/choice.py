@@ -11,16 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pomona.answers import Account, MeteredModel, ask, draw
-from pomona.models.chat.protocol import (
-    Ability,
-    ChatModel,
-    Message,
-    Reply,
-    Request,
-    Sample,
-    Spent,
-    able,
-)
+from pomona.models import Ability, Draw, Message, Model, Reply, Request, Spent, able
 from pomona.sample.strategy import Strategy
 
 Result = TypeVar("Result")
@@ -45,15 +36,15 @@ class SelectionContext:
 
     request: Request
     strategy: Strategy
-    models: Sequence[ChatModel]
+    models: Sequence[Model]
     account: Account
-    judge: ChatModel | None = None
+    judge: Model | None = None
     seed: int = 0
     checklist: tuple[str, ...] = ()  # further items for the judge, from feedback
     spent: Spent = field(default_factory=Spent)
 
     @property
-    def arbiter(self) -> ChatModel:
+    def arbiter(self) -> Model:
         """The judge, or without one the first model."""
         return self.judge or self.models[0]
 
@@ -63,29 +54,29 @@ class SelectionContext:
         self.spent += reply.spent
         return reply
 
-    async def draw(self, request: Request, samples: Sequence[Sample]) -> list[Reply]:
+    async def draw(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
         """Further answers of the first model, fewer when a limit is met."""
         replies, _ = await draw(self.models[0], request, samples, self.account)
         for reply in replies:
             self.spent += reply.spent
         return replies
 
-    def able(self, ability: Ability) -> ChatModel | None:
+    def able(self, ability: Ability) -> Model | None:
         """The judge or the first model that has the ability, None without one."""
         return able([self.judge, *self.models], ability)
 
     async def score(
-        self, model: ChatModel, request: Request, completions: Sequence[str]
+        self, model: Model, request: Request, completions: Sequence[str]
     ) -> list[NDArray[np.float32]]:
         """The model's log-probabilities of completions, paid for. Exhausted when a limit is met."""
-        return (await self._paying(model, lambda payer: payer.score(request, completions)))[0]
+        return (await self._paying(model, lambda payer: payer.logprobs(request, completions)))[0]
 
-    async def embed(self, model: ChatModel, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed(self, model: Model, texts: Sequence[str]) -> NDArray[np.float32]:
         """The model's vectors, paid for. Exhausted when a limit is met."""
-        return (await self._paying(model, lambda payer: payer.embed(texts)))[0]
+        return (await self._paying(model, lambda payer: payer.vectors(texts)))[0]
 
     async def _paying(
-        self, model: ChatModel, work: Callable[[MeteredModel], Awaitable[Result]]
+        self, model: Model, work: Callable[[MeteredModel], Awaitable[Result]]
     ) -> Result:
         payer = MeteredModel(model, self.account)
         try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pomona.answers import Exhausted, text_of
 from pomona.errors import PomonaError
-from pomona.models.chat.protocol import ChatModel, Reply
+from pomona.models import Model, Reply
 from pomona.sample.selection.best import best
 from pomona.sample.selection.choice import Choice, SelectionContext, highest
 from pomona.sample.selection.judging import chops
@@ -57,7 +57,7 @@ async def choose(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
         )
 
 
-def check(strategy: Strategy, models: Sequence[ChatModel], judge: ChatModel | None) -> None:
+def check(strategy: Strategy, models: Sequence[Model], judge: Model | None) -> None:
     """Raise PomonaError, before anything is paid for, where the selection needs what no model can
     do.
     """
@@ -70,7 +70,7 @@ def check(strategy: Strategy, models: Sequence[ChatModel], judge: ChatModel | No
         )
 
 
-def needs_logprobs(strategy: Strategy, models: Sequence[ChatModel]) -> bool:
+def needs_logprobs(strategy: Strategy, models: Sequence[Model]) -> bool:
     """Whether models must be asked to tell log-probabilities with their answers: those that cannot
     score text afterwards.
     """

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.answers import text_of
-from pomona.models.chat.protocol import Reply, Request
+from pomona.models import Reply, Request
 from pomona.sample.selection.choice import Choice, SelectionContext, conversation, highest
 
 _GRADES = ("1", "2", "3", "4", "5")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pomona.answers import text_of
 from pomona.errors import PomonaError
-from pomona.models.chat.protocol import Message, Reply, Request
+from pomona.models import Message, Reply, Request
 from pomona.sample.selection.choice import Choice, SelectionContext, highest
 from pomona.sample.selection.judging import judged
 from pomona.sample.strategy import TEMPERATURE

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from pomona.answers import text_of
-from pomona.models.chat.protocol import Reply
+from pomona.models import Reply
 from pomona.sample.selection.choice import Choice, SelectionContext
 from pomona.sample.selection.function import function
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pomona.errors import PomonaError
-from pomona.models.chat.protocol import ChatModel, Message, Reply, Request, Spent
+from pomona.models import Message, Model, Reply, Request, Spent
 from pomona.sample.context.messages import harmless, with_system
 from pomona.sample.context.tools.definition import Refused, Tool
 
@@ -138,7 +138,7 @@ class Tools:
                     remedy="give a positive number",
                 )
 
-    async def before(self, request: Request, model: ChatModel) -> tuple[Request, Mapping[str, Any]]:
+    async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         native = "tools" in model.abilities and request.prompt is None
         notes = {"protocol": "native" if native else "text"}
@@ -154,7 +154,7 @@ class Tools:
         return replace(asked, stop=(*asked.stop, _STOP)), notes
 
     async def after(
-        self, request: Request, reply: Reply, model: ChatModel, notes: Mapping[str, Any]
+        self, request: Request, reply: Reply, model: Model, notes: Mapping[str, Any]
     ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol."""
         return await _Rounds(self, request, model, notes["protocol"] == "native").run(reply, notes)
@@ -166,7 +166,7 @@ class _Rounds:
 
     bounds: Tools
     request: Request
-    model: ChatModel
+    model: Model
     native: bool
     made: list[dict[str, Any]] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)

@@ -143,7 +143,7 @@ def running(commands: Sequence[str]) -> Iterator[tuple[Tool, ...]]:
     `answer_now`. A PomonaError when one cannot be read or does not start; those before it are
     ended.
     """
-    from pomona.answers import wait_for
+    from pomona.models import wait_for
 
     servers = [_server(command) for command in commands]
     started: list[McpServer] = []

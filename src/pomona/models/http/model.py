@@ -1,0 +1,387 @@
+"""Models behind any OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import os
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.errors import PomonaError
+from pomona.models.concurrency import merged
+from pomona.models.errors import ModelError
+from pomona.models.http.choices import (
+    Choice,
+    Given,
+    TokenCounter,
+    body_of,
+    choices_of,
+    grown_by,
+    usage_of,
+)
+from pomona.models.http.client import HttpClient
+from pomona.models.http.pacing import Limits, Rate, RetryPolicy, TransientError, given_up, retrying
+from pomona.models.model import Ability, CostModel, Model
+from pomona.models.request import (
+    Draw,
+    Piece,
+    Reply,
+    Request,
+    Spent,
+    check,
+    unsteerable,
+)
+from pomona.models.tokens import wanted
+
+_OPENAI = "api.openai.com"
+
+
+class HttpModel(Model):
+    """A model named by `http(s)://HOST/v1#NAME`. Belongs to one event loop.
+
+    `n` samples of one temperature are asked in one request; the choices are counted, and missing
+    ones asked singly. The seed sent is the request's for sample 0 and a hash of seed and index
+    after it; whether equal seeds give equal answers is the server's affair. Prompt tokens are the
+    server's, answers' tokens are counted with `tokenizer` (a folder or tokenizer.json) where one is
+    given, else the server's, corrected where it counted only one choice; without either they are
+    estimated from the text and marked.
+    """
+
+    abilities: frozenset[Ability] = frozenset({"generate", "embed", "options", "tools"})
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        chat: bool = False,
+        api_key: str | None = None,
+        concurrency: int = 8,
+        rate: Rate | None = None,
+        timeout: float = 120.0,
+        policy: RetryPolicy | None = None,
+        price: tuple[float, float] | None = None,
+        tokenizer: str | None = None,
+    ) -> None:
+        base, _, name = uri.partition("#")
+        url = httpx.URL(base)
+        if not url.host or not name:
+            raise PomonaError(
+                f'"{uri}" names no server and model',
+                remedy="write http://HOST/v1#NAME, with the model's name after the #",
+            )
+        if url.userinfo:
+            raise PomonaError(
+                "a user name or password in the address",
+                where=url.host,
+                remedy="set POMONA_API_KEY instead",
+            )
+        self.uri, self.chat = uri, chat
+        self.name, self.identity = name, f"http:{base.rstrip('/')}#{name}"
+        self._client = HttpClient(
+            base.rstrip("/") + "/",
+            key=api_key or _key_for(url.host),
+            timeout=timeout,
+            connections=concurrency,
+        )
+        self._limits = Limits(concurrency, rate)
+        self._policy = policy or RetryPolicy()
+        self._costs = CostModel(price=price)
+        self._counter = TokenCounter(tokenizer)
+        self._asked = itertools.count()
+
+    async def reply(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
+        """See `Model`. Requests of different temperatures go out at the same time."""
+        found = {
+            (reply.index, reply.temperature): reply async for reply in self.each(request, samples)
+        }
+        return [found[sample] for sample in samples]
+
+    async def each(self, request: Request, samples: Sequence[Draw]) -> AsyncGenerator[Reply, None]:
+        """See `Model`: the replies of one request to the server come together, and its failure
+        does not stop the others.
+        """
+        self._check(request, samples)
+        groups = _groups(samples).items()
+        waiting = {
+            asyncio.ensure_future(self._ask(request, temperature, ids)): (temperature, ids)
+            for temperature, ids in groups
+        }
+        failed: BaseException | None = None
+        try:
+            while waiting:
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    temperature, ids = waiting.pop(task)
+                    if (error := task.exception()) is not None:
+                        failed = failed or error
+                        continue
+                    replies = task.result()
+                    for index in ids[len(replies) :]:  # choices that did not come are asked singly
+                        waiting[asyncio.ensure_future(self._ask(request, temperature, [index]))] = (
+                            temperature,
+                            [index],
+                        )
+                    for reply in replies:
+                        yield reply
+        finally:
+            for task in waiting:
+                task.cancel()
+        if failed is not None:
+            raise failed
+
+    async def stream(
+        self, request: Request, samples: Sequence[Draw]
+    ) -> AsyncGenerator[Piece | Reply, None]:
+        """See `Model`: one stream for each temperature. One cut in the middle is asked again
+        and goes on where it was.
+
+        A ModelError where the new answers do not begin with what was given already: that cannot be
+        taken back.
+        """
+        self._check(request, samples)
+        streams = [
+            self._streamed(request, temperature, indices)
+            for temperature, indices in _groups(samples).items()
+        ]
+        async with aclosing(merged(streams)) as coming:
+            async for item in coming:
+                yield item
+
+    async def logprobs(
+        self, request: Request, completions: Sequence[str]
+    ) -> tuple[list[NDArray[np.float32]], Spent]:
+        """Servers ignore requests for the probabilities of a given text, so this is a
+        ModelError.
+        """
+        raise ModelError(
+            "a server cannot score given text",
+            status=400,
+            where=self.identity,
+            remedy="score with a torch model (hf:PATH)",
+        )
+
+    async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
+        """See `Model`."""
+        if not texts:
+            return np.zeros((0, 0), np.float32), Spent()
+        guessed, started = (
+            sum(self.tokens(Request(prompt=text)) for text in texts),
+            time.monotonic(),
+        )
+        answer = await self._post("embeddings", {"model": self.name, "input": list(texts)}, guessed)
+        try:
+            rows = sorted(answer["data"], key=lambda row: row["index"])
+            vectors = np.array([row["embedding"] for row in rows], np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                "its answer holds no embeddings", status=502, where=self.identity
+            ) from error
+        if len(vectors) != len(texts):
+            raise ModelError(
+                f"{len(vectors)} vectors for {len(texts)} texts", status=502, where=self.identity
+            )
+        usage = usage_of(answer)
+        spent = self._costs.embedded(
+            [usage[0] if usage else guessed], time.monotonic() - started, estimated=usage is None
+        )
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), spent
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        """See `Model`; without FLOPs, since nobody knows the model's shape."""
+        return self._costs.pool(prompt, answer, samples)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+    async def _ask(
+        self, request: Request, temperature: float, indices: Sequence[int]
+    ) -> list[Reply]:
+        """At least one and at most `len(indices)` replies from one request."""
+        path, body = body_of(
+            request, self.name, temperature, len(indices), _seed(request.seed, indices[0])
+        )
+        started = time.monotonic()
+        answer = await self._post(path, body, _estimate(request, len(indices)), choices=True)
+        seconds = time.monotonic() - started
+        choices = choices_of(answer, request.options)[: len(indices)]
+        if not choices:
+            remedy = "use a server that knows response_format json_schema"
+            raise ModelError(
+                "its answer is none of the options", status=502, where=self.identity, remedy=remedy
+            )
+        spent = self._spent(request, choices, usage_of(answer), seconds)
+        return [
+            self._reply(request, choice, cost, index, temperature)
+            for choice, cost, index in zip(choices, spent, indices, strict=False)
+        ]
+
+    async def _streamed(
+        self, request: Request, temperature: float, indices: Sequence[int]
+    ) -> AsyncGenerator[Piece | Reply, None]:
+        """Samples of one temperature from one stream, those that did not come from further ones."""
+        started, failures, missing, given = (
+            time.monotonic(),
+            0,
+            list(indices),
+            [Given() for _ in indices],
+        )
+        while True:
+            try:
+                async with aclosing(self._attempt(request, temperature, indices, given)) as coming:
+                    async for item in coming:
+                        if isinstance(item, Reply):
+                            missing.remove(item.index)
+                        yield item
+                break
+            except TransientError as failure:
+                failures += 1
+                waited = time.monotonic() - started
+                pause = max(self._policy.pause(failures, self.name), failure.retry_after or 0.0)
+                if failures >= self._policy.attempts or waited + pause > self._policy.total:
+                    raise given_up(failure, self.identity, failures, waited) from failure
+                self._hold(failure)
+                await asyncio.sleep(pause)
+        for index in missing:
+            async with aclosing(self._streamed(request, temperature, [index])) as coming:
+                async for item in coming:
+                    yield item
+
+    async def _attempt(
+        self, request: Request, temperature: float, indices: Sequence[int], given: Sequence[Given]
+    ) -> AsyncGenerator[Piece | Reply, None]:
+        """What one stream adds to what was given, then the replies that came of it. A
+        TransientError when it breaks off.
+        """
+        path, body = body_of(
+            request, self.name, temperature, len(indices), _seed(request.seed, indices[0])
+        )
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        started, choices, usage = time.monotonic(), [Choice() for _ in indices], None
+        async with (
+            self._limits.turn(_estimate(request, len(indices))) as turn,
+            aclosing(self._client.events(path, body)) as events,
+        ):
+            async for event in events:
+                usage = event.get("usage") or usage
+                grown_by(event, choices)
+                for choice, index, told in zip(choices, indices, given, strict=True):
+                    if (
+                        piece := told.fresh(choice, index, request.logprobs, self.name)
+                    ) is not None:
+                        yield piece
+            came = [
+                (choice, index)
+                for choice, index in zip(choices, indices, strict=True)
+                if choice.begun
+            ]
+            if not came or any(choice.finish is None for choice, _ in came):
+                raise TransientError("the stream ended without a finish reason")
+            spent = self._spent(
+                request,
+                [choice for choice, _ in came],
+                usage_of({"usage": usage}),
+                time.monotonic() - started,
+            )
+            turn.tokens = sum(cost.prompt_tokens + cost.completion_tokens for cost in spent)
+        for (choice, index), cost in zip(came, spent, strict=True):
+            yield self._reply(request, choice, cost, index, temperature)
+
+    def _reply(
+        self, request: Request, choice: Choice, spent: Spent, index: int, temperature: float
+    ) -> Reply:
+        tokens = wanted(choice.tokens, request.logprobs)
+        return Reply(
+            choice.text,
+            choice.finish or "stop",
+            spent,
+            self.name,
+            index,
+            temperature,
+            choice.logprob,
+            choice.tool_calls,
+            tokens,
+        )
+
+    def _check(self, request: Request, samples: Sequence[Draw]) -> None:
+        check(request, samples)
+        unsteerable(request, self.name)
+
+    def _spent(
+        self,
+        request: Request,
+        choices: Sequence[Choice],
+        usage: tuple[int, int] | None,
+        seconds: float,
+    ) -> list[Spent]:
+        prompt, answers, estimated = self._counter.tokens(request, choices, usage)
+        return [
+            self._costs.spent(
+                context=prompt,
+                prompt_tokens=prompt if place == 0 else 0,
+                completion_tokens=tokens,
+                seconds=seconds / len(choices),
+                estimated=estimated,
+            )
+            for place, tokens in enumerate(answers)
+        ]
+
+    async def _post(
+        self, path: str, body: dict[str, Any], tokens: int, *, choices: bool = False
+    ) -> dict[str, Any]:
+        async def once() -> dict[str, Any]:
+            async with self._limits.turn(tokens) as turn:
+                try:
+                    answer = await self._client.post(path, body)
+                    if choices and not (
+                        isinstance(answer.get("choices"), list) and answer["choices"]
+                    ):
+                        raise TransientError("the answer has no choices")
+                except TransientError as failure:
+                    self._hold(failure)
+                    raise
+                usage = usage_of(answer)
+                turn.tokens = sum(usage) if usage else tokens
+                return answer
+
+        return await retrying(once, self._policy, where=self.identity, key=str(next(self._asked)))
+
+    def _hold(self, failure: TransientError) -> None:
+        if failure.status == 429 and failure.retry_after:
+            self._limits.hold(min(failure.retry_after, self._policy.total))
+
+
+def _groups(samples: Sequence[Draw]) -> dict[float, list[int]]:
+    """The indices of each temperature."""
+    groups: dict[float, list[int]] = {}
+    for index, temperature in dict.fromkeys(samples):
+        groups.setdefault(temperature, []).append(index)
+    return groups
+
+
+def _estimate(request: Request, n: int) -> int:
+    """Tokens a request may take, before anybody counted them."""
+    return TokenCounter.guess(request) + n * request.max_tokens
+
+
+def _seed(seed: int, index: int) -> int:
+    if index == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:4], "little") >> 1
+
+
+def _key_for(host: str) -> str | None:
+    """The API key for a server: POMONA_API_KEY, or OPENAI_API_KEY for OpenAI's own."""
+    return (
+        os.environ.get("POMONA_API_KEY")
+        or (os.environ.get("OPENAI_API_KEY") if host == _OPENAI else None)
+        or None
+    )

@@ -1,0 +1,261 @@
+"""What is asked of a model and what it answers; what no model could answer is refused here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from pomona.models.errors import wrong_request
+
+Message = Mapping[str, Any]  # as in the OpenAI API: role, content, tool_calls, tool_call_id, …
+Token = Mapping[str, Any]  # as in the OpenAI API: token, logprob, bytes, top_logprobs
+Finish = Literal["stop", "length", "tool_calls"]
+Draw = tuple[int, float]  # one sample wanted: its index and its temperature
+
+
+class Steer(Protocol):
+    """Changes what a network says next. `model` is the identity of the one it belongs to,
+    `identity` names what it does.
+    """
+
+    @property
+    def model(self) -> str:
+        """The identity of the model it was made for."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Equal identities do the same."""
+        ...
+
+    @property
+    def flops(self) -> float:
+        """What it computes itself for one token."""
+        ...
+
+    def __call__(self, states: Any, logits: Any) -> Any:
+        """New logits `[…, vocabulary]` from what goes into the output projection, `[…, d]`, and
+        what comes out of it (torch tensors).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a model: messages, or a plain `prompt` that no chat template touches.
+
+    `options`, where given, are the only answers allowed (constrained decoding). `extra` goes
+    through to a server untouched.
+    logprobs: None, or how many alternatives to each token its log-probability shall come with, from
+        0.
+    steer: what leads the answers, while requests beside are not steered. Only the model it was
+        made for takes it.
+    """
+
+    messages: tuple[Message, ...] = ()
+    prompt: str | None = None
+    max_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    tools: tuple[Mapping[str, Any], ...] = ()
+    options: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    logprobs: int | None = None
+    steer: Steer | None = None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What an answer cost: tokens as we count them, FLOPs by the cost model where the model's shape
+    is known, money where it has a price.
+
+    Where several answers share one prompt, the first of a call pays for reading it and the others
+    have 0 prompt tokens, so a sum is what the call cost. `estimated` says that tokens were guessed
+    from the text, because nobody counted them.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    flops: float = 0.0
+    money: float = 0.0
+    seconds: float = 0.0
+    estimated: bool = False
+
+    def __add__(self, other: Spent) -> Spent:
+        numbers = (
+            getattr(self, name) + getattr(other, name)
+            for name in self.__dataclass_fields__
+            if name != "estimated"
+        )
+        return Spent(*numbers, estimated=self.estimated or other.estimated)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer. `logprob` is the sum of its tokens' natural logs under the model's own
+    distribution, None where a server does not say.
+
+    `tokens` are those of the text, where the request asked for `logprobs` and the model gives them.
+    """
+
+    text: str
+    finish_reason: Finish
+    spent: Spent
+    model: str
+    index: int = 0
+    temperature: float = 0.0
+    logprob: float | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    tokens: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What the sample `index` goes on with: text, and its tokens where the request asked for
+    `logprobs`.
+    """
+
+    text: str
+    index: int = 0
+    tokens: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generated answer.
+
+    `token_ids` int32 `[t]` without the end token; `logprobs` float32 `[t]`, natural log under the
+    model's own distribution (temperature 1, nothing cut off); `finish_reason` is "stop" when the
+    model ended by itself, "length" when the limit did. `completion_tokens` counts what was
+    computed: the end token too.
+    """
+
+    text: str
+    token_ids: np.ndarray
+    logprobs: np.ndarray
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+Ask = tuple[Request, Sequence[Draw]]  # a request and the draws wanted of it
+_MOST_LOGPROBS = 20
+
+
+def unsteerable(request: Request, name: str) -> None:
+    """A ModelError of status 400 where a model is to be steered that cannot be."""
+    if request.steer is not None:
+        raise wrong_request(
+            "cannot be steered",
+            where=name,
+            remedy="use a torch model (hf:PATH), or leave steering out",
+        )
+
+
+def check(request: Request, samples: Sequence[Draw]) -> None:
+    """A ModelError of status 400 names the first argument out of range."""
+    if request.max_tokens < 1:
+        raise wrong_request(
+            f"max_tokens is {request.max_tokens}", remedy="ask for at least one token"
+        )
+    if not 0 < request.top_p <= 1:
+        raise wrong_request(
+            f"top_p is {request.top_p}",
+            remedy="use a number above 0 and up to 1; 1 keeps everything",
+        )
+    if not 0 <= request.min_p < 1:
+        raise wrong_request(
+            f"min_p is {request.min_p}", remedy="use a number from 0 to below 1; 0 keeps everything"
+        )
+    for index, temperature in samples:
+        if index < 0:
+            raise wrong_request(f"the sample index is {index}", remedy="count samples from 0")
+        if not 0 <= temperature < math.inf:
+            raise wrong_request(
+                f"temperature is {temperature}",
+                remedy="use 0 for the likeliest answer, or a positive number",
+            )
+    if request.prompt is None and not request.messages:
+        raise wrong_request("no messages", remedy="give at least one message, or a prompt")
+    if request.logprobs is not None and not 0 <= request.logprobs <= _MOST_LOGPROBS:
+        raise wrong_request(
+            f"logprobs is {request.logprobs}", remedy=f"use a number from 0 to {_MOST_LOGPROBS}"
+        )
+    if any(not option for option in request.options):
+        raise wrong_request("an option is empty", remedy="give every option at least one character")
+
+
+_PER_MESSAGE = 16  # tokens a chat template puts around a message, at most
+_SYSTEM = 32  # and what it adds by itself
+_BYTES_PER_TOKEN = 3
+
+
+def prompt_tokens(request: Request) -> int:
+    """A guess of the tokens of a request's prompt, from its bytes."""
+    if request.prompt is not None:
+        return _tokens(request.prompt) + 1
+    tools = (
+        _tokens(json.dumps([dict(tool) for tool in request.tools], default=str))
+        if request.tools
+        else 0
+    )
+    return (
+        _SYSTEM
+        + tools
+        + sum(
+            _tokens(_content(message.get("content"))) + _PER_MESSAGE for message in request.messages
+        )
+    )
+
+
+def _content(content: Any) -> str:
+    return (
+        content
+        if isinstance(content, str)
+        else json.dumps(content or "", ensure_ascii=False, default=str)
+    )
+
+
+def _tokens(text: str) -> int:
+    return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)
+
+
+def content_of(message: Message) -> str:
+    """The text of a message whose content is a string, a list of text parts, or None. A ModelError
+    for pictures and sound.
+    """
+    content: Any = message.get("content")
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, Sequence):
+        raise wrong_request(
+            "the content of a message is neither text nor a list of parts",
+            where=f"role {message.get('role')}",
+        )
+    parts: list[str] = []
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") != "text":
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise wrong_request(
+                f'a part of type "{kind}" in a message', remedy="this model reads text only"
+            )
+        parts.append(str(part.get("text", "")))
+    return "".join(parts)
+
+
+def last_user(messages: Sequence[Message]) -> str:
+    """The text of the last user message; a ModelError when there is none."""
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            return content_of(message)
+    raise wrong_request(
+        "no message has the role user", remedy="give at least one user message, or a prompt"
+    )

@@ -1,0 +1,30 @@
+"""Checkpoints that torch runs: answering, scoring, hidden states, and other weights in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.models.torch.codec import Codec as Codec
+    from pomona.models.torch.model import TorchModel as TorchModel
+    from pomona.models.torch.native import mean_states as mean_states
+    from pomona.models.torch.network import quiet as quiet, shape_of as shape_of
+    from pomona.models.torch.probe import (
+        Probe as Probe,
+        TokenScores as TokenScores,
+        Unit as Unit,
+        statistics as statistics,
+    )
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "codec": "Codec",
+        "model": "TorchModel",
+        "native": "mean_states",
+        "network": "quiet shape_of",
+        "probe": "Probe TokenScores Unit statistics",
+    },
+)

@@ -1,0 +1,396 @@
+"""Requests through a network: generated together, or chosen among options by probability."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.models.errors import too_long
+from pomona.models.model import CostModel
+from pomona.models.request import Draw, Finish, Piece, Reply, Request, Spent, Steer, Token
+from pomona.models.tokens import entry, within
+from pomona.models.torch.batches import in_batches
+from pomona.models.torch.codec import Template, TokenDecoder, tool_calls
+from pomona.models.torch.decode import Cut, Plan, Row, Settings, Step, decode, row_keys, uniforms
+from pomona.models.torch.native import NativeModel
+from pomona.models.torch.passes import Pair, score_batch
+
+# tokens before a stop string that are read again, so that characters split over tokens come out
+# whole
+_MARGIN = 16
+
+
+@dataclass
+class Job:
+    """A request as token ids, the samples wanted of it, and where the answer goes. Only the worker
+    touches `growing`.
+    """
+
+    request: Request
+    prompt: str
+    ids: list[int]
+    samples: Sequence[Draw]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    on_piece: Callable[[Piece], None] | None = None
+    cancelled: bool = False
+    growing: list[Growing] = field(default_factory=list)
+
+    def finish(self, result: object = None, error: BaseException | None = None) -> None:
+        """Give the result or the error to whoever waits, unless that is gone."""
+
+        def settle() -> None:
+            if not self.future.done():
+                if error is not None:
+                    self.future.set_exception(error)
+                else:
+                    self.future.set_result(result)
+
+        self.tell(settle)
+
+    def tell(self, call: Callable[[], None]) -> None:
+        """Run `call` in the event loop of whoever waits; a loop that is closed wants nothing any
+        more.
+        """
+        try:
+            self.loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            self.cancelled = True
+
+
+class Growing:
+    """One answer that grows token by token: says when a stop string has come, and tells the text
+    that is stable_prefix, as sample `index`.
+    """
+
+    def __init__(
+        self,
+        text_of: Callable[[np.ndarray], str],
+        stops: Sequence[str],
+        on_piece: Callable[[Piece], None] | None,
+        index: int,
+    ) -> None:
+        self._text_of, self._stops, self._on_piece, self._index = text_of, stops, on_piece, index
+        self._window = max((len(stop.encode()) for stop in stops), default=0) + _MARGIN
+        self._ids: list[int] = []
+        self._waiting: deque[Token] = deque()
+        self._given = self._given_bytes = self._given_tokens = 0
+
+    def add(self, id: int, token: Token | None) -> bool:
+        """Take one token, with what is to be on_piece of it where that was asked for; True when the
+        answer ends with it.
+        """
+        self._ids.append(id)
+        if token is not None:
+            self._waiting.append(token)
+        if self._on_piece is None:
+            return cut(self._text_of(np.array(self._ids[-self._window :])), self._stops)[1]
+        text, ended = cut(self._text_of(np.array(self._ids)), self._stops)
+        if not ended:
+            text = stable_prefix(text, self._stops)
+        if len(text) > self._given:
+            self._give(text, self._spelled(text))
+        return ended
+
+    def end(self, text: str, tokens: Sequence[Token]) -> None:
+        """Tell what is left of the whole text and of its tokens."""
+        if len(text) > self._given or len(tokens) > self._given_tokens:
+            self._give(text, tokens[self._given_tokens :])
+
+    def _spelled(self, text: str) -> list[Token]:
+        """The tokens not yet on_piece that end within the text."""
+        found: list[Token] = []
+        size = len(text.encode()) if self._waiting else 0
+        while self._waiting and (end := self._given_bytes + len(self._waiting[0]["bytes"])) <= size:
+            found.append(self._waiting.popleft())
+            self._given_bytes = end
+        return found
+
+    def _give(self, text: str, tokens: Sequence[Token]) -> None:
+        if self._on_piece is not None:
+            self._on_piece(Piece(text[self._given :], self._index, tuple(tokens)))
+        self._given, self._given_tokens = len(text), self._given_tokens + len(tokens)
+
+
+_Place = tuple[int, int]  # job, sample within it
+
+
+def run_batch(
+    model: NativeModel, template: Template, costs: CostModel, name: str, jobs: Sequence[Job]
+) -> None:
+    """Answer jobs that share top-p, min-p and steering. One with options comes alone."""
+    if jobs[0].request.options:
+        jobs[0].finish(_choose(model, costs, name, jobs[0]))
+        return
+    for job in jobs:
+        watched = job.request.stop or job.on_piece
+        growing = [
+            Growing(model.codec.text, job.request.stop, job.on_piece, index)
+            for index, _ in job.samples
+        ]
+        job.growing = growing if watched else []
+    order = sorted(range(len(jobs)), key=lambda at: -len(jobs[at].ids))
+    places = [(at, sample) for at in order for sample in range(len(jobs[at].samples))]
+    most = max(job.request.max_tokens for job in jobs)
+    replies: list[list[Reply]] = [[] for _ in jobs]
+    decoder = TokenDecoder(model.codec.tokenizer)
+
+    def run(batch: Sequence[_Place]) -> list[None]:
+        started = time.perf_counter()
+        rows = _decode(model, jobs, batch, most, decoder)
+        share = (time.perf_counter() - started) / len(batch)
+        for (at, sample), row in zip(batch, rows, strict=True):
+            replies[at].append(_reply(model, costs, name, jobs[at], sample, row, decoder, share))
+            if len(replies[at]) == len(jobs[at].samples):
+                jobs[at].finish(replies[at])
+        return [None] * len(batch)
+
+    def size(place: _Place) -> int:
+        return model.budget.decoding(len(jobs[place[0]].ids), most, len(jobs[place[0]].samples))
+
+    in_batches(places, size, run, _unreported)
+
+
+def score(
+    model: NativeModel,
+    costs: CostModel,
+    prompt: Sequence[int],
+    completions: Sequence[str],
+    steer: Steer | None,
+) -> tuple[list[NDArray[np.float32]], Spent]:
+    """Natural-log probability of each token of each completion after the prompt, without an end
+    token, and what that cost.
+    """
+    started = time.perf_counter()
+    ids = model.codec.completions(completions, end=False)
+    with steered(model, steer):
+        found = _scored(model, prompt, ids)
+    spent = costs.scored(len(prompt), list(map(len, ids)), time.perf_counter() - started)
+    return found, _steered_cost(spent, steer, sum(map(len, ids)))
+
+
+@contextmanager
+def steered(model: NativeModel, steer: Steer | None) -> Iterator[None]:
+    """What goes through the model's network meanwhile is steered. Only the thread that uses the
+    network may do this.
+    """
+    if steer is None:
+        yield
+        return
+    head: Any = model.network.get_output_embeddings()
+    hook = head.register_forward_hook(lambda _, states, logits: steer(states[0], logits))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _steered_cost(spent: Spent, steer: Steer | None, tokens: int) -> Spent:
+    return spent if steer is None else replace(spent, flops=spent.flops + steer.flops * tokens)
+
+
+def _scored(
+    model: NativeModel, prompt: Sequence[int], completions: Sequence[list[int]]
+) -> list[NDArray[np.float32]]:
+    longest = len(prompt) + max(map(len, completions), default=0)
+    if model.context is not None and longest > model.context:
+        raise too_long(longest, model.context, model.uri)
+    order = sorted(
+        (at for at, ids in enumerate(completions) if ids), key=lambda at: -len(completions[at])
+    )
+
+    def run(batch: Sequence[int]) -> list[NDArray[np.float32]]:
+        pairs: list[Pair] = [(list(prompt), completions[at]) for at in batch]
+        with model.arithmetic:
+            return score_batch(model.network, pairs, model.budget.window())
+
+    def size(at: int) -> int:
+        return model.budget.scoring(len(prompt) + len(completions[at]), len(completions[at]))
+
+    scores = [np.zeros(0, np.float32) for _ in completions]
+    for at, found in zip(order, in_batches(order, size, run, _unreported), strict=True):
+        scores[at] = found
+    return scores
+
+
+def _unreported(done: int, total: int) -> None:
+    """Nobody follows the batches of a job."""
+
+
+def _decode(
+    model: NativeModel,
+    jobs: Sequence[Job],
+    batch: Sequence[_Place],
+    most: int,
+    decoder: TokenDecoder,
+) -> list[Row]:
+    first = jobs[batch[0][0]].request
+    used = {at: place for place, at in enumerate(dict.fromkeys(at for at, _ in batch))}
+    plan = Plan(
+        prompt=np.array([used[at] for at, _ in batch]),
+        key=np.array([_key(jobs[at], sample) for at, sample in batch], np.uint64),
+        temperature=np.array([jobs[at].samples[sample][1] for at, sample in batch]),
+        limit=np.array([jobs[at].request.max_tokens for at, _ in batch]),
+    )
+    top = max(jobs[at].request.logprobs or 0 for at in used)
+    settings = Settings(
+        most, Cut(first.top_p, first.min_p), tuple(model.codec.stops), model.context, top
+    )
+    stops = set(model.codec.stops)
+
+    def watch(step: Step) -> list[int]:
+        ended = []
+        for place, (row, token) in enumerate(
+            zip(step.rows.tolist(), step.tokens.tolist(), strict=True)
+        ):
+            at, sample = batch[row]
+            job = jobs[at]
+            if job.growing and token not in stops:
+                on_piece = None
+                if (most := job.request.logprobs) is not None:
+                    on_piece = _token(
+                        decoder,
+                        most,
+                        token,
+                        step.logprobs[place],
+                        step.top_ids[place],
+                        step.top_logprobs[place],
+                    )
+                if job.growing[sample].add(token, on_piece):
+                    ended.append(row)
+            if job.cancelled:
+                ended.append(row)
+        return ended
+
+    with model.arithmetic, steered(model, first.steer):
+        return decode(model.network, [jobs[at].ids for at in used], plan, settings, watch)
+
+
+def _key(job: Job, sample: int) -> np.uint64:
+    index = job.samples[sample][0]
+    return row_keys(job.request.seed, job.prompt, index + 1)[index]
+
+
+def _token(
+    decoder: TokenDecoder, most: int, token: int, logprob: Any, top_ids: Any, top_logprobs: Any
+) -> Token:
+    """A token as it is on_piece, with at most so many alternatives."""
+    top = zip(top_ids[:most].tolist(), top_logprobs[:most].tolist(), strict=True)
+    return entry(decoder(token), float(logprob), [(decoder(other), value) for other, value in top])
+
+
+def _tokens(decoder: TokenDecoder, most: int | None, row: Row) -> tuple[Token, ...]:
+    if most is None:
+        return ()
+    steps = zip(row.token_ids.tolist(), row.logprobs, row.top_ids, row.top_logprobs, strict=True)
+    return tuple(_token(decoder, most, *step) for step in steps)
+
+
+def _reply(
+    model: NativeModel,
+    costs: CostModel,
+    name: str,
+    job: Job,
+    sample: int,
+    row: Row,
+    decoder: TokenDecoder,
+    seconds: float,
+) -> Reply:
+    index, temperature = job.samples[sample]
+    text, ended = cut(model.codec.text(row.token_ids), job.request.stop)
+    finish: Finish = "stop" if row.stopped or ended else "length"
+    tokens = _tokens(decoder, job.request.logprobs, row)
+    tokens = within(tokens, text) if ended else tokens
+    if job.growing:
+        job.growing[sample].end(text, tokens)
+    calls = ()
+    if job.request.tools:
+        text, calls = tool_calls(text)
+        finish, tokens = ("tool_calls", ()) if calls else (finish, tokens)
+    spent = costs.spent(
+        context=len(job.ids),
+        prompt_tokens=0 if sample else len(job.ids),
+        completion_tokens=len(row.token_ids) + row.stopped,
+        seconds=seconds,
+    )
+    spent = _steered_cost(spent, job.request.steer, spent.completion_tokens)
+    return Reply(
+        text,
+        finish,
+        spent,
+        name,
+        index,
+        temperature,
+        float(row.logprobs.sum(dtype=np.float64)),
+        calls,
+        tokens,
+    )
+
+
+def _choose(model: NativeModel, costs: CostModel, name: str, job: Job) -> list[Reply]:
+    """One of the options for each sample: the likeliest at temperature 0, else drawn with
+    probability p(option, end)^(1/temperature).
+    """
+    started, decoder = time.perf_counter(), TokenDecoder(model.codec.tokenizer)
+    options = job.request.options
+    ids = model.codec.completions(options, end=model.codec.end is not None)
+    with steered(model, job.request.steer):
+        scored = _scored(model, job.ids, ids)
+    logs = np.array([found.sum(dtype=np.float64) for found in scored])
+    seconds = time.perf_counter() - started
+    cost = _steered_cost(
+        costs.scored(len(job.ids), list(map(len, ids)), seconds),
+        job.request.steer,
+        sum(map(len, ids)),
+    )
+    replies = []
+    for sample, (index, temperature) in enumerate(job.samples):
+        at = _drawn(logs, temperature, _key(job, sample))
+        spent = replace(Spent() if sample else cost, seconds=seconds / len(job.samples))
+        spelled = (
+            zip(ids[at], scored[at].tolist(), strict=True)
+            if job.request.logprobs is not None
+            else ()
+        )
+        tokens = tuple(
+            entry(decoder(token), log) for token, log in spelled if token != model.codec.end
+        )
+        replies.append(
+            Reply(
+                options[at], "stop", spent, name, index, temperature, float(logs[at]), tokens=tokens
+            )
+        )
+    return replies
+
+
+def _drawn(logs: NDArray[np.float64], temperature: float, key: np.uint64) -> int:
+    if temperature == 0:
+        return int(np.argmax(logs))
+    weights = np.exp((logs - logs.max()) / temperature).cumsum()
+    uniform = uniforms(np.array([key], np.uint64), 0, 1)[0, 0]
+    return int(min(np.searchsorted(weights, uniform * weights[-1], side="right"), len(logs) - 1))
+
+
+def cut(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first stop string, and whether there was one."""
+    places = [place for stop in stops if stop and (place := text.find(stop)) >= 0]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def stable_prefix(text: str, stops: Sequence[str]) -> str:
+    """The part of an unfinished text that no later token changes: no half character at its end, nor
+    what may become a stop string.
+    """
+    text = text.rstrip("\ufffd")
+    for size in range(min(len(text), max((len(stop) for stop in stops), default=0)), 0, -1):
+        if any(stop.startswith(text[-size:]) for stop in stops):
+            return text[:-size]
+    return text

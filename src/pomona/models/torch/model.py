@@ -1,0 +1,275 @@
+"""Hugging Face checkpoints that answer messages: one worker thread batches what is asked at the
+same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import secrets
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pomona.errors import PomonaError
+from pomona.models.checkpoint import fingerprint
+from pomona.models.errors import ModelError, too_long, wrong_request
+from pomona.models.model import Ability, CostModel
+from pomona.models.request import Ask, Draw, Piece, Reply, Request, Spent, check, prompt_tokens
+from pomona.models.torch.answering import Job, run_batch, score
+from pomona.models.torch.codec import Template
+from pomona.models.torch.native import NativeModel, mean_states
+
+Result = TypeVar("Result")
+_ABILITIES: frozenset[Ability] = frozenset(
+    {"generate", "score", "embed", "options", "states", "train"}
+)
+
+
+class TorchModel(NativeModel):
+    """A checkpoint with its tokenizer's chat template. Without one the last user message alone is
+    the prompt, as `ui-*` need it.
+
+    Requests that arrive while others run are answered together afterwards; those of one call of
+    `together` by themselves, so that they come out equal to the bit whenever it is repeated. All of
+    them run in one thread of their own, which starts with the first; the blocking methods run in
+    the thread that calls, so use one kind at a time. `extra` is not read: this model knows no
+    further parameters.
+    """
+
+    local = True
+
+    def __init__(
+        self,
+        uri: str,
+        folder: Path,
+        *,
+        threads: int = 1,
+        price: tuple[float, float] | None = None,
+        **settings: Any,
+    ) -> None:
+        """`settings` are those of `NativeModel`."""
+        super().__init__(uri, folder, **settings)
+        self._folder, self._threads = folder, threads
+        self._dtype = str(settings.get("dtype") or self.network.dtype).removeprefix("torch.")
+        self._template = Template(self.codec)
+        tools: frozenset[Ability] = frozenset({"tools"} if self._template.tools else ())
+        self.abilities = _ABILITIES | tools
+        self._costs = CostModel(self.shape, price)
+        self._jobs: queue.SimpleQueue[Job | list[Job] | Callable[[], None] | None] = (
+            queue.SimpleQueue()
+        )
+        self._closed = False
+
+    @cached_property
+    def identity(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """By the content of the checkpoint: reading it takes as long as loading, so it is read when
+        asked for.
+        """
+        return f"torch:{fingerprint(self._folder)}:{self._dtype}"
+
+    def replace(self, tensors: Iterable[tuple[str, NDArray[Any]]]) -> None:
+        # Other weights than the folder's: nothing kept under its identity is theirs.
+        name = f"torch:replaced:{secrets.token_hex(8)}"
+        self.identity = name  # pyright: ignore[reportIncompatibleVariableOverride]
+        super().replace(tensors)
+
+    @cached_property
+    def _worker(self) -> threading.Thread:
+        worker = threading.Thread(target=self._work, name=f"pomona {self.uri}", daemon=True)
+        worker.start()
+        return worker
+
+    def _put(self, work: Job | list[Job] | Callable[[], None]) -> None:
+        self._jobs.put(work)
+        _ = self._worker
+
+    async def reply(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
+        """See `Model`."""
+        if not samples:
+            return []
+        job = self._job(request, samples, None)
+        self._put(job)
+        return await self._wait(job)
+
+    async def together(self, asks: Sequence[Ask]) -> list[list[Reply] | BaseException]:
+        """See `Model`."""
+        found: list[Any] = [self._job_or_error(*each) for each in asks]
+        jobs = [job for job in found if isinstance(job, Job)]
+        self._put(jobs)
+        replies = iter(await asyncio.gather(*map(self._wait, jobs), return_exceptions=True))
+        return [next(replies) if isinstance(each, Job) else each for each in found]
+
+    async def stream(
+        self, request: Request, samples: Sequence[Draw]
+    ) -> AsyncGenerator[Piece | Reply, None]:
+        """See `Model`."""
+        pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
+        job = self._job(request, samples, pieces.put_nowait)
+        self._put(job)
+        job.future.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            for reply in await job.future:
+                yield reply
+        finally:
+            job.cancelled = True
+
+    async def logprobs(
+        self, request: Request, completions: Sequence[str]
+    ) -> tuple[list[NDArray[np.float32]], Spent]:
+        """See `Model`."""
+        self._check_steer(request)
+        _, ids = self._template.encode(request)
+        return await self._run(
+            partial(score, self, self._costs, ids, list(completions), request.steer)
+        )
+
+    async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
+        """See `Model`: the mean of the last hidden states, over its length."""
+        if not texts:
+            return np.zeros((0, self.shape.hidden), np.float32), Spent()
+        started = time.perf_counter()
+        vectors = await self._run(partial(mean_states, self, list(texts)))
+        spent = self._costs.embedded(
+            list(map(len, self.codec.prompts(list(texts)))), time.perf_counter() - started
+        )
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), spent
+
+    def tokens(self, request: Request) -> int:
+        """See `Model`."""
+        try:
+            return len(self._template.encode(request)[1])
+        except ModelError:  # whoever asks the model itself will hear it
+            return prompt_tokens(request)
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        """See `Model`."""
+        return self._costs.pool(prompt, answer, samples)
+
+    async def close(self) -> None:
+        """Let the worker finish what it has, then end it."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+            if "_worker" in vars(self):  # it starts with the first request
+                await asyncio.to_thread(self._worker.join)
+
+    def _job(
+        self, request: Request, samples: Sequence[Draw], on_piece: Callable[[Piece], None] | None
+    ) -> Job:
+        if self._closed:
+            raise ModelError("is closed", status=502, where=self.name)
+        check(request, samples)
+        self._check_steer(request)
+        if request.options and request.logprobs:
+            raise wrong_request(
+                "options come without alternatives",
+                where=self.name,
+                remedy="ask for no top_logprobs",
+            )
+        prompt, ids = self._template.encode(request)
+        context = self.context
+        if context is not None and len(ids) + 1 > context:
+            raise too_long(len(ids), context, self.name)
+        loop = asyncio.get_running_loop()
+        job = Job(request, prompt, ids, tuple(samples), loop.create_future(), loop)
+        if on_piece is not None:
+            job.on_piece = lambda piece: job.tell(partial(on_piece, piece))
+        return job
+
+    def _job_or_error(self, request: Request, samples: Sequence[Draw]) -> Job | PomonaError:
+        try:
+            return self._job(request, samples, None)
+        except PomonaError as error:
+            return error
+
+    def _check_steer(self, request: Request) -> None:
+        if request.steer is not None and request.steer.model != self.identity:
+            raise wrong_request(
+                "the datastores are from another model",
+                where=self.name,
+                remedy="build them with this one",
+            )
+
+    async def _wait(self, job: Job) -> Any:
+        try:
+            return await job.future
+        except asyncio.CancelledError:
+            job.cancelled = True
+            raise
+
+    async def _run(self, call: Callable[[], Result]) -> Result:
+        """`call` in the worker, between batches."""
+        if self._closed:
+            raise ModelError("is closed", status=502, where=self.name)
+        loop = asyncio.get_running_loop()
+        job = Job(Request(), "", [], (), loop.create_future(), loop)
+
+        def work() -> None:
+            if job.future.cancelled():
+                return
+            try:
+                job.finish(call())
+            except Exception as error:
+                job.finish(error=error)
+
+        self._put(work)
+        return await job.future
+
+    def _work(self) -> None:
+        """Take what waits, answer it in batches of equal settings, until None comes."""
+        torch.set_num_threads(self._threads)
+        ended = False
+        while not ended:
+            batch: list[Job] = []
+            waiting = [self._jobs.get()]
+            while not self._jobs.empty():
+                waiting.append(self._jobs.get())
+            for item in waiting:
+                if item is None:
+                    ended = True
+                elif isinstance(item, Job):
+                    batch.append(item)
+                elif isinstance(item, list):
+                    self._answer(item)
+                else:
+                    item()
+            self._answer(batch)
+
+    def _answer(self, jobs: Sequence[Job]) -> None:
+        """Every job gets its replies or its error; a batch that fails as a whole is tried job by
+        job.
+        """
+        groups: dict[object, list[Job]] = {}
+        for job in jobs:
+            if not job.cancelled:
+                steer = job.request.steer.identity if job.request.steer else None
+                key = (
+                    job.request.top_p,
+                    job.request.min_p,
+                    steer,
+                    id(job) if job.request.options else None,
+                )
+                groups.setdefault(key, []).append(job)
+        for group in groups.values():
+            self._together(group)
+
+    def _together(self, jobs: Sequence[Job]) -> None:
+        try:
+            run_batch(self, self._template, self._costs, self.name, jobs)
+        except Exception as error:
+            if len(jobs) == 1 or any(job.growing for job in jobs):
+                for job in jobs:
+                    job.finish(error=error)
+                return
+            for job in jobs:
+                self._together([job])

@@ -1,0 +1,290 @@
+"""Whole lists of prompts through a torch network, batched and given back in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pomona.errors import PomonaError
+from pomona.models.model import Model
+from pomona.models.request import Sample
+from pomona.models.torch.batches import budget_of, in_batches
+from pomona.models.torch.codec import Codec
+from pomona.models.torch.decode import Cut, Plan, Row, Settings, decode, row_keys
+from pomona.models.torch.network import (
+    MIXED,
+    blank_network,
+    open_network,
+    pick_device,
+    pick_dtype,
+    replace_weights,
+    shape_of,
+)
+from pomona.models.torch.passes import Pair, score_batch, sum_states
+
+_UNKNOWN_CONTEXT = 2048
+
+
+class NativeModel(Model):
+    """The blocking half of `TorchModel`: any causal language model that transformers loads.
+    `network` and `codec.tokenizer` are the loaded parts. It runs in the thread that calls.
+
+    Reproducible: the random numbers of a sample depend on seed, prompt text, sample index and step
+    alone. So the same seed gives the same samples whatever other prompts are in the call, in
+    whatever order and batch size. What remains is rounding: padding and batch size change float32
+    log-probabilities by less than 1e-4 (bfloat16: about 1e-1), and a draw changes only where its
+    uniform number lies that close to a boundary. The same prompt given twice gets the same samples
+    twice. `progress`, when set, is called with the number of prompts done and in all after each
+    batch. With `blank` only configuration and tokenizer are read from `folder`, and `replace` must
+    set the weights before anything is asked.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        folder: Path,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        memory: int | None = None,
+        chat: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        blank: bool = False,
+    ) -> None:
+        if memory is not None and memory < 1:
+            raise PomonaError(
+                f"memory is {memory} bytes",
+                remedy="give a positive number of bytes, or leave it out",
+            )
+        place = pick_device(device)
+        self.name = self.uri = uri
+        self.chat = chat
+        self.network = (blank_network if blank else open_network)(
+            folder, place, pick_dtype(dtype, place)
+        )
+        self.codec = Codec(folder, self.network, chat=chat)
+        self.shape = shape_of(self.network)
+        self.progress = progress
+        self.arithmetic = torch.autocast(place.type, torch.bfloat16, enabled=dtype == MIXED)
+        self.budget = budget_of(self.network, memory)
+        config = self.network.config.get_text_config(decoder=True)
+        self.context: int | None = getattr(config, "max_position_embeddings", None)
+
+    def replace(self, tensors: Iterable[tuple[str, NDArray[Any]]]) -> None:
+        """Take other weights, in place: (name, array) pairs as in a checkpoint of the same
+        architecture, bfloat16 as uint16.
+
+        Of tied weights one name is enough. A PomonaError when a name is unknown or missing or a
+        shape differs; the weights are then partly replaced, and the model is of no use before
+        another `replace`.
+        """
+        replace_weights(self.network, tensors)
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        n: int = 1,
+        max_new_tokens: int = 128,
+        temperature: float | Sequence[float] = 0.0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        seed: int = 0,
+    ) -> list[list[Sample]]:
+        """`n` samples a prompt, `[len(prompts)][n]`; see `Model`, and the class for what makes
+        samples reproducible.
+
+        A prompt shares one prefill among its samples, so a pool of one greedy and n - 1 sampled
+        answers (`temperature=[0, .8, .8]`) is one call. Generation that meets the context limit
+        finishes with "length". A PomonaError when an argument is out of range or a prompt fills the
+        context already.
+        """
+        temperatures = _check(n, max_new_tokens, temperature, top_p, min_p)
+        encoded = self.codec.prompts(prompts)
+        self._check_room([len(ids) + 1 for ids in encoded])
+        settings = Settings(
+            max_new_tokens, Cut(top_p, min_p), tuple(self.codec.stops), self.context
+        )
+        keys = [row_keys(seed, prompt, n) for prompt in prompts]
+        order = sorted(range(len(prompts)), key=lambda index: -len(encoded[index]))
+        rows = [(index, sample) for index in order for sample in range(n)]
+
+        def run(batch: Sequence[tuple[int, int]]) -> list[Row]:
+            place = {
+                index: at for at, index in enumerate(dict.fromkeys(index for index, _ in batch))
+            }
+            plan = Plan(
+                prompt=np.array([place[index] for index, _ in batch]),
+                key=np.array([keys[index][sample] for index, sample in batch]),
+                temperature=np.array([temperatures[sample] for _, sample in batch]),
+            )
+            with self.arithmetic:
+                return decode(self.network, [encoded[index] for index in place], plan, settings)
+
+        def size(row: tuple[int, int]) -> int:
+            return self.budget.decoding(len(encoded[row[0]]), max_new_tokens, n)
+
+        done = in_batches(rows, size, run, lambda now, total: self._report(now // n, total // n))
+        samples: list[list[Sample]] = [[] for _ in prompts]
+        for (index, _), row in zip(rows, done, strict=True):
+            samples[index].append(self._sample(row, len(encoded[index])))
+        return samples
+
+    def score(
+        self, prompts: Sequence[str], completions: Sequence[str], *, end: bool = False
+    ) -> list[np.ndarray]:
+        """Natural-log probability of each completion token, float32 `[t]` a pair; with `end` the
+        end token's as the last one.
+
+        Prompt and completion are tokenised apart, then joined: the prompt with the tokenizer's
+        start token or chat template, the completion bare. An empty completion gives an empty array;
+        an empty prompt counts as the start token. A PomonaError when the lengths differ, an empty
+        prompt has no start token to stand for it, or a pair is longer than the context.
+        """
+        if len(prompts) != len(completions):
+            raise PomonaError(
+                f"{len(prompts)} prompts but {len(completions)} completions",
+                remedy="give one completion a prompt",
+            )
+        pairs: list[Pair] = list(
+            zip(
+                self.codec.prompts(prompts),
+                self.codec.completions(completions, end=end),
+                strict=True,
+            )
+        )
+        self._check_room([len(prompt) + len(completion) for prompt, completion in pairs])
+        order = sorted(
+            (index for index, (_, completion) in enumerate(pairs) if completion),
+            key=lambda index: (-sum(map(len, pairs[index])), len(pairs[index][0])),
+        )
+
+        def run(batch: Sequence[int]) -> list[np.ndarray]:
+            with self.arithmetic:
+                return score_batch(
+                    self.network, [pairs[index] for index in batch], self.budget.window()
+                )
+
+        def size(index: int) -> int:
+            return self.budget.scoring(sum(map(len, pairs[index])), len(pairs[index][1]))
+
+        scores = [np.zeros(0, dtype=np.float32) for _ in pairs]
+        for index, score in zip(order, in_batches(order, size, run, self._report), strict=True):
+            scores[index] = score
+        return scores
+
+    def count_tokens(self, prompts: Sequence[str]) -> np.ndarray:
+        """Tokens of each prompt as it is read, start token and chat template included, int64
+        `[n]`.
+        """
+        return np.array([len(ids) for ids in self.codec.prompts(prompts)], np.int64)
+
+    def _sample(self, row: Row, prompt_tokens: int) -> Sample:
+        return Sample(
+            text=self.codec.text(row.token_ids),
+            token_ids=row.token_ids,
+            logprobs=row.logprobs,
+            finish_reason="stop" if row.stopped else "length",
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(row.token_ids) + row.stopped,
+        )
+
+    def _report(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(done, total)
+
+    def _check_room(self, lengths: Sequence[int]) -> None:
+        for index, length in enumerate(lengths):
+            if self.context is not None and length > self.context:
+                raise PomonaError(
+                    f"needs {length:,} tokens, and {self.uri} takes {self.context:,}",
+                    where=f"prompt {index}",
+                    remedy="shorten it, or use a model with a longer context",
+                )
+
+
+def _check(
+    n: int, max_new_tokens: int, temperature: float | Sequence[float], top_p: float, min_p: float
+) -> tuple[float, ...]:
+    """The temperature of each sample; a PomonaError for an argument out of range."""
+    if n < 1:
+        raise PomonaError(f"n is {n}", remedy="ask for at least one sample a prompt")
+    if max_new_tokens < 1:
+        raise PomonaError(
+            f"max_new_tokens is {max_new_tokens}", remedy="ask for at least one token"
+        )
+    temperatures = (
+        (float(temperature),) * n
+        if isinstance(temperature, (int, float))
+        else tuple(map(float, temperature))
+    )
+    if len(temperatures) != n:
+        raise PomonaError(
+            f"{len(temperatures)} temperatures for n={n} samples",
+            remedy="give one number, or one a sample",
+        )
+    for value in temperatures:
+        if not 0 <= value < math.inf:
+            raise PomonaError(
+                f"temperature is {value}",
+                remedy="use 0 for the likeliest answer, or a positive number",
+            )
+    if not 0 < top_p <= 1:
+        raise PomonaError(
+            f"top_p is {top_p}", remedy="use a number above 0 and up to 1; 1 keeps everything"
+        )
+    if not 0 <= min_p < 1:
+        raise PomonaError(
+            f"min_p is {min_p}", remedy="use a number from 0 to below 1; 0 keeps everything"
+        )
+    return temperatures
+
+
+def mean_states(model: object, texts: Sequence[str]) -> NDArray[np.float32]:
+    """The mean over all tokens of a text of the last hidden state, float32 `[n, hidden]`, in the
+    order of the texts.
+
+    A text longer than the context goes through in windows of that size. What else is in the call
+    changes a value by rounding only. Raises PomonaError when the model gives no hidden states.
+    """
+    loaded, base = _opened(model)
+    context = loaded.context or _UNKNOWN_CONTEXT
+    windows: list[tuple[int, list[int]]] = []
+    for text, ids in enumerate(loaded.codec.prompts(texts)):
+        windows += [(text, ids[start : start + context]) for start in range(0, len(ids), context)]
+    windows.sort(key=lambda window: (-len(window[1]), window[0]))
+
+    def run(batch: Sequence[tuple[int, list[int]]]) -> list[NDArray[np.float64]]:
+        with loaded.arithmetic:
+            return sum_states(base, loaded.network.device, [ids for _, ids in batch])
+
+    def size(window: tuple[int, list[int]]) -> int:
+        return loaded.budget.scoring(len(window[1]), 1)
+
+    total = np.zeros((len(texts), loaded.shape.hidden), np.float64)
+    tokens = np.zeros(len(texts), np.int64)
+    for (text, ids), part in zip(
+        windows, in_batches(windows, size, run, loaded._report), strict=True
+    ):
+        total[text] += part
+        tokens[text] += len(ids)
+    return (total / tokens[:, None]).astype(np.float32)
+
+
+def _opened(model: object) -> tuple[NativeModel, Any]:
+    """The model as the class it is, and its network without the output projection."""
+    network = getattr(model, "network", None)
+    base = getattr(network, "base_model", None)
+    if not isinstance(model, NativeModel) or base is None or base is network:
+        raise PomonaError(
+            "gives no hidden states",
+            where=getattr(model, "uri", model),
+            remedy="use a torch model, such as ui-s or hf:PATH",
+        )
+    return model, base
