@@ -4,6 +4,7 @@ all their numbers in a table.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -158,10 +159,17 @@ def _chart(one: Map, layers: Sequence[str]) -> dict[str, Any]:
         "field": "at",
         "type": "ordinal",
         "scale": {"domain": list(range(len(layers)))},
-        "axis": {**axis, "labelExpr": f"{words}[datum.value]", "labelAngle": -35},
+        "axis": {**axis, "labelExpr": f"{json.dumps(words)}[datum.value]", "labelAngle": -35},
     }
     names = [clean(name) for name in one.values]
-    y = {"field": "name", "type": "nominal", "scale": {"domain": names}}
+    shown = [_short(name, 28) for name in names]
+    cut = f"{json.dumps(shown)}[indexof({json.dumps(names)}, datum.value)]"
+    y = {
+        "field": "name",
+        "type": "nominal",
+        "scale": {"domain": names},
+        "axis": {**axis, "labelExpr": cut, "labelLimit": 200},
+    }
     told = [{"field": name, "type": "nominal"} for name in ("layer", "name", "said")]
     return {
         "$schema": SCHEMA,
@@ -171,7 +179,7 @@ def _chart(one: Map, layers: Sequence[str]) -> dict[str, Any]:
         "mark": {"type": "rect", "stroke": None},
         "encoding": {
             "x": x,
-            "y": {**y, "axis": {**axis, "labelLimit": 180}},
+            "y": y,
             "color": colour,
             "tooltip": [*told[:2], {**told[2], "title": "value"}],
         },
@@ -179,10 +187,14 @@ def _chart(one: Map, layers: Sequence[str]) -> dict[str, Any]:
 
 
 def _on_axis(layer: str) -> str:
-    """The number of a layer, or the end of its name, which tells more than its beginning."""
+    """The number of a layer, or the last part of its name."""
     placed = place_of(f"{layer}.x")
-    word = clean(layer.rsplit(".", 1)[-1])
-    return str(placed.layer) if placed else word if len(word) <= 14 else "…" + word[-13:]
+    return str(placed.layer) if placed else _short(clean(layer.rsplit(".", 1)[-1]), 14)
+
+
+def _short(name: str, most: int) -> str:
+    """A name cut to `most` letters; of paths the end tells more."""
+    return name if len(name) <= most else "…" + name[-(most - 1) :]
 
 
 def _headline(layers: Layers) -> str:
