@@ -116,7 +116,7 @@ for _command in (
         "pomona.data:dedup",
         "removing duplicates",
         Options(
-            kinds={"against": list[str] | None, "model": str},
+            kinds={"against": list[str] | None, "model": str, "tokenizer": str | None},
             groups={
                 "Of minhash and exact": "n_bands rows_per_band shingle shingle_size "
                 "edit_similarity target_size against pairs index"
