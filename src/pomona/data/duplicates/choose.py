@@ -13,17 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.duplicates._loops import loop
-from pomona.data.duplicates.minhash import Bench
-from pomona.data.duplicates.pairs import Pairs, identical, joined, near
+from pomona.data.duplicates.minhash import Scratch
+from pomona.data.duplicates.pairs import Pairs, identical, joined, near, unite
 from pomona.data.duplicates.signed import Ints, Options, Signed
 from pomona.records import Records, filtered, write
 
 Floats = NDArray[np.float64]
-
-
-def unite(parent: Ints, firsts: Ints, seconds: Ints) -> None:
-    """Join the components of every pair of rows, in `parent`."""
-    loop("unite")(parent, firsts, seconds)
 
 
 def roots(parent: Ints) -> Ints:
@@ -76,7 +71,7 @@ class Verdict:
 
 
 def judge(
-    signed: Signed, options: Options, bench: Bench, *, old: int, known: Ints | None
+    signed: Signed, options: Options, scratch: Scratch, *, old: int, known: Ints | None
 ) -> Verdict:
     """Decide about the rows from `old` on. Those below are of an index whose components are
     `known`, or of the data to hold against.
@@ -86,12 +81,12 @@ def judge(
     crossing = None
     if old and known is None:
         crossing = near(
-            signed, options, alive, bench.state, old=old, cross=True, progress=bench.step
+            signed, options, alive, scratch.state, old=old, cross=True, progress=scratch.step
         )
         _hold_against(verdict, crossing, prints)
         alive = verdict.reason == KEPT
         alive[:old] = False
-    pairs = near(signed, options, alive, bench.state, old=old, known=known, progress=bench.step)
+    pairs = near(signed, options, alive, scratch.state, old=old, known=known, progress=scratch.step)
     components = _components(len(signed), pairs, known)
     keep = _keepers(signed, options, components, alive, old, known is not None)
     gone = alive & (keep != np.arange(len(alive)))

@@ -331,7 +331,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass
-class Bench:
+class Scratch:
     """An open work folder, and how far the run is."""
 
     folder: Path
@@ -371,13 +371,13 @@ class Bench:
 
 
 @contextmanager
-def bench(
+def scratch_at(
     folder: Path, plan: dict[str, Any], total: int, progress: Progress | None
-) -> Iterator[Bench]:
+) -> Iterator[Scratch]:
     """Open the work folder of exact and minhash; see `Workspace`."""
     workspace = Workspace(folder, plan)
     with workspace.resumed():
-        opened = Bench(folder, workspace.plan, total, progress)
+        opened = Scratch(folder, workspace.plan, total, progress)
         opened.state.mkdir(exist_ok=True)
         yield opened
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pomona.records
 from pomona.data.duplicates import minhash
 from pomona.data.duplicates.choose import Verdict, counts, evidence, judge, write_kept
-from pomona.data.duplicates.minhash import Bench, Progress, bench, check_columns, steps
+from pomona.data.duplicates.minhash import Progress, Scratch, check_columns, scratch_at, steps
 from pomona.data.duplicates.pairs import COUNTS
 from pomona.data.duplicates.signed import (
     NORMAL_FORM,
@@ -61,21 +61,24 @@ def dedup_near(
     plan = _plan(options, records, other, index)
     pieces = [split(part) for part in (records, other) if part is not None]
     total = steps(options, pieces, other is not None)
-    with work_at(out, work, dry_run) as folder, bench(folder, plan, total, progress) as open_bench:
+    with (
+        work_at(out, work, dry_run) as folder,
+        scratch_at(folder, plan, total, progress) as scratch,
+    ):
         if (
             known
             and known.batches
-            and open_bench.name in (names := [batch["name"] for batch in known.batches])
+            and scratch.name in (names := [batch["name"] for batch in known.batches])
         ):
-            return _already(known, open_bench, names.index(open_bench.name), out)
-        card, verdict, table = _decide(records, other, pieces, known, options, open_bench, engine)
+            return _already(known, scratch, names.index(scratch.name), out)
+        card, verdict, table = _decide(records, other, pieces, known, options, scratch, engine)
         if not dry_run:
             write_kept(records, verdict, out)
             write(table, pairs or f"{out}.pairs.parquet")
             card.write(out)
             if known is not None:
-                known.grow(open_bench.name, open_bench.folder / "inputs", verdict.components)
-        open_bench.step()
+                known.grow(scratch.name, scratch.folder / "inputs", verdict.components)
+        scratch.step()
     return card
 
 
@@ -99,19 +102,19 @@ def _decide(
     pieces: Sequence[Sequence[Piece]],
     known: Index | None,
     options: Options,
-    open_bench: Bench,
+    scratch: Scratch,
     engine: str | None,
 ) -> tuple[Card, Verdict, pa.Table]:
-    files = open_bench.sign(pieces[0], "inputs", options, engine, minhash.CHUNK_ROWS)
-    chunks, before = chunks_in(open_bench.folder / "inputs"), known.chunks if known else []
+    files = scratch.sign(pieces[0], "inputs", options, engine, minhash.CHUNK_ROWS)
+    chunks, before = chunks_in(scratch.folder / "inputs"), known.chunks if known else []
     compared: list[tuple[str, int]] = []
     if other is not None:
-        compared = open_bench.sign(pieces[1], "against", options, engine, minhash.CHUNK_ROWS)
-        before = chunks_in(open_bench.folder / "against")
+        compared = scratch.sign(pieces[1], "against", options, engine, minhash.CHUNK_ROWS)
+        before = chunks_in(scratch.folder / "against")
     old = len(Signed(before))
     signed = Signed([*before, *chunks])
     verdict = judge(
-        signed, options, open_bench, old=old, known=None if known is None else known.components
+        signed, options, scratch, old=old, known=None if known is None else known.components
     )
     card = _card(signed, options, verdict, inputs_of(files), inputs_of(compared), known)
     return card, verdict, evidence(records, other, verdict, "index" if known else "against")
@@ -157,12 +160,12 @@ def _card(
     )
 
 
-def _already(known: Index, open_bench: Bench, at: int, out: str | Path) -> Card:
+def _already(known: Index, scratch: Scratch, at: int, out: str | Path) -> Card:
     """Finish a run that was killed after the index had grown. Raises PomonaError when it was
     another run that took these inputs in.
     """
-    if not (open_bench.folder / "inputs").exists():
-        shutil.rmtree(open_bench.folder)
+    if not (scratch.folder / "inputs").exists():
+        shutil.rmtree(scratch.folder)
         message = f"these inputs are in the index already, as batch {at}"
         raise PomonaError(
             message,

@@ -151,6 +151,11 @@ def identical(prints: NDArray[np.uint64]) -> Ints:
     return first
 
 
+def unite(parent: Ints, firsts: Ints, seconds: Ints) -> None:
+    """Join the components of every pair of rows, in `parent`."""
+    loop("unite")(parent, firsts, seconds)
+
+
 def near(
     signed: Signed,
     options: Options,
@@ -169,8 +174,6 @@ def near(
     of each). With `cross`, every row from `old` on is only compared with rows below it, until the
     first match.
     """
-    from pomona.data.duplicates.choose import unite
-
     parent = np.arange(len(signed))
     if known is not None:
         parent[: len(known)] = known

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pomona.data.duplicates.minhash import CHUNK_ROWS, Bench, Progress, bench, check_columns, steps
+from pomona.data.duplicates.minhash import (
+    CHUNK_ROWS,
+    Progress,
+    Scratch,
+    check_columns,
+    scratch_at,
+    steps,
+)
 from pomona.data.duplicates.pairs import Pairs, identical, near
 from pomona.data.duplicates.signed import Ints, Options, Shingle, Signed, chunks_in, options_of
 from pomona.data.inputs import Inputs, opened
@@ -101,7 +108,7 @@ def rates(
     total = steps(options, list(pieces.values()), True) - 1 + (options.n_bands or 0)
     with (
         tempfile.TemporaryDirectory(prefix="pomona-") as folder,
-        bench(Path(folder) / "work", {"inputs": None}, total, progress) as work,
+        scratch_at(Path(folder) / "work", {"inputs": None}, total, progress) as work,
     ):
         chunks = []
         for name, parts in pieces.items():
@@ -129,7 +136,7 @@ def rates(
         )
 
 
-def _within(both: Signed, options: Options, work: Bench, half: slice) -> int:
+def _within(both: Signed, options: Options, work: Scratch, half: slice) -> int:
     alive = np.zeros(len(both), bool)
     alive[half] = True
     pairs = near(both, options, alive, work.folder / f"within-{half.start}", progress=work.step)
