@@ -5,7 +5,7 @@ that errors and cards can name them; one text column with bad rows named; and si
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ def need_text(records: Records, name: str, remedy: str = "name a column of strin
         )
 
 
+BATCH_BYTES = 4 << 20
 _UNITS = {
     "": 1,
     "b": 1,
@@ -120,6 +121,14 @@ class TextColumn:
                 where=f"{where}, row {at}",
                 remedy="decode the text with its own encoding first",
             ) from error
+
+
+def pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of about 4 MiB at most, or of one row."""
+    for batch in batches:
+        rows = max(1, batch.num_rows * BATCH_BYTES // max(1, batch.nbytes))
+        for first in range(0, batch.num_rows, rows):
+            yield batch.slice(first, rows)
 
 
 def unheard(done: int, total: int) -> None:

@@ -24,7 +24,7 @@ the passes that were finished. The folder is removed at the end.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, pairwise
@@ -38,7 +38,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import pomona
-from pomona.data.inputs import Inputs, TextColumn, open_column, size_in_bytes, unheard
+from pomona.data.inputs import BATCH_BYTES, Inputs, TextColumn, open_column, size_in_bytes, unheard
 from pomona.data.work import stamps, work_at, write_with
 from pomona.errors import PomonaError, nearest
 from pomona.files import sha256_of
@@ -56,7 +56,6 @@ from pomona.records import (
 from pomona.text import strings
 from pomona.workspace import Workspace
 
-_BATCH_BYTES = 4 << 20
 _GROUP_BYTES = 8 << 20
 _BUFFER = 1 << 20
 
@@ -93,7 +92,7 @@ def _rows(metadata: pq.FileMetaData) -> int:
     size = sum(
         metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups)
     )
-    return max(1, min(BATCH_ROWS, _BATCH_BYTES * metadata.num_rows // max(1, size)))
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * metadata.num_rows // max(1, size)))
 
 
 def paged(records: Records) -> Records:
@@ -104,14 +103,6 @@ def paged(records: Records) -> Records:
         if isinstance(source, ParquetSource)
         else records
     )
-
-
-def pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of about 4 MiB at most, or of one row."""
-    for batch in batches:
-        rows = max(1, batch.num_rows * _BATCH_BYTES // max(1, batch.nbytes))
-        for first in range(0, batch.num_rows, rows):
-            yield batch.slice(first, rows)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -18,9 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.duplicates.mapped import Kept, Mapped, file_pages, holds
-from pomona.data.duplicates.substring import pieces
 from pomona.data.duplicates.substring_scan import BYTE, TOKEN, classes, count_units, scan, spans
-from pomona.data.inputs import TextColumn
+from pomona.data.inputs import TextColumn, pieces
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import write_json
