@@ -27,6 +27,8 @@ _SIMPLE = {
 _STRING, _ARRAY = 8, 9
 
 
+# Read by hand: the library `gguf` builds an array for each of some 100,000 strings of a vocabulary,
+# which takes 2 s of a processor at every start; this takes 0.01 s.
 def header(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """Metadata (of arrays their length) and the number of weights of each tensor. Source: the GGUF
     specification, versions 2 and 3.

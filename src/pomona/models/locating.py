@@ -14,6 +14,7 @@ from pomona.errors import PomonaError, nearest
 from pomona.files import atomic_directory
 from pomona.models.checkpoint import check, require
 from pomona.models.entries import SMOLLM2, cache_folder, names, present
+from pomona.models.errors import reason_of
 
 _SUPPORTED = "hf:PATH_OR_ID, a folder, gguf:PATH, or a name of the catalogue"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -62,9 +63,8 @@ def _from_hub(name: str) -> Path:
     try:
         folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PomonaError(
-            f"not a local folder, and fetching it failed: {reason}",
+            f"not a local folder, and fetching it failed: {reason_of(error)}",
             where=f"hf:{name}",
             remedy="check the name",
         ) from error
@@ -120,14 +120,11 @@ def _convert(file: Path, folder: Path) -> None:
                 file.parent, gguf_file=file.name, trust_remote_code=False
             )
         except (ValueError, OSError, LookupError, TypeError, RuntimeError, struct.error) as error:
-            reason = (
-                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            )
             remedy = (
                 "is the file whole, and its architecture one that transformers reads from GGUF?"
             )
             raise PomonaError(
-                f"cannot be converted: {reason}", where=file, remedy=remedy
+                f"cannot be converted: {reason_of(error)}", where=file, remedy=remedy
             ) from error
         network, report = loaded
         refuse_missing(report, file)

@@ -150,18 +150,10 @@ Ask = tuple[Request, Sequence[Draw]]  # a request and the draws wanted of it
 _MOST_LOGPROBS = 20
 
 
-def unsteerable(request: Request, name: str) -> None:
-    """A ModelError of status 400 where a model is to be steered that cannot be."""
-    if request.steer is not None:
-        raise wrong_request(
-            "cannot be steered",
-            where=name,
-            remedy="use a torch model (hf:PATH), or leave steering out",
-        )
-
-
-def check(request: Request, samples: Sequence[Draw]) -> None:
-    """A ModelError of status 400 names the first argument out of range."""
+def check(request: Request, samples: Sequence[Draw], unsteerable: str | None = None) -> None:
+    """A ModelError of status 400 names the first argument out of range, or the model `unsteerable`
+    where it is to be steered.
+    """
     if request.max_tokens < 1:
         raise wrong_request(
             f"max_tokens is {request.max_tokens}", remedy="ask for at least one token"
@@ -191,6 +183,12 @@ def check(request: Request, samples: Sequence[Draw]) -> None:
         )
     if any(not option for option in request.options):
         raise wrong_request("an option is empty", remedy="give every option at least one character")
+    if unsteerable is not None and request.steer is not None:
+        raise wrong_request(
+            "cannot be steered",
+            where=unsteerable,
+            remedy="use a torch model (hf:PATH), or leave steering out",
+        )
 
 
 _PER_MESSAGE = 16  # tokens a chat template puts around a message, at most

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.models import load
+from pomona.models import load, wait_for
 from pomona.models.entries import smollm2_path
 from pomona.models.errors import ModelError
 from pomona.models.flops import decode_flops, prefill_flops
@@ -254,3 +254,14 @@ def test_tool_calls_are_read_out_of_an_answer() -> None:
     text, calls = tool_calls('Sure. <tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>')
     assert (text, calls[0]["function"]) == ("Sure.", {"name": "add", "arguments": '{"a": 1}'})
     assert tool_calls("<tool_call>{broken}</tool_call>") == ("<tool_call>{broken}</tool_call>", ())
+
+
+@needs_smollm2
+def test_a_gguf_file_is_a_model_for_programs_that_wait() -> None:
+    model = load(f"gguf:{SMOLLM2}")
+    assert "states" not in model.abilities
+    pools = [model.generate(["save the draft"], max_new_tokens=4) for _ in range(2)]
+    assert pools[0][0][0].text == pools[1][0][0].text != ""
+    with pytest.raises(PomonaError, match="open the checkpoint as hf:PATH"):
+        model.score(["save"], ["page"])
+    wait_for(model.close())

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from pomona.errors import PomonaError
+from pomona.models.concurrency import wait_for
 from pomona.models.errors import ModelError
 from pomona.models.http.model import HttpModel
 from pomona.models.http.pacing import Rate, RetryPolicy
@@ -400,3 +401,16 @@ def test_a_server_gives_its_replies_as_they_come(fake: Any) -> None:
         await model.close()
 
     asyncio.run(main())
+
+
+def test_a_server_is_a_model_for_programs_that_wait(fake: Any) -> None:
+    model = load(fake.uri, chat=True)
+    pools = model.generate(["save", "delete"], n=2, temperature=[0.0, 0.8], max_new_tokens=4)
+    assert [[sample.text != "" for sample in pool] for pool in pools] == [[True, True]] * 2
+    assert {body["messages"][0]["content"] for body in fake.seen} == {"save", "delete"}
+    assert {body["temperature"] for body in fake.seen} == {0.0, 0.8}
+    with pytest.raises(PomonaError, match=r'cannot "score" — score with torch: open .* as hf:PATH'):
+        model.score(["save"], ["page"])
+    with pytest.raises(PomonaError, match="2 temperatures for n=3 samples"):
+        model.generate(["save"], n=3, temperature=[0.0, 0.8])
+    wait_for(model.close())

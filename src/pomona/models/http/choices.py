@@ -11,7 +11,7 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.models.errors import ModelError
-from pomona.models.request import Finish, Piece, Request, Token
+from pomona.models.request import Finish, Piece, Reply, Request, Spent, Token
 from pomona.models.tokens import of_server, wanted
 
 _FINISH: dict[str, Finish] = {
@@ -43,6 +43,22 @@ class Choice:
     @property
     def tool_calls(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(self.calls[index] for index in sorted(self.calls))
+
+    def reply(
+        self, request: Request, name: str, index: int, temperature: float, spent: Spent
+    ) -> Reply:
+        """It as the answer of the model called `name`."""
+        return Reply(
+            self.text,
+            self.finish or "stop",
+            spent,
+            name,
+            index,
+            temperature,
+            self.logprob,
+            self.tool_calls,
+            wanted(self.tokens, request.logprobs),
+        )
 
 
 @dataclass

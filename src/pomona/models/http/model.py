@@ -37,9 +37,7 @@ from pomona.models.request import (
     Request,
     Spent,
     check,
-    unsteerable,
 )
-from pomona.models.tokens import wanted
 
 _OPENAI = "api.openai.com"
 
@@ -108,7 +106,7 @@ class HttpModel(Model):
         """See `Model`: the replies of one request to the server come together, and its failure
         does not stop the others.
         """
-        self._check(request, samples)
+        check(request, samples, self.name)
         groups = _groups(samples).items()
         waiting = {
             asyncio.ensure_future(self._ask(request, temperature, ids)): (temperature, ids)
@@ -146,7 +144,7 @@ class HttpModel(Model):
         A ModelError where the new answers do not begin with what was given already: that cannot be
         taken back.
         """
-        self._check(request, samples)
+        check(request, samples, self.name)
         streams = [
             self._streamed(request, temperature, indices)
             for temperature, indices in _groups(samples).items()
@@ -220,7 +218,7 @@ class HttpModel(Model):
             )
         spent = self._spent(request, choices, usage_of(answer), seconds)
         return [
-            self._reply(request, choice, cost, index, temperature)
+            choice.reply(request, self.name, index, temperature, cost)
             for choice, cost, index in zip(choices, spent, indices, strict=False)
         ]
 
@@ -293,27 +291,7 @@ class HttpModel(Model):
             )
             turn.tokens = sum(cost.prompt_tokens + cost.completion_tokens for cost in spent)
         for (choice, index), cost in zip(came, spent, strict=True):
-            yield self._reply(request, choice, cost, index, temperature)
-
-    def _reply(
-        self, request: Request, choice: Choice, spent: Spent, index: int, temperature: float
-    ) -> Reply:
-        tokens = wanted(choice.tokens, request.logprobs)
-        return Reply(
-            choice.text,
-            choice.finish or "stop",
-            spent,
-            self.name,
-            index,
-            temperature,
-            choice.logprob,
-            choice.tool_calls,
-            tokens,
-        )
-
-    def _check(self, request: Request, samples: Sequence[Draw]) -> None:
-        check(request, samples)
-        unsteerable(request, self.name)
+            yield choice.reply(request, self.name, index, temperature, cost)
 
     def _spent(
         self,

@@ -31,9 +31,7 @@ from pomona.models.request import (
     Request,
     Spent,
     check,
-    unsteerable,
 )
-from pomona.models.tokens import wanted
 
 _LONGEST = 8192
 _PATIENCE = 3600.0
@@ -79,6 +77,7 @@ class LlamaModel(Model):
         )
         self._costs = CostModel(shape_of(metadata, tensors), price)
         self._path, self._threads = path, threads
+        # All answers share one context, and llama.cpp fails the one that finds it full.
         self._room = FairSemaphore(self.context)
         self._key = secrets.token_urlsafe(24)
         self._engine = start(
@@ -99,7 +98,7 @@ class LlamaModel(Model):
         """See `Model`. Of several temperatures the one with fewest samples goes first and
         leaves the prompt in the cache.
         """
-        self._check(request, samples)
+        check(request, samples, self.name)
         prompt, read = await self._prompt(request)
         for place, (temperature, indices) in enumerate(
             groups(samples, self._at_once(request, read))
@@ -113,7 +112,7 @@ class LlamaModel(Model):
                 spent = self._costs.spent(
                     context=read, prompt_tokens=paid, completion_tokens=tokens, seconds=seconds
                 )
-                yield self._reply(request, choice, index, temperature, spent)
+                yield choice.reply(request, self.name, index, temperature, spent)
 
     async def stream(
         self, request: Request, samples: Sequence[Draw]
@@ -125,7 +124,7 @@ class LlamaModel(Model):
                     yield Piece(reply.text, reply.index, reply.tokens)
                 yield reply
             return
-        self._check(request, samples)
+        check(request, samples, self.name)
         prompt, read = await self._prompt(request)
         for place, (temperature, indices) in enumerate(
             groups(samples, self._at_once(request, read))
@@ -149,7 +148,7 @@ class LlamaModel(Model):
                 spent = self._costs.spent(
                     context=read, prompt_tokens=paid, completion_tokens=tokens, seconds=seconds
                 )
-                yield self._reply(request, choice, index, temperature, spent)
+                yield choice.reply(request, self.name, index, temperature, spent)
 
     async def logprobs(
         self, request: Request, completions: Sequence[str]
@@ -247,29 +246,9 @@ class LlamaModel(Model):
         )
         return [choice_of(row) for row in rows]
 
-    def _check(self, request: Request, samples: Sequence[Draw]) -> None:
-        check(request, samples)
-        unsteerable(request, self.name)
-
     def _at_once(self, request: Request, read: int) -> int:
         """How many samples after a prompt of so many tokens fit into the context together."""
         return max(1, min(self._slots, (self.context - read) // request.max_tokens))
-
-    def _reply(
-        self, request: Request, choice: Choice, index: int, temperature: float, spent: Spent
-    ) -> Reply:
-        tokens = wanted(choice.tokens, request.logprobs)
-        return Reply(
-            choice.text,
-            choice.finish or "stop",
-            spent,
-            self.name,
-            index,
-            temperature,
-            choice.logprob,
-            choice.tool_calls,
-            tokens,
-        )
 
     async def _events(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         try:

@@ -21,7 +21,6 @@ from pomona.models.torch.batches import in_batches
 from pomona.models.torch.codec import Template, TokenDecoder, tool_calls
 from pomona.models.torch.decode import Cut, Plan, Row, Settings, Step, decode, row_keys, uniforms
 from pomona.models.torch.native import NativeModel
-from pomona.models.torch.passes import Pair, score_batch
 
 # tokens before a stop string that are read again, so that characters split over tokens come out
 # whole
@@ -156,7 +155,7 @@ def run_batch(
     def size(place: _Place) -> int:
         return model.budget.decoding(len(jobs[place[0]].ids), most, len(jobs[place[0]].samples))
 
-    in_batches(places, size, run, _unreported)
+    in_batches(places, size, run)
 
 
 def score(
@@ -203,26 +202,7 @@ def _scored(
     longest = len(prompt) + max(map(len, completions), default=0)
     if model.context is not None and longest > model.context:
         raise too_long(longest, model.context, model.uri)
-    order = sorted(
-        (at for at, ids in enumerate(completions) if ids), key=lambda at: -len(completions[at])
-    )
-
-    def run(batch: Sequence[int]) -> list[NDArray[np.float32]]:
-        pairs: list[Pair] = [(list(prompt), completions[at]) for at in batch]
-        with model.arithmetic:
-            return score_batch(model.network, pairs, model.budget.window())
-
-    def size(at: int) -> int:
-        return model.budget.scoring(len(prompt) + len(completions[at]), len(completions[at]))
-
-    scores = [np.zeros(0, np.float32) for _ in completions]
-    for at, found in zip(order, in_batches(order, size, run, _unreported), strict=True):
-        scores[at] = found
-    return scores
-
-
-def _unreported(done: int, total: int) -> None:
-    """Nobody follows the batches of a job."""
+    return model.score_pairs([(prompt, ids) for ids in completions])
 
 
 def _decode(

@@ -96,7 +96,7 @@ def in_batches(
     items: Sequence[Item],
     size: Callable[[Item], int],
     run: Run[Item, Result],
-    report: Callable[[int, int], None],
+    report: Callable[[int, int], None] | None = None,
 ) -> list[Result]:
     """One result an item, in their order. `size` tells how many items fit from an item on, so the
     largest come first.
@@ -105,7 +105,8 @@ def in_batches(
     while len(results) < len(items):
         at = len(results)
         results += _halving(items[at : at + size(items[at])], run)
-        report(len(results), len(items))
+        if report is not None:
+            report(len(results), len(items))
     return results
 
 

@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedModel
 
 from pomona.errors import PomonaError
-from pomona.models.errors import wrong_request
+from pomona.models.errors import reason_of, wrong_request
 from pomona.models.request import Request, content_of, last_user
 from pomona.models.torch.network import embedding_table, quiet
 
@@ -29,11 +29,8 @@ class Codec:
             with quiet():
                 self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = (
-                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            )
             raise PomonaError(
-                f"its tokenizer cannot be loaded: {reason}",
+                f"its tokenizer cannot be loaded: {reason_of(error)}",
                 where=folder,
                 remedy="copy tokenizer.json again",
             ) from error

@@ -231,6 +231,8 @@ class TorchModel(NativeModel):
         ended = False
         while not ended:
             batch: list[Job] = []
+            # What came while the last batch ran goes together; lists of `together` by themselves,
+            # because what is in a batch changes rounding.
             waiting = [self._jobs.get()]
             while not self._jobs.empty():
                 waiting.append(self._jobs.get())

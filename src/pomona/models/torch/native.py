@@ -160,6 +160,14 @@ class NativeModel(Model):
             )
         )
         self._check_room([len(prompt) + len(completion) for prompt, completion in pairs])
+        return self.score_pairs(pairs, self._report)
+
+    def score_pairs(
+        self, pairs: Sequence[Pair], report: Callable[[int, int], None] | None = None
+    ) -> list[np.ndarray]:
+        """`score` of token ids, none longer than the context; empty completions give empty
+        arrays.
+        """
         order = sorted(
             (index for index, (_, completion) in enumerate(pairs) if completion),
             key=lambda index: (-sum(map(len, pairs[index])), len(pairs[index][0])),
@@ -175,7 +183,7 @@ class NativeModel(Model):
             return self.budget.scoring(sum(map(len, pairs[index])), len(pairs[index][1]))
 
         scores = [np.zeros(0, dtype=np.float32) for _ in pairs]
-        for index, score in zip(order, in_batches(order, size, run, self._report), strict=True):
+        for index, score in zip(order, in_batches(order, size, run, report), strict=True):
             scores[index] = score
         return scores
 

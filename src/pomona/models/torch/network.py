@@ -17,6 +17,7 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from pomona.errors import PomonaError, nearest
+from pomona.models.errors import reason_of
 from pomona.models.flops import Shape
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -48,9 +49,8 @@ def pick_device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
         raise PomonaError(
-            f'device "{name}" cannot be used: {reason}',
+            f'device "{name}" cannot be used: {reason_of(error)}',
             remedy="use cpu, or cuda on a machine with a GPU",
         ) from error
     return device
@@ -83,9 +83,8 @@ def open_network(folder: Path, device: torch.device, dtype: torch.dtype) -> PreT
                 output_loading_info=True,
             )
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PomonaError(
-            f"cannot be loaded: {reason}",
+            f"cannot be loaded: {reason_of(error)}",
             where=folder,
             remedy="is it a whole causal language model?",
         ) from error
@@ -159,9 +158,10 @@ def blank_network(folder: Path, device: torch.device, dtype: torch.dtype) -> Pre
             if (folder / "generation_config.json").is_file():
                 network.generation_config = GenerationConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PomonaError(
-            f"is no causal language model: {reason}", where=folder, remedy="check its config.json"
+            f"is no causal language model: {reason_of(error)}",
+            where=folder,
+            remedy="check its config.json",
         ) from error
     return cast("PreTrainedModel", network.to(device).eval().requires_grad_(False))
 

@@ -244,7 +244,7 @@ class Probe:
         """
         lengths = [len(item.ids) if isinstance(item, Unit) else len(item) for item in items]
         order = sorted(range(len(items)), key=lambda index: -lengths[index])
-        done = in_batches([items[index] for index in order], size, run, lambda *_: None)
+        done = in_batches([items[index] for index in order], size, run)
         results: list[Any] = [None] * len(items)
         for index, result in zip(order, done, strict=True):
             results[index] = result
