@@ -1,0 +1,24 @@
+"""How each lever's part of a recipe becomes steps and measurements, one file a lever. What the
+steps do is in `pomona.recipe.steps`.
+"""
+
+from __future__ import annotations
+
+from pomona.recipe.levers.data import add_data
+from pomona.recipe.levers.merging import add_merging
+from pomona.recipe.levers.sampling import add_sampling
+from pomona.recipe.plan import RunPlan
+
+
+def add_levers(plan: RunPlan) -> None:
+    """Let every lever that the recipe names add its steps."""
+    for add in (_add_scale, add_data, add_merging, add_sampling):
+        add(plan)
+
+
+def _add_scale(plan: RunPlan) -> None:
+    """Measure the base, and every rung against it."""
+    base = plan.recipe.base
+    for uri in dict.fromkeys([base, *(rung.model for rung in plan.recipe.ladder or [])]):
+        model = plan.model(uri)
+        plan.measure("scale", uri, plan.evaluate(uri, model), model, (base,))
