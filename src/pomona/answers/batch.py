@@ -80,7 +80,7 @@ def answer_rows(
             store keeps what was generated.
     """
     records = as_records(inputs) if isinstance(inputs, Records | pa.Table) else read(inputs)
-    where = str(records._source.where)
+    where = str(records.source.where)
     row_prompt = prompt_of(
         records.schema,
         where,
@@ -135,7 +135,7 @@ def _check(records: Records, out: str | Path, columns: Sequence[str], concurrenc
     records.require(*columns)
     for name in COLUMNS.names:
         if name in records.column_names:
-            where = str(records._source.where)
+            where = str(records.source.where)
             raise PomonaError(
                 f'there is a column "{name}" already',
                 where=where,
@@ -247,12 +247,10 @@ def _card(batch: Batch, records: Records, store: Path, *, dry_run: bool) -> Card
         "seed": prompt.seed,
         "metric": batch.pools.metric.signature if batch.pools.metric else None,
     }
-    source: Any = records._source
-    parts = source.parts() if hasattr(source, "parts") else [source]
     return Card(
         batch.answerer.operation,
         parameters,
-        inputs_of((str(part.where), None) for part in parts),
+        inputs_of((str(part.where), None) for part in records.source.parts()),
         stats.rows,
         0 if dry_run else stats.rows,
         details=details,

@@ -25,10 +25,10 @@ def opened(inputs: Inputs) -> Records:
 
 def parts(records: Records) -> list[tuple[str, Records]]:
     """Each file with its rows, in order; the first rows only (`head`) are one part."""
-    source = records._source
-    if records._limit is not None:
+    source = records.source
+    if records.limit is not None:
         return [(source.where, records)]
-    return [(part.where, replace(records, _source=part)) for part in source.parts()]
+    return [(part.where, replace(records, source=part)) for part in source.parts()]
 
 
 def need_text(records: Records, name: str, remedy: str = "name a column of strings") -> None:
@@ -36,7 +36,7 @@ def need_text(records: Records, name: str, remedy: str = "name a column of strin
     kind = records.require(name).schema.field(name).type
     if not pa.types.is_string(kind):
         raise PomonaError(
-            f'column "{name}" holds {kind}, not text', where=records._source.where, remedy=remedy
+            f'column "{name}" holds {kind}, not text', where=records.source.where, remedy=remedy
         )
 
 
@@ -79,7 +79,7 @@ class TextColumn:
         counts: dict[str, int] = {}
         for where, part in parts(self.records):
             row = 0
-            for batch in part.select(self.column)._stream():
+            for batch in part.select(self.column).stream():
                 texts = batch.column(0)
                 self._check(texts, where, row)
                 yield texts

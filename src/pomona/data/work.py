@@ -22,7 +22,7 @@ from pomona.records import Records, info, is_remote, write
 def stamps(records: Records) -> list[Any]:
     """Name, size and time of every file; something new each time for tables in memory."""
     found = []
-    for part in records._source.parts():
+    for part in records.source.parts():
         name = part.where
         what = info(name)
         if what.type != fs.FileType.File:
@@ -32,8 +32,8 @@ def stamps(records: Records) -> list[Any]:
         )
     return [
         *found,
-        [[column, values.to_pylist()] for column, values in records._filters],
-        records._limit,
+        [[column, values.to_pylist()] for column, values in records.filters],
+        records.limit,
     ]
 
 

@@ -43,9 +43,9 @@ def split(records: Records) -> list[Piece]:
 
     Raises PomonaError when a file cannot be read.
     """
-    if records._limit is not None:
-        return [Piece(replace(records, _engine="native"), records._source.where, 0)]
-    return [piece for source in records._source.parts() for piece in _pieces(records, source)]
+    if records.limit is not None:
+        return [Piece(replace(records, engine="native"), records.source.where, 0)]
+    return [piece for source in records.source.parts() for piece in _pieces(records, source)]
 
 
 def parallel(
@@ -58,7 +58,7 @@ def parallel(
     """
     jobs = [replace(piece, records=piece.records.select(*columns)) for piece in pieces]
     if check_engine(engine) == "native" or len(jobs) == 1:
-        yield from ((piece, piece.records._stream()) for piece in jobs)
+        yield from ((piece, piece.records.stream()) for piece in jobs)
         return
     for piece, table in zip(jobs, spread(_read, jobs, engine), strict=True):
         yield piece, table.to_batches()
@@ -81,7 +81,7 @@ def _read(piece: Piece) -> pa.Table:
 def _pieces(records: Records, source: Source) -> list[Piece]:
     cuts: list[tuple[Source, int]] = [(source, 0)]
     if (
-        not records._filters
+        not records.filters
         and type(source) in (ParquetSource, TextSource)
         and (info(source.where).size or 0) > PIECE_BYTES
     ):
@@ -90,7 +90,7 @@ def _pieces(records: Records, source: Source) -> list[Piece]:
         elif isinstance(source, TextSource) and source.kind == "jsonl" and _plain(source.where):
             cuts = list(_runs(source))
     return [
-        Piece(replace(records, _source=part, _engine="native"), source.where, first)
+        Piece(replace(records, source=part, engine="native"), source.where, first)
         for part, first in cuts
     ]
 

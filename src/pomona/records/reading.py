@@ -83,13 +83,13 @@ def read(
         return _typed(opener(files), columns, name)
     text = open_text(files, columns, stop if rejects is None else skip)
     if rejects is None:
-        return Records._of(text, name)
+        return Records.of(text, name)
     with disk_guard(str(rejects)):
-        return Records._of(text, name, set_aside(text, rejects))
+        return Records.of(text, name, set_aside(text, rejects))
 
 
 def _typed(source: Source, columns: Any, engine: str) -> Records:
-    records = Records._of(source, engine)
+    records = Records.of(source, engine)
     if columns is None:
         return records
     if not isinstance(columns, pa.Schema):
@@ -97,7 +97,7 @@ def _typed(source: Source, columns: Any, engine: str) -> Records:
     records.require(*columns.names)
     wanted = plain(columns)
     same = records.select(*wanted.names)
-    return same if same.schema.equals(wanted) else Records._of(Recast(source, wanted), engine)
+    return same if same.schema.equals(wanted) else Records.of(Recast(source, wanted), engine)
 
 
 def _files(source: Any) -> list[str]:

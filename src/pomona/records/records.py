@@ -25,30 +25,33 @@ class Records:
     """A lazy, immutable table. Make one with `pomona.records.read`; nothing but its schema is read
     before rows are asked for.
 
-    `rejected` is how many malformed rows were set aside when it was read.
+    `source` is what the rows are read from: `source.where` is its name in errors, `source.parts()`
+    its files. Of these rows come only those that pass `filters`, and at most `limit` of them;
+    `engine` reads them. `rejected` is how many malformed rows were set aside at `read`.
     """
 
-    _source: Source
+    source: Source
     _columns: tuple[str, ...]
-    _filters: tuple[tuple[str, pa.Array], ...] = ()
-    _limit: int | None = None
-    _engine: str = "native"
+    filters: tuple[tuple[str, pa.Array], ...] = ()
+    limit: int | None = None
+    engine: str = "native"
     rejected: int = 0
 
     @classmethod
-    def _of(cls, source: Source, engine: str = "native", rejected: int = 0) -> Records:
-        return cls(source, tuple(source.schema.names), _engine=engine, rejected=rejected)
+    def of(cls, source: Source, engine: str = "native", rejected: int = 0) -> Records:
+        """All rows and columns of a source."""
+        return cls(source, tuple(source.schema.names), engine=engine, rejected=rejected)
 
     def __repr__(self) -> str:
         return (
-            f"Records({self._source.where}: "
+            f"Records({self.source.where}: "
             f"{', '.join(f'{field.name} {field.type}' for field in self.schema)})"
         )
 
     @property
     def schema(self) -> pa.Schema:
         """Columns and types, in plain Arrow types (never large or dictionary ones)."""
-        return pa.schema([self._source.schema.field(name) for name in self._columns])
+        return pa.schema([self.source.schema.field(name) for name in self._columns])
 
     @property
     def column_names(self) -> list[str]:
@@ -63,7 +66,7 @@ class Records:
             if name not in self._columns:
                 raise PomonaError(
                     f'there is no column "{name}"',
-                    where=self._source.where,
+                    where=self.source.where,
                     remedy=nearest(name, self._columns),
                 )
         return self
@@ -81,18 +84,11 @@ class Records:
             PomonaError: a column is missing, or a value is not of its type.
         """
         self.require(*wanted)
-        base = (
-            self
-            if self._limit is None
-            else replace(Records._of(_Nested(self), self._engine), rejected=self.rejected)
-        )
-        return replace(
-            base,
-            _filters=(
-                *base._filters,
-                *((name, self._wanted(name, value)) for name, value in wanted.items()),
-            ),
-        )
+        values = tuple((name, self._wanted(name, value)) for name, value in wanted.items())
+        # The first rows are taken before the filter, so a filter after them is one on its own.
+        whole = self.limit is None
+        base = self if whole else Records.of(_Nested(self), self.engine, self.rejected)
+        return replace(base, filters=(*base.filters, *values))
 
     def head(self, n: int) -> Records:
         """The first `n` rows. Raises PomonaError when `n` is negative."""
@@ -100,7 +96,7 @@ class Records:
             raise PomonaError(
                 f"head({n}) asks for a negative number of rows", remedy="give 0 or more"
             )
-        return replace(self, _limit=n if self._limit is None else min(n, self._limit))
+        return replace(self, limit=n if self.limit is None else min(n, self.limit))
 
     def count(self) -> int:
         """The number of rows. Parquet without a filter answers from its footers.
@@ -108,11 +104,11 @@ class Records:
         Raises:
             PomonaError: a file is damaged or a row malformed.
         """
-        if self._engine == "ray" and self._limit is None:
+        if self.engine == "ray" and self.limit is None:
             return sum(spread(Records.count, self._parts(), "ray"))
-        if self._limit is None:
-            return self._source.count(self._keep())
-        return sum(batch.num_rows for batch in self._stream())
+        if self.limit is None:
+            return self.source.count(self._keep())
+        return sum(batch.num_rows for batch in self.stream())
 
     def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Batches of exactly `rows` rows (the last may be shorter), in order, in bounded memory.
@@ -126,7 +122,7 @@ class Records:
 
     def to_table(self) -> pa.Table:
         """Every row in memory. Raises PomonaError when a file is damaged or a row malformed."""
-        return pa.Table.from_batches(self._stream(), schema=self.schema)
+        return pa.Table.from_batches(self.stream(), schema=self.schema)
 
     def write(self, path: str | Path) -> Path:
         """Write every row to `path`; see `pomona.records.write`."""
@@ -135,7 +131,7 @@ class Records:
     def _rechunked(self, rows: int) -> Iterator[pa.RecordBatch]:
         held: list[pa.RecordBatch] = []
         count = 0
-        for batch in self._stream():
+        for batch in self.stream():
             start = 0
             while count + batch.num_rows - start >= rows:
                 cut = rows - count
@@ -147,11 +143,21 @@ class Records:
         if held:
             yield pa.concat_batches(held)
 
-    def _stream(self) -> Iterator[pa.RecordBatch]:
-        left = self._limit
+    def stream(self) -> Iterator[pa.RecordBatch]:
+        """The rows in order, in batches as they come from the source; none is empty.
+
+        Raises:
+            PomonaError: a file is damaged or a row malformed.
+        """
+        left = self.limit
         if left == 0:
             return
-        for batch in self._batches():
+        if self.engine == "native":
+            batches = self.source.stream(self._columns, self._keep())
+        else:
+            tables = spread(Records.to_table, self._parts(), self.engine)
+            batches = (batch for table in tables for batch in table.to_batches())
+        for batch in batches:
             rows = batch.select(self.column_names)
             if left is not None:
                 rows = rows.slice(0, left)
@@ -161,22 +167,15 @@ class Records:
             if left == 0:
                 return
 
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        if self._engine == "native":
-            yield from self._source.stream(self._columns, self._keep())
-            return
-        for table in spread(Records.to_table, self._parts(), self._engine):
-            yield from table.to_batches()
-
     def _parts(self) -> Iterator[Records]:
         """What each job of a cluster reads: a file, of which it needs no more rows than are asked
         for in all.
         """
-        for part in self._source.parts():
-            yield replace(self, _source=part, _engine="native")
+        for part in self.source.parts():
+            yield replace(self, source=part, engine="native")
 
     def _keep(self) -> pc.Expression | None:
-        tests = [pc.field(name).isin(values) for name, values in self._filters]
+        tests = [pc.field(name).isin(values) for name, values in self.filters]
         return functools.reduce(operator.and_, tests) if tests else None
 
     def _wanted(self, name: str, value: Any) -> pa.Array:
@@ -194,7 +193,7 @@ class Records:
             pass
         message = f'column "{name}" holds {kind}, which {", ".join(map(repr, values))} is not'
         raise PomonaError(
-            message, where=self._source.where, remedy="compare with values of the column's type"
+            message, where=self.source.where, remedy="compare with values of the column's type"
         )
 
 
@@ -210,7 +209,7 @@ class Derived(Streamed):
 
     @property
     def where(self) -> str:
-        return self.records._source.where
+        return self.records.source.where
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ class _Nested(Derived):
     def stream(
         self, columns: Sequence[str], keep: pc.Expression | None
     ) -> Iterator[pa.RecordBatch]:
-        for batch in self.records._stream():
+        for batch in self.records.stream():
             yield kept(batch, keep)
 
 
@@ -235,7 +234,7 @@ class _Filtered(Derived):
         still counted.
         """
         names, start = list(columns) or self.records.column_names[:1], 0
-        for batch in self.records.select(*names)._stream():
+        for batch in self.records.select(*names).stream():
             stop = start + batch.num_rows
             if stop > len(self.mask):
                 raise PomonaError(
@@ -251,12 +250,12 @@ def filtered(records: Records, mask: NDArray) -> Records:
     """The rows for which `mask`, bool `[n]`, is true, in order. Reading them raises PomonaError
     when there are more than `n`.
     """
-    return Records._of(_Filtered(records, mask))
+    return Records.of(_Filtered(records, mask))
 
 
 def as_records(value: Records | pa.Table) -> Records:
     """Records over a table in memory, or the records themselves."""
-    return value if isinstance(value, Records) else Records._of(TableSource(value))
+    return value if isinstance(value, Records) else Records.of(TableSource(value))
 
 
 def write(

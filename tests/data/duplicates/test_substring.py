@@ -435,13 +435,13 @@ def test_tables_and_large_pages_are_counted(tmp_path: Path) -> None:
         }
         pq.write_table(table, tmp_path / f"{name}.parquet", **options)
     text = int(pc.sum(pc.call_function("binary_length", [texts])).as_py())
-    page = largest_pages(read(tmp_path / "large.parquet")._source)
+    page = largest_pages(read(tmp_path / "large.parquet").source)
     assert (
         text < page - 700 * 8 - 4 * 700 < text + 4096
     )  # lengths of texts and ids stand beside them
     assert (
-        largest_pages(read(tmp_path / "small.parquet")._source) < 1 << 20
-        and largest_pages(read(table)._source) == 0
+        largest_pages(read(tmp_path / "small.parquet").source) < 1 << 20
+        and largest_pages(read(table).source) == 0
     )
     for inputs, why in (
         (table, "the table that is given"),

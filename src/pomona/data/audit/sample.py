@@ -166,7 +166,7 @@ def _draw(rows: Rows, by: str, n: int, seed: int) -> tuple[Counter[str], NDArray
             best[group] = held[np.argsort(held[:, 0], kind="stable")[:n]]
     if not sizes:
         raise PomonaError(
-            "there are no rows", where=rows.records._source.where, remedy="give a table with rows"
+            "there are no rows", where=rows.records.source.where, remedy="give a table with rows"
         )
     return sizes, np.sort(np.concatenate([pairs[:, 1] for pairs in best.values()]).astype(np.int64))
 

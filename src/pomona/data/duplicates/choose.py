@@ -254,7 +254,7 @@ def _ids(records: Records, rows: Ints) -> pa.Array:
     wanted = np.unique(rows[rows >= 0])
     kind = records.schema.field("id").type
     found, start = [pa.array([], kind)], 0
-    for batch in records.select("id")._stream():
+    for batch in records.select("id").stream():
         low, high = np.searchsorted(wanted, [start, start + batch.num_rows])
         found.append(batch.column(0).take(pa.array(wanted[low:high] - start)))
         start += batch.num_rows

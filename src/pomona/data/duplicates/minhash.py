@@ -168,7 +168,7 @@ def check_columns(records: Records, options: Options) -> Records:
     of the wrong type.
     """
     records.require(options.column)
-    kind, where = records.schema.field(options.column).type, records._source.where
+    kind, where = records.schema.field(options.column).type, records.source.where
     if not (pa.types.is_string(kind) or pa.types.is_null(kind)):
         raise PomonaError(
             f'column "{options.column}" is {kind}, not text',
@@ -205,7 +205,7 @@ def _chunks(records: Records, options: Options, rows: int) -> Iterator[pa.Record
 def _batches(records: Records, rows: int) -> Iterator[pa.RecordBatch]:
     """Batches of about `rows` rows, without copying those that come so."""
     held: list[pa.RecordBatch] = []
-    for batch in records._stream():
+    for batch in records.stream():
         for start in range(0, batch.num_rows, rows):
             held.append(batch.slice(start, rows))
             if 2 * sum(piece.num_rows for piece in held) >= rows:

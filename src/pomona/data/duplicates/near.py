@@ -184,7 +184,7 @@ def _check(
     other: Records | None,
     index: str | Path | None,
 ) -> None:
-    for part in records._source.parts():
+    for part in records.source.parts():
         if Path(part.where).exists() and Path(out).exists() and Path(part.where).samefile(out):
             raise PomonaError(
                 "is read and written at once", where=out, remedy="write to another path"

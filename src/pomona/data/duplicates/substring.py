@@ -97,9 +97,9 @@ def _rows(metadata: pq.FileMetaData) -> int:
 
 def paged(records: Records) -> Records:
     """The same records; Parquet comes in small batches."""
-    source = records._source
+    source = records.source
     return (
-        replace(records, _source=_Paged(source.files, source.schema))
+        replace(records, source=_Paged(source.files, source.schema))
         if isinstance(source, ParquetSource)
         else records
     )
@@ -115,7 +115,7 @@ class SmallBatches(Records):
         """
         held: list[pa.RecordBatch] = []
         count = size = 0
-        for batch in self._stream():
+        for batch in self.stream():
             if held and (count + batch.num_rows > rows or size + batch.nbytes > _GROUP_BYTES):
                 yield pa.concat_batches(held)
                 held, count, size = [], 0, 0
@@ -264,7 +264,7 @@ def dedup_substring(
 
     search = Search(min_length, {"word": WORD, "byte": BYTE, "token": TOKEN}[unit], keep == "first")
     budget, tokens = (
-        Budget(limit, search.kind, texts.records._source),
+        Budget(limit, search.kind, texts.records.source),
         Tokens(tokenizer) if unit == "token" else None,
     )
     digest = tokens and sha256_of(tokens.file)
@@ -287,13 +287,13 @@ def dedup_substring(
         units, grams = stream.count()
         passes, table = stream.mark(grams, budget.table(), progress or unheard, engine)
         tally = Tally()
-        cut = SmallBatches._of(CutRows(texts, stream, empty == "drop", tally))
+        cut = SmallBatches.of(CutRows(texts, stream, empty == "drop", tally))
         if dry_run:
             for _ in cut.batches():
                 pass
         else:
             write_with(
-                SmallBatches._of(StruckSpans(stream, _REASONS[keep])),
+                SmallBatches.of(StruckSpans(stream, _REASONS[keep])),
                 f"{out}.spans.parquet",
                 cut,
                 out,

@@ -401,7 +401,7 @@ class CutRows(Streamed):
 
     @property
     def where(self) -> str:
-        return self.texts.records._source.where
+        return self.texts.records.source.where
 
     def stream(
         self, columns: Sequence[str], keep: pc.Expression | None
@@ -409,7 +409,7 @@ class CutRows(Streamed):
         """The rows with their spans struck; the tally counts anew each time."""
         self.tally.__init__()
         first, place = 0, self.schema.get_field_index(self.texts.column)
-        for batch in pieces(self.texts.records._stream()):
+        for batch in pieces(self.texts.records.stream()):
             last = first + batch.num_rows
             if last > self.texts.rows:
                 raise self._changed()

@@ -134,7 +134,7 @@ class _Watched(Derived):
     ) -> Iterator[pa.RecordBatch]:
         """Every batch; raises at the end when there were more rows or fewer."""
         done = 0
-        for batch in self.records._stream():
+        for batch in self.records.stream():
             done += batch.num_rows
             yield kept(batch, keep)
             if self.progress is not None:
@@ -148,7 +148,7 @@ class _Watched(Derived):
 
 def counted(records: Records, total: int, progress: Progress | None) -> Records:
     """The same records, which say how many of `total` rows have been read."""
-    return Records._of(_Watched(records, total, progress))
+    return Records.of(_Watched(records, total, progress))
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class _Picked(Streamed):
 
     @property
     def where(self) -> str:
-        return self.found.records._source.where
+        return self.found.records.source.where
 
     def stream(
         self, columns: Sequence[str], keep: pc.Expression | None
@@ -203,4 +203,4 @@ def chosen(found: Scan, mask: NDArray[np.bool_], progress: Progress | None) -> R
     """The same rows of what was scanned, read by its engine."""
     if found.engine == "native" or len(found.pieces) == 1:
         return marked(found.records, mask, progress)
-    return Records._of(_Picked(found, mask, progress))
+    return Records.of(_Picked(found, mask, progress))

@@ -182,7 +182,7 @@ class _Plan:
                 self.schema,
                 str(out),
             )
-            write(counted(Records._of(source), len(self.row), progress), out)
+            write(counted(Records.of(source), len(self.row), progress), out)
 
 
 def _planned(

@@ -107,7 +107,7 @@ def scan(
     if not sum(counts):
         raise PomonaError(
             "there are no rows",
-            where=records._source.where,
+            where=records.source.where,
             remedy="check the input and its filters",
         )
     groups = (
@@ -137,7 +137,7 @@ def _look(job: _Look) -> _Seen:
         [np.empty(0)],
         [pa.array([], pa.string()).dictionary_encode()],
     )
-    for batch in job.piece.records._stream():
+    for batch in job.piece.records.stream():
         if job.score is not None:
             scores.append(_numbers(batch, job.score, where, rows))
         if job.group is not None:
@@ -170,7 +170,7 @@ def _texts(records: Records) -> tuple[str, ...]:
             return wanted
     message = 'size "bytes" needs the column "text", or "prompt" and "completion"'
     raise PomonaError(
-        message, where=records._source.where, remedy="name a column of sizes, or use size=rows"
+        message, where=records.source.where, remedy="name a column of sizes, or use size=rows"
     )
 
 
@@ -179,7 +179,7 @@ def _need_numbers(records: Records, name: str) -> None:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         message = f'column "{name}" holds {kind}, not numbers'
         remedy = "name a numeric column, or read the file with columns=pyarrow.schema(...)"
-        raise PomonaError(message, where=records._source.where, remedy=remedy)
+        raise PomonaError(message, where=records.source.where, remedy=remedy)
 
 
 def _no_nulls(column: pa.Array, name: str, where: str, done: int) -> None:

@@ -217,7 +217,7 @@ def order(
     )
     layout.columns(records)
     corrupted = corrupt_rows(records, source, layout, corrupt, n, seed)
-    followed = Records._of(Followed(records.select(*corrupted.table.column_names), corrupted.table))
+    followed = Records.of(Followed(records.select(*corrupted.table.column_names), corrupted.table))
     job = prepare(
         followed,
         source,
@@ -254,7 +254,7 @@ def order(
     scores = columns_of(job, work)
     learnt = _learnt(job, scores, corrupted, n, k)
     columns = {name: values[: corrupted.rows] for name, values in scores.items()}
-    Records._of(
+    Records.of(
         Extended(
             records,
             {

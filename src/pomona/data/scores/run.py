@@ -113,9 +113,9 @@ def opened(inputs: Any) -> tuple[Records, str]:
     """The rows and how errors name them."""
     if isinstance(inputs, Records | pa.Table):
         records = as_records(inputs)
-        return records, records._source.where
+        return records, records.source.where
     records = read(inputs)
-    return records, records._source.where if isinstance(inputs, str | Path) else f"{inputs[0]} …"
+    return records, records.source.where if isinstance(inputs, str | Path) else f"{inputs[0]} …"
 
 
 def inputs_read(inputs: Any, source: str, rows: int, digest: str) -> tuple[Input, ...]:

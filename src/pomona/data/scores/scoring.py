@@ -346,7 +346,7 @@ def score(
         pass
     columns = columns_of(job, work)
     card = _card(job, inputs, columns, counts_of(job, kept(job, work)))
-    Records._of(
+    Records.of(
         Extended(
             job.records,
             {name: pa.array(values, from_pandas=True) for name, values in columns.items()},
