@@ -43,9 +43,17 @@ _EXPECTED = {
 
 
 class StrictModel(BaseModel):
-    """A section of a document: unknown keys and values of another type are errors."""
+    """A section of a document: unknown keys and values of another type are errors. The docstring of
+    a field is its description.
+    """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
 def problems(several: list[tuple[Location, str]]) -> PydanticCustomError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from types import TracebackType
 
 
 class Meter:
@@ -21,16 +20,9 @@ class Meter:
         self._cpu, self._wall = _cpu_seconds(), time.perf_counter()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.cpu_seconds, self.wall_seconds = (
-            _cpu_seconds() - self._cpu,
-            time.perf_counter() - self._wall,
-        )
+    def __exit__(self, *failure: object) -> None:
+        self.cpu_seconds = _cpu_seconds() - self._cpu
+        self.wall_seconds = time.perf_counter() - self._wall
 
 
 def _cpu_seconds() -> float:

@@ -5,6 +5,7 @@ measurement, per group.
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -50,12 +51,14 @@ class Accounts:
     def statistics(self) -> dict[str, NDArray[np.float64]]:
         """Per-item statistics of every variant, `[seeds, n, k]`."""
         return {
-            m.variant: np.stack([self._statistics(step) for step in (m.answers, *m.again)])
+            m.variant: np.stack(
+                [
+                    np.load(self.folder.result(step) / "statistics.npy", allow_pickle=False)
+                    for step in (m.answers, *m.again)
+                ]
+            )
             for m in self.plan.measurements
         }
-
-    def _statistics(self, answers: Step) -> NDArray[np.float64]:
-        return np.load(self.folder.result(answers) / "statistics.npy", allow_pickle=False)
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -68,22 +71,17 @@ class Accounts:
         self, variant: str, rows: NDArray[np.int64], draws: Resamples
     ) -> NDArray[np.float64]:
         """The metric of a variant on some rows in every resample."""
-        return draws.resampled(
-            self.metric, self.statistics[variant][:, rows], self.numbers[variant]
-        )
+        chosen = self.statistics[variant][:, rows]
+        return draws.resampled(self.metric, chosen, self.numbers[variant])
 
     @cached_property
     def counts(self) -> dict[str, int]:
         """Examples of each test group that could be trained on, from head to tail; test items where
         nothing is trained.
         """
-        seen: dict[str, int] = read_json(
-            self.folder.result(self.plan.training or self.plan.items) / "counts.json"
-        )
-        return {
-            g: seen.get(g, 0)
-            for g in sorted(set(self.items.groups), key=lambda g: (-seen.get(g, 0), g))
-        }
+        table = self.folder.result(self.plan.training or self.plan.items)
+        seen = Counter(read_json(table / "counts.json"))
+        return {g: seen[g] for g in sorted(set(self.items.groups), key=lambda g: (-seen[g], g))}
 
     @cached_property
     def tail(self) -> set[str]:
@@ -166,7 +164,11 @@ class Accounts:
             draws = Resamples(len(rows), self.plan.recipe.task.resamples, self.plan.recipe.seed)
             ladder = self._ladder(rows, draws)
             for m in self.plan.measurements:
-                scale = self._equivalent(ladder, m, rows, draws)
+                scale = None
+                if ladder is not None:
+                    value = value_of(self.metric, self.statistics[m.variant][:, rows])
+                    resampled = self.resampled(m.variant, rows, draws)
+                    scale = ladder[0].scale_equivalent(value, resampled, ladder[1])
                 for baseline in m.baselines:
                     compared = compare(
                         self.metric,
@@ -219,37 +221,21 @@ class Accounts:
         values = [value_of(self.metric, self.statistics[name][:, rows]) for name in names]
         resampled = np.stack([self.resampled(name, rows, draws) for name in names])
         sizes = np.array([rung.parameters for rung in rungs], np.float64)
-        return Ladder(
-            sizes, np.array(values), resampled, self.metric.higher_is_better
-        ), names.index(self.plan.recipe.base)
-
-    def _equivalent(
-        self,
-        ladder: tuple[Ladder, int] | None,
-        m: Measurement,
-        rows: NDArray[np.int64],
-        draws: Resamples,
-    ) -> ScaleEquivalent | None:
-        if ladder is None:
-            return None
-        value = value_of(self.metric, self.statistics[m.variant][:, rows])
-        return ladder[0].scale_equivalent(value, self.resampled(m.variant, rows, draws), ladder[1])
+        ladder = Ladder(sizes, np.array(values), resampled, self.metric.higher_is_better)
+        return ladder, names.index(self.plan.recipe.base)
 
 
 def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
     """The ledger of a run whose steps are all finished."""
     accounts, recipe = Accounts(plan, folder), plan.recipe
-    notes = [
+    seeds, tail = len(plan.seeds), ", ".join(sorted(accounts.tail))
+    covered = (
         "Intervals resample test items; they do not cover training again with another seed."
-        if len(plan.seeds) == 1
-        else (
-            f"Intervals resample test items and, for what is fine-tuned, its {len(plan.seeds)} "
-            "training seeds."
-        ),
-        f"Tail: {', '.join(sorted(accounts.tail))}."
-        if accounts.tail
-        else "No groups are shown as tail.",
-    ]
+        if seeds == 1
+        else "Intervals resample test items and, for what is fine-tuned, its "
+        f"{seeds} training seeds."
+    )
+    notes = [covered, f"Tail: {tail}." if tail else "No groups are shown as tail."]
     meta = Meta(
         name=recipe.name,
         metric=accounts.metric.name,
@@ -261,10 +247,7 @@ def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         groups=[GroupCount(g, n, g in accounts.tail) for g, n in accounts.counts.items()],
         rungs=accounts.rungs(),
-        versions={
-            "python": platform.python_version(),
-            **{name: version(name) for name in VERSIONS},
-        },
+        versions={"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
         bounds=[m.variant for m in plan.measurements if m.bound],
         notes=notes,
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pomona.errors import PomonaError, nearest
+from pomona.models import catalogue
 from pomona.recipe.schema import Data
 from pomona.records import TABLES
 
@@ -33,20 +34,15 @@ def record_sources(names: Sequence[str], folder: Path) -> list[Path]:
             raise PomonaError(
                 f'"{name}" is no table of the catalogue and no file',
                 where=folder,
-                remedy=_hint(name, folder),
+                remedy=nearest(name, [*TABLES, *_beside(name, folder)]),
             )
         files.extend(Path(match) for match in matches)
     return files
 
 
-def _hint(name: str, folder: Path) -> str:
-    beside = (folder / name).parent
-    files = (
-        [str(p.relative_to(folder)) for p in beside.iterdir() if p.is_file()]
-        if beside.is_dir()
-        else []
-    )
-    return nearest(name, [*TABLES, *files])
+def _beside(name: str, folder: Path) -> list[str]:
+    beside = (folder / name).parent.glob("*")
+    return [str(path.relative_to(folder)) for path in beside if path.is_file()]
 
 
 def tokenizer_folder(name: str, folder: Path) -> Path:
@@ -94,7 +90,7 @@ def resolve(folder: str | Path, value: str) -> str:
     path = Path(os.path.abspath(folder), rest)  # noqa: PTH100
     if not rest or "://" in value or Path(rest).is_absolute() or not _exists(Path(folder), rest):
         return value
-    if not scheme and value in _catalogue():
+    if not scheme and value in {"ui", *(entry.name for entry in catalogue())}:
         return value
     return f"{scheme}:{path}" if scheme else str(path)
 
@@ -103,9 +99,3 @@ def _exists(folder: Path, rest: str) -> bool:
     if (folder / rest).exists():
         return True
     return any(sign in rest for sign in "*?[") and bool(list(folder.glob(rest)))
-
-
-def _catalogue() -> set[str]:
-    from pomona import models
-
-    return {"ui", *(entry.name for entry in models.catalogue())}

@@ -13,7 +13,9 @@ from pomona.errors import PomonaError
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(gt=0)]
+Part = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[list[Text], Field(min_length=1)]
 Schedule = Literal["cosine", "linear", "constant"]
 Optimizer = Literal["adamw", "muon"]
 
@@ -22,15 +24,7 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-def _one_or_each(value: Any) -> str:
-    return "each" if isinstance(value, dict) else "one"
-
-
-Names = Annotated[
-    list[Text],
-    Field(min_length=1),
-    BeforeValidator(_listed, json_schema_input_type=str | list[str]),
-]
+Names = Annotated[Texts, BeforeValidator(_listed, json_schema_input_type=str | list[str])]
 Shares = Annotated[
     list[Share],
     Field(min_length=1),
@@ -39,7 +33,7 @@ Shares = Annotated[
 Where = dict[Text, Names]
 RateOrRates = Annotated[
     Annotated[Rate, Tag("one")] | Annotated[dict[str, Rate], Tag("each")],
-    Discriminator(_one_or_each),
+    Discriminator(lambda value: "each" if isinstance(value, dict) else "one"),
 ]
 
 
@@ -90,14 +84,9 @@ def _method(value: Any) -> Any:
     return {"method": value} if isinstance(value, str) else value
 
 
-def _groups_or_rows(value: Any) -> str:
-    return "rows" if isinstance(value, dict) else "groups"
-
-
 Expert = Annotated[
-    Annotated[list[Text], Field(min_length=1), Tag("groups")]
-    | Annotated[Where, Field(min_length=1), Tag("rows")],
-    Discriminator(_groups_or_rows),
+    Annotated[Texts, Tag("groups")] | Annotated[Where, Field(min_length=1), Tag("rows")],
+    Discriminator(lambda value: "rows" if isinstance(value, dict) else "groups"),
 ]
 
 
@@ -106,23 +95,19 @@ class Dedup(StrictModel):
     n-grams with a row before them.
     """
 
-    threshold: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.8, description="Jaccard similarity from which a row is a duplicate."
-    )
+    threshold: Share = 0.8
+    """Jaccard similarity from which a row is a duplicate."""
 
 
 class Upsample(StrictModel):
     """Show some groups more often at the end of training (Blakeney et al. 2024)."""
 
-    groups: list[Text] | None = Field(
-        default=None, description="The groups to raise; those in the tail when left out."
-    )
-    share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.5, description="Their share of the last part, in tokens."
-    )
-    last: Annotated[Shares, Field(min_length=1)] = Field(
-        default=[0.2], description="Length of the last part as a share of training, or several."
-    )
+    groups: list[Text] | None = None
+    """The groups to raise; those in the tail when left out."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Their share of the last part, in tokens."""
+    last: Annotated[Shares, Field(min_length=1)] = Field(default=[0.2])
+    """Length of the last part as a share of training, or several."""
 
 
 class DataLever(StrictModel):
@@ -138,23 +123,21 @@ class DataLever(StrictModel):
             "{perplexity: [middle], el2n: [bottom, top]}."
         ),
     )
-    keep: Shares = Field(
-        description="Share of the training text kept, in bytes, or several shares to try."
-    )
-    checkpoints: Annotated[list[Text], Field(min_length=1)] | None = Field(
+    keep: Shares
+    """Share of the training text kept, in bytes, or several shares to try."""
+    checkpoints: Texts | None = Field(
         default=None,
         description=(
             "Models that el2n, vog, cat_var and cat_diff are computed over, from early "
             "to late; the base if left out."
         ),
     )
-    memorize: Positive = Field(
-        default=32, description="Tokens of each completion that memorization asks for."
-    )
-    dedup: Dedup | None = Field(default=None, description="Leave out near-duplicates.")
-    upsample: Upsample | None = Field(
-        default=None, description="Raise the share of some groups at the end."
-    )
+    memorize: Positive = 32
+    """Tokens of each completion that memorization asks for."""
+    dedup: Dedup | None = None
+    """Leave out near-duplicates."""
+    upsample: Upsample | None = None
+    """Raise the share of some groups at the end."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -168,10 +151,10 @@ class DataLever(StrictModel):
 class Merge(StrictModel):
     """One way of merging the experts."""
 
-    method: Method = Field(description="Method, as mergekit names it.")
-    parameters: dict[Text, float | bool] = Field(
-        default={}, description="Its parameters, the same for every expert: density, lambda, …"
-    )
+    method: Method
+    """Method, as mergekit names it."""
+    parameters: dict[Text, float | bool] = Field(default={})
+    """Its parameters, the same for every expert: density, lambda, …"""
 
 
 class MergeSearch(StrictModel):
@@ -179,44 +162,34 @@ class MergeSearch(StrictModel):
     2412.04144).
     """
 
-    merge: Literal["linear", "task_arithmetic", "ties", "dare_ties"] = Field(
-        default="linear", description="Method whose weights are searched."
-    )
-    method: Literal["cma", "optuna", "random"] = Field(
-        default="cma", description="How they are searched."
-    )
-    trials: Positive = Field(default=30, description="Candidates to try.")
-    metric: Literal["loss", "chrf", "chrf++", "exact_match"] = Field(
-        default="loss",
-        description=(
-            "What a candidate is judged by: the loss of the completions is quick, the "
-            "others answer."
-        ),
-    )
-    where: Where = Field(
-        description="Rows it is judged on, with the conditions of `data`; none of the test rows."
-    )
-    per_group: Positive = Field(default=20, description="At most this many of them per group.")
+    merge: Literal["linear", "task_arithmetic", "ties", "dare_ties"] = "linear"
+    """Method whose weights are searched."""
+    method: Literal["cma", "optuna", "random"] = "cma"
+    """How they are searched."""
+    trials: Positive = 30
+    """Candidates to try."""
+    metric: Literal["loss", "chrf", "chrf++", "exact_match"] = "loss"
+    """What a candidate is judged by: the loss of the completions is quick, the others answer."""
+    where: Where
+    """Rows it is judged on, with the conditions of `data`; none of the test rows."""
+    per_group: Positive = 20
+    """At most this many of them per group."""
 
 
 class MergingLever(StrictModel):
     """Fine-tune experts on parts of the data and merge their weights."""
 
-    experts: dict[Text, Expert] = Field(
-        description="Name of each expert and the groups it learns, or the rows: {kind: short}."
-    )
+    experts: dict[Text, Expert]
+    """Name of each expert and the groups it learns, or the rows: {kind: short}."""
     methods: Annotated[
         list[Annotated[Merge, BeforeValidator(_method, json_schema_input_type=Method | Merge)]],
         Field(min_length=1),
-    ] = Field(
-        default=[Merge(method="linear"), Merge(method="ties")],
-        description="Ways of merging the experts.",
-    )
-    search: MergeSearch | None = Field(default=None, description="Search the weights.")
-    leave_one_out: bool = Field(
-        default=False,
-        description="Also merge without each expert, by the first method: who is hurt by whom?",
-    )
+    ] = Field(default=[Merge(method="linear"), Merge(method="ties")])
+    """Ways of merging the experts."""
+    search: MergeSearch | None = None
+    """Search the weights."""
+    leave_one_out: bool = False
+    """Also merge without each expert, by the first method: who is hurt by whom?"""
 
     @property
     def groups(self) -> dict[str, list[str]]:
@@ -286,7 +259,7 @@ def _mistake(names: list[str], place: int) -> str:
 class SamplingLever(StrictModel):
     """Answer with a pool of samples and a choice among them."""
 
-    strategies: Annotated[list[Text], Field(min_length=1), AfterValidator(_strategies)] = Field(
+    strategies: Annotated[Texts, AfterValidator(_strategies)] = Field(
         description=(
             "How many answers are drawn and which is taken, by name: hedged5-mbr, "
             "sample16-best, hedged8-mbr-t1-minp0.1, …"
@@ -297,6 +270,9 @@ class SamplingLever(StrictModel):
 class Levers(StrictModel):
     """The levers to measure against the base model."""
 
-    data: DataLever | None = Field(default=None, description="Prune the data.")
-    merging: MergingLever | None = Field(default=None, description="Merge the weights.")
-    sampling: SamplingLever | None = Field(default=None, description="Pick the samples.")
+    data: DataLever | None = None
+    """Prune the data."""
+    merging: MergingLever | None = None
+    """Merge the weights."""
+    sampling: SamplingLever | None = None
+    """Pick the samples."""

@@ -52,16 +52,8 @@ class Progress(Protocol):
         ...
 
 
-class Silent:
+class Silent(Progress):
     """Says nothing."""
-
-    def plan(self, steps: list[tuple[str, float]]) -> None: ...
-
-    def start(self, step: str) -> None: ...
-
-    def advance(self, done: int, total: int) -> None: ...
-
-    def finish(self, step: str, seconds: float, skipped: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -98,9 +90,8 @@ def _planned(
     path: Path, out: Path | None, seed: int | None, threads: int | None
 ) -> tuple[RunPlan, RunFolder]:
     recipe = load_recipe(path)
-    changed: dict[str, Any] = {
-        name: value for name, value in (("seed", seed), ("threads", threads)) if value is not None
-    }
+    wanted = {"seed": seed, "threads": threads}
+    changed = {name: value for name, value in wanted.items() if value is not None}
     if changed:
         recipe = Recipe.model_validate({**recipe.model_dump(), **changed})
     plan = RunPlan(recipe, path.parent.resolve())
@@ -155,7 +146,12 @@ def run(
         )
         ledger.write(folder.root / "ledger.json")
         publish(ledger, folder.root)
-        _sweep(folder, {step.folder for step in steps})
+        # Scratch of steps that a changed recipe no longer has; results stay, in case it changes
+        # back.
+        current = {step.folder for step in steps}
+        for scratch in (folder.root / "work").glob("*"):
+            if scratch.name not in current:
+                shutil.rmtree(scratch)
     return folder.root
 
 
@@ -167,15 +163,6 @@ def _set_threads(threads: int) -> None:
             "running a recipe needs PyTorch", remedy="pip install 'pomona[torch]'"
         ) from error
     torch.set_num_threads(threads)
-
-
-def _sweep(folder: RunFolder, current: set[str]) -> None:
-    """Scratch folders of steps that a changed recipe no longer has; their results stay, in case it
-    changes back.
-    """
-    for scratch in (folder.root / "work").glob("*"):
-        if scratch.name not in current:
-            shutil.rmtree(scratch)
 
 
 def expected_seconds(step: Step) -> float:

@@ -15,12 +15,14 @@ from pomona.recipe.lever_schema import (
     Mistakes,
     Names,
     Optimizer,
+    Part,
     Positive,
     Rate,
     RateOrRates,
     Schedule,
     Share,
     Text,
+    Texts,
     Where,
     checked,
 )
@@ -35,104 +37,80 @@ def _rung(value: Any) -> Any:
 class Data(StrictModel):
     """Where the rows come from and how a row becomes a prompt and its completion."""
 
-    records: Names = Field(
-        description='Tables to read: the catalogue name "ui", a path or a glob, or a list of them.'
-    )
-    prompt: Text = Field(
-        default="{prompt}",
-        description="Template of the prompt; {column} is replaced by the row's value.",
-    )
-    completion: Text = Field(
-        default="{completion}", description="Template of the text the model should answer."
-    )
-    group: Text | None = Field(
-        default="group", description="Column that results are broken down by; null for no groups."
-    )
-    groups: Annotated[list[Text], Field(min_length=1)] | None = Field(
-        default=None, description="Use only these groups; all when left out."
-    )
-    where: Where = Field(
-        default={},
-        description="Keep only rows whose column has this value, or one of these values.",
-    )
-    on_error: Literal["stop", "reject"] = Field(
-        default="stop", description="A malformed row stops the run, or goes to a file of rejects."
-    )
+    records: Names
+    """Tables to read: the catalogue name "ui", a path or a glob, or a list of them."""
+    prompt: Text = "{prompt}"
+    """Template of the prompt; {column} is replaced by the row's value."""
+    completion: Text = "{completion}"
+    """Template of the text the model should answer."""
+    group: Text | None = "group"
+    """Column that results are broken down by; null for no groups."""
+    groups: Texts | None = None
+    """Use only these groups; all when left out."""
+    where: Where = Field(default={})
+    """Keep only rows whose column has this value, or one of these values."""
+    on_error: Literal["stop", "reject"] = "stop"
+    """A malformed row stops the run, or goes to a file of rejects."""
 
 
 class Task(StrictModel):
     """What "better" means: the rows to answer and the metric."""
 
-    records: Names | None = Field(
-        default=None, description="Tables of the test rows; those of `data` when left out."
-    )
-    where: Where = Field(
-        default={},
-        description="Keep only test rows with these values, beside the conditions of `data`.",
-    )
-    metric: Literal["chrf", "chrf++", "exact_match"] = Field(
-        default="chrf", description="How an answer is compared with its reference."
-    )
-    per_group: Positive | None = Field(
-        default=None, description="At most this many test items per group; all when left out."
-    )
-    tail: Annotated[int, Field(ge=0)] = Field(
-        default=5,
-        description=(
-            "How many groups, those with the least training data, are also shown apart; 0 for none."
-        ),
-    )
-    max_new_tokens: Positive = Field(default=128, description="Longest answer, in tokens.")
-    resamples: Annotated[int, Field(ge=1000)] = Field(
-        default=1000, description="Bootstrap resamples behind every interval."
-    )
+    records: Names | None = None
+    """Tables of the test rows; those of `data` when left out."""
+    where: Where = Field(default={})
+    """Keep only test rows with these values, beside the conditions of `data`."""
+    metric: Literal["chrf", "chrf++", "exact_match"] = "chrf"
+    """How an answer is compared with its reference."""
+    per_group: Positive | None = None
+    """At most this many test items per group; all when left out."""
+    tail: Annotated[int, Field(ge=0)] = 5
+    """How many groups, those with the least training data, are also shown apart; 0 for none."""
+    max_new_tokens: Positive = 128
+    """Longest answer, in tokens."""
+    resamples: Annotated[int, Field(ge=1000)] = 1000
+    """Bootstrap resamples behind every interval."""
 
 
 class Rung(StrictModel):
     """One size of the ladder."""
 
-    model: Text = Field(description="Model URI.")
-    tokens: Positive | None = Field(
-        default=None, description="Tokens it was trained on, when its checkpoint does not say."
-    )
+    model: Text
+    """Model URI."""
+    tokens: Positive | None = None
+    """Tokens it was trained on, when its checkpoint does not say."""
+
+
+RungOrModel = Annotated[Rung, BeforeValidator(_rung, json_schema_input_type=str | Rung)]
 
 
 class Train(StrictModel):
     """How every fine-tuning of this recipe is done: the same budget for all of them."""
 
-    records: Names | None = Field(
-        default=None, description="Tables of the training rows; those of `data` when left out."
-    )
-    where: Where = Field(
-        default={},
-        description="Keep only training rows with these values, beside the conditions of `data`.",
-    )
-    per_group: Positive | None = Field(
-        default=None,
-        description="Learn from at most this many items per group; from all when left out.",
-    )
-    tokens: Positive | None = Field(
-        default=None,
-        description="Budget of each fine-tuning in training tokens; give this or `flops`.",
-    )
-    flops: Rate | None = Field(
-        default=None, description="Budget of each fine-tuning in FLOPs; give this or `tokens`."
-    )
-    batch_tokens: Positive = Field(default=4096, description="Tokens of a batch.")
-    learning_rate: Rate = Field(default=5e-4, description="Highest learning rate.")
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.05, description="Share of the steps over which the learning rate rises."
-    )
-    schedule: Schedule = Field(default="cosine", description="How the learning rate falls.")
-    optimizer: Optimizer = Field(default="adamw", description="Optimizer.")
-    max_tokens: Positive = Field(
-        default=256,
-        description="Longest example in tokens, prompt and completion; longer ones are left out.",
-    )
-    seeds: Positive = Field(
-        default=1,
-        description="Train every variant with this many seeds; intervals then cover training too.",
-    )
+    records: Names | None = None
+    """Tables of the training rows; those of `data` when left out."""
+    where: Where = Field(default={})
+    """Keep only training rows with these values, beside the conditions of `data`."""
+    per_group: Positive | None = None
+    """Learn from at most this many items per group; from all when left out."""
+    tokens: Positive | None = None
+    """Budget of each fine-tuning in training tokens; give this or `flops`."""
+    flops: Rate | None = None
+    """Budget of each fine-tuning in FLOPs; give this or `tokens`."""
+    batch_tokens: Positive = 4096
+    """Tokens of a batch."""
+    learning_rate: Rate = 5e-4
+    """Highest learning rate."""
+    warmup: Part = 0.05
+    """Share of the steps over which the learning rate rises."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls."""
+    optimizer: Optimizer = "adamw"
+    """Optimizer."""
+    max_tokens: Positive = 256
+    """Longest example in tokens, prompt and completion; longer ones are left out."""
+    seeds: Positive = 1
+    """Train every variant with this many seeds; intervals then cover training too."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -144,10 +122,14 @@ class Train(StrictModel):
 class Size(StrictModel):
     """The shape of a model trained from nothing."""
 
-    hidden: Positive = Field(description="Width of the hidden state.")
-    layers: Positive = Field(description="Number of layers.")
-    heads: Positive = Field(description="Attention heads; divides `hidden`.")
-    intermediate: Positive = Field(description="Width inside the feed-forward part.")
+    hidden: Positive
+    """Width of the hidden state."""
+    layers: Positive
+    """Number of layers."""
+    heads: Positive
+    """Attention heads; divides `hidden`."""
+    intermediate: Positive
+    """Width inside the feed-forward part."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -162,18 +144,16 @@ class Pretrain(StrictModel):
     them.
     """
 
-    tokenizer: Text = Field(description="Tokenizer: the name of an embedded one, or a folder.")
-    records: Names | None = Field(
-        default=None, description="Tables of the training rows; those of `data` when left out."
-    )
-    where: Where = Field(
-        default={},
-        description="Keep only training rows with these values, beside the conditions of `data`.",
-    )
-    sizes: Annotated[dict[Text, Size], Field(min_length=1)] = Field(
-        description="Name of each model and its shape."
-    )
-    tokens: Positive = Field(description="Training tokens of each model.")
+    tokenizer: Text
+    """Tokenizer: the name of an embedded one, or a folder."""
+    records: Names | None = None
+    """Tables of the training rows; those of `data` when left out."""
+    where: Where = Field(default={})
+    """Keep only training rows with these values, beside the conditions of `data`."""
+    sizes: Annotated[dict[Text, Size], Field(min_length=1)]
+    """Name of each model and its shape."""
+    tokens: Positive
+    """Training tokens of each model."""
     temperature: Annotated[float, Field(ge=1)] = Field(
         default=1,
         description=(
@@ -181,24 +161,24 @@ class Pretrain(StrictModel):
             "groups are shown more often."
         ),
     )
-    batch_tokens: Positive = Field(default=4096, description="Tokens of a batch.")
-    learning_rate: RateOrRates = Field(description="Highest learning rate, or one for each size.")
-    warmup: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.05, description="Share of the steps over which the learning rate rises."
-    )
-    schedule: Schedule = Field(default="cosine", description="How the learning rate falls.")
-    optimizer: Optimizer = Field(default="adamw", description="Optimizer.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(default=0.01, description="Weight decay.")
-    max_tokens: Positive = Field(
-        default=256,
-        description="Longest example in tokens, prompt and completion; longer ones are left out.",
-    )
-    marks: dict[Text, Annotated[list[Share], Field(min_length=1)]] = Field(
-        default={}, description="Shares of its training at which a model is also kept, by model."
-    )
-    context: Positive = Field(
-        default=512, description="Longest text the models can read and write, in tokens."
-    )
+    batch_tokens: Positive = 4096
+    """Tokens of a batch."""
+    learning_rate: RateOrRates
+    """Highest learning rate, or one for each size."""
+    warmup: Part = 0.05
+    """Share of the steps over which the learning rate rises."""
+    schedule: Schedule = "cosine"
+    """How the learning rate falls."""
+    optimizer: Optimizer = "adamw"
+    """Optimizer."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Weight decay."""
+    max_tokens: Positive = 256
+    """Longest example in tokens, prompt and completion; longer ones are left out."""
+    marks: dict[Text, Annotated[list[Share], Field(min_length=1)]] = Field(default={})
+    """Shares of its training at which a model is also kept, by model."""
+    context: Positive = 512
+    """Longest text the models can read and write, in tokens."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -225,56 +205,34 @@ class Pretrain(StrictModel):
 class Recipe(StrictModel):
     """A task, the levers to measure on it, and the budget."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
-        description=(
-            "Short name: letters, digits, dot, hyphen and underscore. The run is "
-            "written to runs/NAME."
-        )
-    )
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
-        default=0, description="Seed of everything random."
-    )
-    threads: Positive = Field(default=1, description="CPU threads.")
-    device: Text | None = Field(
-        default=None, description="cpu, cuda, cuda:1 or mps; a GPU when there is one, if left out."
-    )
-    dtype: Literal["float32", "bfloat16", "float16", "mixed"] | None = Field(
-        default=None,
-        description=(
-            "Number type of models that answer; float32 on a CPU and bfloat16 on a GPU, "
-            "if left out."
-        ),
-    )
-    chat: bool = Field(
-        default=False, description="Prompts become user messages in the tokenizer's chat template."
-    )
-    data: Data = Field(description="The rows and their templates.")
-    task: Task = Field(description="What is measured.")
-    base: Text = Field(description="URI of the model the levers start from.")
-    ladder: (
-        Annotated[
-            list[Annotated[Rung, BeforeValidator(_rung, json_schema_input_type=str | Rung)]],
-            Field(min_length=1),
-        ]
-        | None
-    ) = Field(
-        default=None,
-        description=(
-            "The same recipe trained at several sizes, smallest first; a rung may be "
-            "just a model URI."
-        ),
-    )
-    serve_items: Positive = Field(
-        default=100_000, description="Answered items over which the cost of answering is counted."
-    )
-    train: Train | None = Field(
-        default=None,
-        description="How models are fine-tuned; needed by the levers data and merging.",
-    )
-    levers: Levers = Field(default=Levers(), description="The levers to measure.")
-    pretrain: Pretrain | None = Field(
-        default=None, description="Train the ladder's models from nothing first."
-    )
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Short name: letters, digits, dot, hyphen and underscore. The run is written to runs/NAME."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of everything random."""
+    threads: Positive = 1
+    """CPU threads."""
+    device: Text | None = None
+    """cpu, cuda, cuda:1 or mps; a GPU when there is one, if left out."""
+    dtype: Literal["float32", "bfloat16", "float16", "mixed"] | None = None
+    """Number type of models that answer; float32 on a CPU and bfloat16 on a GPU, if left out."""
+    chat: bool = False
+    """Prompts become user messages in the tokenizer's chat template."""
+    data: Data
+    """The rows and their templates."""
+    task: Task
+    """What is measured."""
+    base: Text
+    """URI of the model the levers start from."""
+    ladder: Annotated[list[RungOrModel], Field(min_length=1)] | None = None
+    """The same recipe trained at several sizes, smallest first; a rung may be just a model URI."""
+    serve_items: Positive = 100_000
+    """Answered items over which the cost of answering is counted."""
+    train: Train | None = None
+    """How models are fine-tuned; needed by the levers data and merging."""
+    levers: Levers = Levers()
+    """The levers to measure."""
+    pretrain: Pretrain | None = None
+    """Train the ladder's models from nothing first."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
         write as write,
     )
     from pomona.records.source import (
+        Batches as Batches,
+        Filter as Filter,
         Source as Source,
         Streamed as Streamed,
         TableSource as TableSource,
@@ -62,7 +64,7 @@ __getattr__, __dir__ = lazily(
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",
         "reading": "TABLES Where read",
         "records": "Derived Records as_records filtered write",
-        "source": "Source Streamed TableSource kept",
+        "source": "Batches Filter Source Streamed TableSource kept",
         "store": "format_of info is_remote locate unreadable",
         "writing": "check_types",
     },

@@ -4,30 +4,27 @@ rows are used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pomona.errors import PomonaError
 from pomona.records.column_types import BATCH_ROWS, plain
-from pomona.records.source import Files, kept
-from pomona.records.store import locate, unreadable
+from pomona.records.source import Batches, Files, Filter, kept
+from pomona.records.store import locate, readable
 
 
 @dataclass(frozen=True)
 class ParquetSource(Files):
     """Parquet shards; row groups that cannot match a filter are not read."""
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """Batches of the files in order, each file's errors under its name."""
         schema = pa.schema([self.schema.field(name) for name in columns])
         for file in self.files:
-            try:
+            with readable(file):
                 # One row group ahead, in one thread: what is held does not grow with the file.
                 batches = self.fragment(file).to_batches(
                     columns=list(columns),
@@ -39,17 +36,13 @@ class ParquetSource(Files):
                 )
                 for batch in batches:
                     yield batch.cast(schema)
-            except (OSError, pa.ArrowException) as error:
-                raise unreadable(file, error) from error
 
-    def count(self, keep: pc.Expression | None) -> int:
+    def count(self, keep: Filter) -> int:
         return sum(self._count(file, keep) for file in self.files)
 
-    def _count(self, file: str, keep: pc.Expression | None) -> int:
-        try:
+    def _count(self, file: str, keep: Filter) -> int:
+        with readable(file):
             return self.fragment(file).count_rows(filter=keep)
-        except (OSError, pa.ArrowException) as error:
-            raise unreadable(file, error) from error
 
     def fragment(self, file: str) -> ds.Fragment:
         """One shard, opened. Raises PomonaError when it is damaged or its columns are not those of
@@ -65,36 +58,26 @@ def open_parquet(files: Sequence[str]) -> ParquetSource:
     return ParquetSource(tuple(files), plain(_open_shard(files[0]).physical_schema))
 
 
-def _unbuffered() -> ds.ParquetFileFormat:
-    """Row groups are read one by one: Arrow's default fetches the whole file ahead."""
-    return ds.ParquetFileFormat(
-        default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False)
-    )
-
-
 def _open_shard(file: str) -> ds.Fragment:
     store, path = locate(file)
-    try:
-        return next(iter(ds.dataset(path, format=_unbuffered(), filesystem=store).get_fragments()))
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(file, error) from error
+    # Row groups are read one by one: Arrow's default fetches the whole file ahead.
+    scan = ds.ParquetFragmentScanOptions(pre_buffer=False)
+    form = ds.ParquetFileFormat(default_fragment_scan_options=scan)
+    with readable(file):
+        return next(iter(ds.dataset(path, format=form, filesystem=store).get_fragments()))
 
 
 @dataclass(frozen=True)
 class ArrowSource(Files):
     """Arrow stream or IPC files, as Hugging Face datasets are saved on disk."""
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         for file in self.files:
             for batch in _arrow_batches(file):
                 same_shape(plain(batch.schema), self.schema, file, self.where)
                 for start in range(0, batch.num_rows, BATCH_ROWS):
-                    yield kept(
-                        batch.slice(start, BATCH_ROWS).select(self.schema.names).cast(self.schema),
-                        keep,
-                    )
+                    rows = batch.slice(start, BATCH_ROWS).select(self.schema.names)
+                    yield kept(rows.cast(self.schema), keep)
 
 
 def open_arrow(files: Sequence[str]) -> ArrowSource:
@@ -102,23 +85,20 @@ def open_arrow(files: Sequence[str]) -> ArrowSource:
     return ArrowSource(tuple(files), plain(next(_arrow_batches(files[0])).schema))
 
 
-def _arrow_batches(file: str) -> Iterator[pa.RecordBatch]:
+def _arrow_batches(file: str) -> Batches:
     """The file's batches after an empty one that carries its schema."""
     store, path = locate(file)
-    try:
-        with store.open_input_file(path) as handle:
-            if handle.read_at(6, 0) == b"ARROW1":
-                reader = pa.ipc.open_file(handle)
-                yield pa.RecordBatch.from_pylist([], schema=reader.schema)
-                for index in range(reader.num_record_batches):
-                    yield reader.get_batch(index)
-                return
-            handle.seek(0)
-            stream = pa.ipc.open_stream(handle)
-            yield pa.RecordBatch.from_pylist([], schema=stream.schema)
-            yield from stream
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(file, error) from error
+    with readable(file), store.open_input_file(path) as handle:
+        if handle.read_at(6, 0) == b"ARROW1":
+            reader = pa.ipc.open_file(handle)
+            yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+            for index in range(reader.num_record_batches):
+                yield reader.get_batch(index)
+            return
+        handle.seek(0)
+        stream = pa.ipc.open_stream(handle)
+        yield pa.RecordBatch.from_pylist([], schema=stream.schema)
+        yield from stream
 
 
 def same_shape(shard: pa.Schema, wanted: pa.Schema, file: str, first: str) -> None:
@@ -130,8 +110,5 @@ def same_shape(shard: pa.Schema, wanted: pa.Schema, file: str, first: str) -> No
         there = wanted.field(name).type if name in wanted.names else "missing"
         if here != there:
             message = f'column "{name}" is {here} here and {there} in {first}'
-            raise PomonaError(
-                message,
-                where=file,
-                remedy="read the shards apart, or write them again with the same columns",
-            )
+            remedy = "read the shards apart, or write them again with the same columns"
+            raise PomonaError(message, where=file, remedy=remedy)

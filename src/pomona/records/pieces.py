@@ -9,15 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pomona.records.engines import check_engine, spread
 from pomona.records.parquet import ParquetSource
-from pomona.records.parsing import Bad, Row, jsonl_rows
+from pomona.records.parsing import jsonl_rows
 from pomona.records.records import Records
-from pomona.records.source import Source, kept
-from pomona.records.store import COMPRESSIONS, info, is_remote, unreadable
+from pomona.records.source import Batches, Filter, Source, kept
+from pomona.records.store import COMPRESSIONS, info, is_remote, readable, unreadable
 from pomona.records.text_source import TextSource, packs
 
 PIECE_BYTES = 64 << 20
@@ -111,7 +110,7 @@ class _RowGroups(ParquetSource):
         except (IndexError, OSError, pa.ArrowException) as error:
             raise unreadable(file, error) from error
 
-    def _count(self, file: str, keep: pc.Expression | None) -> int:
+    def _count(self, file: str, keep: Filter) -> int:
         return sum(
             batch.num_rows for batch in self.stream(self.schema.names[:1], keep)
         )  # Arrow would count the whole file
@@ -146,21 +145,15 @@ class _Run(TextSource):
     def parts(self) -> Sequence[_Run]:
         return [self]
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """Batches of these lines. Raises PomonaError for a malformed row, naming its line in the
         file.
         """
         file = self.files[0]
-        for rows in packs(self._rows(file), lambda bad: self.on_bad(file, bad)):
+        lines = (line.removesuffix(b"\n") for _, line in _lines(file, self.start, self.stop))
+        parsed = (row._replace(line=row.line + self.before) for row in jsonl_rows(lines))
+        for rows in packs(parsed, lambda bad: self.on_bad(file, bad)):
             yield kept(self._batch(file, rows), keep)
-
-    def _rows(self, file: str) -> Iterator[Row | Bad]:
-        for row in jsonl_rows(
-            line.removesuffix(b"\n") for _, line in _lines(file, self.start, self.stop)
-        ):
-            yield row._replace(line=row.line + self.before)
 
 
 def _runs(source: TextSource) -> Iterator[tuple[_Run, int]]:
@@ -182,16 +175,13 @@ def _lines(file: str, at: int, stop: int | None) -> Iterator[tuple[int, bytes]]:
     """Lines from byte `at` on, each with the byte at which the next begins; a byte-order mark is
     left out.
     """
-    try:
-        with Path(file).open("rb") as handle:
-            handle.seek(at)
-            for line in handle:
-                if stop is not None and at >= stop:
-                    return
-                text, at = line if at else line.removeprefix(_MARK), at + len(line)
-                yield at, text
-    except OSError as error:
-        raise unreadable(file, error) from error
+    with readable(file), Path(file).open("rb") as handle:
+        handle.seek(at)
+        for line in handle:
+            if stop is not None and at >= stop:
+                return
+            text, at = line if at else line.removeprefix(_MARK), at + len(line)
+            yield at, text
 
 
 def _plain(file: str) -> bool:

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError
 from pomona.records.column_types import BATCH_ROWS
 from pomona.records.engines import spread
-from pomona.records.source import Source, Streamed, TableSource, kept
+from pomona.records.source import Batches, Filter, Source, Streamed, TableSource, kept, no_column
 from pomona.records.writing import write_rows
 
 
@@ -43,10 +43,8 @@ class Records:
         return cls(source, tuple(source.schema.names), engine=engine, rejected=rejected)
 
     def __repr__(self) -> str:
-        return (
-            f"Records({self.source.where}: "
-            f"{', '.join(f'{field.name} {field.type}' for field in self.schema)})"
-        )
+        columns = ", ".join(f"{field.name} {field.type}" for field in self.schema)
+        return f"Records({self.source.where}: {columns})"
 
     @property
     def schema(self) -> pa.Schema:
@@ -64,11 +62,7 @@ class Records:
         """
         for name in columns:
             if name not in self._columns:
-                raise PomonaError(
-                    f'there is no column "{name}"',
-                    where=self.source.where,
-                    remedy=nearest(name, self._columns),
-                )
+                raise no_column(name, self._columns, self.source.where)
         return self
 
     def select(self, *columns: str) -> Records:
@@ -110,7 +104,7 @@ class Records:
             return self.source.count(self._keep())
         return sum(batch.num_rows for batch in self.stream())
 
-    def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    def batches(self, rows: int = BATCH_ROWS) -> Batches:
         """Batches of exactly `rows` rows (the last may be shorter), in order, in bounded memory.
 
         Raises:
@@ -128,7 +122,7 @@ class Records:
         """Write every row to `path`; see `pomona.records.write`."""
         return write(self, path)
 
-    def _rechunked(self, rows: int) -> Iterator[pa.RecordBatch]:
+    def _rechunked(self, rows: int) -> Batches:
         held: list[pa.RecordBatch] = []
         count = 0
         for batch in self.stream():
@@ -143,7 +137,7 @@ class Records:
         if held:
             yield pa.concat_batches(held)
 
-    def stream(self) -> Iterator[pa.RecordBatch]:
+    def stream(self) -> Batches:
         """The rows in order, in batches as they come from the source; none is empty.
 
         Raises:
@@ -179,11 +173,8 @@ class Records:
         return functools.reduce(operator.and_, tests) if tests else None
 
     def _wanted(self, name: str, value: Any) -> pa.Array:
-        values = (
-            list(value)
-            if isinstance(value, Iterable) and not isinstance(value, str | bytes | dict)
-            else [value]
-        )
+        several = isinstance(value, Iterable) and not isinstance(value, str | bytes | dict)
+        values = list(value) if several else [value]
         kind = self.schema.field(name).type
         try:
             wanted = pa.array(values, kind)
@@ -192,9 +183,8 @@ class Records:
         except (pa.ArrowException, OverflowError, TypeError, ValueError):
             pass
         message = f'column "{name}" holds {kind}, which {", ".join(map(repr, values))} is not'
-        raise PomonaError(
-            message, where=self.source.where, remedy="compare with values of the column's type"
-        )
+        remedy = "compare with values of the column's type"
+        raise PomonaError(message, where=self.source.where, remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -216,9 +206,7 @@ class Derived(Streamed):
 class _Nested(Derived):
     """Records as the source of further ones: a filter on the first rows."""
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         for batch in self.records.stream():
             yield kept(batch, keep)
 
@@ -227,9 +215,7 @@ class _Nested(Derived):
 class _Filtered(Derived):
     mask: NDArray
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """The marked rows of each batch; the first column where none is asked for, so that rows are
         still counted.
         """

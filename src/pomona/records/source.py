@@ -4,15 +4,18 @@ records, changed types.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pomona.errors import PomonaError, first_line
+from pomona.errors import PomonaError, first_line, nearest
 from pomona.records.column_types import BATCH_ROWS, plain
+
+Batches = Iterator[pa.RecordBatch]
+Filter = pc.Expression | None  # what rows must pass; all do where it is None
 
 
 class Source(Protocol):
@@ -30,13 +33,11 @@ class Source(Protocol):
         """The same rows in pieces that can be read side by side, in order."""
         ...
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """Batches with at least `columns`, only of rows for which `keep` is true."""
         ...
 
-    def count(self, keep: pc.Expression | None) -> int:
+    def count(self, keep: Filter) -> int:
         """The number of rows for which `keep` is true."""
         ...
 
@@ -44,7 +45,7 @@ class Source(Protocol):
 class Streamed:
     """Counts by streaming, for sources that know no shortcut."""
 
-    def count(self: Source, keep: pc.Expression | None) -> int:
+    def count(self: Source, keep: Filter) -> int:
         return sum(batch.num_rows for batch in self.stream([], keep))
 
     def parts(self: Source) -> Sequence[Source]:
@@ -66,7 +67,12 @@ class Files(Streamed):
         return [replace(self, files=(file,)) for file in self.files]
 
 
-def kept(batch: pa.RecordBatch, keep: pc.Expression | None) -> pa.RecordBatch:
+def no_column(name: str, known: Iterable[str], where: str) -> PomonaError:
+    """The error for a column that is not there, with the nearest name."""
+    return PomonaError(f'there is no column "{name}"', where=where, remedy=nearest(name, known))
+
+
+def kept(batch: pa.RecordBatch, keep: Filter) -> pa.RecordBatch:
     """The rows of `batch` for which `keep` is true."""
     return batch if keep is None else batch.filter(keep)
 
@@ -82,9 +88,7 @@ class TableSource(Streamed):
     def schema(self) -> pa.Schema:
         return plain(self.table.schema)
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         for batch in self.table.to_batches(max_chunksize=BATCH_ROWS):
             yield kept(batch.cast(self.schema), keep)
 
@@ -103,16 +107,10 @@ class Recast(Streamed):
     def parts(self) -> Sequence[Source]:
         return [Recast(part, self.schema) for part in self.source.parts()]
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         for batch in self.source.stream(self.schema.names, None):
-            yield kept(
-                pa.record_batch(
-                    [self._cast(batch, field) for field in self.schema], schema=self.schema
-                ),
-                keep,
-            )
+            arrays = [self._cast(batch, field) for field in self.schema]
+            yield kept(pa.record_batch(arrays, schema=self.schema), keep)
 
     def _cast(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
         try:

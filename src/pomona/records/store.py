@@ -10,6 +10,7 @@ import functools
 import glob
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -56,11 +57,6 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     return _s3(endpoint, region), uri.removeprefix("s3://").rstrip("/")
 
 
-def address(uri: str, path: str) -> str:
-    """The address of `path`, which is in the filesystem of `uri`."""
-    return f"s3://{path}" if is_remote(uri) else path
-
-
 def format_of(uri: str) -> tuple[str, str | None]:
     """Format and compression by suffix. Raises PomonaError for a suffix Pomona does not know."""
     suffixes = PurePosixPath(uri).suffixes
@@ -94,12 +90,11 @@ def children(uri: str, *, recursive: bool = False) -> list[str]:
         )
     except OSError as error:
         raise unreadable(uri, error) from error
-    files = [
-        item.path
+    return sorted(
+        f"s3://{item.path}" if is_remote(uri) else item.path
         for item in listed
         if item.type == fs.FileType.File and not item.base_name.startswith((".", "_"))
-    ]
-    return sorted(address(uri, file) for file in files)
+    )
 
 
 def expand(pattern: str) -> list[str]:
@@ -153,19 +148,24 @@ def unreadable(uri: str, error: BaseException) -> PomonaError:
     )
 
 
+@contextmanager
+def readable(uri: str) -> Iterator[None]:
+    """What fails in the block, fails as bytes that cannot be read. Raises PomonaError."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(uri, error) from error
+
+
 def blocks(uri: str) -> Iterator[bytes]:
     """The file's bytes, decompressed by suffix, a block at a time. Raises PomonaError for damaged
     or unreadable files.
     """
     store, path = locate(uri)
-    try:
-        with store.open_input_stream(
-            path, compression=COMPRESSIONS.get(PurePosixPath(uri).suffix)
-        ) as stream:
-            while block := stream.read(BLOCK):
-                yield block
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(uri, error) from error
+    packed = COMPRESSIONS.get(PurePosixPath(uri).suffix)
+    with readable(uri), store.open_input_stream(path, compression=packed) as stream:
+        while block := stream.read(BLOCK):
+            yield block
 
 
 def lines(uri: str) -> Iterator[bytes]:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError
 from pomona.files import atomic_file
 from pomona.records.column_types import (
     BATCH_ROWS,
@@ -26,7 +25,7 @@ from pomona.records.column_types import (
     plain,
 )
 from pomona.records.parsing import Bad, Row, csv_header, csv_rows, jsonl_rows
-from pomona.records.source import Files, kept
+from pomona.records.source import Batches, Files, Filter, kept, no_column
 from pomona.records.store import format_of, lines
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
@@ -44,9 +43,7 @@ class TextSource(Files):
     chosen: bool
     on_bad: OnBad
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         for file in self.files:
             if self.kind == "csv":
                 _check_header(file, self.schema.names, self.chosen)
@@ -188,14 +185,11 @@ def _inferred(files: Sequence[str], names: Sequence[str] | None, on_bad: OnBad) 
         if size >= SAMPLE_BYTES:
             break
     if not count:
-        raise PomonaError(
-            "the file holds no records", where=files[0], remedy="check how it was written"
-        )
+        remedy = "check how it was written"
+        raise PomonaError("the file holds no records", where=files[0], remedy=remedy)
     for name in names or ():
         if name not in values:
-            raise PomonaError(
-                f'there is no column "{name}"', where=files[0], remedy=nearest(name, values)
-            )
+            raise no_column(name, values, files[0])
     return pa.schema([(name, natural_type(values[name])) for name in names or values])
 
 
@@ -203,9 +197,7 @@ def _check_header(file: str, names: Sequence[str], chosen: bool) -> None:
     head = csv_header(lines(file), file)
     for name in names:
         if name not in head:
-            raise PomonaError(
-                f'there is no column "{name}"', where=file, remedy=nearest(name, head)
-            )
+            raise no_column(name, head, file)
     extra = [name for name in head if name not in names]
     if extra and not chosen:
         raise PomonaError(

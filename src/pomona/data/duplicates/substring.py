@@ -33,7 +33,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -44,7 +43,9 @@ from pomona.errors import PomonaError, nearest
 from pomona.files import sha256_of
 from pomona.records import (
     BATCH_ROWS,
+    Batches,
     Card,
+    Filter,
     ParquetSource,
     Records,
     check_engine,
@@ -64,9 +65,7 @@ _BUFFER = 1 << 20
 class _Paged(ParquetSource):
     """Parquet shards, read page by page."""
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """Batches of about 4 MiB and at most 8,192 rows. A filter may ask for any column, so all
         are read for it.
         """

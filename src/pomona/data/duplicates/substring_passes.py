@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.duplicates.mapped import Kept, Mapped, file_pages, holds
@@ -23,7 +22,7 @@ from pomona.data.inputs import TextColumn, pieces
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import write_json
-from pomona.records import Streamed, kept, spread, workers
+from pomona.records import Batches, Filter, Streamed, kept, spread, workers
 from pomona.text import strings
 
 _BLOCK, _PIECE = 1 << 17, 1 << 23
@@ -403,9 +402,7 @@ class CutRows(Streamed):
     def where(self) -> str:
         return self.texts.records.source.where
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """The rows with their spans struck; the tally counts anew each time."""
         self.tally.__init__()
         first, place = 0, self.schema.get_field_index(self.texts.column)
@@ -474,9 +471,7 @@ class StruckSpans(Streamed):
     schema: pa.Schema = _SPANS
     where: str = "the struck spans"
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         for first, last in self.stream_of.blocks():
             found = self.stream_of.spans(first, last)
             arrays = [pa.array(np.ascontiguousarray(column)) for column in found.T]

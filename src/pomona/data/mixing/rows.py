@@ -4,18 +4,27 @@ down once as Arrow and read back through memory maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.mixing.table_scan import Scan
 from pomona.errors import PomonaError
-from pomona.records import Derived, Piece, Records, Streamed, filtered, kept, spread
+from pomona.records import (
+    Batches,
+    Derived,
+    Filter,
+    Piece,
+    Records,
+    Streamed,
+    filtered,
+    kept,
+    spread,
+)
 
 Ints = NDArray[np.int64]
 ROWS = 8192
@@ -97,9 +106,7 @@ class Gathered(Streamed):
     schema: pa.Schema
     where: str
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         labels = pa.array(self.names, pa.string())
         for start in range(0, len(self.row), ROWS):
             part = slice(start, start + ROWS)
@@ -129,9 +136,7 @@ class _Watched(Derived):
     total: int
     progress: Progress | None
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """Every batch; raises at the end when there were more rows or fewer."""
         done = 0
         for batch in self.records.stream():
@@ -175,9 +180,7 @@ class _Picked(Streamed):
     def where(self) -> str:
         return self.found.records.source.where
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """Every marked row; raises where a piece has other rows than before."""
         ends = np.cumsum(self.found.counts)
         jobs = map(_Cut, self.found.pieces, np.split(self.mask, ends[:-1]))

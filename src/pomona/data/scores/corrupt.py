@@ -6,17 +6,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.scores.job import Layout, chunks
 from pomona.errors import PomonaError
-from pomona.records import Derived, Records
+from pomona.records import Batches, Derived, Filter, Records
 from pomona.tasks import fields_of
 
 
@@ -123,9 +122,7 @@ class Followed(Derived):
 
     table: pa.Table
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         yield from self.records.batches()
         yield from self.table.cast(self.schema).to_batches()
 

@@ -4,14 +4,13 @@ becomes the row's scores: over checkpoints, within groups, among rows of like le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.scores.job import TEXT, Job, Layout, Work, chunks
@@ -28,7 +27,7 @@ from pomona.data.scores.run import (
 )
 from pomona.errors import PomonaError
 from pomona.models import Model
-from pomona.records import Card, Derived, Records
+from pomona.records import Batches, Card, Derived, Filter, Records
 
 Floats = NDArray[np.float64]
 
@@ -197,9 +196,7 @@ class Extended(Derived):
             ]
         )
 
-    def stream(
-        self, columns: Sequence[str], keep: pc.Expression | None
-    ) -> Iterator[pa.RecordBatch]:
+    def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         done = 0
         for batch in self.records.batches():
             added = [values.slice(done, batch.num_rows) for values in self.added.values()]

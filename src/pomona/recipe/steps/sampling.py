@@ -34,11 +34,8 @@ BOUNDS = ("hope", "risk")
 
 def draw(step: StepContext) -> Cost:
     """A pool of answers to every item, the prompt read once."""
-    items, model, p = (
-        read_items(step.inputs["items"]),
-        load_model(step, step.inputs["model"]),
-        step.params,
-    )
+    items, p = read_items(step.inputs["items"]), step.params
+    model = load_model(step, step.inputs["model"])
     strategy = parse_strategy(p["pool"])
     asked = temperatures(strategy, Request(prompt=""))
     with Meter() as meter:
@@ -71,9 +68,10 @@ def choose(step: StepContext) -> Cost:
     """
     items, p = read_items(step.inputs["items"]), step.params
     strategy, about = parse_strategy(p["strategy"]), read_json(step.inputs["pools"] / "pools.json")
+    rows = pq.read_table(step.inputs["pools"] / "pools.parquet").to_pylist()
     rows = [
-        _first(row, strategy.n)
-        for row in pq.read_table(step.inputs["pools"] / "pools.parquet").to_pylist()
+        row | {name: row[name][: strategy.n] for name in ("answers", "tokens", "logprobs")}
+        for row in rows
     ]
     with Meter() as meter:
         if p["choose"] in BOUNDS:
@@ -113,10 +111,6 @@ async def _picks(
         )
         picks.append((await select(selection, pool)).chosen)
     return picks
-
-
-def _first(row: dict[str, Any], n: int) -> dict[str, Any]:
-    return row | {name: row[name][:n] for name in ("answers", "tokens", "logprobs")}
 
 
 def _utilities(pools: list[list[str]], references: list[str], name: str) -> list[np.ndarray]:
