@@ -175,12 +175,9 @@ def _check_pair(new: View, old: View) -> None:
         )
     for name in new.names:
         if new.info(name)[1] != old.info(name)[1]:
-            message = (
-                f'tensor "{name}" is {list(new.info(name)[1])}, in {old.folder} it is '
-                f"{list(old.info(name)[1])}"
-            )
             raise PomonaError(
-                message,
+                f'tensor "{name}" is {list(new.info(name)[1])}, in {old.folder} it is '
+                f"{list(old.info(name)[1])}",
                 where=new.folder,
                 remedy="an adapter cannot change shapes; resize the base's vocabulary first",
             )

@@ -81,9 +81,8 @@ class Tensors:
         for file in self.files:
             for name, place in _header(file).items():
                 if name in self._where:
-                    message = f'tensor "{name}" is also in {self._where[name].file.name}'
                     raise PomonaError(
-                        message,
+                        f'tensor "{name}" is also in {self._where[name].file.name}',
                         where=file,
                         remedy="keep one of the two files, or name the right ones in " + INDEX,
                     )
@@ -284,12 +283,11 @@ class View:
 def full_disk(folder: Path, needed: int) -> ResourceError:
     """The error for a disk without room."""
     free, mount = room_on_disk(folder.parent)
-    message = (
-        f"the disk is full: {mount} has {free / 1e6:,.0f} MB free and the result takes "
-        f"{needed / 1e6:,.0f} MB"
-    )
     return ResourceError(
-        message, where=folder, remedy="free some space or write elsewhere; nothing was left behind"
+        f"the disk is full: {mount} has {free / 1e6:,.0f} MB free and the result takes "
+        f"{needed / 1e6:,.0f} MB",
+        where=folder,
+        remedy="free some space or write elsewhere; nothing was left behind",
     )
 
 

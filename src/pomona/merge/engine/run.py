@@ -204,11 +204,9 @@ class _Array:
 
     def take(self) -> NDArray[Any]:
         """The whole tensor."""
-        return (
-            np.empty(self._shape, self._dtype)
-            if self._values is None
-            else self._values.reshape(self._shape)
-        )
+        if self._values is None:
+            return np.empty(self._shape, self._dtype)
+        return self._values.reshape(self._shape)
 
 
 def _limits(memory: int | str, threads: int | None, shard_size: int | str) -> tuple[int, int, int]:

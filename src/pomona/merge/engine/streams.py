@@ -100,11 +100,10 @@ def block_of(name: str, count: int, step: int, widths: Sequence[int], width: int
     """
     step = max(1, min(step, count))
     if step * width > room:
-        message = (
-            f"{step * width / 1e6:.0f} MB are needed at once, for {step} elements of every model"
-        )
         raise PomonaError(
-            message, where=f'tensor "{name}"', remedy="allow more --memory, or fewer --threads"
+            f"{step * width / 1e6:.0f} MB are needed at once, for {step} elements of every model",
+            where=f'tensor "{name}"',
+            remedy="allow more --memory, or fewer --threads",
         )
     return max(1, min(BEST // max(widths, default=1), room // width) // step) * step
 
@@ -122,12 +121,11 @@ class Checkpoints:
             self._open[folder] = Tensors(folder)
         place = self._open[folder].place(item.tensor)
         if place.dtype != item.dtype or place.elements != prod(job.shape):
-            message = (
-                f'tensor "{item.tensor}" is {place.dtype} {list(place.shape)}, planned as '
-                f"{item.dtype} {list(job.shape)}"
-            )
             raise PomonaError(
-                message, where=place.file, remedy="was it changed meanwhile? start again"
+                f'tensor "{item.tensor}" is {place.dtype} {list(place.shape)}, planned as '
+                f"{item.dtype} {list(job.shape)}",
+                where=place.file,
+                remedy="was it changed meanwhile? start again",
             )
         return place
 

@@ -127,11 +127,9 @@ class Result:
     def target(self, number: int) -> FileTarget | None:
         """Where a job's tensor goes; None when it is there."""
         assert self._journal is not None and self._output is not None
-        return (
-            None
-            if number in self._journal.done
-            else self._output.target(number, self.plan.jobs[number])
-        )
+        if number in self._journal.done:
+            return None
+        return self._output.target(number, self.plan.jobs[number])
 
     def measure(self, piece: MergePiece, start: int, blocks: Any) -> Any:
         """What the report needs of a block."""

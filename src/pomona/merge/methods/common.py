@@ -80,11 +80,10 @@ class Loops:
         blocks.
         """
         if status < 0:
-            remedy = "use smaller weights, or a wider out_dtype"
             raise PomonaError(
                 f"the result is too large for {self.job.dtype}",
                 where=f'tensor "{self.job.name}"',
-                remedy=remedy,
+                remedy="use smaller weights, or a wider out_dtype",
             )
         item = self.inputs[(status - 1) // 2]
         if status % 2:

@@ -157,11 +157,9 @@ class FirstRows:
     def read(self, number: int, start: int, blocks: Sequence[NDArray[Any]]) -> Any:
         """Partial result of the elements before the limit; None where there are none."""
         inside = self._inside(start, blocks)
-        return (
-            self.kernel.read(number, start, [block[:inside] for block in blocks])
-            if inside
-            else None
-        )
+        if inside:
+            return self.kernel.read(number, start, [block[:inside] for block in blocks])
+        return None
 
     def gather(self, number: int, partials: Sequence[Any]) -> Any:
         """As the inner kernel's."""

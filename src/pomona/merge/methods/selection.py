@@ -121,11 +121,9 @@ class Sce(Pieces):
         self._least = self._ranking.values[0] if kept and number == 1 else np.inf
 
     def _selected(self, changes: Numbers) -> Numbers:
-        return (
-            changes
-            if self._least == 0
-            else np.where(_variances(changes) >= self._least, changes, 0)
-        )
+        if self._least == 0:
+            return changes
+        return np.where(_variances(changes) >= self._least, changes, 0)
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Merge a block."""

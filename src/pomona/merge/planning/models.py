@@ -67,15 +67,11 @@ class Opened:
         """Those of `names` that are heads of their own by config.json, missing, and made up for by
         the embedding.
         """
-        return (
-            []
-            if self.ties
-            else [
-                name
-                for name in names
-                if name not in self.tensors and is_head(name) and self.find(name)
-            ]
-        )
+        if self.ties:
+            return []
+        return [
+            name for name in names if name not in self.tensors and is_head(name) and self.find(name)
+        ]
 
     @property
     def ties(self) -> bool:
@@ -289,12 +285,9 @@ def _within(piece: Slice, stack: str, models: Mapping[str, Opened]) -> Slice:
     for source in piece.sources:
         depth = models[str(source.model)].layout.depth(stack)
         if source.layers is not None and source.layers[1] > depth:
-            text = (
-                f'layer_range {list(source.layers)} of "{source.model}" goes beyond its '
-                f"{depth} layers"
-            )
             raise PomonaError(
-                text,
+                f'layer_range {list(source.layers)} of "{source.model}" goes beyond its '
+                f"{depth} layers",
                 where=models[str(source.model)].folder,
                 remedy=f"the end is not included: at most [0, {depth}]",
             )

@@ -287,11 +287,9 @@ def _settings(builder: Builder) -> Iterator[Settings]:
 
 
 def _conditions(value: Any) -> tuple[Condition, ...]:
-    return (
-        tuple(item for item in value if isinstance(item, Condition))
-        if isinstance(value, tuple)
-        else ()
-    )
+    if isinstance(value, tuple):
+        return tuple(item for item in value if isinstance(item, Condition))
+    return ()
 
 
 def vocabulary_notes(donor: Opened, models: Iterable[Opened]) -> list[str]:

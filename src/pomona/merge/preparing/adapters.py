@@ -69,6 +69,10 @@ class Adapter:
                 break
         return alpha / rank**0.5 if self.config.get("use_rslora") else alpha / rank
 
+    def wrong(self, message: str, remedy: str) -> PomonaError:
+        """An error in its tensors."""
+        return PomonaError(message, where=self.folder / _FILE, remedy=remedy)
+
 
 def read_adapter(folder: Path) -> Adapter:
     """Open a PEFT LoRA folder. Raises PomonaError for other kinds of adapters, for pickles, and for
@@ -102,11 +106,8 @@ def read_adapter(folder: Path) -> Adapter:
                 remedy="merge it with PEFT and name the merged folder",
             )
     if config.get("init_lora_weights") not in _PLAIN_STARTS:
-        message = (
-            f"was started by {config['init_lora_weights']}, which changes the base's weights too"
-        )
         raise PomonaError(
-            message,
+            f"was started by {config['init_lora_weights']}, which changes the base's weights too",
             where=file,
             remedy="save it with path_initial_model_for_weight_conversion, or merge it with PEFT",
         )
@@ -173,10 +174,8 @@ def _find(view: View, short: str) -> str | None:
 def _needed(view: View, adapter: Adapter, short: str) -> str:
     name = _find(view, short)
     if name is None:
-        message = f'changes "{short}", which {view.folder} does not have'
-        raise PomonaError(
-            message,
-            where=adapter.folder / _FILE,
+        raise adapter.wrong(
+            f'changes "{short}", which {view.folder} does not have',
             remedy="name the model this adapter was trained on",
         )
     return name
@@ -185,10 +184,8 @@ def _needed(view: View, adapter: Adapter, short: str) -> str:
 def _misfit(
     adapter: Adapter, short: str, made_for: tuple[int, ...], wanted: tuple[int, ...]
 ) -> PomonaError:
-    message = f'"{short}" is made for shape {list(made_for)}, the model has {list(wanted)}'
-    return PomonaError(
-        message,
-        where=adapter.folder / _FILE,
+    return adapter.wrong(
+        f'"{short}" is made for shape {list(made_for)}, the model has {list(wanted)}',
         remedy="name the model this adapter was trained on, with its vocabulary",
     )
 
@@ -201,10 +198,8 @@ def _tied_head(adapter: Adapter, head: Stored) -> str:
         and np.array_equal(stored_array(embedding[0]), stored_array(head))
     ):
         return f"{adapter.folder}: lm_head is the input embedding, as in the model"
-    message = "has an lm_head of its own, but the model's is its input embedding"
-    raise PomonaError(
-        message,
-        where=adapter.folder / _FILE,
+    raise adapter.wrong(
+        "has an lm_head of its own, but the model's is its input embedding",
         remedy="save the model untied, with its lm_head.weight",
     )
 
@@ -348,17 +343,13 @@ def _update(
     embedding = "lora_embedding_A" in parts
     names = ("lora_embedding_A", "lora_embedding_B") if embedding else ("lora_A", "lora_B")
     if not set(names) <= set(parts):
-        raise PomonaError(
-            f'"{module}" has no {" and ".join(names)}',
-            where=adapter.folder / _FILE,
-            remedy="save the adapter again",
+        raise adapter.wrong(
+            f'"{module}" has no {" and ".join(names)}', remedy="save the adapter again"
         )
     first, second = (parts[name] for name in names)
     if len(shape) != 2 or len(first.shape) != 2 or len(second.shape) != 2:
-        raise PomonaError(
-            f'"{module}" is no matrix but {list(shape)}',
-            where=adapter.folder / _FILE,
-            remedy="merge it with PEFT",
+        raise adapter.wrong(
+            f'"{module}" is no matrix but {list(shape)}', remedy="merge it with PEFT"
         )
     made_for = (second.shape[0], first.shape[1])  # outputs, inputs
     flipped = embedding or (

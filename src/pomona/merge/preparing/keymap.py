@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pomona.errors import PomonaError, nearest
 from pomona.merge.checkpoints.files import Stored, View, read_config
 from pomona.merge.checkpoints.names import is_embedding, is_head, ties
 
+_wrong = partial(PomonaError, where="key_map")
 KeyMap = Mapping[str, Mapping[str, str] | str] | str
 
 
@@ -79,23 +81,17 @@ def map_names(
 
 def _frame(views: Mapping[str, View], key_map: KeyMap, base: str | None) -> str:
     if isinstance(key_map, str) and key_map != "auto":
-        raise PomonaError(
-            f'"{key_map}" is no key map',
-            where="key_map",
-            remedy='write "auto" or {MODEL: {PREFIX: PREFIX}}',
+        raise _wrong(
+            f'"{key_map}" is no key map', remedy='write "auto" or {MODEL: {PREFIX: PREFIX}}'
         )
     mapped = {} if isinstance(key_map, str) else key_map
     for model in mapped:
         if model not in views:
-            raise PomonaError(
-                f'has no model "{model}"', where="key_map", remedy=nearest(model, views)
-            )
+            raise _wrong(f'has no model "{model}"', remedy=nearest(model, views))
     left = [model for model in views if model not in mapped]
     if not left:
-        raise PomonaError(
-            "maps every model",
-            where="key_map",
-            remedy="leave out the model whose names the result shall have",
+        raise _wrong(
+            "maps every model", remedy="leave out the model whose names the result shall have"
         )
     return max(left, key=lambda model: (len(views[model].tensors), model == base))
 
@@ -112,17 +108,14 @@ def renamed(view: View, rule: Mapping[str, str], model: str) -> View:
         new = name if prefix is None else rule[prefix] + name.removeprefix(prefix)
         unused.discard(prefix or "")
         if new in out:
-            raise PomonaError(
+            raise _wrong(
                 f'gives two tensors of "{model}" the name "{new}"',
-                where="key_map",
                 remedy="make the prefixes longer",
             )
         out[new] = stored
     if unused:
         message = f'no tensor of "{model}" begins with "{min(unused)}"'
-        raise PomonaError(
-            message, where="key_map", remedy=f"its tensors begin with {_beginnings(view)}"
-        )
+        raise _wrong(message, remedy=f"its tensors begin with {_beginnings(view)}")
     return View(view.folder, out)
 
 
@@ -141,19 +134,15 @@ def propose(view: View, frame: View, model: str) -> dict[str, str]:
         targets = _targets(view, frame, group, names)
         if len(targets) > 1:
             listed = ", ".join(f'"{target}"' for target in targets)
-            message = f'"{group}" of "{model}" fits {listed}'
             raise PomonaError(
-                message,
+                f'"{group}" of "{model}" fits {listed}',
                 where="key_map: auto",
                 remedy=f'write key_map: {{"{model}": {{"{group}": …}}}}',
             )
         if not targets and not (ties_in(view.folder) and all(map(is_head, names))):
-            message = (
-                f'finds no place for "{min(names)}" and {len(names) - 1} more tensors of '
-                f'"{model}" in {frame.folder}'
-            )
             raise PomonaError(
-                message,
+                f'finds no place for "{min(names)}" and {len(names) - 1} more tensors of '
+                f'"{model}" in {frame.folder}',
                 where="key_map: auto",
                 remedy="are these models of one family? if so, write the map out",
             )
@@ -209,13 +198,9 @@ def _account(views: Mapping[str, View], frame: str) -> frozenset[str]:
     for model, view in others.items():
         extra = sorted(name for name in view.tensors if name not in known)
         if extra:
-            message = (
+            raise _wrong(
                 f'{len(extra)} tensors of "{model}" have no partner in "{frame}": '
-                f"{', '.join(extra[:3])}{', …' if len(extra) > 3 else ''}"
-            )
-            raise PomonaError(
-                message,
-                where="key_map",
+                f"{', '.join(extra[:3])}{', …' if len(extra) > 3 else ''}",
                 remedy=(
                     f"give their prefixes in {frame}: its tensors begin with "
                     f"{_beginnings(views[frame])}"
@@ -230,16 +215,13 @@ def _account(views: Mapping[str, View], frame: str) -> frozenset[str]:
         if names != copied:
             name = min(copied - names)
             lacking = next(other for other in absent if name in absent[other])
-            message = f'"{name}" is in "{frame}" and "{model}" but not in "{lacking}"'
-            raise PomonaError(
-                message,
-                where="key_map",
+            raise _wrong(
+                f'"{name}" is in "{frame}" and "{model}" but not in "{lacking}"',
                 remedy=f'merge without "{lacking}" first, then merge it into the result',
             )
     if copied == set(known):
-        raise PomonaError(
+        raise _wrong(
             f'no other model has any tensor of "{frame}"',
-            where="key_map",
             remedy='write key_map: "auto", or the map',
         )
     return frozenset(copied)

@@ -199,12 +199,9 @@ class Stages:
             return
         for text, index in tokenizer.vocab.items():
             if index < rows and reference.vocab.get(text) != index:
-                message = (
-                    f'token {json.dumps(text, ensure_ascii=False)} is {index} in "{name}" '
-                    f'and {reference.vocab.get(text)} in "{frame}"'
-                )
                 raise PomonaError(
-                    message,
+                    f'token {json.dumps(text, ensure_ascii=False)} is {index} in "{name}" '
+                    f'and {reference.vocab.get(text)} in "{frame}"',
                     where="key_map",
                     remedy="write tokenizer_source: MODEL or union to match rows by token",
                 )
@@ -421,9 +418,8 @@ def _listed(rows: Mapping[str, int]) -> str:
 
 def _lengthened(short: Stored, long: Stored, models: str) -> NewTensor:
     if short.shape[0] > long.shape[0] or short.shape[1:] != long.shape[1:]:
-        message = f'tensor "{long.name}" of {models} is {list(short.shape)} and {list(long.shape)}'
         raise PomonaError(
-            message,
+            f'tensor "{long.name}" of {models} is {list(short.shape)} and {list(long.shape)}',
             where="key_map",
             remedy="write tokenizer_source: MODEL or union if only the vocabularies differ",
         )

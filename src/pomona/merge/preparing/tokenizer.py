@@ -75,11 +75,9 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
             raise PomonaError(
                 f"is no tokenizer: {error!r}", where=file, remedy="copy or download it again"
             ) from None
-    return (
-        _opened(folder, _converted(folder))
-        if any((folder / name).is_file() for name in _OTHERS)
-        else None
-    )
+    if any((folder / name).is_file() for name in _OTHERS):
+        return _opened(folder, _converted(folder))
+    return None
 
 
 def _opened(folder: Path, data: dict[str, Any]) -> Tokenizer:
@@ -173,11 +171,8 @@ def union(base: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:
     scores: dict[str, float] = {}
     for other in others:
         if other.kind != base.kind:
-            message = (
-                f"is a {other.kind} tokenizer, {base.folder} has {base.kind}: they have no union"
-            )
             raise PomonaError(
-                message,
+                f"is a {other.kind} tokenizer, {base.folder} has {base.kind}: they have no union",
                 where=other.folder / FILE,
                 remedy="choose one: tokenizer_source: base, or a model",
             )

@@ -110,11 +110,9 @@ def _remembered(cache: Path) -> dict[str, str]:
         entries = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return (
-        {key: value for key, value in entries.items() if isinstance(value, str)}
-        if isinstance(entries, dict)
-        else {}
-    )
+    if isinstance(entries, dict):
+        return {key: value for key, value in entries.items() if isinstance(value, str)}
+    return {}
 
 
 def _key(file: Path) -> str:
@@ -131,11 +129,9 @@ def _hub_name(file: Path) -> str | None:
     if not file.is_symlink():
         return None
     blob = Path(os.path.realpath(file))
-    return (
-        blob.name
-        if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name)
-        else None
-    )
+    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        return blob.name
+    return None
 
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

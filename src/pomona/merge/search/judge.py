@@ -160,11 +160,9 @@ class Judge:
 
         model = self._model_for(plan)
         model.replace(tensors(plan, **self._engine))
-        return (
-            self._scored(model, items)
-            if isinstance(self.metric, Loss)
-            else self._answered(model, items)
-        )
+        if isinstance(self.metric, Loss):
+            return self._scored(model, items)
+        return self._answered(model, items)
 
     def ready(self, plan: MergePlan) -> None:
         """Build the network of a plan, so that what is wrong with it or this installation is raised

@@ -106,9 +106,8 @@ def files_of(task: MergeTask, folder: Path) -> list[str]:
 def _section(recipe: Mapping[str, Any], name: str, model: type[Section]) -> Section:
     section = recipe.get(name)
     if not isinstance(section, Mapping):
-        problem = "is not a mapping of keys and values" if name in recipe else "is missing"
         raise PomonaError(
-            problem,
+            "is not a mapping of keys and values" if name in recipe else "is missing",
             where=name,
             remedy=f"write {name}: {{records: …, prompt: …, completion: …, test: …}}",
         )
@@ -173,12 +172,9 @@ class Problem:
         self.experts = experts_of(document)
         self.greedy = self.settings.method == "greedy"
         if self.greedy and has_free(document):
-            message = (
-                "greedy chooses among the experts of a recipe, and this one also has free "
-                "parameters"
-            )
             raise PomonaError(
-                message,
+                "greedy chooses among the experts of a recipe, and this one also has free "
+                "parameters",
                 where="search.method",
                 remedy="write numbers in their place, or search by cma, optuna, random or grid",
             )

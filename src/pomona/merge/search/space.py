@@ -138,9 +138,8 @@ def _frees(recipe: Mapping[str, Any]) -> list[Free]:
     for place, value in _places(recipe):
         free = _read(place, value)
         if frees.setdefault(free.name, free) != free:
-            message = f'"{free.name}" is already free in another way'
             raise PomonaError(
-                message,
+                f'"{free.name}" is already free in another way',
                 where=".".join(map(str, place)),
                 remedy="write the same in both places, or another name",
             )
@@ -185,14 +184,14 @@ def _number_at(recipe: dict[str, Any], name: str, names: set[str]) -> tuple[str 
         try:
             node = node[key]
         except (KeyError, IndexError, TypeError):
-            remedy = (
-                nearest(name, names)
-                if names
-                else "write {search: [0, 1], name: NAME} in the recipe, or the place of a number"
-            )
             raise PomonaError(
                 f'the recipe has no free parameter "{name}" and nothing at that place',
-                remedy=remedy,
+                remedy=(
+                    nearest(name, names)
+                    if names
+                    else "write {search: [0, 1], name: NAME} in the recipe, or the place of a "
+                    "number"
+                ),
             ) from None
         place.append(key)
     if "parameters" not in place or not isinstance(node, int | float):

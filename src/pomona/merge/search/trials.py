@@ -71,11 +71,10 @@ class Log:
             names = ", ".join(
                 sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
             )
-            remedy = "go on with the settings of that one, or delete the file"
             raise PomonaError(
                 f"holds the beginning of another search ({names} differ)",
                 where=self.path,
-                remedy=remedy,
+                remedy="go on with the settings of that one, or delete the file",
             )
 
     def find(self, values: Mapping[str, Any]) -> Trial | None:
