@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,12 +34,8 @@ from pomona.merge.planning.models import locate_model
 from pomona.merge.preparing.keymap import ties_in
 
 _LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
-_CONV1D = (
-    "gpt2",
-    "openai-gpt",
-    "imagegpt",
-    "decision_transformer",
-)  # linear layers stored inputs × outputs
+# linear layers stored inputs × outputs
+_CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 _NOISE = 1e-6  # singular values below this part of the largest are rounding
 
 
@@ -76,14 +73,54 @@ class Extraction:
 
 @dataclass
 class _Parts:
-    """The adapter as it grows."""
+    """The adapter as it grows, from two models and what is asked of it."""
 
+    new: View
+    old: View
+    flipped: bool
+    choose: Callable[[NDArray[np.float64]], int]
+    asked: Sequence[str]
+    keep_whole: bool
+    dtype: str
     made: dict[str, NewTensor] = field(default_factory=dict)
     modules: list[AdapterModule] = field(default_factory=list)
     whole: list[str] = field(default_factory=list)
     biases: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     unchanged: int = 0
+
+    def add(self, name: str) -> None:
+        """Put one tensor's change where it belongs."""
+        stored, start = self.new.tensors[name], self.old.tensors[name]
+        module, _, kind = name.rpartition(".")
+        weight = self.new.tensors.get(f"{module}.weight")
+        if not _differ(stored, start):
+            self.unchanged += 1
+        elif not any(fnmatchcase(module, pattern) for pattern in self.asked) or kind not in (
+            "weight",
+            "bias",
+        ):
+            self.left.append(name)
+        elif (
+            kind == "weight"
+            and len(stored.shape) == 2
+            and not (is_embedding(name) or is_head(name) or _LOOKED_UP.search(name))
+        ):
+            change = TensorRows(stored).float32() - TensorRows(start).float32()
+            a, b, error = truncated(change.T if self.flipped else change, self.choose)
+            self.modules.append(AdapterModule(module, len(a), error))
+            for part, values in (("lora_A", a), ("lora_B", b)):
+                made = _in_memory(values, self.dtype)
+                self.made[f"base_model.model.{module}.{part}.weight"] = made
+        elif kind == "bias" and weight is not None and len(weight.shape) == 2:
+            # Named at the end: it depends on whether the weight has an adapter.
+            self.biases.append(name)
+            self.made[name] = _as_stored(stored)
+        elif self.keep_whole:
+            self.whole.append(module)
+            self.made[f"base_model.model.{name}"] = _as_stored(stored)
+        else:
+            self.left.append(name)
 
 
 def extract_adapter(
@@ -132,20 +169,12 @@ def extract_adapter(
     finetuned, base, out = locate_model(str(finetuned)), locate_model(str(base)), Path(out)
     new, old = View.of(finetuned), View.of(base)
     _check_pair(new, old)
-    parts, config = _Parts(), read_config(base)
+    config = read_config(base)
     flipped = config.get("model_type") in _CONV1D
+    choose = partial(_rank, rank=rank, energy=energy)
+    parts = _Parts(new, old, flipped, choose, modules, whole, dtype)
     for done, name in enumerate(new.names):
-        _tensor(
-            name,
-            new,
-            old,
-            parts,
-            flipped,
-            lambda spectrum: _rank(spectrum, rank, energy),
-            modules,
-            whole,
-            dtype,
-        )
+        parts.add(name)
         if progress:
             progress(done + 1, len(new.names))
     if not parts.made:
@@ -154,9 +183,9 @@ def extract_adapter(
             where=finetuned,
             remedy="check the two folders and `modules`",
         )
-    _complete(parts, new, ties_in(base))
+    _complete(parts, ties_in(base))
     if not dry_run:
-        settings = json.dumps(_settings(parts, config, base, flipped), indent=1).encode()
+        settings = json.dumps(_settings(parts, config, base), indent=1).encode()
         write_made(
             out, parts.made, {"adapter_config.json": settings}, name="adapter_model.safetensors"
         )
@@ -183,52 +212,8 @@ def _check_pair(new: View, old: View) -> None:
             )
 
 
-def _tensor(
-    name: str,
-    new: View,
-    old: View,
-    parts: _Parts,
-    flipped: bool,
-    choose: Callable[[NDArray[np.float64]], int],
-    modules: Sequence[str],
-    whole: bool,
-    dtype: str,
-) -> None:
-    stored, start = new.tensors[name], old.tensors[name]
-    module, _, kind = name.rpartition(".")
-    if not _differ(stored, start):
-        parts.unchanged += 1
-    elif not any(fnmatchcase(module, pattern) for pattern in modules) or kind not in (
-        "weight",
-        "bias",
-    ):
-        parts.left.append(name)
-    elif (
-        kind == "weight"
-        and len(stored.shape) == 2
-        and not (is_embedding(name) or is_head(name) or _LOOKED_UP.search(name))
-    ):
-        change = TensorRows(stored).float32() - TensorRows(start).float32()
-        a, b, error = truncated(change.T if flipped else change, choose)
-        parts.modules.append(AdapterModule(module, len(a), error))
-        for part, values in (("lora_A", a), ("lora_B", b)):
-            parts.made[f"base_model.model.{module}.{part}.weight"] = _in_memory(values, dtype)
-    elif (
-        kind == "bias"
-        and len(new.info(f"{module}.weight")[1] if f"{module}.weight" in new.tensors else ()) == 2
-    ):
-        parts.biases.append(name)
-        parts.made[name] = _as_stored(
-            stored
-        )  # named at the end: it depends on whether the weight has an adapter
-    elif whole:
-        parts.whole.append(module)
-        parts.made[f"base_model.model.{name}"] = _as_stored(stored)
-    else:
-        parts.left.append(name)
-
-
-def _complete(parts: _Parts, new: View, tied: bool) -> None:
+def _complete(parts: _Parts, tied: bool) -> None:
+    tensors = parts.new.tensors
     lora = {module.name for module in parts.modules}
     for name in parts.biases:
         module = name.removesuffix(".bias")
@@ -238,14 +223,12 @@ def _complete(parts: _Parts, new: View, tied: bool) -> None:
     parts.whole = sorted(set(parts.whole))
     for module in parts.whole:
         for kind in ("weight", "bias"):
-            if f"{module}.{kind}" in new.tensors:
-                parts.made[f"base_model.model.{module}.{kind}"] = _as_stored(
-                    new.tensors[f"{module}.{kind}"]
-                )
-        if tied and is_embedding(f"{module}.weight") and not any(map(is_head, new.tensors)):
-            parts.made["base_model.model.lm_head.weight"] = _as_stored(
-                new.tensors[f"{module}.weight"]
-            )  # PEFT asks for it by name
+            if (name := f"{module}.{kind}") in tensors:
+                parts.made[f"base_model.model.{name}"] = _as_stored(tensors[name])
+        name = f"{module}.weight"
+        if tied and is_embedding(name) and not any(map(is_head, tensors)):
+            # PEFT asks for it by name
+            parts.made["base_model.model.lm_head.weight"] = _as_stored(tensors[name])
 
 
 def _differ(first: Stored, second: Stored) -> bool:
@@ -299,9 +282,7 @@ def _as_stored(stored: Stored) -> NewTensor:
     return NewTensor(stored.dtype, stored.shape, blocks)
 
 
-def _settings(
-    parts: _Parts, config: Mapping[str, Any], base: Path, flipped: bool
-) -> dict[str, Any]:
+def _settings(parts: _Parts, config: Mapping[str, Any], base: Path) -> dict[str, Any]:
     ranks = {module.name: module.rank for module in parts.modules}
     usual = Counter(ranks.values()).most_common(1)[0][0] if ranks else 1
     others = {name: rank for name, rank in ranks.items() if rank != usual}
@@ -320,7 +301,7 @@ def _settings(
         "target_modules": sorted(ranks),
         "modules_to_save": parts.whole or None,
         "bias": "all" if parts.biases else "none",
-        "fan_in_fan_out": flipped,
+        "fan_in_fan_out": parts.flipped,
         "inference_mode": True,
         **({"ensure_weight_tying": True} if tied else {}),
     }

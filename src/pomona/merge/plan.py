@@ -57,9 +57,8 @@ class MergePlan:
     recipe: Mapping[str, Any]  # the recipe as it was read, for the model card
     extra: Mapping[str, bytes] = field(default_factory=dict)  # further files of the result, by name
     prepared: int = 0  # bytes beside the result while it is made: adapted or re-ordered tensors
-    notes: tuple[
-        str, ...
-    ] = ()  # what the reader of a dry run should know: tensors copied, keys not covered
+    # what the reader of a dry run should know: tensors copied, keys not covered
+    notes: tuple[str, ...] = ()
 
 
 class Kernel(Protocol):

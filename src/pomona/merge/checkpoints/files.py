@@ -236,9 +236,8 @@ class Stored:
     shape: tuple[int, ...]
     folder: Path
     name: str
-    place: TensorPlace | None = field(
-        default=None, repr=False, compare=False
-    )  # where its bytes are, if the checkpoint was open
+    # where its bytes are, if the checkpoint was open
+    place: TensorPlace | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -363,9 +362,8 @@ def encode_finite(values: NDArray[np.float32], dtype: str, name: str, where: obj
     """Values rounded to `dtype`. Raises PomonaError for NaN, infinity and what `dtype` cannot
     hold.
     """
-    whole = bool(
-        np.isfinite(values.sum(dtype=np.float64))
-    )  # float64 holds the sum of any finite block
+    # float64 holds the sum of any finite block
+    whole = bool(np.isfinite(values.sum(dtype=np.float64)))
     if not whole or (dtype == "F16" and values.size and float(np.abs(values).max()) > 65504.0):
         raise PomonaError(
             f'tensor "{name}" would hold NaN, infinity or a number too large for {dtype}',

@@ -135,9 +135,8 @@ class LayerLayout:
     """The names of a model in order: its stacks of layers, and what stands outside them."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.stacks: dict[
-            str, dict[int, dict[str, str]]
-        ] = {}  # stack → layer → rest of the name → name
+        # stack → layer → rest of the name → name
+        self.stacks: dict[str, dict[int, dict[str, str]]] = {}
         self.loose: list[str] = []
         for name in names:
             place = place_of(name)

@@ -279,7 +279,9 @@ class Output:
                     os.open(folder / shard.name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
                 )
                 if fresh:
-                    _allocate(self._open[-1], shard.size)
+                    # Its room on the disk; where the system cannot give it, only its length.
+                    allocate = getattr(os, "posix_fallocate", lambda d, _, n: os.ftruncate(d, n))
+                    allocate(self._open[-1], 0, shard.size)
                     os.pwrite(self._open[-1], shard.header, 0)
         except OSError:
             self.close()
@@ -301,14 +303,6 @@ class Output:
         return FileTarget(self._open[shard], offset, job.dtype, self._scratch)
 
 
-def _allocate(descriptor: int, size: int) -> None:
-    """Give a file its room on the disk; where the system cannot, only its length."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    else:
-        os.ftruncate(descriptor, size)
-
-
 @cache
 def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
     function = (
@@ -317,15 +311,6 @@ def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
     if function is not None:
         function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
     return function
-
-
-def _begin_to_sync(descriptor: int, offset: int, count: int) -> None:
-    """Let the disk begin with what was written, so that the sync at the end has little left;
-    without a word where that is not possible.
-    """
-    begin = _sync_file_range()
-    if begin is not None:
-        begin(descriptor, offset, count, 2)  # SYNC_FILE_RANGE_WRITE
 
 
 @dataclass(frozen=True)
@@ -344,7 +329,10 @@ class FileTarget:
     def end(self, start: int, values: NDArray[Any]) -> None:
         """Write it where it belongs."""
         view, offset = memoryview(values.view(np.uint8)), self.offset + start * WIDTHS[self.dtype]  # pyright: ignore[reportArgumentType]
+        begin = _sync_file_range()
         while view:
             done = os.pwrite(self.descriptor, view, offset)
-            _begin_to_sync(self.descriptor, offset, done)
+            # The disk begins with it, so that the sync at the end has little left.
+            if begin is not None:
+                begin(self.descriptor, offset, done, 2)  # SYNC_FILE_RANGE_WRITE
             view, offset = view[done:], offset + done

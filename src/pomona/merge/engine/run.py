@@ -214,11 +214,9 @@ def _limits(memory: int | str, threads: int | None, shard_size: int | str) -> tu
         raise PomonaError(
             f"{threads} threads do nothing", where="threads", remedy="use at least one"
         )
-    return _bytes_of(memory, "memory"), threads or _cores(), _bytes_of(shard_size, "shard_size")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return _bytes_of(memory, "memory"), threads or cores, _bytes_of(shard_size, "shard_size")
 
 
 def _merge(

@@ -147,19 +147,13 @@ def units_of(
             if target is None and kernel.shared is None:
                 continue
             unit = units.setdefault((job.name, prod(job.shape)), ReadUnit([], prod(job.shape), []))
-            sources = tuple(
-                _source(unit, checkpoints.place(plan, item, job)) for item in inputs_of(job)
-            )
+            read = [checkpoints.place(plan, item, job) for item in inputs_of(job)]
+            unit.places += [one for one in dict.fromkeys(read) if one not in unit.places]
+            sources = tuple(map(unit.places.index, read))
             unit.pieces.append(
                 MergePiece(number, place, job, kernel, sources, target or Nowhere(), target is None)
             )
     return list(units.values())
-
-
-def _source(unit: ReadUnit, place: TensorPlace) -> int:
-    if place not in unit.places:
-        unit.places.append(place)
-    return unit.places.index(place)
 
 
 class Nowhere:
@@ -223,10 +217,8 @@ class Files:
         """Elements of a tensor. Those that are not aligned to their type are copied to this
         thread's memory number `key`.
         """
-        kind, offset = (
-            np.dtype(NUMBERS[place.dtype]),
-            place.offset + start * WIDTHS[place.dtype],
-        )
+        kind = np.dtype(NUMBERS[place.dtype])
+        offset = place.offset + start * WIDTHS[place.dtype]
         if place.offset + place.size > os.fstat(self._open[place.file][0]).st_size:
             raise PomonaError(
                 "has become shorter",

@@ -86,14 +86,23 @@ class Loops:
                 remedy="use smaller weights, or a wider out_dtype",
             )
         item = self.inputs[(status - 1) // 2]
-        if status % 2:
-            what, remedy = "holds NaN or infinity", "leave this model out, or get an undamaged copy"
-        else:
-            what, remedy = (
-                f"holds numbers too large for {self.job.compute}",
-                "use dtype: float32 or bfloat16",
-            )
+        what, remedy = "holds NaN or infinity", "leave this model out, or get an undamaged copy"
+        if status % 2 == 0:
+            what = f"holds numbers too large for {self.job.compute}"
+            remedy = "use dtype: float32 or bfloat16"
         raise PomonaError(f'tensor "{item.tensor}" {what}', where=(status - 1) // 2, remedy=remedy)
+
+    def decoded(self, block: NDArray[Any], place: int) -> NDArray[np.float64]:
+        """A block of input `place` as float64. Raises PomonaError for NaN and infinity."""
+        values = decode(block, self.inputs[place].dtype)
+        if not np.isfinite(values).all():
+            self.fail(2 * place + 1)
+        return values
+
+    def store(self, values: NDArray[np.float64], out: NDArray[Any]) -> None:
+        """Write elements of the result. Raises PomonaError when one is too large for its type."""
+        if not encode(values, self.job.dtype, out):
+            self.fail(-1)
 
 
 def address(values: NDArray[Any]) -> int:
@@ -144,6 +153,15 @@ def number(item: TensorInput, name: str, default: float | None = None) -> float:
     return float(value)
 
 
+def no_weight(job: TensorJob, switch: str) -> PomonaError:
+    """The error for weights that cancel out where `switch` divides by their sum."""
+    return PomonaError(
+        "the weights sum to zero",
+        where=f'tensor "{job.name}"',
+        remedy=f"use other weights, or {switch}: false",
+    )
+
+
 def weights_of(job: TensorJob) -> NDArray[np.float64]:
     """The weights of a job's inputs beside the base."""
     return np.array([number(item, "weight") for item in job.inputs])
@@ -179,6 +197,7 @@ class Pieces:
 
     def __init__(self, job: TensorJob) -> None:
         self.job, self._loops = job, Loops(job)
+        self.store = self._loops.store
 
     def pieces(self, blocks: Sequence[NDArray[Any]]) -> Iterator[tuple[slice, Numbers, Numbers]]:
         """The place in the block, the base, and the other models. Raises PomonaError for NaN and
@@ -187,16 +206,5 @@ class Pieces:
         step = max(1, STEP // self.unit) * self.unit
         for start in range(0, blocks[0].size, step):
             part = slice(start, start + step)
-            base, *models = (self._wide(block[part], place) for place, block in enumerate(blocks))
+            base, *models = (self._loops.decoded(b[part], place) for place, b in enumerate(blocks))
             yield part, base, np.stack(models)
-
-    def _wide(self, block: NDArray[Any], place: int) -> Numbers:
-        values = decode(block, self._loops.inputs[place].dtype)
-        if not np.isfinite(values).all():
-            self._loops.fail(2 * place + 1)
-        return values
-
-    def store(self, values: Numbers, out: NDArray[Any]) -> None:
-        """Write a piece of the result. Raises PomonaError when it is too large for its type."""
-        if not encode(values, self.job.dtype, out):
-            self._loops.fail(-1)

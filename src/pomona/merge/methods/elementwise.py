@@ -84,8 +84,6 @@ class Ram(Pieces):
         for part, base, models in self.pieces(blocks):
             changed, by = self._changed(base, models)
             changes = np.where(changed, models - base, 0)
-            alone, mean = (
-                (changes * self._scales).sum(axis=0),
-                changes.sum(axis=0) / np.maximum(by, 1),
-            )
+            alone = (changes * self._scales).sum(axis=0)
+            mean = changes.sum(axis=0) / np.maximum(by, 1)
             self.store(base + np.where(by == 1, alone, mean), out[part])

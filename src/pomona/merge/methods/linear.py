@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError
-from pomona.merge.methods.common import KINDS, Loops, Single, decode, encode, number, weights_of
+from pomona.merge.methods.common import KINDS, Loops, Single, no_weight, number, weights_of
 from pomona.merge.plan import TensorJob
 
 
@@ -35,34 +34,20 @@ class Linear(Single):
             weights = weights_of(job).astype(np.float32)
             divisor = torch_sum(weights) if job.options.get("normalize", True) else np.float32(1)
         else:
-            weights, divisor = (
-                np.array([number(job.inputs[0], "scale", 1.0)], np.float32),
-                np.float32(1),
-            )
+            weights = np.array([number(job.inputs[0], "scale", 1.0)], np.float32)
+            divisor = np.float32(1)
         if divisor == 0 or not np.isfinite(divisor):
-            raise PomonaError(
-                "the weights sum to zero",
-                where=f'tensor "{job.name}"',
-                remedy="use other weights, or normalize: false",
-            )
+            raise no_weight(job, "normalize")
         self._weights, self._divisor = weights, np.array([divisor], np.float32)
-        self._first = np.array(
-            [0.0 if job.method == "linear" else -0.0], np.float32
-        )  # −0 + x is x, also where x is −0
+        # −0 + x is x, also where x is −0
+        self._first = np.array([0.0 if job.method == "linear" else -0.0], np.float32)
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Merge a block."""
         loops = self._loops
-        loops.call(
-            "linear",
-            blocks,
-            self._weights,
-            self._divisor,
-            self._first,
-            KINDS[loops.job.compute],
-            out,
-            loops.stored,
-        )
+        compute = KINDS[loops.job.compute]
+        constants = self._weights, self._divisor, self._first
+        loops.call("linear", blocks, *constants, compute, out, loops.stored)
 
 
 class Doubles(Single):
@@ -71,29 +56,21 @@ class Doubles(Single):
     """
 
     def __init__(self, job: TensorJob) -> None:
-        self._loops, self._job = Loops(job), job
+        self._loops = Loops(job)
         plain = job.method == "linear"
         self._weights = (
             weights_of(job) if plain else np.array([number(job.inputs[0], "scale", 1.0)])
         )
         self._divisor = self._weights.sum() if plain and job.options.get("normalize", True) else 1.0
         if self._divisor == 0:
-            raise PomonaError(
-                "the weights sum to zero",
-                where=f'tensor "{job.name}"',
-                remedy="use other weights, or normalize: false",
-            )
+            raise no_weight(job, "normalize")
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Merge a block."""
         total = np.zeros(len(out))
-        for place, (block, item) in enumerate(zip(blocks, self._loops.inputs, strict=True)):
-            values = decode(block, item.dtype)
-            if not np.isfinite(values).all():
-                self._loops.fail(2 * place + 1)
-            total += values * self._weights[place]
-        if not encode(total / self._divisor, self._job.dtype, out):
-            self._loops.fail(-1)
+        for place, block in enumerate(blocks):
+            total += self._loops.decoded(block, place) * self._weights[place]
+        self._loops.store(total / self._divisor, out)
 
 
 class TaskArithmetic(Single):

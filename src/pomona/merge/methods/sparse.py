@@ -28,9 +28,8 @@ FINITE = 0x7F800000  # bits of magnitudes are smaller
 BINS = 1 << 16
 UPPER = 15  # bits that the first pass leaves aside
 
-Counts = tuple[
-    int, NDArray[np.int64], NDArray[Any]
-]  # values below the range, bins that have values, and how many
+# values below the range, bins that have values, and how many
+Counts = tuple[int, NDArray[np.int64], NDArray[Any]]
 
 
 @dataclass
@@ -142,10 +141,8 @@ class Sparse:
 
     def __init__(self, job: TensorJob, seed: int) -> None:
         self._loops, self._job = Loops(job), job
-        self._own = (
-            f"\0{job.name}",
-            0,
-        )  # its sums, among the partial results of jobs that are settled together
+        # its sums, among the partial results of jobs that are settled together
+        self._own = (f"\0{job.name}", 0)
         self._kind = job.method.partition("_")[0]
         self._weights = weights_of(job)
         self._elect = job.method in _ELECTING
@@ -164,9 +161,8 @@ class Sparse:
             else None
         )
         self._searches: dict[tuple[str, int], RankSearch] = {}
-        self._tallies: dict[
-            tuple[Any, int], BinTally
-        ] = {}  # by range, which several searches may share, and thread
+        # by range, which several searches may share, and thread
+        self._tallies: dict[tuple[Any, int], BinTally] = {}
         for place, item in enumerate(job.inputs):
             self._prepare(place, item, seed)
         if not self._searches:
@@ -238,7 +234,11 @@ class Sparse:
             }.values():
                 key = (name, search.low, search.size)
                 tally = self._tallies.setdefault((key, get_ident()), BinTally())
-                self._count(place, search, blocks, tally)
+                scratch = np.empty(2 * SPACE, np.uint8)
+                self._call(
+                    *("tally", blocks, place, search.low, search.size, search.shift),
+                    *(tally.counts, tally.below, scratch),
+                )
                 if self.shared:
                     counted[key] = tally.take()
             if self.shared and start == 0 and number == 0 and self._masks[place, 0] == BAND:
@@ -249,23 +249,14 @@ class Sparse:
                 )
         return counted
 
-    def _count(
-        self, place: int, search: RankSearch, blocks: Sequence[NDArray[Any]], tally: BinTally
+    def _call(
+        self, name: str, blocks: Sequence[NDArray[Any]], place: int, *arguments: int | NDArray[Any]
     ) -> None:
-        scratch, kinds = np.empty(2 * SPACE, np.uint8), self._loops.kinds
-        status = loop("tally")(
-            address(blocks[0]),
-            int(kinds[0]),
-            address(blocks[place + 1]),
-            int(kinds[place + 1]),
-            blocks[0].size,
-            search.low,
-            search.size,
-            search.shift,
-            address(tally.counts),
-            address(tally.below),
-            address(scratch),
-        )
+        """Run a loop on the task vector of one model, arrays passed by address."""
+        sources = [(blocks[at], int(self._loops.kinds[at])) for at in (0, place + 1)]
+        given = [one if isinstance(one, int) else address(one) for one in arguments]
+        (base, kind), (model, other) = sources
+        status = loop(name)(address(base), kind, address(model), other, base.size, *given)
         if status:
             self._loops.fail(1 if status == 1 else 2 * place + 3)
 
@@ -344,31 +335,14 @@ class Sparse:
             return self._masks, None
         masks, size = self._masks.copy(), blocks[0].size
         limits = np.empty((len(masks), size), np.uint32)
-        rows, scratch, kinds = (
-            np.empty(12 * self.unit + 8 * 2048, np.uint8),
-            np.empty(TILE, np.float32),
-            self._loops.kinds,
-        )
+        rows, scratch = np.empty(12 * self.unit + 8 * 2048, np.uint8), np.empty(TILE, np.float32)
         for place, item in enumerate(self._job.inputs):
             if masks[place, 0] != RANKED:
                 continue
             density, epsilon = number(item, "density"), number(item, "epsilon", 0.15)
             bounds = np.array([density - epsilon, density + epsilon])
             masks[place, 6] = address(limits[place])
-            status = loop("ranks")(
-                address(blocks[0]),
-                int(kinds[0]),
-                address(blocks[place + 1]),
-                int(kinds[place + 1]),
-                size,
-                self.unit,
-                address(bounds),
-                address(limits[place]),
-                address(rows),
-                address(scratch),
-            )
-            if status:
-                self._loops.fail(1 if status == 1 else 2 * place + 3)
+            self._call("ranks", blocks, place, self.unit, bounds, limits[place], rows, scratch)
         return masks, limits
 
 

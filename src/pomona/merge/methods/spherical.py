@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.methods.common import PART, Loops, decode, encode, weights_of
+from pomona.merge.methods.common import PART, Loops, no_weight, weights_of
 from pomona.merge.plan import TensorJob
 
 Products = NDArray[np.float64]  # the scalar products of all pairs of inputs: (rows, count, count)
@@ -33,16 +34,7 @@ class Sphere(ABC):
 
     def __init__(self, job: TensorJob, *, row: int | None = None, offsets: bool) -> None:
         if not offsets and job.base is not None:
-            job = TensorJob(
-                job.name,
-                job.shape,
-                job.dtype,
-                job.method,
-                (job.base, *job.inputs),
-                None,
-                job.compute,
-                job.options,
-            )
+            job = replace(job, inputs=(job.base, *job.inputs), base=None)
         self._loops, self._row = Loops(job), row
         self.unit = row or PART
         self._factors = np.empty((0, 0), np.float32)
@@ -147,11 +139,7 @@ class MultiSlerp(Sphere):
         if job.options.get("normalize_weights", True):
             total = self._weights.sum()
             if total == 0:
-                raise PomonaError(
-                    "the weights sum to zero",
-                    where=f'tensor "{job.name}"',
-                    remedy="use other weights, or normalize_weights: false",
-                )
+                raise no_weight(job, "normalize_weights")
             self._weights = self._weights / total
         self._eps = float(job.options.get("eps", 1e-8))
 
@@ -251,15 +239,12 @@ class ColumnSlerp:
     ) -> Iterator[tuple[slice, list[NDArray[np.float64]], NDArray[np.float64]]]:
         for start in range(0, blocks[0].size, self.unit):
             part = slice(start, start + self.unit)
-            values = [self._wide(block[part], place) for place, block in enumerate(blocks)]
+            values = [
+                self._loops.decoded(block[part], place).reshape(-1, self._columns)
+                for place, block in enumerate(blocks)
+            ]
             base = values.pop(0) if self._loops.based else np.zeros(1)
             yield part, [value - base for value in values], base
-
-    def _wide(self, block: NDArray[Any], place: int) -> NDArray[np.float64]:
-        values = decode(block, self._loops.inputs[place].dtype)
-        if not np.isfinite(values).all():
-            self._loops.fail(2 * place + 1)
-        return values.reshape(-1, self._columns)
 
     def read(self, number: int, start: int, blocks: Sequence[NDArray[Any]]) -> Products:
         """For every 64 rows the products of each column: |a|², a·b, |b|²."""
@@ -283,8 +268,7 @@ class ColumnSlerp:
         """Merge a block."""
         for part, (a, b), base in self._parts(blocks):
             merged = base + self._factors[:, 0] * a + self._factors[:, 1] * b
-            if not encode(merged.reshape(-1), self._loops.job.dtype, out[part]):
-                self._loops.fail(-1)
+            self._loops.store(merged.reshape(-1), out[part])
 
 
 Numbers = NDArray[np.float64]

@@ -106,11 +106,8 @@ class Builder:
             number = 0
             for piece in part.slices(stack):
                 group = self._group(part.module, piece)
-                length = (
-                    piece.sources[0].layers[1] - piece.sources[0].layers[0]
-                    if piece.sources[0].layers
-                    else 0
-                )
+                first, end = piece.sources[0].layers or (0, 0)
+                length = end - first
                 for offset in range(length):
                     t = offset / (length - 1) if length > 1 else 1.0
                     yield from self._layer(stack, number, offset, group, t)
@@ -179,7 +176,10 @@ class Builder:
         held = {index: tensor for index, tensor in tensors.items() if tensor is not None}
         outcome = self._disposition(name, held, len(tensors), group)
         if outcome == "refuse":
-            self._lacking(stored_as, held, group)
+            holder = self._model(group.sources[next(iter(held))])
+            for index, own in stored_as.items():
+                if index not in held:
+                    self.problems.lacking(self._model(group.sources[index]), own, holder)
         elif outcome == "pass":
             yield self._copy(name, *self._first(held, group))
         elif outcome == "merge" and self._alike(name, held, group):
@@ -206,22 +206,11 @@ class Builder:
             return "merge"
         if not is_optional(name, str(self.frame.config.get("model_type"))):
             return "refuse"
-        base = (
-            any(str(group.sources[index].model) == group.base for index in held)
-            if group.base
-            else None
-        )
+        names = {str(group.sources[index].model) for index in held}
+        base = group.base in names if group.base else None
         outcome = disposition(self.method, len(held), base)
         self.optional.setdefault(outcome, []).append(name)
         return outcome
-
-    def _lacking(
-        self, stored_as: Mapping[int, str], held: Mapping[int, Stored], group: SourceGroup
-    ) -> None:
-        holder = self._model(group.sources[next(iter(held))])
-        for index, own in stored_as.items():
-            if index not in held:
-                self.problems.lacking(self._model(group.sources[index]), own, holder)
 
     def _alike(self, name: str, held: Mapping[int, Stored], group: SourceGroup) -> bool:
         place, first = next(iter(held.items()))
@@ -274,14 +263,8 @@ class Builder:
             inputs[index] = self._input(
                 tensor, model, {key: value for key, value in values.items() if value is not None}
             )
-        base = next(
-            (
-                inputs.pop(index)
-                for index in list(inputs)
-                if str(group.sources[index].model) == group.base
-            ),
-            None,
-        )
+        places = [i for i in inputs if str(group.sources[i].model) == group.base]
+        base = inputs.pop(places[0]) if places else None
         compute = self.recipe.dtype or promoted([tensor.dtype for tensor in held.values()])
         shape = next(iter(held.values())).shape
         job = TensorJob(
@@ -332,13 +315,11 @@ class Builder:
         return TensorInput(self._folder(tensor.folder), tensor.name, tensor.dtype, values, model)
 
     def _copy(self, name: str, tensor: Stored, model: Opened) -> TensorJob:
-        dtype = (
-            (self.recipe.out_dtype or self.recipe.dtype or tensor.dtype)
-            if tensor.dtype in FLOATS
-            else tensor.dtype
-        )
+        dtype, compute = tensor.dtype, "F32"
+        if dtype in FLOATS:
+            compute = self.recipe.dtype or dtype
+            dtype = self.recipe.out_dtype or compute
         method = "copy" if dtype == tensor.dtype else "passthrough"
-        compute = (self.recipe.dtype or tensor.dtype) if tensor.dtype in FLOATS else "F32"
         return TensorJob(
             name, tensor.shape, dtype, method, (self._input(tensor, model.name, {}),), None, compute
         )

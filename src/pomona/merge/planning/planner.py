@@ -4,7 +4,7 @@ result gets its job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,58 +86,42 @@ def _open(
     work: Path | None,
     dry_run: bool,
 ) -> tuple[Any, dict[str, Opened]]:
-    merged, others = recipe.references, tuple(dict.fromkeys(_tokenizer_models(recipe.tokenizer)))
+    rule, merged = recipe.tokenizer, recipe.references
+    named = (rule.source, *(token.source for token in rule.tokens.values())) if rule else ()
+    others = tuple(dict.fromkeys(source for source in named if isinstance(source, ModelRef)))
     folders = folders_of((*merged, *others), given, resolve)
     prepared = None
     views: dict[str, View] = {}
     if recipe.tokenizer or recipe.key_map or any(ref.lora for ref in merged):
-        prepared = _prepare(recipe, merged, others, folders, work, dry_run)
+        from pomona.merge.preparing.prepare import ModelSource, prepare
+
+        if work is None and not dry_run:
+            raise PomonaError(
+                "needs a working folder for adapters and tokenizers",
+                where="plan_merge",
+                remedy="give work=FOLDER",
+            )
+        sources = {
+            str(ref): ModelSource(
+                folders[str(ref.plain)],
+                folders[str(ModelRef(ref.lora, ref.lora_revision))] if ref.lora else None,
+                ref in merged,
+            )
+            for ref in (*merged, *others)
+        }
+        prepared = prepare(
+            sources,
+            work or Path(),
+            base=str(recipe.base) if recipe.base else None,
+            tokenizer=_tokenizer_mapping(recipe.tokenizer) if recipe.tokenizer else None,
+            key_map=recipe.key_map or None,
+            dry_run=dry_run,
+        )
         views = dict(prepared.views)
     for ref in merged:
         if str(ref) not in views:
             views[str(ref)] = View.of(folders[str(ref)])
     return prepared, {str(ref): open_model(ref, views[str(ref)]) for ref in merged}
-
-
-def _prepare(
-    recipe: MergeRecipe,
-    merged: tuple[ModelRef, ...],
-    others: tuple[ModelRef, ...],
-    folders: dict[str, Path],
-    work: Path | None,
-    dry: bool,
-) -> Any:
-    from pomona.merge.preparing.prepare import ModelSource, prepare
-
-    if work is None and not dry:
-        raise PomonaError(
-            "needs a working folder for adapters and tokenizers",
-            where="plan_merge",
-            remedy="give work=FOLDER",
-        )
-    sources = {
-        str(ref): ModelSource(folders[str(ref.plain)], _adapter(ref, folders), ref in merged)
-        for ref in (*merged, *others)
-    }
-    return prepare(
-        sources,
-        work or Path(),
-        base=str(recipe.base) if recipe.base else None,
-        tokenizer=_tokenizer_mapping(recipe.tokenizer) if recipe.tokenizer else None,
-        key_map=recipe.key_map or None,
-        dry_run=dry,
-    )
-
-
-def _adapter(ref: ModelRef, folders: dict[str, Path]) -> Path | None:
-    return folders[str(ModelRef(ref.lora, ref.lora_revision))] if ref.lora else None
-
-
-def _tokenizer_models(rule: TokenizerRule | None) -> Iterator[ModelRef]:
-    if rule is not None:
-        for source in (rule.source, *(token.source for token in rule.tokens.values())):
-            if isinstance(source, ModelRef):
-                yield source
 
 
 def _tokenizer_mapping(rule: TokenizerRule) -> dict[str, Any]:
@@ -177,6 +161,3 @@ def check_architectures(models: Iterable[Opened], allow_mixed: bool) -> None:
 def _architecture(model: Opened) -> tuple[str, str]:
     names = model.config.get("architectures") or ["?"]
     return str(names[0]).replace("LLaMa", "Llama"), str(model.config.get("model_type"))
-
-
-__all__ = ["check_architectures", "plan_merge"]

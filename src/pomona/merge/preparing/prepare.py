@@ -28,6 +28,7 @@ from pomona.merge.checkpoints.names import is_embedding, is_head
 from pomona.merge.preparing.adapters import adapted, read_adapter
 from pomona.merge.preparing.keymap import KeyMap, map_names, ties_in
 from pomona.merge.preparing.tokenizer import (
+    FLAGS,
     Alignment,
     Tokenizer,
     align,
@@ -228,8 +229,10 @@ class Stages:
         }
         chosen, owner = self._chosen(rule, donor, tokenizers, rows)
         tokens = rule.get("tokens") or {}
+        flags = {flag: flag == "normalized" for flag in FLAGS}
         result = extended(
-            chosen, {text: _added(text) for text in tokens if text not in chosen.vocab}
+            chosen,
+            {text: {"content": text, **flags} for text in tokens if text not in chosen.vocab},
         )
         vocabularies = {model: tokenizer.vocab for model, tokenizer in tokenizers.items()}
         multiple = rule.get("pad_to_multiple_of")
@@ -247,7 +250,7 @@ class Stages:
         self._config(alignment.rows, donor, owner)
         self.notes.append(
             f"tokenizer: {len(result.vocab)} tokens in {alignment.rows} rows, ids of {owner}; "
-            + _listed(rows)
+            + ", ".join(f'"{model}" has {count} rows' for model, count in rows.items())
         )
 
     def _align_tensors(
@@ -399,21 +402,6 @@ def _held(view: View, name: str, model: str) -> Stored:
         where=view.folder,
         remedy=f'"{model}" does not fit the other models',
     )
-
-
-def _added(text: str) -> dict[str, Any]:
-    flags = {
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": True,
-        "special": False,
-    }
-    return {"content": text, **flags}
-
-
-def _listed(rows: Mapping[str, int]) -> str:
-    return ", ".join(f'"{model}" has {count} rows' for model, count in rows.items())
 
 
 def _lengthened(short: Stored, long: Stored, models: str) -> NewTensor:

@@ -27,6 +27,7 @@ from pomona.merge.checkpoints.files import (
 )
 
 FILE = "tokenizer.json"
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")  # of an added token
 _COPIED = (
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -104,10 +105,7 @@ def _declared(folder: Path) -> Iterable[dict[str, Any]]:
     """Added tokens that tokenizer_config.json alone may name."""
     config = read_config(folder, "tokenizer_config.json")
     for number, entry in (config.get("added_tokens_decoder") or {}).items():
-        flags = {
-            key: bool(entry.get(key))
-            for key in ("single_word", "lstrip", "rstrip", "normalized", "special")
-        }
+        flags = {flag: bool(entry.get(flag)) for flag in FLAGS}
         yield {"id": int(number), "content": entry["content"], **flags}
 
 

@@ -15,9 +15,8 @@ from typing import Any, Literal
 from pomona.errors import PomonaError, nearest
 
 Kind = Literal["number", "count", "flag", "rescale", "scope"]
-Per = Literal[
-    "merge", "model", "expert"
-]  # one value, one for every model with the base, one for every model but the base
+# one value, one for every model with the base, one for every model but the base
+Per = Literal["merge", "model", "expert"]
 REQUIRED: Any = object()
 
 
@@ -130,9 +129,8 @@ _ALL = (
     ),
 )
 METHODS = {method.name: method for method in _ALL}
-RETIRED = frozenset(
-    {"embed_slerp", "dtype"}
-)  # what recipes hold under "parameters" and mergekit passes over
+# what recipes hold under "parameters" and mergekit passes over
+RETIRED = frozenset({"embed_slerp", "dtype"})
 
 
 @cache

@@ -117,12 +117,11 @@ class MergeSurvey:
                 else:
                     key = (models[i], models[k])
                     products[key] = products.get(key, 0.0) + value * factor
-            base, elements, measured = (
-                base + own * factor,
-                elements + math.prod(job.shape),
-                measured + count,
-            )
-            conflicts, spread = conflicts + unlike * factor, spread + varied * factor**2
+            base += own * factor
+            elements += math.prod(job.shape)
+            measured += count
+            conflicts += unlike * factor
+            spread += varied * factor**2
         norms = {model: math.sqrt(max(0.0, value)) for model, value in squares.items()}
         scale = math.sqrt(base)
         return {

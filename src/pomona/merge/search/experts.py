@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePath
 from typing import Any
 
@@ -23,11 +24,8 @@ KEPT = (
     "base_model",
     "seed",
 )
-FREE_OF_BASE = (
-    "linear",
-    "slerp",
-    "passthrough",
-)  # these methods treat the base as one model among the others
+# these methods treat the base as one model among the others
+FREE_OF_BASE = ("linear", "slerp", "passthrough")
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def experts_of(recipe: Mapping[str, Any]) -> list[Expert]:
     """
     base = base_of(recipe)
     written_as: dict[ModelRef, Any] = {}
-    for source in _sources(recipe):
+    for source in chain.from_iterable(map(_mappings, _lists(recipe))):
         reference = _parsed(source.get("model"))
         if base is None or reference != _parsed(base):
             written_as.setdefault(reference, source["model"])
@@ -113,24 +111,13 @@ def without(recipe: Mapping[str, Any], left_out: Sequence[Expert]) -> dict[str, 
 
 def _lists(recipe: Mapping[str, Any]) -> Iterator[list[Any]]:
     """Every list of sources in a recipe."""
-    for part in (
-        recipe,
-        *_mappings(
-            (recipe.get("modules") or {}).values()
-            if isinstance(recipe.get("modules"), Mapping)
-            else ()
-        ),
-    ):
+    modules = recipe.get("modules")
+    for part in (recipe, *_mappings(modules.values() if isinstance(modules, Mapping) else ())):
         if isinstance(part.get("models"), list):
             yield part["models"]
         for piece in _mappings(part.get("slices") or ()):
             if isinstance(piece.get("sources"), list):
                 yield piece["sources"]
-
-
-def _sources(recipe: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for sources in _lists(recipe):
-        yield from _mappings(sources)
 
 
 def _mappings(values: Any) -> list[Mapping[str, Any]]:

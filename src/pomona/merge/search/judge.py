@@ -26,12 +26,8 @@ if TYPE_CHECKING:
     from pomona.models.torch import TorchModel
 
 
-_IDLE = (
-    "_name_or_path",
-    "transformers_version",
-    "dtype",
-    "torch_dtype",
-)  # keys of config.json that change no score
+# keys of config.json that change no score
+_IDLE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
 @dataclass(frozen=True)
@@ -172,10 +168,8 @@ class Judge:
 
     def _scored(self, model: TorchModel, items: Items) -> Judged:
         scores = model.score(items.prompts, items.completions, end=model.codec.end is not None)
-        prompts, lengths = (
-            model.count_tokens(items.prompts),
-            np.array([len(score) for score in scores]),
-        )
+        prompts = model.count_tokens(items.prompts)
+        lengths = np.array([len(score) for score in scores])
         flops = float(scoring_flops(model.shape, prompts, lengths).sum())
         return Judged(
             self.metric.statistics(scores, items.completions),

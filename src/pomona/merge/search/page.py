@@ -238,9 +238,8 @@ def heat_chart(gains: Mapping[str, Mapping[str, Gain]]) -> dict[str, Any]:
         for expert, groups in gains.items()
         for group, gain in groups.items()
     ]
-    reach = (
-        1.8 * max((abs(row["gain"]) for row in rows), default=0) or 1.0
-    )  # so that no cell is too strong to read text on
+    # so that no cell is too strong to read text on
+    reach = 1.8 * max((abs(row["gain"]) for row in rows), default=0) or 1.0
     place = {
         "x": {
             "field": "expert",

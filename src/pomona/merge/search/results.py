@@ -65,16 +65,7 @@ def ledger_of(
     groups = groups_of(items)
     names = [base, *(name for name in systems if name != base)]
     entries = [
-        _entry(
-            metric,
-            group,
-            name,
-            other,
-            systems,
-            comparison,
-            about,
-            lever="base" if name == base else "merging",
-        )
+        _entry(comparison, group, (name, other), systems, about, metric=metric.name, base=base)
         for place, name in enumerate(names)
         for other in (names[:place] or [base])
         for group, comparison in by_group(
@@ -98,21 +89,21 @@ def ledger_of(
 
 
 def _entry(
-    metric: Metric,
-    group: str,
-    name: str,
-    other: str,
-    systems: Mapping[str, System],
     comparison: Comparison,
+    group: str,
+    names: tuple[str, str],
+    systems: Mapping[str, System],
     about: Mapping[str, Any],
     *,
-    lever: str,
+    metric: str,
+    base: str,
 ) -> Entry:
+    name, other = names
     mine, theirs = systems[name], systems[other]
     return Entry(
-        lever=lever,
+        lever="base" if name == base else "merging",
         variant=name,
-        metric=metric.name,
+        metric=metric,
         group=group,
         baseline=other,
         value=comparison.value,

@@ -13,10 +13,8 @@ from typing import Any
 from pomona.errors import PomonaError, nearest
 
 Value = float | bool
-SECTIONS = (
-    "search",
-    "evaluate",
-)  # sections of a recipe that are about searching, not about the merge itself
+# sections of a recipe that are about searching, not about the merge itself
+SECTIONS = ("search", "evaluate")
 
 
 @dataclass(frozen=True)

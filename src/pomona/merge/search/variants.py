@@ -76,10 +76,14 @@ def leave_one_out(
             workspace.plan(one, dry_run=True)
         return LeftOut(out, recipes)
     if task is None:
+        from pomona.merge.engine.run import merge_many
+
         with workspace.locked():
-            folders = _written(
-                workspace, recipes, {**engine, "overwrite": overwrite, "progress": progress}
+            plans, folders = (
+                list(map(workspace.plan, recipes.values())),
+                tuple(map(out.joinpath, recipes)),
             )
+            merge_many(plans, folders, overwrite=overwrite, progress=progress, **engine)
             workspace.clear()
         return LeftOut(out, recipes, folders)
     items = read_items(task, task.test, files_of(task, folder))
@@ -109,16 +113,6 @@ def variants(
         ALL: plain,
         **{f"without-{expert.name}": without(plain, [expert]) for expert in experts},
     }
-
-
-def _written(
-    workspace: SearchWorkspace, recipes: Mapping[str, Mapping[str, Any]], engine: Mapping[str, Any]
-) -> tuple[Path, ...]:
-    from pomona.merge.engine.run import merge_many
-
-    folders = tuple(workspace.out / name for name in recipes)
-    merge_many([workspace.plan(one) for one in recipes.values()], list(folders), **engine)
-    return folders
 
 
 def _scored(
@@ -158,11 +152,10 @@ def _write(matrix: Matrix, folder: Path) -> None:
         "signature": matrix.signature,
         "metric": matrix.metric,
         "higher_is_better": matrix.higher_is_better,
+        "matrix": matrix.rows(),
+        "notes": list(matrix.notes),
     }
-    write_json(
-        folder / "leave_one_out.json",
-        {**about, "matrix": matrix.rows(), "notes": list(matrix.notes)},
-    )
+    write_json(folder / "leave_one_out.json", about)
     pq.write_table(
         pa.Table.from_pylist(matrix.rows()), folder / "matrix.parquet", compression="zstd"
     )

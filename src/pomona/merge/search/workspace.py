@@ -4,7 +4,6 @@ that are kept beside the output.
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -90,14 +89,15 @@ class SearchWorkspace:
             "judge": judge.signature,
             "items": digest_of(items),
         }
-        kept = self.work / "scores" / f"{_digest(about)}.npy"
+        digest = sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:24]
+        kept = self.work / "scores" / f"{digest}.npy"
         told = kept.with_suffix(".json")
         if not told.is_file():
             with Meter() as meter:
                 judged = judge(plan, items)
             with disk_guard(str(kept)):
-                with atomic_file(kept) as partial:
-                    partial.write_bytes(_npy(judged.statistics))
+                with atomic_file(kept) as partial, partial.open("wb") as stream:
+                    np.save(stream, judged.statistics, allow_pickle=False)
                 write_json(
                     told,
                     {"flops": judged.flops, "seconds": meter.cpu_seconds, "tokens": judged.tokens},
@@ -144,13 +144,3 @@ def inputs_of(plan: MergePlan) -> list[list[Any]]:
     """
     files = sorted(file for folder in plan.models for file in Path(folder).glob("*.safetensors"))
     return [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-
-
-def _npy(values: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, values, allow_pickle=False)
-    return stream.getvalue()
-
-
-def _digest(value: Any) -> str:
-    return sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:24]
