@@ -197,7 +197,6 @@ def test_waiting_calls_share_one_loop(fake: Any) -> None:
         return answer_now(ASK, model, strategy, budget=Budget(tokens=9)).text
 
     assert asyncio.run(within_a_loop()) == "answer 0"
-    with pytest.raises(
-        PomonaError, match="cannot wait for an answer within the loop that makes it"
-    ):
+    told = "cannot wait for an answer within the loop that makes it — await pomona.sample.answer"
+    with pytest.raises(PomonaError, match=told):
         wait_for(within_a_loop())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,11 @@ from pomona.answers.batch_run import Batch, BatchStats, Progress, write
 from pomona.answers.budget import Account, Budget
 from pomona.answers.lockstep import InStep, Lockstep
 from pomona.answers.pool import Answerer, PoolStats
-from pomona.answers.rows import COLUMNS, RowPrompt, prompt_of
+from pomona.answers.rows import COLUMNS, RowPrompt, filled
 from pomona.answers.store import CachedModel
 from pomona.errors import PomonaError
 from pomona.models import Model, Spent, load, wait_for
-from pomona.records import (
-    Card,
-    Records,
-    as_records,
-    check_types,
-    format_of,
-    inputs_of,
-    read,
-)
+from pomona.records import Card, Records, as_records, check_types, format_of, inputs_of, read
 from pomona.tasks import metric as metric_of
 
 ModelOrUri = str | Model
@@ -81,16 +74,11 @@ def answer_rows(
     """
     records = as_records(inputs) if isinstance(inputs, Records | pa.Table) else read(inputs)
     where = str(records.source.where)
-    row_prompt = prompt_of(
-        records.schema,
-        where,
-        prompt=prompt,
-        messages=messages,
-        system=system,
-        raw=raw,
-        max_tokens=max_tokens,
-        seed=seed,
-    )
+    if prompt is None and messages is None:
+        given = "messages" in records.column_names
+        prompt, messages = (None, "messages") if given else ("{prompt}", None)
+    row_prompt = RowPrompt(prompt, messages, system, raw, max_tokens, seed)
+    row_prompt.check(records.schema, where)
     _check(records, out, [name for name in (reference, group) if name], concurrency)
     stats = BatchStats(rows=_count(records, row_prompt, where, reference))
     pools = PoolStats(metric_of(metric) if reference else None, seed)
@@ -116,7 +104,10 @@ def answer_rows(
                 progress,
             )
             if dry_run:
-                _estimate(batch, records)
+                for number, row in _numbered(records):
+                    request = row_prompt.request(row, f"{where}, row {number}")
+                    stats.spent += answerer.forecast(request, batch.models, batch.judge)
+                    stats.within += batch.account.holds(stats.spent)
             else:
                 await write(batch, records, out, kept)
             return _card(batch, records, kept, dry_run=dry_run)
@@ -149,12 +140,8 @@ def _count(records: Records, prompt: RowPrompt, where: str, reference: str | Non
     number = 0
     for number, row in _numbered(records):
         prompt.request(row, f"{where}, row {number}")
-        if reference is not None and row[reference] is None:
-            raise PomonaError(
-                "is null",
-                where=f'{where}, row {number}, column "{reference}"',
-                remedy="fill it in, or leave the row out",
-            )
+        if reference is not None:
+            filled(row, reference, f"{where}, row {number}")
     return number
 
 
@@ -163,6 +150,7 @@ def _numbered(records: Records) -> Iterator[tuple[int, dict[str, Any]]]:
     return enumerate(rows, 1)
 
 
+@dataclass
 class _Opener:
     """Opens each model once, behind the store of its answers. What it opened is closed with the
     stack, what was given is not.
@@ -170,42 +158,30 @@ class _Opener:
     Without a store nothing is kept. Models that compute here answer in rounds of `steps`.
     """
 
-    def __init__(
-        self, options: Mapping[str, Any], store: Path | None, steps: Lockstep, stack: AsyncExitStack
-    ) -> None:
-        self._options, self._store, self._steps, self._stack = options, store, steps, stack
-        self._opened: dict[str, Model] = {}
+    options: Mapping[str, Any]
+    store: Path | None
+    steps: Lockstep
+    stack: AsyncExitStack
+    opened: dict[str, Model] = field(default_factory=dict)
 
     def __call__(self, model: ModelOrUri) -> Model:
         """A model, opened where it is a URI."""
         if not isinstance(model, str):
-            return self._kept(model, ours=False)
-        if model not in self._opened:
-            self._opened[model] = self._kept(load(model, **self._options), ours=True)
-        return self._opened[model]
+            kept = self._kept(model)
+            if isinstance(kept, CachedModel) and kept is not model:
+                self.stack.callback(kept.close_file)
+            return kept
+        if model not in self.opened:
+            self.opened[model] = self._kept(load(model, **self.options))
+            self.stack.push_async_callback(self.opened[model].close)
+        return self.opened[model]
 
-    def _kept(self, model: Model, ours: bool) -> Model:
-        if self._store is None or isinstance(model, CachedModel):
-            if ours:
-                self._stack.push_async_callback(model.close)
+    def _kept(self, model: Model) -> Model:
+        if self.store is None or isinstance(model, CachedModel):
             return model
-        cached = (
-            InStep(model, self._store, self._steps)
-            if model.local
-            else CachedModel(model, self._store)
-        )
-        if ours:
-            self._stack.push_async_callback(cached.close)
-        else:
-            self._stack.callback(cached.close_file)
-        return cached
-
-
-def _estimate(batch: Batch, records: Records) -> None:
-    for number, row in _numbered(records):
-        request = batch.prompt.request(row, f"{batch.where}, row {number}")
-        batch.stats.spent += batch.answerer.forecast(request, batch.models, batch.judge)
-        batch.stats.within += batch.account.holds(batch.stats.spent)
+        if model.local:
+            return InStep(model, self.store, self.steps)
+        return CachedModel(model, self.store)
 
 
 def _card(batch: Batch, records: Records, store: Path, *, dry_run: bool) -> Card:
@@ -217,34 +193,26 @@ def _card(batch: Batch, records: Records, store: Path, *, dry_run: bool) -> Card
     of the costs, and `rows_within_budget`, the rows that the budget reaches even with the longest
     answers.
     """
-    stats, prompt = batch.stats, batch.prompt
+    stats = batch.stats
     details: dict[str, Any] = {"budget": dict(batch.account.budget.limits)}
     if dry_run:
         details |= {"at_most": _costs(stats.spent), "rows_within_budget": stats.within}
     else:
-        cached = {
-            id(model): model
-            for model in (*batch.models, batch.judge)
-            if isinstance(model, CachedModel)
-        }
+        models = {id(model): model for model in (*batch.models, batch.judge)}.values()
+        paid = (model.paid for model in models if isinstance(model, CachedModel))
         details |= {
             "answered": stats.answered,
             "stopped_by": dict(stats.stopped),
             "errors": dict(stats.errors.most_common(20)),
             "failed": stats.errors.total(),
             "spent": _costs(batch.account.spent),
-            "paid": _costs(sum((model.paid for model in cached.values()), Spent())),
+            "paid": _costs(sum(paid, Spent())),
             "store": str(store),
             "pools": batch.pools.table(),
         }
     parameters = {
         **batch.answerer.parameters(batch.models, batch.judge),
-        "prompt": prompt.template,
-        "messages": prompt.messages,
-        "system": prompt.system,
-        "raw": prompt.raw or None,
-        "max_tokens": prompt.max_tokens,
-        "seed": prompt.seed,
+        **(asdict(batch.prompt) | {"raw": batch.prompt.raw or None}),
         "metric": batch.pools.metric.signature if batch.pools.metric else None,
     }
     return Card(

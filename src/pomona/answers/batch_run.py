@@ -154,7 +154,12 @@ async def write(batch: Batch, records: Records, out: str | Path, store: Path) ->
             while waiting:
                 await write_first()
         if batch.failed:
-            raise _failure(batch, store)
+            done = f"{batch.stats.answered:,} of {batch.stats.rows:,} rows are answered"
+            failed = f"{_FAILURES} requests in a row failed, the last: {batch.failures[-1]}"
+            remedy = (
+                f"run the same command again when the model answers: {done} and kept in {store}"
+            )
+            raise ResourceError(failed, where=batch.where, remedy=remedy)
         read(beside).write(out)
     finally:
         for _, task in waiting:
@@ -172,13 +177,4 @@ def _with(batch: Batch, results: Sequence[Answer | str], rows: pa.RecordBatch) -
     columns = pa.RecordBatch.from_pylist([cells(result) for result in results], COLUMNS)
     return pa.RecordBatch.from_arrays(
         [*rows.columns, *columns.columns], schema=pa.schema([*rows.schema, *COLUMNS])
-    )
-
-
-def _failure(batch: Batch, store: Path) -> ResourceError:
-    done = f"{batch.stats.answered:,} of {batch.stats.rows:,} rows are answered"
-    return ResourceError(
-        f"{_FAILURES} requests in a row failed, the last: {batch.failures[-1]}",
-        where=batch.where,
-        remedy=f"run the same command again when the model answers: {done} and kept in {store}",
     )

@@ -98,14 +98,8 @@ class Account:
     @property
     def met(self) -> str | None:
         """The name of the first limit that is met, None while all hold."""
-        used = self._used(self.spent)
-        return next(
-            (name for name, limit in self.budget.limits.items() if used[name] >= limit), None
-        )
-
-    def holds(self, more: Spent) -> bool:
-        """Whether all limits but that of time hold if `more` is spent."""
-        return self._fits(more)
+        used, limits = self._used(self.spent), self.budget.limits
+        return next((name for name in limits if used[name] >= limits[name]), None)
 
     def add(self, spent: Spent, turn: Turn | None = None) -> None:
         """Note what was spent, for a turn or beside all turns."""
@@ -139,21 +133,21 @@ class Account:
             raise Exhausted(met)
         if not self.budget.limits:
             return Turn(wanted, Spent())
-        if self._fits(forecast(wanted)):
+        if self.holds(forecast(wanted)):
             return Turn(wanted, forecast(wanted))
         if self._turns:  # what is under way may cost less than expected and leave room
             return None
-        count = next((n for n in range(wanted - 1, 1, -1) if self._fits(forecast(n))), 1)
+        count = next((n for n in range(wanted - 1, 1, -1) if self.holds(forecast(n))), 1)
         return Turn(count, forecast(count))
 
-    def _fits(self, expected: Spent) -> bool:
+    def holds(self, more: Spent) -> bool:
+        """Whether all limits but that of time hold if `more` is spent, what is under way counted
+        with the most it can cost.
+        """
         limits = self.budget.limits
-        used = self._used(self.spent)
-        more = self._used(expected)
+        used, expected = self._used(self.spent), self._used(more)
         left = {
-            name: limit - used[name] - more[name]
-            for name, limit in limits.items()
-            if name != "seconds"
+            name: limits[name] - used[name] - expected[name] for name in {*limits} - {"seconds"}
         }
         for turn in self._turns:
             expects, has = self._used(turn.expected), self._used(turn.spent)

@@ -5,15 +5,17 @@ is met.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona.answers.budget import Account, Exhausted, forecaster, reading, scoring
-from pomona.models import Draw, Model, Piece, Reply, Request, Spent
+from pomona.answers.store import Wrapper
+from pomona.models import Draw, Model, Reply, Request, Spent
 
 Came = Callable[[Reply], None]
 Result = TypeVar("Result")
@@ -70,10 +72,10 @@ async def deal(
     A failure is raised after all others have ended, so that what they were paid for is noted.
     """
     hands = [
-        [sample for sample in samples if sample[0] % len(models) == place]
-        for place in range(len(models))
+        (model, [sample for sample in samples if sample[0] % len(models) == place])
+        for place, model in enumerate(models)
     ]
-    busy = [(model, hand) for model, hand in zip(models, hands, strict=True) if hand]
+    busy = [(model, hand) for model, hand in hands if hand]
     # Not a TaskGroup, which would cancel the others at the first failure: they are paid for.
     results = await asyncio.gather(
         *(draw(model, request, hand, account, came) for model, hand in busy), return_exceptions=True
@@ -88,7 +90,7 @@ async def deal(
     return sorted(dealt, key=lambda pair: pair[1].index), stopped
 
 
-class MeteredModel(Model):
+class MeteredModel(Wrapper):
     """A model as contexts and judges get it: all it does is paid from an account, and Exhausted is
     raised where a limit is met.
 
@@ -96,8 +98,8 @@ class MeteredModel(Model):
     """
 
     def __init__(self, model: Model, account: Account) -> None:
-        self.model, self._account = model, account
-        self.name, self.identity, self.abilities = model.name, model.identity, model.abilities
+        super().__init__(model)
+        self._account = account
         self._parts: list[Spent] = []
 
     @property
@@ -113,48 +115,24 @@ class MeteredModel(Model):
 
     async def reply(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
         """See the protocol."""
-        replies, met = await draw(
-            self.model,
-            request,
-            samples,
-            self._account,
-            lambda reply: self._parts.append(reply.spent),
-        )
+        note = lambda reply: self._parts.append(reply.spent)  # noqa: E731
+        replies, met = await draw(self.model, request, samples, self._account, note)
         if met is not None:
             raise Exhausted(met)
         return replies
-
-    async def stream(
-        self, request: Request, samples: Sequence[Draw]
-    ) -> AsyncGenerator[Piece | Reply, None]:
-        """See the protocol; each answer comes in one piece."""
-        for reply in await self.reply(request, samples):
-            yield Piece(reply.text, reply.index, reply.tokens)
-            yield reply
 
     async def logprobs(
         self, request: Request, completions: Sequence[str]
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """See the protocol."""
-        parts, spent = await self._paid(
-            completions,
-            scoring(self.model, request),
-            lambda some: self.model.logprobs(request, some),
-        )
+        work = partial(self.model.logprobs, request)
+        parts, spent = await self._paid(completions, scoring(self.model, request), work)
         return [logs for part in parts for logs in part], spent
 
     async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """See the protocol."""
         parts, spent = await self._paid(texts, reading(self.model), self.model.vectors)
         return np.concatenate(parts) if parts else (await self.model.vectors([]))[0], spent
-
-    def tokens(self, request: Request) -> int:
-        """The model's own."""
-        return self.model.tokens(request)
-
-    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
-        """The model's own."""
-        return self.model.cost(prompt, answer, samples)
 
     async def close(self) -> None:
         """Nothing: the model is not this object's."""
@@ -171,9 +149,8 @@ class MeteredModel(Model):
         left, parts, total = list(items), [], Spent()
         prices = [price(item) for item in items] if self._account.budget.limits else []
         while left:
-            async with self._account.turn(
-                _first(prices[len(items) - len(left) :]), len(left)
-            ) as turn:
+            due = prices[len(items) - len(left) :]
+            async with self._account.turn(partial(_first, due), len(left)) as turn:
                 part, spent = await work(left[: turn.count])
                 self._account.add(spent, turn)
             self._parts.append(spent)
@@ -183,5 +160,5 @@ class MeteredModel(Model):
         return parts, total
 
 
-def _first(prices: Sequence[Spent]) -> Callable[[int], Spent]:
-    return lambda count: sum(prices[:count], Spent())
+def _first(prices: Sequence[Spent], count: int) -> Spent:
+    return sum(prices[:count], Spent())

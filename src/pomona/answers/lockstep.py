@@ -27,7 +27,7 @@ class InStep(CachedModel):
 
     def __init__(self, model: Model, path: Path, steps: Lockstep) -> None:
         super().__init__(model, path)
-        self._computes, self._steps = model, steps
+        self._steps = steps
 
     async def each(self, request: Request, samples: Sequence[Draw]) -> AsyncGenerator[Reply, None]:
         """See the protocol; belongs to a row of the group that is in step."""
@@ -40,18 +40,15 @@ class InStep(CachedModel):
         """
         keys = [self._keys(*each) for each in asked]
         known: dict[bytes, Reply | BaseException] = {}
-        hands: dict[
-            int, dict[bytes, Draw]
-        ] = {}  # what is computed for each request; of equal samples the first is
-        for at, mine in enumerate(keys):
+        hands: list[tuple[Request, dict[bytes, Draw]]] = []  # what is computed for each request
+        claimed: set[bytes] = set()
+        for (request, _), mine in zip(asked, keys, strict=True):
             known |= {mine[sample]: reply for sample, reply in self._held(mine).items()}
-            claimed = {key for hand in hands.values() for key in hand}
-            hands[at] = {
-                key: sample
-                for sample, key in mine.items()
-                if key not in known and key not in claimed
-            }
-        fresh = await self._computed([(asked[at][0], hand) for at, hand in hands.items() if hand])
+            left = {key: at for at, key in mine.items() if key not in known and key not in claimed}
+            claimed |= left.keys()  # of equal samples the first is computed
+            if left:
+                hands.append((request, left))
+        fresh = await self._computed(hands) if hands else {}
         self._keep({key: reply for key, reply in fresh.items() if isinstance(reply, Reply)})
         known |= fresh
         return [
@@ -63,16 +60,12 @@ class InStep(CachedModel):
         self, hands: Sequence[tuple[Request, Mapping[bytes, Draw]]]
     ) -> dict[bytes, Reply | BaseException]:
         computed: dict[bytes, Reply | BaseException] = {}
-        if hands:
-            answers = await self._computes.together(
-                [(request, list(hand.values())) for request, hand in hands]
+        asks = [(request, list(hand.values())) for request, hand in hands]
+        for (_, hand), replies in zip(hands, await self.model.together(asks), strict=True):
+            failed = isinstance(replies, BaseException)
+            computed |= (
+                dict.fromkeys(hand, replies) if failed else dict(zip(hand, replies, strict=True))
             )
-            for (_, hand), replies in zip(hands, answers, strict=True):
-                computed |= (
-                    dict.fromkeys(hand, replies)
-                    if isinstance(replies, BaseException)
-                    else zip(hand, replies, strict=True)
-                )
         return computed
 
 
@@ -155,18 +148,17 @@ class Lockstep:
         by_model: dict[InStep, list[_Call]] = {}
         for call in calls:
             by_model.setdefault(call.model, []).append(call)
-        answers = (
-            model.answered([call.asked for call in mine]) for model, mine in by_model.items()
-        )
-        for mine, outcome in zip(
-            by_model.values(), await asyncio.gather(*answers, return_exceptions=True), strict=True
-        ):
-            for call, replies in zip(
-                mine,
-                [outcome] * len(mine) if isinstance(outcome, BaseException) else outcome,
-                strict=True,
-            ):
-                _resolve(call.replies, replies)
+        works = (model.answered([call.asked for call in mine]) for model, mine in by_model.items())
+        answers = await asyncio.gather(*works, return_exceptions=True)
+        for mine, pools in zip(by_model.values(), answers, strict=True):
+            each = [pools] * len(mine) if isinstance(pools, BaseException) else pools
+            for call, replies in zip(mine, each, strict=True):
+                if call.replies.done():
+                    continue
+                if isinstance(replies, BaseException):
+                    call.replies.set_exception(replies)
+                else:
+                    call.replies.set_result(replies)
         self._round = None
         self._look_soon()
 
@@ -181,12 +173,3 @@ async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
     except BaseExceptionGroup as failed:  # callers know the error of a row, not a group of one
         raise failed.exceptions[0] from None
     return [task.result() for task in tasks]
-
-
-def _resolve(future: asyncio.Future[list[Reply]], result: list[Reply] | BaseException) -> None:
-    if future.done():
-        return
-    if isinstance(result, BaseException):
-        future.set_exception(result)
-    else:
-        future.set_result(result)

@@ -58,11 +58,7 @@ class Answerer(Protocol):
         ...
 
     async def answer(
-        self,
-        request: Request,
-        models: Sequence[Model],
-        judge: Model | None,
-        account: Account,
+        self, request: Request, models: Sequence[Model], judge: Model | None, account: Account
     ) -> Answer:
         """An answer, all of it paid from the account. BudgetSpent when there is none."""
         ...
@@ -76,11 +72,8 @@ def text_of(reply: Reply) -> str:
     """What a candidate is judged by: its text, or its tool calls where it has none."""
     if reply.text or not reply.tool_calls:
         return reply.text
-    return json.dumps(
-        [dict(call.get("function", {})) for call in reply.tool_calls],
-        sort_keys=True,
-        ensure_ascii=False,
-    )
+    calls = [dict(call.get("function", {})) for call in reply.tool_calls]
+    return json.dumps(calls, sort_keys=True, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -112,9 +105,7 @@ class PoolStats:
     metric: Metric | None = None
     seed: int = 0
     groups: list[str] = field(default_factory=list)
-    _shares: list[tuple[float, float]] = field(
-        default_factory=list
-    )  # distinct share, greedy picked
+    _shares: list[tuple[float, float]] = field(default_factory=list)  # distinct, greedy picked
     _statistics: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
 
     def add(
@@ -133,13 +124,8 @@ class PoolStats:
         if self.metric is not None and reference is not None:
             statistics = self.metric.statistics(texts, [reference] * len(texts))
             values = self.metric.aggregate(statistics) * (1 if self.metric.higher_is_better else -1)
-            places = {
-                "greedy": greedy,
-                "chosen": chosen,
-                "hope": int(np.argmax(values)),
-                "risk": int(np.argmin(values)),
-            }
-            for side, place in places.items():
+            places = (greedy, chosen, int(np.argmax(values)), int(np.argmin(values)))
+            for side, place in zip(("greedy", *_SIDES), places, strict=True):
                 self._statistics.setdefault(side, []).append(statistics[place])
 
     def table(self, resamples: int = MINIMUM) -> list[dict[str, Any]]:
@@ -177,11 +163,7 @@ class PoolStats:
             )
             for row in table:
                 compared = comparisons[row["group"]]
-                row |= {
-                    side: compared.delta,
-                    f"{side}_low": compared.ci_low,
-                    f"{side}_high": compared.ci_high,
-                }
+                row |= _interval(side, compared.delta, compared.ci_low, compared.ci_high)
         return table
 
     def _share(self, rows: NDArray[np.intp], resamples: int) -> dict[str, float]:
@@ -190,9 +172,9 @@ class PoolStats:
         for column, name in enumerate(("distinct", "greedy_picked")):
             statistics = mean.statistics([self._shares[row][column] for row in rows], ())
             low, high = np.quantile(drawn.resampled(mean, statistics), [0.025, 0.975])
-            shares |= {
-                name: value_of(mean, statistics),
-                f"{name}_low": float(low),
-                f"{name}_high": float(high),
-            }
+            shares |= _interval(name, value_of(mean, statistics), float(low), float(high))
         return shares
+
+
+def _interval(name: str, value: float, low: float, high: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": low, f"{name}_high": high}

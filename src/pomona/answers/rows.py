@@ -32,14 +32,14 @@ FAILED = "error: "  # before the text of a failure, where others are names of li
 
 @dataclass(frozen=True)
 class RowPrompt:
-    """How a row becomes a request: from a `template` with {column} in it, or from the column
-    `messages`.
+    """How a row becomes a request: from the template `prompt` with {column} in it, or from the
+    column `messages`.
 
     A column of messages holds lists of role and content, or such a list as JSON text. `system` is a
     message put before. `raw` sends the filled template as it is, without a chat template.
     """
 
-    template: str | None = None
+    prompt: str | None = None
     messages: str | None = None
     system: str | None = None
     raw: bool = False
@@ -47,13 +47,13 @@ class RowPrompt:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if (self.template is None) == (self.messages is None):
+        if (self.prompt is None) == (self.messages is None):
             raise PomonaError(
                 "a prompt template and a column of messages exclude each other",
                 where="prompt",
                 remedy="give one of them",
             )
-        if self.raw and (self.system is not None or self.template is None):
+        if self.raw and (self.system is not None or self.prompt is None):
             raise PomonaError(
                 "raw sends the prompt alone",
                 where="raw",
@@ -62,12 +62,10 @@ class RowPrompt:
 
     def check(self, schema: pa.Schema, where: str) -> None:
         """Raise PomonaError when the table lacks a column."""
-        names = (
-            [self.messages] if self.messages is not None else sorted(fields_of(self.template or ""))
-        )
+        names = [self.messages] if self.messages else sorted(fields_of(self.prompt or ""))
         if not names:
             raise PomonaError(
-                f'the prompt template "{self.template}" names no column',
+                f'the prompt template "{self.prompt}" names no column',
                 where="prompt",
                 remedy="write {COLUMN} in it",
             )
@@ -83,14 +81,9 @@ class RowPrompt:
         if self.messages is not None:
             messages = _messages(row[self.messages], f'{where}, column "{self.messages}"')
         else:
-            template = self.template or ""
+            template = self.prompt or ""
             for name in fields_of(template):
-                if row[name] is None:
-                    raise PomonaError(
-                        "is null",
-                        where=f'{where}, column "{name}"',
-                        remedy="fill it in, or leave the row out",
-                    )
+                filled(row, name, where)
             text = template.format_map(row)
             if self.raw:
                 return Request(prompt=text, **common)
@@ -99,18 +92,11 @@ class RowPrompt:
         return Request(messages=(*head, *messages), **common)
 
 
-def prompt_of(
-    schema: pa.Schema, where: str, *, prompt: str | None, messages: str | None, **options: Any
-) -> RowPrompt:
-    """How the rows of a table are asked. Without prompt and messages the table's column "messages",
-    else "prompt".
-    """
-    if prompt is None and messages is None:
-        messages = "messages" if "messages" in schema.names else None
-        prompt = None if messages else "{prompt}"
-    row_prompt = RowPrompt(template=prompt, messages=messages, **options)
-    row_prompt.check(schema, where)
-    return row_prompt
+def filled(row: Mapping[str, Any], column: str, where: str) -> None:
+    """Raise PomonaError for a null."""
+    if row[column] is None:
+        remedy = "fill it in, or leave the row out"
+        raise PomonaError("is null", where=f'{where}, column "{column}"', remedy=remedy)
 
 
 def cells(result: Answer | str) -> dict[str, Any]:
@@ -119,10 +105,7 @@ def cells(result: Answer | str) -> dict[str, Any]:
     """
     if isinstance(result, str):
         failed = result.startswith(FAILED)
-        return {
-            "stopped_by": None if failed else result,
-            "error": result.removeprefix(FAILED) if failed else None,
-        }
+        return {"error": result.removeprefix(FAILED)} if failed else {"stopped_by": result}
     spent = result.spent
     return {
         "answer": result.text,
@@ -137,19 +120,13 @@ def cells(result: Answer | str) -> dict[str, Any]:
 
 
 def _messages(value: Any, where: str) -> list[dict[str, Any]]:
+    remedy = "write a list of {role, content}"
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise PomonaError(
-                f"is no JSON: {error}", where=where, remedy="write a list of {role, content}"
-            ) from error
-    if (
-        not isinstance(value, list)
-        or not value
-        or not all(isinstance(item, dict) and item.get("role") for item in value)
-    ):
-        raise PomonaError(
-            "holds no messages", where=where, remedy="write a list of {role, content}"
-        )
-    return [{name: part for name, part in item.items() if part is not None} for item in value]
+            raise PomonaError(f"is no JSON: {error}", where=where, remedy=remedy) from error
+    items = value if isinstance(value, list) else []
+    if not items or not all(isinstance(item, dict) and item.get("role") for item in items):
+        raise PomonaError("holds no messages", where=where, remedy=remedy)
+    return [{name: part for name, part in item.items() if part is not None} for item in items]

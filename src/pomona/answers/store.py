@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.db import Database
-from pomona.models import Ability, Draw, Model, ModelError, Piece, Reply, Request, Spent
+from pomona.models import Draw, Model, ModelError, Piece, Reply, Request, Spent
 
 _TABLE = """create table replies (
     key blob primary key, model text not null, sample integer not null, temperature real not null,
@@ -24,7 +24,33 @@ _TABLE = """create table replies (
     time real not null) without rowid"""
 
 
-class CachedModel(Model):
+class Wrapper(Model):
+    """A model in front of another, which does what is not said otherwise."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.name, self.identity, self.abilities = model.name, model.identity, model.abilities
+
+    async def logprobs(
+        self, request: Request, completions: Sequence[str]
+    ) -> tuple[list[NDArray[np.float32]], Spent]:
+        """The model's own."""
+        return await self.model.logprobs(request, completions)
+
+    async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
+        """The model's own."""
+        return await self.model.vectors(texts)
+
+    def tokens(self, request: Request) -> int:
+        """The model's own."""
+        return self.model.tokens(request)
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        """The model's own."""
+        return self.model.cost(prompt, answer, samples)
+
+
+class CachedModel(Wrapper):
     """A Model that asks `model` only for what the file at `path` does not hold, and writes each
     answer as soon as it is there.
 
@@ -34,14 +60,12 @@ class CachedModel(Model):
     when they were generated; `paid` sums up what this object generated itself. Several processes
     may use one file. What is written survives the death of the process (and, but for the last
     moments, that of the machine). A PomonaError when the file is damaged or not such a store.
-    Belongs to one event loop.
+    Belongs to one event loop. Log-probabilities and vectors are not stored.
     """
 
     def __init__(self, model: Model, path: str | Path) -> None:
-        self.model, self.path = model, Path(path)
-        self.name, self.identity = model.name, model.identity
-        self.abilities: frozenset[Ability] = model.abilities
-        self.paid = Spent()
+        super().__init__(model)
+        self.path, self.paid = Path(path), Spent()
         self._under_way: dict[bytes, asyncio.Future[None]] = {}
         self._file = Database(
             path,
@@ -67,9 +91,8 @@ class CachedModel(Model):
                 yield reply
             mine = [sample for sample, key in left.items() if key not in self._under_way]
             if mine:
-                async with aclosing(
-                    self._generated(request, {sample: left[sample] for sample in mine})
-                ) as replies:
+                keys = {sample: left[sample] for sample in mine}
+                async with aclosing(self._generated(request, keys)) as replies:
                     async for sample, reply in replies:
                         left.pop(sample, None)
                         yield reply
@@ -101,24 +124,6 @@ class CachedModel(Model):
                 if isinstance(piece, Reply):
                     self._keep({keys[piece.index, piece.temperature]: piece})
                 yield piece
-
-    async def logprobs(
-        self, request: Request, completions: Sequence[str]
-    ) -> tuple[list[NDArray[np.float32]], Spent]:
-        """The model's own; not stored."""
-        return await self.model.logprobs(request, completions)
-
-    async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
-        """The model's own; not stored."""
-        return await self.model.vectors(texts)
-
-    def tokens(self, request: Request) -> int:
-        """The model's own."""
-        return self.model.tokens(request)
-
-    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
-        """The model's own."""
-        return self.model.cost(prompt, answer, samples)
 
     def close_file(self) -> None:
         """Close the file alone; the model stays open."""
@@ -210,13 +215,5 @@ def _key(base: bytes, index: int, temperature: float) -> bytes:
 
 def _row(key: bytes, identity: str, reply: Reply) -> tuple[Any, ...]:
     text = json.dumps(asdict(reply), ensure_ascii=False, default=dict)
-    return (
-        key,
-        identity,
-        reply.index,
-        reply.temperature,
-        text,
-        reply.spent.money,
-        reply.spent.flops,
-        time.time(),
-    )
+    costs = (reply.spent.money, reply.spent.flops)
+    return (key, identity, reply.index, reply.temperature, text, *costs, time.time())

@@ -115,7 +115,7 @@ def wait_for(work: Coroutine[Any, Any, Result]) -> Result:
         work.close()
         raise PomonaError(
             "cannot wait for an answer within the loop that makes it",
-            remedy="await the asynchronous call instead",
+            remedy="await pomona.sample.answer instead",
         )
     future = asyncio.run_coroutine_threadsafe(work, _loop())
     try:
