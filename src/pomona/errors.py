@@ -38,6 +38,14 @@ class ResourceError(PomonaError):
     exit_code = 1
 
 
+def positive(settings: object, where: str, *names: str) -> None:
+    """Raise PomonaError for the first of these settings that is not above 0."""
+    for name in names:
+        if not getattr(settings, name) > 0:
+            message = f"{name} is {getattr(settings, name)}"
+            raise PomonaError(message, where=where, remedy="give a positive number")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean "X"?`, or the list of what is known when nothing is close."""
     known = sorted(known)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         deal as deal,
         draw as draw,
     )
+    from pomona.answers.lockstep import together as together
     from pomona.answers.pool import (
         Answer as Answer,
         Answerer as Answerer,
@@ -40,6 +41,7 @@ __getattr__, __dir__ = lazily(
         "batch_run": "BatchStats Progress",
         "budget": "Account Budget BudgetSpent Exhausted forecaster",
         "drawing": "MeteredModel ask deal draw",
+        "lockstep": "together",
         "pool": "Answer Answerer PoolStats text_of",
         "rows": "COLUMNS RowPrompt",
         "store": "CachedModel",

@@ -171,5 +171,5 @@ async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]
     except BaseExceptionGroup as failed:  # callers know the error of a row, not a group of one
-        raise failed.exceptions[0] from None
+        raise failed.exceptions[0] from failed.exceptions[0].__cause__
     return [task.result() for task in tasks]

@@ -44,17 +44,12 @@ def open_models(
     pairs = [_pair(given) for given in named]
     names = [name for name, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise PomonaError(
-            f'two models are called "{twice}"',
-            where="--model",
-            remedy="write NAME=URI with another name",
-        )
+        remedy = "write NAME=URI with another name"
+        raise PomonaError(f'two models are called "{twice}"', where="--model", remedy=remedy)
     models: dict[str, Model] = {name: load(uri, **settings) for name, uri in pairs}
-    return (
-        {name: CachedModel(model, store) for name, model in models.items()}
-        if store is not None
-        else models
-    )
+    if store is None:
+        return models
+    return {name: CachedModel(model, store) for name, model in models.items()}
 
 
 def application(models: Mapping[str, Model], settings: ServeSettings | None = None) -> Starlette:
@@ -76,9 +71,8 @@ def application(models: Mapping[str, Model], settings: ServeSettings | None = No
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        await asyncio.gather(
-            *(model.close() for model in state.models.models), return_exceptions=True
-        )
+        closing = (model.close() for model in state.models.models)
+        await asyncio.gather(*closing, return_exceptions=True)
         if memory is not None:
             memory.close()
 
@@ -95,23 +89,17 @@ def run(models: Mapping[str, Model], settings: ServeSettings, bound: socket.sock
 
 
 def _routes(state: AppState) -> list[Route]:
-    def route(path: str, work: Any, method: str = "GET", **how: bool) -> Route:
-        return Route(path, endpoint(path, work, **how), methods=[method])
+    def route(path: str, work: Any, *methods: str, **how: bool) -> Route:
+        endpoint = Endpoint(state, path.partition("{")[0].rstrip("/") or "/", work, **how)
+        return Route(path, endpoint, methods=methods or ["GET"])
 
-    def endpoint(path: str, work: Any, **how: bool) -> Endpoint:
-        return Endpoint(state, path.partition("{")[0].rstrip("/") or "/", work, **how)
-
-    said = _ByMethod(
-        POST=endpoint("/v1/feedback", routes.feedback),
-        DELETE=endpoint("/v1/feedback", routes.forget),
-    )
     return [
         route("/v1/chat/completions", routes.chat, "POST", limited=True),
         route("/v1/completions", routes.completions, "POST", limited=True),
         route("/v1/embeddings", routes.embed, "POST", limited=True),
         route("/v1/models", routes.models),
         route("/v1/models/{name:path}", routes.model),
-        Route("/v1/feedback", said, methods=["POST", "DELETE"]),
+        route("/v1/feedback", routes.feedback, "POST", "DELETE"),
         route("/metrics", routes.metrics),
         route("/healthz", routes.health, key=False),
         route("/openapi.json", _schema, key=False),
@@ -119,25 +107,13 @@ def _routes(state: AppState) -> list[Route]:
     ]
 
 
-class _ByMethod:
-    """One path, one endpoint for each method."""
-
-    def __init__(self, **endpoints: Endpoint) -> None:
-        self._endpoints = endpoints
-
-    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
-        await self._endpoints[scope["method"]](scope, receive, send)
-
-
 async def _schema(call: Call) -> None:
     await call.reply(_own("openapi.json").encode())
 
 
 async def _page(call: Call) -> None:
-    shown = _rendered()
-    await call.reply(
-        shown.text.encode(), kind="text/html; charset=utf-8", headers=page_headers(shown.policy)
-    )
+    shown, kind = _rendered(), "text/html; charset=utf-8"
+    await call.reply(shown.text.encode(), kind=kind, headers=page_headers(shown.policy))
 
 
 @cache
@@ -159,11 +135,8 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
         405: ("this address does not take this method", "method_not_allowed"),
     }
     message, code = about.get(error.status_code, (HTTPStatus(error.status_code).phrase, None))
-    return JSONResponse(
-        ApiError(error.status_code, message, code=code).body,
-        error.status_code,
-        headers=error.headers,
-    )
+    body = ApiError(error.status_code, message, code=code).body
+    return JSONResponse(body, error.status_code, headers=error.headers)
 
 
 def _pair(given: str) -> tuple[str, str]:
@@ -173,8 +146,5 @@ def _pair(given: str) -> tuple[str, str]:
         if not uri:
             raise PomonaError(f'"{given}" names no model', where="--model", remedy="write NAME=URI")
         return name, uri
-    return (
-        (given.rpartition("#")[2] or given, given)
-        if given.startswith(("http:", "https:"))
-        else (given, given)
-    )
+    after = given.rpartition("#")[2] if given.startswith(("http:", "https:")) else given
+    return after or given, given

@@ -33,6 +33,7 @@ _AHEAD = 64
 _HEADERS = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
 _ALIVE = b": still at work\n\n"
 _DONE = b"data: [DONE]\n\n"
+_CODES = {502: "upstream_failed", 504: "upstream_timeout", 429: "rate_limit_exceeded"}
 _Item = bytes | Exception | None
 
 
@@ -66,13 +67,9 @@ class Call:
         """Take a place in the queue. ApiError 429 when there is none."""
         gate = self.state.gate
         if not gate.enter():
+            message = f"all {gate.most} places are taken — try again later"
             headers = {"Retry-After": str(gate.retry_after)}
-            raise ApiError(
-                429,
-                f"all {gate.most} places are taken — try again later",
-                code="queue_full",
-                headers=headers,
-            )
+            raise ApiError(429, message, code="queue_full", headers=headers)
         self._entered = time.monotonic()
 
     def leave(self) -> None:
@@ -96,11 +93,8 @@ class Call:
         host = self.headers.get(b"host", b"").decode("latin-1").lower()
         name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
         if not is_loopback(name):
-            raise ApiError(
-                403,
-                "only this machine may ask, under the name localhost or 127.0.0.1",
-                code="host_not_allowed",
-            )
+            message = "only this machine may ask, under the name localhost or 127.0.0.1"
+            raise ApiError(403, message, code="host_not_allowed")
 
     def check_key(self) -> None:
         """ApiError 401 without one of the server's keys."""
@@ -109,14 +103,12 @@ class Call:
         kind, _, given = self.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         tenant = self.state.settings.tenant(given.strip()) if kind.lower() == "bearer" else None
         if tenant is None:
-            message = (
-                "the API key is wrong"
-                if given
-                else "an API key is needed — send the header Authorization: Bearer KEY"
+            needed = "an API key is needed — send the header Authorization: Bearer KEY"
+            message, headers = (
+                "the API key is wrong" if given else needed,
+                {"WWW-Authenticate": "Bearer"},
             )
-            raise ApiError(
-                401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
-            )
+            raise ApiError(401, message, code="invalid_api_key", headers=headers)
         self._tenant = tenant
 
     def user(self, name: str | None) -> str | None:
@@ -135,12 +127,9 @@ class Call:
         (ClientGone) or time is up (TimeoutError).
         """
         task, gone = asyncio.ensure_future(work), asyncio.ensure_future(self.gone())
+        seconds = self.state.settings.timeout
         try:
-            await asyncio.wait(
-                {task, gone},
-                timeout=self.state.settings.timeout,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait({task, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             raise ClientGone if gone.done() else TimeoutError
@@ -185,12 +174,13 @@ class Call:
 
     def failure(self, error: BaseException) -> ApiError:
         """What the client is told about an error. What we did not foresee goes to the log."""
-        found = api_error(error, self.state.settings.timeout)
-        if found is None:
+        told = api_error(error, self.state.settings.timeout)
+        if told is None:
             _log.error("%s %s failed", self.id, self.scope.get("path"), exc_info=error)
-            found = unknown_failure()
-        self.status = found.status
-        return found
+            message = "the server failed; its log has the reason under this request's id"
+            told = ApiError(500, message, code="internal_error")
+        self.status = told.status
+        return told
 
     async def _sent(self, message: MutableMapping[str, Any]) -> None:
         try:
@@ -212,47 +202,36 @@ async def stopped(*tasks: asyncio.Future[Any]) -> None:
             task.exception()
 
 
+@dataclass(eq=False)
 class Endpoint:
     """One route as an ASGI application: guards, the place in the queue, errors and counts around
     `work`.
     """
 
-    def __init__(
-        self,
-        state: AppState,
-        route: str,
-        work: Callable[[Call], Awaitable[None]],
-        *,
-        key: bool = True,
-        limited: bool = False,
-    ) -> None:
-        self._state, self._route, self._work, self._key, self._limited = (
-            state,
-            route,
-            work,
-            key,
-            limited,
-        )
+    state: AppState
+    route: str
+    work: Callable[[Call], Awaitable[None]]
+    key: bool = True
+    limited: bool = False
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        call, started = Call(self._state, scope, receive, send), time.monotonic()
+        call, started = Call(self.state, scope, receive, send), time.monotonic()
         try:
             call.check_host()
-            if self._key:
+            if self.key:
                 call.check_key()
-            if self._limited:
+            if self.limited:
                 call.enter()
-            await self._work(call)
+            await self.work(call)
         except ClientGone:
             call.status = GONE
         except Exception as error:
             await _refuse(call, error)
         finally:
             call.leave()
-            if self._key:
-                self._state.metrics.done(
-                    self._route, call.model, call.status or GONE, time.monotonic() - started
-                )
+            if self.key:
+                seconds = time.monotonic() - started
+                self.state.metrics.done(self.route, call.model, call.status or GONE, seconds)
 
 
 async def _refuse(call: Call, error: Exception) -> None:
@@ -272,8 +251,18 @@ async def send_events(call: Call, source: AsyncGenerator[bytes, None]) -> None:
     `source` is closed when the client leaves (ClientGone), reads too slowly, or time is up.
     """
     queue: asyncio.Queue[_Item] = asyncio.Queue(_AHEAD)
-    pump = asyncio.ensure_future(_pump(source, queue, call.state.settings.timeout))
-    gone = asyncio.ensure_future(call.gone())
+
+    async def pumped() -> None:
+        try:
+            async with asyncio.timeout(call.state.settings.timeout), aclosing(source):
+                async for event in source:
+                    await queue.put(event)
+        except Exception as error:
+            await queue.put(error)
+        else:
+            await queue.put(None)
+
+    pump, gone = asyncio.ensure_future(pumped()), asyncio.ensure_future(call.gone())
 
     def left(task: asyncio.Future[None]) -> None:
         if not task.cancelled():
@@ -286,19 +275,6 @@ async def send_events(call: Call, source: AsyncGenerator[bytes, None]) -> None:
         await _forward(call, queue)
     finally:
         await stopped(pump, gone)
-
-
-async def _pump(
-    source: AsyncGenerator[bytes, None], queue: asyncio.Queue[_Item], seconds: float
-) -> None:
-    try:
-        async with asyncio.timeout(seconds), aclosing(source):
-            async for event in source:
-                await queue.put(event)
-    except Exception as error:
-        await queue.put(error)
-    else:
-        await queue.put(None)
 
 
 async def _forward(call: Call, queue: asyncio.Queue[_Item]) -> None:
@@ -338,33 +314,15 @@ def api_error(error: BaseException, timeout: float) -> ApiError | None:
         headers = {}
         if error.status == 429:
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 1.0)))
-        code = error.code or {
-            502: "upstream_failed",
-            504: "upstream_timeout",
-            429: "rate_limit_exceeded",
-        }.get(error.status)
+        code = error.code or _CODES.get(error.status)
         return ApiError(error.status, str(error), code=code, headers=headers)
     if isinstance(error, BudgetSpent):
         return ApiError(400, str(error), param="pomona.budget", code="budget_spent")
-    if isinstance(error, PomonaError) and not isinstance(
-        error.where, Path
-    ):  # with a path it is about a file of the server
-        return ApiError(
-            400 if error.exit_code == 2 else 502,
-            str(error),
-            code="invalid_value" if error.exit_code == 2 else "failed",
-        )
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
-        return ApiError(
-            504, f"no answer within {timeout:g} s — ask for fewer tokens or samples", code="timeout"
-        )
+    # With a path it is about a file of the server.
+    if isinstance(error, PomonaError) and not isinstance(error.where, Path):
+        status, code = (400, "invalid_value") if error.exit_code == 2 else (502, "failed")
+        return ApiError(status, str(error), code=code)
+    if isinstance(error, TimeoutError):
+        message = f"no answer within {timeout:g} s — ask for fewer tokens or samples"
+        return ApiError(504, message, code="timeout")
     return None
-
-
-def unknown_failure() -> ApiError:
-    """What a client hears of a mistake in this program; the log has the rest."""
-    return ApiError(
-        500,
-        "the server failed; its log has the reason under this request's id",
-        code="internal_error",
-    )

@@ -35,19 +35,14 @@ class Fields:
         if value is None:
             return default
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self.wrong_kind(name, _KINDS[kind])
+            raise mistyped(self.path(name), _KINDS[kind])
         return value
 
     def need(self, name: str, kind: type) -> Any:
         """The field, which must be there."""
         value = self.take(name, kind)
         if value is None:
-            raise ApiError(
-                400,
-                f"{self.path(name)} is missing",
-                param=self.path(name),
-                code="missing_required_parameter",
-            )
+            raise missing(self.path(name))
         return value
 
     def number(
@@ -64,12 +59,10 @@ class Fields:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong_kind(name, "a number")
+            raise mistyped(self.path(name), "a number")
         if not low <= value <= high or (above and value == low):
             bounds = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
-            raise wrong(
-                self.path(name), f"{self.path(name)} is {_short(value)}; it must be {bounds}"
-            )
+            raise bad(self.path(name), f"is {_short(value)}; it must be {bounds}")
         return float(value)
 
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int | None:
@@ -81,10 +74,7 @@ class Fields:
         if value is None:
             return default
         if not low <= value <= high:
-            raise wrong(
-                self.path(name),
-                f"{self.path(name)} is {_short(value)}; it must be from {low} to {high}",
-            )
+            raise bad(self.path(name), f"is {_short(value)}; it must be from {low} to {high}")
         return value
 
     def texts(self, name: str, most: int, *, empty: bool = True) -> tuple[str, ...] | None:
@@ -92,39 +82,43 @@ class Fields:
         value = self.rest.pop(name, None)
         if value is None:
             return None
-        found = [value] if isinstance(value, str) else value
-        if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-            raise self.wrong_kind(name, "a string or an array of strings")
-        if not 1 <= len(found) <= most:
-            raise wrong(
-                self.path(name),
-                f"{self.path(name)} has {len(found)} entries; it must have from 1 to {most}",
-            )
-        if not empty and not all(found):
-            raise wrong(self.path(name), f"{self.path(name)} holds an empty string")
-        return tuple(found)
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
+            raise mistyped(self.path(name), "a string or an array of strings")
+        if not 1 <= len(texts) <= most:
+            raise bad(self.path(name), f"has {len(texts)} entries; it must have from 1 to {most}")
+        if not empty and not all(texts):
+            raise bad(self.path(name), "holds an empty string")
+        return tuple(texts)
 
     def objects(self, name: str, most: int) -> tuple[Mapping[str, Any], ...]:
         """A list of at most `most` objects."""
         value = self.take(name, list, [])
         if not all(isinstance(one, dict) for one in value):
-            raise self.wrong_kind(name, "an array of objects")
+            raise mistyped(self.path(name), "an array of objects")
         if len(value) > most:
-            raise wrong(
-                self.path(name),
-                f"{self.path(name)} has {len(value)} entries; at most {most} are taken",
-            )
+            raise bad(self.path(name), f"has {len(value)} entries; at most {most} are taken")
         return tuple(value)
 
     def end(self) -> None:
         """An ApiError when a field is left that nobody knows."""
         for name in self.rest:
-            shown = self.path(_short(name))
-            raise ApiError(400, f"{shown} is not known here", param=shown, code="unknown_parameter")
+            raise bad(self.path(_short(name)), "is not known here", "unknown_parameter")
 
-    def wrong_kind(self, name: str, wanted: str) -> ApiError:
-        """The error of a field of the wrong type."""
-        return wrong(self.path(name), f"{self.path(name)} must be {wanted}", "invalid_type")
+
+def bad(path: str, what: str, code: str = "invalid_value") -> ApiError:
+    """The error of the field at `path`, with which its text begins."""
+    return wrong(path, f"{path} {what}", code)
+
+
+def missing(path: str, remedy: str = "") -> ApiError:
+    """The error of a field that must be there."""
+    return bad(path, f"is missing{remedy}", "missing_required_parameter")
+
+
+def mistyped(path: str, wanted: str) -> ApiError:
+    """The error of a field of the wrong type."""
+    return bad(path, f"must be {wanted}", "invalid_type")
 
 
 def _short(value: object) -> str:

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pomona.answers import Budget
 from pomona.errors import PomonaError
 from pomona.models import Request
 from pomona.sample import Strategy
-from pomona.serve.fields import Fields
+from pomona.serve.fields import Fields, bad, missing, mistyped
 from pomona.serve.served import ServedModel, ServedModels, read_strategy
-from pomona.web import ApiError, wrong
+from pomona.web import wrong
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _MOST_LEVERS = 8
@@ -84,22 +84,18 @@ def read_chat(body: Mapping[str, Any], models: ServedModels) -> ParsedRequest:
     served, called = _model(fields, models)
     messages = fields.need("messages", list)
     if not 1 <= len(messages) <= _MOST_MESSAGES:
-        raise wrong(
-            "messages",
-            f"messages has {len(messages)} entries; it must have from 1 to {_MOST_MESSAGES}",
-        )
+        bounds = f"it must have from 1 to {_MOST_MESSAGES}"
+        raise bad("messages", f"has {len(messages)} entries; {bounds}")
     checked = tuple(
         _message(message, f"messages[{at}]", served.remote) for at, message in enumerate(messages)
     )
     tools = fields.objects("tools", _MOST_TOOLS)
     for at, tool in enumerate(tools):
         _tool(tool, f"tools[{at}]")
-    newer, older = (
-        fields.integer(name, 1, _MOST_TOKENS) for name in ("max_completion_tokens", "max_tokens")
-    )
-    return _parsed(
-        fields, served, called, [Request(messages=checked, tools=tools)], newer or older or _TOKENS
-    )
+    newer = fields.integer("max_completion_tokens", 1, _MOST_TOKENS)
+    tokens = fields.integer("max_tokens", 1, _MOST_TOKENS)
+    bare = [Request(messages=checked, tools=tools)]
+    return _parsed(fields, served, called, bare, newer or tokens or _TOKENS)
 
 
 def read_completion(body: Mapping[str, Any], models: ServedModels) -> ParsedRequest:
@@ -108,14 +104,9 @@ def read_completion(body: Mapping[str, Any], models: ServedModels) -> ParsedRequ
     served, called = _model(fields, models)
     prompts = fields.texts("prompt", _MOST_PROMPTS)
     if prompts is None:
-        raise ApiError(400, "prompt is missing", param="prompt", code="missing_required_parameter")
-    return _parsed(
-        fields,
-        served,
-        called,
-        [Request(prompt=prompt) for prompt in prompts],
-        fields.integer("max_tokens", 1, _MOST_TOKENS, _TOKENS),
-    )
+        raise missing("prompt")
+    tokens = fields.integer("max_tokens", 1, _MOST_TOKENS, _TOKENS)
+    return _parsed(fields, served, called, [Request(prompt=prompt) for prompt in prompts], tokens)
 
 
 def _model(fields: Fields, models: ServedModels) -> tuple[ServedModel, str]:
@@ -126,90 +117,49 @@ def _model(fields: Fields, models: ServedModels) -> tuple[ServedModel, str]:
 def _parsed(
     fields: Fields, served: ServedModel, called: str, bare: list[Request], tokens: int | None
 ) -> ParsedRequest:
-    ours = Fields(fields.take("pomona", dict, {}), "pomona")
-    strategy, context, user = (
-        _strategy(ours, served.strategy),
-        ours.texts("context", _MOST_LEVERS) or (),
-        ours.take("user", str),
-    )
-    if context and strategy is None:
-        strategy = read_strategy("sample", "pomona.strategy")
-    budget, candidates = _budget(ours), ours.take("candidates", bool, strategy is not None)
-    ours.end()
+    ours, chat = _ours(fields, served), bare[0].prompt is None
+    plain = ours["strategy"] is None
     n = fields.integer("n", 1, _MOST_CHOICES, 1) or 1
-    if strategy is not None and n != 1:
-        raise wrong(
-            "n",
-            (
-                f"n is {n}, and a strategy gives one answer — ask for more samples by its name, "
-                f"as in hedged{n}-mbr"
-            ),
-        )
+    if not plain and n != 1:
+        remedy = f"ask for more samples by its name, as in hedged{n}-mbr"
+        raise bad("n", f"is {n}, and a strategy gives one answer — {remedy}")
     stream = fields.take("stream", bool, False)
     options = Fields(fields.take("stream_options", dict, {}), "stream_options")
     include_usage = options.take("include_usage", bool, False)
-    temperature = fields.number("temperature", 0, 2)
+    temperature = fields.number("temperature", 0, 2, 1.0 if plain else 0.0)
     settings: dict[str, Any] = {
         "max_tokens": tokens,
-        "temperature": (1.0 if strategy is None else 0.0) if temperature is None else temperature,
+        "temperature": temperature,
         "top_p": fields.number("top_p", 0, 1, 1.0, above=True),
-        "min_p": _below_one(fields),
-        "stop": fields.texts("stop", 16, empty=False) or (),
-        "logprobs": logprobs(fields, chat=bare[0].prompt is None),
+        "min_p": fields.number("min_p", 0, 1, 0.0),
     }
+    if settings["min_p"] == 1:
+        raise bad("min_p", "is 1; it must be from 0 to below 1")
+    settings["stop"] = fields.texts("stop", 16, empty=False) or ()
+    settings["logprobs"] = logprobs(fields, chat=chat)
     seed = fields.integer("seed", *_SEEDS)
-    settings["seed"] = _seed(seed, served, strategy is None and settings["temperature"] == 0)
-    more = extras(fields.rest, served, n)
-    requests = tuple(
-        Request(
-            one.messages,
-            one.prompt,
-            tools=() if more.no_tools else one.tools,
-            options=more.options,
-            extra=more.extra,
-            **settings,
-        )
-        for one in bare
-    )
-    return ParsedRequest(
-        served,
-        called,
-        bare[0].prompt is None,
-        requests,
-        n,
-        stream,
-        include_usage,
-        strategy,
-        budget,
-        candidates,
-        context,
-        user,
-    )
+    if seed is None:  # another for each request, but greedy answers do not need any
+        seed = 0 if plain and temperature == 0 else secrets.randbits(31)
+    settings["seed"] = seed if served.remote else seed & _SEEDS[1]
+    settings |= extras(fields.rest, served, n)
+    requests = tuple(replace(one, **settings) for one in bare)
+    return ParsedRequest(served, called, chat, requests, n, stream, include_usage, **ours)
 
 
-def _seed(seed: int | None, served: ServedModel, greedy: bool) -> int:
-    """The client's seed; without one another for each request, but for greedy answers, which do not
-    need any.
-    """
-    if seed is None:
-        return 0 if greedy else secrets.randbits(31)
-    return seed if served.remote else seed & _SEEDS[1]
-
-
-def _below_one(fields: Fields) -> float:
-    value = fields.number("min_p", 0, 1, 0.0) or 0.0
-    if value == 1:
-        raise wrong("min_p", "min_p is 1; it must be from 0 to below 1")
-    return value
-
-
-def _strategy(ours: Fields, named: Strategy | None) -> Strategy | None:
-    given = ours.rest.pop("strategy", None)
-    if given is None:
-        return named
-    if not isinstance(given, str | dict):
-        raise ours.wrong_kind("strategy", "a name or an object")
-    return read_strategy(given, "pomona.strategy")
+def _ours(fields: Fields, served: ServedModel) -> dict[str, Any]:
+    """What only this server knows, in the field `pomona`."""
+    ours = Fields(fields.take("pomona", dict, {}), "pomona")
+    strategy, given = served.strategy, ours.rest.pop("strategy", None)
+    if not isinstance(given, str | dict | None):
+        raise mistyped("pomona.strategy", "a name or an object")
+    context = ours.texts("context", _MOST_LEVERS) or ()
+    user = ours.take("user", str)
+    if given is not None or (context and strategy is None):
+        strategy = read_strategy("sample" if given is None else given, "pomona.strategy")
+    read = {"strategy": strategy, "context": context, "user": user, "budget": _budget(ours)}
+    read["candidates"] = ours.take("candidates", bool, strategy is not None)
+    ours.end()
+    return read
 
 
 def _budget(ours: Fields) -> Budget:
@@ -227,31 +177,20 @@ def _budget(ours: Fields) -> Budget:
 
 def _message(message: Any, where: str, remote: bool) -> Mapping[str, Any]:
     if not isinstance(message, dict):
-        raise wrong(where, f"{where} must be an object", "invalid_type")
+        raise mistyped(where, "an object")
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or role not in _ROLES:
-        raise wrong(f"{where}.role", f"{where}.role must be one of {', '.join(sorted(_ROLES))}")
+        raise bad(f"{where}.role", f"must be one of {', '.join(sorted(_ROLES))}")
     if content is None and role != "assistant":
-        raise ApiError(
-            400,
-            f"{where}.content is missing",
-            param=f"{where}.content",
-            code="missing_required_parameter",
-        )
+        raise missing(f"{where}.content")
     if content is not None and not isinstance(content, str):
         _parts(content, f"{where}.content")
     calls = message.get("tool_calls")
-    if calls is not None and not (
-        isinstance(calls, list) and all(isinstance(call, dict) and _is_call(call) for call in calls)
-    ):
-        raise wrong(
-            f"{where}.tool_calls",
-            f"{where}.tool_calls must be an array of calls with id, type and function",
-            "invalid_type",
-        )
+    if calls is not None and not (isinstance(calls, list) and all(map(_is_call, calls))):
+        raise mistyped(f"{where}.tool_calls", "an array of calls with id, type and function")
     for name in ("name", "tool_call_id"):
         if not isinstance(message.get(name, ""), str | None):
-            raise wrong(f"{where}.{name}", f"{where}.{name} must be a string", "invalid_type")
+            raise mistyped(f"{where}.{name}", "a string")
     return message if remote else _plain(message)
 
 
@@ -273,84 +212,57 @@ def _plain(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _parts(content: Any, where: str) -> None:
     if not isinstance(content, list) or not content:
-        raise wrong(where, f"{where} must be a string or an array of parts", "invalid_type")
+        raise mistyped(where, "a string or an array of parts")
     for at, part in enumerate(content):
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            raise wrong(
-                f"{where}[{at}]", f"{where}[{at}] must be an object with a type", "invalid_type"
-            )
+            raise mistyped(f"{where}[{at}]", "an object with a type")
         if part["type"] == "text" and not isinstance(part.get("text"), str):
-            raise wrong(
-                f"{where}[{at}].text", f"{where}[{at}].text must be a string", "invalid_type"
+            raise mistyped(f"{where}[{at}].text", "a string")
+
+
+def _is_call(call: Any) -> bool:
+    match call:
+        case {"id": str(), "type": "function"}:
+            function = call.get("function")
+            return isinstance(function, dict) and all(
+                isinstance(function.get(name), str) for name in ("name", "arguments")
             )
-
-
-def _is_call(call: Mapping[str, Any]) -> bool:
-    function = call.get("function")
-    named = (
-        isinstance(function, dict)
-        and isinstance(function.get("name"), str)
-        and isinstance(function.get("arguments"), str)
-    )
-    return (
-        isinstance(call.get("id"), str)
-        and isinstance(call.get("type"), str)
-        and (named or call["type"] != "function")
-    )
+        case {"id": str(), "type": str()}:
+            return True
+    return False
 
 
 def _tool(tool: Mapping[str, Any], where: str) -> None:
-    function = tool.get("function")
-    if tool.get("type") == "function" and not (
-        isinstance(function, dict) and isinstance(function.get("name"), str) and function["name"]
-    ):
-        raise wrong(
-            f"{where}.function.name",
-            f"{where}.function.name is missing",
-            "missing_required_parameter",
-        )
-    if not isinstance(tool.get("type"), str):
-        raise wrong(f"{where}.type", f"{where}.type must be a string", "invalid_type")
+    match tool:
+        case {"type": "function", "function": {"name": str(name)}} if name:
+            return
+        case {"type": "function"}:
+            raise missing(f"{where}.function.name")
+        case {"type": str()}:
+            return
+    raise mistyped(f"{where}.type", "a string")
 
 
-@dataclass(frozen=True)
-class Extras:
-    """`extra` goes to the model's server, `options` are the only answers allowed, `no_tools` takes
-    the tools away.
-    """
-
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    options: tuple[str, ...] = ()
-    no_tools: bool = False
-
-
-def extras(rest: Mapping[str, Any], served: ServedModel, n: int) -> Extras:
-    """What is left of a request's fields, fit for its model. ApiError 400 for what a model in this
-    process does not know or cannot do.
+def extras(rest: Mapping[str, Any], served: ServedModel, n: int) -> dict[str, Any]:
+    """What the other fields of a request change in what its model is asked: `extra` goes to its
+    server, `options` are the only answers allowed, `tools` are taken away. ApiError 400 for what a
+    model in this process does not know or cannot do.
     """
     if served.remote or not rest:
-        return Extras(rest)
+        return {"extra": rest}
     left = {name: value for name, value in rest.items() if name not in _INERT}
-    options, extra = _format(left.pop("response_format", None), served)
-    no_tools = left.get("tool_choice") == "none"
+    changes = _format(left.pop("response_format", None), served)
+    if left.get("tool_choice") == "none":
+        changes["tools"] = ()
     if left.get("best_of") == n:
         del left["best_of"]
     for name, value in left.items():
         if name not in _NEUTRAL:
-            raise ApiError(
-                400,
-                f"{name[:80]} is not known to this model",
-                param=name[:80],
-                code="unknown_parameter",
-            )
+            raise bad(name[:80], "is not known to this model", "unknown_parameter")
         if not any(value == one and type(value) in {type(one), float} for one in _NEUTRAL[name]):
-            raise ApiError(
-                400,
-                f"this model cannot do {name} {str(value)[:80]}",
-                param=name,
-                code="unsupported_value",
-            )
-    return Extras(extra, options, no_tools)
+            message = f"this model cannot do {name} {str(value)[:80]}"
+            raise wrong(name, message, "unsupported_value")
+    return changes
 
 
 def logprobs(fields: Fields, *, chat: bool) -> int | None:
@@ -362,38 +274,27 @@ def logprobs(fields: Fields, *, chat: bool) -> int | None:
     wanted = fields.take("logprobs", bool, False)
     top = fields.integer("top_logprobs", 0, _MOST_LOGPROBS, 0)
     if top and not wanted:
-        raise wrong("top_logprobs", "top_logprobs needs logprobs: true")
+        raise bad("top_logprobs", "needs logprobs: true")
     return top if wanted else None
 
 
-def _format(given: Any, served: ServedModel) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _format(given: Any, served: ServedModel) -> dict[str, Any]:
     """Options, or extra parameters, that make an answer of this format."""
-    if given is None or given == {"type": "text"}:
-        return (), {}
-    if not isinstance(given, dict) or not isinstance(given.get("type"), str):
-        raise wrong(
-            "response_format", "response_format must be an object with a type", "invalid_type"
-        )
-    if given["type"] == "json_object" and served.llama:
-        return (), {"json_schema": {"type": "object"}}
-    described = given.get("json_schema")
-    schema = described.get("schema") if isinstance(described, dict) else None
-    if (
-        given["type"] == "json_schema"
-        and isinstance(schema, dict)
-        and isinstance(options := schema.get("enum"), list)
-    ):
-        if options and len(options) <= 256 and all(isinstance(one, str) and one for one in options):
-            return tuple(options), {}
-        raise wrong(
-            "response_format", "the enum must hold from 1 to 256 strings that are not empty"
-        )
-    remedy = "a json_schema that is an enum of strings works" + (
-        ", and so does json_object" if served.llama else ""
-    )
-    raise ApiError(
-        400,
-        f"this model cannot do this response_format — {remedy}",
-        param="response_format",
-        code="unsupported_value",
-    )
+    param = "response_format"
+    match given:
+        case None:
+            return {}
+        case {"type": "text", **rest} if not rest:
+            return {}
+        case {"type": "json_object"} if served.llama:
+            return {"extra": {"json_schema": {"type": "object"}}}
+        case {"type": "json_schema", "json_schema": {"schema": {"enum": list(options)}}}:
+            if 1 <= len(options) <= 256 and all(isinstance(one, str) and one for one in options):
+                return {"options": tuple(options)}
+            raise wrong(param, "the enum must hold from 1 to 256 strings that are not empty")
+        case {"type": str()}:
+            also = ", and so does json_object" if served.llama else ""
+            remedy = f"a json_schema that is an enum of strings works{also}"
+            message = f"this model cannot do this response_format — {remedy}"
+            raise wrong(param, message, "unsupported_value")
+    raise mistyped(param, "an object with a type")

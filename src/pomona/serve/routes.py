@@ -13,11 +13,11 @@ import numpy as np
 
 from pomona.sample.context import Context
 from pomona.serve.call import Call, event, send_events
-from pomona.serve.fields import Fields
+from pomona.serve.fields import Fields, bad, missing
 from pomona.serve.parsing import ParsedRequest, read_chat, read_completion
 from pomona.serve.served import ServedModels
 from pomona.serve.shapes import Chunks, embeddings, whole
-from pomona.serve.work import Drawn, Outcome, outcome, pieces
+from pomona.serve.work import Outcome, outcome, pieces
 from pomona.web import ApiError, wrong
 
 _MOST_INPUTS = 2048
@@ -41,10 +41,10 @@ async def embed(call: Call) -> None:
     call.model = served.name
     texts = fields.texts("input", _MOST_INPUTS, empty=False)
     if texts is None:
-        raise ApiError(400, "input is missing", param="input", code="missing_required_parameter")
+        raise missing("input")
     encoding = fields.take("encoding_format", str, "float")
     if encoding not in {"float", "base64"}:
-        raise wrong("encoding_format", "encoding_format must be float or base64")
+        raise bad("encoding_format", "must be float or base64")
     dimensions = fields.integer("dimensions", 1, 1 << 20)
     fields.take("user", str)
     fields.end()
@@ -52,18 +52,14 @@ async def embed(call: Call) -> None:
         raise ApiError(
             400, f'the model "{served.name}" cannot embed', param="model", code="unsupported_model"
         )
-    found, spent = await call.while_here(served.model.vectors(texts))
+    floats, spent = await call.while_here(served.model.vectors(texts))
     call.state.metrics.paid(served.name, spent)
-    vectors = np.asarray(found, "<f4")
+    vectors = np.asarray(floats, "<f4")
     if dimensions is not None and dimensions != vectors.shape[1]:
-        raise wrong(
-            "dimensions", f"dimensions is {dimensions}; the model's vectors have {vectors.shape[1]}"
-        )
-    rows = (
-        [base64.b64encode(row.tobytes()).decode() for row in vectors]
-        if encoding == "base64"
-        else vectors.tolist()
-    )
+        raise bad("dimensions", f"is {dimensions}; the model's vectors have {vectors.shape[1]}")
+    rows: list[Any] = vectors.tolist()
+    if encoding == "base64":
+        rows = [base64.b64encode(row.tobytes()).decode() for row in vectors]
     await call.reply(embeddings(called, rows, spent.prompt_tokens))
 
 
@@ -78,12 +74,16 @@ async def model(call: Call) -> None:
 
 
 async def feedback(call: Call) -> None:
-    """POST /v1/feedback: keep what a user says about an answer."""
+    """POST /v1/feedback keeps what a user says about an answer, DELETE forgets a user."""
+    await (_forget if call.scope["method"] == "DELETE" else _keep)(call)
+
+
+async def _keep(call: Call) -> None:
     memory = _memory(call)
     fields = Fields(await call.json())
     said: dict[str, Any] = {name: fields.need(name, str) for name in ("prompt", "chosen")}
     if not said["prompt"].strip():
-        raise wrong("prompt", "prompt is empty")
+        raise bad("prompt", "is empty")
     said |= {
         name: fields.take(name, str)
         for name in ("rejected", "edited", "complaint", "strategy", "user", "group")
@@ -95,23 +95,14 @@ async def feedback(call: Call) -> None:
     await call.reply({"object": "feedback", "id": number})
 
 
-async def forget(call: Call) -> None:
+async def _forget(call: Call) -> None:
     """DELETE /v1/feedback?user=NAME: forget what a user said."""
     memory = _memory(call)
     users = parse_qs(call.scope["query_string"].decode("latin-1")).get("user", [])
     if len(users) != 1:
-        raise ApiError(
-            400,
-            "user is missing — send ?user=NAME",
-            param="user",
-            code="missing_required_parameter",
-        )
-    await call.reply(
-        {
-            "object": "feedback.deleted",
-            "deleted": await asyncio.to_thread(memory.forget, call.user(users[0])),
-        }
-    )
+        raise missing("user", " — send ?user=NAME")
+    deleted = await asyncio.to_thread(memory.forget, call.user(users[0]))
+    await call.reply({"object": "feedback.deleted", "deleted": deleted})
 
 
 async def metrics(call: Call) -> None:
@@ -136,38 +127,29 @@ def _memory(call: Call) -> Any:
 async def _generate(
     call: Call, read: Callable[[Mapping[str, Any], ServedModels], ParsedRequest]
 ) -> None:
-    body = await call.json()
-    parsed = read(body, call.state.models)
+    parsed = read(await call.json(), call.state.models)
     call.model = parsed.served.name
-    levers = _levers(call, parsed)
+    levers = [_lever(call, parsed, name) for name in parsed.context]
     if parsed.stream:
         await send_events(call, _chunks(call, parsed, levers))
         return
-    found = await call.while_here(outcome(parsed, levers))
-    call.state.metrics.paid(parsed.served.name, found.spent)
-    await call.reply(whole(parsed, found))
-
-
-def _levers(call: Call, parsed: ParsedRequest) -> list[Context]:
-    return [_lever(call, parsed, name) for name in parsed.context]
+    answers = await call.while_here(outcome(parsed, levers))
+    call.state.metrics.paid(parsed.served.name, answers.spent)
+    await call.reply(whole(parsed, answers))
 
 
 def _lever(call: Call, parsed: ParsedRequest, name: str) -> Context:
+    from pomona.sample.context import Memory, Thought
+
     known = call.state.settings.contexts
     if name in known:
         return known[name]
     if name == "thought":
-        from pomona.sample.context import Thought
-
         return Thought()
     if name == "memory":
-        from pomona.sample.context import Memory
-
         return Memory(_memory(call), user=call.user(parsed.user))
-    raise wrong(
-        "pomona.context",
-        f'there is no context "{name[:80]}" — known: {", ".join((*known, "thought", "memory"))}',
-    )
+    listed = ", ".join((*known, "thought", "memory"))
+    raise wrong("pomona.context", f'there is no context "{name[:80]}" — known: {listed}')
 
 
 async def _chunks(
@@ -178,9 +160,4 @@ async def _chunks(
         async for item in source:
             if isinstance(item, Outcome):
                 call.state.metrics.paid(parsed.served.name, item.spent)
-                found = chunks.end(item)
-            elif isinstance(item, Drawn):
-                found = chunks.drawn(item)
-            else:
-                found = chunks.piece(item)
-            yield b"".join(map(event, found))
+            yield b"".join(map(event, chunks.of(item)))

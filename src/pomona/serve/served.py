@@ -97,6 +97,5 @@ def read_strategy(given: str | Mapping[str, Any], param: str) -> Strategy:
 
 def _served(name: str, model: Model) -> ServedModel:
     fingerprint = "fp_" + hashlib.sha256(model.identity.encode()).hexdigest()[:10]
-    return ServedModel(
-        name, model, fingerprint, remote=model.identity.startswith(("http:", "https:"))
-    )
+    remote = model.identity.startswith(("http:", "https:"))
+    return ServedModel(name, model, fingerprint, remote)

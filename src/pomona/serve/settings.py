@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, positive
 from pomona.sample.context import Context
 from pomona.web import is_loopback
 
@@ -41,13 +41,7 @@ class ServeSettings:
     keep_alive: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("max_body", "timeout", "queue", "keep_alive"):
-            if not getattr(self, name) > 0:
-                raise PomonaError(
-                    f"{name} is {getattr(self, name)}",
-                    where="serve",
-                    remedy="give a positive number",
-                )
+        positive(self, "serve", "max_body", "timeout", "queue", "keep_alive")
 
     def tenant(self, given: str) -> str | None:
         """Whose users a key may name: 12 hex digits of its own where there are several keys, "" for
@@ -56,10 +50,8 @@ class ServeSettings:
         Takes the same time for every wrong key.
         """
         digest = hashlib.sha256(given.encode("utf-8", "surrogateescape")).digest()
-        found = False
-        for key in self.keys:
-            found |= hmac.compare_digest(hashlib.sha256(key.encode()).digest(), digest)
-        if not found:
+        known = [hashlib.sha256(key.encode()).digest() for key in self.keys]
+        if not sum(hmac.compare_digest(key, digest) for key in known):
             return None
         return hashlib.sha256(b"users of " + digest).hexdigest()[:12] if len(self.keys) > 1 else ""
 
@@ -68,11 +60,8 @@ def check_host(host: str, settings: ServeSettings) -> None:
     """A PomonaError when other machines could connect without a key."""
     if not is_loopback(host) and not settings.keys:
         remedy = "give --api-key-file, or bind to 127.0.0.1 and forward the port through SSH"
-        raise PomonaError(
-            f"{host} can be reached from other machines, and there is no API key",
-            where="--host",
-            remedy=remedy,
-        )
+        message = f"{host} can be reached from other machines, and there is no API key"
+        raise PomonaError(message, where="--host", remedy=remedy)
 
 
 def read_keys(path: str | Path) -> tuple[str, ...]:
@@ -86,26 +75,22 @@ def read_keys(path: str | Path) -> tuple[str, ...]:
         raise PomonaError(
             f"cannot be read: {error}", where=path, remedy="give a text file with one key a line"
         ) from error
-    keys = tuple(
-        line.strip() for line in lines if line.strip() and not line.strip().startswith("#")
-    )
+    stripped = map(str.strip, lines)
+    keys = tuple(line for line in stripped if line and not line.startswith("#"))
     if not keys:
         raise PomonaError("holds no API key", where=path, remedy="write one key a line")
     for row, key in enumerate(keys, 1):
         if len(key) < _SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
             remedy = 'python -c "import secrets; print(secrets.token_urlsafe(32))" makes a good one'
-            raise PomonaError(
-                f"key {row} is shorter than {_SHORTEST_KEY} characters or not plain ASCII",
-                where=path,
-                remedy=remedy,
-            )
+            message = f"key {row} is shorter than {_SHORTEST_KEY} characters or not plain ASCII"
+            raise PomonaError(message, where=path, remedy=remedy)
     return keys
 
 
 def parse_size(text: str) -> int:
     """Bytes from "1MB", "512 kB", "1MiB" or a number; a PomonaError for anything else."""
-    found = _SIZE.fullmatch(text.strip())
-    size = int(float(found[1]) * _UNITS[(found[2] or "").lower()]) if found else 0
+    parts = _SIZE.fullmatch(text.strip())
+    size = int(float(parts[1]) * _UNITS[(parts[2] or "").lower()]) if parts else 0
     if size < 1:
         raise PomonaError(f'"{text}" is not a size', remedy="write 1MB, 512kB or a number of bytes")
     return size

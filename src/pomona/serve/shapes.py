@@ -54,8 +54,17 @@ class Chunks:
         self._begun: set[int] = set()
         self._told: dict[int, int] = {}
 
-    def piece(self, piece: Piece) -> list[dict[str, Any]]:
-        """The chunks for a piece of text; the first of a choice says who speaks."""
+    def of(self, item: Piece | Drawn | Outcome) -> list[dict[str, Any]]:
+        """The chunks for what came; the first of a choice says who speaks."""
+        if isinstance(item, Outcome):
+            return self._end(item)
+        if isinstance(item, Piece):
+            return self._piece(item)
+        # A chunk that adds nothing and says how far a strategy is.
+        chunk = self._chunk(0, {} if self._parsed.chat else "")
+        return [*self._begin(0), {**chunk, "pomona": {"drawn": item.count, "of": item.of}}]
+
+    def _piece(self, piece: Piece) -> list[dict[str, Any]]:
         start = self._told.get(piece.index, 0)
         self._told[piece.index] = start + sum(map(_letters, piece.tokens))
         delta = {"content": piece.text} if self._parsed.chat else piece.text
@@ -64,12 +73,7 @@ class Chunks:
             self._chunk(piece.index, delta, logprobs=_logprobs(self._parsed, piece.tokens, start)),
         ]
 
-    def drawn(self, drawn: Drawn) -> list[dict[str, Any]]:
-        """A chunk that adds nothing and says how far a strategy is."""
-        chunk = self._chunk(0, {} if self._parsed.chat else "")
-        return [*self._begin(0), {**chunk, "pomona": {"drawn": drawn.count, "of": drawn.of}}]
-
-    def end(self, outcome: Outcome) -> list[dict[str, Any]]:
+    def _end(self, outcome: Outcome) -> list[dict[str, Any]]:
         """The chunks that end each choice, then the usage where it was asked for. `pomona` is in
         the last of them.
         """
@@ -96,27 +100,17 @@ class Chunks:
     ) -> dict[str, Any]:
         key = "delta" if self._parsed.chat else "text"
         choice = {"index": index, key: delta, "logprobs": logprobs, "finish_reason": finish}
-        return {
-            **self._head,
-            "choices": [choice],
-            **({"usage": None} if self._parsed.include_usage else {}),
-        }
+        usage = {"usage": None} if self._parsed.include_usage else {}
+        return {**self._head, "choices": [choice], **usage}
 
 
 def embeddings(called: str, vectors: Sequence[Any], tokens: int) -> dict[str, Any]:
     """A list of embeddings; each is a list of numbers or, where that was asked for, base64 of
     32-bit floats.
     """
-    data = [
-        {"object": "embedding", "index": at, "embedding": vector}
-        for at, vector in enumerate(vectors)
-    ]
-    return {
-        "object": "list",
-        "data": data,
-        "model": called,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }
+    data = [{"object": "embedding", "index": at, "embedding": v} for at, v in enumerate(vectors)]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": data, "model": called, "usage": usage}
 
 
 def _head(parsed: ParsedRequest, kind: str) -> dict[str, Any]:
@@ -134,12 +128,10 @@ def _choice(parsed: ParsedRequest, index: int, choice: Choice) -> dict[str, Any]
     rest = {"logprobs": _logprobs(parsed, choice.tokens), "finish_reason": choice.finish}
     if not parsed.chat:
         return {"index": index, "text": choice.text, **rest}
-    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    text = choice.text or (None if choice.calls else "")
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     if choice.calls:
-        message |= {
-            "content": choice.text or None,
-            "tool_calls": [dict(call) for call in choice.calls],
-        }
+        message["tool_calls"] = [dict(call) for call in choice.calls]
     return {"index": index, "message": message, **rest}
 
 

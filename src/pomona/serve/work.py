@@ -7,14 +7,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
-from pomona.answers import Account, Answer
+from pomona.answers import Account, Answer, together
 from pomona.models import Draw, ModelError, Piece, Reply, Request, Spent, Token, merged
 from pomona.sample import answer
 from pomona.sample.context import Context
 from pomona.serve.parsing import ParsedRequest
-from pomona.web import ApiError
+from pomona.web import ApiError, wrong
 
 
 @dataclass(frozen=True)
@@ -54,25 +55,24 @@ async def outcome(
     """The whole response. `drawn` is called as a strategy's candidates come. Raises what the models
     raise.
     """
-    if parsed.strategy is None:
-        return _checked(
-            parsed, _plain(await _all([_replies(parsed, request) for request in parsed.requests]))
-        )
-    account, counts = (
-        Account(parsed.budget),
-        [0] * len(parsed.requests),
-    )  # one budget for all prompts
+    model, strategy = parsed.served.model, parsed.strategy
+    if strategy is None:
+        pools = [model.reply(request, _samples(parsed, request)) for request in parsed.requests]
+        return _checked(parsed, _plain(await together(pools)))
+    account = Account(parsed.budget)  # one budget for all prompts
+    counts = [0] * len(parsed.requests)
 
     def count(place: int, came: int, of: int) -> None:
         counts[place] = came
         if drawn is not None:
             drawn(Drawn(sum(counts), of * len(counts)))
 
-    works = [
-        _answer(parsed, place, account, levers, partial(count, place))
-        for place in range(len(counts))
+    common: dict[str, Any] = {"budget": account, "context": levers}
+    answers = [
+        answer(request, model, strategy, **common, progress=partial(count, place))
+        for place, request in enumerate(parsed.requests)
     ]
-    return _checked(parsed, _chosen(parsed, await _all(works)))
+    return _checked(parsed, _chosen(parsed, await together(answers)))
 
 
 async def pieces(
@@ -122,110 +122,65 @@ async def _awaited(
     try:
         while (report := await reports.get()) is not None:
             yield report
-        found = await task
+        answers = await task
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    for index, choice in enumerate(found.choices):
-        if choice.tokens:
-            yield Piece(choice.text, index, choice.tokens)
-            continue
-        for text in _words(choice.text):
-            yield Piece(text, index)
-    yield found
-
-
-async def _all(works: Sequence[Any]) -> list[Any]:
-    if len(works) == 1:
-        return [await works[0]]
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _replies(parsed: ParsedRequest, request: Request) -> list[Reply]:
-    return await parsed.served.model.reply(request, _samples(parsed, request))
+    for index, choice in enumerate(answers.choices):
+        for text in (choice.text,) if choice.tokens else _words(choice.text):
+            yield Piece(text, index, choice.tokens)
+    yield answers
 
 
 def _samples(parsed: ParsedRequest, request: Request) -> list[Draw]:
     return [(index, request.temperature) for index in range(parsed.n)]
 
 
-async def _answer(
-    parsed: ParsedRequest,
-    place: int,
-    account: Account,
-    levers: Sequence[Context],
-    came: Callable[[int, int], None],
-) -> Answer:
-    assert parsed.strategy is not None
-    model, request = parsed.served.model, parsed.requests[place]
-    return await answer(
-        request, model, parsed.strategy, budget=account, context=levers, progress=came
-    )
-
-
-def _checked(parsed: ParsedRequest, found: Outcome) -> Outcome:
+def _checked(parsed: ParsedRequest, outcome: Outcome) -> Outcome:
     """The outcome, unless log-probabilities were asked for and an answer has none."""
-    if parsed.logprobs and any(
-        choice.text and not choice.tokens and not choice.calls for choice in found.choices
-    ):
+    untold = (one.text and not one.tokens and not one.calls for one in outcome.choices)
+    if parsed.logprobs and any(untold):
         raise _untold(parsed)
-    return found
+    return outcome
 
 
 def _untold(parsed: ParsedRequest) -> ApiError:
     why = "a context changed the text" if parsed.context else "its server gives none"
-    return ApiError(
-        400,
-        f"there are no log-probabilities of this answer: {why}",
-        param="logprobs",
-        code="unsupported_value",
-    )
+    message = f"there are no log-probabilities of this answer: {why}"
+    return wrong("logprobs", message, "unsupported_value")
 
 
 def _plain(pools: Sequence[Sequence[Reply]]) -> Outcome:
     replies = [reply for pool in pools for reply in pool]
     spent = sum((reply.spent for reply in replies), Spent())
-    choices = tuple(
-        Choice(reply.text, reply.finish_reason, reply.tool_calls, reply.tokens) for reply in replies
-    )
-    return Outcome(
-        choices, spent, {"spent": asdict(spent), "logprobs": [reply.logprob for reply in replies]}
-    )
+    choices = tuple(_choice(reply.text, reply) for reply in replies)
+    logprobs = [reply.logprob for reply in replies]
+    return Outcome(choices, spent, {"spent": asdict(spent), "logprobs": logprobs})
 
 
 def _chosen(parsed: ParsedRequest, answers: Sequence[Answer]) -> Outcome:
     spent = sum((one.spent for one in answers), Spent())
-    choices = []
-    for one in answers:
-        taken = one.candidates[one.chosen]
-        choices.append(Choice(one.text, taken.finish_reason, taken.tool_calls, taken.tokens))
+    choices = tuple(_choice(one.text, one.reply) for one in answers)
     shown = [_shown(one, parsed.candidates) for one in answers]
-    return Outcome(
-        tuple(choices),
-        spent,
-        {**shown[0], "spent": asdict(spent), **({"answers": shown} if len(shown) > 1 else {})},
-    )
+    more = {"answers": shown} if len(shown) > 1 else {}
+    return Outcome(choices, spent, {**shown[0], "spent": asdict(spent), **more})
+
+
+def _choice(text: str, reply: Reply) -> Choice:
+    return Choice(text, reply.finish_reason, reply.tool_calls, reply.tokens)
 
 
 def _shown(one: Answer, candidates: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    shown: dict[str, Any] = {
         "strategy": one.strategy,
         "stopped_by": one.stopped_by,
         "chosen": one.chosen,
         "notes": dict(one.notes),
     }
     if candidates:
-        scores = [*one.scores, *[None] * (len(one.candidates) - len(one.scores))]
-        found["candidates"] = [
-            _candidate(reply, score) for reply, score in zip(one.candidates, scores, strict=False)
-        ]
-    return found
+        pairs = zip_longest(one.candidates, one.scores)
+        shown["candidates"] = [_candidate(reply, score) for reply, score in pairs]
+    return shown
 
 
 def _candidate(reply: Reply, score: float | None) -> dict[str, Any]:
@@ -245,6 +200,4 @@ def _words(text: str) -> list[str]:
     """The text in pieces of about ten words, so that clients show it as they show any stream."""
     words = text.split(" ")
     rows = [" ".join(words[at : at + 10]) for at in range(0, len(words), 10)]
-    return (
-        [row if at == len(rows) - 1 else row + " " for at, row in enumerate(rows)] if text else []
-    )
+    return [*(row + " " for row in rows[:-1]), rows[-1]] if text else []
