@@ -8,7 +8,7 @@ import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,8 @@ class Said:
         """
         if self.edited is not None:
             return self.edited
-        return (
-            self.chosen if self.good or (self.good is None and self.rejected is not None) else None
-        )
+        preferred = self.good is None and self.rejected is not None
+        return self.chosen if self.good or preferred else None
 
 
 @dataclass(frozen=True)
@@ -85,12 +84,10 @@ def thompson(arms: Sequence[Arm], *, seed: int) -> Arm:
     when there is no arm.
     """
     if not arms:
-        raise PomonaError(
-            "no strategies to choose from", where="thompson", remedy="name at least one"
-        )
-    source = np.random.default_rng(
-        [seed & 0xFFFFFFFF, *(count for arm in arms for count in (arm.good, arm.bad))]
-    )
+        remedy = "name at least one"
+        raise PomonaError("no strategies to choose from", where="thompson", remedy=remedy)
+    counts = (count for arm in arms for count in (arm.good, arm.bad))
+    source = np.random.default_rng([seed & 0xFFFFFFFF, *counts])
     draws = [source.beta(1 + arm.good, 1 + arm.bad) for arm in arms]
     return arms[int(np.argmax(draws))]
 
@@ -134,9 +131,8 @@ class Feedback:
         A PomonaError when the prompt is empty, or a text is not valid Unicode.
         """
         if not prompt.strip():
-            raise PomonaError(
-                "feedback without a prompt", where=self.path, remedy="say which prompt was answered"
-            )
+            remedy = "say which prompt was answered"
+            raise PomonaError("feedback without a prompt", where=self.path, remedy=remedy)
         if good is None and any(given is not None for given in (rejected, edited, complaint)):
             good = edited is None and complaint is None
         texts = (prompt, chosen, rejected, edited, complaint)
@@ -151,11 +147,9 @@ class Feedback:
         """Remove all that names this user, from the file's free pages and its log too, and say how
         many rows that was.
         """
+        deletions = [f"delete from {table} where user = ?" for table in ("said", "defaults")]
         with self._file.writing() as file:
-            removed = sum(
-                file.execute(f"delete from {table} where user = ?", (user,)).rowcount
-                for table in ("said", "defaults")
-            )
+            removed = sum(file.execute(each, (user,)).rowcount for each in deletions)
         with self._file.reading() as file:  # the log holds what was deleted until it is emptied
             file.execute("pragma wal_checkpoint(truncate)").fetchone()
         return removed
@@ -163,15 +157,9 @@ class Feedback:
     def rows(self, *, user: str | None = None) -> list[Said]:
         """Every row of this user, oldest first; without a user the rows that name nobody."""
         with self._file.reading() as file:
-            rows = file.execute(
-                "select * from said where user is ? order by id", (user,)
-            ).fetchall()
-        names = [column.name for column in fields(Said)]
-        said = [dict(zip(names, row, strict=True)) for row in rows]
-        return [
-            Said(**{**row, "good": None if row["good"] is None else bool(row["good"])})
-            for row in said
-        ]
+            query = "select * from said where user is ? order by id"
+            said = [Said(*row) for row in file.execute(query, (user,))]
+        return [replace(row, good=None if row.good is None else bool(row.good)) for row in said]
 
     def arms(self, strategies: Sequence[str], *, group: str | None = None) -> list[Arm]:
         """How often each strategy was called good and not good, in this group, by all users."""
@@ -198,27 +186,23 @@ class Feedback:
         The share is Jaccard's, in [0, 1], and must be over `least`; of equals the latest comes
         first.
         """
-        asked = _terms(prompt)
-        scored = [(row, _jaccard(asked, _terms(row.prompt))) for row in self.rows(user=user)]
-        return sorted(
-            (pair for pair in scored if pair[1] > least), key=lambda pair: (-pair[1], -pair[0].id)
-        )[:k]
+        return [pair for pair in self._ranked(prompt, user) if pair[1] > least][:k]
 
     def checklist(self, prompt: str, n: int = 4, *, user: str | None = None) -> list[str]:
         """At most `n` complaints of this user (as in `rows`), as items of a checklist: on similar
         prompts first, then the latest.
         """
-        asked = _terms(prompt)
-        ranked = sorted(
-            self.rows(user=user), key=lambda row: (-_jaccard(asked, _terms(row.prompt)), -row.id)
-        )
         items: dict[str, str] = {}
-        for row in ranked:
-            if row.complaint and row.complaint.strip():
-                items.setdefault(
-                    " ".join(search_terms(row.complaint)), " ".join(row.complaint.split())
-                )
+        for row, _ in self._ranked(prompt, user):
+            if words := (row.complaint or "").split():
+                items.setdefault(" ".join(search_terms(row.complaint or "")), " ".join(words))
         return list(items.values())[:n]
+
+    def _ranked(self, prompt: str, user: str | None) -> list[tuple[Said, float]]:
+        """The rows of a user with their similarity, the most similar first, of equals the latest."""
+        asked = _terms(prompt)
+        scored = [(row, _jaccard(asked, _terms(row.prompt))) for row in self.rows(user=user)]
+        return sorted(scored, key=lambda pair: (-pair[1], -pair[0].id))
 
     def set_defaults(self, user: str, values: Mapping[str, Any]) -> None:
         """What holds for this user where a request says nothing: strategy, markers, anything JSON
@@ -228,18 +212,14 @@ class Feedback:
             for name, value in values.items():
                 file.execute("delete from defaults where user = ? and name = ?", (user, name))
                 if value is not None:
-                    file.execute(
-                        "insert into defaults values (?, ?, ?)",
-                        (user, name, json.dumps(value, ensure_ascii=False)),
-                    )
+                    row = (user, name, json.dumps(value, ensure_ascii=False))
+                    file.execute("insert into defaults values (?, ?, ?)", row)
 
     def defaults(self, user: str) -> dict[str, Any]:
         """What `set_defaults` keeps for this user."""
         with self._file.reading() as file:
-            rows = file.execute(
-                "select name, value from defaults where user = ?", (user,)
-            ).fetchall()
-        return {name: json.loads(value) for name, value in rows}
+            rows = file.execute("select name, value from defaults where user = ?", (user,))
+            return {name: json.loads(value) for name, value in rows}
 
     def close(self) -> None:
         """Close the file."""
@@ -275,25 +255,18 @@ class Memory:
     async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         asked = question(request)
-        similar = [
-            (row, share)
-            for row, share in self.feedback.similar(
-                asked, 8 * self.k, user=self.user, least=self.least
-            )
-            if row.better
-        ]
-        latest: dict[str, tuple[str, int, float]] = {}
+        similar = self.feedback.similar(asked, 8 * self.k, user=self.user, least=self.least)
+        latest: dict[str, tuple[Said, float]] = {}
         for row, share in similar:  # of equal prompts the latest correction counts
-            latest.setdefault(row.prompt, (row.better or "", row.id, share))
-        shown = list(latest.items())[: self.k]
+            if row.better:
+                latest.setdefault(row.prompt, (row, share))
+        shown = list(latest.values())[: self.k]
+        complaints = self.feedback.checklist(asked, self.items, user=self.user)
         notes = {
-            "examples": [{"row": row, "similarity": share} for _, (_, row, share) in shown],
-            "checklist": [
-                harmless(item)
-                for item in self.feedback.checklist(asked, self.items, user=self.user)
-            ],
+            "examples": [{"row": row.id, "similarity": share} for row, share in shown],
+            "checklist": [harmless(item) for item in complaints],
         }
-        turns = [(harmless(prompt), harmless(better)) for prompt, (better, _, _) in reversed(shown)]
+        turns = [(harmless(row.prompt), harmless(row.better or "")) for row, _ in reversed(shown)]
         return (before_question(request, turns) if turns else request), notes
 
     async def after(

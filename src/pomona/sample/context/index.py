@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,7 @@ from pomona import records
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json
-from pomona.models import Model, load
+from pomona.models import Model, load, wait_for
 from pomona.text import search_terms
 
 if TYPE_CHECKING:
@@ -28,6 +26,7 @@ _FORMAT = 1
 _BATCH = 64
 _K = 60  # of reciprocal rank fusion, as its authors have it
 _DEPTH = 100  # how far each ranking goes into the fusion
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException, PomonaError)
 
 
 @dataclass(frozen=True)
@@ -58,36 +57,19 @@ class Index:
         self.path = Path(path)
         try:
             self.about: dict[str, Any] = read_json(self.path / "index.json")
-            if self.about["format"] != _FORMAT:
-                raise ValueError(
-                    f"its format is {self.about['format']}, this version reads {_FORMAT}"
-                )
+            if (given := self.about["format"]) != _FORMAT:
+                raise ValueError(f"its format is {given}, this version reads {_FORMAT}")
             rows = pq.read_table(self.path / "passages.parquet")
-            self._bm25: Any = bm25s.BM25.load(
-                self.path / "bm25", allow_pickle=False, show_progress=False
-            )
-            vectors = (
-                np.load(self.path / "vectors.npy", allow_pickle=False)
-                if self.about["embed"]
-                else None
-            )
-            if rows.num_rows != self.about["passages"] or (
-                vectors is not None and len(vectors) != rows.num_rows
-            ):
+            words, vectors = self.path / "bm25", None
+            self._bm25: Any = bm25s.BM25.load(words, allow_pickle=False, show_progress=False)
+            if self.about["embed"]:
+                vectors = np.load(self.path / "vectors.npy", allow_pickle=False)
+            sizes = {self.about["passages"], len(rows if vectors is None else vectors)}
+            if sizes != {rows.num_rows}:
                 raise ValueError("its files do not belong together")
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            pa.ArrowException,
-            PomonaError,
-        ) as error:
-            raise PomonaError(
-                f"is no index that can be read: {error}",
-                where=path,
-                remedy="build it with Index.build",
-            ) from error
+        except _UNREADABLE as error:
+            message, remedy = f"is no index that can be read: {error}", "build it with Index.build"
+            raise PomonaError(message, where=path, remedy=remedy) from error
         self.texts: list[str] = rows["text"].to_pylist()
         self.sources: list[str | None] = rows["source"].to_pylist()
         self._vectors: NDArray[np.float32] | None = vectors
@@ -117,21 +99,15 @@ class Index:
         at `out` stays until the end.
         """
         if longest < 1:
-            raise PomonaError(
-                f"longest is {longest}",
-                where="Index.build",
-                remedy="give the most characters of a passage",
-            )
-        texts, sources = _passages(inputs, column, source, longest)
-        vectors, identity = _in_thread(_embedded(embed, texts, progress)) if embed else (None, None)
+            remedy = "give the most characters of a passage"
+            raise PomonaError(f"longest is {longest}", where="Index.build", remedy=remedy)
+        passages = _passages(inputs, column, source, longest)
+        texts = passages["text"].to_pylist()
+        vectors, identity = wait_for(_embedded(embed, texts, progress)) if embed else (None, None)
+        index = _index(texts, passages["source"].to_pylist())
         with atomic_directory(out) as folder:
-            _index(texts, sources).save(folder / "bm25", show_progress=False, allow_pickle=False)
-            pq.write_table(
-                pa.table(
-                    {"text": pa.array(texts, pa.string()), "source": pa.array(sources, pa.string())}
-                ),
-                folder / "passages.parquet",
-            )
+            index.save(folder / "bm25", show_progress=False, allow_pickle=False)
+            pq.write_table(passages, folder / "passages.parquet")
             if vectors is not None:
                 np.save(folder / "vectors.npy", vectors, allow_pickle=False)
             about = {
@@ -156,30 +132,21 @@ class Index:
         embedder: the model the index was built with, where it is open already; otherwise the index
             opens it at the first search.
         """
-        bm25 = self._bm25_scores(query)
-        rankings = [_best(bm25, _DEPTH, least=0.0)]
-        cosine = None
+        ids = self._bm25.get_tokens_ids(search_terms(query))
+        bm25 = self._bm25.get_scores_from_ids(ids) if ids else np.zeros(len(self), np.float32)
+        by_words = _best(bm25, _DEPTH, least=0.0)
+        cosine, ranked = None, [(row, float(bm25[row])) for row in by_words]
         if self._vectors is not None and len(self):
             model = self.embedder(embedder)
             assert model is not None
             cosine = self._vectors @ (await model.vectors([query]))[0][0]
-            rankings.append(_best(cosine, _DEPTH, least=-2.0))
-        ranked = (
-            fused(rankings)
-            if cosine is not None
-            else [(row, float(bm25[row])) for row in rankings[0]]
-        )
-        return [
-            Passage(
-                row,
-                self.texts[row],
-                self.sources[row],
-                score,
-                float(bm25[row]),
-                None if cosine is None else float(cosine[row]),
-            )
-            for row, score in ranked[:k]
-        ]
+            ranked = fused([by_words, _best(cosine, _DEPTH, least=-2.0)])
+
+        def passage(row: int, score: float) -> Passage:
+            near = None if cosine is None else float(cosine[row])
+            return Passage(row, self.texts[row], self.sources[row], score, float(bm25[row]), near)
+
+        return [passage(row, score) for row, score in ranked[:k]]
 
     def embedder(self, given: Model | None = None) -> Model | None:
         """The model the index was built with: the one given if that is it, else opened here; None
@@ -203,37 +170,34 @@ class Index:
             await self._embedder.close()
             self._embedder = None
 
-    def _bm25_scores(self, query: str) -> NDArray[np.float32]:
-        ids = self._bm25.get_tokens_ids(search_terms(query))
-        return self._bm25.get_scores_from_ids(ids) if ids else np.zeros(len(self), np.float32)
 
-
-def _passages(
-    inputs: Any, column: str, source: str | None, longest: int
-) -> tuple[list[str], list[str | None]]:
-    table = records.read(inputs).require(column, *([source] if source else []))
+def _passages(inputs: Any, column: str, source: str | None, longest: int) -> pa.Table:
+    """The columns text and source of the passages."""
+    columns = (column, *([source] if source else []))
     texts: list[str] = []
     sources: list[str | None] = []
     row = 0
-    for batch in table.select(column, *([source] if source else [])).batches():
+    for batch in records.read(inputs).require(*columns).select(*columns).batches():
         origins = batch[source].to_pylist() if source else [None] * batch.num_rows
         for text, origin in zip(batch[column].to_pylist(), origins, strict=True):
             row += 1
             if not isinstance(text, str):
                 where = f"row {row} of {'a table' if isinstance(inputs, pa.Table) else inputs}"
-                raise PomonaError(
-                    f'"{column}" is {text!r}, not a text',
-                    where=where,
-                    remedy="drop the row, or name another column",
-                )
+                raise no_text(column, text, where)
             parts = cut(text, longest)
             texts += parts
             sources += [None if origin is None else str(origin)] * len(parts)
     if not texts:
-        raise PomonaError(
-            "there is no text to search", where="Index.build", remedy="give rows with text"
-        )
-    return texts, sources
+        remedy = "give rows with text"
+        raise PomonaError("there is no text to search", where="Index.build", remedy=remedy)
+    strings = [pa.array(column, pa.string()) for column in (texts, sources)]
+    return pa.table(dict(zip(("text", "source"), strings, strict=True)))
+
+
+def no_text(column: str, value: object, where: str) -> PomonaError:
+    """The error of a cell that holds no text."""
+    remedy = "drop the row, or name another column"
+    return PomonaError(f'"{column}" is {value!r}, not a text', where=where, remedy=remedy)
 
 
 def cut(text: str, longest: int) -> list[str]:
@@ -259,17 +223,14 @@ def _index(texts: Sequence[str], sources: Sequence[str | None]) -> Any:
     import bm25s
 
     vocabulary: dict[str, int] = {}
+    searched = (f"{source or ''} {text}" for text, source in zip(texts, sources, strict=True))
     ids = [
-        [
-            vocabulary.setdefault(word, len(vocabulary))
-            for word in search_terms(f"{source or ''} {text}")
-        ]
-        for text, source in zip(texts, sources, strict=True)
+        [vocabulary.setdefault(word, len(vocabulary)) for word in search_terms(text)]
+        for text in searched
     ]
     if not vocabulary:
-        raise PomonaError(
-            "no text has a word in it", where="Index.build", remedy="give rows with text"
-        )
+        remedy = "give rows with text"
+        raise PomonaError("no text has a word in it", where="Index.build", remedy=remedy)
     index = bm25s.BM25()
     index.index((ids, vocabulary), show_progress=False)
     return index
@@ -281,11 +242,8 @@ async def _embedded(
     model = load(uri)
     try:
         if "embed" not in model.abilities:
-            raise PomonaError(
-                "gives no embeddings",
-                where=uri,
-                remedy="use a torch or GGUF model, or a server with /embeddings",
-            )
+            remedy = "use a torch or GGUF model, or a server with /embeddings"
+            raise PomonaError("gives no embeddings", where=uri, remedy=remedy)
         parts = []
         for start in range(0, len(texts), _BATCH):
             parts.append((await model.vectors(texts[start : start + _BATCH]))[0])
@@ -294,12 +252,6 @@ async def _embedded(
         return np.concatenate(parts), model.identity
     finally:
         await model.close()
-
-
-def _in_thread(work: Any) -> Any:
-    """The result of a coroutine, whether or not a loop runs here already."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
 
 
 def _best(scores: NDArray[np.float32], count: int, *, least: float) -> list[int]:

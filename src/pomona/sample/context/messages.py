@@ -38,11 +38,7 @@ def with_question(request: Request, change: Callable[[str], str]) -> Request:
     message = request.messages[at]
     content: Any = change(_text(message))
     if isinstance(message.get("content"), list):
-        others = [
-            part
-            for part in message["content"]
-            if not (isinstance(part, dict) and part.get("type") == "text")
-        ]
+        others = (part for part in message["content"] if not _is_text(part))
         content = [{"type": "text", "text": content}, *others]
     changed: Message = {**message, "content": content}
     return replace(request, messages=(*request.messages[:at], changed, *request.messages[at + 1 :]))
@@ -62,10 +58,8 @@ def with_system(request: Request, text: str) -> Request:
 def before_question(request: Request, turns: list[tuple[str, str]]) -> Request:
     """The request with earlier turns (question, answer) in front of its question."""
     if request.prompt is not None:
-        return replace(
-            request,
-            prompt="".join(f"{asked}\n{said}\n\n" for asked, said in turns) + request.prompt,
-        )
+        said_before = "".join(f"{asked}\n{said}\n\n" for asked, said in turns)
+        return replace(request, prompt=said_before + request.prompt)
     at = _last_user(request)
     if at is None:
         return request
@@ -88,22 +82,16 @@ def guessed_tokens(text: str) -> int:
 
 
 def _last_user(request: Request) -> int | None:
-    return next(
-        (
-            at
-            for at in range(len(request.messages) - 1, -1, -1)
-            if request.messages[at].get("role") == "user"
-        ),
-        None,
-    )
+    users = [at for at, message in enumerate(request.messages) if message.get("role") == "user"]
+    return users[-1] if users else None
 
 
 def _text(message: Message) -> str:
     content: Any = message.get("content")
     if isinstance(content, list):
-        return "".join(
-            str(part.get("text", ""))
-            for part in content
-            if isinstance(part, dict) and part.get("type") == "text"
-        )
+        return "".join(str(part.get("text", "")) for part in content if _is_text(part))
     return str(content or "")
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text"

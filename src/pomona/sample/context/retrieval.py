@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pomona.errors import PomonaError
+from pomona.errors import positive
 from pomona.models import Model, Reply, Request
 from pomona.sample.context.index import Index, Passage
 from pomona.sample.context.messages import guessed_tokens, harmless, question, with_question
@@ -52,13 +52,7 @@ class Retrieval:
     name: str = "retrieval"
 
     def __post_init__(self) -> None:
-        for field in ("k", "tokens"):
-            if getattr(self, field) < 1:
-                raise PomonaError(
-                    f"{field} is {getattr(self, field)}",
-                    where="Retrieval",
-                    remedy="give a positive number",
-                )
+        positive(self, "Retrieval", "k", "tokens")
 
     async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
@@ -66,17 +60,17 @@ class Retrieval:
         embedder = self.index.embedder(self.embedder or model)
         if embedder is not None and embedder is not model and isinstance(model, Payer):
             embedder = model.also(embedder)
-        passages = (
-            await self.index.search(asked, self.k, embedder=embedder) if asked.strip() else []
-        )
-        shown = self._fitting([passage for passage in passages if self._good(passage)])
+        shown: list[Passage] = []
+        if asked.strip():
+            shown = self._fitting(await self.index.search(asked, self.k, embedder=embedder))
         notes = {"passages": [_note(number, passage) for number, passage in enumerate(shown, 1)]}
         if not shown:
             return request, notes
         text = "\n\n".join(_shown(number, passage) for number, passage in enumerate(shown, 1))
-        return with_question(
+        changed = with_question(
             request, lambda asked: _PROMPT.format(passages=text, question=asked)
-        ), notes
+        )
+        return changed, notes
 
     async def after(
         self, request: Request, reply: Reply, model: Model, notes: Mapping[str, Any]
@@ -86,24 +80,17 @@ class Retrieval:
         if not passages:
             return reply, notes
         text, cited, unknown = checked(reply.text, len(passages))
-        return replace(reply, text=text), {
-            **notes,
-            "cited": cited,
-            "unknown": unknown,
-            "support": support(text, passages),
-        }
-
-    def _good(self, passage: Passage) -> bool:
-        return passage.bm25 > self.least_bm25 or (
-            passage.cosine is not None and passage.cosine > self.least_cosine
-        )
+        told = {"cited": cited, "unknown": unknown, "support": support(text, passages)}
+        return replace(reply, text=text), {**notes, **told}
 
     def _fitting(self, passages: Sequence[Passage]) -> list[Passage]:
+        """Those that are near enough, as long as there is room for them."""
         shown: list[Passage] = []
         left = self.tokens
         for passage in passages:
-            size = guessed_tokens(passage.text)
-            if size <= left:
+            size, cosine = guessed_tokens(passage.text), passage.cosine
+            near = cosine is not None and cosine > self.least_cosine
+            if (near or passage.bm25 > self.least_bm25) and size <= left:
                 shown.append(passage)
                 left -= size
         return shown
@@ -121,13 +108,9 @@ def checked(text: str, passages: int) -> tuple[str, list[int], list[int]]:
         good = [number for number in numbers if 1 <= number <= passages]
         cited.update(dict.fromkeys(good))
         unknown.update(dict.fromkeys(number for number in numbers if number not in good))
-        return (
-            mark.group()
-            if len(good) == len(numbers)
-            else f"[{', '.join(map(str, good))}]"
-            if good
-            else ""
-        )
+        if len(good) == len(numbers):
+            return mark.group()
+        return f"[{', '.join(map(str, good))}]" if good else ""
 
     return _CITED.sub(keep, text), list(cited), list(unknown)
 
@@ -142,9 +125,8 @@ def support(text: str, passages: Sequence[str]) -> dict[str, float]:
         for group in _CITED.findall(sentence):
             for number in map(int, re.findall(r"\d+", group)):
                 if said and 1 <= number <= len(passages):
-                    shares.setdefault(str(number), []).append(
-                        len(said & set(search_terms(passages[number - 1]))) / len(said)
-                    )
+                    there = said.intersection(search_terms(passages[number - 1]))
+                    shares.setdefault(str(number), []).append(len(there) / len(said))
     return {number: sum(of_number) / len(of_number) for number, of_number in shares.items()}
 
 
@@ -153,17 +135,9 @@ def _shown(number: int, passage: Passage) -> str:
     they get round ones.
     """
     origin = f" ({harmless(passage.source)})" if passage.source else ""
-    return f"[{number}]{origin} " + _CITED.sub(
-        lambda mark: f"({mark.group(1)})", harmless(passage.text)
-    )
+    return f"[{number}]{origin} " + _CITED.sub(r"(\1)", harmless(passage.text))
 
 
 def _note(number: int, passage: Passage) -> dict[str, Any]:
-    return {
-        "number": number,
-        "source": passage.source,
-        "text": passage.text,
-        "score": passage.score,
-        "bm25": passage.bm25,
-        "cosine": passage.cosine,
-    }
+    names = ("source", "text", "score", "bm25", "cosine")
+    return {"number": number, **{name: getattr(passage, name) for name in names}}

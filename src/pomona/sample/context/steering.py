@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from pomona.errors import PomonaError
 from pomona.files import atomic_file
 from pomona.models import Model, Reply, Request, load, wait_for
 from pomona.models.torch import TorchModel
+from pomona.sample.context.index import no_text
 
 if TYPE_CHECKING:
     from pomona.records import Where
@@ -55,47 +56,37 @@ class Datastore:
                 keys.append(_states(model, seen[:-1]))
                 tokens.append(torch.tensor(seen[1:]))
         if not keys:
-            raise PomonaError(
-                "no text has two tokens", where="Datastore.build", remedy="give longer texts"
-            )
+            remedy = "give longer texts"
+            raise PomonaError("no text has two tokens", where="Datastore.build", remedy=remedy)
         return cls(torch.cat(keys), torch.cat(tokens), model.identity)
 
     def save(self, path: str | Path) -> Path:
         """Write the store as one safetensors file, whole or not at all."""
+        tensors = {"keys": self.keys.contiguous(), "tokens": self.tokens.contiguous()}
         with atomic_file(path) as partial:
-            save_file(
-                {"keys": self.keys.contiguous(), "tokens": self.tokens.contiguous()},
-                partial,
-                metadata={"identity": self.identity},
-            )
+            save_file(tensors, partial, metadata={"identity": self.identity})
         return Path(path)
 
     @classmethod
     def open(cls, path: str | Path) -> Datastore:
         """Read what `save` wrote. A PomonaError when it is not such a file."""
+        remedy = "build it with Datastore.build"
         try:
             with safe_open(str(path), "pt") as file:
                 keys, tokens = file.get_tensor("keys"), file.get_tensor("tokens")
                 identity = (file.metadata() or {})["identity"]
         except (OSError, SafetensorError, KeyError) as error:
-            raise PomonaError(
-                f"is no datastore: {error}", where=path, remedy="build it with Datastore.build"
-            ) from error
+            raise PomonaError(f"is no datastore: {error}", where=path, remedy=remedy) from error
         if keys.ndim != 2 or tokens.shape != keys.shape[:1] or not len(keys):
-            raise PomonaError(
-                "its keys and tokens do not belong together",
-                where=path,
-                remedy="build it with Datastore.build",
-            )
+            message = "its keys and tokens do not belong together"
+            raise PomonaError(message, where=path, remedy=remedy)
         return cls(keys.float(), tokens.long(), identity)
 
     @property
     def digest(self) -> str:
         """16 hex digits that name the content."""
-        content = hashlib.sha256(
-            self.keys.cpu().numpy().tobytes() + self.tokens.cpu().numpy().tobytes()
-        )
-        return content.hexdigest()[:16]
+        content = b"".join(part.cpu().numpy().tobytes() for part in (self.keys, self.tokens))
+        return hashlib.sha256(content).hexdigest()[:16]
 
     def log_probabilities(
         self, states: torch.Tensor, vocabulary: int, *, k: int, temperature: float
@@ -120,23 +111,18 @@ class Datastore:
         """Squared distances, ascending, and rows of the k nearest keys, `[rows, k]` each; keys go
         through in blocks.
         """
-        best = torch.empty((len(states), 0), device=states.device)
-        rows = torch.empty((len(states), 0), dtype=torch.int64, device=states.device)
-        for first, keys in self._blocks(states.device):
-            distances = (
-                states.square().sum(1, keepdim=True) + keys.square().sum(1) - 2 * states @ keys.T
-            ).clamp_(min=0)
-            numbers = torch.arange(first, first + len(keys), device=states.device).expand(
-                len(states), -1
-            )
+        device = states.device
+        best = torch.empty((len(states), 0), device=device)
+        rows = torch.empty((len(states), 0), dtype=torch.int64, device=device)
+        for first in range(0, len(self.keys), _ROWS):
+            keys = self.keys[first : first + _ROWS].to(device)
+            sizes = states.square().sum(1, keepdim=True) + keys.square().sum(1)
+            distances = (sizes - 2 * states @ keys.T).clamp_(min=0)
+            numbers = torch.arange(first, first + len(keys), device=device).expand(len(states), -1)
             best, rows = torch.cat([best, distances], 1), torch.cat([rows, numbers], 1)
             best, order = best.topk(min(k, best.shape[1]), dim=1, largest=False)
             rows = rows.gather(1, order)
         return best, rows
-
-    def _blocks(self, device: torch.device) -> Iterator[tuple[int, torch.Tensor]]:
-        for first in range(0, len(self.keys), _ROWS):
-            yield first, self.keys[first : first + _ROWS].to(device)
 
 
 def build_datastore(
@@ -151,19 +137,12 @@ def build_datastore(
     texts = records.read(inputs).require(column).select(column).to_table()[column].to_pylist()
     for row, text in enumerate(texts, 1):
         if not isinstance(text, str):
-            raise PomonaError(
-                f'"{column}" is {text!r}, not a text',
-                where=f"{inputs}, row {row}",
-                remedy="drop the row, or name another column",
-            )
+            raise no_text(column, text, f"{inputs}, row {row}")
     opened = load(model)
     try:
         if not isinstance(opened, TorchModel):
-            raise PomonaError(
-                "gives no states of its network",
-                where=model,
-                remedy="use a torch model, such as ui-s or hf:PATH",
-            )
+            remedy = "use a torch model, such as ui-s or hf:PATH"
+            raise PomonaError("gives no states of its network", where=model, remedy=remedy)
         built = Datastore.build(opened, texts)
     finally:
         wait_for(opened.close())
@@ -175,9 +154,8 @@ def build_datastore(
 def _states(model: TorchModel, ids: Sequence[int]) -> torch.Tensor:
     """The last hidden state at each token, float32 `[tokens, d]`."""
     with model.arithmetic:
-        states = model.network.base_model(
-            input_ids=torch.tensor([list(ids)], device=model.network.device), use_cache=False
-        )
+        inputs = torch.tensor([list(ids)], device=model.network.device)
+        states = model.network.base_model(input_ids=inputs, use_cache=False)
     return states.last_hidden_state[0].float().cpu()
 
 
@@ -231,11 +209,11 @@ class Steering:
                 remedy = "alpha finite, k from 1, temperature over 0, top_p in (0, 1]"
                 raise PomonaError(f"{setting} is out of range", where="Steering", remedy=remedy)
         if self.wanted.identity != self.unwanted.identity:
-            raise PomonaError(
+            message, remedy = (
                 "the datastores are from different models",
-                where="Steering",
-                remedy="build both with the same one",
+                "build both with the same one",
             )
+            raise PomonaError(message, where="Steering", remedy=remedy)
 
     @property
     def model(self) -> str:
@@ -245,11 +223,9 @@ class Steering:
     @cached_property
     def identity(self) -> str:
         """16 hex digits of the datastores and all settings."""
-        settings = (
-            f"{self.wanted.digest}:{self.unwanted.digest}:{self.alpha}:{self.k}:"
-            f"{self.temperature}:{self.top_p}"
-        )
-        return hashlib.sha256(settings.encode()).hexdigest()[:16]
+        stores = (self.wanted.digest, self.unwanted.digest)
+        settings = (*stores, self.alpha, self.k, self.temperature, self.top_p)
+        return hashlib.sha256(":".join(map(str, settings)).encode()).hexdigest()[:16]
 
     @property
     def flops(self) -> float:
@@ -259,14 +235,12 @@ class Steering:
     def __call__(self, states: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """The steered logits, by the states `[…, d]` that led to them, `[…, vocabulary]`."""
         rows, size = states.flatten(0, -2), logits.shape[-1]
-        stores = (self.wanted, self.unwanted)
         near, far = (
             store.log_probabilities(rows, size, k=self.k, temperature=self.temperature)
-            for store in stores
+            for store in (self.wanted, self.unwanted)
         )
-        return steered(logits.flatten(0, -2), near, far, alpha=self.alpha, top_p=self.top_p).view(
-            logits.shape
-        )
+        plain = logits.flatten(0, -2)
+        return steered(plain, near, far, alpha=self.alpha, top_p=self.top_p).view(logits.shape)
 
     async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""

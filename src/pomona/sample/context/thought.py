@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from pomona.models import Model, Reply, Request
@@ -48,10 +49,8 @@ class Thought:
     ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol."""
         answer = final_answer(reply.text)
-        return (reply if answer is None else replace(reply, text=answer)), {
-            "thought": reply.text,
-            "answer": answer,
-        }
+        notes = {"thought": reply.text, "answer": answer}
+        return (reply if answer is None else replace(reply, text=answer)), notes
 
 
 def final_answer(text: str) -> str | None:
@@ -61,18 +60,9 @@ def final_answer(text: str) -> str | None:
     boxed = _BOXED(text)
     if boxed is not None:
         return boxed
-    answers = [
-        (match.start(1), match.group(1))
-        for pattern in (_HASHES, _LINE, _SAID)
-        for match in pattern.finditer(text)
-    ]
-    cleaned = [
-        (at, clean)
-        for at, answer in answers
-        if (clean := _clean(answer)) and clean.casefold() != "<the answer alone>"
-    ]
-    return max(cleaned)[1] if cleaned else None
-
-
-def _clean(answer: str) -> str:
-    return answer.strip().strip("*_`$ ").removesuffix(".").strip()
+    answers = []
+    for match in chain.from_iterable(each.finditer(text) for each in (_HASHES, _LINE, _SAID)):
+        answer = match[1].strip().strip("*_`$ ").removesuffix(".").strip()
+        if answer and answer.casefold() != "<the answer alone>":
+            answers.append((match.start(1), answer))
+    return max(answers)[1] if answers else None
