@@ -13,9 +13,11 @@ if TYPE_CHECKING:
         forecast_answer as forecast_answer,
     )
     from pomona.sample.batch import answer_all as answer_all
-    from pomona.sample.selection.choice import SelectionContext as SelectionContext
+    from pomona.sample.selection.choice import (
+        SelectionContext as SelectionContext,
+        function as function,
+    )
     from pomona.sample.selection.choosing import choose as choose
-    from pomona.sample.selection.function import function as function
     from pomona.sample.selection.mbr import chrf_mbr as chrf_mbr, extremes as extremes
     from pomona.sample.strategy import (
         NAMED as NAMED,
@@ -32,9 +34,8 @@ __getattr__, __dir__ = lazily(
     {
         "answering": "answer answer_now forecast_answer",
         "batch": "answer_all",
-        "selection.choice": "SelectionContext",
+        "selection.choice": "SelectionContext function",
         "selection.choosing": "choose",
-        "selection.function": "function",
         "selection.mbr": "chrf_mbr extremes",
         "strategy": "NAMED REWARDS TEMPERATURE Strategy hedged parse_strategy temperatures",
     },

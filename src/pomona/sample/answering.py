@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import reduce
-from operator import add
+from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pomona.answers import (
@@ -69,7 +67,9 @@ async def answer(
         raise PomonaError("there is no model", where="models", remedy="give at least one")
     account = budget if isinstance(budget, Account) else Account(budget)
     check(strategy, panel, judge)
-    request = _with_settings(request, strategy, seed)
+    changes = {"seed": seed, "top_p": strategy.top_p, "min_p": strategy.min_p}
+    given: dict[str, Any] = {name: one for name, one in changes.items() if one is not None}
+    request = replace(request, **given)
     if judge is None and request.logprobs is None and needs_logprobs(strategy, panel):
         request = replace(request, logprobs=0)
     plan = list(enumerate(temperatures(strategy, request, len(panel))))
@@ -84,16 +84,14 @@ async def answer(
     stopped = await drawn.fill(plan)
     if not drawn.replies:
         raise BudgetSpent(stopped)
-    selection = SelectionContext(
-        request, strategy, panel, account, judge, request.seed, _checklist(notes)
-    )
+    # What contexts want judged.
+    items = tuple(str(item) for noted in notes.values() for item in noted.get("checklist", ()))
+    selection = SelectionContext(request, strategy, panel, account, judge, request.seed, items)
     choice = await choose(selection, drawn.replies)
-    spent = reduce(add, (reply.spent for reply in drawn.replies), selection.spent + first.spent)
+    spent = sum((reply.spent for reply in drawn.replies), selection.spent + first.spent)
     for lever in context:
-        notes[lever.name] = {
-            **notes[lever.name],
-            **drawn.notes_of[choice.chosen].get(lever.name, {}),
-        }
+        after = drawn.notes_of[choice.chosen].get(lever.name, {})
+        notes[lever.name] = {**notes[lever.name], **after}
     notes |= {"selection": dict(choice.notes), "pool": _described(strategy, drawn.replies)}
     return Answer(
         drawn.replies[choice.chosen].text,
@@ -107,37 +105,31 @@ async def answer(
     )
 
 
+@dataclass
 class _Pool:
     """The answers to one request as they are drawn, each as the contexts left it."""
 
-    def __init__(
-        self,
-        request: Request,
-        models: Sequence[Model],
-        strategy: Strategy,
-        account: Account,
-        context: Sequence[Context],
-        notes: Mapping[str, Any],
-        progress: Progress | None,
-    ) -> None:
-        self.request, self.models, self.strategy, self.account = request, models, strategy, account
-        self.context, self.notes, self.progress = context, notes, progress
-        self.came = 0
-        self.replies: list[Reply] = []
-        self.notes_of: list[dict[str, Any]] = []
+    request: Request
+    models: Sequence[Model]
+    strategy: Strategy
+    account: Account
+    context: Sequence[Context]
+    notes: Mapping[str, Any]
+    progress: Progress | None
+    came: int = 0
+    replies: list[Reply] = field(default_factory=list)
+    notes_of: list[dict[str, Any]] = field(default_factory=list)
 
     async def fill(self, plan: Sequence[tuple[int, float]]) -> str:
         """Draw the plan, in rounds where it may stop early. Returns what stopped it."""
-        size = (
-            len(plan) if self.strategy.stop is None else max(self.strategy.round, len(self.models))
-        )
+        size = max(self.strategy.round, len(self.models))
+        if self.strategy.stop is None:
+            size = len(plan)
         for start in range(0, len(plan), size):
-            dealt, met = await deal(
-                self.models, self.request, plan[start : start + size], self.account, self._count
-            )
-            for reply, notes in await asyncio.gather(
-                *(self._finished(model, reply) for model, reply in dealt)
-            ):
+            part = plan[start : start + size]
+            dealt, met = await deal(self.models, self.request, part, self.account, self._count)
+            finishing = (self._finished(model, reply) for model, reply in dealt)
+            for reply, notes in await asyncio.gather(*finishing):
                 self.replies.append(reply)
                 self.notes_of.append(notes)
             if met is not None:
@@ -163,31 +155,16 @@ class _Pool:
         notes: dict[str, Any] = {}
         # The last lever changed the request last, so it is the first to undo it in the reply.
         for lever in reversed(self.context):
-            payer = MeteredModel(model, self.account)
+            payer, before = MeteredModel(model, self.account), self.notes[lever.name]
             try:
-                after, notes[lever.name] = await lever.after(
-                    self.request, reply, payer, self.notes[lever.name]
-                )
+                after, notes[lever.name] = await lever.after(self.request, reply, payer, before)
             except Exhausted as met:
-                after, notes[lever.name] = (
-                    replace(reply, spent=reply.spent + payer.spent),
-                    {"stopped_by": met.limit},
-                )
+                after = replace(reply, spent=reply.spent + payer.spent)
+                notes[lever.name] = {"stopped_by": met.limit}
             self.account.add(_difference(after.spent, reply.spent + payer.spent))
-            reply = (
-                after if after.text == reply.text else replace(after, tokens=())
-            )  # they are those of another text
+            # The tokens are those of another text, where a lever changed it.
+            reply = after if after.text == reply.text else replace(after, tokens=())
         return reply, notes
-
-
-def _with_settings(request: Request, strategy: Strategy, seed: int | None) -> Request:
-    changes = {"seed": seed, "top_p": strategy.top_p, "min_p": strategy.min_p}
-    return replace(request, **{name: value for name, value in changes.items() if value is not None})
-
-
-def _checklist(notes: Mapping[str, Any]) -> tuple[str, ...]:
-    """What contexts want judged: the strings under "checklist" in their notes."""
-    return tuple(str(item) for noted in notes.values() for item in noted.get("checklist", ()))
 
 
 def _described(strategy: Strategy, replies: Sequence[Reply]) -> dict[str, Any]:
@@ -200,77 +177,57 @@ def _described(strategy: Strategy, replies: Sequence[Reply]) -> dict[str, Any]:
 
 
 def _difference(after: Spent, before: Spent) -> Spent:
-    numbers = {
-        name: getattr(after, name) - getattr(before, name)
-        for name in Spent.__dataclass_fields__
-        if name != "estimated"
-    }
-    return Spent(**numbers, estimated=after.estimated)
+    *numbers, estimated = astuple(after)
+    less = (one - other for one, other in zip(numbers, astuple(before), strict=False))
+    return Spent(*less, estimated=estimated)
 
 
 def forecast_answer(
-    models: Sequence[Model],
-    request: Request,
-    strategy: Strategy,
-    judge: Model | None = None,
+    models: Sequence[Model], request: Request, strategy: Strategy, judge: Model | None = None
 ) -> Spent:
     """The most that an answer by a strategy costs: its whole pool, further evidence, and what
     judges are asked, score and embed.
     """
-    hands = [len(range(place, strategy.n, len(models))) for place in range(len(models))]
-    pools = (
-        forecaster(model, request)(count)
-        for model, count in zip(models, hands, strict=True)
-        if count
-    )
-    total = sum(pools, Spent())
+    total = Spent()
+    for place, model in enumerate(models):
+        if count := len(range(place, strategy.n, len(models))):
+            total += forecaster(model, request)(count)
     if strategy.select == "xmbr":
         total += forecaster(models[0], request)(strategy.evidence)
-    return total + _choosing(
-        [judge, *models], request, strategy, judge or models[0], judge is not None
-    )
+    return total + _choosing(models, request, strategy, judge)
 
 
 def _choosing(
-    panel: Sequence[Model | None],
-    request: Request,
-    strategy: Strategy,
-    arbiter: Model,
-    judged: bool,
+    models: Sequence[Model], request: Request, strategy: Strategy, judge: Model | None
 ) -> Spent:
     """What the choice among full-length answers costs. Without a judge models tell
     log-probabilities with their answers.
     """
     asked, answer, n = prompt_tokens(request), request.max_tokens, strategy.n
+    panel, arbiter = (judge, *models), judge or models[0]
     further = strategy.evidence if strategy.select == "xmbr" else 0
     if strategy.select == "chops":
         written = 40 * strategy.items
-        return arbiter.cost(asked + _JUDGING, written) + _picking(
-            arbiter, asked + n * answer + written + _JUDGING, n
-        )
+        picking = _picking(arbiter, asked + n * answer + written + _JUDGING, n)
+        return arbiter.cost(asked + _JUDGING, written) + picking
     if strategy.utility == "judge":
-        pairs = n * (n - 1) // 2 + n * further
-        return sum(
-            (_picking(arbiter, asked + 2 * answer + _JUDGING, _GRADES) for _ in range(pairs)),
-            Spent(),
-        )
+        grade = _picking(arbiter, asked + 2 * answer + _JUDGING, _GRADES)
+        return _times(grade, n * (n - 1) // 2 + n * further)
     if strategy.utility == "embedding" and (embedder := able(panel, "embed")) is not None:
-        return sum((embedder.cost(answer) for _ in range(n + further)), Spent())
-    if (
-        strategy.select == "best"
-        and strategy.reward in REWARDS
-        and judged
-        and (scorer := able(panel, "score")) is not None
-    ):
-        return sum((scorer.cost(scorer.tokens(request), answer) for _ in range(n)), Spent())
+        return _times(embedder.cost(answer), n + further)
+    likely = judge is not None and strategy.select == "best" and strategy.reward in REWARDS
+    if likely and (scorer := able(panel, "score")) is not None:
+        return _times(scorer.cost(scorer.tokens(request), answer), n)
     return Spent()
+
+
+def _times(spent: Spent, count: int) -> Spent:
+    return sum([spent] * count, Spent())
 
 
 def _picking(arbiter: Model, prompt: int, options: int) -> Spent:
     """What it costs to pick one of several short options."""
-    if "score" not in arbiter.abilities:
-        return arbiter.cost(prompt, _PICK)
-    return sum((arbiter.cost(prompt, _PICK) for _ in range(options)), Spent())
+    return _times(arbiter.cost(prompt, _PICK), options if "score" in arbiter.abilities else 1)
 
 
 def answer_now(

@@ -37,16 +37,11 @@ class StrategyAnswerer:
         }
 
     async def answer(
-        self,
-        request: Request,
-        models: Sequence[Model],
-        judge: Model | None,
-        account: Account,
+        self, request: Request, models: Sequence[Model], judge: Model | None, account: Account
     ) -> Answer:
         """See the protocol."""
-        return await answer(
-            request, models, self.strategy, budget=account, context=self.context, judge=judge
-        )
+        how: dict[str, Any] = {"budget": account, "context": self.context, "judge": judge}
+        return await answer(request, models, self.strategy, **how)
 
     def forecast(self, request: Request, models: Sequence[Model], judge: Model | None) -> Spent:
         """See the protocol."""

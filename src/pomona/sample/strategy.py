@@ -54,15 +54,8 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "items": (lambda x: 4 <= x <= 8, "a whole number from 4 to 8"),
 }
 _WHOLE = ("n", "round", "evidence", "items")
-_NUMBERED = {
-    "t": "temperature",
-    "topp": "top_p",
-    "minp": "min_p",
-    "stop": "stop",
-    "round": "round",
-    "evidence": "evidence",
-    "items": "items",
-}
+_NUMBERED = {"t": "temperature", "topp": "top_p", "minp": "min_p"}
+_NUMBERED |= {name: name for name in ("stop", "round", "evidence", "items")}
 _OWNER = {
     "utility": ("mbr", "xmbr"),
     "reward": ("best",),
@@ -115,22 +108,17 @@ class Strategy:
 
     def __post_init__(self) -> None:
         for name, known in _CLOSED.items():
-            if getattr(self, name) not in known:
-                raise _wrong(
-                    f'{name} is "{getattr(self, name)}"', nearest(str(getattr(self, name)), known)
-                )
+            if (value := getattr(self, name)) not in known:
+                raise _wrong(f'{name} is "{value}"', nearest(str(value), known))
         for name, (holds, wanted) in _RANGES.items():
-            value = getattr(self, name)
-            if not (value is None and _DEFAULTS[name] is None) and not (
-                _is_number(value, name in _WHOLE) and holds(value)
-            ):
+            value, kind = getattr(self, name), int if name in _WHOLE else int | float
+            number = isinstance(value, kind) and not isinstance(value, bool)
+            if not (number and holds(value)) and (value, _DEFAULTS[name]) != (None, None):
                 raise _wrong(f"{name} is {value}", f"use {wanted}")
         for name, owners in _OWNER.items():
             if getattr(self, name) != _DEFAULTS[name] and self.select not in owners:
-                raise _wrong(
-                    f"{name} does not belong to {self.select}",
-                    f"use it with {' or '.join(owners)}, or leave it out",
-                )
+                remedy = f"use it with {' or '.join(owners)}, or leave it out"
+                raise _wrong(f"{name} does not belong to {self.select}", remedy)
         for name in ("reward", "extract", "language"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise _wrong(f"{name} is {getattr(self, name)!r}", "give text")
@@ -138,9 +126,8 @@ class Strategy:
         if self.pool == "greedy" and self.n != 1:
             raise _wrong(f"greedy has one answer, not {self.n}", f"try hedged{self.n}")
         if self.stop is not None and self.n < 3:
-            raise _wrong(
-                f"{self.n} answers cannot stop early", "draw at least 3, or leave stop out"
-            )
+            remedy = "draw at least 3, or leave stop out"
+            raise _wrong(f"{self.n} answers cannot stop early", remedy)
 
     @property
     def name(self) -> str:
@@ -151,14 +138,12 @@ class Strategy:
         parts = [self.pool + size]
         if self.n > 1 or self.select != "first":
             parts.append(self.select)
-        parts += [
-            getattr(self, name) for name in ("utility", "reward", "extract") if self._named(name)
-        ]
-        parts += [
-            word + _digits(getattr(self, name))
-            for word, name in _NUMBERED.items()
-            if getattr(self, name) != _DEFAULTS[name]
-        ]
+        own = {name: one for name, one in asdict(self).items() if one != _DEFAULTS[name]}
+        words = {"utility", "reward", "extract"} - {*self.outside}
+        parts += [one for name, one in own.items() if name in words]
+        for word, name in _NUMBERED.items():
+            if name in own:
+                parts.append(word + format(Decimal(repr(own[name])), "f"))
         return "-".join(parts)
 
     @property
@@ -172,35 +157,23 @@ class Strategy:
     @property
     def outside(self) -> tuple[str, ...]:
         """Which of reward, extract and language are one's own and so not part of the name."""
-        custom = tuple(
-            name
-            for name, known in (("reward", REWARDS), ("extract", EXTRACTORS))
-            if getattr(self, name) not in known
-        )
-        return custom + (("language",) if self.language != _DEFAULTS["language"] else ())
-
-    def _named(self, name: str) -> bool:
-        return getattr(self, name) != _DEFAULTS[name] and name not in self.outside
+        known = {"reward": REWARDS, "extract": EXTRACTORS, "language": (_DEFAULTS["language"],)}
+        return tuple(name for name in known if getattr(self, name) not in known[name])
 
     def _check_outside(self) -> None:
-        if self.reward not in REWARDS and ":" not in self.reward:
-            raise _wrong(
-                f'there is no reward "{self.reward}"',
-                f"known: {', '.join(REWARDS)}, MODULE:FUNCTION, http://HOST/PATH",
-            )
-        if self.extract not in EXTRACTORS and ":" not in self.extract:
-            raise _wrong(
-                f'there is no extractor "{self.extract}"',
-                f"known: {', '.join(EXTRACTORS)}, regex:PATTERN, MODULE:FUNCTION",
-            )
+        for what, value, known, custom in (
+            ("reward", self.reward, REWARDS, "MODULE:FUNCTION, http://HOST/PATH"),
+            ("extractor", self.extract, EXTRACTORS, "regex:PATTERN, MODULE:FUNCTION"),
+        ):
+            if value not in known and ":" not in value:
+                remedy = f"known: {', '.join(known)}, {custom}"
+                raise _wrong(f'there is no {what} "{value}"', remedy)
         if self.extract.startswith("regex:"):
             try:
                 re.compile(self.extract[6:])
             except re.error as error:
-                raise _wrong(
-                    f"the pattern cannot be read: {error}",
-                    "give a Python regular expression after regex:",
-                ) from error
+                remedy = "give a Python regular expression after regex:"
+                raise _wrong(f"the pattern cannot be read: {error}", remedy) from error
 
 
 _DEFAULTS: dict[str, Any] = {entry.name: entry.default for entry in fields(Strategy)}
@@ -220,10 +193,8 @@ def parse_strategy(given: str | Mapping[str, Any], *, trusted: bool = False) -> 
         raise _wrong(f"is {given!r}", "give a name such as hedged5-mbr, or a mapping")
     strategy = _built(_parts(given), given) if isinstance(given, str) else _from_mapping(given)
     if not trusted and (own := [name for name in strategy.outside if name != "language"]):
-        raise _wrong(
-            f'{own[0]} "{getattr(strategy, own[0])}" is code, a pattern or an address',
-            "name one of the built-in ones",
-        )
+        message = f'{own[0]} "{getattr(strategy, own[0])}" is code, a pattern or an address'
+        raise _wrong(message, "name one of the built-in ones")
     return strategy
 
 
@@ -231,17 +202,14 @@ def _parts(name: str) -> dict[str, Any]:
     first, *rest = name.strip().lower().split("-")
     pool = re.fullmatch(r"([a-z]+)(\d{0,4})", first, re.ASCII)
     if pool is None or pool[1] not in _SIZES:
-        raise PomonaError(
-            f'there is no strategy "{name}"',
-            remedy=f"known: {', '.join(NAMED)}, and others made of such parts",
-        )
+        remedy = f"known: {', '.join(NAMED)}, and others made of such parts"
+        raise PomonaError(f'there is no strategy "{name}"', remedy=remedy)
     values: dict[str, Any] = {"pool": pool[1], "n": int(pool[2] or _SIZES[pool[1]])}
     for part in rest:
         key, value = _part(part, name)
         if key in values:
-            raise PomonaError(
-                f'"{part}" is the second {key} in "{name}"', remedy="give each part once"
-            )
+            message = f'"{part}" is the second {key} in "{name}"'
+            raise PomonaError(message, remedy="give each part once")
         values[key] = value
     return values
 
@@ -251,10 +219,9 @@ def _part(part: str, name: str) -> tuple[str, Any]:
         return _WORDS[part]
     number = re.fullmatch(r"([a-z]+)(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})", part, re.ASCII)
     if number is None or number[1] not in _NUMBERED:
-        known = [*_WORDS, *(f"{word}NUMBER" for word in _NUMBERED)]
-        raise PomonaError(
-            f'there is no part "{part}"', where=f'strategy "{name}"', remedy=nearest(part, known)
-        )
+        remedy = nearest(part, [*_WORDS, *(f"{word}NUMBER" for word in _NUMBERED)])
+        where = f'strategy "{name}"'
+        raise PomonaError(f'there is no part "{part}"', where=where, remedy=remedy)
     key = _NUMBERED[number[1]]
     return key, int(number[2]) if key in _WHOLE and number[2].isdigit() else float(number[2])
 
@@ -262,18 +229,13 @@ def _part(part: str, name: str) -> tuple[str, Any]:
 def _from_mapping(given: Mapping[str, Any]) -> Strategy:
     for key in given:
         if key not in _DEFAULTS and key != "name":
-            raise PomonaError(
-                f'there is no setting "{key}"',
-                where="strategy",
-                remedy=nearest(str(key), [*_DEFAULTS, "name"]),
-            )
+            remedy = nearest(str(key), [*_DEFAULTS, "name"])
+            raise _wrong(f'there is no setting "{key}"', remedy)
     name = given.get("name", "")
     if not isinstance(name, str):
         raise _wrong(f"name is {name!r}", "give text such as hedged5-mbr")
-    values = {
-        **(_parts(name) if name else {}),
-        **{key: value for key, value in given.items() if key != "name"},
-    }
+    values = (_parts(name) if name else {}) | dict(given)
+    values.pop("name", None)
     if isinstance(pool := values.get("pool"), str) and "n" not in values and pool in _SIZES:
         values["n"] = _SIZES[pool]
     return _built(values, name or "given as a mapping")
@@ -290,19 +252,10 @@ def _built(values: dict[str, Any], where: str) -> Strategy:
 
 def as_mapping(strategy: Strategy) -> dict[str, Any]:
     """The fields that differ from the defaults, as `parse_strategy` reads them."""
+    kept, values = {"pool", "n", "select"}, asdict(strategy)
     return {
-        name: value
-        for name, value in asdict(strategy).items()
-        if value != _DEFAULTS[name] or name in {"pool", "n", "select"}
+        name: values[name] for name in values if values[name] != _DEFAULTS[name] or name in kept
     }
-
-
-def _is_number(value: Any, whole: bool) -> bool:
-    return isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-
-
-def _digits(value: float) -> str:
-    return format(Decimal(repr(value)), "f")
 
 
 def _wrong(message: str, remedy: str) -> PomonaError:
@@ -329,11 +282,8 @@ def temperatures(strategy: Strategy, request: Request, models: int = 1) -> list[
     """
     n = strategy.n
     if models > n:
-        raise PomonaError(
-            f"{models} models for {n} answers",
-            where=f'strategy "{strategy.name}"',
-            remedy=f"draw at least {models}",
-        )
+        message, where = f"{models} models for {n} answers", f'strategy "{strategy.name}"'
+        raise PomonaError(message, where=where, remedy=f"draw at least {models}")
     top = strategy.temperature or request.temperature or TEMPERATURE
     if strategy.pool == "greedy":
         return [0.0]

@@ -199,7 +199,7 @@ class Feedback:
         return list(items.values())[:n]
 
     def _ranked(self, prompt: str, user: str | None) -> list[tuple[Said, float]]:
-        """The rows of a user with their similarity, the most similar first, of equals the latest."""
+        """The rows of a user with their similarity, the most similar first, then the latest."""
         asked = _terms(prompt)
         scored = [(row, _jaccard(asked, _terms(row.prompt))) for row in self.rows(user=user)]
         return sorted(scored, key=lambda pair: (-pair[1], -pair[0].id))

@@ -14,8 +14,13 @@ from typing import Any
 from pomona.answers import text_of
 from pomona.errors import PomonaError
 from pomona.models import ModelError, Reply
-from pomona.sample.selection.choice import Choice, SelectionContext, conversation, highest
-from pomona.sample.selection.function import function
+from pomona.sample.selection.choice import (
+    Choice,
+    SelectionContext,
+    conversation,
+    function,
+    highest,
+)
 from pomona.sample.strategy import REWARDS
 
 _ONE_AT_A_TIME = threading.Lock()  # reward functions of users need not be safe in threads
@@ -39,11 +44,9 @@ async def best(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
         scores = [await _called(reward, conversation(context.request), text) for text in texts]
     for at, score in enumerate(scores):
         if not math.isfinite(score):
-            raise PomonaError(
-                f"the reward of candidate {at} is {score}",
-                where=reward,
-                remedy="return a finite number for every answer",
-            )
+            message = f"the reward of candidate {at} is {score}"
+            remedy = "return a finite number for every answer"
+            raise PomonaError(message, where=reward, remedy=remedy)
     return Choice(highest(scores), tuple(scores))
 
 
@@ -58,48 +61,35 @@ async def _called(name: str, prompt: str, answer: str) -> float:
     except PomonaError:
         raise
     except Exception as error:
+        message = f"raised {type(error).__name__}: {error}"
         remedy = "it is called with the prompt and an answer"
-        raise PomonaError(
-            f"raised {type(error).__name__}: {error}", where=name, remedy=remedy
-        ) from error
+        raise PomonaError(message, where=name, remedy=remedy) from error
     try:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise PomonaError(
-            f"returned {value!r}", where=name, remedy="return a number for every answer"
-        ) from error
+        remedy = "return a number for every answer"
+        raise PomonaError(f"returned {value!r}", where=name, remedy=remedy) from error
 
 
 async def _likelihoods(
     context: SelectionContext, pool: Sequence[Reply], texts: Sequence[str]
 ) -> list[float]:
     mean = context.strategy.reward == "mean"
-    if (
-        context.judge is None
-        and (known := [reply.logprob for reply in pool if reply.logprob is not None])
-        and len(known) == len(pool)
-    ):
+    known = [reply.logprob for reply in pool if reply.logprob is not None]
+    if context.judge is None and len(known) == len(pool):
         tokens = [max(1, reply.spent.completion_tokens) if mean else 1 for reply in pool]
         return [total / count for total, count in zip(known, tokens, strict=True)]
-    model = (
-        context.judge
-        if context.judge is not None and "score" in context.judge.abilities
-        else context.able("score")
-    )
+    model = context.able("score")  # the judge, where it scores
     if model is None:
+        where = f'strategy "{context.strategy.name}"'
         remedy = "use a torch model as judge, or another reward"
-        raise PomonaError(
-            "no model gives log-probabilities",
-            where=f'strategy "{context.strategy.name}"',
-            remedy=remedy,
-        )
+        raise PomonaError("no model gives log-probabilities", where=where, remedy=remedy)
     steer = None if model is context.judge else context.request.steer
-    scored = await context.score(
-        model, replace(context.request, options=(), tools=(), steer=steer), texts
-    )
-    return [
-        float(logs.sum(dtype="float64")) / (max(1, len(logs)) if mean else 1) for logs in scored
-    ]
+    request = replace(context.request, options=(), tools=(), steer=steer)
+    scored = await context.score(model, request, texts)
+    counts = [max(1, len(logs)) if mean else 1 for logs in scored]
+    sums = (float(logs.sum(dtype="float64")) for logs in scored)
+    return [total / count for total, count in zip(sums, counts, strict=True)]
 
 
 async def rewards(address: str, prompt: str, answers: Sequence[str]) -> list[float]:
@@ -117,41 +107,29 @@ async def rewards(address: str, prompt: str, answers: Sequence[str]) -> list[flo
     url, _, model = address.partition("#")
     base, _, path = url.rpartition("/")
     if base.count("/") < 2:
-        raise PomonaError(
-            "names no path", where=address, remedy="write http://HOST/PATH of the reward model"
-        )
+        remedy = "write http://HOST/PATH of the reward model"
+        raise PomonaError("names no path", where=address, remedy=remedy)
     rerank = path == "rerank"
-    body: dict[str, Any] = (
-        {"query": prompt, "documents": list(answers)}
-        if rerank
-        else {"prompt": prompt, "answers": list(answers)}
-    )
-    wire = HttpClient(
-        base + "/", key=os.environ.get("POMONA_API_KEY") or None, timeout=_TIMEOUT, connections=1
-    )
+    names = ("query", "documents") if rerank else ("prompt", "answers")
+    body: dict[str, Any] = dict(zip(names, (prompt, list(answers)), strict=True))
+    if model:
+        body["model"] = model
+    key = os.environ.get("POMONA_API_KEY") or None
+    client = HttpClient(base + "/", key=key, timeout=_TIMEOUT, connections=1)
     try:
-        answer = await retrying(
-            lambda: wire.post(path, {**body, **({"model": model} if model else {})}),
-            RetryPolicy(),
-            where=url,
-        )
+        answer = await retrying(lambda: client.post(path, body), RetryPolicy(), where=url)
     finally:
-        await wire.close()
+        await client.close()
     try:
-        scores = (
-            _ranked(answer["results"]) if rerank else [float(score) for score in answer["scores"]]
-        )
+        scores = _ranked(answer["results"]) if rerank else list(map(float, answer["scores"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"its answer holds no scores: {str(answer)[:200]}", status=502, where=url
-        ) from error
+        message = f"its answer holds no scores: {str(answer)[:200]}"
+        raise ModelError(message, status=502, where=url) from error
     if len(scores) != len(answers):
         raise ModelError(f"{len(scores)} scores for {len(answers)} answers", status=502, where=url)
     return scores
 
 
 def _ranked(results: Sequence[Any]) -> list[float]:
-    rewards_by_index = {
-        int(result["index"]): float(result["relevance_score"]) for result in results
-    }
-    return [rewards_by_index[at] for at in range(len(rewards_by_index))]
+    rewarded = {int(one["index"]): float(one["relevance_score"]) for one in results}
+    return [rewarded[at] for at in range(len(rewarded))]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pomona.answers import Account, MeteredModel, ask, draw
+from pomona.errors import PomonaError
 from pomona.models import Ability, Draw, Message, Model, Reply, Request, Spent, able
 from pomona.sample.strategy import Strategy
 
@@ -57,8 +62,7 @@ class SelectionContext:
     async def draw(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
         """Further answers of the first model, fewer when a limit is met."""
         replies, _ = await draw(self.models[0], request, samples, self.account)
-        for reply in replies:
-            self.spent += reply.spent
+        self.spent = sum((reply.spent for reply in replies), self.spent)
         return replies
 
     def able(self, ability: Ability) -> Model | None:
@@ -97,9 +101,8 @@ def conversation(request: Request) -> str:
         return request.prompt
     if len(request.messages) == 1:
         return _content(request.messages[0])
-    return "\n\n".join(
-        f"{message.get('role')}: {_content(message)}" for message in request.messages
-    )
+    said = (f"{message.get('role')}: {_content(message)}" for message in request.messages)
+    return "\n\n".join(said)
 
 
 def _content(message: Message) -> str:
@@ -118,3 +121,22 @@ def highest(scores: ArrayLike) -> int:
     come first and win ties.
     """
     return int(np.argmax(np.round(np.asarray(scores, np.float64), 9)))
+
+
+@cache
+def function(name: str) -> Callable[..., Any]:
+    """The function that `module:function` names; modules in the working directory are found too.
+
+    A PomonaError when there is no such module or function.
+    """
+    module, _, attribute = name.partition(":")
+    remedy = "name an importable module and a function in it"
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        value = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a module may fail in any way
+        raise PomonaError(f"cannot be imported: {error}", where=name, remedy=remedy) from error
+    if not callable(value):
+        raise PomonaError("is no function", where=name, remedy=remedy)
+    return value

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from pomona.answers import Exhausted, text_of
-from pomona.errors import PomonaError
-from pomona.models import Model, Reply
+from pomona.models import Model, Reply, able
 from pomona.sample.selection.best import best
 from pomona.sample.selection.choice import Choice, SelectionContext, highest
 from pomona.sample.selection.judging import chops
-from pomona.sample.selection.mbr import mbr, textual, xmbr
+from pomona.sample.selection.mbr import embedder, mbr, textual, xmbr
 from pomona.sample.selection.vote import extracted, vote
 from pomona.sample.strategy import REWARDS, Strategy
 
@@ -32,13 +32,8 @@ async def at_random(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
 
 Selector = Callable[[SelectionContext, Sequence[Reply]], Awaitable[Choice]]
 _SELECTORS: dict[str, Selector] = {
-    "first": first,
+    **{select.__name__: select for select in (first, best, vote, mbr, xmbr, chops)},
     "random": at_random,
-    "best": best,
-    "vote": vote,
-    "mbr": mbr,
-    "xmbr": xmbr,
-    "chops": chops,
 }
 
 
@@ -49,25 +44,16 @@ async def choose(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
     try:
         return await _SELECTORS[context.strategy.select](context, pool)
     except Exhausted as met:
-        fallen = await first(context, pool)
-        return Choice(
-            fallen.chosen,
-            fallen.scores,
-            {"fallback": f"first: the budget of {met.limit} was spent before the choice"},
-        )
+        fallback = f"first: the budget of {met.limit} was spent before the choice"
+        return replace(await first(context, pool), notes={"fallback": fallback})
 
 
 def check(strategy: Strategy, models: Sequence[Model], judge: Model | None) -> None:
     """Raise PomonaError, before anything is paid for, where the selection needs what no model can
     do.
     """
-    if strategy.utility == "embedding" and not any(
-        "embed" in model.abilities for model in [judge, *models] if model is not None
-    ):
-        remedy = "give a judge that embeds, or use chrf"
-        raise PomonaError(
-            "no model gives embeddings", where=f'strategy "{strategy.name}"', remedy=remedy
-        )
+    if strategy.utility == "embedding":
+        embedder(strategy, able([judge, *models], "embed"))
 
 
 def needs_logprobs(strategy: Strategy, models: Sequence[Model]) -> bool:
@@ -91,11 +77,8 @@ def agreement(strategy: Strategy, pool: Sequence[Reply]) -> float:
     if strategy.select == "vote":
         answers = [answer for answer in extracted(strategy.extract, texts) if answer is not None]
         return max(Counter(answers).values(), default=0) / len(texts)
-    if (
-        strategy.select in {"mbr", "xmbr"}
-        and strategy.utility in {"chrf", "bleu"}
-        and len(texts) > 1
-    ):
+    by_text = strategy.select in {"mbr", "xmbr"} and strategy.utility in {"chrf", "bleu"}
+    if by_text and len(texts) > 1:
         utility = textual(strategy.utility, texts, texts)
         others = (utility.sum(axis=1) - np.diag(utility)) / (len(texts) - 1)
         return float(others.max()) / 100

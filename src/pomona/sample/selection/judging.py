@@ -17,8 +17,6 @@ from pomona.models import Reply, Request
 from pomona.sample.selection.choice import Choice, SelectionContext, conversation, highest
 
 _GRADES = ("1", "2", "3", "4", "5")
-
-
 FALLBACK = (
     "does what the request asks",
     "is correct",
@@ -27,6 +25,7 @@ FALLBACK = (
 )
 _ITEM = re.compile(r"^\s*(?:[-*•]|\(?\d{1,2}[.):])\s*(?:\[[ xX]?\]\s*)?(.+)$")
 _LONGEST = 300
+_PICK = 8  # tokens of what picks an option
 
 
 async def chops(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
@@ -39,20 +38,17 @@ async def chops(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
     texts = [text_of(reply) for reply in pool]
     shown = [texts.index(text) for text in dict.fromkeys(texts)]
     if len(shown) == 1:
-        return Choice(
-            0, (1.0,) * len(pool), {"checklist": [], "order": shown, "seed": context.seed}
-        )
+        notes = {"checklist": [], "order": shown, "seed": context.seed}
+        return Choice(0, (1.0,) * len(pool), notes)
     items = await checklist(context)
     context.chance("order").shuffle(shown)
     picked = await pick(context, _question(context, items, [texts[at] for at in shown]))
     winner = texts[shown[picked] if picked is not None else 0]
     scores = tuple(float(text == winner) for text in texts)
     notes = {"checklist": items, "order": shown, "seed": context.seed}
-    return Choice(
-        highest(scores),
-        scores,
-        notes if picked is not None else {**notes, "fallback": "first: the judge named no answer"},
-    )
+    if picked is None:
+        notes["fallback"] = "first: the judge named no answer"
+    return Choice(highest(scores), scores, notes)
 
 
 async def checklist(context: SelectionContext) -> list[str]:
@@ -66,25 +62,17 @@ async def checklist(context: SelectionContext) -> list[str]:
         "that a good answer to this request does. One item a line, each starting with '- '. Do "
         "not answer the request."
     )
-    reply = await context.ask(
-        Request(
-            messages=({"role": "user", "content": text},), max_tokens=40 * wanted, seed=context.seed
-        )
-    )
-    written = [
-        match[1].strip()[:_LONGEST]
-        for line in reply.text.splitlines()
-        if (match := _ITEM.match(line))
-    ]
+    reply = await context.ask(_asking(context, text, 40 * wanted))
+    matches = filter(None, map(_ITEM.match, reply.text.splitlines()))
+    written = [match[1].strip()[:_LONGEST] for match in matches]
     items = list(dict.fromkeys([*context.checklist[:4], *written]))[:wanted]
     return items + [item for item in FALLBACK if item not in items][: max(0, 4 - len(items))]
 
 
 def _question(context: SelectionContext, items: Sequence[str], texts: Sequence[str]) -> Request:
     options = tuple(str(at + 1) for at in range(len(texts)))
-    answers = "\n".join(
-        fenced(f"answer-{option}", text) for option, text in zip(options, texts, strict=True)
-    )
+    pairs = zip(options, texts, strict=True)
+    answers = "\n".join(fenced(f"answer-{option}", text) for option, text in pairs)
     listed = "\n".join(f"- {item}" for item in items)
     text = (
         f"A request and {len(texts)} answers to it "
@@ -92,12 +80,14 @@ def _question(context: SelectionContext, items: Sequence[str], texts: Sequence[s
         f"A good answer meets this checklist:\n{listed}\n\nWhich answer meets it best? Reply with "
         f"its number only, from 1 to {len(texts)}."
     )
-    return Request(
-        messages=({"role": "user", "content": text},),
-        max_tokens=8,
-        options=options,
-        seed=context.seed,
-    )
+    return _asking(context, text, _PICK, options)
+
+
+def _asking(
+    context: SelectionContext, text: str, tokens: int, options: tuple[str, ...] = ()
+) -> Request:
+    said = {"role": "user", "content": text}
+    return Request((said,), max_tokens=tokens, options=options, seed=context.seed)
 
 
 async def judged(
@@ -109,9 +99,8 @@ async def judged(
     pairs = dict.fromkeys((min(a, b), max(a, b)) for a in candidates for b in evidence if a != b)
     chance = context.chance("pairs")
     asked = [pair if chance.random() < 0.5 else pair[::-1] for pair in pairs]
-    grades = await asyncio.gather(
-        *(_grade(context, *pair) for pair in asked), return_exceptions=True
-    )
+    work = (_grade(context, *pair) for pair in asked)
+    grades = await asyncio.gather(*work, return_exceptions=True)
     for grade in grades:
         if isinstance(grade, BaseException):
             raise grade
@@ -130,13 +119,7 @@ async def _grade(context: SelectionContext, one: str, other: str) -> float:
         "common. 5: the same. "
         "Reply with one digit from 1 to 5."
     )
-    request = Request(
-        messages=({"role": "user", "content": text},),
-        max_tokens=8,
-        options=_GRADES,
-        seed=context.seed,
-    )
-    grade = await pick(context, request)
+    grade = await pick(context, _asking(context, text, _PICK, _GRADES))
     return 0.0 if grade is None else grade / (len(_GRADES) - 1)
 
 
@@ -156,10 +139,6 @@ async def pick(context: SelectionContext, request: Request) -> int | None:
     said = reply.text.strip()
     if said in options:
         return options.index(said)
-    named = re.search(
-        r"\b(?:"
-        + "|".join(re.escape(option) for option in sorted(options, key=len, reverse=True))
-        + r")\b",
-        said,
-    )
+    longest_first = map(re.escape, sorted(options, key=len, reverse=True))
+    named = re.search(rf"\b(?:{'|'.join(longest_first)})\b", said)
     return options.index(named[0]) if named else None

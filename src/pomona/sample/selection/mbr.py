@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from pomona.answers import text_of
 from pomona.errors import PomonaError
-from pomona.models import Message, Reply, Request
+from pomona.models import Model, Reply, Request
 from pomona.sample.selection.choice import Choice, SelectionContext, highest
 from pomona.sample.selection.judging import judged
-from pomona.sample.strategy import TEMPERATURE
+from pomona.sample.strategy import TEMPERATURE, Strategy
 from pomona.tasks import pairwise, pairwise_bleu
 
 _AT_ONCE = 1024  # pairs compared in the event loop's own thread
@@ -49,20 +49,14 @@ def in_language(request: Request, language: str) -> Request:
     if request.prompt is not None:
         return replace(request, prompt=request.prompt + wish)
     messages = list(request.messages)
-    last = max(
-        (at for at, message in enumerate(messages) if message.get("role") == "user"), default=None
-    )
-    if last is None:
+    users = [at for at, message in enumerate(messages) if message.get("role") == "user"]
+    if not users:
         return replace(request, messages=(*messages, {"role": "user", "content": wish.strip()}))
-    messages[last] = _with(messages[last], wish)
+    last, content = users[-1], messages[users[-1]].get("content")
+    parts = isinstance(content, list | tuple)
+    longer = [*content, {"type": "text", "text": wish}] if parts else (content or "") + wish
+    messages[last] = {**messages[last], "content": longer}
     return replace(request, messages=tuple(messages))
-
-
-def _with(message: Message, wish: str) -> dict[str, Any]:
-    content = message.get("content")
-    if isinstance(content, list | tuple):
-        return {**message, "content": [*content, {"type": "text", "text": wish}]}
-    return {**message, "content": (content or "") + wish}
 
 
 async def _closest(context: SelectionContext, pool: Sequence[Reply], further: list[str]) -> Choice:
@@ -101,20 +95,20 @@ async def utilities(
 async def _cosines(
     context: SelectionContext, candidates: Sequence[str], evidence: Sequence[str]
 ) -> NDArray[np.float64]:
-    model = context.able("embed")
-    if model is None:
-        raise PomonaError(
-            "no model gives embeddings",
-            where=f'strategy "{context.strategy.name}"',
-            remedy="give a judge that embeds, or use chrf",
-        )
+    model = embedder(context.strategy, context.able("embed"))
     texts = list(dict.fromkeys([*candidates, *evidence]))
     place = {text: at for at, text in enumerate(texts)}
     vectors = (await context.embed(model, texts)).astype(np.float64)
-    return (
-        vectors[[place[text] for text in candidates]]
-        @ vectors[[place[text] for text in evidence]].T
-    )
+    one, other = (vectors[[place[text] for text in side]] for side in (candidates, evidence))
+    return one @ other.T
+
+
+def embedder(strategy: Strategy, model: Model | None) -> Model:
+    """The model that embeds. A PomonaError when there is none."""
+    if model is None:
+        where, remedy = f'strategy "{strategy.name}"', "give a judge that embeds, or use chrf"
+        raise PomonaError("no model gives embeddings", where=where, remedy=remedy)
+    return model
 
 
 def chrf_mbr(candidates: Sequence[str]) -> int:

@@ -11,8 +11,7 @@ from decimal import Decimal
 
 from pomona.answers import text_of
 from pomona.models import Reply
-from pomona.sample.selection.choice import Choice, SelectionContext
-from pomona.sample.selection.function import function
+from pomona.sample.selection.choice import Choice, SelectionContext, function
 
 _NUMBER = re.compile(r"(?:(?<![\w.,)])[-−+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
@@ -86,10 +85,6 @@ def whole(text: str) -> str | None:
     return " ".join(text.split()).casefold().rstrip(".") or None
 
 
-def _answer(text: str) -> str | None:
-    return boxed(text) or number(text) or whole(text)
-
-
 def _last(pattern: re.Pattern[str], text: str) -> str | None:
     matches = list(pattern.finditer(text))
     if not matches:
@@ -102,5 +97,5 @@ _KNOWN: dict[str, Callable[[str], str | None]] = {
     "boxed": boxed,
     "number": number,
     "text": whole,
-    "answer": _answer,
+    "answer": lambda text: boxed(text) or number(text) or whole(text),
 }

@@ -26,11 +26,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
 }
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "sqrt": math.sqrt,
-    "abs": abs,
-    "round": round,
-    "min": min,
-    "max": max,
+    function.__name__: function for function in (math.sqrt, abs, round, min, max)
 }
 
 
@@ -39,9 +35,8 @@ def calculator(expression: str) -> str:
     max.
     """
     if len(expression) > _LONGEST:
-        raise Refused(
-            f"the expression has {len(expression)} characters, at most {_LONGEST} are taken"
-        )
+        length = len(expression)
+        raise Refused(f"the expression has {length} characters, at most {_LONGEST} are taken")
     text = expression.replace("^", "**").translate(_SIGNS).strip()
     try:
         value = _value(ast.parse(text, mode="eval").body)

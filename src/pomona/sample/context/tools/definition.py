@@ -36,10 +36,8 @@ class Tool:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise PomonaError(
-                f'"{self.name}" is no name for a tool',
-                remedy="use letters, digits, _ and -, at most 64",
-            )
+            remedy = "use letters, digits, _ and -, at most 64"
+            raise PomonaError(f'"{self.name}" is no name for a tool', remedy=remedy)
 
     @property
     def parameters(self) -> list[str]:
@@ -48,14 +46,8 @@ class Tool:
 
     def as_openai(self) -> dict[str, Any]:
         """The tool as the OpenAI API has it."""
-        return {
-            "type": "function",
-            "function": {
-                "name": self.name,
-                "description": self.about,
-                "parameters": dict(self.schema),
-            },
-        }
+        function = {"name": self.name, "description": self.about, "parameters": dict(self.schema)}
+        return {"type": "function", "function": function}
 
 
 def tool(function: Callable[..., Any], *, name: str | None = None) -> Tool:
@@ -66,24 +58,7 @@ def tool(function: Callable[..., Any], *, name: str | None = None) -> Tool:
     thread, a coroutine in the loop. A string is given back as it is, anything else as JSON.
     A PomonaError when a parameter has no annotation, or takes a variable number of arguments.
     """
-    hints = get_type_hints(function, include_extras=True)
-    fields: dict[str, Any] = {}
-    for parameter in inspect.signature(function).parameters.values():
-        where = f"{function.__name__}({parameter.name})"
-        if parameter.kind in (
-            parameter.VAR_POSITIONAL,
-            parameter.VAR_KEYWORD,
-            parameter.POSITIONAL_ONLY,
-        ):
-            raise PomonaError("cannot be given by name", where=where, remedy="use plain parameters")
-        if parameter.name not in hints:
-            raise PomonaError(
-                "has no annotation", where=where, remedy="annotate it, its type becomes the schema"
-            )
-        fields[parameter.name] = (
-            hints[parameter.name],
-            ... if parameter.default is parameter.empty else parameter.default,
-        )
+    fields = _fields(function)
     model = create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)
     schema = {key: value for key, value in model.model_json_schema().items() if key != "title"}
 
@@ -91,15 +66,30 @@ def tool(function: Callable[..., Any], *, name: str | None = None) -> Tool:
         try:
             checked = model.model_validate(dict(arguments))
         except ValidationError as error:
-            raise Refused(
-                "; ".join(_reason(problem) for problem in error.errors(include_url=False))
-            ) from error
+            reasons = map(_reason, error.errors(include_url=False))
+            raise Refused("; ".join(reasons)) from error
         values = {field: getattr(checked, field) for field in fields}
         if inspect.iscoroutinefunction(function):
             return as_text(await function(**values))
         return as_text(await asyncio.to_thread(function, **values))
 
     return Tool(name or function.__name__, inspect.getdoc(function) or "", schema, call)
+
+
+def _fields(function: Callable[..., Any]) -> dict[str, Any]:
+    """The parameters as pydantic has fields: annotation and default."""
+    hints = get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        name, default = parameter.name, parameter.default
+        where = f"{function.__name__}({name})"
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise PomonaError("cannot be given by name", where=where, remedy="use plain parameters")
+        if name not in hints:
+            remedy = "annotate it, its type becomes the schema"
+            raise PomonaError("has no annotation", where=where, remedy=remedy)
+        fields[name] = (hints[name], ... if default is parameter.empty else default)
+    return fields
 
 
 def as_text(value: Any) -> str:

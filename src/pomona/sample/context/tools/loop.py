@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, positive
 from pomona.models import Message, Model, Reply, Request, Spent
 from pomona.sample.context.messages import harmless, with_system
 from pomona.sample.context.tools.definition import Refused, Tool
@@ -65,32 +65,24 @@ def from_api(calls: Sequence[Mapping[str, Any]]) -> list[Call]:
             arguments = json.loads(function.get("arguments") or "{}")
         except (ValueError, TypeError):
             arguments = None
-        read.append(
-            Call(
-                str(function.get("name")),
-                arguments if isinstance(arguments, dict) else None,
-                str(call.get("id") or ""),
-            )
-        )
+        mapping = arguments if isinstance(arguments, dict) else None
+        read.append(Call(str(function.get("name")), mapping, str(call.get("id") or "")))
     return read
 
 
 def _form(tool: Tool) -> str:
     """How a call of the tool is written: a tool with one argument takes it bare."""
     names = tool.parameters
-    arguments = (
-        f"<{names[0]}>"
-        if len(names) == 1
-        else "{" + ", ".join(f'"{name}": …' for name in names) + "}"
-    )
-    return f"CALL {tool.name} {arguments}"
+    if len(names) == 1:
+        return f"CALL {tool.name} <{names[0]}>"
+    listed = ", ".join(f'"{name}": …' for name in names)
+    return f"CALL {tool.name} {{{listed}}}"
 
 
 def _arguments(text: str, tool: Tool | None) -> Mapping[str, Any] | None:
     if text.startswith("{"):
         try:
-            value, _ = json.JSONDecoder().raw_decode(text)
-            return value
+            return json.JSONDecoder().raw_decode(text)[0]
         except ValueError:
             return None
     if tool is None or not text:
@@ -125,31 +117,25 @@ class Tools:
     def __post_init__(self) -> None:
         names = [tool.name for tool in self.tools]
         if not names or len(set(names)) < len(names):
-            raise PomonaError(
-                "needs tools of different names",
-                where="Tools",
-                remedy="give each tool once; an MCP server can have a prefix",
-            )
-        for bound in ("calls", "seconds", "tokens", "call_seconds", "longest"):
-            if not getattr(self, bound) > 0:
-                raise PomonaError(
-                    f"{bound} is {getattr(self, bound)}",
-                    where="Tools",
-                    remedy="give a positive number",
-                )
+            remedy = "give each tool once; an MCP server can have a prefix"
+            raise PomonaError("needs tools of different names", where="Tools", remedy=remedy)
+        positive(self, "Tools", "calls", "seconds", "tokens", "call_seconds", "longest")
 
     async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         native = "tools" in model.abilities and request.prompt is None
         notes = {"protocol": "native" if native else "text"}
         if native:
-            return replace(
-                request, tools=(*request.tools, *(tool.as_openai() for tool in self.tools))
-            ), notes
+            ours = (tool.as_openai() for tool in self.tools)
+            return replace(request, tools=(*request.tools, *ours)), notes
         asked = with_system(request, instructions(self.tools))
         if asked.prompt is None:
             first, *rest = asked.messages
-            shown = [message for example in self.examples for message in _example(*example)]
+            shown: list[Message] = []
+            for question, call, result, said in self.examples:
+                shown += [{"role": "user", "content": question}]
+                shown += _turns(call, f"{RESULT} {result}")
+                shown += [{"role": "assistant", "content": said}]
             asked = replace(asked, messages=(first, *shown, *rest))
         return replace(asked, stop=(*asked.stop, _STOP)), notes
 
@@ -176,27 +162,25 @@ class _Rounds:
         known = {tool.name: tool for tool in self.bounds.tools}
         request, ended = self.request, "answer"
         self.spent += reply.spent
+        clients = {_name(given) for given in request.tools} - known.keys()
         while calls := self._calls(reply, known):
-            if self.native and any(
-                call.name not in known and self._of_client(call.name) for call in calls
-            ):
+            if self.native and any(call.name in clients for call in calls):
                 ended = "client"
                 break
             results = [await self._made(call, known.get(call.name), started) for call in calls]
             request = self._with_results(request, reply, calls, results)
             ended = self._bound(started)
             if ended != "answer":
-                request = self._last(request)
-            reply = await self._again(request, reply)
+                request = self._last(request, known)
+            # The next reply of the same candidate.
+            reply = (await self.model.reply(request, [(reply.index, reply.temperature)]))[0]
+            self.spent += reply.spent
             if ended != "answer":
                 reply = replace(reply, tool_calls=())
                 break
         text = reply.text if self.native else _answer_of(reply.text)
-        return replace(reply, text=text, spent=self.spent), {
-            **notes,
-            "calls": self.made,
-            "ended": ended,
-        }
+        told = {**notes, "calls": self.made, "ended": ended}
+        return replace(reply, text=text, spent=self.spent), told
 
     def _calls(self, reply: Reply, known: Mapping[str, Tool]) -> list[Call]:
         if self.native:
@@ -213,22 +197,17 @@ class _Rounds:
             if len(self.made) > self.bounds.calls:
                 raise Refused("no more calls are possible")
             if tool is None:
-                raise Refused(
-                    f'there is no tool "{call.name}", only '
-                    f"{', '.join(known.name for known in self.bounds.tools)}"
-                )
+                known = ", ".join(known.name for known in self.bounds.tools)
+                raise Refused(f'there is no tool "{call.name}", only {known}')
             if call.arguments is None:
-                raise Refused(
-                    f"the arguments are not a JSON object with {', '.join(tool.parameters)}"
-                )
+                names = ", ".join(tool.parameters)
+                raise Refused(f"the arguments are not a JSON object with {names}")
             text = await asyncio.wait_for(tool.call(call.arguments), max(left, 0.0))
         except Refused as error:
             text = note["error"] = f"error: {error}"
         except TimeoutError:
             text = note["error"] = "error: the tool took too long"
-        except (
-            Exception
-        ) as error:  # a tool is foreign code: whatever it raises is for the model to read
+        except Exception as error:  # of foreign code: whatever it raises is for the model to read
             text = note["error"] = f"error: {type(error).__name__}: {error}"
         text = text[: self.bounds.longest]
         note.setdefault("result", text)
@@ -250,16 +229,10 @@ class _Rounds:
             ]
             return replace(request, messages=(*request.messages, said, *answers))
         call = first_call(reply.text, {})
-        said_so_far = call[0] if call else reply.text
+        said_so_far, result = call[0] if call else reply.text, f"{RESULT} {results[0]}"
         if request.prompt is not None:
-            return replace(
-                request, prompt=f"{request.prompt}{said_so_far}\n{RESULT} {results[0]}\n"
-            )
-        turn = (
-            {"role": "assistant", "content": said_so_far},
-            {"role": "user", "content": f"{RESULT} {results[0]}"},
-        )
-        return replace(request, messages=(*request.messages, *turn))
+            return replace(request, prompt=f"{request.prompt}{said_so_far}\n{result}\n")
+        return replace(request, messages=(*request.messages, *_turns(said_so_far, result)))
 
     def _bound(self, started: float) -> str:
         if len(self.made) >= self.bounds.calls:
@@ -269,44 +242,23 @@ class _Rounds:
         used = self.spent.prompt_tokens + self.spent.completion_tokens
         return "tokens" if used >= self.bounds.tokens else "answer"
 
-    def _last(self, request: Request) -> Request:
-        request = replace(
-            request, tools=tuple(tool for tool in request.tools if not self._ours(tool))
-        )
+    def _last(self, request: Request, known: Mapping[str, Tool]) -> Request:
+        """The request without our tools, and with word of that."""
+        tools = tuple(given for given in request.tools if _name(given) not in known)
         if request.prompt is not None:
-            return replace(request, prompt=f"{request.prompt}{_END}\n")
-        last = request.messages[-1]
-        return replace(
-            request,
-            messages=(*request.messages[:-1], {**last, "content": f"{last['content']}\n{_END}"}),
-        )
-
-    async def _again(self, request: Request, reply: Reply) -> Reply:
-        """The next reply of the same candidate."""
-        following = (await self.model.reply(request, [(reply.index, reply.temperature)]))[0]
-        self.spent += following.spent
-        return following
-
-    def _ours(self, given: Mapping[str, Any]) -> bool:
-        return (given.get("function") or {}).get("name") in {
-            tool.name for tool in self.bounds.tools
-        }
-
-    def _of_client(self, name: str) -> bool:
-        return any(
-            (given.get("function") or {}).get("name") == name
-            for given in self.request.tools
-            if not self._ours(given)
-        )
+            return replace(request, tools=tools, prompt=f"{request.prompt}{_END}\n")
+        *before, last = request.messages
+        told = {**last, "content": f"{last['content']}\n{_END}"}
+        return replace(request, tools=tools, messages=(*before, told))
 
 
-def _example(asked: str, call: str, result: str, answer: str) -> list[Message]:
-    return [
-        {"role": "user", "content": asked},
-        {"role": "assistant", "content": call},
-        {"role": "user", "content": f"{RESULT} {result}"},
-        {"role": "assistant", "content": answer},
-    ]
+def _name(given: Mapping[str, Any]) -> str:
+    """The name of a tool in a request."""
+    return str((given.get("function") or {}).get("name"))
+
+
+def _turns(said: str, answer: str) -> list[Message]:
+    return [{"role": "assistant", "content": said}, {"role": "user", "content": answer}]
 
 
 def _answer_of(text: str) -> str:

@@ -39,9 +39,8 @@ class McpServer:
         seconds: float = 30.0,
     ) -> None:
         if not command:
-            raise PomonaError(
-                "no program is named", where="McpServer", remedy="give a program and its arguments"
-            )
+            remedy = "give a program and its arguments"
+            raise PomonaError("no program is named", where="McpServer", remedy=remedy)
         self.command, self.prefix, self.seconds = list(command), prefix, seconds
         self.tools: tuple[Tool, ...] = ()
         self._env = dict(env or {})
@@ -62,11 +61,8 @@ class McpServer:
                 raise
             reason = "no answer" if isinstance(error, TimeoutError) else _first(error)
             remedy = "does the program run by itself and speak MCP over its standard streams?"
-            raise PomonaError(
-                f"the MCP server did not start: {reason}",
-                where=" ".join(self.command),
-                remedy=remedy,
-            ) from error
+            message = f"the MCP server did not start: {reason}"
+            raise PomonaError(message, where=" ".join(self.command), remedy=remedy) from error
         return self
 
     async def __aexit__(self, *failure: object) -> None:
@@ -105,11 +101,8 @@ class McpServer:
         async def call(arguments: Mapping[str, Any]) -> str:
             from jsonschema import Draft202012Validator
 
-            problems = [
-                f"{error.json_path}: {error.message}"
-                for error in Draft202012Validator(schema).iter_errors(dict(arguments))
-            ]
-            if problems:
+            errors = Draft202012Validator(schema).iter_errors(dict(arguments))
+            if problems := [f"{error.json_path}: {error.message}" for error in errors]:
                 raise Refused("; ".join(problems))
             return await self._call(listed.name, arguments)
 
@@ -119,13 +112,11 @@ class McpServer:
         if self._client is None or self._loop is None:
             raise Refused("the tool's server is gone")
         if asyncio.get_running_loop() is not self._loop:
-            return await asyncio.wrap_future(
-                asyncio.run_coroutine_threadsafe(self._call(name, arguments), self._loop)
-            )
+            there = asyncio.run_coroutine_threadsafe(self._call(name, arguments), self._loop)
+            return await asyncio.wrap_future(there)
+        given, seconds = dict(arguments), self.seconds
         try:
-            result = await self._client.call_tool(
-                name, dict(arguments), read_timeout_seconds=self.seconds
-            )
+            result = await self._client.call_tool(name, given, read_timeout_seconds=seconds)
         except Exception as error:
             raise Refused(f"the tool's server failed: {_first(error)}") from error
         text = "\n".join(getattr(block, "text", f"({block.type})") for block in result.content)
@@ -162,20 +153,18 @@ def _server(command: str) -> McpServer:
     try:
         words = shlex.split(named[2] if named else command)
     except ValueError as error:
-        raise PomonaError(
-            f"cannot be read: {error}", where=command, remedy="write it as in a shell"
-        ) from error
+        remedy = "write it as in a shell"
+        raise PomonaError(f"cannot be read: {error}", where=command, remedy=remedy) from error
     return McpServer(words, prefix=f"{named[1]}_" if named else "")
 
 
 async def _listed(client: Any) -> list[Any]:
-    tools, cursor = [], None
-    while True:
-        page = await client.list_tools(cursor=cursor)
+    page = await client.list_tools(cursor=None)
+    tools = [*page.tools]
+    while page.next_cursor:
+        page = await client.list_tools(cursor=page.next_cursor)
         tools += page.tools
-        cursor = page.next_cursor
-        if not cursor:
-            return tools
+    return tools
 
 
 def _first(error: BaseException) -> str:
