@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.pages.drawing import picture as picture, svg as svg
+    from pomona.pages.drawing import (
+        nominal as nominal,
+        picture as picture,
+        quantitative as quantitative,
+        svg as svg,
+    )
     from pomona.pages.numbers import (
         clean as clean,
         count as count,
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "drawing": "picture svg",
+        "drawing": "nominal picture quantitative svg",
         "numbers": "clean count flops gained interval places short signed",
         "page": "Page render",
         "theme": "SCHEMA",

@@ -27,6 +27,16 @@ draw();
 """
 
 
+def quantitative(field: str, **more: Any) -> dict[str, Any]:
+    """A channel of a chart that shows the numbers of a field."""
+    return {"field": field, "type": "quantitative", **more}
+
+
+def nominal(field: str, **more: Any) -> dict[str, Any]:
+    """A channel of a chart that shows the names of a field."""
+    return {"field": field, "type": "nominal", **more}
+
+
 def svg(chart: dict[str, Any], config: dict[str, Any] | None = None) -> str:
     """A Vega-Lite specification drawn as SVG, in light colours unless told otherwise. It loads
     nothing.

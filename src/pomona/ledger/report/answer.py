@@ -8,6 +8,7 @@ from pomona.ledger.store import Entry, Ledger
 from pomona.pages import clean, count, flops, gained, interval
 
 SCALE = "scale"
+SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"  # how charts write a gain
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ def rungs(ledger: Ledger, group: str = "overall") -> list[Entry]:
         for rung in ledger.meta.rungs
         if rung.parameters > ledger.meta.base_parameters
     }
-    found = [
+    measured = [
         entry
         for entry in ledger.of(group)
         if entry.lever == SCALE and entry.variant in larger and entry.baseline == ledger.meta.base
     ]
-    return sorted(found, key=lambda entry: larger[entry.variant])
+    return sorted(measured, key=lambda entry: larger[entry.variant])
 
 
 def answer(ledger: Ledger) -> Answer:
@@ -69,26 +70,18 @@ def answer(ledger: Ledger) -> Answer:
         )
     best = max(better, key=lambda entry: _worth(ledger, entry))
     largest = max(better, key=lambda entry: ledger.gain(entry)[0])
-    also = "" if largest is not best else ", and the largest gain"
-    headline = (
-        f"The best buy per FLOP is {_name(best)}: {_gain(ledger, best)} over {base} "
-        f"{_cost(ledger, best)}{also}."
-    )
-    details = (
-        []
-        if largest is best
-        else [
-            f"The largest gain is {_name(largest)}: {_gain(ledger, largest)} "
-            f"{_cost(ledger, largest)}."
-        ]
-    )
+    bought = f"{_name(best)}: {_gain(ledger, best)} over {base} {_cost(ledger, best)}"
+    also, details = ", and the largest gain", []
+    if largest is not best:
+        gain, cost = _gain(ledger, largest), _cost(ledger, largest)
+        also, details = "", [f"The largest gain is {_name(largest)}: {gain} {cost}."]
     details += _ladder(ledger) + _tail(ledger, best) + _losses(ledger) + _limits(ledger)
     if len(tried) > 1:
         details.append(
             f"{len(tried)} variants were compared; the intervals are not widened for "
             "choosing the best of them."
         )
-    return Answer(headline, details)
+    return Answer(f"The best buy per FLOP is {bought}{also}.", details)
 
 
 def best_of_levers(ledger: Ledger) -> list[Entry]:
@@ -127,26 +120,18 @@ def _ladder(ledger: Ledger) -> list[str]:
             "No ladder was measured, so nothing here says what a bigger model would have bought."
         ]
     size = sizes[0]
-    return [
-        f"The next size up, {clean(size.variant)}, gains {_gain(ledger, size)} "
-        f"{_cost(ledger, size)}."
-    ]
+    bought = f"{_gain(ledger, size)} {_cost(ledger, size)}"
+    return [f"The next size up, {clean(size.variant)}, gains {bought}."]
 
 
 def _tail(ledger: Ledger, best: Entry) -> list[str]:
-    found = [
-        entry
-        for entry in levers(ledger, "tail")
-        if (entry.lever, entry.variant) == (best.lever, best.variant)
-    ]
-    if not found:
-        return []
-    _, low, high = ledger.gain(found[0])
-    measurable = "" if low > 0 else "a measurable loss, " if high < 0 else "no measurable gain, "
-    return [
-        f"In the tail {clean(best.variant)} gives {measurable}{_gain(ledger, found[0])} on "
-        f"{count(found[0].n)} items."
-    ]
+    for entry in levers(ledger, "tail"):
+        if (entry.lever, entry.variant) == (best.lever, best.variant):
+            _, low, high = ledger.gain(entry)
+            verdict = "a measurable loss, " if high < 0 else "no measurable gain, "
+            gives = f"{'' if low > 0 else verdict}{_gain(ledger, entry)} on {count(entry.n)} items"
+            return [f"In the tail {clean(best.variant)} gives {gives}."]
+    return []
 
 
 def _losses(ledger: Ledger) -> list[str]:

@@ -7,11 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from pomona.files import write_text
-from pomona.ledger.report.answer import SCALE, answer, best_of_levers, levers, rungs
+from pomona.ledger.report.answer import SCALE, SIGNED, answer, best_of_levers, levers, rungs
 from pomona.ledger.report.picture import picture, write_picture
 from pomona.ledger.report.points import drawn, left_out
-from pomona.ledger.store import Entry, GroupCount, Ledger
-from pomona.pages import SCHEMA, clean, count, flops, gained, interval, render, short
+from pomona.ledger.store import Entry, Ledger
+from pomona.pages import (
+    SCHEMA,
+    clean,
+    count,
+    flops,
+    gained,
+    interval,
+    nominal,
+    quantitative,
+    render,
+    short,
+)
 
 _ROW, _WIDTH = 15, 200
 _BARE: dict[str, Any] = {
@@ -41,29 +52,22 @@ def write_report(ledger: Ledger, path: str | Path) -> None:
     """Write the report as one HTML file of about 1 MB that loads nothing. Raises PomonaError if a
     baseline has no entry.
     """
-    content = _content(ledger)
-    write_text(path, render("pomona.ledger.report", "page.html.j2", **content).text)
+    page = render("pomona.ledger.report", "page.html.j2", **_content(ledger))
+    write_text(path, page.text)
 
 
 def _content(ledger: Ledger) -> dict[str, Any]:
     first, others = split(ledger)
-    reach = span(ledger, [*first, *others])
-    signatures, decimals = (
-        list(dict.fromkeys(entry.signature for entry in ledger.entries)),
-        ledger.decimals(),
-    )
-    charts = {
-        f"variant-{place}": panel(ledger, entry, reach)
-        for place, entry in enumerate([*first, *others])
-    }
+    variants = {f"variant-{place}": entry for place, entry in enumerate([*first, *others])}
+    reach = span(ledger, list(variants.values()))
+    signatures = list(dict.fromkeys(entry.signature for entry in ledger.entries))
+    decimals = ledger.decimals()
+    charts = {name: panel(ledger, entry, reach) for name, entry in variants.items()}
     for name, width, height in (("picture-wide", 960, 440), ("picture-narrow", 290, 380)):
         chart = picture(ledger, width, height)
         if chart:
             charts[name] = chart
-    panels = [
-        _panel(ledger, f"variant-{place}", entry, signatures, decimals)
-        for place, entry in enumerate([*first, *others])
-    ]
+    panels = [_panel(ledger, name, entry, signatures, decimals) for name, entry in variants.items()]
     named = [name for name in ("overall", "tail", "head") if ledger.of(name)]
     return {
         "meta": ledger.meta,
@@ -134,14 +138,10 @@ def split(ledger: Ledger) -> tuple[list[Entry], list[Entry]]:
     and then all the others.
     """
     first = [*rungs(ledger)[:1], *best_of_levers(ledger)]
-    others = [
-        entry
-        for entry in [*rungs(ledger), *levers(ledger)]
-        if not any(entry is shown for shown in first)
-    ]
-    return [entry for entry in first if rows_of(ledger, entry)], [
-        entry for entry in others if rows_of(ledger, entry)
-    ]
+    shown = {id(entry) for entry in first}
+    others = [entry for entry in [*rungs(ledger), *levers(ledger)] if id(entry) not in shown]
+    first, others = ([e for e in some if rows_of(ledger, e)] for some in (first, others))
+    return first, others
 
 
 def span(ledger: Ledger, variants: Sequence[Entry]) -> tuple[float, float]:
@@ -164,34 +164,17 @@ def panel(ledger: Ledger, entry: Entry, reach: tuple[float, float]) -> dict[str,
     counts = {each.group: each for each in ledger.meta.groups}
     levers_ = list(dict.fromkeys(clean(one.lever) for one in levers(ledger)))
     ladder = entry.lever == SCALE
-    colour = (
-        {}
-        if ladder
-        else {
-            "color": {
-                "field": "lever",
-                "type": "nominal",
-                "scale": {"domain": levers_},
-                "legend": None,
-            }
-        }
-    )
-    style = {"style": "ladder-point"} if ladder else {}
-    group = {
-        "field": "group",
-        "type": "nominal",
-        "scale": {"domain": [clean(row.group) for row in rows], "paddingOuter": 0.2},
-    }
-    at = {"x": {"field": "x", "type": "quantitative"}, "y": {**group, "axis": None}}
-    bar = {
-        "x": {"field": "low", "type": "quantitative"},
-        "x2": {"field": "high"},
-        "y": {**group, "axis": _sizes(rows, counts)},
-    }
-    told = [
-        {"field": name, "type": "nominal"}
-        for name in ("group", "gain", "items", "training examples")
-    ]
+    by_lever = nominal("lever", scale={"domain": levers_}, legend=None)
+    colour, style = ({}, {"style": "ladder-point"}) if ladder else ({"color": by_lever}, {})
+    names = [clean(row.group) for row in rows]
+    group = nominal("group", scale={"domain": names, "paddingOuter": 0.2})
+    at = {"x": quantitative("x"), "y": {**group, "axis": None}}
+    # An axis on the right shows the training examples of each row.
+    sizes = ", ".join(f"'{short(counts[row.group].train_examples)}'" for row in rows)
+    label = f"[{sizes}][round(datum.index * {len(rows) - 1})]"
+    axis = {**_BARE, "orient": "right", "labelExpr": label}
+    bar = {"x": quantitative("low"), "x2": {"field": "high"}, "y": {**group, "axis": axis}}
+    told = [nominal(name) for name in ("group", "gain", "items", "training examples")]
     mark = {"type": "point", "size": 42, "strokeWidth": 1.6, "opacity": 1}
     return {
         "$schema": SCHEMA,
@@ -223,9 +206,6 @@ def panel(ledger: Ledger, entry: Entry, reach: tuple[float, float]) -> dict[str,
     }
 
 
-_SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"
-
-
 def _datum(ledger: Ledger, entry: Entry, train_examples: int) -> dict[str, Any]:
     gain, low, high = ledger.gain(entry)
     return {
@@ -241,41 +221,20 @@ def _datum(ledger: Ledger, entry: Entry, train_examples: int) -> dict[str, Any]:
     }
 
 
-def _sizes(rows: Sequence[Entry], counts: dict[str, GroupCount]) -> dict[str, Any]:
-    """An axis on the right that shows the training examples of each row."""
-    sizes = ", ".join(f"'{short(counts[row.group].train_examples)}'" for row in rows)
-    return {
-        **_BARE,
-        "orient": "right",
-        "labelExpr": f"[{sizes}][round(datum.index * {len(rows) - 1})]",
-    }
-
-
 def _ground(
     ledger: Ledger, rows: Sequence[Entry], group: dict[str, Any], reach: tuple[float, float]
 ) -> list[dict[str, Any]]:
     tail = {each.group for each in ledger.meta.groups if each.tail}
     shaded = [{"group": clean(row.group)} for row in rows if row.group in tail]
-    gain = {
-        "field": "x",
-        "type": "quantitative",
-        "scale": {"domain": list(reach), "nice": False, "zero": False},
-        "axis": {
-            "title": f"gain, {clean(ledger.meta.metric)[:24]}",
-            "tickCount": 5,
-            "labelExpr": _SIGNED,
-            "titlePadding": 6,
-        },
-    }
+    title = f"gain, {clean(ledger.meta.metric)[:24]}"
+    gain = quantitative(
+        "x",
+        scale={"domain": list(reach), "nice": False, "zero": False},
+        axis={"title": title, "tickCount": 5, "labelExpr": SIGNED, "titlePadding": 6},
+    )
     band = {"type": "bar", "style": "tail-band", "x": 0, "x2": _WIDTH, "height": {"band": 1.12}}
-    word = {
-        "type": "text",
-        "style": "tail-word",
-        "x": _WIDTH - 4,
-        "align": "right",
-        "text": "tail",
-        "dy": 1,
-    }
+    word = {"type": "text", "style": "tail-word", "x": _WIDTH - 4, "align": "right"}
+    word |= {"text": "tail", "dy": 1}
     zero = {"type": "rule", "style": "zero", "y": 0, "y2": "height"}
     return [
         {"data": {"values": shaded}, "mark": band, "encoding": {"y": {**group, "axis": _BARE}}},

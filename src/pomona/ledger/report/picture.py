@@ -13,10 +13,20 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.files import write_text
-from pomona.ledger.report.answer import SCALE, answer, best_of_levers
+from pomona.ledger.report.answer import SCALE, SIGNED, answer, best_of_levers
 from pomona.ledger.report.points import Frame, Point, drawn, frame_of, set_apart, ticks
 from pomona.ledger.store import Ledger
-from pomona.pages import SCHEMA, clean, count, flops, gained, interval, svg
+from pomona.pages import (
+    SCHEMA,
+    clean,
+    count,
+    flops,
+    gained,
+    interval,
+    nominal,
+    quantitative,
+    svg,
+)
 
 _LETTER, _LINE = 6.8, 15.0
 Box = tuple[float, float, float, float]
@@ -46,13 +56,13 @@ def picture(ledger: Ledger, width: int, height: int) -> dict[str, Any] | None:
     if not points:
         return None
     frame = frame_of(points, width, height)
-    order = list(
-        dict.fromkeys(clean(point.entry.lever) for point in points if point.entry.lever != SCALE)
-    )
+    order = dict.fromkeys(clean(one.entry.lever) for one in points if one.entry.lever != SCALE)
     points = set_apart(points, frame)
     ladder = [point for point in points if point.entry.lever == SCALE]
     others = [point for point in points if point.entry.lever != SCALE]
-    colour = _by_lever(order, narrow=width < 500)
+    legend = {"title": None, "orient": "top", "direction": "horizontal"}
+    legend["columns"] = 3 if width < 500 else 0
+    colour = nominal("lever", scale={"domain": list(order)}, legend=legend)
     return {
         "$schema": SCHEMA,
         "width": width,
@@ -71,30 +81,24 @@ def _ground(ledger: Ledger, frame: Frame) -> list[dict[str, Any]]:
     values = ticks(frame.left, frame.right, 4 if narrow else 8)
     names = ", ".join(f"'{flops(tick).removeprefix('1×')}'" for tick in values)
     better = "" if meta.higher_is_better else ", lower being better"
-    x = {
-        "field": "x",
-        "type": "quantitative",
-        "title": f"extra FLOPs to make it and answer {count(meta.serve_items)} items",
-        "scale": {"type": "log", "domain": [frame.left, frame.right], "nice": False},
-        "axis": {
+    x = quantitative(
+        "x",
+        title=f"extra FLOPs to make it and answer {count(meta.serve_items)} items",
+        scale={"type": "log", "domain": [frame.left, frame.right], "nice": False},
+        axis={
             "values": values,
             "labelExpr": f"[{names}][indexof({values}, datum.value)]",
             "grid": False,
             "titleFontSize": 11 if narrow else 12,
         },
-    }
-    y = {
-        "field": "y",
-        "type": "quantitative",
-        "title": [f"gain over {_cut(meta.base)}, {_cut(meta.metric)}{better}", "(95 % interval)"]
-        if narrow
-        else f"gain over {_cut(meta.base)}, {_cut(meta.metric)}{better} (95 % interval)",
-        "scale": {"domain": [frame.bottom, frame.top], "nice": False, "zero": False},
-        "axis": {
-            "tickCount": 6,
-            "labelExpr": ("datum.value == 0 ? '0' : format(datum.value, '+~g')"),
-        },
-    }
+    )
+    title = [f"gain over {_cut(meta.base)}, {_cut(meta.metric)}{better}", "(95 % interval)"]
+    y = quantitative(
+        "y",
+        title=title if narrow else " ".join(title),
+        scale={"domain": [frame.bottom, frame.top], "nice": False, "zero": False},
+        axis={"tickCount": 6, "labelExpr": SIGNED},
+    )
     zero = {
         "data": {"values": [{"x": frame.left, "y": 0}]},
         "mark": {"type": "rule", "style": "zero", "x": 0, "x2": frame.width},
@@ -109,10 +113,10 @@ def _ground(ledger: Ledger, frame: Frame) -> list[dict[str, Any]]:
     ]
 
 
-_X, _Y = {"field": "x", "type": "quantitative"}, {"field": "y", "type": "quantitative"}
-_BAR = {"x": _X, "y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
+_X, _Y = quantitative("x"), quantitative("y")
+_BAR = {"x": _X, "y": quantitative("low"), "y2": {"field": "high"}}
 _TOLD = [
-    {"field": name, "type": "nominal"}
+    nominal(name)
     for name in ("variant", "lever", "gain", "extra FLOPs", "items", "scale-equivalent")
 ]
 
@@ -139,35 +143,13 @@ def _ladder(points: Sequence[Point]) -> list[dict[str, Any]]:
         return []
     data = {"values": [_row(point) for point in sorted(points, key=lambda point: point.extra)]}
     place_ = {"x": _X, "y": _Y}
+    line = {"type": "line", "style": "ladder"}
+    spot = {"type": "point", "filled": True, "size": 80, "opacity": 1, "style": "ladder-point"}
     return [
-        {
-            "data": data,
-            "mark": {"type": "line", "style": "ladder"},
-            "encoding": {**place_, "order": _X},
-        },
+        {"data": data, "mark": line, "encoding": {**place_, "order": _X}},
         {"data": data, "mark": {"type": "rule", "style": "ladder-bar"}, "encoding": _BAR},
-        {
-            "data": data,
-            "mark": {
-                "type": "point",
-                "filled": True,
-                "size": 80,
-                "opacity": 1,
-                "style": "ladder-point",
-            },
-            "encoding": {**place_, "tooltip": _TOLD},
-        },
+        {"data": data, "mark": spot, "encoding": {**place_, "tooltip": _TOLD}},
     ]
-
-
-def _by_lever(order: Sequence[str], *, narrow: bool) -> dict[str, Any]:
-    legend = {
-        "title": None,
-        "orient": "top",
-        "direction": "horizontal",
-        "columns": 3 if narrow else 0,
-    }
-    return {"field": "lever", "type": "nominal", "scale": {"domain": list(order)}, "legend": legend}
 
 
 def _levers(points: Sequence[Point], colour: dict[str, Any]) -> list[dict[str, Any]]:
@@ -205,17 +187,8 @@ def _labels(
     for point in points:
         name, lever = _cut(point.entry.variant), clean(point.entry.lever)
         rank = 0 if point.entry.lever == SCALE else 1 if id(point.entry) in best else 2
-        spots.append(
-            Spot(
-                name,
-                lever,
-                frame.x(point.x),
-                frame.y(point.gain),
-                frame.y(point.high),
-                frame.y(point.low),
-                rank,
-            )
-        )
+        heights = [frame.y(value) for value in (point.gain, point.high, point.low)]
+        spots.append(Spot(name, lever, frame.x(point.x), *heights, rank))
     labels = place(spots, frame.width, frame.height, _clear(points, frame))
     layers = [_leaders([label for label in labels if label.far], colour)]
     for align in ("left", "right", "center"):
@@ -236,30 +209,19 @@ def _leaders(labels: Sequence[Label], colour: dict[str, Any]) -> dict[str, Any]:
         {"x": one.spot.x, "y": one.y + 7, "y2": one.spot.top - 2, "lever": one.spot.lever}
         for one in labels
     ]
-    at = {name: {"field": name, "type": "quantitative", "scale": None} for name in ("x", "y")}
+    at = {name: quantitative(name, scale=None) for name in ("x", "y")}
     mark = {"type": "rule", "strokeWidth": 1, "strokeDash": [2, 2]}
-    return {
-        "data": {"values": rows},
-        "mark": mark,
-        "encoding": {**at, "y2": {"field": "y2"}, "color": colour},
-    }
+    encoding = {**at, "y2": {"field": "y2"}, "color": colour}
+    return {"data": {"values": rows}, "mark": mark, "encoding": encoding}
 
 
 def _text(
     rows: list[dict[str, Any]], align: str, colour: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
-    at = {
-        name: {"field": field, "type": "quantitative", "scale": None}
-        for name, field in (("x", "px"), ("y", "py"))
-    }
-    mark = {
-        "type": "text",
-        "align": align,
-        "baseline": "middle",
-        "fontSize": 12,
-        "fontWeight": "bold",
-    }
-    said = {**at, "text": {"field": "name", "type": "nominal"}}
+    at = {name: quantitative(f"p{name}", scale=None) for name in ("x", "y")}
+    mark = {"type": "text", "align": align, "baseline": "middle", "fontSize": 12}
+    mark["fontWeight"] = "bold"
+    said = {**at, "text": nominal("name")}
     coloured = (
         {"mark": mark, "encoding": {**said, "color": colour}}
         if colour
@@ -273,9 +235,8 @@ def _text(
 
 def _clear(points: Sequence[Point], frame: Frame) -> list[Box]:
     """Small boxes along the ladder's line, and one along zero."""
-    sizes = sorted(
-        (point for point in points if point.entry.lever == SCALE), key=lambda point: point.extra
-    )
+    ladder = [point for point in points if point.entry.lever == SCALE]
+    sizes = sorted(ladder, key=lambda point: point.extra)
     boxes = [(0.0, frame.y(0) - 2, frame.width, frame.y(0) + 2)]
     for one, other in pairwise(sizes):
         for step in range(41):
@@ -330,19 +291,17 @@ def place(
     """
     taken = [*lines]
     for spot in spots:
-        taken += [
-            (spot.x - 6, spot.y - 6, spot.x + 6, spot.y + 6),
-            (spot.x - 2, spot.top, spot.x + 2, spot.bottom),
-        ]
-    found = []
+        taken.append((spot.x - 6, spot.y - 6, spot.x + 6, spot.y + 6))
+        taken.append((spot.x - 2, spot.top, spot.x + 2, spot.bottom))
+    labels = []
     for spot in sorted(spots, key=lambda spot: spot.rank):
         for label, box in _candidates(spot, width):
             inside = box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                found.append(label)
+                labels.append(label)
                 break
-    return found
+    return labels
 
 
 def _candidates(spot: Spot, width: float) -> Iterable[tuple[Label, Box]]:
@@ -351,14 +310,11 @@ def _candidates(spot: Spot, width: float) -> Iterable[tuple[Label, Box]]:
     """
     long = len(spot.name) * _LETTER
     inside = min(max(spot.x, long / 2), width - long / 2)
-    beside = [("left", spot.x + 10, spot.y + dy) for dy in (0, -10, 10)] + [
-        ("right", spot.x - 10, spot.y + dy) for dy in (0, -10, 10)
-    ]
-    tiers = [
-        spot.top - 9,
-        spot.bottom + 9,
-        *((spot.top - 24, spot.top - 37, spot.top - 50) if spot.rank < 2 else ()),
-    ]
+    sides = (("left", spot.x + 10), ("right", spot.x - 10))
+    beside = [(align, x, spot.y + dy) for align, x in sides for dy in (0, -10, 10)]
+    tiers = [spot.top - 9, spot.bottom + 9]
+    if spot.rank < 2:
+        tiers += [spot.top - 24, spot.top - 37, spot.top - 50]
     ends = [("center", x, y) for y in tiers for x in (inside, inside - long / 3, inside + long / 3)]
     for align, x, y in sorted(beside, key=lambda one: abs(one[2] - spot.y)) + ends:
         left = {"left": x, "right": x - long, "center": x - long / 2}[align]

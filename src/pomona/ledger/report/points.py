@@ -84,10 +84,8 @@ def left_out(ledger: Ledger) -> list[str]:
 def frame_of(points: Sequence[Point], width: int, height: int) -> Frame:
     """A frame that holds every interval and zero, with a margin."""
     extras = [point.extra for point in points]
-    low, high = (
-        min(0.0, *(point.low for point in points)),
-        max(0.0, *(point.high for point in points)),
-    )
+    low = min(0.0, *(point.low for point in points))
+    high = max(0.0, *(point.high for point in points))
     margin = (high - low) * 0.06 or 1.0
     span = max(extras) / min(extras) if max(extras) > min(extras) * 1.5 else 100.0
     side = span ** (24 / (width - 48))
@@ -106,14 +104,9 @@ def set_apart(points: Sequence[Point], frame: Frame) -> list[Point]:
         if following is None or frame.x(following.extra) - frame.x(point.extra) >= _APART:
             middle = sum(frame.x(member.extra) for member in cluster) / len(cluster)
             for place_, member in enumerate(cluster):
-                at = (
-                    middle + (place_ - (len(cluster) - 1) / 2) * _APART
-                    if len(cluster) > 1
-                    else middle
-                )
-                moved.append(
-                    replace(member, x=frame.left * (frame.right / frame.left) ** (at / frame.width))
-                )
+                at = middle + (place_ - (len(cluster) - 1) / 2) * _APART
+                x = frame.left * (frame.right / frame.left) ** (at / frame.width)
+                moved.append(replace(member, x=x))
             cluster = []
     return moved
 
