@@ -31,16 +31,10 @@ class Ladder:
     def __post_init__(self) -> None:
         m = len(self.parameters)
         if np.any(np.asarray(self.parameters) <= 0) or np.any(np.diff(self.parameters) <= 0):
-            raise PomonaError(
-                "the sizes are not ascending",
-                where="ladder",
-                remedy="list each size once, from small to large",
-            )
-        if (
-            np.shape(self.values) != (m,)
-            or np.ndim(self.resampled) != 2
-            or len(self.resampled) != m
-        ):
+            remedy = "list each size once, from small to large"
+            raise PomonaError("the sizes are not ascending", where="ladder", remedy=remedy)
+        fits = np.ndim(self.resampled) == 2 and len(self.resampled) == m
+        if np.shape(self.values) != (m,) or not fits:
             shapes = (
                 f"{m} sizes, values {np.shape(self.values)}, resampled {np.shape(self.resampled)}"
             )
@@ -65,19 +59,18 @@ class Ladder:
         if len(self.parameters) < 2:
             return None
         if np.shape(resampled) != self.resampled.shape[1:]:
-            shapes = (
-                f"{np.shape(resampled)} resampled values for a ladder of "
-                f"{self.resampled.shape[1]} resamples"
-            )
-            raise PomonaError(
-                shapes, where="scale equivalent", remedy="resample both with the same Resamples"
-            )
+            resamples = self.resampled.shape[1]
+            shapes = f"{np.shape(resampled)} resampled values for a ladder of {resamples} resamples"
+            remedy = "resample both with the same Resamples"
+            raise PomonaError(shapes, where="scale equivalent", remedy=remedy)
         point = float(self._log_ratios(self.values[:, None], np.array([value]), baseline)[0])
         drawn = np.sort(self._log_ratios(self.resampled, resampled, baseline))
         low, high = drawn[int(0.025 * (drawn.size - 1))], drawn[-1 - int(0.025 * (drawn.size - 1))]
-        return ScaleEquivalent(
-            _ratio(point), _ratio(low), _ratio(high), _note(point, float(low), float(high))
-        )
+        if np.isinf(point):
+            note = _BEYOND if point > 0 else _BELOW
+        else:
+            note = "; ".join(n for end, n in ((low, _BELOW), (high, _BEYOND)) if np.isinf(end))
+        return ScaleEquivalent(_ratio(point), _ratio(low), _ratio(high), note)
 
     def _log_ratios(
         self, curve: NDArray[np.float64], value: NDArray[np.float64], baseline: int
@@ -86,11 +79,8 @@ class Ladder:
         infinite outside the ladder.
         """
         sign = 1 if self.higher_is_better else -1
-        curve, value, sizes = (
-            sign * curve,
-            sign * value,
-            np.log(self.parameters) - np.log(self.parameters[baseline]),
-        )
+        curve, value = sign * curve, sign * value
+        sizes = np.log(self.parameters) - np.log(self.parameters[baseline])
         up = _first_reach(sizes[baseline:], curve[baseline:], value)
         down = -_first_reach(-sizes[baseline::-1], -curve[baseline::-1], -value)
         return np.where(value >= curve[baseline], up, down)
@@ -112,9 +102,3 @@ def _first_reach(
 
 def _ratio(log_ratio: float) -> float | None:
     return float(np.exp(log_ratio)) if np.isfinite(log_ratio) else None
-
-
-def _note(point: float, low: float, high: float) -> str:
-    if np.isinf(point):
-        return _BEYOND if point > 0 else _BELOW
-    return "; ".join(note for bound, note in ((low, _BELOW), (high, _BEYOND)) if np.isinf(bound))

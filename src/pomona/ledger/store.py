@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,16 +146,10 @@ class Ledger:
         same = [other for other in self.entries if other.variant == entry.baseline]
         if not same:
             known = nearest(entry.baseline, {other.variant for other in self.entries})
-            raise PomonaError(
-                f'the baseline "{entry.baseline}" has no entry',
-                where=f"{entry.variant}, {entry.group}",
-                remedy=known,
-            )
-        return extra_compute(
-            entry,
-            next((other for other in same if other.group == entry.group), same[0]),
-            self.meta.serve_items,
-        )
+            message = f'the baseline "{entry.baseline}" has no entry'
+            raise PomonaError(message, where=f"{entry.variant}, {entry.group}", remedy=known)
+        base = next((other for other in same if other.group == entry.group), same[0])
+        return extra_compute(entry, base, self.meta.serve_items)
 
     def decimals(self) -> dict[str, int]:
         """For every group how many decimals its values are shown with: those of its narrowest
@@ -193,24 +186,18 @@ class Ledger:
         )
         version = document.get("pomona_ledger") if isinstance(document, dict) else None
         if version is None:
-            raise PomonaError(
-                "is not a ledger: it has no `pomona_ledger` key",
-                where=path,
-                remedy="name a run's ledger.json",
-            )
+            message = "is not a ledger: it has no `pomona_ledger` key"
+            raise PomonaError(message, where=path, remedy="name a run's ledger.json")
         if version != FORMAT:
-            raise PomonaError(
-                f"has format {version}; this Pomona reads format {FORMAT}",
-                where=path,
-                remedy="upgrade pomona, or run again",
-            )
+            message = f"has format {version}; this Pomona reads format {FORMAT}"
+            raise PomonaError(message, where=path, remedy="upgrade pomona, or run again")
         try:
             ledger = TypeAdapter(cls).validate_python(
                 {key: document.get(key) for key in ("meta", "entries")}
             )
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
+            key = ".".join(map(str, first["loc"]))
             raise PomonaError(f"`{key}`: {first['msg']}", where=path, remedy=remedy) from error
         _check(ledger, path)
         return ledger
@@ -271,57 +258,30 @@ def to_json(ledger: Ledger) -> str:
     """The entries as a JSON array, one a line, each with its `extra_flops`; `scale_equivalent` is
     nested or null.
     """
-    return (
-        "[\n"
-        + ",\n".join(
-            json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in ledger.documents()
-        )
-        + "\n]\n"
-    )
+    rows = (json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in ledger.documents())
+    return "[\n" + ",\n".join(rows) + "\n]\n"
 
 
 def _row(entry: Entry, extra: float) -> dict[str, Any]:
+    names = ("scale_ratio", "scale_low", "scale_high", "scale_note")
     scale = entry.scale_equivalent
-    flat = {
-        "extra_flops": extra,
-        "scale_ratio": scale.ratio if scale else None,
-        "scale_low": scale.ci_low if scale else None,
-        "scale_high": scale.ci_high if scale else None,
-        "scale_note": scale.note if scale else None,
-    }
+    flat = dict(zip(names, astuple(scale) if scale else [None] * 4, strict=True))
+    flat |= {"extra_flops": extra}
     return {name: flat[name] if name in flat else getattr(entry, name) for name in _COLUMNS}
 
 
 def _check(ledger: Ledger, path: str | Path) -> None:
-    where = f"{path}"
-    if not any(
-        entry.variant == ledger.meta.base and entry.group == "overall" for entry in ledger.entries
-    ):
-        raise PomonaError(
-            f'the base "{ledger.meta.base}" has no "overall" entry',
-            where=where,
-            remedy="measure the base first",
-        )
-    metrics = sorted({entry.metric for entry in ledger.entries})
+    base, metrics = ledger.meta.base, sorted({entry.metric for entry in ledger.entries})
+    if not any(entry.variant == base for entry in ledger.of("overall")):
+        message = f'the base "{base}" has no "overall" entry'
+        raise PomonaError(message, where=path, remedy="measure the base first")
     if len(metrics) > 1:
-        raise PomonaError(
-            f"entries of several metrics: {', '.join(metrics)}",
-            where=where,
-            remedy="write one ledger per metric",
-        )
+        message = f"entries of several metrics: {', '.join(metrics)}"
+        raise PomonaError(message, where=path, remedy="write one ledger per metric")
+    numbers = [name for name, kind in _COLUMNS.items() if kind != "str"]
     for row in ledger.rows():
-        _finite(row, where)
-
-
-def _finite(row: dict[str, Any], where: str) -> None:
-    numbers: Iterable[tuple[str, Any]] = (
-        (name, row[name]) for name, kind in _COLUMNS.items() if kind != "str"
-    )
-    for name, value in numbers:
-        if value is not None and not math.isfinite(value):
-            remedy = "measure it again on more items, or leave the entry out"
-            raise PomonaError(
-                f"`{name}` of {row['variant']}, {row['group']} is {value}",
-                where=where,
-                remedy=remedy,
-            )
+        for name in numbers:
+            if row[name] is not None and not math.isfinite(row[name]):
+                message = f"`{name}` of {row['variant']}, {row['group']} is {row[name]}"
+                remedy = "measure it again on more items, or leave the entry out"
+                raise PomonaError(message, where=path, remedy=remedy)

@@ -41,13 +41,12 @@ def print_table(
 
     console = console or Console()
     measured = {entry.group for entry in ledger.entries}
-    for group in (
-        groups if groups is not None else [name for name in ("overall", "tail") if name in measured]
-    ):
+    if groups is None:
+        groups = [name for name in ("overall", "tail") if name in measured]
+    for group in groups:
         if group not in measured:
-            raise PomonaError(
-                "no entry has this group", where=group, remedy=nearest(group, measured)
-            )
+            remedy = nearest(group, measured)
+            raise PomonaError("no entry has this group", where=group, remedy=remedy)
         console.print(_table(ledger, group, console.width))
 
 
@@ -94,9 +93,12 @@ def _cells(ledger: Ledger, entry: Entry, decimals: int) -> dict[str, Text]:
     gain, low, high = ledger.gain(entry)
     style = "green" if low > 0 else "red" if high < 0 else "dim"
     scale = str(entry.scale_equivalent) if entry.scale_equivalent else "—"
+    name = clean(entry.variant) + (" (bound)" if entry.variant in ledger.meta.bounds else "")
     return {
         "lever": Text(clean(entry.lever)),
-        "variant": _variant(ledger, entry),
+        "variant": Text(name, style="bold")
+        if entry.baseline == ledger.meta.base
+        else Text(f"  against {clean(entry.baseline)}"),
         "value": Text(f"{entry.value:.{decimals}f}"),
         "gain": Text(gained(gain, low, high), style=style),
         "95 %": Text(interval(low, high), style=style),
@@ -104,12 +106,3 @@ def _cells(ledger: Ledger, entry: Entry, decimals: int) -> dict[str, Text]:
         "extra FLOPs": Text(flops(ledger.extra(entry))),
         "× scale": Text(scale),
     }
-
-
-def _variant(ledger: Ledger, entry: Entry) -> Text:
-    from rich.text import Text
-
-    name = clean(entry.variant) + (" (bound)" if entry.variant in ledger.meta.bounds else "")
-    if entry.baseline == ledger.meta.base:
-        return Text(name, style="bold")
-    return Text(f"  against {clean(entry.baseline)}")
