@@ -40,11 +40,8 @@ class Resamples:
         if n_items < 1:
             raise PomonaError("there are no items to resample", remedy="give at least one item")
         if resamples < MINIMUM:
-            raise PomonaError(
-                f"{resamples} resamples are too few for an interval",
-                where="resamples",
-                remedy=f"use at least {MINIMUM}",
-            )
+            message = f"{resamples} resamples are too few for an interval"
+            raise PomonaError(message, where="resamples", remedy=f"use at least {MINIMUM}")
         self.n_items, self.resamples, self.seed = n_items, resamples, seed
         self._kept = list(self._draw()) if n_items * resamples <= _KEEP else None
 
@@ -56,11 +53,8 @@ class Resamples:
             items = rng.integers(0, self.n_items, size=(size, self.n_items))
             # One count over all rows: each row of draws has item numbers of its own.
             items += np.arange(size)[:, None] * self.n_items
-            yield (
-                np.bincount(items.ravel(), minlength=items.size)
-                .reshape(items.shape)
-                .astype(np.uint16)
-            )
+            counts = np.bincount(items.ravel(), minlength=items.size)
+            yield counts.reshape(items.shape).astype(np.uint16)
 
     def resampled(
         self, metric: Aggregator, statistics: NDArray[np.float64], system: int = 0
@@ -73,24 +67,17 @@ class Resamples:
         """
         replicates = statistics if statistics.ndim == 3 else statistics[None]
         if replicates.shape[1] != self.n_items:
-            raise PomonaError(
-                f"statistics of {replicates.shape[1]} items for resamples of {self.n_items}",
-                remedy="score the same items",
-            )
-        sums = np.stack(
-            [
-                np.concatenate(
-                    [counts.astype(np.float64) @ one for counts in self._kept or self._draw()]
-                )
-                for one in replicates
-            ]
-        )
+            message = f"statistics of {replicates.shape[1]} items for resamples of {self.n_items}"
+            raise PomonaError(message, remedy="score the same items")
+        parts = [
+            [counts.astype(np.float64) @ one for counts in self._kept or self._draw()]
+            for one in replicates
+        ]
+        sums = np.stack([np.concatenate(part) for part in parts])
         if len(sums) == 1:
             return metric.aggregate(sums[0])
-        rng = np.random.default_rng([self.seed, system])
-        drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), self.resamples) / len(
-            sums
-        )
+        rng, several = np.random.default_rng([self.seed, system]), len(sums)
+        drawn = rng.multinomial(several, np.full(several, 1 / several), self.resamples) / several
         return metric.aggregate(np.einsum("bs,sbk->bk", drawn, sums))
 
 
@@ -129,21 +116,16 @@ def compare(
     paired differences (Efron & Tibshirani 1993, §13.3; Koehn 2004, §4).
     """
     if not 0 < level < 1:
-        raise PomonaError(
-            f"{level} is not a coverage between 0 and 1",
-            where="level",
-            remedy="use 0.95 for a 95 % interval",
-        )
-    deltas = resamples.resampled(metric, ours, systems[0]) - resamples.resampled(
-        metric, base, systems[1]
-    )
+        message = f"{level} is not a coverage between 0 and 1"
+        raise PomonaError(message, where="level", remedy="use 0.95 for a 95 % interval")
+    drawn = resamples.resampled(metric, ours, systems[0])
+    deltas = drawn - resamples.resampled(metric, base, systems[1])
     low, high = np.quantile(deltas, [(1 - level) / 2, (1 + level) / 2])
     value, baseline = value_of(metric, ours), value_of(metric, base)
     fewer = 1 + min(int(np.sum(deltas <= 0)), int(np.sum(deltas >= 0)))
     p_value = min(1.0, 2 * fewer / (resamples.resamples + 1))
-    return Comparison(
-        value, baseline, value - baseline, float(low), float(high), p_value, ours.shape[-2]
-    )
+    delta, n = value - baseline, ours.shape[-2]
+    return Comparison(value, baseline, delta, float(low), float(high), p_value, n)
 
 
 def value_of(metric: Aggregator, statistics: NDArray[np.float64]) -> float:
@@ -175,19 +157,14 @@ def by_group(
     Raises PomonaError naming an empty group, and for a group called "overall".
     """
     if "overall" in groups:
-        raise PomonaError(
-            'a group cannot be called "overall"',
-            where="groups",
-            remedy="rename it: overall is all items",
-        )
+        message, remedy = 'a group cannot be called "overall"', "rename it: overall is all items"
+        raise PomonaError(message, where="groups", remedy=remedy)
     results = {"overall": compare(metric, ours, base, Resamples(len(ours), resamples, seed), level)}
     for name, members in groups.items():
         rows = np.asarray(members, dtype=np.intp)
         if rows.size == 0:
-            raise PomonaError(
-                f'group "{name}" has no items', where="groups", remedy="leave it out or add items"
-            )
-        results[name] = compare(
-            metric, ours[rows], base[rows], Resamples(rows.size, resamples, seed), level
-        )
+            message, remedy = f'group "{name}" has no items', "leave it out or add items"
+            raise PomonaError(message, where="groups", remedy=remedy)
+        draws = Resamples(rows.size, resamples, seed)
+        results[name] = compare(metric, ours[rows], base[rows], draws, level)
     return results

@@ -78,11 +78,7 @@ def _scores(
     logs = np.log(np.divide(100 * smoothed, total, out=np.ones(matches.shape), where=used))
     orders = np.maximum(used.sum(axis=0), 1)
     short = hypothesis[:, None] < reference[None, :]
-    gap = np.divide(
-        reference[None, :],
-        hypothesis[:, None],
-        out=np.ones(short.shape),
-        where=short & (hypothesis[:, None] > 0),
-    )
+    where = short & (hypothesis[:, None] > 0)
+    gap = np.divide(reference[None, :], hypothesis[:, None], out=np.ones(short.shape), where=where)
     scores = np.exp(np.where(short, 1 - gap, 0.0) + logs.sum(axis=0) / orders)
     return np.where(matches.any(axis=0), scores, 0.0)

@@ -88,10 +88,8 @@ class Chrf:
         self, outputs: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]
     ) -> list[Sequence[str]]:
         if len(outputs) != len(references):
-            raise PomonaError(
-                f"{len(outputs)} outputs but {len(references)} references",
-                remedy="give the references of every output",
-            )
+            message = f"{len(outputs)} outputs but {len(references)} references"
+            raise PomonaError(message, remedy="give the references of every output")
         sets = [[refs] if isinstance(refs, str) else refs for refs in references]
         for row, refs in enumerate(sets):
             if not refs or len(refs) != (self.references or len(refs)):
@@ -111,18 +109,12 @@ class Chrf:
         n = len(outputs)
         codes, starts = _encode(itertools.chain(map(_squeeze, outputs), map(_squeeze, references)))
         pairs = np.arange(n)
-        characters = pair_statistics(codes, starts, pairs, pairs + n, self.char_order).astype(
-            np.float64
-        )
-        if not self.word_order:
+        counts = pair_statistics(codes, starts, pairs, pairs + n, self.char_order)
+        characters, order = counts.astype(np.float64), self.word_order
+        if not order:
             return characters
-        rows = [
-            _word_statistics(o, r, self.word_order)
-            for o, r in zip(outputs, references, strict=True)
-        ]
-        return np.hstack(
-            [characters, np.array(rows, dtype=np.float64).reshape(n, 3 * self.word_order)]
-        )
+        rows = [_word_statistics(*pair, order) for pair in zip(outputs, references, strict=True)]
+        return np.hstack([characters, np.array(rows, dtype=np.float64).reshape(n, 3 * order)])
 
 
 def pairwise(candidates: Sequence[str], references: Sequence[str]) -> NDArray[np.float64]:
@@ -148,11 +140,8 @@ def pairwise(candidates: Sequence[str], references: Sequence[str]) -> NDArray[np
     scores = pool_scores(
         codes, starts, len(in_left), first_reference, metric.char_order, float(metric.beta)
     )
-    rows, columns = (
-        [number[text] for text in left],
-        [number[text] - first_reference for text in right],
-    )
-    return scores[np.ix_(rows, columns)]
+    columns = [number[text] - first_reference for text in right]
+    return scores[np.ix_([number[text] for text in left], columns)]
 
 
 def _squeeze(text: str) -> str:
@@ -189,9 +178,6 @@ def _word_statistics(output: str, reference: str, order: int) -> list[int]:
     for n in range(1, order + 1):
         hyp_grams = Counter(zip(*(hyp[i:] for i in range(n)), strict=False))
         ref_grams = Counter(zip(*(ref[i:] for i in range(n)), strict=False))
-        row += [
-            hyp_grams.total() if ref_grams else 0,
-            ref_grams.total(),
-            (hyp_grams & ref_grams).total(),
-        ]
+        count = hyp_grams.total() if ref_grams else 0
+        row += [count, ref_grams.total(), (hyp_grams & ref_grams).total()]
     return row

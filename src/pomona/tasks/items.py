@@ -30,12 +30,8 @@ class Items:
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Items:
         """The items at `rows`, in that order."""
-        return Items(
-            *(
-                [column[int(i)] for i in rows]
-                for column in (self.ids, self.prompts, self.completions, self.groups)
-            )
-        )
+        columns = (self.ids, self.prompts, self.completions, self.groups)
+        return Items(*([column[int(i)] for i in rows] for column in columns))
 
     def to_table(self) -> pa.Table:
         """Columns id, prompt, completion, group."""
@@ -51,9 +47,8 @@ class Items:
     @classmethod
     def from_table(cls, table: pa.Table) -> Items:
         """The inverse of `to_table`."""
-        return cls(
-            *(table.column(name).to_pylist() for name in ("id", "prompt", "completion", "group"))
-        )
+        names = ("id", "prompt", "completion", "group")
+        return cls(*(table.column(name).to_pylist() for name in names))
 
 
 def fields_of(template: str) -> set[str]:
@@ -63,11 +58,8 @@ def fields_of(template: str) -> set[str]:
     try:
         return {name for _, name, _, _ in string.Formatter().parse(template) if name}
     except ValueError as error:
-        raise PomonaError(
-            f"cannot be read: {error}",
-            where=f"template {template!r}",
-            remedy="write {{ for a literal brace",
-        ) from None
+        message, remedy = f"cannot be read: {error}", "write {{ for a literal brace"
+        raise PomonaError(message, where=f"template {template!r}", remedy=remedy) from None
 
 
 def items_from(table: pa.Table, prompt: str, completion: str, group: str | None) -> Items:
@@ -81,24 +73,14 @@ def items_from(table: pa.Table, prompt: str, completion: str, group: str | None)
         raise PomonaError(f'there is no column "{name}"', remedy=nearest(name, table.column_names))
     by_id: dict[str, tuple[str, str, str]] = {}
     for number, row in enumerate(table.select(sorted(needed)).to_pylist(), 1):
+        where, remedy = f"row {number}", "fill the value or drop the row"
         empty = [name for name in needed if row[name] is None]
         if empty:
-            raise PomonaError(
-                f'column "{empty[0]}" is null',
-                where=f"row {number}",
-                remedy="fill the value or drop the row",
-            )
-        filled = (
-            str(row[group]) if group else "all",
-            prompt.format_map(row),
-            completion.format_map(row),
-        )
+            raise PomonaError(f'column "{empty[0]}" is null', where=where, remedy=remedy)
+        of = str(row[group]) if group else "all"
+        filled = (of, prompt.format_map(row), completion.format_map(row))
         if not filled[2].strip():
-            raise PomonaError(
-                "the completion is empty",
-                where=f"row {number}",
-                remedy="fill the value or drop the row",
-            )
+            raise PomonaError("the completion is empty", where=where, remedy=remedy)
         by_id.setdefault(sha256("\x1f".join(filled).encode()).hexdigest()[:16], filled)
     ids = sorted(by_id)
     groups, prompts, completions = ([by_id[i][k] for i in ids] for k in range(3))

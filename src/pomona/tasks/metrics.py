@@ -66,17 +66,12 @@ class BitsPerByte:
         for row, (logprobs, text) in enumerate(zip(outputs, references, strict=True)):
             nats = -float(np.sum(logprobs, dtype=np.float64))
             if not text:
-                raise PomonaError(
-                    "the text is empty, so bits per byte has no value",
-                    where=f"row {row}",
-                    remedy="drop the row",
-                )
+                message, remedy = "the text is empty, so bits per byte has no value", "drop the row"
+                raise PomonaError(message, where=f"row {row}", remedy=remedy)
             if not np.isfinite(nats):
-                raise PomonaError(
-                    "a token's log-probability is not finite",
-                    where=f"row {row}",
-                    remedy="score the row again, or drop it",
-                )
+                message = "a token's log-probability is not finite"
+                remedy = "score the row again, or drop it"
+                raise PomonaError(message, where=f"row {row}", remedy=remedy)
             rows[row] = nats / np.log(2), len(text.encode("utf-8", "surrogatepass"))
         return rows
 
@@ -100,10 +95,8 @@ class ExactMatch:
     ) -> NDArray[np.float64]:
         """(match, 1) of each item, float64 `[n, 2]`."""
         _same_length(outputs, references)
-        matches = [
-            output.split() == reference.split()
-            for output, reference in zip(outputs, references, strict=True)
-        ]
+        pairs = zip(outputs, references, strict=True)
+        matches = [output.split() == reference.split() for output, reference in pairs]
         return np.column_stack([np.array(matches, dtype=np.float64), np.ones(len(matches))])
 
     def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -130,7 +123,5 @@ def metric(name: str) -> Metric:
 
 def _same_length(outputs: Sequence[Any], references: Sequence[Any]) -> None:
     if len(outputs) != len(references):
-        raise PomonaError(
-            f"{len(outputs)} outputs but {len(references)} references",
-            remedy="give one reference an output",
-        )
+        message = f"{len(outputs)} outputs but {len(references)} references"
+        raise PomonaError(message, remedy="give one reference an output")

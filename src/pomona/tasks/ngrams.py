@@ -118,11 +118,7 @@ def postings(codes: Ints, starts: Ints, ids: Ints, n: int) -> tuple[Ints, Ints, 
     keys = np.full(_table_size(live), -1, dtype=np.int64)
     slot_ids = np.empty_like(keys)
     newest = np.empty(live, dtype=np.int64)  # of each gram, the last entry written
-    gram, string, count = (
-        np.empty(live, dtype=np.int64),
-        np.empty(live, dtype=np.int64),
-        np.empty(live, dtype=np.int64),
-    )
+    gram, string, count = np.empty_like(newest), np.empty_like(newest), np.empty_like(newest)
     spread = np.zeros(live + 1, dtype=np.int64)  # number of strings that have the gram
     grams = entries = 0
     for s in range(starts.size - 1):
@@ -159,10 +155,8 @@ def _by_gram(
     for g in range(spread.size):
         first[g + 1] = first[g] + (spread[g] if spread[g] > 1 else 0)
     place = first[:-1].copy()
-    sorted_string, sorted_count = (
-        np.empty(first[-1], dtype=np.int64),
-        np.empty(first[-1], dtype=np.int64),
-    )
+    sorted_string = np.empty(first[-1], dtype=np.int64)
+    sorted_count = np.empty_like(sorted_string)
     for entry in range(gram.size):
         if spread[gram[entry]] > 1:
             at = place[gram[entry]]

@@ -49,10 +49,8 @@ class Examples:
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each pair, int64 `[n, 2]`: prompt, completion."""
-        return np.array(
-            [(len(p), len(c)) for p, c in zip(self.prompts, self.completions, strict=True)],
-            np.int64,
-        ).reshape(-1, 2)
+        pairs = zip(self.prompts, self.completions, strict=True)
+        return np.array([(len(p), len(c)) for p, c in pairs], np.int64).reshape(-1, 2)
 
 
 def encode(
@@ -74,16 +72,11 @@ def encode(
     weights = np.ones(len(prompts)) if weights is None else weights
     weights = _checked(np.asarray(weights, np.float32), prompts, completions)
     heads, tails = codec.prompts(prompts), codec.completions(completions, end=True)
-    kept = [
-        i
-        for i, (p, c) in enumerate(zip(heads, tails, strict=True))
-        if len(p) > 0 and len(p) + len(c) <= max_tokens
-    ]
+    pairs = enumerate(zip(heads, tails, strict=True))
+    kept = [i for i, (p, c) in pairs if len(p) > 0 and len(p) + len(c) <= max_tokens]
     if not kept:
-        raise PomonaError(
-            f"none of {len(prompts)} examples fits {max_tokens} tokens",
-            remedy="raise max_tokens or check the input",
-        )
+        message = f"none of {len(prompts)} examples fits {max_tokens} tokens"
+        raise PomonaError(message, remedy="raise max_tokens or check the input")
     return Examples(
         prompts=[np.array(heads[i], np.int32) for i in kept],
         completions=[np.array(tails[i], np.int32) for i in kept],
@@ -102,11 +95,8 @@ def _checked(weights: np.ndarray, prompts: Sequence[str], completions: Sequence[
         )
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         bad = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
-        raise PomonaError(
-            f"weight {weights[bad]} is not a finite number ≥ 0",
-            where=f"row {bad}",
-            remedy="clean the weight column",
-        )
+        message = f"weight {weights[bad]} is not a finite number ≥ 0"
+        raise PomonaError(message, where=f"row {bad}", remedy="clean the weight column")
     return weights
 
 
@@ -130,12 +120,8 @@ def epoch_batches(
     A row with 2.3 `repeats` comes twice, and a third time with probability 0.3.
     """
     whole = np.floor(repeats)
-    order = rng.permutation(
-        np.repeat(
-            np.arange(len(lengths)),
-            (whole + (rng.random(len(lengths)) < repeats - whole)).astype(np.int64),
-        )
-    )
+    times = whole + (rng.random(len(lengths)) < repeats - whole)
+    order = rng.permutation(np.repeat(np.arange(len(lengths)), times.astype(np.int64)))
     share = max(1, MEGABATCH * batch_tokens // max(1, int(lengths.sum(1).mean())))
     batches: list[np.ndarray] = []
     for start in range(0, len(order), share):
@@ -183,9 +169,8 @@ def plan_batches(
     plan: list[np.ndarray] = []
     seen, epoch = 0, 0
     while seen < budget:
-        for batch in epoch_batches(
-            lengths, repeats, batch_tokens, np.random.default_rng([seed, epoch])
-        ):
+        rng = np.random.default_rng([seed, epoch])
+        for batch in epoch_batches(lengths, repeats, batch_tokens, rng):
             if seen >= budget:
                 break
             plan.append(batch)

@@ -172,11 +172,9 @@ class MuonAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, model: torch.nn.Module, *, lr: float, weight_decay: float) -> None:
-        inside = {
-            id(p) for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name
-        }
-        matrices = [p for p in model.parameters() if id(p) in inside and p.requires_grad]
-        rest = [p for p in model.parameters() if id(p) not in inside and p.requires_grad]
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        matrices = [p for name, p in named if p.ndim == 2 and ".layers." in name]
+        rest = [p for name, p in named if p.ndim != 2 or ".layers." not in name]
         muon = torch.optim.Muon(
             matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
         )
@@ -203,10 +201,8 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def _last_checkpoint(work: Path) -> Path | None:
-    newest_first = sorted(
-        work.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]), reverse=True
-    )
-    for folder in newest_first:
+    folders = sorted(work.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    for folder in reversed(folders):
         if (folder / COMPLETE).exists():
             return folder
         shutil.rmtree(folder)
@@ -214,13 +210,13 @@ def _last_checkpoint(work: Path) -> Path | None:
 
 
 def _arguments(settings: TrainSettings, work: Path, steps: int) -> TrainingArguments:
+    constant = settings.schedule == "constant"
+    schedule = "constant_with_warmup" if constant else settings.schedule
     return TrainingArguments(
         output_dir=str(work),
         max_steps=steps,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule
-        if settings.schedule != "constant"
-        else "constant_with_warmup",
+        lr_scheduler_type=schedule,
         warmup_steps=int(settings.warmup * steps),
         weight_decay=settings.weight_decay,
         adam_beta2=0.95,
@@ -317,20 +313,17 @@ def save_checkpoint(
     """
     with atomic_directory(folder) as written, quiet():
         # By address, so that tied weights stay one tensor and are written once.
-        stored: dict[int, torch.Tensor] = {}
-        for tensor in model.state_dict().values():
-            stored.setdefault(
-                tensor.data_ptr(),
-                tensor.detach().to(dtype) if tensor.is_floating_point() else tensor,
-            )
-        state = {name: stored[tensor.data_ptr()] for name, tensor in model.state_dict().items()}
+        tensors = model.state_dict()
+        stored = {
+            tensor.data_ptr(): tensor.detach().to(dtype) if tensor.is_floating_point() else tensor
+            for tensor in tensors.values()
+        }
+        state = {name: stored[tensor.data_ptr()] for name, tensor in tensors.items()}
         model.save_pretrained(written, state_dict=state)
         tokenizer.save_pretrained(written)
         config = read_json(written / "config.json")
-        write_json(
-            written / "config.json",
-            config | {"dtype": str(dtype).removeprefix("torch."), "use_cache": True},
-        )
+        config |= {"dtype": str(dtype).removeprefix("torch."), "use_cache": True}
+        write_json(written / "config.json", config)
 
 
 def kept_checkpoints(work: str | Path) -> Sequence[Path]:
