@@ -1,7 +1,7 @@
 """Show that a change left what a user sees as it was: record before it and after, and compare.
 
     python scripts/same_outputs.py record FOLDER [--checkout DIR] [--python PATH] [--run DIR]
-    python scripts/same_outputs.py compare BEFORE AFTER [--strict-help]
+    python scripts/same_outputs.py compare BEFORE AFTER [--strict]
 
 `record` runs a checkout (the one this script stands in, or `--checkout`, which need not have the
 script) and writes into FOLDER, a folder for each item:
@@ -26,8 +26,9 @@ work in every text; in the ledger and the server's answers also seconds, dates, 
 of bodies, the port (`STRIPPED`) and the order of methods in `allow`. Cards have no times. The
 rest is compared byte by byte.
 
-`compare` prints a line an item and exits 1 where anything differs. A help text that differs, or is
-new, is told and does not fail unless `--strict-help` is given; one that is gone fails.
+`compare` prints a line an item and exits 1 where anything differs. A page or a help
+text that differs, or is new, is told and does not fail unless `--strict` is given; one that is gone
+fails.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ ABOUT = "about.json"
 PRINTED = "printed.txt"
 START = "import sys; from pomona.cli import main; sys.exit(main())"
 BINARY = {".parquet", ".safetensors"}
+# Pages for people: their looks may change where what they say does not.
+PAGES = {"merge/merged/report.html", "server/26-page.txt"}
 STORES = {".db", ".db-wal", ".db-shm"}
 
 TIMED = ("ledger/", "server/")
@@ -384,7 +387,7 @@ def names(folder: Path) -> Iterator[str]:
             yield path.relative_to(folder).as_posix()
 
 
-def compare(before: Path, after: Path, strict_help: bool) -> int:
+def compare(before: Path, after: Path, strict: bool) -> int:
     """Print a line an item. Returns the exit status: 1 where something differs."""
     for folder in (before, after):
         if not (folder / ABOUT).is_file():
@@ -393,12 +396,13 @@ def compare(before: Path, after: Path, strict_help: bool) -> int:
         print(f"{folder}: commit {about['commit'] or 'unknown'}")
         for item, why in about["skipped"].items():
             print(f"{folder}: {item} was skipped, {why}")
-    counts = {"equal": 0, "differs": 0, "differs (help)": 0}
+    counts = {"equal": 0, "differs": 0, "differs (help)": 0, "differs (page)": 0}
     for item in sorted({*names(before), *names(after)}):
         found, verdict = difference(before / item, after / item), "equal"
         if found:
-            mild = item.startswith("help/") and (after / item).is_file() and not strict_help
-            verdict = "differs (help)" if mild else "differs"
+            kind = "help" if item.startswith("help/") else "page" if item in PAGES else ""
+            mild = kind and (after / item).is_file() and not strict
+            verdict = f"differs ({kind})" if mild else "differs"
         counts[verdict] += 1
         print(f"{verdict:<8} {item}  {found}".rstrip())
     print(", ".join(f"{verdict}: {count}" for verdict, count in counts.items()))
@@ -427,8 +431,12 @@ def difference(before: Path, after: Path) -> str:
 
 
 def counted(metrics: bytes) -> bytes:
-    """Metrics in one order, and whole numbers without a point: 1.0 is 1 to who reads them."""
-    return b"\n".join(sorted(re.sub(rb"(?m)(?<= )(\d+)\.0$", rb"\1", metrics).splitlines()))
+    """Metrics in one order, each number written alike: 6.4e+08 is 640000000 to who reads them."""
+
+    def alike(number: re.Match[bytes]) -> bytes:
+        return repr(float(number[0])).encode()
+
+    return b"\n".join(sorted(re.sub(rb"(?m)(?<= )[\d.e+-]+$", alike, metrics).splitlines()))
 
 
 def rows_differ(before: Path, after: Path) -> str:
@@ -459,10 +467,10 @@ def main() -> int:
     comparing = verbs.add_parser("compare", help="tell where two recordings differ")
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)
-    comparing.add_argument("--strict-help", action="store_true", help="help may not differ either")
+    comparing.add_argument("--strict", action="store_true", help="nor may pages and help differ")
     given = parser.parse_args()
     if given.verb == "compare":
-        return compare(given.before, given.after, given.strict_help)
+        return compare(given.before, given.after, given.strict)
     record(given.folder, given.checkout, given.python, given.run)
     return 0
 
