@@ -19,6 +19,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -41,19 +42,19 @@ class Module:
     runtime: set[str] = field(default_factory=set)
 
 
-def formatted(paths: list[Path]) -> dict[Path, str]:
-    """The files as `ruff format` lays them out at 100 columns."""
-    command = [sys.executable, "-m", "ruff", "format", "--isolated"]
-    command += ["--line-length", str(COLUMNS), "-"]
-    command = [sys.executable, "-m", "ruff", "format", "--isolated"]
-    command += ["--line-length", str(COLUMNS), "-"]
-    found = {}
-    for path in paths:
-        # What is laid out by hand would hide its size.
-        text = re.sub(r" *# fmt: (skip|off|on)", "", path.read_text(encoding="utf-8"))
-        run = subprocess.run(command, input=text.encode(), stdout=subprocess.PIPE, check=True)
-        found[path] = run.stdout.decode()
-    return found
+def formatted(paths: list[Path], root: Path) -> dict[Path, str]:
+    """The files below `root` as `ruff format` lays them out at 100 columns."""
+    command = [sys.executable, "-m", "ruff", "format", "--quiet", "--isolated"]
+    command += ["--line-length", str(COLUMNS)]
+    with tempfile.TemporaryDirectory() as folder:
+        copies = {path: Path(folder) / path.relative_to(root) for path in paths}
+        for path, copy in copies.items():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            # What is laid out by hand would hide its size.
+            text = re.sub(r" *# fmt: (skip|off|on)", "", path.read_text(encoding="utf-8"))
+            copy.write_text(text, encoding="utf-8")
+        subprocess.run([*command, folder], check=True)
+        return {path: copy.read_text(encoding="utf-8") for path, copy in copies.items()}
 
 
 def docstring_lines(tree: ast.AST) -> set[int]:
@@ -116,7 +117,7 @@ def read(root: Path) -> dict[str, Module]:
     """Every module of the package below `root`/src."""
     source = root / "src"
     paths = sorted(source.rglob("*.py"))
-    texts = formatted(paths)
+    texts = formatted(paths, source)
     modules = {}
     for path in paths:
         parts = path.relative_to(source).with_suffix("").parts
@@ -221,6 +222,7 @@ def circles(modules: dict[str, Module]) -> list[list[str]]:
 # The entry of each job. Where a file has moved, the first of its names that is there counts.
 JOBS = {
     "near-duplicates": ("pomona.data.duplicates.near", "pomona.data.duplicates._run"),
+    "dedup by any method": ("pomona.data.duplicates.methods", "pomona.data.duplicates._run"),
     "merge": ("pomona.merge.engine.run",),
     "answer": ("pomona.sample.batch",),
     "chrf": ("pomona.tasks.chrf",),
