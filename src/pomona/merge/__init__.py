@@ -8,7 +8,6 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.merge.checkpoints.files import Tensors as Tensors
-    from pomona.merge.engine.forecast import MergeResult as MergeResult
     from pomona.merge.engine.run import (
         merge as merge,
         merge_many as merge_many,
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
         tensors as tensors,
     )
     from pomona.merge.extract import Extraction as Extraction, extract_adapter as extract_adapter
+    from pomona.merge.plan import MergeResult as MergeResult
     from pomona.merge.planning.models import locate_model as locate_model
     from pomona.merge.planning.planner import plan_merge as plan_merge
 
@@ -23,9 +23,9 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "checkpoints.files": "Tensors",
-        "engine.forecast": "MergeResult",
         "engine.run": "merge merge_many merge_plan tensors",
         "extract": "Extraction extract_adapter",
+        "plan": "MergeResult",
         "planning.models": "locate_model",
         "planning.planner": "plan_merge",
     },

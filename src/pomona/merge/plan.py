@@ -1,9 +1,11 @@
-"""What a merge will do: one job per tensor of the result, decided before anything is written."""
+"""What a merge will do: one job per tensor of the result, decided before anything is written; and
+what is told of it when it is done.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,6 +61,42 @@ class MergePlan:
     prepared: int = 0  # bytes beside the result while it is made: adapted or re-ordered tensors
     # what the reader of a dry run should know: tensors copied, keys not covered
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """A merge that was made, or in a dry run would be.
+
+    methods: tensors of the result by method. parameters: of the result. read: bytes of tensors that
+        are inputs, each counted once.
+    disk: bytes the result takes; free: bytes free where it goes. memory: the peak, in bytes, of
+        blocks and program.
+    found: tensors that an earlier, killed call had finished. layers: what was measured, a row for
+        each layer (see `report`).
+    """
+
+    out: Path
+    written: bool
+    signature: str
+    methods: Mapping[str, int]
+    parameters: int
+    read: int
+    disk: int
+    free: int
+    memory: int
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+    found: int = 0
+    layers: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def tensors(self) -> int:
+        """Number of tensors of the result."""
+        return sum(self.methods.values())
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {**asdict(self), "out": str(self.out), "tensors": self.tensors}
 
 
 class Kernel(Protocol):

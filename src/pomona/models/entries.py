@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pomona.errors import PomonaError, ResourceError, nearest
-from pomona.files import atomic_file
+from pomona.files import atomic_file, cache_folder
 from pomona.models.checkpoint import count_parameters
 
 _ASSETS = Path(__file__).parent.parent / "assets"
@@ -49,15 +49,6 @@ class Entry:
     licence: str
     where: Path
     present: bool
-
-
-def cache_folder() -> Path:
-    """Where fetched and converted models are kept: the environment variable POMONA_CACHE, or the
-    user's cache folder.
-    """
-    import platformdirs
-
-    return Path(os.environ.get("POMONA_CACHE") or platformdirs.user_cache_dir("pomona"))
 
 
 def smollm2_path() -> Path:

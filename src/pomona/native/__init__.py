@@ -4,6 +4,11 @@ alone loads it.
 
 from __future__ import annotations
 
-from pomona.native.family import Family, part
+from typing import TYPE_CHECKING
 
-__all__ = ["Family", "part"]
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.native.family import Family as Family, part as part
+
+__getattr__, __dir__ = lazily(__name__, {"family": "Family part"})

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import NUMBERS, full_disk
-from pomona.merge.engine.forecast import MergeResult, forecast
 from pomona.merge.engine.output import SHARD, MergeWorkspace, check_free, lay_out, size_of
 from pomona.merge.engine.runner import Runner
 from pomona.merge.engine.streams import Files, ReadUnit, units_of
-from pomona.merge.plan import MergePlan
+from pomona.merge.engine.writing import Result, forecast
+from pomona.merge.plan import MergePlan, MergeResult
 from pomona.workspace import is_full
 
 Progress = Callable[[int, int], None]
@@ -229,8 +229,6 @@ def _merge(
     report: bool,
     progress: Progress | None,
 ) -> list[MergeResult]:
-    from pomona.merge.engine.writing import Result
-
     results: list[Result] = []
     with ExitStack() as stack:
         for workspace in workspaces:

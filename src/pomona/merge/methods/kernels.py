@@ -15,7 +15,12 @@ from pomona.errors import PomonaError, nearest
 from pomona.merge.checkpoints.files import NUMBERS, encode, to_float32
 from pomona.merge.plan import JointKernel, Kernel, TensorJob, inputs_of
 
+SPARSE = (
+    *("ties", "dare_linear", "dare_ties", "della", "della_linear"),
+    *("breadcrumbs", "breadcrumbs_ties"),
+)
 KERNELS = {  # module and class
+    "copy": ("linear", "Copy"),
     "linear": ("linear", "Linear"),
     "passthrough": ("linear", "Linear"),
     "task_arithmetic": ("linear", "TaskArithmetic"),
@@ -29,16 +34,8 @@ KERNELS = {  # module and class
     "ramplus_tl": ("elementwise", "Ram"),
     "sce": ("selection", "Sce"),
     "arcee_fusion": ("selection", "ArceeFusion"),
+    **dict.fromkeys(SPARSE, ("sparse", "Sparse")),
 }
-SPARSE = (
-    "ties",
-    "dare_linear",
-    "dare_ties",
-    "della",
-    "della_linear",
-    "breadcrumbs",
-    "breadcrumbs_ties",
-)
 
 
 def kernel_for(job: TensorJob, seed: int) -> Kernel:
@@ -51,34 +48,20 @@ def kernel_for(job: TensorJob, seed: int) -> Kernel:
     to the last bit by these two alone. Raises PomonaError for a method, a type or parameters it
     cannot work with.
     """
-    if job.method == "copy":
-        from pomona.merge.methods.linear import Copy
-
-        return Copy()
-    if job.method in SPARSE:
-        from pomona.merge.methods.sparse import Sparse
-
-        return Sparse(job, seed)
     if job.method not in KERNELS:
-        remedy = nearest(job.method, ["copy", *KERNELS, *SPARSE])
         raise PomonaError(
-            f'unknown method "{job.method}"', where=f'tensor "{job.name}"', remedy=remedy
+            f'unknown method "{job.method}"',
+            where=f'tensor "{job.name}"',
+            remedy=nearest(job.method, KERNELS),
         )
-    module, name = _home(job)
-    return getattr(import_module(f"pomona.merge.methods.{module}"), name)(job)
-
-
-def _home(job: TensorJob) -> tuple[str, str]:
-    """The module and the class of a job's kernel."""
-    if job.compute == "F64" and job.method in ("linear", "passthrough"):
-        return "linear", "Doubles"
-    if (
-        job.method == "nuslerp"
-        and not job.options.get("nuslerp_flatten", True)
-        and job.options.get("nuslerp_row_wise", False)
-    ):
-        return "spherical", "ColumnSlerp"
-    return KERNELS[job.method]
+    module, name = KERNELS[job.method]
+    columns = job.options.get("nuslerp_row_wise", False)
+    if job.compute == "F64" and name == "Linear":
+        name = "Doubles"
+    elif name == "NuSlerp" and columns and not job.options.get("nuslerp_flatten", True):
+        name = "ColumnSlerp"
+    kernel = getattr(import_module(f"pomona.merge.methods.{module}"), name)
+    return kernel(job, seed) if job.method in SPARSE else kernel(job)
 
 
 def run(
@@ -99,21 +82,14 @@ def run(
     step = size if block is None else max(1, block // kernel.unit) * kernel.unit
     starts = range(0, size, max(1, step))
     out = np.empty(size, NUMBERS[job.dtype])
+    parts = [(start, [values[start : start + step] for values in flat]) for start in starts]
     number = 0
     try:
         while number < kernel.passes:
-            kernel.settle(
-                number,
-                [
-                    kernel.read(number, start, [values[start : start + step] for values in flat])
-                    for start in starts
-                ],
-            )
+            kernel.settle(number, [kernel.read(number, start, part) for start, part in parts])
             number += 1
-        for start in starts:
-            kernel.write(
-                start, [values[start : start + step] for values in flat], out[start : start + step]
-            )
+        for start, part in parts:
+            kernel.write(start, part, out[start : start + step])
     except PomonaError as error:
         if not isinstance(error.where, int):
             raise
@@ -126,14 +102,9 @@ def run(
 
 def kernel_of(job: TensorJob, seed: int) -> Kernel:
     """The kernel of a job, which for `rows` works on the first rows only."""
-    from pomona.merge.methods import kernel_for
-
     if "rows" not in job.options:
         return kernel_for(job, seed)
-
-    options = {
-        name: value for name, value in job.options.items() if name not in ("rows", "rows_from")
-    }
+    options = {key: value for key, value in job.options.items() if not key.startswith("rows")}
     rows, source = int(job.options["rows"]), int(job.options["rows_from"]) + (job.base is not None)
     inner = replace(job, shape=(rows, *job.shape[1:]), options=options)
     return FirstRows(kernel_for(inner, seed), prod(inner.shape), source)  # pyright: ignore[reportReturnType]

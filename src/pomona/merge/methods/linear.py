@@ -15,6 +15,9 @@ from pomona.merge.plan import TensorJob
 class Copy(Single):
     """The first input's bytes as they are, NaN and all: copied tensors are not looked at."""
 
+    def __init__(self, job: TensorJob) -> None:
+        """Any job: there is nothing to prepare."""
+
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Copy a block."""
         out[:] = blocks[0]

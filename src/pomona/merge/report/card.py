@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pomona._version import __version__
-from pomona.files import atomic_file
+from pomona.files import atomic_file, cache_folder
 from pomona.merge.checkpoints.files import Tensors
-from pomona.merge.engine.forecast import MergeResult
-from pomona.merge.plan import MergePlan, inputs_of
+from pomona.merge.plan import MergePlan, MergeResult, inputs_of
 
 if TYPE_CHECKING:
     from pomona.merge.report.survey import Layers
@@ -100,8 +99,6 @@ class FileHashes:
 
 
 def _cache_file() -> Path:
-    from pomona.models import cache_folder
-
     return cache_folder() / "hashes.json"
 
 
