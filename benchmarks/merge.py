@@ -1,9 +1,12 @@
-"""Wall and CPU seconds and peak memory of merging, beside mergekit and beside reading the inputs and writing the result with no sum at all.
+"""Wall and CPU seconds and peak memory of merging, beside mergekit and beside reading the inputs
+and writing the result with no sum at all.
 
-Three checkpoints of 271 million bf16 parameters in three shards (a Llama of 16 layers; a seeded base and two fine-tunes near it), warm in
-the page cache. Programs take turns, each run is a process of its own, and the disk is brought up to date before each. `start` is the time
-of the same command over checkpoints of a few thousand parameters. Pomona is run as by default (report, SHA-256 of inputs, fsync), with the
-hashes of the inputs remembered from an earlier merge and without; mergekit as by default, which neither hashes nor syncs.
+Three checkpoints of 271 million bf16 parameters in three shards (a Llama of 16 layers; a seeded
+base and two fine-tunes near it), warm in the page cache. Programs take turns, each run is a process
+of its own, and the disk is brought up to date before each. `start` is the time of the same command
+over checkpoints of a few thousand parameters. Pomona is run as by default (report, SHA-256 of
+inputs, fsync), with the hashes of the inputs remembered from an earlier merge and without; mergekit
+as by default, which neither hashes nor syncs.
     python benchmarks/merge.py --environment ENV --out benchmarks/results/merge.json
 ENV is a virtual environment with mergekit 0.1.5.
 """
@@ -33,14 +36,16 @@ from pomona.files import write_json
 ASSETS = Path(__file__).parents[1] / "src/pomona/assets/ui-tokenizer"
 METHODS = ("linear", "slerp", "ties", "dare_ties")
 BLOCK = 1 << 20
+# A small process, because the peak memory of a child counts that of its parent at the start.
 LAUNCH = """
 import resource, subprocess, sys, time
 begin = time.perf_counter()
 code = subprocess.call(sys.argv[1:], stdout=sys.stderr)
 wall, used = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
-print('{"wall": %r, "cpu": %r, "rss": %r}' % (wall, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6))
+cpu, rss = used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6
+print('{"wall": %r, "cpu": %r, "rss": %r}' % (wall, cpu, rss))
 sys.exit(code)
-"""  # a small process, because the peak memory of a child counts that of its parent when it was started
+"""
 Sizes = dict[str, int]
 FULL: Sizes = {
     "hidden_size": 1024,
@@ -59,15 +64,19 @@ def shapes(sizes: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
         for name, shape in (
             *((f"self_attn.{part}_proj", (hidden, hidden)) for part in "qkvo"),
             *((f"mlp.{part}_proj", (inner, hidden)) for part in ("gate", "up")),
-            ("mlp.down_proj", (hidden, inner)), ("input_layernorm", (hidden,)), ("post_attention_layernorm", (hidden,)),
-        ):  # fmt: skip
+            ("mlp.down_proj", (hidden, inner)),
+            ("input_layernorm", (hidden,)),
+            ("post_attention_layernorm", (hidden,)),
+        ):
             yield f"model.layers.{layer}.{name}.weight", shape
     yield "model.norm.weight", (sizes["hidden_size"],)
     yield "lm_head.weight", (sizes["vocab_size"], hidden)
 
 
 def values(number: int, shape: tuple[int, ...], model: int) -> np.ndarray:
-    """bf16 weights as uint16: a base of deviation 0.02, and fine-tunes that move each weight by a heavy-tailed step."""
+    """bf16 weights as uint16: a base of deviation 0.02, and fine-tunes that move each weight by
+    a heavy-tailed step.
+    """
     size = int(np.prod(shape))
     found = np.random.default_rng([number, 0]).standard_normal(size, np.float32) * np.float32(0.02)
     if model:
@@ -81,9 +90,15 @@ def build(folder: Path, sizes: Sizes, model: int, shards: int) -> None:
     """Write a checkpoint folder."""
     folder.mkdir(parents=True)
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_attention_heads": 8, "torch_dtype": "bfloat16",
-        "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": False, **sizes,
-    }  # fmt: skip
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "num_attention_heads": 8,
+        "torch_dtype": "bfloat16",
+        "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        **sizes,
+    }
     write_json(folder / "config.json", config)
     for file in ASSETS.iterdir():
         shutil.copyfile(file, folder / file.name)
@@ -108,7 +123,9 @@ def build(folder: Path, sizes: Sizes, model: int, shards: int) -> None:
 
 
 def recipe(folder: Path, models: Path, method: str) -> Path:
-    """Write the recipe of a method: two models, and their base where the method has task vectors."""
+    """Write the recipe of a method: two models, and their base where the method has task
+    vectors.
+    """
     base, one, other = (str(models / str(number)) for number in range(3))
     found: dict[str, Any] = {"merge_method": method, "dtype": "bfloat16"}
     if method == "linear":
@@ -135,7 +152,9 @@ def recipe(folder: Path, models: Path, method: str) -> Path:
 
 
 def measured(command: list[str], out: Path, environment: dict[str, str]) -> dict[str, float]:
-    """Run a command that writes `out`: wall and CPU seconds and peak memory in MB. What it wrote is removed."""
+    """Run a command that writes `out`: wall and CPU seconds and peak memory in MB. What it wrote
+    is removed.
+    """
     shutil.rmtree(out, ignore_errors=True)
     os.sync()
     call = [sys.executable, "-I", "-S", "-c", LAUNCH, *command]
@@ -149,7 +168,9 @@ def measured(command: list[str], out: Path, environment: dict[str, str]) -> dict
 
 
 def floor(inputs: list[Path], out: Path, *, sync: bool) -> dict[str, float]:
-    """Read all input files and write one output of the first model's size, block by block, in one thread."""
+    """Read all input files and write one output of the first model's size, block by block, in
+    one thread.
+    """
     os.sync()
     buffer = np.empty(BLOCK, np.uint8)
     size = sum(file.stat().st_size for file in inputs if file.parent == inputs[0].parent)
@@ -179,7 +200,9 @@ class Bench:
         self.environment = {"HF_HUB_OFFLINE": "1", "POMONA_CACHE": str(folder / "cache")}
 
     def run(self, program: str, method: str, models: Path) -> dict[str, float]:
-        """One run. programs: pomona, pomona-unhashed (hashes not remembered), pomona-plain (no report), mergekit, floor, floor-sync."""
+        """One run. programs: pomona, pomona-unhashed (hashes not remembered), pomona-plain (no
+        report), mergekit, floor, floor-sync.
+        """
         if program.startswith("floor"):
             read = [
                 models / str(number)
@@ -215,7 +238,9 @@ def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def compare(found: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Ratios of medians: how many times faster than mergekit, the same without both starts, and how many times the floor."""
+    """Ratios of medians: how many times faster than mergekit, the same without both starts, and
+    how many times the floor.
+    """
     ours, theirs = found["pomona"], found["mergekit"]
     net = ours["wall"] - found["pomona start"]["wall"]
     ratios = {
@@ -271,7 +296,10 @@ def main() -> None:
         "numba": version("numba"),
         "numpy": version("numpy"),
     }
-    unit = "seconds, medians of whole processes; MB of peak memory; parameters 271M, two models (slerp, linear) or two and their base"
+    unit = (
+        "seconds, medians of whole processes; MB of peak memory; parameters 271M, two models "
+        "(slerp, linear) or two and their base"
+    )
     write_json(
         arguments.out,
         {

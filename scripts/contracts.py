@@ -1,8 +1,8 @@
 """A contract for import-linter: rooms know each other by their faces.
 
 A room is a folder below the package. Whatever imports from another room imports a package of it,
-whose `__init__` says what is public, and never a module, whose names are private to the room. Imports
-for type checkers count too.
+whose `__init__` says what is public, and never a module, whose names are private to the room.
+Imports for type checkers count too.
 """
 
 from __future__ import annotations

@@ -65,7 +65,8 @@ def test_threads_take_turns(database):
 def test_two_processes_make_it_once(tmp_path):
     script = (
         "import sys; from pomona.db import Database; "
-        "d = Database(sys.argv[1], ['create table notes (text text)'], what='n', application=b'TEST')\n"
+        "d = Database(sys.argv[1], ['create table notes (text text)'], what='n', "
+        "application=b'TEST')\n"
         "for k in range(30):\n"
         "    with d.writing() as file: file.execute('insert into notes values (?)', (str(k),))"
     )

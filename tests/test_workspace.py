@@ -25,7 +25,8 @@ def test_a_lock_is_for_one_at_a_time(tmp_path):
         ):
             lock(tmp_path)
         script = (
-            "import sys, pathlib; from pomona.workspace import Lock; p = pathlib.Path(sys.argv[1]); "
+            "import sys, pathlib; from pomona.workspace import Lock; p = "
+            "pathlib.Path(sys.argv[1]); "
             "Lock(p, doing='x', where=p, other='y')"
         )
         command = [sys.executable, "-c", script, str(tmp_path / "work" / "lock")]
@@ -52,7 +53,8 @@ def test_work_of_another_plan_is_refused_with_what_differs(tmp_path):
     assert other.differences() == ["column", "name", "seed"]
     with pytest.raises(
         PomonaError,
-        match=r"work: holds the beginning of another scoring \(column, name, seed differ\) — finish "
+        match=r"work: holds the beginning of another scoring \(column, name, seed differ\) — "
+        r"finish "
         "that one with its own settings, or delete the folder",
     ):
         other.refuse_another("scoring")

@@ -38,9 +38,9 @@ def test_whatever_the_bytes_are_they_are_read_or_refused_by_name(data):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", r"is not JSON: Expecting value: line 1 column 1 \(char 0\) — copy or download it again"),
+        ("", (r"is not JSON: Expecting value: line 1 column 1 \(char 0\) — copy or download it " r"again")),
         ("{\n 1: 2}", "is not JSON: Expecting property name .*: line 2 column 2"),
-        ('{"a": 1,\n "b": 2,\n "a": 3}', 'is not JSON: the key "a" was already given in line 1: line 3 column 2'),
+        ('{"a": 1,\n "b": 2,\n "a": 3}', ('is not JSON: the key "a" was already given in line ' '1: ' 'line 3 column 2')),
         ('{"a": {"b": 1, "b": 1}}', 'the key "b" was already given in line 1: line 1 column 16'),
         ('{"a": [{"a": 1}, "a", "a"],\n "\\u0061": 1}', r'the key "\\u0061" was already given in line 1: line 2 column 2'),
         ('{"a":\nNaN}', "it holds NaN: line 2 column 1"),
