@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.answers.batch import ModelOrUri as ModelOrUri, answer_rows as answer_rows
+    from pomona.answers.batch import (
+        ModelOrUri as ModelOrUri,
+        RowOptions as RowOptions,
+        answer_rows as answer_rows,
+    )
     from pomona.answers.batch_run import BatchStats as BatchStats, Progress as Progress
     from pomona.answers.budget import (
         Account as Account,
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "batch": "ModelOrUri answer_rows",
+        "batch": "ModelOrUri RowOptions answer_rows",
         "batch_run": "BatchStats Progress",
         "budget": "Account Budget BudgetSpent Exhausted forecaster",
         "drawing": "MeteredModel ask deal draw",

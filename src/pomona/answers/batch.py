@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
@@ -23,6 +23,27 @@ from pomona.tasks import metric as metric_of
 
 ModelOrUri = str | Model
 _ROWS = 64
+
+
+class RowOptions(TypedDict, total=False):
+    """What `answer_rows` takes beside the rows, what answers them, and the models."""
+
+    judge: ModelOrUri | None
+    prompt: str | None
+    messages: str | None
+    system: str | None
+    raw: bool
+    max_tokens: int
+    reference: str | None
+    group: str | None
+    metric: str
+    store: str | Path | None
+    budget: Budget | None
+    concurrency: int
+    seed: int
+    settings: Mapping[str, Any] | None
+    dry_run: bool
+    progress: Progress | None
 
 
 def answer_rows(
@@ -78,7 +99,7 @@ def answer_rows(
         given = "messages" in records.column_names
         prompt, messages = (None, "messages") if given else ("{prompt}", None)
     row_prompt = RowPrompt(prompt, messages, system, raw, max_tokens, seed)
-    row_prompt.check(records.schema, where)
+    records.require(*row_prompt.columns)
     _check(records, out, [name for name in (reference, group) if name], concurrency)
     stats = BatchStats(rows=_count(records, row_prompt, where, reference))
     pools = PoolStats(metric_of(metric) if reference else None, seed)
@@ -120,18 +141,14 @@ def answer_rows(
 
 def _check(records: Records, out: str | Path, columns: Sequence[str], concurrency: int) -> None:
     if concurrency < 1:
-        raise PomonaError(
-            f"concurrency is {concurrency}", remedy="answer at least one row at a time"
-        )
+        remedy = "answer at least one row at a time"
+        raise PomonaError(f"concurrency is {concurrency}", remedy=remedy)
     records.require(*columns)
     for name in COLUMNS.names:
         if name in records.column_names:
-            where = str(records.source.where)
-            raise PomonaError(
-                f'there is a column "{name}" already',
-                where=where,
-                remedy="rename it: the answers are written there",
-            )
+            message = f'there is a column "{name}" already'
+            remedy = "rename it: the answers are written there"
+            raise PomonaError(message, where=str(records.source.where), remedy=remedy)
     check_types(pa.schema([*records.schema, *COLUMNS]), format_of(str(out))[0], str(out))
 
 
@@ -215,14 +232,9 @@ def _card(batch: Batch, records: Records, store: Path, *, dry_run: bool) -> Card
         **(asdict(batch.prompt) | {"raw": batch.prompt.raw or None}),
         "metric": batch.pools.metric.signature if batch.pools.metric else None,
     }
-    return Card(
-        batch.answerer.operation,
-        parameters,
-        inputs_of((str(part.where), None) for part in records.source.parts()),
-        stats.rows,
-        0 if dry_run else stats.rows,
-        details=details,
-    )
+    inputs = inputs_of((str(part.where), None) for part in records.source.parts())
+    rows = (stats.rows, 0 if dry_run else stats.rows)
+    return Card(batch.answerer.operation, parameters, inputs, *rows, details=details)
 
 
 def _costs(spent: Spent) -> dict[str, Any]:

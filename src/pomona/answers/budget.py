@@ -32,11 +32,8 @@ class Budget:
     def __post_init__(self) -> None:
         for name, limit in asdict(self).items():
             if limit is not None and not 0 < limit < math.inf:
-                raise PomonaError(
-                    f"{name} is {limit}",
-                    where="budget",
-                    remedy="give a positive number, or leave it out for no limit",
-                )
+                remedy = "give a positive number, or leave it out for no limit"
+                raise PomonaError(f"{name} is {limit}", where="budget", remedy=remedy)
 
     @property
     def limits(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pomona.answers.pool import Answer
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError
 from pomona.models import Request
 from pomona.tasks import fields_of
 
@@ -48,32 +48,22 @@ class RowPrompt:
 
     def __post_init__(self) -> None:
         if (self.prompt is None) == (self.messages is None):
-            raise PomonaError(
-                "a prompt template and a column of messages exclude each other",
-                where="prompt",
-                remedy="give one of them",
-            )
+            message = "a prompt template and a column of messages exclude each other"
+            raise PomonaError(message, where="prompt", remedy="give one of them")
         if self.raw and (self.system is not None or self.prompt is None):
-            raise PomonaError(
-                "raw sends the prompt alone",
-                where="raw",
-                remedy="give a prompt template and no system message",
-            )
+            remedy = "give a prompt template and no system message"
+            raise PomonaError("raw sends the prompt alone", where="raw", remedy=remedy)
 
-    def check(self, schema: pa.Schema, where: str) -> None:
-        """Raise PomonaError when the table lacks a column."""
-        names = [self.messages] if self.messages else sorted(fields_of(self.prompt or ""))
+    @property
+    def columns(self) -> list[str]:
+        """The columns it is made of. Raises PomonaError when there is none."""
+        if self.messages is not None:
+            return [self.messages]
+        names = sorted(fields_of(self.prompt or ""))
         if not names:
-            raise PomonaError(
-                f'the prompt template "{self.prompt}" names no column',
-                where="prompt",
-                remedy="write {COLUMN} in it",
-            )
-        for name in names:
-            if name not in schema.names:
-                raise PomonaError(
-                    f'there is no column "{name}"', where=where, remedy=nearest(name, schema.names)
-                )
+            message = f'the prompt template "{self.prompt}" names no column'
+            raise PomonaError(message, where="prompt", remedy="write {COLUMN} in it")
+        return names
 
     def request(self, row: Mapping[str, Any], where: str) -> Request:
         """The request of one row. Raises PomonaError for a null, and for messages that are none."""

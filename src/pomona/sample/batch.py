@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pyarrow as pa
 
-from pomona.answers import Account, Answer, Budget, ModelOrUri, Progress, answer_rows
+from pomona.answers import Account, Answer, ModelOrUri, RowOptions, answer_rows
 from pomona.models import Model, Request, Spent
 from pomona.records import Card, Records
 from pomona.sample.answering import answer, forecast_answer
@@ -40,8 +40,9 @@ class StrategyAnswerer:
         self, request: Request, models: Sequence[Model], judge: Model | None, account: Account
     ) -> Answer:
         """See the protocol."""
-        how: dict[str, Any] = {"budget": account, "context": self.context, "judge": judge}
-        return await answer(request, models, self.strategy, **how)
+        return await answer(
+            request, models, self.strategy, budget=account, context=self.context, judge=judge
+        )
 
     def forecast(self, request: Request, models: Sequence[Model], judge: Model | None) -> Spent:
         """See the protocol."""
@@ -54,49 +55,13 @@ def answer_all(
     *,
     model: ModelOrUri | Sequence[ModelOrUri],
     strategy: str | Strategy | dict[str, Any] = "hedged5-mbr",
-    prompt: str | None = None,
-    messages: str | None = None,
-    system: str | None = None,
-    raw: bool = False,
-    max_tokens: int = 512,
-    judge: ModelOrUri | None = None,
     context: Sequence[Context] = (),
-    reference: str | None = None,
-    group: str | None = None,
-    metric: str = "chrf",
-    store: str | Path | None = None,
-    budget: Budget | None = None,
-    concurrency: int = 8,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
-    dry_run: bool = False,
-    progress: Progress | None = None,
+    **options: Unpack[RowOptions],
 ) -> Card:
     """Answer every row by a strategy and write the rows with `answer`, `chosen`, `candidates`,
     `scores`, cost and `error` added.
 
-    Several models share a pool. All else, and what is raised, as `pomona.answers.answer_rows`.
+    Several models share a pool. The options, and what is raised, as `pomona.answers.answer_rows`.
     """
     plan = strategy if isinstance(strategy, Strategy) else parse_strategy(strategy, trusted=True)
-    return answer_rows(
-        inputs,
-        out,
-        StrategyAnswerer(plan, context),
-        model=model,
-        judge=judge,
-        prompt=prompt,
-        messages=messages,
-        system=system,
-        raw=raw,
-        max_tokens=max_tokens,
-        reference=reference,
-        group=group,
-        metric=metric,
-        store=store,
-        budget=budget,
-        concurrency=concurrency,
-        seed=seed,
-        settings=settings,
-        dry_run=dry_run,
-        progress=progress,
-    )
+    return answer_rows(inputs, out, StrategyAnswerer(plan, context), model=model, **options)

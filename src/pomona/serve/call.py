@@ -103,11 +103,10 @@ class Call:
         kind, _, given = self.headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         tenant = self.state.settings.tenant(given.strip()) if kind.lower() == "bearer" else None
         if tenant is None:
-            needed = "an API key is needed — send the header Authorization: Bearer KEY"
-            message, headers = (
-                "the API key is wrong" if given else needed,
-                {"WWW-Authenticate": "Bearer"},
-            )
+            message = "an API key is needed — send the header Authorization: Bearer KEY"
+            if given:
+                message = "the API key is wrong"
+            headers = {"WWW-Authenticate": "Bearer"}
             raise ApiError(401, message, code="invalid_api_key", headers=headers)
         self._tenant = tenant
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import prometheus_client as prometheus
 
 from pomona.models import Spent
@@ -45,12 +47,11 @@ class Metrics:
         prometheus.disable_created_metrics()  # a series more for each, which nobody asks for
         # Its own registry: the library's has the process, and mixes the servers of one process.
         own = self._registry = prometheus.CollectorRegistry()
-        self._requests = prometheus.Counter(
-            "pomona_requests",
-            "Requests answered; 499 is a client that left.",
-            ("model", "route", "status"),
-            registry=own,
-        )
+        counter = partial(prometheus.Counter, registry=own)
+        gauge = partial(prometheus.Gauge, registry=own)
+        labels = ("model", "route", "status")
+        about = "Requests answered; 499 is a client that left."
+        self._requests = counter("pomona_requests", about, labels)
         self._seconds = prometheus.Histogram(
             "pomona_request_seconds",
             "Time from the request to the end of its answer.",
@@ -58,24 +59,16 @@ class Metrics:
             registry=own,
             buckets=_BUCKETS,
         )
+        about = "of all samples and judges."
         self._costs = {
-            kind: prometheus.Counter(
-                f"pomona_{kind}",
-                f"{kind} of all samples and judges.".replace("_", " "),
-                ("model",),
-                registry=own,
-            )
+            kind: counter(f"pomona_{kind}", f"{kind.replace('_', ' ')} {about}", ("model",))
             for kind in _COSTS
         }
-        self._inside = prometheus.Gauge(
-            "pomona_requests_in_flight", "Requests under way or waiting.", registry=own
-        )
-        self._limit = prometheus.Gauge(
-            "pomona_queue_limit", "Requests that may be under way or waiting.", registry=own
-        )
-        self._refused = prometheus.Counter(
-            "pomona_requests_refused", "Requests turned away with status 429.", registry=own
-        )
+        self._inside = gauge("pomona_requests_in_flight", "Requests under way or waiting.")
+        about = "Requests that may be under way or waiting."
+        self._limit = gauge("pomona_queue_limit", about)
+        about = "Requests turned away with status 429."
+        self._refused = counter("pomona_requests_refused", about)
 
     def done(self, route: str, model: str, status: int, seconds: float) -> None:
         """Count one request. `model` must be one of ours or empty: clients do not choose labels."""

@@ -72,9 +72,8 @@ def read_keys(path: str | Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise PomonaError(
-            f"cannot be read: {error}", where=path, remedy="give a text file with one key a line"
-        ) from error
+        remedy = "give a text file with one key a line"
+        raise PomonaError(f"cannot be read: {error}", where=path, remedy=remedy) from error
     stripped = map(str.strip, lines)
     keys = tuple(line for line in stripped if line and not line.startswith("#"))
     if not keys:

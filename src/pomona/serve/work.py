@@ -67,9 +67,9 @@ async def outcome(
         if drawn is not None:
             drawn(Drawn(sum(counts), of * len(counts)))
 
-    common: dict[str, Any] = {"budget": account, "context": levers}
+    ask = partial(answer, models=model, strategy=strategy, budget=account, context=levers)
     answers = [
-        answer(request, model, strategy, **common, progress=partial(count, place))
+        ask(request, progress=partial(count, place))
         for place, request in enumerate(parsed.requests)
     ]
     return _checked(parsed, _chosen(parsed, await together(answers)))

@@ -64,8 +64,8 @@ class Index:
             self._bm25: Any = bm25s.BM25.load(words, allow_pickle=False, show_progress=False)
             if self.about["embed"]:
                 vectors = np.load(self.path / "vectors.npy", allow_pickle=False)
-            sizes = {self.about["passages"], len(rows if vectors is None else vectors)}
-            if sizes != {rows.num_rows}:
+            sizes = (self.about["passages"], len(rows if vectors is None else vectors))
+            if sizes != (rows.num_rows, rows.num_rows):
                 raise ValueError("its files do not belong together")
         except _UNREADABLE as error:
             message, remedy = f"is no index that can be read: {error}", "build it with Index.build"
@@ -98,9 +98,6 @@ class Index:
         A PomonaError when a column is missing, a text is null, or there is no text at all. What was
         at `out` stays until the end.
         """
-        if longest < 1:
-            remedy = "give the most characters of a passage"
-            raise PomonaError(f"longest is {longest}", where="Index.build", remedy=remedy)
         passages = _passages(inputs, column, source, longest)
         texts = passages["text"].to_pylist()
         vectors, identity = wait_for(_embedded(embed, texts, progress)) if embed else (None, None)
@@ -173,6 +170,9 @@ class Index:
 
 def _passages(inputs: Any, column: str, source: str | None, longest: int) -> pa.Table:
     """The columns text and source of the passages."""
+    if longest < 1:
+        remedy = "give the most characters of a passage"
+        raise PomonaError(f"longest is {longest}", where="Index.build", remedy=remedy)
     columns = (column, *([source] if source else []))
     texts: list[str] = []
     sources: list[str | None] = []

@@ -49,8 +49,8 @@ class Thought:
     ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol."""
         answer = final_answer(reply.text)
-        notes = {"thought": reply.text, "answer": answer}
-        return (reply if answer is None else replace(reply, text=answer)), notes
+        told = {"thought": reply.text, "answer": answer}
+        return (reply if answer is None else replace(reply, text=answer)), told
 
 
 def final_answer(text: str) -> str | None:

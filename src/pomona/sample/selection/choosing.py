@@ -32,8 +32,13 @@ async def at_random(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
 
 Selector = Callable[[SelectionContext, Sequence[Reply]], Awaitable[Choice]]
 _SELECTORS: dict[str, Selector] = {
-    **{select.__name__: select for select in (first, best, vote, mbr, xmbr, chops)},
+    "first": first,
     "random": at_random,
+    "best": best,
+    "vote": vote,
+    "mbr": mbr,
+    "xmbr": xmbr,
+    "chops": chops,
 }
 
 
