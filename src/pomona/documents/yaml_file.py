@@ -101,11 +101,8 @@ def read_text(path: Path, kind: str = "recipe") -> str:
             f"cannot be read: {error.strerror}", where=path, remedy="name a YAML file"
         ) from None
     if len(data) > LARGEST:
-        raise PomonaError(
-            f"has more than {LARGEST:,} bytes",
-            where=path,
-            remedy=f"name a file that holds a {kind}",
-        )
+        remedy = f"name a file that holds a {kind}"
+        raise PomonaError(f"has more than {LARGEST:,} bytes", where=path, remedy=remedy)
     return text
 
 

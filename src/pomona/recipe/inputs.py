@@ -31,11 +31,9 @@ def record_sources(names: Sequence[str], folder: Path) -> list[Path]:
             continue
         matches = sorted(glob.glob(str(folder / name), recursive=True))  # noqa: PTH207, an absolute pattern is allowed
         if not matches:
-            raise PomonaError(
-                f'"{name}" is no table of the catalogue and no file',
-                where=folder,
-                remedy=nearest(name, [*TABLES, *_beside(name, folder)]),
-            )
+            message = f'"{name}" is no table of the catalogue and no file'
+            remedy = nearest(name, [*TABLES, *_beside(name, folder)])
+            raise PomonaError(message, where=folder, remedy=remedy)
         files.extend(Path(match) for match in matches)
     return files
 
@@ -50,11 +48,8 @@ def tokenizer_folder(name: str, folder: Path) -> Path:
     for candidate in (ASSETS / name, folder / name):
         if (candidate / "tokenizer.json").is_file():
             return candidate
-    raise PomonaError(
-        f'there is no tokenizer "{name}"',
-        where=folder,
-        remedy="name an embedded one or a folder with a tokenizer.json",
-    )
+    remedy = "name an embedded one or a folder with a tokenizer.json"
+    raise PomonaError(f'there is no tokenizer "{name}"', where=folder, remedy=remedy)
 
 
 def count_items(

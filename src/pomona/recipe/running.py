@@ -213,11 +213,8 @@ def _disk_watched(root: Path) -> Iterator[None]:
             or shutil.disk_usage(root).free < NEARLY_NOTHING
         ):
             raise
-        raise ResourceError(
-            "the disk is full",
-            where=root,
-            remedy="free some space and run again: finished steps are kept",
-        ) from error
+        remedy = "free some space and run again: finished steps are kept"
+        raise ResourceError("the disk is full", where=root, remedy=remedy) from error
 
 
 def _run(step: Step, folder: RunFolder, runtime: Runtime, progress: Progress) -> None:

@@ -125,8 +125,6 @@ def _on_ray(
             message, where="ray", remedy="look for lack of memory on the workers, then run again"
         ) from error
     except RayError as error:
-        raise ResourceError(
-            f"the cluster failed: {str(error).splitlines()[0]}",
-            where="ray",
-            remedy="repair it, then run again",
-        ) from error
+        message = f"the cluster failed: {str(error).splitlines()[0]}"
+        remedy = "repair it, then run again"
+        raise ResourceError(message, where="ray", remedy=remedy) from error

@@ -108,11 +108,8 @@ def csv_header(lines: Iterable[bytes], where: str) -> list[str]:
     fields = [field or "" for field in first[2]] if not isinstance(first, Bad) else []
     if isinstance(first, Bad) or "" in fields or len(set(fields)) < len(fields):
         wrong = first.reason if isinstance(first, Bad) else "a column name is empty or occurs twice"
-        raise PomonaError(
-            wrong,
-            where=f"{where}, line 1",
-            remedy="begin the file with one line of distinct column names",
-        )
+        remedy = "begin the file with one line of distinct column names"
+        raise PomonaError(wrong, where=f"{where}, line 1", remedy=remedy)
     return fields
 
 

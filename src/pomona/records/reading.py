@@ -104,10 +104,8 @@ def _files(source: Any) -> list[str]:
     if isinstance(source, str | Path):
         return _at(str(source))
     if not isinstance(source, Sequence) or not source:
-        raise PomonaError(
-            f"cannot read from {source!r}",
-            remedy="give a path, a glob, a list of paths, or a pyarrow.Table",
-        )
+        remedy = "give a path, a glob, a list of paths, or a pyarrow.Table"
+        raise PomonaError(f"cannot read from {source!r}", remedy=remedy)
     return [file for item in source for file in _files(item)]
 
 
@@ -134,11 +132,9 @@ def _one_format(files: Sequence[str]) -> str:
     kinds = {uri: format_of(uri)[0] for uri in files}
     for uri, kind in kinds.items():
         if kind != kinds[files[0]]:
-            raise PomonaError(
-                f"is {kind} while {files[0]} is {kinds[files[0]]}",
-                where=uri,
-                remedy="read each format by itself",
-            )
+            message = f"is {kind} while {files[0]} is {kinds[files[0]]}"
+            remedy = "read each format by itself"
+            raise PomonaError(message, where=uri, remedy=remedy)
     return kinds[files[0]]
 
 
@@ -160,11 +156,8 @@ def _shards(folder: str) -> list[str]:
         ]
     tables = _tables(inside) or _tables(children(f"{folder}/data"))
     if not tables:
-        raise PomonaError(
-            "the folder holds no table",
-            where=folder,
-            remedy="expected Parquet, JSONL or CSV files, or a dataset saved to disk",
-        )
+        remedy = "expected Parquet, JSONL or CSV files, or a dataset saved to disk"
+        raise PomonaError("the folder holds no table", where=folder, remedy=remedy)
     return _one_split(tables, folder)
 
 
@@ -180,11 +173,9 @@ def _tables(files: list[str]) -> list[str]:
 def _one_split(files: list[str], folder: str) -> list[str]:
     kinds = sorted({format_of(uri)[0] for uri in files})
     if len(kinds) > 1:
-        raise PomonaError(
-            f"the folder mixes {' and '.join(kinds)} files",
-            where=folder,
-            remedy=f"name one kind: {folder}/*.{kinds[0]}",
-        )
+        message = f"the folder mixes {' and '.join(kinds)} files"
+        remedy = f"name one kind: {folder}/*.{kinds[0]}"
+        raise PomonaError(message, where=folder, remedy=remedy)
     splits: dict[str, list[str]] = {}
     for uri in files:
         match = _SPLIT.search(PurePosixPath(uri).name)
@@ -200,11 +191,9 @@ def _chosen(splits: list[str], folder: str, example: str) -> str:
     if "train" in splits or len(splits) == 1:
         return "train" if "train" in splits else splits[0]
     listed = ", ".join(split or "(files without a split in their name)" for split in splits)
-    raise PomonaError(
-        f"the folder holds several splits and none is train: {listed}",
-        where=folder,
-        remedy=f"name one: {example}",
-    )
+    message = f"the folder holds several splits and none is train: {listed}"
+    remedy = f"name one: {example}"
+    raise PomonaError(message, where=folder, remedy=remedy)
 
 
 def _note(uri: str) -> dict:

@@ -223,11 +223,9 @@ class _Filtered(Derived):
         for batch in self.records.select(*names).stream():
             stop = start + batch.num_rows
             if stop > len(self.mask):
-                raise PomonaError(
-                    f"had {len(self.mask):,} rows and now has more",
-                    where=self.where,
-                    remedy="run again once nothing writes to it",
-                )
+                message = f"had {len(self.mask):,} rows and now has more"
+                remedy = "run again once nothing writes to it"
+                raise PomonaError(message, where=self.where, remedy=remedy)
             yield kept(batch.filter(pa.array(self.mask[start:stop])), keep)
             start = stop
 

@@ -64,11 +64,8 @@ def format_of(uri: str) -> tuple[str, str | None]:
     last = suffixes[:-1][-1:] if compression else suffixes[-1:]
     kind = FORMATS.get(last[0]) if last else None
     if kind is None or (compression and kind in ("parquet", "arrow")):
-        raise PomonaError(
-            "not a table Pomona can name the format of",
-            where=uri,
-            remedy="use .parquet, .jsonl(.gz|.zst) or .csv(.gz|.zst)",
-        )
+        remedy = "use .parquet, .jsonl(.gz|.zst) or .csv(.gz|.zst)"
+        raise PomonaError("not a table Pomona can name the format of", where=uri, remedy=remedy)
     return kind, compression
 
 
@@ -109,11 +106,8 @@ def expand(pattern: str) -> list[str]:
         paths = glob.iglob(pattern, recursive=True)  # noqa: PTH207
         matching = sorted(path for path in paths if Path(path).is_file())
     if not matching:
-        raise PomonaError(
-            "no file matches the pattern",
-            where=pattern,
-            remedy=_suggest(fixed, pattern.rsplit("/", 1)[-1]),
-        )
+        remedy = _suggest(fixed, pattern.rsplit("/", 1)[-1])
+        raise PomonaError("no file matches the pattern", where=pattern, remedy=remedy)
     return matching
 
 

@@ -200,8 +200,6 @@ def _check_header(file: str, names: Sequence[str], chosen: bool) -> None:
             raise no_column(name, head, file)
     extra = [name for name in head if name not in names]
     if extra and not chosen:
-        raise PomonaError(
-            f'column "{extra[0]}" is not in the first file',
-            where=file,
-            remedy="read the files apart, or name columns=",
-        )
+        message = f'column "{extra[0]}" is not in the first file'
+        remedy = "read the files apart, or name columns="
+        raise PomonaError(message, where=file, remedy=remedy)

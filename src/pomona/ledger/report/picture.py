@@ -39,11 +39,9 @@ def write_picture(ledger: Ledger, path: str | Path) -> None:
     """
     chart = picture(ledger, width=760, height=400)
     if chart is None:
-        raise PomonaError(
-            "no variant takes extra compute, so there is nothing to draw",
-            where=path,
-            remedy="print the ledger as a table",
-        )
+        message = "no variant takes extra compute, so there is nothing to draw"
+        remedy = "print the ledger as a table"
+        raise PomonaError(message, where=path, remedy=remedy)
     chart["title"] = textwrap.wrap(answer(ledger).headline, 84)
     write_text(path, svg(chart))
 
