@@ -135,20 +135,14 @@ def run(
         execute(plan.targets, folder, runtime, report or Silent())
         write_text(folder.root / "recipe.yaml", Path(path).read_text(encoding="utf-8"))
         ledger = build_ledger(plan, folder)
-        steps = list(ancestors(plan.targets))
-        write_json(
-            folder.root / "manifest.json",
-            {
-                "recipe": plan.recipe.model_dump(),
-                "versions": ledger.meta.versions,
-                "steps": {step.name: step.folder for step in steps},
-            },
-        )
+        steps = {step.name: step.folder for step in ancestors(plan.targets)}
+        manifest = {"recipe": plan.recipe.model_dump(), "versions": ledger.meta.versions}
+        write_json(folder.root / "manifest.json", manifest | {"steps": steps})
         ledger.write(folder.root / "ledger.json")
         publish(ledger, folder.root)
         # Scratch of steps that a changed recipe no longer has; results stay, in case it changes
         # back.
-        current = {step.folder for step in steps}
+        current = {step.folder for step in ancestors(plan.targets)}
         for scratch in (folder.root / "work").glob("*"):
             if scratch.name not in current:
                 shutil.rmtree(scratch)
@@ -186,9 +180,8 @@ def execute(
     is finished kept.
     """
     order = list(ancestors(targets))
-    progress.plan(
-        [(step.name, 0.0 if folder.done(step) else expected_seconds(step)) for step in order]
-    )
+    left = [0.0 if folder.done(step) else expected_seconds(step) for step in order]
+    progress.plan([(step.name, seconds) for step, seconds in zip(order, left, strict=True)])
     for step in order:
         if folder.done(step):
             progress.finish(step.name, 0.0, skipped=True)
@@ -207,11 +200,8 @@ def _disk_watched(root: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        if not (
-            is_full(error)
-            or "No space left" in str(error)
-            or shutil.disk_usage(root).free < NEARLY_NOTHING
-        ):
+        said = is_full(error) or "No space left" in str(error)
+        if not said and shutil.disk_usage(root).free >= NEARLY_NOTHING:
             raise
         remedy = "free some space and run again: finished steps are kept"
         raise ResourceError("the disk is full", where=root, remedy=remedy) from error
@@ -231,13 +221,7 @@ def _run(step: Step, folder: RunFolder, runtime: Runtime, progress: Progress) ->
         context = StepContext(step.params, inputs, out, scratch, runtime, progress.advance)
         cost = step.work(context)
         write_json(out / "cost.json", asdict(cost))
-        write_json(
-            out / "step.json",
-            {
-                "name": step.name,
-                "key": step.key,
-                "params": dict(step.params),
-                "inputs": {name: node.key for name, node in step.inputs.items()},
-            },
-        )
+        keys = {name: node.key for name, node in step.inputs.items()}
+        about = {"name": step.name, "key": step.key, "params": dict(step.params), "inputs": keys}
+        write_json(out / "step.json", about)
     shutil.rmtree(scratch)

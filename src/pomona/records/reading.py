@@ -30,7 +30,6 @@ from pomona.records.store import (
     missing,
 )
 from pomona.records.text_source import open_text, set_aside, skip, stop
-from pomona.workspace import disk_guard
 
 _OPENERS: dict[str, Callable[[Sequence[str]], Source]] = {
     "parquet": open_parquet,
@@ -82,10 +81,7 @@ def read(
     if opener := _OPENERS.get(kind):
         return _typed(opener(files), columns, name)
     text = open_text(files, columns, stop if rejects is None else skip)
-    if rejects is None:
-        return Records.of(text, name)
-    with disk_guard(str(rejects)):
-        return Records.of(text, name, set_aside(text, rejects))
+    return Records.of(text, name, 0 if rejects is None else set_aside(text, rejects))
 
 
 def _typed(source: Source, columns: Any, engine: str) -> Records:
@@ -151,9 +147,8 @@ def _shards(folder: str) -> list[str]:
         splits = _note(names["dataset_dict.json"])["splits"]
         return _shards(f"{folder}/{_chosen(splits, folder, f'{folder}/SPLIT')}")
     if "state.json" in names:
-        return [
-            f"{folder}/{entry['filename']}" for entry in _note(names["state.json"])["_data_files"]
-        ]
+        entries = _note(names["state.json"])["_data_files"]
+        return [f"{folder}/{entry['filename']}" for entry in entries]
     tables = _tables(inside) or _tables(children(f"{folder}/data"))
     if not tables:
         remedy = "expected Parquet, JSONL or CSV files, or a dataset saved to disk"
@@ -182,9 +177,8 @@ def _one_split(files: list[str], folder: str) -> list[str]:
         splits.setdefault((match[1] or match[2]) if match else "", []).append(uri)
     if len(splits) == 1:
         return files
-    return splits[
-        _chosen(sorted(splits), folder, f"{files[0].rsplit('/', 1)[0]}/*SPLIT*.{kinds[0]}")
-    ]
+    example = f"{files[0].rsplit('/', 1)[0]}/*SPLIT*.{kinds[0]}"
+    return splits[_chosen(sorted(splits), folder, example)]
 
 
 def _chosen(splits: list[str], folder: str, example: str) -> str:

@@ -27,6 +27,7 @@ from pomona.records.column_types import (
 from pomona.records.parsing import Bad, Row, csv_header, csv_rows, jsonl_rows
 from pomona.records.source import Batches, Files, Filter, kept, no_column
 from pomona.records.store import format_of, lines
+from pomona.workspace import disk_guard
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
 BATCH_BYTES = 4 << 20
@@ -126,7 +127,11 @@ def set_aside(source: TextSource, rejects: str | Path) -> int:
     all. Returns how many.
     """
     count = 0
-    with atomic_file(rejects) as partial, partial.open("w", encoding="utf-8") as out:
+    with (
+        disk_guard(str(rejects)),
+        atomic_file(rejects) as partial,
+        partial.open("w", encoding="utf-8") as out,
+    ):
 
         def note(file: str, bad: Bad) -> None:
             nonlocal count

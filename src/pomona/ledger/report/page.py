@@ -176,32 +176,24 @@ def panel(ledger: Ledger, entry: Entry, reach: tuple[float, float]) -> dict[str,
     bar = {"x": quantitative("low"), "x2": {"field": "high"}, "y": {**group, "axis": axis}}
     told = [nominal(name) for name in ("group", "gain", "items", "training examples")]
     mark = {"type": "point", "size": 42, "strokeWidth": 1.6, "opacity": 1}
+    line = {"type": "rule", "strokeWidth": 1.4, "opacity": 0.7, **style}
+    drawn = {**mark, "filled": True, **style}
+    sure = {"transform": [{"filter": "datum.sure"}], "mark": drawn, "encoding": {**at, **colour}}
+    ring = {**mark, "filled": False, **style}
+    about = f"{clean(entry.variant)}: gain over {clean(entry.baseline)} in each group"
     return {
         "$schema": SCHEMA,
-        "description": (
-            f"{clean(entry.variant)}: gain over {clean(entry.baseline)} in each "
-            "group, from head to tail"
-        ),
+        "description": f"{about}, from head to tail",
         "width": _WIDTH,
         "height": {"step": _ROW},
         "resolve": {"axis": {"y": "independent"}},
         "data": {"values": [_datum(ledger, row, counts[row.group].train_examples) for row in rows]},
         "layer": [
             *_ground(ledger, rows, group, reach),
-            {
-                "mark": {"type": "rule", "strokeWidth": 1.4, "opacity": 0.7, **style},
-                "encoding": {**bar, **colour},
-            },
+            {"mark": line, "encoding": {**bar, **colour}},
             {"mark": {**mark, "filled": True, "style": "hollow"}, "encoding": at},
-            {
-                "transform": [{"filter": "datum.sure"}],
-                "mark": {**mark, "filled": True, **style},
-                "encoding": {**at, **colour},
-            },
-            {
-                "mark": {**mark, "filled": False, **style},
-                "encoding": {**at, **colour, "tooltip": told},
-            },
+            sure,
+            {"mark": ring, "encoding": {**at, **colour, "tooltip": told}},
         ],
     }
 

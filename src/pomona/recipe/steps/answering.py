@@ -69,31 +69,20 @@ def write_answers(
     """Write what a system answered, with the statistics the ledger compares."""
     measure = metric(metric_name)
     np.save(folder / "statistics.npy", measure.statistics(list(answers), items.completions))
-    pq.write_table(
-        pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)}),
-        folder / "answers.parquet",
-    )
+    table = pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)})
+    pq.write_table(table, folder / "answers.parquet")
     write_json(folder / "answers.json", {"flops_per_item": flops_per_item, "shape": dict(shape)})
 
 
 def evaluate(step: StepContext) -> Cost:
     """Answer every item greedily."""
     items, model = read_items(step.inputs["items"]), load_model(step, step.inputs["model"])
+    p = step.params
     with Meter() as meter:
-        pools = model.generate(
-            items.prompts,
-            n=1,
-            max_new_tokens=step.params["max_new_tokens"],
-            seed=step.params["seed"],
-        )
-    flops = answer_flops(model, pools)
-    write_answers(
-        step.out,
-        items,
-        [pool[0].text for pool in pools],
-        step.params["metric"],
-        flops / len(items),
-        asdict(model.shape),
-    )
+        longest, seed = p["max_new_tokens"], p["seed"]
+        pools = model.generate(items.prompts, n=1, max_new_tokens=longest, seed=seed)
+    flops, texts = answer_flops(model, pools), [pool[0].text for pool in pools]
+    shape = asdict(model.shape)
+    write_answers(step.out, items, texts, p["metric"], flops / len(items), shape)
     tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
     return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)

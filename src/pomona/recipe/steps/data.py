@@ -28,10 +28,8 @@ def deduplicate(step: StepContext) -> Cost:
     """The items that repeat none before them; as many random ones if asked."""
     items, p = read_items(step.inputs["items"]), step.params
     with Meter() as meter:
-        texts = [
-            f"{prompt} {completion}"
-            for prompt, completion in zip(items.prompts, items.completions, strict=True)
-        ]
+        pairs = zip(items.prompts, items.completions, strict=True)
+        texts = [f"{prompt} {completion}" for prompt, completion in pairs]
         table = pa.table({"text": texts, "row": np.arange(len(items))})
         card = dedup(
             table,
@@ -42,9 +40,8 @@ def deduplicate(step: StepContext) -> Cost:
         )
     kept = pq.read_table(step.scratch / "kept.parquet")["row"].to_numpy()
     if p["random"]:
-        kept = np.sort(
-            np.random.default_rng(p["seed"]).choice(len(items), len(kept), replace=False)
-        )
+        random = np.random.default_rng(p["seed"])
+        kept = np.sort(random.choice(len(items), len(kept), replace=False))
     write_items(step.out, items.take(kept))
     write_json(step.out / "removed.json", dict(card.removed))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
@@ -53,11 +50,8 @@ def deduplicate(step: StepContext) -> Cost:
 def score(step: StepContext) -> Cost:
     """Scores of every training example under one model or several checkpoints."""
     p = step.params
-    models = [
-        str(checkpoint(step.inputs[name]))
-        for name in sorted(step.inputs)
-        if name.startswith("model")
-    ]
+    names = [name for name in sorted(step.inputs) if name.startswith("model")]
+    models = [str(checkpoint(step.inputs[name])) for name in names]
     with Meter() as meter:
         card = score_rows(
             step.inputs["items"] / "items.parquet",
@@ -74,17 +68,11 @@ def score(step: StepContext) -> Cost:
             seed=p["seed"],
             progress=step.advance,
         )
-    pq.write_table(
-        pq.read_table(step.scratch / "scores.parquet", columns=["id", *p["scores"]]),
-        step.out / "scores.parquet",
-    )
+    scored = pq.read_table(step.scratch / "scores.parquet", columns=["id", *p["scores"]])
+    pq.write_table(scored, step.out / "scores.parquet")
     counts = card.details["models"].values()
-    return Cost(
-        sum(c["flops"] for c in counts),
-        int(sum(c["tokens"] for c in counts)),
-        meter.cpu_seconds,
-        meter.wall_seconds,
-    )
+    flops, tokens = sum(c["flops"] for c in counts), int(sum(c["tokens"] for c in counts))
+    return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)
 
 
 def select(step: StepContext) -> Cost:
@@ -95,27 +83,19 @@ def select(step: StepContext) -> Cost:
     random.
     """
     p, items = step.params, read_items(step.inputs["items"])
-    sizes = np.array(
-        [len((a + b).encode()) for a, b in zip(items.prompts, items.completions, strict=True)],
-        np.int64,
-    )
+    pairs = zip(items.prompts, items.completions, strict=True)
+    sizes = np.array([len((a + b).encode()) for a, b in pairs], np.int64)
     values = np.zeros(len(items))
     if p["by"]:
-        values = (
-            pq.read_table(step.inputs["scores"] / "scores.parquet")[p["by"]]
-            .to_numpy()
-            .astype(np.float64)
-        )
+        scores = pq.read_table(step.inputs["scores"] / "scores.parquet")
+        values = scores[p["by"]].to_numpy().astype(np.float64)
     scored = np.isfinite(values)
     parts = [(np.flatnonzero(scored), p["band"]), (np.flatnonzero(~scored), "random")]
-    kept = [
-        rows[
-            select_band(
-                np.nan_to_num(values[rows]), p["keep"], band, sizes=sizes[rows], seed=p["seed"]
-            )
-        ]
-        for rows, band in parts
-    ]
+    kept = []
+    for rows, band in parts:
+        finite = np.nan_to_num(values[rows])
+        chosen = select_band(finite, p["keep"], band, sizes=sizes[rows], seed=p["seed"])
+        kept.append(rows[chosen])
     write_items(step.out, items.take(np.sort(np.concatenate(kept))))
     return Cost()
 
@@ -132,9 +112,8 @@ def finetune_upsampled(step: StepContext) -> Cost:
         def order(examples: Examples, tokens: int, settings: TrainSettings) -> list[np.ndarray]:
             names = np.where(raised[examples.rows], "raised", "rest")
             total = examples.lengths.sum(1)
-            natural = Mixture(
-                {name: float(total[names == name].sum()) for name in ("raised", "rest")}
-            )
+            shown = {name: float(total[names == name].sum()) for name in ("raised", "rest")}
+            natural = Mixture(shown)
             final = Mixture({"raised": p["raised"], "rest": 1 - p["raised"]})
             schedule = upsample_end(natural, final, p["last"])
             return plan_mixture(

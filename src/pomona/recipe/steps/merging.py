@@ -78,11 +78,8 @@ def _models(step: StepContext) -> dict[str, Path]:
     """Folders by the names that merges know them by, so that nothing depends on where the run
     lies.
     """
-    return {
-        name.removeprefix("model-"): checkpoint(path)
-        for name, path in sorted(step.inputs.items())
-        if name != "items"
-    }
+    inputs = sorted((name, path) for name, path in step.inputs.items() if name != "items")
+    return {name.removeprefix("model-"): checkpoint(path) for name, path in inputs}
 
 
 def merge_recipe(

@@ -54,10 +54,8 @@ def draw(step: StepContext) -> Cost:
     }
     pq.write_table(pa.table(columns), step.out / "pools.parquet")
     distinct = float(np.mean([len(set(pool)) / len(pool) for pool in columns["answers"]]))
-    write_json(
-        step.out / "pools.json",
-        {"distinct": distinct, "shape": asdict(model.shape), "temperatures": asked},
-    )
+    about = {"distinct": distinct, "shape": asdict(model.shape), "temperatures": asked}
+    write_json(step.out / "pools.json", about)
     tokens = sum(columns["prompt_tokens"]) + sum(map(sum, columns["tokens"]))
     return Cost(answer_flops(model, pools), tokens, meter.cpu_seconds, meter.wall_seconds)
 
@@ -67,8 +65,9 @@ def choose(step: StepContext) -> Cost:
     the reference.
     """
     items, p = read_items(step.inputs["items"]), step.params
-    strategy, about = parse_strategy(p["strategy"]), read_json(step.inputs["pools"] / "pools.json")
-    rows = pq.read_table(step.inputs["pools"] / "pools.parquet").to_pylist()
+    strategy, drawn = parse_strategy(p["strategy"]), step.inputs["pools"]
+    about = read_json(drawn / "pools.json")
+    rows = pq.read_table(drawn / "pools.parquet").to_pylist()
     rows = [
         row | {name: row[name][: strategy.n] for name in ("answers", "tokens", "logprobs")}
         for row in rows
@@ -78,14 +77,10 @@ def choose(step: StepContext) -> Cost:
             utilities = _utilities([row["answers"] for row in rows], items.completions, p["metric"])
             picks = [int(pick) for pick in extremes(utilities)[BOUNDS.index(p["choose"])]]
         else:
-            picks = asyncio.run(
-                _picks(strategy, items.prompts, rows, about["temperatures"], p["seed"])
-            )
-    flops = pool_flops(
-        Shape(**about["shape"]),
-        [row["prompt_tokens"] for row in rows],
-        [row["tokens"] for row in rows],
-    ) / len(items)
+            work = _picks(strategy, items.prompts, rows, about["temperatures"], p["seed"])
+            picks = asyncio.run(work)
+    read, written = [row["prompt_tokens"] for row in rows], [row["tokens"] for row in rows]
+    flops = pool_flops(Shape(**about["shape"]), read, written) / len(items)
     chosen = [row["answers"][pick] for row, pick in zip(rows, picks, strict=True)]
     write_answers(step.out, items, chosen, p["metric"], flops, about["shape"])
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)

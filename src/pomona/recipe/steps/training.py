@@ -95,34 +95,26 @@ def train_and_save(
 
     `scheduled` gives the order of training from the items, where it is not the usual one.
     """
+    from pomona import train
     from pomona.models import shape_of
-    from pomona.train import (
-        TrainSettings,
-        encode,
-        fit,
-        kept_checkpoints,
-        save_checkpoint,
-        shuffled,
-        temperature_repeats,
-    )
 
     items = read_items(step.inputs["items"])
-    examples = encode(
+    examples = train.encode(
         codec,
         items.prompts,
         items.completions,
         max_tokens=step.params["max_tokens"],
-        repeats=temperature_repeats(items.groups, temperature),
+        repeats=train.temperature_repeats(items.groups, temperature),
     )
-    settings = TrainSettings(**step.params["settings"], checkpoints=checkpoints)
+    settings = train.TrainSettings(**step.params["settings"], checkpoints=checkpoints)
     with Meter() as meter:
-        order = scheduled(items) if scheduled else shuffled
-        fitted = fit(
+        order = scheduled(items) if scheduled else train.shuffled
+        fitted = train.fit(
             model, codec.tokenizer, examples, step.scratch, settings,
             order=order, progress=step.advance,
         )  # fmt: skip
-    save_checkpoint(model, codec.tokenizer, step.out / "model")
-    for kept in kept_checkpoints(step.scratch):
+    train.save_checkpoint(model, codec.tokenizer, step.out / "model")
+    for kept in train.kept_checkpoints(step.scratch):
         shutil.move(kept, step.out / kept.name)
     flops = training_flops(shape_of(model), fitted.tokens, examples.mean_context)
     cost = Cost(flops, fitted.tokens, meter.cpu_seconds, meter.wall_seconds)
