@@ -81,9 +81,8 @@ class RunPlan:
             self.evaluate(self.named(variant, seed), model)
             for seed, model in zip(self.seeds, models, strict=True)
         ]
-        self.measurements.append(
-            Measurement(lever, variant, answers, models[0], baselines, again=tuple(again))
-        )
+        measured = Measurement(lever, variant, answers, models[0], baselines, again=tuple(again))
+        self.measurements.append(measured)
 
     @property
     def seeds(self) -> range:
@@ -121,11 +120,10 @@ class RunPlan:
     @cached_property
     def training(self) -> Step | None:
         """The training items, for the recipes that train."""
-        if self.recipe.train:
-            return self.table("training items", self.recipe.train, self.recipe.train.per_group)
-        return (
-            self.table("pretraining items", self.recipe.pretrain) if self.recipe.pretrain else None
-        )
+        train, pretrain = self.recipe.train, self.recipe.pretrain
+        if train:
+            return self.table("training items", train, train.per_group)
+        return self.table("pretraining items", pretrain) if pretrain else None
 
     def model(self, uri: str) -> Node:
         """A model by its URI; one that `pretrain` makes is a step."""
@@ -137,12 +135,10 @@ class RunPlan:
     def _pretrained(self, made: Pretrain, name: str) -> Step:
         size = made.sizes[name]
         folder = tokenizer_folder(made.tokenizer, self.folder)
-        rate = (
-            made.learning_rate[name] if isinstance(made.learning_rate, dict) else made.learning_rate
-        )
+        rate = made.learning_rate
         settings = self._settings(made) | {
             "tokens": made.tokens,
-            "learning_rate": rate,
+            "learning_rate": rate[name] if isinstance(rate, dict) else rate,
             "weight_decay": made.weight_decay,
         }
         params = {
@@ -154,9 +150,8 @@ class RunPlan:
             "settings": settings,
         }
         vocabulary = len(read_json(folder / "tokenizer.json")["model"]["vocab"])
-        weights = vocabulary * size.hidden + size.layers * (
-            4 * size.hidden**2 + 3 * size.hidden * size.intermediate
-        )
+        layer = 4 * size.hidden**2 + 3 * size.hidden * size.intermediate
+        weights = vocabulary * size.hidden + size.layers * layer
         inputs = {
             "items": self.table("pretraining items", made),
             "tokenizer": RunInput(made.tokenizer, folder),
@@ -170,18 +165,16 @@ class RunPlan:
             return float(count_parameters(node.path))
         if "size" in node.params:
             return node.estimate.disk / 2
-        return self.parameters(
-            next(i for name, i in node.inputs.items() if name.startswith("model"))
-        )
+        models = (node for name, node in node.inputs.items() if name.startswith("model"))
+        return self.parameters(next(models))
 
     @property
     def targets(self) -> list[Step]:
         """What the ledger is computed from: the answers of every measurement, and the training
         items it counts.
         """
-        return [step for m in self.measurements for step in (m.answers, *m.again)] + (
-            [self.training] if self.training else []
-        )
+        answers = [step for m in self.measurements for step in (m.answers, *m.again)]
+        return [*answers, self.training] if self.training else answers
 
     def answering(self) -> Mapping[str, Any]:
         """Parameters of every step in which a model reads or writes."""
@@ -189,18 +182,14 @@ class RunPlan:
 
     def estimate(self, kind: str, model: Node, items: float, samples: int = 1) -> Estimate:
         """Cost of reading or answering `items` items."""
-        return Estimate(
-            kind,
-            2.0 * self.parameters(model) * TOKENS_PER_ITEM * items * samples,
-            200.0 * items * samples,
-        )
+        flops = 2.0 * self.parameters(model) * TOKENS_PER_ITEM * items * samples
+        return Estimate(kind, flops, 200.0 * items * samples)
 
     @cached_property
     def training_count(self) -> float:
         """Training items, for estimates."""
-        return (
-            self.count(self.recipe.train, self.recipe.train.per_group) if self.recipe.train else 0.0
-        )
+        train = self.recipe.train
+        return self.count(train, train.per_group) if train else 0.0
 
     @cached_property
     def item_count(self) -> float:
@@ -242,17 +231,14 @@ class RunPlan:
         """
         train = self.recipe.train
         assert train is not None  # the schema asks for it where a lever trains
-        budget = (
-            {"tokens": int(train.tokens * share)}
-            if train.tokens
-            else {"flops": (train.flops or 0) * share}
-        )
+        budget: dict[str, float] = {"flops": (train.flops or 0) * share}
+        if train.tokens:
+            budget = {"tokens": int(train.tokens * share)}
         own = {"learning_rate": train.learning_rate, "seed": seed}
         base = self.model(self.recipe.base)
         weights = self.parameters(base)
-        cost = Estimate(
-            "train", budget.get("flops") or 6.0 * weights * budget["tokens"], 2.0 * weights
-        )
+        flops = budget.get("flops") or 6.0 * weights * budget["tokens"]
+        cost = Estimate("train", flops, 2.0 * weights)
         params = {
             "chat": self.recipe.chat,
             "max_tokens": train.max_tokens,

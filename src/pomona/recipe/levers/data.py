@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
-from pomona.recipe.graph import Step
+from pomona.recipe.graph import Node, Step
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.steps.data import deduplicate, finetune_upsampled, score, select
 
@@ -16,9 +16,8 @@ def add_data(plan: RunPlan) -> None:
     items = plan.training
     if plan.recipe.levers.data is None or items is None:
         return
-    plan.measure_trained(
-        "data", "all data", lambda seed: plan.finetune("all data", items, seed), (plan.recipe.base,)
-    )
+    every = partial(plan.finetune, "all data", items)
+    plan.measure_trained("data", "all data", every, (plan.recipe.base,))
     _add_bands(plan)
     _add_deduplicated(plan)
     _add_upsampled(plan)
@@ -41,22 +40,19 @@ def _add_bands(plan: RunPlan) -> None:
 def _measure_band(
     plan: RunPlan, variant: str, by: str, band: str, keep: float, baselines: tuple[str, ...]
 ) -> None:
-    plan.measure_trained(
-        "data",
-        variant,
-        lambda seed: plan.finetune(variant, _selected(plan, variant, by, band, keep, seed), seed),
-        baselines,
-    )
-
-
-def _selected(plan: RunPlan, variant: str, by: str, band: str, keep: float, seed: int) -> Step:
-    assert plan.training is not None
     name = f"select {variant.removeprefix('prune/')}"
-    if band == "random":
-        params = {"by": "", "keep": keep, "band": band, "seed": seed}
-        return plan.step(plan.named(name, seed), select, params, {"items": plan.training})
-    params = {"by": by, "keep": keep, "band": band, "seed": plan.recipe.seed}
-    return plan.step(name, select, params, {"items": plan.training, "scores": _scored(plan, by)})
+
+    def selected(seed: int) -> Step:
+        assert plan.training is not None
+        params = {"by": by, "keep": keep, "band": band, "seed": plan.recipe.seed}
+        inputs: dict[str, Node] = {"items": plan.training}
+        if band == "random":
+            return plan.step(plan.named(name, seed), select, params | {"seed": seed}, inputs)
+        return plan.step(name, select, params, inputs | {"scores": _scored(plan, by)})
+
+    plan.measure_trained(
+        "data", variant, lambda seed: plan.finetune(variant, selected(seed), seed), baselines
+    )
 
 
 def _scored(plan: RunPlan, by: str) -> Step:
@@ -66,10 +62,8 @@ def _scored(plan: RunPlan, by: str) -> Step:
     names = [
         name for name in spec.by if (bool(spec.checkpoints) and name in OVER_CHECKPOINTS) == over
     ]
-    models = [
-        plan.model(uri)
-        for uri in (spec.checkpoints if over and spec.checkpoints else [plan.recipe.base])
-    ]
+    uris = spec.checkpoints if over and spec.checkpoints else [plan.recipe.base]
+    models = [plan.model(uri) for uri in uris]
     inputs = {"items": items, **{f"model-{i:04d}": model for i, model in enumerate(models)}}
     params = {**plan.answering(), "scores": names, "memorize": spec.memorize}
     cost = plan.estimate("score", models[0], plan.training_count * len(models))
@@ -111,14 +105,7 @@ def _add_upsampled(plan: RunPlan) -> None:
         return
     for last in spec.last:
         variant = f"upsample/last {last:.0%}".replace("%", " %")
-        params = {
-            "groups": spec.groups,
-            "tail": plan.recipe.task.tail,
-            "raised": spec.share,
-            "last": last,
-        }
-
-        def make(seed: int, variant: str = variant, params: dict[str, Any] = params) -> Step:
-            return plan.finetune(variant, items, seed, work=finetune_upsampled, **params)
-
+        params = {"groups": spec.groups, "tail": plan.recipe.task.tail}
+        params |= {"raised": spec.share, "last": last}
+        make = partial(plan.finetune, variant, items, work=finetune_upsampled, **params)
         plan.measure_trained("data", variant, make, (base, "all data"))

@@ -17,13 +17,10 @@ def add_merging(plan: RunPlan) -> None:
     if spec is None or plan.training is None:
         return
     mixture = _mixture(plan, spec)
-    plan.measure_trained(
-        "merging", "mixed", lambda seed: plan.finetune("mixed", mixture, seed), (base,)
-    )
+    plan.measure_trained("merging", "mixed", partial(plan.finetune, "mixed", mixture), (base,))
     for how in spec.methods:
-        plan.measure_trained(
-            "merging", _label(how), partial(_merged, plan, spec, how), (base, "mixed")
-        )
+        merged = partial(_merged, plan, spec, how)
+        plan.measure_trained("merging", _label(how), merged, (base, "mixed"))
     if spec.search is not None:
         variant = f"merge/{spec.search.merge} by {spec.search.method}"
         best = partial(_best, plan, spec, spec.search)
@@ -37,17 +34,13 @@ def add_merging(plan: RunPlan) -> None:
 
 
 def _label(how: Merge) -> str:
-    return " ".join(
-        [f"merge/{how.method}", *(f"{name}={value:g}" for name, value in how.parameters.items())]
-    )
+    said = [f"{name}={value:g}" for name, value in how.parameters.items()]
+    return " ".join([f"merge/{how.method}", *said])
 
 
 def _merged(plan: RunPlan, spec: MergingLever, how: Merge, seed: int, without: str = "") -> Step:
-    inputs = {
-        name: model
-        for name, model in _experts(plan, spec, seed).items()
-        if name != f"model-{without}"
-    }
+    inputs = _experts(plan, spec, seed)
+    inputs.pop(f"model-{without}", None)
     variant = _label(how).removeprefix("merge/") + (f" without {without}" if without else "")
     params = {"method": how.method, "parameters": how.parameters, "seed": seed}
     inputs[BASE] = plan.model(plan.recipe.base)
@@ -86,11 +79,8 @@ def _mixture(plan: RunPlan, spec: MergingLever) -> Step:
     if len(spec.groups) < len(spec.experts):
         parts = {name: _part(plan, spec, name) for name in spec.experts}
         return plan.step("items of all", together, {}, parts)
-    return (
-        plan.training
-        if set(every) == set(plan.recipe.data.groups or [])
-        else _subset(plan, "mixed", every)
-    )
+    whole = set(every) == set(plan.recipe.data.groups or [])
+    return plan.training if whole else _subset(plan, "mixed", every)
 
 
 def _part(plan: RunPlan, spec: MergingLever, name: str) -> Step:
@@ -99,15 +89,11 @@ def _part(plan: RunPlan, spec: MergingLever, name: str) -> Step:
         return _subset(plan, name, part)
     train = plan.recipe.train
     assert train is not None
-    return plan.table(
-        f"items of {name}",
-        train.model_copy(update={"where": {**train.where, **part}}),
-        train.per_group,
-    )
+    narrowed = train.model_copy(update={"where": {**train.where, **part}})
+    return plan.table(f"items of {name}", narrowed, train.per_group)
 
 
 def _subset(plan: RunPlan, name: str, groups: list[str]) -> Step:
     assert plan.training is not None
-    return plan.step(
-        f"items of {name}", subset, {"groups": sorted(groups)}, {"items": plan.training}
-    )
+    chosen = {"groups": sorted(groups)}
+    return plan.step(f"items of {name}", subset, chosen, {"items": plan.training})

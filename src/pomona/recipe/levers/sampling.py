@@ -21,32 +21,20 @@ def add_sampling(plan: RunPlan) -> None:
         sizes[_family(strategy)] = max(strategy.n, sizes.get(_family(strategy), 0))
     for pool, n in sizes.items():
         drawn = replace(pool, n=n)
-        params = {
-            **plan.answering(),
-            "pool": drawn.name,
-            "max_new_tokens": plan.recipe.task.max_new_tokens,
-        }
+        longest = plan.recipe.task.max_new_tokens
+        params = {**plan.answering(), "pool": drawn.name, "max_new_tokens": longest}
         cost = plan.estimate("generate", model, plan.item_count, n)
         inputs = {"items": plan.items, "model": model}
         step = plan.step(f"sample {_pool_name(drawn)}", draw, params, inputs, cost)
         mine = [strategy for strategy in strategies if _family(strategy) == pool]
-        bounds = {_pool_name(strategy): strategy for strategy in mine}
         wanted = [(strategy.name, strategy, "strategy") for strategy in mine]
-        wanted += [
-            (f"{label}/{bound}", strategy, bound)
-            for label, strategy in bounds.items()
-            for bound in BOUNDS
-        ]
+        for label, strategy in {_pool_name(strategy): strategy for strategy in mine}.items():
+            wanted += [(f"{label}/{bound}", strategy, bound) for bound in BOUNDS]
         for name, strategy, how in wanted:
-            choice = {
-                "strategy": strategy.name,
-                "choose": how,
-                "metric": plan.recipe.task.metric,
-                "seed": plan.recipe.seed,
-            }
-            chosen = plan.step(
-                f"choose {name}", choose, choice, {"items": plan.items, "pools": step}
-            )
+            choice = {"strategy": strategy.name, "choose": how}
+            choice |= {"metric": plan.recipe.task.metric, "seed": plan.recipe.seed}
+            inputs = {"items": plan.items, "pools": step}
+            chosen = plan.step(f"choose {name}", choose, choice, inputs)
             plan.measure("sampling", name, chosen, model, (base,), bound=how in BOUNDS)
 
 
