@@ -138,9 +138,7 @@ def _named(path: list[str | int], kind: str) -> str:
     names = [part for part in path if isinstance(part, str)]
     if not names:
         return f"the {kind}"
-    return (
-        f'item {path[-1] + 1} of "{names[-1]}"' if isinstance(path[-1], int) else f'"{names[-1]}"'
-    )
+    return f'item {path[-1] + 1} of "{names[-1]}"' if isinstance(path[-1], int) else f'"{path[-1]}"'
 
 
 def _inside(path: list[str | int]) -> str:

@@ -41,9 +41,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
-            raise ComposerError(
-                None, None, f"aliases such as *{event.anchor} are not supported", event.start_mark
-            )
+            text = f"aliases such as *{event.anchor} are not supported"
+            raise ComposerError(None, None, text, event.start_mark)
         self.depth += 1
         if self.depth > DEEPEST:
             raise RecursionError
@@ -108,9 +107,8 @@ def read_text(path: Path, kind: str = "recipe") -> str:
 
 def told(path: Path, problems: list[Problem]) -> PomonaError:
     """The error that tells all of `problems`, in the order of their lines."""
-    return PomonaError(
-        "\n".join(f"{path}, line {line}: {clean(text)}" for line, text in sorted(set(problems)))
-    )
+    lines = [f"{path}, line {line}: {clean(text)}" for line, text in sorted(set(problems))]
+    return PomonaError("\n".join(lines))
 
 
 def _composed(text: str, path: Path, example: str) -> Node:
@@ -125,10 +123,8 @@ def _composed(text: str, path: Path, example: str) -> Node:
         ) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise PomonaError(
-            f"broken YAML: the character U+{ord(text[error.position]):04X}",
-            where=f"{path}, line {line}",
-        ) from None
+        message = f"broken YAML: the character U+{ord(text[error.position]):04X}"
+        raise PomonaError(message, where=f"{path}, line {line}") from None
     except RecursionError:
         raise PomonaError("broken YAML: nested too deeply", where=path) from None
     if root is None:
@@ -145,10 +141,8 @@ def _plain(node: Node, problems: list[Problem], noun: str) -> Any:
     if isinstance(node, MappingNode):
         return _mapping(node, problems, noun)
     kind, text = node.tag.removeprefix(_TAG), str(node.value)
-    strange = kind != "str" and (
-        kind not in _SCALARS or not _SCALARS[kind].match(text) or len(text) > 400
-    )
-    if strange:
+    known = kind in _SCALARS and _SCALARS[kind].match(text) and len(text) <= 400
+    if kind != "str" and not known:
         problems.append((line_of(node), f"{shown(text)} is not a value a {noun} can hold"))
         return None
     digits = text.replace("_", "")
@@ -168,12 +162,8 @@ def _mapping(node: MappingNode, problems: list[Problem], noun: str) -> dict[str,
         if not isinstance(key, ScalarNode):
             problems.append((line_of(key), "a key must be text"))
         elif key.value in lines:
-            problems.append(
-                (
-                    line_of(key),
-                    f'the key "{key.value}" was already given in line {lines[key.value]}',
-                )
-            )
+            text = f'the key "{key.value}" was already given in line {lines[key.value]}'
+            problems.append((line_of(key), text))
         else:
             lines[key.value] = line_of(key)
             result[key.value] = _plain(value, problems, noun)

@@ -25,9 +25,8 @@ def check_engine(engine: str | None) -> str:
     """The engine's name. Raises PomonaError when it is unknown or not installed."""
     name = engine or "native"
     if name not in ENGINES:
-        raise PomonaError(
-            f'there is no engine "{name}"', remedy=f"choose one of: {', '.join(ENGINES)}"
-        )
+        remedy = f"choose one of: {', '.join(ENGINES)}"
+        raise PomonaError(f'there is no engine "{name}"', remedy=remedy)
     if name == "ray" and importlib.util.find_spec("ray") is None:
         raise PomonaError("the ray engine is not installed", remedy="pip install 'pomona[ray]'")
     return name
@@ -54,11 +53,8 @@ def spread(
         PomonaError: the engine is unknown or not installed, or a job raised it.
         ResourceError: a job lost its worker each time it was tried.
     """
-    return (
-        map(function, jobs)
-        if check_engine(engine) == "native"
-        else _on_ray(function, iter(jobs), accelerated)
-    )
+    native = check_engine(engine) == "native"
+    return map(function, jobs) if native else _on_ray(function, iter(jobs), accelerated)
 
 
 def workers(engine: str | None) -> int:
@@ -121,9 +117,8 @@ def _on_ray(
         raise
     except (WorkerCrashedError, NodeDiedError) as error:
         message = f"a job lost its worker {_RETRIES + 1} times"
-        raise ResourceError(
-            message, where="ray", remedy="look for lack of memory on the workers, then run again"
-        ) from error
+        remedy = "look for lack of memory on the workers, then run again"
+        raise ResourceError(message, where="ray", remedy=remedy) from error
     except RayError as error:
         message = f"the cluster failed: {str(error).splitlines()[0]}"
         remedy = "repair it, then run again"

@@ -20,6 +20,9 @@ _FIELD = r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)'
 _RECORD = re.compile(rf"{_FIELD}(?:,{_FIELD})*+\Z")
 _NEXT = re.compile(rf"({_FIELD})(,|\Z)")
 
+_KINDS: dict[type, str] = {list: "an array", str: "a string", bool: "a boolean"}
+_KINDS |= dict.fromkeys((int, float), "a number")
+
 
 class Row(NamedTuple):
     """A well-formed row: the number of its first line, its bytes, its values."""
@@ -54,11 +57,11 @@ def jsonl_rows(lines: Iterable[bytes]) -> Iterator[Row | Bad]:
         except ValueError as error:
             yield Bad(number, raw, str(error))
         else:
-            yield (
-                Row(number, raw, value)
-                if isinstance(value, dict)
-                else Bad(number, raw, f"not a JSON object but {_kind(value)}")
-            )
+            if isinstance(value, dict):
+                yield Row(number, raw, value)
+            else:
+                kind = _KINDS.get(type(value), "null")
+                yield Bad(number, raw, f"not a JSON object but {kind}")
 
 
 def _invalid_text(error: UnicodeDecodeError) -> str:
@@ -70,17 +73,6 @@ def _explain(error: json.JSONDecodeError) -> str:
     if error.msg == "Extra data":
         return f"not valid JSON: text after the value ends, at column {error.colno}"
     return f"not valid JSON: {error.msg[0].lower()}{error.msg[1:]}, at column {error.colno}"
-
-
-def _kind(value: object) -> str:
-    names = {
-        list: "an array",
-        str: "a string",
-        int: "a number",
-        float: "a number",
-        bool: "a boolean",
-    }
-    return names.get(type(value), "null")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -102,9 +94,8 @@ def csv_header(lines: Iterable[bytes], where: str) -> list[str]:
     """
     first = next(_records(lines), None)
     if first is None:
-        raise PomonaError(
-            "the file is empty", where=where, remedy="a CSV file begins with a line of column names"
-        )
+        remedy = "a CSV file begins with a line of column names"
+        raise PomonaError("the file is empty", where=where, remedy=remedy)
     fields = [field or "" for field in first[2]] if not isinstance(first, Bad) else []
     if isinstance(first, Bad) or "" in fields or len(set(fields)) < len(fields):
         wrong = first.reason if isinstance(first, Bad) else "a column name is empty or occurs twice"
@@ -152,11 +143,8 @@ def _records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes, list[str | No
         raw = b"\n".join(line for _, line in taken)
         try:
             fields = _split(raw.decode("utf-8").removesuffix("\r"))
-            reason = (
-                "a quote in the wrong place"
-                if fields is None and not opened
-                else "a quoted field never ends"
-            )
+            wrong = fields is None and not opened
+            reason = "a quote in the wrong place" if wrong else "a quoted field never ends"
         except UnicodeDecodeError as error:
             fields, reason = None, _invalid_text(error)
         if fields is not None:

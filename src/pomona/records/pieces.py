@@ -79,11 +79,8 @@ def _read(piece: Piece) -> pa.Table:
 
 def _pieces(records: Records, source: Source) -> list[Piece]:
     cuts: list[tuple[Source, int]] = [(source, 0)]
-    if (
-        not records.filters
-        and type(source) in (ParquetSource, TextSource)
-        and (info(source.where).size or 0) > PIECE_BYTES
-    ):
+    whole = not records.filters and type(source) in (ParquetSource, TextSource)
+    if whole and (info(source.where).size or 0) > PIECE_BYTES:
         if isinstance(source, ParquetSource):
             cuts = list(_row_groups(source))
         elif isinstance(source, TextSource) and source.kind == "jsonl" and _plain(source.where):
@@ -111,9 +108,8 @@ class _RowGroups(ParquetSource):
             raise unreadable(file, error) from error
 
     def _count(self, file: str, keep: Filter) -> int:
-        return sum(
-            batch.num_rows for batch in self.stream(self.schema.names[:1], keep)
-        )  # Arrow would count the whole file
+        # Arrow would count the whole file.
+        return sum(batch.num_rows for batch in self.stream(self.schema.names[:1], keep))
 
 
 def _row_groups(source: ParquetSource) -> Iterator[tuple[_RowGroups, int]]:

@@ -71,9 +71,8 @@ def read(
     if on_error not in ("stop", "reject"):
         raise PomonaError(f'on_error is "{on_error}"', remedy='use "stop" or "reject"')
     if (on_error == "reject") != (rejects is not None):
-        raise PomonaError(
-            'on_error="reject" and rejects=FILE go together', remedy="give both, or neither"
-        )
+        message = 'on_error="reject" and rejects=FILE go together'
+        raise PomonaError(message, remedy="give both, or neither")
     if isinstance(source, pa.Table):
         return _typed(TableSource(source), columns, name)
     files = _files(source)
@@ -107,9 +106,8 @@ def _files(source: Any) -> list[str]:
 
 def _at(uri: str) -> list[str]:
     if "://" in uri and not is_remote(uri):
-        raise PomonaError(
-            "unknown kind of address", where=uri, remedy="use a local path or s3://BUCKET/KEY"
-        )
+        remedy = "use a local path or s3://BUCKET/KEY"
+        raise PomonaError("unknown kind of address", where=uri, remedy=remedy)
     what = info(uri)
     if what.type == fs.FileType.Directory:
         return _shards(uri.rstrip("/"))

@@ -87,9 +87,8 @@ class Records:
     def head(self, n: int) -> Records:
         """The first `n` rows. Raises PomonaError when `n` is negative."""
         if n < 0:
-            raise PomonaError(
-                f"head({n}) asks for a negative number of rows", remedy="give 0 or more"
-            )
+            message = f"head({n}) asks for a negative number of rows"
+            raise PomonaError(message, remedy="give 0 or more")
         return replace(self, limit=n if self.limit is None else min(n, self.limit))
 
     def count(self) -> int:

@@ -117,6 +117,5 @@ class Recast(Streamed):
             return batch.column(field.name).cast(field.type)
         except pa.ArrowException as error:
             message = f'column "{field.name}" cannot be read as {field.type}: {first_line(error)}'
-            raise PomonaError(
-                message, where=self.where, remedy=f"it holds {batch.schema.field(field.name).type}"
-            ) from error
+            remedy = f"it holds {batch.schema.field(field.name).type}"
+            raise PomonaError(message, where=self.where, remedy=remedy) from error

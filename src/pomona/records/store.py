@@ -81,10 +81,9 @@ def info(uri: str) -> fs.FileInfo:
 def children(uri: str, *, recursive: bool = False) -> list[str]:
     """Addresses of the visible files under a folder, in name order."""
     store, path = locate(uri)
+    wanted = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
     try:
-        listed = store.get_file_info(
-            fs.FileSelector(path, recursive=recursive, allow_not_found=True)
-        )
+        listed = store.get_file_info(wanted)
     except OSError as error:
         raise unreadable(uri, error) from error
     return sorted(
@@ -99,9 +98,8 @@ def expand(pattern: str) -> list[str]:
     plain = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)]
     fixed = plain.rpartition("/")[0] or ("/" if plain.startswith("/") else ".")
     if is_remote(pattern):
-        matching = [
-            uri for uri in children(fixed, recursive=True) if PurePosixPath(uri).match(pattern)
-        ]
+        below = children(fixed, recursive=True)
+        matching = [uri for uri in below if PurePosixPath(uri).match(pattern)]
     else:
         paths = glob.iglob(pattern, recursive=True)  # noqa: PTH207
         matching = sorted(path for path in paths if Path(path).is_file())
@@ -122,15 +120,10 @@ def _suggest(folder: str, name: str) -> str:
         return f"its folder {folder} does not exist either; check the path"
     names = [PurePosixPath(uri).name for uri in children(folder)]
     if len(names) > 12:
-        names = (
-            difflib.get_close_matches(name, names, n=1)
-            or fnmatch.filter(names, f"*{PurePosixPath(name).suffix}")[:3]
-        )
-    return (
-        nearest(name, names)
-        if names
-        else f"the folder {folder} holds no such files; check the path"
-    )
+        alike = fnmatch.filter(names, f"*{PurePosixPath(name).suffix}")[:3]
+        names = difflib.get_close_matches(name, names, n=1) or alike
+    none = f"the folder {folder} holds no such files; check the path"
+    return nearest(name, names) if names else none
 
 
 def unreadable(uri: str, error: BaseException) -> PomonaError:

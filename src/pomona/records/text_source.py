@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,8 @@ class TextSource(Files):
         for file in self.files:
             if self.kind == "csv":
                 _check_header(file, self.schema.names, self.chosen)
-            for rows in packs(
-                _parsed(file, self.kind), lambda bad, file=file: self.on_bad(file, bad)
-            ):
+            on_bad = partial(self.on_bad, file)
+            for rows in packs(_parsed(file, self.kind), on_bad):
                 yield kept(self._batch(file, rows), keep)
 
     def _batch(self, file: str, rows: list[Row]) -> pa.RecordBatch:
@@ -73,10 +73,8 @@ class TextSource(Files):
             known = set(names)
             for row in rows:
                 if not row.values.keys() <= known:
-                    unknown = min(row.values.keys() - known)
-                    raise MisfitError(
-                        f'column "{unknown}" is not among those of the first {SAMPLE_ROWS:,} rows'
-                    )
+                    unknown, first = min(row.values.keys() - known), f"first {SAMPLE_ROWS:,} rows"
+                    raise MisfitError(f'column "{unknown}" is not among those of the {first}')
         build = csv_column if self.kind == "csv" else json_column
         arrays: list[pa.Array] = []
         for field in self.schema:
@@ -98,9 +96,8 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
     if isinstance(columns, pa.Schema):
         schema = plain(columns)
     elif kind == "csv":
-        schema = pa.schema(
-            [(name, pa.string()) for name in names or csv_header(lines(files[0]), files[0])]
-        )
+        header = names or csv_header(lines(files[0]), files[0])
+        schema = pa.schema([(name, pa.string()) for name in header])
     else:
         schema = _inferred(files, names, on_bad)
     if kind == "csv":

@@ -34,14 +34,11 @@ def write_rows(rows: Rows, path: str | Path, format: str | None) -> Path:
     uri = str(path)
     kind = format or format_of(uri)[0]
     if kind not in _WRITERS:
-        raise PomonaError(
-            f"cannot write {kind}", where=uri, remedy=f"choose one of: {', '.join(_WRITERS)}"
-        )
+        remedy = f"choose one of: {', '.join(_WRITERS)}"
+        raise PomonaError(f"cannot write {kind}", where=uri, remedy=remedy)
     check_types(rows.schema, kind, uri)
-    with (
-        disk_guard(f"{uri} (by way of {tempfile.gettempdir()})" if is_remote(uri) else uri),
-        _destination(uri) as partial,
-    ):
+    place = f"{uri} (by way of {tempfile.gettempdir()})" if is_remote(uri) else uri
+    with disk_guard(place), _destination(uri) as partial:
         _WRITERS[kind](rows, partial, COMPRESSIONS.get(Path(uri).suffix))
     return Path(path)
 
@@ -101,9 +98,8 @@ def _write_jsonl(rows: Rows, path: Path, compression: str | None) -> None:
                 except ValueError as error:
                     column = next(name for name, value in row.items() if not _finite(value))
                     message = f'row {done}, column "{column}": NaN and infinity have no JSON form'
-                    raise PomonaError(
-                        message, remedy="write Parquet, or replace them with null"
-                    ) from error
+                    remedy = "write Parquet, or replace them with null"
+                    raise PomonaError(message, remedy=remedy) from error
                 sink.write(line.encode() + b"\n")
 
 
@@ -120,12 +116,10 @@ def check_types(schema: pa.Schema, kind: str, uri: str) -> None:
     """Raise PomonaError naming the first column whose type has no place in the format `kind`."""
     for field in schema:
         if not _fits(field.type, kind):
-            message = (
-                f'column "{field.name}" is {field.type}, which {kind} cannot hold and give back'
-            )
-            raise PomonaError(
-                message, where=uri, remedy="write Parquet, or turn the column into strings first"
-            )
+            held = f'column "{field.name}" is {field.type}'
+            remedy = "write Parquet, or turn the column into strings first"
+            message = f"{held}, which {kind} cannot hold and give back"
+            raise PomonaError(message, where=uri, remedy=remedy)
 
 
 _SIMPLE = (
