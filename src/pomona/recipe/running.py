@@ -52,8 +52,16 @@ class Progress(Protocol):
         ...
 
 
-class Silent(Progress):
+class Silent:
     """Says nothing."""
+
+    def plan(self, steps: list[tuple[str, float]]) -> None: ...
+
+    def start(self, step: str) -> None: ...
+
+    def advance(self, done: int, total: int) -> None: ...
+
+    def finish(self, step: str, seconds: float, skipped: bool) -> None: ...
 
 
 @dataclass(frozen=True)

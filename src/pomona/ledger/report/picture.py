@@ -185,8 +185,8 @@ def _labels(
     for point in points:
         name, lever = _cut(point.entry.variant), clean(point.entry.lever)
         rank = 0 if point.entry.lever == SCALE else 1 if id(point.entry) in best else 2
-        heights = [frame.y(value) for value in (point.gain, point.high, point.low)]
-        spots.append(Spot(name, lever, frame.x(point.x), *heights, rank))
+        y, top, bottom = (frame.y(value) for value in (point.gain, point.high, point.low))
+        spots.append(Spot(name, lever, frame.x(point.x), y, top, bottom, rank))
     labels = place(spots, frame.width, frame.height, _clear(points, frame))
     layers = [_leaders([label for label in labels if label.far], colour)]
     for align in ("left", "right", "center"):
