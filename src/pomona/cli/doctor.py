@@ -178,7 +178,7 @@ def _asset(name: str, path: Path, digest: str) -> Fact:
 
 
 def _folders() -> Iterator[Fact]:
-    from pomona.models import cache_folder
+    from pomona.files import cache_folder
 
     cache = cache_folder()
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())

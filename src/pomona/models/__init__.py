@@ -10,16 +10,20 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.models.checkpoint import count_parameters as count_parameters, require as require
-    from pomona.models.concurrency import merged as merged, wait_for as wait_for
+    from pomona.models.concurrency import (
+        Rate as Rate,
+        RetryPolicy as RetryPolicy,
+        merged as merged,
+        retrying as retrying,
+        wait_for as wait_for,
+    )
     from pomona.models.entries import (
         Entry as Entry,
-        cache_folder as cache_folder,
         catalogue as catalogue,
         names as names,
         pull as pull,
         smollm2_path as smollm2_path,
     )
-    from pomona.models.errors import ModelError as ModelError
     from pomona.models.flops import (
         Shape as Shape,
         decode_flops as decode_flops,
@@ -28,15 +32,14 @@ if TYPE_CHECKING:
         scoring_flops as scoring_flops,
         training_flops as training_flops,
     )
-    from pomona.models.http.pacing import Rate as Rate, RetryPolicy as RetryPolicy
-    from pomona.models.loading import load as load
-    from pomona.models.locating import folder_of as folder_of, locate as locate
+    from pomona.models.loading import folder_of as folder_of, load as load, locate as locate
     from pomona.models.model import Ability as Ability, Model as Model, able as able
     from pomona.models.request import (
         Ask as Ask,
         Draw as Draw,
         Finish as Finish,
         Message as Message,
+        ModelError as ModelError,
         Piece as Piece,
         Reply as Reply,
         Request as Request,
@@ -53,16 +56,13 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "checkpoint": "count_parameters require",
-        "concurrency": "merged wait_for",
-        "entries": "Entry cache_folder catalogue names pull smollm2_path",
-        "errors": "ModelError",
+        "concurrency": "Rate RetryPolicy merged retrying wait_for",
+        "entries": "Entry catalogue names pull smollm2_path",
         "flops": "Shape decode_flops inference_flops prefill_flops scoring_flops training_flops",
-        "http.pacing": "Rate RetryPolicy",
-        "loading": "load",
-        "locating": "folder_of locate",
+        "loading": "folder_of load locate",
         "model": "Ability Model able",
-        "request": "Ask Draw Finish Message Piece Reply Request Sample Spent Steer Token "
-        "prompt_tokens",
+        "request": "Ask Draw Finish Message ModelError Piece Reply Request Sample Spent Steer "
+        "Token prompt_tokens",
         "torch.codec": "Codec",
         "torch.network": "quiet shape_of",
     },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,9 +13,18 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.models.concurrency import wait_for
-from pomona.models.errors import wrong_request
 from pomona.models.flops import Shape, decode_flops, prefill_flops
-from pomona.models.request import Ask, Draw, Piece, Reply, Request, Sample, Spent, prompt_tokens
+from pomona.models.request import (
+    Ask,
+    Draw,
+    Piece,
+    Reply,
+    Request,
+    Sample,
+    Spent,
+    prompt_tokens,
+    wrong_request,
+)
 
 Ability = Literal["generate", "score", "embed", "options", "tools", "states", "train"]
 # Who has what is missing elsewhere: the remedy of every refusal.
@@ -31,7 +39,7 @@ HAVE: dict[Ability, str] = {
 }
 
 
-class Model(ABC):
+class Model:
     """Answers requests; `abilities` says what else it does. `identity` names weights or server for
     the store: equal identities give equal answers to equal requests.
 
@@ -49,14 +57,17 @@ class Model(ABC):
     chat: bool = False
     local: bool = False
 
-    @abstractmethod
     async def reply(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
         """One reply for each (sample index, temperature), in that order, the prompt read once where
         the model allows.
 
         A sample depends on request, seed and its index alone. Raises PomonaError when the request
-        cannot succeed or all retries failed.
+        cannot succeed or all retries failed. A model defines this or `each`, and has the other.
         """
+        replies = {
+            (reply.index, reply.temperature): reply async for reply in self.each(request, samples)
+        }
+        return [replies[sample] for sample in samples]
 
     async def each(self, request: Request, samples: Sequence[Draw]) -> AsyncGenerator[Reply, None]:
         """The replies of `reply`, each as soon as it is there, in any order. An error comes last,
@@ -112,7 +123,7 @@ class Model(ABC):
         """
         return Spent(prompt, answer * samples, estimated=True)
 
-    async def close(self) -> None:  # noqa: B027 - most models hold nothing
+    async def close(self) -> None:
         """Give back memory and connections."""
 
     def generate(

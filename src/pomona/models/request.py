@@ -1,4 +1,6 @@
-"""What is asked of a model and what it answers; what no model could answer is refused here."""
+"""What is asked of a model, what it answers with which tokens, and the errors of what cannot be
+answered.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
+from pomona.errors import PomonaError
 
-from pomona.models.errors import wrong_request
+if TYPE_CHECKING:
+    import numpy as np
 
 Message = Mapping[str, Any]  # as in the OpenAI API: role, content, tool_calls, tool_call_id, …
 Token = Mapping[str, Any]  # as in the OpenAI API: token, logprob, bytes, top_logprobs
@@ -256,4 +259,111 @@ def last_user(messages: Sequence[Message]) -> str:
             return content_of(message)
     raise wrong_request(
         "no message has the role user", remedy="give at least one user message, or a prompt"
+    )
+
+
+def token_entry(raw: bytes, logprob: float, top: Sequence[tuple[bytes, float]] = ()) -> Token:
+    """A token that spells `raw`; what is no whole character in it is shown as U+FFFD. `top` are its
+    likeliest alternatives.
+    """
+    return {**_spelled(raw, logprob), "top_logprobs": [_spelled(*other) for other in top]}
+
+
+def tokens_of_server(given: Any) -> list[Token]:
+    """The tokens in the field `logprobs` of a choice, in the form of chats or of the older
+    completions.
+    """
+    if not isinstance(given, dict):
+        return []
+    if isinstance(content := given.get("content"), list):
+        return [
+            token
+            for token in content
+            if isinstance(token, dict) and isinstance(token.get("logprob"), int | float)
+        ]
+    values = given.get("token_logprobs") or ()
+    names = given.get("tokens") or [""] * len(values)
+    tops = given.get("top_logprobs") or [None] * len(values)
+    return [
+        token_entry(
+            name.encode(), value, [(other.encode(), log) for other, log in (top or {}).items()]
+        )
+        for name, value, top in zip(names, values, tops, strict=False)
+        if value is not None
+    ]
+
+
+def wanted_tokens(tokens: Sequence[Token], most: int | None) -> tuple[Token, ...]:
+    """The tokens with at most so many alternatives each; none where they were not asked for."""
+    if most is None:
+        return ()
+    return tuple(
+        {**token, "top_logprobs": list(token.get("top_logprobs") or ())[:most]} for token in tokens
+    )
+
+
+def tokens_within(tokens: Sequence[Token], text: str) -> tuple[Token, ...]:
+    """The tokens that begin within the text, which a stop string has cut."""
+    size, before, found = len(text.encode()), 0, []
+    for token in tokens:
+        if before >= size:
+            break
+        found.append(token)
+        before += len(token["bytes"])
+    return tuple(found)
+
+
+def _spelled(raw: bytes, logprob: float) -> dict[str, Any]:
+    return {"token": raw.decode("utf-8", "replace"), "bytes": list(raw), "logprob": logprob}
+
+
+class ModelError(PomonaError):
+    """A request that cannot succeed, or one that all retries failed.
+
+    `status` is what to answer a client: 400, 404, 413 or 422 where the request itself is wrong, 429
+    where a limit was met, 502 where the model's side failed, 504 where it took too long. `upstream`
+    is the status the model's server gave, None without one. `code` is a short name as in the OpenAI
+    API (such as "context_length_exceeded"), and `retry_after` the seconds a server asked to wait.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        where: object = None,
+        remedy: str | None = None,
+        upstream: int | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, where=where, remedy=remedy)
+        self.status, self.upstream, self.code, self.retry_after = (
+            status,
+            upstream,
+            code,
+            retry_after,
+        )
+
+
+def wrong_request(
+    message: str, *, where: object = None, remedy: str | None = None, code: str | None = None
+) -> ModelError:
+    """The error of a request that no retry can help: status 400."""
+    return ModelError(message, status=400, where=where, remedy=remedy, code=code)
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what a library says, its class where it says nothing."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def too_long(tokens: int, context: int, name: str) -> ModelError:
+    """The error of a prompt that leaves no room for an answer."""
+    return wrong_request(
+        f"the prompt has {tokens:,} tokens, and {name} takes {context:,} with the answer",
+        remedy="shorten the messages, or use a model with a longer context",
+        code="context_length_exceeded",
     )

@@ -14,12 +14,12 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.models import load, wait_for
+from pomona.models.checkpoint import gguf_header
 from pomona.models.entries import smollm2_path
-from pomona.models.errors import ModelError
 from pomona.models.flops import decode_flops, prefill_flops
-from pomona.models.gguf_header import header, shape_of
+from pomona.models.llama import shape_of
 from pomona.models.model import Model
-from pomona.models.request import Piece, Reply, Request
+from pomona.models.request import ModelError, Piece, Reply, Request
 from pomona.models.torch.answering import cut, stable_prefix
 from pomona.models.torch.codec import tool_calls
 
@@ -222,7 +222,7 @@ def test_a_closed_model_says_so(checkpoints: dict[str, Path]) -> None:
 
 @needs_smollm2
 def test_the_head_of_a_gguf_file_gives_its_shape() -> None:
-    shape = shape_of(*header(SMOLLM2))
+    shape = shape_of(*gguf_header(SMOLLM2))
     assert shape is not None
     assert (shape.layers, shape.hidden, shape.attention, shape.vocabulary, shape.parameters) == (
         30,

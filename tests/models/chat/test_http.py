@@ -18,13 +18,11 @@ import numpy as np
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.models.concurrency import wait_for
-from pomona.models.errors import ModelError
+from pomona.models.concurrency import Rate, RetryPolicy, wait_for
 from pomona.models.http.model import HttpModel
-from pomona.models.http.pacing import Rate, RetryPolicy
 from pomona.models.loading import load
 from pomona.models.model import Model
-from pomona.models.request import Piece, Reply, Request
+from pomona.models.request import ModelError, Piece, Reply, Request
 
 ASK = Request(
     messages=({"role": "user", "content": "Say a number."},), max_tokens=9, temperature=0.5, seed=3

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.models.concurrency import FairSemaphore
-from pomona.models.errors import ModelError
-from pomona.models.http.pacing import (
+from pomona.models.concurrency import (
+    FairSemaphore,
     Limits,
     Rate,
     RetryPolicy,
@@ -19,6 +18,7 @@ from pomona.models.http.pacing import (
     retry_after,
     retrying,
 )
+from pomona.models.request import ModelError
 
 
 class Clock:

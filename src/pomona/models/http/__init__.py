@@ -9,18 +9,11 @@ from pomona._lazy import lazily
 if TYPE_CHECKING:
     from pomona.models.http.client import HttpClient as HttpClient
     from pomona.models.http.model import HttpModel as HttpModel
-    from pomona.models.http.pacing import (
-        Rate as Rate,
-        RetryPolicy as RetryPolicy,
-        TransientError as TransientError,
-        retrying as retrying,
-    )
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "client": "HttpClient",
         "model": "HttpModel",
-        "pacing": "Rate RetryPolicy TransientError retrying",
     },
 )

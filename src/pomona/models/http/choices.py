@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError
-from pomona.models.errors import ModelError
-from pomona.models.request import Finish, Piece, Reply, Request, Spent, Token
-from pomona.models.tokens import of_server, wanted
+from pomona.models.request import (
+    Finish,
+    ModelError,
+    Piece,
+    Reply,
+    Request,
+    Spent,
+    Token,
+    tokens_of_server,
+    wanted_tokens,
+)
 
 _FINISH: dict[str, Finish] = {
     "length": "length",
@@ -57,7 +65,7 @@ class Choice:
             temperature,
             self.logprob,
             self.tool_calls,
-            wanted(self.tokens, request.logprobs),
+            wanted_tokens(self.tokens, request.logprobs),
         )
 
 
@@ -86,7 +94,9 @@ class Given:
                 where=name,
                 remedy="ask again, without streaming if it stays so",
             )
-        piece = Piece(seen[len(self.text) :], index, wanted(choice.tokens[self.tokens :], most))
+        piece = Piece(
+            seen[len(self.text) :], index, wanted_tokens(choice.tokens[self.tokens :], most)
+        )
         self.text, self.tokens = seen, max(self.tokens, len(choice.tokens))
         return piece
 
@@ -158,7 +168,7 @@ def grown_by(event: Mapping[str, Any], choices: Sequence[Choice]) -> None:
             _add_call(choice, call)
         if raw.get("finish_reason"):
             choice.finish = _FINISH.get(raw["finish_reason"], "stop")
-        choice.tokens += of_server(raw.get("logprobs"))
+        choice.tokens += tokens_of_server(raw.get("logprobs"))
 
 
 def usage_of(answer: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -178,7 +188,7 @@ def _whole(raw: Mapping[str, Any]) -> Choice:
     )
     for place, call in enumerate(message.get("tool_calls") or ()):
         choice.calls[place] = dict(call)
-    choice.tokens += of_server(raw.get("logprobs"))
+    choice.tokens += tokens_of_server(raw.get("logprobs"))
     return choice
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 
-from pomona.models.errors import ModelError
-from pomona.models.http.pacing import TRANSIENT, TransientError, retry_after
+from pomona.models.concurrency import TRANSIENT, TransientError, retry_after
+from pomona.models.request import ModelError
 
 _SAME = frozenset(
     {400, 404, 413, 422}

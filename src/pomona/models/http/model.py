@@ -16,8 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.models.concurrency import merged
-from pomona.models.errors import ModelError
+from pomona.models.concurrency import (
+    Limits,
+    Rate,
+    RetryPolicy,
+    TransientError,
+    given_up,
+    merged,
+    retrying,
+)
 from pomona.models.http.choices import (
     Choice,
     Given,
@@ -28,10 +35,10 @@ from pomona.models.http.choices import (
     usage_of,
 )
 from pomona.models.http.client import HttpClient
-from pomona.models.http.pacing import Limits, Rate, RetryPolicy, TransientError, given_up, retrying
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
     Draw,
+    ModelError,
     Piece,
     Reply,
     Request,
@@ -95,16 +102,9 @@ class HttpModel(Model):
         self._counter = TokenCounter(tokenizer)
         self._asked = itertools.count()
 
-    async def reply(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
-        """See `Model`. Requests of different temperatures go out at the same time."""
-        found = {
-            (reply.index, reply.temperature): reply async for reply in self.each(request, samples)
-        }
-        return [found[sample] for sample in samples]
-
     async def each(self, request: Request, samples: Sequence[Draw]) -> AsyncGenerator[Reply, None]:
-        """See `Model`: the replies of one request to the server come together, and its failure
-        does not stop the others.
+        """See `Model`. Requests of different temperatures go out at the same time; the replies of
+        one request to the server come together, and its failure does not stop the others.
         """
         check(request, samples, self.name)
         groups = _groups(samples).items()

@@ -13,10 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.models.errors import too_long
 from pomona.models.model import CostModel
-from pomona.models.request import Draw, Finish, Piece, Reply, Request, Spent, Steer, Token
-from pomona.models.tokens import entry, within
+from pomona.models.request import (
+    Draw,
+    Finish,
+    Piece,
+    Reply,
+    Request,
+    Spent,
+    Steer,
+    Token,
+    token_entry,
+    tokens_within,
+    too_long,
+)
 from pomona.models.torch.batches import in_batches
 from pomona.models.torch.codec import Template, TokenDecoder, tool_calls
 from pomona.models.torch.decode import Cut, Plan, Row, Settings, Step, decode, row_keys, uniforms
@@ -84,7 +94,7 @@ class Growing:
         self._given = self._given_bytes = self._given_tokens = 0
 
     def add(self, id: int, token: Token | None) -> bool:
-        """Take one token, with what is to be on_piece of it where that was asked for; True when the
+        """Take one token, with what is to be told of it where that was asked for; True when the
         answer ends with it.
         """
         self._ids.append(id)
@@ -105,7 +115,7 @@ class Growing:
             self._give(text, tokens[self._given_tokens :])
 
     def _spelled(self, text: str) -> list[Token]:
-        """The tokens not yet on_piece that end within the text."""
+        """The tokens not yet told that end within the text."""
         found: list[Token] = []
         size = len(text.encode()) if self._waiting else 0
         while self._waiting and (end := self._given_bytes + len(self._waiting[0]["bytes"])) <= size:
@@ -262,9 +272,11 @@ def _key(job: Job, sample: int) -> np.uint64:
 def _token(
     decoder: TokenDecoder, most: int, token: int, logprob: Any, top_ids: Any, top_logprobs: Any
 ) -> Token:
-    """A token as it is on_piece, with at most so many alternatives."""
+    """A token as it is told, with at most so many alternatives."""
     top = zip(top_ids[:most].tolist(), top_logprobs[:most].tolist(), strict=True)
-    return entry(decoder(token), float(logprob), [(decoder(other), value) for other, value in top])
+    return token_entry(
+        decoder(token), float(logprob), [(decoder(other), value) for other, value in top]
+    )
 
 
 def _tokens(decoder: TokenDecoder, most: int | None, row: Row) -> tuple[Token, ...]:
@@ -288,7 +300,7 @@ def _reply(
     text, ended = cut(model.codec.text(row.token_ids), job.request.stop)
     finish: Finish = "stop" if row.stopped or ended else "length"
     tokens = _tokens(decoder, job.request.logprobs, row)
-    tokens = within(tokens, text) if ended else tokens
+    tokens = tokens_within(tokens, text) if ended else tokens
     if job.growing:
         job.growing[sample].end(text, tokens)
     calls = ()
@@ -341,7 +353,7 @@ def _choose(model: NativeModel, costs: CostModel, name: str, job: Job) -> list[R
             else ()
         )
         tokens = tuple(
-            entry(decoder(token), log) for token, log in spelled if token != model.codec.end
+            token_entry(decoder(token), log) for token, log in spelled if token != model.codec.end
         )
         replies.append(
             Reply(

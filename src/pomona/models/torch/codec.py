@@ -14,8 +14,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedModel
 
 from pomona.errors import PomonaError
-from pomona.models.errors import reason_of, wrong_request
-from pomona.models.request import Request, content_of, last_user
+from pomona.models.request import Request, content_of, last_user, reason_of, wrong_request
 from pomona.models.torch.network import embedding_table, quiet
 
 

@@ -20,9 +20,20 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.models.checkpoint import fingerprint
-from pomona.models.errors import ModelError, too_long, wrong_request
 from pomona.models.model import Ability, CostModel
-from pomona.models.request import Ask, Draw, Piece, Reply, Request, Spent, check, prompt_tokens
+from pomona.models.request import (
+    Ask,
+    Draw,
+    ModelError,
+    Piece,
+    Reply,
+    Request,
+    Spent,
+    check,
+    prompt_tokens,
+    too_long,
+    wrong_request,
+)
 from pomona.models.torch.answering import Job, run_batch, score
 from pomona.models.torch.codec import Template
 from pomona.models.torch.native import NativeModel, mean_states

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.models.model import Model
 from pomona.models.request import Sample
-from pomona.models.torch.batches import budget_of, in_batches
+from pomona.models.torch.batches import Pair, budget_of, in_batches, score_batch, sum_states
 from pomona.models.torch.codec import Codec
 from pomona.models.torch.decode import Cut, Plan, Row, Settings, decode, row_keys
 from pomona.models.torch.network import (
@@ -26,7 +26,6 @@ from pomona.models.torch.network import (
     replace_weights,
     shape_of,
 )
-from pomona.models.torch.passes import Pair, score_batch, sum_states
 
 _UNKNOWN_CONTEXT = 2048
 

@@ -101,8 +101,8 @@ async def rewards(address: str, prompt: str, answers: Sequence[str]) -> list[flo
     answers `{"scores": […]}`. POMONA_API_KEY is sent where it is set. A ModelError when all retries
     failed or the answer does not score every answer.
     """
-    from pomona.models import RetryPolicy
-    from pomona.models.http import HttpClient, retrying
+    from pomona.models import RetryPolicy, retrying
+    from pomona.models.http import HttpClient
 
     url, _, model = address.partition("#")
     base, _, path = url.rpartition("/")

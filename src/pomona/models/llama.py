@@ -1,13 +1,17 @@
-"""GGUF files that answer messages, run by llama.cpp's server inside this process."""
+"""GGUF files that answer messages, run by llama.cpp's server inside this process, over the JSON of
+its own completion route.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +19,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.models.checkpoint import fingerprint
-from pomona.models.concurrency import FairSemaphore
-from pomona.models.errors import ModelError, too_long, wrong_request
-from pomona.models.gguf_header import header, shape_of
+from pomona.models.checkpoint import fingerprint, gguf_header
+from pomona.models.concurrency import FairSemaphore, TransientError
+from pomona.models.flops import Shape
 from pomona.models.http.choices import Choice, choices_of, usage_of
 from pomona.models.http.client import HttpClient
-from pomona.models.http.pacing import TransientError
-from pomona.models.llama.completion import GrowingRow, body_of, choice_of, groups, messages_of
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
     Draw,
+    Finish,
+    ModelError,
     Piece,
     Reply,
     Request,
     Spent,
+    Token,
     check,
+    content_of,
+    tokens_within,
+    too_long,
+    wanted_tokens,
+    wrong_request,
 )
 
+_NO_SEED = (1 << 32) - 1  # llama.cpp takes this one for "any"
+_TOKEN = ("token", "logprob", "bytes", "top_logprobs")
 _LONGEST = 8192
 _PATIENCE = 3600.0
 
@@ -64,7 +75,7 @@ class LlamaModel(Model):
         context: int | None = None,
         price: tuple[float, float] | None = None,
     ) -> None:
-        metadata, tensors = header(path)
+        metadata, tensors = gguf_header(path)
         trained = metadata.get(f"{metadata.get('general.architecture')}.context_length") or _LONGEST
         self.name, self.identity = name or path.stem, f"llama.cpp:{fingerprint(path)}"
         self.context, self._slots = context or min(int(trained), _LONGEST), slots
@@ -87,13 +98,6 @@ class LlamaModel(Model):
         self._embedder: tuple[Engine, HttpClient] | None = None
         self._embedding = asyncio.Lock()
 
-    async def reply(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
-        """See `Model`."""
-        found = {
-            (reply.index, reply.temperature): reply async for reply in self.each(request, samples)
-        }
-        return [found[sample] for sample in samples]
-
     async def each(self, request: Request, samples: Sequence[Draw]) -> AsyncGenerator[Reply, None]:
         """See `Model`. Of several temperatures the one with fewest samples goes first and
         leaves the prompt in the cache.
@@ -101,7 +105,7 @@ class LlamaModel(Model):
         check(request, samples, self.name)
         prompt, read = await self._prompt(request)
         for place, (temperature, indices) in enumerate(
-            groups(samples, self._at_once(request, read))
+            _groups(samples, self._at_once(request, read))
         ):
             async with self._room.taken(read + len(indices) * request.max_tokens):
                 started = time.perf_counter()
@@ -127,11 +131,11 @@ class LlamaModel(Model):
         check(request, samples, self.name)
         prompt, read = await self._prompt(request)
         for place, (temperature, indices) in enumerate(
-            groups(samples, self._at_once(request, read))
+            _groups(samples, self._at_once(request, read))
         ):
             async with self._room.taken(read + len(indices) * request.max_tokens):
-                started, grown = time.perf_counter(), {index: GrowingRow() for index in indices}
-                body = {**body_of(request, prompt, temperature, indices), "stream": True}
+                started, grown = time.perf_counter(), {index: _GrowingRow() for index in indices}
+                body = {**_body_of(request, prompt, temperature, indices), "stream": True}
                 async with aclosing(self._events(body)) as events:
                     async for event in events:
                         index = indices[event.get("index") or 0]
@@ -143,7 +147,7 @@ class LlamaModel(Model):
             for index, one in grown.items():
                 if one.last is None:
                     raise ModelError("the answer ended before its end", status=502, where=self.name)
-                choice, tokens = choice_of(one.row)
+                choice, tokens = _choice_of(one.row)
                 paid = 0 if place or index != indices[0] else read
                 spent = self._costs.spent(
                     context=read, prompt_tokens=paid, completion_tokens=tokens, seconds=seconds
@@ -208,7 +212,7 @@ class LlamaModel(Model):
         """The prompt as text, by the chat template in the file, and its tokens."""
         text = request.prompt
         if text is None:
-            text = str((await self._post("apply-template", messages_of(request)))["prompt"])
+            text = str((await self._post("apply-template", _messages_of(request)))["prompt"])
         ids = (
             await self._post(
                 "tokenize", {"content": text, "add_special": True, "parse_special": True}
@@ -229,7 +233,7 @@ class LlamaModel(Model):
         if request.tools:
             answer = await self._post(
                 "v1/chat/completions",
-                {**body_of(request, None, temperature, indices), **messages_of(request)},
+                {**_body_of(request, None, temperature, indices), **_messages_of(request)},
             )
             choices = choices_of(answer, ())
             texts = [
@@ -240,11 +244,11 @@ class LlamaModel(Model):
                 len((await self._post("tokenize", {"content": text}))["tokens"]) for text in texts
             ]
             return [(choice, count + 1) for choice, count in zip(choices, counts, strict=True)]
-        answer = await self._post("completion", body_of(request, prompt, temperature, indices))
+        answer = await self._post("completion", _body_of(request, prompt, temperature, indices))
         rows = (
             sorted(answer, key=lambda row: row["index"]) if isinstance(answer, list) else [answer]
         )
-        return [choice_of(row) for row in rows]
+        return [_choice_of(row) for row in rows]
 
     def _at_once(self, request: Request, read: int) -> int:
         """How many samples after a prompt of so many tokens fit into the context together."""
@@ -331,3 +335,149 @@ def start(
             where=path,
             remedy="is the file whole, and memory enough?",
         ) from error
+
+
+@dataclass
+class _GrowingRow:
+    """One streamed sample so far. `last` is its final event, once that has come."""
+
+    text: str = ""
+    tokens: list[Token] = field(default_factory=list)
+    last: Mapping[str, Any] | None = None
+    _told: int = 0
+
+    def by(self, event: Mapping[str, Any], index: int, most: int | None) -> Piece | None:
+        """What an event adds, None where that is nothing; tokens of text that is held back wait for
+        it.
+        """
+        content = event.get("content") or ""
+        self.text += content
+        self.tokens += _spelled(event)
+        if event.get("stop"):
+            self.last, self.tokens = event, _shown(event, self.text, self.tokens)
+        if not content and (self.last is None or self._told >= len(self.tokens)):
+            return None
+        fresh, self._told = self.tokens[self._told :], len(self.tokens)
+        return Piece(content, index, wanted_tokens(fresh, most))
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The sample as the route gives it without streaming."""
+        return {**(self.last or {}), "content": self.text, "completion_probabilities": self.tokens}
+
+
+def _groups(samples: Sequence[Draw], slots: int) -> list[tuple[float, list[int]]]:
+    """(temperature, consecutive indices), at most `slots` each: what one request can ask, for its
+    seeds count up from the first.
+    """
+    found: list[tuple[float, list[int]]] = []
+    for temperature, index in sorted({(temperature, index) for index, temperature in samples}):
+        last = found[-1] if found else None
+        if last and last[0] == temperature and last[1][-1] == index - 1 and len(last[1]) < slots:
+            last[1].append(index)
+        else:
+            found.append((temperature, [index]))
+    return sorted(found, key=lambda group: len(group[1]))
+
+
+def _body_of(
+    request: Request, prompt: str | None, temperature: float, indices: Sequence[int]
+) -> dict[str, Any]:
+    """What is posted for samples of consecutive indices; without a prompt it is for the chat route,
+    which knows tools.
+    """
+    body: dict[str, Any] = {
+        "n_predict": request.max_tokens,
+        "temperature": temperature,
+        "top_k": 0,
+        "top_p": request.top_p,
+        "min_p": request.min_p,
+        "samplers": ["temperature", "top_p", "min_p"],
+        "seed": _seed(request.seed, indices[0]),
+        "cache_prompt": True,
+    }
+    if prompt is not None:
+        body["prompt"] = prompt
+    if len(indices) > 1:
+        body["n_cmpl"] = len(indices)
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.options:
+        body["grammar"] = "root ::= " + " | ".join(map(_literal, request.options))
+    if request.logprobs is not None:
+        known = {"n_probs": max(1, request.logprobs)}  # of the chat route: its own names for it
+        body |= (
+            known
+            if prompt is not None
+            else {"logprobs": True, "top_logprobs": max(1, request.logprobs)}
+        )
+    return {**body, **request.extra}
+
+
+def _messages_of(request: Request) -> dict[str, Any]:
+    """The messages and tools of a request."""
+    messages = [{**message, "content": content_of(message)} for message in request.messages]
+    return (
+        {"messages": messages, "tools": [dict(tool) for tool in request.tools]}
+        if request.tools
+        else {"messages": messages}
+    )
+
+
+def _seed(seed: int, index: int) -> int:
+    """llama.cpp adds 1 to the seed for each further sample of a request, so consecutive indices
+    have consecutive seeds.
+    """
+    base = int.from_bytes(hashlib.sha256(f"llama:{seed}".encode()).digest()[:4], "little")
+    return (base + index) % _NO_SEED
+
+
+def _choice_of(row: Mapping[str, Any]) -> tuple[Choice, int]:
+    """One choice and the tokens that were computed for it."""
+    finish: Finish = "length" if row.get("stop_type") == "limit" else "stop"
+    return Choice(row["content"], finish, _shown(row, row["content"], _spelled(row))), int(
+        row["tokens_predicted"]
+    )
+
+
+def _spelled(row: Mapping[str, Any]) -> list[Token]:
+    return [
+        {name: token[name] for name in _TOKEN if name in token}
+        for token in row.get("completion_probabilities") or ()
+    ]
+
+
+def _shown(row: Mapping[str, Any], text: str, tokens: list[Token]) -> list[Token]:
+    """The tokens without those of a stop string."""
+    return list(tokens_within(tokens, text)) if row.get("stop_type") == "word" else tokens
+
+
+def _literal(text: str) -> str:
+    """A string as GBNF writes it."""
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    return '"' + "".join(escapes.get(letter, letter) for letter in text) + '"'
+
+
+def shape_of(metadata: dict[str, Any], tensors: dict[str, int]) -> Shape | None:
+    """The sizes the cost model needs; None where the file does not say."""
+    kind = metadata.get("general.architecture")
+    layers, hidden = metadata.get(f"{kind}.block_count"), metadata.get(f"{kind}.embedding_length")
+    heads, embedding = (
+        metadata.get(f"{kind}.attention.head_count"),
+        tensors.get("token_embd.weight"),
+    )
+    if not (
+        isinstance(layers, int) and isinstance(hidden, int) and isinstance(heads, int) and embedding
+    ):
+        return None
+    width = metadata.get(f"{kind}.attention.key_length") or hidden // heads
+    head = tensors.get("output.weight", 0)
+    return Shape(
+        layers,
+        hidden,
+        heads * width,
+        embedding // hidden,
+        sum(tensors.values()) - embedding - head,
+        embedding,
+        head,
+    )
