@@ -239,11 +239,8 @@ def _merge(
             layouts = [lay_out(plan.jobs, most) for plan in plans]
             size = sum(layout.size for layout in layouts)
             for plan, workspace, layout in zip(plans, workspaces, layouts, strict=True):
-                results.append(
-                    stack.enter_context(
-                        Result(plan, workspace, layout, report=report, threads=count)
-                    )
-                )
+                result = Result(plan, workspace, layout, report=report, threads=count)
+                results.append(stack.enter_context(result))
             units = units_of(plans, lambda plan, job: results[plan].target(job))
             _run(results, units, room, count, progress)
             return [result.finish(memory=room, threads=count) for result in results]

@@ -232,19 +232,10 @@ class Result:
         assert self._journal is not None and self._output is not None and self._hashes is not None
         layers = self.survey.layers(self._journal.done) if self.survey else None
         told = forecast(self.plan, self.workspace.out, self.layout, memory=memory, threads=threads)
-        files = {
-            **self._beside(),
-            **card_files(
-                self.plan,
-                self.workspace.out.name,
-                self.sources,
-                self._hashes.result(),
-                told,
-                layers,
-            ),
-        }
+        name, hashes = self.workspace.out.name, self._hashes.result()
+        files = self._beside() | card_files(self.plan, name, self.sources, hashes, told, layers)
         if layers:
-            files["report.html"] = page(self.workspace.out.name, told.signature, layers).encode()
+            files["report.html"] = page(name, told.signature, layers).encode()
         for name, content in files.items():
             (self.workspace.result / name).write_bytes(content)
         self._output.sync()

@@ -116,19 +116,12 @@ class Builder:
 
     def _group(self, module: RecipeModule, piece: Slice) -> SourceGroup:
         base = piece.base or self.recipe.base
-        check_inputs(
-            self.method,
-            [str(source.model) for source in piece.sources],
-            str(base) if base else None,
-        )
+        names = [str(source.model) for source in piece.sources]
+        check_inputs(self.method, names, str(base) if base else None)
         outer = (piece.parameters, module.parameters, self.recipe.parameters)
         scopes = tuple((source.parameters, *outer) for source in piece.sources)
-        return SourceGroup(
-            piece.sources,
-            str(base) if base and self.method.base != "ignored" else None,
-            scopes,
-            outer,
-        )
+        apart = str(base) if base and self.method.base != "ignored" else None
+        return SourceGroup(piece.sources, apart, scopes, outer)
 
     def _loose(self, part: ModelPart, group: SourceGroup, *, after: bool) -> Iterator[TensorJob]:
         names = dict.fromkeys(
@@ -217,14 +210,8 @@ class Builder:
         for index, tensor in held.items():
             if tensor.shape != first.shape:
                 one, other = self._model(group.sources[place]), self._model(group.sources[index])
-                self.problems.shapes(
-                    name,
-                    one,
-                    first.shape,
-                    other,
-                    tensor.shape,
-                    vocabulary_remedy(name, first.shape, tensor.shape),
-                )
+                remedy = vocabulary_remedy(name, first.shape, tensor.shape)
+                self.problems.shapes(name, one, first.shape, other, tensor.shape, remedy)
                 return False
         return True
 

@@ -189,20 +189,16 @@ def parts_of(
     names = [name for name in names if name not in copied]
     stacks = list(dict.fromkeys(place.stack for name in names if (place := place_of(name))))
     if not recipe.modules:
-        return (
-            _part("", RecipeModule(recipe.models, recipe.slices), stacks, None, recipe, models),
-        )
+        whole = RecipeModule(recipe.models, recipe.slices)
+        return (_part("", whole, stacks, None, recipe, models),)
     owners = {name: _owner(name, list(recipe.modules), stacks) for name in names}
     parts = []
     for key, module in recipe.modules.items():
         members = frozenset(name for name, owner in owners.items() if owner == key)
         if not members:
             known = {role_of(name, stacks) for name in names}
-            said = (
-                [name for name, role in ROLES.items() if role in known]
-                if len(stacks) > 1
-                else ["default"]
-            )
+            said = [name for name, role in ROLES.items() if role in known and len(stacks) > 1]
+            said = said if len(stacks) > 1 else ["default"]
             raise PomonaError(
                 f'no tensor belongs to module "{key}"',
                 where=frame.folder,
@@ -252,15 +248,8 @@ def _part(
     if recipe.base is not None and all(source.model != recipe.base for source in sources):
         sources = (*sources, MergeSource(recipe.base))
     whole = Slice(sources)
-    return ModelPart(
-        name,
-        module,
-        tuple(stacks),
-        {stack: (_whole(whole, stack, models),) for stack in stacks},
-        whole,
-        whole,
-        members,
-    )
+    pieces = {stack: (_whole(whole, stack, models),) for stack in stacks}
+    return ModelPart(name, module, tuple(stacks), pieces, whole, whole, members)
 
 
 def _whole(piece: Slice, stack: str, models: Mapping[str, Opened]) -> Slice:
@@ -271,9 +260,10 @@ def _whole(piece: Slice, stack: str, models: Mapping[str, Opened]) -> Slice:
     model_of = {depth: model for model, depth in depths.items() if depth}
     if len(model_of) > 1:
         (less, small), (more, large), *_ = sorted(model_of.items())
-        text = f'"{small}" has {less} layers in {stack} and "{large}" has {more}'
         raise PomonaError(
-            text, where=models[small].folder, remedy='say which layers go together under "slices"'
+            f'"{small}" has {less} layers in {stack} and "{large}" has {more}',
+            where=models[small].folder,
+            remedy='say which layers go together under "slices"',
         )
     depth = next(iter(model_of), 0)
     return replace(

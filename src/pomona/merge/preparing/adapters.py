@@ -242,12 +242,8 @@ def _module(
     if start.shape != shape:
         raise _misfit(adapter, module, start.shape, shape)
     if "token_adapter.trainable_tokens_delta" in parts:
-        yield (
-            name,
-            _with_rows(
-                adapter, module, start, dtype, parts["token_adapter.trainable_tokens_delta"]
-            ),
-        )
+        rows = parts["token_adapter.trainable_tokens_delta"]
+        yield name, _with_rows(adapter, module, start, dtype, rows)
         return
     update = _update(adapter, module, parts, shape)
     yield name, NewTensor(dtype, shape, lambda: update.blocks(start, dtype))

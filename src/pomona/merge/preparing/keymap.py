@@ -49,11 +49,8 @@ def map_names(
             continue
         rule = key_map if isinstance(key_map, str) else key_map.get(model, {})
         if isinstance(rule, str):
-            rule = (
-                {}
-                if set(view.names) == set(views[frame].names)
-                else propose(view, views[frame], model)
-            )
+            same = set(view.names) == set(views[frame].names)
+            rule = {} if same else propose(view, views[frame], model)
             if rule:
                 notes.append(
                     f'key map of "{model}": '
@@ -70,13 +67,8 @@ def map_names(
             f'from "{frame}": {listed}'
         )
     ordered = {model: out[model] for model in views}
-    return RenamedModels(
-        ordered,
-        frame,
-        copied,
-        {model: names for model, names in short.items() if names},
-        tuple(notes),
-    )
+    short = {model: names for model, names in short.items() if names}
+    return RenamedModels(ordered, frame, copied, short, tuple(notes))
 
 
 def _frame(views: Mapping[str, View], key_map: KeyMap, base: str | None) -> str:

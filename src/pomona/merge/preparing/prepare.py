@@ -179,12 +179,10 @@ class Stages:
                 short, long = view.tensors[tensor], self.views[frame].tensors[tensor]
                 rows[tensor] = min(short.shape[0], rows.get(tensor, short.shape[0]))
                 made[tensor] = _lengthened(short, long, f'"{name}" and "{frame}"')
-            self._check_prefix(
-                name, frame, reference, min(view.info(tensor)[1][0] for tensor in tensors)
-            )
-            self.views[name] = view.with_tensors(
-                self._keep(name, "lengthened", made, self.fingerprints[frame])
-            )
+            shared = min(view.info(tensor)[1][0] for tensor in tensors)
+            self._check_prefix(name, frame, reference, shared)
+            kept = self._keep(name, "lengthened", made, self.fingerprints[frame])
+            self.views[name] = view.with_tensors(kept)
         self.result["rows"] = rows
         self.notes += [
             f'"{tensor}": rows from {count} on copied from "{frame}"'
@@ -239,14 +237,10 @@ class Stages:
         alignment = align(
             result, vocabularies, rows, base=base, owner=owner, tokens=tokens, multiple=multiple
         )
-        self._align_tensors(
-            names,
-            alignment,
-            [rule, base, list(vocabularies), *(self.fingerprints[model] for model in self.sources)],
-        )
-        self._write_tokenizer(
-            result, chosen if owner not in tokenizers or chosen is tokenizers[owner] else None
-        )
+        made_by = [rule, base, list(vocabularies), *map(self.fingerprints.get, self.sources)]
+        self._align_tensors(names, alignment, made_by)
+        known = owner not in tokenizers or chosen is tokenizers[owner]
+        self._write_tokenizer(result, chosen if known else None)
         self._config(alignment.rows, donor, owner)
         self.notes.append(
             f"tokenizer: {len(result.vocab)} tokens in {alignment.rows} rows, ids of {owner}; "
@@ -271,9 +265,8 @@ class Stages:
                     continue
                 if name in before[model].tensors:
                     made[name] = aligned(alignment, tensors, place, dtype)
-            self.views[model] = before[model].with_tensors(
-                self._keep(model, "aligned", made, fingerprints)
-            )
+            kept = self._keep(model, "aligned", made, fingerprints)
+            self.views[model] = before[model].with_tensors(kept)
 
     def _chosen(
         self,
@@ -340,11 +333,8 @@ class Stages:
 
     def _config(self, rows: int, donor: str, owner: str) -> None:
         main = read_config(self.sources[self.result.get("frame") or donor].folder)
-        prefix = (
-            "text_config."
-            if "vocab_size" not in main and isinstance(main.get("text_config"), dict)
-            else ""
-        )
+        inner = "vocab_size" not in main and isinstance(main.get("text_config"), dict)
+        prefix = "text_config." if inner else ""
         self.result["config"] = {f"{prefix}vocab_size": rows}
         if owner != donor:
             other = read_config(self.sources[owner].folder)

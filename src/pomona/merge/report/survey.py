@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -229,21 +230,13 @@ def _maps(layers: Layers) -> list[Map]:
         model: [row["relative" if relative else "norms"].get(model) for row in rows]
         for model in layers.models
     }
-    what = (
-        "Norm of each task vector, as a share of the base's norm"
-        if relative
-        else f"Norm of the {layers.of}"
-    )
-    note = (
-        "How far each model has moved from the base."
-        if relative
-        else "Euclidean norm over all elements of a layer."
-    )
-    show: Callable[[float], str] = (
-        (lambda value: f"{value:.2%}".replace("%", " %"))
-        if relative
-        else (lambda value: f"{value:.3g}")
-    )
+    what = f"Norm of the {layers.of}"
+    note = "Euclidean norm over all elements of a layer."
+    show: Callable[[float], str] = "{:.3g}".format
+    if relative:
+        what = "Norm of each task vector, as a share of the base's norm"
+        note = "How far each model has moved from the base."
+        show = partial(_percent, decimals=2)
     maps = [Map(what, note, norms, show, 0.0, _most(norms))]
     pairs = list(dict.fromkeys(pair for row in rows for pair in row["cosines"]))
     if pairs:
@@ -254,33 +247,22 @@ def _maps(layers: Layers) -> list[Map]:
         bound = max(
             0.1, *(abs(value) for line in cosines.values() for value in line if value is not None)
         )
-        maps.append(
-            Map(
-                f"Cosine between {layers.of}",
-                words,
-                cosines,
-                lambda value: f"{value:+.3f}".replace("-", "−"),
-                -bound,
-                bound,
-            )
-        )
+        heading = f"Cosine between {layers.of}"
+        maps.append(Map(heading, words, cosines, _signed, -bound, bound))
         unlike = {"all models": [row["conflicts"] for row in rows]}
-        words = (
-            "Share of elements that one model wants larger than zero and another smaller."
-            if layers.of == "weights"
-            else ("Share of elements that one model moves up and another down.")
-        )
-        maps.append(
-            Map(
-                "Sign conflicts",
-                words,
-                unlike,
-                lambda value: f"{value:.1%}".replace("%", " %"),
-                0.0,
-                _most(unlike),
-            )
-        )
+        words = "Share of elements that one model moves up and another down."
+        if layers.of == "weights":
+            words = "Share of elements that one model wants larger than zero and another smaller."
+        maps.append(Map("Sign conflicts", words, unlike, _percent, 0.0, _most(unlike)))
     return maps
+
+
+def _percent(value: float, decimals: int = 1) -> str:
+    return f"{value:.{decimals}%}".replace("%", " %")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def _most(values: Mapping[str, Sequence[float | None]]) -> float:
@@ -389,10 +371,8 @@ def _headline(layers: Layers) -> str:
 
 
 def _measured(layers: Layers) -> str:
-    elements, errors = (
-        sum(row["elements"] for row in layers.rows),
-        [row["error"] for row in layers.rows],
-    )
+    elements = sum(row["elements"] for row in layers.rows)
+    errors = [row["error"] for row in layers.rows]
     if layers.share > 0.999:
         return f"Measured on all {shown_count(elements)} elements."
     return (

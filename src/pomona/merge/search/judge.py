@@ -171,11 +171,8 @@ class Judge:
         prompts = model.count_tokens(items.prompts)
         lengths = np.array([len(score) for score in scores])
         flops = float(scoring_flops(model.shape, prompts, lengths).sum())
-        return Judged(
-            self.metric.statistics(scores, items.completions),
-            flops,
-            int(prompts.sum() + lengths.sum()),
-        )
+        statistics = self.metric.statistics(scores, items.completions)
+        return Judged(statistics, flops, int(prompts.sum() + lengths.sum()))
 
     def _answered(self, model: TorchModel, items: Items) -> Judged:
         samples = [
@@ -183,11 +180,8 @@ class Judge:
         ]
         prompts = np.array([sample.prompt_tokens for sample in samples])
         lengths = np.array([sample.completion_tokens for sample in samples])
-        flops = float(
-            (
-                prefill_flops(model.shape, prompts) + decode_flops(model.shape, prompts, lengths)
-            ).sum()
-        )
+        prefill = prefill_flops(model.shape, prompts)
+        flops = float((prefill + decode_flops(model.shape, prompts, lengths)).sum())
         statistics = self.metric.statistics([sample.text for sample in samples], items.completions)
         return Judged(statistics, flops, int(prompts.sum() + lengths.sum()))
 
@@ -270,11 +264,8 @@ class OnItems:
     def __call__(self, plan: MergePlan, /) -> Score:
         """The metric of the merge on the items."""
         judged = self.judge(plan, self.items)
-        return Score(
-            float(self.judge.metric.aggregate(judged.statistics.sum(0))),
-            judged.flops,
-            judged.tokens,
-        )
+        value = float(self.judge.metric.aggregate(judged.statistics.sum(0)))
+        return Score(value, judged.flops, judged.tokens)
 
 
 def digest_of(items: Items) -> str:

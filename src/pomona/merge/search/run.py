@@ -58,15 +58,9 @@ def search_merge(
     valid, test = _items(problem, folder)
     workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     with workspace.locked():
-        searched = _searched(
-            problem,
-            workspace,
-            Judge.of(problem.settings, device=device, **engine),
-            valid,
-            test,
-            progress,
-            {**engine, "overwrite": overwrite},
-        )
+        judge = Judge.of(problem.settings, device=device, **engine)
+        run = _Run(problem, workspace, judge, valid, test)
+        searched = run.searched(progress, {**engine, "overwrite": overwrite})
         workspace.clear()
     return searched
 
@@ -80,109 +74,104 @@ def _items(problem: Problem, folder: Path) -> tuple[Items, Items]:
     return valid, test
 
 
-def _searched(
-    problem: Problem,
-    workspace: SearchWorkspace,
-    judge: Judge,
-    valid: Items,
-    test: Items,
-    progress: Callable[[int, int], None] | None,
-    engine: Mapping[str, Any],
-) -> Searched:
-    # What is wrong with models or installation shows here, before hours of trials.
-    first = workspace.plan(problem.first())
-    judge.ready(first)
-    optimum = _found(problem, workspace, OnItems(judge, valid), first, progress)
-    recipe = problem.recipe(optimum.best.values)
-    best = workspace.plan(recipe)
-    rivals = Rivals(problem, workspace, judge)
-    systems = rivals.systems(valid, test)
-    mine = workspace.score(best, judge, test)
-    systems[BEST] = replace(
-        mine, once_flops=optimum.flops, once_tokens=optimum.tokens, once_seconds=optimum.seconds
-    )
-    searched = Searched(
-        workspace.out,
-        recipe,
-        optimum,
-        compare_all(judge.metric, test, systems, BEST, workspace.seed),
-        judge.metric.name,
-        judge.metric.higher_is_better,
-        _signature(problem, workspace, judge, valid, test),
-        tuple(rivals.notes),
-    )
-    _write(searched, workspace, judge, test, systems, best, engine)
-    return searched
+@dataclass(frozen=True)
+class _Run:
+    """One search: its problem, its workspace, its judge, and the items searched and tested on."""
 
+    problem: Problem
+    workspace: SearchWorkspace
+    judge: Judge
+    valid: Items
+    test: Items
 
-def _found(
-    problem: Problem,
-    workspace: SearchWorkspace,
-    objective: OnItems,
-    first: MergePlan,
-    progress: Callable[[int, int], None] | None,
-) -> Optimum:
-    merge = {key: value for key, value in problem.document.items() if key not in SECTIONS}
-    about = {"recipe": merge, "inputs": inputs_of(first), "seed": workspace.seed}
-    settings = problem.settings
-    return search(
-        lambda values: workspace.plan(problem.recipe(values)),
-        problem.space,
-        objective,
-        method=settings.method,
-        trials=settings.trials,
-        seed=workspace.seed,
-        log=workspace.work / "trials.jsonl",
-        about=about,
-        progress=progress,
-    )
+    def searched(
+        self, progress: Callable[[int, int], None] | None, engine: Mapping[str, Any]
+    ) -> Searched:
+        """Search, compare and write."""
+        problem, workspace, judge, test = self.problem, self.workspace, self.judge, self.test
+        # What is wrong with models or installation shows here, before hours of trials.
+        first = workspace.plan(problem.first())
+        judge.ready(first)
+        optimum = self._optimum(first, progress)
+        recipe = problem.recipe(optimum.best.values)
+        best = workspace.plan(recipe)
+        rivals = Rivals(problem, workspace, judge)
+        systems = rivals.systems(self.valid, test)
+        systems[BEST] = replace(
+            workspace.score(best, judge, test),
+            once_flops=optimum.flops,
+            once_tokens=optimum.tokens,
+            once_seconds=optimum.seconds,
+        )
+        searched = Searched(
+            workspace.out,
+            recipe,
+            optimum,
+            compare_all(judge.metric, test, systems, BEST, workspace.seed),
+            judge.metric.name,
+            judge.metric.higher_is_better,
+            self._signature(),
+            tuple(rivals.notes),
+        )
+        self._write(searched, systems, best, engine)
+        return searched
 
+    def _optimum(self, first: MergePlan, progress: Callable[[int, int], None] | None) -> Optimum:
+        problem, workspace, settings = self.problem, self.workspace, self.problem.settings
+        merge = {key: value for key, value in problem.document.items() if key not in SECTIONS}
+        return search(
+            lambda values: workspace.plan(problem.recipe(values)),
+            problem.space,
+            OnItems(self.judge, self.valid),
+            method=settings.method,
+            trials=settings.trials,
+            seed=workspace.seed,
+            log=workspace.work / "trials.jsonl",
+            about={"recipe": merge, "inputs": inputs_of(first), "seed": workspace.seed},
+            progress=progress,
+        )
 
-def _signature(
-    problem: Problem, workspace: SearchWorkspace, judge: Judge, valid: Items, test: Items
-) -> str:
-    settings = problem.settings
-    how = f"merge search|method:{settings.method}|trials:{settings.trials}|seed:{workspace.seed}"
-    return f"{how}|{judge.signature}|valid:{len(valid)}|test:{len(test)}|version:{__version__}"
+    def _signature(self) -> str:
+        settings = self.problem.settings
+        how = f"merge search|method:{settings.method}|trials:{settings.trials}"
+        items = f"valid:{len(self.valid)}|test:{len(self.test)}"
+        seed, judge = self.workspace.seed, self.judge.signature
+        return f"{how}|seed:{seed}|{judge}|{items}|version:{__version__}"
 
+    def _write(
+        self,
+        searched: Searched,
+        systems: Mapping[str, System],
+        best: MergePlan,
+        engine: Mapping[str, Any],
+    ) -> None:
+        from pomona.merge.engine.run import merge_plan
+        from pomona.merge.search.page import render_search
 
-def _write(
-    searched: Searched,
-    workspace: SearchWorkspace,
-    judge: Judge,
-    test: Items,
-    systems: Mapping[str, System],
-    best: MergePlan,
-    engine: Mapping[str, Any],
-) -> None:
-    from pomona.merge.engine.run import merge_plan
-    from pomona.merge.search.page import render_search
-
-    base = BASE if BASE in systems else next(iter(systems))
-    notes = [
-        "The experts' own training is not counted: they were there before the search.",
-        *searched.notes,
-    ]
-    about = {
-        "name": searched.out.name,
-        "parameters": sum(math.prod(job.shape) for job in best.jobs),
-        "seed": workspace.seed,
-        "signature": searched.signature,
-        "created": workspace.created(),
-        "notes": notes,
-    }
-    ledger = ledger_of(judge.metric, test, systems, base, about)
-    ledger_path = workspace.work / "ledger.json"
-    ledger.write(ledger_path)
-    extra = {
-        "search.json": (
-            json.dumps(searched.document(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        ).encode(),
-        "trials.parquet": trials_parquet(searched.found),
-        "ledger.json": ledger_path.read_bytes(),
-        "search.html": render_search(searched).encode(),
-    }
-    merge_plan(replace(best, extra={**best.extra, **extra}), searched.out, **engine)
+        base = BASE if BASE in systems else next(iter(systems))
+        notes = [
+            "The experts' own training is not counted: they were there before the search.",
+            *searched.notes,
+        ]
+        about = {
+            "name": searched.out.name,
+            "parameters": sum(math.prod(job.shape) for job in best.jobs),
+            "seed": self.workspace.seed,
+            "signature": searched.signature,
+            "created": self.workspace.created(),
+            "notes": notes,
+        }
+        ledger = ledger_of(self.judge.metric, self.test, systems, base, about)
+        ledger_path = self.workspace.work / "ledger.json"
+        ledger.write(ledger_path)
+        told = json.dumps(searched.document(), indent=1, ensure_ascii=False, allow_nan=False)
+        extra = {
+            "search.json": (told + "\n").encode(),
+            "trials.parquet": trials_parquet(searched.found),
+            "ledger.json": ledger_path.read_bytes(),
+            "search.html": render_search(searched).encode(),
+        }
+        merge_plan(replace(best, extra={**best.extra, **extra}), searched.out, **engine)
 
 
 def trials_parquet(optimum: Optimum) -> bytes:

@@ -57,14 +57,9 @@ class Free:
 
     def document(self) -> dict[str, Any]:
         """As it is written in a recipe."""
-        return {
-            "name": self.name,
-            **(
-                {"choices": list(self.choices)}
-                if self.choices
-                else {"search": [self.low, self.high]}
-            ),
-        }
+        if self.choices:
+            return {"name": self.name, "choices": list(self.choices)}
+        return {"name": self.name, "search": [self.low, self.high]}
 
 
 @dataclass(frozen=True)
