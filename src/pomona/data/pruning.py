@@ -68,13 +68,13 @@ def prune(
         ResourceError: the disk is full. Nothing is left behind, and a file that was there is as it
             was.
     """
-    found = _scanned(inputs, [(keep, band)], by, within, group, floor, size, engine)
-    mask, card = _Pruning(found, by, within, group, floor, size, seed).decide(keep, band, out)
+    scan = _scanned(inputs, [(keep, band)], by, within, group, floor, size, engine)
+    mask, card = _Pruning(scan, by, within, group, floor, size, seed).decide(keep, band, out)
     if not dry_run:
         from pomona.data.mixing.rows import chosen
         from pomona.records import write
 
-        write(chosen(found, mask, progress), out)
+        write(chosen(scan, mask, progress), out)
         card.write(out)
     return card
 
@@ -122,22 +122,22 @@ def sweep(
     wanted: list[tuple[float, Band]] = [
         (keep, band) for keep in dict.fromkeys(keeps) for band in dict.fromkeys(("random", *bands))
     ]
-    found = _scanned(inputs, wanted, by, within, group, floor, size, engine)
-    pruning = _Pruning(found, by, within, group, floor, size, seed)
+    scan = _scanned(inputs, wanted, by, within, group, floor, size, engine)
+    pruning = _Pruning(scan, by, within, group, floor, size, seed)
     outs = [Path(folder) / f"{band}-{keep:g}.parquet" for keep, band in wanted]
     jobs = (
-        _File(found.records, *pruning.decide(*asked, out), out)
+        _File(scan.records, *pruning.decide(*asked, out), out)
         for asked, out in zip(wanted, outs, strict=True)
     )
     if dry_run:
         return [job.card for job in jobs]
-    if found.engine == "native":
+    if scan.engine == "native":
         steps = (
-            progress and _offset(progress, number * len(found), len(wanted) * len(found))
+            progress and _offset(progress, number * len(scan), len(wanted) * len(scan))
             for number in range(len(wanted))
         )
         return [_write(job, step) for job, step in zip(jobs, steps, strict=True)]
-    return _abreast(jobs, len(wanted), found, progress)
+    return _by_workers(jobs, len(wanted), scan, progress)
 
 
 def _offset(progress: Progress, before: int, total: int) -> Progress:
@@ -163,17 +163,17 @@ def _write(job: _File, progress: Progress | None = None) -> Card:
     return job.card
 
 
-def _abreast(
-    jobs: Iterable[_File], many: int, found: Scan, progress: Progress | None
+def _by_workers(
+    jobs: Iterable[_File], many: int, scan: Scan, progress: Progress | None
 ) -> list[Card]:
     """Every file by a worker, which reads all the inputs by itself."""
     from pomona.records import spread
 
     cards: list[Card] = []
-    for card in spread(_write, jobs, found.engine):
+    for card in spread(_write, jobs, scan.engine):
         cards.append(card)
         if progress is not None:
-            progress(len(cards) * len(found), many * len(found))
+            progress(len(cards) * len(scan), many * len(scan))
     return cards
 
 
@@ -222,26 +222,26 @@ class _Pruning:
         """
         from pomona.data.mixing.table_scan import not_onto
 
-        found = self.scan
+        scan = self.scan
         rows = select_band(
-            _present(found.scores), keep, band, sizes=found.sizes, seed=self.seed,
-            groups=found.groups, within=self.within is not None, floor=self.floor,
+            _present(scan.scores), keep, band, sizes=scan.sizes, seed=self.seed,
+            groups=scan.groups, within=self.within is not None, floor=self.floor,
         )  # fmt: skip
         if not len(rows):
             raise PomonaError(
-                f"a share of {keep:g} of {len(found)} rows is none",
+                f"a share of {keep:g} of {len(scan)} rows is none",
                 where=out,
                 remedy="keep more, or set a floor",
             )
-        not_onto(out, found.inputs)
-        mask = np.zeros(len(found), np.bool_)
+        not_onto(out, scan.inputs)
+        mask = np.zeros(len(scan), np.bool_)
         mask[rows] = True
         return mask, self._card(keep, band, rows)
 
     def _card(self, keep: float, band: Band, rows: Ints) -> Card:
         from pomona.records import Card
 
-        found, scores = self.scan, _present(self.scan.scores)
+        scan, scores = self.scan, _present(self.scan.scores)
         parameters = {
             "by": self.by,
             "band": band,
@@ -253,25 +253,25 @@ class _Pruning:
             "seed": self.seed if band == "random" else None,
         }
         groups: dict[str, tuple[int, int]] = {}
-        if found.groups is not None:
+        if scan.groups is not None:
             before, after = (
-                np.bincount(codes, minlength=len(found.names)).tolist()
-                for codes in (found.groups, found.groups[rows])
+                np.bincount(codes, minlength=len(scan.names)).tolist()
+                for codes in (scan.groups, scan.groups[rows])
             )
-            groups = {name: (before[i], after[i]) for i, name in enumerate(found.names)}
+            groups = {name: (before[i], after[i]) for i, name in enumerate(scan.names)}
         details = {
             "size": {
                 "unit": self.size,
-                "in": float(found.sizes.sum()),
-                "out": float(found.sizes[rows].sum()),
+                "in": float(scan.sizes.sum()),
+                "out": float(scan.sizes[rows].sum()),
             },
             "score": {"in": _spread(scores), "out": _spread(scores[rows])},
         }
         return Card(
             "prune",
             parameters,
-            found.inputs,
-            len(found),
+            scan.inputs,
+            len(scan),
             len(rows),
             self._removed(band, rows),
             groups,

@@ -21,17 +21,17 @@ from pomona.records import Records, info, is_remote, write
 
 def stamps(records: Records) -> list[Any]:
     """Name, size and time of every file; something new each time for tables in memory."""
-    found = []
+    files = []
     for part in records.source.parts():
         name = part.where
         what = info(name)
         if what.type != fs.FileType.File:
             return [uuid.uuid4().hex]
-        found.append(
+        files.append(
             [name if is_remote(name) else str(Path(name).resolve()), what.size, what.mtime_ns]
         )
     return [
-        *found,
+        *files,
         [[column, values.to_pylist()] for column, values in records.filters],
         records.limit,
     ]
@@ -48,17 +48,17 @@ def work_at(out: str | Path, work: str | Path | None, dry_run: bool) -> Iterator
         yield Path(folder) / "work"
 
 
-def write_with(found: Records | pa.Table, place: str, rows: Records, out: str | Path) -> None:
-    """Write the evidence `found` to `place` and `rows` to `out`. When either fails, both files are
-    as they were (on S3, `out` is).
+def write_with(evidence: Records | pa.Table, place: str, rows: Records, out: str | Path) -> None:
+    """Write `evidence` to `place` and `rows` to `out`. When either fails, both files are as they
+    were (on S3, `out` is).
     """
     if is_remote(place):
-        write(found, place)
+        write(evidence, place)
         write(rows, out)
         return
     with atomic_file(place) as partial:
         try:
-            write(found, partial, format="parquet")
+            write(evidence, partial, format="parquet")
         except PomonaError as error:
             error.where = place
             raise

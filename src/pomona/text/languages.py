@@ -56,8 +56,8 @@ def identify(texts: Sequence[str]) -> list[str | None]:
     """The likeliest language of each text, None where it is none. Raises PomonaError when py3langid
     is not installed.
     """
-    found = (str(_identifier().classify(text)[0]) for text in texts)
-    return [None if name == _NO_LANGUAGE else name for name in found]
+    names = (str(_identifier().classify(text)[0]) for text in texts)
+    return [None if name == _NO_LANGUAGE else name for name in names]
 
 
 def language_confidence(texts: Sequence[str], langs: Sequence[str]) -> NDArray[np.float64]:
@@ -68,7 +68,7 @@ def language_confidence(texts: Sequence[str], langs: Sequence[str]) -> NDArray[n
     when py3langid is not installed.
     """
     identifier = _identifier()
-    found = np.full(len(texts), np.nan)
+    confidence = np.full(len(texts), np.nan)
     for row, (text, lang) in enumerate(zip(texts, langs, strict=True)):
-        found[row] = dict(identifier.rank(text)).get(base_language(lang), np.nan)
-    return found
+        confidence[row] = dict(identifier.rank(text)).get(base_language(lang), np.nan)
+    return confidence

@@ -116,19 +116,19 @@ def expected_scripts(lang: str) -> frozenset[str] | None:
         if part in _SUBTAGS:
             return frozenset({_SUBTAGS[part]})
     base = base_tag(lang)
-    found = _SEVERAL.get(base) or {
+    scripts = _SEVERAL.get(base) or {
         script for script, langs in _BY_SCRIPT.items() if base in langs.split()
     }
-    return frozenset(found) or None
+    return frozenset(scripts) or None
 
 
 def letters_by_script(text: str) -> Counter[str]:
     """How many letters (and dependent vowel signs) of each script a text has."""
-    found: Counter[str] = Counter()
+    letters: Counter[str] = Counter()
     for letter, times in Counter(text).items():
         if script := _script(letter):
-            found[script] += times
-    return found
+            letters[script] += times
+    return letters
 
 
 def count_words(text: str) -> int:
@@ -142,8 +142,8 @@ def count_words(text: str) -> int:
 
 def spaced(text: str) -> bool:
     """Whether most letters belong to scripts that write spaces between words."""
-    found = letters_by_script(text)
-    return 2 * sum(found[script] for script in _SPACELESS) <= found.total()
+    scripts = letters_by_script(text)
+    return 2 * sum(scripts[script] for script in _SPACELESS) <= scripts.total()
 
 
 @functools.lru_cache(maxsize=1 << 16)

@@ -205,22 +205,22 @@ def _records(path: Path, header: list[str]) -> list[tuple[int, list[str]]]:
             "the file is not UTF-8", where=path, remedy="save it as CSV with the encoding UTF-8"
         ) from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    found: list[tuple[int, list[str]]] = []
+    lines: list[tuple[int, list[str]]] = []
     try:
         while (fields := next(reader, None)) is not None:
-            found += [(reader.line_num, fields)] if fields else []
+            lines += [(reader.line_num, fields)] if fields else []
     except csv.Error as error:
         raise PomonaError(
             f"not valid CSV: {error}",
             where=f"{path}, line {reader.line_num}",
             remedy="repair the quotes",
         ) from error
-    if not found or [name.strip() for name in found[0][1]] != header:
+    if not lines or [name.strip() for name in lines[0][1]] != header:
         remedy = f"restore the header, separated by commas: {','.join(header)}"
         raise PomonaError(
             "the header is not the one of the audit", where=f"{path}, line 1", remedy=remedy
         )
-    for line, fields in found[1:]:
+    for line, fields in lines[1:]:
         if len(fields) != len(header):
             remedy = "put text with commas or line ends between double quotes"
             raise PomonaError(
@@ -228,7 +228,7 @@ def _records(path: Path, header: list[str]) -> list[tuple[int, list[str]]]:
                 where=f"{path}, line {line}",
                 remedy=remedy,
             )
-    return found[1:]
+    return lines[1:]
 
 
 def _label(fields: list[str], parallel: bool, where: str) -> Label:

@@ -105,10 +105,10 @@ def identified_languages(
     """What language ID says of each text: None for texts too short to tell and for languages it
     does not know.
     """
-    found = identifier(language_id)
-    if found is None:
+    identification = identifier(language_id)
+    if identification is None:
         return [None] * len(texts)
-    identify, known = found
+    identify, known = identification
     sure = [
         place
         for place, text in enumerate(texts)
@@ -156,9 +156,9 @@ def _not_language(text: str) -> str:
 def _wrong_language(text: str, lang: str, english: str | None, identified: str | None) -> str:
     if english and text.split() == english.split() and base_tag(lang) != "en":
         return "equals the English source"
-    found, expected = letters_by_script(text), expected_scripts(lang)
-    if expected and 2 * sum(found[script] for script in expected) < found.total():
-        return f"written in {found.most_common(1)[0][0].capitalize()} script"
+    letters, expected = letters_by_script(text), expected_scripts(lang)
+    if expected and 2 * sum(letters[script] for script in expected) < letters.total():
+        return f"written in {letters.most_common(1)[0][0].capitalize()} script"
     if identified and not same_language(identified, lang):
         return f"language ID says {identified}"
     return ""

@@ -117,8 +117,11 @@ def summed_up(about: dict[str, Any], key: dict[int, Key], labels: Sequence[Label
 
 
 def _group(name: str, size: int, rows: Sequence[Label], key: dict[int, Key]) -> Group:
-    found = Counter(row.label or key[row.number].prelabel for row in rows)
-    counts = {"C": sum(found[code] for code in CORRECT), **{code: found[code] for code in CODES}}
+    counted = Counter(row.label or key[row.number].prelabel for row in rows)
+    counts = {
+        "C": sum(counted[code] for code in CORRECT),
+        **{code: counted[code] for code in CODES},
+    }
     human = [row for row in rows if row.label]
     shares = {code: _share(count, len(rows)) for code, count in counts.items()}
     if human:

@@ -85,9 +85,9 @@ class Rows:
         column.
         """
         counts: list[int] = []
-        for piece, found in parallel(self._pieces, columns or self.columns, self._engine):
+        for piece, batches in parallel(self._pieces, columns or self.columns, self._engine):
             count, start = 0, sum(counts)
-            for rows in found:
+            for rows in batches:
                 batch = Batch(piece.where, piece.first + count, start + count, rows)
                 self._check(batch)
                 yield batch

@@ -23,9 +23,9 @@ Floats = NDArray[np.float64]
 
 def roots(parent: Ints) -> Ints:
     """The first row of the component of every row."""
-    found = np.empty(len(parent), np.int64)
-    loop("roots")(parent, found)
-    return found
+    first_rows = np.empty(len(parent), np.int64)
+    loop("roots")(parent, first_rows)
+    return first_rows
 
 
 def towards(
@@ -231,11 +231,11 @@ def evidence(records: Records, other: Records | None, verdict: Verdict, place: s
 
 def counts(verdict: Verdict) -> dict[str, int]:
     """Removed rows by reason."""
-    found = np.bincount(verdict.reason[verdict.old :], minlength=len(REASONS))
+    removed = np.bincount(verdict.reason[verdict.old :], minlength=len(REASONS))
     return {
-        name: int(found[at])
+        name: int(removed[at])
         for at, name in enumerate(REASONS)
-        if at != KEPT and (found[at] or at not in (AGAINST, TARGET))
+        if at != KEPT and (removed[at] or at not in (AGAINST, TARGET))
     }
 
 
@@ -253,11 +253,11 @@ def _ids(records: Records, rows: Ints) -> pa.Array:
         return pa.nulls(len(rows), pa.string())
     wanted = np.unique(rows[rows >= 0])
     kind = records.schema.field("id").type
-    found, start = [pa.array([], kind)], 0
+    pieces, start = [pa.array([], kind)], 0
     for batch in records.select("id").stream():
         low, high = np.searchsorted(wanted, [start, start + batch.num_rows])
-        found.append(batch.column(0).take(pa.array(wanted[low:high] - start)))
+        pieces.append(batch.column(0).take(pa.array(wanted[low:high] - start)))
         start += batch.num_rows
-    return pa.concat_arrays(found).take(
+    return pa.concat_arrays(pieces).take(
         pa.array(np.searchsorted(wanted, np.maximum(rows, 0)), mask=rows < 0)
     )

@@ -111,16 +111,16 @@ def fingerprints(data: Bytes, offsets: Ints) -> NDArray[np.uint64]:
 
 def ascii_rows(data: Bytes, offsets: Ints) -> Flags:
     """Rows that are ASCII, `[n]`; a few that are may be left out."""
-    found = np.empty(len(offsets) - 1, np.bool_)
-    loop("ascii_rows")(data, data[: len(data) // 8 * 8].view(np.uint64), offsets, found)
-    return found
+    flagged = np.empty(len(offsets) - 1, np.bool_)
+    loop("ascii_rows")(data, data[: len(data) // 8 * 8].view(np.uint64), offsets, flagged)
+    return flagged
 
 
 def may_decompose(data: Bytes, offsets: Ints, plain: Flags, flags: Bytes) -> Flags:
     """Rows that may not be in NFC, `[n]`; `plain` ones are ASCII. `data` is valid UTF-8."""
-    found = np.zeros(len(plain), np.bool_)
-    loop("may_decompose")(data, offsets, plain, flags, found)
-    return found
+    flagged = np.zeros(len(plain), np.bool_)
+    loop("may_decompose")(data, offsets, plain, flags, flagged)
+    return flagged
 
 
 CHUNK_ROWS, CHUNK_BYTES = 8192, 32 << 20
@@ -147,11 +147,11 @@ def sign_part(job: Job) -> int:
     """
     note = job.folder / f"{job.part:05d}.json"
     if note.exists():
-        found = read_json(note)
+        noted = read_json(note)
         if all(
-            is_whole(job.folder / f"{job.part:05d}-{chunk:06d}") for chunk in range(found["chunks"])
+            is_whole(job.folder / f"{job.part:05d}-{chunk:06d}") for chunk in range(noted["chunks"])
         ):
-            return found["rows"]
+            return noted["rows"]
     where, rows, chunk = job.piece.where, 0, 0
     with disk_guard(str(job.folder)):
         for batch in _chunks(job.piece.records, job.options, job.rows):

@@ -172,9 +172,9 @@ def _already(known: Index, scratch: Scratch, at: int, out: str | Path) -> Card:
             where=known.folder,
             remedy="give new documents; the result of that run is not touched",
         )
-    found = read_json(card_of(out))
-    found.pop("signature")
-    return Card(**{**found, "inputs": tuple(Input(**file) for file in found["inputs"])})
+    card = read_json(card_of(out))
+    card.pop("signature")
+    return Card(**{**card, "inputs": tuple(Input(**file) for file in card["inputs"])})
 
 
 def _check(

@@ -25,9 +25,9 @@ def maybe_repeated(keys: Words) -> Ints:
     """Places, ascending, of all keys that occur twice and a few others: those that share a bit of a
     small table with another key.
     """
-    found = np.empty(len(keys), np.int64)
-    return found[
-        : loop("maybe_repeated")(keys, np.zeros((2, power_of_two(len(keys))), np.uint8), found)
+    repeated = np.empty(len(keys), np.int64)
+    return repeated[
+        : loop("maybe_repeated")(keys, np.zeros((2, power_of_two(len(keys))), np.uint8), repeated)
     ]
 
 
@@ -181,7 +181,7 @@ def near(
     first = rows[identical(signed.column("prints")[rows])]
     twins = _twins(rows, first, old, cross)
     unite(parent, twins.first, twins.second)
-    found, alone = [twins], rows[first == rows]
+    parts, alone = [twins], rows[first == rows]
     failed = np.zeros(_REMEMBERED, np.uint64)
     for band in range(options.n_bands or 0):
         place = state / f"{'cross' if cross else 'within'}-{band:04d}.npz"
@@ -190,10 +190,10 @@ def near(
             pairs = _band(signed, options, band, alone, parent.copy(), old, cross, failed)
             _save(pairs, place)
         unite(parent, pairs.first, pairs.second)
-        found.append(pairs)
+        parts.append(pairs)
         if progress:
             progress(band + 1)
-    return joined(*found)
+    return joined(*parts)
 
 
 def _twins(rows: Ints, first: Ints, old: int, cross: bool) -> Pairs:
@@ -218,7 +218,7 @@ def _band(
     some = maybe_repeated(keys)
     keys, rows = keys[some], rows[some]
     members, bounds = runs_of(keys, np.argsort(keys, kind="stable"), rows, parent, old)
-    found = [nothing()]
+    parts = [nothing()]
     edit = options.edit_similarity or 0.0
     for some, cuts in _groups(signed, members, bounds):
         unique = np.unique(some)
@@ -246,8 +246,8 @@ def _band(
             MOST,
             failed,
         )
-        found.append(Pairs(first, second, jaccard, counts))
-    return joined(*found)
+        parts.append(Pairs(first, second, jaccard, counts))
+    return joined(*parts)
 
 
 def _groups(signed: Signed, members: Ints, bounds: Ints) -> Iterator[tuple[Ints, Ints]]:

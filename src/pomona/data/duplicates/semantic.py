@@ -265,7 +265,7 @@ def dedup_semantic(
         Kept(folder, ["vectors"]) as kept,
     ):
         vectors = embedded(texts, owner, maker, kept, progress or unheard)
-        found, kept_of = _decide(vectors, distinct, threshold, count, keep, seed, limit)
+        likeness, kept_of = _decide(vectors, distinct, threshold, count, keep, seed, limit)
         stays = np.zeros(len(owner), np.bool_)
         stays[distinct[kept_of]] = True
         card = Card(
@@ -282,7 +282,7 @@ def dedup_semantic(
         )
         if not dry_run:
             write_with(
-                _pairs(owner, distinct, stays, kept_of, found),
+                _pairs(owner, distinct, stays, kept_of, likeness),
                 f"{out}.pairs.parquet",
                 filtered(texts.records, stays),
                 out,
@@ -333,27 +333,27 @@ def _decide(
         else np.zeros((1, vectors.shape[1]), np.float32)
     )
     clusters, cosine = assign(vectors, centres, block)
-    found = alike(vectors, clusters, threshold, block)
+    likeness = alike(vectors, clusters, threshold, block)
     rank = {"far": cosine, "near": -cosine, "first": np.zeros(len(cosine))}[keep]
-    order = np.lexsort((np.arange(len(rank)), rank, found.component))
+    order = np.lexsort((np.arange(len(rank)), rank, likeness.component))
     best = np.full(len(rank), -1, np.int64)
-    leads = np.append(True, np.diff(found.component[order]) != 0)[: len(order)]
-    best[found.component[order][leads]] = order[leads]
-    return found, best[found.component]
+    leads = np.append(True, np.diff(likeness.component[order]) != 0)[: len(order)]
+    best[likeness.component[order][leads]] = order[leads]
+    return likeness, best[likeness.component]
 
 
 def _pairs(
-    owner: Ints, distinct: Ints, stays: NDArray[np.bool_], kept_of: Ints, found: Likeness
+    owner: Ints, distinct: Ints, stays: NDArray[np.bool_], kept_of: Ints, likeness: Likeness
 ) -> pa.Table:
     place = np.searchsorted(distinct, owner)
     gone = np.flatnonzero(~stays)
     copy = owner[gone] != gone
-    near = distinct[found.neighbour[place[gone]]] if len(gone) else gone
+    near = distinct[likeness.neighbour[place[gone]]] if len(gone) else gone
     columns = {
         "row": gone,
         "kept": distinct[kept_of[place[gone]]],
         "neighbour": np.where(copy, owner[gone], near),
-        "cosine": np.where(copy, np.float32(1), found.cosine[place[gone]]),
+        "cosine": np.where(copy, np.float32(1), likeness.cosine[place[gone]]),
         "reason": np.where(copy, _IDENTICAL, _SIMILAR).astype(object),
     }
     return pa.table(

@@ -232,14 +232,14 @@ class Signed:
 
     def keys(self, band: int) -> NDArray[np.uint64]:
         """The keys of one band, `[n]`."""
-        found = [self._map(at, "keys")[band] for at in range(len(self.chunks))]
-        return np.concatenate(found) if found else np.zeros(0, np.uint64)
+        bands = [self._map(at, "keys")[band] for at in range(len(self.chunks))]
+        return np.concatenate(bands) if bands else np.zeros(0, np.uint64)
 
     def column(self, name: str) -> NDArray[Any]:
         """`prints` `[n, 2]`, `facts` `[n, 2]` or `scores` `[n]`, whole."""
-        found = [np.load(chunk / f"{name}.npy", allow_pickle=False) for chunk in self.chunks]
+        parts = [np.load(chunk / f"{name}.npy", allow_pickle=False) for chunk in self.chunks]
         empty = np.zeros((0, 2), np.uint64 if name == "prints" else np.int64)
-        return np.concatenate(found) if found else empty
+        return np.concatenate(parts) if parts else empty
 
     def sizes(self, name: str, rows: Ints) -> Ints:
         """How many values of the ragged column `name` (`sets` or `tokens`) each of the ascending
@@ -357,24 +357,24 @@ def open_index(folder: str | Path, options: Options) -> Index:
     note = folder / "index.json"
     if not note.exists() and not any(folder.glob("batch-*")):
         raise PomonaError("is not an index", where=folder, remedy="give index= a new folder")
-    found = (
+    state = (
         read_json(note)
         if note.exists()
         else {"form": _FORM, "parameters": parameters, "batches": []}
     )
-    if found["form"] != _FORM:
+    if state["form"] != _FORM:
         raise PomonaError(
-            f"the index has form {found['form']}, this version reads {_FORM}",
+            f"the index has form {state['form']}, this version reads {_FORM}",
             where=folder,
             remedy="make it again",
         )
-    for name, value in found["parameters"].items():
+    for name, value in state["parameters"].items():
         if parameters.get(name) != value:
             message = f"the index was made with {name}={value}, not {parameters.get(name)}"
             raise PomonaError(
                 message, where=folder, remedy="use the same parameters, or another index"
             )
-    return Index(folder, parameters, found["batches"])
+    return Index(folder, parameters, state["batches"])
 
 
 def _link(source: str, target: str) -> None:

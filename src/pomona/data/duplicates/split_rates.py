@@ -40,7 +40,7 @@ class Rates:
         """A row for each rate: its name, documents, how many of them are duplicated, and the
         share.
         """
-        found = (
+        counted = (
             (self.train, self.train_in_train),
             (self.valid, self.valid_in_valid),
             (self.valid, self.valid_in_train),
@@ -48,7 +48,9 @@ class Rates:
         names = ("train in train", "valid in valid", "valid in train")
         return [
             {"rate": name, "documents": documents, "duplicated": duplicated, "share": share}
-            for name, (documents, duplicated), share in zip(names, found, self.shares, strict=True)
+            for name, (documents, duplicated), share in zip(
+                names, counted, self.shares, strict=True
+            )
         ]
 
     @property

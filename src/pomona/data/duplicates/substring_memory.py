@@ -33,7 +33,7 @@ def largest_pages(source: Source) -> int:
 
 
 def _largest(file: str) -> int:
-    found = 0
+    pages = 0
     try:
         with pa.OSFile(file) as handle:
             footer = pq.read_metadata(handle)
@@ -41,10 +41,10 @@ def _largest(file: str) -> int:
                 chunks = [
                     footer.row_group(group).column(column) for column in range(footer.num_columns)
                 ]
-                found = max(found, sum(max(_pages(handle, chunk), default=0) for chunk in chunks))
+                pages = max(pages, sum(max(_pages(handle, chunk), default=0) for chunk in chunks))
     except (OSError, pa.ArrowException) as error:
         raise unreadable(file, error) from error
-    return found
+    return pages
 
 
 def _pages(handle: pa.NativeFile, chunk: pq.ColumnChunkMetaData) -> Iterator[int]:
@@ -57,12 +57,12 @@ def _pages(handle: pa.NativeFile, chunk: pq.ColumnChunkMetaData) -> Iterator[int
     at = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
     stop = at + chunk.total_compressed_size
     while at < stop:
-        found, end = _header(handle, at)
-        if not found.get(3):
+        numbers, end = _header(handle, at)
+        if not numbers.get(3):
             yield chunk.total_uncompressed_size
             return
-        yield found.get(2, 0)
-        at += end + found[3]
+        yield numbers.get(2, 0)
+        at += end + numbers[3]
 
 
 def _header(handle: pa.NativeFile, at: int) -> tuple[dict[int, int], int]:
@@ -82,7 +82,7 @@ def _struct(data: bytes, at: int) -> tuple[dict[int, int], int]:
     """A struct of Thrift's compact protocol: its integers by field, and where it ends. Raises
     IndexError when the data end before it.
     """
-    found: dict[int, int] = {}
+    numbers: dict[int, int] = {}
     field = 0
     while head := data[at]:
         at, kind = at + 1, head & 15
@@ -93,10 +93,10 @@ def _struct(data: bytes, at: int) -> tuple[dict[int, int], int]:
             field = number >> 1
         if kind in _INTEGERS:
             number, at = _varint(data, at)
-            found[field] = number >> 1
+            numbers[field] = number >> 1
         else:
             at = _after(data, at, kind)
-    return found, at + 1
+    return numbers, at + 1
 
 
 def _after(data: bytes, at: int, kind: int) -> int:

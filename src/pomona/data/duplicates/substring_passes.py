@@ -1,5 +1,5 @@
-"""The texts end to end in a file with a mark for every repeated byte, the passes that find them,
-and the rows and spans read off the marks.
+"""The texts end to end in a file, with a bit for every byte at which a repeated gram begins, the
+passes that find these, and the rows and spans read off them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Passes:
         self._file = Mapped(folder / "marks", wanted if same else 0)
         for start in range(self._file.size, wanted, _PIECE):
             self._file.append(np.zeros(min(_PIECE, wanted - start), np.uint8))
-        self.marks: Bytes = self._file.array(np.uint8)
+        self.repeats: Bytes = self._file.array(np.uint8)
 
     def cut(self, parts: int, most: int, slots: int) -> Cut:
         """The cut of the run that was killed, where its table has at most `most` entries; else the
@@ -82,7 +82,7 @@ class Passes:
         write_json(self._note, {"search": self._search, "cut": vars(cut)})
 
     def release(self) -> None:
-        """Let the system take the pages of the marks back."""
+        """Let the system take the pages of the bits back."""
         self._file.release()
 
     def close(self) -> None:
@@ -101,12 +101,12 @@ def blocks(offsets: Ints) -> Iterator[tuple[int, int]]:
 
 
 def mark_part(
-    text: Bytes, offsets: Ints, marks: Bytes, search: Search, part: int, cut: Cut
+    text: Bytes, offsets: Ints, repeats: Bytes, search: Search, part: int, cut: Cut
 ) -> Iterator[int]:
     """Mark the grams of one part that repeat. Yields the documents searched so far, and -1 when the
     table became too full to go on.
 
-    Marks made until then are right and stay.
+    Bits set until then are right and stay.
     """
     table, entered = np.zeros(cut.slots, np.uint64), 0
     for first, last in blocks(offsets):
@@ -121,7 +121,7 @@ def mark_part(
             part,
             cut.parts,
             table,
-            marks,
+            repeats,
             search.later_only,
             entered,
         )
@@ -145,26 +145,26 @@ class PartJob:
 
     @property
     def file(self) -> Path:
-        """Where the worker puts its marks."""
+        """Where the worker puts the bits it sets."""
         return self.folder / f"marks-{self.run}-{self.part}"
 
 
 def run_part(job: PartJob) -> PartJob | None:
-    """Search a part into marks of its own in `job.file`; None when the table became too full."""
+    """Search a part into bits of its own in `job.file`; None when the table became too full."""
     text, offsets = (
         _mapped(job.folder / name, size, "c")
         for name, size in zip(("text", "offsets"), job.sizes, strict=True)
     )
-    marks = _mapped(job.file, (job.sizes[0] + 7) // 8, "w+")
-    full = -1 in mark_part(text, offsets.view(np.int64), marks, job.search, job.part, job.cut)
+    repeats = _mapped(job.file, (job.sizes[0] + 7) // 8, "w+")
+    full = -1 in mark_part(text, offsets.view(np.int64), repeats, job.search, job.part, job.cut)
     return None if full else job
 
 
-def merge(job: PartJob, marks: Bytes) -> None:
+def merge(job: PartJob, repeats: Bytes) -> None:
     """Take over what a worker marked."""
-    found = _mapped(job.file, len(marks), "r")
-    for start in range(0, len(marks), _PIECE):
-        marks[start : start + _PIECE] |= found[start : start + _PIECE]
+    theirs = _mapped(job.file, len(repeats), "r")
+    for start in range(0, len(repeats), _PIECE):
+        repeats[start : start + _PIECE] |= theirs[start : start + _PIECE]
     job.file.unlink()
 
 
@@ -263,7 +263,7 @@ class Stream:
             + last
             - first
         )
-        found = np.empty((size, 3), np.int64)
+        rows = np.empty((size, 3), np.int64)
         count = spans(
             self.text,
             self.offsets,
@@ -273,11 +273,11 @@ class Stream:
             length,
             kind,
             classes(),
-            self._passes.marks,
-            found,
+            self._passes.repeats,
+            rows,
         )
         self._release()
-        return found[:count]
+        return rows[:count]
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Documents in ranges of about 128 KiB; pages are given back in between when they have
@@ -292,7 +292,7 @@ class Stream:
         size = len(self.text)
         for part in range(cut.done, cut.parts):
             for last in mark_part(
-                self.text, self.offsets, self._passes.marks, self.search, part, cut
+                self.text, self.offsets, self._passes.repeats, self.search, part, cut
             ):
                 if last < 0:
                     return False
@@ -310,7 +310,7 @@ class Stream:
         )
         for part, job in enumerate(spread(run_part, jobs, engine), cut.done):
             if job is not None and whole:
-                merge(job, self._passes.marks)
+                merge(job, self._passes.repeats)
                 self._passes.note(replace(cut, done=part + 1))
                 report(part + 1, cut.parts)
             whole = whole and job is not None
@@ -473,11 +473,11 @@ class StruckSpans(Streamed):
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         for first, last in self.stream_of.blocks():
-            found = self.stream_of.spans(first, last)
-            arrays = [pa.array(np.ascontiguousarray(column)) for column in found.T]
+            rows = self.stream_of.spans(first, last)
+            arrays = [pa.array(np.ascontiguousarray(column)) for column in rows.T]
             yield kept(
                 pa.record_batch(
-                    [*arrays, pa.array([self.reason] * len(found), pa.string())], schema=_SPANS
+                    [*arrays, pa.array([self.reason] * len(rows), pa.string())], schema=_SPANS
                 ),
                 keep,
             )

@@ -2,8 +2,8 @@
 itself decides.
 
 A table entry is a position + 1 (40 bits) above a tag (24 bits of the hash). A part of the hash
-space is searched at a time, so that its table fits in memory. `marks` has one bit for each byte of
-the stream: the gram that begins there is struck.
+space is searched at a time, so that its table fits in memory. `repeats` has one bit for each byte
+of the stream: the gram that begins there is struck.
 """
 
 from __future__ import annotations
@@ -142,13 +142,13 @@ def count_units(
     """
     units, grams = 0, 0
     for document in range(first, last):
-        found = 0
+        in_document = 0
         start, stop = next_unit(stream, offsets[document], offsets[document + 1], kind, kinds)
         while start < stop:
-            found += 1
+            in_document += 1
             start, stop = next_unit(stream, stop, offsets[document + 1], kind, kinds)
-        units += found
-        grams += max(0, found - length + 1)
+        units += in_document
+        grams += max(0, in_document - length + 1)
     return units, grams
 
 
@@ -175,8 +175,8 @@ def _slot(mixed: Any, size: int) -> Any:
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _mark(marks: Any, at: int) -> None:
-    marks[at >> 3] |= np.uint8(1 << (at & 7))
+def _mark(repeats: Any, at: int) -> None:
+    repeats[at >> 3] |= np.uint8(1 << (at & 7))
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -298,7 +298,7 @@ def scan(
     part: int,
     parts: int,
     table: Any,
-    marks: Any,
+    repeats: Any,
     later_only: bool,
     entered: int,
 ) -> int:
@@ -348,7 +348,7 @@ def scan(
                     )
                 if at < 0 or _part(hashes[unit], parts) != part:
                     continue
-                found, found_stop = _earliest(
+                earliest, earliest_stop = _earliest(
                     table,
                     hashes[unit],
                     stream,
@@ -361,19 +361,19 @@ def scan(
                     kind,
                     kinds,
                 )
-                if found < 0:
+                if earliest < 0:
                     entered += 1
                     if 4 * entered > 3 * table.size:
                         return -1
                     continue
-                if found != twin:
-                    twin_end = offsets[np.searchsorted(offsets, found, side="right")]
-                twin, twin_stop = found, found_stop
+                if earliest != twin:
+                    twin_end = offsets[np.searchsorted(offsets, earliest, side="right")]
+                twin, twin_stop = earliest, earliest_stop
                 if not later_only:
-                    _mark(marks, at)
-                    _mark(marks, found)
-                elif found_stop <= at:
-                    _mark(marks, at)
+                    _mark(repeats, at)
+                    _mark(repeats, earliest)
+                elif earliest_stop <= at:
+                    _mark(repeats, at)
     return entered
 
 
@@ -400,11 +400,11 @@ def _whole_characters(
 
 
 @numba.njit(cache=True, nogil=True)
-def _any_mark(marks: Any, start: int, stop: int) -> bool:
+def _any_mark(repeats: Any, start: int, stop: int) -> bool:
     for at in range(start, stop):
-        if at & 7 == 0 and at + 8 <= stop and marks[at >> 3] == 0:
+        if at & 7 == 0 and at + 8 <= stop and repeats[at >> 3] == 0:
             continue
-        if marks[at >> 3] >> (at & 7) & 1:
+        if repeats[at >> 3] >> (at & 7) & 1:
             return True
     return False
 
@@ -419,17 +419,17 @@ def spans(
     length: int,
     kind: int,
     kinds: Any,
-    marks: Any,
-    found: Any,
+    repeats: Any,
+    rows: Any,
 ) -> int:
-    """Write the struck spans of documents first … last − 1 to `found` int64 `[n, 3]`: document,
+    """Write the struck spans of documents first … last − 1 to `rows` int64 `[n, 3]`: document,
     first byte and end in its text.
     """
     begins = np.empty(length, np.int64)
     count = 0
     for document in range(first, last):
         begin, end = offsets[document], offsets[document + 1]
-        if not _any_mark(marks, begin, end):
+        if not _any_mark(repeats, begin, end):
             continue
         seen, slot, until, open_start, open_stop = 0, 0, -1, 0, 0
         start, stop = next_unit(stream, begin, end, kind, kinds)
@@ -440,13 +440,13 @@ def spans(
                 slot = slot + 1 if slot + 1 < length else 0
                 seen += 1
             at = begins[slot]
-            struck = not ended and seen >= length and (marks[at >> 3] >> (at & 7)) & 1 == 1
+            struck = not ended and seen >= length and (repeats[at >> 3] >> (at & 7)) & 1 == 1
             if until >= 0 and (ended or (struck and seen - length > until)):
                 low, high = _whole_characters(
                     stream, begin, end, open_start, open_stop, bounds, kind
                 )
                 if low < high:
-                    found[count, 0], found[count, 1], found[count, 2] = document, low, high
+                    rows[count, 0], rows[count, 1], rows[count, 2] = document, low, high
                     count += 1
                 until = -1
             if ended:

@@ -76,9 +76,9 @@ class _Clock:
         phase = np.minimum(np.searchsorted(self.owed, owed, "right") - 1, len(self.rates) - 1)
         rates = self.rates[phase]
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = self.times[phase] + (owed - self.owed[phase]) / rates
+            times = self.times[phase] + (owed - self.owed[phase]) / rates
         ends = np.append(np.nextafter(self.times[1:-1], 0), np.inf)
-        return np.where(rates > 0, np.minimum(found, ends[phase]), np.inf)
+        return np.where(rates > 0, np.minimum(times, ends[phase]), np.inf)
 
 
 class _Deck:
@@ -140,7 +140,7 @@ class MixtureStream:
         lengths = {name: _lengths(name, datasets.get(name, ())) for name in schedule.names}
         check_sizes(
             schedule,
-            {name: float(found.sum()) for name, found in lengths.items() if name in datasets},
+            {name: float(sizes.sum()) for name, sizes in lengths.items() if name in datasets},
         )
         if not tokens > 0:
             raise PomonaError(
@@ -169,7 +169,7 @@ class MixtureStream:
         self._lengths = np.concatenate(list(lengths.values()))
         self._first = np.cumsum([0, *map(len, lengths.values())])
         self._end = (
-            tokens + sum(int(found.max(initial=0)) for found in lengths.values()) + 1
+            tokens + sum(int(sizes.max(initial=0)) for sizes in lengths.values()) + 1
         )  # the schedule is never further behind
         self._stride = BLOCK_ROWS * max(1.0, float(self._lengths.mean()))
         self._begin(np.zeros(len(self.names), np.int64), 0)
@@ -278,14 +278,14 @@ def shuffled(n: int, seed: int, name: str, epoch: int) -> Ints:
 
 
 def _lengths(name: str, values: Sequence[int] | Ints) -> Ints:
-    found = np.asarray(values, np.int64)
-    if len(found) and found.min() < 0:
+    lengths = np.asarray(values, np.int64)
+    if len(lengths) and lengths.min() < 0:
         raise PomonaError(
-            f"the length {found.min()} is negative",
-            where=f'"{name}", row {int(found.argmin())}',
+            f"the length {lengths.min()} is negative",
+            where=f'"{name}", row {int(lengths.argmin())}',
             remedy="give 0 or more",
         )
-    return found
+    return lengths
 
 
 def _digest(*parts: Any) -> str:

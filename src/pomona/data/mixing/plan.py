@@ -43,12 +43,12 @@ def plan_mixture(
     rows = {name: np.flatnonzero(names == name) for name in schedule.names}
     _check_groups(names, schedule)
     total = lengths.sum(1)
-    found = stream(
+    ordered = stream(
         {name: total[mine] for name, mine in rows.items()}, schedule, tokens=tokens, seed=seed
     )
     everything = np.concatenate(list(rows.values()))
     first = np.cumsum([0, *map(len, rows.values())])
-    whole = Block.joined(list(found.blocks()))
+    whole = Block.joined(list(ordered.blocks()))
     order = everything[first[whole.dataset] + whole.row]
     plan: list[Ints] = []
     for number, window in enumerate(
@@ -93,8 +93,8 @@ def _alike(rows: Ints, lengths: Ints, batch_tokens: int) -> Ints:
 
 
 def _check_groups(names: NDArray[np.str_], schedule: Schedule) -> None:
-    found, counts = np.unique(names, return_counts=True)
-    for name, count in zip(found.tolist(), counts.tolist(), strict=True):
+    present, counts = np.unique(names, return_counts=True)
+    for name, count in zip(present.tolist(), counts.tolist(), strict=True):
         if name not in schedule.names:
             message = f'the schedule says nothing of "{name}", which has {count:,} rows'
             raise PomonaError(message, where="schedule", remedy="give it a weight; 0 leaves it out")

@@ -119,8 +119,8 @@ class Gathered(Streamed):
         places: list[Ints] = []
         for index in np.unique(dataset):
             mine = np.flatnonzero(dataset == index)
-            found, order = self.tables[int(index)].take(row[mine])
-            pieces.extend(found)
+            batches, order = self.tables[int(index)].take(row[mine])
+            pieces.extend(batches)
             places.append(mine[order])
         back = np.argsort(np.concatenate(places))
         return pa.concat_batches(pieces).take(pa.array(back))
@@ -168,23 +168,23 @@ class _Cut:
 class _Picked(Streamed):
     """Rows that the workers of a cluster read and pick, piece by piece in order."""
 
-    found: Scan
+    scan: Scan
     mask: NDArray[np.bool_]
     progress: Progress | None
 
     @property
     def schema(self) -> pa.Schema:
-        return self.found.records.schema
+        return self.scan.records.schema
 
     @property
     def where(self) -> str:
-        return self.found.records.source.where
+        return self.scan.records.source.where
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """Every marked row; raises where a piece has other rows than before."""
-        ends = np.cumsum(self.found.counts)
-        jobs = map(_Cut, self.found.pieces, np.split(self.mask, ends[:-1]))
-        for done, table in zip(ends.tolist(), spread(_pick, jobs, self.found.engine), strict=True):
+        ends = np.cumsum(self.scan.counts)
+        jobs = map(_Cut, self.scan.pieces, np.split(self.mask, ends[:-1]))
+        for done, table in zip(ends.tolist(), spread(_pick, jobs, self.scan.engine), strict=True):
             for batch in table.to_batches():
                 yield kept(batch, keep)
             if self.progress is not None:
@@ -202,8 +202,8 @@ def marked(records: Records, mask: NDArray[np.bool_], progress: Progress | None)
     return filtered(counted(records, len(mask), progress), mask)
 
 
-def chosen(found: Scan, mask: NDArray[np.bool_], progress: Progress | None) -> Records:
+def chosen(scan: Scan, mask: NDArray[np.bool_], progress: Progress | None) -> Records:
     """The same rows of what was scanned, read by its engine."""
-    if found.engine == "native" or len(found.pieces) == 1:
-        return marked(found.records, mask, progress)
-    return Records.of(_Picked(found, mask, progress))
+    if scan.engine == "native" or len(scan.pieces) == 1:
+        return marked(scan.records, mask, progress)
+    return Records.of(_Picked(scan, mask, progress))

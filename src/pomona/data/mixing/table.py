@@ -38,12 +38,12 @@ def load_mix(path: str | Path) -> dict[str, Any]:
         raise PomonaError(
             "has no inputs", where=path, remedy="write inputs: and under it NAME: PATH, one a line"
         )
-    for key, found in value.items():
+    for key, entry in value.items():
         if key not in KEYS:
             raise PomonaError(f'unknown key "{key}"', where=path, remedy=nearest(str(key), KEYS))
-        if key in _TYPES and (isinstance(found, bool) or not isinstance(found, _TYPES[key])):
+        if key in _TYPES and (isinstance(entry, bool) or not isinstance(entry, _TYPES[key])):
             raise PomonaError(
-                f'"{key}" is {found!r}',
+                f'"{key}" is {entry!r}',
                 where=path,
                 remedy=f"give {'text' if _TYPES[key] is str else 'a number'}",
             )
@@ -55,14 +55,14 @@ def load_mix(path: str | Path) -> dict[str, Any]:
 
 
 def _resolved(path: Path, name: str, where: Any) -> list[str]:
-    found = where if isinstance(where, list) else [where]
-    if not found or not all(isinstance(item, str) for item in found):
+    places = where if isinstance(where, list) else [where]
+    if not places or not all(isinstance(item, str) for item in places):
         raise PomonaError(
             f'the path of "{name}" is {where!r}',
             where=path,
             remedy="give a path, a glob, or a list of them",
         )
-    return [item if "://" in item else str(path.parent / item) for item in found]
+    return [item if "://" in item else str(path.parent / item) for item in places]
 
 
 Phases = Schedule | Sequence[Mapping[str, Any]] | Mapping[str, Any]
@@ -149,7 +149,7 @@ class _Plan:
         return Card(
             "mix",
             parameters,
-            tuple(item for found in self.scans.values() for item in found.inputs),
+            tuple(item for scanned in self.scans.values() for item in scanned.inputs),
             sum(map(len, self.scans.values())),
             len(self.row),
             groups={
@@ -170,8 +170,8 @@ class _Plan:
             tables: dict[int, MappedTable] = {}
             for index in np.unique(self.dataset).tolist():
                 with disk_guard(f"{out} (by way of {tempfile.gettempdir()})"):
-                    found = self.scans[self.schedule.names[index]]
-                    rows = chosen(found, np.ones(len(found), np.bool_), None)
+                    scanned = self.scans[self.schedule.names[index]]
+                    rows = chosen(scanned, np.ones(len(scanned), np.bool_), None)
                     tables[index] = MappedTable.of(rows, Path(folder) / f"{index}.arrow", body)
             source = Gathered(
                 tables,
@@ -196,10 +196,10 @@ def _planned(
 ) -> _Plan:
     scans = {name: _scanned(name, value, size, engine) for name, value in inputs.items()}
     body = common_schema(
-        {name: found.records.schema for name, found in scans.items()}, (column, "progress")
+        {name: scanned.records.schema for name, scanned in scans.items()}, (column, "progress")
     )
-    lengths = {name: np.ceil(found.sizes).astype(np.int64) for name, found in scans.items()}
-    sizes = {name: float(found.sum()) for name, found in lengths.items()}
+    lengths = {name: np.ceil(scanned.sizes).astype(np.int64) for name, scanned in scans.items()}
+    sizes = {name: float(counts.sum()) for name, counts in lengths.items()}
     if not isinstance(schedule, Schedule):
         schedule = schedule_of(schedule or {}, sizes)
     _check_names(scans, schedule)

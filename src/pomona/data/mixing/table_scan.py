@@ -103,7 +103,7 @@ def scan(
         for piece in pieces
     ]
     seen = list(spread(_look, jobs, engine))
-    counts = [len(found.sizes) for found in seen]
+    counts = [len(part.sizes) for part in seen]
     if not sum(counts):
         raise PomonaError(
             "there are no rows",
@@ -113,9 +113,7 @@ def scan(
     groups = (
         None
         if group is None
-        else pa.chunked_array([found.labels for found in seen])
-        .unify_dictionaries()
-        .combine_chunks()
+        else pa.chunked_array([part.labels for part in seen]).unify_dictionaries().combine_chunks()
     )
     return Scan(
         records,
@@ -123,10 +121,10 @@ def scan(
         tuple(counts),
         engine,
         inputs_of(rows_by_file(pieces, counts)),
-        None if score is None else np.concatenate([found.scores for found in seen]),
+        None if score is None else np.concatenate([part.scores for part in seen]),
         None if groups is None else groups.indices.to_numpy().astype(np.int64),
         () if groups is None else tuple(groups.dictionary.to_pylist()),
-        np.concatenate([found.sizes for found in seen]),
+        np.concatenate([part.sizes for part in seen]),
     )
 
 

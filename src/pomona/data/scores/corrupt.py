@@ -21,7 +21,7 @@ from pomona.tasks import fields_of
 
 @dataclass(frozen=True)
 class Probes:
-    """Spoilt copies of pairs: `rows` int64 `[m]` they were made from, ascending, with their
+    """Corrupted copies of pairs: `rows` int64 `[m]` they were made from, ascending, with their
     `inputs` and `completions`.
     """
 
@@ -82,9 +82,9 @@ def make_probes(
 
 def _corrupt_text(text: str, letters: Sequence[str], rate: float, draw: random.Random) -> str:
     def other(letter: str) -> str:
-        while (found := draw.choice(letters)) == letter and len(letters) > 1:
+        while (drawn := draw.choice(letters)) == letter and len(letters) > 1:
             pass
-        return found
+        return drawn
 
     return "".join(
         other(letter) if letter.isalpha() and draw.random() < rate else letter for letter in text
@@ -95,9 +95,9 @@ def _another(
     row: int, completions: Sequence[str], members: Sequence[int], draw: random.Random
 ) -> str:
     for _ in range(20):
-        found = completions[draw.choice(members)]
-        if found != completions[row]:
-            return found
+        completion = completions[draw.choice(members)]
+        if completion != completions[row]:
+            return completion
     return draw.choice(
         [completions[member] for member in members if completions[member] != completions[row]]
     )
@@ -105,7 +105,7 @@ def _another(
 
 @dataclass(frozen=True)
 class Corrupted:
-    """Spoilt copies to score: `table` in the order of `kinds`, from which column, and rows and
+    """Corrupted copies to score: `table` in the order of `kinds`, from which column, and rows and
     groups of the input.
     """
 

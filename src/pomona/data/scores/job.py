@@ -193,7 +193,7 @@ class Job:
     models: tuple[str, ...]
     labels: tuple[str, ...]
     options: dict[str, Any]
-    found: Survey
+    survey: Survey
 
     @property
     def passes(self) -> dict[str, str | None]:
@@ -214,9 +214,9 @@ class Job:
             **self.options,
             "scores": list(self.chosen.names),
             "models": list(self.models),
-            "rows": self.found.rows,
-            "chunks": list(self.found.chunks),
-            "sha256": self.found.digest,
+            "rows": self.survey.rows,
+            "chunks": list(self.survey.chunks),
+            "sha256": self.survey.digest,
             "version": __version__,
         }
 

@@ -71,16 +71,16 @@ def learning_order(
             where="learning_order",
             remedy="give more probes or a smaller k",
         )
-    found = np.empty(len(losses), np.int64)
+    choice = np.empty(len(losses), np.int64)
     for start in range(0, len(losses), _BLOCK):
         block = losses[start : start + _BLOCK]
         distance = np.sqrt(((block[:, None] - points[None]) ** 2).sum(axis=-1))
         distance[owners[None] == np.arange(start, start + len(block))[:, None]] = np.inf
         near = np.argsort(distance, axis=1, kind="stable")[:, :k]
-        found[start : start + _BLOCK] = _votes(
+        choice[start : start + _BLOCK] = _votes(
             np.take_along_axis(distance, near, axis=1), codes[near], len(kinds)
         )
-    return np.array(kinds)[found]
+    return np.array(kinds)[choice]
 
 
 def _points(
@@ -242,7 +242,7 @@ def order(
         "seed": seed,
     }
     groups = {name: (count, count) for name, count in corrupted.groups.items()}
-    read_from = inputs_read(inputs, source, corrupted.rows, job.found.digest)
+    read_from = inputs_read(inputs, source, corrupted.rows, job.survey.digest)
     card = Card("order", parameters, read_from, corrupted.rows, corrupted.rows, groups=groups)
     if dry_run:
         return replace(
@@ -263,9 +263,9 @@ def order(
             },
         )
     ).write(out)
-    found = Counter(learnt.to_pylist())
+    kinds = Counter(learnt.to_pylist())
     details = {
-        "learnt": {kind: found[kind] for kind in _KINDS},
+        "learnt": {kind: kinds[kind] for kind in _KINDS},
         "columns": {name: summary(values) for name, values in columns.items()},
     }
     card = replace(card, details={**details, "models": counts_of(job, kept(job, work))})
@@ -298,9 +298,9 @@ def _learnt(
         part = losses[at : at + len(made.rows)]
         probes[kind] = part[np.isfinite(part).all(axis=1)]
         at += len(made.rows)
-    found: list[str | None] = [None] * corrupted.rows
+    kinds: list[str | None] = [None] * corrupted.rows
     for row, kind in zip(
         known.tolist(), learning_order(losses[known], probes, k=k).tolist(), strict=True
     ):
-        found[row] = kind
-    return pa.array(found, pa.string())
+        kinds[row] = kind
+    return pa.array(kinds, pa.string())

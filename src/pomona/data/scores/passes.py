@@ -89,9 +89,9 @@ def model_pass(
     if dry:
         return pa.table(columns)
     if wanted & _PER_TOKEN:
-        found = probe.token_scores(coded.units)
+        scored = probe.token_scores(coded.units)
         for name in ("loss", "error"):
-            means = np.array([np.mean(getattr(unit, name), dtype=np.float64) for unit in found])
+            means = np.array([np.mean(getattr(unit, name), dtype=np.float64) for unit in scored])
             _finite(means, coded, rows, name, probe.uri)
             add(name, coded.shares.mean(means, n))
     if "memorization" in wanted:

@@ -121,16 +121,16 @@ def _registered() -> dict[str, EntryPoint]:
 
 def _load(point: EntryPoint) -> UserScore:
     try:
-        found: Any = point.load()
+        function: Any = point.load()
     except (ImportError, AttributeError) as error:
         message = f'the score "{point.name}" cannot be loaded: {error}'
         raise PomonaError(
             message, where=point.value, remedy="reinstall the package that adds it"
         ) from error
-    if not callable(found):
+    if not callable(function):
         raise PomonaError(
             f'the score "{point.name}" is not callable',
             where=point.value,
             remedy="name a function (texts, context)",
         )
-    return cast("UserScore", found)
+    return cast("UserScore", function)

@@ -182,7 +182,7 @@ def run(
 
     A chunk is a job: batches are the same in every engine.
     """
-    sizes, device = job.found.chunks, machine["device"]
+    sizes, device = job.survey.chunks, machine["device"]
     total, done = sum(sizes) * len(job.passes), 0
     try:
         for step, uri in job.passes.items():
@@ -222,7 +222,7 @@ def _tasks(job: Job, score_pass: ScorePass, wanted: Sequence[int]) -> Iterator[T
 def kept(job: Job, work: Work) -> Iterator[tuple[str, pa.Table]]:
     """What every pass found, chunk by chunk, when all are done."""
     for step in job.passes:
-        for index in range(len(job.found.chunks)):
+        for index in range(len(job.survey.chunks)):
             yield step, work.load(step, index)
 
 
@@ -231,7 +231,7 @@ def counts_of(job: Job, tables: Iterator[tuple[str, pa.Table]]) -> dict[str, dic
     counts: dict[str, dict[str, float]] = {}
     for step, table in tables:
         if "flops" in table.column_names:
-            found = counts.setdefault(step, {"tokens": 0, "flops": 0.0})
-            found["tokens"] += int(table["tokens"].to_numpy().sum())
-            found["flops"] += float(table["flops"].to_numpy().sum())
+            spent = counts.setdefault(step, {"tokens": 0, "flops": 0.0})
+            spent["tokens"] += int(table["tokens"].to_numpy().sum())
+            spent["flops"] += float(table["flops"].to_numpy().sum())
     return {uri: counts[step] for step, uri in job.passes.items() if uri is not None}

@@ -94,13 +94,13 @@ def within_length(values: Floats, lengths: NDArray[np.int64], *, bins: int = 10)
     if bins < 1:
         raise PomonaError(f"{bins} bins", where="length_bins", remedy="use 1 or more; 10 is usual")
     known = np.flatnonzero(np.isfinite(values))
-    found = np.full(len(values), np.nan)
+    percentiles = np.full(len(values), np.nan)
     for part in np.array_split(known[np.argsort(lengths[known], kind="stable")], bins):
         if len(part):
             _, place, count = np.unique(values[part], return_inverse=True, return_counts=True)
             ranks = np.cumsum(count) - (count - 1) / 2  # from 1, mean of equals
-            found[part] = (ranks[place] - 0.5) / len(part)
-    return found
+            percentiles[part] = (ranks[place] - 0.5) / len(part)
+    return percentiles
 
 
 def columns_of(job: Job, work: Work) -> dict[str, Floats]:
@@ -108,7 +108,7 @@ def columns_of(job: Job, work: Work) -> dict[str, Floats]:
     gathered: dict[str, list[Floats]] = {}
     groups: list[pa.Array] = []
     steps = [step for step in job.passes if step != TEXT]
-    for index in range(len(job.found.chunks)):
+    for index in range(len(job.survey.chunks)):
         tables = [work.load(step, index) for step in steps]
         for name in {"loss", "error", "recall"} & set(tables[0].column_names if tables else ()):
             gathered.setdefault(name, []).append(
@@ -149,19 +149,19 @@ def _named(job: Job, whole: dict[str, Floats]) -> dict[str, Floats]:
         "cat_var": lambda: _controlled(job, cat_var(perplexities), whole),
         "cat_diff": lambda: _controlled(job, cat_diff(perplexities), whole),
     }
-    found: dict[str, Floats] = {}
+    columns: dict[str, Floats] = {}
     for name in job.chosen.names:
         if name in ("perplexity", "memorization"):
             rows = perplexities if name == "perplexity" else whole["recall"]
-            found.update(
+            columns.update(
                 {
                     f"{name}@{label}" if len(rows) > 1 else name: row
                     for label, row in zip(job.labels, rows, strict=True)
                 }
             )
         else:
-            found[name] = made[name]() if name in made else whole[name]
-    for name, values in found.items():
+            columns[name] = made[name]() if name in made else whole[name]
+    for name, values in columns.items():
         for row in np.flatnonzero(np.isinf(values))[:1]:
             where = f"{job.source}, row {row + 1}"
             raise PomonaError(
@@ -169,7 +169,7 @@ def _named(job: Job, whole: dict[str, Floats]) -> dict[str, Floats]:
                 where=where,
                 remedy="is this the right model for the data?",
             )
-    return found
+    return columns
 
 
 def _controlled(job: Job, values: Floats, whole: dict[str, Floats]) -> Floats:
@@ -208,10 +208,10 @@ def summary(values: Floats) -> dict[str, float | int | None]:
     """Mean, quartiles and ends of a column, and how many rows are too short for it."""
     known = values[~np.isnan(values)]
     names = ("min", "lower_quartile", "median", "upper_quartile", "max")
-    marks = np.quantile(known, (0, 0.25, 0.5, 0.75, 1)).tolist() if len(known) else [None] * 5
+    quantiles = np.quantile(known, (0, 0.25, 0.5, 0.75, 1)).tolist() if len(known) else [None] * 5
     return {
         "mean": float(known.mean()) if len(known) else None,
-        **dict(zip(names, marks, strict=True)),
+        **dict(zip(names, quantiles, strict=True)),
         "null": len(values) - len(known),
     }
 
@@ -368,7 +368,7 @@ def _card(
         "columns": {name: summary(values) for name, values in columns.items()},
         "models": counts,
     }
-    groups = {name: (count, count) for name, count in job.found.groups.items()}
-    rows = job.found.rows
-    read_from = inputs_read(inputs, job.source, rows, job.found.digest)
+    groups = {name: (count, count) for name, count in job.survey.groups.items()}
+    rows = job.survey.rows
+    read_from = inputs_read(inputs, job.source, rows, job.survey.digest)
     return Card("score", parameters, read_from, rows, rows, groups=groups, details=details)

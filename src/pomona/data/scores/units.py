@@ -98,13 +98,13 @@ def token_ids(codec: Codec, texts: Sequence[str]) -> list[np.ndarray]:
 
 def pieces(text: str) -> list[str]:
     """A text cut into pieces of at most PIECE characters, before spaces where there are any."""
-    found, start = [], 0
+    units, start = [], 0
     while len(text) - start > PIECE:
         space = text.rfind(" ", start + 1, start + PIECE + 1)
         stop = space if space > 0 else start + PIECE
-        found.append(text[start:stop])
+        units.append(text[start:stop])
         start = stop
-    return [*found, text[start:]]
+    return [*units, text[start:]]
 
 
 def windows(ids: np.ndarray, first: int, context: int) -> list[Unit]:

@@ -30,10 +30,10 @@ def unite(parent: Any, firsts: Any, seconds: Any) -> int:
     return 0
 
 
-def roots(parent: Any, found: Any) -> int:
-    """The first row of the component of every row, to `found`."""
+def roots(parent: Any, first_rows: Any) -> int:
+    """The first row of the component of every row, to `first_rows`."""
     for item in range(len(parent)):
-        found[item] = root(parent, item)
+        first_rows[item] = root(parent, item)
     return 0
 
 
@@ -69,11 +69,11 @@ def towards(
     return 0
 
 
-def maybe_repeated(keys: Any, tables: Any, found: Any) -> int:
+def maybe_repeated(keys: Any, tables: Any, places: Any) -> int:
     """Places, ascending, of all keys that occur twice and a few others: those that share a bit of a
     small table with another key.
 
-    Writes them to `found`, `[n]`, and returns how many. tables: zeros `[2, a power of two]`.
+    Writes them to `places`, `[n]`, and returns how many. tables: zeros `[2, a power of two]`.
     """
     once, twice = tables[0], tables[1]
     slots = 8 * len(once)
@@ -85,7 +85,7 @@ def maybe_repeated(keys: Any, tables: Any, found: Any) -> int:
     used = 0
     for at in range(len(keys)):
         slot = np.int64(keys[at]) & (slots - 1)
-        found[used] = at
+        places[used] = at
         used += (twice[slot >> 3] >> np.uint8(slot & 7)) & 1
     return used
 
@@ -253,13 +253,13 @@ def _fill(table: Any, mask: int, sets: Any, start: int, stop: int) -> None:
 @part
 def _shared(table: Any, mask: int, sets: Any, start: int, stop: int) -> int:
     """How many members of a set are in the table."""
-    found = 0
+    linked = 0
     for at in range(start, stop):
         slot = np.int64(sets[at]) & mask
         while table[slot] != ZERO and table[slot] != sets[at]:
             slot = (slot + 1) & mask
-        found += table[slot] == sets[at]
-    return found
+        linked += table[slot] == sets[at]
+    return linked
 
 
 @part
@@ -351,7 +351,7 @@ def _link(run: Any, parent: Any, old: int, cross: int, lists: Any) -> int:
         keys[at] = run[at] if cross else root(parent, run[at])
         lists.done[at] = 0
     _sort(keys, count, order, lists.spare)
-    found = 0
+    linked = 0
     for wanted in (False, True):
         start = 0
         while start < count:
@@ -361,14 +361,14 @@ def _link(run: Any, parent: Any, old: int, cross: int, lists: Any) -> int:
             if (run[order[stop - 1]] >= old) == wanted:
                 for at in range(start, stop):
                     lists.after[order[at]] = order[at + 1] if at + 1 < stop else -1
-                lists.heads[found], lists.tails[found], lists.recent[found] = (
+                lists.heads[linked], lists.tails[linked], lists.recent[linked] = (
                     order[start],
                     order[stop - 1],
                     wanted,
                 )
-                found += 1
+                linked += 1
             start = stop
-    return found
+    return linked
 
 
 @part

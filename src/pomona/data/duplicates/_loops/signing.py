@@ -58,29 +58,29 @@ def _point(data: Any, at: int) -> tuple[Any, int]:
     return high | ((np.int64(data[at + 2]) & 0x3F) << 6) | (np.int64(data[at + 3]) & 0x3F), 4
 
 
-def ascii_rows(data: Any, words: Any, offsets: Any, found: Any) -> int:
+def ascii_rows(data: Any, words: Any, offsets: Any, flagged: Any) -> int:
     """Which of the rows are ASCII, as are the few bytes beside them. `words` are the whole 64-bit
     words of `data`.
     """
-    for row in range(len(found)):
+    for row in range(len(flagged)):
         ored = ZERO
         for at in range(offsets[row] >> 3, min((offsets[row + 1] + 7) >> 3, len(words))):
             ored |= words[at]
         for at in range(max(offsets[row], 8 * len(words)), offsets[row + 1]):
             ored |= np.uint64(data[at])
-        found[row] = ored & _HIGH == ZERO
+        flagged[row] = ored & _HIGH == ZERO
     return 0
 
 
-def may_decompose(data: Any, offsets: Any, plain: Any, flags: Any, found: Any) -> int:
-    """Which of the rows may not be in NFC: sets them in `found`, all false. `data` is valid UTF-8;
-    `plain` rows are ASCII.
+def may_decompose(data: Any, offsets: Any, plain: Any, flags: Any, flagged: Any) -> int:
+    """Which of the rows may not be in NFC: sets them in `flagged`, all false. `data` is valid
+    UTF-8; `plain` rows are ASCII.
     """
-    for row in range(len(found)):
+    for row in range(len(flagged)):
         at = offsets[row + 1] if plain[row] else offsets[row]
-        while at < offsets[row + 1] and not found[row]:
+        while at < offsets[row + 1] and not flagged[row]:
             point, width = _point(data, at)
-            found[row] = (
+            flagged[row] = (
                 flags[point] & 2 != 0
                 if point < 65536
                 else not (0x1F000 <= point < 0x1FB00 or 0x20000 <= point < 0x2F800)
@@ -94,19 +94,19 @@ def ascii_words(data: Any, start: int, stop: int, fold: Any, tokens: Any) -> tup
     """`fold_text` and `tokens_of` at once for the words of a document in ASCII. Returns how many
     characters and words.
     """
-    letters, found, state = 0, 0, _WORD
+    letters, written, state = 0, 0, _WORD
     for at in range(start, stop):
         point = np.uint64(fold[data[at]])
         letter = point != np.uint64(32)
         letters += letter
-        tokens[found] = state
-        found += (not letter) & (state != _WORD)
+        tokens[written] = state
+        written += (not letter) & (state != _WORD)
         state = (state ^ point) * K if letter else _WORD
-    tokens[found] = state
-    found += state != _WORD
-    for at in range(found):
+    tokens[written] = state
+    written += state != _WORD
+    for at in range(written):
         tokens[at] = mix(tokens[at])
-    return letters + max(0, found - 1), found
+    return letters + max(0, written - 1), written
 
 
 @part
@@ -147,18 +147,18 @@ def tokens_of(points: Any, count: int, characters: bool, tokens: Any) -> int:
         for at in range(count):
             tokens[at] = mix(np.uint64(points[at]) ^ _CHARACTER)
         return count
-    found, state = 0, _WORD
+    written, state = 0, _WORD
     for at in range(count):
         if points[at] == _SPACE:
-            tokens[found] = mix(state)
-            found += 1
+            tokens[written] = mix(state)
+            written += 1
             state = _WORD
         else:
             state = (state ^ np.uint64(points[at])) * K
     if count:
-        tokens[found] = mix(state)
-        found += 1
-    return found
+        tokens[written] = mix(state)
+        written += 1
+    return written
 
 
 @part
