@@ -4,7 +4,7 @@ written.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +104,7 @@ def judge(
     verdict.reason[gone] = np.where(same, EXACT, NEAR)
     _to_size(verdict, signed, options, old)
     counts = joined(crossing, pairs).counts if crossing else pairs.counts
-    return Verdict(
-        old, verdict.reason, verdict.kept, verdict.via, verdict.jaccard, components, counts
-    )
+    return replace(verdict, components=components, counts=counts)
 
 
 def _blank(rows: int, old: int) -> Verdict:

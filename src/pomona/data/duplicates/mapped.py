@@ -93,6 +93,7 @@ class Kept:
 
     def keep(self, rows: int) -> None:
         """Note that the first `rows` rows are in the files."""
+        # The files first: the note must never promise rows that the disk does not have.
         for file in self.files.values():
             file.settle()
         with disk_guard(_named(self._note)):

@@ -76,6 +76,8 @@ def dedup_near(
             write_kept(records, verdict, out)
             write(table, pairs or f"{out}.pairs.parquet")
             card.write(out)
+            # The index grows last: a run killed before finds its own batch missing and writes the
+            # same files again, and one killed after finds the batch and has nothing left to do.
             if known is not None:
                 known.grow(scratch.name, scratch.folder / "inputs", verdict.components)
         scratch.step()

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -289,16 +288,10 @@ def _cut(run: Ints, ends: Ints) -> Iterator[tuple[Ints, Ints]]:
 
 
 def _save(pairs: Pairs, place: Path) -> None:
-    arrays: dict[str, Any] = {
-        "first": pairs.first,
-        "second": pairs.second,
-        "jaccard": pairs.jaccard,
-        "counts": pairs.counts,
-    }
     with disk_guard(str(place)), atomic_file(place) as partial, partial.open("wb") as stream:
-        np.savez(stream, **arrays)
+        np.savez(stream, **vars(pairs))
 
 
 def _load(place: Path) -> Pairs:
     with np.load(place, allow_pickle=False) as stored:
-        return Pairs(stored["first"], stored["second"], stored["jaccard"], stored["counts"])
+        return Pairs(**stored)

@@ -64,6 +64,8 @@ class Passes:
         same = known.get("search") == self._search and holds(folder / "marks", wanted)
         self._known = Cut(**known["cut"]) if same else None
         if not same:
+            # Before the bits are cleared: a kill in between must not leave a note of a search
+            # whose bits are gone.
             self._note.unlink(missing_ok=True)
         self._file = Mapped(folder / "marks", wanted if same else 0)
         for start in range(self._file.size, wanted, _PIECE):
@@ -77,7 +79,7 @@ class Passes:
         return self._known if self._known and self._known.slots <= most else Cut(parts, slots)
 
     def note(self, cut: Cut) -> None:
-        """Keep that `cut.done` parts are searched and marked."""
+        """Keep that `cut.done` parts are searched and their bits set."""
         self._file.save()
         write_json(self._note, {"search": self._search, "cut": vars(cut)})
 

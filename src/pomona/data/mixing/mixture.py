@@ -39,10 +39,7 @@ class Mixture:
         """The same mixture with dataset `name` at share 0 and the others scaled up. Raises
         PomonaError when nothing is left.
         """
-        if name not in self.shares:
-            raise PomonaError(
-                f'no dataset is named "{name}"', where="mixture", remedy=nearest(name, self.shares)
-            )
+        _check_dataset(name, self.shares, "mixture")
         if not any(share > 0 for other, share in self.shares.items() if other != name):
             raise PomonaError(
                 f'"{name}" is all there is in the mixture',
@@ -107,12 +104,7 @@ def two_level(origins: Mapping[str, Origin], sizes: Shares) -> Mixture:
                     where=f'source "{source}"',
                     remedy="list it once",
                 )
-            if name not in sizes:
-                raise PomonaError(
-                    f'no dataset is named "{name}"',
-                    where=f'source "{source}"',
-                    remedy=nearest(name, sizes),
-                )
+            _check_dataset(name, sizes, f'source "{source}"')
             seen[name] = source
     totals = {
         source: math.fsum(sizes[name] for name in origin.datasets)
@@ -135,13 +127,7 @@ def mixture_of(spec: Mapping[str, Any], sizes: Shares) -> Mixture:
 
     Raises PomonaError for an unknown key or dataset, and for what is not a weight.
     """
-    for key in spec:
-        if key not in ("weights", "temperature", "sources"):
-            raise PomonaError(
-                f'unknown key "{key}"',
-                where="mixture",
-                remedy=nearest(key, ("weights", "temperature", "sources")),
-            )
+    _check_keys(spec, ("weights", "temperature", "sources"), "mixture")
     if len(spec) > 1:
         raise PomonaError(
             f"{' and '.join(sorted(spec))} are given together",
@@ -162,22 +148,13 @@ def mixture_of(spec: Mapping[str, Any], sizes: Shares) -> Mixture:
         return by_size(sizes)
     weights = _mapping("weights", spec["weights"])
     for name in weights:
-        if name not in sizes:
-            raise PomonaError(
-                f'no dataset is named "{name}"', where="weights", remedy=nearest(name, sizes)
-            )
+        _check_dataset(name, sizes, "weights")
     return Mixture({name: weights.get(name, 0.0) for name in sizes})
 
 
 def _origin(source: str, value: Any) -> Origin:
     spec = _mapping(f'source "{source}"', value)
-    for key in spec:
-        if key not in ("weight", "datasets"):
-            raise PomonaError(
-                f'unknown key "{key}"',
-                where=f'source "{source}"',
-                remedy=nearest(key, ("weight", "datasets")),
-            )
+    _check_keys(spec, ("weight", "datasets"), f'source "{source}"')
     datasets = spec.get("datasets", {source: None})
     named = (
         dict.fromkeys(datasets)
@@ -201,6 +178,17 @@ def _level(weights: Mapping[str, float | None], sizes: Shares, where: str) -> di
             message, where=where, remedy="give shares below 1 in all, or a weight for every one"
         )
     return given | {name: left * share for name, share in Mixture(rest).shares.items()}
+
+
+def _check_dataset(name: str, known: Shares, where: str) -> None:
+    if name not in known:
+        raise PomonaError(f'no dataset is named "{name}"', where=where, remedy=nearest(name, known))
+
+
+def _check_keys(spec: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in spec:
+        if key not in known:
+            raise PomonaError(f'unknown key "{key}"', where=where, remedy=nearest(key, known))
 
 
 def _check(name: str, weight: Any) -> float:

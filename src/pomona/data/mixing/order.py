@@ -81,20 +81,20 @@ class _Clock:
         return np.where(rates > 0, np.minimum(times, ends[phase]), np.inf)
 
 
+@dataclass
 class _Deck:
     """One dataset: its rows in the order of each epoch, from a counter-based generator keyed by
     seed, name and epoch.
     """
 
-    def __init__(self, name: str, lengths: Ints, clock: _Clock, seed: int, offset: float) -> None:
-        self.name, self.lengths, self.clock, self.seed, self.offset = (
-            name,
-            lengths,
-            clock,
-            seed,
-            offset,
-        )
-        self.total = int(lengths.sum())
+    name: str
+    lengths: Ints
+    clock: _Clock
+    seed: int
+    offset: float
+
+    def __post_init__(self) -> None:
+        self.total = int(self.lengths.sum())
         self.at = (-1, np.empty(0, np.int64), np.empty(0))
 
     def epoch(self, number: int) -> tuple[Ints, NDArray[np.float64]]:

@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.scores.job import Layout, chunks
+from pomona.data.scores.job import Layout, chunks, columns_in
 from pomona.errors import PomonaError
 from pomona.records import Batches, Derived, Filter, Records
-from pomona.tasks import fields_of
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ def corrupt_rows(
     assert layout.prompt is not None and layout.completion is not None
     label = _only(layout.completion, records, "completion", "give a column, or a template of one")
     corrupt = corrupt or _only(layout.prompt, records, "prompt", "name the one to spoil: corrupt")
-    if corrupt not in _fields(layout.prompt, records) or corrupt == label:
+    if corrupt not in columns_in(layout.prompt, records) or corrupt == label:
         raise PomonaError(
             f'"{corrupt}" is not a column of the prompt alone',
             where="corrupt",
@@ -162,12 +161,8 @@ def corrupt_rows(
     return Corrupted(pa.concat_tables(parts), kinds, corrupt, len(texts), Counter(groups))
 
 
-def _fields(part: str, records: Records) -> set[str]:
-    return {part} if part in records.column_names else fields_of(part)
-
-
 def _only(part: str, records: Records, where: str, remedy: str) -> str:
-    names = sorted(_fields(part, records))
+    names = sorted(columns_in(part, records))
     if len(names) != 1:
         raise PomonaError(f"{part!r} has {len(names)} columns", where=where, remedy=remedy)
     return names[0]

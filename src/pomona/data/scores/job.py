@@ -49,7 +49,7 @@ class Layout:
             wanted = {self.column}
         else:
             wanted = set[str]().union(
-                *(_fields(part, records) for part in (self.prompt, self.completion))
+                *(columns_in(part, records) for part in (self.prompt, self.completion))
             )
         names = sorted(wanted | {name for name in (self.lang, self.group) if name})
         records.require(*names)
@@ -127,7 +127,8 @@ def chunks(records: Records, layout: Layout, source: str) -> Iterator[Rows]:
         done += len(rows)
 
 
-def _fields(part: str, records: Records) -> set[str]:
+def columns_in(part: str, records: Records) -> set[str]:
+    """The columns of a part: itself, or the fields of its template."""
     return {part} if part in records.column_names else fields_of(part)
 
 
