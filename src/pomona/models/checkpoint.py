@@ -42,7 +42,11 @@ def check(folder: Path) -> None:
         "every checkpoint folder needs one; was the model saved with save_pretrained?",
     )
     for shard in weight_files(folder):
-        _check_whole(shard)
+        size, promised = shard.stat().st_size, _header(shard)[1]
+        if size < promised:
+            raise PomonaError(
+                f"is cut short: {size:,} of {promised:,} bytes", where=shard, remedy=_AGAIN
+            )
     if not any((folder / name).is_file() for name in _TOKENIZERS):
         raise PomonaError(
             "has no tokenizer",
@@ -125,14 +129,6 @@ def _header(file: Path) -> tuple[dict[str, Any], int]:
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise PomonaError("is not a safetensors file", where=file, remedy=_AGAIN) from error
-
-
-def _check_whole(file: Path) -> None:
-    size, promised = file.stat().st_size, _header(file)[1]
-    if size < promised:
-        raise PomonaError(
-            f"is cut short: {size:,} of {promised:,} bytes", where=file, remedy=_AGAIN
-        )
 
 
 _WHOLE = 64 << 20

@@ -303,21 +303,34 @@ async def retrying(
 
     A ModelError when the policy is used up: 504 after a timeout, 429 after a limit, else 502.
     """
-    started = time.monotonic()
-    failures = 0
+    retries = Retries(policy, where, key)
     while True:
         try:
             return await once()
         except TransientError as failure:
-            failures += 1
-            waited = time.monotonic() - started
-            pause = max(policy.pause(failures, key), failure.retry_after or 0.0)
-            if failures >= policy.attempts or waited + pause > policy.total:
-                raise given_up(failure, where, failures, waited) from failure
-            await sleep(pause)
+            await sleep(retries.pause(failure))
 
 
-def given_up(failure: TransientError, where: str, failures: int, waited: float) -> ModelError:
+class Retries:
+    """The failures of one request so far, from now on."""
+
+    def __init__(self, policy: RetryPolicy, where: str, key: str) -> None:
+        self._policy, self._where, self._key = policy, where, key
+        self._started, self._failures = time.monotonic(), 0
+
+    def pause(self, failure: TransientError) -> float:
+        """Seconds until the next try after one more failure; raises the ModelError of `retrying`
+        when the policy is used up.
+        """
+        self._failures += 1
+        waited = time.monotonic() - self._started
+        pause = max(self._policy.pause(self._failures, self._key), failure.retry_after or 0.0)
+        if self._failures >= self._policy.attempts or waited + pause > self._policy.total:
+            raise _given_up(failure, self._where, self._failures, waited) from failure
+        return pause
+
+
+def _given_up(failure: TransientError, where: str, failures: int, waited: float) -> ModelError:
     """The error of a request whose retries are used up."""
     tries = "once" if failures == 1 else f"{failures} times in {waited:.0f} s"
     if failure.timeout:

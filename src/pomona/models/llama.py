@@ -112,10 +112,8 @@ class LlamaModel(Model):
                 choices = await self._answered(request, prompt, temperature, indices)
                 seconds = (time.perf_counter() - started) / len(indices)
             for index, (choice, tokens) in zip(indices, choices, strict=True):
-                paid = 0 if place or index != indices[0] else read
-                spent = self._costs.spent(
-                    context=read, prompt_tokens=paid, completion_tokens=tokens, seconds=seconds
-                )
+                first = not place and index == indices[0]
+                spent = self._spent(read, tokens, seconds, first=first)
                 yield choice.reply(request, self.name, index, temperature, spent)
 
     async def stream(
@@ -148,10 +146,8 @@ class LlamaModel(Model):
                 if one.last is None:
                     raise ModelError("the answer ended before its end", status=502, where=self.name)
                 choice, tokens = _choice_of(one.row)
-                paid = 0 if place or index != indices[0] else read
-                spent = self._costs.spent(
-                    context=read, prompt_tokens=paid, completion_tokens=tokens, seconds=seconds
-                )
+                first = not place and index == indices[0]
+                spent = self._spent(read, tokens, seconds, first=first)
                 yield choice.reply(request, self.name, index, temperature, spent)
 
     async def logprobs(
@@ -196,6 +192,15 @@ class LlamaModel(Model):
     def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
         """See `Model`."""
         return self._costs.pool(prompt, answer, samples)
+
+    def _spent(self, read: int, tokens: int, seconds: float, *, first: bool) -> Spent:
+        """What one sample cost; the first of a call pays for the prompt."""
+        return self._costs.spent(
+            context=read,
+            prompt_tokens=read if first else 0,
+            completion_tokens=tokens,
+            seconds=seconds,
+        )
 
     async def close(self) -> None:
         """Close the connections and stop llama.cpp."""

@@ -144,7 +144,10 @@ def locate(uri: str) -> Path:
         return folder_of(uri)
     path = Path(rest if scheme == "hf" else uri).expanduser()
     if path.exists():
-        return _local(path)
+        if path.is_file() and path.suffix == ".gguf":
+            raise PomonaError("is a GGUF file", where=path, remedy=f"write gguf:{path}")
+        check(path)
+        return path
     if scheme == "hf" and _HUB_ID.fullmatch(rest):
         return _from_hub(rest)
     if scheme == "hf" or "/" in uri:
@@ -152,13 +155,6 @@ def locate(uri: str) -> Path:
     raise PomonaError(
         f'unknown model "{uri}"', remedy=f"{nearest(uri, names())} Supported: {_SUPPORTED}"
     )
-
-
-def _local(path: Path) -> Path:
-    if path.is_file() and path.suffix == ".gguf":
-        raise PomonaError("is a GGUF file", where=path, remedy=f"write gguf:{path}")
-    check(path)
-    return path
 
 
 def _from_hub(name: str) -> Path:

@@ -19,9 +19,9 @@ from pomona.errors import PomonaError
 from pomona.models.concurrency import (
     Limits,
     Rate,
+    Retries,
     RetryPolicy,
     TransientError,
-    given_up,
     merged,
     retrying,
 )
@@ -226,12 +226,8 @@ class HttpModel(Model):
         self, request: Request, temperature: float, indices: Sequence[int]
     ) -> AsyncGenerator[Piece | Reply, None]:
         """Samples of one temperature from one stream, those that did not come from further ones."""
-        started, failures, missing, given = (
-            time.monotonic(),
-            0,
-            list(indices),
-            [Given() for _ in indices],
-        )
+        missing, given = list(indices), [Given() for _ in indices]
+        retries = Retries(self._policy, self.identity, self.name)
         while True:
             try:
                 async with aclosing(self._attempt(request, temperature, indices, given)) as coming:
@@ -241,11 +237,7 @@ class HttpModel(Model):
                         yield item
                 break
             except TransientError as failure:
-                failures += 1
-                waited = time.monotonic() - started
-                pause = max(self._policy.pause(failures, self.name), failure.retry_after or 0.0)
-                if failures >= self._policy.attempts or waited + pause > self._policy.total:
-                    raise given_up(failure, self.identity, failures, waited) from failure
+                pause = retries.pause(failure)
                 self._hold(failure)
                 await asyncio.sleep(pause)
         for index in missing:

@@ -105,6 +105,7 @@ def in_batches(
     """One result an item, in their order. `size` tells how many items fit from an item on, so the
     largest come first.
     """
+    # in order and never regrouped: what is in a batch together changes rounding
     results: list[Result] = []
     while len(results) < len(items):
         at = len(results)
@@ -129,6 +130,20 @@ def _halving(items: Sequence[Item], run: Run[Item, Result]) -> list[Result]:
     return _halving(items[:middle], run) + _halving(items[middle:], run)
 
 
+def padded(
+    rows: Sequence[Sequence[int]], starts: Sequence[int], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention mask, int64 `[rows, longest]`, each row from its start on and padding
+    around it.
+    """
+    width = max(start + len(row) for start, row in zip(starts, rows, strict=True))
+    ids, mask = np.zeros((2, len(rows), width), np.int64)
+    for index, (start, row) in enumerate(zip(starts, rows, strict=True)):
+        place = slice(start, start + len(row))
+        ids[index, place], mask[index, place] = row, 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
 Pair = tuple[Sequence[int], Sequence[int]]
 
 
@@ -143,19 +158,13 @@ def score_batch(
     and only the columns that predict them get logits. At most `positions` columns of logits exist
     at once: longer completions go through in windows over a cache.
     """
-    device, lead, tail = (
+    lead = max(len(prompt) for prompt, _ in pairs)
+    tail = max(len(completion) for _, completion in pairs)
+    tokens, seen = padded(
+        [[*prompt, *completion] for prompt, completion in pairs],
+        [lead - len(prompt) for prompt, _ in pairs],
         network.device,
-        max(len(prompt) for prompt, _ in pairs),
-        max(len(completion) for _, completion in pairs),
     )
-    ids, mask = (
-        np.zeros((len(pairs), lead + tail), dtype=np.int64),
-        np.zeros((len(pairs), lead + tail), dtype=np.int64),
-    )
-    for row, (prompt, completion) in enumerate(pairs):
-        place = slice(lead - len(prompt), lead + len(completion))
-        ids[row, place], mask[row, place] = [*prompt, *completion], 1
-    tokens, seen = torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
     place_of = (seen.cumsum(dim=-1) - 1).clamp_(min=0)
     cache = DynamicCache(config=network.config) if tail > positions else None
     parts, start = [], 0
@@ -172,18 +181,14 @@ def score_batch(
             use_cache=cache is not None,
             logits_to_keep=last - first,
         ).logits
-        parts.append(_of_targets(logits, tokens[:, lead + first : lead + last]))
+        targets = tokens[:, lead + first : lead + last]
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
+        )
+        parts.append(-loss.view(targets.shape))
         start = stop
     scores = torch.cat(parts, dim=-1).cpu().numpy()
     return [scores[row, : len(completion)].copy() for row, (_, completion) in enumerate(pairs)]
-
-
-def _of_targets(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Log-softmax in float32 at `targets` `[rows, t]` of `logits` `[rows, t, vocabulary]`."""
-    loss = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
-    )
-    return -loss.view(targets.shape)
 
 
 @torch.inference_mode()
@@ -191,13 +196,7 @@ def sum_states(
     base: Any, device: torch.device, rows: Sequence[list[int]]
 ) -> list[NDArray[np.float64]]:
     """The sum of the last hidden states of each row; rows are padded behind."""
-    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
-    mask = np.zeros_like(ids)
-    for row, tokens in enumerate(rows):
-        ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, 1
-    seen = torch.from_numpy(mask).to(device)
-    states = base(
-        input_ids=torch.from_numpy(ids).to(device), attention_mask=seen, use_cache=False
-    ).last_hidden_state
+    tokens, seen = padded(rows, [0] * len(rows), device)
+    states = base(input_ids=tokens, attention_mask=seen, use_cache=False).last_hidden_state
     sums = (states.float() * seen[:, :, None]).sum(dim=1)
     return list(sums.cpu().numpy().astype(np.float64))

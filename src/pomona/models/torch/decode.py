@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from pomona.models.torch.batches import padded
+
 _BLOCK = 64  # steps whose uniform numbers are made at once
 
 
@@ -76,20 +78,6 @@ class Step:
 Watch = Callable[
     [Step], Sequence[int]
 ]  # called after each step, gives back the rows that shall end here
-
-
-def pad_left(
-    rows: Sequence[Sequence[int]], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention mask, int64 `[rows, longest]`, the padding in front."""
-    width = max(len(row) for row in rows)
-    ids, mask = (
-        np.zeros((len(rows), width), dtype=np.int64),
-        np.zeros((len(rows), width), dtype=np.int64),
-    )
-    for index, row in enumerate(rows):
-        ids[index, width - len(row) :], mask[index, width - len(row) :] = row, 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
 def decode(
@@ -158,10 +146,11 @@ class _Decoding:
         """Generate until every row has ended or the steps are used up."""
         logits = self._prefill()
         for step in range(self.steps):
-            found = self._record(step, logits)
-            token = found.tokens
+            recorded = self._record(step, logits)
+            token = recorded.tokens
             if watch is not None:
-                self._end(watch(found), step)
+                # before anything is dropped: `watch` names rows by their number in the plan
+                self._end(watch(recorded), step)
             if step + 1 == self.steps:
                 break
             if (step + 1) % self.look_every == 0:
@@ -175,8 +164,10 @@ class _Decoding:
         return self._rows()
 
     def _prefill(self) -> torch.Tensor:
-        ids, mask = pad_left(self.prompts, self.device)
-        self.width = ids.shape[1]
+        # padded in front: the last column holds the last token of every prompt, new ones follow
+        self.width = max(map(len, self.prompts))
+        starts = [self.width - len(prompt) for prompt in self.prompts]
+        ids, mask = padded(self.prompts, starts, self.device)
         self.cache = DynamicCache(config=self.network.config)
         self.mask = mask
         logits = self._forward(ids, (mask.cumsum(dim=-1) - 1).clamp_(min=0), self.width)
@@ -211,18 +202,18 @@ class _Decoding:
         self.tokens[self.live, step] = token.int()
         self.logprobs[self.live, step] = logprob
         top = logits[:, :0]
-        found = Step(self.live, token, logprob, top, top)
+        recorded = Step(self.live, token, logprob, top, top)
         if self.settings.top:
             top, ids = logits.topk(self.settings.top, dim=-1)
-            found = Step(
+            recorded = Step(
                 self.live, token, logprob, ids, top - logits.logsumexp(dim=-1, keepdim=True)
             )
             self.top_ids[self.live, step], self.top_logprobs[self.live, step] = (
                 ids.int(),
-                found.top_logprobs,
+                recorded.top_logprobs,
             )
         self.done |= torch.isin(token, self.stops) | (self.limits <= step + 1)
-        return found
+        return recorded
 
     def _end(self, rows: Sequence[int], step: int) -> None:
         """End rows by their number in the plan; what they have after `step` is left out."""
