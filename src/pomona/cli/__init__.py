@@ -10,11 +10,12 @@ from cyclopts import App, Parameter
 
 from pomona._version import __version__
 from pomona.cli.errors import guarded
+from pomona.cli.output import HelpPages
 
 _COMMANDS = {
     "run": ("run:run", "Run a recipe: its steps, then its ledger and report."),
-    "ledger": ("ledger:ledger", "Print the ledger of a run."),
-    "report": ("ledger:report", "Write the report and the picture of a run again from its ledger."),
+    "ledger": ("run:ledger", "Print the ledger of a run."),
+    "report": ("run:report", "Write the report and the picture of a run again from its ledger."),
     "data": ("data:app", "Find duplicates, score, prune, mix and audit data."),
     "merge": ("merge:app", "Merge checkpoints, or search for the best merge."),
     "sample": (
@@ -33,6 +34,7 @@ app = App(
     ),
     version=f"pomona {__version__}",
     help_format="plaintext",
+    help_formatter=HelpPages(),
     default_parameter=Parameter(negative=()),
     result_action="return_value",
     suppress_keyboard_interrupt=False,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cyclopts import App
 
 from pomona.cli.command import Command, Options
 from pomona.cli.output import Format, Out
+
+if TYPE_CHECKING:
+    from pomona.data.audit import LabelServer, Report
 
 
 def value(*, unique: float, epochs: list[float] | None = None, format: Format = "human") -> None:
@@ -37,32 +41,15 @@ def value(*, unique: float, epochs: list[float] | None = None, format: Format = 
     )
 
 
-def page(folder: Path, /, *, port: int = 0) -> None:
-    """Serve a page on this machine where the sample is labelled with the keyboard; every label is
-    saved at once.
-
-    Args:
-        folder: Folder of the audit.
-        port: Port; a free one when left out.
-    """
-    from pomona.data.audit import serve_labels
-
-    with serve_labels(folder, port=port) as server:
-        Out("human").line(server.url)
+def _wait(show: Out, server: LabelServer, _: Mapping[str, Any]) -> None:
+    with server:
+        show.line(server.url)
         sys.stdout.flush()
         server.wait()
 
 
-def report(folder: Path, /, *, format: Format = "human") -> None:
-    """Print the shares of correct and wrong rows, and write report.json and report.html.
-
-    Args:
-        folder: Folder of the audit.
-    """
-    from pomona.data.audit import audit_report
-
-    summed, show = audit_report(folder), Out(format)
-    if format == "json":
+def _show_report(show: Out, summed: Report, given: Mapping[str, Any]) -> None:
+    if show.format == "json":
         show.json(asdict(summed))
         return
     rows = [row for row in summed.table().to_pylist() if row["code"] == "C"]
@@ -84,7 +71,7 @@ def report(folder: Path, /, *, format: Format = "human") -> None:
     )
     for name, count in summed.counts.items():
         show.line(f"{name}: {count}")
-    show.line(folder / "report.html")
+    show.line(given["folder"] / "report.html")
 
 
 app = App(
@@ -160,5 +147,14 @@ _AUDIT.command(
     ),
     name="sample",
 )
-_AUDIT.command(page)
-_AUDIT.command(report)
+_AUDIT.command(
+    Command("pomona.data.audit:serve_labels", options=Options(hidden="host format"), show=_wait),
+    name="page",
+    help="Serve a page on this machine where the sample is labelled with the keyboard; every label "
+    "is saved at once.",
+)
+_AUDIT.command(
+    Command("pomona.data.audit:audit_report", show=_show_report),
+    name="report",
+    help="Print the shares of correct and wrong rows, and write report.json and report.html.",
+)

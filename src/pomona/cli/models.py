@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
 from pomona.cli.command import Command, Options
-from pomona.cli.output import Format, Out, size
+from pomona.cli.output import Out, size
+
+if TYPE_CHECKING:
+    from pomona.models import Entry
 
 app = App(
     name="models",
@@ -17,16 +22,8 @@ app = App(
 )
 
 
-@app.command(name="list")
-def list_(*, format: Format = "human") -> None:
-    """List the models known by name.
-
-    Parameters
-    ----------
-    """
-    from pomona.models import catalogue
-
-    rows = [asdict(entry) for entry in catalogue()]
+def _show(show: Out, entries: Sequence[Entry], _: Mapping[str, Any]) -> None:
+    rows = [asdict(entry) for entry in entries]
     shown = [
         {
             "name": row["name"],
@@ -38,9 +35,14 @@ def list_(*, format: Format = "human") -> None:
         }
         for row in rows
     ]
-    Out(format).table(rows, shown)
+    show.table(rows, shown)
 
 
+app.command(
+    Command("pomona.models:catalogue", options=Options(positional=0), show=_show),
+    name="list",
+    help="List the models known by name.",
+)
 app.command(
     Command("pomona.models:pull", "fetching {name}", Options(hidden="format")),
     help="Fetch a model into the cache and print its path.",

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from cyclopts.help import HelpPanel
+    from rich.console import Console, ConsoleOptions
 
     from pomona.records import Card
 
@@ -31,6 +32,42 @@ def console() -> Console:
         width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH,
         highlight=False,
     )
+
+
+class HelpPages:
+    """Help as cyclopts shows it, in paragraphs: docstrings break lines where the source ends, not
+    where the terminal does.
+    """
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        """Print one box of a page."""
+        from cyclopts.help import DefaultFormatter
+
+        for entry in panel.entries:
+            _reflow(entry.description)
+        DefaultFormatter()(console, options, panel)
+
+    def render_usage(self, console: Console, options: ConsoleOptions, usage: Any) -> None:
+        """Print how the command is called."""
+        from cyclopts.help import DefaultFormatter
+
+        DefaultFormatter().render_usage(console, options, usage)
+
+    def render_description(
+        self, console: Console, options: ConsoleOptions, description: Any
+    ) -> None:
+        """Print what the command does."""
+        _reflow(description)
+        console.print(description)
+
+
+def _reflow(shown: Any) -> None:
+    from cyclopts.help import InlineText
+    from rich.text import Text
+
+    text = shown.primary_renderable if isinstance(shown, InlineText) else shown
+    if isinstance(text, Text) and "\n" in text.plain:
+        text.plain = "\n\n".join(" ".join(part.split()) for part in text.plain.split("\n\n"))
 
 
 @dataclass(frozen=True)

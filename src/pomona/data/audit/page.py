@@ -24,6 +24,9 @@ def audit_report(folder: str | Path) -> Report:
     After Kreutzer et al. 2022, §4 and Table 2; intervals of one share are Wilson's, those of
     averages combine them as Zou and Donner 2008 (MOVER).
 
+    Args:
+        folder: Folder of the audit.
+
     Raises:
         PomonaError: there is no audit in the folder, or its `labels.csv` is not what was sampled;
             see the error's file and line.

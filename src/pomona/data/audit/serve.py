@@ -76,7 +76,12 @@ def serve_labels(folder: str | Path, host: str = "127.0.0.1", port: int = 0) -> 
     before the next text shows.
 
     Only this machine can connect, and only who has the token in the server's `url`. The pre-labels
-    are not shown. `port` 0 takes a free one. Needs the extra `serve`.
+    are not shown. Needs the extra `serve`.
+
+    Args:
+        folder: Folder of the audit.
+        host: A loopback address.
+        port: Port; a free one when left out.
 
     Raises:
         PomonaError: there is no audit in the folder, its `labels.csv` is damaged, the host is no
