@@ -157,7 +157,11 @@ def _options(
             kind, default = Flag, False
         else:
             kind = options.kinds.get(name) or _plain(_annotation(function, parameter))
-        told = title is None and not isinstance(default, tuple) and kind is not Flag
+        told: dict[str, Any] = {"help": text} if text else {}
+        if title is not None or isinstance(default, tuple) or kind is Flag:
+            told["show_default"] = False
+        if title:
+            told["group"] = title
         made.append(
             inspect.Parameter(
                 name,
@@ -167,11 +171,7 @@ def _options(
                 default=default,
                 annotation=Annotated[
                     kind,
-                    Parameter(
-                        **({"help": text} if text else {}),
-                        **({} if told else {"show_default": False}),
-                        **({"group": title} if title else {}),
-                    ),
+                    Parameter(**told),
                 ],
             )
         )
