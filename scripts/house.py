@@ -224,7 +224,7 @@ JOBS = {
     "near-duplicates": ("pomona.data.duplicates.near", "pomona.data.duplicates._run"),
     "dedup by any method": ("pomona.data.duplicates.methods", "pomona.data.duplicates._run"),
     "merge": ("pomona.merge.engine.run",),
-    "answer": ("pomona.sample.batch",),
+    "answer": ("pomona.sample.answering", "pomona.sample.batch"),
     "chrf": ("pomona.tasks.chrf",),
 }
 

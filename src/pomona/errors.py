@@ -56,3 +56,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, without a final stop."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what a library says, its class where it says nothing."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

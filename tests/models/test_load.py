@@ -95,7 +95,7 @@ def test_names_that_mean_nothing() -> None:
 
 
 def test_models_that_are_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pomona.models.entries._ASSETS", tmp_path)
+    monkeypatch.setattr("pomona.models.locating._ASSETS", tmp_path)
     refused("ui-s", 'model "ui-s" is not on this machine')
     refused("smollm2", "run `pomona models pull smollm2`")
     entries = {entry.name: entry for entry in catalogue()}
@@ -109,7 +109,7 @@ def test_models_that_are_not_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_a_catalogue_model_that_is_here(
     folder: Path, model: TorchModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("pomona.models.entries._ASSETS", tmp_path)
+    monkeypatch.setattr("pomona.models.locating._ASSETS", tmp_path)
     folder.rename(tmp_path / "ui-s@10")
     (entry,) = [entry for entry in catalogue() if entry.present]
     assert isinstance(entry, Entry)

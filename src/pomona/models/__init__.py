@@ -17,13 +17,6 @@ if TYPE_CHECKING:
         retrying as retrying,
         wait_for as wait_for,
     )
-    from pomona.models.entries import (
-        Entry as Entry,
-        catalogue as catalogue,
-        names as names,
-        pull as pull,
-        smollm2_path as smollm2_path,
-    )
     from pomona.models.flops import (
         Shape as Shape,
         decode_flops as decode_flops,
@@ -32,7 +25,16 @@ if TYPE_CHECKING:
         scoring_flops as scoring_flops,
         training_flops as training_flops,
     )
-    from pomona.models.loading import folder_of as folder_of, load as load, locate as locate
+    from pomona.models.loading import load as load
+    from pomona.models.locating import (
+        Entry as Entry,
+        catalogue as catalogue,
+        folder_of as folder_of,
+        locate as locate,
+        names as names,
+        pull as pull,
+        smollm2_path as smollm2_path,
+    )
     from pomona.models.model import Ability as Ability, Model as Model, able as able
     from pomona.models.request import (
         Ask as Ask,
@@ -57,9 +59,9 @@ __getattr__, __dir__ = lazily(
     {
         "checkpoint": "count_parameters require",
         "concurrency": "Rate RetryPolicy merged retrying wait_for",
-        "entries": "Entry catalogue names pull smollm2_path",
         "flops": "Shape decode_flops inference_flops prefill_flops scoring_flops training_flops",
-        "loading": "folder_of load locate",
+        "loading": "load",
+        "locating": "Entry catalogue folder_of locate names pull smollm2_path",
         "model": "Ability Model able",
         "request": "Ask Draw Finish Message ModelError Piece Reply Request Sample Spent Steer "
         "Token prompt_tokens",

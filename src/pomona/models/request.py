@@ -355,11 +355,6 @@ def wrong_request(
     return ModelError(message, status=400, where=where, remedy=remedy, code=code)
 
 
-def reason_of(error: BaseException) -> str:
-    """The first line of what a library says, its class where it says nothing."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
 def too_long(tokens: int, context: int, name: str) -> ModelError:
     """The error of a prompt that leaves no room for an answer."""
     return wrong_request(

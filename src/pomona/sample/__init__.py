@@ -9,10 +9,10 @@ from pomona._lazy import lazily
 if TYPE_CHECKING:
     from pomona.sample.answering import (
         answer as answer,
+        answer_all as answer_all,
         answer_now as answer_now,
         forecast_answer as forecast_answer,
     )
-    from pomona.sample.batch import answer_all as answer_all
     from pomona.sample.selection.choice import (
         SelectionContext as SelectionContext,
         function as function,
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "answering": "answer answer_now forecast_answer",
-        "batch": "answer_all",
+        "answering": "answer answer_all answer_now forecast_answer",
         "selection.choice": "SelectionContext function",
         "selection.choosing": "choose",
         "selection.mbr": "chrf_mbr extremes",

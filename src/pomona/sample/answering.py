@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+import pyarrow as pa
 
 from pomona.answers import (
     Account,
@@ -14,18 +17,23 @@ from pomona.answers import (
     BudgetSpent,
     Exhausted,
     MeteredModel,
+    ModelOrUri,
+    RowOptions,
+    answer_rows,
     deal,
     forecaster,
     text_of,
 )
 from pomona.errors import PomonaError
 from pomona.models import Model, Reply, Request, Spent, able, prompt_tokens, wait_for
+from pomona.records import Card, Records
 from pomona.sample.selection.choice import SelectionContext
 from pomona.sample.selection.choosing import agreement, check, choose, needs_logprobs
-from pomona.sample.strategy import REWARDS, Strategy, temperatures
+from pomona.sample.strategy import REWARDS, Strategy, parse_strategy, temperatures
 
 if TYPE_CHECKING:
     from pomona.sample.context.protocol import Context
+
 
 Progress = Callable[[int, int], None]
 _FEWEST = 3  # answers before agreement counts: two agree by chance too often
@@ -237,3 +245,51 @@ def answer_now(
     its own, and so may share models.
     """
     return wait_for(answer(request, models, strategy, **options))
+
+
+@dataclass(frozen=True)
+class StrategyAnswerer:
+    """Answers rows by a strategy, with what contexts add; see `pomona.answers.Answerer`."""
+
+    strategy: Strategy
+    context: Sequence[Context] = ()
+    operation = "sample"
+
+    def parameters(self, models: Sequence[Model], judge: Model | None) -> dict[str, Any]:
+        """See the protocol."""
+        return {
+            "strategy": self.strategy.signature,
+            "models": ",".join(model.identity for model in models),
+            "judge": judge.identity if judge else None,
+            "context": ",".join(lever.name for lever in self.context) or None,
+        }
+
+    async def answer(
+        self, request: Request, models: Sequence[Model], judge: Model | None, account: Account
+    ) -> Answer:
+        """See the protocol."""
+        return await answer(
+            request, models, self.strategy, budget=account, context=self.context, judge=judge
+        )
+
+    def forecast(self, request: Request, models: Sequence[Model], judge: Model | None) -> Spent:
+        """See the protocol."""
+        return forecast_answer(models, request, self.strategy, judge)
+
+
+def answer_all(
+    inputs: str | Path | Sequence[str | Path] | Records | pa.Table,
+    out: str | Path,
+    *,
+    model: ModelOrUri | Sequence[ModelOrUri],
+    strategy: str | Strategy | dict[str, Any] = "hedged5-mbr",
+    context: Sequence[Context] = (),
+    **options: Unpack[RowOptions],
+) -> Card:
+    """Answer every row by a strategy and write the rows with `answer`, `chosen`, `candidates`,
+    `scores`, cost and `error` added.
+
+    Several models share a pool. The options, and what is raised, as `pomona.answers.answer_rows`.
+    """
+    plan = strategy if isinstance(strategy, Strategy) else parse_strategy(strategy, trusted=True)
+    return answer_rows(inputs, out, StrategyAnswerer(plan, context), model=model, **options)

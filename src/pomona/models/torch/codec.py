@@ -13,8 +13,8 @@ import numpy as np
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedModel
 
-from pomona.errors import PomonaError
-from pomona.models.request import Request, content_of, last_user, reason_of, wrong_request
+from pomona.errors import PomonaError, reason_of
+from pomona.models.request import Request, content_of, last_user, wrong_request
 from pomona.models.torch.network import embedding_table, quiet
 
 

@@ -16,9 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, nearest, reason_of
 from pomona.models.flops import Shape
-from pomona.models.request import reason_of
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MIXED = "mixed"

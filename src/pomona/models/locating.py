@@ -1,9 +1,15 @@
-"""The models that come with the package, and the one that is fetched by name."""
+"""Where models are: those that come with the package, the one that is fetched by name, folders, the
+hub, and GGUF files, which are turned into checkpoints once.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
+import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -11,11 +17,15 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pomona.errors import PomonaError, ResourceError, nearest
-from pomona.files import atomic_file, cache_folder
-from pomona.models.checkpoint import count_parameters
+from pomona.errors import PomonaError, ResourceError, nearest, reason_of
+from pomona.files import atomic_directory, atomic_file, cache_folder
+from pomona.models.checkpoint import check, count_parameters, require
 
+_SUPPORTED = "hf:PATH_OR_ID, a folder, gguf:PATH, or a name of the catalogue"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 _ASSETS = Path(__file__).parent.parent / "assets"
 _EMBEDDED = {
     "ui-xs": "user-interface translation, the smallest step of the ladder",
@@ -98,6 +108,126 @@ def present(name: str) -> Path:
             f'model "{name}" is not on this machine', where=known.where, remedy=remedy
         )
     return known.where
+
+
+def locate(uri: str) -> Path:
+    """The local checkpoint folder of a URI, checked for missing and broken files; GGUF is converted
+    and hub models are fetched first.
+    """
+    scheme, _, rest = uri.partition(":")
+    if scheme in {"http", "https"}:
+        raise PomonaError(
+            f'models behind a server ("{uri}") have no checkpoint here',
+            remedy=f"supported: {_SUPPORTED}",
+        )
+    if scheme == "gguf":
+        require("torch", "transformers", "gguf", "accelerate", extra="gguf")
+        return converted(Path(rest).expanduser())
+    if uri in names():
+        return folder_of(uri)
+    path = Path(rest if scheme == "hf" else uri).expanduser()
+    if path.exists():
+        if path.is_file() and path.suffix == ".gguf":
+            raise PomonaError("is a GGUF file", where=path, remedy=f"write gguf:{path}")
+        check(path)
+        return path
+    if scheme == "hf" and _HUB_ID.fullmatch(rest):
+        return _from_hub(rest)
+    if scheme == "hf" or "/" in uri:
+        raise PomonaError("no such folder", where=path, remedy=f"supported: {_SUPPORTED}")
+    raise PomonaError(
+        f'unknown model "{uri}"', remedy=f"{nearest(uri, names())} Supported: {_SUPPORTED}"
+    )
+
+
+def _from_hub(name: str) -> Path:
+    require("huggingface_hub", extra="torch")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise PomonaError(
+            f"not a local folder, and fetching it failed: {reason_of(error)}",
+            where=f"hf:{name}",
+            remedy="check the name",
+        ) from error
+    check(folder)
+    return folder
+
+
+def converted(file: Path) -> Path:
+    """The bf16 safetensors checkpoint of a GGUF file, kept in the cache under the file's SHA-256.
+
+    The quantised weights are expanded and rounded to bfloat16. A PomonaError names the file when it
+    is not GGUF, is cut short, or holds an architecture that transformers cannot read.
+    """
+    if not file.is_file():
+        raise PomonaError(
+            "no such file", where=file, remedy="give the path of a .gguf file after gguf:"
+        )
+    with file.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise PomonaError(
+                "is not a GGUF file",
+                where=file,
+                remedy="it must begin with the letters GGUF; fetch it again",
+            )
+        stream.seek(0)
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    folder = cache_folder() / "gguf" / digest
+    if not folder.is_dir():
+        _convert(file, folder)
+    check(folder)
+    return folder
+
+
+def _convert(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    from pomona.models.torch.network import quiet, refuse_missing
+
+    # the GGUF reader draws a progress bar whatever it is told, so what it writes is dropped;
+    # failures are raised
+    with quiet(), contextlib.redirect_stderr(io.StringIO()), atomic_directory(folder) as partial:
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                file.parent,
+                gguf_file=file.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.bfloat16,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                file.parent, gguf_file=file.name, trust_remote_code=False
+            )
+        except (ValueError, OSError, LookupError, TypeError, RuntimeError, struct.error) as error:
+            remedy = (
+                "is the file whole, and its architecture one that transformers reads from GGUF?"
+            )
+            raise PomonaError(
+                f"cannot be converted: {reason_of(error)}", where=file, remedy=remedy
+            ) from error
+        network, report = loaded
+        refuse_missing(report, file)
+        # the weights are plain by now, yet saving is refused as long as this says otherwise
+        network.hf_quantizer = None
+        network.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+
+
+def folder_of(name: str) -> Path:
+    """The checkpoint folder of a catalogue name, checked; a PomonaError says what to do when the
+    model is not there.
+    """
+    where = present(name)
+    if name == SMOLLM2:
+        return converted(where)
+    check(where)
+    return where
 
 
 def pull(name: str, *, progress: Callable[[int, int], None] | None = None) -> Path:
