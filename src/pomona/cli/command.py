@@ -77,6 +77,9 @@ class Command:
     ) -> None:
         self.home, self.doing, self.options, self.show = home, doing, options or Options(), show
         self.__name__ = home.rpartition(":")[2]
+        # What is its own cyclopts does not check when it is added. To check ours it would read the
+        # signature, and with it come the modules of commands that nobody asked for.
+        self.__module__ = "cyclopts"
 
     @property
     def __doc__(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]

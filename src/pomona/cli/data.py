@@ -24,7 +24,7 @@ def value(*, unique: float, epochs: list[float] | None = None, format: Format = 
         unique: Unique tokens.
         epochs: Passes over them; 1, 2, 4, 8 and 16 when left out.
     """
-    from pomona.data.value import effective_data
+    from pomona.data import effective_data
 
     rows = [
         {"epochs": e, "tokens": unique * e, "worth": unique * float(effective_data(e))}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pomona.data.mixing.table import mix as mix
     from pomona.data.pruning import prune as prune, sweep as sweep
     from pomona.data.scores import Scored as Scored, perplexity as perplexity, score as score
+    from pomona.data.value import effective_data as effective_data
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -21,5 +22,6 @@ __getattr__, __dir__ = lazily(
         "mixing.table": "mix",
         "pruning": "prune sweep",
         "scores": "Scored perplexity score",
+        "value": "effective_data",
     },
 )
