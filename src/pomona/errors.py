@@ -38,12 +38,12 @@ class ResourceError(PomonaError):
     exit_code = 1
 
 
-def positive(settings: object, where: str, *names: str) -> None:
-    """Raise PomonaError for the first of these settings that is not above 0."""
+def positive(settings: object, where: str, *names: str, least: float = 0) -> None:
+    """Raise PomonaError for the first of these settings that is not above 0, or below `least`."""
     for name in names:
-        if not getattr(settings, name) > 0:
-            message = f"{name} is {getattr(settings, name)}"
-            raise PomonaError(message, where=where, remedy="give a positive number")
+        value = getattr(settings, name)
+        if not value > 0 or value < least:
+            raise PomonaError(f"{name} is {value}", where=where, remedy="give a positive number")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

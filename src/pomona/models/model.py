@@ -143,10 +143,12 @@ class Model:
         Waits for the asynchronous core, and all calls share one event loop. Samples of a model that
         torch does not run have no token ids and log-probabilities.
         """
-        heats = [temperature] * n if isinstance(temperature, int | float) else list(temperature)
-        if n < 1 or len(heats) != n:
+        temperatures = (
+            [temperature] * n if isinstance(temperature, int | float) else list(temperature)
+        )
+        if n < 1 or len(temperatures) != n:
             raise PomonaError(
-                f"{len(heats)} temperatures for n={n} samples",
+                f"{len(temperatures)} temperatures for n={n} samples",
                 remedy="ask for at least one sample, and give one number, or one a sample",
             )
         asks = [
@@ -159,7 +161,7 @@ class Model:
                     min_p=min_p,
                     seed=seed,
                 ),
-                list(enumerate(map(float, heats))),
+                list(enumerate(map(float, temperatures))),
             )
             for prompt in prompts
         ]

@@ -177,7 +177,7 @@ def replace_weights(network: PreTrainedModel, tensors: Iterable[tuple[str, NDArr
     """
     places = _Places(network)
     left = set(places.owners.values())
-    settled: set[int] = set()
+    copied: set[int] = set()
     for name, array in tensors:
         place = places.find(name)
         if place is None:
@@ -193,10 +193,10 @@ def replace_weights(network: PreTrainedModel, tensors: Iterable[tuple[str, NDArr
                 remedy="replace it with a checkpoint of the same architecture and vocabulary",
             )
         owner = places.owners[key]
-        if owner not in settled:
+        if owner not in copied:
             target.copy_(_tensor(array))
         if key == places.names[owner]:
-            settled.add(owner)
+            copied.add(owner)
         left.discard(owner)
     if left:
         names = sorted(places.names[owner] for owner in left)

@@ -52,7 +52,7 @@ class Retrieval:
     name: str = "retrieval"
 
     def __post_init__(self) -> None:
-        positive(self, "Retrieval", "k", "tokens")
+        positive(self, "Retrieval", "k", "tokens", least=1)
 
     async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
