@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pomona.errors import PomonaError
-from pomona.models import Entry, catalogue, load, locate
+from pomona.models import Entry, Model, catalogue, load, locate
 from pomona.models.torch.model import TorchModel
 
 
@@ -227,3 +227,9 @@ def test_chat(folder: Path) -> None:
         chat.score(["save"], ["page"])[0].tolist()
         == plain.score(["user: save<|to|>"], ["page"])[0].tolist()
     )
+
+
+def test_a_model_without_reply_and_each_says_that_it_cannot_generate() -> None:
+    mute = type("Mute", (Model,), {"name": "mute"})()
+    with pytest.raises(PomonaError, match='mute: cannot "generate"'):
+        mute.generate(["a"])

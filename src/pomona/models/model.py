@@ -73,6 +73,8 @@ class Model:
         """The replies of `reply`, each as soon as it is there, in any order. An error comes last,
         after all that succeeded; a model that knows no other way gives them all at once.
         """
+        if type(self).reply is Model.reply:  # made from this: it would ask itself for ever
+            raise self.without("generate")
         for reply in await self.reply(request, samples):
             yield reply
 
@@ -196,8 +198,12 @@ class Model:
                 if isinstance(pool, BaseException):
                     raise pool
             return [pool for pool in pools if not isinstance(pool, BaseException)]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self.reply(*ask)) for ask in asks]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self.reply(*ask)) for ask in asks]
+        except BaseExceptionGroup as failures:  # callers know errors, not groups of them
+            first = failures.exceptions[0]
+            raise first from first.__cause__
         return [task.result() for task in tasks]
 
     async def _reply_or_error(

@@ -244,9 +244,9 @@ def _decode(
             at, sample = batch[row]
             job = jobs[at]
             if job.growing and token not in stops:
-                on_piece = None
+                shown = None
                 if (most := job.request.logprobs) is not None:
-                    on_piece = _token(
+                    shown = _token(
                         decoder,
                         most,
                         token,
@@ -254,7 +254,7 @@ def _decode(
                         step.top_ids[place],
                         step.top_logprobs[place],
                     )
-                if job.growing[sample].add(token, on_piece):
+                if job.growing[sample].add(token, shown):
                     ended.append(row)
             if job.cancelled:
                 ended.append(row)
