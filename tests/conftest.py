@@ -19,7 +19,16 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from pomona.models import Ability, Model, ModelError, Piece, Reply, Request, Spent, prompt_tokens
+from pomona.models import (
+    Ability,
+    Model,
+    ModelError,
+    Reply,
+    ReplyPiece,
+    Request,
+    Spent,
+    prompt_tokens,
+)
 
 os.environ.update(
     {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -143,7 +152,7 @@ class Fake(Model):
 
     async def stream(
         self, request: Request, samples: Sequence[tuple[int, float]]
-    ) -> AsyncIterator[Piece | Reply]:
+    ) -> AsyncIterator[ReplyPiece | Reply]:
         for reply in await self.reply(request, samples):
             yield reply
 

@@ -21,7 +21,7 @@ from hypothesis import given, strategies as st
 from pomona.answers import CachedModel
 from pomona.answers.store import _base, _key
 from pomona.errors import PomonaError
-from pomona.models import Model, ModelError, Piece, Reply, Request, Spent
+from pomona.models import Model, ModelError, Reply, ReplyPiece, Request, Spent
 
 ASK = Request(messages=({"role": "user", "content": "hi"},), seed=1)
 
@@ -60,10 +60,10 @@ class Counting(Model):
 
     async def stream(
         self, request: Request, samples: Sequence[tuple[int, float]]
-    ) -> AsyncIterator[Piece | Reply]:
+    ) -> AsyncIterator[ReplyPiece | Reply]:
         for reply in await self.reply(request, samples):
-            yield Piece(reply.text[:1], reply.index)
-            yield Piece(reply.text[1:], reply.index)
+            yield ReplyPiece(reply.text[:1], reply.index)
+            yield ReplyPiece(reply.text[1:], reply.index)
             yield reply
 
     async def logprobs(self, request: Request, completions: Sequence[str]) -> Any: ...
@@ -127,7 +127,7 @@ def test_streams_are_kept_and_come_back_whole(tmp_path: Path) -> None:
         store = CachedModel(model, tmp_path / "s.db")
         first = [piece async for piece in store.stream(ASK, [(0, 0.0)])]
         second = [piece async for piece in store.stream(ASK, [(0, 0.0)])]
-        assert second == [Piece(first[-1].text), first[-1]]
+        assert second == [ReplyPiece(first[-1].text), first[-1]]
         assert len(model.made) == 1
 
     asyncio.run(main())

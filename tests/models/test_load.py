@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pomona.errors import PomonaError
-from pomona.models import Entry, Model, catalogue, load, locate
+from pomona.models import CatalogueEntry, Model, catalogue, load, locate
 from pomona.models.torch.model import TorchModel
 
 
@@ -112,7 +112,7 @@ def test_a_catalogue_model_that_is_here(
     monkeypatch.setattr("pomona.models.locating._ASSETS", tmp_path)
     folder.rename(tmp_path / "ui-s@10")
     (entry,) = [entry for entry in catalogue() if entry.present]
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, CatalogueEntry)
     assert (entry.name, entry.parameters) == ("ui-s@10", model.shape.parameters)
     assert entry.size == sum(file.stat().st_size for file in entry.where.iterdir())
     assert locate("ui-s@10") == entry.where

@@ -11,7 +11,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from pomona.models.torch.decode import Cut, draw, kept, row_keys, uniforms
+from pomona.models.torch.decode import Truncation, draw, kept, row_keys, uniforms
 from pomona.models.torch.model import TorchModel
 
 
@@ -31,7 +31,7 @@ def test_cuts_are_those_of_transformers(
     if top_p < 1:
         theirs = TopPLogitsWarper(top_p)(None, theirs)  # pyright: ignore[reportArgumentType]
     theirs = MinPLogitsWarper(min_p)(None, theirs).softmax(dim=-1)  # pyright: ignore[reportArgumentType]
-    ours = kept(logits / temperature, Cut(top_p, min_p))
+    ours = kept(logits / temperature, Truncation(top_p, min_p))
     ours = ours / ours.sum(dim=-1, keepdim=True)
     differ = (ours > 0) != (theirs > 0)
     assert differ.sum() <= 1, "at most one token on the very border, by rounding"

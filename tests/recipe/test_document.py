@@ -9,7 +9,7 @@ from pomona.errors import PomonaError
 from pomona.recipe import json_schema, load_recipe
 from pomona.recipe.inputs import resolve
 from pomona.recipe.lever_schema import Merge
-from pomona.recipe.schema import Rung
+from pomona.recipe.schema import RungRecipe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPE = """\
@@ -66,7 +66,7 @@ def edited(old: str, new: str) -> str:
 def test_a_recipe_is_read_with_its_defaults(write):
     recipe = load_recipe(write(RECIPE))
     assert recipe.data.records == ["ui"]
-    assert recipe.ladder == [Rung(model="ui-xs"), Rung(model="ui-s", tokens=5)]
+    assert recipe.ladder == [RungRecipe(model="ui-xs"), RungRecipe(model="ui-s", tokens=5)]
     assert recipe.train and recipe.train.learning_rate == 5e-4
     assert recipe.levers.merging and recipe.levers.merging.methods == [
         Merge(method="linear"),

@@ -67,7 +67,7 @@ class Exhausted(Exception):
 
 
 @dataclass(eq=False)
-class Turn:
+class Reservation:
     """A request under way: `count` samples may be asked; `expected` is the most they may cost,
     `spent` what came so far.
     """
@@ -92,7 +92,7 @@ class Account:
     ) -> None:
         self.budget, self.spent = budget or Budget(), Spent()
         self._clock, self._started = clock, clock()
-        self._turns: set[Turn] = set()
+        self._turns: set[Reservation] = set()
         self._changed = asyncio.Condition()
         self.waiting = 0  # requests that wait for room
         self.when_waiting: Callable[[], None] = lambda: None  # called when one begins to
@@ -103,14 +103,14 @@ class Account:
         used, limits = self._used(self.spent), self.budget.limits
         return next((name for name in limits if used[name] >= limits[name]), None)
 
-    def add(self, spent: Spent, turn: Turn | None = None) -> None:
+    def add(self, spent: Spent, turn: Reservation | None = None) -> None:
         """Note what was spent, for a turn or beside all turns."""
         self.spent += spent
         if turn is not None:
             turn.spent += spent
 
     @asynccontextmanager
-    async def turn(self, forecast: Forecast, wanted: int = 1) -> AsyncIterator[Turn]:
+    async def turn(self, forecast: Forecast, wanted: int = 1) -> AsyncIterator[Reservation]:
         """Wait until samples may be asked for, at most `wanted`; `forecast(n)` is the most that n
         cost. Exhausted when a limit is met.
         """
@@ -130,17 +130,17 @@ class Account:
             async with self._changed:
                 self._changed.notify_all()
 
-    def _admitted(self, forecast: Forecast, wanted: int) -> Turn | None:
+    def _admitted(self, forecast: Forecast, wanted: int) -> Reservation | None:
         if (met := self.met) is not None:
             raise Exhausted(met)
         if not self.budget.limits:
-            return Turn(wanted, Spent())
+            return Reservation(wanted, Spent())
         if self.holds(forecast(wanted)):
-            return Turn(wanted, forecast(wanted))
+            return Reservation(wanted, forecast(wanted))
         if self._turns:  # what is under way may cost less than expected and leave room
             return None
         count = next((n for n in range(wanted - 1, 1, -1) if self.holds(forecast(n))), 1)
-        return Turn(count, forecast(count))
+        return Reservation(count, forecast(count))
 
     def holds(self, more: Spent) -> bool:
         """Whether all limits but that of time hold if `more` is spent, what is under way counted

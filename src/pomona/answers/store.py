@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.db import Database
-from pomona.models import Draw, Model, ModelError, Piece, Reply, Request, Spent
+from pomona.models import Draw, Model, ModelError, Reply, ReplyPiece, Request, Spent
 
 _TABLE = """create table replies (
     key blob primary key, model text not null, sample integer not null, temperature real not null,
@@ -108,13 +108,13 @@ class CachedModel(Wrapper):
 
     async def stream(
         self, request: Request, samples: Sequence[Draw]
-    ) -> AsyncGenerator[Piece | Reply, None]:
+    ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """See the protocol; a stored answer comes in one piece."""
         keys = self._keys(request, samples)
         for sample, held in self._held(keys).items():
             del keys[sample]
             if held.text:
-                yield Piece(held.text, held.index, held.tokens)
+                yield ReplyPiece(held.text, held.index, held.tokens)
             yield held
         if not keys:
             return

@@ -12,7 +12,7 @@ from pomona.cli.command import Command, Options
 from pomona.cli.output import Out, size
 
 if TYPE_CHECKING:
-    from pomona.models import Entry
+    from pomona.models import CatalogueEntry
 
 app = App(
     name="models",
@@ -22,7 +22,7 @@ app = App(
 )
 
 
-def _show(show: Out, entries: Sequence[Entry], _: Mapping[str, Any]) -> None:
+def _show(show: Out, entries: Sequence[CatalogueEntry], _: Mapping[str, Any]) -> None:
     rows = [asdict(entry) for entry in entries]
     shown = [
         {

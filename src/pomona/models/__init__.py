@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from pomona.models.loading import load as load
     from pomona.models.locating import (
-        Entry as Entry,
+        CatalogueEntry as CatalogueEntry,
         catalogue as catalogue,
         folder_of as folder_of,
         locate as locate,
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
         Finish as Finish,
         Message as Message,
         ModelError as ModelError,
-        Piece as Piece,
         Reply as Reply,
+        ReplyPiece as ReplyPiece,
         Request as Request,
         Sample as Sample,
         Spent as Spent,
@@ -61,9 +61,9 @@ __getattr__, __dir__ = lazily(
         "concurrency": "Rate RetryPolicy merged retrying wait_for",
         "flops": "Shape decode_flops inference_flops prefill_flops scoring_flops training_flops",
         "loading": "load",
-        "locating": "Entry catalogue folder_of locate names pull smollm2_path",
+        "locating": "CatalogueEntry catalogue folder_of locate names pull smollm2_path",
         "model": "Ability Model able",
-        "request": "Ask Draw Finish Message ModelError Piece Reply Request Sample Spent Steer "
+        "request": "Ask Draw Finish Message ModelError Reply ReplyPiece Request Sample Spent Steer "
         "Token prompt_tokens",
         "torch.codec": "Codec",
         "torch.network": "quiet shape_of",

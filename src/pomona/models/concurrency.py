@@ -177,7 +177,7 @@ class Turn:
     started: float = field(default=0.0)
 
 
-class Limits:
+class RequestLimits:
     """Lets requests in, first come first served: never more than `concurrency` at once, nor more
     than the rate in any 60 seconds.
 

@@ -22,15 +22,15 @@ from pomona.errors import PomonaError
 from pomona.models.checkpoint import fingerprint, gguf_header
 from pomona.models.concurrency import FairSemaphore, TransientError
 from pomona.models.flops import Shape
-from pomona.models.http.choices import Choice, choices_of, usage_of
+from pomona.models.http.choices import UpstreamChoice, choices_of, usage_of
 from pomona.models.http.client import HttpClient
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
     Draw,
     Finish,
     ModelError,
-    Piece,
     Reply,
+    ReplyPiece,
     Request,
     Spent,
     Token,
@@ -118,12 +118,12 @@ class LlamaModel(Model):
 
     async def stream(
         self, request: Request, samples: Sequence[Draw]
-    ) -> AsyncGenerator[Piece | Reply, None]:
+    ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """See `Model`; with tools a sample comes in one piece."""
         if request.tools:
             async for reply in self.each(request, samples):
                 if reply.text:
-                    yield Piece(reply.text, reply.index, reply.tokens)
+                    yield ReplyPiece(reply.text, reply.index, reply.tokens)
                 yield reply
             return
         check(request, samples, self.name)
@@ -231,7 +231,7 @@ class LlamaModel(Model):
 
     async def _answered(
         self, request: Request, prompt: str, temperature: float, indices: Sequence[int]
-    ) -> list[tuple[Choice, int]]:
+    ) -> list[tuple[UpstreamChoice, int]]:
         """Choices, and the tokens computed for each. With tools the chat route is taken, which
         reads calls out of an answer.
         """
@@ -351,7 +351,7 @@ class _GrowingRow:
     last: Mapping[str, Any] | None = None
     _told: int = 0
 
-    def by(self, event: Mapping[str, Any], index: int, most: int | None) -> Piece | None:
+    def by(self, event: Mapping[str, Any], index: int, most: int | None) -> ReplyPiece | None:
         """What an event adds, None where that is nothing; tokens of text that is held back wait for
         it.
         """
@@ -363,7 +363,7 @@ class _GrowingRow:
         if not content and (self.last is None or self._told >= len(self.tokens)):
             return None
         fresh, self._told = self.tokens[self._told :], len(self.tokens)
-        return Piece(content, index, wanted_tokens(fresh, most))
+        return ReplyPiece(content, index, wanted_tokens(fresh, most))
 
     @property
     def row(self) -> dict[str, Any]:
@@ -437,10 +437,10 @@ def _seed(seed: int, index: int) -> int:
     return (base + index) % _NO_SEED
 
 
-def _choice_of(row: Mapping[str, Any]) -> tuple[Choice, int]:
+def _choice_of(row: Mapping[str, Any]) -> tuple[UpstreamChoice, int]:
     """One choice and the tokens that were computed for it."""
     finish: Finish = "length" if row.get("stop_type") == "limit" else "stop"
-    return Choice(row["content"], finish, _shown(row, row["content"], _spelled(row))), int(
+    return UpstreamChoice(row["content"], finish, _shown(row, row["content"], _spelled(row))), int(
         row["tokens_predicted"]
     )
 

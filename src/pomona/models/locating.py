@@ -47,7 +47,7 @@ _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """One model of the catalogue. `parameters` is None while the checkpoint is absent and its size
     unknown; `size` is bytes on disk.
     """
@@ -71,26 +71,26 @@ def names() -> list[str]:
     return [*_EMBEDDED, SMOLLM2]
 
 
-def catalogue() -> list[Entry]:
+def catalogue() -> list[CatalogueEntry]:
     """Every model known by name, present on this machine or not."""
     return [entry(name) for name in names()]
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> CatalogueEntry:
     """The entry called `name`; a PomonaError with the nearest name when there is none."""
     if name == SMOLLM2:
         path = smollm2_path()
         about = "SmolLM2-135M-Instruct, Q4_1; fetched by `pomona models pull smollm2`"
-        return Entry(
+        return CatalogueEntry(
             name, about, _SMOLLM2_PARAMETERS, _SMOLLM2_BYTES, "Apache-2.0", path, path.is_file()
         )
     if name not in _EMBEDDED:
         raise PomonaError(f'unknown model "{name}"', remedy=nearest(name, names()))
     folder = _ASSETS / name
     if not (folder / "config.json").is_file():
-        return Entry(name, _EMBEDDED[name], None, 0, "Apache-2.0", folder, present=False)
+        return CatalogueEntry(name, _EMBEDDED[name], None, 0, "Apache-2.0", folder, present=False)
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    return Entry(
+    return CatalogueEntry(
         name, _EMBEDDED[name], count_parameters(folder), size, "Apache-2.0", folder, present=True
     )
 

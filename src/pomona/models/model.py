@@ -17,8 +17,8 @@ from pomona.models.flops import Shape, decode_flops, prefill_flops
 from pomona.models.request import (
     Ask,
     Draw,
-    Piece,
     Reply,
+    ReplyPiece,
     Request,
     Sample,
     Spent,
@@ -80,7 +80,7 @@ class Model:
 
     async def stream(
         self, request: Request, samples: Sequence[Draw]
-    ) -> AsyncGenerator[Piece | Reply, None]:
+    ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """Pieces of the samples as they come, mixed; the Reply of a sample follows its last piece.
         Indices differ.
 
@@ -89,7 +89,7 @@ class Model:
         async with aclosing(self.each(request, samples)) as replies:
             async for reply in replies:
                 if reply.text:
-                    yield Piece(reply.text, reply.index, reply.tokens)
+                    yield ReplyPiece(reply.text, reply.index, reply.tokens)
                 yield reply
 
     async def together(self, asks: Sequence[Ask]) -> list[list[Reply] | BaseException]:

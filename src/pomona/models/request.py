@@ -121,7 +121,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Piece:
+class ReplyPiece:
     """What the sample `index` goes on with: text, and its tokens where the request asked for
     `logprobs`.
     """

@@ -72,7 +72,7 @@ class Task(StrictModel):
     """Bootstrap resamples behind every interval."""
 
 
-class Rung(StrictModel):
+class RungRecipe(StrictModel):
     """One size of the ladder."""
 
     model: Text
@@ -81,7 +81,7 @@ class Rung(StrictModel):
     """Tokens it was trained on, when its checkpoint does not say."""
 
 
-RungOrModel = Annotated[Rung, BeforeValidator(_rung, json_schema_input_type=str | Rung)]
+RungOrModel = Annotated[RungRecipe, BeforeValidator(_rung, json_schema_input_type=str | RungRecipe)]
 
 
 class Train(StrictModel):

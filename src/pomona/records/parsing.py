@@ -24,7 +24,7 @@ _KINDS: dict[type, str] = {list: "an array", str: "a string", bool: "a boolean"}
 _KINDS |= dict.fromkeys((int, float), "a number")
 
 
-class Row(NamedTuple):
+class ParsedRow(NamedTuple):
     """A well-formed row: the number of its first line, its bytes, its values."""
 
     line: int
@@ -40,8 +40,8 @@ class Bad(NamedTuple):
     reason: str
 
 
-def jsonl_rows(lines: Iterable[bytes]) -> Iterator[Row | Bad]:
-    """Parse lines into rows. Blank lines are passed over; everything else is a Row or a Bad."""
+def jsonl_rows(lines: Iterable[bytes]) -> Iterator[ParsedRow | Bad]:
+    """Parse lines into rows. Blank lines are passed over; all else is a ParsedRow or a Bad."""
     decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
     for number, raw in enumerate(lines, 1):
         if not raw.strip():
@@ -58,7 +58,7 @@ def jsonl_rows(lines: Iterable[bytes]) -> Iterator[Row | Bad]:
             yield Bad(number, raw, str(error))
         else:
             if isinstance(value, dict):
-                yield Row(number, raw, value)
+                yield ParsedRow(number, raw, value)
             else:
                 kind = _KINDS.get(type(value), "null")
                 yield Bad(number, raw, f"not a JSON object but {kind}")
@@ -104,7 +104,7 @@ def csv_header(lines: Iterable[bytes], where: str) -> list[str]:
     return fields
 
 
-def csv_rows(lines: Iterable[bytes]) -> Iterator[Row | Bad]:
+def csv_rows(lines: Iterable[bytes]) -> Iterator[ParsedRow | Bad]:
     """Parse the records under the header into rows. Blank lines are passed over unless a lone
     column makes them a null.
     """
@@ -123,7 +123,7 @@ def csv_rows(lines: Iterable[bytes]) -> Iterator[Row | Bad]:
         if len(fields) != len(names):
             yield Bad(number, raw, f"{len(fields)} fields where the header has {len(names)}")
         else:
-            yield Row(number, raw, dict(zip(names, fields, strict=True)))
+            yield ParsedRow(number, raw, dict(zip(names, fields, strict=True)))
 
 
 def _records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes, list[str | None]] | Bad]:

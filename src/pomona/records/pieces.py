@@ -129,7 +129,7 @@ def _row_groups(source: ParquetSource) -> Iterator[tuple[_RowGroups, int]]:
 
 
 @dataclass(frozen=True)
-class _Run(TextSource):
+class _LineRange(TextSource):
     """The bytes `start` … `stop` of one JSONL file, whole lines, of which `before` come before
     them.
     """
@@ -138,7 +138,7 @@ class _Run(TextSource):
     stop: int
     before: int
 
-    def parts(self) -> Sequence[_Run]:
+    def parts(self) -> Sequence[_LineRange]:
         return [self]
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
@@ -152,7 +152,7 @@ class _Run(TextSource):
             yield kept(self._batch(file, rows), keep)
 
 
-def _runs(source: TextSource) -> Iterator[tuple[_Run, int]]:
+def _runs(source: TextSource) -> Iterator[tuple[_LineRange, int]]:
     """Runs of lines of about PIECE_BYTES, and the row at which each begins: lines with nothing on
     them are no rows.
     """
@@ -161,10 +161,10 @@ def _runs(source: TextSource) -> Iterator[tuple[_Run, int]]:
     for stop, line in _lines(source.where, 0, None):
         lines, rows = lines + 1, rows + bool(line.strip())
         if stop - start >= PIECE_BYTES:
-            yield _Run(*of, start, stop, before), first
+            yield _LineRange(*of, start, stop, before), first
             start, before, first = stop, lines, rows
     if stop > start or not stop:
-        yield _Run(*of, start, stop, before), first
+        yield _LineRange(*of, start, stop, before), first
 
 
 def _lines(file: str, at: int, stop: int | None) -> Iterator[tuple[int, bytes]]:

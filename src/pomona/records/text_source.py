@@ -25,7 +25,7 @@ from pomona.records.column_types import (
     natural_type,
     plain,
 )
-from pomona.records.parsing import Bad, Row, csv_header, csv_rows, jsonl_rows
+from pomona.records.parsing import Bad, ParsedRow, csv_header, csv_rows, jsonl_rows
 from pomona.records.source import Batches, Files, Filter, kept, no_column
 from pomona.records.store import format_of, lines
 from pomona.workspace import disk_guard
@@ -53,12 +53,12 @@ class TextSource(Files):
             for rows in packs(_parsed(file, self.kind), on_bad):
                 yield kept(self._batch(file, rows), keep)
 
-    def _batch(self, file: str, rows: list[Row]) -> pa.RecordBatch:
+    def _batch(self, file: str, rows: list[ParsedRow]) -> pa.RecordBatch:
         try:
             return self._columns(rows)
         except MisfitError:
             # Row by row only now: a batch without mistakes is converted as a whole, much faster.
-            good: list[Row] = []
+            good: list[ParsedRow] = []
             for row in rows:
                 try:
                     self._columns([row])
@@ -67,7 +67,7 @@ class TextSource(Files):
                     self.on_bad(file, Bad(row.line, row.raw, str(error)))
             return self._columns(good)
 
-    def _columns(self, rows: list[Row]) -> pa.RecordBatch:
+    def _columns(self, rows: list[ParsedRow]) -> pa.RecordBatch:
         names = self.schema.names
         if not self.chosen:
             known = set(names)
@@ -149,13 +149,15 @@ def set_aside(source: TextSource, rejects: str | Path) -> int:
     return count
 
 
-def _parsed(file: str, kind: str) -> Iterator[Row | Bad]:
+def _parsed(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
     return csv_rows(lines(file)) if kind == "csv" else jsonl_rows(lines(file))
 
 
-def packs(rows: Iterator[Row | Bad], on_bad: Callable[[Bad], None]) -> Iterator[list[Row]]:
+def packs(
+    rows: Iterator[ParsedRow | Bad], on_bad: Callable[[Bad], None]
+) -> Iterator[list[ParsedRow]]:
     """Well-formed rows, as many together as make a batch; malformed ones go to `on_bad` in turn."""
-    pack: list[Row] = []
+    pack: list[ParsedRow] = []
     size = 0
     for row in rows:
         if isinstance(row, Bad):

@@ -20,7 +20,7 @@ from pomona.records.store import BLOCK, COMPRESSIONS, format_of, is_remote, loca
 from pomona.workspace import disk_guard
 
 
-class Rows(Protocol):
+class WritableRows(Protocol):
     """What is written: records, which import this module."""
 
     @property
@@ -29,7 +29,7 @@ class Rows(Protocol):
     def batches(self, rows: int = ...) -> Iterator[pa.RecordBatch]: ...
 
 
-def write_rows(rows: Rows, path: str | Path, format: str | None) -> Path:
+def write_rows(rows: WritableRows, path: str | Path, format: str | None) -> Path:
     """See `pomona.records.write`."""
     uri = str(path)
     kind = format or format_of(uri)[0]
@@ -71,7 +71,7 @@ def _sink(path: Path, compression: str | None) -> Iterator[pa.NativeFile]:
             yield packed
 
 
-def _write_parquet(rows: Rows, path: Path, compression: str | None) -> None:
+def _write_parquet(rows: WritableRows, path: Path, compression: str | None) -> None:
     with (
         pa.OSFile(str(path), "wb") as sink,
         pq.ParquetWriter(sink, rows.schema, compression="zstd") as writer,
@@ -80,13 +80,13 @@ def _write_parquet(rows: Rows, path: Path, compression: str | None) -> None:
             writer.write_batch(batch)
 
 
-def _write_csv(rows: Rows, path: Path, compression: str | None) -> None:
+def _write_csv(rows: WritableRows, path: Path, compression: str | None) -> None:
     with _sink(path, compression) as sink, pc.CSVWriter(sink, rows.schema) as writer:
         for batch in rows.batches():
             writer.write_batch(batch)
 
 
-def _write_jsonl(rows: Rows, path: Path, compression: str | None) -> None:
+def _write_jsonl(rows: WritableRows, path: Path, compression: str | None) -> None:
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
     done = 0
     with _sink(path, compression) as sink:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from pomona.models import Piece, Spent, Token
+from pomona.models import ReplyPiece, Spent, Token
 from pomona.serve.parsing import ParsedRequest
-from pomona.serve.work import Choice, Drawn, Outcome
+from pomona.serve.work import Drawn, Outcome, ResponseChoice
 
 
 def encode(value: Any) -> bytes:
@@ -54,17 +54,17 @@ class Chunks:
         self._begun: set[int] = set()
         self._told: dict[int, int] = {}
 
-    def of(self, item: Piece | Drawn | Outcome) -> list[dict[str, Any]]:
+    def of(self, item: ReplyPiece | Drawn | Outcome) -> list[dict[str, Any]]:
         """The chunks for what came; the first of a choice says who speaks."""
         if isinstance(item, Outcome):
             return self._end(item)
-        if isinstance(item, Piece):
+        if isinstance(item, ReplyPiece):
             return self._piece(item)
         # A chunk that adds nothing and says how far a strategy is.
         chunk = self._chunk(0, {} if self._parsed.chat else "")
         return [*self._begin(0), {**chunk, "pomona": {"drawn": item.count, "of": item.of}}]
 
-    def _piece(self, piece: Piece) -> list[dict[str, Any]]:
+    def _piece(self, piece: ReplyPiece) -> list[dict[str, Any]]:
         start = self._told.get(piece.index, 0)
         self._told[piece.index] = start + sum(map(_letters, piece.tokens))
         delta = {"content": piece.text} if self._parsed.chat else piece.text
@@ -124,7 +124,7 @@ def _head(parsed: ParsedRequest, kind: str) -> dict[str, Any]:
     }
 
 
-def _choice(parsed: ParsedRequest, index: int, choice: Choice) -> dict[str, Any]:
+def _choice(parsed: ParsedRequest, index: int, choice: ResponseChoice) -> dict[str, Any]:
     rest = {"logprobs": _logprobs(parsed, choice.tokens), "finish_reason": choice.finish}
     if not parsed.chat:
         return {"index": index, "text": choice.text, **rest}

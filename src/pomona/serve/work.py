@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import Any
 
 from pomona.answers import Account, Answer, together
-from pomona.models import Draw, ModelError, Piece, Reply, Request, Spent, Token, merged
+from pomona.models import Draw, ModelError, Reply, ReplyPiece, Request, Spent, Token, merged
 from pomona.sample import answer
 from pomona.sample.context import Context
 from pomona.serve.parsing import ParsedRequest
@@ -19,7 +19,7 @@ from pomona.web import ApiError, wrong
 
 
 @dataclass(frozen=True)
-class Choice:
+class ResponseChoice:
     """One answer of the response."""
 
     text: str
@@ -34,7 +34,7 @@ class Outcome:
     field `pomona` shall say.
     """
 
-    choices: tuple[Choice, ...]
+    choices: tuple[ResponseChoice, ...]
     spent: Spent
     pomona: dict[str, Any]
 
@@ -77,7 +77,7 @@ async def outcome(
 
 async def pieces(
     parsed: ParsedRequest, levers: Sequence[Context] = ()
-) -> AsyncGenerator[Piece | Drawn | Outcome, None]:
+) -> AsyncGenerator[ReplyPiece | Drawn | Outcome, None]:
     """The response as it grows, its choices mixed, then the whole of it. A strategy tells what it
     has drawn, then its choice at once.
     """
@@ -100,13 +100,13 @@ async def pieces(
 
 async def _numbered(
     parsed: ParsedRequest, place: int, request: Request
-) -> AsyncGenerator[tuple[int, Piece | Reply], None]:
+) -> AsyncGenerator[tuple[int, ReplyPiece | Reply], None]:
     """What comes of a prompt, with the number of its choice in the whole response."""
     silent = parsed.logprobs and parsed.served.remote
     stream: Any = parsed.served.model.stream(request, _samples(parsed, request))
     async with aclosing(stream):
         async for item in stream:
-            if silent and isinstance(item, Piece):
+            if silent and isinstance(item, ReplyPiece):
                 if not item.tokens:  # before anything was sent this is still a refusal
                     raise _untold(parsed)
                 silent = False
@@ -115,7 +115,7 @@ async def _numbered(
 
 async def _awaited(
     parsed: ParsedRequest, levers: Sequence[Context]
-) -> AsyncGenerator[Piece | Drawn | Outcome, None]:
+) -> AsyncGenerator[ReplyPiece | Drawn | Outcome, None]:
     reports: asyncio.Queue[Drawn | None] = asyncio.Queue()
     task = asyncio.ensure_future(outcome(parsed, levers, reports.put_nowait))
     task.add_done_callback(lambda _: reports.put_nowait(None))
@@ -128,7 +128,7 @@ async def _awaited(
         await asyncio.gather(task, return_exceptions=True)
     for index, choice in enumerate(answers.choices):
         for text in (choice.text,) if choice.tokens else _words(choice.text):
-            yield Piece(text, index, choice.tokens)
+            yield ReplyPiece(text, index, choice.tokens)
     yield answers
 
 
@@ -166,8 +166,8 @@ def _chosen(parsed: ParsedRequest, answers: Sequence[Answer]) -> Outcome:
     return Outcome(choices, spent, {**shown[0], "spent": asdict(spent), **more})
 
 
-def _choice(text: str, reply: Reply) -> Choice:
-    return Choice(text, reply.finish_reason, reply.tool_calls, reply.tokens)
+def _choice(text: str, reply: Reply) -> ResponseChoice:
+    return ResponseChoice(text, reply.finish_reason, reply.tool_calls, reply.tokens)
 
 
 def _shown(one: Answer, candidates: bool) -> dict[str, Any]:

@@ -106,16 +106,16 @@ def test_a_run_killed_after_the_index_grew_is_only_finished(
 ) -> None:
     batch, index = tmp_path / "b.parquet", tmp_path / "index"
     pq.write_table(pa.table({"text": ["a", "a", "b"]}), batch)
-    grow = signed.Index.grow
+    grow = signed.SignedIndex.grow
 
     def killed(*arguments: object) -> None:
         grow(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(signed.Index, "grow", killed)
+    monkeypatch.setattr(signed.SignedIndex, "grow", killed)
     with pytest.raises(KeyboardInterrupt):
         dedup(batch, tmp_path / "out.parquet", index=index)
-    monkeypatch.setattr(signed.Index, "grow", grow)
+    monkeypatch.setattr(signed.SignedIndex, "grow", grow)
     card = dedup(batch, tmp_path / "out.parquet", index=index)
     assert (card.rows_out, card.removed) == (2, {"exact": 1, "near": 0})
     assert not (tmp_path / ".out.parquet.work").exists()

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pomona.data.duplicates.substring import Tokens, dedup_substring
-from pomona.data.duplicates.substring_memory import Budget, largest_pages
+from pomona.data.duplicates.substring_memory import MemoryBudget, largest_pages
 from pomona.data.duplicates.substring_passes import Search, Stream
 from pomona.data.duplicates.substring_scan import BYTE, TOKEN, WORD
 from pomona.data.inputs import unheard
@@ -200,7 +200,7 @@ def test_any_memory_gives_the_same_files(tmp_path: Path, monkeypatch: pytest.Mon
     cards = []
     for name, bytes_of_table in (("small", 1 << 14), ("large", 1 << 30)):
         out = tmp_path / f"{name}.parquet"
-        monkeypatch.setattr(Budget, "table", lambda _, most=bytes_of_table: most)
+        monkeypatch.setattr(MemoryBudget, "table", lambda _, most=bytes_of_table: most)
         cards.append(dedup_substring(table, out, keep="first"))
         assert json.loads(Path(f"{out}.card.json").read_text())["signature"] == cards[-1].signature
     assert cards[0].details["passes"] > 3 > cards[1].details["passes"]

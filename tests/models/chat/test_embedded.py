@@ -19,7 +19,7 @@ from pomona.models.flops import decode_flops, prefill_flops
 from pomona.models.llama import shape_of
 from pomona.models.locating import smollm2_path
 from pomona.models.model import Model
-from pomona.models.request import ModelError, Piece, Reply, Request
+from pomona.models.request import ModelError, Reply, ReplyPiece, Request
 from pomona.models.torch.answering import cut, stable_prefix
 from pomona.models.torch.codec import tool_calls
 
@@ -90,13 +90,13 @@ async def _side_by_side(model: Any) -> None:
     replies = {item.index: item for item in items if isinstance(item, Reply)}
     assert sorted(replies) == [0, 1, 2, 3]
     for index, reply in replies.items():
-        mine = [item for item in items if isinstance(item, Piece) and item.index == index]
+        mine = [item for item in items if isinstance(item, ReplyPiece) and item.index == index]
         assert "".join(piece.text for piece in mine) == reply.text
         assert tuple(token for piece in mine for token in piece.tokens) == reply.tokens
         assert reply.logprob == pytest.approx(
             sum(token["logprob"] for token in reply.tokens), abs=1e-3
         )
-    order = [item.index for item in items if isinstance(item, Piece) and item.index]
+    order = [item.index for item in items if isinstance(item, ReplyPiece) and item.index]
     assert order != sorted(order)
 
 

@@ -22,7 +22,7 @@ from pomona.models.concurrency import Rate, RetryPolicy, wait_for
 from pomona.models.http.model import HttpModel
 from pomona.models.loading import load
 from pomona.models.model import Model
-from pomona.models.request import ModelError, Piece, Reply, Request
+from pomona.models.request import ModelError, Reply, ReplyPiece, Request
 
 ASK = Request(
     messages=({"role": "user", "content": "Say a number."},), max_tokens=9, temperature=0.5, seed=3
@@ -50,7 +50,7 @@ def pool(
 async def streamed(model: HttpModel, request: Request = ASK) -> list[str | Reply]:
     """The texts of the pieces, then the reply."""
     coming = model.stream(request, [(0, request.temperature)])
-    return [item.text if isinstance(item, Piece) else item async for item in coming]
+    return [item.text if isinstance(item, ReplyPiece) else item async for item in coming]
 
 
 def test_a_request_is_an_openai_request_and_extra_goes_through(fake: Any) -> None:
@@ -343,7 +343,7 @@ def test_log_probabilities_are_read_from_both_forms(fake: Any) -> None:
 def test_several_samples_stream_side_by_side_and_missing_ones_come_singly(fake: Any) -> None:
     fake.acts = [{"streams": 2}, {"cut": 2}]
 
-    async def use(model: HttpModel) -> list[Piece | Reply]:
+    async def use(model: HttpModel) -> list[ReplyPiece | Reply]:
         return [item async for item in model.stream(ASK, [(0, 0.5), (1, 0.5), (2, 0.5)])]
 
     items = ask(fake, use)
@@ -351,10 +351,12 @@ def test_several_samples_stream_side_by_side_and_missing_ones_come_singly(fake: 
     assert replies == dict.fromkeys(range(3), "one two three four ")
     for index, text in replies.items():
         assert (
-            "".join(item.text for item in items if isinstance(item, Piece) and item.index == index)
+            "".join(
+                item.text for item in items if isinstance(item, ReplyPiece) and item.index == index
+            )
             == text
         )
-    order = [item.index for item in items if isinstance(item, Piece)]
+    order = [item.index for item in items if isinstance(item, ReplyPiece)]
     assert order[:4] == [0, 1, 0, 1]
     assert [body.get("n", 1) for body in fake.seen] == [3, 1, 1]
 

@@ -11,8 +11,8 @@ from hypothesis import given, strategies as st
 from pomona.errors import PomonaError
 from pomona.models.concurrency import (
     FairSemaphore,
-    Limits,
     Rate,
+    RequestLimits,
     RetryPolicy,
     TransientError,
     retry_after,
@@ -32,7 +32,7 @@ class Clock:
         self.now += seconds
 
 
-async def _through(limits: Limits, clock: Clock, sizes: list[int]) -> list[float]:
+async def _through(limits: RequestLimits, clock: Clock, sizes: list[int]) -> list[float]:
     times = []
     for size in sizes:
         async with limits.turn(size):
@@ -45,7 +45,7 @@ async def _through(limits: Limits, clock: Clock, sizes: list[int]) -> list[float
 )
 def test_no_minute_holds_more_than_the_rate(sizes: list[int], requests: int, tokens: int) -> None:
     clock = Clock()
-    limits = Limits(1, Rate(requests, tokens), clock=clock.read, sleep=clock.sleep)
+    limits = RequestLimits(1, Rate(requests, tokens), clock=clock.read, sleep=clock.sleep)
     times = asyncio.run(_through(limits, clock, sizes))
     for start in times:
         inside = [
@@ -59,7 +59,7 @@ def test_no_minute_holds_more_than_the_rate(sizes: list[int], requests: int, tok
 
 def test_a_held_server_gets_nothing_for_so_long_and_then_not_all_at_once() -> None:
     clock = Clock()
-    limits = Limits(4, clock=clock.read, sleep=clock.sleep)
+    limits = RequestLimits(4, clock=clock.read, sleep=clock.sleep)
     limits.hold(7.5)
     first, second = asyncio.run(_through(limits, clock, [1, 1]))
     assert 1007.5 < first < 1008.25 and first <= second < 1009

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from pomona.models import Model, Piece, Reply, Request, Spent
+from pomona.models import Model, Reply, ReplyPiece, Request, Spent
 
 
 class Scripted(Model):
@@ -40,7 +40,7 @@ class Scripted(Model):
 
     async def stream(
         self, request: Request, samples: Sequence[tuple[int, float]]
-    ) -> AsyncIterator[Piece | Reply]:
+    ) -> AsyncIterator[ReplyPiece | Reply]:
         yield (await self.reply(request, samples))[0]
 
     async def logprobs(self, request: Request, completions: Sequence[str]) -> Any: ...

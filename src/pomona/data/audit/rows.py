@@ -15,7 +15,7 @@ from pomona.records import Input, inputs_of, parallel, rows_by_file, split
 
 
 @dataclass(frozen=True)
-class Batch:
+class FileRows:
     """Rows of one file: the file, the number of the first row in it (from 0) and in all inputs, and
     the rows.
     """
@@ -42,7 +42,7 @@ class Batch:
             ) from error
 
 
-class Rows:
+class InputRows:
     """The inputs of an operation; `inputs` and `count` are known after the first whole reading."""
 
     def __init__(
@@ -80,7 +80,7 @@ class Rows:
         """The inputs for a card."""
         return inputs_of(rows_by_file(self._pieces, self._counts))
 
-    def batches(self, columns: Sequence[str] | None = None) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[FileRows]:
         """All rows in order. Raises PomonaError with file and row for a null in a required
         column.
         """
@@ -88,14 +88,14 @@ class Rows:
         for piece, batches in parallel(self._pieces, columns or self.columns, self._engine):
             count, start = 0, sum(counts)
             for rows in batches:
-                batch = Batch(piece.where, piece.first + count, start + count, rows)
+                batch = FileRows(piece.where, piece.first + count, start + count, rows)
                 self._check(batch)
                 yield batch
                 count += rows.num_rows
             counts.append(count)
         self._counts = counts
 
-    def _check(self, batch: Batch) -> None:
+    def _check(self, batch: FileRows) -> None:
         for name in self._required:
             if name in batch.rows.schema.names and batch.rows.column(name).null_count:
                 index = pc.index(batch.rows.column(name).is_null(), pa.scalar(True)).as_py()

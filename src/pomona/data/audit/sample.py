@@ -22,7 +22,7 @@ from pomona.data.audit.prelabel import (
     identifier,
     prelabel,
 )
-from pomona.data.audit.rows import Batch, Inputs, Rows
+from pomona.data.audit.rows import FileRows, InputRows, Inputs
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json, write_text
 from pomona.records import Card
@@ -88,7 +88,9 @@ def sample_audit(
     folder = Path(folder)
     _check(folder, column, english, by, n)
     identifier(language_id)
-    rows = Rows(inputs, [column, *([english] if english else [])], [column, by], ["id"], engine)
+    rows = InputRows(
+        inputs, [column, *([english] if english else [])], [column, by], ["id"], engine
+    )
     sizes, chosen = _draw(rows, by, n, seed)
     parameters = {
         "column": column,
@@ -147,7 +149,7 @@ def _name(language_id: LanguageId) -> str:
     )
 
 
-def _draw(rows: Rows, by: str, n: int, seed: int) -> tuple[Counter[str], NDArray[np.int64]]:
+def _draw(rows: InputRows, by: str, n: int, seed: int) -> tuple[Counter[str], NDArray[np.int64]]:
     """Rows of each group, and the numbers of the rows drawn, ascending: those with the smallest
     hashes in their group.
     """
@@ -182,14 +184,14 @@ def _hash(numbers: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 
 def _fetch(
-    rows: Rows, chosen: NDArray[np.int64], column: str, english: str | None, by: str
+    rows: InputRows, chosen: NDArray[np.int64], column: str, english: str | None, by: str
 ) -> list[_Drawn]:
     drawn: list[_Drawn] = []
     for batch in rows.batches():
         low, high = np.searchsorted(chosen, [batch.start, batch.start + batch.rows.num_rows])
         places = (chosen[low:high] - batch.start).tolist()
         if places:
-            part = Batch(batch.where, batch.row, batch.start, batch.rows.take(places))
+            part = FileRows(batch.where, batch.row, batch.start, batch.rows.take(places))
             values: dict[str, list[Any]] = {name: part.texts(name) for name in rows.columns}
             for index, place in enumerate(places):
                 identity = values["id"][index] if "id" in values else None
@@ -207,7 +209,7 @@ def _fetch(
 
 
 def _line_counts(
-    rows: Rows,
+    rows: InputRows,
     drawn: list[_Drawn],
     column: str,
     by: str,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pomona.data.audit.rows import Batch, Inputs, Rows
+from pomona.data.audit.rows import FileRows, InputRows, Inputs
 from pomona.errors import PomonaError
 from pomona.records import Card, write
 from pomona.text import count_words
@@ -66,7 +66,9 @@ def prune_templates(
         PomonaError: a column is missing, of the wrong type or null, or a limit is out of range.
     """
     _check(min_reviews, min_words, threshold)
-    rows = Rows(inputs, [prompt, completion], [prompt, completion], [reviews] if reviews else [])
+    rows = InputRows(
+        inputs, [prompt, completion], [prompt, completion], [reviews] if reviews else []
+    )
     if reviews:
         rows.records.require(reviews)
     prompts, completions, reviewers = _columns(rows, prompt, completion, reviews)
@@ -115,7 +117,7 @@ def _check(min_reviews: int, min_words: int, threshold: float) -> None:
 
 
 def _columns(
-    rows: Rows, prompt: str, completion: str, reviews: str | None
+    rows: InputRows, prompt: str, completion: str, reviews: str | None
 ) -> tuple[list[str], list[str], list[int] | None]:
     prompts: list[str] = []
     completions: list[str] = []
@@ -131,7 +133,7 @@ def _columns(
     return prompts, completions, reviewers if reviews else None
 
 
-def _reviewers(value: Any, batch: Batch, index: int, column: str) -> int:
+def _reviewers(value: Any, batch: FileRows, index: int, column: str) -> int:
     if value is None:
         return 0
     if isinstance(value, list):

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.duplicates._loops import loop
-from pomona.data.duplicates.minhash import Scratch
+from pomona.data.duplicates.minhash import SigningScratch
 from pomona.data.duplicates.pairs import Pairs, identical, joined, near, unite
-from pomona.data.duplicates.signed import Ints, Options, Signed
+from pomona.data.duplicates.signed import DedupOptions, Ints, Signed
 from pomona.records import Records, filtered, write
 
 Floats = NDArray[np.float64]
@@ -71,7 +71,7 @@ class Verdict:
 
 
 def judge(
-    signed: Signed, options: Options, scratch: Scratch, *, old: int, known: Ints | None
+    signed: Signed, options: DedupOptions, scratch: SigningScratch, *, old: int, known: Ints | None
 ) -> Verdict:
     """Decide about the rows from `old` on. Those below are of an index whose components are
     `known`, or of the data to hold against.
@@ -142,7 +142,7 @@ def _components(rows: int, pairs: Pairs, known: Ints | None) -> Ints:
     return roots(parent)
 
 
-def _worth(signed: Signed, options: Options) -> NDArray[np.float64]:
+def _worth(signed: Signed, options: DedupOptions) -> NDArray[np.float64]:
     """The greater, the sooner a row is kept; ties go to the first."""
     if options.keep == "first":
         return np.zeros(len(signed))
@@ -155,7 +155,7 @@ def _worth(signed: Signed, options: Options) -> NDArray[np.float64]:
 
 def _keepers(
     signed: Signed,
-    options: Options,
+    options: DedupOptions,
     components: Ints,
     alive: NDArray[np.bool_],
     old: int,
@@ -184,7 +184,7 @@ def _evidence(pairs: Pairs, anchors: Ints, rows: int) -> tuple[Ints, NDArray[np.
     )
 
 
-def _to_size(verdict: Verdict, signed: Signed, options: Options, old: int) -> None:
+def _to_size(verdict: Verdict, signed: Signed, options: DedupOptions, old: int) -> None:
     left = old + np.flatnonzero(verdict.reason[old:] == KEPT)
     if options.target_size is not None and len(left) > options.target_size:
         order = left[np.lexsort((left, -_worth(signed, options)[left]))]

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.data.duplicates._loops import LANES, loop, power_of_two
-from pomona.data.duplicates.signed import SHINGLES, Options, is_whole, save_chunk
+from pomona.data.duplicates.signed import SHINGLES, DedupOptions, is_whole, save_chunk
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.files import write_json
@@ -127,17 +127,17 @@ CHUNK_ROWS, CHUNK_BYTES = 8192, 32 << 20
 
 
 @dataclass(frozen=True)
-class Job:
+class SigningJob:
     """A piece of the inputs, where its chunks go, and the number of the piece."""
 
     piece: Piece
     folder: Path
     part: int
-    options: Options
+    options: DedupOptions
     rows: int = CHUNK_ROWS
 
 
-def sign_part(job: Job) -> int:
+def sign_part(job: SigningJob) -> int:
     """Sign every chunk that is not yet there. Returns the rows of the piece.
 
     Raises:
@@ -163,7 +163,7 @@ def sign_part(job: Job) -> int:
     return rows
 
 
-def check_columns(records: Records, options: Options) -> Records:
+def check_columns(records: Records, options: DedupOptions) -> Records:
     """The records, if they have what is asked for. Raises PomonaError when a column is missing or
     of the wrong type.
     """
@@ -186,7 +186,7 @@ def check_columns(records: Records, options: Options) -> Records:
     return records
 
 
-def _chunks(records: Records, options: Options, rows: int) -> Iterator[pa.RecordBatch]:
+def _chunks(records: Records, options: DedupOptions, rows: int) -> Iterator[pa.RecordBatch]:
     columns = [options.column] + ([options.score] if options.score else [])
     for batch in _batches(records.select(*columns), rows):
         sizes = np.cumsum(
@@ -216,7 +216,7 @@ def _batches(records: Records, rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def _signed(
-    batch: pa.RecordBatch, options: Options, where: str, before: int
+    batch: pa.RecordBatch, options: DedupOptions, where: str, before: int
 ) -> dict[str, NDArray[Any]]:
     column = _text(batch.column(0), options.column, where, before)
     scores = (
@@ -331,7 +331,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass
-class Scratch:
+class SigningScratch:
     """An open work folder, and how far the run is."""
 
     folder: Path
@@ -357,12 +357,19 @@ class Scratch:
             self.progress(min(self.done, self.total), self.total)
 
     def sign(
-        self, pieces: Sequence[Piece], name: str, options: Options, engine: str | None, rows: int
+        self,
+        pieces: Sequence[Piece],
+        name: str,
+        options: DedupOptions,
+        engine: str | None,
+        rows: int,
     ) -> list[tuple[str, int]]:
         """Sign every piece into the folder `name`. Returns the files and their rows."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        jobs = [Job(piece, folder, number, options, rows) for number, piece in enumerate(pieces)]
+        jobs = [
+            SigningJob(piece, folder, number, options, rows) for number, piece in enumerate(pieces)
+        ]
         counts: list[int] = []
         for count in spread(sign_part, jobs, engine):
             counts.append(count)
@@ -373,15 +380,15 @@ class Scratch:
 @contextmanager
 def scratch_at(
     folder: Path, plan: dict[str, Any], total: int, progress: Progress | None
-) -> Iterator[Scratch]:
+) -> Iterator[SigningScratch]:
     """Open the work folder of exact and minhash; see `Workspace`."""
     workspace = Workspace(folder, plan)
     with workspace.resumed():
-        opened = Scratch(folder, workspace.plan, total, progress)
+        opened = SigningScratch(folder, workspace.plan, total, progress)
         opened.state.mkdir(exist_ok=True)
         yield opened
 
 
-def steps(options: Options, many: Sequence[Sequence[Piece]], against: bool) -> int:
+def steps(options: DedupOptions, many: Sequence[Sequence[Piece]], against: bool) -> int:
     """How many steps a run has: a piece, a band, and the writing."""
     return sum(map(len, many)) + (options.n_bands or 0) * (2 if against else 1) + 1

@@ -13,13 +13,19 @@ import pyarrow as pa
 import pomona.records
 from pomona.data.duplicates import minhash
 from pomona.data.duplicates.choose import Verdict, counts, evidence, judge, write_kept
-from pomona.data.duplicates.minhash import Progress, Scratch, check_columns, scratch_at, steps
+from pomona.data.duplicates.minhash import (
+    Progress,
+    SigningScratch,
+    check_columns,
+    scratch_at,
+    steps,
+)
 from pomona.data.duplicates.pairs import COUNTS
 from pomona.data.duplicates.signed import (
     NORMAL_FORM,
-    Index,
-    Options,
+    DedupOptions,
     Signed,
+    SignedIndex,
     chunks_in,
     open_index,
     s_curve,
@@ -43,7 +49,7 @@ from pomona.records import (
 def dedup_near(
     inputs: Inputs,
     out: str | Path,
-    options: Options,
+    options: DedupOptions,
     *,
     against: Inputs | None,
     pairs: str | Path | None,
@@ -85,7 +91,7 @@ def dedup_near(
 
 
 def _plan(
-    options: Options, records: Records, other: Records | None, index: str | Path | None
+    options: DedupOptions, records: Records, other: Records | None, index: str | Path | None
 ) -> dict[str, Any]:
     """What a killed run must have in common with the one that goes on."""
     plan = {
@@ -102,9 +108,9 @@ def _decide(
     records: Records,
     other: Records | None,
     pieces: Sequence[Sequence[Piece]],
-    known: Index | None,
-    options: Options,
-    scratch: Scratch,
+    known: SignedIndex | None,
+    options: DedupOptions,
+    scratch: SigningScratch,
     engine: str | None,
 ) -> tuple[Card, Verdict, pa.Table]:
     files = scratch.sign(pieces[0], "inputs", options, engine, minhash.CHUNK_ROWS)
@@ -124,11 +130,11 @@ def _decide(
 
 def _card(
     signed: Signed,
-    options: Options,
+    options: DedupOptions,
     verdict: Verdict,
     files: tuple[Input, ...],
     against: tuple[Input, ...],
-    known: Index | None,
+    known: SignedIndex | None,
 ) -> Card:
     rows = len(signed) - verdict.old
     removed = counts(verdict)
@@ -162,7 +168,7 @@ def _card(
     )
 
 
-def _already(known: Index, scratch: Scratch, at: int, out: str | Path) -> Card:
+def _already(known: SignedIndex, scratch: SigningScratch, at: int, out: str | Path) -> Card:
     """Finish a run that was killed after the index had grown. Raises PomonaError when it was
     another run that took these inputs in.
     """
@@ -182,7 +188,7 @@ def _already(known: Index, scratch: Scratch, at: int, out: str | Path) -> Card:
 def _check(
     records: Records,
     out: str | Path,
-    options: Options,
+    options: DedupOptions,
     other: Records | None,
     index: str | Path | None,
 ) -> None:

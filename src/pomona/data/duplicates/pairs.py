@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.data.duplicates._loops import SKETCH, loop, power_of_two
-from pomona.data.duplicates.signed import Ints, Options, Signed
+from pomona.data.duplicates.signed import DedupOptions, Ints, Signed
 from pomona.files import atomic_file
 from pomona.workspace import disk_guard
 
@@ -157,7 +157,7 @@ def unite(parent: Ints, firsts: Ints, seconds: Ints) -> None:
 
 def near(
     signed: Signed,
-    options: Options,
+    options: DedupOptions,
     alive: NDArray[np.bool_],
     state: Path,
     *,
@@ -204,7 +204,7 @@ def _twins(rows: Ints, first: Ints, old: int, cross: bool) -> Pairs:
 
 def _band(
     signed: Signed,
-    options: Options,
+    options: DedupOptions,
     band: int,
     rows: Ints,
     parent: Ints,

@@ -53,7 +53,7 @@ def bands_for(threshold: float, hashes: int = HASHES, recall: float = RECALL) ->
 
 
 @dataclass(frozen=True)
-class Options:
+class DedupOptions:
     """Parameters of a deduplication, checked. Bands, rows, shingles and `edit_similarity` are None
     for the exact method.
     """
@@ -102,7 +102,7 @@ def options_of(
     keep: str,
     target_size: int | None,
     seed: int,
-) -> Options:
+) -> DedupOptions:
     """Check the parameters. Raises PomonaError naming the one that is wrong."""
     _share("threshold", threshold)
     if edit_similarity is not None:
@@ -126,12 +126,14 @@ def options_of(
         if value is not None and value < 1:
             raise PomonaError(f"{value} is less than 1", where=name, remedy="give 1 or more")
     if method == "exact":
-        return Options(method, column, None, None, None, None, None, None, keep, target_size, seed)
+        return DedupOptions(
+            method, column, None, None, None, None, None, None, keep, target_size, seed
+        )
     bands, rows = bands_for(threshold)
     if n_bands or rows_per_band:
         rows = rows_per_band or max(1, HASHES // (n_bands or 1))
         bands = n_bands or max(1, HASHES // rows)
-    return Options(
+    return DedupOptions(
         method,
         column,
         threshold,
@@ -289,7 +291,7 @@ _FORM = 1
 
 
 @dataclass(frozen=True)
-class Index:
+class SignedIndex:
     """A folder with the signed documents of every batch, the components of all, and a manifest that
     says which are valid.
     """
@@ -342,7 +344,7 @@ class Index:
             (self.folder / f"components-{at - 1:05d}.npy").unlink(missing_ok=True)
 
 
-def open_index(folder: str | Path, options: Options) -> Index:
+def open_index(folder: str | Path, options: DedupOptions) -> SignedIndex:
     """The index in `folder`, or an empty one. Raises PomonaError when it was made with other
     parameters or is no index.
     """
@@ -353,7 +355,7 @@ def open_index(folder: str | Path, options: Options) -> Index:
         "normal_form": NORMAL_FORM if options.method == "minhash" else None,
     }
     if not folder.exists() or not any(folder.iterdir()):
-        return Index(folder, parameters, [])
+        return SignedIndex(folder, parameters, [])
     note = folder / "index.json"
     if not note.exists() and not any(folder.glob("batch-*")):
         raise PomonaError("is not an index", where=folder, remedy="give index= a new folder")
@@ -374,7 +376,7 @@ def open_index(folder: str | Path, options: Options) -> Index:
             raise PomonaError(
                 message, where=folder, remedy="use the same parameters, or another index"
             )
-    return Index(folder, parameters, state["batches"])
+    return SignedIndex(folder, parameters, state["batches"])
 
 
 def _link(source: str, target: str) -> None:

@@ -13,13 +13,13 @@ import numpy as np
 from pomona.data.duplicates.minhash import (
     CHUNK_ROWS,
     Progress,
-    Scratch,
+    SigningScratch,
     check_columns,
     scratch_at,
     steps,
 )
 from pomona.data.duplicates.pairs import Pairs, identical, near
-from pomona.data.duplicates.signed import Ints, Options, Shingle, Signed, chunks_in, options_of
+from pomona.data.duplicates.signed import DedupOptions, Ints, Shingle, Signed, chunks_in, options_of
 from pomona.data.inputs import Inputs, opened
 from pomona.records import split
 
@@ -138,7 +138,7 @@ def rates(
         )
 
 
-def _within(both: Signed, options: Options, work: Scratch, half: slice) -> int:
+def _within(both: Signed, options: DedupOptions, work: SigningScratch, half: slice) -> int:
     alive = np.zeros(len(both), bool)
     alive[half] = True
     pairs = near(both, options, alive, work.folder / f"within-{half.start}", progress=work.step)

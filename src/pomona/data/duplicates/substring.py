@@ -257,13 +257,13 @@ def dedup_substring(
     format_of(str(out))
     limit = size_in_bytes(memory)
     engine, texts = check_engine(engine), TextColumn(paged(open_column(inputs, column)), column)
-    from pomona.data.duplicates.substring_memory import Budget
+    from pomona.data.duplicates.substring_memory import MemoryBudget
     from pomona.data.duplicates.substring_passes import CutRows, Search, Stream, StruckSpans, Tally
     from pomona.data.duplicates.substring_scan import BYTE, TOKEN, WORD
 
     search = Search(min_length, {"word": WORD, "byte": BYTE, "token": TOKEN}[unit], keep == "first")
     budget, tokens = (
-        Budget(limit, search.kind, texts.records.source),
+        MemoryBudget(limit, search.kind, texts.records.source),
         Tokens(tokenizer) if unit == "token" else None,
     )
     digest = tokens and sha256_of(tokens.file)

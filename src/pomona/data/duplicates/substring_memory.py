@@ -138,7 +138,7 @@ _TIMES_A_PAGE = 3  # measured: a page, its values, and a batch of them
 _TIMES = {WORD: 10, BYTE: 10, TOKEN: 340}  # measured: bytes held for each byte of one document
 
 
-class Budget:
+class MemoryBudget:
     """The bytes of `limit` by use. Raises PomonaError with the least amount when they are too
     few.
     """

@@ -42,7 +42,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Partition:
     """How the hash space is cut: into `parts`, each with a table of `slots` entries; the first
     `done` have been searched.
     """
@@ -62,7 +62,7 @@ class Passes:
         known = read_json(self._note) if self._note.exists() else {}
         wanted = (size + 7) // 8
         same = known.get("search") == self._search and holds(folder / "marks", wanted)
-        self._known = Cut(**known["cut"]) if same else None
+        self._known = Partition(**known["cut"]) if same else None
         if not same:
             # Before the bits are cleared: a kill in between must not leave a note of a search
             # whose bits are gone.
@@ -72,13 +72,13 @@ class Passes:
             self._file.append(np.zeros(min(_PIECE, wanted - start), np.uint8))
         self.repeats: Bytes = self._file.array(np.uint8)
 
-    def cut(self, parts: int, most: int, slots: int) -> Cut:
+    def cut(self, parts: int, most: int, slots: int) -> Partition:
         """The cut of the run that was killed, where its table has at most `most` entries; else the
         one given, from its beginning.
         """
-        return self._known if self._known and self._known.slots <= most else Cut(parts, slots)
+        return self._known if self._known and self._known.slots <= most else Partition(parts, slots)
 
-    def note(self, cut: Cut) -> None:
+    def note(self, cut: Partition) -> None:
         """Keep that `cut.done` parts are searched and their bits set."""
         self._file.save()
         write_json(self._note, {"search": self._search, "cut": vars(cut)})
@@ -103,7 +103,7 @@ def blocks(offsets: Ints) -> Iterator[tuple[int, int]]:
 
 
 def mark_part(
-    text: Bytes, offsets: Ints, repeats: Bytes, search: Search, part: int, cut: Cut
+    text: Bytes, offsets: Ints, repeats: Bytes, search: Search, part: int, cut: Partition
 ) -> Iterator[int]:
     """Mark the grams of one part that repeat. Yields the documents searched so far, and -1 when the
     table became too full to go on.
@@ -143,7 +143,7 @@ class PartJob:
     sizes: tuple[int, int]
     search: Search
     part: int
-    cut: Cut
+    cut: Partition
 
     @property
     def file(self) -> Path:
@@ -250,7 +250,7 @@ class Stream:
         self._pages = _PAGES + max(0, memory - 8 * cut.slots)
         run = self._here if engine == "native" else functools.partial(self._abreast, engine)
         while not run(cut, report):
-            cut = Cut(2 * cut.parts, cut.slots)
+            cut = Partition(2 * cut.parts, cut.slots)
         self._pages = _PAGES
         return cut.parts, 8 * cut.slots
 
@@ -289,7 +289,7 @@ class Stream:
             yield block
             self._release()
 
-    def _here(self, cut: Cut, report: Report) -> bool:
+    def _here(self, cut: Partition, report: Report) -> bool:
         """Search the parts that are left; False when the table of one became too full."""
         size = len(self.text)
         for part in range(cut.done, cut.parts):
@@ -303,7 +303,7 @@ class Stream:
             self._passes.note(replace(cut, done=part + 1))
         return True
 
-    def _abreast(self, engine: str, cut: Cut, report: Report) -> bool:
+    def _abreast(self, engine: str, cut: Partition, report: Report) -> bool:
         """The same by the workers of a cluster. All parts end before a new cut is tried."""
         sizes, run, whole = (len(self.text), 8 * len(self.offsets)), uuid.uuid4().hex, True
         jobs = (

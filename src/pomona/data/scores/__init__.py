@@ -11,7 +11,7 @@ from pomona._lazy import lazily
 if TYPE_CHECKING:
     from pomona.data.scores.corrupt import Probes as Probes, make_probes as make_probes
     from pomona.data.scores.learning import learning_order as learning_order, order as order
-    from pomona.data.scores.registry import Context as Context, score_names as score_names
+    from pomona.data.scores.registry import ScoreContext as ScoreContext, score_names as score_names
     from pomona.data.scores.scoring import (
         Scored as Scored,
         perplexity as perplexity,
@@ -24,7 +24,7 @@ __getattr__, __dir__ = lazily(
     {
         "learning": "learning_order order",
         "corrupt": "Probes make_probes",
-        "registry": "Context score_names",
+        "registry": "ScoreContext score_names",
         "scoring": "Scored perplexity score within_length",
     },
 )

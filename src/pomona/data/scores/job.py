@@ -57,7 +57,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Rows:
+class ChunkRows:
     """Rows of one chunk as parallel lists; `first` is the number of the first, from 1. `prompts`,
     `langs` and `groups` may be None.
     """
@@ -109,7 +109,7 @@ def survey(records: Records, layout: Layout, source: str) -> Survey:
     return Survey(sum(sizes), tuple(sizes), groups, digest.hexdigest())
 
 
-def chunks(records: Records, layout: Layout, source: str) -> Iterator[Rows]:
+def chunks(records: Records, layout: Layout, source: str) -> Iterator[ChunkRows]:
     """Chunks of at most CHUNK_ROWS rows and, but for a single long row, CHUNK_CHARACTERS
     characters, in order.
     """
@@ -132,7 +132,7 @@ def columns_in(part: str, records: Records) -> set[str]:
     return {part} if part in records.column_names else fields_of(part)
 
 
-def _filled(batch: pa.RecordBatch, layout: Layout, source: str, first: int) -> Rows:
+def _filled(batch: pa.RecordBatch, layout: Layout, source: str, first: int) -> ChunkRows:
     values = {name: batch.column(name).to_pylist() for name in batch.schema.names}
     for name, cells in values.items():
         if None in cells:
@@ -163,14 +163,14 @@ def _filled(batch: pa.RecordBatch, layout: Layout, source: str, first: int) -> R
                 remedy="fill the value or drop the row",
             )
     prompts = None if layout.prompt is None else filled(layout.prompt)
-    return Rows(source, first, texts, prompts, column(layout.lang), column(layout.group))
+    return ChunkRows(source, first, texts, prompts, column(layout.lang), column(layout.group))
 
 
-def _part(rows: Rows, start: int, stop: int) -> Rows:
+def _part(rows: ChunkRows, start: int, stop: int) -> ChunkRows:
     def cut(values: Sequence[str] | None) -> list[str] | None:
         return None if values is None else list(values[start:stop])
 
-    return Rows(
+    return ChunkRows(
         rows.source,
         rows.first + start,
         rows.texts[start:stop],
@@ -184,7 +184,7 @@ TEXT = "text"
 
 
 @dataclass(frozen=True)
-class Job:
+class ScoringJob:
     """The input and the wishes of one call. `labels` name the models in columns."""
 
     records: Records

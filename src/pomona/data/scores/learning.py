@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from pomona.data.scores.corrupt import Corrupted, Followed, corrupt_rows
-from pomona.data.scores.job import Job, Layout, Work
+from pomona.data.scores.job import Layout, ScoringJob, Work
 from pomona.data.scores.registry import choose
 from pomona.data.scores.run import (
     Inputs,
@@ -275,7 +275,7 @@ def order(
 
 
 def _learnt(
-    job: Job, columns: dict[str, NDArray[np.float64]], corrupted: Corrupted, n: int, k: int
+    job: ScoringJob, columns: dict[str, NDArray[np.float64]], corrupted: Corrupted, n: int, k: int
 ) -> pa.Array:
     """The kind of each row, null where it has no loss under some model."""
     names = job.chosen.columns(job.labels)

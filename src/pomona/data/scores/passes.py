@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.scores.job import Rows
-from pomona.data.scores.registry import Chosen, Context
+from pomona.data.scores.job import ChunkRows
+from pomona.data.scores.registry import Chosen, ScoreContext
 from pomona.data.scores.units import Encoded, encode
 from pomona.errors import PomonaError
 from pomona.models import inference_flops, scoring_flops
@@ -27,7 +27,7 @@ _PER_TOKEN = {"perplexity", "el2n", "cat_var", "cat_diff"}
 
 
 @dataclass(frozen=True)
-class Settings:
+class PassSettings:
     """What a model pass needs to know beside the scores. `memorize` is (prompt tokens, tokens to
     recall).
     """
@@ -43,7 +43,7 @@ def settle(
     context: int | None,
     packed: bool,
     memorize: tuple[int, int],
-) -> Settings:
+) -> PassSettings:
     """The settings for a model. Raises PomonaError when it cannot hold the context, or the context
     what is to be recalled.
     """
@@ -59,11 +59,16 @@ def settle(
             where=probe.uri,
             remedy=f"give two positive numbers, {room:,} tokens or less in all",
         )
-    return Settings(room, packed, memorize)
+    return PassSettings(room, packed, memorize)
 
 
 def model_pass(
-    probe: Probe, rows: Rows, wanted: frozenset[str], settings: Settings, *, dry: bool = False
+    probe: Probe,
+    rows: ChunkRows,
+    wanted: frozenset[str],
+    settings: PassSettings,
+    *,
+    dry: bool = False,
 ) -> pa.Table:
     """Columns of a chunk under one model, null where a row is too short: length, tokens, flops and,
     as wanted,
@@ -109,7 +114,9 @@ def model_pass(
     return pa.table(columns)
 
 
-def text_pass(rows: Rows, chosen: Chosen, context: Callable[[Rows], Context]) -> pa.Table:
+def text_pass(
+    rows: ChunkRows, chosen: Chosen, context: Callable[[ChunkRows], ScoreContext]
+) -> pa.Table:
     """Scores of the text alone, a column each; of a pair the completion's, and users' scores get
     the pair.
     """
@@ -183,7 +190,7 @@ def _flops(probe: Probe, coded: Encoded, wanted: frozenset[str], rows: int) -> F
     return total
 
 
-def _finite(values: Floats, coded: Encoded, rows: Rows, name: str, uri: str) -> None:
+def _finite(values: Floats, coded: Encoded, rows: ChunkRows, name: str, uri: str) -> None:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         row = int(coded.shares.row[coded.shares.item == bad[0]][0])

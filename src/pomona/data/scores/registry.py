@@ -27,7 +27,7 @@ OF_TEXT = ("length", "mtld", "language")
 
 
 @dataclass(frozen=True)
-class Context:
+class ScoreContext:
     """What a user's score is given beside the texts: `langs` and `groups` of the same rows (or
     None), the models' names and a loader.
 
@@ -44,7 +44,7 @@ class Context:
     load: Callable[[str], Model]
 
 
-UserScore = Callable[[Sequence[str] | Sequence[tuple[str, str]], Context], NDArray[np.float64]]
+UserScore = Callable[[Sequence[str] | Sequence[tuple[str, str]], ScoreContext], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-from pomona.data.scores.job import Job, Layout, Rows, Work, chunks, survey
+from pomona.data.scores.job import ChunkRows, Layout, ScoringJob, Work, chunks, survey
 from pomona.data.scores.passes import model_pass, settle, text_pass
-from pomona.data.scores.registry import Chosen, Context, choose
+from pomona.data.scores.registry import Chosen, ScoreContext, choose
 from pomona.errors import PomonaError
 from pomona.records import Input, Records, as_records, format_of, inputs_of, is_remote, read, spread
 
@@ -39,7 +39,7 @@ class ScorePass:
     dry: bool
 
     @classmethod
-    def of(cls, job: Job, uri: str | None, machine: dict[str, Any], *, dry: bool) -> Self:
+    def of(cls, job: ScoringJob, uri: str | None, machine: dict[str, Any], *, dry: bool) -> Self:
         """A pass of `job` on this machine, or one like it."""
         asked = {name: job.options[name] for name in ("chat", "packed", "context", "dtype", "seed")}
         memorize = (job.options["memorize"][0], job.options["memorize"][1])
@@ -56,14 +56,14 @@ class ScorePass:
 
 
 @dataclass(frozen=True)
-class Task:
+class ChunkPass:
     """A pass and a chunk."""
 
     score_pass: ScorePass
-    rows: Rows
+    rows: ChunkRows
 
 
-def run_pass(task: Task) -> pa.Table:
+def run_pass(task: ChunkPass) -> pa.Table:
     """The columns of a chunk, as `model_pass` and `text_pass` give them. Raises PomonaError as they
     do.
     """
@@ -78,10 +78,10 @@ def forget() -> None:
     _held.clear()
 
 
-_held: dict[ScorePass, Callable[[Rows], pa.Table]] = {}
+_held: dict[ScorePass, Callable[[ChunkRows], pa.Table]] = {}
 
 
-def _runner(score_pass: ScorePass) -> Callable[[Rows], pa.Table]:
+def _runner(score_pass: ScorePass) -> Callable[[ChunkRows], pa.Table]:
     chosen = choose(score_pass.scores, score_pass.models)
     if score_pass.uri is None:
         load, blank = functools.cache(score_pass.load), pa.table({})
@@ -91,7 +91,7 @@ def _runner(score_pass: ScorePass) -> Callable[[Rows], pa.Table]:
             else text_pass(
                 rows,
                 chosen,
-                lambda rows: Context(
+                lambda rows: ScoreContext(
                     score_pass.models, rows.langs, rows.groups, score_pass.seed, load
                 ),
             )
@@ -134,7 +134,7 @@ def prepare(
     chosen: Chosen,
     models: tuple[str, ...],
     options: dict[str, Any],
-) -> Job:
+) -> ScoringJob:
     """A job whose rows are looked at once and whose wishes go together. Raises PomonaError
     otherwise.
     """
@@ -165,13 +165,13 @@ def prepare(
             raise PomonaError(
                 f'there is a column "{name}" already', where=source, remedy="drop it, or rename it"
             )
-    return Job(
+    return ScoringJob(
         records, source, layout, chosen, models, labels, options, survey(records, layout, source)
     )
 
 
 def run(
-    job: Job,
+    job: ScoringJob,
     work: Work | None,
     machine: dict[str, Any],
     engine: str | None,
@@ -206,11 +206,11 @@ def run(
         forget()
 
 
-def _tasks(job: Job, score_pass: ScorePass, wanted: Sequence[int]) -> Iterator[Task]:
+def _tasks(job: ScoringJob, score_pass: ScorePass, wanted: Sequence[int]) -> Iterator[ChunkPass]:
     left = set(wanted)
     return (
         (
-            Task(score_pass, rows)
+            ChunkPass(score_pass, rows)
             for index, rows in enumerate(chunks(job.records, job.layout, job.source))
             if index in left
         )
@@ -219,14 +219,16 @@ def _tasks(job: Job, score_pass: ScorePass, wanted: Sequence[int]) -> Iterator[T
     )
 
 
-def kept(job: Job, work: Work) -> Iterator[tuple[str, pa.Table]]:
+def kept(job: ScoringJob, work: Work) -> Iterator[tuple[str, pa.Table]]:
     """What every pass found, chunk by chunk, when all are done."""
     for step in job.passes:
         for index in range(len(job.survey.chunks)):
             yield step, work.load(step, index)
 
 
-def counts_of(job: Job, tables: Iterator[tuple[str, pa.Table]]) -> dict[str, dict[str, float]]:
+def counts_of(
+    job: ScoringJob, tables: Iterator[tuple[str, pa.Table]]
+) -> dict[str, dict[str, float]]:
     """Tokens and floating-point operations of each model, by its URI."""
     counts: dict[str, dict[str, float]] = {}
     for step, table in tables:

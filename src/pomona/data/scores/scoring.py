@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.scores.job import TEXT, Job, Layout, Work, chunks
+from pomona.data.scores.job import TEXT, Layout, ScoringJob, Work, chunks
 from pomona.data.scores.registry import choose
 from pomona.data.scores.run import (
     Inputs,
@@ -103,7 +103,7 @@ def within_length(values: Floats, lengths: NDArray[np.int64], *, bins: int = 10)
     return percentiles
 
 
-def columns_of(job: Job, work: Work) -> dict[str, Floats]:
+def columns_of(job: ScoringJob, work: Work) -> dict[str, Floats]:
     """Every score column, float64 `[rows]`, NaN where a row has no score."""
     gathered: dict[str, list[Floats]] = {}
     groups: list[pa.Array] = []
@@ -141,7 +141,7 @@ def columns_of(job: Job, work: Work) -> dict[str, Floats]:
     return _named(job, whole)
 
 
-def _named(job: Job, whole: dict[str, Floats]) -> dict[str, Floats]:
+def _named(job: ScoringJob, whole: dict[str, Floats]) -> dict[str, Floats]:
     with np.errstate(over="ignore"):
         perplexities = np.exp(whole["loss"]) if "loss" in whole else np.zeros((0, 0))
     made: dict[str, Callable[[], Floats]] = {
@@ -172,7 +172,7 @@ def _named(job: Job, whole: dict[str, Floats]) -> dict[str, Floats]:
     return columns
 
 
-def _controlled(job: Job, values: Floats, whole: dict[str, Floats]) -> Floats:
+def _controlled(job: ScoringJob, values: Floats, whole: dict[str, Floats]) -> Floats:
     bins = job.options["length_bins"]
     return (
         values
@@ -355,7 +355,7 @@ def score(
 
 
 def _card(
-    job: Job, inputs: Inputs, columns: dict[str, Floats], counts: dict[str, dict[str, float]]
+    job: ScoringJob, inputs: Inputs, columns: dict[str, Floats], counts: dict[str, dict[str, float]]
 ) -> Card:
     parameters = {
         key: value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.data.scores.job import Rows
+from pomona.data.scores.job import ChunkRows
 from pomona.errors import PomonaError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Encoded:
 
 
 def encode(
-    codec: Codec, rows: Rows, *, context: int, packed: bool, memorize: tuple[int, int]
+    codec: Codec, rows: ChunkRows, *, context: int, packed: bool, memorize: tuple[int, int]
 ) -> Encoded:
     """Tokenise a chunk. A text begins with the tokenizer's start token where it has one; a
     completion ends with the end token.
@@ -184,7 +184,7 @@ def _packed(
 
 
 def _pairs(
-    codec: Codec, rows: Rows, prompts: list[str], context: int, new: int, start: int | None
+    codec: Codec, rows: ChunkRows, prompts: list[str], context: int, new: int, start: int | None
 ) -> Encoded:
     if start is None and not codec.chat and "" in prompts:
         message = (

@@ -12,7 +12,7 @@ SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"  # how charts wri
 
 
 @dataclass(frozen=True)
-class Answer:
+class Conclusion:
     """One sentence, and the sentences that qualify it."""
 
     headline: str
@@ -54,7 +54,7 @@ def rungs(ledger: Ledger, group: str = "overall") -> list[Entry]:
     return sorted(measured, key=lambda entry: larger[entry.variant])
 
 
-def answer(ledger: Ledger) -> Answer:
+def answer(ledger: Ledger) -> Conclusion:
     """The headline names the measurable gain with the most per unit of compute; an interval that
     includes zero is no gain.
     """
@@ -62,9 +62,9 @@ def answer(ledger: Ledger) -> Answer:
     better = [entry for entry in tried if ledger.gain(entry)[1] > 0]
     base = clean(ledger.meta.base)
     if not tried:
-        return Answer(f"This ledger measures no lever against {base}.", _ladder(ledger))
+        return Conclusion(f"This ledger measures no lever against {base}.", _ladder(ledger))
     if not better:
-        return Answer(
+        return Conclusion(
             f"No lever shows a measurable gain over {base}: no 95 % interval lies above zero.",
             _losses(ledger) + _ladder(ledger) + _limits(ledger),
         )
@@ -81,7 +81,7 @@ def answer(ledger: Ledger) -> Answer:
             f"{len(tried)} variants were compared; the intervals are not widened for "
             "choosing the best of them."
         )
-    return Answer(f"The best buy per FLOP is {bought}{also}.", details)
+    return Conclusion(f"The best buy per FLOP is {bought}{also}.", details)
 
 
 def best_of_levers(ledger: Ledger) -> list[Entry]:

@@ -202,7 +202,7 @@ def _labels(
     return layers
 
 
-def _leaders(labels: Sequence[Label], colour: dict[str, Any]) -> dict[str, Any]:
+def _leaders(labels: Sequence[NamePlace], colour: dict[str, Any]) -> dict[str, Any]:
     rows = [
         {"x": one.spot.x, "y": one.y + 7, "y2": one.spot.top - 2, "lever": one.spot.lever}
         for one in labels
@@ -265,7 +265,7 @@ class Spot:
 
 
 @dataclass(frozen=True)
-class Label:
+class NamePlace:
     """Where a spot's name goes: `x` and `y` of its anchor in pixels, and how it is aligned
     there.
     """
@@ -283,7 +283,7 @@ class Label:
 
 def place(
     spots: Sequence[Spot], width: float, height: float, lines: Iterable[Box] = ()
-) -> list[Label]:
+) -> list[NamePlace]:
     """Labels for as many spots as fit in a picture of `width` × `height` pixels; `lines` are
     further boxes to keep clear.
     """
@@ -302,7 +302,7 @@ def place(
     return labels
 
 
-def _candidates(spot: Spot, width: float) -> Iterable[tuple[Label, Box]]:
+def _candidates(spot: Spot, width: float) -> Iterable[tuple[NamePlace, Box]]:
     """Beside the point, then beside it a little higher or lower, then over and under its bar,
     pushed inside the picture.
     """
@@ -316,7 +316,7 @@ def _candidates(spot: Spot, width: float) -> Iterable[tuple[Label, Box]]:
     ends = [("center", x, y) for y in tiers for x in (inside, inside - long / 3, inside + long / 3)]
     for align, x, y in sorted(beside, key=lambda one: abs(one[2] - spot.y)) + ends:
         left = {"left": x, "right": x - long, "center": x - long / 2}[align]
-        yield Label(spot, x, y, align), (left, y - _LINE / 2, left + long, y + _LINE / 2)
+        yield NamePlace(spot, x, y, align), (left, y - _LINE / 2, left + long, y + _LINE / 2)
 
 
 def _overlap(a: Box, b: Box) -> bool:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.files import sync
 from pomona.merge.checkpoints.files import WIDTHS
-from pomona.merge.engine.streams import Scratch
+from pomona.merge.engine.streams import ThreadBuffers
 from pomona.merge.plan import TensorJob
 from pomona.workspace import Lock
 
@@ -271,7 +271,7 @@ class Output:
 
     def __init__(self, folder: Path, layout: ShardLayout, *, fresh: bool) -> None:
         self.folder, self.layout = folder, layout
-        self._scratch = Scratch()
+        self._scratch = ThreadBuffers()
         self._open: list[int] = []
         try:
             for shard in layout.shards:
@@ -320,7 +320,7 @@ class FileTarget:
     descriptor: int
     offset: int
     dtype: str
-    scratch: Scratch
+    scratch: ThreadBuffers
 
     def begin(self, start: int, count: int) -> NDArray[Any]:
         """This thread's memory."""

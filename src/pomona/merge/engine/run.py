@@ -20,7 +20,7 @@ from pomona.errors import PomonaError
 from pomona.merge.checkpoints.files import NUMBERS, full_disk
 from pomona.merge.engine.output import SHARD, MergeWorkspace, check_free, lay_out, size_of
 from pomona.merge.engine.runner import Runner
-from pomona.merge.engine.streams import Files, ReadUnit, units_of
+from pomona.merge.engine.streams import MappedFiles, ReadUnit, units_of
 from pomona.merge.engine.writing import Result, forecast
 from pomona.merge.plan import MergePlan, MergeResult
 from pomona.workspace import is_full
@@ -180,7 +180,7 @@ def tensors(
         return targets.setdefault(number, _Array(job.shape, job.dtype))
 
     units = units_of([plan], target)
-    with Files(place.file for unit in units for place in unit.places) as files:
+    with MappedFiles(place.file for unit in units for place in unit.places) as files:
         for unit in Runner(files, threads=count, memory=room).in_order(units):
             for piece in unit.pieces:
                 yield piece.job.name, targets.pop(piece.number).take()
@@ -282,7 +282,7 @@ def _run(
     def measure(piece: Any, start: int, blocks: Any) -> Any:
         return measures[piece.plan](piece, start, blocks)
 
-    with Files(place.file for unit in units for place in unit.places) as files:
+    with MappedFiles(place.file for unit in units for place in unit.places) as files:
         runner = Runner(files, threads=threads, memory=memory, measure=measure, advance=advance)
         for unit in runner.run(units):
             for piece in unit.pieces:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.engine.streams import KEPT, Files, MergePiece, ReadUnit
+from pomona.merge.engine.streams import KEPT, MappedFiles, MergePiece, ReadUnit
 from pomona.merge.plan import JointKernel
 
 
@@ -52,7 +52,7 @@ class Runner:
 
     def __init__(
         self,
-        files: Files,
+        files: MappedFiles,
         *,
         threads: int,
         memory: int,

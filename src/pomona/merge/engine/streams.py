@@ -168,7 +168,7 @@ class Nowhere:
         raise AssertionError
 
 
-class Scratch(threading.local):
+class ThreadBuffers(threading.local):
     """Memory of a thread that is used again and again."""
 
     def __init__(self) -> None:
@@ -182,7 +182,7 @@ class Scratch(threading.local):
         return self._kept[key][:size].view(NUMBERS[dtype])
 
 
-class Files:
+class MappedFiles:
     """Files open for reading, until the block ends. They are mapped: blocks are views of the
     system's own copy of a file.
     """
@@ -191,12 +191,12 @@ class Files:
         paths = list(dict.fromkeys(paths))
         _allow(len(paths) + 64)
         self._open: dict[Path, tuple[int, mmap.mmap]] = {}
-        self._scratch = Scratch()
+        self._scratch = ThreadBuffers()
         for path in paths:
             descriptor = os.open(path, os.O_RDONLY)
             self._open[path] = (descriptor, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
 
-    def __enter__(self) -> Files:
+    def __enter__(self) -> MappedFiles:
         return self
 
     def __exit__(self, *_: object) -> None:

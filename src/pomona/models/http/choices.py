@@ -13,8 +13,8 @@ from pomona.errors import PomonaError
 from pomona.models.request import (
     Finish,
     ModelError,
-    Piece,
     Reply,
+    ReplyPiece,
     Request,
     Spent,
     Token,
@@ -30,7 +30,7 @@ _FINISH: dict[str, Finish] = {
 
 
 @dataclass
-class Choice:
+class UpstreamChoice:
     """One choice of an answer, or what has come of it so far."""
 
     text: str = ""
@@ -76,7 +76,9 @@ class Given:
     text: str = ""
     tokens: int = 0
 
-    def fresh(self, choice: Choice, index: int, most: int | None, name: str) -> Piece | None:
+    def fresh(
+        self, choice: UpstreamChoice, index: int, most: int | None, name: str
+    ) -> ReplyPiece | None:
         """What has come of the choice since, None where that is nothing. A ModelError where it is
         no longer what it was.
         """
@@ -94,7 +96,7 @@ class Given:
                 where=name,
                 remedy="ask again, without streaming if it stays so",
             )
-        piece = Piece(
+        piece = ReplyPiece(
             seen[len(self.text) :], index, wanted_tokens(choice.tokens[self.tokens :], most)
         )
         self.text, self.tokens = seen, max(self.tokens, len(choice.tokens))
@@ -141,7 +143,7 @@ def body_of(
     }
 
 
-def choices_of(answer: Mapping[str, Any], options: Sequence[str]) -> list[Choice]:
+def choices_of(answer: Mapping[str, Any], options: Sequence[str]) -> list[UpstreamChoice]:
     """The usable choices of an answer, in order; with options those that are one of them."""
     found = []
     for raw in answer.get("choices") or ():
@@ -157,7 +159,7 @@ def choices_of(answer: Mapping[str, Any], options: Sequence[str]) -> list[Choice
     return found
 
 
-def grown_by(event: Mapping[str, Any], choices: Sequence[Choice]) -> None:
+def grown_by(event: Mapping[str, Any], choices: Sequence[UpstreamChoice]) -> None:
     """Bring the choices up to date with an event of a stream."""
     for raw in event.get("choices") or ():
         if not isinstance(raw, dict) or not 0 <= (place := raw.get("index") or 0) < len(choices):
@@ -180,9 +182,9 @@ def usage_of(answer: Mapping[str, Any]) -> tuple[int, int] | None:
     return (prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None
 
 
-def _whole(raw: Mapping[str, Any]) -> Choice:
+def _whole(raw: Mapping[str, Any]) -> UpstreamChoice:
     message = raw.get("message") or {}
-    choice = Choice(
+    choice = UpstreamChoice(
         text=message.get("content") or raw.get("text") or "",
         finish=_FINISH.get(raw.get("finish_reason") or "", "stop"),
     )
@@ -192,7 +194,7 @@ def _whole(raw: Mapping[str, Any]) -> Choice:
     return choice
 
 
-def _add_call(choice: Choice, piece: Mapping[str, Any]) -> None:
+def _add_call(choice: UpstreamChoice, piece: Mapping[str, Any]) -> None:
     """Arguments of a streamed tool call come in pieces."""
     call = choice.calls.setdefault(
         piece.get("index", 0),
@@ -244,7 +246,7 @@ class TokenCounter:
         self._tokenizer: Any = None if path is None else _opened(Path(path))
 
     def tokens(
-        self, request: Request, choices: Sequence[Choice], usage: tuple[int, int] | None
+        self, request: Request, choices: Sequence[UpstreamChoice], usage: tuple[int, int] | None
     ) -> tuple[int, list[int], bool]:
         """Prompt tokens, tokens of each choice, and whether any of them is a guess."""
         prompt = usage[0] if usage is not None else self._prompt(request)

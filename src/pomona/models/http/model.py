@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.models.concurrency import (
-    Limits,
     Rate,
+    RequestLimits,
     Retries,
     RetryPolicy,
     TransientError,
@@ -26,9 +26,9 @@ from pomona.models.concurrency import (
     retrying,
 )
 from pomona.models.http.choices import (
-    Choice,
     Given,
     TokenCounter,
+    UpstreamChoice,
     body_of,
     choices_of,
     grown_by,
@@ -39,8 +39,8 @@ from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
     Draw,
     ModelError,
-    Piece,
     Reply,
+    ReplyPiece,
     Request,
     Spent,
     check,
@@ -96,7 +96,7 @@ class HttpModel(Model):
             timeout=timeout,
             connections=concurrency,
         )
-        self._limits = Limits(concurrency, rate)
+        self._limits = RequestLimits(concurrency, rate)
         self._policy = policy or RetryPolicy()
         self._costs = CostModel(price=price)
         self._counter = TokenCounter(tokenizer)
@@ -137,7 +137,7 @@ class HttpModel(Model):
 
     async def stream(
         self, request: Request, samples: Sequence[Draw]
-    ) -> AsyncGenerator[Piece | Reply, None]:
+    ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """See `Model`: one stream for each temperature. One cut in the middle is asked again
         and goes on where it was.
 
@@ -224,7 +224,7 @@ class HttpModel(Model):
 
     async def _streamed(
         self, request: Request, temperature: float, indices: Sequence[int]
-    ) -> AsyncGenerator[Piece | Reply, None]:
+    ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """Samples of one temperature from one stream, those that did not come from further ones."""
         missing, given = list(indices), [Given() for _ in indices]
         retries = Retries(self._policy, self.identity, self.name)
@@ -247,7 +247,7 @@ class HttpModel(Model):
 
     async def _attempt(
         self, request: Request, temperature: float, indices: Sequence[int], given: Sequence[Given]
-    ) -> AsyncGenerator[Piece | Reply, None]:
+    ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """What one stream adds to what was given, then the replies that came of it. A
         TransientError when it breaks off.
         """
@@ -255,7 +255,7 @@ class HttpModel(Model):
             request, self.name, temperature, len(indices), _seed(request.seed, indices[0])
         )
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        started, choices, usage = time.monotonic(), [Choice() for _ in indices], None
+        started, choices, usage = time.monotonic(), [UpstreamChoice() for _ in indices], None
         async with (
             self._limits.turn(_estimate(request, len(indices))) as turn,
             aclosing(self._client.events(path, body)) as events,
@@ -288,7 +288,7 @@ class HttpModel(Model):
     def _spent(
         self,
         request: Request,
-        choices: Sequence[Choice],
+        choices: Sequence[UpstreamChoice],
         usage: tuple[int, int] | None,
         seconds: float,
     ) -> list[Spent]:

@@ -17,8 +17,8 @@ from pomona.models.model import CostModel
 from pomona.models.request import (
     Draw,
     Finish,
-    Piece,
     Reply,
+    ReplyPiece,
     Request,
     Spent,
     Steer,
@@ -29,7 +29,16 @@ from pomona.models.request import (
 )
 from pomona.models.torch.batches import in_batches
 from pomona.models.torch.codec import Template, TokenDecoder, tool_calls
-from pomona.models.torch.decode import Cut, Plan, Row, Settings, Step, decode, row_keys, uniforms
+from pomona.models.torch.decode import (
+    DecodedRow,
+    DecodeSettings,
+    DecodeStep,
+    Plan,
+    Truncation,
+    decode,
+    row_keys,
+    uniforms,
+)
 from pomona.models.torch.native import NativeModel
 
 # tokens before a stop string that are read again, so that characters split over tokens come out
@@ -38,7 +47,7 @@ _MARGIN = 16
 
 
 @dataclass
-class Job:
+class DecodeJob:
     """A request as token ids, the samples wanted of it, and where the answer goes. Only the worker
     touches `growing`.
     """
@@ -49,7 +58,7 @@ class Job:
     samples: Sequence[Draw]
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
-    on_piece: Callable[[Piece], None] | None = None
+    on_piece: Callable[[ReplyPiece], None] | None = None
     cancelled: bool = False
     growing: list[Growing] = field(default_factory=list)
 
@@ -84,7 +93,7 @@ class Growing:
         self,
         text_of: Callable[[np.ndarray], str],
         stops: Sequence[str],
-        on_piece: Callable[[Piece], None] | None,
+        on_piece: Callable[[ReplyPiece], None] | None,
         index: int,
     ) -> None:
         self._text_of, self._stops, self._on_piece, self._index = text_of, stops, on_piece, index
@@ -125,7 +134,7 @@ class Growing:
 
     def _give(self, text: str, tokens: Sequence[Token]) -> None:
         if self._on_piece is not None:
-            self._on_piece(Piece(text[self._given :], self._index, tuple(tokens)))
+            self._on_piece(ReplyPiece(text[self._given :], self._index, tuple(tokens)))
         self._given, self._given_tokens = len(text), self._given_tokens + len(tokens)
 
 
@@ -133,7 +142,7 @@ _Place = tuple[int, int]  # job, sample within it
 
 
 def run_batch(
-    model: NativeModel, template: Template, costs: CostModel, name: str, jobs: Sequence[Job]
+    model: NativeModel, template: Template, costs: CostModel, name: str, jobs: Sequence[DecodeJob]
 ) -> None:
     """Answer jobs that share top-p, min-p and steering. One with options comes alone."""
     if jobs[0].request.options:
@@ -217,11 +226,11 @@ def _scored(
 
 def _decode(
     model: NativeModel,
-    jobs: Sequence[Job],
+    jobs: Sequence[DecodeJob],
     batch: Sequence[_Place],
     most: int,
     decoder: TokenDecoder,
-) -> list[Row]:
+) -> list[DecodedRow]:
     first = jobs[batch[0][0]].request
     used = {at: place for place, at in enumerate(dict.fromkeys(at for at, _ in batch))}
     plan = Plan(
@@ -231,12 +240,12 @@ def _decode(
         limit=np.array([jobs[at].request.max_tokens for at, _ in batch]),
     )
     top = max(jobs[at].request.logprobs or 0 for at in used)
-    settings = Settings(
-        most, Cut(first.top_p, first.min_p), tuple(model.codec.stops), model.context, top
+    settings = DecodeSettings(
+        most, Truncation(first.top_p, first.min_p), tuple(model.codec.stops), model.context, top
     )
     stops = set(model.codec.stops)
 
-    def watch(step: Step) -> list[int]:
+    def watch(step: DecodeStep) -> list[int]:
         ended = []
         for place, (row, token) in enumerate(
             zip(step.rows.tolist(), step.tokens.tolist(), strict=True)
@@ -264,7 +273,7 @@ def _decode(
         return decode(model.network, [jobs[at].ids for at in used], plan, settings, watch)
 
 
-def _key(job: Job, sample: int) -> np.uint64:
+def _key(job: DecodeJob, sample: int) -> np.uint64:
     index = job.samples[sample][0]
     return row_keys(job.request.seed, job.prompt, index + 1)[index]
 
@@ -279,7 +288,7 @@ def _token(
     )
 
 
-def _tokens(decoder: TokenDecoder, most: int | None, row: Row) -> tuple[Token, ...]:
+def _tokens(decoder: TokenDecoder, most: int | None, row: DecodedRow) -> tuple[Token, ...]:
     if most is None:
         return ()
     steps = zip(row.token_ids.tolist(), row.logprobs, row.top_ids, row.top_logprobs, strict=True)
@@ -290,9 +299,9 @@ def _reply(
     model: NativeModel,
     costs: CostModel,
     name: str,
-    job: Job,
+    job: DecodeJob,
     sample: int,
-    row: Row,
+    row: DecodedRow,
     decoder: TokenDecoder,
     seconds: float,
 ) -> Reply:
@@ -327,7 +336,7 @@ def _reply(
     )
 
 
-def _choose(model: NativeModel, costs: CostModel, name: str, job: Job) -> list[Reply]:
+def _choose(model: NativeModel, costs: CostModel, name: str, job: DecodeJob) -> list[Reply]:
     """One of the options for each sample: the likeliest at temperature 0, else drawn with
     probability p(option, end)^(1/temperature).
     """

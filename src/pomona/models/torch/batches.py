@@ -21,7 +21,7 @@ _UNKNOWN = 8 << 30
 
 
 @dataclass(frozen=True)
-class Budget:
+class PassBudget:
     """Bytes to spend, bytes a token of a row and a position's logits take, and the most tokens and
     rows that still speed up a pass.
     """
@@ -52,7 +52,7 @@ class Budget:
         return max(1, self.memory // (2 * self.logits))
 
 
-def budget_of(network: PreTrainedModel, memory: int | None) -> Budget:
+def budget_of(network: PreTrainedModel, memory: int | None) -> PassBudget:
     """The budget of a loaded network; `memory` in bytes, or None for a share of what the device
     has.
     """
@@ -64,7 +64,7 @@ def budget_of(network: PreTrainedModel, memory: int | None) -> Budget:
     passing = (8 * config.hidden_size + 3 * feed_forward) * width
     vocabulary = embedding_table(network).shape[0]
     on_cpu = network.device.type == "cpu"
-    return Budget(
+    return PassBudget(
         memory=memory if memory is not None else _free(network.device),
         token=2 * kept + passing,  # twice: a cache grows by copying
         logits=vocabulary

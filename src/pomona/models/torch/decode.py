@@ -18,7 +18,7 @@ _BLOCK = 64  # steps whose uniform numbers are made at once
 
 
 @dataclass(frozen=True)
-class Settings:
+class DecodeSettings:
     """What holds for all rows. `stops` are the tokens that end an answer; `context` is the most
     tokens the network takes, or None.
 
@@ -26,7 +26,7 @@ class Settings:
     """
 
     max_new_tokens: int
-    cut: Cut
+    cut: Truncation
     stops: tuple[int, ...]
     context: int | None
     top: int = 0
@@ -47,7 +47,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Row:
+class DecodedRow:
     """One decoded row: ids int32 `[t]` and log-probabilities float32 `[t]` without the end token;
     `stopped` when there was one.
 
@@ -63,7 +63,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Step:
+class DecodeStep:
     """The tokens of one step, of the rows still going: their numbers and tokens, int64 `[live]`,
     log-probabilities, the likeliest.
     """
@@ -76,7 +76,7 @@ class Step:
 
 
 Watch = Callable[
-    [Step], Sequence[int]
+    [DecodeStep], Sequence[int]
 ]  # called after each step, gives back the rows that shall end here
 
 
@@ -84,9 +84,9 @@ def decode(
     network: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     plan: Plan,
-    settings: Settings,
+    settings: DecodeSettings,
     watch: Watch | None = None,
-) -> list[Row]:
+) -> list[DecodedRow]:
     """The rows of the plan, in its order. Each prompt goes through the network once, however many
     rows continue it.
 
@@ -106,7 +106,7 @@ class _Decoding:
         network: PreTrainedModel,
         prompts: Sequence[Sequence[int]],
         plan: Plan,
-        settings: Settings,
+        settings: DecodeSettings,
     ) -> None:
         self.network, self.prompts, self.plan, self.settings = network, prompts, plan, settings
         self.device = network.device
@@ -142,7 +142,7 @@ class _Decoding:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
     @torch.inference_mode()
-    def run(self, watch: Watch | None = None) -> list[Row]:
+    def run(self, watch: Watch | None = None) -> list[DecodedRow]:
         """Generate until every row has ended or the steps are used up."""
         logits = self._prefill()
         for step in range(self.steps):
@@ -190,7 +190,7 @@ class _Decoding:
         )
         return out.logits[:, -1].float()
 
-    def _record(self, step: int, logits: torch.Tensor) -> Step:
+    def _record(self, step: int, logits: torch.Tensor) -> DecodeStep:
         if self.sampled:
             if step % _BLOCK == 0:
                 self.uniforms = self._tensor(uniforms(self.plan.key, step, _BLOCK))
@@ -202,10 +202,10 @@ class _Decoding:
         self.tokens[self.live, step] = token.int()
         self.logprobs[self.live, step] = logprob
         top = logits[:, :0]
-        recorded = Step(self.live, token, logprob, top, top)
+        recorded = DecodeStep(self.live, token, logprob, top, top)
         if self.settings.top:
             top, ids = logits.topk(self.settings.top, dim=-1)
-            recorded = Step(
+            recorded = DecodeStep(
                 self.live, token, logprob, ids, top - logits.logsumexp(dim=-1, keepdim=True)
             )
             self.top_ids[self.live, step], self.top_logprobs[self.live, step] = (
@@ -233,7 +233,7 @@ class _Decoding:
         )
         return token[keep]
 
-    def _rows(self) -> list[Row]:
+    def _rows(self) -> list[DecodedRow]:
         tokens, logprobs, *tops = (
             kept.cpu().numpy()
             for kept in (self.tokens, self.logprobs, self.top_ids, self.top_logprobs)
@@ -245,7 +245,7 @@ class _Decoding:
             length = limit if stop is None else stop
             top_ids, top_logprobs = (top[row, :length].copy() for top in tops)
             rows.append(
-                Row(
+                DecodedRow(
                     tokens[row, :length].copy(),
                     logprobs[row, :length].copy(),
                     stop is not None,
@@ -261,7 +261,7 @@ _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 
 @dataclass(frozen=True)
-class Cut:
+class Truncation:
     """What sampling leaves out: see `kept`."""
 
     top_p: float = 1.0
@@ -298,7 +298,7 @@ def _splitmix(state: np.ndarray) -> np.ndarray:
     return state ^ (state >> np.uint64(31))
 
 
-def kept(scaled: torch.Tensor, cut: Cut) -> torch.Tensor:
+def kept(scaled: torch.Tensor, cut: Truncation) -> torch.Tensor:
     """Probabilities `[rows, vocabulary]` with what is left out at 0, not renormalised, from logits
     already divided by the temperature.
 
@@ -327,7 +327,10 @@ def draw(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 
 def choose(
-    logits: torch.Tensor, temperature: torch.Tensor | None, cut: Cut, uniform: torch.Tensor | None
+    logits: torch.Tensor,
+    temperature: torch.Tensor | None,
+    cut: Truncation,
+    uniform: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The next token int64 `[rows]` and its log-probability float32 `[rows]` under the model's own
     distribution.

@@ -25,8 +25,8 @@ from pomona.models.request import (
     Ask,
     Draw,
     ModelError,
-    Piece,
     Reply,
+    ReplyPiece,
     Request,
     Spent,
     check,
@@ -34,7 +34,7 @@ from pomona.models.request import (
     too_long,
     wrong_request,
 )
-from pomona.models.torch.answering import Job, run_batch, score
+from pomona.models.torch.answering import DecodeJob, run_batch, score
 from pomona.models.torch.codec import Template
 from pomona.models.torch.native import NativeModel, mean_states
 
@@ -74,7 +74,7 @@ class TorchModel(NativeModel):
         tools: frozenset[Ability] = frozenset({"tools"} if self._template.tools else ())
         self.abilities = _ABILITIES | tools
         self._costs = CostModel(self.shape, price)
-        self._jobs: queue.SimpleQueue[Job | list[Job] | Callable[[], None] | None] = (
+        self._jobs: queue.SimpleQueue[DecodeJob | list[DecodeJob] | Callable[[], None] | None] = (
             queue.SimpleQueue()
         )
         self._closed = False
@@ -98,7 +98,7 @@ class TorchModel(NativeModel):
         worker.start()
         return worker
 
-    def _put(self, work: Job | list[Job] | Callable[[], None]) -> None:
+    def _put(self, work: DecodeJob | list[DecodeJob] | Callable[[], None]) -> None:
         self._jobs.put(work)
         _ = self._worker
 
@@ -113,16 +113,16 @@ class TorchModel(NativeModel):
     async def together(self, asks: Sequence[Ask]) -> list[list[Reply] | BaseException]:
         """See `Model`."""
         found: list[Any] = [self._job_or_error(*each) for each in asks]
-        jobs = [job for job in found if isinstance(job, Job)]
+        jobs = [job for job in found if isinstance(job, DecodeJob)]
         self._put(jobs)
         replies = iter(await asyncio.gather(*map(self._wait, jobs), return_exceptions=True))
-        return [next(replies) if isinstance(each, Job) else each for each in found]
+        return [next(replies) if isinstance(each, DecodeJob) else each for each in found]
 
     async def stream(
         self, request: Request, samples: Sequence[Draw]
-    ) -> AsyncGenerator[Piece | Reply, None]:
+    ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """See `Model`."""
-        pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
+        pieces: asyncio.Queue[ReplyPiece | None] = asyncio.Queue()
         job = self._job(request, samples, pieces.put_nowait)
         self._put(job)
         job.future.add_done_callback(lambda _: pieces.put_nowait(None))
@@ -175,8 +175,11 @@ class TorchModel(NativeModel):
                 await asyncio.to_thread(self._worker.join)
 
     def _job(
-        self, request: Request, samples: Sequence[Draw], on_piece: Callable[[Piece], None] | None
-    ) -> Job:
+        self,
+        request: Request,
+        samples: Sequence[Draw],
+        on_piece: Callable[[ReplyPiece], None] | None,
+    ) -> DecodeJob:
         if self._closed:
             raise ModelError("is closed", status=502, where=self.name)
         check(request, samples)
@@ -192,12 +195,12 @@ class TorchModel(NativeModel):
         if context is not None and len(ids) + 1 > context:
             raise too_long(len(ids), context, self.name)
         loop = asyncio.get_running_loop()
-        job = Job(request, prompt, ids, tuple(samples), loop.create_future(), loop)
+        job = DecodeJob(request, prompt, ids, tuple(samples), loop.create_future(), loop)
         if on_piece is not None:
             job.on_piece = lambda piece: job.tell(partial(on_piece, piece))
         return job
 
-    def _job_or_error(self, request: Request, samples: Sequence[Draw]) -> Job | PomonaError:
+    def _job_or_error(self, request: Request, samples: Sequence[Draw]) -> DecodeJob | PomonaError:
         try:
             return self._job(request, samples, None)
         except PomonaError as error:
@@ -211,7 +214,7 @@ class TorchModel(NativeModel):
                 remedy="build them with this one",
             )
 
-    async def _wait(self, job: Job) -> Any:
+    async def _wait(self, job: DecodeJob) -> Any:
         try:
             return await job.future
         except asyncio.CancelledError:
@@ -223,7 +226,7 @@ class TorchModel(NativeModel):
         if self._closed:
             raise ModelError("is closed", status=502, where=self.name)
         loop = asyncio.get_running_loop()
-        job = Job(Request(), "", [], (), loop.create_future(), loop)
+        job = DecodeJob(Request(), "", [], (), loop.create_future(), loop)
 
         def work() -> None:
             if job.future.cancelled():
@@ -241,7 +244,7 @@ class TorchModel(NativeModel):
         torch.set_num_threads(self._threads)
         ended = False
         while not ended:
-            batch: list[Job] = []
+            batch: list[DecodeJob] = []
             # What came while the last batch ran goes together; lists of `together` by themselves,
             # because what is in a batch changes rounding.
             waiting = [self._jobs.get()]
@@ -250,7 +253,7 @@ class TorchModel(NativeModel):
             for item in waiting:
                 if item is None:
                     ended = True
-                elif isinstance(item, Job):
+                elif isinstance(item, DecodeJob):
                     batch.append(item)
                 elif isinstance(item, list):
                     self._answer(item)
@@ -258,11 +261,11 @@ class TorchModel(NativeModel):
                     item()
             self._answer(batch)
 
-    def _answer(self, jobs: Sequence[Job]) -> None:
+    def _answer(self, jobs: Sequence[DecodeJob]) -> None:
         """Every job gets its replies or its error; a batch that fails as a whole is tried job by
         job.
         """
-        groups: dict[object, list[Job]] = {}
+        groups: dict[object, list[DecodeJob]] = {}
         for job in jobs:
             if not job.cancelled:
                 steer = job.request.steer.identity if job.request.steer else None
@@ -276,7 +279,7 @@ class TorchModel(NativeModel):
         for group in groups.values():
             self._together(group)
 
-    def _together(self, jobs: Sequence[Job]) -> None:
+    def _together(self, jobs: Sequence[DecodeJob]) -> None:
         try:
             run_batch(self, self._template, self._costs, self.name, jobs)
         except Exception as error:

@@ -16,7 +16,14 @@ from pomona.models.model import Model
 from pomona.models.request import Sample
 from pomona.models.torch.batches import Pair, budget_of, in_batches, score_batch, sum_states
 from pomona.models.torch.codec import Codec
-from pomona.models.torch.decode import Cut, Plan, Row, Settings, decode, row_keys
+from pomona.models.torch.decode import (
+    DecodedRow,
+    DecodeSettings,
+    Plan,
+    Truncation,
+    decode,
+    row_keys,
+)
 from pomona.models.torch.network import (
     MIXED,
     blank_network,
@@ -107,14 +114,14 @@ class NativeModel(Model):
         temperatures = _check(n, max_new_tokens, temperature, top_p, min_p)
         encoded = self.codec.prompts(prompts)
         self._check_room([len(ids) + 1 for ids in encoded])
-        settings = Settings(
-            max_new_tokens, Cut(top_p, min_p), tuple(self.codec.stops), self.context
+        settings = DecodeSettings(
+            max_new_tokens, Truncation(top_p, min_p), tuple(self.codec.stops), self.context
         )
         keys = [row_keys(seed, prompt, n) for prompt in prompts]
         order = sorted(range(len(prompts)), key=lambda index: -len(encoded[index]))
         rows = [(index, sample) for index in order for sample in range(n)]
 
-        def run(batch: Sequence[tuple[int, int]]) -> list[Row]:
+        def run(batch: Sequence[tuple[int, int]]) -> list[DecodedRow]:
             place = {
                 index: at for at, index in enumerate(dict.fromkeys(index for index, _ in batch))
             }
@@ -192,7 +199,7 @@ class NativeModel(Model):
         """
         return np.array([len(ids) for ids in self.codec.prompts(prompts)], np.int64)
 
-    def _sample(self, row: Row, prompt_tokens: int) -> Sample:
+    def _sample(self, row: DecodedRow, prompt_tokens: int) -> Sample:
         return Sample(
             text=self.codec.text(row.token_ids),
             token_ids=row.token_ids,

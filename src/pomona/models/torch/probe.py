@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.models.model import Model
 from pomona.models.torch.batches import in_batches
-from pomona.models.torch.decode import Cut, Plan, Settings, decode
+from pomona.models.torch.decode import DecodeSettings, Plan, Truncation, decode
 from pomona.models.torch.native import NativeModel
 
 _LOG2E = np.float32(1.44269504)
@@ -214,7 +214,7 @@ class Probe:
         """The `new` likeliest tokens after each prompt, int32 `[new]`, generated freely; an end
         token does not end them.
         """
-        settings = Settings(new, Cut(), (), self.context)
+        settings = DecodeSettings(new, Truncation(), (), self.context)
 
         def run(batch: Sequence[np.ndarray]) -> list[np.ndarray]:
             rows = len(batch)

@@ -185,7 +185,7 @@ class Documents(NamedTuple):
     token_offsets: Any
 
 
-class Asked(NamedTuple):
+class JoinLimits(NamedTuple):
     """The least Jaccard and edit similarity (0 for any), the first row that is not old, and how
     often a row is compared in a run.
     """
@@ -196,7 +196,7 @@ class Asked(NamedTuple):
     most: Any
 
 
-class Memory(NamedTuple):
+class JoinBuffers(NamedTuple):
     """Pairs that failed; a set as a table, whose it is, and its mask; costs of edits; counts:
     compared, cut short, too long for edits.
     """
@@ -441,9 +441,9 @@ def confirm(
     sketch(sets, offsets, sketches)
     documents, asked = (
         Documents(sets, offsets, sketches, tokens, token_offsets),
-        Asked(threshold, edit, old, most),
+        JoinLimits(threshold, edit, old, most),
     )
-    memory = Memory(failed, table, loaded, costs, counts)
+    memory = JoinBuffers(failed, table, loaded, costs, counts)
     lists = Lists(
         space[0], space[1], space[2], space[3], space[4], space[5], space[6], space[7], space[8]
     )

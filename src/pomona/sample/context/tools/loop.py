@@ -24,7 +24,7 @@ _STOP = f"\n{RESULT}"
 
 
 @dataclass(frozen=True)
-class Call:
+class ToolCall:
     """One call as a model wrote it. `arguments` is None when they could not be read; `id` is the
     API's, empty in plain text.
     """
@@ -45,7 +45,7 @@ def instructions(tools: Sequence[Tool]) -> str:
     )
 
 
-def first_call(text: str, tools: Mapping[str, Tool]) -> tuple[str, Call] | None:
+def first_call(text: str, tools: Mapping[str, Tool]) -> tuple[str, ToolCall] | None:
     """The text up to the end of the first line that calls a tool, and the call; None when there is
     none.
     """
@@ -53,10 +53,10 @@ def first_call(text: str, tools: Mapping[str, Tool]) -> tuple[str, Call] | None:
     if line is None:
         return None
     name, rest = line.groups()
-    return text[: line.end()], Call(name, _arguments(rest.strip().strip("`"), tools.get(name)))
+    return text[: line.end()], ToolCall(name, _arguments(rest.strip().strip("`"), tools.get(name)))
 
 
-def from_api(calls: Sequence[Mapping[str, Any]]) -> list[Call]:
+def from_api(calls: Sequence[Mapping[str, Any]]) -> list[ToolCall]:
     """Calls as a model with tool calling makes them."""
     read = []
     for call in calls:
@@ -66,7 +66,7 @@ def from_api(calls: Sequence[Mapping[str, Any]]) -> list[Call]:
         except (ValueError, TypeError):
             arguments = None
         mapping = arguments if isinstance(arguments, dict) else None
-        read.append(Call(str(function.get("name")), mapping, str(call.get("id") or "")))
+        read.append(ToolCall(str(function.get("name")), mapping, str(call.get("id") or "")))
     return read
 
 
@@ -182,13 +182,13 @@ class _Rounds:
         told = {**notes, "calls": self.made, "ended": ended}
         return replace(reply, text=text, spent=self.spent), told
 
-    def _calls(self, reply: Reply, known: Mapping[str, Tool]) -> list[Call]:
+    def _calls(self, reply: Reply, known: Mapping[str, Tool]) -> list[ToolCall]:
         if self.native:
             return from_api(reply.tool_calls)
         written = first_call(reply.text, known)
         return [written[1]] if written else []
 
-    async def _made(self, call: Call, tool: Tool | None, started: float) -> str:
+    async def _made(self, call: ToolCall, tool: Tool | None, started: float) -> str:
         """The result of one call, or what was wrong, as text for the model."""
         note: dict[str, Any] = {"name": call.name, "arguments": call.arguments}
         self.made.append(note)
@@ -214,7 +214,7 @@ class _Rounds:
         return harmless(text)
 
     def _with_results(
-        self, request: Request, reply: Reply, calls: Sequence[Call], results: Sequence[str]
+        self, request: Request, reply: Reply, calls: Sequence[ToolCall], results: Sequence[str]
     ) -> Request:
         """The request with the calls and their results at its end."""
         if self.native:
