@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 INTERRUPTED = """
@@ -89,10 +91,12 @@ def test_an_interrupt_is_130_and_progress_is_plain_lines(program: Program) -> No
     ]
 
 
-def test_a_reader_that_leaves_is_no_error(run_folder: Path) -> None:
+@pytest.mark.parametrize("asked", ["--format csv", "--format human", "--help"])
+def test_a_reader_that_leaves_is_no_error(run_folder: Path, asked: str) -> None:
     code = "import sys; from pomona.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "ledger", str(run_folder), "--format", "csv"]
+    command = [sys.executable, "-c", code, "ledger", str(run_folder), *asked.split()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout and child.stderr
         child.stdout.close()
         assert child.stderr.read() == b""
+    assert child.returncode == 0

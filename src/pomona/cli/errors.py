@@ -31,9 +31,13 @@ def guarded(command: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         tell("interrupted; the same command goes on with what is finished")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # the reader of our output has seen enough: no failure of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 0
+    except SystemExit as end:  # rich ends the program where it finds that reader gone
+        if isinstance(end.__context__, BrokenPipeError):
+            return 0
+        raise
     except PomonaError as error:
         for line in str(error).splitlines():
             tell(f"error: {line}")
