@@ -280,7 +280,7 @@ def main() -> None:
         for method in arguments.methods:
             results[method] = measure(bench, method, arguments.repeats, arguments.mergekit_repeats)
             print(method, json.dumps(results[method], indent=1))
-    found = subprocess.run(
+    process = subprocess.run(
         [
             bench.mergekit.with_name("python"),
             "-c",
@@ -292,7 +292,7 @@ def main() -> None:
     )
     versions = {
         "mergekit": "0.1.5",
-        "torch of mergekit": found.stdout.strip(),
+        "torch of mergekit": process.stdout.strip(),
         "numba": version("numba"),
         "numpy": version("numpy"),
     }

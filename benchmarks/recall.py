@@ -72,18 +72,18 @@ def main() -> None:
     arguments = parser.parse_args()
     texts = planted(arguments.documents // 2, arguments.seed)
     truths = np.array([jaccard(texts[at], texts[at + 1]) for at in range(0, len(texts), 2)])
-    found = np.zeros(len(truths), bool)
+    hit = np.zeros(len(truths), bool)
     with tempfile.TemporaryDirectory() as temporary:
-        found[
-            [pair["removed"] // 2 for pair in removed(texts, Path(temporary), threshold=1e-9)]
-        ] = True
+        hit[[pair["removed"] // 2 for pair in removed(texts, Path(temporary), threshold=1e-9)]] = (
+            True
+        )
         pairs = removed(texts, Path(temporary), threshold=THRESHOLD)
     theory = s_curve(BANDS, ROWS, truths)
     deciles = []
     for decile in range(10):
         here = (truths >= decile / 10) & (truths < (decile + 1) / 10 + (decile == 9))
         noise = np.sqrt((theory[here] * (1 - theory[here])).sum()) / here.sum()
-        row = {"recall": found[here].mean(), "theory": theory[here].mean(), "standard_error": noise}
+        row = {"recall": hit[here].mean(), "theory": theory[here].mean(), "standard_error": noise}
         deciles.append(
             {
                 "from": decile / 10,

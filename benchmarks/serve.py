@@ -206,10 +206,10 @@ def ask_many(port: int, count: int, clients: int) -> None:
                     "max_tokens": 64,
                     "temperature": 0.7,
                 }
-                found = client.post("/v1/chat/completions", json=body)
-                assert found.json()["choices"][0]["message"]["content"] == "".join(
+                response = client.post("/v1/chat/completions", json=body)
+                assert response.json()["choices"][0]["message"]["content"] == "".join(
                     words_of(prompt)
-                ), found.text
+                ), response.text
 
     threads = [threading.Thread(target=one, args=(number,)) for number in range(clients)]
     for thread in threads:
@@ -355,14 +355,18 @@ async def _ask(http: httpx.AsyncClient, prompt: str, *, stream: bool) -> str:
     }
     expected = "".join(words_of(prompt))
     try:
-        found = await http.post("/v1/chat/completions", json=body)
+        response = await http.post("/v1/chat/completions", json=body)
     except httpx.HTTPError as error:
         return f"lost: {type(error).__name__}"
-    if found.status_code != 200:
-        return f"status {found.status_code}"
+    if response.status_code != 200:
+        return f"status {response.status_code}"
     if not stream:
-        return "right" if found.json()["choices"][0]["message"]["content"] == expected else "wrong"
-    blocks = [block[6:] for block in found.text.strip().split("\n\n") if block.startswith("data: ")]
+        return (
+            "right" if response.json()["choices"][0]["message"]["content"] == expected else "wrong"
+        )
+    blocks = [
+        block[6:] for block in response.text.strip().split("\n\n") if block.startswith("data: ")
+    ]
     if blocks[-1] != "[DONE]":
         return "error event" if '"error"' in blocks[-1] else "cut"
     deltas = [choice["delta"] for block in blocks[:-1] for choice in json.loads(block)["choices"]]

@@ -32,8 +32,8 @@ def main() -> None:
     print(f"{name} greedy against copying, {chrf.signature}|boot:1000|seed:0", end="\n\n")
     print(f"| language | n | {name} | copying | difference |")
     print("|---|---|---|---|---|")
-    found = stats.by_group(chrf, ours, base, stats.rows_of(items.groups))
-    for group, c in sorted(found.items(), key=lambda pair: (pair[0] != "overall", -pair[1].delta)):
+    groups = stats.by_group(chrf, ours, base, stats.rows_of(items.groups))
+    for group, c in sorted(groups.items(), key=lambda pair: (pair[0] != "overall", -pair[1].delta)):
         print(
             f"| {group} | {c.n} | {c.value:.1f} | {c.baseline_value:.1f} | {c.delta:+.1f} "
             f"[{c.ci_low:+.1f}, {c.ci_high:+.1f}] |"

@@ -291,8 +291,8 @@ def _lines(source: str) -> Iterator[str]:
 
 
 def _request(line: str) -> tuple[str, str]:
-    found = re.match(r"[.']\s*([A-Za-z][A-Za-z0-9]*)\s*(.*)", line)
-    return (found[1], found[2]) if found else ("", line)
+    match = re.match(r"[.']\s*([A-Za-z][A-Za-z0-9]*)\s*(.*)", line)
+    return (match[1], match[2]) if match else ("", line)
 
 
 def _flush(held: list[str]) -> Iterator[str]:

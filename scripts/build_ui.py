@@ -127,14 +127,14 @@ def read_catalogue(text: str) -> Iterator[tuple[str, str]]:
 def read_wheel(path: Path, domain: str) -> Iterator[dict[str, str]]:
     with zipfile.ZipFile(path) as archive:
         for name in sorted(archive.namelist()):
-            found = re.match(r"(.+?)/(?:conf/)?locales?/([^/]+)/LC_MESSAGES/([^/]+)\.po$", name)
-            lang = found and normalise_locale(found.group(2))
-            if found and lang:
+            match = re.match(r"(.+?)/(?:conf/)?locales?/([^/]+)/LC_MESSAGES/([^/]+)\.po$", name)
+            lang = match and normalise_locale(match.group(2))
+            if match and lang:
                 for english, translation in read_catalogue(archive.read(name).decode("utf-8")):
                     yield {
                         "lang": lang,
                         "domain": domain,
-                        "source": found.group(1),
+                        "source": match.group(1),
                         "english": english,
                         "translation": translation,
                     }

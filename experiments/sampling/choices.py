@@ -89,10 +89,10 @@ class Bench:
                 [self.models[each] for each in PANELS[panel]],
                 self.models[judge] if judge else None,
             )
-            found = await answer(
+            reply = await answer(
                 self.request(row, row["lang"]), models, parse_strategy(name), judge=arbiter
             )
-            return found.text, found.spent.flops
+            return reply.text, reply.spent.flops
 
         return arm
 

@@ -162,14 +162,17 @@ async def measured(
                 (await taken(task, drawn[:n], choice)).text
                 for task, drawn in zip(made, pools, strict=True)
             ]
-            found = stats.compare(metric, statistics(texts), greedy, resamples)
-            gain = [round(value, 1) for value in (found.delta, found.ci_low, found.ci_high)]
+            comparison = stats.compare(metric, statistics(texts), greedy, resamples)
+            gain = [
+                round(value, 1)
+                for value in (comparison.delta, comparison.ci_low, comparison.ci_high)
+            ]
             rows.append(
                 {
                     "pool": pool,
                     "n": n,
                     "choice": choice,
-                    "fulfilled": round(found.value, 1),
+                    "fulfilled": round(comparison.value, 1),
                     "gain": gain,
                     "flops": flops,
                 }

@@ -122,13 +122,15 @@ def table(
     print(f"\n**{title}** (n = {len(items)}, {metric.signature}|boot:1000|seed:0)\n")
     print("| arm | value | difference | tokens |\n|---|--:|--:|--:|")
     for name, said in arms.items():
-        found = stats.compare(metric, metric.statistics(outputs(said), references), base, resamples)
+        comparison = stats.compare(
+            metric, metric.statistics(outputs(said), references), base, resamples
+        )
         difference = (
             ""
             if said is first
-            else f"{found.delta:+.1f} [{found.ci_low:+.1f}, {found.ci_high:+.1f}]"
+            else f"{comparison.delta:+.1f} [{comparison.ci_low:+.1f}, {comparison.ci_high:+.1f}]"
         )
-        print(f"| {name} | {found.value:.1f} | {difference} | {said.tokens:.0f} |", flush=True)
+        print(f"| {name} | {comparison.value:.1f} | {difference} | {said.tokens:.0f} |", flush=True)
 
 
 def samples(items: Sequence[Item], arms: Mapping[str, Said], count: int = 3) -> None:

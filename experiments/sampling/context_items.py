@@ -76,13 +76,13 @@ def manual_questions(table: pa.Table, n: int, seed: int) -> list[Item]:
     )
     items = {}
     for source, block, text in named:
-        found = (
+        match = (
             re.fullmatch(r"([\w.]+)(?:, [^-]*)? - (\w[^\n]{14,90})", text) if block == 1 else None
         )
-        if found:
+        if match:
             section = source.rsplit(".", 1)[1]
-            question = f"What does {found[1]}({section}) do?"
-            items[question] = Item(question, found[2])
+            question = f"What does {match[1]}({section}) do?"
+            items[question] = Item(question, match[2])
     return random.Random(seed).sample(list(items.values()), n)
 
 

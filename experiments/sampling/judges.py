@@ -62,7 +62,7 @@ async def arm(
         metric.statistics([str(int(value)) for value in values], ["1"] * len(made))
         for values in (right, greedy)
     )
-    found = stats.compare(metric, ours, theirs, resamples)
+    comparison = stats.compare(metric, ours, theirs, resamples)
     kinds = {
         kind: np.mean([value for value, task in zip(right, made, strict=True) if task.kind == kind])
         for kind in made_kinds(made)
@@ -70,8 +70,8 @@ async def arm(
     return {
         "n": n,
         "choice": choice,
-        "fulfilled": found.value,
-        "gain": (found.delta, found.ci_low, found.ci_high),
+        "fulfilled": comparison.value,
+        "gain": (comparison.delta, comparison.ci_low, comparison.ci_high),
         "pool": np.mean(drawn),
         "choosing": np.mean([flops for _, flops, _ in taken]),
         "greedy": np.mean(

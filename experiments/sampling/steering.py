@@ -93,9 +93,9 @@ def line(ours: dict[str, Any], plain: dict[str, Any], resamples: stats.Resamples
     cells = []
     for name, values in ours.items():
         metric = tasks.metric("chrf" if name == "chrf" else "exact_match")
-        found = stats.compare(metric, values, plain[name], resamples)
+        comparison = stats.compare(metric, values, plain[name], resamples)
         cells.append(
-            f"{found.value:.1f} ({found.delta:+.1f} [{found.ci_low:+.1f}, {found.ci_high:+.1f}])"
+            f"{comparison.value:.1f} ({comparison.delta:+.1f} [{comparison.ci_low:+.1f}, {comparison.ci_high:+.1f}])"
         )
     return " | ".join(cells)
 

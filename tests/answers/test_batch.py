@@ -43,11 +43,16 @@ def test_rows_come_back_in_order_with_answers_and_a_card(tmp_path: Path, fake: A
         group="lang",
         progress=lambda done, total: seen.append((done, total)),
     )
-    found = rows(out)
-    assert [row["id"] for row in found] == TABLE["id"].to_pylist()
-    assert list(found[0]) == [*TABLE.column_names, *COLUMNS.names]
-    assert found[7]["candidates"] == ["answer 0", "answer 1", "answer 2"]
-    assert (found[7]["answer"], found[7]["stopped_by"], found[7]["tokens"], found[7]["error"]) == (
+    answered = rows(out)
+    assert [row["id"] for row in answered] == TABLE["id"].to_pylist()
+    assert list(answered[0]) == [*TABLE.column_names, *COLUMNS.names]
+    assert answered[7]["candidates"] == ["answer 0", "answer 1", "answer 2"]
+    assert (
+        answered[7]["answer"],
+        answered[7]["stopped_by"],
+        answered[7]["tokens"],
+        answered[7]["error"],
+    ) == (
         "answer 0",
         "complete",
         25,
@@ -209,10 +214,10 @@ def test_a_budget_ends_within_one_sample_and_raising_it_goes_on(tmp_path: Path, 
     card = answer_all(TABLE, tmp_path / "a.jsonl", budget=Budget(tokens=600), **options)
     spent = card.details["spent"]
     assert 600 <= spent["prompt_tokens"] + spent["completion_tokens"] < 615
-    found = rows(tmp_path / "a.jsonl")
-    left = [row for row in found if row["answer"] is None]
+    answered = rows(tmp_path / "a.jsonl")
+    left = [row for row in answered if row["answer"] is None]
     assert {row["stopped_by"] for row in left} == {"tokens"}
-    assert sum(len(row["candidates"] or ()) for row in found) == len(model.made)
+    assert sum(len(row["candidates"] or ()) for row in answered) == len(model.made)
     assert card.details["stopped_by"]["tokens"] >= len(left) > 70
     answer_all(TABLE, tmp_path / "b.jsonl", **options)
     assert len(model.made) == 300
@@ -227,8 +232,8 @@ def test_rows_that_cannot_be_answered_are_marked_and_the_others_answered(
         return "fine"
 
     card = answer_all(TABLE, tmp_path / "o.jsonl", model=fake(say), strategy="greedy")
-    found = rows(tmp_path / "o.jsonl")
-    assert [row["id"] for row in found if row["error"] == "too long"] == [
+    answered = rows(tmp_path / "o.jsonl")
+    assert [row["id"] for row in answered if row["error"] == "too long"] == [
         f"r{at}" for at in (7, *range(70, 80))
     ]
     assert card.details["answered"] == 89

@@ -93,10 +93,10 @@ def spend(
     """
     judge = fake(name="judge", abilities=SCORED)
     account = Account(Budget(tokens=limit))
-    found = asyncio.run(
+    reply = asyncio.run(
         answer(ASK, fake(say), parse_strategy(name), judge=judge, budget=account, **settings)
     )
-    return found, judge, account
+    return reply, judge, account
 
 
 @pytest.mark.parametrize("name", ["hedged5-best", "hedged5-mbr-embedding"])

@@ -66,7 +66,7 @@ def test_dedup_says_what_went_and_why(documents: Path, tmp_path: Path, capsys: C
 def test_a_dry_run_counts_and_writes_nothing(
     documents: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    found = said(
+    told = said(
         capsys,
         "data",
         "dedup",
@@ -77,7 +77,7 @@ def test_a_dry_run_counts_and_writes_nothing(
         "exact",
         "--dry-run",
     )
-    assert (found["rows_in"], found["rows_out"], found["out"]) == (10, 9, None)
+    assert (told["rows_in"], told["rows_out"], told["out"]) == (10, 9, None)
     assert list(tmp_path.iterdir()) == [documents]
 
 

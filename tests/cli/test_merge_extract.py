@@ -30,8 +30,8 @@ def test_an_adapter_of_full_rank_brings_the_fine_tuned_model_back(
         )
         == 0
     )
-    found = json.loads(capsys.readouterr().out)
-    assert max(module["error"] for module in found["modules"]) < 1e-3
+    document = json.loads(capsys.readouterr().out)
+    assert max(module["error"] for module in document["modules"]) < 1e-3
     recipe.write_text(
         f"merge_method: linear\nmodels: [{{model: ui-s@40+{adapter}, parameters: {{weight: "
         f"1}}}}]\ndtype: float32\n"

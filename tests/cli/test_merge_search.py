@@ -63,9 +63,9 @@ def said(capsys: Capture, *arguments: object) -> Any:
 
 
 def test_search_writes_the_best_and_a_ledger_to_print(project: Path, capsys: Capture) -> None:
-    found = said(capsys, "search", "search.yaml", "best", "--seed", "1")
-    assert (found["trials"], found["metric"]) == (3, "loss")
-    assert found["values"]["alpha"] in (0, 0.5, 1)
+    told = said(capsys, "search", "search.yaml", "best", "--seed", "1")
+    assert (told["trials"], told["metric"]) == (3, "loss")
+    assert told["values"]["alpha"] in (0, 0.5, 1)
     assert {path.name for path in (project / "best").iterdir()} >= {
         "model.safetensors",
         "search.json",
@@ -91,8 +91,8 @@ def test_a_dry_search_tells_what_it_would_cost(project: Path, capsys: Capture) -
 
 
 def test_sweep_makes_a_folder_for_each_value(project: Path, capsys: Capture) -> None:
-    found = said(capsys, "sweep", "merge.yaml", "out", "--set", "alpha=0,0.25,1")
-    assert [row["alpha"] for row in found] == [0, 0.25, 1]
+    told = said(capsys, "sweep", "merge.yaml", "out", "--set", "alpha=0,0.25,1")
+    assert [row["alpha"] for row in told] == [0, 0.25, 1]
     assert {path.name for path in (project / "out").iterdir()} == {
         "alpha=0",
         "alpha=0.25",
@@ -104,11 +104,11 @@ def test_sweep_makes_a_folder_for_each_value(project: Path, capsys: Capture) -> 
 
 
 def test_leave_one_out_writes_merges_or_scores_them(project: Path, capsys: Capture) -> None:
-    found = said(capsys, "leave-one-out", "merge.yaml", "out", "--set", "alpha=1")
-    assert [row["merge"] for row in found] == ["all", "without-one", "without-two"]
-    assert all((Path(row["folder"]) / "model.safetensors").is_file() for row in found)
-    found = said(capsys, "leave-one-out", "search.yaml", "scores", "--set", "alpha=1")
-    assert [(row["expert"], row["group"]) for row in found["matrix"]] == [
+    told = said(capsys, "leave-one-out", "merge.yaml", "out", "--set", "alpha=1")
+    assert [row["merge"] for row in told] == ["all", "without-one", "without-two"]
+    assert all((Path(row["folder"]) / "model.safetensors").is_file() for row in told)
+    told = said(capsys, "leave-one-out", "search.yaml", "scores", "--set", "alpha=1")
+    assert [(row["expert"], row["group"]) for row in told["matrix"]] == [
         ("one", "overall"),
         ("two", "overall"),
     ]

@@ -40,13 +40,13 @@ def test_allocation_agrees_with_scipy(log_flops: float, log_unique: float) -> No
     flops, unique = 10**log_flops, 10**log_unique
     best = allocation(flops, unique)
     middle = math.log(flops / 6) / 2
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda x: loss(math.exp(x), flops / 6 / math.exp(x), unique),
         bounds=(middle - 13.8, middle + 13.8),
         method="bounded",
         options={"xatol": 1e-10},
     )
-    assert best.loss <= found.fun * (1 + 1e-12)
+    assert best.loss <= minimum.fun * (1 + 1e-12)
 
 
 @given(st.floats(1e6, 1e10), st.floats(1e8, 1e12))

@@ -23,25 +23,25 @@ def ladder(values: list[float], higher_is_better: bool = True, resamples: int = 
 
 
 def equivalent(rungs: Ladder, value: float, baseline: int) -> ScaleEquivalent:
-    found = rungs.scale_equivalent(value, np.full(rungs.resampled.shape[1], value), baseline)
-    assert found is not None
-    return found
+    size = rungs.scale_equivalent(value, np.full(rungs.resampled.shape[1], value), baseline)
+    assert size is not None
+    return size
 
 
 def test_by_hand() -> None:
     """Half-way in value between 2M and 8M is half-way in log size: 4M, twice the baseline's 2M."""
-    found = equivalent(ladder([10, 20, 30]), 25, baseline=1)
+    size = equivalent(ladder([10, 20, 30]), 25, baseline=1)
     assert (
-        found.ratio == pytest.approx(2)
-        and found.ci_low == pytest.approx(2)
-        and found.ci_high == pytest.approx(2)
-        and found.note == ""
+        size.ratio == pytest.approx(2)
+        and size.ci_low == pytest.approx(2)
+        and size.ci_high == pytest.approx(2)
+        and size.note == ""
     )
 
 
 def test_lower_is_better() -> None:
-    found = equivalent(ladder([3, 2, 1], higher_is_better=False), 1.5, baseline=1)
-    assert found.ratio == pytest.approx(2)
+    size = equivalent(ladder([3, 2, 1], higher_is_better=False), 1.5, baseline=1)
+    assert size.ratio == pytest.approx(2)
     assert (
         equivalent(ladder([3, 2, 1], higher_is_better=False), 0.9, baseline=1).note
         == "beyond the ladder"
@@ -83,11 +83,11 @@ def test_interval_is_paired_and_its_bounds_can_leave_the_ladder() -> None:
 def test_interval_holds_95_per_cent() -> None:
     values = np.array([10.0, 20.0, 30.0])
     rungs = Ladder(SIZES, values, np.repeat(values[:, None], 1001, axis=1))
-    found = rungs.scale_equivalent(25, np.linspace(20, 30, 1001), 1)
+    size = rungs.scale_equivalent(25, np.linspace(20, 30, 1001), 1)
     assert (
-        found is not None
-        and found.ci_low == pytest.approx(4**0.025)
-        and found.ci_high == pytest.approx(4**0.975)
+        size is not None
+        and size.ci_low == pytest.approx(4**0.025)
+        and size.ci_high == pytest.approx(4**0.975)
     )
 
 
@@ -96,8 +96,8 @@ def test_a_rungs_value_gives_its_ratio(
     curve: list[float], higher: bool, rung: int, baseline: int
 ) -> None:
     rungs = ladder(curve if higher else curve[::-1], higher)
-    found = equivalent(rungs, float(rungs.values[rung]), baseline)
-    assert found.ratio == pytest.approx(SIZES[rung] / SIZES[baseline])
+    size = equivalent(rungs, float(rungs.values[rung]), baseline)
+    assert size.ratio == pytest.approx(SIZES[rung] / SIZES[baseline])
 
 
 @given(curves, st.booleans(), st.integers(0, 2))
@@ -130,8 +130,8 @@ def test_better_than_the_baseline_is_never_less_than_1() -> None:
     """The small rung is better than the baseline by chance; a lever that improves on the baseline
     still counts as growth.
     """
-    found = equivalent(ladder([25, 20, 30]), 22, baseline=1)
-    assert found.ratio == pytest.approx(4**0.2)
+    size = equivalent(ladder([25, 20, 30]), 22, baseline=1)
+    assert size.ratio == pytest.approx(4**0.2)
 
 
 def test_errors() -> None:

@@ -57,12 +57,12 @@ def test_a_change_of_low_rank_comes_back_whole(
         {name: draw(shape[0], 2) @ draw(2, shape[1], seed=1), "same.weight": draw(4, 4) * 0},
         model_type=model_type,
     )
-    found = extract_adapter(new, old, tmp_path / "lora", rank=4)
-    assert [(module.name, module.rank) for module in found.modules] == [
+    extracted = extract_adapter(new, old, tmp_path / "lora", rank=4)
+    assert [(module.name, module.rank) for module in extracted.modules] == [
         (name.removesuffix(".weight"), 2)
     ]
-    assert found.worst < 1e-6
-    assert found.unchanged == 1
+    assert extracted.worst < 1e-6
+    assert extracted.unchanged == 1
     out = applied(old, tmp_path / "lora", tmp_path / "made")
     np.testing.assert_allclose(out[name], load_file(new / "model.safetensors")[name], atol=1e-5)
 
@@ -92,8 +92,8 @@ def test_the_applied_adapter_is_as_near_as_it_says(tmp_path: Path) -> None:
     new, old = pair(
         tmp_path, {UP: draw(12, 9), NORM: draw(9), EMBED: draw(7, 9)}, tie_word_embeddings=False
     )
-    found = extract_adapter(new, old, tmp_path / "lora", rank=5)
-    assert found.whole == ("model.embed_tokens", "model.norm")
+    extracted = extract_adapter(new, old, tmp_path / "lora", rank=5)
+    assert extracted.whole == ("model.embed_tokens", "model.norm")
     out, wanted, start = (
         applied(old, tmp_path / "lora", tmp_path / "made"),
         *(load_file(f / "model.safetensors") for f in (new, old)),
@@ -101,7 +101,7 @@ def test_the_applied_adapter_is_as_near_as_it_says(tmp_path: Path) -> None:
     assert np.array_equal(out[NORM], wanted[NORM])
     assert np.array_equal(out[EMBED], wanted[EMBED])
     error = np.linalg.norm(out[UP] - wanted[UP]) / np.linalg.norm(wanted[UP] - start[UP])
-    assert error == pytest.approx(found.worst, rel=1e-4)
+    assert error == pytest.approx(extracted.worst, rel=1e-4)
 
 
 def test_biases_go_along(tmp_path: Path) -> None:
@@ -140,12 +140,12 @@ def test_what_is_left_out_is_listed(tmp_path: Path) -> None:
         tmp_path,
         {UP: draw(4, 4), NORM: draw(4), "model.layers.0.mlp.down_proj.weight": draw(4, 4, seed=2)},
     )
-    found = extract_adapter(
+    extracted = extract_adapter(
         new, old, tmp_path / "lora", rank=1, modules=["*.up_proj", "model.norm"], whole=False
     )
-    assert found.left == ("model.layers.0.mlp.down_proj.weight", NORM)
-    assert isinstance(found, Extraction)
-    assert found.size == 4 * (4 + 4)
+    assert extracted.left == ("model.layers.0.mlp.down_proj.weight", NORM)
+    assert isinstance(extracted, Extraction)
+    assert extracted.size == 4 * (4 + 4)
 
 
 def test_ranks_that_differ_are_written_for_peft(tmp_path: Path) -> None:

@@ -226,12 +226,12 @@ def test_a_mistake_in_a_union_is_told_once(complaint):
 
 
 def test_all_mistakes_are_told_in_order(complaint):
-    found = complaint(
+    text = complaint(
         edited("metric: chrf", "metrc: chrf")
         .replace("50", "fifty")
         .replace("tokens: 1000", "tokens: no")
     )
-    assert [line.split(":")[0] for line in found] == ["line 5", "line 6", "line 10"]
+    assert [line.split(":")[0] for line in text] == ["line 5", "line 6", "line 10"]
 
 
 def test_what_is_no_recipe_at_all(complaint, tmp_path):

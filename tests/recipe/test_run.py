@@ -148,10 +148,10 @@ def test_experts_by_rows_searched_weights_and_leaving_one_out(project: Path) -> 
     assert {
         (f"merge/ties density=0.5 without {name}", "merge/ties density=0.5") for name in "abc"
     } <= against
-    found = json.loads(next(out.glob("steps/search*/search.json")).read_text())
-    losses = [trial["loss"] for trial in found["trials"]]
+    document = json.loads(next(out.glob("steps/search*/search.json")).read_text())
+    losses = [trial["loss"] for trial in document["trials"]]
     assert len(losses) == 4
-    assert found["best"] == found["trials"][losses.index(min(losses))]["weights"]
+    assert document["best"] == document["trials"][losses.index(min(losses))]["weights"]
     parts = {
         name: pq.read_table(next(out.glob(f"steps/items-of-{name}-*/items.parquet"))).num_rows
         for name in ("a", "b", "c", "all")

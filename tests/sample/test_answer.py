@@ -76,8 +76,8 @@ def test_strategy_and_seed_override_the_request(fake: Any) -> None:
 
 def test_it_stops_when_answers_agree(fake: Any) -> None:
     agreed = fake(lambda _request, _index, _temperature: "4")
-    found = answered(agreed, "hedged16-vote-stop0.9")
-    assert (found.stopped_by, len(found.candidates), len(agreed.made)) == ("agreement", 4, 4)
+    reply = answered(agreed, "hedged16-vote-stop0.9")
+    assert (reply.stopped_by, len(reply.candidates), len(agreed.made)) == ("agreement", 4, 4)
     divided = fake()
     assert answered(divided, "hedged16-vote-stop0.9").stopped_by == "complete"
     assert len(divided.made) == 16
@@ -87,10 +87,10 @@ def test_it_stops_when_answers_agree(fake: Any) -> None:
 
 
 def test_a_budget_keeps_what_was_paid_and_chooses_from_it(fake: Any) -> None:
-    found = answered(fake(), "hedged5-mbr", budget=Budget(tokens=35))
-    assert found.stopped_by == "tokens"
-    assert len(found.candidates) == len(found.scores) == 3
-    assert found.spent.prompt_tokens + found.spent.completion_tokens == 45
+    reply = answered(fake(), "hedged5-mbr", budget=Budget(tokens=35))
+    assert reply.stopped_by == "tokens"
+    assert len(reply.candidates) == len(reply.scores) == 3
+    assert reply.spent.prompt_tokens + reply.spent.completion_tokens == 45
     account = Account(Budget(tokens=10))
     assert len(answered(fake(), "hedged5-mbr", budget=account).candidates) == 1
     idle = fake()
@@ -169,13 +169,13 @@ class Loop(Lever):
 
 def test_a_budget_ends_loops_within_contexts(fake: Any) -> None:
     account = Account(Budget(tokens=100))
-    found = answered(fake(), "greedy", context=[Loop("L")], budget=account)
-    assert (found.text, found.stopped_by, found.notes["L"]["stopped_by"]) == (
+    reply = answered(fake(), "greedy", context=[Loop("L")], budget=account)
+    assert (reply.text, reply.stopped_by, reply.notes["L"]["stopped_by"]) == (
         "answer 0",
         "complete",
         "tokens",
     )
-    assert found.spent == account.spent
+    assert reply.spent == account.spent
     assert 100 <= account.spent.prompt_tokens + account.spent.completion_tokens < 115
     free = Account()
     assert answered(fake(), "greedy", context=[Loop("L")], budget=free).spent == free.spent

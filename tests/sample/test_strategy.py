@@ -49,8 +49,8 @@ def test_the_names_shown_are_canonical() -> None:
 
 
 def test_parts_mean_what_they_say() -> None:
-    found = parse_strategy("hedged8-xmbr-bleu-t0.7-topp0.9-minp0.05-stop0.8-round2-evidence4")
-    assert found == Strategy(
+    strategy = parse_strategy("hedged8-xmbr-bleu-t0.7-topp0.9-minp0.05-stop0.8-round2-evidence4")
+    assert strategy == Strategy(
         "hedged", 8, "xmbr", 0.7, 0.9, 0.05, utility="bleu", stop=0.8, round=2, evidence=4
     )
     assert parse_strategy("hedged5").select == "mbr"
@@ -106,9 +106,9 @@ def test_code_patterns_and_addresses_need_trust(own: dict[str, Any]) -> None:
     given_ = {"pool": "hedged", **own}
     with pytest.raises(PomonaError, match="is code, a pattern or an address"):
         parse_strategy(given_)
-    found = parse_strategy(given_, trusted=True)
-    assert next(iter(own.values())) == found.select
-    assert list(own.values())[1] in found.signature
+    strategy = parse_strategy(given_, trusted=True)
+    assert next(iter(own.values())) == strategy.select
+    assert list(own.values())[1] in strategy.signature
 
 
 def test_a_pattern_that_is_none_is_refused() -> None:

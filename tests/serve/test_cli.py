@@ -85,9 +85,9 @@ def test_tools_of_mcp_servers_are_started_once_and_end_with_the_program(
                 {"text": "", "message": {"content": None, "tool_calls": [call]}},
                 {"text": "42"},
             ]
-            found = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=20).json()
-            assert found["choices"][0]["message"]["content"] == "42"
-            assert found["pomona"]["notes"]["tools"]["calls"] == [
+            response = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=20).json()
+            assert response["choices"][0]["message"]["content"] == "42"
+            assert response["pomona"]["notes"]["tools"]["calls"] == [
                 {"name": "add", "arguments": {"a": 40, "b": 2}, "result": "42"}
             ]
         assert upstream.seen[-1]["messages"][-1] == {

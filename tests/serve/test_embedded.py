@@ -113,10 +113,10 @@ def test_a_strategy_draws_and_chooses_and_equal_seeds_agree(house: House, name: 
 def test_what_a_model_cannot_do_it_says(
     house: House, given: dict[str, Any], param: str | None, says: str
 ) -> None:
-    found = house.chat(model="ui", **given)
-    assert found.status_code == 400
-    assert says in found.json()["error"]["message"]
-    assert found.json()["error"]["param"] == param
+    response = house.chat(model="ui", **given)
+    assert response.status_code == 400
+    assert says in response.json()["error"]["message"]
+    assert response.json()["error"]["param"] == param
 
 
 def test_what_changes_nothing_is_taken(house: House) -> None:
@@ -153,29 +153,29 @@ def test_nulls_in_messages_are_nothing_and_developers_are_the_system(
         {"role": "assistant", "content": None, "tool_calls": []},
         {"role": "user", "content": "<|fr|>Save<|to|>", "weight": 1},
     ]
-    found = house.chat(model=name, messages=said, max_tokens=2)
-    assert found.status_code == 200, found.text
+    response = house.chat(model=name, messages=said, max_tokens=2)
+    assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize("name", _models())
 def test_an_enum_is_the_only_answer_allowed(house: House, name: str) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["Oui", "Non"]}}}
-    found = house.chat(model=name, messages=SAY, temperature=0, response_format=form).json()
-    assert found["choices"][0]["message"]["content"] in {"Oui", "Non"}
+    body = house.chat(model=name, messages=SAY, temperature=0, response_format=form).json()
+    assert body["choices"][0]["message"]["content"] in {"Oui", "Non"}
 
 
 @pytest.mark.parametrize("tokens", [1, 1 << 20])
 def test_the_shortest_and_the_longest_answer(house: House, tokens: int) -> None:
-    found = house.chat(model="ui", messages=SAY, max_tokens=tokens, temperature=0).json()
-    assert found["choices"][0]["finish_reason"] in {"stop", "length"}
-    assert 1 <= found["usage"]["completion_tokens"] <= min(tokens, 600)
+    body = house.chat(model="ui", messages=SAY, max_tokens=tokens, temperature=0).json()
+    assert body["choices"][0]["finish_reason"] in {"stop", "length"}
+    assert 1 <= body["usage"]["completion_tokens"] <= min(tokens, 600)
 
 
 def test_embeddings_are_unit_vectors(house: House) -> None:
-    found = house.client.post(
+    body = house.client.post(
         "/v1/embeddings", json={"model": "ui", "input": ["Save", "Open"]}
     ).json()
-    assert np.allclose([np.linalg.norm(one["embedding"]) for one in found["data"]], 1, atol=1e-5)
+    assert np.allclose([np.linalg.norm(one["embedding"]) for one in body["data"]], 1, atol=1e-5)
 
 
 def test_a_request_is_led_and_those_beside_it_are_not(tmp_path: Path) -> None:
@@ -210,10 +210,10 @@ def test_a_request_is_led_and_those_beside_it_are_not(tmp_path: Path) -> None:
         assert texts[0] != texts[1]
         assert alone[1]["pomona"]["spent"]["flops"] > lever.flops > 0
         assert [one["choices"][0]["message"]["content"] for one in beside] == texts * 4
-        found = house.chat(**{**asked, "model": "other"}, **steer)
+        response = house.chat(**{**asked, "model": "other"}, **steer)
         assert (
-            found.status_code,
-            "the datastores are from another model" in found.json()["error"]["message"],
+            response.status_code,
+            "the datastores are from another model" in response.json()["error"]["message"],
         ) == (400, True)
     finally:
         house.stop()
@@ -228,9 +228,9 @@ def test_feedback_is_kept_and_forgotten(house: House) -> None:
         "user": "me",
         "strategy": "hedged5-mbr",
     }
-    found = house.client.post("/v1/feedback", json=said).json()
-    assert found["object"] == "feedback"
-    assert isinstance(found["id"], int)
+    body = house.client.post("/v1/feedback", json=said).json()
+    assert body["object"] == "feedback"
+    assert isinstance(body["id"], int)
     assert house.client.delete("/v1/feedback", params={"user": "me"}).json() == {
         "object": "feedback.deleted",
         "deleted": 1,
@@ -240,11 +240,11 @@ def test_feedback_is_kept_and_forgotten(house: House) -> None:
 
 
 def test_a_server_without_a_memory_says_so(open_house: Any, upstream: Any) -> None:
-    found = open_house({"fake": upstream.model()}).client.post(
+    response = open_house({"fake": upstream.model()}).client.post(
         "/v1/feedback", json={"prompt": "a", "chosen": "b"}
     )
-    assert found.status_code == 404
-    assert "start it with --feedback" in found.json()["error"]["message"]
+    assert response.status_code == 404
+    assert "start it with --feedback" in response.json()["error"]["message"]
 
 
 def test_metrics_count_tokens_and_flops(house: House) -> None:

@@ -90,27 +90,27 @@ def test_wrong_fields_are_named(house: House, given: dict[str, Any], param: str,
     ],
 )
 def test_a_body_that_is_no_json_object(house: House, raw: bytes, says: str) -> None:
-    found = house.client.post(
+    response = house.client.post(
         "/v1/chat/completions", content=raw, headers={"content-type": "application/json"}
     )
-    assert says in _error(found, 400)["message"]
+    assert says in _error(response, 400)["message"]
 
 
 def test_forms_are_refused_because_any_page_can_send_them(house: House) -> None:
-    found = house.client.post(
+    response = house.client.post(
         "/v1/chat/completions", content=b"{}", headers={"content-type": "text/plain"}
     )
-    assert "Content-Type: application/json" in _error(found, 415)["message"]
+    assert "Content-Type: application/json" in _error(response, 415)["message"]
 
 
 def test_a_large_body_is_refused_told_or_not(upstream: Upstream, open_house: Open) -> None:
     house = open_house({"fake": upstream.model()}, max_body=1000)
     assert "larger than 1,000 bytes" in _error(house.chat(user="x" * 1000), 413)["message"]
     parts = (b'{"a": "', *[b"x" * 100] * 20, b'"}')
-    found = house.client.post(
+    response = house.client.post(
         "/v1/chat/completions", content=iter(parts), headers={"content-type": "application/json"}
     )
-    _error(found, 413)
+    _error(response, 413)
 
 
 def test_unknown_models_paths_and_methods(house: House) -> None:
@@ -118,9 +118,9 @@ def test_unknown_models_paths_and_methods(house: House) -> None:
     assert error["code"] == "model_not_found"
     assert 'did you mean "fake"?' in error["message"]
     assert _error(house.client.get("/v2/chat"), 404)["code"] == "not_found"
-    found = house.client.get("/v1/chat/completions")
-    assert _error(found, 405)["code"] == "method_not_allowed"
-    assert found.headers["allow"] == "POST"
+    response = house.client.get("/v1/chat/completions")
+    assert _error(response, 405)["code"] == "method_not_allowed"
+    assert response.headers["allow"] == "POST"
     assert _error(house.chat(model="fake@hedgd5"), 400)["code"] == "unknown_strategy"
 
 
@@ -199,9 +199,9 @@ def test_more_than_the_queue_holds_get_429_and_a_time_to_come_back(
         thread.start()
     while len(upstream.seen) < 2:
         time.sleep(0.01)
-    found = house.chat()
-    assert _error(found, 429)["code"] == "queue_full"
-    assert int(found.headers["retry-after"]) >= 1
+    response = house.chat()
+    assert _error(response, 429)["code"] == "queue_full"
+    assert int(response.headers["retry-after"]) >= 1
     assert house.client.get("/healthz").status_code == 200
     for thread in threads:
         thread.join()
@@ -212,9 +212,9 @@ def test_more_than_the_queue_holds_get_429_and_a_time_to_come_back(
 
 def test_keys(upstream: Upstream, open_house: Open) -> None:
     house = open_house({"fake": upstream.model()}, keys=(KEY, "another-key-of-this-server"))
-    found = house.chat()
-    assert _error(found, 401)["code"] == "invalid_api_key"
-    assert found.headers["www-authenticate"] == "Bearer"
+    response = house.chat()
+    assert _error(response, 401)["code"] == "invalid_api_key"
+    assert response.headers["www-authenticate"] == "Bearer"
     for path in ("/v1/models", "/metrics"):
         _error(house.client.get(path), 401)
     for path in ("/healthz", "/", "/openapi.json"):
@@ -273,28 +273,28 @@ def test_sizes(text: str, size: int) -> None:
 
 def test_a_small_budget_still_buys_one_answer(house: House, upstream: Upstream) -> None:
     upstream.acts = [{"text": "first"}]
-    found = house.chat(pomona={"strategy": "hedged5-mbr", "budget": {"tokens": 1}}).json()
-    assert found["pomona"]["stopped_by"] == "tokens"
-    assert len(found["pomona"]["candidates"]) == 1
+    body = house.chat(pomona={"strategy": "hedged5-mbr", "budget": {"tokens": 1}}).json()
+    assert body["pomona"]["stopped_by"] == "tokens"
+    assert len(body["pomona"]["candidates"]) == 1
 
 
 def test_a_mistake_of_ours_is_a_500_without_its_text(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("pomona.serve.routes.outcome", _broken)
-    found = house.chat()
-    assert "secret" not in found.text
-    assert _error(found, 500)["code"] == "internal_error"
-    assert found.headers["x-request-id"] in caplog.text
+    response = house.chat()
+    assert "secret" not in response.text
+    assert _error(response, 500)["code"] == "internal_error"
+    assert response.headers["x-request-id"] in caplog.text
 
 
 def test_a_file_of_the_server_that_fails_is_not_the_clients_fault(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pomona.serve.routes.outcome", _full)
-    found = house.chat()
-    assert "secret" not in found.text
-    assert _error(found, 500)["type"] == "server_error"
+    response = house.chat()
+    assert "secret" not in response.text
+    assert _error(response, 500)["type"] == "server_error"
 
 
 async def _full(asked: object) -> None:

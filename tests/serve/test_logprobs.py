@@ -199,11 +199,11 @@ def test_a_server_behind_ours_is_asked_and_its_tokens_passed_on(
 @pytest.mark.parametrize("stream", [False, True])
 def test_what_cannot_be_told_is_refused(upstream: Any, open_house: Any, stream: bool) -> None:
     house = open_house({"fake": upstream.model()})
-    found = house.chat(logprobs=True, stream=stream)
-    assert (found.status_code, found.json()["error"]["param"]) == (400, "logprobs")
+    response = house.chat(logprobs=True, stream=stream)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "logprobs")
     assert (
         "there are no log-probabilities of this answer: its server gives none"
-        in found.json()["error"]["message"]
+        in response.json()["error"]["message"]
     )
 
 
@@ -224,8 +224,8 @@ def test_wrong_wishes_are_named(
     upstream: Any, open_house: Any, given: dict[str, Any], param: str, says: str
 ) -> None:
     house = open_house({"fake": upstream.model()})
-    found = house.chat(**given)
-    assert (found.status_code, found.json()["error"]["param"]) == (400, param), json.dumps(
-        found.json()
+    response = house.chat(**given)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, param), json.dumps(
+        response.json()
     )
-    assert says in found.json()["error"]["message"]
+    assert says in response.json()["error"]["message"]

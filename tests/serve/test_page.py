@@ -18,15 +18,15 @@ KEY = "a-key-that-is-long-enough"
 
 
 def test_the_page_may_run_its_own_script_only(house: House) -> None:
-    found = house.client.get("/")
-    policy = found.headers["content-security-policy"]
-    assert found.headers["content-type"] == "text/html; charset=utf-8"
+    response = house.client.get("/")
+    policy = response.headers["content-security-policy"]
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-inline" not in policy.partition("style-src")[0]
     assert "frame-ancestors 'none'" in policy
-    assert "http://" not in found.text
-    assert "https://" not in found.text
-    assert "innerHTML" not in found.text
+    assert "http://" not in response.text
+    assert "https://" not in response.text
+    assert "innerHTML" not in response.text
 
 
 def test_a_pool_and_its_choice_in_a_browser(

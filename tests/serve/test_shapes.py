@@ -31,7 +31,7 @@ def _ask(client: openai.OpenAI, **given: Any) -> Any:
 def test_a_chat_completion_through_the_official_client(
     client: openai.OpenAI, upstream: Any
 ) -> None:
-    found = _ask(
+    completion = _ask(
         client,
         n=2,
         temperature=0.5,
@@ -41,20 +41,24 @@ def test_a_chat_completion_through_the_official_client(
         top_p=0.9,
         extra_body={"min_p": 0.05},
     )
-    assert (found.object, found.model) == ("chat.completion", "fake")
+    assert (completion.object, completion.model) == ("chat.completion", "fake")
     assert [
-        (c.index, c.message.role, c.message.content, c.finish_reason) for c in found.choices
+        (c.index, c.message.role, c.message.content, c.finish_reason) for c in completion.choices
     ] == [
         (0, "assistant", "answer 0", "stop"),
         (1, "assistant", "answer 1", "stop"),
     ]
-    assert (found.usage.prompt_tokens, found.usage.completion_tokens, found.usage.total_tokens) == (
+    assert (
+        completion.usage.prompt_tokens,
+        completion.usage.completion_tokens,
+        completion.usage.total_tokens,
+    ) == (
         7,
         10,
         17,
     )
-    assert found.id.startswith("chatcmpl-")
-    assert found._request_id.startswith("req_")
+    assert completion.id.startswith("chatcmpl-")
+    assert completion._request_id.startswith("req_")
     sent = upstream.seen[0]
     assert sent == {
         "model": "fake",
@@ -101,21 +105,21 @@ def test_tool_calls_pass_through(client: openai.OpenAI, upstream: Any) -> None:
     }
     upstream.acts.append({"text": "", "message": {"content": None, "tool_calls": [call]}})
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
-    found = _ask(client, tools=[tool], tool_choice="required").choices[0]
-    assert found.message.content is None
-    assert found.message.tool_calls[0].function.arguments == '{"at": "sky"}'
+    choice = _ask(client, tools=[tool], tool_choice="required").choices[0]
+    assert choice.message.content is None
+    assert choice.message.tool_calls[0].function.arguments == '{"at": "sky"}'
     assert (upstream.seen[0]["tools"], upstream.seen[0]["tool_choice"]) == ([tool], "required")
 
 
 def test_completions_of_several_prompts(client: openai.OpenAI, upstream: Any) -> None:
-    found = client.completions.create(model="fake", prompt=["one", "two"], max_tokens=5)
-    assert (found.object, [(c.index, c.text) for c in found.choices]) == (
+    response = client.completions.create(model="fake", prompt=["one", "two"], max_tokens=5)
+    assert (response.object, [(c.index, c.text) for c in response.choices]) == (
         "text_completion",
         [(0, "answer 0"), (1, "answer 0")],
     )
     assert sorted(sent["prompt"] for sent in upstream.seen) == ["one", "two"]
-    assert found.usage is not None
-    assert found.usage.total_tokens == 24
+    assert response.usage is not None
+    assert response.usage.total_tokens == 24
 
 
 def test_every_model_is_listed_alone_and_with_every_named_strategy(client: openai.OpenAI) -> None:
@@ -130,13 +134,13 @@ def test_every_model_is_listed_alone_and_with_every_named_strategy(client: opena
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_embeddings(house: Any, encoding: str) -> None:
     given = {"model": "fake", "input": ["a", "b"], "encoding_format": encoding}
-    found = house.client.post("/v1/embeddings", json=given).json()
-    rows = [one["embedding"] for one in found["data"]]
+    body = house.client.post("/v1/embeddings", json=given).json()
+    rows = [one["embedding"] for one in body["data"]]
     if encoding == "base64":
         rows = [np.frombuffer(base64.b64decode(row), "<f4").tolist() for row in rows]
     assert np.allclose(rows, [[0.6, 0.8]] * 2)
-    assert [one["index"] for one in found["data"]] == [0, 1]
-    assert found["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+    assert [one["index"] for one in body["data"]] == [0, 1]
+    assert body["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
 
 
 def test_the_official_client_reads_embeddings(client: openai.OpenAI) -> None:
@@ -149,10 +153,10 @@ def test_a_strategy_by_name_shows_its_pool_its_choice_and_the_whole_cost(
     house: Any, upstream: Any
 ) -> None:
     upstream.acts = [{"texts": ["a cat sat", "dogs", "a cat sat", "a cat sat"]}] * 2
-    found = house.chat(model="fake@hedged5-mbr", seed=1).json()
-    pomona = found["pomona"]
-    assert found["choices"][0]["message"]["content"] == "a cat sat"
-    assert found["model"] == "fake@hedged5-mbr"
+    body = house.chat(model="fake@hedged5-mbr", seed=1).json()
+    pomona = body["pomona"]
+    assert body["choices"][0]["message"]["content"] == "a cat sat"
+    assert body["model"] == "fake@hedged5-mbr"
     assert pomona["strategy"] == "hedged5-mbr"
     assert len(pomona["candidates"]) == 5
     assert pomona["candidates"][pomona["chosen"]]["text"] == "a cat sat"
@@ -161,16 +165,16 @@ def test_a_strategy_by_name_shows_its_pool_its_choice_and_the_whole_cost(
         one["spent"]["prompt_tokens"] + one["spent"]["completion_tokens"]
         for one in pomona["candidates"]
     )
-    assert found["usage"]["total_tokens"] == spent > 12
+    assert body["usage"]["total_tokens"] == spent > 12
     assert pomona["stopped_by"]
 
 
 def test_a_strategy_in_the_body_with_a_budget_stops_there(house: Any, upstream: Any) -> None:
     ours = {"strategy": {"pool": "sample", "n": 8}, "budget": {"tokens": 30}, "candidates": False}
-    found = house.chat(max_tokens=5, pomona=ours).json()
-    assert found["pomona"]["stopped_by"] == "tokens"
-    assert "candidates" not in found["pomona"]
-    assert found["usage"]["total_tokens"] < 30 + 12
+    body = house.chat(max_tokens=5, pomona=ours).json()
+    assert body["pomona"]["stopped_by"] == "tokens"
+    assert "candidates" not in body["pomona"]
+    assert body["usage"]["total_tokens"] < 30 + 12
 
 
 def test_what_a_user_said_is_shown_to_the_model(house: Any, upstream: Any) -> None:
@@ -182,12 +186,12 @@ def test_what_a_user_said_is_shown_to_the_model(house: Any, upstream: Any) -> No
     }
     assert house.client.post("/v1/feedback", json=said).status_code == 200
     messages = [{"role": "user", "content": "Say something about apples"}]
-    found = house.chat(messages=messages, pomona={"context": ["memory"], "user": "me"}).json()
+    body = house.chat(messages=messages, pomona={"context": ["memory"], "user": "me"}).json()
     assert [message["content"] for message in upstream.seen[0]["messages"]][:2] == [
         messages[0]["content"],
         "Apples are good.",
     ]
-    assert found["pomona"]["notes"]["memory"]["examples"]
+    assert body["pomona"]["notes"]["memory"]["examples"]
     house.chat(messages=messages, pomona={"context": ["memory"], "user": "you"})
     assert upstream.seen[1]["messages"] == messages
     assert (
@@ -235,18 +239,18 @@ def test_passages_are_shown_and_citations_checked(
     house = open_house({"fake": upstream.model()}, contexts={"retrieval": Retrieval(index)})
     upstream.acts = [{"text": "In autumn [1][7]."}]
     messages = [{"role": "user", "content": "When do apples ripen?"}]
-    found = house.chat(
+    body = house.chat(
         messages=messages, pomona={"context": "retrieval", "strategy": "greedy"}
     ).json()
     assert "Apples ripen in autumn." in upstream.seen[0]["messages"][0]["content"]
-    assert found["choices"][0]["message"]["content"].startswith("In autumn [1]")
-    assert found["pomona"]["notes"]["retrieval"]["unknown"] == [7]
+    assert body["choices"][0]["message"]["content"].startswith("In autumn [1]")
+    assert body["pomona"]["notes"]["retrieval"]["unknown"] == [7]
 
 
 def test_thought_is_taken_off_the_answer(house: Any, upstream: Any) -> None:
     upstream.acts = [{"text": "First this, then that.\nAnswer: 42"}]
-    found = house.chat(pomona={"context": "thought", "strategy": "greedy"}).json()
-    assert found["choices"][0]["message"]["content"] == "42"
+    body = house.chat(pomona={"context": "thought", "strategy": "greedy"}).json()
+    assert body["choices"][0]["message"]["content"] == "42"
 
 
 def test_a_model_whose_own_name_has_an_at_sign(upstream: Any, open_house: Any) -> None:

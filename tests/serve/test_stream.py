@@ -114,22 +114,22 @@ def test_a_strategy_that_waits_says_that_it_is_alive_then_streams_its_choice(
 
 def test_a_failure_before_the_first_word_has_its_status(house: Any, upstream: Any) -> None:
     upstream.acts = [{"status": 500}] * 2
-    found = house.chat(stream=True)
-    assert found.status_code == 502
-    assert found.json()["error"]["code"] == "upstream_failed"
+    response = house.chat(stream=True)
+    assert response.status_code == 502
+    assert response.json()["error"]["code"] == "upstream_failed"
 
 
 def test_a_failure_in_the_midst_is_an_error_event_and_no_done(
     new_house: Any, upstream: Any
 ) -> None:
     upstream.acts = [{"cut": 2}, {"words": ("other ", "words")}]
-    found = new_house.chat(stream=True)
-    events = _events(found.text)
-    assert found.status_code == 200
+    response = new_house.chat(stream=True)
+    events = _events(response.text)
+    assert response.status_code == 200
     error = json.loads(events[-1])["error"]
     assert error["type"] == "server_error"
     assert "the repeated answer differs" in error["message"]
-    assert "[DONE]" not in found.text
+    assert "[DONE]" not in response.text
     upstream.acts = [{"cut": 2}, {"words": ("other ", "words")}]
     with (
         openai.OpenAI(base_url=f"{new_house.url}/v1", api_key="none") as client,

@@ -49,11 +49,11 @@ def test_exact_match_ignores_only_whitespace() -> None:
 
 @pytest.mark.parametrize("name", ["chrf", "chrf++", "exact_match", "bits_per_byte"])
 def test_metric_by_name(name: str) -> None:
-    found: Metric = metric(name)
+    measure: Metric = metric(name)
     assert (
-        found.name == name
-        and "version:" in found.signature
-        and found.higher_is_better == (name != "bits_per_byte")
+        measure.name == name
+        and "version:" in measure.signature
+        and measure.higher_is_better == (name != "bits_per_byte")
     )
 
 

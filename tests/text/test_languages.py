@@ -32,8 +32,8 @@ def test_confidence_is_that_of_the_rows_language(monkeypatch: pytest.MonkeyPatch
     module.MODEL_FILE, module.LanguageIdentifier = "model", Identifier  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "py3langid", ModuleType("py3langid"))
     monkeypatch.setitem(sys.modules, "py3langid.langid", module)
-    found = language_confidence(["x"] * 4, ["pt_BR", "nb", "pt", "hsb"])
-    np.testing.assert_array_equal(found, [0.75, 0.25, 0.75, np.nan])
+    confidences = language_confidence(["x"] * 4, ["pt_BR", "nb", "pt", "hsb"])
+    np.testing.assert_array_equal(confidences, [0.75, 0.25, 0.75, np.nan])
 
 
 def test_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,9 +35,9 @@ def examples(codec: Codec) -> Examples:
 
 
 def test_a_completion_ends_with_the_end_token_and_long_pairs_are_counted(codec: Codec) -> None:
-    found = encode(codec, ["a", "b"], ["x", "long " * 100], max_tokens=32)
-    assert (len(found), found.too_long) == (1, 1)
-    assert found.completions[0][-1] == codec.end
+    encoded = encode(codec, ["a", "b"], ["x", "long " * 100], max_tokens=32)
+    assert (len(encoded), encoded.too_long) == (1, 1)
+    assert encoded.completions[0][-1] == codec.end
     with pytest.raises(PomonaError, match="none of 1 examples fits 8 tokens — raise max_tokens"):
         encode(codec, ["a"], ["long " * 100], max_tokens=8)
     with pytest.raises(PomonaError, match=r"row 1: weight nan is not a finite number ≥ 0"):
@@ -57,8 +57,8 @@ def test_training_reads_chat_prompts_as_answering_does(
     talking = copy.deepcopy(tokenizer)
     talking.chat_template = "{% for m in messages %}User: {{ m['content'] }} {% endfor %}Answer:"
     save_checkpoint(network, talking, tmp_path / "m")
-    found = encode(Codec(tmp_path / "m", network, chat=True), ["Hello"], ["Hallo"], max_tokens=32)
-    assert tokenizer.decode(found.prompts[0].tolist()) == "User: Hello Answer:"
+    encoded = encode(Codec(tmp_path / "m", network, chat=True), ["Hello"], ["Hallo"], max_tokens=32)
+    assert tokenizer.decode(encoded.prompts[0].tolist()) == "User: Hello Answer:"
 
 
 def test_the_loss_is_transformers_loss_on_the_completions(

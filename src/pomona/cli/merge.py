@@ -302,7 +302,9 @@ def _searched(show: Out, found: Searched) -> None:
     ]
     show.table(
         rows,
-        caption=", ".join(f"{name} = {value:g}" for name, value in found.found.best.values.items()),
+        caption=", ".join(
+            f"{name} = {value:g}" for name, value in found.optimum.best.values.items()
+        ),
     )
     for note in found.notes:
         show.line(note)

@@ -375,14 +375,14 @@ def _groups(samples: Sequence[Draw], slots: int) -> list[tuple[float, list[int]]
     """(temperature, consecutive indices), at most `slots` each: what one request can ask, for its
     seeds count up from the first.
     """
-    found: list[tuple[float, list[int]]] = []
+    groups: list[tuple[float, list[int]]] = []
     for temperature, index in sorted({(temperature, index) for index, temperature in samples}):
-        last = found[-1] if found else None
+        last = groups[-1] if groups else None
         if last and last[0] == temperature and last[1][-1] == index - 1 and len(last[1]) < slots:
             last[1].append(index)
         else:
-            found.append((temperature, [index]))
-    return sorted(found, key=lambda group: len(group[1]))
+            groups.append((temperature, [index]))
+    return sorted(groups, key=lambda group: len(group[1]))
 
 
 def _body_of(

@@ -329,10 +329,10 @@ def _extract(wheel: Path, target: Path) -> None:
 
 def _expect(file: Path, sha256: str, what: str) -> None:
     with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != sha256:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != sha256:
         raise PomonaError(
-            f"has SHA-256 {found[:16]}…, expected {sha256[:16]}…; nothing was kept",
+            f"has SHA-256 {digest[:16]}…, expected {sha256[:16]}…; nothing was kept",
             where=what,
             remedy="try again, and if it stays so the package was changed: report it",
         )

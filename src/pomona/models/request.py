@@ -304,13 +304,13 @@ def wanted_tokens(tokens: Sequence[Token], most: int | None) -> tuple[Token, ...
 
 def tokens_within(tokens: Sequence[Token], text: str) -> tuple[Token, ...]:
     """The tokens that begin within the text, which a stop string has cut."""
-    size, before, found = len(text.encode()), 0, []
+    size, before, kept = len(text.encode()), 0, []
     for token in tokens:
         if before >= size:
             break
-        found.append(token)
+        kept.append(token)
         before += len(token["bytes"])
-    return tuple(found)
+    return tuple(kept)
 
 
 def _spelled(raw: bytes, logprob: float) -> dict[str, Any]:

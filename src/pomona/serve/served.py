@@ -59,8 +59,8 @@ class ServedModels:
         """The model, and the strategy, that a client's name for it means. ApiError 404 where there
         is no such model, 400 for a strategy.
         """
-        if (found := self._served.get(called)) is not None:
-            return found
+        if (known := self._served.get(called)) is not None:
+            return known
         name, at, strategy = called.rpartition("@")
         if at and name in self._served:
             return replace(self._served[name], strategy=read_strategy(strategy, "model"))

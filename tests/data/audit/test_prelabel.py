@@ -37,8 +37,8 @@ def test_languages_have_their_scripts(lang: str, scripts: set[str] | None) -> No
     ],
 )  # fmt: skip
 def test_letters_have_their_script(text: str, script: str) -> None:
-    found = letters_by_script(text)
-    assert set(found) == {script}
+    letters = letters_by_script(text)
+    assert set(letters) == {script}
 
 
 def test_marks_digits_and_symbols_have_no_script() -> None:

@@ -36,10 +36,10 @@ KILLED = """
 import os, signal, sys
 from pomona import files
 from pomona.data.duplicates import semantic, substring_passes, dedup
-from pomona.data.duplicates.substring_memory import Budget
+from pomona.data.duplicates.substring_memory import MemoryBudget
 
 out, method, (name, left), options = sys.argv[1], sys.argv[2], sys.argv[3].split(":"), eval(sys.argv[4])
-semantic.BLOCK_ROWS, substring_passes._KEEP_BYTES, Budget.table = 2, 1, lambda self: 1
+semantic.BLOCK_ROWS, substring_passes._KEEP_BYTES, MemoryBudget.table = 2, 1, lambda self: 1
 left = int(left)
 def sync(path):
     global left
@@ -152,9 +152,9 @@ def test_other_settings_take_over_what_does_not_depend_on_them(
     monkeypatch.setattr(substring_passes, "_bytes", refuse)
     with monkeypatch.context() as patch:
         patch.setattr(substring_passes, "mark_part", refuse)
-        found = run(3, out)
+        merged = run(3, out)
     monkeypatch.undo()
-    assert found == run(3, tmp_path / "calm.parquet") and not work.exists()
+    assert merged == run(3, tmp_path / "calm.parquet") and not work.exists()
 
 
 @pytest.mark.parametrize("method", OPTIONS)

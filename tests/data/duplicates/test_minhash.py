@@ -107,13 +107,13 @@ def test_recall_follows_the_s_curve_at_every_decile(tmp_path: Path) -> None:
     texts = planted(12_000, 45, seed=2)
     truths = np.array([jaccard(texts[at], texts[at + 1]) for at in range(0, len(texts), 2)])
     _, pairs, _ = run(texts, tmp_path, threshold=1e-9, n_bands=16, rows_per_band=8)
-    found = np.zeros(len(truths), bool)
-    found[np.array(pairs["removed"]) // 2] = True
+    hit = np.zeros(len(truths), bool)
+    hit[np.array(pairs["removed"]) // 2] = True
     theory = s_curve(16, 8, truths)
     for decile in range(10):
         here = (truths >= decile / 10) & (truths < (decile + 1) / 10 + (decile == 9))
         noise = 2 * np.sqrt((theory[here] * (1 - theory[here])).sum()) / here.sum()
-        assert abs(found[here].mean() - theory[here].mean()) <= 0.015 + noise, decile
+        assert abs(hit[here].mean() - theory[here].mean()) <= 0.015 + noise, decile
 
 
 def test_two_groups_that_share_a_band_stay_two(tmp_path: Path) -> None:

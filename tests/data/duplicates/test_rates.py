@@ -25,9 +25,9 @@ def test_rates_count_documents_with_a_duplicate(tmp_path: Path) -> None:
     ]
     valid = [document("b") + " end", document("d"), document("d"), "short", document("e")]
     pq.write_table(pa.table({"text": train}), tmp_path / "train.parquet")
-    found = rates(tmp_path / "train.parquet", pa.table({"text": valid}))
-    assert found == Rates(train=6, valid=5, train_in_train=4, valid_in_valid=2, valid_in_train=2)
-    assert found.shares == (4 / 6, 2 / 5, 2 / 5)
+    measured = rates(tmp_path / "train.parquet", pa.table({"text": valid}))
+    assert measured == Rates(train=6, valid=5, train_in_train=4, valid_in_valid=2, valid_in_train=2)
+    assert measured.shares == (4 / 6, 2 / 5, 2 / 5)
 
 
 def test_rates_of_nothing() -> None:

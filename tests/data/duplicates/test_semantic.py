@@ -69,13 +69,13 @@ def reference(vectors: np.ndarray, threshold: float, keep: str) -> list[int]:
 
 
 def test_embeddings_are_the_mean_of_the_last_hidden_states(model: Any) -> None:
-    found = embeddings(model, TEXTS)
+    vectors = embeddings(model, TEXTS)
     for row, text in enumerate(TEXTS):
         ids = torch.tensor([model.codec.tokenizer(text)["input_ids"]])
         with torch.inference_mode():
             states = model.network(ids, output_hidden_states=True).hidden_states[-1][0]
-        np.testing.assert_allclose(found[row], states.mean(dim=0).numpy(), atol=2e-5)
-    assert found.dtype == np.float32 and found.shape == (len(TEXTS), 64)
+        np.testing.assert_allclose(vectors[row], states.mean(dim=0).numpy(), atol=2e-5)
+    assert vectors.dtype == np.float32 and vectors.shape == (len(TEXTS), 64)
 
 
 def test_embeddings_do_not_depend_on_the_batch(model: Model) -> None:

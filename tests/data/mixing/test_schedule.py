@@ -32,16 +32,16 @@ def test_upsampling_at_the_end_of_blakeney() -> None:
 
 
 def test_exposures_count_epochs_and_warn_past_four() -> None:
-    found = {item.name: item for item in exposures(upsample_end(BASE, FINAL, 0.2), SIZES, 4000)}
-    assert found["domain"].tokens == pytest.approx(509.44)
-    assert found["domain"].epochs == pytest.approx(5.0944)
-    assert found["domain"].worth == pytest.approx(effective_data(5.0944))
-    assert found["domain"].warning == (
+    by_name = {item.name: item for item in exposures(upsample_end(BASE, FINAL, 0.2), SIZES, 4000)}
+    assert by_name["domain"].tokens == pytest.approx(509.44)
+    assert by_name["domain"].epochs == pytest.approx(5.0944)
+    assert by_name["domain"].worth == pytest.approx(effective_data(5.0944))
+    assert by_name["domain"].warning == (
         '"domain" is seen 5.1 times; past 4 epochs repeated data loses its worth (these '
         "count as 4.6), "
         "and the model may learn it by heart — lower its weight, or add data"
     )
-    assert [name for name, item in found.items() if item.warning] == ["domain"]
+    assert [name for name, item in by_name.items() if item.warning] == ["domain"]
     exactly = exposures(constant(Mixture({"a": 1})), {"a": 10}, 40)[0]
     assert (exactly.epochs, exactly.warning) == (4, None)
 

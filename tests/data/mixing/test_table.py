@@ -41,7 +41,7 @@ def test_mix_writes_rows_in_the_order_of_the_schedule(tmp_path: Path) -> None:
         seed=3,
         progress=lambda *at: seen.append(at),
     )
-    found = records.read(tmp_path / "out.parquet").to_table()
+    mixed = records.read(tmp_path / "out.parquet").to_table()
     order = list(
         stream(
             {"en": [1] * 20_000, "sw": [1] * 30},
@@ -51,12 +51,12 @@ def test_mix_writes_rows_in_the_order_of_the_schedule(tmp_path: Path) -> None:
         )
     )
     assert {name for name, _ in order} == {"en", "sw"}
-    assert found.column_names == ["id", "text", "tags", "score", "dataset", "progress"]
-    assert found["progress"].to_pylist() == pytest.approx([i / 1000 for i in range(1000)])
-    names = found["dataset"].to_pylist()
-    assert [name[:2] for name in found["id"].to_pylist()] == names
+    assert mixed.column_names == ["id", "text", "tags", "score", "dataset", "progress"]
+    assert mixed["progress"].to_pylist() == pytest.approx([i / 1000 for i in range(1000)])
+    names = mixed["dataset"].to_pylist()
+    assert [name[:2] for name in mixed["id"].to_pylist()] == names
     assert (names[:800].count("sw"), names[800:].count("sw")) == (8, 100)
-    for row in found.to_pylist():
+    for row in mixed.to_pylist():
         known = (["x"], None) if row["dataset"] == "en" else (None, 0.5)
         assert (row["tags"], row["score"]) == known
     assert (card.rows_in, card.rows_out, card.groups) == (
@@ -69,10 +69,10 @@ def test_mix_writes_rows_in_the_order_of_the_schedule(tmp_path: Path) -> None:
 
 def test_rows_are_those_of_the_stream(tmp_path: Path) -> None:
     card = mix(_files(tmp_path), tmp_path / "out.jsonl", total=20_200, size="rows", seed=1)
-    found = records.read(tmp_path / "out.jsonl").to_table()
+    mixed = records.read(tmp_path / "out.jsonl").to_table()
     schedule = constant(mixture_of({}, {"en": 20_000, "sw": 30}))
     order = stream({"en": [1] * 20_000, "sw": [1] * 30}, schedule, tokens=20_200, seed=1)
-    assert found["id"].to_pylist() == [f"{name}{row}" for name, row in order]
+    assert mixed["id"].to_pylist() == [f"{name}{row}" for name, row in order]
     assert card.signature.startswith("mix|size:rows|total:20200.0|column:dataset|seed:1|version:")
 
 

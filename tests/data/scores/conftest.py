@@ -36,9 +36,9 @@ def pairs() -> pa.Table:
 
 @pytest.fixture(scope="session")
 def model() -> TorchModel:
-    found = load("ui-xs", device="cpu", dtype="float32")
-    assert isinstance(found, TorchModel)
-    return found
+    loaded = load("ui-xs", device="cpu", dtype="float32")
+    assert isinstance(loaded, TorchModel)
+    return loaded
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def naive_el2n(network: torch.nn.Module, ids: list[int], first: int) -> float:
 def test_pairs_agree_with_transformers_and_the_naive_formula(
     pairs: pa.Table, model: TorchModel, tmp_path: Path
 ) -> None:
-    found = scored(
+    scores = scored(
         pairs,
         tmp_path,
         models=["ui-xs"],
@@ -55,7 +55,7 @@ def test_pairs_agree_with_transformers_and_the_naive_formula(
         prompt=PROMPT,
         completion="translation",
     )
-    for row in found.to_pylist():
+    for row in scores.to_pylist():
         prompt = model.codec.prompts([PROMPT.format_map(row)])[0]
         ids = [*prompt, *model.codec.completions([row["translation"]], end=True)[0]]
         assert np.log(row["perplexity"]) == pytest.approx(
@@ -70,8 +70,8 @@ def test_texts_agree_with_transformers_with_and_without_a_start_token(
     other = load(str(gpt2), device="cpu")
     assert isinstance(other, TorchModel)
     table = pairs.slice(0, 12)
-    found = scored(table, tmp_path, models=["ui-xs", str(gpt2)], column="english").to_pylist()
-    for row in found:
+    scores = scored(table, tmp_path, models=["ui-xs", str(gpt2)], column="english").to_pylist()
+    for row in scores:
         ids = model.codec.completions([row["english"]], end=False)[0]
         if len(ids) < 2:
             assert row["perplexity@ui-xs"] is None
@@ -152,8 +152,8 @@ def test_vog_agrees_with_numerical_gradients(
             atol=1e-9,
         )
     table = pa.table({"text": ["Delete", "Save the draft"]})
-    found = scored(table, tmp_path, models=[str(folder) for folder in random_pair], scores=["vog"])
-    assert found["vog"][1].as_py() == pytest.approx(np.std(norms, axis=0).mean(), rel=1e-4)
+    scores = scored(table, tmp_path, models=[str(folder) for folder in random_pair], scores=["vog"])
+    assert scores["vog"][1].as_py() == pytest.approx(np.std(norms, axis=0).mean(), rel=1e-4)
 
 
 def test_memorization_agrees_with_generate(
@@ -162,7 +162,7 @@ def test_memorization_agrees_with_generate(
     texts = [
         " ".join(pairs["english"].to_pylist()[start : start + 10]) for start in range(0, 40, 10)
     ]
-    found = scored(
+    scores = scored(
         pa.table({"text": texts}),
         tmp_path,
         models=["ui-xs"],
@@ -181,7 +181,7 @@ def test_memorization_agrees_with_generate(
                 pad_token_id=0,
             )
         expected.append(np.mean(out[0, 6:].numpy() == np.array(ids[6:16])))
-    assert found["memorization"].to_pylist() == pytest.approx(expected)
+    assert scores["memorization"].to_pylist() == pytest.approx(expected)
     wanted = {"prompt": PROMPT, "completion": "translation"}
     learnt = scored(pairs, tmp_path, models=["ui-xs"], scores=["memorization"], **wanted)[
         "memorization"

@@ -31,8 +31,8 @@ def test_rows_get_the_kind_of_probes_that_were_learnt_like_them() -> None:
 
 def test_a_row_is_not_its_own_neighbour_and_equal_votes_go_to_the_nearer_kind() -> None:
     losses = np.array([[0.0], [1.0], [1.1], [5.0]])
-    found = learning_order(losses, {"a": np.array([0, 3]), "b": np.array([1, 2])}, k=1)
-    assert list(found) == ["b", "b", "b", "b"]
+    order = learning_order(losses, {"a": np.array([0, 3]), "b": np.array([1, 2])}, k=1)
+    assert list(order) == ["b", "b", "b", "b"]
     assert list(learning_order(np.array([[0.0]]), {"far": [[3.0]], "near": [[1.0]]}, k=2)) == [
         "near"
     ]

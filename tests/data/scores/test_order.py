@@ -41,10 +41,10 @@ def many() -> pa.Table:
 
 def test_kinds_are_those_of_the_nearest_probes(many: pa.Table, tmp_path: Path) -> None:
     card = order(many, tmp_path / "out.parquet", **PAIR, corrupt="english", n=40, k=5, seed=3)
-    found = pq.read_table(tmp_path / "out.parquet")
+    table = pq.read_table(tmp_path / "out.parquet")
     names = [f"perplexity@{model}" for model in MODELS]
-    assert found.column_names == [*many.column_names, *names, "vog", "learnt"]
-    assert found.select(many.column_names).equals(many)
+    assert table.column_names == [*many.column_names, *names, "vog", "learnt"]
+    assert table.select(many.column_names).equals(many)
     made = make_probes(
         *(many[name].to_pylist() for name in ("english", "translation")),
         n=40,
@@ -52,8 +52,8 @@ def test_kinds_are_those_of_the_nearest_probes(many: pa.Table, tmp_path: Path) -
         seed=3,
     )
     losses, best = (
-        np.log([found[name].to_numpy() for name in names]).T,
-        np.argsort(found["vog"].to_numpy(), kind="stable"),
+        np.log([table[name].to_numpy() for name in names]).T,
+        np.argsort(table["vog"].to_numpy(), kind="stable"),
     )
     probes: dict[str, Any] = {"typical": best[:40], "atypical": best[-40:]}
     for kind, spoilt in made.items():
@@ -73,9 +73,9 @@ def test_kinds_are_those_of_the_nearest_probes(many: pa.Table, tmp_path: Path) -
             [pq.read_table(tmp_path / "probes.parquet")[name].to_numpy() for name in names]
         ).T
     expected = learning_order(losses, probes, k=5)
-    assert np.mean(np.array(found["learnt"].to_pylist()) == expected) > 0.98  # batches round
+    assert np.mean(np.array(table["learnt"].to_pylist()) == expected) > 0.98  # batches round
     assert card.details["learnt"] == {
-        kind: Counter(found["learnt"].to_pylist())[kind] for kind in probes
+        kind: Counter(table["learnt"].to_pylist())[kind] for kind in probes
     }
     assert card.rows_in == card.rows_out == 240
     assert card.groups == {

@@ -34,10 +34,10 @@ def test_windows_score_every_token_once_and_fit(length: int, first: int, context
 def test_pieces_are_the_text(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(units, "PIECE", 7)
-        found = pieces(text)
-    assert "".join(found) == text
-    assert max(map(len, found)) <= 7
-    assert all(found[1:])
+        words = pieces(text)
+    assert "".join(words) == text
+    assert max(map(len, words)) <= 7
+    assert all(words[1:])
 
 
 def test_tokens_of_pieces_are_those_of_the_text(
@@ -120,9 +120,9 @@ def test_contexts_that_cannot_be() -> None:
 @given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.integers(0, 3)), min_size=1, max_size=60))
 def test_z_scores_within_groups(rows: list[tuple[float, int]]) -> None:
     values, groups = np.array([value for value, _ in rows]), np.array([group for _, group in rows])
-    found = within_group(values, groups)
+    ranks = within_group(values, groups)
     for group in set(groups):
-        part, mine = values[groups == group], found[groups == group]
+        part, mine = values[groups == group], ranks[groups == group]
         assert mine.mean() == pytest.approx(0, abs=1e-6)
         if part.std() > 1e-6:
             np.testing.assert_allclose(mine, (part - part.mean()) / part.std(), atol=1e-6)

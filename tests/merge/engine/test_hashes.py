@@ -40,8 +40,8 @@ def test_the_hub_names_its_large_files_by_their_hash(tmp_path: Path) -> None:
     (tmp_path / "blobs").mkdir()
     (tmp_path / "blobs" / name).write_bytes(b"weights")
     (tmp_path / "model.safetensors").symlink_to(tmp_path / "blobs" / name)
-    found = FileHashes([tmp_path / "model.safetensors"], 1)
-    assert (found.read, found.result()) == (0, {tmp_path / "model.safetensors": name})
+    hashes = FileHashes([tmp_path / "model.safetensors"], 1)
+    assert (hashes.read, hashes.result()) == (0, {tmp_path / "model.safetensors": name})
 
 
 @pytest.mark.parametrize("content", ["[1", "[]", '{"a": 1}'])

@@ -80,17 +80,17 @@ def agrees(reference: ModuleType) -> Callable[..., np.ndarray]:
         """The merge in one block is the merge in several, and the reference up to one unit in the
         last place of the stored type.
         """
-        found = run(job, arrays, seed)
-        assert np.array_equal(found, run(job, arrays, seed, block=4500))
+        merged = run(job, arrays, seed)
+        assert np.array_equal(merged, run(job, arrays, seed, block=4500))
         wanted = reference.merge(job, arrays, keep)
         slack = (
             np.abs(wanted) * UNITS[job.dtype]
             + np.abs(wanted).max() * 4e-7
             + (2**-25 if job.dtype == "F16" else 0)
         )
-        assert (np.abs(reference.wide(found, job.dtype) - wanted) <= slack).all()
+        assert (np.abs(reference.wide(merged, job.dtype) - wanted) <= slack).all()
         if job.dtype == "BF16":
-            assert (found == reference.narrow(wanted, "BF16")).mean() > 0.98
-        return found
+            assert (merged == reference.narrow(wanted, "BF16")).mean() > 0.98
+        return merged
 
     return check

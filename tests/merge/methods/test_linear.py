@@ -100,8 +100,8 @@ def test_linear_has_the_bits_that_mergekit_wrote():
     inputs = tuple(
         TensorInput(i, "x", "BF16", {"weight": weight}) for i, weight in enumerate((0.3, 0.5, 0.7))
     )
-    found = run(TensorJob("x", (12,), "BF16", "linear", inputs, None, "BF16", {}), arrays)
-    assert found.tolist() == GOLDEN_RESULT
+    merged = run(TensorJob("x", (12,), "BF16", "linear", inputs, None, "BF16", {}), arrays)
+    assert merged.tolist() == GOLDEN_RESULT
 
 
 def test_sums_of_weights_are_added_in_the_order_of_pytorch():
@@ -125,9 +125,9 @@ def test_passthrough_scales_and_keeps_the_sign_of_zero(make, agrees, dtype):
 
 def test_copy_takes_any_bytes():
     values = np.array([1, 2, -3], np.int64)
-    found = run(TensorJob("ids", (3,), "I64", "copy", (TensorInput(0, "ids", "I64"),)), [values])
-    assert found.dtype == np.int64
-    assert np.array_equal(found, values)
+    merged = run(TensorJob("ids", (3,), "I64", "copy", (TensorInput(0, "ids", "I64"),)), [values])
+    assert merged.dtype == np.int64
+    assert np.array_equal(merged, values)
     broken = np.array([0x7FC0, 0x7F80], np.uint16)
     assert np.array_equal(
         run(TensorJob("x", (2,), "BF16", "copy", (TensorInput(0, "x", "BF16"),)), [broken]), broken

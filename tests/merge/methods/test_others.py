@@ -67,9 +67,9 @@ def test_at_the_karcher_mean_the_directions_to_all_models_balance(rows):
 @pytest.mark.parametrize("t", [0.0, 1e-4, 1e-3, 1.0])
 def test_nearswap_agrees_with_float64(make, agrees, dtype, t):
     job, arrays = make("nearswap", 1, dtype=dtype, options={"t": t})
-    found = agrees(job, arrays)
+    merged = agrees(job, arrays)
     if t in (0.0, 1.0):
-        assert np.array_equal(found, arrays[int(t)])
+        assert np.array_equal(merged, arrays[int(t)])
 
 
 def test_nearswap_goes_all_the_way_where_models_are_near():
@@ -96,9 +96,9 @@ def test_ram_keeps_what_one_model_changed_and_averages_what_several_did():
 @pytest.mark.parametrize("share", [1.0, 0.4, 0.01, 1e-5, 0.0])
 def test_sce_agrees_with_float64(make, agrees, dtype, count, share):
     job, arrays = make("sce", count, dtype=dtype, options={"select_topk": share})
-    found = agrees(job, arrays)
+    merged = agrees(job, arrays)
     if share < 1e-4 or (count == 1 and share < 1):
-        assert np.array_equal(found, arrays[0])
+        assert np.array_equal(merged, arrays[0])
 
 
 def test_sce_selects_weighs_and_erases():
@@ -115,8 +115,8 @@ def test_sce_selects_weighs_and_erases():
 @pytest.mark.parametrize("shape", [(23, 307), (700,), (5, 6, 7), (1, 1)])
 def test_arcee_fusion_agrees_with_float64(make, agrees, dtype, shape):
     job, arrays = make("arcee_fusion", 1, dtype=dtype, shape=shape, apart=1.0)
-    found = agrees(job, arrays)
-    assert ((found == arrays[0]) | (found == arrays[1])).all()
+    merged = agrees(job, arrays)
+    assert ((merged == arrays[0]) | (merged == arrays[1])).all()
 
 
 def test_arcee_fusion_takes_changes_far_above_the_quartiles():

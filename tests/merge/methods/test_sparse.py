@@ -171,14 +171,14 @@ def test_draws_depend_on_seed_tensor_and_model_and_not_on_the_order_of_models(ma
         density=[0.4, 0.6],
         epsilon=0.1,
     )
-    found = run(job, arrays, 3)
+    merged = run(job, arrays, 3)
     turned = replace(job, inputs=job.inputs[::-1])
-    assert np.array_equal(found, run(turned, [arrays[0], arrays[2], arrays[1]], 3))
-    assert np.array_equal(found, run(job, arrays, 3, block=1))
-    assert not np.array_equal(found, run(job, arrays, 4))
-    assert not np.array_equal(found, run(replace(job, name="other"), arrays, 3))
+    assert np.array_equal(merged, run(turned, [arrays[0], arrays[2], arrays[1]], 3))
+    assert np.array_equal(merged, run(job, arrays, 3, block=1))
+    assert not np.array_equal(merged, run(job, arrays, 4))
+    assert not np.array_equal(merged, run(replace(job, name="other"), arrays, 3))
     renamed = replace(job, inputs=(replace(job.inputs[0], identity="other"), job.inputs[1]))
-    assert not np.array_equal(found, run(renamed, arrays, 3))
+    assert not np.array_equal(merged, run(renamed, arrays, 3))
 
 
 def test_draws_are_as_frequent_as_asked_and_independent_between_models():

@@ -36,9 +36,9 @@ def f32(
 @pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
 def test_slerp_is_within_one_unit_of_float64(make, agrees, dtype, apart, t):
     job, arrays = make("slerp", 1, dtype=dtype, apart=apart, options={"t": t})
-    found = agrees(job, arrays)
+    merged = agrees(job, arrays)
     if t in (0.0, 1.0):
-        assert np.array_equal(found, arrays[int(t)])
+        assert np.array_equal(merged, arrays[int(t)])
 
 
 def test_slerp_goes_along_the_arc_from_the_base():
@@ -52,8 +52,8 @@ def test_slerp_goes_along_the_arc_from_the_base():
 
 
 def test_numbers_whose_squares_overflow_have_an_angle():
-    found = f32("slerp", [[1e30, 0], [0, 1e30]], {"t": 0.5}, based=True)
-    assert found == pytest.approx([1e30 * 0.5**0.5] * 2, rel=1e-6)
+    merged = f32("slerp", [[1e30, 0], [0, 1e30]], {"t": 0.5}, based=True)
+    assert merged == pytest.approx([1e30 * 0.5**0.5] * 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", TYPES)

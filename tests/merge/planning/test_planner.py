@@ -116,8 +116,8 @@ LINEAR = (
 
 
 def test_every_tensor_gets_one_job_in_the_order_of_the_model(here: Path) -> None:
-    found = plan(LINEAR)
-    assert [job.name for job in found.jobs] == [
+    planned = plan(LINEAR)
+    assert [job.name for job in planned.jobs] == [
         "model.embed_tokens.weight",
         *(
             f"model.layers.{layer}.{part}.weight"
@@ -127,7 +127,7 @@ def test_every_tensor_gets_one_job_in_the_order_of_the_model(here: Path) -> None
         "lm_head.weight",
         "model.norm.weight",
     ]
-    job = jobs(found)["model.layers.2.mlp.up_proj.weight"]
+    job = jobs(planned)["model.layers.2.mlp.up_proj.weight"]
     assert (job.shape, job.dtype, job.compute, job.method, job.base) == (
         (4, 4),
         "BF16",
@@ -142,13 +142,13 @@ def test_every_tensor_gets_one_job_in_the_order_of_the_model(here: Path) -> None
         (0, job.name, "BF16", {"weight": 1.0}, "a"),
         (1, job.name, "BF16", {"weight": 3.0}, "b"),
     ]
-    assert found.models == (Path("a"), Path("b"))
-    assert found.seed == 0
-    assert found.recipe["merge_method"] == "linear"
+    assert planned.models == (Path("a"), Path("b"))
+    assert planned.seed == 0
+    assert planned.recipe["merge_method"] == "linear"
 
 
 def test_gradients_and_filters_as_mergekit_evaluates_them(here: Path) -> None:
-    found = plan("""
+    planned = plan("""
 slices:
   - sources: [{model: a, layer_range: [0, 4]}, {model: b, layer_range: [0, 4]}]
 merge_method: slerp
@@ -159,7 +159,7 @@ parameters:
     - {filter: mlp, value: [1, 0.5, 0.7, 0.3, 0]}
     - value: 0.5
 """)
-    every = jobs(found)
+    every = jobs(planned)
     assert [
         every[f"model.layers.{layer}.self_attn.q_proj.weight"].options["t"] for layer in range(4)
     ] == [
@@ -183,7 +183,7 @@ parameters:
 
 
 def test_slices_renumber_layers_and_settings_go_from_source_to_slice_to_recipe(here: Path) -> None:
-    found = plan("""
+    planned = plan("""
 slices:
   - sources:
       - {model: a, layer_range: [0, 2], parameters: {weight: [0, 1]}}
@@ -197,7 +197,7 @@ slices:
 merge_method: linear
 parameters: {weight: [10, 20], normalize: [true, false]}
 """)
-    assert values(found, "weight") == {  # as mergekit 0.1.5 evaluates this recipe
+    assert values(planned, "weight") == {  # as mergekit 0.1.5 evaluates this recipe
         "embed": [0, 5],
         "q0": [0, 7],
         "up0": [0, 7],
@@ -208,7 +208,7 @@ parameters: {weight: [10, 20], normalize: [true, false]}
         "norm": [10, 2],
         "head": [10, 2],
     }
-    every = jobs(found)
+    every = jobs(planned)
     assert [item.tensor for item in every["model.layers.2.mlp.up_proj.weight"].inputs] == [
         f"model.layers.{n}.mlp.up_proj.weight" for n in (2, 0)
     ]
@@ -219,11 +219,11 @@ parameters: {weight: [10, 20], normalize: [true, false]}
         True,
         False,
     ]
-    assert found.config["num_hidden_layers"] == 3
+    assert planned.config["num_hidden_layers"] == 3
 
 
 def test_a_slice_may_have_its_own_base(here: Path) -> None:
-    found = plan("""
+    planned = plan("""
 slices:
   - sources: [{model: a, layer_range: [0, 2]}, {model: b, layer_range: [2, 4]}]
     parameters: {density: 0.2}
@@ -233,7 +233,7 @@ merge_method: ties
 base_model: a
 parameters: {weight: [0.5, 1.5], density: 0.5}
 """)
-    assert values(found, "weight") == {
+    assert values(planned, "weight") == {
         "embed": [0.5],
         "q0": [0.5],
         "up0": [0.5],
@@ -246,9 +246,9 @@ parameters: {weight: [0.5, 1.5], density: 0.5}
         "norm": [0.5],
         "head": [0.5],
     }
-    assert values(found, "density")["q1"] == [0.2]
-    assert values(found, "density")["head"] == [0.9]
-    bases = {job.name: job.base.identity for job in found.jobs if job.base}
+    assert values(planned, "density")["q1"] == [0.2]
+    assert values(planned, "density")["head"] == [0.9]
+    bases = {job.name: job.base.identity for job in planned.jobs if job.base}
     assert (
         bases["model.layers.1.mlp.up_proj.weight"],
         bases["model.layers.2.mlp.up_proj.weight"],
@@ -258,7 +258,7 @@ parameters: {weight: [0.5, 1.5], density: 0.5}
         "c",
         "c",
     )
-    assert jobs(found)["lm_head.weight"].options == {
+    assert jobs(planned)["lm_head.weight"].options == {
         "lambda": 1.0,
         "normalize": True,
         "rescale": False,
@@ -267,7 +267,7 @@ parameters: {weight: [0.5, 1.5], density: 0.5}
 
 
 def test_modules_have_settings_of_their_own(here: Path) -> None:
-    found = plan("""
+    planned = plan("""
 modules:
   default:
     models:
@@ -277,7 +277,7 @@ modules:
 merge_method: linear
 parameters: {weight: 77}
 """)
-    assert values(found, "weight") == {
+    assert values(planned, "weight") == {
         "embed": [1, 1],
         "q0": [1, 1],
         "up0": [1, 1],
@@ -293,13 +293,13 @@ parameters: {weight: 77}
 
 
 def test_a_base_outside_the_models_is_added_last_and_has_no_weight(here: Path) -> None:
-    found = plan("""
+    planned = plan("""
 merge_method: dare_ties
 base_model: c
 models: [{model: a}, {model: b}]
 parameters: {weight: 0.5, density: 0.5, int8_mask: true}
 """)
-    job = found.jobs[0]
+    job = planned.jobs[0]
     assert job.base is not None
     assert (job.base.identity, job.base.parameters) == ("c", {})
     assert [dict(item.parameters) for item in job.inputs] == [{"weight": 0.5, "density": 0.5}] * 2
@@ -315,8 +315,8 @@ def test_for_linear_the_base_is_one_more_model(here: Path) -> None:
         "the base counts as one more model here: list it with its own weight, which may be 0, or "
         "leave base_model out"
     )
-    found = plan(text + "parameters: {weight: 0.2}\n")
-    assert [(item.identity, item.parameters["weight"]) for item in found.jobs[0].inputs] == [
+    planned = plan(text + "parameters: {weight: 0.2}\n")
+    assert [(item.identity, item.parameters["weight"]) for item in planned.jobs[0].inputs] == [
         ("a", 1.0),
         ("c", 0.2),
     ]
@@ -329,9 +329,9 @@ slices:
   - sources: [{model: b, layer_range: [2, 4], parameters: {scale: {filter: mlp, value: 0.5}}}]
 merge_method: passthrough
 """
-    found = plan(text)
-    every = jobs(found)
-    assert len(found.jobs) == 13
+    planned = plan(text)
+    every = jobs(planned)
+    assert len(planned.jobs) == 13
     last = every["model.layers.4.self_attn.q_proj.weight"]
     assert (last.method, last.inputs[0].identity, last.inputs[0].tensor) == (
         "copy",
@@ -348,7 +348,7 @@ merge_method: passthrough
         "b",
         "b",
     ]
-    assert found.config["num_hidden_layers"] == 5
+    assert planned.config["num_hidden_layers"] == 5
     assert plan(text + "dtype: float16\n").jobs[0].method == "passthrough"
 
 
@@ -377,8 +377,8 @@ def test_types_of_arithmetic_and_result(
 ) -> None:
     for name, dtype in zip("ab", kinds, strict=True):
         llama(here / name, dtype=dtype)
-    found = plan(LINEAR + lines)
-    assert {(job.compute, job.dtype, found.config["dtype"]) for job in found.jobs} == {expected}
+    planned = plan(LINEAR + lines)
+    assert {(job.compute, job.dtype, planned.config["dtype"]) for job in planned.jobs} == {expected}
 
 
 def test_config_and_tokenizer_come_from_the_base_or_the_first_model(here: Path) -> None:
@@ -386,17 +386,17 @@ def test_config_and_tokenizer_come_from_the_base_or_the_first_model(here: Path) 
         llama(here / name, mark=size)
         (here / name / "tokenizer.json").write_text("{}")
         (here / name / "generation_config.json").write_text(name)
-    found = plan(LINEAR)
-    assert (found.config["mark"], found.tokenizer, found.extra["generation_config.json"]) == (
+    planned = plan(LINEAR)
+    assert (planned.config["mark"], planned.tokenizer, planned.extra["generation_config.json"]) == (
         1,
         Path("a"),
         b"a",
     )
-    found = plan(
+    planned = plan(
         "merge_method: task_arithmetic\nbase_model: c\nmodels: [{model: b, parameters: "
         "{weight: 1}}]\n"
     )
-    assert (found.config["mark"], found.tokenizer, found.extra["generation_config.json"]) == (
+    assert (planned.config["mark"], planned.tokenizer, planned.extra["generation_config.json"]) == (
         3,
         Path("c"),
         b"c",
@@ -420,18 +420,18 @@ def test_rows_that_stand_for_other_tokens_are_noted(here: Path) -> None:
 
 def test_the_seed_of_the_call_goes_before_the_recipes(here: Path) -> None:
     assert plan(LINEAR + "seed: 5\n").seed == 5
-    found = plan(LINEAR + "seed: 5\n", seed=6)
-    assert (found.seed, found.recipe["seed"]) == (6, 6)
+    planned = plan(LINEAR + "seed: 5\n", seed=6)
+    assert (planned.seed, planned.recipe["seed"]) == (6, 6)
 
 
 def test_a_tied_head_is_read_from_the_embedding(here: Path) -> None:
     llama(here / "b", tied=True)
-    found = plan(LINEAR)
-    assert [item.tensor for item in jobs(found)["lm_head.weight"].inputs] == [
+    planned = plan(LINEAR)
+    assert [item.tensor for item in jobs(planned)["lm_head.weight"].inputs] == [
         "lm_head.weight",
         "model.embed_tokens.weight",
     ]
-    assert found.config["tie_word_embeddings"] is False
+    assert planned.config["tie_word_embeddings"] is False
     reverse = plan(
         "merge_method: linear\nmodels: [{model: b}, {model: a}]\nparameters: {weight: 1}\n"
     )
@@ -439,20 +439,20 @@ def test_a_tied_head_is_read_from_the_embedding(here: Path) -> None:
         reverse.config["tie_word_embeddings"] is False
     )  # the head is its own now, so the first model's true would be wrong
     llama(here / "a", tied=True)
-    found = plan(LINEAR)
-    assert "lm_head.weight" not in jobs(found)
-    assert found.config["tie_word_embeddings"] is True
+    planned = plan(LINEAR)
+    assert "lm_head.weight" not in jobs(planned)
+    assert planned.config["tie_word_embeddings"] is True
 
 
 def test_an_embedding_stands_in_for_a_missing_head_that_is_not_tied(here: Path) -> None:
     llama(here / "b", tied=True)
     (here / "b" / "config.json").write_text(json.dumps(LLAMA))
-    found = plan(LINEAR)
-    assert [item.tensor for item in jobs(found)["lm_head.weight"].inputs] == [
+    planned = plan(LINEAR)
+    assert [item.tensor for item in jobs(planned)["lm_head.weight"].inputs] == [
         "lm_head.weight",
         "model.embed_tokens.weight",
     ]
-    assert found.notes == (
+    assert planned.notes == (
         (
             '"b" has no lm_head.weight, and its config.json does not tie it: its embedding '
             "stands in, as in mergekit"
@@ -494,8 +494,8 @@ def test_optional_tensors_come_from_the_models_that_have_them(
     if made.startswith("a: "):
         assert refusal(text).startswith(made)
         return
-    found = plan(text)
-    job = jobs(found).get(name)
+    planned = plan(text)
+    job = jobs(planned).get(name)
     shown = (
         "nothing"
         if job is None
@@ -507,7 +507,7 @@ def test_optional_tensors_come_from_the_models_that_have_them(
         if job is None
         else "and come from the models that have them"
     )
-    assert found.notes == (f"1 tensors are optional {what}, the first is {name}",)
+    assert planned.notes == (f"1 tensors are optional {what}, the first is {name}",)
 
 
 def test_tensors_that_are_not_of_floats_must_be_equal(here: Path) -> None:
@@ -538,8 +538,8 @@ def test_computed_buffers_are_left_out_and_positions_may_be_missing(here: Path) 
         {"wte.weight": ("F32", [2, 2]), "h.0.ln_1.weight": ("F32", [2]), **extra},
         config,
     )
-    found = plan(LINEAR)
-    made = jobs(found)
+    planned = plan(LINEAR)
+    made = jobs(planned)
     assert [item.tensor for item in made["transformer.wte.weight"].inputs] == [
         "transformer.wte.weight",
         "wte.weight",
@@ -549,7 +549,7 @@ def test_computed_buffers_are_left_out_and_positions_may_be_missing(here: Path) 
         made["transformer.position_ids"].inputs[0].identity,
     ) == ("copy", "b")
     assert "transformer.h.0.attn.bias" not in made
-    assert found.notes == (
+    assert planned.notes == (
         (
             "1 tensors are left out, since they are computed from config.json, the first is "
             "transformer.h.0.attn.bias"
@@ -558,7 +558,7 @@ def test_computed_buffers_are_left_out_and_positions_may_be_missing(here: Path) 
 
 
 def test_globs_and_expressions_choose_tensors_and_idle_filters_are_noted(here: Path) -> None:
-    found = plan("""
+    planned = plan("""
 merge_method: linear
 models:
   - model: a
@@ -566,7 +566,7 @@ models:
       weight: [{filter: "*.mlp.*", value: 2}, {filter: 're:layers\\.[23]\\.', value: 3}, {filter: self_atn, value: 4}, {value: 5}]
   - {model: b, parameters: {weight: 1}}
 """)
-    assert values(found, "weight") == {
+    assert values(planned, "weight") == {
         "embed": [5, 1],
         "q0": [5, 1],
         "up0": [2, 1],
@@ -579,7 +579,7 @@ models:
         "norm": [5, 1],
         "head": [5, 1],
     }
-    assert found.notes == (
+    assert planned.notes == (
         (
             'filter "*.mlp.*" is read as a pattern for the whole name; mergekit would look for '
             "these very letters in it"
@@ -703,11 +703,11 @@ def test_refusals(here: Path, text: str, expected: str) -> None:
 
 
 def test_a_density_above_one_keeps_all_and_is_noted(here: Path) -> None:
-    found = plan(
+    planned = plan(
         "merge_method: ties\nbase_model: a\nmodels: [{model: b, parameters: {weight: 1, "
         "density: 50}}]\n"
     )
-    assert found.notes == ('"density" 50 counts as 1: nothing is dropped',)
+    assert planned.notes == ('"density" 50 counts as 1: nothing is dropped',)
 
 
 def test_a_slice_without_layers_adds_none(here: Path) -> None:
@@ -715,10 +715,10 @@ def test_a_slice_without_layers_adds_none(here: Path) -> None:
         "merge_method: passthrough\nslices:\n- sources: [{model: a, layer_range: [1, 1]}]\n- "
         "sources: [{model: b, layer_range: [0, 2]}]\n"
     )
-    found = plan(text)
-    assert found.config["num_hidden_layers"] == 2
-    assert jobs(found)["model.embed_tokens.weight"].inputs[0].identity == "a"
-    assert jobs(found)["model.layers.0.mlp.up_proj.weight"].inputs[0].identity == "b"
+    planned = plan(text)
+    assert planned.config["num_hidden_layers"] == 2
+    assert jobs(planned)["model.embed_tokens.weight"].inputs[0].identity == "a"
+    assert jobs(planned)["model.layers.0.mlp.up_proj.weight"].inputs[0].identity == "b"
 
 
 def test_several_refusals_are_said_at_once(here: Path) -> None:
@@ -783,8 +783,8 @@ def test_models_are_found_by_the_caller_or_the_catalogue(here: Path) -> None:
         asked.append((path, revision))
         return here / "a"
 
-    found = plan(text, models={"org/two": here / "b"}, resolve=resolve)
-    assert found.models == (here / "a", here / "b")
+    planned = plan(text, models={"org/two": here / "b"}, resolve=resolve)
+    assert planned.models == (here / "a", here / "b")
     assert asked == [("org/one", "v1")]
     assert (
         len(
@@ -830,16 +830,16 @@ def test_a_part_of_a_model_that_sees_is_merged_and_the_rest_copied(here: Path) -
         0,
         1,
     ]
-    found = plan(
+    planned = plan(
         f"merge_method: linear\nmodules: {{text_decoder: {{{models}}}}}\nparameters: "
         f"{{weight: 1}}\n"
     )
-    assert {job.name for job in found.jobs} == set(tensors)
-    assert {job.name.split(".")[0] for job in found.jobs if job.method == "copy"} == {
+    assert {job.name for job in planned.jobs} == set(tensors)
+    assert {job.name.split(".")[0] for job in planned.jobs if job.method == "copy"} == {
         "multi_modal_projector",
         "vision_tower",
     }
-    assert found.notes == (
+    assert planned.notes == (
         '4 tensors are copied from "a", the first is multi_modal_projector.linear_1.weight',
     )
     one = plan(
@@ -873,8 +873,10 @@ def test_a_text_model_is_merged_into_the_model_that_sees(here: Path) -> None:
         config,
     )
     write(here / "b", {"model.embed_tokens.weight": ("F32", [10, 4]), **layers}, LLAMA)
-    found = plan(LINEAR + 'key_map: {b: {"model.": "language_model.model."}}\n', work=here / "work")
-    every = jobs(found)
+    planned = plan(
+        LINEAR + 'key_map: {b: {"model.": "language_model.model."}}\n', work=here / "work"
+    )
+    every = jobs(planned)
     assert every["vision_tower.encoder.layers.0.mlp.fc1.weight"].method == "copy"
     assert every["language_model.model.embed_tokens.weight"].options == {
         "normalize": True,
@@ -886,7 +888,7 @@ def test_a_text_model_is_merged_into_the_model_that_sees(here: Path) -> None:
         merged.name,
         "model.layers.1.mlp.up_proj.weight",
     ]
-    assert found.config["model_type"] == "llava"
+    assert planned.config["model_type"] == "llava"
     based = plan(
         LINEAR.replace("linear", "task_arithmetic") + "base_model: a\nkey_map: auto\n",
         work=here / "work",

@@ -45,28 +45,28 @@ def test_the_map_is_proposed_and_everything_accounted_for(
 ) -> None:
     text, whole = view(tmp_path / "text", TEXT), view(tmp_path / "vlm", {**backbone, **VISION})
     assert propose(text, whole, "text") == proposed
-    found = map_names({"text": text, "vlm": whole}, "auto", base="text")
-    assert found.frame == "vlm"
-    assert list(found.views) == ["text", "vlm"]
-    assert found.copied == VISION.keys()
-    assert set(found.views["text"].names) == backbone.keys()
-    assert {found.views["text"].locate(name)[1] for name in backbone} == TEXT.keys()
-    assert found.short == {}
+    mapped = map_names({"text": text, "vlm": whole}, "auto", base="text")
+    assert mapped.frame == "vlm"
+    assert list(mapped.views) == ["text", "vlm"]
+    assert mapped.copied == VISION.keys()
+    assert set(mapped.views["text"].names) == backbone.keys()
+    assert {mapped.views["text"].locate(name)[1] for name in backbone} == TEXT.keys()
+    assert mapped.short == {}
     assert (
-        '5 tensors merged, 3 copied from "vlm": connector.* (1), vision_tower.* (2)' in found.notes
+        '5 tensors merged, 3 copied from "vlm": connector.* (1), vision_tower.* (2)' in mapped.notes
     )
 
 
 def test_a_longer_vocabulary_is_no_obstacle(tmp_path: Path) -> None:
     longer = {name: (12, 4) if shape == (10, 4) else shape for name, shape in OLD.items()}
-    found = map_names(
+    mapped = map_names(
         {
             "vlm": view(tmp_path / "vlm", {**longer, **VISION}),
             "text": view(tmp_path / "text", TEXT),
         },
         {"text": "auto"},
     )
-    assert found.short == {
+    assert mapped.short == {
         "text": ("language_model.lm_head.weight", "language_model.model.embed_tokens.weight")
     }
 
@@ -89,24 +89,24 @@ def test_a_tied_head_is_read_from_the_embedding(tmp_path: Path) -> None:
         {name: shape for name, shape in TEXT.items() if name != "lm_head.weight"},
         tie=True,
     )
-    found = map_names({"vlm": view(tmp_path / "vlm", {**OLD, **VISION}), "text": tied}, "auto")
-    assert found.views["text"].locate("language_model.lm_head.weight") == (
+    mapped = map_names({"vlm": view(tmp_path / "vlm", {**OLD, **VISION}), "text": tied}, "auto")
+    assert mapped.views["text"].locate("language_model.lm_head.weight") == (
         tmp_path / "text",
         "model.embed_tokens.weight",
     )
-    assert found.copied == VISION.keys()
+    assert mapped.copied == VISION.keys()
 
 
 def test_a_head_stored_twice_is_no_extra_tensor(tmp_path: Path) -> None:
     frame = {name: shape for name, shape in {**OLD, **VISION}.items() if "lm_head" not in name}
-    found = map_names(
+    mapped = map_names(
         {
             "vlm": view(tmp_path / "vlm", frame, tie=True),
             "text": view(tmp_path / "text", TEXT, tie=True),
         },
         "auto",
     )
-    assert "language_model.lm_head.weight" not in found.views["text"].tensors
+    assert "language_model.lm_head.weight" not in mapped.views["text"].tensors
 
 
 def test_two_places_that_fit_are_a_question(tmp_path: Path) -> None:

@@ -82,15 +82,15 @@ def lora(folder: Path) -> Path:
 
 def test_an_adapter_changes_its_tensors_only(tmp_path: Path) -> None:
     base = model(tmp_path / "m", None, 5)
-    found = prepare(
+    prepared = prepare(
         {"m": ModelSource(base), "m+l": ModelSource(base, lora(tmp_path / "l"))}, tmp_path / "work"
     )
-    old, new = tensors(found, "m"), tensors(found, "m+l")
+    old, new = tensors(prepared, "m"), tensors(prepared, "m+l")
     np.testing.assert_allclose(
         new[UP], old[UP] + 2 * draw(6, 2, seed=4) @ draw(2, 4, seed=3), rtol=1e-5
     )
-    assert found.views["m+l"].locate(EMBED) == found.views["m"].locate(EMBED)
-    assert found.written == 6 * 4 * 4
+    assert prepared.views["m+l"].locate(EMBED) == prepared.views["m"].locate(EMBED)
+    assert prepared.written == 6 * 4 * 4
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
@@ -110,36 +110,36 @@ def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_embedding_and_head_are_matched_by_token(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", [*"cbxy"], 4, seed=1)
-    found = prepare(
+    prepared = prepare(
         {"1": ModelSource(one), "2": ModelSource(two)},
         tmp_path / "work",
         base="1",
         tokenizer={"source": "union", "pad_to_multiple_of": 4},
     )
-    assert found.config == {"vocab_size": 8}
-    assert found.tokenizer is not None
-    assert json.loads((found.tokenizer / "tokenizer.json").read_text())["model"]["vocab"] == {
+    assert prepared.config == {"vocab_size": 8}
+    assert prepared.tokenizer is not None
+    assert json.loads((prepared.tokenizer / "tokenizer.json").read_text())["model"]["vocab"] == {
         t: i for i, t in enumerate("abcxy")
     }
     first, second = load_file(one / "model.safetensors"), load_file(two / "model.safetensors")
     for name in (EMBED, HEAD):
         assert np.array_equal(
-            tensors(found, "1")[name][:5], [*first[name], second[name][2], second[name][3]]
+            tensors(prepared, "1")[name][:5], [*first[name], second[name][2], second[name][3]]
         )
         assert np.array_equal(
-            tensors(found, "2")[name][:5], [first[name][0], *second[name][[1, 0, 2, 3]]]
+            tensors(prepared, "2")[name][:5], [first[name][0], *second[name][[1, 0, 2, 3]]]
         )
 
 
 def test_what_fits_already_is_left_where_it_is(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", [*"abc"], 3, seed=1)
-    found = prepare(
+    prepared = prepare(
         {"1": ModelSource(one), "2": ModelSource(two)},
         tmp_path / "work",
         tokenizer={"source": "union"},
     )
-    assert found.tokenizer == one
-    assert found.written == 0
+    assert prepared.tokenizer == one
+    assert prepared.written == 0
     assert not (tmp_path / "work").exists()
 
 
@@ -148,14 +148,14 @@ def test_a_tied_model_beside_an_untied_one_is_matched_in_both(tmp_path: Path) ->
         model(tmp_path / "1", [*"ab"], 2),
         model(tmp_path / "2", [*"bac"], 3, seed=1, tied=True),
     )
-    found = prepare(
+    prepared = prepare(
         {"1": ModelSource(one), "2": ModelSource(two)},
         tmp_path / "work",
         tokenizer={"source": "union"},
     )
     theirs = load_file(two / "model.safetensors")[EMBED]
-    assert np.array_equal(tensors(found, "1")[HEAD][2], theirs[2])
-    assert np.array_equal(tensors(found, "2")[EMBED], theirs[[1, 0, 2]])
+    assert np.array_equal(tensors(prepared, "1")[HEAD][2], theirs[2])
+    assert np.array_equal(tensors(prepared, "2")[EMBED], theirs[[1, 0, 2]])
 
 
 def test_a_tokenizer_longer_than_its_model_loses_the_tokens_without_rows(tmp_path: Path) -> None:
@@ -183,16 +183,16 @@ def test_the_tokenizer_may_be_that_of_a_model_that_is_not_merged(tmp_path: Path)
         model(tmp_path / "1", [*"abc"], 3, eos_token_id=0),
         model(tmp_path / "3", [*"cxa"], 3, eos_token_id=2),
     )
-    found = prepare(
+    prepared = prepare(
         {"1": ModelSource(one), "3": ModelSource(third, merged=False)},
         tmp_path / "work",
         tokenizer={"source": "3"},
     )
-    assert list(found.views) == ["1"]
-    assert found.config == {"vocab_size": 3, "eos_token_id": 2}
-    assert found.tokenizer == third
+    assert list(prepared.views) == ["1"]
+    assert prepared.config == {"vocab_size": 3, "eos_token_id": 2}
+    assert prepared.tokenizer == third
     ours = load_file(one / "model.safetensors")[EMBED]
-    assert np.array_equal(tensors(found, "1")[EMBED], [ours[2], np.zeros(4), ours[0]])
+    assert np.array_equal(tensors(prepared, "1")[EMBED], [ours[2], np.zeros(4), ours[0]])
 
 
 def test_generation_ends_with_the_tokens_of_the_tokenizer(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_tokens_with_rules_of_their_own(tmp_path: Path) -> None:
         "<new>": {"source": {"kind": "model_token", "model": "1", "token": "a"}},
         "x": {"source": {"kind": "zero"}},
     }
-    found = prepare(
+    prepared = prepare(
         {"1": ModelSource(one), "2": ModelSource(two)},
         tmp_path / "work",
         tokenizer={"source": "union", "tokens": rules},
@@ -230,14 +230,15 @@ def test_tokens_with_rules_of_their_own(tmp_path: Path) -> None:
         load_file(two / "model.safetensors")[EMBED],
     )
     assert np.array_equal(
-        tensors(found, "1")[EMBED],
+        tensors(prepared, "1")[EMBED],
         [first[0], second[1], first[2], np.zeros(4), second[3], first[0]],
     )
     assert np.array_equal(
-        tensors(found, "2")[EMBED], [first[0], second[1], second[0], second[2], second[3], first[0]]
+        tensors(prepared, "2")[EMBED],
+        [first[0], second[1], second[0], second[2], second[3], first[0]],
     )
-    assert found.tokenizer is not None
-    written = json.loads((found.tokenizer / "tokenizer.json").read_text())
+    assert prepared.tokenizer is not None
+    written = json.loads((prepared.tokenizer / "tokenizer.json").read_text())
     assert [
         (entry["id"], entry["content"], entry["special"]) for entry in written["added_tokens"]
     ] == [(5, "<new>", False)]
@@ -245,12 +246,12 @@ def test_tokens_with_rules_of_their_own(tmp_path: Path) -> None:
 
 def test_tokenizers_that_are_not_there(tmp_path: Path) -> None:
     one, two = model(tmp_path / "1", [*"abc"], 3), model(tmp_path / "2", None, 3, seed=1)
-    found = prepare(
+    prepared = prepare(
         {"1": ModelSource(one), "2": ModelSource(two)},
         tmp_path / "work",
         tokenizer={"source": "union"},
     )
-    assert '"2" has no tokenizer: taken to be that of "1"' in found.notes
+    assert '"2" has no tokenizer: taken to be that of "1"' in prepared.notes
     three = model(tmp_path / "3", None, 4)
     with pytest.raises(
         PomonaError,
@@ -384,7 +385,7 @@ def test_other_tokens_in_the_text_model_ask_for_a_rule(
         'key_map: token "w1" is 0 in "text" and 1 in "vlm" — write tokenizer_source: MODEL '
         "or union to match rows by token"
     )
-    found = prepare(
+    prepared = prepare(
         dict(reversed(sources.items())),
         tmp_path / "work",
         key_map="auto",
@@ -393,11 +394,11 @@ def test_other_tokens_in_the_text_model_ask_for_a_rule(
     )
     name = "language_model.model.embed_tokens.weight"
     mine, theirs = (
-        tensors(found, "text")[name],
+        tensors(prepared, "text")[name],
         load_file(folders["vlm"] / "model.safetensors")[name],
     )
-    assert found.tokenizer == folders["vlm"]
-    assert found.config == {"text_config.vocab_size": 104}
+    assert prepared.tokenizer == folders["vlm"]
+    assert prepared.config == {"text_config.vocab_size": 104}
     assert np.array_equal(
         mine[:2],
         load_file(folders["text"] / "model.safetensors")["model.embed_tokens.weight"][[1, 0]],

@@ -63,9 +63,9 @@ def saved(folder: Path, data: str, **config: Any) -> Tokenizer:
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", **config})
     )
-    found = read_tokenizer(folder)
-    assert found is not None
-    return found
+    tokenizer_read = read_tokenizer(folder)
+    assert tokenizer_read is not None
+    return tokenizer_read
 
 
 def english(tmp_path: Path) -> Tokenizer:

@@ -105,7 +105,7 @@ def test_rows_follow_the_rules(tmp_path_factory: pytest.TempPathFactory, case: A
     matrices = [matrix(place, count) for place, count in enumerate(rows)]
     stored = written(tmp_path_factory.mktemp("models") / "made", matrices)
     vocabularies = {name: tokenizer(texts).vocab for name, texts in models.items()}
-    found = align(
+    alignment = align(
         tokenizer(result),
         vocabularies,
         dict(zip(models, rows, strict=True)),
@@ -114,7 +114,7 @@ def test_rows_follow_the_rules(tmp_path_factory: pytest.TempPathFactory, case: A
     )
     for place, expected in enumerate(reference(result, models, matrices, base, tokens)):
         np.testing.assert_allclose(
-            values(aligned(found, stored, place, "F32")), expected, rtol=1e-6, atol=1e-7
+            values(aligned(alignment, stored, place, "F32")), expected, rtol=1e-6, atol=1e-7
         )
 
 
@@ -125,14 +125,15 @@ def test_rows_are_copied_to_the_bit_and_padding_is_their_mean(
     first, second = matrix(0, 3), matrix(1, 4)
     stored = written(tmp_path / "made", [first, second])
     vocabularies = {"x": {"a": 0, "b": 1, "c": 2}, "y": {"d": 0, "b": 1, "a": 3}}
-    found = align(
+    alignment = align(
         tokenizer([*"abcd"]), vocabularies, {"x": 3, "y": 4}, base=None, tokens={}, multiple=8
     )
-    out = values(aligned(found, stored, 0, "F32"))
+    out = values(aligned(alignment, stored, 0, "F32"))
     assert np.array_equal(out[:4], [first[0], first[1], first[2], second[0]])
     np.testing.assert_allclose(out[4:], np.tile(out[:4].mean(0), (4, 1)), rtol=1e-6)
     assert np.array_equal(
-        values(aligned(found, stored, 1, "F32"))[:4], [second[3], second[1], first[2], second[0]]
+        values(aligned(alignment, stored, 1, "F32"))[:4],
+        [second[3], second[1], first[2], second[0]],
     )
 
 
@@ -140,7 +141,7 @@ def test_rows_without_a_token_stay_with_the_owner_of_the_ids(tmp_path: Path) -> 
     first, second = matrix(0, 3), matrix(1, 2)
     stored = written(tmp_path / "made", [first, second])
     result = Tokenizer(Path(), {}, {"a": 0, "c": 2}, {})
-    found = align(
+    alignment = align(
         result,
         {"x": {"a": 0, "c": 2}, "y": {"c": 0, "a": 1}},
         {"x": 3, "y": 2},
@@ -148,9 +149,9 @@ def test_rows_without_a_token_stay_with_the_owner_of_the_ids(tmp_path: Path) -> 
         owner="x",
         tokens={},
     )
-    assert np.array_equal(values(aligned(found, stored, 0, "F32")), first)
+    assert np.array_equal(values(aligned(alignment, stored, 0, "F32")), first)
     assert np.array_equal(
-        values(aligned(found, stored, 1, "F32")), [second[1], first[1], second[0]]
+        values(aligned(alignment, stored, 1, "F32")), [second[1], first[1], second[0]]
     )
 
 
@@ -161,8 +162,10 @@ def test_a_row_may_come_from_another_token(tmp_path: Path) -> None:
         "n": {"source": {"kind": "model_token", "model": "x", "token": "b"}},
         "m": {"source": {"kind": "model_token", "model": "x", "token_id": 0}},
     }
-    found = align(tokenizer([*"abnm"]), {"x": {"a": 0, "b": 1}}, {"x": 2}, base=None, tokens=rules)
-    assert np.array_equal(values(aligned(found, stored, 0, "F32")), first[[0, 1, 1, 0]])
+    alignment = align(
+        tokenizer([*"abnm"]), {"x": {"a": 0, "b": 1}}, {"x": 2}, base=None, tokens=rules
+    )
+    assert np.array_equal(values(aligned(alignment, stored, 0, "F32")), first[[0, 1, 1, 0]])
 
 
 @pytest.mark.parametrize(
@@ -193,8 +196,8 @@ def test_sources_that_lack_the_token_are_refused(source: Any, text: str) -> None
 
 def test_only_rows_may_differ(tmp_path: Path) -> None:
     stored = written(tmp_path / "made", [matrix(0, 2), np.zeros((2, WIDTH + 1), np.float32)])
-    found = align(
+    alignment = align(
         tokenizer([*"ab"]), {"x": {"a": 0}, "y": {"b": 0}}, {"x": 2, "y": 2}, base=None, tokens={}
     )
     with pytest.raises(PomonaError, match=r"only rows may differ — merge models of one width"):
-        aligned(found, stored, 0, "F32")
+        aligned(alignment, stored, 0, "F32")

@@ -27,9 +27,9 @@ def test_gradients_are_interpolated_as_mergekit_does(t: float, expected: float) 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=6), st.floats(0, 1))
 def test_a_gradient_stays_between_its_ends(values: list[float], t: float) -> None:
-    found = evaluate(tuple(values), "number", NAME, t)
-    assert isinstance(found, float)
-    assert min(values) - 1e-9 <= found <= max(values) + 1e-9
+    evaluated = evaluate(tuple(values), "number", NAME, t)
+    assert isinstance(evaluated, float)
+    assert min(values) - 1e-9 <= evaluated <= max(values) + 1e-9
 
 
 def test_flags_step_and_do_not_interpolate() -> None:

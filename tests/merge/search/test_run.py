@@ -46,10 +46,10 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_search_writes_the_best_merge_and_what_it_bought(done: tuple[Path, Searched]) -> None:
     project, found = done
     told = json.loads((project / "best" / "search.json").read_text())
-    assert told["values"] == dict(found.found.best.values)
+    assert told["values"] == dict(found.optimum.best.values)
     assert set(told["values"]) == {"german", "models.1.weight", "noise"}
-    assert found.found.best.value == min(
-        trial.value for trial in found.found.trials if trial.value is not None
+    assert found.optimum.best.value == min(
+        trial.value for trial in found.optimum.trials if trial.value is not None
     )
     assert {row["baseline"] for row in told["test"]} == {
         "base",
@@ -60,7 +60,7 @@ def test_a_search_writes_the_best_merge_and_what_it_bought(done: tuple[Path, Sea
     assert all(row["ci_low"] <= row["delta"] <= row["ci_high"] for row in told["test"])
     trials = pq.read_table(project / "best" / "trials.parquet")
     assert trials.num_rows == 5
-    assert trials["best"].to_pylist()[-1] == found.found.best.value
+    assert trials["best"].to_pylist()[-1] == found.optimum.best.value
     page = (project / "best" / "search.html").read_text()
     assert "uniform" in page
     assert "<script" not in page
@@ -72,8 +72,8 @@ def test_the_cost_of_all_trials_is_in_the_ledger(done: tuple[Path, Searched]) ->
     ledger = Ledger.read(project / "best" / "ledger.json")
     mine = {entry.baseline: entry for entry in ledger.of("overall") if entry.variant == "searched"}
     assert set(mine) > {"base", "uniform"}
-    assert mine["base"].flops_once == sum(trial.flops for trial in found.found.trials) > 0
-    assert mine["base"].tokens == found.found.tokens > 0
+    assert mine["base"].flops_once == sum(trial.flops for trial in found.optimum.trials) > 0
+    assert mine["base"].tokens == found.optimum.tokens > 0
     assert mine["base"].delta == pytest.approx(found.contrasts["base"]["overall"].delta)
 
 
@@ -86,7 +86,7 @@ def test_the_written_merge_scores_what_the_search_said(done: tuple[Path, Searche
         for score in model.score(items.prompts, items.completions, end=True)
     )
     assert nats / sum(len(text.encode()) for text in items.completions) == pytest.approx(
-        found.found.best.value, abs=1e-6
+        found.optimum.best.value, abs=1e-6
     )
     assert Tensors(project / "best").names == Tensors(project / "base").names
 
@@ -136,29 +136,29 @@ def test_greedy_leaves_the_noise_out(project: Path) -> None:
         .replace("{search: [0, 1]}", "1")
     )
     recipe.write_text(text.replace("{choices: [0, 0.5, 1], name: noise}", "1"))
-    found = search_merge(recipe, project / "soup")
-    assert found.found.best.values["noise"] == 0
-    assert "noise" not in str(found.recipe["models"])
-    assert len(found.found.trials) == 5
+    searched = search_merge(recipe, project / "soup")
+    assert searched.optimum.best.values["noise"] == 0
+    assert "noise" not in str(searched.recipe["models"])
+    assert len(searched.optimum.trials) == 5
 
 
 def test_answers_can_be_judged(project: Path) -> None:
     recipe = changed(project, "trials: 5", "trials: 2\n  metric: chrf\n  max_new_tokens: 4")
-    found = search_merge(recipe, project / "best", seed=4)
-    assert found.higher_is_better
-    assert found.signature.startswith("merge search|method:random|trials:2|seed:4|chrf|")
+    searched = search_merge(recipe, project / "best", seed=4)
+    assert searched.higher_is_better
+    assert searched.signature.startswith("merge search|method:random|trials:2|seed:4|chrf|")
 
 
 def test_a_dry_run_writes_nothing(project: Path) -> None:
     before = sorted(path.name for path in project.iterdir())
-    found = forecast(project / "recipe.yaml", project / "best")
-    assert (found.trials, found.valid, found.test, found.free) == (
+    estimate = forecast(project / "recipe.yaml", project / "best")
+    assert (estimate.trials, estimate.valid, estimate.test, estimate.free) == (
         5,
         9,
         15,
         ("german", "models.1.weight", "noise"),
     )
-    assert 0 < found.flops_per_trial < found.flops
+    assert 0 < estimate.flops_per_trial < estimate.flops
     assert sorted(path.name for path in project.iterdir()) == before
 
 

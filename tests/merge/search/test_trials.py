@@ -57,20 +57,20 @@ def shown(found: Optimum) -> Any:
 def test_a_planted_optimum_is_found(
     tmp_path: Path, method: str, trials: int, near: float, higher: bool
 ) -> None:
-    found = search(
+    optimum = search(
         plan_of, BOWL, Bowl(higher), method=method, trials=trials, seed=1, log=tmp_path / "log"
     )
-    assert abs(found.best.value or 0) < near
-    assert len(found.trials) <= trials
-    assert (found.flops, found.tokens) == (10.0 * len(found.trials), 2 * len(found.trials))
+    assert abs(optimum.best.value or 0) < near
+    assert len(optimum.trials) <= trials
+    assert (optimum.flops, optimum.tokens) == (10.0 * len(optimum.trials), 2 * len(optimum.trials))
 
 
 @pytest.mark.parametrize("method", ["cma", "optuna", "random", "grid"])
 def test_choices_and_ranges_together(tmp_path: Path, method: str) -> None:
     bowl = Bowl()
-    found = search(plan_of, MIXED, bowl, method=method, trials=30, seed=2, log=tmp_path / "log")
-    assert found.best.values["b"] == 1.0
-    assert len(set(bowl.seen)) == len(bowl.seen) == len(found.trials)
+    optimum = search(plan_of, MIXED, bowl, method=method, trials=30, seed=2, log=tmp_path / "log")
+    assert optimum.best.values["b"] == 1.0
+    assert len(set(bowl.seen)) == len(bowl.seen) == len(optimum.trials)
 
 
 @pytest.mark.parametrize("method", ["cma", "optuna", "random", "grid", "greedy"])
@@ -118,8 +118,8 @@ def test_more_trials_go_on_from_the_log(tmp_path: Path, method: str) -> None:
 
 def test_the_middle_is_tried_first(tmp_path: Path) -> None:
     for method in ("cma", "optuna", "random"):
-        found = search(plan_of, BOWL, Bowl(), method=method, trials=1, log=tmp_path / method)
-        assert found.best.values == {"a": 0.5, "b": 0.0}
+        optimum = search(plan_of, BOWL, Bowl(), method=method, trials=1, log=tmp_path / method)
+        assert optimum.best.values == {"a": 0.5, "b": 0.0}
 
 
 def test_a_small_space_is_searched_to_its_end(tmp_path: Path) -> None:
@@ -153,15 +153,15 @@ class Soup:
 
 def test_greedy_soup_takes_in_what_helps_and_nothing_else(tmp_path: Path) -> None:
     space = Space.of({name: [0.0, 1.0] for name in GOOD})
-    found = search(plan_of, space, Soup(), method="greedy", trials=50, log=tmp_path / "log")
-    assert found.best.values == {"german": 1.0, "french": 1.0, "welsh": 1.0, "noise": 0.0}
-    assert len(found.trials) == len(GOOD) + len(GOOD) - 1
+    optimum = search(plan_of, space, Soup(), method="greedy", trials=50, log=tmp_path / "log")
+    assert optimum.best.values == {"german": 1.0, "french": 1.0, "welsh": 1.0, "noise": 0.0}
+    assert len(optimum.trials) == len(GOOD) + len(GOOD) - 1
     every = [
         dict(zip(GOOD, bits, strict=True))
         for bits in itertools.product([0.0, 1.0], repeat=4)
         if any(bits)
     ]
-    assert found.best.value == max(soup(plan_of(values)).value for values in every)
+    assert optimum.best.value == max(soup(plan_of(values)).value for values in every)
 
 
 class Fragile(Bowl):
@@ -174,12 +174,14 @@ class Fragile(Bowl):
 
 
 def test_candidates_that_cannot_be_merged_count_as_the_worst(tmp_path: Path) -> None:
-    found = search(plan_of, BOWL, Fragile(), method="cma", trials=30, seed=1, log=tmp_path / "log")
-    problems = {trial.problem for trial in found.trials if trial.value is None}
+    optimum = search(
+        plan_of, BOWL, Fragile(), method="cma", trials=30, seed=1, log=tmp_path / "log"
+    )
+    problems = {trial.problem for trial in optimum.trials if trial.value is None}
     assert "model.norm.weight: the weights sum to zero — choose others" in problems
-    assert found.best.values["a"] >= 0.5
+    assert optimum.best.values["a"] >= 0.5
     again = search(plan_of, BOWL, Fragile(), method="cma", trials=30, seed=1, log=tmp_path / "log")
-    assert shown(again) == shown(found)
+    assert shown(again) == shown(optimum)
     with pytest.raises(
         PomonaError,
         match=r"none of 3 candidates could be merged and scored; the last: .*sum to zero",

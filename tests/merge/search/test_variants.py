@@ -41,8 +41,8 @@ def merged(recipe: dict[str, Any], out: Path) -> bytes:
 @pytest.mark.parametrize("method", ["linear", "ties"])
 def test_every_merge_is_the_one_made_directly(project: Path, method: str) -> None:
     recipe = plain("german", "french", "noise", method=method)
-    found = leave_one_out(recipe, project / "out")
-    assert [folder.name for folder in found.folders] == [
+    variants = leave_one_out(recipe, project / "out")
+    assert [folder.name for folder in variants.folders] == [
         "all",
         "without-german",
         "without-french",
@@ -86,11 +86,11 @@ def test_a_sweep_sets_a_number_by_its_place(project: Path) -> None:
 
 def test_who_hurts_whom(project: Path) -> None:
     recipe = project / "recipe.yaml"
-    found = leave_one_out(
+    variants = leave_one_out(
         recipe, project / "out", values={"german": 1, "models.1.weight": 1, "noise": 1}
     )
-    assert found.matrix is not None
-    gains = found.matrix.gains()
+    assert variants.matrix is not None
+    gains = variants.matrix.gains()
     assert set(gains) == {"german", "french", "noise"}
     assert gains["noise"]["overall"].verdict == "worse"
     assert gains["german"]["overall"].value > gains["noise"]["overall"].value

@@ -95,17 +95,17 @@ def test_words_keep_marks_and_pair_letters_without_spaces() -> None:
 
 
 def test_meaning_and_words_are_fused(hybrid: Index) -> None:
-    found = asyncio.run(hybrid.search("quit the editor", 5))
-    by_words = sorted((p for p in found if p.bm25 > 0), key=lambda p: (-p.bm25, p.row))
-    by_meaning = sorted(found, key=lambda p: (-(p.cosine or 0.0), p.row))
+    passages = asyncio.run(hybrid.search("quit the editor", 5))
+    by_words = sorted((p for p in passages if p.bm25 > 0), key=lambda p: (-p.bm25, p.row))
+    by_meaning = sorted(passages, key=lambda p: (-(p.cosine or 0.0), p.row))
     expected = {
         p.row: sum(
             1 / (61 + ranking.index(p)) for ranking in (by_words, by_meaning) if p in ranking
         )
-        for p in found
+        for p in passages
     }
-    assert {p.row: p.score for p in found} == pytest.approx(expected)
-    assert [p.row for p in found] == sorted(expected, key=lambda row: (-expected[row], row))
+    assert {p.row: p.score for p in passages} == pytest.approx(expected)
+    assert [p.row for p in passages] == sorted(expected, key=lambda row: (-expected[row], row))
     asyncio.run(hybrid.close())
 
 
@@ -129,7 +129,7 @@ def test_the_search_is_paid_for(hybrid: Index, given: bool) -> None:
     async def work() -> None:
         model, account = load("ui-xs" if given else "ui-s"), Account()
         try:
-            found = await answer(
+            reply = await answer(
                 ask(TEXTS[0], max_tokens=2),
                 model,
                 parse_strategy("greedy"),
@@ -139,9 +139,9 @@ def test_the_search_is_paid_for(hybrid: Index, given: bool) -> None:
         finally:
             await model.close()
             await hybrid.close()
-        searched = found.spent.prompt_tokens - found.reply.spent.prompt_tokens
+        searched = reply.spent.prompt_tokens - reply.reply.spent.prompt_tokens
         assert searched > 0
-        assert account.spent == found.spent
+        assert account.spent == reply.spent
 
     asyncio.run(work())
 

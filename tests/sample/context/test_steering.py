@@ -64,14 +64,14 @@ rows = st.lists(st.integers(-60, 60).map(lambda n: n / 10), min_size=6, max_size
 def test_the_formula(
     logits: list[float], wanted: list[float], unwanted: list[float], alpha: float, top_p: float
 ) -> None:
-    found = steered(
+    logits_steered = steered(
         torch.tensor([logits]),
         torch.tensor([wanted]),
         torch.tensor([unwanted]),
         alpha=alpha,
         top_p=top_p,
     )[0].tolist()
-    assert found == pytest.approx(naive(logits, wanted, unwanted, alpha, top_p), abs=1e-4)
+    assert logits_steered == pytest.approx(naive(logits, wanted, unwanted, alpha, top_p), abs=1e-4)
 
 
 def test_neighbours_vote_with_their_distance(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,8 +127,8 @@ def _chooses(wanted: str) -> Any:
         text = request.messages[0]["content"]
         if not request.options and "checklist of" in text:
             return "Here you go:\n- names a colour\n2. is short\n"
-        found = re.search(rf"<answer-(\d+)>\n{wanted}\n", text)
-        return f"The best is {found[1]}." if found else "none of them"
+        match = re.search(rf"<answer-(\d+)>\n{wanted}\n", text)
+        return f"The best is {match[1]}." if match else "none of them"
 
     return say
 

@@ -144,7 +144,9 @@ def _losses(ledger: Ledger) -> list[str]:
         ("Measurably worse than the base", worse),
     ]
     return [
-        f"{words}: {', '.join(_name(entry) for entry in found)}." for words, found in said if found
+        f"{words}: {', '.join(_name(entry) for entry in entries)}."
+        for words, entries in said
+        if entries
     ]
 
 

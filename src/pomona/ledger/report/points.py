@@ -51,13 +51,13 @@ class Frame:
 
 def drawn(ledger: Ledger) -> list[Point]:
     """The levers and the larger sizes that take extra compute: what a logarithmic axis can show."""
-    found = []
+    points = []
     for entry in [*rungs(ledger), *levers(ledger)]:
         extra = ledger.extra(entry)
         if extra > 0:
             gain, low, high = ledger.gain(entry)
-            found.append(Point(entry, extra, extra, gain, low, high))
-    return found
+            points.append(Point(entry, extra, extra, gain, low, high))
+    return points
 
 
 def left_out(ledger: Ledger) -> list[str]:
@@ -115,12 +115,12 @@ def ticks(left: float, right: float, most: int) -> list[float]:
     """Round numbers from `left` to `right` on a logarithmic axis, about `most` of them."""
     decades = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
     for steps in ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,)):
-        found = [
+        values = [
             step * 10.0**decade
             for decade in decades
             for step in steps
             if left <= step * 10.0**decade <= right
         ]
-        if len(found) <= most:
+        if len(values) <= most:
             break
-    return found
+    return values

@@ -94,7 +94,7 @@ class Journal:
     def __init__(self, path: Path, key: str, done: Mapping[int, Any] | None = None) -> None:
         self.path, self.key = path, key
         self.done: dict[int, Any] = dict(done or {})
-        self.found = len(self.done)  # tensors that were finished before
+        self.finished_before = len(self.done)
         self._waiting: dict[int, Any] = {}
         self._last = time.monotonic()
 

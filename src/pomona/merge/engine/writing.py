@@ -240,7 +240,7 @@ class Result:
             (self.workspace.result / name).write_bytes(content)
         self._output.sync()
         self._output.close()
-        finished_before = self._journal.found
+        finished_before = self._journal.finished_before
         self.workspace.finish()
         names = (*told.files, *files)
         rows = layers.rows if layers else ()

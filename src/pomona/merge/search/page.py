@@ -15,18 +15,18 @@ def render_search(searched: Searched) -> str:
     """The page of a search: what the best merge buys on the test items, every trial, and the values
     found.
     """
-    found, higher = searched.found, searched.higher_is_better
+    optimum, higher = searched.optimum, searched.higher_is_better
     gains = {
         name: {group: Gain.of(one, higher) for group, one in groups.items()}
         for name, groups in searched.contrasts.items()
     }
     said = [f"{gain['overall']} against {name}" for name, gain in gains.items()]
-    values = ", ".join(f"{name} {value:g}" for name, value in found.best.values.items())
-    best = found.best.value if found.best.value is not None else 0.0
+    values = ", ".join(f"{name} {value:g}" for name, value in optimum.best.values.items())
+    best = optimum.best.value if optimum.best.value is not None else 0.0
     facts = [
-        f"Best of {count(len(found.trials))} candidates on the validation items: "
+        f"Best of {count(len(optimum.trials))} candidates on the validation items: "
         f"{searched.metric} {number(best)} at {values}.",
-        f"The search took {flops(found.flops)} FLOPs and {number(found.seconds, 1)} CPU "
+        f"The search took {flops(optimum.flops)} FLOPs and {number(optimum.seconds, 1)} CPU "
         "seconds; no candidate was written to disk.",
         *searched.notes,
     ]
@@ -113,7 +113,7 @@ def render_matrix(matrix: Matrix) -> str:
 
 def trials_chart(searched: Searched) -> dict[str, Any]:
     """Score of each trial and the best so far, as a Vega-Lite specification."""
-    pairs = zip(searched.found.trials, searched.found.so_far(), strict=True)
+    pairs = zip(searched.optimum.trials, searched.optimum.so_far(), strict=True)
     rows = [
         {"trial": place, "score": trial.value, "best": best}
         for place, (trial, best) in enumerate(pairs, 1)

@@ -228,7 +228,7 @@ class Searched:
 
     out: Path
     recipe: Mapping[str, Any]
-    found: Optimum
+    optimum: Optimum
     contrasts: Mapping[str, Mapping[str, Comparison]]
     metric: str
     higher_is_better: bool
@@ -241,12 +241,12 @@ class Searched:
             "signature": self.signature,
             "metric": self.metric,
             "higher_is_better": self.higher_is_better,
-            "values": dict(self.found.best.values),
-            "valid": self.found.best.value,
-            "trials": len(self.found.trials),
-            "flops": self.found.flops,
-            "tokens": self.found.tokens,
-            "seconds": self.found.seconds,
+            "values": dict(self.optimum.best.values),
+            "valid": self.optimum.best.value,
+            "trials": len(self.optimum.trials),
+            "flops": self.optimum.flops,
+            "tokens": self.optimum.tokens,
+            "seconds": self.optimum.seconds,
             "test": documents(self.contrasts),
             "recipe": dict(self.recipe),
             "notes": list(self.notes),

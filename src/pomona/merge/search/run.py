@@ -167,7 +167,7 @@ class _Run:
         told = json.dumps(searched.document(), indent=1, ensure_ascii=False, allow_nan=False)
         extra = {
             "search.json": (told + "\n").encode(),
-            "trials.parquet": trials_parquet(searched.found),
+            "trials.parquet": trials_parquet(searched.optimum),
             "ledger.json": ledger_path.read_bytes(),
             "search.html": render_search(searched).encode(),
         }

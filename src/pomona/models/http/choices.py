@@ -145,7 +145,7 @@ def body_of(
 
 def choices_of(answer: Mapping[str, Any], options: Sequence[str]) -> list[UpstreamChoice]:
     """The usable choices of an answer, in order; with options those that are one of them."""
-    found = []
+    choices = []
     for raw in answer.get("choices") or ():
         if not isinstance(raw, dict):
             continue
@@ -155,8 +155,8 @@ def choices_of(answer: Mapping[str, Any], options: Sequence[str]) -> list[Upstre
             if option is None:
                 continue
             choice.text = option
-        found.append(choice)
-    return found
+        choices.append(choice)
+    return choices
 
 
 def grown_by(event: Mapping[str, Any], choices: Sequence[UpstreamChoice]) -> None:

@@ -125,12 +125,12 @@ class Growing:
 
     def _spelled(self, text: str) -> list[Token]:
         """The tokens not yet told that end within the text."""
-        found: list[Token] = []
+        spelled: list[Token] = []
         size = len(text.encode()) if self._waiting else 0
         while self._waiting and (end := self._given_bytes + len(self._waiting[0]["bytes"])) <= size:
-            found.append(self._waiting.popleft())
+            spelled.append(self._waiting.popleft())
             self._given_bytes = end
-        return found
+        return spelled
 
     def _give(self, text: str, tokens: Sequence[Token]) -> None:
         if self._on_piece is not None:
@@ -190,9 +190,9 @@ def score(
     started = time.perf_counter()
     ids = model.codec.completions(completions, end=False)
     with steered(model, steer):
-        found = _scored(model, prompt, ids)
+        scored = _scored(model, prompt, ids)
     spent = costs.scored(len(prompt), list(map(len, ids)), time.perf_counter() - started)
-    return found, _steered_cost(spent, steer, sum(map(len, ids)))
+    return scored, _steered_cost(spent, steer, sum(map(len, ids)))
 
 
 @contextmanager
@@ -345,7 +345,7 @@ def _choose(model: NativeModel, costs: CostModel, name: str, job: DecodeJob) -> 
     ids = model.codec.completions(options, end=model.codec.end is not None)
     with steered(model, job.request.steer):
         scored = _scored(model, job.ids, ids)
-    logs = np.array([found.sum(dtype=np.float64) for found in scored])
+    logs = np.array([option.sum(dtype=np.float64) for option in scored])
     seconds = time.perf_counter() - started
     cost = _steered_cost(
         costs.scored(len(job.ids), list(map(len, ids)), seconds),

@@ -214,8 +214,8 @@ class TokenDecoder:
                 if all(letter in letters for letter in name)
                 else name.encode()
             )
-        found = _BYTE.fullmatch(name)
-        return bytes([int(found[1], 16)]) if found else name.replace("\u2581", " ").encode()
+        byte = _BYTE.fullmatch(name)
+        return bytes([int(byte[1], 16)]) if byte else name.replace("\u2581", " ").encode()
 
 
 @cache

@@ -112,11 +112,11 @@ class TorchModel(NativeModel):
 
     async def together(self, asks: Sequence[Ask]) -> list[list[Reply] | BaseException]:
         """See `Model`."""
-        found: list[Any] = [self._job_or_error(*each) for each in asks]
-        jobs = [job for job in found if isinstance(job, DecodeJob)]
+        jobs_or_errors: list[Any] = [self._job_or_error(*each) for each in asks]
+        jobs = [job for job in jobs_or_errors if isinstance(job, DecodeJob)]
         self._put(jobs)
         replies = iter(await asyncio.gather(*map(self._wait, jobs), return_exceptions=True))
-        return [next(replies) if isinstance(each, DecodeJob) else each for each in found]
+        return [next(replies) if isinstance(each, DecodeJob) else each for each in jobs_or_errors]
 
     async def stream(
         self, request: Request, samples: Sequence[Draw]
