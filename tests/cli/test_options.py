@@ -50,9 +50,11 @@ def test_every_option_has_a_text(words: str) -> None:
     ids=lambda command: command.home,
 )
 def test_a_command_is_a_function_of_a_face(command: Command) -> None:
-    homes = [command.home, *(home for home, _ in command.options.more.values())]
+    options = command.options
+    homes = [command.home, *(made.home for made in options.made.values())]
+    homes += [home for home, _ in (*options.more.values(), *options.instead.values())]
     for home in homes:
         module, _, name = home.partition(":")
         assert hasattr(importlib.import_module(module), "__path__"), f"{module} is no package"
-        assert name in dir(importlib.import_module(module))
+        assert name.partition(".")[0] in dir(importlib.import_module(module))
         assert callable(imported(home))

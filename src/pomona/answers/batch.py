@@ -234,24 +234,39 @@ def answer_rows(
     """Answer every row by `answerer` and write the rows with `answer`, `chosen`, `candidates`,
     `scores`, cost and `error` added.
 
-    inputs, out: as `pomona.records.read` and `write` take them; rows keep their order. Lists have
-    no place in CSV. model, judge: URIs as `load` takes them, or open models, which stay open.
-        settings: what else `load` takes (threads, price, rate, timeout, …), for all of them.
-    prompt: a template such as "{prompt}" or "Translate: {source}". messages: a column of messages
-        instead. raw: no chat template.
-    reference, group, metric: columns by which pools are described in the card (see `PoolStats`).
-    store: SQLite file of everything that was generated, `OUT.answers.db` without one. A run that
-        was killed goes on from it, and a larger pool reuses a smaller one.
-    concurrency: rows under way at once. Where a model computes here (torch, llama.cpp), these are a
-        group whose rows go in step: what is computed together depends on the rows alone, so a run
-        that was killed and resumed is equal to the bit to one that was not.
-    budget: for all rows together, what the store holds counted with what it cost then. Rows it does
-        not reach have no answer.
-    dry_run: nothing is asked or written; the card says what full-length answers to all rows would
-        cost at most, the store not considered.
+    `inputs` are as `pomona.records.read` takes them, or a table; rows keep their order. Models may
+    be open already, and then stay open. A run that was killed goes on from its store, and a larger
+    pool reuses a smaller one. Where a model computes here (torch, llama.cpp), the rows under way
+    are a group that goes in step: what is computed together depends on the rows alone, so a run
+    that was killed and resumed is equal to the bit to one that was not. The budget counts what the
+    store holds with what it cost then, and rows that it does not reach have no answer. A dry run
+    does not consider the store.
+
+    Args:
+        out: File of the rows with their answers; the card is written beside it.
+        answerer: How a row is answered.
+        model: URI of a model, or several.
+        judge: URI of the model that judges; the first model when left out.
+        prompt: Template with {COLUMN} in it; {prompt} when left out and there is no column
+            messages.
+        messages: Column of messages, instead of a prompt.
+        system: System message put before.
+        raw: Send the prompt as it is, without a chat template.
+        max_tokens: Most tokens of an answer.
+        reference: Column of references.
+        group: Column by which pools are shown.
+        metric: chrf, chrf++ or exact_match.
+        store: SQLite file of everything generated; OUT.answers.db when left out.
+        budget: Hard limits, of all rows together.
+        concurrency: Rows under way at once.
+        seed: Seed.
+        settings: What else `pomona.models.load` takes, for all models.
+        dry_run: Only say what it would cost at most; write nothing.
+        progress: Called with the rows done and all.
 
     Raises:
-        PomonaError: a column is missing, a cell is null, or a setting is wrong. Nothing was asked.
+        PomonaError: a column is missing, a cell is null, lists have no place in a file of this
+            format, or a setting is wrong. Nothing was asked.
         ResourceError: the last 5 requests all failed after their retries. Nothing was written; the
             store keeps what was generated.
     """
@@ -263,6 +278,8 @@ def answer_rows(
     row_prompt = RowPrompt(prompt, messages, system, raw, max_tokens, seed)
     records.require(*row_prompt.columns)
     _check(records, out, [name for name in (reference, group) if name], concurrency)
+    named = [model] if isinstance(model, str) or not isinstance(model, Sequence) else model
+    _check_price(budget, [*named, judge], settings or {})
     stats = BatchStats(rows=_count(records, row_prompt, where, reference))
     pools = PoolStats(metric_of(metric) if reference else None, seed)
     kept = Path(store) if store is not None else Path(f"{out}.answers.db")
@@ -272,7 +289,6 @@ def answer_rows(
             steps = Lockstep(Account(budget))
             options = {"concurrency": concurrency, **(settings or {})}
             opened = _Opener(options, None if dry_run else kept, steps, stack)
-            named = [model] if isinstance(model, str) or not isinstance(model, Sequence) else model
             batch = Batch(
                 row_prompt,
                 answerer,
@@ -312,6 +328,16 @@ def _check(records: Records, out: str | Path, columns: Sequence[str], concurrenc
             remedy = "rename it: the answers are written there"
             raise PomonaError(message, where=str(records.source.where), remedy=remedy)
     check_types(pa.schema([*records.schema, *COLUMNS]), format_of(str(out))[0], str(out))
+
+
+def _check_price(
+    budget: Budget | None, models: Sequence[ModelOrUri | None], settings: Mapping[str, Any]
+) -> None:
+    """What is opened here has the price of the settings; models that are open have their own."""
+    opens = any(isinstance(model, str) for model in models)
+    if budget and budget.money is not None and opens and settings.get("price") is None:
+        remedy = "give --price PROMPT,ANSWER for a million tokens"
+        raise PomonaError("a budget of money needs a price", where="--budget-money", remedy=remedy)
 
 
 def _count(records: Records, prompt: RowPrompt, where: str, reference: str | None) -> int:

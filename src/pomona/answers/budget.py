@@ -23,10 +23,16 @@ Forecast = Callable[[int], Spent]
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits on prompt and answer tokens together, FLOPs, money and seconds of wall time; None is
-    no limit.
+    """Hard limits; None is no limit.
 
-    A PomonaError for a limit that is not a positive number.
+    Args:
+        tokens: Prompt and answer tokens.
+        flops: Floating-point operations.
+        money: Money; needs --price.
+        seconds: Time.
+
+    Raises:
+        PomonaError: a limit is not a positive number.
     """
 
     tokens: int | None = None

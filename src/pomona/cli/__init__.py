@@ -23,7 +23,7 @@ _COMMANDS = {
         "Answer every row of a table: several answers each, and a choice among them.",
     ),
     "models": ("models:app", "List the models known by name, and fetch one."),
-    "serve": ("serve:serve", "Serve models and sampling strategies behind the OpenAI API."),
+    "serve": ("sample:serve", "Serve models and sampling strategies behind the OpenAI API."),
     "doctor": ("doctor:doctor", "Show what this installation has and whether something is broken."),
 }
 app = App(

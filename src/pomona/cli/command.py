@@ -6,10 +6,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -18,6 +21,7 @@ from cyclopts.validators import Number
 
 from pomona.cli.output import Format, Out, show_result
 from pomona.cli.progress import working
+from pomona.errors import PomonaError
 
 Flag = Annotated[bool, Parameter(show_default=False)]
 Inputs = Annotated[list[str], Parameter(help="Files, globs, dataset folders or s3:// addresses.")]
@@ -28,6 +32,31 @@ Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
 
 # What a name means on every command line, whatever more its parameter takes in Python.
 COMMON: dict[str, Any] = {"inputs": Inputs, "engine": Engine, "threads": Count, "out": Path}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A parameter that is an object in Python: on a command line the options of what makes it.
+
+    Where one of them is given, `home` is called with them, and what it returns is entered if it
+    is a context. `kept` only collects them, for a parameter that takes a mapping.
+    """
+
+    home: str
+    groups: Mapping[str, str]  # parameters of a group of options, by its title
+    prefix: str = ""
+    kept: bool = False
+
+    def take(self, given: dict[str, Any], stack: ExitStack) -> Any:
+        """The object, its options taken out of `given`; None without any."""
+        names = " ".join(self.groups.values()).split()
+        parts = {
+            name: given.pop(self.prefix + name) for name in names if self.prefix + name in given
+        }
+        if self.kept or not parts:
+            return parts or None
+        value = imported(self.home)(**parts)
+        return stack.enter_context(value) if hasattr(value, "__enter__") else value
 
 
 class Options:
@@ -41,8 +70,12 @@ class Options:
         names: Mapping[str, str] | None = None,
         kinds: Mapping[str, Any] | None = None,
         groups: Mapping[str, str] | None = None,
+        defaults: bool = True,
         inverted: Mapping[str, tuple[str, str]] | None = None,
         more: Mapping[str, tuple[str, str]] | None = None,
+        made: Mapping[str, Made] | None = None,
+        instead: Mapping[str, tuple[str, str]] | None = None,
+        missing: Mapping[str, PomonaError] | None = None,
     ) -> None:
         """The first `positional` parameters are arguments.
 
@@ -51,17 +84,27 @@ class Options:
             hidden: Parameters that are for Python alone; `format` where only a line is shown.
             names: Options whose name is not that of the parameter.
             kinds: Types of options that stand in for those of the signature.
-            groups: Parameters of a group of options, by its title; without defaults in its help.
+            groups: Parameters of a group of options, by its title.
+            defaults: Whether the help of groups shows defaults.
             inverted: The flag that turns a parameter off, and its text.
             more: Groups that stand for `**others`: a function and those of its parameters.
+            made: Parameters that are made of options.
+            instead: Flags with which another function is called, with what it takes of the
+                arguments; and their texts.
+            missing: Arguments that not all functions of `instead` need: what is raised without.
         """
-        self.positional, self.hidden = positional, {"progress", *hidden.split()}
-        self.names = names or {}
+        self.positional, self.names, self.defaults = positional, names or {}, defaults
         self.kinds = {**COMMON, **(kinds or {})}
-        self.inverted, self.more = inverted or {}, more or {}
+        self.inverted, self.more, self.made = inverted or {}, more or {}, made or {}
+        self.instead, self.missing = instead or {}, missing or {}
+        self.hidden = {"progress", *hidden.split(), *self.made}
         self.groups = {
             name: title for title, names in (groups or {}).items() for name in names.split()
         }
+
+
+Shown = Callable[[Out, Any, Mapping[str, Any]], int | None]
+Bar = Callable[[], AbstractContextManager[Any]]
 
 
 class Command:
@@ -71,9 +114,9 @@ class Command:
     def __init__(
         self,
         home: str,
-        doing: str | None = None,
+        doing: str | Bar | None = None,
         options: Options | None = None,
-        show: Callable[[Out, Any, Mapping[str, Any]], int | None] = show_result,
+        show: Shown = show_result,
     ) -> None:
         self.home, self.doing, self.options, self.show = home, doing, options or Options(), show
         self.__name__ = home.rpartition(":")[2]
@@ -93,28 +136,47 @@ class Command:
     def __annotations__(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return {p.name: p.annotation for p in self.__signature__.parameters.values()}
 
-    def __call__(self, *arguments: Any, format: Format = "human", **given: Any) -> int | None:
+    def __call__(self, *arguments: Any, format: Format = "human", **options: Any) -> int | None:
         """Call the function with what was given, while a bar says what it is doing, and show its
         result.
         """
-        function, options = imported(self.home), self.options
-        for name, (flag, _) in options.inverted.items():
-            if flag in given:
-                given[name] = not given.pop(flag)
-        given = {**{name: given.pop(o) for name, o in options.names.items() if o in given}, **given}
-        bound = inspect.signature(function).bind_partial(*arguments, **given)
-        given = {**bound.arguments, **given}
-        if self.doing is None:
-            return self.show(Out(format), function(*bound.args, **bound.kwargs), given)
-        with working(self.doing.format_map(given)) as progress:
-            result = function(*bound.args, **bound.kwargs, progress=progress)
-        return self.show(Out(format), result, given)
+        function, doing, given = imported(self.home), self.doing, self._named(arguments, options)
+        for flag, (home, _) in self.options.instead.items():
+            if given.pop(flag, False):
+                function, doing = imported(home), None
+                takes = inspect.signature(function).parameters
+                given = {name: value for name, value in given.items() if name in takes}
+        for name, error in self.options.missing.items():
+            if given.get(name) is None and name in inspect.signature(function).parameters:
+                raise error
+        with ExitStack() as stack:
+            for name, made in self.options.made.items():
+                if (value := made.take(given, stack)) is not None:
+                    given[name] = value
+            if doing is None:
+                return self.show(Out(format), function(**given), given)
+            with doing() if callable(doing) else working(doing.format_map(given)) as progress:
+                result = function(**given, progress=progress)
+            return self.show(Out(format), result, given)
+
+    def _named(self, arguments: Sequence[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """What was given, by the names of the function's own parameters."""
+        options = self.options
+        own = {option: name for name, option in options.names.items()}
+        own |= {flag: name for name, (flag, _) in options.inverted.items()}
+        flags = [flag for flag, _ in options.inverted.values()]
+        places = inspect.signature(imported(self.home)).parameters
+        named = dict(zip(places, arguments, strict=False))
+        return named | {
+            own.get(name, name): not value if name in flags else value
+            for name, value in given.items()
+        }
 
 
 def imported(home: str) -> Callable[..., Any]:
     """The function at `MODULE:NAME`."""
     module, _, name = home.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return attrgetter(name)(importlib.import_module(module))
 
 
 def summary(function: Callable[..., Any]) -> str:
@@ -131,61 +193,72 @@ def texts(function: Callable[..., Any]) -> dict[str, str]:
 
 
 def _parameters(function: Callable[..., Any], options: Options) -> list[inspect.Parameter]:
-    made = _options(function, options, options.positional)
-    for title, (other, names) in options.more.items():
-        group = Options(kinds=options.kinds, groups={title: names})
-        made += [
-            option for option in _options(imported(other), group, 0) if option.name in names.split()
-        ]
-    if "format" in options.hidden:
-        return made
-    format_ = inspect.Parameter(
-        "format", inspect.Parameter.KEYWORD_ONLY, default="human", annotation=Format
-    )
-    return [*made, format_]
+    parameters = list(_options(function, options))
+    for title, (home, names) in options.more.items():
+        parameters += _options(imported(home), options, names.split(), title)
+    for made in options.made.values():
+        for title, names in made.groups.items():
+            parameters += _options(imported(made.home), options, names.split(), title, made.prefix)
+    parameters += [_option(flag, Flag, text, False) for flag, (_, text) in options.instead.items()]
+    if "format" not in options.hidden:
+        parameters.append(_option("format", options.kinds.get("format", Format), None, "human"))
+    return sorted(parameters, key=lambda option: (option.kind, option.default is not option.empty))
 
 
 def _options(
-    function: Callable[..., Any], options: Options, positional: int
-) -> list[inspect.Parameter]:
-    documented = texts(function)
-    made: list[inspect.Parameter] = []
-    for place, (name, parameter) in enumerate(inspect.signature(function).parameters.items()):
-        if name in options.hidden or parameter.kind is inspect.Parameter.VAR_KEYWORD:
+    function: Callable[..., Any],
+    options: Options,
+    names: Sequence[str] | None = None,
+    title: str = "",
+    prefix: str = "",
+) -> Iterator[inspect.Parameter]:
+    """The options of a function, or of those of its parameters that are named."""
+    documented, parameters = texts(function), inspect.signature(function).parameters
+    own = names is None
+    for place, name in enumerate(parameters if names is None else names):
+        parameter = parameters[name]
+        if parameter.kind is parameter.VAR_KEYWORD or (own and name in options.hidden):
             continue
-        text, default, title = documented.get(name), parameter.default, options.groups.get(name)
-        name = options.names.get(name, name)
+        text, default = documented.get(name), parameter.default
+        group = options.groups.get(name, "") if own else title
+        shown = options.names.get(name, prefix + name)
         if name in options.inverted:
-            name, text = options.inverted[name]
+            shown, text = options.inverted[name]
             kind, default = Flag, False
         else:
-            kind = options.kinds.get(name) or _plain(_annotation(function, parameter))
-        told: dict[str, Any] = {"help": text} if text else {}
-        if title is not None or isinstance(default, tuple) or kind is Flag:
-            told["show_default"] = False
-        if title:
-            told["group"] = title
-        made.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.POSITIONAL_ONLY
-                if place < positional
-                else inspect.Parameter.KEYWORD_ONLY,
-                default=default,
-                annotation=Annotated[
-                    kind,
-                    Parameter(**told),
-                ],
-            )
-        )
-    return made
+            kind = options.kinds.get(shown) or _plain(_annotation(function, parameter))
+        if name in options.missing:
+            kind, default = Union[kind, None], None  # noqa: UP007
+        quiet = not options.defaults and (name in options.groups or not own)
+        hides = quiet or isinstance(default, tuple)
+        argument = own and place < options.positional
+        yield _option(shown, kind, text, default, title=group, hides=hides, argument=argument)
+
+
+def _option(
+    name: str,
+    kind: Any,
+    text: str | None,
+    default: Any,
+    *,
+    title: str = "",
+    hides: bool = False,
+    argument: bool = False,
+) -> inspect.Parameter:
+    told: dict[str, Any] = {"help": text} if text else {}
+    told |= {"show_default": False} if hides or kind is Flag else {}
+    told |= {"group": title} if title else {}
+    place = inspect.Parameter.POSITIONAL_ONLY if argument else inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(
+        name, place, default=default, annotation=Annotated[kind, Parameter(**told)]
+    )
 
 
 def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     """A parameter's type. The library's annotations are text, and some names in them are known to
     type checkers alone: only what becomes an option is read.
     """
-    return eval(parameter.annotation, inspect.unwrap(function).__globals__)
+    return eval(parameter.annotation, vars(sys.modules[function.__module__]))
 
 
 def _plain(kind: Any) -> Any:
@@ -201,16 +274,3 @@ def _plain(kind: Any) -> Any:
     if get_origin(kind) is Sequence:
         return list[_plain(get_args(kind)[0])]
     return kind
-
-
-def given(*groups: Any, **options: Any) -> dict[str, Any]:
-    """The options that are not None, those of groups (dataclasses, or None) among them."""
-    options_given = {
-        field.name: getattr(group, field.name)
-        for group in groups
-        if group is not None
-        for field in fields(group)
-    }
-    return {
-        name: value for name, value in {**options_given, **options}.items() if value is not None
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,41 +10,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from cyclopts import App
 
 from pomona.cli.command import Command, Options
-from pomona.cli.output import Format, Out
+from pomona.cli.output import Out
 
 if TYPE_CHECKING:
-    from pomona.data.audit import LabelServer, Report
+    from pomona.data.audit import Report
 
 
-def value(*, unique: float, epochs: list[float] | None = None, format: Format = "human") -> None:
-    """Print what repeated data are worth by the law of Muennighoff et al. 2023.
-
-    Args:
-        unique: Unique tokens.
-        epochs: Passes over them; 1, 2, 4, 8 and 16 when left out.
-    """
-    from pomona.data import effective_data
-
-    rows = [
-        {"epochs": e, "tokens": unique * e, "worth": unique * float(effective_data(e))}
-        for e in epochs or (1, 2, 4, 8, 16)
-    ]
+def _show_worth(show: Out, rows: list[dict[str, float]], _: Mapping[str, Any]) -> None:
     shown = [
         {"epochs": f"{r['epochs']:g}", "tokens": f"{r['tokens']:.3g}", "worth": f"{r['worth']:.3g}"}
         for r in rows
     ]
-    Out(format).table(
+    show.table(
         rows,
         shown,
         "fitted on C4 with models up to 9B parameters; the law never predicts harm from repetition",
     )
-
-
-def _wait(show: Out, server: LabelServer, _: Mapping[str, Any]) -> None:
-    with server:
-        show.line(server.url)
-        sys.stdout.flush()
-        server.wait()
 
 
 def _show_report(show: Out, summed: Report, given: Mapping[str, Any]) -> None:
@@ -104,6 +84,7 @@ for _command in (
         "removing duplicates",
         Options(
             kinds={"against": list[str] | None, "model": str, "tokenizer": str | None},
+            defaults=False,
             groups={
                 "Of minhash and exact": "n_bands rows_per_band shingle shingle_size "
                 "edit_similarity target_size against pairs index"
@@ -138,7 +119,9 @@ app.command(
     help="Print which share of train and of validation has near-duplicates where (Lee et al. 2022, "
     "table 2).",
 )
-app.command(value)
+app.command(
+    Command("pomona.data:repetition_worth", None, Options(positional=0), _show_worth), name="value"
+)
 _AUDIT.command(
     Command(
         "pomona.data.audit:sample_audit",
@@ -148,7 +131,7 @@ _AUDIT.command(
     name="sample",
 )
 _AUDIT.command(
-    Command("pomona.data.audit:serve_labels", options=Options(hidden="host format"), show=_wait),
+    Command("pomona.data.audit:serve_labels", options=Options(hidden="host format")),
     name="page",
     help="Serve a page on this machine where the sample is labelled with the keyboard; every label "
     "is saved at once.",

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from pomona.cli.command import Command, Count, Flag, Options, given
-from pomona.cli.output import Format, Out, clock, size
-from pomona.cli.progress import working
-from pomona.errors import PomonaError
+from pomona.cli.command import Command, Count, Options
+from pomona.cli.output import Out, clock, size
 
 if TYPE_CHECKING:
     from pomona.merge import Extraction, MergeResult
-    from pomona.merge.search import Matrix, Searched, SearchForecast
+    from pomona.merge.search import LeftOut, Matrix, Searched, SearchForecast, Swept
 
 app = App(
     name="merge", help="Merge checkpoints.", help_format="plaintext", result_action="return_value"
@@ -65,6 +63,103 @@ def _show_adapter(show: Out, result: Extraction, given: Mapping[str, Any]) -> No
     show.line("nothing was written" if dry_run else out)
 
 
+def _show_sweep(show: Out, swept: Sequence[Swept], given: Mapping[str, Any]) -> None:
+    show.table([{"folder": str(one.folder), **one.values} for one in swept])
+    if given.get("dry_run") and show.format == "human":
+        show.line("nothing was written")
+
+
+def _show_left_out(show: Out, left_out: LeftOut, given: Mapping[str, Any]) -> None:
+    if left_out.matrix is not None:
+        _show_matrix(show, left_out.matrix, given["out"])
+        return
+    rows = [
+        {"merge": name, "folder": str(left_out.folders[at]) if left_out.folders else None}
+        for at, name in enumerate(left_out.recipes)
+    ]
+    show.table(rows)
+
+
+def _show_forecast(show: Out, forecast: SearchForecast) -> None:
+    from pomona.pages import flops
+
+    if show.format == "json":
+        show.json(asdict(forecast))
+        return
+    show.line(
+        f"{forecast.method}: at most {forecast.trials} trials over {', '.join(forecast.free)}"
+    )
+    show.line(
+        f"each merges {size(forecast.read)} in memory and scores {forecast.valid} validation "
+        f"items; the best is tested on {forecast.test}"
+    )
+    show.line(
+        f"about {flops(forecast.flops_per_trial)} FLOPs a trial, {flops(forecast.flops)} in all, "
+        f"{clock(forecast.seconds)} on one core"
+    )
+    for note in forecast.notes:
+        show.line(note)
+    show.line("nothing was written")
+
+
+def _show_search(show: Out, searched: Searched | SearchForecast, _: Mapping[str, Any]) -> None:
+    from pomona.merge.search import Gain, SearchForecast, number
+
+    if isinstance(searched, SearchForecast):
+        _show_forecast(show, searched)
+        return
+    if show.format == "json":
+        show.json({"out": searched.out, **searched.document()})
+        return
+    rows = [
+        {
+            "group": group,
+            "against": name,
+            searched.metric: number(one.value),
+            "gain": str(Gain.of(one, searched.higher_is_better)),
+            "items": one.n,
+        }
+        for name, groups in searched.contrasts.items()
+        for group, one in groups.items()
+    ]
+    show.table(
+        rows,
+        caption=", ".join(
+            f"{name} = {value:g}" for name, value in searched.optimum.best.values.items()
+        ),
+    )
+    for note in searched.notes:
+        show.line(note)
+    show.line(searched.signature)
+    show.line(searched.out)
+
+
+def _show_matrix(show: Out, matrix: Matrix, out: Path) -> None:
+    if show.format == "json":
+        show.json(
+            {
+                "out": out,
+                "signature": matrix.signature,
+                "metric": matrix.metric,
+                "matrix": matrix.rows(),
+            }
+        )
+        return
+    gains = matrix.gains()
+    groups = next(iter(gains.values()))
+    show.table(
+        [
+            {"group": group, **{expert: str(gains[expert][group]) for expert in gains}}
+            for group in groups
+        ],
+        caption=f"what each expert brings, in {matrix.metric}; positive is better",
+    )
+    show.line(matrix.signature)
+    show.line(out)
+
+
+_ENGINE = {"": ("pomona.merge:merge", "threads memory shard_size")}
+_KINDS = {"recipe": Path, "memory": str, "shard_size": str, "set": list[str] | None}
 app.default(
     Command(
         "pomona.merge:merge",
@@ -72,7 +167,7 @@ app.default(
         Options(
             positional=2,
             hidden="models",
-            kinds={"recipe": Path, "memory": str, "shard_size": str},
+            kinds=_KINDS,
             inverted={"report": ("no_report", "Do not measure how the models differ.")},
         ),
         _show_merge,
@@ -104,262 +199,37 @@ app.command(
     name="extract",
     help="Write what fine-tuning changed as a LoRA adapter.",
 )
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Merging:
-    """How merges are made, not what they are."""
-
-    seed: int | None = None
-    """Seed in place of the recipe's."""
-    threads: Count = None
-    """CPU threads; all when left out."""
-    memory: str | None = None
-    """Memory of a merge to stay within, such as 1GiB."""
-    shard_size: str | None = None
-    """Largest file of a result, such as 5GB."""
-    overwrite: Flag = False
-    """Write over folders that are there."""
-
-
-Settings = Annotated[list[str] | None, Parameter(name="--set")]
-
-
-@app.command
-def search(
-    recipe: Path,
-    out: Path,
-    /,
-    *,
-    trials: Count = None,
-    device: str | None = None,
-    merging: Merging | None = None,
-    dry_run: Flag = False,
-    format: Format = "human",
-) -> None:
-    """Search the free parameters of a recipe against a task, and write the best merge.
-
-    Parameters
-    ----------
-    recipe
-        A merge recipe with {search: [low, high]} in place of numbers, and a section `search` that
-        names the task.
-    out
-        Folder of the best merge, with search.json, trials.parquet, ledger.json and search.html. The
-        same command goes on after a kill.
-    trials
-        Candidates to try, in place of the recipe's.
-    device
-        cpu, cuda, ...
-    dry_run
-        Only print the number of trials and what they would cost.
-    """
-    from pomona.merge import search as searching
-
-    show = Out(format)
-    if dry_run:
-        _forecast(
-            show,
-            searching.forecast(recipe, out, trials=trials, seed=merging.seed if merging else None),
-        )
-        return
-    _use_threads(merging)
-    with working("searching") as progress:
-        found = searching.search_merge(
-            recipe, out, trials=trials, device=device, progress=progress, **given(merging)
-        )
-    _searched(show, found)
-
-
-@app.command(help="Write a merge for each of several values, from one reading of the models.")
-def sweep(
-    recipe: Path,
-    out: Path,
-    /,
-    *,
-    values: Settings = None,
-    merging: Merging | None = None,
-    dry_run: Flag = False,
-    format: Format = "human",
-) -> None:
-    """Merge once for each value of a parameter, from one reading of the inputs.
-
-    Parameters
-    ----------
-    recipe
-        A merge recipe.
-    out
-        Folder of the merges, each in a folder such as alpha=0.25.
-    values
-        NAME=0,0.25,0.5: a free parameter of the recipe, or the place of a number such as
-        parameters.t. Several give all combinations.
-    dry_run
-        Only check every merge and list them.
-    """
-    from pomona.merge import search as searching
-
-    chosen = {name: _numbers(name, text) for name, text in map(_parted, values or [])}
-    with working("merging") as progress:
-        swept = searching.sweep(
-            recipe, out, chosen, dry_run=dry_run, progress=progress, **given(merging)
-        )
-    show = Out(format)
-    show.table([{"folder": str(one.folder), **one.values} for one in swept])
-    if dry_run and format == "human":
-        show.line("nothing was written")
-
-
-@app.command(help="Merge all experts, and all but each one: who helps and who hurts whom.")
-def leave_one_out(
-    recipe: Path,
-    out: Path,
-    /,
-    *,
-    values: Settings = None,
-    device: str | None = None,
-    merging: Merging | None = None,
-    dry_run: Flag = False,
-    format: Format = "human",
-) -> None:
-    """Merge all experts, and all but one for each: who is helped and hurt by whom?
-
-    Parameters
-    ----------
-    recipe
-        A merge recipe. With a section `evaluate` (or `search`) the merges are scored on its test
-        items and not written.
-    out
-        Folder of the merges `all` and `without-EXPERT`, or of the scores.
-    values
-        NAME=0.5 for each free parameter of the recipe.
-    device
-        cpu, cuda, ...
-    dry_run
-        Only check every merge and list them.
-    """
-    from pomona.merge import search as searching
-
-    chosen = {name: _number(name, text) for name, text in map(_parted, values or [])}
-    _use_threads(merging)
-    with working("merging") as progress:
-        found = searching.leave_one_out(
-            recipe,
-            out,
-            values=chosen,
-            device=device,
-            dry_run=dry_run,
-            progress=progress,
-            **given(merging),
-        )
-    show = Out(format)
-    if found.matrix is not None:
-        _matrix(show, found.matrix, out)
-        return
-    rows = [
-        {"merge": name, "folder": str(found.folders[at]) if found.folders else None}
-        for at, name in enumerate(found.recipes)
-    ]
-    show.table(rows)
-
-
-def _forecast(show: Out, found: SearchForecast) -> None:
-    from pomona.pages import flops
-
-    if show.format == "json":
-        show.json(asdict(found))
-        return
-    show.line(f"{found.method}: at most {found.trials} trials over {', '.join(found.free)}")
-    show.line(
-        f"each merges {size(found.read)} in memory and scores {found.valid} validation "
-        f"items; the best is tested on {found.test}"
-    )
-    show.line(
-        f"about {flops(found.flops_per_trial)} FLOPs a trial, {flops(found.flops)} in all, "
-        f"{clock(found.seconds)} on one core"
-    )
-    for note in found.notes:
-        show.line(note)
-    show.line("nothing was written")
-
-
-def _searched(show: Out, found: Searched) -> None:
-    if show.format == "json":
-        show.json({"out": found.out, **found.document()})
-        return
-    from pomona.merge.search import Gain, number
-
-    rows = [
-        {
-            "group": group,
-            "against": name,
-            found.metric: number(one.value),
-            "gain": str(Gain.of(one, found.higher_is_better)),
-            "items": one.n,
-        }
-        for name, groups in found.contrasts.items()
-        for group, one in groups.items()
-    ]
-    show.table(
-        rows,
-        caption=", ".join(
-            f"{name} = {value:g}" for name, value in found.optimum.best.values.items()
+app.command(
+    Command(
+        "pomona.merge.search:search_merge",
+        "searching",
+        Options(
+            positional=2,
+            hidden="models",
+            kinds={**_KINDS, "trials": Count},
+            more=_ENGINE,
+            instead={
+                "dry_run": (
+                    "pomona.merge.search:forecast",
+                    "Only print the number of trials and what they would cost.",
+                )
+            },
         ),
-    )
-    for note in found.notes:
-        show.line(note)
-    show.line(found.signature)
-    show.line(found.out)
-
-
-def _matrix(show: Out, matrix: Matrix, out: Path) -> None:
-    if show.format == "json":
-        show.json(
-            {
-                "out": out,
-                "signature": matrix.signature,
-                "metric": matrix.metric,
-                "matrix": matrix.rows(),
-            }
+        _show_search,
+    ),
+    name="search",
+)
+for _home, _show in (
+    ("pomona.merge.search:sweep", _show_sweep),
+    ("pomona.merge.search:leave_one_out", _show_left_out),
+):
+    app.command(
+        Command(
+            _home,
+            "merging",
+            Options(
+                positional=2, hidden="models", names={"values": "set"}, kinds=_KINDS, more=_ENGINE
+            ),
+            _show,
         )
-        return
-    gains = matrix.gains()
-    groups = next(iter(gains.values()))
-    show.table(
-        [
-            {"group": group, **{expert: str(gains[expert][group]) for expert in gains}}
-            for group in groups
-        ],
-        caption=f"what each expert brings, in {matrix.metric}; positive is better",
     )
-    show.line(matrix.signature)
-    show.line(out)
-
-
-def _use_threads(merging: Merging | None) -> None:
-    if merging is not None and merging.threads is not None:
-        import torch
-
-        torch.set_num_threads(merging.threads)
-
-
-def _parted(text: str) -> tuple[str, str]:
-    name, sign, values = text.partition("=")
-    if not sign or not name or not values:
-        raise PomonaError(
-            f'"{text}" is not NAME=VALUE', where="--set", remedy="write --set alpha=0,0.5,1"
-        )
-    return name, values
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise PomonaError(
-            f'"{text}" is not a number', where=f"--set {name}", remedy="write --set alpha=0.5"
-        ) from None
-
-
-def _numbers(name: str, text: str) -> list[float]:
-    return [_number(name, part.strip()) for part in text.split(",")]

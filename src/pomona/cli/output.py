@@ -139,7 +139,15 @@ def clock(seconds: float) -> str:
 
 
 def show_result(show: Out, result: Any, given: Mapping[str, Any]) -> None:
-    """What a function of the library returned: a card, cards, an object with rows, or a path."""
+    """What a function of the library returned: a card, cards, an object with rows, a path or paths,
+    or a server, which works until it is told to stop.
+    """
+    if hasattr(result, "wait"):
+        with result:
+            show.line(result.url)
+            sys.stdout.flush()
+            result.wait()
+        return
     from pomona.records import Card
 
     if isinstance(result, Card):
@@ -147,6 +155,9 @@ def show_result(show: Out, result: Any, given: Mapping[str, Any]) -> None:
         show_card(show, result, place, given.get("dry_run", False))
     elif isinstance(result, list):
         show_cards(show, result)
+    elif isinstance(result, tuple):
+        for path in result:
+            show.line(path)
     elif hasattr(result, "rows"):
         show.table(result.rows())
     else:

@@ -1,257 +1,29 @@
-"""`pomona sample`."""
+"""`pomona sample` and `pomona serve`: whatever answers prompts."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from pomona.cli.command import Flag, Inputs, given
-from pomona.cli.contexts import Surroundings
+from pomona.cli.command import Command, Made, Options
 from pomona.cli.errors import tell
-from pomona.cli.output import Format, Out
-from pomona.cli.progress import working
+from pomona.cli.output import Out
 
 if TYPE_CHECKING:
     from pomona.records import Card
 
 
-@Parameter(name="*", group="What is asked")
-@dataclass(frozen=True, kw_only=True)
-class Asking:
-    """How a row becomes a request."""
-
-    prompt: str | None = None
-    """Template with {COLUMN} in it; {prompt} when left out and there is no column messages."""
-    messages: str | None = None
-    """Column of messages, instead of a prompt."""
-    system: str | None = None
-    """System message put before."""
-    raw: Flag = False
-    """Send the prompt as it is, without a chat template."""
-    max_tokens: int = 512
-    """Most tokens of an answer."""
-
-
-@Parameter(name="*", group="Details of the strategy")
-@dataclass(frozen=True, kw_only=True)
-class Choosing:
-    """What a strategy takes that its name does not say."""
-
-    reward: str | None = None
-    """best: mean, sum, MODULE:FUNCTION or http://HOST/PATH."""
-    extract: str | None = None
-    """vote: answer, number, boxed, text, regex:PATTERN or MODULE:FUNCTION."""
-    language: str | None = None
-    """xmbr: language of the further evidence."""
-
-
-@Parameter(name="*", group="What pools are measured against")
-@dataclass(frozen=True, kw_only=True)
-class Measuring:
-    """What the pool holds, and what the choice makes of it."""
-
-    reference: str | None = None
-    """Column of references."""
-    group: str | None = None
-    """Column by which pools are shown."""
-    metric: str = "chrf"
-    """chrf, chrf++ or exact_match."""
-
-
-@Parameter(name="*", group="Hard limits, of all rows together")
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Where the work ends, with everything kept that was paid for."""
-
-    budget_tokens: int | None = None
-    """Prompt and answer tokens."""
-    budget_flops: float | None = None
-    """Floating-point operations."""
-    budget_money: float | None = None
-    """Money; needs --price."""
-    budget_seconds: float | None = None
-    """Time."""
-
-
-@Parameter(name="*", group="How models are called")
-@dataclass(frozen=True, kw_only=True)
-class Calling:
-    """What opening a model takes."""
-
-    price: Annotated[str | None, Parameter(allow_leading_hyphen=False)] = None
-    """Money for a million prompt tokens and a million answer tokens, such as 0.15,0.60."""
-    tokenizer: str | None = None
-    """Folder or tokenizer.json to count a server's tokens with."""
-    threads: int = 1
-    """Processor threads of models in this process."""
-    timeout: float = 120.0
-    """Seconds without a sign of life from a server."""
-
-
-app = App(
-    name="sample",
-    help="Answer every row of a table: several answers each, and a choice among them.",
-    help_format="plaintext",
-    result_action="return_value",
-)
-
-
-@app.command
-def index(
-    inputs: Inputs,
-    /,
-    *,
-    out: Path,
-    column: str = "text",
-    source: str | None = None,
-    embed: str | None = None,
-    longest: int = 1200,
-) -> None:
-    """Index texts, for answers that look things up (--retrieve).
-
-    Parameters
-    ----------
-    out
-        Folder of the index.
-    column
-        Column of the text.
-    source
-        Column that says where a text is from, such as its title; shown and searched too.
-    embed
-        URI of a model whose embeddings are searched beside the words.
-    longest
-        Most characters of a passage.
-    """
-    from pomona.sample.context import Index
-
-    with working("indexing") as progress:
-        built = Index.build(
-            inputs, column, out=out, source=source, embed=embed, longest=longest, progress=progress
-        )
-    Out("human").line(f"{len(built):,} passages in {out}")
-
-
-@app.command
-def datastore(inputs: Inputs, /, *, out: Path, model: str, column: str = "text") -> None:
-    """Keep what a model's network sees in texts of one kind, to lead answers towards or away from
-    it (--steer-to, --steer-from).
-
-    Parameters
-    ----------
-    out
-        The file to write (safetensors).
-    model
-        URI of the checkpoint whose answers will be led: ui-s, hf:PATH_OR_ID.
-    column
-        Column of the text, as the model reads it: with its prompt, where it has one.
-    """
-    from pomona.sample.context import build_datastore
-
-    built = build_datastore(inputs, column, out=out, model=model)
-    Out("human").line(f"{len(built.tokens):,} tokens in {out}")
-
-
-@app.default
-def sample(
-    inputs: Inputs,
-    /,
-    *,
-    out: Path,
-    model: list[str],
-    strategy: str = "hedged5-mbr",
-    judge: str | None = None,
-    choosing: Choosing | None = None,
-    asking: Asking | None = None,
-    measuring: Measuring | None = None,
-    surroundings: Surroundings | None = None,
-    think: Flag = False,
-    store: Path | None = None,
-    limits: Limits | None = None,
-    calling: Calling | None = None,
-    concurrency: int = 8,
-    seed: int = 0,
-    dry_run: Flag = False,
-    format: Format = "human",
-) -> int:
-    """Answer every row of a table: several answers each, and a choice among them.
-
-    Everything generated is kept at once beside OUT; the same command goes on after an interruption
-    and pays nothing twice. The exit code is 1 when a budget ended or a model failed before all rows
-    had an answer.
-
-    Parameters
-    ----------
-    out
-        File of the rows with their answers; the card is written beside it.
-    model
-        URI of a model: ui-s, smollm2, hf:PATH_OR_ID, gguf:PATH or http://HOST/v1#NAME. Given
-        several times, the models share each pool.
-    strategy
-        Such as greedy, hedged5-mbr, hedged5-chops, sample16-vote-stop0.6, ladder5-best-t1.2.
-    judge
-        URI of the model that judges; the first model when left out.
-    think
-        Ask for steps before the answer; they are taken off it.
-    store
-        SQLite file of everything generated; OUT.answers.db when left out.
-    concurrency
-        Rows under way at once.
-    seed
-        Seed.
-    dry_run
-        Only say what it would cost at most; write nothing.
-    """
-    from pomona.answers import Budget
-    from pomona.errors import PomonaError
-    from pomona.sample import answer_all
-    from pomona.sample.context import Thought
-
-    limits, calling = limits or Limits(), calling or Calling()
-    if limits.budget_money is not None and calling.price is None:
-        remedy = "give --price PROMPT,ANSWER for a million tokens"
-        raise PomonaError("a budget of money needs a price", where="--budget-money", remedy=remedy)
-    settings = {**asdict(calling), "price": _price(calling.price)}
-    with (surroundings or Surroundings()).contexts() as levers, working("answering") as progress:
-        card = answer_all(
-            inputs,
-            out,
-            model=model,
-            strategy=given(choosing, name=strategy),
-            judge=judge,
-            context=[*levers.values(), *([Thought()] if think else ())],
-            store=store,
-            budget=Budget(*astuple(limits)),
-            concurrency=concurrency,
-            seed=seed,
-            settings=settings,
-            dry_run=dry_run,
-            progress=progress,
-            **given(asking, measuring),
-        )
-    _show(Out(format), card, out, dry_run)
+def _show(show: Out, card: Card, given: Mapping[str, Any]) -> int:
+    dry_run = given.get("dry_run", False)
+    _show_batch(show, card, given["out"], dry_run)
     return 0 if dry_run or card.details["answered"] == card.rows_in else _told(card)
 
 
-def _price(given: str | None) -> tuple[float, float] | None:
-    from pomona.errors import PomonaError
-
-    if given is None:
-        return None
-    try:
-        prompt, answer = (float(part) for part in given.split(","))
-    except ValueError:
-        raise PomonaError(
-            f'"{given}" is no price',
-            where="--price",
-            remedy="write PROMPT,ANSWER for a million tokens: 0.15,0.60",
-        ) from None
-    return prompt, answer
-
-
-def _show(show: Out, card: Card, out: Path, dry_run: bool) -> None:
+def _show_batch(show: Out, card: Card, out: Path, dry_run: bool) -> None:
     if show.format == "json":
         show.json({"out": None if dry_run else out, "signature": card.signature, **asdict(card)})
         return
@@ -313,3 +85,73 @@ def _told(card: Card) -> int:
         first = next(iter(details["errors"]))
         tell(f"{details['failed']:,} rows failed, such as: {first}; run again to try them again")
     return 1
+
+
+CONTEXTS = "pomona.sample.context:open_contexts"
+SEEN = {
+    "What the model sees": "retrieve tool mcp steer_to steer_from steer_strength steer_temperature"
+}
+_ROWS = "pomona.answers:answer_rows"
+app = App(
+    name="sample",
+    help="Answer every row of a table: several answers each, and a choice among them.",
+    help_format="plaintext",
+    result_action="return_value",
+)
+app.default(
+    Command(
+        "pomona.sample:answer_all",
+        "answering",
+        Options(
+            kinds={"model": list[str], "strategy": str, "threads": int},
+            groups={"Details of the strategy": "reward extract language"},
+            more={
+                "": (_ROWS, "judge store concurrency seed dry_run"),
+                "What is asked": (_ROWS, "prompt messages system raw max_tokens"),
+                "What pools are measured against": (_ROWS, "reference group metric"),
+            },
+            made={
+                "context": Made(CONTEXTS, {**SEEN, "": "think"}),
+                "budget": Made(
+                    "pomona.answers:Budget",
+                    {"Hard limits, of all rows together": "tokens flops money seconds"},
+                    prefix="budget_",
+                ),
+                "settings": Made(
+                    "pomona.models:load",
+                    {"How models are called": "price tokenizer threads timeout"},
+                    kept=True,
+                ),
+            },
+        ),
+        _show,
+    )
+)
+app.command(
+    Command(
+        "pomona.sample.context:Index.build",
+        "indexing",
+        Options(hidden="format"),
+        lambda show, index, given: show.line(f"{len(index):,} passages in {given['out']}"),
+    ),
+    name="index",
+)
+app.command(
+    Command(
+        "pomona.sample.context:build_datastore",
+        None,
+        Options(hidden="format"),
+        lambda show, built, given: show.line(f"{len(built.tokens):,} tokens in {given['out']}"),
+    ),
+    name="datastore",
+)
+serve = Command(
+    "pomona.serve:serve",
+    None,
+    Options(
+        positional=0,
+        hidden="format",
+        kinds={"model": list[str], "threads": int},
+        made={"contexts": Made(CONTEXTS, SEEN)},
+    ),
+)

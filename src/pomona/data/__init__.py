@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from pomona.data.mixing.table import mix as mix
     from pomona.data.pruning import prune as prune, sweep as sweep
     from pomona.data.scores import Scored as Scored, perplexity as perplexity, score as score
-    from pomona.data.value import effective_data as effective_data
+    from pomona.data.value import (
+        effective_data as effective_data,
+        repetition_worth as repetition_worth,
+    )
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -22,6 +25,6 @@ __getattr__, __dir__ = lazily(
         "mixing.table": "mix",
         "pruning": "prune sweep",
         "scores": "Scored perplexity score",
-        "value": "effective_data",
+        "value": "effective_data repetition_worth",
     },
 )

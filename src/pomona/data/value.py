@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -104,6 +105,27 @@ def effective_data(
         -np.maximum(values - 1, 0) / law.data_decay
     )
     return float(worth) if worth.ndim == 0 else worth
+
+
+def repetition_worth(
+    unique: float, epochs: Sequence[float] = (1, 2, 4, 8, 16)
+) -> list[dict[str, float]]:
+    """Print what repeated data are worth by the law of Muennighoff et al. 2023.
+
+    A row for each of `epochs`: `tokens` are seen in all, and `worth` as much as so many new ones
+    (see `effective_data`).
+
+    Args:
+        unique: Unique tokens.
+        epochs: Passes over them; 1, 2, 4, 8 and 16 when left out.
+
+    Raises:
+        PomonaError: a number of passes is negative or NaN.
+    """
+    return [
+        {"epochs": e, "tokens": unique * e, "worth": unique * float(effective_data(e))}
+        for e in epochs
+    ]
 
 
 @overload

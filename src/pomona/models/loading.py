@@ -30,35 +30,44 @@ def load(
     api_key: str | None = None,
     rate: Rate | None = None,
     timeout: float = 120.0,
-    price: tuple[float, float] | None = None,
+    price: tuple[float, float] | str | None = None,
     tokenizer: str | None = None,
 ) -> Model:
     """The model that `uri` names: a catalogue name, `hf:PATH_OR_ID`, a folder, `gguf:PATH`, or
     `http(s)://HOST/v1#NAME`.
 
-    need: abilities it must have. GGUF runs in llama.cpp unless "score", "states" or "train" is
-        among them; then torch runs it, converted once.
-    device: for torch "cpu", "cuda", "cuda:1", "mps"; without it a GPU when there is one.
-    dtype: for torch "float32", "bfloat16" or "float16" for weights and arithmetic, or "mixed" for
-        float32 weights with bfloat16 arithmetic (faster on CPUs with AVX512-BF16 or AMX); without
-        it bfloat16 on a GPU and float32, which is exact, on a CPU.
-    memory: bytes that torch's caches and logits may take beside the weights; without it a part of
-        what is free.
-    chat: every prompt of `generate` and `score` becomes one user message in the chat template.
-    progress: called with the number of prompts done and in all, after each batch that torch runs
-        for `generate` and `score`.
-    threads: of the processor, for requests to torch and llama.cpp; more threads than idle cores are
-        much slower than one.
-    context: for llama.cpp, the most tokens of one prompt with its answer; without it what the model
-        was trained for, at most 8192.
-    concurrency: requests under way at once at a server, and answers decoded at once by llama.cpp.
-    api_key, rate (requests and tokens a minute), tokenizer (to count answers' tokens): for servers.
-        Without `api_key` the environment's POMONA_API_KEY, or for api.openai.com OPENAI_API_KEY.
-    timeout: seconds without a sign of life from a server.
-    price: money for a million prompt tokens and a million answer tokens.
-    A PomonaError when the URI names nothing, the checkpoint is broken, what it needs is not
-    installed, or a setting is unknown or out of range.
+    GGUF runs in llama.cpp unless "score", "states" or "train" is needed; then torch runs it,
+    converted once. Without `dtype` it is bfloat16 on a GPU and float32, which is exact, on a CPU;
+    "mixed" is float32 weights with bfloat16 arithmetic (faster on CPUs with AVX512-BF16 or AMX).
+    More threads than idle cores are much slower than one.
+
+    Args:
+        uri: What names the model.
+        need: Abilities it must have.
+        device: For torch "cpu", "cuda", "cuda:1", "mps"; a GPU where there is one when left out.
+        dtype: For torch "float32", "bfloat16", "float16" or "mixed".
+        memory: Bytes that torch's caches and logits may take beside the weights; a part of what is
+            free when left out.
+        chat: Every prompt of `generate` and `score` becomes one user message in the chat template.
+        progress: Called with the number of prompts done and in all, after each batch that torch
+            runs for `generate` and `score`.
+        threads: Processor threads of models in this process.
+        context: For llama.cpp, the most tokens of one prompt with its answer; what the model was
+            trained for, at most 8192, when left out.
+        concurrency: Requests under way at once at a server, and answers decoded at once by
+            llama.cpp.
+        api_key: For servers; the environment's POMONA_API_KEY, or for api.openai.com
+            OPENAI_API_KEY, when left out.
+        rate: Requests and tokens a minute, for servers.
+        timeout: Seconds without a sign of life from a server.
+        price: Money for a million prompt tokens and a million answer tokens, such as 0.15,0.60.
+        tokenizer: Folder or tokenizer.json to count a server's tokens with.
+
+    Raises:
+        PomonaError: the URI names nothing, the checkpoint is broken, what it needs is not
+            installed, or a setting is unknown or out of range.
     """
+    price = _two_numbers(price) if isinstance(price, str) else price
     sizes = {
         "threads": threads,
         "concurrency": concurrency,
@@ -112,3 +121,15 @@ def load(
         threads=threads,
         price=price,
     )
+
+
+def _two_numbers(price: str) -> tuple[float, float]:
+    try:
+        prompt, answer = (float(part) for part in price.split(","))
+    except ValueError:
+        raise PomonaError(
+            f'"{price}" is no price',
+            where="--price",
+            remedy="write PROMPT,ANSWER for a million tokens: 0.15,0.60",
+        ) from None
+    return prompt, answer

@@ -283,13 +283,40 @@ def answer_all(
     *,
     model: ModelOrUri | Sequence[ModelOrUri],
     strategy: str | Strategy | dict[str, Any] = "hedged5-mbr",
+    reward: str | None = None,
+    extract: str | None = None,
+    language: str | None = None,
     context: Sequence[Context] = (),
     **options: Unpack[RowOptions],
 ) -> Card:
-    """Answer every row by a strategy and write the rows with `answer`, `chosen`, `candidates`,
-    `scores`, cost and `error` added.
+    """Answer every row of a table: several answers each, and a choice among them.
 
-    Several models share a pool. The options, and what is raised, as `pomona.answers.answer_rows`.
+    Everything generated is kept at once beside OUT; the same command goes on after an interruption
+    and pays nothing twice. The exit code is 1 when a budget ended or a model failed before all rows
+    had an answer.
+
+    The rows are written with `answer`, `chosen`, `candidates`, `scores`, cost and `error` added.
+    The options, and what is raised, as `pomona.answers.answer_rows`.
+
+    Args:
+        out: File of the rows with their answers; the card is written beside it.
+        model: URI of a model: ui-s, smollm2, hf:PATH_OR_ID, gguf:PATH or http://HOST/v1#NAME.
+            Given several times, the models share each pool.
+        strategy: Such as greedy, hedged5-mbr, hedged5-chops, sample16-vote-stop0.6,
+            ladder5-best-t1.2.
+        reward: best: mean, sum, MODULE:FUNCTION or http://HOST/PATH.
+        extract: vote: answer, number, boxed, text, regex:PATTERN or MODULE:FUNCTION.
+        language: xmbr: language of the further evidence.
+        context: What the models see beside the prompt.
     """
-    plan = strategy if isinstance(strategy, Strategy) else parse_strategy(strategy, trusted=True)
+    details = {"reward": reward, "extract": extract, "language": language}
+    plan = _planned(strategy, {name: one for name, one in details.items() if one is not None})
     return answer_rows(inputs, out, StrategyAnswerer(plan, context), model=model, **options)
+
+
+def _planned(given: str | Strategy | Mapping[str, Any], details: Mapping[str, Any]) -> Strategy:
+    if isinstance(given, Strategy):
+        return replace(given, **details)
+    if details:
+        given = {**({"name": given} if isinstance(given, str) else given), **details}
+    return parse_strategy(given, trusted=True)

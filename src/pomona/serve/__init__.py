@@ -18,11 +18,13 @@ if TYPE_CHECKING:
         parse_size as parse_size,
         read_keys as read_keys,
     )
+    from pomona.serve.starting import Server as Server, serve as serve
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "app": "application open_models run",
         "settings": "ServeSettings check_host parse_size read_keys",
+        "starting": "Server serve",
     },
 )

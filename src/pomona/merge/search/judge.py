@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -127,10 +128,15 @@ class Judge:
 
     @classmethod
     def of(cls, task: MergeTask, *, device: str | None = None, **engine: Any) -> Judge:
-        """The judge that a recipe asks for; of the options of a merge in `engine` it takes threads
-        and memory.
+        """The judge that a recipe asks for; of the options of a merge in `engine` it takes threads,
+        which are torch's from then on, and memory.
         """
         taken = {name: engine[name] for name in ("threads", "memory") if name in engine}
+        if taken.get("threads") is not None:
+            with suppress(ImportError):  # `ready` says what is not installed
+                import torch
+
+                torch.set_num_threads(taken["threads"])
         return cls(
             task.metric,
             max_new_tokens=task.max_new_tokens,

@@ -35,22 +35,34 @@ def search_merge(
     *,
     models: Mapping[str, Path] | None = None,
     trials: int | None = None,
-    seed: int | None = None,
     device: str | None = None,
+    seed: int | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
     **engine: Any,
 ) -> Searched:
-    """Search the free parameters of a merge recipe by its section `search`, and write the best
-    merge to the folder `out`.
+    """Search the free parameters of a recipe against a task, and write the best merge.
 
     Candidates are merged in memory and scored on the validation items. The best of them is compared
     on the test items, with paired bootstrap intervals per group, with the base, the plain mean of
-    the experts and the best expert (chosen on the validation items). Beside the checkpoint `out`
-    gets `search.json`, `trials.parquet`, `ledger.json` and `search.html`. A killed search called
-    again goes on from `OUT.work` and ends with the same result. `engine` are options of
-    `pomona.merge.merge`: memory, threads, shard_size. Raises PomonaError for whatever is wrong with
-        recipe, records or models, and ResourceError when the disk is full.
+    the experts and the best expert (chosen on the validation items). A killed search called again
+    goes on from `OUT.work` and ends with the same result. `models` and `engine` (memory, threads,
+    shard_size) are as in `pomona.merge.merge`; threads are those of the scoring, too. `progress` is
+    called with the trials made and all.
+
+    Args:
+        recipe: A merge recipe with {search: [low, high]} in place of numbers, and a section
+            `search` that names the task.
+        out: Folder of the best merge, with search.json, trials.parquet, ledger.json and
+            search.html. The same command goes on after a kill.
+        trials: Candidates to try, in place of the recipe's.
+        device: cpu, cuda, ...
+        seed: Seed in place of the recipe's.
+        overwrite: Write over folders that are there.
+
+    Raises:
+        PomonaError: whatever is wrong with recipe, records or models.
+        ResourceError: the disk is full.
     """
     document, folder = read_document(recipe)
     problem, out = Problem(document, trials), Path(out)

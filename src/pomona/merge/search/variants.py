@@ -47,27 +47,43 @@ def leave_one_out(
     recipe: str | Path | Mapping[str, Any],
     out: str | Path,
     *,
-    values: Mapping[str, Any] | None = None,
+    values: Mapping[str, Any] | Sequence[str] = (),
     models: Mapping[str, Path] | None = None,
-    seed: int | None = None,
     device: str | None = None,
+    seed: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
     **engine: Any,
 ) -> LeftOut:
-    """Merge all experts of a recipe, and all but one for each; `values` fill its free parameters.
+    """Merge all experts, and all but each one: who helps and who hurts whom.
 
     Without a section `evaluate` (or `search`) in the recipe, `out` gets the checkpoints `all` and
     `without-EXPERT`, from one reading of the inputs. With one, nothing is written but what the
     merges score on its test items: `leave_one_out.json`, `matrix.parquet` and `leave_one_out.html`.
-    A dry run plans every merge, which checks them, and writes nothing. The other experts' weights
-    stay as written; methods that normalise do so over what is left. Raises PomonaError when fewer
-    than two experts are there, and for every merge that cannot be made.
+    A dry run plans every merge, which checks them. The other experts' weights stay as written;
+    methods that normalise do so over what is left. `models`, `engine` and `progress` are as in
+    `search_merge`.
+
+    Args:
+        recipe: A merge recipe. With a section `evaluate` (or `search`) the merges are scored on
+            its test items and not written.
+        out: Folder of the merges `all` and `without-EXPERT`, or of the scores.
+        values: NAME=0.5 for each free parameter of the recipe.
+        device: cpu, cuda, ...
+        seed: Seed in place of the recipe's.
+        overwrite: Write over folders that are there.
+        dry_run: Only check every merge and list them.
+
+    Raises:
+        PomonaError: there are fewer than two experts, a value is no number (a mapping of names may
+            stand in place of texts), or a merge cannot be made.
+        ResourceError: the disk is full.
     """
     document, folder = read_document(recipe)
     out, experts = Path(out), experts_of(document)
-    recipes = variants(document, experts, values or {})
+    chosen = values if isinstance(values, Mapping) else _single(values)
+    recipes = variants(document, experts, chosen)
     refuse_existing(out, overwrite)
     workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     task = read_task(document)
@@ -174,7 +190,7 @@ class Swept:
 def sweep(
     recipe: str | Path | Mapping[str, Any],
     out: str | Path,
-    values: Mapping[str, Sequence[float]],
+    values: Mapping[str, Sequence[float]] | Sequence[str] = (),
     *,
     models: Mapping[str, Path] | None = None,
     seed: int | None = None,
@@ -183,17 +199,31 @@ def sweep(
     progress: Callable[[int, int], None] | None = None,
     **engine: Any,
 ) -> list[Swept]:
-    """Merge once for every combination of `values`, into folders of `out` called `alpha=0.25`; the
-    inputs are read once.
+    """Write a merge for each of several values, from one reading of the models.
 
-    values: by the name of a free parameter of the recipe, or by the place of a number, such as
-        `models.0.parameters.weight`.
-    A dry run plans every merge, which checks them, and writes nothing. `engine` are options of
-    `pomona.merge.merge`. Raises PomonaError for names the recipe does not have, for values given
-    twice, and for every merge that cannot be made.
+    Each combination of `values` gets a folder of its own; a mapping of names to numbers may stand
+    in place of texts. The place of a number is such as `models.0.parameters.weight`. A dry run
+    plans every merge, which checks them. `models`, `engine` and `progress` are as in
+    `pomona.merge.merge`.
+
+    Args:
+        recipe: A merge recipe.
+        out: Folder of the merges, each in a folder such as alpha=0.25.
+        values: NAME=0,0.25,0.5: a free parameter of the recipe, or the place of a number such as
+            parameters.t. Several give all combinations.
+        seed: Seed in place of the recipe's.
+        overwrite: Write over folders that are there.
+        dry_run: Only check every merge and list them.
+
+    Raises:
+        PomonaError: the recipe does not have a name, a value is no number or given twice, or a
+            merge cannot be made.
+        ResourceError: the disk is full.
     """
     document, _ = read_document(recipe)
     out = Path(out)
+    if not isinstance(values, Mapping):
+        values = {name: _numbers(name, text) for name, text in map(_parted, values)}
     swept = _combined(document, out, values)
     workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     if dry_run:
@@ -235,3 +265,29 @@ def _combined(
         name = ",".join(f"{key}={value:g}" for key, value in point.items())
         merges.append(Swept(out / name, point, fill(document, point)))
     return merges
+
+
+def _parted(text: str) -> tuple[str, str]:
+    name, sign, values = text.partition("=")
+    if not sign or not name or not values:
+        raise PomonaError(
+            f'"{text}" is not NAME=VALUE', where="--set", remedy="write --set alpha=0,0.5,1"
+        )
+    return name, values
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise PomonaError(
+            f'"{text}" is not a number', where=f"--set {name}", remedy="write --set alpha=0.5"
+        ) from None
+
+
+def _single(values: Sequence[str]) -> dict[str, float]:
+    return {name: _number(name, text) for name, text in map(_parted, values)}
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    return [_number(name, part.strip()) for part in text.split(",")]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         thompson as thompson,
     )
     from pomona.sample.context.index import Index as Index, Passage as Passage
+    from pomona.sample.context.opening import open_contexts as open_contexts
     from pomona.sample.context.protocol import Context as Context
     from pomona.sample.context.retrieval import Retrieval as Retrieval
     from pomona.sample.context.steering import (
@@ -32,6 +33,7 @@ __getattr__, __dir__ = lazily(
     {
         "feedback": "Arm Feedback Memory Said thompson",
         "index": "Index Passage",
+        "opening": "open_contexts",
         "protocol": "Context",
         "retrieval": "Retrieval",
         "steering": "Datastore Steering build_datastore",

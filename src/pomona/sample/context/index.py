@@ -87,16 +87,22 @@ class Index:
         longest: int = 1200,
         progress: Callable[[int, int], None] | None = None,
     ) -> Index:
-        """Read the texts of a column, cut them into passages of at most `longest` characters, and
-        write an index to the folder `out`.
+        """Index texts, for answers that look things up (--retrieve).
 
-        inputs: a path, glob, list of them or table. source: a column that says where a
-        text is from, such as its title: shown and searched with its passages.
-        embed: the URI of a model with embeddings (`ui-l`, `smollm2`, `hf:…`, `http://…/v1#NAME`);
-            without it search is by words alone.
-        progress: called with (passages embedded, all passages).
-        A PomonaError when a column is missing, a text is null, or there is no text at all. What was
+        `inputs` are a path, glob, list of them or table; the texts are cut into passages. What was
         at `out` stays until the end.
+
+        Args:
+            column: Column of the text.
+            out: Folder of the index.
+            source: Column that says where a text is from, such as its title; shown and searched
+                too.
+            embed: URI of a model whose embeddings are searched beside the words.
+            longest: Most characters of a passage.
+            progress: Called with (passages embedded, all passages).
+
+        Raises:
+            PomonaError: a column is missing, a text is null, or there is no text at all.
         """
         passages = _passages(inputs, column, source, longest)
         texts = passages["text"].to_pylist()

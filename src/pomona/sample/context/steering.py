@@ -128,11 +128,19 @@ class Datastore:
 def build_datastore(
     inputs: Where, column: str = "text", *, out: str | Path, model: str
 ) -> Datastore:
-    """Read the texts of a column and write their datastore to `out`, by the checkpoint that the URI
-    `model` names.
+    """Keep what a model's network sees in texts of one kind, to lead answers towards or away from
+    it (--steer-to, --steer-from).
 
-    A PomonaError when the column is missing, a text is null, no text has two tokens, or the model
-    is none of torch.
+    `inputs` are a path, glob, list of them or table.
+
+    Args:
+        column: Column of the text, as the model reads it: with its prompt, where it has one.
+        out: The file to write (safetensors).
+        model: URI of the checkpoint whose answers will be led: ui-s, hf:PATH_OR_ID.
+
+    Raises:
+        PomonaError: the column is missing, a text is null, no text has two tokens, or the model is
+            none of torch.
     """
     texts = records.read(inputs).require(column).select(column).to_table()[column].to_pylist()
     for row, text in enumerate(texts, 1):

@@ -1,0 +1,97 @@
+"""Contexts by the names of files, functions and programs, open for as long as they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pomona.errors import PomonaError, nearest
+
+if TYPE_CHECKING:
+    from pomona.sample.context.protocol import Context
+    from pomona.sample.context.steering import Steering
+    from pomona.sample.context.tools.definition import Tool
+
+BUILT_IN = ("calculator", "clock")
+
+
+@contextmanager
+def open_contexts(
+    *,
+    retrieve: str | Path | None = None,
+    tool: Sequence[str] | None = None,
+    mcp: Sequence[str] | None = None,
+    steer_to: str | Path | None = None,
+    steer_from: str | Path | None = None,
+    steer_strength: float = 2.0,
+    steer_temperature: float = 100.0,
+    think: bool = False,
+) -> Iterator[list[Context]]:
+    """The contexts asked for, in the order in which they change a request; MCP servers run until
+    the block ends.
+
+    Args:
+        retrieve: Folder that `pomona sample index` wrote: passages near the question are shown,
+            and answers cite them.
+        tool: calculator, clock or MODULE:FUNCTION, for the model to call. Give it once for each
+            tool.
+        mcp: MCP server to start, as "PROGRAM ARGUMENTS", whose tools the model may call;
+            NAME=PROGRAM… puts NAME_ before their names.
+        steer_to: Datastore of `pomona sample datastore`: answers are led towards its texts
+            (torch).
+        steer_from: Datastore whose texts answers are led away from.
+        steer_strength: How strongly.
+        steer_temperature: Of the neighbours' weights; it divides squared distances of states, so
+            small models need less.
+        think: Ask for steps before the answer; they are taken off it.
+
+    Raises:
+        PomonaError: something cannot be opened, or one of two datastores is missing.
+    """
+    contexts: list[Context] = []
+    if retrieve is not None:
+        from pomona.sample.context.index import Index
+        from pomona.sample.context.retrieval import Retrieval
+
+        contexts.append(Retrieval(Index(retrieve)))
+    if steer_to is not None or steer_from is not None:
+        contexts.append(_steering(steer_to, steer_from, steer_strength, steer_temperature))
+    with ExitStack() as running:
+        if tool or mcp:
+            from pomona.sample.context import tools
+
+            own = list(map(_tool, tool or ()))
+            served = running.enter_context(tools.running(mcp or ()))
+            contexts.append(tools.Tools([*own, *served]))
+        if think:
+            from pomona.sample.context.thought import Thought
+
+            contexts.append(Thought())
+        yield contexts
+
+
+def _steering(
+    wanted: str | Path | None, unwanted: str | Path | None, strength: float, temperature: float
+) -> Steering:
+    if wanted is None or unwanted is None:
+        raise PomonaError(
+            "give both or none",
+            where="--steer-to and --steer-from",
+            remedy="write each with `pomona sample datastore`",
+        )
+    from pomona.sample.context.steering import Datastore, Steering
+
+    stores = Datastore.open(wanted), Datastore.open(unwanted)
+    return Steering(*stores, alpha=strength, temperature=temperature)
+
+
+def _tool(name: str) -> Tool:
+    from pomona.sample.context import tool, tools
+    from pomona.sample.selection.choice import function
+
+    if name not in BUILT_IN and ":" not in name:
+        remedy = f"{nearest(name, BUILT_IN)}, or name a MODULE:FUNCTION"
+        raise PomonaError("is no tool", where=name, remedy=remedy)
+    return tool(getattr(tools, name) if name in BUILT_IN else function(name))

@@ -1,0 +1,105 @@
+"""`serve`: from names and files to a server that listens. Nothing of it needs the extra `serve`
+before that is looked for.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pomona.models import require
+
+if TYPE_CHECKING:
+    from pomona.sample.context import Context
+
+
+class Server:
+    """A server that is to work at `url` in a `with` block: the address is taken, and `wait` answers
+    requests until the process is told to stop.
+    """
+
+    def __init__(
+        self, host: str, bound: socket.socket, work: Callable[[socket.socket], None]
+    ) -> None:
+        self._bound, self._work = bound, work
+        shown = f"[{host.strip('[]')}]" if ":" in host else host
+        self.url = f"http://{shown}:{bound.getsockname()[1]}"
+
+    def wait(self) -> None:
+        """Serve; requests under way at the end may take 30 seconds to end."""
+        self._work(self._bound)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bound.close()
+
+
+def serve(
+    *,
+    model: Sequence[str],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key_file: str | Path | None = None,
+    store: str | Path | None = None,
+    feedback: str | Path | None = None,
+    max_body: str = "1MB",
+    timeout: float = 120.0,
+    queue: int = 64,
+    concurrency: int = 8,
+    threads: int = 1,
+    contexts: Sequence[Context] = (),
+) -> Server:
+    """Serve models and sampling strategies behind the OpenAI API, with a page to try them on.
+
+    Clients ask for NAME, or for NAME@STRATEGY such as smollm2@hedged5-mbr. Passages, tools and
+    steering are used where a request names them: {"pomona": {"context": ["retrieval", "tools",
+    "steering"]}}.
+
+    Args:
+        model: URI, or NAME=URI: a catalogue name, hf:PATH_OR_ID, gguf:PATH, http://HOST/v1#NAME.
+            Give it once for each model.
+        host: Address to listen on; others than this machine's own need an API key.
+        port: Port; 0 takes a free one.
+        api_key_file: File of the API keys clients must send, one a line.
+        store: SQLite file that keeps every answer, so that none is paid for twice.
+        feedback: SQLite file for what users say about answers (POST /v1/feedback).
+        max_body: Largest request, as 1MB.
+        timeout: Seconds a request may take.
+        queue: Requests under way or waiting; more are refused with status 429.
+        concurrency: Requests under way at once at a model's server, and answers llama.cpp decodes
+            at once.
+        threads: Threads of models in this process.
+        contexts: What models see where a request names it; `pomona.sample.context.open_contexts`
+            opens some.
+
+    Raises:
+        PomonaError: a model cannot be opened, the address is taken or open to others without a
+            key, a file cannot be read, or the extra is not installed.
+    """
+    require("starlette", "uvicorn", "httpx", extra="serve")
+    from pomona.serve.app import open_models, run
+    from pomona.serve.settings import ServeSettings, check_host, parse_size, read_keys
+    from pomona.web import listening
+
+    settings = ServeSettings(
+        keys=() if api_key_file is None else read_keys(api_key_file),
+        max_body=parse_size(max_body),
+        timeout=timeout,
+        queue=queue,
+        feedback=None if feedback is None else Path(feedback),
+        contexts={context.name: context for context in contexts},
+    )
+    check_host(host, settings)
+    bound = listening(host, port)
+    try:
+        models = open_models(
+            model, store=store, concurrency=concurrency, threads=threads, timeout=timeout
+        )
+    except BaseException:
+        bound.close()
+        raise
+    return Server(host, bound, lambda bound: run(models, settings, bound))
