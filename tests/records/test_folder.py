@@ -81,3 +81,101 @@ def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
         PomonaError, match="the folder holds no table — expected Parquet, JSONL or CSV files"
     ):
         read(tmp_path)
+
+
+def _rows(path: Path, *values: int) -> None:
+    write(pa.table({"n": list(values)}), path)
+
+
+def test_shards_below_a_folder_are_read_with_those_in_it(tmp_path: Path) -> None:
+    _rows(tmp_path / "de.parquet", 1)
+    _rows(tmp_path / "en.parquet" / "part-0.parquet", 2)
+    _rows(tmp_path / "more" / "deep" / "x.parquet", 3)
+    (tmp_path / "de.parquet.card.json").write_text("{}")
+    (tmp_path / "en.parquet" / "_SUCCESS").write_text("")
+    assert read(tmp_path).to_table()["n"].to_pylist() == [1, 2, 3]
+    assert read(f"{tmp_path}/*.parquet").to_table()["n"].to_pylist() == [1, 2]
+    assert read(f"{tmp_path}/**/*.parquet").to_table()["n"].to_pylist() == [1, 2, 3]
+    (tmp_path / "more" / "y.PARQUET").write_bytes((tmp_path / "de.parquet").read_bytes())
+    assert read(tmp_path / "more").to_table()["n"].to_pylist() == [3, 1]
+
+
+def test_splits_may_be_folders(tmp_path: Path) -> None:
+    _rows(tmp_path / "train" / "0.jsonl", 1)
+    _rows(tmp_path / "test" / "0.jsonl", 9)
+    assert read(tmp_path).to_table()["n"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ("other.jsonl", "beside the files of train there are others of no split: other.jsonl"),
+        ("sub/x.jsonl", "beside the files of train there are others of no split: sub/x.jsonl"),
+        ("lang=en/train.jsonl", "named by the values of a column, which would be lost: lang=en"),
+        ("a.tsv", "the folder holds files that are not read: a.tsv"),
+        ("train.jsonl.bz2", "the folder holds files that are not read: train.jsonl.bz2"),
+        ("_b.jsonl", "the folder holds tables whose names say that they are no part of it: _b.jso"),
+        ("set/state.json", "the folder holds datasets of their own: set"),
+        ("_delta_log/0.json", "is a Delta table, whose log says which files are in it"),
+        ("data/b.csv", "the folder mixes csv and jsonl files"),
+    ],
+)
+def test_what_would_be_left_out_is_named(tmp_path: Path, other: str, told: str) -> None:
+    _rows(tmp_path / "train.jsonl", 1)
+    (tmp_path / other).parent.mkdir(exist_ok=True)
+    (tmp_path / other).write_text('{"n": 2}\n')
+    with pytest.raises(PomonaError) as caught:
+        read(tmp_path)
+    assert told in str(caught.value) and caught.value.remedy
+
+
+def test_a_glob_over_folders_of_values_is_refused_and_their_files_are_read(tmp_path: Path) -> None:
+    _rows(tmp_path / "lang=en" / "x.jsonl", 1)
+    _rows(tmp_path / "lang=de" / "x.jsonl", 2)
+    with pytest.raises(PomonaError, match="which would be lost: lang=de, lang=en — name the files"):
+        read(f"{tmp_path}/*/x.jsonl")
+    assert read(f"{tmp_path}/lang=en/*.jsonl").count() == 1
+    assert read([tmp_path / "lang=en" / "x.jsonl", tmp_path / "lang=de"]).count() == 2
+
+
+@pytest.mark.parametrize("name", ["@", "+", "#", "%20", "a b", "[x]", "*", "?", "\n", "é", "a=b"])
+def test_any_name_of_a_folder_or_a_file_will_do(tmp_path: Path, name: str) -> None:
+    _rows(tmp_path / name / f"{name}.parquet", 1)
+    _rows(tmp_path / name / f"{name}2.parquet", 2)
+    assert read(tmp_path / name).count() == 2
+    assert read(tmp_path / name / f"{name}.parquet").count() == 1
+
+
+@pytest.mark.parametrize(
+    "notes",
+    ['["."]', '[".."]', '["a/b"]', "[3]", "[]", '"train"', '["a\\u0000"]', '[""]', "null", "7"],
+)
+def test_damaged_notes_of_splits(tmp_path: Path, notes: str) -> None:
+    (tmp_path / "dataset_dict.json").write_text(f'{{"splits": {notes}}}')
+    told = r'dataset_dict\.json: the dataset\'s own notes list no files or folders as "splits"'
+    with pytest.raises(PomonaError, match=told):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "files", ["[]", "[3]", "[{}]", '[{"filename": 3}]', '[{"filename": "../a.arrow"}]', "{}", "7"]
+)
+def test_damaged_notes_of_a_saved_dataset(tmp_path: Path, files: str) -> None:
+    _saved(tmp_path)
+    (tmp_path / "state.json").write_text(f'{{"_data_files": {files}}}')
+    told = r'state\.json: the dataset\'s own notes list no files or folders as "_data_files"'
+    with pytest.raises(PomonaError, match=told):
+        read(tmp_path)
+    (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "lost.arrow"}]}')
+    with pytest.raises(PomonaError, match=r"lost\.arrow is not there — copy or save the dataset"):
+        read(tmp_path)
+
+
+def test_a_folder_that_links_to_itself_is_named(tmp_path: Path) -> None:
+    _rows(tmp_path / "a" / "x.jsonl", 1)
+    (tmp_path / "a" / "again").symlink_to(tmp_path / "a")
+    with pytest.raises(PomonaError, match="a/again: is a link to a folder that it is in"):
+        read(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "x.jsonl").symlink_to(tmp_path / "a" / "x.jsonl")
+    assert read(tmp_path / "b").count() == 1

@@ -4,12 +4,14 @@ without silent conversions.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from pomona.errors import first_line
+from pomona.errors import PomonaError, first_line
 
 BATCH_ROWS = 8192
 _PLAIN = {
@@ -18,7 +20,16 @@ _PLAIN = {
     pa.large_binary(): pa.binary(),
     pa.binary_view(): pa.binary(),
 }
-_NATURAL = (pa.null(), pa.bool_(), pa.int64(), pa.float64(), pa.string())
+_NATURAL = (pa.null(), pa.bool_(), pa.int64(), pa.uint64(), pa.float64(), pa.string())
+_INTEGERS = {pa.int64(), pa.uint64()}
+_INT64 = (1 << 63) - 1
+_LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
+DEEPEST = 100  # lists and objects in each other; Arrow's own functions recurse
 
 
 class MisfitError(Exception):
@@ -35,11 +46,11 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.map_(plain_type(kind.key_type), plain_type(kind.item_type))
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(plain_type(kind.value_type), kind.list_size)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if any(is_list(kind) for is_list in _LISTS):
         return pa.list_(plain_type(kind.value_type))
     if pa.types.is_struct(kind):
         return pa.struct([(field.name, plain_type(field.type)) for field in kind])
-    return _PLAIN.get(kind, kind)
+    return pa.string() if isinstance(kind, pa.JsonType) else _PLAIN.get(kind, kind)
 
 
 def plain(schema: pa.Schema) -> pa.Schema:
@@ -47,15 +58,50 @@ def plain(schema: pa.Schema) -> pa.Schema:
     return pa.schema([(field.name, plain_type(field.type)) for field in schema])
 
 
+def columns_of(schema: pa.Schema, where: str) -> pa.Schema:
+    """The columns of a file in plain types. Raises PomonaError for a file without columns, two of
+    one name, and types that are no rows and columns.
+    """
+    if not len(schema):
+        remedy = "check how it was written"
+        raise PomonaError("there are no columns", where=where, remedy=remedy)
+    if twice := _twice(schema.names):
+        message, remedy = f'two columns are named "{twice}"', "write it again with other names"
+        raise PomonaError(message, where=where, remedy=remedy)
+    for field in schema:
+        if wrong := _unreadable(field.type, 0):
+            message, remedy = f'column "{field.name}" {wrong}', "write it again without that column"
+            raise PomonaError(message, where=where, remedy=remedy)
+    return plain(schema)
+
+
+def _twice(names: Sequence[str]) -> str | None:
+    return next((name for name, times in Counter(names).items() if times > 1), None)
+
+
+def _unreadable(kind: pa.DataType, depth: int) -> str | None:
+    """What keeps a type from being read."""
+    if depth > DEEPEST:
+        return "is nested too deeply"
+    if pa.types.is_union(kind):
+        return f"is {kind}, which has no one type"
+    if isinstance(kind, pa.BaseExtensionType):
+        return _unreadable(kind.storage_type, depth + 1)
+    fields = [kind.field(place) for place in range(kind.num_fields)]
+    if pa.types.is_struct(kind) and (twice := _twice([field.name for field in fields])):
+        return f'has two fields named "{twice}"'
+    return next(filter(None, (_unreadable(field.type, depth + 1) for field in fields)), None)
+
+
 def widen(one: pa.DataType, two: pa.DataType) -> pa.DataType | None:
     """The smallest JSON type that holds both, or None. Numbers widen to double; strings and numbers
     never mix.
     """
-    if one == two or pa.types.is_null(two):
-        return one
-    if pa.types.is_null(one):
-        return two
-    if {one, two} == {pa.int64(), pa.float64()}:
+    if one == two or pa.types.is_null(one) or pa.types.is_null(two):
+        return two if pa.types.is_null(one) else one
+    if {one, two} == _INTEGERS:
+        return pa.uint64()
+    if pa.float64() in (one, two) and {one, two} & _INTEGERS:
         return pa.float64()
     if pa.types.is_list(one) and pa.types.is_list(two):
         inner = widen(one.value_type, two.value_type)
@@ -85,10 +131,26 @@ def natural_type(values: Sequence[Any]) -> pa.DataType:
         kind = pa.null()
         for value in values:
             try:
-                kind = widen(kind, pa.array([value]).type) or kind
+                kind = widen(kind, _type_of(value)) or kind
             except (pa.ArrowException, OverflowError, UnicodeError):
                 continue
         return kind
+
+
+def _type_of(value: Any) -> pa.DataType:
+    """The JSON type of one value, with `uint64` for integers of 64 bits that `int64` lacks."""
+    if isinstance(value, dict):
+        return pa.struct([(name, _type_of(inner)) for name, inner in value.items()])
+    if isinstance(value, list):
+        kind = pa.null()
+        for inner in value:
+            if (wider := widen(kind, _type_of(inner))) is None:
+                raise pa.ArrowInvalid("values of several types")
+            kind = wider
+        return pa.list_(kind)
+    if isinstance(value, int) and value > _INT64:
+        return pa.array([value], pa.uint64()).type
+    return pa.array([value]).type
 
 
 def json_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -96,20 +158,56 @@ def json_column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     meaning.
     """
     try:
-        column = pa.array(values)
-        if column.type == kind:
-            return column
-        if widen(column.type, kind) == kind:
-            return pa.array(values, kind)
-        if kind in _NATURAL or pa.types.is_nested(kind) or pa.types.is_nested(column.type):
-            raise MisfitError(f"holds {column.type} where {kind} is expected")
-        return column.cast(kind)
+        column = _array(values, kind)
+        if column.type != kind:
+            if kind in _NATURAL or pa.types.is_nested(kind) or pa.types.is_nested(column.type):
+                raise MisfitError(f"holds {column.type} where {kind} is expected")
+            column = column.cast(kind)
     except OverflowError as error:
-        raise MisfitError("holds an integer beyond 64 bits") from error
+        raise MisfitError(_beyond(values, kind)) from error
     except UnicodeError as error:
         raise MisfitError("holds half a surrogate pair, which is not text") from error
     except pa.ArrowException as error:
-        raise MisfitError(f"does not fit {kind}: {first_line(error)}") from error
+        if "too large" in str(error):
+            raise MisfitError(_beyond(values, kind)) from error
+        several = pa.types.is_nested(kind) or pa.types.is_null(kind)
+        held = "holds values of several types" if several else f"does not fit {kind}"
+        raise MisfitError(f"{held}: {first_line(error)}") from error
+    if _infinite(column):
+        raise MisfitError("holds a number too large for 64 bits")
+    return column
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Values as their own type, or as `kind` where that is wider."""
+    try:
+        column = pa.array(values)
+    except OverflowError:
+        own = natural_type(values)
+        if pa.types.is_null(own) or widen(own, kind) != kind:
+            raise
+        return pa.array(values, kind)
+    return pa.array(values, kind) if widen(column.type, kind) == kind else column
+
+
+def _beyond(values: Sequence[Any], kind: pa.DataType) -> str:
+    """What is wrong with an integer."""
+    numbers = [value for value in values if isinstance(value, int)] or [0]
+    if kind == pa.uint64() and min(numbers) < 0:
+        return "holds a negative number where uint64 is expected"
+    small = min(numbers) >= -_INT64 - 1 and 0 < max(numbers) < 2 * _INT64 + 2
+    return (
+        f"holds an integer that {kind} cannot hold" if small else "holds an integer beyond 64 bits"
+    )
+
+
+def _infinite(column: pa.Array) -> bool:
+    """Whether a number was so large that it became infinity, which JSON has no other way to say."""
+    if pa.types.is_floating(column.type):
+        return bool(np.isinf(column.to_numpy(zero_copy_only=False)).any())
+    if pa.types.is_struct(column.type):
+        return any(_infinite(inner) for inner in column.flatten())
+    return pa.types.is_list(column.type) and _infinite(column.flatten())
 
 
 def csv_column(values: Sequence[str | None], kind: pa.DataType) -> pa.Array:

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from pomona.errors import PomonaError
-from pomona.records.column_types import BATCH_ROWS, plain
+from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.source import Batches, Files, Filter, kept
-from pomona.records.store import locate, readable
+from pomona.records.store import locate, readable, unreadable
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,10 @@ class ParquetSource(Files):
                     fragment_readahead=1,
                     use_threads=False,
                 )
+                row = 0 if keep is None else None
                 for batch in batches:
-                    yield batch.cast(schema)
+                    yield sound(batch, file, row).cast(schema)
+                    row = None if row is None else row + batch.num_rows
 
     def count(self, keep: Filter) -> int:
         return sum(self._count(file, keep) for file in self.files)
@@ -49,13 +51,14 @@ class ParquetSource(Files):
         the first.
         """
         shard = _open_shard(file)
-        same_shape(plain(shard.physical_schema), self.schema, file, self.where)
+        same_shape(columns_of(shard.physical_schema, file), self.schema, file, self.first)
         return shard
 
 
 def open_parquet(files: Sequence[str]) -> ParquetSource:
     """A source over Parquet shards. Reads only the footer of the first."""
-    return ParquetSource(tuple(files), plain(_open_shard(files[0]).physical_schema))
+    schema = columns_of(_open_shard(files[0]).physical_schema, files[0])
+    return ParquetSource(tuple(files), schema, files[0])
 
 
 def _open_shard(file: str) -> ds.Fragment:
@@ -73,8 +76,11 @@ class ArrowSource(Files):
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         for file in self.files:
+            row = 0
             for batch in _arrow_batches(file):
-                same_shape(plain(batch.schema), self.schema, file, self.where)
+                same_shape(columns_of(batch.schema, file), self.schema, file, self.first)
+                sound(batch, file, row)
+                row += batch.num_rows
                 for start in range(0, batch.num_rows, BATCH_ROWS):
                     rows = batch.slice(start, BATCH_ROWS).select(self.schema.names)
                     yield kept(rows.cast(self.schema), keep)
@@ -82,7 +88,8 @@ class ArrowSource(Files):
 
 def open_arrow(files: Sequence[str]) -> ArrowSource:
     """A source over Arrow files. Reads only the schema of the first."""
-    return ArrowSource(tuple(files), plain(next(_arrow_batches(files[0])).schema))
+    schema = columns_of(next(_arrow_batches(files[0])).schema, files[0])
+    return ArrowSource(tuple(files), schema, files[0])
 
 
 def _arrow_batches(file: str) -> Batches:
@@ -99,6 +106,33 @@ def _arrow_batches(file: str) -> Batches:
         stream = pa.ipc.open_stream(handle)
         yield pa.RecordBatch.from_pylist([], schema=stream.schema)
         yield from stream
+
+
+def sound(batch: pa.RecordBatch, file: str, row: int | None) -> pa.RecordBatch:
+    """`batch`, whose first row is row `row` (from 0) of the file. Raises PomonaError when its bytes
+    are not what its types say, such as text that is not UTF-8.
+    """
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if (error := _fault(column)) is None:
+            continue
+        if "UTF8" not in str(error):
+            raise unreadable(file, error) from error
+        at = next(at for at in range(len(column)) if _fault(column.slice(at, 1)))
+        message = f'column "{name}" is not valid UTF-8'
+        where = file if row is None else f"{file}, row {row + at}"
+        remedy = "decode the text with its own encoding first"
+        raise PomonaError(message, where=where, remedy=remedy) from error
+    return batch
+
+
+def _fault(column: pa.Array) -> Exception | None:
+    if "list_view" in str(column.type):  # Arrow 25 finds faults in lists that have none
+        return None
+    try:
+        column.validate(full=True)
+    except pa.ArrowException as error:
+        return error
+    return None
 
 
 def same_shape(shard: pa.Schema, wanted: pa.Schema, file: str, first: str) -> None:

@@ -14,8 +14,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pomona.errors import PomonaError
+from pomona.records.column_types import DEEPEST
+from pomona.records.store import LONGEST
 
-MAX_RECORD = 64 << 20
+MAX_RECORD = LONGEST
+MOST_KEYS = 10_000
+_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+"|[][{}]', re.DOTALL)
 _FIELD = r'(?:"[^"]*+(?:""[^"]*+)*+"|[^",\r\n]*+)'
 _RECORD = re.compile(rf"{_FIELD}(?:,{_FIELD})*+\Z")
 _NEXT = re.compile(rf"({_FIELD})(,|\Z)")
@@ -46,6 +50,9 @@ def jsonl_rows(lines: Iterable[bytes]) -> Iterator[ParsedRow | Bad]:
     for number, raw in enumerate(lines, 1):
         if not raw.strip():
             continue
+        if reason := _excess(raw):
+            yield Bad(number, raw, reason)
+            continue
         try:
             value = decoder.decode(raw.decode("utf-8"))
         except UnicodeDecodeError as error:
@@ -55,13 +62,45 @@ def jsonl_rows(lines: Iterable[bytes]) -> Iterator[ParsedRow | Bad]:
         except RecursionError:
             yield Bad(number, raw, "nested too deeply")
         except ValueError as error:
-            yield Bad(number, raw, str(error))
+            digits = "digits" in str(error)  # Python's own limit
+            yield Bad(number, raw, "an integer has too many digits" if digits else str(error))
         else:
-            if isinstance(value, dict):
-                yield ParsedRow(number, raw, value)
-            else:
-                kind = _KINDS.get(type(value), "null")
-                yield Bad(number, raw, f"not a JSON object but {kind}")
+            reason = _no_row(value, raw)
+            yield ParsedRow(number, raw, value) if reason is None else Bad(number, raw, reason)
+
+
+def _excess(raw: bytes) -> str | None:
+    """Whether a line is too long or too deep to be parsed."""
+    if len(raw) > MAX_RECORD:
+        return f"the line is longer than {MAX_RECORD >> 20} MiB"
+    if raw.count(b"[") + raw.count(b"{") <= DEEPEST:
+        return None
+    depth = 0
+    for sign in _BRACKET.finditer(raw):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(sign[0], 0)
+        if depth > DEEPEST:
+            return "nested too deeply"
+    return None
+
+
+def _no_row(value: Any, raw: bytes) -> str | None:
+    """Why a JSON value is no row."""
+    if not isinstance(value, dict):
+        return f"not a JSON object but {_KINDS.get(type(value), 'null')}"
+    if len(value) > MOST_KEYS:
+        return f"{len(value):,} keys in one object, and at most {MOST_KEYS:,} are read"
+    if b"\\ud" in raw.lower() and (half := next(filter(_halved, value), None)):
+        return f'the key "{_text(half)}" holds half a surrogate pair'
+    return None
+
+
+def _halved(text: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _text(text: str) -> str:
+    """`text` as it can be written, with halves of surrogate pairs as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _invalid_text(error: UnicodeDecodeError) -> str:
@@ -80,7 +119,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f'the key "{twice}" occurs twice')
+        raise ValueError(f'the key "{_text(twice)}" occurs twice')
     return value
 
 
@@ -97,8 +136,10 @@ def csv_header(lines: Iterable[bytes], where: str) -> list[str]:
         remedy = "a CSV file begins with a line of column names"
         raise PomonaError("the file is empty", where=where, remedy=remedy)
     fields = [field or "" for field in first[2]] if not isinstance(first, Bad) else []
-    if isinstance(first, Bad) or "" in fields or len(set(fields)) < len(fields):
+    many = len(fields) > MOST_KEYS
+    if isinstance(first, Bad) or many or "" in fields or len(set(fields)) < len(fields):
         wrong = first.reason if isinstance(first, Bad) else "a column name is empty or occurs twice"
+        wrong = f"{len(fields):,} columns, and at most {MOST_KEYS:,} are read" if many else wrong
         remedy = "begin the file with one line of distinct column names"
         raise PomonaError(wrong, where=f"{where}, line 1", remedy=remedy)
     return fields
@@ -141,10 +182,15 @@ def _records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes, list[str | No
             size += len(more[1])
             opened ^= more[1].count(b'"') % 2 == 1
         raw = b"\n".join(line for _, line in taken)
+        if len(start[1]) > MAX_RECORD:
+            yield Bad(start[0], raw, _excess(start[1]) or "")
+            continue
         try:
             fields = _split(raw.decode("utf-8").removesuffix("\r"))
             wrong = fields is None and not opened
-            reason = "a quote in the wrong place" if wrong else "a quoted field never ends"
+            reason = (
+                f"{_misplaced(raw)} in the wrong place" if wrong else "a quoted field never ends"
+            )
         except UnicodeDecodeError as error:
             fields, reason = None, _invalid_text(error)
         if fields is not None:
@@ -155,10 +201,15 @@ def _records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes, list[str | No
         yield Bad(*start, reason)
 
 
+def _misplaced(raw: bytes) -> str:
+    return "a quote" if b'"' in raw else "a carriage return"
+
+
 def _split(record: str) -> list[str | None] | None:
     """The fields of a record, or None when its quotes do not pair up."""
     if '"' not in record:
-        return [field or None for field in record.split(",")]
+        # Lines that end in carriage returns alone would be one line, and their rows lost.
+        return None if "\r" in record else [field or None for field in record.split(",")]
     if not _RECORD.match(record):
         return None
     fields: list[str | None] = []

@@ -16,7 +16,7 @@ from pomona.records.parquet import ParquetSource
 from pomona.records.parsing import jsonl_rows
 from pomona.records.records import Records
 from pomona.records.source import Batches, Filter, Source, kept
-from pomona.records.store import COMPRESSIONS, info, is_remote, readable, unreadable
+from pomona.records.store import LONGEST, format_of, info, is_remote, readable, unreadable
 from pomona.records.text_source import TextSource, packs
 
 PIECE_BYTES = 64 << 20
@@ -122,10 +122,10 @@ def _row_groups(source: ParquetSource) -> Iterator[tuple[_RowGroups, int]]:
         held.append(group.id)
         size, rows = size + group.total_byte_size, rows + group.num_rows
         if size >= PIECE_BYTES:
-            yield _RowGroups(source.files, source.schema, tuple(held)), first
+            yield _RowGroups(source.files, source.schema, source.first, tuple(held)), first
             held, size, first = [], 0, rows
     if held or not rows:
-        yield _RowGroups(source.files, source.schema, tuple(held)), first
+        yield _RowGroups(source.files, source.schema, source.first, tuple(held)), first
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _runs(source: TextSource) -> Iterator[tuple[_LineRange, int]]:
     them are no rows.
     """
     start = stop = lines = rows = before = first = 0
-    of = (source.files, source.schema, source.kind, source.chosen, source.on_bad)
+    of = (source.files, source.schema, source.first, source.kind, source.chosen, source.on_bad)
     for stop, line in _lines(source.where, 0, None):
         lines, rows = lines + 1, rows + bool(line.strip())
         if stop - start >= PIECE_BYTES:
@@ -173,12 +173,14 @@ def _lines(file: str, at: int, stop: int | None) -> Iterator[tuple[int, bytes]]:
     """
     with readable(file), Path(file).open("rb") as handle:
         handle.seek(at)
-        for line in handle:
+        while line := handle.readline(LONGEST + 2):
             if stop is not None and at >= stop:
                 return
             text, at = line if at else line.removeprefix(_MARK), at + len(line)
+            while not line.endswith(b"\n") and (line := handle.readline(LONGEST)):
+                at += len(line)  # the rest of a line that is too long to be kept
             yield at, text
 
 
 def _plain(file: str) -> bool:
-    return not is_remote(file) and Path(file).suffix not in COMPRESSIONS
+    return not is_remote(file) and format_of(file)[1] is None

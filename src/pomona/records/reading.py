@@ -5,7 +5,7 @@ lie on the hub), tell the format, open the source.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -17,11 +17,13 @@ from pomona.errors import PomonaError
 from pomona.records.column_types import plain
 from pomona.records.engines import check_engine
 from pomona.records.parquet import open_arrow, open_parquet
-from pomona.records.records import Records
-from pomona.records.source import Recast, Source, TableSource
+from pomona.records.records import Records, as_records
+from pomona.records.source import Recast, Source
 from pomona.records.store import (
+    COMPRESSIONS,
     FORMATS,
     blocks,
+    check_regular,
     children,
     expand,
     format_of,
@@ -39,7 +41,17 @@ TABLES = {"ui": Path(__file__).parents[1] / "assets" / "ui" / "ui.parquet"}  # o
 _SPLIT = re.compile(
     r"(?:^|[-_.])(train|test|validation|valid|val|dev|eval)(?=[-_.])|^([\w.]+)-\d{5}-of-\d{5}"
 )
-_NOTES = {"dataset_info.json", "dataset_infos.json", "state.json", "dataset_dict.json"}
+_SPLIT_FOLDER = re.compile(r"train|test|validation|valid|val|dev|eval")
+_DICT, _STATE = "dataset_dict.json", "state.json"
+_NOTES = {"dataset_info.json", "dataset_infos.json", _STATE, _DICT}
+_CARD = ".card.json"  # of a result, beside it
+_KEYED = re.compile(r"[^=]+=.*")  # `lang=en`, as Hive and Spark name folders by a column's value
+_TABLES = {"_delta_log": "Delta", "_spark_metadata": "Spark stream"}
+# Data by their name that is not read here: passing over them would lose rows without a word.
+_FOREIGN = (
+    ".tsv .tab .feather .orc .avro .xlsx .xls .ods .bz2 .xz .lz4 .zip .tar .tgz .7z .sqlite "
+    ".pkl .pickle .npy .npz .h5 .hdf5 .parq .jsonlines .tfrecord"
+)
 Where = str | Path | Sequence[str | Path] | pa.Table
 
 
@@ -74,7 +86,7 @@ def read(
         message = 'on_error="reject" and rejects=FILE go together'
         raise PomonaError(message, remedy="give both, or neither")
     if isinstance(source, pa.Table):
-        return _typed(TableSource(source), columns, name)
+        return _typed(as_records(source).source, columns, name)
     files = _files(source)
     kind = _one_format(files)
     if opener := _OPENERS.get(kind):
@@ -110,13 +122,17 @@ def _at(uri: str) -> list[str]:
         raise PomonaError("unknown kind of address", where=uri, remedy=remedy)
     what = info(uri)
     if what.type == fs.FileType.Directory:
-        return _shards(uri.rstrip("/"))
+        return _table_in(uri.rstrip("/") or "/")
     if what.type == fs.FileType.File:
         if what.size == 0:
             raise PomonaError("the file is empty", where=uri, remedy="check how it was written")
         return [uri]
+    if what.type == fs.FileType.Unknown:
+        check_regular(uri)
     if any(sign in uri for sign in "*?["):
-        return expand(uri)
+        matching = expand(uri)
+        _refuse_keyed(uri, matching)
+        return [file for match in matching for file in _at(match)]
     if uri in TABLES:
         return [str(TABLES[uri])]
     raise missing(uri)
@@ -132,35 +148,82 @@ def _one_format(files: Sequence[str]) -> str:
     return kinds[files[0]]
 
 
-def _shards(folder: str) -> list[str]:
+def _table_in(folder: str) -> list[str]:
     """The files of the table in `folder`, in order; of several splits, `train`.
 
     Raises:
-        PomonaError: there is no table, no `train` among several splits, or files of several
-            formats.
+        PomonaError: there is no table, no `train` among several splits, files of several formats,
+            notes that are damaged, or something whose rows would be left out.
     """
-    inside = children(folder)
-    names = {PurePosixPath(uri).name: uri for uri in inside}
-    if "dataset_dict.json" in names:
-        splits = _note(names["dataset_dict.json"])["splits"]
-        return _shards(f"{folder}/{_chosen(splits, folder, f'{folder}/SPLIT')}")
-    if "state.json" in names:
-        entries = _note(names["state.json"])["_data_files"]
-        return [f"{folder}/{entry['filename']}" for entry in entries]
-    tables = _tables(inside) or _tables(children(f"{folder}/data"))
+    names = {_name(uri): uri for uri in children(folder)}
+    if _DICT in names:
+        splits = _listed(names[_DICT], "splits", lambda split: split)
+        return _table_in(f"{folder}/{_chosen(splits, folder, f'{folder}/SPLIT')}")
+    if _STATE in names:
+        return _saved(folder, names)
+    below = children(folder, recursive=True)
+    tables = [uri for uri in below if _is_table(uri, folder)]
+    _refuse_left_out(folder, below, tables)
     if not tables:
         remedy = "expected Parquet, JSONL or CSV files, or a dataset saved to disk"
         raise PomonaError("the folder holds no table", where=folder, remedy=remedy)
+    for uri in tables:
+        check_regular(uri)
     return _one_split(tables, folder)
 
 
-def _tables(files: list[str]) -> list[str]:
-    return [
-        uri
-        for uri in files
-        if PurePosixPath(uri).name not in _NOTES
-        and any(s in FORMATS for s in PurePosixPath(uri).suffixes)
-    ]
+def _name(uri: str) -> str:
+    return PurePosixPath(uri).name
+
+
+def _parts(uri: str, folder: str) -> tuple[str, ...]:
+    """The folders between `folder` and a file, and the file's name."""
+    return PurePosixPath(uri if folder == "." else uri[len(folder.rstrip("/")) + 1 :]).parts
+
+
+def _is_table(uri: str, folder: str) -> bool:
+    if any(part.startswith("_") for part in _parts(uri, folder)):
+        return False
+    name = _name(uri).lower()
+    *others, last = PurePosixPath(name).suffixes or [""]
+    known = last in FORMATS or (last in COMPRESSIONS and others and others[-1] in FORMATS)
+    return bool(known) and not name.endswith(_CARD) and name not in _NOTES
+
+
+def _refuse_left_out(folder: str, below: Sequence[str], tables: Sequence[str]) -> None:
+    """Raise PomonaError when the folder holds rows that reading its tables would not give."""
+    apart, foreign, hidden, keyed = set[str](), list[str](), list[str](), set[str]()
+    for uri in below:
+        *inner, name = _parts(uri, folder)
+        for part in inner:
+            if part in _TABLES:
+                message = f"is a {_TABLES[part]} table, whose log says which files are in it"
+                raise PomonaError(message, where=folder, remedy="write it as plain Parquet first")
+        if name in (_DICT, _STATE):
+            apart.add("/".join(inner))
+        if PurePosixPath(name.lower()).suffix in _FOREIGN.split():
+            foreign.append("/".join([*inner, name]))
+        if name.startswith("_") and PurePosixPath(name.lower()).suffix in FORMATS:
+            hidden.append("/".join([*inner, name]))
+        keyed.update(part for part in inner if _KEYED.fullmatch(part))
+    for found, message in (
+        (apart, "the folder holds datasets of their own"),
+        (foreign, "the folder holds files that are not read"),
+        (hidden, "the folder holds tables whose names say that they are no part of it"),
+        (keyed, "the folders are named by the values of a column, which would be lost"),
+    ):
+        if found:
+            listed = f"{message}: {_some(found)}"
+            example = f"name what to read, for example {tables[0]}" if tables else ""
+            remedy = example or "turn them into Parquet, JSONL or CSV"
+            raise PomonaError(listed, where=folder, remedy=remedy)
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    names = sorted(names)
+    more = len(names) - 5
+    return ", ".join(names[:5]) + (f" and {more} more" if more > 0 else "")
 
 
 def _one_split(files: list[str], folder: str) -> list[str]:
@@ -171,27 +234,80 @@ def _one_split(files: list[str], folder: str) -> list[str]:
         raise PomonaError(message, where=folder, remedy=remedy)
     splits: dict[str, list[str]] = {}
     for uri in files:
-        match = _SPLIT.search(PurePosixPath(uri).name)
-        splits.setdefault((match[1] or match[2]) if match else "", []).append(uri)
+        splits.setdefault(_split_of(_parts(uri, folder)), []).append(uri)
     if len(splits) == 1:
         return files
+    if others := splits.get(""):
+        named = _some("/".join(_parts(uri, folder)) for uri in others)
+        known = " and ".join(sorted(split for split in splits if split))
+        message = f"beside the files of {known} there are others of no split: {named}"
+        remedy = "name the files to read, or put those aside"
+        raise PomonaError(message, where=folder, remedy=remedy)
     example = f"{files[0].rsplit('/', 1)[0]}/*SPLIT*.{kinds[0]}"
     return splits[_chosen(sorted(splits), folder, example)]
 
 
-def _chosen(splits: list[str], folder: str, example: str) -> str:
+def _split_of(parts: Sequence[str]) -> str:
+    """The split that a file's own name, or else a folder on the way to it, says."""
+    if match := _SPLIT.search(parts[-1]):
+        return match[1] or match[2]
+    return next((part for part in reversed(parts[:-1]) if _SPLIT_FOLDER.fullmatch(part)), "")
+
+
+def _chosen(splits: Sequence[str], folder: str, example: str) -> str:
     if "train" in splits or len(splits) == 1:
         return "train" if "train" in splits else splits[0]
-    listed = ", ".join(split or "(files without a split in their name)" for split in splits)
-    message = f"the folder holds several splits and none is train: {listed}"
-    remedy = f"name one: {example}"
-    raise PomonaError(message, where=folder, remedy=remedy)
+    message = f"the folder holds several splits and none is train: {', '.join(splits)}"
+    raise PomonaError(message, where=folder, remedy=f"name one: {example}")
 
 
-def _note(uri: str) -> dict:
-    return parse_json(
+def _saved(folder: str, names: dict[str, str]) -> list[str]:
+    """The files that the notes of a saved dataset list."""
+    files = _listed(names[_STATE], "_data_files", lambda entry: entry["filename"])
+    for file in files:
+        if file not in names:
+            message, remedy = f"{file} is not there", "copy or save the dataset again"
+            raise PomonaError(message, where=folder, remedy=remedy)
+    return [names[file] for file in files]
+
+
+def _listed(uri: str, key: str, name_of: Any) -> list[str]:
+    """The names that a dataset's own notes list under `key`. Raises PomonaError unless each is the
+    name of something beside the notes.
+    """
+    notes = parse_json(
         b"".join(blocks(uri)),
         uri,
         wrong="the dataset's own notes are not valid JSON",
         remedy="save the dataset again",
     )
+    try:
+        names = [name_of(entry) for entry in notes[key]] if isinstance(notes[key], list) else []
+    except (KeyError, TypeError):
+        names = []
+    if not names or not all(isinstance(n, str) and n.strip(".") and _is_plain(n) for n in names):
+        message = f'the dataset\'s own notes list no files or folders as "{key}"'
+        raise PomonaError(message, where=uri, remedy="save the dataset again")
+    return names
+
+
+def _is_plain(name: str) -> bool:
+    return not any(sign in name for sign in "/\\\0")
+
+
+def _refuse_keyed(pattern: str, files: Iterable[str]) -> None:
+    """Raise PomonaError when a glob matches folders named by the values of a column."""
+    fixed = set(PurePosixPath(pattern).parts)
+    keyed = {
+        part
+        for file in files
+        for part in PurePosixPath(file).parts[:-1]
+        if part not in fixed and _KEYED.fullmatch(part)
+    }
+    if keyed:
+        message = (
+            f"the folders are named by the values of a column, which would be lost: {_some(keyed)}"
+        )
+        raise PomonaError(
+            message, where=pattern, remedy="name the files one by one, without a glob"
+        )

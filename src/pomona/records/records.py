@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.records.column_types import BATCH_ROWS
+from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.engines import spread
 from pomona.records.source import Batches, Filter, Source, Streamed, TableSource, kept, no_column
 from pomona.records.writing import write_rows
@@ -237,8 +237,13 @@ def filtered(records: Records, mask: NDArray) -> Records:
 
 
 def as_records(value: Records | pa.Table) -> Records:
-    """Records over a table in memory, or the records themselves."""
-    return value if isinstance(value, Records) else Records.of(TableSource(value))
+    """Records over a table in memory, or the records themselves. Raises PomonaError for a table
+    without columns or with two of one name.
+    """
+    if isinstance(value, Records):
+        return value
+    columns_of(value.schema, "the table")
+    return Records.of(TableSource(value))
 
 
 def write(

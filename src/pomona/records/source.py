@@ -58,6 +58,7 @@ class Files(Streamed):
 
     files: tuple[str, ...]
     schema: pa.Schema
+    first: str  # the file whose columns they are, also where `files` are others
 
     @property
     def where(self) -> str:

@@ -102,7 +102,7 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
         schema = _inferred(files, names, on_bad)
     if kind == "csv":
         _check_header(files[0], schema.names, names is not None)
-    return TextSource(tuple(files), schema, kind, names is not None, on_bad)
+    return TextSource(tuple(files), schema, files[0], kind, names is not None, on_bad)
 
 
 def stop(file: str, bad: Bad) -> None:
@@ -191,6 +191,9 @@ def _inferred(files: Sequence[str], names: Sequence[str] | None, on_bad: OnBad) 
     if not count:
         remedy = "check how it was written"
         raise PomonaError("the file holds no records", where=files[0], remedy=remedy)
+    if not values:
+        remedy = "check how it was written"
+        raise PomonaError("the records have no keys", where=files[0], remedy=remedy)
     for name in names or ():
         if name not in values:
             raise no_column(name, values, files[0])

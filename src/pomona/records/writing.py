@@ -39,7 +39,7 @@ def write_rows(rows: WritableRows, path: str | Path, format: str | None) -> Path
     check_types(rows.schema, kind, uri)
     place = f"{uri} (by way of {tempfile.gettempdir()})" if is_remote(uri) else uri
     with disk_guard(place), _destination(uri) as partial:
-        _WRITERS[kind](rows, partial, COMPRESSIONS.get(Path(uri).suffix))
+        _WRITERS[kind](rows, partial, COMPRESSIONS.get(Path(uri).suffix.lower()))
     return Path(path)
 
 
