@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from yaml.nodes import MappingNode, Node, SequenceNode
 
@@ -33,7 +34,7 @@ _EXPECTED = {
     "dict_type": "a mapping of keys and values",
     "model_type": "a mapping of keys and values",
     "greater_than": "more than {gt:g}",
-    "greater_than_equal": "at least {ge}",
+    "greater_than_equal": "at least {ge:g}",
     "less_than": "less than {lt:g}",
     "less_than_equal": "at most {le:g}",
     "string_pattern_mismatch": (
@@ -149,9 +150,15 @@ def _inside(path: list[str | int]) -> str:
 def _keys(model: type[BaseModel], location: Location) -> list[str]:
     """The keys that the model at a location knows."""
     for part in location:
-        if part in model.model_fields:
-            model = next(_models(model.model_fields[str(part)].annotation), model)
-    return list(model.model_fields)
+        field = next((one for key, one in _fields(model) if key == part), None)
+        if field is not None:
+            model = next(_models(field.annotation), model)
+    return [key for key, _ in _fields(model)]
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """The fields of a model by the keys that a document writes."""
+    return ((field.alias or name, field) for name, field in model.model_fields.items())
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

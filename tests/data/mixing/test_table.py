@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import yaml
 
 from pomona import records
 from pomona.data.mixing import constant, mix, mixture_of, stream
@@ -132,10 +133,59 @@ def test_a_recipe_in_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("schedule: []", "mix.yaml: has no inputs — write inputs: and under it NAME: PATH"),
-        ("inputs: {a: b}\nseeds: 1", r'mix.yaml: unknown key "seeds" — did you mean "seed"\?'),
-        ("inputs: {a: 1}", 'mix.yaml: the path of "a" is 1 — give a path'),
-        ("inputs: {a: b}\ntotal: many", "mix.yaml: \"total\" is 'many' — give a number"),
+        (
+            "seed: 1",
+            'line 1: there are no inputs — write "inputs:" and under it NAME: PATH, one a line',
+        ),
+        ("inputs:", 'line 1: "inputs" must be a mapping of keys and values, not nothing'),
+        ("[1]", "line 1: a mix is a mapping of keys and values, and this is not"),
+        ("inputs: {a: b}\nseeds: 1", r'line 2: unknown key "seeds" — did you mean "seed"\?'),
+        ("inputs: {a: 1}", 'line 1: "a" must be a path, a glob, or a list of them, not 1'),
+        ("inputs: {a: []}", '"a" must be a path, a glob, or a list of them, not a list'),
+        ("inputs: {a: b}\ntotal: many", 'line 2: "total" must be a number, not "many"'),
+        ("inputs: {a: b}\ntotal: true", 'line 2: "total" must be a number, not true'),
+        ("inputs: {a: b}\ntotal: .inf", 'line 2: "total" must be a finite number, not Infinity'),
+        ("inputs: {a: b}\ntotal: 1" + "0" * 390, 'line 2: "total" must be a number, not 1000'),
+        ("inputs: {a: b}\ntotal: 0", 'line 2: "total" must be more than 0, not 0'),
+        ("inputs: {a: b}\nseed: 1.5", 'line 2: "seed" must be a whole number, not 1.5'),
+        ("inputs: {a: b}\nsize:", 'line 2: "size" must be text, not nothing'),
+        ("inputs: {a: b}\nschedule: []", 'line 2: "schedule" must not be empty'),
+        ("inputs: {a: b}\nschedule: 5", 'line 2: "schedule" must be a mapping of keys and values'),
+        (
+            "inputs: {a: b}\nschedule:\n  - {to: 0.5}\n  - {form: 0.5}",
+            r'line 4: unknown key "form" in schedule\[2\] — did you mean "from"\?',
+        ),
+        (
+            "inputs: {a: b}\nschedule:\n  - {to: 0.5}\n  - {from: 0.6}",
+            "line 4: phase 2: goes from 0.6 to 1 where 0.5 is reached — let each phase start",
+        ),
+        ("inputs: {a: b}\nschedule: [{to: 1.5}]", 'line 2: "to" must be at most 1, not 1.5'),
+        (
+            "inputs: {code: b}\nschedule:\n  weights: {coed: 1}",
+            r'line 2: weights: no dataset is named "coed" — did you mean "code"\?',
+        ),
+        (
+            "inputs: {a: b}\nschedule:\n  weights:\n    a: -1",
+            'line 4: "a" must be at least 0, not -1',
+        ),
+        ("inputs: {a: b}\nschedule: {weights: {a: 1e305}}", '"a" must be at most 1e\\+300'),
+        ("inputs: {a: b}\nschedule: {weights: {a: 0}}", "no dataset has a weight above 0 — give"),
+        (
+            "inputs: {a: b}\nschedule: {temperature: 0}",
+            '"temperature" must be at least 0.01, not 0',
+        ),
+        (
+            "inputs: {a: b}\nschedule: {temperature: 2, weights: {a: 1}}",
+            "mixture: temperature and weights are given together — give one of them",
+        ),
+        (
+            "inputs: {a: b}\nschedule: {sources: {x: {datasets: [b]}}}",
+            'source "x": no dataset is named "b" — known: a',
+        ),
+        (
+            "inputs: {a: b}\nschedule: {sources: {x: {weigth: 1}}}",
+            r'unknown key "weigth" in schedule.sources.x — did you mean "weight"\?',
+        ),
         ("inputs: {a: b", r"mix.yaml, line 1, column 14: broken YAML: .* — fix the line"),
         (
             "inputs: {a: b}\ntotal: 1\ntotal: 2",
@@ -145,8 +195,70 @@ def test_a_recipe_in_yaml(tmp_path: Path) -> None:
 )
 def test_a_broken_recipe_is_explained(tmp_path: Path, text: str, match: str) -> None:
     (tmp_path / "mix.yaml").write_text(text)
-    with pytest.raises(PomonaError, match=match):
+    with pytest.raises(PomonaError, match=match) as error:
         mix(tmp_path / "mix.yaml", tmp_path / "out.parquet")
+    assert str(error.value).startswith(f"{tmp_path / 'mix.yaml'}, line ")
+    assert [path.name for path in tmp_path.iterdir()] == ["mix.yaml"]
+
+
+def test_all_forms_of_a_schedule_are_read_from_yaml(tmp_path: Path) -> None:
+    _files(tmp_path)
+    for number, schedule in enumerate(
+        (
+            "",
+            "schedule:",
+            "schedule: {}",
+            "schedule: {temperature: .inf}",
+            "schedule: {sources: {x: {weight: 1, datasets: [en]}, sw: {weight: 3}}}",
+            "schedule: {sources: {x: {datasets: {en: 0.5, sw: null}}}}",
+            "schedule: [{to: 0.5}, {from: 0.5, to: 1, temperature: 2}]",
+        )
+    ):
+        recipe = tmp_path / "mix.yaml"
+        recipe.write_text(f"inputs: {{en: en.parquet, sw: sw.jsonl}}\ntotal: 100\n{schedule}\n")
+        out = tmp_path / f"{number}.parquet"
+        told = yaml.safe_load(schedule) or {}
+        plain = mix(
+            {"en": EN, "sw": SW}, out, total=100, schedule=told.get("schedule"), dry_run=True
+        )
+        assert mix(recipe, out, dry_run=True).details == plain.details
+
+
+@pytest.mark.parametrize(
+    ("total", "match"),
+    [
+        (
+            1e10,
+            r"total: 1e\+10 in all are 1e\+10 rows, more than 100,000,000 — give a smaller total",
+        ),
+        (1e300, r"total: 1e\+300 in all are 1e\+300 rows"),
+        (float("inf"), "total: inf in all are inf rows"),
+        (float("nan"), "tokens: nan is not a number of tokens"),
+        (9e7, r'total: 9e\+07 in all show "one" 6e\+07 times, too often — give a smaller total'),
+    ],
+)
+def test_a_total_beyond_measure_is_refused_before_work(
+    tmp_path: Path, total: float, match: str
+) -> None:
+    tables = {"one": pa.table({"text": ["a"]}), "two": pa.table({"text": ["b"]})}
+    _refused(match, tables, tmp_path, total=total, schedule={"weights": {"one": 2, "two": 1}})
+
+
+def test_what_only_the_data_show_names_the_recipe_too(tmp_path: Path) -> None:
+    _files(tmp_path)
+    (tmp_path / "mix.yaml").write_text("inputs: {en: en.parquet, sw: sw.jsonl}\ntotal: 1e10\n")
+    with pytest.raises(PomonaError, match=r"mix.yaml, total: 1e\+10 in all are 1e\+10 rows"):
+        mix(tmp_path / "mix.yaml", tmp_path / "out.parquet")
+
+
+def test_sizes_beyond_whole_numbers_are_refused(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a", "b"], "n": [2**62, 2**62]})
+    _refused(
+        r'dataset "a": the values of "n" add up to 9.22e\+18 — give sizes of at most 9.01e\+15',
+        {"a": table},
+        tmp_path,
+        size="n",
+    )
 
 
 def _refused(match: str, inputs: Any, tmp_path: Path, **options: Any) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 from pomona.errors import PomonaError, nearest
 
 Shares = Mapping[str, float]
+MOST_WEIGHT = 1e300  # so that weights can be added up
+LEAST_TEMPERATURE = 0.01  # below, all shares but one vanish, and soon that one too
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ def by_temperature(sizes: Shares, temperature: float) -> Mixture:
     """Shares ∝ p^(1/T) of the natural shares p: 1 keeps them, infinity makes them equal
     (Arivazhagan et al. 2019, arXiv 1907.05019, §4.1).
 
-    Raises PomonaError when `temperature` is not above 0, or no size is.
+    Raises PomonaError when `temperature` is below 0.01, or no size is.
     """
-    if not temperature > 0:
+    if not temperature >= LEAST_TEMPERATURE:
         raise PomonaError(
             f"{temperature} is not a temperature",
             where="temperature",
@@ -193,11 +195,11 @@ def _check_keys(spec: Mapping[str, Any], known: tuple[str, ...], where: str) -> 
 
 def _check(name: str, weight: Any) -> float:
     value = float(weight) if isinstance(weight, Real) and not isinstance(weight, bool) else math.nan
-    if not (value >= 0 and (math.isfinite(value) or name == "temperature")):
+    if not (value >= 0 and (value <= MOST_WEIGHT or name == "temperature")):
         raise PomonaError(
             f"{weight!r} is not a weight",
             where=f'"{name}"',
-            remedy="give a finite number, 0 or more",
+            remedy="give a finite number, 0 or more, and below 1e300",
         )
     return value
 

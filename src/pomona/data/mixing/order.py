@@ -27,6 +27,8 @@ from pomona.errors import PomonaError
 Ints = NDArray[np.int64]
 BLOCK_ROWS = 1 << 16
 GOLDEN = (5**0.5 - 1) / 2
+MOST_ROWS = 100_000_000  # of an order that is held as a whole: 54 bytes each, about 5 GB
+MOST_EPOCHS = 1_000_000  # of all datasets together: each costs a shuffle, however small
 
 
 class Block(NamedTuple):
@@ -265,6 +267,26 @@ def stream(
     not positive.
     """
     return MixtureStream(datasets, schedule, tokens=tokens, seed=seed)
+
+
+def check_extent(lengths: Mapping[str, Ints], schedule: Schedule, tokens: float) -> None:
+    """Raise PomonaError when a training has more than `MOST_ROWS` rows or shows its datasets more
+    than `MOST_EPOCHS` times: an order held as a whole would take all memory, or never end.
+    """
+    sizes = {name: float(values.sum()) for name, values in lengths.items()}
+    check_sizes(schedule, sizes)
+    epochs = {
+        name: share * tokens / sizes[name] for name, share in schedule.shares.items() if share > 0
+    }
+    remedy = "give a smaller total"
+    rows = sum(count * len(lengths[name]) for name, count in epochs.items())
+    if rows > MOST_ROWS:
+        message = f"{tokens:.3g} in all are {rows:.3g} rows, more than {MOST_ROWS:,}"
+        raise PomonaError(message, where="total", remedy=remedy)
+    if sum(epochs.values()) > MOST_EPOCHS:
+        name = max(epochs, key=lambda name: epochs[name])
+        message = f'{tokens:.3g} in all show "{name}" {epochs[name]:.3g} times, too often'
+        raise PomonaError(message, where="total", remedy=f"{remedy}, or more data")
 
 
 def shuffled(n: int, seed: int, name: str, epoch: int) -> Ints:

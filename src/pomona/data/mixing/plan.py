@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.data.mixing.order import Block, Ints, stream
+from pomona.data.mixing.order import Block, Ints, check_extent, stream
 from pomona.data.mixing.schedule import Schedule
 from pomona.errors import PomonaError
 from pomona.train import fill_batches
@@ -46,6 +46,7 @@ def plan_mixture(
     ordered = stream(
         {name: total[mine] for name, mine in rows.items()}, schedule, tokens=tokens, seed=seed
     )
+    check_extent({name: total[mine] for name, mine in rows.items()}, schedule, tokens)
     everything = np.concatenate(list(rows.values()))
     first = np.cumsum([0, *map(len, rows.values())])
     whole = Block.joined(list(ordered.blocks()))

@@ -12,59 +12,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.data.mixing.order import Block, Ints, stream
+from pomona.data.mixing.order import Block, Ints, check_extent, stream
+from pomona.data.mixing.recipe import load_mix
 from pomona.data.mixing.rows import Gathered, MappedTable, chosen, common_schema, counted
 from pomona.data.mixing.schedule import Schedule, curve, exposures, schedule_of
 from pomona.data.mixing.table_scan import Inputs, Scan, not_onto, scan
-from pomona.documents import read_yaml
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError
 from pomona.records import Card, Records, write
 from pomona.workspace import disk_guard
 
-KEYS = ("inputs", "schedule", "total", "size", "column", "seed")
-_TYPES = {"total": int | float, "size": str, "column": str, "seed": int}
-
-
-def load_mix(path: str | Path) -> dict[str, Any]:
-    """The keyword arguments of `mix` that a YAML file gives; paths in it are relative to its
-    folder.
-
-    Raises PomonaError when the file is missing or broken, has an unknown key, no inputs, or a value
-    of the wrong kind.
-    """
-    path = Path(path)
-    value = read_yaml(path, "mix", "docs/data.md for a mix").value
-    if not isinstance(value, dict) or not isinstance(value.get("inputs"), dict):
-        raise PomonaError(
-            "has no inputs", where=path, remedy="write inputs: and under it NAME: PATH, one a line"
-        )
-    for key, entry in value.items():
-        if key not in KEYS:
-            raise PomonaError(f'unknown key "{key}"', where=path, remedy=nearest(str(key), KEYS))
-        if key in _TYPES and (isinstance(entry, bool) or not isinstance(entry, _TYPES[key])):
-            raise PomonaError(
-                f'"{key}" is {entry!r}',
-                where=path,
-                remedy=f"give {'text' if _TYPES[key] is str else 'a number'}",
-            )
-    return value | {
-        "inputs": {
-            str(name): _resolved(path, str(name), where) for name, where in value["inputs"].items()
-        }
-    }
-
-
-def _resolved(path: Path, name: str, where: Any) -> list[str]:
-    places = where if isinstance(where, list) else [where]
-    if not places or not all(isinstance(item, str) for item in places):
-        raise PomonaError(
-            f'the path of "{name}" is {where!r}',
-            where=path,
-            remedy="give a path, a glob, or a list of them",
-        )
-    return [item if "://" in item else str(path.parent / item) for item in places]
-
-
+MOST_SIZE = 2.0**53  # whole numbers that a double holds; sums of sizes are kept as both
 Phases = Schedule | Sequence[Mapping[str, Any]] | Mapping[str, Any]
 
 
@@ -112,7 +69,13 @@ def mix(
         options = _merged(
             inputs, schedule=schedule, total=total, size=size, column=column, seed=seed
         )
-        return mix(**options, out=out, engine=engine, dry_run=dry_run, progress=progress)
+        try:
+            return mix(**options, out=out, engine=engine, dry_run=dry_run, progress=progress)
+        except PomonaError as error:
+            if error.where not in ("schedule", "total"):
+                raise
+            place = f"{inputs}, {error.where}"
+            raise type(error)(error.message, where=place, remedy=error.remedy) from None
     if not inputs:
         raise PomonaError(
             "there are no inputs", where="inputs", remedy="name at least one dataset and its file"
@@ -198,12 +161,13 @@ def _planned(
     body = common_schema(
         {name: scanned.records.schema for name, scanned in scans.items()}, (column, "progress")
     )
-    lengths = {name: np.ceil(scanned.sizes).astype(np.int64) for name, scanned in scans.items()}
+    lengths = {name: _lengths(name, scanned, size) for name, scanned in scans.items()}
     sizes = {name: float(counts.sum()) for name, counts in lengths.items()}
     if not isinstance(schedule, Schedule):
         schedule = schedule_of(schedule or {}, sizes)
     _check_names(scans, schedule)
     total = sum(sizes.values()) if total is None else float(total)
+    check_extent(lengths, schedule, total)
     order = Block.joined(list(stream(lengths, schedule, tokens=total, seed=seed).blocks()))
     used = np.concatenate([lengths[name] for name in schedule.names])
     first = np.cumsum([0, *(len(lengths[name]) for name in schedule.names)])
@@ -219,6 +183,14 @@ def _planned(
         order.row,
         (np.cumsum(taken) - taken) / total,
     )
+
+
+def _lengths(name: str, scanned: Scan, size: str) -> Ints:
+    if not scanned.sizes.sum() <= MOST_SIZE:
+        message = f'the values of "{size}" add up to {scanned.sizes.sum():.3g}'
+        remedy = f"give sizes of at most {MOST_SIZE:.3g} in all"
+        raise PomonaError(message, where=f'dataset "{name}"', remedy=remedy)
+    return np.ceil(scanned.sizes).astype(np.int64)
 
 
 def _scanned(name: str, value: Inputs, size: str, engine: str | None) -> Scan:
