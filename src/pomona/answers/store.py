@@ -181,6 +181,7 @@ class CachedModel(Wrapper):
         self.paid = sum((reply.spent for reply in replies.values()), self.paid)
         rows = [_row(key, self.identity, reply) for key, reply in replies.items()]
         with self._file.writing() as file:
+            # What another process kept meanwhile stays: somebody may have seen it.
             file.executemany("insert or ignore into replies values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 

@@ -341,6 +341,7 @@ class SignedIndex:
             }
             write_json(self.folder / "index.json", manifest)
         if at:
+            # Only now: until the manifest names the new batch, the index reads the old components.
             (self.folder / f"components-{at - 1:05d}.npy").unlink(missing_ok=True)
 
 

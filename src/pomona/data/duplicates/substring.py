@@ -98,7 +98,7 @@ def paged(records: Records) -> Records:
     """The same records; Parquet comes in small batches."""
     source = records.source
     return (
-        replace(records, source=_Paged(source.files, source.schema))
+        replace(records, source=_Paged(source.files, source.schema, source.first))
         if isinstance(source, ParquetSource)
         else records
     )

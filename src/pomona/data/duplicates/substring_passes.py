@@ -80,6 +80,7 @@ class Passes:
 
     def note(self, cut: Partition) -> None:
         """Keep that `cut.done` parts are searched and their bits set."""
+        # The bits first: the note must never promise parts whose bits the disk does not have.
         self._file.save()
         write_json(self._note, {"search": self._search, "cut": vars(cut)})
 

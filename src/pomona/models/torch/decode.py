@@ -238,6 +238,7 @@ class _Decoding:
             kept.cpu().numpy()
             for kept in (self.tokens, self.logprobs, self.top_ids, self.top_logprobs)
         )
+        # Rows go on after their end until they are dropped: what came after it is left out here.
         ends = np.isin(tokens, self.settings.stops)
         rows = []
         for row, limit in enumerate(self.row_limits):

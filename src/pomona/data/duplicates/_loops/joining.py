@@ -231,6 +231,7 @@ def _hopeless(
     sketches: Any, one: int, two: int, size_one: int, size_two: int, threshold: float
 ) -> bool:
     """Whether sizes or sketches alone show that the Jaccard similarity is below the threshold."""
+    # 1e-9: rounding must not refuse a pair that is exactly at the threshold.
     if min(size_one, size_two) < threshold * max(size_one, size_two) - 1e-9:
         return True
     apart = 0
@@ -263,39 +264,45 @@ def _shared(table: Any, mask: int, sets: Any, start: int, stop: int) -> int:
 
 
 @part
-def _edits(documents: Any, one: int, two: int, edit: float, memory: Any) -> bool:
+def _edits(documents: Any, one: int, two: int, edit: float, buffers: Any) -> bool:
     """Whether the edit similarity is reached, or the documents are too long to compute it."""
     tokens, offsets = documents.tokens, documents.token_offsets
     first, second = tokens[offsets[one] : offsets[one + 1]], tokens[offsets[two] : offsets[two + 1]]
     if max(len(first), len(second)) > MAX_TOKENS:
-        memory.counts[2] += 1
+        buffers.counts[2] += 1
         return True
-    return edit_close(first, second, edit, memory.costs)
+    return edit_close(first, second, edit, buffers.costs)
 
 
 @part
 def similarity_of(
-    row: int, other: int, place: int, there: int, documents: Any, asked: Any, memory: Any
+    row: int, other: int, place: int, there: int, documents: Any, limits: Any, buffers: Any
 ) -> float:
     """The Jaccard similarity of two rows, whose documents are at `place` and `there`, or -1 when
     the pair is not confirmed.
     """
-    sets, offsets, failed, loaded = documents.sets, documents.offsets, memory.failed, memory.loaded
+    sets, offsets, failed, loaded = (
+        documents.sets,
+        documents.offsets,
+        buffers.failed,
+        buffers.loaded,
+    )
     size, size_there = offsets[place + 1] - offsets[place], offsets[there + 1] - offsets[there]
-    if _hopeless(documents.sketches, place, there, size, size_there, asked.threshold):
+    if _hopeless(documents.sketches, place, there, size, size_there, limits.threshold):
         return -1.0
     name = mix((np.uint64(max(row, other)) << np.uint64(32)) ^ np.uint64(min(row, other)))
     slot = np.int64(name >> np.uint64(20)) & np.int64(len(failed) - 1)
+    # A pair that failed may lose its slot to another: it is compared again, never taken for one.
     if failed[slot] == name:
         return -1.0
     if loaded[0] != place:
         loaded[0], loaded[1] = place, power_of_two(2 * size) - 1
-        _fill(memory.table, loaded[1], sets, offsets[place], offsets[place + 1])
-    memory.counts[0] += 1
-    shared = _shared(memory.table, loaded[1], sets, offsets[there], offsets[there + 1])
+        _fill(buffers.table, loaded[1], sets, offsets[place], offsets[place + 1])
+    buffers.counts[0] += 1
+    shared = _shared(buffers.table, loaded[1], sets, offsets[there], offsets[there + 1])
     similarity = shared / (size + size_there - shared)
-    if similarity < asked.threshold or (
-        asked.edit > 0 and not _edits(documents, place, there, asked.edit, memory)
+    if similarity < limits.threshold or (
+        limits.edit > 0 and not _edits(documents, place, there, limits.edit, buffers)
     ):
         failed[slot] = name
         return -1.0
@@ -380,8 +387,8 @@ def _meet(
     here: Any,
     lists: Any,
     documents: Any,
-    asked: Any,
-    memory: Any,
+    limits: Any,
+    buffers: Any,
 ) -> tuple[float, int, int]:
     """Compare the rows from `one` to `last` of a list with those of the list from `start`, until a
     pair is confirmed.
@@ -391,12 +398,12 @@ def _meet(
     done, after = lists.done, lists.after
     while one >= 0:
         two = start
-        while two >= 0 and done[one] < asked.most:
-            if run[one] >= asked.old or run[two] >= asked.old:
+        while two >= 0 and done[one] < limits.most:
+            if run[one] >= limits.old or run[two] >= limits.old:
                 done[one] += 1
-                memory.counts[1] += done[one] == asked.most
+                buffers.counts[1] += done[one] == limits.most
                 similarity = similarity_of(
-                    run[one], run[two], here[one], here[two], documents, asked, memory
+                    run[one], run[two], here[one], here[two], documents, limits, buffers
                 )
                 if similarity >= 0:
                     return similarity, min(run[one], run[two]), max(run[one], run[two])
@@ -439,11 +446,11 @@ def confirm(
     the longest run].
     """
     sketch(sets, offsets, sketches)
-    documents, asked = (
+    documents, limits = (
         Documents(sets, offsets, sketches, tokens, token_offsets),
         JoinLimits(threshold, edit, old, most),
     )
-    memory = JoinBuffers(failed, table, loaded, costs, counts)
+    buffers = JoinBuffers(failed, table, loaded, costs, counts)
     lists = Lists(
         space[0], space[1], space[2], space[3], space[4], space[5], space[6], space[7], space[8]
     )
@@ -460,7 +467,7 @@ def confirm(
             while at >= 0 and not (first == last and lists.done[first] >= most):
                 low = active[at]
                 similarity, one, two = _meet(
-                    first, last, heads[low], run, here, lists, documents, asked, memory
+                    first, last, heads[low], run, here, lists, documents, limits, buffers
                 )
                 if similarity >= 0:
                     firsts[used], seconds[used], similarities[used] = one, two, similarity
