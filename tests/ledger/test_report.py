@@ -18,6 +18,7 @@ from pomona.errors import PomonaError
 from pomona.ledger import GroupCount, Ledger
 from pomona.ledger.report import write_picture, write_report
 from pomona.ledger.report.answer import answer
+from pomona.ledger.report.costs import crossing
 from pomona.ledger.report.page import panel, span, split
 from pomona.ledger.report.picture import Spot, picture, place
 from pomona.ledger.report.points import drawn, left_out
@@ -63,7 +64,7 @@ def test_the_answer_names_the_best_buy_and_is_honest(make_ledger: Make) -> None:
     text = " ".join([said.headline, *said.details]).replace("\u00a0", " ")
     assert said.headline.startswith("The best buy per FLOP is data (prune/bottom): +0.90 chrF [")
     assert (
-        "The largest gain is merging (experts): +1.90 chrF [+1.41, +2.41] for 9.4×10¹² extra FLOPs."
+        "The largest gain of a lever is merging (experts): +1.90 chrF [+1.41, +2.41] for 9.4×10¹² extra FLOPs."
         in text
     )
     assert "In the tail prune/bottom gives no measurable gain, +0.30 chrF" in text
@@ -79,6 +80,154 @@ def test_a_gain_without_extra_compute_is_the_best_buy(make_ledger: Make) -> None
         "The best buy per FLOP is sampling (risk): +0.40 chrF"
     )
     assert "at no extra compute" in answer(ledger).headline
+
+
+def _changed(ledger: Ledger, variant: str, **changes: Any) -> Ledger:
+    entries = [
+        replace(entry, **changes) if entry.variant == variant else entry for entry in ledger.entries
+    ]
+    return Ledger(ledger.meta, entries)
+
+
+def _said(ledger: Ledger) -> str:
+    conclusion = answer(ledger)
+    return " ".join([conclusion.headline, *conclusion.details]).replace("\u00a0", " ")
+
+
+def _only(ledger: Ledger, *levers: str) -> Ledger:
+    return Ledger(
+        ledger.meta, [e for e in ledger.entries if e.lever == "scale" or e.variant in levers]
+    )
+
+
+def test_a_lever_that_was_trained_and_answers_shorter_is_not_free(make_ledger: Make) -> None:
+    ledger = _changed(make_ledger(groups=False), "prune/bottom", flops_per_item=0.6e8)
+    assert ledger.extra(ledger.of("overall")[5]) < 0  # pyright: ignore[reportOptionalOperand]
+    assert answer(ledger).headline.startswith("The best buy per FLOP is data (prune/bottom): ")
+    assert (
+        "for 2.9×10¹² FLOPs once, which its cheaper answers save within 73,000 answers"
+        in answer(ledger).headline
+    )
+    assert "no extra compute" not in _said(ledger)
+    kept = next(line for line in left_out(ledger) if line.startswith("prune/bottom"))
+    assert kept.endswith("; its cheaper answers save more than making it took.")
+
+
+def test_the_headline_says_from_how_many_answers_a_bigger_model_is_cheaper(
+    make_ledger: Make,
+) -> None:
+    ledger = _only(make_ledger(groups=False), "hedged5/chrf-mbr")
+    headline = answer(ledger).headline
+    assert headline.startswith("The best buy per FLOP is sampling (hedged5/chrf-mbr): +1.60")
+    assert headline.endswith("; from about 330,000 answers on the larger ui-m is cheaper per gain.")
+    assert "largest gain" not in _said(ledger)
+    # Both prices are lines in the number of answers: the same at the crossing, apart beyond it.
+    mbr, larger = (
+        next(e for e in ledger.of("overall") if e.variant == name)
+        for name in ("hedged5/chrf-mbr", "ui-m")
+    )
+    crossed = crossing(ledger, mbr, [larger])
+    assert crossed is not None
+    assert crossed.above
+    at = Ledger(replace(ledger.meta, serve_items=round(crossed.answers)), ledger.entries)
+    prices = [(at.extra(e) or 0) / at.gain(e)[0] for e in (mbr, larger)]
+    assert prices[0] == pytest.approx(prices[1], rel=1e-5)
+
+
+def test_a_bigger_model_is_named_where_it_is_the_best_buy(make_ledger: Make) -> None:
+    ledger = _only(make_ledger(groups=False), "hedged5/chrf-mbr")
+    many = Ledger(replace(ledger.meta, serve_items=1_000_000), ledger.entries)
+    headline = answer(many).headline
+    assert headline.startswith("The best buy per FLOP is a bigger model, ui-m: +4.21 chrF [")
+    assert "The best lever is sampling (hedged5/chrf-mbr): +1.60 chrF" in headline
+    assert headline.endswith("; it is the cheaper per gain up to about 330,000 answers.")
+
+
+def test_what_is_not_known_is_neither_free_nor_drawn(make_ledger: Make, folder: Path) -> None:
+    ledger = make_ledger()
+    for name in ("ui-m", "ui-l"):
+        ledger = _changed(ledger, name, flops_once=None, tokens=None, seconds=None)
+    text = _said(ledger)
+    assert (
+        "The next size up, ui-m, gains +4.21 chrF [+3.73, +4.73] at a cost that is not known."
+        in text
+    )
+    assert (
+        "What making it took is not known, so no gain per FLOP is told of ui-m, ui-l: give the "
+        "tokens it was trained on in the recipe's ladder." in text
+    )
+    assert "cheaper per gain" not in text
+    assert not {"ui-m", "ui-l"} & {point.entry.variant for point in drawn(ledger)}
+    assert any(
+        line.startswith("ui-m") and line.endswith("; what making it took is not known.")
+        for line in left_out(ledger)
+    )
+    write_report(ledger, folder / "unknown.html")
+    page = (folder / "unknown.html").read_text(encoding="utf-8")
+    assert page.count('<td class="n">unknown</td>') == 2 * 3 * 4  # models, groups, columns
+    ledger.write(folder / "ledger.json")
+    assert Ledger.read(folder / "ledger.json") == ledger
+    row = next(row for row in ledger.rows() if row["variant"] == "ui-m")
+    assert [row[n] for n in ("flops_once", "extra_flops", "tokens", "seconds")] == [None] * 4
+    lever = _changed(
+        _only(make_ledger(groups=False), "hope"),
+        "hope",
+        delta=1.0,
+        ci_low=0.5,
+        ci_high=2,
+        flops_once=None,
+    )
+    assert answer(lever).headline.startswith("The largest gain of a lever is sampling (hope): ")
+
+
+@pytest.mark.parametrize(
+    ("value", "copied", "why"),
+    [
+        (0.01, 0.0, "is near zero, chrF 0.01"),
+        (12.3, 14.5, "does no better than copying the prompt, chrF 12.30 against 14.50"),
+    ],
+)
+def test_a_base_of_no_use_is_said_to_be_none(
+    make_ledger: Make, value: float, copied: float, why: str
+) -> None:
+    made = make_ledger(groups=False)
+    meta = replace(made.meta, copying={"overall": copied})
+    ledger = Ledger(meta, [replace(e, value=value + max(e.delta, 0) / 10) for e in made.entries])
+    headline = answer(ledger).headline
+    assert headline == (f"The base ui-s {why}: differences between answers of no use mean nothing.")
+    assert "best buy" not in _said(ledger)
+    assert "Above the base, and of no use: data (prune/bottom) " in _said(ledger)
+    # What rises above copying and zero is a gain, and the base is still told for what it is.
+    good = _changed(ledger, "prune/bottom", value=value + 20, delta=20.0, ci_low=19.0, ci_high=21.0)
+    assert answer(good).headline.startswith("The best buy per FLOP is data (prune/bottom): +20.0")
+    assert answer(good).details[0] == headline
+
+
+def test_a_base_better_than_copying_is_warned_of_by_nobody(make_ledger: Make) -> None:
+    ledger = make_ledger(groups=False)
+    ledger = Ledger(replace(ledger.meta, copying={"overall": 25.1}), ledger.entries)
+    assert "no use" not in _said(ledger)
+
+
+def test_with_several_seeds_the_page_says_one_thing_of_its_intervals(
+    make_ledger: Make, folder: Path
+) -> None:
+    ledger = make_ledger(groups=False)
+    notes = ["Intervals resample test items and, for what is fine-tuned, its 2 training seeds."]
+    write_report(Ledger(replace(ledger.meta, notes=notes), ledger.entries), folder / "seeds.html")
+    text = (folder / "seeds.html").read_text(encoding="utf-8")
+    assert notes[0] in text
+    assert "another seed" not in text
+
+
+def test_groups_are_counted_by_what_they_are(make_ledger: Make, folder: Path) -> None:
+    ledger = make_ledger()
+    groups = [GroupCount(g.group, None, g.tail, g.train_examples) for g in ledger.meta.groups]
+    counted = Ledger(replace(ledger.meta, groups=groups), ledger.entries)
+    write_report(counted, folder / "counted.html")
+    text = (folder / "counted.html").read_text(encoding="utf-8")
+    assert "Rows run from the most test items (on the right" in text
+    assert "training examples" not in text
 
 
 def test_intervals_that_include_zero_are_no_gain(make_ledger: Make) -> None:
@@ -229,7 +378,7 @@ def test_the_picture_is_an_svg_with_its_labels(make_ledger: Make, folder: Path) 
         assert word in words
     with pytest.raises(
         PomonaError,
-        match=r"none.svg: no variant takes extra compute, .* — print the ledger as a table",
+        match=r"none.svg: no variant is known to take extra compute, .* — print the ledger as a table",
     ):
         write_picture(
             Ledger(make_ledger().meta, make_ledger().of("overall")[1:2]), folder / "none.svg"
@@ -237,7 +386,7 @@ def test_the_picture_is_an_svg_with_its_labels(make_ledger: Make, folder: Path) 
     assert not (folder / "none.svg").exists()
 
 
-@pytest.mark.parametrize("shape", ["full", "bare", "hostile", "nothing"])
+@pytest.mark.parametrize("shape", ["full", "bare", "hostile", "nothing", "unknown"])
 def test_opens_offline_without_a_complaint(
     make_ledger: Make, folder: Path, browser: Any, shape: str
 ) -> None:
@@ -246,6 +395,7 @@ def test_opens_offline_without_a_complaint(
         "bare": (make_ledger(ladder=False, groups=False), 2),
         "hostile": (_hostile(make_ledger()), 16),
         "nothing": (Ledger(make_ledger().meta, make_ledger().of("overall")[1:2]), 0),
+        "unknown": (_changed(make_ledger(), "ui-m", flops_once=None, tokens=None), 16),
     }[shape]
     page = folder / f"{shape}.html"
     write_report(ledger, page)

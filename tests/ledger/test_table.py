@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -54,6 +55,38 @@ def test_a_wide_terminal_shows_every_column(make_ledger: Make) -> None:
     for name in ("lever", "variant", "value", "gain", "95 %", "n", "extra FLOPs", "× scale"):
         assert name in text
     assert "beyond the ladder" in text
+
+
+@pytest.mark.parametrize("width", [30, 40, 52, 60, 70, 76, 80, 90, 99, 101, 110, 119])
+def test_a_narrow_terminal_drops_columns_and_never_a_name(make_ledger: Make, width: int) -> None:
+    ledger = make_ledger()
+    text = _printed(ledger, width, ["overall"])
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for entry in ledger.of("overall"):
+        line = next(line for line in text.splitlines() if entry.variant in line.split())
+        assert any(sign in line for sign in "+−") or entry.variant == "ui-s"
+    heads = text.split("────")[0]
+    told = " ".join(text.split("Too narrow for: ")[-1].split())
+    for name in ("lever", "value", "95 %", "n", "extra FLOPs", "× scale"):
+        assert (f" {name} " in heads) is not (f"{name}," in told or f"{name}." in told)
+
+
+def test_long_names_are_folded_and_stay_whole(make_ledger: Make) -> None:
+    ledger = make_ledger(groups=False)
+    long = "merge/task_arithmetic density=0.25 lambda=0.5 without germanic"
+    ledger.entries[-1] = replace(ledger.entries[-1], variant=long)
+    rows = _printed(ledger, 60).splitlines()
+    start = next(i for i, line in enumerate(rows) if "merge/task" in line)
+    folded = "".join(re.split(r" {2,}", line.strip())[0] for line in rows[start : start + 3])
+    assert long.replace(" ", "") in folded.replace(" ", "")
+
+
+def test_what_is_not_known_is_said(make_ledger: Make) -> None:
+    ledger = make_ledger(groups=False)
+    ledger.entries[2] = replace(ledger.entries[2], flops_once=None)
+    line = next(line for line in _printed(ledger, 130).splitlines() if " ui-m " in line)
+    assert " unknown " in line
 
 
 def test_small_losses_show_the_digits_that_count(make_ledger: Make) -> None:

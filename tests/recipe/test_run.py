@@ -15,6 +15,7 @@ import pytest
 from pomona.errors import PomonaError, ResourceError
 from pomona.ledger import Ledger
 from pomona.recipe import dry_run, run
+from pomona.recipe.steps.tables import rarest
 
 
 class Log:
@@ -59,8 +60,8 @@ def test_own_model_without_a_ladder(project: Path) -> None:
     hope, mbr, risk = (overall[f"hedged3{k}"].value for k in ("/hope", "-mbr", "/risk"))
     assert hope >= mbr >= risk
     assert overall["hedged3-mbr"].flops_once == 0
-    assert (
-        overall["prune/top"].tokens > 1.4 * overall["prune/random"].tokens
+    assert (overall["prune/top"].tokens or 0) > 1.4 * (
+        overall["prune/random"].tokens or 0
     )  # only the bands pay for the scores
     experts = overall["merge/linear"].tokens
     assert experts == pytest.approx(overall["mixed"].tokens, rel=0.4)
@@ -181,7 +182,7 @@ def test_deduplication_and_upsampling_beside_all_data(project: Path) -> None:
     }
     removed = json.loads(next(out.glob("steps/deduplicate-*/removed.json")).read_text())
     assert sum(removed.values()) >= 120
-    spent = {e.variant: e.tokens for e in entries if e.baseline == "hf:model"}
+    spent = {e.variant: e.tokens or 0 for e in entries if e.baseline == "hf:model"}
     assert all(
         1500 <= spent[name] < 1500 + 512
         for name in ("upsample/last 20 %", "all data", "dedup/minhash")
@@ -232,24 +233,68 @@ def test_a_changed_recipe_redoes_only_what_changed(project: Path) -> None:
     assert sorted(changed.done) == sorted(name for name in changed.planned if "hedged2" in name)
 
 
-def test_a_ladder_gives_scale_equivalents(
+def test_a_ladder_gives_scale_equivalents_and_what_it_took_where_that_is_known(
     project: Path, make_checkpoint: Callable[[Path, int], Path]
 ) -> None:
-    make_checkpoint(project / "large", 32)
+    """Of four sizes one is the base, one has its tokens in the recipe, one a summary of another
+    program, and one says nothing of its training.
+    """
+    for name, hidden in (("large", 32), ("foreign", 40), ("silent", 48)):
+        make_checkpoint(project / name, hidden)
+    (project / "foreign/training.json").write_text('{"flops": "a lot", "epochs": 3}')
     recipe = project / "recipe.yaml"
     text = recipe.read_text()
-    text = text[: text.index("levers:")] + "ladder: [hf:model, {model: hf:large, tokens: 1000}]\n"
-    recipe.write_text(text.replace("tail: 1", "tail: 0"))
+    ladder = "[hf:model, {model: hf:large, tokens: 1000}, hf:foreign, hf:silent]"
+    text = text[: text.index("train:")] + f"base: hf:model\nladder: {ladder}\n"
+    recipe.write_text(text.replace("tail: 1", "tail: 2"))
     ledger = Ledger.read(run(recipe, project / "run") / "ledger.json")
-    base, large = (
-        next(e for e in ledger.of("overall") if e.variant == name)
-        for name in ("hf:model", "hf:large")
-    )
-    assert base.scale_equivalent is not None
-    assert base.scale_equivalent.ratio == 1.0
+    overall = {e.variant: e for e in ledger.of("overall")}
+    sizes = {rung.variant: rung.parameters for rung in ledger.meta.rungs}
+    for entry in ledger.entries:
+        ratio = sizes[entry.variant] / sizes["hf:model"]
+        assert entry.scale_equivalent is not None
+        assert str(entry.scale_equivalent) == f"×{ratio:.2f}"  # no estimate: no interval
+    large = overall["hf:large"]
     assert large.tokens == 1000
+    assert large.flops_once is not None
     assert large.flops_once > 0
-    assert "head" not in {e.group for e in ledger.entries}
+    assert large.seconds is None
+    for name in ("hf:foreign", "hf:silent"):
+        assert (overall[name].flops_once, overall[name].tokens) == (None, None)
+        assert ledger.extra(overall[name]) is None
+    # Nothing is trained here, so groups are counted in test items: of 30 de has 15, fr 12, af 3.
+    assert [(g.train_examples, g.tail) for g in ledger.meta.groups] == [
+        (None, False),
+        (None, True),
+        (None, True),
+    ]
+    assert sum(g.test_items or 0 for g in ledger.meta.groups) == 30
+    assert (
+        "Tail, the groups with the fewest test items (nothing is trained here): af, fr."
+        in ledger.meta.notes
+    )
+    # A model of random weights answers worse than its prompts do.
+    assert ledger.meta.copying["overall"] > overall["hf:model"].value
+    page = (project / "run/report.html").read_text(encoding="utf-8")
+    assert "no better than copying the prompt" in page
+
+
+@pytest.mark.parametrize(
+    ("counts", "number", "rare"),
+    [
+        ({"a": 9, "b": 5, "c": 5, "d": 1}, 1, ["d"]),
+        ({"a": 9, "b": 5, "c": 5, "d": 1}, 2, ["d", "b", "c"]),  # b and c tie
+        ({"a": 5, "b": 5, "c": 5, "d": 1}, 2, ["d"]),  # with the tie, no head would be left
+        ({"a": 5, "b": 5, "c": 5}, 1, []),
+        ({"a": 9, "b": 5}, 0, []),
+        ({"a": 9, "b": 5}, 2, []),
+    ],
+)
+def test_ties_are_not_cut_by_the_alphabet(
+    counts: dict[str, int], number: int, rare: list[str]
+) -> None:
+    assert rarest(counts, number) == rare
+    assert rarest(dict(reversed(counts.items())), number) == rare
 
 
 def test_killed_five_times_gives_the_same_ledger_and_repeats_nothing(project: Path) -> None:
@@ -350,7 +395,7 @@ def test_the_tail_is_what_has_least_data_also_when_groups_are_limited(project: P
     (project / "recipe.yaml").write_text(text[: text.index("levers:")])
     groups = Ledger.read(run(project / "recipe.yaml", project / "run") / "ledger.json").meta.groups
     assert [(g.group, g.tail) for g in groups] == [("de", False), ("fr", True), ("af", True)]
-    assert groups[0].train_examples > 5
+    assert (groups[0].train_examples or 0) > 5
 
 
 def test_two_processes_cannot_work_in_one_run(project: Path) -> None:

@@ -25,7 +25,7 @@ class ScaleEquivalent:
     of its interval.
 
     A bound outside the measured sizes is None and `note` says "beyond the ladder" or "below the
-    ladder".
+    ladder". The ratio of a rung itself is no estimate: both bounds are the ratio.
     """
 
     ratio: float | None
@@ -36,6 +36,8 @@ class ScaleEquivalent:
     def __str__(self) -> str:
         if self.ratio is None:
             return self.note
+        if self.ratio == self.ci_low == self.ci_high:
+            return f"×{self.ratio:.2f}"
         low = "<" if self.ci_low is None else f"{self.ci_low:.2g}"
         high = ">" if self.ci_high is None else f"{self.ci_high:.2g}"
         return f"×{self.ratio:.2f} [{low}, {high}]"
@@ -47,8 +49,9 @@ class Entry:
     with a 95 % interval.
 
     `flops_once` and `tokens` are what making the variant cost beyond the baseline; `flops_per_item`
-    is what answering one item costs. `seconds` are CPU seconds. `seeds` is how often the variant
-    was trained. `group` is "overall", "tail", "head" or a value of the group column.
+    is what answering one item costs. `seconds` are CPU seconds. What is not known is None. `seeds`
+    is how often the variant was trained. `group` is "overall", "tail", "head" or a value of the
+    group column.
     """
 
     lever: str
@@ -61,10 +64,10 @@ class Entry:
     ci_low: float
     ci_high: float
     n: int
-    flops_once: float
+    flops_once: float | None
     flops_per_item: float
-    tokens: int
-    seconds: float
+    tokens: int | None
+    seconds: float | None
     scale_equivalent: ScaleEquivalent | None
     seed: int
     signature: str
@@ -83,11 +86,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class GroupCount:
-    """A group with its number of training examples; `tail` says whether it belongs to the tail."""
+    """A group with its number of training examples, or of test items where nothing is trained;
+    `tail` says whether it belongs to the tail.
+    """
 
     group: str
-    train_examples: int
+    train_examples: int | None
     tail: bool
+    test_items: int | None = None
+
+    @property
+    def size(self) -> int | None:
+        """What groups are ordered by, from head to tail."""
+        return self.test_items if self.train_examples is None else self.train_examples
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,8 @@ class Rung:
 class Meta:
     """What all entries share. `metric` is the label for people; `groups` run from head to tail;
     `serve_items` is the number of answered items over which the cost of answering is counted;
-    `bounds` are variants that only the references could choose; `created` is an ISO 8601 time.
+    `bounds` are variants that only the references could choose; `copying` is the metric of each
+    group if the prompt were the answer; `created` is an ISO 8601 time.
     """
 
     name: str
@@ -118,6 +130,13 @@ class Meta:
     versions: dict[str, str] = field(default_factory=dict)
     bounds: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    copying: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> str:
+        """What the groups are counted in."""
+        trained = not self.groups or any(each.train_examples is not None for each in self.groups)
+        return "training examples" if trained else "test items"
 
 
 @dataclass
@@ -139,17 +158,20 @@ class Ledger:
             return entry.delta, entry.ci_low, entry.ci_high
         return -entry.delta, -entry.ci_high, -entry.ci_low
 
-    def extra(self, entry: Entry) -> float:
-        """Extra compute in FLOPs over the entry's own baseline (see `extra_compute`). Raises
-        PomonaError if that has no entry.
-        """
+    def baseline_of(self, entry: Entry) -> Entry:
+        """The entry that this one is compared with. Raises PomonaError if there is none."""
         same = [other for other in self.entries if other.variant == entry.baseline]
         if not same:
             known = nearest(entry.baseline, {other.variant for other in self.entries})
             message = f'the baseline "{entry.baseline}" has no entry'
             raise PomonaError(message, where=f"{entry.variant}, {entry.group}", remedy=known)
-        base = next((other for other in same if other.group == entry.group), same[0])
-        return extra_compute(entry, base, self.meta.serve_items)
+        return next((other for other in same if other.group == entry.group), same[0])
+
+    def extra(self, entry: Entry) -> float | None:
+        """Extra compute in FLOPs over the entry's own baseline (see `extra_compute`). Raises
+        PomonaError if that has no entry.
+        """
+        return extra_compute(entry, self.baseline_of(entry), self.meta.serve_items)
 
     def decimals(self) -> dict[str, int]:
         """For every group how many decimals its values are shown with: those of its narrowest
@@ -235,10 +257,12 @@ _COLUMNS = {
 }
 
 
-def extra_compute(entry: Entry, base_entry: Entry, serve_items: int) -> float:
+def extra_compute(entry: Entry, base_entry: Entry, serve_items: int) -> float | None:
     """FLOPs to make the variant and answer `serve_items` items, beyond what the base spends on
-    answering them.
+    answering them; None where it is not known what making it took.
     """
+    if entry.flops_once is None:
+        return None
     return entry.flops_once + (entry.flops_per_item - base_entry.flops_per_item) * serve_items
 
 
@@ -262,7 +286,7 @@ def to_json(ledger: Ledger) -> str:
     return "[\n" + ",\n".join(rows) + "\n]\n"
 
 
-def _row(entry: Entry, extra: float) -> dict[str, Any]:
+def _row(entry: Entry, extra: float | None) -> dict[str, Any]:
     names = ("scale_ratio", "scale_low", "scale_high", "scale_note")
     scale = entry.scale_equivalent
     flat = dict(zip(names, astuple(scale) if scale else [None] * 4, strict=True))

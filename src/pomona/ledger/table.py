@@ -14,18 +14,12 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-# column, smallest console width that shows it
-_COLUMNS = {
-    "lever": 90,
-    "variant": 0,
-    "value": 100,
-    "gain": 0,
-    "95 %": 0,
-    "n": 100,
-    "extra FLOPs": 0,
-    "× scale": 0,
-}
+_COLUMNS = ("lever", "variant", "value", "gain", "95 %", "n", "extra FLOPs", "× scale")
+# Where the terminal is narrow the first of these goes first: the variant and its gain stay.
+_LESS = ("n", "value", "lever", "× scale", "extra FLOPs", "95 %")
 _LEFT = {"lever", "variant", "× scale"}
+_GAP = 3  # columns of the terminal around each of the table's
+_WIDEST = 28  # letters of a variant's name in a line, where columns would be left out otherwise
 
 
 def print_table(
@@ -56,10 +50,18 @@ def _table(ledger: Ledger, group: str, width: int) -> Table:
     from rich.text import Text
 
     meta, entries = ledger.meta, ledger.of(group)
-    title = Text(f"{clean(group)}: {clean(meta.metric)} against {clean(meta.base)}", style="bold")
+    decimals = ledger.decimals()[group]
+    rows = [_cells(ledger, entry, decimals) for entry in entries]
+    scaled = any(entry.scale_equivalent for entry in entries)
+    measured = [name for name in _COLUMNS if name != "× scale" or scaled]
+    names = _fitting(measured, rows, width)
+    title = Text(f"{clean(group)}: {clean(meta.metric)} against {clean(meta.base)}", "bold")
+    missing = [name for name in measured if name not in names]
     caption = Text(
         "gain: positive is better; faint: its 95 % interval includes zero. "
         f"Extra FLOPs: to make it and answer {count(meta.serve_items)} items."
+        + (f" The tail has the fewest {meta.counted}." if group in ("head", "tail") else "")
+        + (f" Too narrow for: {', '.join(missing)}." if missing else "")
     )
     table = Table(
         title=title,
@@ -69,9 +71,6 @@ def _table(ledger: Ledger, group: str, width: int) -> Table:
         caption_justify="left",
         pad_edge=False,
     )
-    names = [name for name, least in _COLUMNS.items() if width >= least]
-    if not any(entry.scale_equivalent for entry in entries):
-        names.remove("× scale")
     for name in names:
         table.add_column(
             name,
@@ -79,12 +78,22 @@ def _table(ledger: Ledger, group: str, width: int) -> Table:
             no_wrap=name != "variant",
             overflow="fold",
         )
-    decimals = ledger.decimals()[group]
     for place, entry in enumerate(entries):
-        cells = _cells(ledger, entry, decimals)
         last = place + 1 == len(entries) or entries[place + 1].lever != entry.lever
-        table.add_row(*(cells[name] for name in names), end_section=last)
+        table.add_row(*(rows[place][name] for name in names), end_section=last)
     return table
+
+
+def _fitting(names: Sequence[str], rows: Sequence[dict[str, Text]], width: int) -> list[str]:
+    """The columns that have room beside the variant's name, the more important ones first."""
+    wide = {name: max(len(name), *(row[name].cell_len for row in rows)) for name in names}
+    wide["variant"] = min(wide["variant"], _WIDEST)
+    kept = list(names)
+    for name in _LESS:
+        if sum(wide[one] + _GAP for one in kept) <= width:
+            break
+        kept = [one for one in kept if one != name]
+    return kept
 
 
 def _cells(ledger: Ledger, entry: Entry, decimals: int) -> dict[str, Text]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+UNKNOWN = "unknown"  # what is not known is never shown as 0
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -39,8 +40,10 @@ def gained(gain: float, low: float, high: float) -> str:
     return signed(gain, places(low, high))
 
 
-def flops(value: float) -> str:
+def flops(value: float | None) -> str:
     """`2.9×10¹²`."""
+    if value is None:
+        return UNKNOWN
     if value == 0:
         return "0"
     exponent = math.floor(math.log10(abs(value)))
@@ -51,13 +54,15 @@ def flops(value: float) -> str:
     return f"{sign}{digits.removesuffix('.0')}×10{str(exponent).translate(_RAISED)}"
 
 
-def count(value: float) -> str:
+def count(value: float | None) -> str:
     """`1,234`."""
-    return f"{value:,.0f}"
+    return UNKNOWN if value is None else f"{value:,.0f}"
 
 
-def short(value: float) -> str:
+def short(value: float | None) -> str:
     """`950`, `9.5k`, `1.2M`."""
+    if value is None:
+        return UNKNOWN
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.1f}".removesuffix(".0") + unit

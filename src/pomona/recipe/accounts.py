@@ -5,23 +5,25 @@ measurement, per group.
 from __future__ import annotations
 
 import platform
-from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.documents import read_json
 from pomona.ledger import Entry, GroupCount, Ladder, Ledger, Meta, Rung, ScaleEquivalent
 from pomona.models import Shape, training_flops
 from pomona.recipe.graph import RunFolder, RunInput, Step, ancestors
+from pomona.recipe.inputs import trained
 from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, RunPlan
 from pomona.recipe.steps import Cost
-from pomona.recipe.steps.tables import read_items
+from pomona.recipe.steps.answering import About
+from pomona.recipe.steps.results import read_result, read_statistics
+from pomona.recipe.steps.tables import rarest, read_counts, read_items
 from pomona.stats import Comparison, Resamples, compare, value_of
 from pomona.tasks import Metric, metric
 
@@ -34,7 +36,7 @@ class Made:
 
     once: Cost
     flops_per_item: float
-    answering_seconds: float
+    answering_seconds: float | None
 
 
 class Accounts:
@@ -51,14 +53,12 @@ class Accounts:
     def statistics(self) -> dict[str, NDArray[np.float64]]:
         """Per-item statistics of every variant, `[seeds, n, k]`."""
         return {
-            m.variant: np.stack(
-                [
-                    np.load(self.folder.result(step) / "statistics.npy", allow_pickle=False)
-                    for step in (m.answers, *m.again)
-                ]
-            )
+            m.variant: np.stack([self._statistics(step) for step in (m.answers, *m.again)])
             for m in self.plan.measurements
         }
+
+    def _statistics(self, step: Step) -> NDArray[np.float64]:
+        return read_statistics(self.folder.result(step) / "statistics.npy", len(self.items))
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -79,15 +79,13 @@ class Accounts:
         """Examples of each test group that could be trained on, from head to tail; test items where
         nothing is trained.
         """
-        table = self.folder.result(self.plan.training or self.plan.items)
-        seen = Counter(read_json(table / "counts.json"))
+        seen = read_counts(self.folder.result(self.plan.training or self.plan.items))
         return {g: seen[g] for g in sorted(set(self.items.groups), key=lambda g: (-seen[g], g))}
 
     @cached_property
     def tail(self) -> set[str]:
-        """The groups with the least training data; empty when that would leave no head."""
-        number = self.plan.recipe.task.tail
-        return set(list(self.counts)[-number:]) if 0 < number < len(self.counts) else set()
+        """The groups with the least data; empty when that would leave no head."""
+        return set(rarest(self.counts, self.plan.recipe.task.tail))
 
     def rows(self) -> dict[str, NDArray[np.int64]]:
         """Rows of the overall set, head, tail and each group."""
@@ -104,15 +102,20 @@ class Accounts:
         sized = [Rung(r.model, self.parameters(r.model)) for r in self.plan.recipe.ladder or []]
         return sorted(sized, key=lambda rung: rung.parameters)
 
+    def copying(self) -> dict[str, float]:
+        """The metric of each group if the prompt were the answer."""
+        copies = self._statistics(self.plan.copies)
+        return {group: value_of(self.metric, copies[rows]) for group, rows in self.rows().items()}
+
     def parameters(self, variant: str) -> int:
         """Weights of a variant's model."""
         return self._shape(self.by_variant[variant]).parameters
 
     def _shape(self, m: Measurement) -> Shape:
-        return Shape(**self._about(m)["shape"])
+        return self._about(m).shape
 
-    def _about(self, m: Measurement) -> dict[str, Any]:
-        return read_json(self.folder.result(m.answers) / "answers.json")
+    def _about(self, m: Measurement) -> About:
+        return read_result(self.folder.result(m.answers) / "answers.json", About)
 
     def made(self, m: Measurement) -> Made:
         """Costs of one measurement, from the steps it needed and the base did not."""
@@ -126,46 +129,46 @@ class Accounts:
             # A rung is paid for in full: the base is one of its rivals, not its beginning.
             there = set() if m.lever == "scale" else set(ancestors([self.plan.model(base)]))
             costs = [self._cost(step) for step in needed if step not in there]
+        tokens = total(cost.tokens for cost in costs)
         once = Cost(
-            sum(c.flops for c in costs),
-            sum(c.tokens for c in costs),
-            sum(c.cpu_seconds for c in costs),
+            total(cost.flops for cost in costs),
+            None if tokens is None else int(tokens),
+            total(cost.cpu_seconds for cost in costs),
         )
         answering = [step for step in ancestors([m.answers]) if step not in needed]
-        return Made(
-            once,
-            float(self._about(m)["flops_per_item"]),
-            sum(self._cost(step).cpu_seconds for step in answering),
-        )
+        seconds = total(self._cost(step).cpu_seconds for step in answering)
+        return Made(once, self._about(m).flops_per_item, seconds)
 
     def _cost(self, step: Step) -> Cost:
-        return Cost(**read_json(self.folder.result(step) / "cost.json"))
+        return read_result(self.folder.result(step) / "cost.json", Cost)
 
     def _training_of(self, m: Measurement) -> Cost:
-        """What a checkpoint that was there before the run says about its training, or what the
-        recipe says.
+        """What the recipe says of the training of a checkpoint that was there before the run, or
+        what the checkpoint itself says.
         """
         assert isinstance(m.model, RunInput)
         told = next(
             (rung.tokens for rung in self.plan.recipe.ladder or [] if rung.model == m.variant), None
         )
-        summary = m.model.path / "training.json"
-        if told is None and summary.is_file():
-            trained = read_json(summary)
-            return Cost(trained["flops"], trained["tokens"], trained["cpu_seconds"])
-        tokens = told or 0
-        return Cost(training_flops(self._shape(m), tokens, TOKENS_PER_ITEM / 2), tokens)
+        if told is None:
+            return trained(m.model.path)
+        flops = training_flops(self._shape(m), told, TOKENS_PER_ITEM / 2)
+        return Cost(flops, told, cpu_seconds=None, wall_seconds=None)
 
     def entries(self) -> list[Entry]:
         """Every measurement on every group against each of its baselines."""
         made = {m.variant: self.made(m) for m in self.plan.measurements}
         entries: list[Entry] = []
+        sizes = {rung.variant: rung.parameters for rung in self.rungs()}
         for group, rows in self.rows().items():
             draws = Resamples(len(rows), self.plan.recipe.task.resamples, self.plan.recipe.seed)
             ladder = self._ladder(rows, draws)
             for m in self.plan.measurements:
                 scale = None
-                if ladder is not None:
+                if ladder is not None and m.variant in sizes:
+                    ratio = sizes[m.variant] / sizes[self.plan.recipe.base]
+                    scale = ScaleEquivalent(ratio, ratio, ratio)
+                elif ladder is not None:
                     value = value_of(self.metric, self.statistics[m.variant][:, rows])
                     resampled = self.resampled(m.variant, rows, draws)
                     scale = ladder[0].scale_equivalent(value, resampled, ladder[1])
@@ -203,10 +206,12 @@ class Accounts:
             ci_low=compared.ci_low,
             ci_high=compared.ci_high,
             n=compared.n,
-            flops_once=mine.once.flops - beyond.flops,
+            flops_once=less(mine.once.flops, beyond.flops),
             flops_per_item=mine.flops_per_item,
-            tokens=mine.once.tokens - beyond.tokens,
-            seconds=mine.once.cpu_seconds - beyond.cpu_seconds + mine.answering_seconds,
+            tokens=less(mine.once.tokens, beyond.tokens),
+            seconds=total(
+                [less(mine.once.cpu_seconds, beyond.cpu_seconds), mine.answering_seconds]
+            ),
             scale_equivalent=scale,
             seed=recipe.seed,
             seeds=len(self.statistics[m.variant]),
@@ -225,17 +230,25 @@ class Accounts:
         return ladder, names.index(self.plan.recipe.base)
 
 
+def total(numbers: Iterable[float | None]) -> float | None:
+    """Their sum; None where one of them is not known."""
+    known = list(numbers)
+    return None if None in known else float(sum(number or 0 for number in known))
+
+
+Number = TypeVar("Number", int, float)
+
+
+def less(number: Number | None, other: Number | None) -> Number | None:
+    """The difference of two numbers; None where one of them is not known."""
+    return None if number is None or other is None else number - other
+
+
 def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
     """The ledger of a run whose steps are all finished."""
     accounts, recipe = Accounts(plan, folder), plan.recipe
-    seeds, tail = len(plan.seeds), ", ".join(sorted(accounts.tail))
-    covered = (
-        "Intervals resample test items; they do not cover training again with another seed."
-        if seeds == 1
-        else "Intervals resample test items and, for what is fine-tuned, its "
-        f"{seeds} training seeds."
-    )
-    notes = [covered, f"Tail: {tail}." if tail else "No groups are shown as tail."]
+    counts, counted = accounts.counts.items(), plan.training is not None
+    entries = accounts.entries()
     meta = Meta(
         name=recipe.name,
         metric=accounts.metric.name,
@@ -245,10 +258,37 @@ def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
         serve_items=recipe.serve_items,
         seed=recipe.seed,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        groups=[GroupCount(g, n, g in accounts.tail) for g, n in accounts.counts.items()],
+        groups=[
+            GroupCount(g, n if counted else None, g in accounts.tail, None if counted else n)
+            for g, n in counts
+        ],
         rungs=accounts.rungs(),
         versions={"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
         bounds=[m.variant for m in plan.measurements if m.bound],
-        notes=notes,
+        notes=_notes(accounts, max(entry.seeds for entry in entries)),
+        copying=accounts.copying(),
     )
-    return Ledger(meta, accounts.entries())
+    return Ledger(meta, entries)
+
+
+def _notes(accounts: Accounts, seeds: int) -> list[str]:
+    covered = (
+        "Intervals resample test items; they do not cover training again with another seed."
+        if seeds == 1
+        else "Intervals resample test items and, for what is fine-tuned, its "
+        f"{seeds} training seeds."
+    )
+    return [covered, _tail_note(accounts)]
+
+
+def _tail_note(accounts: Accounts) -> str:
+    """Which groups are the tail, and by what."""
+    plan, tail = accounts.plan, sorted(accounts.tail)
+    asked = plan.recipe.task.tail
+    by = "training examples" if plan.training else "test items (nothing is trained here)"
+    if tail:
+        tied = f", {len(tail)} because of ties" if len(tail) != asked else ""
+        return f"Tail, the groups with the fewest {by}{tied}: {', '.join(tail)}."
+    if 0 < asked < len(accounts.counts):
+        return f"No groups are shown as tail: they tie in {by}."
+    return "No groups are shown as tail."

@@ -7,10 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
 from pomona.models import catalogue
 from pomona.recipe.schema import Data
+from pomona.recipe.steps import Cost
 from pomona.records import TABLES
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -50,6 +53,23 @@ def tokenizer_folder(name: str, folder: Path) -> Path:
             return candidate
     remedy = "name an embedded one or a folder with a tokenizer.json"
     raise PomonaError(f'there is no tokenizer "{name}"', where=folder, remedy=remedy)
+
+
+def trained(checkpoint: Path) -> Cost:
+    """What a checkpoint says of its training, in the `training.json` that a run writes; None where
+    it says nothing. Raises PomonaError for a damaged file.
+    """
+    path = checkpoint / "training.json"
+    remedy = "give the rung's `tokens` in the recipe's ladder, and take this file away"
+    said = read_json(path, remedy=remedy) if path.is_file() else {}
+    flops, tokens, seconds = (number(said.get(k)) for k in ("flops", "tokens", "cpu_seconds"))
+    return Cost(flops, None if tokens is None else int(tokens), seconds, wall_seconds=None)
+
+
+def number(value: Any) -> float | None:
+    """A number that another program may have written; None for whatever is none."""
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if known and 0 <= value < 1e300 else None
 
 
 def count_items(

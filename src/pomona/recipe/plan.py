@@ -13,7 +13,7 @@ from pomona.models import count_parameters, locate
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
 from pomona.recipe.inputs import count_items, record_sources, resolve, tokenizer_folder
 from pomona.recipe.schema import Pretrain, Recipe, Task, Train
-from pomona.recipe.steps.answering import evaluate
+from pomona.recipe.steps.answering import copy_prompts, evaluate
 from pomona.recipe.steps.tables import make_table
 from pomona.recipe.steps.training import finetune, pretrain
 
@@ -168,13 +168,19 @@ class RunPlan:
         models = (node for name, node in node.inputs.items() if name.startswith("model"))
         return self.parameters(next(models))
 
+    @cached_property
+    def copies(self) -> Step:
+        """The test items answered by their prompts."""
+        params = {"metric": self.recipe.task.metric}
+        return self.step("copy the prompts", copy_prompts, params, {"items": self.items})
+
     @property
     def targets(self) -> list[Step]:
-        """What the ledger is computed from: the answers of every measurement, and the training
-        items it counts.
+        """What the ledger is computed from: the answers of every measurement, copies of the
+        prompts, and the training items it counts.
         """
         answers = [step for m in self.measurements for step in (m.answers, *m.again)]
-        return [*answers, self.training] if self.training else answers
+        return [*answers, self.copies, *([self.training] if self.training else [])]
 
     def answering(self) -> Mapping[str, Any]:
         """Parameters of every step in which a model reads or writes."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pomona.ledger.report.costs import cost, crossing, roughly, worth
 from pomona.ledger.store import Entry, Ledger
-from pomona.pages import clean, count, flops, gained, interval
+from pomona.pages import clean, count, gained, interval
 
 SCALE = "scale"
+_PERCENT, _NEAR_ZERO = {"chrf", "chrf++", "exact_match"}, 1.0
 SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"  # how charts write a gain
 
 
@@ -55,33 +57,67 @@ def rungs(ledger: Ledger, group: str = "overall") -> list[Entry]:
 
 
 def answer(ledger: Ledger) -> Conclusion:
-    """The headline names the measurable gain with the most per unit of compute; an interval that
-    includes zero is no gain.
+    """The headline names the measurable gain with the most per unit of compute, a bigger model
+    among them. An interval that includes zero is no gain, and answers of no use are not praised for
+    being less bad.
     """
-    tried = levers(ledger)
-    better = [entry for entry in tried if ledger.gain(entry)[1] > 0]
-    base = clean(ledger.meta.base)
+    tried, base, warned = levers(ledger), clean(ledger.meta.base), _warned(ledger)
+    ends = [*_ladder(ledger), *_unknown(ledger)]
     if not tried:
-        return Conclusion(f"This ledger measures no lever against {base}.", _ladder(ledger))
+        return Conclusion(f"This ledger measures no lever against {base}.", warned + ends)
+    gaining = [entry for entry in tried if ledger.gain(entry)[1] > 0]
+    better = [entry for entry in gaining if not _useless(ledger, entry)]
     if not better:
-        return Conclusion(
-            f"No lever shows a measurable gain over {base}: no 95 % interval lies above zero.",
-            _losses(ledger) + _ladder(ledger) + _limits(ledger),
-        )
-    best = max(better, key=lambda entry: _worth(ledger, entry))
+        none = f"No lever shows a measurable gain over {base}: no 95 % interval lies above zero."
+        headline, *warned = [*warned, *([] if gaining else [none])]
+        details = [*warned, *_no_use(ledger, gaining), *_losses(ledger), *ends, *_limits(ledger)]
+        return Conclusion(headline, details)
+    best = max(better, key=lambda entry: worth(ledger, entry))
     largest = max(better, key=lambda entry: ledger.gain(entry)[0])
-    bought = f"{_name(best)}: {_gain(ledger, best)} over {base} {_cost(ledger, best)}"
-    also, details = ", and the largest gain", []
+    details = [*warned]
     if largest is not best:
-        gain, cost = _gain(ledger, largest), _cost(ledger, largest)
-        also, details = "", [f"The largest gain is {_name(largest)}: {gain} {cost}."]
-    details += _ladder(ledger) + _tail(ledger, best) + _losses(ledger) + _limits(ledger)
+        gain, paid = _gain(ledger, largest), cost(ledger, largest)
+        details.append(f"The largest gain of a lever is {_name(largest)}: {gain} {paid}.")
+    details += [*ends, *_tail(ledger, best), *_losses(ledger), *_limits(ledger)]
     if len(tried) > 1:
         details.append(
             f"{len(tried)} variants were compared; the intervals are not widened for "
             "choosing the best of them."
         )
-    return Conclusion(f"The best buy per FLOP is {bought}{also}.", details)
+    return Conclusion(_headline(ledger, best, largest), details)
+
+
+def _headline(ledger: Ledger, best: Entry, largest: Entry) -> str:
+    """The best lever beside the larger sizes: which is cheaper per gain, and up to or from how many
+    answers.
+    """
+    sizes, base = _priced(ledger), clean(ledger.meta.base)
+    bought = f"{_name(best)}: {_gain(ledger, best)} over {base} {cost(ledger, best)}"
+    if ledger.extra(best) is None:
+        return f"The largest gain of a lever is {bought}."
+    size = max(sizes, key=lambda one: worth(ledger, one), default=best)
+    if worth(ledger, size) > worth(ledger, best):
+        crossed, name = crossing(ledger, best, [size]), clean(size.variant)
+        told = ""
+        if crossed:
+            answers = f"about {roughly(crossed.answers)} answers"
+            told = f" up to {answers}" if crossed.above else f" from {answers} on"
+            told = f"; it is the cheaper per gain{told}"
+        return (
+            f"The best buy per FLOP is a bigger model, {name}: {_gain(ledger, size)} over {base} "
+            f"{cost(ledger, size)}. The best lever is {bought}{told}."
+        )
+    if best is largest and all(_no_more(ledger, one, best) for one in rungs(ledger)):
+        bought += ", and the largest gain"
+    if crossed := crossing(ledger, best, sizes):
+        answers, name = f"about {roughly(crossed.answers)} answers", clean(crossed.rung.variant)
+        told = f"from {answers} on" if crossed.above else f"up to {answers}"
+        bought += f"; {told} the larger {name} is cheaper per gain"
+    return f"The best buy per FLOP is {bought}."
+
+
+def _no_more(ledger: Ledger, size: Entry, lever: Entry) -> bool:
+    return ledger.gain(size)[0] <= ledger.gain(lever)[0]
 
 
 def best_of_levers(ledger: Ledger) -> list[Entry]:
@@ -91,11 +127,6 @@ def best_of_levers(ledger: Ledger) -> list[Entry]:
         if entry.lever not in best or ledger.gain(entry)[0] > ledger.gain(best[entry.lever])[0]:
             best[entry.lever] = entry
     return list(best.values())
-
-
-def _worth(ledger: Ledger, entry: Entry) -> tuple[bool, float]:
-    gain, extra = ledger.gain(entry)[0], ledger.extra(entry)
-    return (True, gain) if extra <= 0 else (False, gain / extra)
 
 
 def _name(entry: Entry) -> str:
@@ -108,9 +139,13 @@ def _gain(ledger: Ledger, entry: Entry) -> str:
     return f"{gained(gain, low, high)} {clean(ledger.meta.metric)} {unbroken}"
 
 
-def _cost(ledger: Ledger, entry: Entry) -> str:
-    extra = ledger.extra(entry)
-    return "at no extra compute" if extra <= 0 else f"for {flops(extra)} extra FLOPs"
+def _priced(ledger: Ledger) -> list[Entry]:
+    """The larger sizes with a measurable gain of which it is known what they took."""
+    return [
+        size
+        for size in rungs(ledger)
+        if ledger.gain(size)[1] > 0 and size.flops_once is not None and not _useless(ledger, size)
+    ]
 
 
 def _ladder(ledger: Ledger) -> list[str]:
@@ -120,8 +155,49 @@ def _ladder(ledger: Ledger) -> list[str]:
             "No ladder was measured, so nothing here says what a bigger model would have bought."
         ]
     size = sizes[0]
-    bought = f"{_gain(ledger, size)} {_cost(ledger, size)}"
+    bought = f"{_gain(ledger, size)} {cost(ledger, size)}"
     return [f"The next size up, {clean(size.variant)}, gains {bought}."]
+
+
+def _unknown(ledger: Ledger) -> list[str]:
+    """What could not be compared by compute, and what to do about it."""
+    unknown = [entry for entry in [*rungs(ledger), *levers(ledger)] if entry.flops_once is None]
+    if not unknown:
+        return []
+    names = ", ".join(clean(entry.variant) for entry in unknown)
+    remedy = (
+        ": give the tokens it was trained on in the recipe's ladder"
+        if any(entry.lever == SCALE for entry in unknown)
+        else ""
+    )
+    return [f"What making it took is not known, so no gain per FLOP is told of {names}{remedy}."]
+
+
+def _useless(ledger: Ledger, entry: Entry) -> str:
+    """Why an entry's answers are of no use: they are no better than copies of the prompts, or
+    nearly all wrong. Empty where neither is so.
+    """
+    sign = 1 if ledger.meta.higher_is_better else -1
+    decimals = ledger.decimals()[entry.group]
+    value, copied = entry.value, ledger.meta.copying.get(entry.group)
+    told = f"{clean(ledger.meta.metric)} {value:.{decimals}f}"
+    if copied is not None and sign * value <= sign * copied:
+        return f"does no better than copying the prompt, {told} against {copied:.{decimals}f}"
+    near_zero = entry.metric in _PERCENT and value < _NEAR_ZERO
+    return f"is near zero, {told}" if near_zero else ""
+
+
+def _warned(ledger: Ledger) -> list[str]:
+    """That differences from the base mean nothing, where its answers are of no use."""
+    base = next(entry for entry in ledger.of("overall") if entry.variant == ledger.meta.base)
+    why = _useless(ledger, base)
+    nothing = "differences between answers of no use mean nothing"
+    return [f"The base {clean(base.variant)} {why}: {nothing}."] if why else []
+
+
+def _no_use(ledger: Ledger, gaining: list[Entry]) -> list[str]:
+    said = [f"{_name(entry)} {_useless(ledger, entry)}" for entry in gaining]
+    return [f"Above the base, and of no use: {'; '.join(said)}."] if said else []
 
 
 def _tail(ledger: Ledger, best: Entry) -> list[str]:

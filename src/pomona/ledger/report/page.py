@@ -10,7 +10,7 @@ from pomona.files import write_text
 from pomona.ledger.report.answer import SCALE, SIGNED, answer, best_of_levers, levers, rungs
 from pomona.ledger.report.picture import picture, write_picture
 from pomona.ledger.report.points import drawn, left_out
-from pomona.ledger.store import Entry, Ledger
+from pomona.ledger.store import Entry, GroupCount, Ledger
 from pomona.pages import (
     SCHEMA,
     clean,
@@ -75,6 +75,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "items": max(entry.n for entry in ledger.of("overall")),
         "has_picture": "picture-wide" in charts,
         "has_ladder": bool(rungs(ledger)),
+        "has_tail": any(each.tail for each in ledger.meta.groups),
         "has_scale": any(entry.scale_equivalent for entry in ledger.entries),
         "drawn": [_row(ledger, point.entry, signatures, decimals) for point in drawn(ledger)],
         "left_out": left_out(ledger),
@@ -170,11 +171,11 @@ def panel(ledger: Ledger, entry: Entry, reach: tuple[float, float]) -> dict[str,
     group = nominal("group", scale={"domain": names, "paddingOuter": 0.2})
     at = {"x": quantitative("x"), "y": {**group, "axis": None}}
     # An axis on the right shows the training examples of each row.
-    sizes = ", ".join(f"'{short(counts[row.group].train_examples)}'" for row in rows)
+    sizes = ", ".join(f"'{short(counts[row.group].size)}'" for row in rows)
     label = f"[{sizes}][round(datum.index * {len(rows) - 1})]"
     axis = {**_BARE, "orient": "right", "labelExpr": label}
     bar = {"x": quantitative("low"), "x2": {"field": "high"}, "y": {**group, "axis": axis}}
-    told = [nominal(name) for name in ("group", "gain", "items", "training examples")]
+    told = [nominal(name) for name in ("group", "gain", "items", ledger.meta.counted)]
     mark = {"type": "point", "size": 42, "strokeWidth": 1.6, "opacity": 1}
     line = {"type": "rule", "strokeWidth": 1.4, "opacity": 0.7, **style}
     drawn = {**mark, "filled": True, **style}
@@ -187,7 +188,7 @@ def panel(ledger: Ledger, entry: Entry, reach: tuple[float, float]) -> dict[str,
         "width": _WIDTH,
         "height": {"step": _ROW},
         "resolve": {"axis": {"y": "independent"}},
-        "data": {"values": [_datum(ledger, row, counts[row.group].train_examples) for row in rows]},
+        "data": {"values": [_datum(ledger, row, counts[row.group]) for row in rows]},
         "layer": [
             *_ground(ledger, rows, group, reach),
             {"mark": line, "encoding": {**bar, **colour}},
@@ -198,7 +199,7 @@ def panel(ledger: Ledger, entry: Entry, reach: tuple[float, float]) -> dict[str,
     }
 
 
-def _datum(ledger: Ledger, entry: Entry, train_examples: int) -> dict[str, Any]:
+def _datum(ledger: Ledger, entry: Entry, counted: GroupCount) -> dict[str, Any]:
     gain, low, high = ledger.gain(entry)
     return {
         "x": gain,
@@ -208,8 +209,8 @@ def _datum(ledger: Ledger, entry: Entry, train_examples: int) -> dict[str, Any]:
         "lever": clean(entry.lever),
         "group": clean(entry.group),
         "gain": f"{gained(gain, low, high)} {interval(low, high)}",
+        ledger.meta.counted: count(counted.size),
         "items": count(entry.n),
-        "training examples": count(train_examples),
     }
 
 

@@ -35,11 +35,11 @@ Box = tuple[float, float, float, float]
 def write_picture(ledger: Ledger, path: str | Path) -> None:
     """Write the main picture as SVG with the answer as its title.
 
-    Raises PomonaError if no variant takes extra compute, or if a baseline has no entry.
+    Raises PomonaError if no variant is known to take extra compute, or if a baseline has no entry.
     """
     chart = picture(ledger, width=760, height=400)
     if chart is None:
-        message = "no variant takes extra compute, so there is nothing to draw"
+        message = "no variant is known to take extra compute, so there is nothing to draw"
         remedy = "print the ledger as a table"
         raise PomonaError(message, where=path, remedy=remedy)
     chart["title"] = textwrap.wrap(answer(ledger).headline, 84)

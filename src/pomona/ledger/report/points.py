@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pomona.ledger.report.answer import levers, rungs
+from pomona.ledger.report.answer import SCALE, levers, rungs
 from pomona.ledger.store import Entry, Ledger
 from pomona.pages import clean, gained, interval
 
@@ -54,7 +54,7 @@ def drawn(ledger: Ledger) -> list[Point]:
     points = []
     for entry in [*rungs(ledger), *levers(ledger)]:
         extra = ledger.extra(entry)
-        if extra > 0:
+        if extra is not None and extra > 0:
             gain, low, high = ledger.gain(entry)
             points.append(Point(entry, extra, extra, gain, low, high))
     return points
@@ -63,6 +63,7 @@ def drawn(ledger: Ledger) -> list[Point]:
 def left_out(ledger: Ledger) -> list[str]:
     """One sentence for every overall entry that is not in the picture, with the reason."""
     shown = {id(point.entry) for point in drawn(ledger)}
+    larger = {entry.variant for entry in rungs(ledger)}
     sentences = []
     for entry in ledger.of("overall"):
         if id(entry) in shown or entry.variant == ledger.meta.base:
@@ -73,10 +74,14 @@ def left_out(ledger: Ledger) -> list[str]:
             why = "a bound that only the references could choose"
         elif entry.baseline != ledger.meta.base:
             why = f"measured against {clean(entry.baseline)}"
-        elif ledger.extra(entry) <= 0:
-            why = "takes no extra compute"
-        else:
+        elif entry.lever == SCALE and entry.variant not in larger:
             why = "not a size above the base"
+        elif entry.flops_once is None:
+            why = "what making it took is not known"
+        elif entry.flops_once > 0:
+            why = "its cheaper answers save more than making it took"
+        else:
+            why = "takes no extra compute"
         sentences.append(f"{clean(entry.variant)} ({clean(entry.lever)}): {said}; {why}.")
     return sentences
 

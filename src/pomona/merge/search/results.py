@@ -81,7 +81,7 @@ def ledger_of(
         serve_items=SERVED,
         seed=about["seed"],
         created=about["created"],
-        groups=[GroupCount(name, len(rows), tail=False) for name, rows in groups.items()],
+        groups=[GroupCount(name, None, False, len(rows)) for name, rows in groups.items()],
         versions={"pomona": __version__},
         notes=list(about["notes"]),
     )

@@ -12,12 +12,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step spent: FLOPs by the cost model, tokens put through a model, seconds."""
+    """What a step spent: FLOPs by the cost model, tokens put through a model, seconds. What is not
+    known is None.
+    """
 
-    flops: float = 0.0
-    tokens: int = 0
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
+    flops: float | None = 0.0
+    tokens: int | None = 0
+    cpu_seconds: float | None = 0.0
+    wall_seconds: float | None = 0.0
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,6 +15,7 @@ from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.models import Sample, Shape, decode_flops, prefill_flops
 from pomona.recipe.steps import Cost, StepContext, checkpoint
+from pomona.recipe.steps.results import made_here
 from pomona.recipe.steps.tables import read_items
 from pomona.tasks import Items, metric
 
@@ -22,18 +23,27 @@ if TYPE_CHECKING:
     from pomona.models.torch import TorchModel
 
 
+@dataclass(frozen=True)
+class About:
+    """What `answers.json` says: FLOPs of answering an item, and the sizes of the model."""
+
+    flops_per_item: float
+    shape: Shape
+
+
 def load_model(step: StepContext, folder: Path) -> TorchModel:
     """A step's model on the run's device."""
     from pomona import models
 
     runtime = step.runtime
-    model = models.load(
-        str(checkpoint(folder)),
-        device=runtime.device,
-        dtype=step.params["dtype"],
-        chat=step.params["chat"],
-        progress=step.advance,
-    )
+    with made_here(folder):
+        model = models.load(
+            str(checkpoint(folder)),
+            device=runtime.device,
+            dtype=step.params["dtype"],
+            chat=step.params["chat"],
+            progress=step.advance,
+        )
     return cast("TorchModel", model)  # a checkpoint folder, so torch runs it
 
 
@@ -64,14 +74,14 @@ def write_answers(
     answers: Sequence[str],
     metric_name: str,
     flops_per_item: float,
-    shape: Mapping[str, int],
+    shape: Shape,
 ) -> None:
     """Write what a system answered, with the statistics the ledger compares."""
     measure = metric(metric_name)
     np.save(folder / "statistics.npy", measure.statistics(list(answers), items.completions))
     table = pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)})
     pq.write_table(table, folder / "answers.parquet")
-    write_json(folder / "answers.json", {"flops_per_item": flops_per_item, "shape": dict(shape)})
+    write_json(folder / "answers.json", asdict(About(flops_per_item, shape)))
 
 
 def evaluate(step: StepContext) -> Cost:
@@ -82,7 +92,15 @@ def evaluate(step: StepContext) -> Cost:
         longest, seed = p["max_new_tokens"], p["seed"]
         pools = model.generate(items.prompts, n=1, max_new_tokens=longest, seed=seed)
     flops, texts = answer_flops(model, pools), [pool[0].text for pool in pools]
-    shape = asdict(model.shape)
-    write_answers(step.out, items, texts, p["metric"], flops / len(items), shape)
+    write_answers(step.out, items, texts, p["metric"], flops / len(items), model.shape)
     tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
     return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)
+
+
+def copy_prompts(step: StepContext) -> Cost:
+    """What the metric says where every prompt is its own answer: the least that a system is for."""
+    items, measure = read_items(step.inputs["items"]), metric(step.params["metric"])
+    with Meter() as meter:
+        statistics = measure.statistics(items.prompts, items.completions)
+        np.save(step.out / "statistics.npy", statistics)
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)

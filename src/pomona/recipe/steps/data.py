@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +12,12 @@ from pomona.data import select_band
 from pomona.data.duplicates import dedup
 from pomona.data.mixing import Mixture, plan_mixture, upsample_end
 from pomona.data.scores import score as score_rows
+from pomona.errors import PomonaError
 from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.recipe.steps import Cost, StepContext, checkpoint
-from pomona.recipe.steps.tables import read_items, write_items
+from pomona.recipe.steps.results import read_rows
+from pomona.recipe.steps.tables import rarest, read_counts, read_items, write_items
 from pomona.recipe.steps.training import train_and_save, trainable
 from pomona.tasks import Items
 
@@ -83,21 +84,22 @@ def select(step: StepContext) -> Cost:
     random.
     """
     p, items = step.params, read_items(step.inputs["items"])
-    pairs = zip(items.prompts, items.completions, strict=True)
-    sizes = np.array([len((a + b).encode()) for a, b in pairs], np.int64)
-    values = np.zeros(len(items))
-    if p["by"]:
-        scores = pq.read_table(step.inputs["scores"] / "scores.parquet")
-        values = scores[p["by"]].to_numpy().astype(np.float64)
-    scored = np.isfinite(values)
-    parts = [(np.flatnonzero(scored), p["band"]), (np.flatnonzero(~scored), "random")]
-    kept = []
-    for rows, band in parts:
-        finite = np.nan_to_num(values[rows])
-        chosen = select_band(finite, p["keep"], band, sizes=sizes[rows], seed=p["seed"])
-        kept.append(rows[chosen])
-    write_items(step.out, items.take(np.sort(np.concatenate(kept))))
-    return Cost()
+    with Meter() as meter:
+        pairs = zip(items.prompts, items.completions, strict=True)
+        sizes = np.array([len((a + b).encode()) for a, b in pairs], np.int64)
+        values = np.zeros(len(items))
+        if p["by"]:
+            scores = read_rows(step.inputs["scores"] / "scores.parquet", p["by"])
+            values = scores[p["by"]].to_numpy().astype(np.float64)
+        scored = np.isfinite(values)
+        parts = [(np.flatnonzero(scored), p["band"]), (np.flatnonzero(~scored), "random")]
+        kept = []
+        for rows, band in parts:
+            finite = np.nan_to_num(values[rows])
+            chosen = select_band(finite, p["keep"], band, sizes=sizes[rows], seed=p["seed"])
+            kept.append(rows[chosen])
+        write_items(step.out, items.take(np.sort(np.concatenate(kept))))
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
 def finetune_upsampled(step: StepContext) -> Cost:
@@ -105,9 +107,15 @@ def finetune_upsampled(step: StepContext) -> Cost:
     the end.
     """
     p = step.params
+    counts = read_counts(step.inputs["items"])
 
     def scheduled(items: Items) -> Order:
-        raised = np.isin(items.groups, p["groups"] or rarest(items.groups, p["tail"]))
+        names = sorted(set(items.groups))
+        groups = p["groups"] or rarest({name: counts[name] for name in names}, p["tail"])
+        if not groups:
+            message, remedy = "no group has fewer rows than the others", "name the groups to raise"
+            raise PomonaError(message, where="levers.data.upsample", remedy=remedy)
+        raised = np.isin(items.groups, groups)
 
         def order(examples: Examples, tokens: int, settings: TrainSettings) -> list[np.ndarray]:
             names = np.where(raised[examples.rows], "raised", "rest")
@@ -128,9 +136,3 @@ def finetune_upsampled(step: StepContext) -> Cost:
         return order
 
     return train_and_save(step, *trainable(step), scheduled=scheduled)
-
-
-def rarest(groups: list[str], number: int) -> list[str]:
-    """The `number` groups with the fewest rows."""
-    counts = Counter(groups)
-    return sorted(counts, key=lambda group: (counts[group], group))[:number]

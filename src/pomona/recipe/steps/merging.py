@@ -10,6 +10,7 @@ from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.merge import merge as merge_checkpoints
 from pomona.recipe.steps import Cost, StepContext, checkpoint
+from pomona.recipe.steps.results import made_here
 from pomona.recipe.steps.tables import read_items
 
 BASE = "base"
@@ -20,19 +21,21 @@ def merge(step: StepContext) -> Cost:
     """One checkpoint out of the experts, all treated alike."""
     p, models = step.params, _models(step)
     experts = [name for name in models if name != BASE]
-    _write(step, merge_recipe(p["method"], experts, p["parameters"]), models)
-    return Cost()
+    with Meter() as meter:
+        _write(step, merge_recipe(p["method"], experts, p["parameters"]), models)
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
 def _write(step: StepContext, recipe: dict[str, Any], models: dict[str, Path]) -> None:
-    merge_checkpoints(
-        recipe,
-        step.out / "model",
-        models=models,
-        seed=step.params["seed"],
-        threads=step.runtime.threads,
-        report=False,
-    )
+    with made_here(*step.inputs.values()):
+        merge_checkpoints(
+            recipe,
+            step.out / "model",
+            models=models,
+            seed=step.params["seed"],
+            threads=step.runtime.threads,
+            report=False,
+        )
 
 
 def search(step: StepContext) -> Cost:

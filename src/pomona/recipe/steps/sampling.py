@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pomona.answers import Account, Budget
-from pomona.documents import read_json
 from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.models import Reply, Request, Shape, Spent
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import answer_flops, load_model, pool_flops, write_answers
+from pomona.recipe.steps.results import read_result, read_rows
 from pomona.recipe.steps.tables import read_items
 from pomona.sample import (
     SelectionContext,
@@ -30,6 +30,18 @@ from pomona.sample import (
 from pomona.tasks import metric
 
 BOUNDS = ("hope", "risk")
+COLUMNS = ("id", "prompt_tokens", "answers", "tokens", "logprobs")
+
+
+@dataclass(frozen=True)
+class Pools:
+    """What `pools.json` says: the share of answers that differ, the sizes of the model, and the
+    temperature of each answer.
+    """
+
+    distinct: float
+    shape: Shape
+    temperatures: list[float]
 
 
 def draw(step: StepContext) -> Cost:
@@ -54,8 +66,8 @@ def draw(step: StepContext) -> Cost:
     }
     pq.write_table(pa.table(columns), step.out / "pools.parquet")
     distinct = float(np.mean([len(set(pool)) / len(pool) for pool in columns["answers"]]))
-    about = {"distinct": distinct, "shape": asdict(model.shape), "temperatures": asked}
-    write_json(step.out / "pools.json", about)
+    about = Pools(distinct, model.shape, list(asked))
+    write_json(step.out / "pools.json", asdict(about))
     tokens = sum(columns["prompt_tokens"]) + sum(map(sum, columns["tokens"]))
     return Cost(answer_flops(model, pools), tokens, meter.cpu_seconds, meter.wall_seconds)
 
@@ -66,8 +78,8 @@ def choose(step: StepContext) -> Cost:
     """
     items, p = read_items(step.inputs["items"]), step.params
     strategy, drawn = parse_strategy(p["strategy"]), step.inputs["pools"]
-    about = read_json(drawn / "pools.json")
-    rows = pq.read_table(drawn / "pools.parquet").to_pylist()
+    about = read_result(drawn / "pools.json", Pools)
+    rows = read_rows(drawn / "pools.parquet", *COLUMNS).to_pylist()
     rows = [
         row | {name: row[name][: strategy.n] for name in ("answers", "tokens", "logprobs")}
         for row in rows
@@ -77,12 +89,12 @@ def choose(step: StepContext) -> Cost:
             utilities = _utilities([row["answers"] for row in rows], items.completions, p["metric"])
             picks = [int(pick) for pick in extremes(utilities)[BOUNDS.index(p["choose"])]]
         else:
-            work = _picks(strategy, items.prompts, rows, about["temperatures"], p["seed"])
+            work = _picks(strategy, items.prompts, rows, about.temperatures, p["seed"])
             picks = asyncio.run(work)
     read, written = [row["prompt_tokens"] for row in rows], [row["tokens"] for row in rows]
-    flops = pool_flops(Shape(**about["shape"]), read, written) / len(items)
+    flops = pool_flops(about.shape, read, written) / len(items)
     chosen = [row["answers"][pick] for row, pick in zip(rows, picks, strict=True)]
-    write_answers(step.out, items, chosen, p["metric"], flops, about["shape"])
+    write_answers(step.out, items, chosen, p["metric"], flops, about.shape)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from pomona.files import write_json
+from pomona.ledger import Meter
 from pomona.recipe.steps import Cost, StepContext
+from pomona.recipe.steps.results import read_result, read_rows
 from pomona.tasks import Items, items_from, limit
 
 
 def read_items(folder: Path) -> Items:
     """The items a `table` step wrote."""
-    return Items.from_table(pq.read_table(folder / "items.parquet"))
+    return Items.from_table(
+        read_rows(folder / "items.parquet", "id", "prompt", "completion", "group")
+    )
+
+
+def read_counts(folder: Path) -> Counter[str]:
+    """How many rows of each group there were, before `per_group`."""
+    return Counter(read_result(folder / "counts.json", dict[str, int]))
+
+
+def rarest(counts: Mapping[str, int], number: int) -> list[str]:
+    """The `number` groups with the least, in order, with all that have as little as the last of
+    them: a tie is not cut by the alphabet. Where that would be every group, only those below the
+    tie; none where no group would be left over.
+    """
+    if not 0 < number < len(counts):
+        return []
+    cut = sorted(counts.values())[number - 1]
+    rare = [group for group in counts if counts[group] <= cut]
+    if len(rare) == len(counts):
+        rare = [group for group in counts if counts[group] < cut]
+    return sorted(rare, key=lambda group: (counts[group], group))
 
 
 def write_items(folder: Path, items: Items) -> None:
@@ -29,33 +53,37 @@ def make_table(step: StepContext) -> Cost:
     from pomona import records
 
     p = step.params
-    sources = [str(step.inputs[name]) for name in sorted(step.inputs)]
-    if p["on_error"] == "reject":
-        rows = records.read(sources, on_error="reject", rejects=step.out / "rejects.jsonl")
-    else:
-        rows = records.read(sources)
-    for column, value in p["where"].items():
-        rows = rows.require(column).where(**{column: value})
-    items = items_from(rows.to_table(), p["prompt"], p["completion"], p["group"])
-    write_items(step.out, limit(items, p["per_group"], p["groups"]))
-    write_json(step.out / "counts.json", Counter(items.groups))
-    return Cost()
+    with Meter() as meter:
+        sources = [str(step.inputs[name]) for name in sorted(step.inputs)]
+        if p["on_error"] == "reject":
+            rows = records.read(sources, on_error="reject", rejects=step.out / "rejects.jsonl")
+        else:
+            rows = records.read(sources)
+        for column, value in p["where"].items():
+            rows = rows.require(column).where(**{column: value})
+        items = items_from(rows.to_table(), p["prompt"], p["completion"], p["group"])
+        write_items(step.out, limit(items, p["per_group"], p["groups"]))
+        write_json(step.out / "counts.json", Counter(items.groups))
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
 def subset(step: StepContext) -> Cost:
     """The training items of some groups."""
-    write_items(step.out, limit(read_items(step.inputs["items"]), None, step.params["groups"]))
-    return Cost()
+    with Meter() as meter:
+        items = read_items(step.inputs["items"])
+        write_items(step.out, limit(items, None, step.params["groups"]))
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
 def together(step: StepContext) -> Cost:
     """The training items of all experts, each once."""
-    parts = [read_items(step.inputs[name]) for name in sorted(step.inputs)]
-    rows = {id_: (part, row) for part in parts for row, id_ in enumerate(part.ids)}
-    ordered = sorted(rows)
-    columns = [
-        [getattr(rows[id_][0], field)[rows[id_][1]] for id_ in ordered]
-        for field in ("ids", "prompts", "completions", "groups")
-    ]
-    write_items(step.out, type(parts[0])(*columns))
-    return Cost()
+    with Meter() as meter:
+        parts = [read_items(step.inputs[name]) for name in sorted(step.inputs)]
+        rows = {id_: (part, row) for part in parts for row, id_ in enumerate(part.ids)}
+        ordered = sorted(rows)
+        columns = [
+            [getattr(rows[id_][0], field)[rows[id_][1]] for id_ in ordered]
+            for field in ("ids", "prompts", "completions", "groups")
+        ]
+        write_items(step.out, type(parts[0])(*columns))
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)

@@ -1,0 +1,85 @@
+"""What a finished step left, read back: a file that is damaged is named with the folder to delete,
+so that the step alone is done anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pomona.documents import read_json
+from pomona.errors import PomonaError, first_line
+
+NOTE = "step.json"  # written last in the folder of every result
+T = TypeVar("T")
+
+
+def _again(folder: Path) -> str:
+    return f"delete {folder} and run again: only what it holds is made anew"
+
+
+def read_result(path: Path, kind: type[T]) -> T:
+    """The JSON in `path` as `kind`, every field of it given. Raises PomonaError."""
+    from pydantic import TypeAdapter, ValidationError
+
+    remedy = _again(path.parent)
+    value = read_json(path, top=None, remedy=remedy)
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    try:
+        if missing := [name for name in names if name not in value]:
+            raise PomonaError(f"`{missing[0]}` is missing", where=path, remedy=remedy)
+        return TypeAdapter(kind).validate_python(value)
+    except (ValidationError, TypeError) as error:
+        told = error.errors()[0] if isinstance(error, ValidationError) else None
+        key = ".".join(map(str, told["loc"])) if told else ""
+        message = f"`{key}`: {told['msg']}" if told and key else "is not what a step writes"
+        raise PomonaError(message, where=path, remedy=remedy) from None
+
+
+def read_rows(path: Path, *columns: str) -> pa.Table:
+    """The table in `path`, with these columns. Raises PomonaError."""
+    remedy = _again(path.parent)
+    try:
+        table = pq.read_table(path, columns=list(columns) or None)
+    except (pa.ArrowException, OSError) as error:
+        message = f"cannot be read: {first_line(error)}"
+        raise PomonaError(message, where=path, remedy=remedy) from None
+    for name in columns:
+        if name not in table.column_names:
+            raise PomonaError(f'the column "{name}" is missing', where=path, remedy=remedy)
+    return table
+
+
+def read_statistics(path: Path, rows: int) -> NDArray[np.float64]:
+    """Per-item statistics, float64 `[rows, k]`. Raises PomonaError."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError, SyntaxError) as error:
+        message = f"cannot be read: {first_line(error)}"
+        raise PomonaError(message, where=path, remedy=_again(path.parent)) from None
+    kind, shape = getattr(values, "dtype", None), getattr(values, "shape", ())
+    if kind != np.float64 or len(shape) != 2 or shape[0] != rows or not np.isfinite(values).all():
+        message = f"does not hold the statistics of {rows} items"
+        raise PomonaError(message, where=path, remedy=_again(path.parent))
+    return values
+
+
+@contextmanager
+def made_here(*folders: Path) -> Iterator[None]:
+    """Where a file in the result of a step is damaged, the remedy is not to download it again."""
+    try:
+        yield
+    except PomonaError as error:
+        for folder in folders:
+            at = str(error.where).startswith(str(folder))
+            if at and (folder / NOTE).is_file():
+                raise PomonaError(error.message, where=error.where, remedy=_again(folder)) from None
+        raise
