@@ -83,7 +83,7 @@ def test_a_kind_is_called_by_its_word(write, tmp_path):
 
 def test_limits(write):
     assert read_yaml(write("[" * 100 + "]" * 100), "library", "docs").value
-    assert complaint(write("[" * 101 + "]" * 101)) == [": broken YAML: nested too deeply"]
+    assert complaint(write("[" * 101 + "]" * 101)) == [", line 1: broken YAML: nested too deeply"]
     assert complaint(write("#" * (LARGEST + 1))) == [
         f": has more than {LARGEST:,} bytes — name a file that holds a library"
     ]

@@ -125,7 +125,7 @@ def test_weights_cut_short(folder: Path, keep: int) -> None:
     file.write_bytes(file.read_bytes()[:keep])
     refused(
         str(folder),
-        r"model\.safetensors: is cut short: .* bytes.* — copy or download the file again",
+        r"model\.safetensors: is cut short: .* bytes.* — copy or download it again",
     )
 
 

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.documents.json_file import parse_json as parse_json, read_json as read_json
+    from pomona.documents.json_file import (
+        open_file as open_file,
+        parse_json as parse_json,
+        read_json as read_json,
+    )
     from pomona.documents.strict_model import (
         StrictModel as StrictModel,
         problems as problems,
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     )
     from pomona.documents.yaml_file import (
         Document as Document,
+        compose as compose,
         read_text as read_text,
         read_yaml as read_yaml,
     )
@@ -24,8 +29,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "json_file": "parse_json read_json",
+        "json_file": "open_file parse_json read_json",
         "strict_model": "StrictModel problems read_model",
-        "yaml_file": "Document read_text read_yaml",
+        "yaml_file": "Document compose read_text read_yaml",
     },
 )

@@ -1,15 +1,18 @@
-"""JSON files that this package did not write: limits on size and depth, no key twice, no half
-characters, and the place of every mistake.
+"""JSON files that this package did not write: opened without waiting, limits on size and depth, no
+key twice, no half characters, and the place of every mistake.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pomona.errors import PomonaError
 
@@ -19,6 +22,35 @@ _WRONG, _AGAIN = "is not JSON", "copy or download it again"
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _TOPS = {dict: "an object", list: "a list"}
+_PIPES = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
+_KINDS = {
+    stat.S_IFIFO: "it is a pipe, not a file",
+    stat.S_IFSOCK: "it is a socket, not a file",
+    stat.S_IFCHR: "it is a device, not a file",
+    stat.S_IFBLK: "it is a device, not a file",
+}
+
+
+def open_file(path: str | Path, *, pipes: bool = False) -> BinaryIO:
+    """A regular file, open for reading bytes. Opening a named pipe would wait until somebody writes
+    to it, and reading a device may never end: they are refused.
+
+    pipes: whether the shell's own, such as `<(…)`, are read all the same.
+    Raises OSError, whose strerror says what is wrong.
+    """
+    try:
+        # Looked at before it is opened: opening alone makes some devices do something.
+        mode = Path(path).stat().st_mode
+    except ValueError:
+        raise OSError(errno.EINVAL, "its name holds a NUL character") from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    piped = pipes and stat.S_ISFIFO(mode) and str(path).startswith(_PIPES)
+    if not stat.S_ISREG(mode) and not piped:
+        raise OSError(errno.EINVAL, _KINDS.get(stat.S_IFMT(mode), "it is no file"))
+    # Without waiting all the same: a pipe may have taken the file's place by now.
+    descriptor = os.open(path, os.O_RDONLY | (0 if piped else getattr(os, "O_NONBLOCK", 0)))
+    return os.fdopen(descriptor, "rb")
 
 
 def read_json(
@@ -40,7 +72,7 @@ def read_json(
     """
     path = Path(path)
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             data = stream.read(largest + 1)
     except FileNotFoundError:
         raise PomonaError(missing, where=path, remedy=remedy) from None
@@ -128,8 +160,10 @@ def _check_depth(value: Any, text: str) -> None:
 def _mistakes(text: str, finite: bool) -> Iterator[str]:
     """What the hooks refuse, with its place as the parser tells its own."""
     opened: list[dict[str, int]] = []  # the keys of each collection that is open, and their places
-    tokens = list(_TOKEN.finditer(text))
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+    words = _TOKEN.finditer(text)
+    token = next(words, None)
+    while token is not None:
+        following = next(words, None)
         word, place = token[0], token.start()
         if word in "[{":
             opened.append({})
@@ -148,6 +182,7 @@ def _mistakes(text: str, finite: bool) -> Iterator[str]:
                 opened[-1][string] = place
         elif word not in ",:" and (said := _number(word, finite)):
             yield _at(text, place, said)
+        token = following
 
 
 def _number(word: str, finite: bool) -> str | None:

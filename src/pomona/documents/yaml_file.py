@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.composer import ComposerError
+from yaml.error import MarkedYAMLError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from yaml.reader import ReaderError
 
+from pomona.documents.json_file import open_file
 from pomona.errors import PomonaError, nearest
 
-LARGEST = 1 << 24  # bytes; nobody writes more by hand
+LARGEST = 1 << 20  # bytes; nobody writes more by hand
 DEEPEST = 100  # collections in each other; composing and reading recurse
+MOST = 50_000  # values, those behind an alias as often as it is named
 Problem = tuple[int, str]
 
 _TAG = "tag:yaml.org,2002:"
@@ -32,24 +34,13 @@ _SCALARS = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """Scalars as YAML 1.2 reads them, so that `no` is a language and 1e-3 a number; no aliases."""
+_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Parser):
+    """Scalars as YAML 1.2 reads them, so that `no` is a language and 1e-3 a number."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012
-    depth = 0
-
-    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            text = f"aliases such as *{event.anchor} are not supported"
-            raise ComposerError(None, None, text, event.start_mark)
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise RecursionError
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self.depth -= 1
 
 
 for _name, _pattern in _SCALARS.items():
@@ -71,7 +62,9 @@ def read_yaml(path: str | Path, kind: str, example: str) -> Document:
     """
     path = Path(path)
     problems: list[Problem] = []
-    root = _composed(read_text(path, kind), path, example)
+    root = compose(read_text(path, kind), path, aliases=False)
+    if root is None:
+        raise PomonaError("is empty", where=path, remedy=f"see {example}")
     value = _plain(root, problems, kind)
     if problems:
         raise told(path, problems)
@@ -83,7 +76,7 @@ def read_text(path: Path, kind: str = "recipe") -> str:
     there.
     """
     try:
-        with path.open("rb") as stream:
+        with open_file(path, pipes=True) as stream:
             data = stream.read(LARGEST + 1)
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
@@ -111,25 +104,72 @@ def told(path: Path, problems: list[Problem]) -> PomonaError:
     return PomonaError("\n".join(lines))
 
 
-def _composed(text: str, path: Path, example: str) -> Node:
-    """The tree of a document. Raises PomonaError with the line where it is broken."""
+def compose(
+    text: str, path: str | Path, *, loader: Any = _Loader, aliases: bool = True
+) -> Node | None:
+    """The tree of a document as PyYAML's `loader` makes it, None for an empty one.
+
+    Raises PomonaError with the line where it is broken, nested too deeply, holds more than MOST
+    values, has an alias of what it stands in, or (`aliases=False`) any alias.
+    """
+    if odd := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        line = text.count("\n", 0, odd.start()) + 1
+        message = f"broken YAML: the character U+{ord(odd[0]):04X}"
+        raise PomonaError(message, where=f"{path}, line {line}")
     try:
-        root = _Loader(text).get_single_node()
+        # Before anything recurses: the loader in C has no limit, and ends the process.
+        _survey(yaml.parse(text, Loader=_Parser), path, aliases)
+        return yaml.compose(text, Loader=loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else path
-        raise PomonaError(
-            f"broken YAML: {error.problem or error.context}", where=place, remedy="fix the line"
-        ) from None
-    except ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        message = f"broken YAML: the character U+{ord(text[error.position]):04X}"
-        raise PomonaError(message, where=f"{path}, line {line}") from None
-    except RecursionError:
-        raise PomonaError("broken YAML: nested too deeply", where=path) from None
-    if root is None:
-        raise PomonaError("is empty", where=path, remedy=f"see {example}")
-    return root
+        problem = error.problem or error.context or ""
+        remedy = "give each a file of its own" if "another document" in problem else "fix the line"
+        raise PomonaError(f"broken YAML: {problem}", where=place, remedy=remedy) from None
+
+
+def _survey(events: Iterable[yaml.Event], path: str | Path, aliases: bool) -> None:
+    """Raise PomonaError for what would recurse or grow without end."""
+    top = _Span(None)
+    spans = [top]  # the collections that are open
+    known: dict[str, _Span] = {}
+    for event in events:
+        if isinstance(event, yaml.CollectionStartEvent):
+            spans.append(_Span(event.anchor))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            ended = spans.pop()
+            if ended.anchor:
+                known[ended.anchor] = ended
+            spans[-1].take(ended)
+        elif isinstance(event, yaml.ScalarEvent):
+            spans[-1].size += 1
+            known.pop(event.anchor or "", None)
+        elif isinstance(event, yaml.AliasEvent):
+            name = str(event.anchor)
+            wrong = None if aliases else f"aliases such as *{name} are not supported"
+            if any(span.anchor == name for span in spans):
+                wrong = f"*{name} stands in what it names"
+            if wrong:
+                raise MarkedYAMLError(None, None, wrong, event.start_mark)
+            spans[-1].take(known.get(name, _Span(None)))
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if len(spans) + spans[-1].depth > DEEPEST + 1:
+            raise PomonaError("broken YAML: nested too deeply", where=f"{path}, line {line}")
+        if sum(span.size for span in spans) > MOST:
+            raise PomonaError(f"holds more than {MOST:,} values", where=f"{path}, line {line}")
+
+
+@dataclass
+class _Span:
+    """A collection: how many values it holds, and how many collections in each other."""
+
+    anchor: str | None
+    size: int = 1
+    depth: int = 0
+
+    def take(self, inner: _Span) -> None:
+        self.size += inner.size
+        self.depth = max(self.depth, inner.depth + 1)
 
 
 def _plain(node: Node, problems: list[Problem], noun: str) -> Any:

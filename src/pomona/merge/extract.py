@@ -25,13 +25,13 @@ from pomona.merge.checkpoints.files import (
     TensorRows,
     View,
     encode,
-    read_config,
     row_blocks,
     write_made,
 )
 from pomona.merge.checkpoints.names import is_embedding, is_head
 from pomona.merge.planning.models import locate_model
 from pomona.merge.preparing.keymap import ties_in
+from pomona.models import read_config
 
 _LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
 # linear layers stored inputs × outputs

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.models.checkpoint import count_parameters as count_parameters, require as require
+    from pomona.models.checkpoint import (
+        INDEX as INDEX,
+        TensorPlace as TensorPlace,
+        count_parameters as count_parameters,
+        read_config as read_config,
+        require as require,
+        tensor_places as tensor_places,
+    )
     from pomona.models.concurrency import (
         Rate as Rate,
         RetryPolicy as RetryPolicy,
@@ -57,7 +64,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "checkpoint": "count_parameters require",
+        "checkpoint": "INDEX TensorPlace count_parameters read_config require tensor_places",
         "concurrency": "Rate RetryPolicy merged retrying wait_for",
         "flops": "Shape decode_flops inference_flops prefill_flops scoring_flops training_flops",
         "loading": "load",

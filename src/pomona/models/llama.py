@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.models.checkpoint import fingerprint, gguf_header
+from pomona.models.checkpoint import fingerprint
 from pomona.models.concurrency import FairSemaphore, TransientError
 from pomona.models.flops import Shape
 from pomona.models.http.choices import UpstreamChoice, choices_of, usage_of
 from pomona.models.http.client import HttpClient
+from pomona.models.locating import gguf_header
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
     Draw,

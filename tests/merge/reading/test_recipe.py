@@ -157,7 +157,7 @@ seed: -1
         ),
         (
             "merge_method: linear\nmodels: [{model: a}]\n---\nmerge_method: slerp\n",
-            "line 3: is not YAML: but found another document — give each recipe a file of its own",
+            "line 3, column 1: broken YAML: but found another document — give each a file of its own",
         ),
         (
             "merge_method: LINEAR\nmodels: [{model: a}]\n",
@@ -228,7 +228,7 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     with pytest.raises(PomonaError, match=r'no such recipe — did you mean "recipe.yml"\?'):
         recipe(tmp_path, "merge_method: linear\nmodels: [{model: a}]")
         read_recipe(tmp_path / "recipes.yml")
-    assert "is not YAML" in problems(tmp_path, "merge_method: [linear\n")[0]
+    assert "broken YAML" in problems(tmp_path, "merge_method: [linear\n")[0]
     assert (
         "a recipe is a mapping of keys and values, and this is not"
         in problems(tmp_path, "- linear\n")[0]

@@ -5,7 +5,6 @@ row block by row block, and written whole or not at all; and a checkpoint as a m
 from __future__ import annotations
 
 import json
-import math
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.documents import parse_json, read_json
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import atomic_directory
+from pomona.models import TensorPlace, tensor_places
 from pomona.workspace import is_full, room_on_disk
 
 # The types that safetensors knows, as NumPy holds them: BF16 and FP8 as their bits.
@@ -43,50 +42,24 @@ NUMBERS: dict[str, Any] = {
 }
 WIDTHS = {name: np.dtype(number).itemsize for name, number in NUMBERS.items()}
 FLOATS = ("F64", "F32", "F16", "BF16")
-INDEX = "model.safetensors.index.json"
-_SINGLE = "model.safetensors"
-_LONGEST = 100_000_000  # bytes of a header, as the safetensors library has it
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_AGAIN = "copy or download it again"
-
-
-@dataclass(frozen=True)
-class TensorPlace:
-    """Where a tensor's bytes are: file, first byte and number of bytes; and how they are read."""
-
-    file: Path
-    offset: int
-    size: int
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def elements(self) -> int:
-        """Number of values."""
-        return math.prod(self.shape)
 
 
 class Tensors:
-    """The tensors of a checkpoint folder, one file or shards: those its index names, else
-    model.safetensors, else every safetensors file.
-
-    Raises PomonaError naming a file that is missing, cut short or malformed, and a tensor that is
-    there twice.
+    """The tensors of a checkpoint folder: see `pomona.models.tensor_places`, also for what it
+    raises; and PomonaError for a tensor of a type that NumPy has no bytes for.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._where: dict[str, TensorPlace] = {}
-        self.files = _files(folder)
-        for file in self.files:
-            for name, place in _header(file).items():
-                if name in self._where:
-                    raise PomonaError(
-                        f'tensor "{name}" is also in {self._where[name].file.name}',
-                        where=file,
-                        remedy="keep one of the two files, or name the right ones in " + INDEX,
-                    )
-                self._where[name] = place
+        self._where = tensor_places(folder)
+        self.files = sorted({place.file for place in self._where.values()})
+        for name, place in self._where.items():
+            if place.dtype not in WIDTHS:
+                raise PomonaError(
+                    f'tensor "{name}" is of type {place.dtype}',
+                    where=place.file,
+                    remedy=f"known types: {', '.join(WIDTHS)}",
+                )
 
     @property
     def names(self) -> list[str]:
@@ -122,95 +95,6 @@ class Tensors:
         if dtype == "BF16":
             return (stored.astype(np.uint32) << 16).view(np.float32)
         return stored.astype(np.float32)
-
-
-def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """A JSON file beside the tensors; an empty mapping where there is none. Raises PomonaError."""
-    file = folder / name
-    return read_json(file, finite=False) if file.is_file() else {}
-
-
-def _files(folder: Path) -> list[Path]:
-    index = folder / INDEX
-    if index.is_file():
-        try:
-            names = sorted(set(read_json(index)["weight_map"].values()))
-        except (PomonaError, KeyError, AttributeError, TypeError):
-            raise PomonaError("is not an index of shards", where=index, remedy=_AGAIN) from None
-        for name in names:
-            if Path(name).name != name or not (folder / name).is_file():
-                raise PomonaError(
-                    f"is missing; {INDEX} names it", where=folder / name, remedy=_AGAIN
-                )
-        return [folder / name for name in names]
-    files = (
-        [folder / _SINGLE] if (folder / _SINGLE).is_file() else sorted(folder.glob("*.safetensors"))
-    )
-    if not files:
-        pickled = next((file for pattern in _PICKLES for file in folder.glob(pattern)), None)
-        remedy = "name a checkpoint folder in safetensors format"
-        if pickled is not None:
-            remedy = (
-                f"{pickled.name} is a pickle, which is never loaded: save the model as safetensors"
-            )
-        raise PomonaError("holds no .safetensors file", where=folder, remedy=remedy)
-    return files
-
-
-def _header(file: Path) -> dict[str, TensorPlace]:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise PomonaError("is cut short: its header is not whole", where=file, remedy=_AGAIN)
-        if length > _LONGEST:
-            raise PomonaError(
-                f"has a header of {length} bytes, so it is no safetensors file",
-                where=file,
-                remedy=_AGAIN,
-            )
-        try:
-            header: dict[str, Any] = parse_json(stream.read(length), file)
-            header.pop("__metadata__", None)
-            places = {
-                name: TensorPlace(
-                    file,
-                    8 + length + info["data_offsets"][0],
-                    info["data_offsets"][1] - info["data_offsets"][0],
-                    info["dtype"],
-                    tuple(info["shape"]),
-                )
-                for name, info in header.items()
-            }
-        except (PomonaError, KeyError, IndexError, AttributeError, TypeError):
-            raise PomonaError(
-                "is no safetensors file: its header is malformed", where=file, remedy=_AGAIN
-            ) from None
-    for name, place in places.items():
-        _check(file, name, place, 8 + length, size)
-    return places
-
-
-def _check(file: Path, name: str, place: TensorPlace, first: int, size: int) -> None:
-    if place.dtype not in WIDTHS:
-        raise PomonaError(
-            f'tensor "{name}" is of type {place.dtype}',
-            where=file,
-            remedy=f"known types: {', '.join(WIDTHS)}",
-        )
-    if (
-        any(type(side) is not int or side < 0 for side in place.shape)
-        or place.size != place.elements * WIDTHS[place.dtype]
-    ):
-        raise PomonaError(
-            f'tensor "{name}" is {place.dtype} {list(place.shape)} in {place.size} bytes',
-            where=file,
-            remedy=_AGAIN,
-        )
-    if place.offset < first:
-        raise PomonaError(f'tensor "{name}" begins before the data', where=file, remedy=_AGAIN)
-    if place.offset + place.size > size:
-        raise PomonaError("is cut short: its tensors go beyond its end", where=file, remedy=_AGAIN)
 
 
 def encode(values: NDArray[np.float32], dtype: str) -> bytes:

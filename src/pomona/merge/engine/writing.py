@@ -15,13 +15,14 @@ from types import TracebackType
 from typing import Any
 
 from pomona._version import __version__
-from pomona.merge.checkpoints.files import INDEX, WIDTHS, full_disk
+from pomona.merge.checkpoints.files import WIDTHS, full_disk
 from pomona.merge.engine.output import FileTarget, Journal, MergeWorkspace, Output, ShardLayout
 from pomona.merge.engine.streams import KEPT, MergePiece, block_of
 from pomona.merge.methods.kernels import kernel_of
 from pomona.merge.plan import MergePlan, MergeResult, TensorJob, inputs_of
 from pomona.merge.report.card import FileHashes, card_files, sources_of
 from pomona.merge.report.survey import MergeSurvey, page
+from pomona.models import INDEX
 from pomona.workspace import is_full, room_on_disk
 
 FORMAT = 1  # of a result that is being made: another number is not gone on from

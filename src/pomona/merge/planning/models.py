@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import Stored, View, read_config
+from pomona.merge.checkpoints.files import Stored, View
 from pomona.merge.checkpoints.names import (
     ROLES,
     LayerLayout,
@@ -24,6 +24,7 @@ from pomona.merge.checkpoints.names import (
     ties,
 )
 from pomona.merge.reading.recipe import MergeRecipe, MergeSource, ModelRef, RecipeModule, Slice
+from pomona.models import read_config
 
 Resolve = Callable[[str, str | None], Path]
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pomona.documents import parse_json
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import read_config
 from pomona.merge.checkpoints.names import ROLES, is_head
 from pomona.merge.plan import TensorJob
 from pomona.merge.planning.models import ModelPart, Opened, layer_sources
 from pomona.merge.reading.parameters import Condition, Settings, is_glob, matches
 from pomona.merge.reading.recipe import MergeRecipe
+from pomona.models import read_config
 
 if TYPE_CHECKING:
     from pomona.merge.planning.jobs import Builder

@@ -22,12 +22,12 @@ from pomona.merge.checkpoints.files import (
     TensorRows,
     View,
     encode_finite,
-    read_config,
     row_blocks,
     stored_array,
     to_float32,
 )
 from pomona.merge.checkpoints.names import is_embedding
+from pomona.models import read_config
 
 _FILE = "adapter_model.safetensors"
 _ROOT = "base_model.model."

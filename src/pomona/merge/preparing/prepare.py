@@ -20,7 +20,6 @@ from pomona.merge.checkpoints.files import (
     View,
     encode_finite,
     keep,
-    read_config,
     row_blocks,
     write_made,
 )
@@ -39,6 +38,7 @@ from pomona.merge.preparing.tokenizer import (
     union,
     without_tail,
 )
+from pomona.models import read_config
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from pomona.merge.checkpoints.files import (
     Stored,
     TensorRows,
     encode_finite,
-    read_config,
     row_blocks,
     to_float32,
 )
+from pomona.models import read_config
 
 FILE = "tokenizer.json"
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")  # of an added token

@@ -4,14 +4,14 @@ checks that gather mistakes with their place instead of raising the first, and p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pomona.documents import read_text
+from pomona.documents import compose, read_text
 from pomona.errors import PomonaError, nearest
 from pomona.merge.reading.parameters import (
     Condition,
@@ -27,6 +27,7 @@ from pomona.merge.reading.recipe import ModelRef, meant, parse_model
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 KeyPath = Sequence[str | int]
+_MERGED = "tag:yaml.org,2002:merge"  # the key <<
 
 
 class MergekitDocument:
@@ -35,24 +36,16 @@ class MergekitDocument:
     """
 
     def __init__(self, path: Path) -> None:
-        loader = _Loader(read_text(path))
-        try:
-            root = loader.get_single_node()
-            self.twice = [] if root is None else list(_twice(root))
-            self._root: Node | None = root
-            self.value: Any = None if root is None else loader.construct_document(root)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f"{path}, line {mark.line + 1}" if mark else path
-            problem = getattr(error, "problem", None) or str(error)
-            remedy = (
-                "give each recipe a file of its own"
-                if "another document" in problem
-                else "check indentation, quotes and brackets"
-            )
-            raise PomonaError(f"is not YAML: {problem}", where=where, remedy=remedy) from None
-        finally:
-            loader.dispose()
+        self.path = path
+        self._root = compose(read_text(path), path, loader=_Loader)
+        self.twice = [] if self._root is None else list(_twice(self._root))
+        self.value: Any = None
+        if self._root is not None:
+            self.value = _plain(_constructed(self._root, path), self, ())
+
+    def refused(self, place: KeyPath, text: str) -> PomonaError:
+        """The error for a part that no recipe can hold."""
+        return PomonaError(text, where=f"{self.path}, line {self.line(place)}")
 
     def line(self, place: KeyPath) -> int:
         """Line of the deepest part of `place` that is in the file."""
@@ -66,6 +59,67 @@ class MergekitDocument:
         return line
 
 
+def _constructed(root: Node, path: Path) -> Any:
+    loader, at = _Loader(""), root
+    try:
+        # First every scalar by itself, so that the line of one that has no value is known.
+        for at in _nodes(root):
+            if isinstance(at, ScalarNode) and at.tag != _MERGED:
+                loader.construct_object(at)
+            elif isinstance(at, MappingNode):
+                _check_keys(at, loader, path)
+        return loader.construct_document(root)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or at.start_mark
+        problem = getattr(error, "problem", None) or str(error)
+        where, remedy = f"{path}, line {mark.line + 1}", "check tags such as !!int, and quotes"
+        raise PomonaError(f"is not YAML: {problem}", where=where, remedy=remedy) from None
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        # Values that their tag or form does not fit raise whatever Python raises for them.
+        where = f"{path}, line {at.start_mark.line + 1}"
+        message = f"is not YAML: {shown(str(at.value)[:60])} is no value of its kind"
+        raise PomonaError(message, where=where, remedy="put it in quotes") from None
+    finally:
+        loader.dispose()
+
+
+def _check_keys(node: MappingNode, loader: Any, path: Path) -> None:
+    for key, _ in node.value:
+        if key.tag != _MERGED and (
+            not isinstance(key, ScalarNode) or type(loader.construct_object(key)) not in (str, int)
+        ):
+            written = str(key.value)[:60] if isinstance(key, ScalarNode) else "a collection"
+            message = f"a key must be text, and {written} is not: put it in quotes"
+            raise PomonaError(message, where=f"{path}, line {key.start_mark.line + 1}")
+
+
+def _nodes(root: Node) -> Iterator[Node]:
+    """Every node of a tree once."""
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        yield node
+        if isinstance(node, SequenceNode):
+            waiting += node.value
+        elif isinstance(node, MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+
+
+def _plain(value: Any, document: MergekitDocument, place: tuple[str | int, ...]) -> Any:
+    """`value` as JSON could hold it, keys as text."""
+    if isinstance(value, list):
+        return [_plain(item, document, (*place, index)) for index, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {str(key): _plain(item, document, (*place, str(key))) for key, item in value.items()}
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise document.refused(place, f"{str(value)[:60]} is not a value a recipe can hold")
+
+
 def _child(node: Node | None, step: str | int) -> tuple[Node | None, Node | None]:
     if isinstance(node, MappingNode):
         for key, value in node.value:
@@ -76,26 +130,17 @@ def _child(node: Node | None, step: str | int) -> tuple[Node | None, Node | None
     return None, None
 
 
-def _twice(node: Node) -> list[tuple[int, str]]:
+def _twice(root: Node) -> list[tuple[int, str]]:
     """Line and name of every key that a mapping holds a second time."""
     doubles: list[tuple[int, str]] = []
-    seen: set[int] = set()
-    waiting = [node]
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:  # an alias
-            continue
-        seen.add(id(node))
-        if isinstance(node, SequenceNode):
-            waiting += node.value
-        elif isinstance(node, MappingNode):
+    for node in _nodes(root):
+        if isinstance(node, MappingNode):
             names = set()
-            for key, value in node.value:
+            for key, _ in node.value:
                 if isinstance(key, ScalarNode) and key.value != "<<":
                     if key.value in names:
                         doubles.append((key.start_mark.line + 1, key.value))
                     names.add(key.value)
-                waiting.append(value)
     return doubles
 
 

@@ -27,7 +27,7 @@ class Codec:
         try:
             with quiet():
                 self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # the Rust library behind it raises plain exceptions
             raise PomonaError(
                 f"its tokenizer cannot be loaded: {reason_of(error)}",
                 where=folder,
