@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import functools
 import io
 import json
 from pathlib import Path
@@ -103,16 +104,10 @@ def test_a_run_prints_its_ledger_and_page(
 ) -> None:
     asked = {}
 
-    def run(
-        path: Path,
-        out: Path | None,
-        *,
-        seed: int | None,
-        threads: int | None,
-        report: recipe.Progress,
-    ) -> Path:
-        asked.update(path=path, out=out, seed=seed, threads=threads)
-        report.plan([])
+    @functools.wraps(recipe.run)
+    def run(progress: recipe.Progress, **given: object) -> Path:
+        asked.update(given)
+        progress.plan([])
         return run_folder
 
     monkeypatch.setattr(recipe, "run", run, raising=False)
@@ -120,7 +115,7 @@ def test_a_run_prints_its_ledger_and_page(
     out = capsys.readouterr().out
     assert "hedged5" in out
     assert out.splitlines()[-1] == str(run_folder / "report.html")
-    assert asked == {"path": Path("any.yaml"), "out": Path("there"), "seed": 3, "threads": 2}
+    assert asked == {"recipe": Path("any.yaml"), "out": Path("there"), "seed": 3, "threads": 2}
     assert main(["run", "any.yaml", "--format", "json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["entries"]) == 6
 

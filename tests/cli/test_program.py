@@ -14,14 +14,15 @@ import pytest
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 INTERRUPTED = """
-import os, signal, sys
+import functools, os, signal, sys
 from pomona import recipe
 from pomona.cli import main
 
-def run(path, out, *, seed, threads, report):
-    report.plan([("first", 1.0), ("second", 5.0)])
-    report.finish("first", 0.0, skipped=True)
-    report.start("second")
+@functools.wraps(recipe.run)
+def run(recipe, progress):
+    progress.plan([("first", 1.0), ("second", 5.0)])
+    progress.finish("first", 0.0, skipped=True)
+    progress.start("second")
     os.kill(os.getpid(), signal.SIGINT)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background has it ignored

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, strategies as st
 from rich.console import Console
 
-from pomona.cli.output import clock, size
 from pomona.cli.progress import Lines, Pace, bars
+from pomona.pages import clock, size
 
 STEPS = [("test items", 10.0), ("fine-tune prune/middle", 60.0), ("evaluate prune/middle", 30.0)]
 

@@ -58,7 +58,7 @@ runs = [("straight", 0), *(("killed", int(call)) for call in calls), ("killed", 
 for out, call in runs:
     child = os.fork()
     if child == 0:
-        run(recipe, Path(folder, out), report=Killer(Path(folder, f"{out}.log"), call))
+        run(recipe, Path(folder, out), progress=Killer(Path(folder, f"{out}.log"), call))
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     expected = signal.SIGKILL if call else 0

@@ -79,7 +79,7 @@ def test_small_pools_are_the_beginnings_of_large_ones(project: Path) -> None:
             re.sub(r"strategies: .*", f"strategies: [{', '.join(strategies)}]", text)
         )
         out, log = project / "-".join(strategies), Log()
-        ledger = Ledger.read(run(project / "recipe.yaml", out, report=log) / "ledger.json")
+        ledger = Ledger.read(run(project / "recipe.yaml", out, progress=log) / "ledger.json")
         drawn.append([name for name in log.done if name.startswith("sample ")])
         return {
             e.variant: (e.value, e.flops_per_item)
@@ -101,7 +101,7 @@ def test_several_training_seeds_are_in_the_intervals(project: Path) -> None:
     recipe.write_text(
         recipe.read_text().replace("learning_rate: 1.0e-3", "learning_rate: 1.0e-3, seeds: 2")
     )
-    ledger = Ledger.read(run(recipe, project / "run", report=log) / "ledger.json")
+    ledger = Ledger.read(run(recipe, project / "run", progress=log) / "ledger.json")
     seeds = {e.variant: e.seeds for e in ledger.of("overall")}
     assert (seeds["prune/top"], seeds["merge/linear"], seeds["hf:model"], seeds["hedged3-mbr"]) == (
         2,
@@ -139,7 +139,7 @@ def test_experts_by_rows_searched_weights_and_leaving_one_out(project: Path) -> 
 """
     )
     log = Log()
-    out = run(recipe, project / "run", report=log)
+    out = run(recipe, project / "run", progress=log)
     against = {(e.variant, e.baseline) for e in Ledger.read(out / "ledger.json").of("overall")}
     assert {
         ("merge/ties density=0.5", "mixed"),
@@ -225,10 +225,10 @@ def test_several_scores_over_checkpoints(
 def test_a_changed_recipe_redoes_only_what_changed(project: Path) -> None:
     recipe = project / "recipe.yaml"
     first, again, changed = Log(), Log(), Log()
-    run(recipe, project / "run", report=first)
-    run(recipe, project / "run", report=again)
+    run(recipe, project / "run", progress=first)
+    run(recipe, project / "run", progress=again)
     recipe.write_text(recipe.read_text().replace("{n: 3}", "{n: 2}"))
-    run(recipe, project / "run", report=changed)
+    run(recipe, project / "run", progress=changed)
     assert (first.skipped, again.done) == ([], [])
     assert sorted(changed.done) == sorted(name for name in changed.planned if "hedged2" in name)
 
@@ -384,7 +384,7 @@ def test_a_full_disk_keeps_what_is_finished(project: Path, small_disk: Path) -> 
     assert not any("partial" in name for name in finished)
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     log = Log()
-    run(project / "recipe.yaml", small_disk / "run", report=log)
+    run(project / "recipe.yaml", small_disk / "run", progress=log)
     assert len(log.skipped) == len(finished)
 
 

@@ -24,7 +24,7 @@ _COMMANDS = {
     ),
     "models": ("models:app", "List the models known by name, and fetch one."),
     "serve": ("sample:serve", "Serve models and sampling strategies behind the OpenAI API."),
-    "doctor": ("doctor:doctor", "Show what this installation has and whether something is broken."),
+    "doctor": ("models:doctor", "Show what this installation has and whether something is broken."),
 }
 app = App(
     name="pomona",

@@ -174,9 +174,16 @@ class Command:
 
 
 def imported(home: str) -> Callable[..., Any]:
-    """The function at `MODULE:NAME`."""
+    """The function at `MODULE:NAME`. A PomonaError when something that it imports is missing."""
     module, _, name = home.partition(":")
-    return attrgetter(name)(importlib.import_module(module))
+    try:
+        return attrgetter(name)(importlib.import_module(module))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("pomona"):
+            raise
+        raise PomonaError(
+            f"{error.name} is not installed", remedy="`pomona doctor` says what to install"
+        ) from error
 
 
 def summary(function: Callable[..., Any]) -> str:
@@ -227,8 +234,9 @@ def _options(
             kind, default = Flag, False
         else:
             kind = options.kinds.get(shown) or _plain(_annotation(function, parameter))
-        if name in options.missing:
-            kind, default = Union[kind, None], None  # noqa: UP007
+        default = None if name in options.missing else default
+        if default is None and get_origin(kind) is not Annotated:
+            kind = Union[kind, None]  # noqa: UP007
         quiet = not options.defaults and (name in options.groups or not own)
         hides = quiet or isinstance(default, tuple)
         argument = own and place < options.positional

@@ -11,7 +11,8 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from pomona.cli.command import Command, Count, Options
-from pomona.cli.output import Out, clock, size
+from pomona.cli.output import Out
+from pomona.pages import clock, flops, size
 
 if TYPE_CHECKING:
     from pomona.merge import Extraction, MergeResult
@@ -81,8 +82,6 @@ def _show_left_out(show: Out, left_out: LeftOut, given: Mapping[str, Any]) -> No
 
 
 def _show_forecast(show: Out, forecast: SearchForecast) -> None:
-    from pomona.pages import flops
-
     if show.format == "json":
         show.json(asdict(forecast))
         return

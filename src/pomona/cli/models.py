@@ -1,4 +1,4 @@
-"""`pomona models`."""
+"""`pomona models` and `pomona doctor`: what is here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import App
 
 from pomona.cli.command import Command, Options
-from pomona.cli.output import Out, size
+from pomona.cli.output import Out
+from pomona.pages import size
 
 if TYPE_CHECKING:
+    from pomona.doctor import Fact
     from pomona.models import CatalogueEntry
 
 app = App(
@@ -47,3 +49,13 @@ app.command(
     Command("pomona.models:pull", "fetching {name}", Options(hidden="format")),
     help="Fetch a model into the cache and print its path.",
 )
+
+
+def _show_facts(show: Out, facts: Sequence[Fact], _: Mapping[str, Any]) -> int:
+    marks = {"ok": "", "absent": "absent", "broken": "BROKEN"}
+    shown = [{"what": fact.what, "state": marks[fact.state], "value": fact.value} for fact in facts]
+    show.table([asdict(fact) for fact in facts], shown)
+    return int(any(fact.state == "broken" for fact in facts))
+
+
+doctor = Command("pomona.doctor:examine", None, Options(positional=0), _show_facts)

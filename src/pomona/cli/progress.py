@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pomona.cli.errors import tell
-from pomona.cli.output import clock
+from pomona.pages import clock
 
 if TYPE_CHECKING:
     from rich.console import Console

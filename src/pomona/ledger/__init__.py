@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Meta as Meta,
         Rung as Rung,
         ScaleEquivalent as ScaleEquivalent,
+        ledger_of as ledger_of,
         to_csv as to_csv,
         to_json as to_json,
     )
@@ -28,7 +29,7 @@ __getattr__, __dir__ = lazily(
     {
         "meter": "Meter",
         "scale": "Ladder",
-        "store": "Entry GroupCount Ledger Meta Rung ScaleEquivalent to_csv to_json",
+        "store": "Entry GroupCount Ledger Meta Rung ScaleEquivalent ledger_of to_csv to_json",
         "table": "print_table",
     },
 )

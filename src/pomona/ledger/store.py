@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, astuple, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,17 @@ class Ledger:
         """The entries of one group, in the ledger's order."""
         return [entry for entry in self.entries if entry.group == group]
 
+    def of_groups(self, groups: Sequence[str]) -> list[Entry]:
+        """The entries of several groups, one group after the other. Raises PomonaError for one
+        without entries.
+        """
+        measured = {entry.group for entry in self.entries}
+        for group in groups:
+            if group not in measured:
+                remedy = nearest(group, measured)
+                raise PomonaError("no entry has this group", where=group, remedy=remedy)
+        return [entry for group in groups for entry in self.of(group)]
+
     def gain(self, entry: Entry) -> tuple[float, float, float]:
         """The difference with its interval, turned so that positive is better."""
         if self.meta.higher_is_better:
@@ -264,6 +276,37 @@ def extra_compute(entry: Entry, base_entry: Entry, serve_items: int) -> float | 
     if entry.flops_once is None:
         return None
     return entry.flops_once + (entry.flops_per_item - base_entry.flops_per_item) * serve_items
+
+
+def ledger_of(run: str | Path, *, group: Sequence[str] | None = None) -> Ledger:
+    """The ledger of a run, whole or the entries of some groups.
+
+    Args:
+        run: Folder of the run.
+        group: Only this group; may be repeated. The table shows overall and tail if not given, JSON
+            and CSV all.
+
+    Raises:
+        PomonaError: there is no such run, it is not finished, its ledger.json cannot be read, or no
+            entry has a group.
+    """
+    run = Path(run)
+    path = run / "ledger.json" if run.is_dir() else run
+    if run.is_dir() and not path.exists():
+        raise PomonaError(
+            "this folder has no ledger.json",
+            where=run,
+            remedy="finish the run: `pomona run RECIPE` continues it",
+        )
+    if not run.exists():
+        beside = [str(ledger.parent) for ledger in run.parent.glob("*/ledger.json")]
+        raise PomonaError(
+            "there is no such run",
+            where=run,
+            remedy=nearest(str(run), beside) if beside else "`pomona run RECIPE` makes one",
+        )
+    ledger = Ledger.read(path)
+    return ledger if group is None else replace(ledger, entries=ledger.of_groups(group))
 
 
 def to_csv(ledger: Ledger) -> str:

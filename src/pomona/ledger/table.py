@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pomona.errors import PomonaError, nearest
 from pomona.ledger.store import Entry, Ledger
 from pomona.pages import clean, count, flops, gained, interval
 
@@ -34,13 +33,11 @@ def print_table(
     from rich.console import Console
 
     console = console or Console()
-    measured = {entry.group for entry in ledger.entries}
     if groups is None:
+        measured = {entry.group for entry in ledger.entries}
         groups = [name for name in ("overall", "tail") if name in measured]
+    ledger.of_groups(groups)  # what is wrong with the last is said before the first is printed
     for group in groups:
-        if group not in measured:
-            remedy = nearest(group, measured)
-            raise PomonaError("no entry has this group", where=group, remedy=remedy)
         console.print(_table(ledger, group, console.width))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from pomona.pages.numbers import (
         clean as clean,
+        clock as clock,
         count as count,
         flops as flops,
         gained as gained,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         places as places,
         short as short,
         signed as signed,
+        size as size,
     )
     from pomona.pages.page import Page as Page, render as render
     from pomona.pages.theme import SCHEMA as SCHEMA
@@ -32,7 +34,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "drawing": "nominal picture quantitative svg",
-        "numbers": "clean count flops gained interval places short signed",
+        "numbers": "clean clock count flops gained interval places short signed size",
         "page": "Page render",
         "theme": "SCHEMA",
     },

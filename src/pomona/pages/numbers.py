@@ -67,3 +67,18 @@ def short(value: float | None) -> str:
         if value >= size:
             return f"{value / size:.1f}".removesuffix(".0") + unit
     return f"{value:.0f}"
+
+
+def size(count: float) -> str:
+    """Bytes as people read them: `812 kB`, `1.4 GB`."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count:.0f} B"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people read them: `0:12`, `1:02:30`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -95,7 +95,7 @@ class DryRun:
 
 
 def _planned(
-    path: Path, out: Path | None, seed: int | None, threads: int | None
+    path: Path, out: str | Path | None, seed: int | None, threads: int | None
 ) -> tuple[RunPlan, RunFolder]:
     recipe = load_recipe(path)
     wanted = {"seed": seed, "threads": threads}
@@ -104,44 +104,56 @@ def _planned(
         recipe = Recipe.model_validate({**recipe.model_dump(), **changed})
     plan = RunPlan(recipe, path.parent.resolve())
     add_levers(plan)
-    return plan, RunFolder(out or Path("runs") / recipe.name)
+    return plan, RunFolder(Path(out) if out else Path("runs") / recipe.name)
 
 
 def dry_run(
-    path: str | Path,
-    out: Path | None = None,
+    recipe: str | Path,
+    out: str | Path | None = None,
     *,
     seed: int | None = None,
     threads: int | None = None,
 ) -> DryRun:
-    """The steps of a recipe with what they would cost; nothing is written."""
-    plan, folder = _planned(Path(path), out, seed, threads)
+    """The steps that `run` with these arguments would take, with what they would cost; nothing is
+    written.
+    """
+    plan, folder = _planned(Path(recipe), out, seed, threads)
     return DryRun(list(ancestors(plan.targets)), folder)
 
 
 def run(
-    path: str | Path,
-    out: Path | None = None,
+    recipe: str | Path,
+    out: str | Path | None = None,
     *,
     seed: int | None = None,
     threads: int | None = None,
-    report: Progress | None = None,
+    progress: Progress | None = None,
 ) -> Path:
-    """Run a recipe and return its folder, with `ledger.json`, `report.html` and `picture.svg`. A
-    killed run continues.
+    """Run a recipe: its steps, then its ledger and report.
 
-    Raises PomonaError for bad input (nothing half-written stays) and ResourceError when the disk
-    fills up.
+    Returns the folder of the run, with `ledger.json`, `report.html` and `picture.svg`. Nothing
+    half-written stays, and a killed run continues.
+
+    Args:
+        recipe: The recipe, a YAML file.
+        out: Folder of the run; runs/NAME if not given. A folder with finished steps is continued.
+        seed: Seed in place of the recipe's.
+        threads: CPU threads in place of the recipe's.
+        progress: Told what the run does.
+
+    Raises:
+        PomonaError: bad input.
+        ResourceError: the disk is full.
     """
     from pomona.ledger.report import publish
     from pomona.recipe.accounts import build_ledger
 
-    plan, folder = _planned(Path(path), out, seed, threads)
+    plan, folder = _planned(Path(recipe), out, seed, threads)
     _set_threads(plan.recipe.threads)
     with locked(folder.root):
         runtime = Runtime(plan.recipe.device, plan.recipe.threads)
-        execute(plan.targets, folder, runtime, report or Silent())
-        write_text(folder.root / "recipe.yaml", Path(path).read_text(encoding="utf-8"))
+        execute(plan.targets, folder, runtime, progress or Silent())
+        write_text(folder.root / "recipe.yaml", Path(recipe).read_text(encoding="utf-8"))
         ledger = build_ledger(plan, folder)
         steps = {step.name: step.folder for step in ancestors(plan.targets)}
         manifest = {"recipe": plan.recipe.model_dump(), "versions": ledger.meta.versions}

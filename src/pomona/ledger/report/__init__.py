@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.ledger.report.page import publish as publish, write_report as write_report
+    from pomona.ledger.report.page import (
+        publish as publish,
+        republish as republish,
+        write_report as write_report,
+    )
     from pomona.ledger.report.picture import write_picture as write_picture
 
 __getattr__, __dir__ = lazily(
-    __name__, {"page": "publish write_report", "picture": "write_picture"}
+    __name__, {"page": "publish republish write_report", "picture": "write_picture"}
 )

@@ -10,7 +10,7 @@ from pomona.files import write_text
 from pomona.ledger.report.answer import SCALE, SIGNED, answer, best_of_levers, levers, rungs
 from pomona.ledger.report.picture import picture, write_picture
 from pomona.ledger.report.points import drawn, left_out
-from pomona.ledger.store import Entry, GroupCount, Ledger
+from pomona.ledger.store import Entry, GroupCount, Ledger, ledger_of
 from pomona.pages import (
     SCHEMA,
     clean,
@@ -46,6 +46,25 @@ def publish(ledger: Ledger, folder: Path) -> list[Path]:
         return [page]
     write_picture(ledger, picture)
     return [page, picture]
+
+
+def republish(run: str | Path, *, browse: bool = False) -> tuple[Path, ...]:
+    """Write report.html and picture.svg of a run again from its ledger.json, and print their paths.
+
+    Args:
+        run: Folder of the run.
+        browse: Open the report in the browser.
+
+    Raises:
+        PomonaError: there is no such run, it is not finished, or its ledger.json cannot be read.
+    """
+    run = Path(run)
+    written = publish(ledger_of(run), run if run.is_dir() else run.parent)
+    if browse:
+        import webbrowser
+
+        webbrowser.open(written[0].resolve().as_uri())
+    return tuple(written)
 
 
 def write_report(ledger: Ledger, path: str | Path) -> None:

@@ -15,14 +15,13 @@ if TYPE_CHECKING:
         thompson as thompson,
     )
     from pomona.sample.context.index import Index as Index, Passage as Passage
-    from pomona.sample.context.opening import open_contexts as open_contexts
+    from pomona.sample.context.opening import (
+        build_datastore as build_datastore,
+        open_contexts as open_contexts,
+    )
     from pomona.sample.context.protocol import Context as Context
     from pomona.sample.context.retrieval import Retrieval as Retrieval
-    from pomona.sample.context.steering import (
-        Datastore as Datastore,
-        Steering as Steering,
-        build_datastore as build_datastore,
-    )
+    from pomona.sample.context.steering import Datastore as Datastore, Steering as Steering
     from pomona.sample.context.thought import Thought as Thought, final_answer as final_answer
     from pomona.sample.context.tools.definition import Tool as Tool, tool as tool
     from pomona.sample.context.tools.loop import Tools as Tools
@@ -33,10 +32,10 @@ __getattr__, __dir__ = lazily(
     {
         "feedback": "Arm Feedback Memory Said thompson",
         "index": "Index Passage",
-        "opening": "open_contexts",
+        "opening": "build_datastore open_contexts",
         "protocol": "Context",
         "retrieval": "Retrieval",
-        "steering": "Datastore Steering build_datastore",
+        "steering": "Datastore Steering",
         "thought": "Thought final_answer",
         "tools.definition": "Tool tool",
         "tools.loop": "Tools",

@@ -1,17 +1,23 @@
-"""Contexts by the names of files, functions and programs, open for as long as they are needed."""
+"""Contexts by the names of files, functions and programs, open for as long as they are needed; and
+the files that steering takes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pomona import records
 from pomona.errors import PomonaError, nearest
+from pomona.models import load, wait_for
+from pomona.sample.context.index import no_text
 
 if TYPE_CHECKING:
+    from pomona.records import Where
     from pomona.sample.context.protocol import Context
-    from pomona.sample.context.steering import Steering
+    from pomona.sample.context.steering import Datastore, Steering
     from pomona.sample.context.tools.definition import Tool
 
 BUILT_IN = ("calculator", "clock")
@@ -70,6 +76,41 @@ def open_contexts(
 
             contexts.append(Thought())
         yield contexts
+
+
+def build_datastore(
+    inputs: Where, column: str = "text", *, out: str | Path, model: str
+) -> Datastore:
+    """Keep what a model's network sees in texts of one kind, to lead answers towards or away from
+    it (--steer-to, --steer-from).
+
+    `inputs` are a path, glob, list of them or table.
+
+    Args:
+        column: Column of the text, as the model reads it: with its prompt, where it has one.
+        out: The file to write (safetensors).
+        model: URI of the checkpoint whose answers will be led: ui-s, hf:PATH_OR_ID.
+
+    Raises:
+        PomonaError: the column is missing, a text is null, no text has two tokens, or the model is
+            none of torch.
+    """
+    texts = records.read(inputs).require(column).select(column).to_table()[column].to_pylist()
+    for row, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise no_text(column, text, f"{inputs}, row {row}")
+    opened: Any = load(model)
+    try:
+        if "states" not in opened.abilities:
+            remedy = "use a torch model, such as ui-s or hf:PATH"
+            raise PomonaError("gives no states of its network", where=model, remedy=remedy)
+        from pomona.sample.context.steering import Datastore  # torch takes seconds
+
+        built = Datastore.build(opened, texts)
+    finally:
+        wait_for(opened.close())
+    built.save(out)
+    return built
 
 
 def _steering(

@@ -10,21 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from pomona import records
 from pomona.errors import PomonaError
 from pomona.files import atomic_file
-from pomona.models import Model, Reply, Request, load, wait_for
+from pomona.models import Model, Reply, Request
 from pomona.models.torch import TorchModel
-from pomona.sample.context.index import no_text
-
-if TYPE_CHECKING:
-    from pomona.records import Where
 
 _ROWS = 1 << 16  # keys compared at once, so that the distances stay small
 
@@ -123,39 +118,6 @@ class Datastore:
             best, order = best.topk(min(k, best.shape[1]), dim=1, largest=False)
             rows = rows.gather(1, order)
         return best, rows
-
-
-def build_datastore(
-    inputs: Where, column: str = "text", *, out: str | Path, model: str
-) -> Datastore:
-    """Keep what a model's network sees in texts of one kind, to lead answers towards or away from
-    it (--steer-to, --steer-from).
-
-    `inputs` are a path, glob, list of them or table.
-
-    Args:
-        column: Column of the text, as the model reads it: with its prompt, where it has one.
-        out: The file to write (safetensors).
-        model: URI of the checkpoint whose answers will be led: ui-s, hf:PATH_OR_ID.
-
-    Raises:
-        PomonaError: the column is missing, a text is null, no text has two tokens, or the model is
-            none of torch.
-    """
-    texts = records.read(inputs).require(column).select(column).to_table()[column].to_pylist()
-    for row, text in enumerate(texts, 1):
-        if not isinstance(text, str):
-            raise no_text(column, text, f"{inputs}, row {row}")
-    opened = load(model)
-    try:
-        if not isinstance(opened, TorchModel):
-            remedy = "use a torch model, such as ui-s or hf:PATH"
-            raise PomonaError("gives no states of its network", where=model, remedy=remedy)
-        built = Datastore.build(opened, texts)
-    finally:
-        wait_for(opened.close())
-    built.save(out)
-    return built
 
 
 @torch.inference_mode()

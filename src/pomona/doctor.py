@@ -1,4 +1,4 @@
-"""`pomona doctor`: what this installation has, and whether something is broken."""
+"""What this installation has, and whether something is broken."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from pomona.cli.output import Format, Out, size
+from pomona.pages import size
 
 _EXTRAS = {
     "torch": ("torch", "transformers", "tokenizers", "accelerate"),
@@ -37,21 +37,16 @@ class Fact:
     state: Literal["ok", "absent", "broken"] = "ok"
 
 
-def doctor(*, format: Format = "human") -> int:
-    """Show what this installation has. The exit code is 1 if something that Pomona needs is broken.
+def examine() -> list[Fact]:
+    """What this installation has, and whether something is broken.
 
-    Parameters
-    ----------
+    Packages and extras, processor and device, embedded data and models by their hashes, folders and
+    disks, telemetry; the fundamental first.
     """
-    seen = list(facts())
-    marks = {"ok": "", "absent": "absent", "broken": "BROKEN"}
-    shown = [{"what": fact.what, "state": marks[fact.state], "value": fact.value} for fact in seen]
-    Out(format).table([asdict(fact) for fact in seen], shown)
-    return int(any(fact.state == "broken" for fact in seen))
+    return list(_facts())
 
 
-def facts() -> Iterator[Fact]:
-    """Everything the doctor reports, the fundamental first."""
+def _facts() -> Iterator[Fact]:
     version = platform.python_version()
     yield Fact(
         "Python",
