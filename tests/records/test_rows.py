@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.records import read
+from pomona.records import read, write
 
 GOOD = b'{"id": 1, "text": "a"}'
 
@@ -45,7 +45,7 @@ def test_malformed_json_lines_stop_or_are_set_aside(
 ) -> None:
     path, rejects = tmp_path / "a.jsonl", tmp_path / "rejects.jsonl"
     path.write_bytes(GOOD + b"\n\n" + line + b"\n" + GOOD + b"\n")
-    remedy = 'fix the line, or set it aside with on_error="reject" and rejects=FILE'
+    remedy = 'fix the line, or have such rows left out: on-error "drop", or "reject" to a file'
     with pytest.raises(PomonaError) as caught:
         read(path).to_table()
     assert str(caught.value).startswith(f"{path}, line 3: {reason} — {remedy}")
@@ -148,8 +148,8 @@ def test_malformed_csv_rows_stop_or_are_set_aside(tmp_path: Path, line: bytes, r
     with pytest.raises(PomonaError) as caught:
         read(path).to_table()
     assert str(caught.value) == (
-        f'{path}, line 4: {reason} — fix the line, or set it aside with on_error="reject" '
-        "and rejects=FILE"
+        f"{path}, line 4: {reason} — fix the line, or have such rows left out: "
+        'on-error "drop", or "reject" to a file'
     )
     records = read(path, on_error="reject", rejects=rejects)
     assert records.rejected == 1
@@ -224,3 +224,39 @@ def test_csv_records_that_are_accepted_are_what_the_standard_library_reads(
             assert [
                 [value or "" for value in row.values()] for row in records.to_table().to_pylist()
             ] == expected
+
+
+BAD = b'{"text": "a"}\n{"text": null}\nnope\n{"text": " "}\n{"text": "b"}\n'
+
+
+def test_malformed_rows_are_dropped_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(BAD)
+    rows = read(tmp_path / "a.jsonl", on_error="drop")
+    assert (rows.count(), rows.rejected) == (4, 1)
+    full = rows.complete("text")
+    assert (full.to_table()["text"].to_pylist(), full.rejected) == (["a", " ", "b"], 2)
+    full = rows.head(3).complete(texts=["text"])
+    assert (full.to_table()["text"].to_pylist(), full.rejected) == (["a"], 3)
+    stopping = read(pa.table({"text": [None, "a"]})).complete("text")
+    assert stopping.count() == 2, "nothing is left out unasked"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_rows_without_a_value_go_to_the_rejects(tmp_path: Path, ending: str) -> None:
+    table = pa.table({"text": ["a", None, "", "b"], "n": [1.0, 2.0, 3.0, float("nan")]})
+    if ending == "jsonl":
+        table = table.set_column(1, "n", pa.array([1.0, 2.0, 3.0, None]))
+    path, rejects = write(table, tmp_path / f"a.{ending}"), tmp_path / "r.jsonl"
+    rows = read(path, on_error="reject", rejects=rejects).complete("n", texts=["text"])
+    assert (rows.to_table().to_pylist(), rows.rejected) == ([{"text": "a", "n": 1.0}], 3)
+    told = [json.loads(line) for line in rejects.read_text().splitlines()]
+    reasons = {(row["file"], row["line"], row["reason"]) for row in told}
+    named = [f'column "{what}' for what in ('text" is null', 'text" is empty', 'n" is null')]
+    assert reasons == {(str(path), None, reason) for reason in named}
+    assert json.loads(told[0]["text"]) == {"text": None, "n": 2.0}
+
+
+def test_on_error_takes_a_known_word() -> None:
+    told = 'on_error: "skip" is unknown — use "stop", "drop" or "reject"'
+    with pytest.raises(PomonaError, match=told):
+        read(pa.table({"a": [1]}), on_error="skip")  # type: ignore[arg-type]

@@ -66,3 +66,14 @@ def test_a_missing_object_is_named_with_its_neighbour(bucket: str) -> None:
         str(caught.value)
         == f'{bucket}/near/trian.parquet: no such file — did you mean "train.parquet"?'
     )
+
+
+def test_folders_and_globs_mean_what_they_mean_on_a_disk(bucket: str) -> None:
+    for name in ("a.jsonl", "deep/b.jsonl", "deep/er/c.jsonl", "deep/.hidden/d.jsonl"):
+        write(TABLE.select(["id"]), f"{bucket}/rows/{name}")
+    assert read(f"{bucket}/rows").count() == 9
+    assert read(f"{bucket}/rows/**/*.jsonl").count() == 9
+    assert read(f"{bucket}/rows/*/[!x].jsonl").count() == 3
+    write(TABLE.select(["id"]), f"{bucket}/rows/lang=nl/e.jsonl")
+    with pytest.raises(PomonaError, match="which would be lost: lang=nl"):
+        read(f"{bucket}/rows")

@@ -76,6 +76,7 @@ class Options:
         made: Mapping[str, Made] | None = None,
         instead: Mapping[str, tuple[str, str]] | None = None,
         missing: Mapping[str, PomonaError] | None = None,
+        tables: str = "inputs",
     ) -> None:
         """The first `positional` parameters are arguments.
 
@@ -92,11 +93,12 @@ class Options:
             instead: Flags with which another function is called, with what it takes of the
                 arguments; and their texts.
             missing: Arguments that not all functions of `instead` need: what is raised without.
+            tables: Parameters that are tables, with options for rows that are malformed.
         """
         self.positional, self.names, self.defaults = positional, names or {}, defaults
         self.kinds = {**COMMON, **(kinds or {})}
         self.inverted, self.more, self.made = inverted or {}, more or {}, made or {}
-        self.instead, self.missing = instead or {}, missing or {}
+        self.instead, self.missing, self.tables = instead or {}, missing or {}, tables.split()
         self.hidden = {"progress", *hidden.split(), *self.made}
         self.groups = {
             name: title for title, names in (groups or {}).items() for name in names.split()
@@ -146,6 +148,7 @@ class Command:
                 function, doing = imported(home), None
                 takes = inspect.signature(function).parameters
                 given = {name: value for name, value in given.items() if name in takes}
+        given = _read(given, self.options.tables)
         for name, error in self.options.missing.items():
             if given.get(name) is None and name in inspect.signature(function).parameters:
                 raise error
@@ -171,6 +174,25 @@ class Command:
             own.get(name, name): not value if name in flags else value
             for name, value in given.items()
         }
+
+
+def _read(given: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:
+    """What was given, with tables read as the options for malformed rows say, where they do."""
+    given = dict(given)
+    policy, rejects = given.pop("on_error", "stop"), given.pop("rejects", None)
+    if policy == "stop" and rejects is None:
+        return given
+    from pomona.records import read
+
+    if given.get("dry_run") and policy == "reject" and rejects is not None:
+        policy, rejects = "drop", None
+    for place, name in enumerate(tables):
+        if given.get(name) is not None:
+            file = rejects and Path(rejects)
+            if file and place:
+                file = file.with_name(f"{file.stem}.{name}{file.suffix}")
+            given[name] = read(given[name], on_error=policy, rejects=file)
+    return given
 
 
 def imported(home: str) -> Callable[..., Any]:
@@ -201,6 +223,9 @@ def texts(function: Callable[..., Any]) -> dict[str, str]:
 
 def _parameters(function: Callable[..., Any], options: Options) -> list[inspect.Parameter]:
     parameters = list(_options(function, options))
+    if set(options.tables) & set(inspect.signature(function).parameters):
+        reading = imported("pomona.records:read")
+        parameters += _options(reading, options, ["on_error", "rejects"], "Of malformed rows")
     for title, (home, names) in options.more.items():
         parameters += _options(imported(home), options, names.split(), title)
     for made in options.made.values():

@@ -77,6 +77,7 @@ for _command in (
             names={"inputs": "recipe"},
             hidden="schedule total size column seed",
             kinds={"recipe": Path},
+            tables="",
         ),
     ),
     Command(
@@ -84,6 +85,7 @@ for _command in (
         "removing duplicates",
         Options(
             kinds={"against": list[str] | None, "model": str, "tokenizer": str | None},
+            tables="inputs against",
             defaults=False,
             groups={
                 "Of minhash and exact": "n_bands rows_per_band shingle shingle_size "
@@ -114,6 +116,7 @@ app.command(
         Options(
             hidden="n_bands rows_per_band shingle shingle_size edit_similarity seed",
             kinds={"train": list[str], "valid": list[str]},
+            tables="train valid",
         ),
     ),
     help="Print which share of train and of validation has near-duplicates where (Lee et al. 2022, "

@@ -157,6 +157,8 @@ def show_card(show: Out, card: Card, out: Path, dry_run: bool) -> None:
         show.json({"out": None if dry_run else out, "signature": card.signature, **asdict(card)})
         return
     rows = [{"rows": "in", "count": card.rows_in}]
+    if card.left_out:
+        rows.insert(0, {"rows": "left out: malformed, or without a value", "count": card.left_out})
     rows += [
         {"rows": f"removed: {reason}", "count": count} for reason, count in card.removed.items()
     ]

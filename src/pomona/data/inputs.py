@@ -54,13 +54,13 @@ _UNITS = {
 }
 
 
-def open_column(inputs: Inputs, column: str) -> Records:
-    """The records of `inputs`. Raises PomonaError when the column is missing or does not hold
-    text.
+def open_column(inputs: Inputs, column: str, *, may_be_empty: bool = True) -> Records:
+    """The records of `inputs` that have a text, where such are left out that have none. Raises
+    PomonaError when the column is missing or does not hold text.
     """
     records = opened(inputs)
     need_text(records, column)
-    return records
+    return records.complete(column) if may_be_empty else records.complete(texts=[column])
 
 
 class TextColumn:
@@ -100,7 +100,7 @@ class TextColumn:
     def _check(self, texts: pa.StringArray, where: str, row: int) -> None:
         if texts.null_count:
             at = row + pc.index(texts.is_null(), pa.scalar(True)).as_py()
-            remedy = "fill it, or drop rows without text first"
+            remedy = 'fill it, or drop rows without text first (on-error "drop")'
             raise PomonaError(
                 f'column "{self.column}" is null', where=f"{where}, row {at}", remedy=remedy
             )
@@ -109,7 +109,7 @@ class TextColumn:
             raise PomonaError(
                 f'column "{self.column}" is empty',
                 where=where,
-                remedy="drop rows without text first",
+                remedy='drop rows without text first (on-error "drop")',
             )
         try:
             texts.validate(full=True)

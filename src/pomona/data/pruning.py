@@ -276,6 +276,7 @@ class _Pruning:
             self._removed(band, rows),
             groups,
             details,
+            scan.records.rejected,
         )
 
     def _removed(self, band: Band, rows: Ints) -> dict[str, int]:

@@ -32,7 +32,10 @@ def stamps(records: Records) -> list[Any]:
         )
     return [
         *files,
-        [[column, values.to_pylist()] for column, values in records.filters],
+        [
+            [column, values if isinstance(values, str) else values.to_pylist()]
+            for column, values in records.filters
+        ],
         records.limit,
     ]
 

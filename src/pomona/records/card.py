@@ -27,7 +27,8 @@ class Input:
 @dataclass(frozen=True)
 class Card:
     """`removed` counts rows by reason; `groups` has rows in and out of each group; `details` is the
-    operation's own.
+    operation's own. `left_out` is how many rows of the inputs were malformed or lacked a value and
+    were dropped or set aside when they were read: they are not in `rows_in`.
     """
 
     operation: str
@@ -38,6 +39,7 @@ class Card:
     removed: Mapping[str, int] = field(default_factory=dict)
     groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    left_out: int = 0
     version: str = __version__
 
     @property

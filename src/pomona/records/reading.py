@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from pyarrow import fs
 
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
+from pomona.files import write_text
 from pomona.records.column_types import plain
 from pomona.records.engines import check_engine
 from pomona.records.parquet import open_arrow, open_parquet
@@ -32,6 +34,7 @@ from pomona.records.store import (
     missing,
 )
 from pomona.records.text_source import open_text, set_aside, skip, stop
+from pomona.workspace import disk_guard
 
 _OPENERS: dict[str, Callable[[Sequence[str]], Source]] = {
     "parquet": open_parquet,
@@ -59,7 +62,7 @@ def read(
     source: Where,
     *,
     columns: Sequence[str] | pa.Schema | None = None,
-    on_error: Literal["stop", "reject"] = "stop",
+    on_error: Literal["stop", "drop", "reject"] = "stop",
     rejects: str | Path | None = None,
     engine: str | None = None,
 ) -> Records:
@@ -70,9 +73,16 @@ def read(
     `train`), an `s3://` address of any of these, or a table. JSONL takes its columns and types from
     the first 10,000 rows, CSV columns are strings; `columns` names the ones to read, and as a
     `pyarrow.Schema` also sets their types. A key that a JSONL row does not have is null.
-    A malformed JSONL or CSV row stops the reading when it is met. With `on_error="reject"` the
-    source is read through once, at this call, and such rows go to the JSONL file `rejects` (file,
-    line, reason, text, and base64 of bytes that are not UTF-8).
+    A malformed JSONL or CSV row stops the reading when it is met. With `on_error="drop"` or
+    "reject" the source is read through once, at this call; such rows are left out and counted, and
+    with "reject" go to the JSONL file `rejects` (file, line, reason, text, and base64 of bytes that
+    are not UTF-8). What works on the records leaves out rows without a value that it needs, too
+    (`Records.complete`).
+
+    Args:
+        on_error: What becomes of malformed rows, and of rows without a value that is needed:
+            stop at the first, drop them, or reject them to a file.
+        rejects: File of the rejected rows, JSON lines with their file, line and reason.
 
     Raises:
         PomonaError: a file is missing, empty, damaged or of an unknown format, a column is missing,
@@ -80,19 +90,36 @@ def read(
         ResourceError: the disk filled up while the rejects were written.
     """
     name = check_engine(engine)
-    if on_error not in ("stop", "reject"):
-        raise PomonaError(f'on_error is "{on_error}"', remedy='use "stop" or "reject"')
+    if on_error not in ("stop", "drop", "reject"):
+        remedy = 'use "stop", "drop" or "reject"'
+        raise PomonaError(f'"{on_error}" is unknown', where="on_error", remedy=remedy)
     if (on_error == "reject") != (rejects is not None):
-        message = 'on_error="reject" and rejects=FILE go together'
-        raise PomonaError(message, remedy="give both, or neither")
+        message = 'on-error "reject" and a file of rejects go together'
+        remedy = "give both, or neither"
+        raise PomonaError(message, where="rejects", remedy=remedy)
+    records = _described(source, columns, name, on_error != "stop", rejects)
+    if on_error == "stop":
+        return records
+    return replace(records, drops=True, rejects=None if rejects is None else str(rejects))
+
+
+def _described(
+    source: Where, columns: Any, engine: str, drops: bool, rejects: str | Path | None
+) -> Records:
+    """The records of `source`, and the malformed rows of text in `rejects`."""
     if isinstance(source, pa.Table):
-        return _typed(as_records(source).source, columns, name)
-    files = _files(source)
-    kind = _one_format(files)
-    if opener := _OPENERS.get(kind):
-        return _typed(opener(files), columns, name)
-    text = open_text(files, columns, stop if rejects is None else skip)
-    return Records.of(text, name, 0 if rejects is None else set_aside(text, rejects))
+        described = _typed(as_records(source).source, columns, engine)
+    else:
+        files = _files(source)
+        opener = _OPENERS.get(_one_format(files))
+        if opener is None:
+            text = open_text(files, columns, skip if drops else stop)
+            return Records.of(text, engine, set_aside(text, rejects) if drops else 0)
+        described = _typed(opener(files), columns, engine)
+    if rejects is not None:
+        with disk_guard(str(rejects)):
+            write_text(rejects, "")
+    return described
 
 
 def _typed(source: Source, columns: Any, engine: str) -> Records:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +15,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
+from pomona.files import atomic_file
 from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.engines import spread
 from pomona.records.source import Batches, Filter, Source, Streamed, TableSource, kept, no_column
 from pomona.records.writing import write_rows
+from pomona.workspace import disk_guard
+
+_ANY, _TEXT = "any value", "any text"  # neither null nor NaN; nor white space alone
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,15 +32,18 @@ class Records:
 
     `source` is what the rows are read from: `source.where` is its name in errors, `source.parts()`
     its files. Of these rows come only those that pass `filters`, and at most `limit` of them;
-    `engine` reads them. `rejected` is how many malformed rows were set aside at `read`.
+    `engine` reads them. `rejected` is how many rows were left out as malformed, which `read` was
+    told to drop or to set aside in the file `rejects`.
     """
 
     source: Source
     _columns: tuple[str, ...]
-    filters: tuple[tuple[str, pa.Array], ...] = ()
+    filters: tuple[tuple[str, pa.Array | str], ...] = ()  # one of these, or _ANY or _TEXT
     limit: int | None = None
     engine: str = "native"
     rejected: int = 0
+    drops: bool = False
+    rejects: str | None = None
 
     @classmethod
     def of(cls, source: Source, engine: str = "native", rejected: int = 0) -> Records:
@@ -78,10 +86,31 @@ class Records:
             PomonaError: a column is missing, or a value is not of its type.
         """
         self.require(*wanted)
-        values = tuple((name, self._wanted(name, value)) for name, value in wanted.items())
+        values = ((name, self._wanted(name, value)) for name, value in wanted.items())
+        return self._filtered(*values)
+
+    def complete(self, *columns: str, texts: Sequence[str] = ()) -> Records:
+        """Where malformed rows are dropped or set aside, these records without rows that lack a
+        value in one of `columns`, or a text that is more than white space in one of `texts`: such
+        are malformed then. Else these records.
+
+        Raises:
+            PomonaError: a column is missing, or a row cannot be read.
+            ResourceError: the disk filled up while the rejects were written.
+        """
+        self.require(*columns, *texts)
+        wanted = dict.fromkeys(columns, _ANY)
+        for name in texts:
+            wanted[name] = _TEXT if pa.types.is_string(self.schema.field(name).type) else _ANY
+        if not self.drops or not wanted:
+            return self
+        lacking = _Lacking(self, wanted).written(self.rejects)
+        return replace(self._filtered(*wanted.items()), rejected=self.rejected + lacking)
+
+    def _filtered(self, *values: tuple[str, pa.Array | str]) -> Records:
         # The first rows are taken before the filter, so a filter after them is one on its own.
         whole = self.limit is None
-        base = self if whole else Records.of(_Nested(self), self.engine, self.rejected)
+        base = self if whole else replace(self, source=_Nested(self), filters=(), limit=None)
         return replace(base, filters=(*base.filters, *values))
 
     def head(self, n: int) -> Records:
@@ -168,7 +197,7 @@ class Records:
             yield replace(self, source=part, engine="native")
 
     def _keep(self) -> pc.Expression | None:
-        tests = [pc.field(name).isin(values) for name, values in self.filters]
+        tests = [_test(name, values) for name, values in self.filters]
         return functools.reduce(operator.and_, tests) if tests else None
 
     def _wanted(self, name: str, value: Any) -> pa.Array:
@@ -210,6 +239,62 @@ class _Nested(Derived):
             yield kept(batch, keep)
 
 
+def _test(name: str, values: pa.Array | str) -> pc.Expression:
+    """Whether a column has one of the values, any, or any text. Never null."""
+    column = pc.field(name)
+    if not isinstance(values, str):
+        return column.isin(values)
+    if values == _ANY:
+        return ~column.is_null(nan_is_null=True)
+    seen: Any = pc.match_substring_regex  # pyright: ignore[reportAttributeAccessIssue]
+    return column.is_valid() & seen(column, r"[^\s\p{Z}]")
+
+
+@dataclass(frozen=True)
+class _Lacking:
+    """The rows of `records` that lack a value of what is `wanted`: its kind, by column."""
+
+    records: Records
+    wanted: Mapping[str, str]
+
+    def written(self, rejects: str | None) -> int:
+        """How many there are; they are added to the file of rejects, where there is one."""
+        if rejects is None:
+            return sum(batch.num_rows for _, batch in self._batches())
+        there, count = Path(rejects).read_bytes(), 0
+        with disk_guard(rejects), atomic_file(rejects) as partial, partial.open("wb") as out:
+            out.write(there)
+            for where, batch in self._batches():
+                for row in batch.to_pylist():
+                    out.write(self._told(where, row).encode() + b"\n")
+                    count += 1
+        return count
+
+    def _told(self, where: str, row: Mapping[str, Any]) -> str:
+        name = next(
+            name
+            for name, kind in self.wanted.items()
+            if (row[name] is None or row[name] != row[name])
+            or (kind == _TEXT and not row[name].strip())
+        )
+        reason = f'column "{name}" is {"empty" if isinstance(row[name], str) else "null"}'
+        text = json.dumps(row, ensure_ascii=False, default=str)
+        told = {"file": where, "line": None, "reason": reason, "text": text, "base64": None}
+        return json.dumps(told, ensure_ascii=False)
+
+    def _batches(self) -> Iterator[tuple[str, pa.RecordBatch]]:
+        present = functools.reduce(operator.and_, [_test(*pair) for pair in self.wanted.items()])
+        keep = self.records._keep()
+        absent = ~present if keep is None else keep & ~present
+        if self.records.limit is not None:
+            rows = _Nested(self.records)
+            yield from ((rows.where, batch) for batch in rows.stream((), ~present))
+            return
+        for part in self.records.source.parts():
+            batches = part.stream(part.schema.names, absent)
+            yield from ((part.where, batch) for batch in batches)
+
+
 @dataclass(frozen=True)
 class _Filtered(Derived):
     mask: NDArray
@@ -218,7 +303,8 @@ class _Filtered(Derived):
         """The marked rows of each batch; the first column where none is asked for, so that rows are
         still counted.
         """
-        names, start = list(columns) or self.records.column_names[:1], 0
+        every = self.records.column_names
+        names, start = every if keep is not None else list(columns) or every[:1], 0
         for batch in self.records.select(*names).stream():
             stop = start + batch.num_rows
             if stop > len(self.mask):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -107,46 +108,46 @@ def open_text(files: Sequence[str], columns: Any, on_bad: OnBad) -> TextSource:
 
 def stop(file: str, bad: Bad) -> None:
     """Refuse a malformed row. Raises PomonaError with file and line."""
-    remedy = 'fix the line, or set it aside with on_error="reject" and rejects=FILE'
+    remedy = 'fix the line, or have such rows left out: on-error "drop", or "reject" to a file'
     if bad.reason.startswith("column "):
-        remedy += (
-            "; columns=NAMES reads only those, columns=pyarrow.schema(...) also sets their types"
-        )
+        remedy += "; in Python, columns=pyarrow.schema(...) says what is read, and as which types"
     raise PomonaError(bad.reason, where=f"{file}, line {bad.line}", remedy=remedy)
 
 
 def skip(file: str, bad: Bad) -> None:
-    """Pass over a row that is in the rejects file."""
+    """Pass over a row that is left out, counted and perhaps in the file of rejects."""
 
 
-def set_aside(source: TextSource, rejects: str | Path) -> int:
+def set_aside(source: TextSource, rejects: str | Path | None) -> int:
     """Read `source` once and write its malformed rows to the JSONL file `rejects`, whole or not at
-    all. Returns how many.
+    all. Returns how many there are.
     """
-    count = 0
+    bad: Counter[str] = Counter()
+    if rejects is None:
+        for _ in replace(source, on_bad=lambda file, _: bad.update([file])).stream([], None):
+            pass
+        return bad.total()
     with (
         disk_guard(str(rejects)),
         atomic_file(rejects) as partial,
         partial.open("w", encoding="utf-8") as out,
     ):
 
-        def note(file: str, bad: Bad) -> None:
-            nonlocal count
-            count += 1
-            text = bad.raw.decode("utf-8", "backslashreplace")
-            coded = None if text.encode() == bad.raw else base64.b64encode(bad.raw).decode()
-            row = {
-                "file": file,
-                "line": bad.line,
-                "reason": bad.reason,
-                "text": text,
-                "base64": coded,
-            }
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        def note(file: str, row: Bad) -> None:
+            bad[file] += 1
+            out.write(_told(file, row) + "\n")
 
         for _ in replace(source, on_bad=note).stream([], None):
             pass
-    return count
+    return bad.total()
+
+
+def _told(file: str, bad: Bad) -> str:
+    """A malformed row as the file of rejects has it."""
+    text = bad.raw.decode("utf-8", "backslashreplace")
+    coded = None if text.encode() == bad.raw else base64.b64encode(bad.raw).decode()
+    row = {"file": file, "line": bad.line, "reason": bad.reason, "text": text, "base64": coded}
+    return json.dumps(row, ensure_ascii=False)
 
 
 def _parsed(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
@@ -208,5 +209,5 @@ def _check_header(file: str, names: Sequence[str], chosen: bool) -> None:
     extra = [name for name in head if name not in names]
     if extra and not chosen:
         message = f'column "{extra[0]}" is not in the first file'
-        remedy = "read the files apart, or name columns="
+        remedy = "read the files apart, or in Python name the columns to read"
         raise PomonaError(message, where=file, remedy=remedy)

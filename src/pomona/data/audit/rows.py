@@ -61,6 +61,7 @@ class InputRows:
         self.records = opened(inputs).require(*texts, *required)
         for name in texts:
             need_text(self.records, name)
+        self.records = self.records.complete(*required)
         self._required = required
         self.columns = tuple(
             dict.fromkeys(
@@ -102,7 +103,7 @@ class InputRows:
                 raise PomonaError(
                     f'column "{name}" is null',
                     where=batch.at(index),
-                    remedy="fill it, or drop such rows first",
+                    remedy='fill it, or drop such rows first (on-error "drop")',
                 )
 
 

@@ -109,6 +109,7 @@ def sample_audit(
         len(chosen),
         groups=groups,
         details={"rules": RULES},
+        left_out=rows.records.rejected,
     )
     if not dry_run:
         drawn = _fetch(rows, chosen, column, english, by)

@@ -95,7 +95,16 @@ def prune_templates(
         "min_words": min_words,
         "threshold": threshold,
     }
-    card = Card("prune-templates", parameters, rows.inputs, rows.count, len(keep), removed)
+    left_out = rows.records.rejected
+    card = Card(
+        "prune-templates",
+        parameters,
+        rows.inputs,
+        rows.count,
+        len(keep),
+        removed,
+        left_out=left_out,
+    )
     if not dry_run:
         write(rows.records.to_table().take(pa.array(keep, pa.int64())), out)
         card.write(out)

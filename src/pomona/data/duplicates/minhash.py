@@ -183,7 +183,7 @@ def check_columns(records: Records, options: DedupOptions) -> Records:
                 where=where,
                 remedy="name a column with scores",
             )
-    return records
+    return records.complete(options.column, *([options.score] if options.score else []))
 
 
 def _chunks(records: Records, options: DedupOptions, rows: int) -> Iterator[pa.RecordBatch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ def dedup_near(
         ):
             return _already(known, scratch, names.index(scratch.name), out)
         card, verdict, table = _decide(records, other, pieces, known, options, scratch, engine)
+        card = replace(card, left_out=records.rejected)
         if not dry_run:
             write_kept(records, verdict, out)
             write(table, pairs or f"{out}.pairs.parquet")

@@ -251,7 +251,8 @@ def dedup_semantic(
     _check(threshold, clusters, keep)
     format_of(str(out))
     limit = size_in_bytes(memory)
-    texts = TextColumn(open_column(inputs, column), column, may_be_empty=False)
+    records = open_column(inputs, column, may_be_empty=False)
+    texts = TextColumn(records, column, may_be_empty=False)
     maker = Maker(model, device, dtype, limit // 2, check_engine(engine))
     owner = owners(texts)
     distinct = np.flatnonzero(owner == np.arange(len(owner)))
@@ -279,6 +280,7 @@ def dedup_semantic(
                 _SIMILAR: int(len(distinct) - stays.sum()),
             },
             details={"distinct_texts": len(distinct), "hidden": vectors.shape[1], "memory": limit},
+            left_out=records.rejected,
         )
         if not dry_run:
             write_with(

@@ -136,7 +136,7 @@ class Tokens:
         if importlib.util.find_spec("tokenizers") is None:
             raise PomonaError(
                 'unit="token" needs the package tokenizers',
-                remedy="pip install 'pomona[torch]', or use unit=\"word\"",
+                remedy="pip install 'pomona[torch]', or use unit word",
             )
         from tokenizers import Tokenizer
 
@@ -312,6 +312,7 @@ def dedup_substring(
             rows_out=tally.rows,
             removed={"nothing left": tally.rows_emptied} if empty == "drop" else {},
             details=details,
+            left_out=texts.records.rejected,
         )
         if not dry_run:
             card.write(out)
@@ -336,5 +337,5 @@ def _check(unit: str, min_length: int, tokenizer: object, keep: str, empty: str)
         raise PomonaError(
             f'unit="{unit}" uses no tokenizer',
             where="tokenizer",
-            remedy='leave it out, or use unit="token"',
+            remedy="leave it out, or use unit token",
         )

@@ -44,7 +44,7 @@ def common_schema(schemas: Mapping[str, pa.Schema], taken: Sequence[str]) -> pa.
                 raise PomonaError(
                     message,
                     where=f'dataset "{name}"',
-                    remedy="drop or rename it; column=NAME names the new one",
+                    remedy="drop or rename it; in Python, column names the new one",
                 )
             first, kind = fields.setdefault(field.name, (name, field.type))
             if pa.types.is_null(kind):

@@ -124,6 +124,7 @@ class _Plan:
                 "warnings": [item.warning for item in shown if item.warning],
                 "curve": curve(self.schedule, self.sizes, self.total),
             },
+            left_out=sum(scanned.records.rejected for scanned in self.scans.values()),
         )
 
     def write(self, out: str | Path, progress: Callable[[int, int], None] | None) -> None:

@@ -96,6 +96,7 @@ def scan(
     for name in named:
         if name != group:
             _need_numbers(records, name)
+    records = records.complete(*dict.fromkeys([*named, *texts]))
     columns = list(dict.fromkeys([*named, *texts])) or records.column_names[:1]
     pieces = split(records)
     jobs = [
@@ -164,11 +165,11 @@ def _texts(records: Records) -> tuple[str, ...]:
     for wanted in (("text",), ("prompt", "completion")):
         if set(wanted) <= set(records.column_names):
             for name in wanted:
-                need_text(records, name, "name a column of sizes, or use size=rows")
+                need_text(records, name, 'name a column of sizes, or use size "rows"')
             return wanted
     message = 'size "bytes" needs the column "text", or "prompt" and "completion"'
     raise PomonaError(
-        message, where=records.source.where, remedy="name a column of sizes, or use size=rows"
+        message, where=records.source.where, remedy='name a column of sizes, or use size "rows"'
     )
 
 
@@ -176,7 +177,7 @@ def _need_numbers(records: Records, name: str) -> None:
     kind = records.schema.field(name).type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         message = f'column "{name}" holds {kind}, not numbers'
-        remedy = "name a numeric column, or read the file with columns=pyarrow.schema(...)"
+        remedy = "name a numeric column; those of CSV are text, and Parquet or JSONL hold numbers"
         raise PomonaError(message, where=records.source.where, remedy=remedy)
 
 
@@ -186,7 +187,7 @@ def _no_nulls(column: pa.Array, name: str, where: str, done: int) -> None:
         raise PomonaError(
             f'column "{name}" is null',
             where=row_name(where, done + row),
-            remedy="fill it, or drop the row first",
+            remedy='fill it, or drop the row first (on-error "drop")',
         )
 
 
@@ -200,7 +201,7 @@ def _numbers(batch: pa.RecordBatch, name: str, where: str, done: int) -> NDArray
         raise PomonaError(
             message,
             where=row_name(where, done + int(bad[0])),
-            remedy="score the row again, or drop it first",
+            remedy='score the row again, or drop it first (on-error "drop")',
         )
     return values
 

@@ -55,6 +55,14 @@ class Layout:
         records.require(*names)
         return names
 
+    def complete(self, records: Records) -> Records:
+        """The records with a value in all columns and something to score, where such are left out
+        that lack one. Raises PomonaError as `columns` does.
+        """
+        text = self.column if self.completion is None else self.completion
+        texts = [text] if text in records.column_names else []
+        return records.complete(*self.columns(records), texts=texts)
+
 
 @dataclass(frozen=True)
 class ChunkRows:
@@ -138,7 +146,9 @@ def _filled(batch: pa.RecordBatch, layout: Layout, source: str, first: int) -> C
         if None in cells:
             where = f"{source}, row {first + cells.index(None)}"
             raise PomonaError(
-                f'column "{name}" is null', where=where, remedy="fill the value or drop the row"
+                f'column "{name}" is null',
+                where=where,
+                remedy='fill the value or drop the row (on-error "drop")',
             )
 
     def column(name: str | None) -> list[str] | None:
@@ -160,7 +170,7 @@ def _filled(batch: pa.RecordBatch, layout: Layout, source: str, first: int) -> C
             raise PomonaError(
                 f"{what} is empty",
                 where=f"{source}, row {first + index}",
-                remedy="fill the value or drop the row",
+                remedy='fill the value or drop the row (on-error "drop")',
             )
     prompts = None if layout.prompt is None else filled(layout.prompt)
     return ChunkRows(source, first, texts, prompts, column(layout.lang), column(layout.group))

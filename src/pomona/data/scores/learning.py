@@ -215,7 +215,7 @@ def order(
         Layout("", prompt, completion, None, group),
         choose(("perplexity", "vog"), tuple(models)),
     )
-    layout.columns(records)
+    records = layout.complete(records)
     corrupted = corrupt_rows(records, source, layout, corrupt, n, seed)
     followed = Records.of(Followed(records.select(*corrupted.table.column_names), corrupted.table))
     job = prepare(
@@ -243,7 +243,10 @@ def order(
     }
     groups = {name: (count, count) for name, count in corrupted.groups.items()}
     read_from = inputs_read(inputs, source, corrupted.rows, job.survey.digest)
-    card = Card("order", parameters, read_from, corrupted.rows, corrupted.rows, groups=groups)
+    rows = corrupted.rows
+    card = Card(
+        "order", parameters, read_from, rows, rows, groups=groups, left_out=records.rejected
+    )
     if dry_run:
         return replace(
             card, details={"models": counts_of(job, run(job, None, machine, engine, progress))}

@@ -332,9 +332,9 @@ def score(
     }
     options |= {"length_bins": length_bins, "dtype": dtype, "seed": seed}
     layout = Layout(column, prompt, completion, lang if "language" in scores else None, group)
-    job = prepare(
-        *opened(inputs), out, layout, choose(scores, tuple(models)), tuple(models), options
-    )
+    records, source = opened(inputs)
+    records, chosen = layout.complete(records), choose(scores, tuple(models))
+    job = prepare(records, source, out, layout, chosen, tuple(models), options)
     machine = {"device": device, "memory": memory}
     if dry_run:
         return _card(job, inputs, {}, counts_of(job, run(job, None, machine, engine, progress)))
@@ -371,4 +371,14 @@ def _card(
     groups = {name: (count, count) for name, count in job.survey.groups.items()}
     rows = job.survey.rows
     read_from = inputs_read(inputs, job.source, rows, job.survey.digest)
-    return Card("score", parameters, read_from, rows, rows, groups=groups, details=details)
+    left_out = job.records.rejected
+    return Card(
+        "score",
+        parameters,
+        read_from,
+        rows,
+        rows,
+        groups=groups,
+        details=details,
+        left_out=left_out,
+    )
