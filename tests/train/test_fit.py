@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pomona.train import (
     fit,
     kept_checkpoints,
     save_checkpoint,
+    training_dtype,
 )
 
 PAIRS = [(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range(60)]
@@ -102,7 +104,7 @@ def test_training_lowers_the_loss_and_keeps_the_marks(
         batch_tokens=512,
         learning_rate=5e-3,
         optimizer=optimizer,
-        bf16=False,
+        dtype="float32",
         checkpoints=(0.1, 0.5),
     )  # pyright: ignore[reportArgumentType]
     done = fit(network, tokenizer, examples, tmp_path, settings)
@@ -110,6 +112,81 @@ def test_training_lowers_the_loss_and_keeps_the_marks(
     assert len(done.losses) == done.steps
     assert done.losses[-1] < 0.7 * done.losses[0]
     assert [p.name for p in kept_checkpoints(tmp_path)] == ["mark-0.1", "mark-0.5"]
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "dtype"),
+    [
+        ("cpu", set(), "float32"),
+        ("cpu", {"_is_avx512_bf16_supported"}, "bfloat16"),
+        ("cpu", {"_is_amx_tile_supported"}, "bfloat16"),
+        ("cuda", {"cuda"}, "bfloat16"),
+        ("cuda", {"_is_avx512_bf16_supported"}, "float32"),
+        ("mps", {"_is_avx512_bf16_supported"}, "float32"),
+    ],
+)
+def test_training_computes_in_what_the_device_has(
+    monkeypatch: pytest.MonkeyPatch, device: str, has: set[str], dtype: str
+) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name in has)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: "cuda" in has)
+    assert training_dtype(torch.device(device)) == dtype
+    assert training_dtype(torch.device(device), "float32") == "float32"
+    assert training_dtype(torch.device(device), "bfloat16") == "bfloat16"
+
+
+def test_without_instructions_for_it_nothing_is_cast_to_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, network: PreTrainedModel, codec: Codec, examples: Examples,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    seen: set[bool] = set()
+    network.get_input_embeddings().register_forward_pre_hook(
+        lambda *_: seen.add(torch.is_autocast_enabled("cpu"))
+    )
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    for place, (wanted, dtype) in enumerate([(None, "float32"), ("bfloat16", "bfloat16")]):
+        settings = TrainSettings(tokens=300, batch_tokens=256, dtype=wanted)
+        done = fit(network, codec.tokenizer, examples, tmp_path / str(place), settings)
+        assert (done.dtype, seen) == (dtype, {wanted is not None})
+        seen.clear()
+
+
+DAMAGES = {
+    "trainer_state.json": ("{}", "`global_step` is null, not that of checkpoint-4"),
+    "losses.json": ("[1.0]", "does not hold the losses of 4 steps"),
+    "optimizer.pt": ("", "the training cannot go on from it: "),
+    "scheduler.pt": ("PK", "the training cannot go on from it: "),
+    "model.safetensors": ("{}", "the training cannot go on from it: "),
+    "rng_state.pth": ("none", "the training cannot go on from it: "),
+}
+
+
+def test_a_damaged_checkpoint_of_a_training_under_way_is_named(
+    network: PreTrainedModel, codec: Codec, examples: Examples, tmp_path: Path
+) -> None:
+    settings = TrainSettings(tokens=2000, batch_tokens=256, dtype="float32", save_every=2)
+    tokenizer, begun = codec.tokenizer, copy.deepcopy(network.state_dict())
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(network, tokenizer, examples, tmp_path / "work", settings, progress=stop)
+    for name, (text, message) in DAMAGES.items():
+        work = shutil.copytree(tmp_path / "work", tmp_path / name)
+        last = work / "checkpoint-4"
+        (last / name).write_text(text)
+        with pytest.raises(PomonaError) as caught:
+            fit(network, tokenizer, examples, work, settings)
+        assert message in str(caught.value)
+        assert str(caught.value).startswith(str(last))
+        assert f" — delete {last} and run again" in str(caught.value)
+    shutil.rmtree(last)
+    network.load_state_dict(begun)
+    assert fit(network, tokenizer, examples, work, settings).steps > 5
 
 
 def test_a_flop_budget_is_spent_and_not_much_more(
@@ -121,7 +198,7 @@ def test_a_flop_budget_is_spent_and_not_much_more(
         codec.tokenizer,
         examples,
         tmp_path,
-        TrainSettings(flops=budget, batch_tokens=256, bf16=False),
+        TrainSettings(flops=budget, batch_tokens=256, dtype="float32"),
     )
     spent = training_flops(shape_of(network), done.tokens, examples.mean_context)
     assert budget * 0.99 <= spent <= budget * 1.2
@@ -158,7 +235,7 @@ def child(work, out, kill):
     model = AutoModelForCausalLM.from_pretrained(folder / "start", dtype=torch.float32)
     pairs = [(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range(60)]
     examples = encode(Codec(folder / "start", model, chat=False), *zip(*pairs), max_tokens=64)
-    settings = TrainSettings(tokens=6000, batch_tokens=512, learning_rate=5e-3, optimizer="muon", bf16=False, save_every=3)
+    settings = TrainSettings(tokens=6000, batch_tokens=512, learning_rate=5e-3, optimizer="muon", dtype="float32", save_every=3)
     def progress(done, total):
         if done == kill:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -278,7 +278,19 @@ def _notes(accounts: Accounts, seeds: int) -> list[str]:
         else "Intervals resample test items and, for what is fine-tuned, its "
         f"{seeds} training seeds."
     )
-    return [covered, _tail_note(accounts)]
+    dtypes = sorted({*trained_in(accounts.plan, accounts.folder).values()} - {None})
+    trained = [f"Training computed in {' and '.join(map(str, dtypes))}."] if dtypes else []
+    return [covered, _tail_note(accounts), *trained]
+
+
+def trained_in(plan: RunPlan, folder: RunFolder) -> dict[str, str | None]:
+    """What the matrix products of each training step were computed in."""
+    found = {}
+    for step in ancestors(plan.targets):
+        path = folder.result(step) / "model" / "training.json"
+        if path.is_file():
+            found[step.name] = read_result(path, dict[str, Any]).get("dtype")
+    return found
 
 
 def _tail_note(accounts: Accounts) -> str:

@@ -18,6 +18,8 @@ from pomona.recipe.steps.tables import make_table
 from pomona.recipe.steps.training import finetune, pretrain
 
 TOKENS_PER_ITEM = 30  # for estimates before anything has been tokenised
+# What training computes in, by the recipe's `dtype`; by the device for the others.
+TRAINED_IN = {"float32": "float32", "bfloat16": "bfloat16", "mixed": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,9 @@ class RunPlan:
 
     def _settings(self, spec: Train | Pretrain) -> dict[str, Any]:
         names = ("batch_tokens", "warmup", "schedule", "optimizer")
-        return {"seed": self.recipe.seed, **{name: getattr(spec, name) for name in names}}
+        dtype = TRAINED_IN.get(self.recipe.dtype or "")
+        own = {"seed": self.recipe.seed, "dtype": dtype}
+        return own | {name: getattr(spec, name) for name in names}
 
     def finetune(
         self,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import SafetensorError
 
@@ -22,6 +22,9 @@ from pomona.recipe.plan import RunPlan
 from pomona.recipe.schema import Recipe, load_recipe
 from pomona.recipe.steps import Runtime, StepContext
 from pomona.workspace import Lock, is_full, sweep
+
+if TYPE_CHECKING:
+    from pomona.ledger import Ledger
 
 FLOPS_PER_SECOND = {"train": 4e10, "generate": 2e10, "score": 4e10, "table": 1e9}
 START_SECONDS = 2.0
@@ -155,9 +158,7 @@ def run(
         execute(plan.targets, folder, runtime, progress or Silent())
         write_text(folder.root / "recipe.yaml", Path(recipe).read_text(encoding="utf-8"))
         ledger = build_ledger(plan, folder)
-        steps = {step.name: step.folder for step in ancestors(plan.targets)}
-        manifest = {"recipe": plan.recipe.model_dump(), "versions": ledger.meta.versions}
-        write_json(folder.root / "manifest.json", manifest | {"steps": steps})
+        write_json(folder.root / "manifest.json", _manifest(plan, folder, ledger))
         ledger.write(folder.root / "ledger.json")
         publish(ledger, folder.root)
         # Scratch of steps that a changed recipe no longer has; results stay, in case it changes
@@ -167,6 +168,17 @@ def run(
             if scratch.name not in current:
                 shutil.rmtree(scratch)
     return folder.root
+
+
+def _manifest(plan: RunPlan, folder: RunFolder, ledger: Ledger) -> dict[str, Any]:
+    from pomona.recipe.accounts import trained_in
+
+    return {
+        "recipe": plan.recipe.model_dump(),
+        "versions": ledger.meta.versions,
+        "steps": {step.name: step.folder for step in ancestors(plan.targets)},
+        "trained_in": trained_in(plan, folder),
+    }
 
 
 def _set_threads(threads: int) -> None:

@@ -214,7 +214,10 @@ class Recipe(StrictModel):
     device: Text | None = None
     """cpu, cuda, cuda:1 or mps; a GPU when there is one, if left out."""
     dtype: Literal["float32", "bfloat16", "float16", "mixed"] | None = None
-    """Number type of models that answer; float32 on a CPU and bfloat16 on a GPU, if left out."""
+    """Number type of models that answer; float32 on a CPU and bfloat16 on a GPU, if left out.
+    Training follows it (float16 is for answers alone); if left out, it computes in bfloat16 where
+    the device has instructions for that, and in float32 elsewhere.
+    """
     chat: bool = False
     """Prompts become user messages in the tokenizer's chat template."""
     data: Data

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         kept_checkpoints as kept_checkpoints,
         save_checkpoint as save_checkpoint,
         shuffled as shuffled,
+        training_dtype as training_dtype,
     )
 
 __getattr__, __dir__ = lazily(
@@ -35,6 +36,6 @@ __getattr__, __dir__ = lazily(
     {
         "batches": "Examples encode fill_batches plan_batches temperature_repeats",
         "trainer": "Fitted Order TrainSettings collate completion_loss fit kept_checkpoints "
-        "save_checkpoint shuffled",
+        "save_checkpoint shuffled training_dtype",
     },
 )

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -26,18 +27,21 @@ from transformers import (
 )
 
 from pomona.documents import read_json
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, first_line
 from pomona.files import atomic_directory, write_json
 from pomona.models import quiet, shape_of, training_flops
 from pomona.train.batches import Examples, plan_batches
+from pomona.workspace import is_full
 
 COMPLETE = "complete"
+DType = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """How to train. The budget is `tokens` real tokens or `flops`; `checkpoints` are shares of it
-    at which the model is kept, e.g. 0.1.
+    at which the model is kept, e.g. 0.1. `dtype` is what matrix products are computed in, see
+    `training_dtype`.
     """
 
     tokens: int | None = None
@@ -49,18 +53,39 @@ class TrainSettings:
     optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.01
     seed: int = 0
-    bf16: bool = True
+    dtype: DType | None = None
     checkpoints: tuple[float, ...] = ()
     save_every: int = 500
 
 
 @dataclass
 class Fitted:
-    """What a training did: `tokens` seen (no padding), `steps`, and the loss of every step."""
+    """What a training did: `tokens` seen (no padding), `steps`, the loss of every step, and the
+    `dtype` that matrix products were computed in.
+    """
 
     tokens: int
     steps: int
     losses: list[float] = field(default_factory=list)
+    dtype: DType = "float32"
+
+
+def training_dtype(device: torch.device, wanted: DType | None = None) -> DType:
+    """What matrix products of a training are computed in: `wanted`, or bfloat16 where the device
+    has instructions for it, and float32 elsewhere.
+
+    Processors without AVX512-BF16 or AMX imitate bfloat16, and train at half the speed of float32.
+    """
+    if wanted is not None:
+        return wanted
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        fast = device.type == "cpu" and any(
+            getattr(torch.cpu, name, lambda: False)() for name in asked
+        )
+    return "bfloat16" if fast else "float32"
 
 
 def collate(examples: Examples, batch: np.ndarray, pad: int) -> dict[str, torch.Tensor]:
@@ -107,6 +132,7 @@ class _Trainer(Trainer):
     plan: list[np.ndarray]
     examples: Examples
     pad: int
+    half: bool
 
     def get_train_dataloader(self) -> DataLoader:
         """The plan's batches in their order; the trainer skips those before a checkpoint without
@@ -127,14 +153,18 @@ class _Trainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """See `completion_loss`."""
-        loss = completion_loss(model, inputs)
+        # Not by the argument `bf16`: accelerate keeps what the first training of a process chose.
+        with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.half):
+            loss = completion_loss(model, inputs)
         return (loss, {}) if return_outputs else loss
 
 
 class _Keeper(TrainerCallback):
     """Keeps the log, the models on the way and the progress; calls a checkpoint complete once all
-    of it is on disk.
+    of it is on disk. `began` once the first step of this process has begun.
     """
+
+    began = False
 
     def __init__(
         self,
@@ -145,6 +175,9 @@ class _Keeper(TrainerCallback):
     ) -> None:
         self.out, self.kept, self.save, self.progress = out, kept, save, progress
         self.losses: list[float] = []
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.began = True
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
@@ -209,7 +242,47 @@ def _last_checkpoint(work: Path) -> Path | None:
     return None
 
 
-def _arguments(settings: TrainSettings, work: Path, steps: int) -> TrainingArguments:
+def _losses(checkpoint: Path) -> list[float]:
+    """The loss of every step before a checkpoint. Raises PomonaError unless it is the one that its
+    name says: the Trainer would begin again at the step that `trainer_state.json` names, or at
+    none, on weights that have seen the rest.
+    """
+    remedy = _without(checkpoint)
+    state, losses = checkpoint / "trainer_state.json", checkpoint / "losses.json"
+    step = read_json(state, finite=False, remedy=remedy).get("global_step")
+    if f"checkpoint-{step}" != checkpoint.name:
+        message = f"`global_step` is {json.dumps(step)}, not that of {checkpoint.name}"
+        raise PomonaError(message, where=state, remedy=remedy)
+    found = read_json(losses, top=list, finite=False, remedy=remedy)
+    if len(found) != step or not all(isinstance(loss, int | float) for loss in found):
+        message = f"does not hold the losses of {step} steps"
+        raise PomonaError(message, where=losses, remedy=remedy)
+    return [float(loss) for loss in found]
+
+
+def _without(checkpoint: Path) -> str:
+    return f"delete {checkpoint} and run again: the training goes on from the one before, if any"
+
+
+@contextmanager
+def _resuming(keeper: _Keeper, checkpoint: Path | None) -> Iterator[None]:
+    """What fails before the first step is the checkpoint that the training would go on from: it is
+    read by torch and transformers, which have no one error for a damaged file.
+    """
+    try:
+        yield
+    except PomonaError:
+        raise
+    except Exception as error:
+        if checkpoint is None or keeper.began or is_full(error):
+            raise
+        message = f"the training cannot go on from it: {first_line(error)}"
+        raise PomonaError(message, where=checkpoint, remedy=_without(checkpoint)) from error
+
+
+def _arguments(
+    settings: TrainSettings, work: Path, steps: int, device: torch.device
+) -> TrainingArguments:
     constant = settings.schedule == "constant"
     schedule = "constant_with_warmup" if constant else settings.schedule
     return TrainingArguments(
@@ -221,7 +294,6 @@ def _arguments(settings: TrainSettings, work: Path, steps: int) -> TrainingArgum
         weight_decay=settings.weight_decay,
         adam_beta2=0.95,
         max_grad_norm=1.0,
-        bf16=settings.bf16,
         seed=settings.seed,
         save_strategy="steps",
         save_steps=settings.save_every,
@@ -232,7 +304,7 @@ def _arguments(settings: TrainSettings, work: Path, steps: int) -> TrainingArgum
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device.type == "cpu",
     )
 
 
@@ -277,7 +349,8 @@ def fit(
     `order` gives the batches, as rows of `examples`, for a budget of tokens; it must depend on its
     arguments alone.
     """
-    work = Path(work)
+    work, device = Path(work), model.device
+    settings = replace(settings, dtype=training_dtype(device, settings.dtype))
     plan = order(examples, _token_budget(settings, model, examples), settings)
     kept = {max(1, round(share * len(plan))): share for share in settings.checkpoints}
     keeper = _Keeper(work, kept, partial(save_checkpoint, model, tokenizer), progress)
@@ -286,20 +359,22 @@ def fit(
         optimizer = MuonAdamW(model, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     trainer = _Trainer(
         model=model,
-        args=_arguments(settings, work, len(plan)),
+        args=_arguments(settings, work, len(plan), device),
         callbacks=[keeper],
         optimizers=(optimizer, None),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.plan, trainer.examples = plan, examples
+    trainer.half = settings.dtype == "bfloat16"
     trainer.pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
     last = _last_checkpoint(work)
     if last:
-        keeper.losses = read_json(last / "losses.json", top=list, finite=False)
-    with quiet():
+        keeper.losses = _losses(last)
+    with quiet(), _resuming(keeper, last):
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     total = examples.lengths.sum(1)
-    return Fitted(int(sum(total[batch].sum() for batch in plan)), len(plan), keeper.losses)
+    tokens = int(sum(total[batch].sum() for batch in plan))
+    return Fitted(tokens, len(plan), keeper.losses, settings.dtype or "float32")
 
 
 def save_checkpoint(

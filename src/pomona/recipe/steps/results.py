@@ -22,7 +22,9 @@ NOTE = "step.json"  # written last in the folder of every result
 T = TypeVar("T")
 
 
-def _again(folder: Path) -> str:
+def _again(path: Path) -> str:
+    """What to do about a damaged file in the result of a step."""
+    folder = next((one for one in path.parents if (one / NOTE).is_file()), path.parent)
     return f"delete {folder} and run again: only what it holds is made anew"
 
 
@@ -30,7 +32,7 @@ def read_result(path: Path, kind: type[T]) -> T:
     """The JSON in `path` as `kind`, every field of it given. Raises PomonaError."""
     from pydantic import TypeAdapter, ValidationError
 
-    remedy = _again(path.parent)
+    remedy = _again(path)
     value = read_json(path, top=None, remedy=remedy)
     names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
     try:
@@ -46,7 +48,7 @@ def read_result(path: Path, kind: type[T]) -> T:
 
 def read_rows(path: Path, *columns: str) -> pa.Table:
     """The table in `path`, with these columns. Raises PomonaError."""
-    remedy = _again(path.parent)
+    remedy = _again(path)
     try:
         table = pq.read_table(path, columns=list(columns) or None)
     except (pa.ArrowException, OSError) as error:
@@ -64,11 +66,11 @@ def read_statistics(path: Path, rows: int) -> NDArray[np.float64]:
         values = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError) as error:
         message = f"cannot be read: {first_line(error)}"
-        raise PomonaError(message, where=path, remedy=_again(path.parent)) from None
+        raise PomonaError(message, where=path, remedy=_again(path)) from None
     kind, shape = getattr(values, "dtype", None), getattr(values, "shape", ())
     if kind != np.float64 or len(shape) != 2 or shape[0] != rows or not np.isfinite(values).all():
         message = f"does not hold the statistics of {rows} items"
-        raise PomonaError(message, where=path, remedy=_again(path.parent))
+        raise PomonaError(message, where=path, remedy=_again(path))
     return values
 
 
@@ -81,5 +83,7 @@ def made_here(*folders: Path) -> Iterator[None]:
         for folder in folders:
             at = str(error.where).startswith(str(folder))
             if at and (folder / NOTE).is_file():
-                raise PomonaError(error.message, where=error.where, remedy=_again(folder)) from None
+                raise PomonaError(
+                    error.message, where=error.where, remedy=_again(folder / NOTE)
+                ) from None
         raise

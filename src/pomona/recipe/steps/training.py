@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -114,12 +115,22 @@ def train_and_save(
             order=order, progress=step.advance,
         )  # fmt: skip
     train.save_checkpoint(model, codec.tokenizer, step.out / "model")
+    # Not moved: a kill before this result has its name sweeps it away, and a training that goes on
+    # from its last checkpoint does not pass the marks before that again.
     for kept in train.kept_checkpoints(step.scratch):
-        shutil.move(kept, step.out / kept.name)
+        shutil.copytree(kept, step.out / kept.name, copy_function=_linked)
     flops = training_flops(shape_of(model), fitted.tokens, examples.mean_context)
     cost = Cost(flops, fitted.tokens, meter.cpu_seconds, meter.wall_seconds)
     _write_summary(step, cost, examples, fitted)
     return cost
+
+
+def _linked(source: str, target: str) -> None:
+    """A second name for a file, which takes no room; a copy where the disk has no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _write_summary(step: StepContext, cost: Cost, examples: Examples, fitted: Fitted) -> None:
@@ -130,6 +141,7 @@ def _write_summary(step: StepContext, cost: Cost, examples: Examples, fitted: Fi
         "examples": len(examples),
         "too_long": examples.too_long,
         "cpu_seconds": cost.cpu_seconds,
+        "dtype": fitted.dtype,
         "settings": step.params["settings"],
     }
     write_json(step.out / "model" / "training.json", summary)
