@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,8 @@ import pytest
 from pomona.errors import PomonaError, ResourceError
 from pomona.ledger import Ledger
 from pomona.recipe import dry_run, run
-from pomona.recipe.steps.tables import rarest
+from pomona.recipe.steps import Runtime, StepContext
+from pomona.recipe.steps.tables import make_table, rarest
 
 
 class Log:
@@ -316,6 +318,26 @@ def test_killed_five_times_gives_the_same_ledger_and_repeats_nothing(project: Pa
     steps = (project / "killed.log").read_text().split("\n")[:-1]
     assert len(steps) == len(set(steps)), calls
     assert not list((project / "killed").rglob("*.partial"))
+
+
+def test_a_kill_before_a_result_has_its_name_loses_no_kept_checkpoint(project: Path) -> None:
+    table = StepContext(
+        {"prompt": "{prompt}", "completion": "{completion}", "group": "group", "groups": None}
+        | {"where": {}, "per_group": None, "on_error": "stop"},
+        {"records-0000": project / "rows.jsonl"},
+        project / "items",
+        project,
+        Runtime(),
+        lambda *_: None,
+    )
+    table.out.mkdir()
+    make_table(table)
+    script = str(Path(__file__).with_name("killed_marks.py"))
+    command = [sys.executable, script, *map(str, (project / "model", table.out, project))]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.stdout.split() == [str(-signal.SIGKILL), "0"], done.stderr[-2000:]
+    for name in ("model", "mark-0.25", "mark-0.5"):
+        assert (project / "result" / name / "model.safetensors").is_file()
 
 
 def test_a_dry_run_writes_nothing_and_counts_what_is_left(project: Path) -> None:
