@@ -6,13 +6,18 @@ Tables that will live in PostgreSQL too are for SQLAlchemy; what is here stays o
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from pomona.errors import PomonaError
+
+Result = TypeVar("Result")
 
 _PATIENCE = 60.0  # seconds to wait for another process that writes
 
@@ -43,6 +48,7 @@ class Database:
         self._what, self._known = what, (int.from_bytes(application), version)
         self._lock = threading.RLock()
         self._file: sqlite3.Connection | None = None
+        self._thread: ThreadPoolExecutor | None = None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._guarded():
@@ -68,8 +74,37 @@ class Database:
             yield self._connection
             self._connection.execute("commit")
 
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """What `work` returns, which reads or writes much here: in a thread of the file's own, one
+        after the other in the order of the calls, while the event loop goes on.
+
+        Another process may hold the file for long, so it is not one of the threads that all share.
+        Work that has begun ends, also when nobody waits for it any more.
+        """
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"pomona {self.path.name}")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def run_short(self, work: Callable[[], Result]) -> Result:
+        """As `run`, for work of some rows: done at once where nobody holds the file, so that a
+        death of the process right afterwards loses nothing.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                self._connection.execute("pragma busy_timeout = 0")
+                return work()
+            except PomonaError as error:
+                if not _is_busy(error.__cause__):
+                    raise
+            finally:
+                self._connection.execute(f"pragma busy_timeout = {int(_PATIENCE * 1000)}")
+                self._lock.release()
+        return await self.run(work)
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, after the work that was begun."""
+        if self._thread is not None:
+            self._thread.shutdown()
         if self._file is not None:
             self._file.close()
 
@@ -139,3 +174,10 @@ class Database:
         with suppress(sqlite3.Error):
             if self._file is not None and self._file.in_transaction:
                 self._file.execute("rollback")
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    """Whether SQLite says that somebody else holds the file."""
+    return isinstance(error, sqlite3.Error) and (
+        getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    )

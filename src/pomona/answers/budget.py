@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from pomona.answers.store import Wrapper
 from pomona.errors import PomonaError, ResourceError
-from pomona.models import Draw, Model, Reply, Request, Spent
+from pomona.models import Draw, Model, Reply, Request, Spent, prompt_tokens
 
 Forecast = Callable[[int], Spent]
+_LONG = 4096  # tokens, about, that take so long to count that others should go on meanwhile
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ class Account:
 
     Requests go at the same time where all of them fit even if each costs the most it can. Near a
     limit they go one by one, of as few samples as fit, at least one: so the limit is passed by less
-    than one sample. What was asked is always waited for and kept. Answers that a store holds count
-    with what they cost when they were made.
+    than one sample. What was asked is waited for and kept, but for time: when the seconds are over,
+    what is under way is given up. Answers that a store holds count with what they cost when they
+    were made.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class Account:
     @asynccontextmanager
     async def turn(self, forecast: Forecast, wanted: int = 1) -> AsyncIterator[Reservation]:
         """Wait until samples may be asked for, at most `wanted`; `forecast(n)` is the most that n
-        cost. Exhausted when a limit is met.
+        cost. Exhausted when a limit is met, also while the block runs and its time is over.
         """
         async with self._changed:
             while (turn := self._admitted(forecast, wanted)) is None:
@@ -130,7 +132,12 @@ class Account:
                     self.waiting -= 1
             self._turns.add(turn)
         try:
-            yield turn
+            async with asyncio.timeout(self._left()) as timer:
+                yield turn
+        except TimeoutError as error:
+            if timer.expired():
+                raise Exhausted("seconds") from error
+            raise
         finally:
             self._turns.discard(turn)
             async with self._changed:
@@ -162,6 +169,11 @@ class Account:
             for name in left:
                 left[name] -= max(0.0, expects[name] - has[name])
         return all(rest >= 0 for rest in left.values())
+
+    def _left(self) -> float | None:
+        """Seconds until the time is over, None without a limit of time."""
+        limit = self.budget.seconds
+        return None if limit is None else limit - (self._clock() - self._started)
 
     def _used(self, spent: Spent) -> dict[str, float]:
         tokens = spent.prompt_tokens + spent.completion_tokens
@@ -226,22 +238,53 @@ async def draw(
 
     `came` is called with each reply as it comes.
     """
-    left, replies, expected = list(samples), [], forecaster(model, request)
+    came_back: dict[Draw, Reply] = {}
+
+    def keep(reply: Reply) -> None:
+        came_back[reply.index, reply.temperature] = reply
+        if came is not None:
+            came(reply)
+
+    expected = forecaster(model, request)
+    if account.budget.limits and prompt_tokens(request) > _LONG:
+        await asyncio.to_thread(expected, 1)
+    stopped = None
+    if account.budget.seconds is not None and model.local:
+        # What is computed together comes together: apart, some may come before the time is over.
+        work = [_draw(model, request, [sample], account, expected, keep) for sample in samples]
+        ends = await asyncio.gather(*work, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+            stopped = stopped or end
+    else:
+        stopped = await _draw(model, request, samples, account, expected, keep)
+    return [came_back[sample] for sample in samples if sample in came_back], stopped
+
+
+async def _draw(
+    model: Model,
+    request: Request,
+    samples: Sequence[Draw],
+    account: Account,
+    expected: Forecast,
+    came: Came,
+) -> str | None:
+    """Ask for samples, as many at a time as the account allows; the limit that stopped it."""
+    left = list(samples)
     while left:
         try:
-            async with account.turn(expected, len(left)) as turn:
-                came_back = {}
-                async with aclosing(model.each(request, left[: turn.count])) as coming:
-                    async for reply in coming:
-                        account.add(reply.spent, turn)
-                        came_back[reply.index, reply.temperature] = reply
-                        if came is not None:
-                            came(reply)
-                replies += [came_back[sample] for sample in left[: turn.count]]
+            async with (
+                account.turn(expected, len(left)) as turn,
+                aclosing(model.each(request, left[: turn.count])) as coming,
+            ):
+                async for reply in coming:
+                    account.add(reply.spent, turn)
+                    came(reply)
         except Exhausted as met:
-            return replies, met.limit
+            return met.limit
         left = left[turn.count :]
-    return replies, None
+    return None
 
 
 async def ask(model: Model, request: Request, account: Account) -> Reply:
@@ -340,7 +383,11 @@ class MeteredModel(Wrapper):
         limit is met.
         """
         left, parts, total = list(items), [], Spent()
-        prices = [price(item) for item in items] if self._account.budget.limits else []
+        prices: list[Spent] = []
+        if self._account.budget.limits:
+            priced = lambda: [price(item) for item in items]  # noqa: E731
+            long = sum(map(len, items)) > _LONG
+            prices = await asyncio.to_thread(priced) if long else priced()
         while left:
             due = prices[len(items) - len(left) :]
             async with self._account.turn(partial(_first, due), len(left)) as turn:

@@ -43,13 +43,13 @@ class InStep(CachedModel):
         hands: list[tuple[Request, dict[bytes, Draw]]] = []  # what is computed for each request
         claimed: set[bytes] = set()
         for (request, _), mine in zip(asked, keys, strict=True):
-            known |= {mine[sample]: reply for sample, reply in self._held(mine).items()}
+            known |= {mine[sample]: reply for sample, reply in (await self._held(mine)).items()}
             left = {key: at for at, key in mine.items() if key not in known and key not in claimed}
             claimed |= left.keys()  # of equal samples the first is computed
             if left:
                 hands.append((request, left))
         fresh = await self._computed(hands) if hands else {}
-        self._keep({key: reply for key, reply in fresh.items() if isinstance(reply, Reply)})
+        await self._keep({key: reply for key, reply in fresh.items() if isinstance(reply, Reply)})
         known |= fresh
         return [
             _all_or_error([known[mine[sample]] for sample in samples])

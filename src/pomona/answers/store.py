@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.db import Database
+from pomona.documents import parse_json
+from pomona.errors import PomonaError
 from pomona.models import Draw, Model, ModelError, Reply, ReplyPiece, Request, Spent
 
 _TABLE = """create table replies (
@@ -30,6 +32,7 @@ class Wrapper(Model):
     def __init__(self, model: Model) -> None:
         self.model = model
         self.name, self.identity, self.abilities = model.name, model.identity, model.abilities
+        self.local = model.local
 
     async def logprobs(
         self, request: Request, completions: Sequence[str]
@@ -86,7 +89,7 @@ class CachedModel(Wrapper):
         """See the protocol: what is stored first, then what is generated, as it comes."""
         left = self._keys(request, samples)
         while left:
-            for sample, reply in self._held(left).items():
+            for sample, reply in (await self._held(left)).items():
                 del left[sample]
                 yield reply
             mine = [sample for sample, key in left.items() if key not in self._under_way]
@@ -111,10 +114,10 @@ class CachedModel(Wrapper):
     ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """See the protocol; a stored answer comes in one piece."""
         keys = self._keys(request, samples)
-        for sample, held in self._held(keys).items():
+        for sample, held in (await self._held(keys)).items():
             del keys[sample]
-            if held.text:
-                yield ReplyPiece(held.text, held.index, held.tokens)
+            if held.text or held.reasoning:
+                yield ReplyPiece(held.text, held.index, held.tokens, held.reasoning or "")
             yield held
         if not keys:
             return
@@ -122,7 +125,7 @@ class CachedModel(Wrapper):
         async with aclosing(pieces):
             async for piece in pieces:
                 if isinstance(piece, Reply):
-                    self._keep({keys[piece.index, piece.temperature]: piece})
+                    await self._keep({keys[piece.index, piece.temperature]: piece})
                 yield piece
 
     def close_file(self) -> None:
@@ -131,7 +134,7 @@ class CachedModel(Wrapper):
 
     async def close(self) -> None:
         """Close the file and the model."""
-        self._file.close()
+        await asyncio.to_thread(self._file.close)  # another process may hold it
         await self.model.close()
 
     async def _generated(
@@ -148,7 +151,7 @@ class CachedModel(Wrapper):
                 async for reply in replies:
                     sample = (reply.index, reply.temperature)
                     # Before anybody sees it: what was seen must be there after a kill.
-                    self._keep({keys[sample]: reply})
+                    await self._keep({keys[sample]: reply})
                     yield sample, reply
         finally:
             for key in keys.values():
@@ -159,30 +162,40 @@ class CachedModel(Wrapper):
         base = _base(self.identity, request)
         return {sample: _key(base, *sample) for sample in samples}
 
-    def _held(self, keys: dict[Draw, bytes]) -> dict[Draw, Reply]:
-        held = {}
-        with self._file.reading() as file:
-            for sample, key in keys.items():
-                row = file.execute("select reply from replies where key = ?", (key,)).fetchone()
-                if row is not None:
-                    held[sample] = self._read(row[0])
-        return held
+    async def _held(self, keys: Mapping[Draw, bytes]) -> dict[Draw, Reply]:
+        """What is stored of these samples."""
+        wanted = dict(keys)
+
+        def read() -> dict[Draw, Reply]:
+            query, held = "select reply from replies where key = ?", {}
+            with self._file.reading() as file:
+                for sample, key in wanted.items():
+                    if (row := file.execute(query, (key,)).fetchone()) is not None:
+                        held[sample] = self._read(row[0])
+            return held
+
+        return await self._file.run_short(read)
 
     def _read(self, text: str) -> Reply:
         try:
-            row = {"tokens": (), **json.loads(text)}
+            row = {"tokens": (), **parse_json(text.encode(), self.path, finite=False)}
             sequences = {name: tuple(row[name]) for name in ("tool_calls", "tokens")}
             return Reply(**{**row, "spent": Spent(**row["spent"]), **sequences})
-        except (ValueError, TypeError, KeyError) as error:
+        except (PomonaError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise self._file.damaged(error) from error
 
-    def _keep(self, replies: Mapping[bytes, Reply]) -> None:
+    async def _keep(self, replies: Mapping[bytes, Reply]) -> None:
         """Write replies by their key, all of them or, where the process dies meanwhile, none."""
         self.paid = sum((reply.spent for reply in replies.values()), self.paid)
         rows = [_row(key, self.identity, reply) for key, reply in replies.items()]
-        with self._file.writing() as file:
-            # What another process kept meanwhile stays: somebody may have seen it.
-            file.executemany("insert or ignore into replies values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+        def write() -> None:
+            query = "insert or ignore into replies values (?, ?, ?, ?, ?, ?, ?, ?)"
+            with self._file.writing() as file:
+                # What another process kept meanwhile stays: somebody may have seen it.
+                file.executemany(query, rows)
+
+        await self._file.run_short(write)
 
 
 def _base(identity: str, request: Request) -> bytes:

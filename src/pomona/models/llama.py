@@ -22,8 +22,10 @@ from pomona.errors import PomonaError
 from pomona.models.checkpoint import fingerprint
 from pomona.models.concurrency import FairSemaphore, TransientError
 from pomona.models.flops import Shape
-from pomona.models.http.choices import UpstreamChoice, choices_of, usage_of
+from pomona.models.http.choices import UpstreamChoice, choices_of
 from pomona.models.http.client import HttpClient
+from pomona.models.http.model import vectors_of
+from pomona.models.http.schema import usage_of
 from pomona.models.locating import gguf_header
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
@@ -47,6 +49,8 @@ _NO_SEED = (1 << 32) - 1  # llama.cpp takes this one for "any"
 _TOKEN = ("token", "logprob", "bytes", "top_logprobs")
 _LONGEST = 8192
 _PATIENCE = 3600.0
+_CUT = "\ufffd"  # what stands for a character of which bytes are missing
+_LONGEST_CHARACTER = 4  # tokens that one can be spread over, a byte each
 
 
 class LlamaModel(Model):
@@ -183,12 +187,12 @@ class LlamaModel(Model):
         answer = await self._post(
             "v1/embeddings", {"input": [text or " " for text in texts]}, self._embedder[1]
         )
-        rows = sorted(answer["data"], key=lambda row: row["index"])
-        vectors = np.array([row["embedding"] for row in rows], np.float32)
-        read, _ = usage_of(answer) or (sum(self.tokens(Request(prompt=text)) for text in texts), 0)
+        vectors = await asyncio.to_thread(vectors_of, answer, len(texts), self.name)
+        counted = usage_of(answer, embedding=True)
+        read = counted[0] if counted else sum(self.tokens(Request(prompt=text)) for text in texts)
         even = [read // len(texts) + (at < read % len(texts)) for at in range(len(texts))]
         spent = self._costs.embedded(even, time.perf_counter() - started)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), spent
+        return vectors, spent
 
     def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
         """See `Model`."""
@@ -216,6 +220,8 @@ class LlamaModel(Model):
 
     async def _prompt(self, request: Request) -> tuple[str, int]:
         """The prompt as text, by the chat template in the file, and its tokens."""
+        if request.tools and "tools" not in self.abilities:
+            raise self.without("tools")
         text = request.prompt
         if text is None:
             text = str((await self._post("apply-template", _messages_of(request)))["prompt"])
@@ -241,20 +247,46 @@ class LlamaModel(Model):
                 "v1/chat/completions",
                 {**_body_of(request, None, temperature, indices), **_messages_of(request)},
             )
-            choices = choices_of(answer, ())
-            texts = [
-                choice.text + "".join(json.dumps(call["function"]) for call in choice.tool_calls)
-                for choice in choices
-            ]
-            counts = [
-                len((await self._post("tokenize", {"content": text}))["tokens"]) for text in texts
-            ]
-            return [(choice, count + 1) for choice, count in zip(choices, counts, strict=True)]
+            choices = choices_of(answer, (), self.name)
+            for choice in choices:
+                if choice.finish == "length":
+                    choice.text = choice.text.rstrip(_CUT)
+            usage = usage_of(answer) if len(choices) == 1 else None  # it counts the first alone
+            if usage is not None:
+                return [(choices[0], usage[1])]
+            return [(choice, await self._counted(request, choice)) for choice in choices]
         answer = await self._post("completion", _body_of(request, prompt, temperature, indices))
         rows = (
             sorted(answer, key=lambda row: row["index"]) if isinstance(answer, list) else [answer]
         )
-        return [_choice_of(row) for row in rows]
+        return [_choice_of({**row, "content": await self._uncut(row)}) for row in rows]
+
+    async def _counted(self, request: Request, choice: UpstreamChoice) -> int:
+        """The tokens of a choice that llama.cpp did not count: those of its text and calls, with
+        the end token where it has one.
+        """
+        if choice.finish == "length":
+            return request.max_tokens
+        text = choice.text + "".join(json.dumps(call["function"]) for call in choice.tool_calls)
+        ids = (await self._post("tokenize", {"content": text}))["tokens"]
+        return min(len(ids) + 1, request.max_tokens)
+
+    async def _uncut(self, row: Mapping[str, Any]) -> str:
+        """The text of a row up to the last token that ends a character: as it is streamed, where
+        llama.cpp holds back tokens that end within one.
+        """
+        text, tokens = row["content"], row.get("tokens") or []
+        if row.get("stop_type") != "limit" or not text.endswith(_CUT):
+            return text
+        for left in range(len(tokens) - 1, max(0, len(tokens) - _LONGEST_CHARACTER) - 1, -1):
+            whole = (await self._post("detokenize", {"tokens": tokens[:left]}))["content"]
+            # Some vocabularies lose the blank before the first word when they are read back.
+            begun = next(
+                (lead + whole for lead in ("", " ") if text.startswith(lead + whole)), None
+            )
+            if begun is not None and not begun.endswith(_CUT):
+                return begun
+        return text.rstrip(_CUT)
 
     def _at_once(self, request: Request, read: int) -> int:
         """How many samples after a prompt of so many tokens fit into the context together."""
@@ -401,6 +433,7 @@ def _body_of(
         "samplers": ["temperature", "top_p", "min_p"],
         "seed": _seed(request.seed, indices[0]),
         "cache_prompt": True,
+        "return_tokens": True,
     }
     if prompt is not None:
         body["prompt"] = prompt

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Message = Mapping[str, Any]  # as in the OpenAI API: role, content, tool_calls, tool_call_id, …
 Token = Mapping[str, Any]  # as in the OpenAI API: token, logprob, bytes, top_logprobs
-Finish = Literal["stop", "length", "tool_calls"]
+Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 Draw = tuple[int, float]  # one sample wanted: its index and its temperature
 
 
@@ -107,6 +107,8 @@ class Reply:
     distribution, None where a server does not say.
 
     `tokens` are those of the text, where the request asked for `logprobs` and the model gives them.
+    `reasoning` is what the model thought before it answered, and `refusal` what it said instead of
+    answering, where a server tells them apart from the text.
     """
 
     text: str
@@ -118,17 +120,25 @@ class Reply:
     logprob: float | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     tokens: tuple[Token, ...] = ()
+    reasoning: str | None = None
+    refusal: str | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether it is an answer: neither refused nor taken away by a filter."""
+        return self.refusal is None and self.finish_reason != "content_filter"
 
 
 @dataclass(frozen=True)
 class ReplyPiece:
-    """What the sample `index` goes on with: text, and its tokens where the request asked for
-    `logprobs`.
+    """What the sample `index` goes on with: text, its tokens where the request asked for
+    `logprobs`, and what the model thinks before it answers.
     """
 
     text: str
     index: int = 0
     tokens: tuple[Token, ...] = ()
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)
@@ -267,30 +277,6 @@ def token_entry(raw: bytes, logprob: float, top: Sequence[tuple[bytes, float]] =
     likeliest alternatives.
     """
     return {**_spelled(raw, logprob), "top_logprobs": [_spelled(*other) for other in top]}
-
-
-def tokens_of_server(given: Any) -> list[Token]:
-    """The tokens in the field `logprobs` of a choice, in the form of chats or of the older
-    completions.
-    """
-    if not isinstance(given, dict):
-        return []
-    if isinstance(content := given.get("content"), list):
-        return [
-            token
-            for token in content
-            if isinstance(token, dict) and isinstance(token.get("logprob"), int | float)
-        ]
-    values = given.get("token_logprobs") or ()
-    names = given.get("tokens") or [""] * len(values)
-    tops = given.get("top_logprobs") or [None] * len(values)
-    return [
-        token_entry(
-            name.encode(), value, [(other.encode(), log) for other, log in (top or {}).items()]
-        )
-        for name, value, top in zip(names, values, tops, strict=False)
-        if value is not None
-    ]
 
 
 def wanted_tokens(tokens: Sequence[Token], most: int | None) -> tuple[Token, ...]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from pomona.documents import parse_json
 from pomona.errors import PomonaError
+from pomona.models.concurrency import TransientError
+from pomona.models.http.schema import Answer, Logprobs, RawChoice, ToolCall, checked, malformed
 from pomona.models.request import (
     Finish,
     ModelError,
@@ -18,15 +21,20 @@ from pomona.models.request import (
     Request,
     Spent,
     Token,
-    tokens_of_server,
+    token_entry,
     wanted_tokens,
 )
 
 _FINISH: dict[str, Finish] = {
     "length": "length",
+    "max_tokens": "length",
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "refusal": "content_filter",
+    "safety": "content_filter",
 }
+_FAILED = frozenset({"error", "abort", "aborted", "cancelled"})  # the server gave up half-way
 
 
 @dataclass
@@ -36,12 +44,15 @@ class UpstreamChoice:
     text: str = ""
     finish: Finish | None = None
     tokens: list[Token] = field(default_factory=list)
-    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    reasoning: str = ""
+    refusal: str = ""
+    _indexed: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def begun(self) -> bool:
         """Whether anything of it has come."""
-        return bool(self.text or self.calls or self.finish)
+        return bool(self.text or self.calls or self.finish or self.reasoning or self.refusal)
 
     @property
     def logprob(self) -> float | None:
@@ -50,7 +61,24 @@ class UpstreamChoice:
 
     @property
     def tool_calls(self) -> tuple[Mapping[str, Any], ...]:
-        return tuple(self.calls[index] for index in sorted(self.calls))
+        return tuple(self.calls)
+
+    def grow(self, raw: RawChoice) -> None:
+        """Add what a piece of it, or the whole of it, holds. TransientError where the server says
+        that it gave up.
+        """
+        said = raw.said
+        self.text += said.content or raw.text or ""
+        self.reasoning += said.thought
+        self.refusal += said.refusal or ""
+        for call in said.calls:
+            self._add_call(call)
+        if raw.finish_reason:
+            if raw.finish_reason.lower() in _FAILED:
+                reason = f'the server ended it with finish_reason "{raw.finish_reason[:40]}"'
+                raise TransientError(reason)
+            self.finish = _FINISH.get(raw.finish_reason.lower(), "stop")
+        self.tokens += tokens_of_server(raw.logprobs)
 
     def reply(
         self, request: Request, name: str, index: int, temperature: float, spent: Spent
@@ -66,7 +94,43 @@ class UpstreamChoice:
             self.logprob,
             self.tool_calls,
             wanted_tokens(self.tokens, request.logprobs),
+            self.reasoning or None,
+            self.refusal or None,
         )
+
+    def _add_call(self, piece: ToolCall) -> None:
+        """Arguments of a streamed call come in pieces. A new id is a new call, whatever its index;
+        servers that give no index send a call's pieces one after the other.
+        """
+        call, function = self._continued(piece), piece.function
+        if call is None:
+            call = {"id": "", **piece.model_dump(exclude_none=True, exclude={"index"})}
+            call |= {"type": piece.type or "function"}
+            if function is not None or call["type"] == "function":
+                call["function"] = {"name": "", "arguments": ""}
+            self.calls.append(call)
+        if piece.index is not None:
+            self._indexed[piece.index] = call
+        call["id"] = call["id"] or piece.id or ""
+        if function is not None:
+            made = call.setdefault("function", {"name": "", "arguments": ""})
+            if function.name != made["name"]:  # some repeat it with each piece
+                made["name"] += function.name or ""
+            made["arguments"] += function.written
+
+    def _continued(self, piece: ToolCall) -> dict[str, Any] | None:
+        """The call that a piece goes on with, None for a new one."""
+        last = self.calls[-1] if self.calls else None
+        if piece.index is not None:
+            last = self._indexed.get(piece.index)
+        if piece.id:
+            known = next((call for call in self.calls if call["id"] == piece.id), None)
+            return known or (last if last is not None and not last["id"] else None)
+        named = piece.function is not None and bool(piece.function.name)
+        if last is not None and piece.index is None and named:
+            # Without id and index only a name tells that another call begins.
+            return None if last.get("function", {}).get("arguments") else last
+        return last
 
 
 @dataclass
@@ -74,6 +138,7 @@ class Given:
     """How much of a streamed choice has been passed on."""
 
     text: str = ""
+    reasoning: str = ""
     tokens: int = 0
 
     def fresh(
@@ -82,25 +147,28 @@ class Given:
         """What has come of the choice since, None where that is nothing. A ModelError where it is
         no longer what it was.
         """
-        seen = choice.text
-        if len(seen) <= len(self.text) and self.text.startswith(seen):
+        text = self._rest(self.text, choice.text, name)
+        reasoning = self._rest(self.reasoning, choice.reasoning, name)
+        if not text and not reasoning:
             return None
-        if not seen.startswith(self.text):
-            message = (
-                f"the stream was cut after {len(self.text)} characters, and the repeated "
-                "answer differs"
-            )
-            raise ModelError(
-                message,
-                status=502,
-                where=name,
-                remedy="ask again, without streaming if it stays so",
-            )
-        piece = ReplyPiece(
-            seen[len(self.text) :], index, wanted_tokens(choice.tokens[self.tokens :], most)
+        tokens = wanted_tokens(choice.tokens[self.tokens :], most)
+        self.text, self.reasoning = self.text + text, self.reasoning + reasoning
+        self.tokens = max(self.tokens, len(choice.tokens))
+        return ReplyPiece(text, index, tokens, reasoning)
+
+    @staticmethod
+    def _rest(given: str, seen: str, name: str) -> str:
+        """What of the text seen was not given yet: an answer that is repeated has it again."""
+        if seen.startswith(given):
+            return seen[len(given) :]
+        if given.startswith(seen):
+            return ""
+        raise ModelError(
+            f"the stream was cut after {len(given)} characters, and the repeated answer differs",
+            status=502,
+            where=name,
+            remedy="ask again, without streaming if it stays so",
         )
-        self.text, self.tokens = seen, max(self.tokens, len(choice.tokens))
-        return piece
 
 
 def body_of(
@@ -143,14 +211,19 @@ def body_of(
     }
 
 
-def choices_of(answer: Mapping[str, Any], options: Sequence[str]) -> list[UpstreamChoice]:
-    """The usable choices of an answer, in order; with options those that are one of them."""
+def choices_of(
+    answer: Mapping[str, Any], options: Sequence[str], where: str
+) -> list[UpstreamChoice]:
+    """The usable choices of a whole answer, in order; with options those that are one of them. A
+    ModelError of status 502 where it is malformed.
+    """
     choices = []
-    for raw in answer.get("choices") or ():
-        if not isinstance(raw, dict):
-            continue
-        choice = _whole(raw)
-        if options:
+    raws = checked(answer, Answer, where).choices or []
+    for raw in sorted(raws, key=lambda raw: raw.index or 0):
+        choice = UpstreamChoice()
+        choice.grow(raw)
+        choice.finish = choice.finish or "stop"
+        if options and not choice.refusal and choice.finish != "content_filter":
             option = _option(choice.text, options)
             if option is None:
                 continue
@@ -159,51 +232,39 @@ def choices_of(answer: Mapping[str, Any], options: Sequence[str]) -> list[Upstre
     return choices
 
 
-def grown_by(event: Mapping[str, Any], choices: Sequence[UpstreamChoice]) -> None:
-    """Bring the choices up to date with an event of a stream."""
-    for raw in event.get("choices") or ():
-        if not isinstance(raw, dict) or not 0 <= (place := raw.get("index") or 0) < len(choices):
-            continue
-        choice, delta = choices[place], raw.get("delta") or {}
-        choice.text += delta.get("content") or raw.get("text") or ""
-        for call in delta.get("tool_calls") or ():
-            _add_call(choice, call)
-        if raw.get("finish_reason"):
-            choice.finish = _FINISH.get(raw["finish_reason"], "stop")
-        choice.tokens += tokens_of_server(raw.get("logprobs"))
+def grown_by(event: Mapping[str, Any], choices: Sequence[UpstreamChoice], where: str) -> None:
+    """Bring the choices up to date with an event of a stream. A ModelError of status 502 where it
+    is malformed, or of a choice that nobody asked for.
+    """
+    for raw in checked(event, Answer, where).choices or ():
+        place = raw.index or 0
+        if place >= len(choices):
+            raise malformed(f"it has a choice {place}, and {len(choices)} were asked for", where)
+        choices[place].grow(raw)
 
 
-def usage_of(answer: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Prompt and completion tokens as the server counted them; None where it did not."""
-    usage = answer.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
-    return (prompt, completion) if isinstance(prompt, int) and isinstance(completion, int) else None
-
-
-def _whole(raw: Mapping[str, Any]) -> UpstreamChoice:
-    message = raw.get("message") or {}
-    choice = UpstreamChoice(
-        text=message.get("content") or raw.get("text") or "",
-        finish=_FINISH.get(raw.get("finish_reason") or "", "stop"),
-    )
-    for place, call in enumerate(message.get("tool_calls") or ()):
-        choice.calls[place] = dict(call)
-    choice.tokens += tokens_of_server(raw.get("logprobs"))
-    return choice
-
-
-def _add_call(choice: UpstreamChoice, piece: Mapping[str, Any]) -> None:
-    """Arguments of a streamed tool call come in pieces."""
-    call = choice.calls.setdefault(
-        piece.get("index", 0),
-        {"id": "", "type": "function", "function": {"name": "", "arguments": ""}},
-    )
-    call["id"] = piece.get("id") or call["id"]
-    function = piece.get("function") or {}
-    call["function"]["name"] += function.get("name") or ""
-    call["function"]["arguments"] += function.get("arguments") or ""
+def tokens_of_server(given: Logprobs | None) -> list[Token]:
+    """The tokens in the field `logprobs` of a choice, in the form of chats or of the older
+    completions; those without a log-probability are left out.
+    """
+    if given is None:
+        return []
+    if given.content is not None:
+        return [
+            {**token.model_dump(exclude_unset=True), "logprob": token.logprob}
+            for token in given.content
+            if token.logprob is not None
+        ]
+    values = given.token_logprobs or []
+    names = given.tokens or [""] * len(values)
+    tops = given.top_logprobs or [None] * len(values)
+    return [
+        token_entry(
+            name.encode(), value, [(other.encode(), log) for other, log in (top or {}).items()]
+        )
+        for name, value, top in zip(names, values, tops, strict=False)
+        if value is not None
+    ]
 
 
 def _one_of(options: Sequence[str]) -> dict[str, Any]:
@@ -222,8 +283,8 @@ def _one_of(options: Sequence[str]) -> dict[str, Any]:
 def _option(text: str, options: Sequence[str]) -> str | None:
     """The option that a text is, bare or in the JSON object that was asked for."""
     try:
-        answer = json.loads(text)
-    except ValueError:
+        answer = parse_json(text.encode("utf-8", "replace"), "the answer", top=None)
+    except PomonaError:
         answer = text
     if isinstance(answer, dict):
         answer = answer.get("answer")
@@ -244,16 +305,22 @@ class TokenCounter:
 
     def __init__(self, path: str | None = None) -> None:
         self._tokenizer: Any = None if path is None else _opened(Path(path))
+        self.slow = path is not None  # long texts are for a thread of their own
 
     def tokens(
         self, request: Request, choices: Sequence[UpstreamChoice], usage: tuple[int, int] | None
     ) -> tuple[int, list[int], bool]:
         """Prompt tokens, tokens of each choice, and whether any of them is a guess."""
-        prompt = usage[0] if usage is not None else self._prompt(request)
         texts = [
-            choice.text + "".join(str(call.get("function")) for call in choice.tool_calls)
+            choice.reasoning
+            + choice.text
+            + choice.refusal
+            + "".join(str(call.get("function")) for call in choice.tool_calls)
             for choice in choices
         ]
+        if usage is not None and not usage[1] and any(texts):
+            usage = None  # nobody writes with no token: it has not counted
+        prompt = usage[0] if usage is not None else self._prompt(request)
         if self._tokenizer is not None:
             ends = [choice.finish != "length" for choice in choices]
             counted = [len(ids) + end for ids, end in zip(self._encoded(texts), ends, strict=True)]
@@ -299,15 +366,17 @@ def _guess(text: str) -> int:
 
 
 def _shared(texts: Sequence[str], counted: int) -> list[int]:
-    """Tokens of each choice when the server gave one number: that of all choices, or of the first
-    alone, whichever fits their length.
+    """Tokens of each choice when the server gave one number: that of all choices, which they then
+    add up to, or of the first alone, whichever fits their length.
     """
     guesses = [_guess(text) for text in texts]
     fits_all, fits_one = (
         abs(math.log(max(counted, 1) / guess)) for guess in (sum(guesses), guesses[0])
     )
-    rate = counted / (sum(guesses) if fits_all <= fits_one else guesses[0])
-    return [max(1, round(guess * rate)) for guess in guesses]
+    if fits_one < fits_all:
+        return [max(1, round(guess * counted / guesses[0])) for guess in guesses]
+    ends = [at * counted // sum(guesses) for at in accumulate(guesses)]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _opened(path: Path) -> Any:

@@ -7,8 +7,9 @@ import hashlib
 import itertools
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import httpx
@@ -32,9 +33,9 @@ from pomona.models.http.choices import (
     body_of,
     choices_of,
     grown_by,
-    usage_of,
 )
 from pomona.models.http.client import HttpClient
+from pomona.models.http.schema import Vectors, checked, malformed, usage_of
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
     Draw,
@@ -174,23 +175,14 @@ class HttpModel(Model):
             sum(self.tokens(Request(prompt=text)) for text in texts),
             time.monotonic(),
         )
-        answer = await self._post("embeddings", {"model": self.name, "input": list(texts)}, guessed)
-        try:
-            rows = sorted(answer["data"], key=lambda row: row["index"])
-            vectors = np.array([row["embedding"] for row in rows], np.float32)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                "its answer holds no embeddings", status=502, where=self.identity
-            ) from error
-        if len(vectors) != len(texts):
-            raise ModelError(
-                f"{len(vectors)} vectors for {len(texts)} texts", status=502, where=self.identity
-            )
-        usage = usage_of(answer)
+        body = {"model": self.name, "input": list(texts)}
+        answer = await self._post("embeddings", body, guessed)
+        vectors = await asyncio.to_thread(vectors_of, answer, len(texts), self.identity)
+        usage = usage_of(answer, embedding=True)
         spent = self._costs.embedded(
             [usage[0] if usage else guessed], time.monotonic() - started, estimated=usage is None
         )
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), spent
+        return vectors, spent
 
     def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
         """See `Model`; without FLOPs, since nobody knows the model's shape."""
@@ -210,13 +202,13 @@ class HttpModel(Model):
         started = time.monotonic()
         answer = await self._post(path, body, _estimate(request, len(indices)), choices=True)
         seconds = time.monotonic() - started
-        choices = choices_of(answer, request.options)[: len(indices)]
+        choices = choices_of(answer, request.options, self.identity)[: len(indices)]
         if not choices:
             remedy = "use a server that knows response_format json_schema"
             raise ModelError(
                 "its answer is none of the options", status=502, where=self.identity, remedy=remedy
             )
-        spent = self._spent(request, choices, usage_of(answer), seconds)
+        spent = await self._spent(request, choices, usage_of(answer), seconds)
         return [
             choice.reply(request, self.name, index, temperature, cost)
             for choice, cost, index in zip(choices, spent, indices, strict=False)
@@ -262,7 +254,7 @@ class HttpModel(Model):
         ):
             async for event in events:
                 usage = event.get("usage") or usage
-                grown_by(event, choices)
+                grown_by(event, choices, self.identity)
                 for choice, index, told in zip(choices, indices, given, strict=True):
                     if (
                         piece := told.fresh(choice, index, request.logprobs, self.name)
@@ -275,7 +267,7 @@ class HttpModel(Model):
             ]
             if not came or any(choice.finish is None for choice, _ in came):
                 raise TransientError("the stream ended without a finish reason")
-            spent = self._spent(
+            spent = await self._spent(
                 request,
                 [choice for choice, _ in came],
                 usage_of({"usage": usage}),
@@ -285,14 +277,16 @@ class HttpModel(Model):
         for (choice, index), cost in zip(came, spent, strict=True):
             yield choice.reply(request, self.name, index, temperature, cost)
 
-    def _spent(
+    async def _spent(
         self,
         request: Request,
         choices: Sequence[UpstreamChoice],
         usage: tuple[int, int] | None,
         seconds: float,
     ) -> list[Spent]:
-        prompt, answers, estimated = self._counter.tokens(request, choices, usage)
+        work = partial(self._counter.tokens, request, choices, usage)
+        counted = await asyncio.to_thread(work) if self._counter.slow else work()
+        prompt, answers, estimated = counted
         return [
             self._costs.spent(
                 context=prompt,
@@ -311,9 +305,7 @@ class HttpModel(Model):
             async with self._limits.turn(tokens) as turn:
                 try:
                     answer = await self._client.post(path, body)
-                    if choices and not (
-                        isinstance(answer.get("choices"), list) and answer["choices"]
-                    ):
+                    if choices and not answer.get("choices"):
                         raise TransientError("the answer has no choices")
                 except TransientError as failure:
                     self._hold(failure)
@@ -327,6 +319,23 @@ class HttpModel(Model):
     def _hold(self, failure: TransientError) -> None:
         if failure.status == 429 and failure.retry_after:
             self._limits.hold(min(failure.retry_after, self._policy.total))
+
+
+def vectors_of(answer: Mapping[str, Any], texts: int, where: str) -> NDArray[np.float32]:
+    """The unit vectors `[texts, d]` of a server's embeddings, in their order. A ModelError of
+    status 502 where they are not one for each text, of one length, and finite.
+    """
+    rows = sorted(checked(answer, Vectors, where).data, key=lambda row: row.index)
+    if [row.index for row in rows] != list(range(texts)):
+        raise malformed(f"{len(rows)} vectors for {texts} texts", where)
+    if len({len(row.embedding) for row in rows}) > 1:
+        raise malformed("its vectors have different lengths", where)
+    with np.errstate(over="ignore"):
+        vectors = np.array([row.embedding for row in rows], np.float32)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all():
+        raise malformed("a vector is too long for 32 bits", where)
+    return vectors / np.maximum(lengths, 1e-12)
 
 
 def _groups(samples: Sequence[Draw]) -> dict[float, list[int]]:
