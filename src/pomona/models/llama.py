@@ -23,9 +23,8 @@ from pomona.models.checkpoint import fingerprint
 from pomona.models.concurrency import FairSemaphore, TransientError
 from pomona.models.flops import Shape
 from pomona.models.http.choices import UpstreamChoice, choices_of
-from pomona.models.http.client import HttpClient
+from pomona.models.http.client import HttpClient, usage_of
 from pomona.models.http.model import vectors_of
-from pomona.models.http.schema import usage_of
 from pomona.models.locating import gguf_header
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (

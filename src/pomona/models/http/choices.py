@@ -12,7 +12,7 @@ from typing import Any
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.models.concurrency import TransientError
-from pomona.models.http.schema import Answer, Logprobs, RawChoice, ToolCall, checked, malformed
+from pomona.models.http.client import Answer, Logprobs, RawChoice, ToolCall, checked, malformed
 from pomona.models.request import (
     Finish,
     ModelError,

@@ -34,8 +34,7 @@ from pomona.models.http.choices import (
     choices_of,
     grown_by,
 )
-from pomona.models.http.client import HttpClient
-from pomona.models.http.schema import Vectors, checked, malformed, usage_of
+from pomona.models.http.client import HttpClient, Vectors, checked, malformed, usage_of
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
     Draw,
