@@ -17,6 +17,7 @@ out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -131,3 +132,28 @@ def scoring_flops(
 def _attention(shape: Shape) -> int:
     """Operations forward for one token and each position it attends to."""
     return 4 * shape.layers * shape.attention
+
+
+def shape_of(metadata: dict[str, Any], tensors: dict[str, int]) -> Shape | None:
+    """The sizes that a GGUF file states; None where it does not say."""
+    kind = metadata.get("general.architecture")
+    layers, hidden = metadata.get(f"{kind}.block_count"), metadata.get(f"{kind}.embedding_length")
+    heads, embedding = (
+        metadata.get(f"{kind}.attention.head_count"),
+        tensors.get("token_embd.weight"),
+    )
+    if not (
+        isinstance(layers, int) and isinstance(hidden, int) and isinstance(heads, int) and embedding
+    ):
+        return None
+    width = metadata.get(f"{kind}.attention.key_length") or hidden // heads
+    head = tensors.get("output.weight", 0)
+    return Shape(
+        layers,
+        hidden,
+        heads * width,
+        embedding // hidden,
+        sum(tensors.values()) - embedding - head,
+        embedding,
+        head,
+    )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.models.checkpoint import fingerprint
 from pomona.models.concurrency import FairSemaphore, TransientError
-from pomona.models.flops import Shape
+from pomona.models.flops import shape_of
 from pomona.models.http.choices import UpstreamChoice, choices_of
 from pomona.models.http.client import HttpClient, usage_of
 from pomona.models.http.model import vectors_of
@@ -494,28 +494,3 @@ def _literal(text: str) -> str:
     """A string as GBNF writes it."""
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
     return '"' + "".join(escapes.get(letter, letter) for letter in text) + '"'
-
-
-def shape_of(metadata: dict[str, Any], tensors: dict[str, int]) -> Shape | None:
-    """The sizes the cost model needs; None where the file does not say."""
-    kind = metadata.get("general.architecture")
-    layers, hidden = metadata.get(f"{kind}.block_count"), metadata.get(f"{kind}.embedding_length")
-    heads, embedding = (
-        metadata.get(f"{kind}.attention.head_count"),
-        tensors.get("token_embd.weight"),
-    )
-    if not (
-        isinstance(layers, int) and isinstance(hidden, int) and isinstance(heads, int) and embedding
-    ):
-        return None
-    width = metadata.get(f"{kind}.attention.key_length") or hidden // heads
-    head = tensors.get("output.weight", 0)
-    return Shape(
-        layers,
-        hidden,
-        heads * width,
-        embedding // hidden,
-        sum(tensors.values()) - embedding - head,
-        embedding,
-        head,
-    )
