@@ -14,10 +14,9 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.models import load, wait_for
-from pomona.models.checkpoint import gguf_header
 from pomona.models.flops import decode_flops, prefill_flops
 from pomona.models.llama import shape_of
-from pomona.models.locating import smollm2_path
+from pomona.models.locating import gguf_header, smollm2_path
 from pomona.models.model import Model
 from pomona.models.request import ModelError, Reply, ReplyPiece, Request
 from pomona.models.torch.answering import cut, stable_prefix
