@@ -18,7 +18,7 @@ from pomona.answers import COLUMNS, Budget
 from pomona.errors import PomonaError, ResourceError
 from pomona.models import ModelError, load, wait_for
 from pomona.records import read
-from pomona.sample import answer_all
+from pomona.sample import answer_all, parse_strategy
 
 TABLE = pa.table(
     {
@@ -317,3 +317,25 @@ def test_killed_and_resumed_nothing_is_paid_twice_and_the_choice_is_the_same(
     monkeypatch.setattr(sys, "argv", ["", str(tmp_path / "whole.jsonl"), str(tmp_path / "log2")])
     exec(compile(PROGRAM, "whole", "exec"), {"__name__": "whole"})
     assert rows(out) == rows(tmp_path / "whole.jsonl")
+
+
+def test_a_budget_of_money_needs_a_price_of_what_is_opened_here(tmp_path: Path, fake: Any) -> None:
+    out, budget = tmp_path / "o.jsonl", Budget(money=1)
+    for settings in (None, {"threads": 1}):
+        with pytest.raises(PomonaError, match="--budget-money: a budget of money needs a price"):
+            answer_all(TABLE, out, model="ui-xs", budget=budget, settings=settings, dry_run=True)
+    with pytest.raises(PomonaError, match=r'--price: "1;2" is no price — write PROMPT,ANSWER'):
+        answer_all(TABLE, out, model="ui-xs", budget=budget, settings={"price": "1;2"})
+    model = fake()  # has a price of its own, or none by intent
+    answer_all(TABLE, out, model=model, strategy="greedy", budget=budget, dry_run=True)
+
+
+def test_details_of_a_strategy_may_stand_beside_its_name(tmp_path: Path, fake: Any) -> None:
+    model, out = fake(), tmp_path / "o.jsonl"
+    named = {"name": "hedged3-best", "reward": "sum"}
+    whole = answer_all(TABLE, out, model=model, strategy=named, dry_run=True)
+    for strategy in ("hedged3-best", parse_strategy("hedged3-best"), {"name": "hedged3-best"}):
+        card = answer_all(TABLE, out, model=model, strategy=strategy, reward="sum", dry_run=True)
+        assert card.parameters == whole.parameters
+    with pytest.raises(PomonaError, match="extract does not belong to best"):
+        answer_all(TABLE, out, model=model, strategy="hedged3-best", extract="number")

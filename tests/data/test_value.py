@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy.optimize import minimize_scalar
 
-from pomona.data.value import CAVEAT, RepetitionLaw, allocation, effective_data, loss, predict
+from pomona.data.value import (
+    CAVEAT,
+    RepetitionLaw,
+    allocation,
+    effective_data,
+    loss,
+    predict,
+    repetition_worth,
+)
 from pomona.errors import PomonaError
 
 
@@ -96,3 +104,14 @@ def test_what_is_not_positive_is_refused_by_name(bad: float) -> None:
 def test_a_negative_number_of_passes_is_refused() -> None:
     with pytest.raises(PomonaError, match=r"epochs: -1 is not a number of passes — give 0 or more"):
         effective_data(-1)
+
+
+def test_the_worth_of_repetition_is_a_row_for_each_number_of_passes() -> None:
+    rows = repetition_worth(1e9)
+    assert [row["epochs"] for row in rows] == [1, 2, 4, 8, 16]
+    assert rows[0] == {"epochs": 1, "tokens": 1e9, "worth": 1e9}
+    assert repetition_worth(2.0, [4]) == [
+        {"epochs": 4, "tokens": 8.0, "worth": 2 * effective_data(4)}
+    ]
+    with pytest.raises(PomonaError, match="epochs: -1 is not a number of passes"):
+        repetition_worth(1e9, [-1])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.ledger import Entry, Ledger, to_csv, to_json
+from pomona.ledger import Entry, Ledger, ledger_of, to_csv, to_json
 from pomona.ledger.store import extra_compute
 
 Make = Callable[..., Ledger]
@@ -163,3 +163,15 @@ def test_importing_the_ledger_is_light() -> None:
         ).stdout
         == "[]\n"
     )
+
+
+def test_a_run_has_its_ledger_or_some_groups_of_it(make_ledger: Make, tmp_path: Path) -> None:
+    ledger = make_ledger()
+    ledger.write(tmp_path / "ledger.json")
+    assert ledger_of(tmp_path) == ledger_of(str(tmp_path / "ledger.json")) == ledger
+    groups = list(dict.fromkeys(entry.group for entry in ledger.entries))[::-1]
+    some = ledger_of(tmp_path, group=groups)
+    assert list(dict.fromkeys(entry.group for entry in some.entries)) == groups
+    assert len(some.entries) == len(ledger.entries)
+    with pytest.raises(PomonaError, match="nothing: no entry has this group"):
+        ledger_of(tmp_path, group=[groups[0], "nothing"])

@@ -54,18 +54,8 @@ def _show_report(show: Out, summed: Report, given: Mapping[str, Any]) -> None:
     show.line(given["folder"] / "report.html")
 
 
-app = App(
-    name="data",
-    help="Find duplicates, score, prune, mix and audit data.",
-    help_format="plaintext",
-    result_action="return_value",
-)
-_AUDIT = App(
-    name="audit",
-    help="Sample rows per language, label them, and report.",
-    help_format="plaintext",
-    result_action="return_value",
-)
+app = App(name="data")
+_AUDIT = App(name="audit", help="Sample rows per language, label them, and report.")
 app.command(_AUDIT)
 for _command in (
     Command("pomona.data:prune", "pruning"),
@@ -119,8 +109,6 @@ app.command(
             tables="train valid",
         ),
     ),
-    help="Print which share of train and of validation has near-duplicates where (Lee et al. 2022, "
-    "table 2).",
 )
 app.command(
     Command("pomona.data:repetition_worth", None, Options(positional=0), _show_worth), name="value"
@@ -136,11 +124,8 @@ _AUDIT.command(
 _AUDIT.command(
     Command("pomona.data.audit:serve_labels", options=Options(hidden="host format")),
     name="page",
-    help="Serve a page on this machine where the sample is labelled with the keyboard; every label "
-    "is saved at once.",
 )
 _AUDIT.command(
     Command("pomona.data.audit:audit_report", show=_show_report),
     name="report",
-    help="Print the shares of correct and wrong rows, and write report.json and report.html.",
 )

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from pomona.merge import Extraction, MergeResult
     from pomona.merge.search import LeftOut, Matrix, Searched, SearchForecast, Swept
 
-app = App(
-    name="merge", help="Merge checkpoints.", help_format="plaintext", result_action="return_value"
-)
+app = App(name="merge")
 
 
 def _show_merge(show: Out, result: MergeResult, _: Mapping[str, Any]) -> None:
@@ -196,7 +194,6 @@ app.command(
         _show_adapter,
     ),
     name="extract",
-    help="Write what fine-tuning changed as a LoRA adapter.",
 )
 app.command(
     Command(

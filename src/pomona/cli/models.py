@@ -16,12 +16,7 @@ if TYPE_CHECKING:
     from pomona.doctor import Fact
     from pomona.models import CatalogueEntry
 
-app = App(
-    name="models",
-    help="List the models known by name, and fetch one.",
-    help_format="plaintext",
-    result_action="return_value",
-)
+app = App(name="models")
 
 
 def _show(show: Out, entries: Sequence[CatalogueEntry], _: Mapping[str, Any]) -> None:
@@ -43,11 +38,9 @@ def _show(show: Out, entries: Sequence[CatalogueEntry], _: Mapping[str, Any]) ->
 app.command(
     Command("pomona.models:catalogue", options=Options(positional=0), show=_show),
     name="list",
-    help="List the models known by name.",
 )
 app.command(
     Command("pomona.models:pull", "fetching {name}", Options(hidden="format")),
-    help="Fetch a model into the cache and print its path.",
 )
 
 

@@ -92,12 +92,7 @@ SEEN = {
     "What the model sees": "retrieve tool mcp steer_to steer_from steer_strength steer_temperature"
 }
 _ROWS = "pomona.answers:answer_rows"
-app = App(
-    name="sample",
-    help="Answer every row of a table: several answers each, and a choice among them.",
-    help_format="plaintext",
-    result_action="return_value",
-)
+app = App(name="sample")
 app.default(
     Command(
         "pomona.sample:answer_all",

@@ -110,7 +110,7 @@ def effective_data(
 def repetition_worth(
     unique: float, epochs: Sequence[float] = (1, 2, 4, 8, 16)
 ) -> list[dict[str, float]]:
-    """Print what repeated data are worth by the law of Muennighoff et al. 2023.
+    """Tell what repeated data are worth by the law of Muennighoff et al. 2023.
 
     A row for each of `epochs`: `tokens` are seen in all, and `worth` as much as so many new ones
     (see `effective_data`).

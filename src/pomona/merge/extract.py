@@ -136,13 +136,13 @@ def extract_adapter(
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Extraction:
-    """Write what fine-tuning changed as a LoRA adapter that PEFT loads: for every matrix the
-    nearest one of low rank.
+    """Write what fine-tuning changed as a LoRA adapter.
 
-    Of rank and energy, give one or both: with both, rank is the largest, and energy (0 < energy ≤
-    1) a part of ‖τ‖². Of the two matrices A and B, of type `dtype`, B·A is the truncated singular
-    value decomposition of τ, the singular values shared evenly (B = U√S, A = √S Vᵀ). Raises
-    PomonaError for models whose tensors differ in name or shape, and when nothing differs.
+    PEFT loads it: of the change of every matrix it has the nearest one of low rank. Of rank and
+    energy, give one or both: with both, rank is the largest, and energy (0 < energy ≤ 1) a part of
+    ‖τ‖². Of the two matrices A and B, of type `dtype`, B·A is the truncated singular value
+    decomposition of τ, the singular values shared evenly (B = U√S, A = √S Vᵀ). Raises PomonaError
+    for models whose tensors differ in name or shape, and when nothing differs.
 
     Args:
         finetuned: The fine-tuned model: a folder, a name of `pomona models`, or a Hugging Face id.

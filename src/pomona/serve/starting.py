@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """A server that is to work at `url` in a `with` block: the address is taken, and `wait` answers
-    requests until the process is told to stop.
+    """A server that is to work at `url`, in a `with` block: `wait` answers requests until the
+    process is told to stop.
     """
 
     def __init__(

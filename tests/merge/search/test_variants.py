@@ -161,3 +161,29 @@ def test_gains_of_losses_are_turned() -> None:
     assert str(Gain(0.0123, -0.5, 1.5)) == "+0.01 [−0.50, +1.50]"
     assert str(Gain(-0.0123, -0.02, 0)) == "−0.0123 [−0.0200, 0.0000]"
     assert Expert("one", "a/one").reference.path == "a/one"
+
+
+def test_values_may_be_text(project: Path) -> None:
+    recipe = plain("german", "french")
+    recipe["models"][0]["parameters"]["weight"] = {"search": [0, 1], "name": "alpha"}
+    place = "models.1.parameters.weight"
+    texts = sweep(recipe, project / "s", ["alpha=0, 0.5", f"{place}=1"], dry_run=True)
+    assert texts == sweep(recipe, project / "s", {"alpha": [0.0, 0.5], place: [1.0]}, dry_run=True)
+    left_out = leave_one_out(recipe, project / "l", values=["alpha=0.5"], dry_run=True)
+    assert left_out.recipes["all"]["models"][0]["parameters"]["weight"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("alpha", '--set: "alpha" is not NAME=VALUE — write --set alpha=0,0.5,1'),
+        ("=1", '--set: "=1" is not NAME=VALUE'),
+        ("alpha=", '--set: "alpha=" is not NAME=VALUE'),
+        ("alpha=a", '--set alpha: "a" is not a number — write --set alpha=0.5'),
+    ],
+)
+def test_text_that_is_no_value_says_how_to_write_one(project: Path, text: str, says: str) -> None:
+    recipe = plain("german", "french")
+    for make in (sweep, leave_one_out):
+        with pytest.raises(PomonaError, match=says):
+            make(recipe, project / "o", values=[text])

@@ -18,7 +18,7 @@ _UNIT = {"domain": [0, 1], "nice": False}
 
 
 def audit_report(folder: str | Path) -> Report:
-    """Sum up an audit and write `report.json` and `report.html` into its folder.
+    """Sum up the shares of correct and wrong rows, and write report.json and report.html.
 
     The label of a person goes before the pre-label, which stands in where nobody has labelled.
     After Kreutzer et al. 2022, §4 and Table 2; intervals of one share are Wilson's, those of

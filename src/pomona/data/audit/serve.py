@@ -72,11 +72,12 @@ class LabelServer:
 
 
 def serve_labels(folder: str | Path, host: str = "127.0.0.1", port: int = 0) -> LabelServer:
-    """Serve the labelling page of the audit in `folder`; every label is in `labels.csv`, whole,
-    before the next text shows.
+    """Serve a page on this machine where the sample is labelled with the keyboard; every label is
+    saved at once.
 
-    Only this machine can connect, and only who has the token in the server's `url`. The pre-labels
-    are not shown. Needs the extra `serve`.
+    It is in `labels.csv`, whole, before the next text shows. Only this machine can connect, and
+    only who has the token in the server's `url`. The pre-labels are not shown. Needs the extra
+    `serve`.
 
     Args:
         folder: Folder of the audit.

@@ -49,7 +49,7 @@ def publish(ledger: Ledger, folder: Path) -> list[Path]:
 
 
 def republish(run: str | Path, *, browse: bool = False) -> tuple[Path, ...]:
-    """Write report.html and picture.svg of a run again from its ledger.json, and print their paths.
+    """Write report.html and picture.svg of a run again from its ledger.json; the paths written.
 
     Args:
         run: Folder of the run.
