@@ -67,7 +67,8 @@ def test_nothing_heavy_is_imported_for_help(program: Program) -> None:
 def test_a_usage_error_is_one_line_on_stderr(program: Program) -> None:
     done = program("run", "--sed", "3")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: Unknown option: --sed. Did you mean --seed?\n"
+    # before it may stand what a first use says
+    assert done.stderr.splitlines()[-1] == "error: Unknown option: --sed. Did you mean --seed?"
 
 
 def test_data_goes_to_stdout_without_colour(program: Program, run_folder: Path) -> None:
@@ -101,3 +102,17 @@ def test_a_reader_that_leaves_is_no_error(run_folder: Path, asked: str) -> None:
         child.stdout.close()
         assert child.stderr.read() == b""
     assert child.returncode == 0
+
+
+def test_the_first_use_of_a_command_says_why_it_takes_long(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POMONA_CACHE", str(tmp_path / "empty"))
+    told = [program("data", "dedup", "none.jsonl", "--out", "o").stderr for _ in range(2)]
+    first = (
+        "first use of pomona data dedup: libraries are loaded and loops compiled for this "
+        "processor, which later runs need not do\n"
+    )
+    assert told[0] == first + told[1]
+    assert told[1].startswith("error: none.jsonl")
+    assert not program("merge", "--help").stderr

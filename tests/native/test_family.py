@@ -39,7 +39,7 @@ sys.path.insert(0, sys.argv[1])
 import numpy as np
 import some_loops
 from pomona.native import Family
-family = Family("some_loops", ("adding",), {"total": ("adding", "u1[::1] u8[:,::1] f8 i8 f8[::1]")})
+family = Family("adding", "some_loops", ("adding",), {"total": ("adding", "u1[::1] u8[:,::1] f8 i8 f8[::1]")})
 out = np.zeros(1)
 assert family.loop("total")(np.ones(3, np.uint8), np.ones((2, 5), np.uint64), 0.5, 7, out) == 12
 print(out[0], "numba" in sys.modules)
@@ -61,14 +61,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def code(home: Path) -> tuple[bytes, bytes]:
-    return Family("some_loops", ("adding",), TABLE)._compile("total")
+    return Family("adding", "some_loops", ("adding",), TABLE)._compile("total")
 
 
 @pytest.fixture
 def family(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Family:
     """A family with an empty cache."""
     monkeypatch.setenv("POMONA_CACHE", str(tmp_path / "cache"))
-    return Family("some_loops", ("adding",), TABLE)
+    return Family("adding", "some_loops", ("adding",), TABLE)
 
 
 def sums(family: Family) -> float:
@@ -142,12 +142,12 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 
 def test_another_text_is_other_code(home: Path, family: Family) -> None:
     source = home / "some_loops" / "adding.py"
-    assert family.file("total") == Family("some_loops", ("adding",), TABLE).file("total")
+    assert family.file("total") == Family("adding", "some_loops", ("adding",), TABLE).file("total")
     assert family.file("total") != Family(
-        "some_loops", ("adding",), {"total": ("adding", "u1[::1]")}
+        "adding", "some_loops", ("adding",), {"total": ("adding", "u1[::1]")}
     ).file("total")
     source.write_text(LOOPS + "\n")
-    assert family.file("total") != Family("some_loops", ("adding",), TABLE).file("total")
+    assert family.file("total") != Family("adding", "some_loops", ("adding",), TABLE).file("total")
     source.write_text(LOOPS)
 
 
@@ -163,3 +163,45 @@ def test_processes_that_compile_at_once_do_not_disturb_each_other(
     assert (
         subprocess.run(command, capture_output=True, text=True, check=True).stdout == "8.5 False\n"
     )
+
+
+def test_what_is_compiled_is_announced_once(
+    family: Family,
+    code: tuple[bytes, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("pomona.native.family._announced", set())
+    # Before the seconds that it takes, so that nobody waits without knowing for what.
+    monkeypatch.setattr(
+        family, "_compile", lambda _: (said.append(capsys.readouterr().err), code)[1]
+    )
+    sums(family)
+    folder = family.file("total").parent
+    assert said == [f"compiling the loops of adding for this processor (once; kept in {folder})\n"]
+    sums(family)
+    Family("adding", "some_loops", ("adding",), TABLE)._load("total")
+    assert capsys.readouterr().err == ""
+
+
+JIT = """
+import sys
+from pomona.native import jit
+
+@jit("nothing much")
+def one(value):
+    return value + 1
+
+if __name__ == "__main__":
+    print(one(1), one(2), one(1.5), file=sys.stderr)
+"""
+
+
+def test_what_numba_keeps_itself_is_announced_too(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(JIT)
+    command = [sys.executable, str(tmp_path / "one.py")]
+    runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(2)]
+    told = [run.stderr for run in runs]
+    first = "compiling the loops of nothing much for this processor (once; kept beside the program)"
+    assert told == [f"{first}\n2 3 2.5\n", "2 3 2.5\n"]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import takewhile
 
 from cyclopts import App, Parameter
 
 from pomona._version import __version__
-from pomona.cli.errors import guarded
+from pomona.cli.errors import guarded, tell
 from pomona.cli.output import HelpPages
+from pomona.files import cache_folder
 
+_SLOW = ("data", "merge", "run", "sample", "serve")  # commands that load much the first time
 _COMMANDS = {
     "run": ("run:run", "Run a recipe: its steps, then its ledger and report."),
     "ledger": ("run:ledger", "Print the ledger of a run."),
@@ -50,4 +54,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # NumPy's would be one for each core, and wait actively
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        _greet(tokens)
     return guarded(lambda: app(tokens, exit_on_error=False, print_error=False, verbose=False))
+
+
+def _greet(tokens: Sequence[str]) -> None:
+    """On the first use of a slow command with an empty cache, say why it takes so long: before
+    anything large is imported, since that may take many seconds by itself.
+    """
+    words = list(takewhile(str.isalpha, tokens))[: 2 if tokens[:1] == ["data"] else 1]
+    if not words or words[0] not in _SLOW or {"--help", "-h", "--version"} & set(tokens):
+        return
+    mark = cache_folder() / "used" / f"{'-'.join(words)}-{__version__}"
+    if mark.exists():
+        return
+    tell(
+        f"first use of pomona {' '.join(words)}: libraries are loaded and loops compiled for this "
+        "processor, which later runs need not do"
+    )
+    with suppress(OSError):  # a cache that cannot be written is told of every time
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()

@@ -9,6 +9,6 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.native.family import Family as Family, part as part
+    from pomona.native.family import Family as Family, jit as jit, part as part
 
-__getattr__, __dir__ = lazily(__name__, {"family": "Family part"})
+__getattr__, __dir__ = lazily(__name__, {"family": "Family jit part"})

@@ -27,13 +27,17 @@ _SCALARS: dict[str, Any] = {"i8": ctypes.c_int64, "f8": ctypes.c_double}
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
 _lock = threading.Lock()
 _kept: list[Any] = []  # engines own the code
+_modules: dict[str, str] = {}  # what the loops of a module are for
+_announced: set[str] = set()
 
 
 class Family:
     """The compiled loops of one package.
 
-    package: an imported package. sources: the modules in it that the loops are written in; when
-        their text changes, so does the code.
+    about: what they are for, in the words of whoever waits for them.
+    package: an imported package.
+    sources: the modules in it that the loops are written in; when their text changes, so does the
+        code.
     loops: for each loop the module that defines it and the types of its arguments, as numba writes
         them, with blanks between: "i8" an integer, "f8" a float, "u1[::1]" an array of bytes,
         "u8[:,::1]" a matrix of uint64, row by row.
@@ -44,9 +48,13 @@ class Family:
     """
 
     def __init__(
-        self, package: str, sources: Sequence[str], loops: Mapping[str, tuple[str, str]]
+        self,
+        about: str,
+        package: str,
+        sources: Sequence[str],
+        loops: Mapping[str, tuple[str, str]],
     ) -> None:
-        self.package, self.sources, self.loops = package, sources, loops
+        self.about, self.package, self.sources, self.loops = about, package, sources, loops
         self._loaded: dict[str, Callable[..., int]] = {}
 
     def loop(self, name: str) -> Callable[..., int]:
@@ -92,6 +100,7 @@ class Family:
         # Machine code is run as it is, so a file that is not whole must never be taken for it.
         digest, body = content[:32], content[32:]
         if hashlib.sha256(body).digest() != digest:
+            announce(self.about, f"kept in {file.parent}")
             body = b"\n".join(self._compile(name))
             try:
                 with atomic_file(file) as partial:
@@ -112,6 +121,42 @@ class Family:
         (made,) = numba.njit(signature, **options)(function).overloads.values()
         code = made.library.serialize_using_object_code()[2][0]
         return made.fndesc.llvm_func_name.encode(), code
+
+
+def jit(about: str, **options: Any) -> Callable[[Any], Any]:
+    """numba's decorator for loops that numba itself calls and keeps beside their source: where one
+    is compiled, this is announced first. `about` as in `Family`, `options` as numba has them.
+    """
+    import numba
+    from numba.core import event
+
+    class Compiling(event.Listener):
+        def on_start(self, event: Any) -> None:
+            function = getattr(event.data.get("dispatcher"), "py_func", None)
+            if module := _modules.get(getattr(function, "__module__", "")):
+                announce(module, "kept beside the program")
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    if not _modules:
+        event.register("numba:compile", Compiling())
+
+    def decorate(function: Any) -> Any:
+        _modules[function.__module__] = about
+        return numba.njit(cache=True, nogil=True, **options)(function)
+
+    return decorate
+
+
+def announce(about: str, kept: str) -> None:
+    """Say on stderr that loops are compiled, once for what they are for: it takes some seconds to
+    a minute, in which nothing else would be said.
+    """
+    if about not in _announced:
+        _announced.add(about)
+        sys.stderr.write(f"compiling the loops of {about} for this processor (once; {kept})\n")
+        sys.stderr.flush()
 
 
 def part(function: Any) -> Any:

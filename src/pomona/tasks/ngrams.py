@@ -7,9 +7,10 @@ Strings come as `codes` int64 `[characters]`, code points end to end, and `start
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from pomona.native import jit
 
 Ints = NDArray[np.int64]
 
@@ -19,7 +20,7 @@ _CODE_BITS = 21  # every Unicode code point is below 2**21
 _MIX = -7046029254386353131
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("chrF")
 def _slot(keys: Ints, key: int) -> int:
     """The place of `key` in an open-addressing table of a power-of-two size, or the free place (-1)
     where it belongs.
@@ -32,7 +33,7 @@ def _slot(keys: Ints, key: int) -> int:
     return slot
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("chrF")
 def _table_size(entries: int) -> int:
     size = 8
     while size < 2 * entries:
@@ -40,7 +41,7 @@ def _table_size(entries: int) -> int:
     return size
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("chrF")
 def _match(
     hyp: Ints,
     hyp_ids: Ints,
@@ -76,7 +77,7 @@ def _match(
     return match
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("chrF")
 def pair_statistics(codes: Ints, starts: Ints, left: Ints, right: Ints, order: int) -> Ints:
     """(hyp, ref, match) n-gram counts of the pairs of strings (left[p], right[p]), int64
     `[pairs, 3 * order]`.
@@ -104,7 +105,7 @@ def pair_statistics(codes: Ints, starts: Ints, left: Ints, right: Ints, order: i
     return statistics
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("chrF")
 def postings(codes: Ints, starts: Ints, ids: Ints, n: int) -> tuple[Ints, Ints, Ints]:
     """For every n-gram of at least two strings, which strings have it and how often: (first
     `[grams + 1]`, string, count).
@@ -144,7 +145,7 @@ def postings(codes: Ints, starts: Ints, ids: Ints, n: int) -> tuple[Ints, Ints, 
     return _by_gram(gram[:entries], string, count, spread[:grams], ids)
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("chrF")
 def _by_gram(
     gram: Ints, string: Ints, count: Ints, spread: Ints, ids: Ints
 ) -> tuple[Ints, Ints, Ints]:
@@ -168,7 +169,7 @@ def _by_gram(
     return first, sorted_string, sorted_count
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("chrF")
 def intersections(
     first: Ints, string: Ints, count: Ints, matches: Ints, candidates: int, references: int
 ) -> None:
@@ -186,7 +187,7 @@ def intersections(
                     row[string[other] - references] += min(most, count[other])
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("chrF")
 def pool_scores(
     codes: Ints, starts: Ints, candidates: int, references: int, order: int, beta: float
 ) -> NDArray[np.float64]:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from pomona.native import jit
 
 _ROUNDS, _SAMPLE_A_CENTRE, _FEWEST_SAMPLE = 12, 64, 16384
 Floats = NDArray[np.float32]
@@ -99,7 +100,7 @@ def _improve(neighbour: Ints, cosine: Floats, rows: Ints, others: Ints, cosines:
     neighbour[rows[better]], cosine[rows[better]] = others[best[better]], values[better]
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("semantic duplicates")
 def _root(parent: Any, at: int) -> int:
     while parent[at] != at:
         parent[at] = parent[parent[at]]
@@ -107,14 +108,14 @@ def _root(parent: Any, at: int) -> int:
     return at
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("semantic duplicates")
 def _join(parent: Any, left: Any, right: Any) -> None:
     for pair in range(left.size):
         one, two = _root(parent, left[pair]), _root(parent, right[pair])
         parent[max(one, two)] = min(one, two)
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("semantic duplicates")
 def _flatten(parent: Any) -> None:
     for at in range(parent.size):
         parent[at] = _root(parent, at)

@@ -12,10 +12,10 @@ import functools
 import unicodedata
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.native import jit
 from pomona.text import SPACELESS, tables
 
 WORD, BYTE, TOKEN = 0, 1, 4
@@ -43,7 +43,7 @@ def classes() -> NDArray[np.uint8]:
     return kinds
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@jit("repeated passages", inline="always")
 def mix(value: Any) -> Any:
     """The 64-bit finaliser of MurmurHash3 (Appleby)."""
     value ^= value >> _S33
@@ -53,7 +53,7 @@ def mix(value: Any) -> Any:
     return value ^ (value >> _S33)
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("repeated passages")
 def _look(stream: Any, at: int, kinds: Any) -> tuple[Any, int]:
     """The class of the character whose UTF-8 bytes begin at `at`, and how many they are."""
     byte = np.int64(stream[at])
@@ -71,7 +71,7 @@ def _look(stream: Any, at: int, kinds: Any) -> tuple[Any, int]:
     return _ALONE, 4
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("repeated passages")
 def _next_word(stream: Any, at: int, end: int, kinds: Any) -> tuple[int, int]:
     kind, width = _SPACE, 0
     while kind == _SPACE:
@@ -88,7 +88,7 @@ def _next_word(stream: Any, at: int, end: int, kinds: Any) -> tuple[int, int]:
     return start, at
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@jit("repeated passages", inline="always")
 def next_unit(stream: Any, at: int, end: int, kind: int, kinds: Any) -> tuple[int, int]:
     """(start, stop) of the first unit from `at` on within a document that ends at `end`; start ==
     stop when there is none.
@@ -98,7 +98,7 @@ def next_unit(stream: Any, at: int, end: int, kind: int, kinds: Any) -> tuple[in
     return at, min(at + kind, end)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@jit("repeated passages", inline="always")
 def hash_unit(stream: Any, start: int, stop: int) -> Any:
     """A 64-bit hash of the unit's bytes."""
     state = np.uint64(0)
@@ -107,7 +107,7 @@ def hash_unit(stream: Any, start: int, stop: int) -> Any:
     return mix(state)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@jit("repeated passages", inline="always")
 def same_bytes(stream: Any, start: int, stop: int, other: int, other_stop: int) -> bool:
     """Whether two units are the same."""
     if stop - start != other_stop - other:
@@ -118,7 +118,7 @@ def same_bytes(stream: Any, start: int, stop: int, other: int, other_stop: int) 
     return True
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("repeated passages")
 def same_grams(
     stream: Any, at: int, end: int, other: int, other_end: int, length: int, kind: int, kinds: Any
 ) -> int:
@@ -133,7 +133,7 @@ def same_grams(
     return other
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("repeated passages")
 def count_units(
     stream: Any, offsets: Any, first: int, last: int, length: int, kind: int, kinds: Any
 ) -> tuple[int, int]:
@@ -164,22 +164,22 @@ _LOW, _TAG, _HALF, _TAG_BITS = (
 _WINDOW = 256
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@jit("repeated passages", inline="always")
 def _part(mixed: Any, parts: int) -> Any:
     return np.int64(((mixed & _LOW) * np.uint64(parts)) >> _HALF)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@jit("repeated passages", inline="always")
 def _slot(mixed: Any, size: int) -> Any:
     return ((mixed >> _HALF) * np.uint64(size)) >> _HALF
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@jit("repeated passages", inline="always")
 def _mark(repeats: Any, at: int) -> None:
     repeats[at >> 3] |= np.uint8(1 << (at & 7))
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@jit("repeated passages", inline="always")
 def _follow(
     stream: Any, twin: int, stop: int, end: int, start: int, now: int, kind: int, kinds: Any
 ) -> tuple[int, int]:
@@ -193,7 +193,7 @@ def _follow(
     return next_unit(stream, after, end, kind, kinds)[0], last_stop
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("repeated passages")
 def _earliest(
     table: Any,
     mixed: Any,
@@ -229,7 +229,7 @@ def _earliest(
     return -1, 0
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("repeated passages")
 def _hash_on(
     stream: Any,
     start: int,
@@ -272,7 +272,7 @@ def _hash_on(
     return count, start, stop, seen, rolling
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("repeated passages")
 def _fetch(table: Any, hashes: Any, count: int, part: int, parts: int) -> Any:
     """Read the slots that will be asked for: many misses of the cache at once take hardly longer
     than one.
@@ -286,7 +286,7 @@ def _fetch(table: Any, hashes: Any, count: int, part: int, parts: int) -> Any:
     return total
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("repeated passages")
 def scan(
     stream: Any,
     offsets: Any,
@@ -377,7 +377,7 @@ def scan(
     return entered
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("repeated passages")
 def _whole_characters(
     stream: Any, begin: int, end: int, start: int, stop: int, bounds: Any, kind: int
 ) -> tuple[int, int]:
@@ -399,7 +399,7 @@ def _whole_characters(
     return start - begin, stop - begin
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("repeated passages")
 def _any_mark(repeats: Any, start: int, stop: int) -> bool:
     for at in range(start, stop):
         if at & 7 == 0 and at + 8 <= stop and repeats[at >> 3] == 0:
@@ -409,7 +409,7 @@ def _any_mark(repeats: Any, start: int, stop: int) -> bool:
     return False
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("repeated passages")
 def spans(
     stream: Any,
     offsets: Any,

@@ -17,6 +17,7 @@ from pomona.merge.plan import TensorInput, TensorJob, inputs_of
 from pomona.native import Family
 
 LOOPS = Family(
+    "merging",
     "pomona.merge.methods",
     ("tile_loops", "linear_loops", "sparse_loops"),
     {

@@ -20,6 +20,7 @@ from pomona.models.model import Model
 from pomona.models.torch.batches import in_batches
 from pomona.models.torch.decode import DecodeSettings, Plan, Truncation, decode
 from pomona.models.torch.native import NativeModel
+from pomona.native import jit
 
 _LOG2E = np.float32(1.44269504)
 _LN2_HIGH, _LN2_LOW = (
@@ -55,7 +56,7 @@ def _exp(x: Any) -> Any:
     return (np.float32(1.0) + (r + r * r * tail)) * scale
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
+@jit("scores", fastmath={"reassoc", "nsz"})
 def _sums(logits: Any, top: Any) -> Any:
     """Σe and Σe² of e = exp(logit - top)."""
     total, squares = np.float32(0.0), np.float32(0.0)
@@ -66,7 +67,7 @@ def _sums(logits: Any, top: Any) -> Any:
     return total, squares
 
 
-@numba.njit(cache=True, nogil=True)
+@jit("scores")
 def softmax_scores(
     logits: NDArray[np.float32],
     top: NDArray[np.float32],

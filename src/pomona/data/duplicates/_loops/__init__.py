@@ -9,6 +9,7 @@ from pomona.native import Family
 LANES = 32  # a set is padded to a multiple of these
 SKETCH = 8  # 64-bit words of a sketch
 FAMILY = Family(
+    "near-duplicates",
     "pomona.data.duplicates._loops",
     ("__init__", "joining", "signing"),
     {
