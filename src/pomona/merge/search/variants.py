@@ -80,9 +80,9 @@ def leave_one_out(
             stand in place of texts), or a merge cannot be made.
         ResourceError: the disk is full.
     """
+    chosen = values if isinstance(values, Mapping) else _single(values)
     document, folder = read_document(recipe)
     out, experts = Path(out), experts_of(document)
-    chosen = values if isinstance(values, Mapping) else _single(values)
     recipes = variants(document, experts, chosen)
     refuse_existing(out, overwrite)
     workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
@@ -220,10 +220,10 @@ def sweep(
             merge cannot be made.
         ResourceError: the disk is full.
     """
-    document, _ = read_document(recipe)
-    out = Path(out)
     if not isinstance(values, Mapping):
         values = {name: _numbers(name, text) for name, text in map(_parted, values)}
+    document, _ = read_document(recipe)
+    out = Path(out)
     swept = _combined(document, out, values)
     workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     if dry_run:
