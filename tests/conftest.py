@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -181,3 +183,29 @@ class Fake(Model):
 @pytest.fixture(scope="session")
 def fake() -> type[Fake]:
     return Fake
+
+
+@pytest.fixture
+def earlier_results() -> Callable[..., dict[str, str]]:
+    """Files as an earlier call would have left them at `out` and `out` + endings, with the card that
+    lists them; returns the text of each by its name.
+    """
+
+    def leave(out: Path, *endings: str) -> dict[str, str]:
+        out.parent.mkdir(exist_ok=True)
+        texts = {f"{out.name}{end}": f"old {end}" for end in endings}
+        listed = [
+            {
+                "path": name,
+                "size": len(text),
+                "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            }
+            for name, text in texts.items()
+        ]
+        card = {"signature": "", "operation": "", "outputs": listed}
+        texts[f"{out.name}.card.json"] = json.dumps(card)
+        for name, text in texts.items():
+            (out.parent / name).write_text(text)
+        return texts
+
+    return leave

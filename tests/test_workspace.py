@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import write_json
-from pomona.workspace import Lock, Workspace, disk_guard, is_full, room_on_disk, sweep
+from pomona.workspace import Lock, Workspace, disk_guard, is_full, room_on_disk
 
 PLAN = {"seed": 1, "sizes": (1, 2), "name": "a"}
 
@@ -43,7 +44,7 @@ def test_nothing_is_made_before_it_begins(tmp_path):
     workspace.remove()
     assert list(tmp_path.iterdir()) == []
     workspace.begin()
-    assert (tmp_path / "work" / "plan.json").is_file()
+    assert (tmp_path / "work" / "pomona-work.json").is_file()
     assert Workspace(tmp_path / "work", PLAN).differences() == []
 
 
@@ -71,10 +72,11 @@ def test_work_goes_on_after_a_failure_and_goes_when_it_is_done(tmp_path):
 
 
 def test_work_of_another_plan_is_discarded(tmp_path):
-    Workspace(tmp_path / "work", PLAN).begin()
-    (tmp_path / "work" / "half").write_text("x")
+    old = Workspace(tmp_path / "work", PLAN)
+    old.begin()
+    (old.folder / "half").write_text("x")
     with Workspace(tmp_path / "work", {**PLAN, "seed": 2}).resumed() as folder:
-        assert [item.name for item in folder.iterdir()] == ["plan.json"]
+        assert list(folder.iterdir()) == []
 
 
 def test_a_folder_of_something_else_stays(tmp_path):
@@ -91,23 +93,78 @@ def test_a_folder_of_something_else_stays(tmp_path):
     assert (folder / "chapter.tex").is_file()
 
 
-def test_a_kill_while_it_is_discarded_leaves_no_rest(tmp_path):
-    (tmp_path / ".work.discarded").mkdir()
-    (tmp_path / ".work.discarded" / "rest").write_text("x")
+@pytest.mark.parametrize("name", [".git", "plan.json", "pomona-work.json/x", "work-0"])
+def test_whatever_lies_in_a_folder_makes_it_somebody_elses(tmp_path, name):
+    place = tmp_path / "mine" / name
+    place.parent.mkdir(parents=True)
+    place.write_text('{"a": 1}')
+    workspace = Workspace(tmp_path / "mine", PLAN)
+    with pytest.raises(PomonaError, match=r"not a work folder|cannot be read"), workspace.resumed():
+        pass
+    assert place.read_text() == '{"a": 1}'
+    assert not (tmp_path / ".mine.lock").exists()
+
+
+def test_a_file_is_no_work_folder(tmp_path):
+    (tmp_path / "thesis").write_text("x")
+    workspace = Workspace(tmp_path / "thesis", PLAN)
+    with pytest.raises(PomonaError, match="thesis: is no folder — give work="), workspace.resumed():
+        pass
+
+
+def test_what_others_put_into_it_stays(tmp_path):
+    workspace = Workspace(tmp_path / "work", PLAN)
+    with pytest.raises(KeyError), workspace.resumed() as folder:
+        (folder / "half").write_text("x")
+        raise KeyError
+    (tmp_path / "work" / "notes.txt").write_text("mine")
     with Workspace(tmp_path / "work", PLAN).resumed():
+        pass
+    assert [item.name for item in (tmp_path / "work").iterdir()] == ["notes.txt"]
+
+
+def test_an_empty_folder_that_was_given_stays(tmp_path):
+    (tmp_path / "work").mkdir()
+    with Workspace(tmp_path / "work", PLAN).resumed():
+        pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "work"]
+
+
+@pytest.mark.parametrize("kept", ["marker", "marker and rest", "empty"])
+def test_a_kill_while_it_is_removed_leaves_no_rest(tmp_path, kept):
+    workspace = Workspace(tmp_path / "work", PLAN)
+    workspace.begin()
+    folder = workspace.folder
+    (folder / "half").write_text("x")
+    folder.rename(folder.with_name(folder.name.replace("work", "gone")))
+    if kept != "marker and rest":
+        shutil.rmtree(folder.with_name(folder.name.replace("work", "gone")))
+    if kept == "empty":
+        (tmp_path / "work" / "pomona-work.json").unlink()
+    with Workspace(tmp_path / "work", PLAN).resumed() as folder:
+        assert list(folder.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_two_do_not_work_in_one_folder(tmp_path):
+    with (
+        Workspace(tmp_path / "work", PLAN).resumed(),
+        pytest.raises(PomonaError, match="work: another process is working in it — wait for it"),
+        Workspace(tmp_path / "work", PLAN).resumed(),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_leftovers_are_swept(tmp_path):
-    for name in (".a.1.partial", "b/.c.1.old", "b/.d.1.partial/file", "b/kept.partial"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x")
-    sweep(tmp_path)
-    assert not (tmp_path / ".a.1.partial").exists()
-    assert (tmp_path / "b" / ".c.1.old").exists()
-    sweep(tmp_path, deep=True)
-    assert [item.name for item in (tmp_path / "b").iterdir()] == ["kept.partial"]
+def test_no_lock_file_is_left_and_none_is_shared(tmp_path):
+    first = lock(tmp_path)
+    first.release()
+    assert list((tmp_path / "work").iterdir()) == []
+    lock(tmp_path).close()  # as a kill leaves it
+    with lock(tmp_path) as again:
+        again.path.unlink()  # as a third process does that had it before
+        with lock(tmp_path):
+            pass
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -131,9 +188,10 @@ def test_another_error_names_the_file():
         raise PermissionError(errno.EACCES, "Permission denied")
 
 
-def test_a_plan_that_was_damaged_is_named(tmp_path):
-    write_json(tmp_path / "plan.json", [])
-    with pytest.raises(PomonaError, match=r"plan\.json: is not an object of JSON"):
+@pytest.mark.parametrize("held", [[], {}, {"id": 1, "plan": {}}, {"id": "../..", "plan": {}}])
+def test_a_marker_that_was_damaged_is_named(tmp_path, held):
+    write_json(tmp_path / "pomona-work.json", held)
+    with pytest.raises(PomonaError, match=r"pomona-work\.json: is no"):
         Workspace(tmp_path, PLAN).differences()
 
 

@@ -1,5 +1,5 @@
-"""Whole files or none: everything is written beside its destination, synced, and renamed over
-it.
+"""Whole files or none, and only our own replaced: everything is written beside its destination,
+synced, and renamed over it. A folder that we make lists what we made in it.
 """
 
 from __future__ import annotations
@@ -7,11 +7,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pomona.documents import read_json
+from pomona.errors import PomonaError
+
+LISTING = ".pomona.json"  # in a folder that we made: {"made": [names below the folder]}
+_LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]{1,10})\.(?P<kind>partial|old)", re.DOTALL)
+_ELSEWHERE = "choose another name, or move away what is there"
 
 
 def cache_folder() -> Path:
@@ -24,8 +33,14 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("pomona"))
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+def address(where: str | Path) -> str:
+    """A path or an s3:// address as text: `Path` takes one of an address's two slashes away."""
+    text = str(where)
+    return f"s3://{text[4:].lstrip('/')}" if text.startswith("s3:/") else text
+
+
+def _beside(path: Path, kind: str = "partial") -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
 
 
 def sync(path: Path) -> None:
@@ -40,9 +55,15 @@ def sync(path: Path) -> None:
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to; it replaces `path` when the block ends, and is removed when the
-    block fails.
+    block fails. A link stays, and what it leads to is replaced.
+
+    Raises PomonaError when a folder, a pipe or a device is at `path`.
     """
     path = Path(path)
+    if path.is_symlink():
+        path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise PomonaError("is no file", where=path, remedy=_ELSEWHERE)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
     try:
@@ -55,27 +76,192 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder; it becomes `path` (replacing a folder there) when the block ends, and
-    is removed when the block fails.
+    """Yield an empty folder; it becomes `path` when the block ends, and is removed when the block
+    fails. Of a folder that is there, the files that we made in it go and all others stay.
+
+    Raises PomonaError when `path` is not a folder of ours, and when a file of somebody else has the
+    name of a new one.
     """
     path = Path(path)
+    check_ours(path)
+    if path.is_symlink():
+        path = path.resolve()
     partial = _beside(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    # From the first moment, so that what a kill leaves is known as ours.
+    _list(partial)
     try:
         yield partial
-        for file in partial.rglob("*"):
-            if file.is_file():
-                sync(file)
-        # A folder cannot be replaced in one step. A kill between the two renames leaves the old one
-        # beside its place under this name.
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
-        if path.exists():
-            path.rename(old)
-        partial.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_directory(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_directory(new: Path, path: Path) -> None:
+    """The folder `new`, beside `path`, takes its place, with a list of what is in it; what others
+    have put in `path` moves along. See `atomic_directory`.
+    """
+    check_ours(path)
+    made = set(_list(new))
+    others = [name for name in _files(path) if name not in _made(path)] if path.exists() else []
+    for name in others:
+        if name in made or any(str(parent) in made for parent in PurePosixPath(name).parents):
+            raise PomonaError(
+                "is in the way of a new file and Pomona did not write it",
+                where=path / name,
+                remedy="move it away",
+            )
+    for file in new.rglob("*"):
+        if not file.is_symlink():
+            sync(file)
+    sync(new)
+    # What is not ours has its name in the new folder before the old one loses its own: a kill here
+    # or later never leaves it under no name.
+    for name in others:
+        _carry(path / name, new / name)
+    # A folder cannot be replaced in one step. A kill between the two renames leaves the old one
+    # under a name that `recover` knows.
+    old = _beside(path, "old")
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    sync(path.parent)
+    _discard(old, path)
+
+
+def check_ours(path: Path) -> None:
+    """Raise PomonaError unless a result may become the folder `path`: nothing is there, an empty
+    folder, or one that we made.
+    """
+    if not path.name or path.name in (".", ".."):
+        raise PomonaError("is no name for a result", where=path, remedy="name a new folder")
+    recover(path)
+    if path.is_dir():
+        if not any(path.iterdir()) or _made(path) is not None:
+            return
+        raise PomonaError(
+            "holds files and is no folder that Pomona made, so it is not replaced",
+            where=path,
+            remedy=_ELSEWHERE,
+        )
+    if os.path.lexists(path):
+        raise PomonaError("is no folder", where=path, remedy=_ELSEWHERE)
+
+
+def recover(path: Path) -> None:
+    """Bring back a folder that a kill left under its second name, and remove what killed writers of
+    `path` left beside it.
+    """
+    if not path.parent.is_dir():
+        return
+    for left in _leftovers(path.parent):
+        if left.match["name"] != path.name:
+            continue
+        if left.match["kind"] == "old" and _made(left.path) and not os.path.lexists(path):
+            left.path.rename(path)
+        else:
+            left.remove()
+
+
+def sweep(folder: Path, *, deep: bool = False) -> None:
+    """Remove what killed writers left half-written in a folder, and (deep) in those below it."""
+    below = [path for path in folder.rglob("*") if path.is_dir()] if deep else []
+    for place in [folder, *below]:
+        if place.is_dir():  # it may have gone with the one above
+            for left in _leftovers(place):
+                recover(place / left.match["name"])
+
+
+class _Leftover:
+    def __init__(self, path: Path, match: re.Match[str]) -> None:
+        self.path, self.match = path, match
+
+    def remove(self) -> None:
+        if not self.path.is_dir():
+            self.path.unlink(missing_ok=True)
+        elif self.match["kind"] == "old":
+            _discard(self.path, self.path.with_name(self.match["name"]))
+        elif _made(self.path) is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _leftovers(folder: Path) -> list[_Leftover]:
+    """What writers that are no more left in a folder."""
+    matches = [(name, _LEFT.fullmatch(name)) for name in os.listdir(folder)]  # noqa: PTH208
+    return [
+        _Leftover(folder / name, match)
+        for name, match in matches
+        if match is not None and not _alive(int(match["pid"]))
+    ]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def _list(folder: Path) -> list[str]:
+    """Write the list of what is in a folder into it."""
+    made = [name for name in _files(folder) if name != LISTING]
+    text = json.dumps({"made": made}, indent=1, ensure_ascii=False)
+    (folder / LISTING).write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+    return [*made, LISTING]
+
+
+def _made(folder: Path) -> frozenset[str] | None:
+    """Names of the files below a folder that we made; None where it is not ours."""
+    listing = folder / LISTING
+    if not stat.S_ISREG(listing.lstat().st_mode if os.path.lexists(listing) else 0):
+        return None
+    try:
+        names = read_json(listing)["made"]
+        return frozenset([*map(str, names), LISTING]) if isinstance(names, list) else None
+    except (PomonaError, KeyError):
+        return None
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of all below a folder that is no folder, or an empty one; in order."""
+    names: list[str] = []
+    for place, folders, files in os.walk(folder):
+        below = Path(place)
+        links = [name for name in folders if (below / name).is_symlink()]
+        names += [str((below / name).relative_to(folder)) for name in [*files, *links]]
+        if below != folder and not folders and not files:
+            names.append(str(below.relative_to(folder)))
+    return sorted(names)
+
+
+def _carry(file: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if file.is_dir() and not file.is_symlink():
+        place.mkdir(exist_ok=True)
+        return
+    try:
+        os.link(file, place, follow_symlinks=False)
+    except OSError:  # a file system without links
+        shutil.copy2(file, place, follow_symlinks=False)
+
+
+def _discard(old: Path, path: Path) -> None:
+    """Remove of a replaced folder what we made, and what has its name in the new one too."""
+    if not old.is_dir():
+        return
+    made = _made(old)
+    # The list goes last: without it, nobody would know what a kill has left here.
+    for name in [] if made is None else sorted(_files(old), key=lambda name: name == LISTING):
+        if made and (name in made or os.path.lexists(path / name)):
+            place = old / name
+            place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
+    for place, _, _ in os.walk(old, topdown=False):
+        if not os.listdir(place):  # noqa: PTH208
+            Path(place).rmdir()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +17,12 @@ from typing import Any, Self
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, ResourceError, first_line
-from pomona.files import write_json
+from pomona.files import recover, sweep, write_json
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_LEFT = ("*.partial", "*.old")  # what pomona.files leaves when a kill comes
+MARKER = "pomona-work.json"
+NO_WINDOWS = "Pomona runs on Linux and macOS; on Windows, run it in WSL"
+_ID = re.compile("[0-9a-f]{16}")
 
 
 class Lock:
@@ -29,23 +33,60 @@ class Lock:
     the output, and `other` what to choose instead.
     """
 
-    def __init__(self, path: Path, *, doing: str, where: Path, other: str) -> None:
-        import fcntl
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    def __init__(self, path: Path, *, doing: str, where: object, other: str) -> None:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.release()
-            raise PomonaError(
-                f"another process is {doing}",
-                where=where,
-                remedy=f"wait for it, or choose another {other}",
-            ) from None
+            import fcntl
+        except ImportError:
+            raise PomonaError(NO_WINDOWS) from None
+        self.path = path
+        self._descriptor: int | None = None
+        with disk_guard(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while not self._is_there():
+                self.close()
+                self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                try:
+                    fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self.close()
+                    raise PomonaError(
+                        f"another process is {doing}",
+                        where=where,
+                        remedy=f"wait for it, or choose another {other}",
+                    ) from None
+
+    def _is_there(self) -> bool:
+        """Whether what is held still has its name: another process may have removed it between our
+        opening and locking, and a third made a new one.
+        """
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(self.path))  # noqa: PTH116
+        except FileNotFoundError:
+            return False
+
+    def note(self, text: str) -> None:
+        """Write something into the file for whoever holds it after a kill."""
+        assert self._descriptor is not None, "a lock that is not held"
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text.encode(), 0)
+        os.fsync(self._descriptor)
+
+    def noted(self) -> bytes:
+        """What a killed holder has noted, as far as it came."""
+        assert self._descriptor is not None, "a lock that is not held"
+        return os.pread(self._descriptor, 1 << 20, 0)
 
     def release(self) -> None:
-        """Let others have it. The file stays: removing it would let two processes in."""
+        """Let others have it. The file goes while it is still held, so that nobody waits at it."""
+        if self._descriptor is not None:
+            if self._is_there():
+                self.path.unlink()
+            self.close()
+
+    def close(self) -> None:
+        """Let others have it; the file stays."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -58,91 +99,131 @@ class Lock:
 
 
 class Workspace:
-    """A folder with `plan.json`, which says what the work in it is for. Nothing is made before
+    """A folder for the work of one plan. Ours in it are a marker, which holds the plan and a random
+    number, and the folder of that number: nothing else is ever removed. Nothing is made before
     `begin`, and `remove` takes it away when the result is written.
     """
 
-    def __init__(self, folder: Path, plan: Mapping[str, Any]) -> None:
-        self.folder = folder
+    def __init__(self, root: Path, plan: Mapping[str, Any]) -> None:
+        self.root = root
         self.plan: dict[str, Any] = json.loads(json.dumps(plan))  # as it is read back
 
     @property
-    def _note(self) -> Path:
-        return self.folder / "plan.json"
+    def _marker(self) -> Path:
+        return self.root / MARKER
+
+    @property
+    def folder(self) -> Path:
+        """Where the work is; the root itself as long as there is none."""
+        marked = self._read()
+        return self.root / f"work-{marked['id']}" if marked else self.root
+
+    def _read(self) -> dict[str, Any] | None:
+        """What the marker says; None where there is none. Raises PomonaError for one not ours."""
+        if not os.path.lexists(self._marker):
+            return None
+        remedy = "delete the folder if its work is not needed, or choose another"
+        marked = read_json(self._marker, remedy=remedy)
+        number, plan = marked.get("id"), marked.get("plan")
+        if not (isinstance(number, str) and _ID.fullmatch(number) and isinstance(plan, dict)):
+            raise PomonaError("is no marker of Pomona's work", where=self._marker, remedy=remedy)
+        return marked
+
+    def check(self) -> None:
+        """Raise PomonaError when the folder is no place for work: a file, or what somebody else has
+        filled. (The work folder itself may be anybody's, as long as it is empty.)
+        """
+        if self.root.is_dir():
+            recover(self._marker)
+            if self._read() is None and any(self.root.iterdir()):
+                raise PomonaError(
+                    "is not a work folder",
+                    where=self.root,
+                    remedy="give work= an empty or a new folder",
+                )
+        elif os.path.lexists(self.root):
+            raise PomonaError(
+                "is no folder", where=self.root, remedy="give work= an empty or a new folder"
+            )
 
     def differences(self) -> list[str]:
         """The names of what differs between this plan and that of the work in the folder; none
         where it holds no work.
         """
-        old = read_json(self._note) if self._note.is_file() else self.plan
+        marked = self._read()
+        old = marked["plan"] if marked else self.plan
         names = {*old, *self.plan}
         return sorted(name for name in names if old.get(name) != self.plan.get(name))
 
     def refuse_another(self, work: str) -> None:
         """Raise PomonaError when the folder holds work of another plan, naming what differs."""
+        self.check()
         if names := self.differences():
             raise PomonaError(
                 f"holds the beginning of another {work} ({', '.join(names)} differ)",
-                where=self.folder,
+                where=self.root,
                 remedy="finish that one with its own settings, or delete the folder",
             )
 
     def discard_another(self) -> None:
         """Remove work of another plan. Raises PomonaError when the folder holds something else."""
-        if (
-            self.folder.exists()
-            and not self._note.exists()
-            and any(not item.name.startswith(".") for item in self.folder.iterdir())
-        ):
-            raise PomonaError(
-                "is not a work folder",
-                where=self.folder,
-                remedy="give work= an empty or a new folder",
-            )
-        if self.differences():
+        self.check()
+        cut_short = self._read() is not None and not self.folder.is_dir()
+        if cut_short or self.differences():
             self.remove()
 
     def begin(self) -> None:
         """Make the folder with its plan, where it is not there. Raises ResourceError when the disk
         is full.
         """
-        if not self._note.is_file():
-            with disk_guard(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                write_json(self._note, self.plan)
+        with disk_guard(self.root):
+            if self._read() is None:
+                made = not self.root.exists()
+                self.root.mkdir(parents=True, exist_ok=True)
+                marked = {"id": secrets.token_hex(8), "made": made, "plan": self.plan}
+                # Before the folder that it names: without it nobody would know whose that is.
+                write_json(self._marker, marked)
+            self.folder.mkdir(exist_ok=True)
 
     def remove(self) -> None:
-        """Nothing here is needed any more. A folder without a plan stays: it is somebody else's."""
-        # By way of another name, so that a kill leaves the folder whole or gone: without its plan,
-        # what is left would be nobody's.
-        gone = self.folder.with_name(f".{self.folder.name}.discarded")
+        """Nothing here is needed any more. What others have put beside it stays."""
+        marked = self._read()
+        if marked is None:
+            return
+        # By way of another name, so that a kill leaves the work whole, or known as removed.
+        folder, gone = self.folder, self.root / f"gone-{marked['id']}"
+        if folder.is_dir():
+            folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
-        if self._note.is_file():
-            self.folder.rename(gone)
-            shutil.rmtree(gone)
+        self._marker.unlink()
+        if marked.get("made") and not any(self.root.iterdir()):
+            self.root.rmdir()
 
     @contextmanager
     def resumed(self) -> Iterator[Path]:
         """The folder, with the work of this plan that is in it and no other. It is removed when the
         block ends well, and stays for the next attempt when it does not.
 
-        Raises PomonaError when the folder holds something else, ResourceError for a full disk.
+        Raises PomonaError when the folder holds something else or another process works in it,
+        ResourceError for a full disk.
         """
-        self.discard_another()
-        self.begin()
-        sweep(self.folder, deep=True)
-        yield self.folder
-        self.remove()
+        with self.locked():
+            self.discard_another()
+            self.begin()
+            sweep(self.folder, deep=True)
+            try:
+                yield self.folder
+            except BaseException:
+                if not any(self.folder.glob("*")):
+                    self.remove()
+                raise
+            self.remove()
 
-
-def sweep(folder: Path, *, deep: bool = False) -> None:
-    """Remove what killed writers left half-written in a folder, and (deep) in those below it."""
-    for ending in _LEFT:
-        for left in list(folder.glob(f"**/.{ending}" if deep else f".{ending}")):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+    def locked(self) -> Lock:
+        """Until it is released, no other process works in this folder."""
+        self.check()
+        place = self.root.with_name(f".{self.root.name}.lock")
+        return Lock(place, doing="working in it", where=self.root, other="folder")
 
 
 @contextmanager

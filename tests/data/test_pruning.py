@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -83,7 +84,9 @@ def test_prune_by_bytes_of_text(tmp_path: Path) -> None:
 def test_a_dry_run_writes_nothing_and_tells_the_same(tmp_path: Path) -> None:
     dry = prune(_table(), tmp_path / "out.parquet", by="ppl", dry_run=True)
     assert not list(tmp_path.iterdir())
-    assert dry == prune(_table(), tmp_path / "out.parquet", by="ppl")
+    written = prune(_table(), tmp_path / "out.parquet", by="ppl")
+    assert [one.path for one in written.outputs] == ["out.parquet"]
+    assert dry == replace(written, outputs=())
 
 
 def test_sweep_writes_each_band_beside_a_control_of_its_size(tmp_path: Path) -> None:
@@ -175,9 +178,7 @@ def test_other_mistakes_are_named_too(tmp_path: Path) -> None:
 
 def test_an_input_is_never_replaced(tmp_path: Path) -> None:
     source = records.write(_table(), tmp_path / "out.parquet")
-    _refused(
-        r"out.parquet: is read and would be replaced — write to another path", source, tmp_path
-    )
+    _refused(r"out.parquet: is an input, and out would replace it", source, tmp_path)
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

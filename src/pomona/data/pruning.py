@@ -4,7 +4,8 @@ control.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from pomona.data.bands import Band, Floats, Ints, by_group, check_band, select_band
 from pomona.errors import PomonaError
+from pomona.files import address
 
 if TYPE_CHECKING:
     from pomona.data.mixing.table_scan import Inputs, Scan
@@ -68,14 +70,18 @@ def prune(
         ResourceError: the disk is full. Nothing is left behind, and a file that was there is as it
             was.
     """
-    scan = _scanned(inputs, [(keep, band)], by, within, group, floor, size, engine)
-    mask, card = _Pruning(scan, by, within, group, floor, size, seed).decide(keep, band, out)
-    if not dry_run:
-        from pomona.data.mixing.rows import chosen
-        from pomona.records import write
+    from pomona.data.inputs import opened
+    from pomona.data.work import results_of
 
-        write(chosen(scan, mask, progress), out)
-        card.write(out)
+    records = opened(inputs)
+    with results_of([records], {"out": out}, dry_run=dry_run) as results:
+        scan = _scanned(records, [(keep, band)], by, within, group, floor, size, engine)
+        mask, card = _Pruning(scan, by, within, group, floor, size, seed).decide(keep, band, out)
+        if not dry_run:
+            from pomona.data.mixing.rows import chosen
+
+            results.write("out", chosen(scan, mask, progress))
+            card = results.publish(card)
     return card
 
 
@@ -122,22 +128,38 @@ def sweep(
     wanted: list[tuple[float, Band]] = [
         (keep, band) for keep in dict.fromkeys(keeps) for band in dict.fromkeys(("random", *bands))
     ]
-    scan = _scanned(inputs, wanted, by, within, group, floor, size, engine)
-    pruning = _Pruning(scan, by, within, group, floor, size, seed)
-    outs = [Path(folder) / f"{band}-{keep:g}.parquet" for keep, band in wanted]
-    jobs = (
-        _File(scan.records, *pruning.decide(*asked, out), out)
-        for asked, out in zip(wanted, outs, strict=True)
-    )
-    if dry_run:
-        return [job.card for job in jobs]
-    if scan.engine == "native":
-        steps = (
-            progress and _offset(progress, number * len(scan), len(wanted) * len(scan))
-            for number in range(len(wanted))
+    from pomona.data.inputs import opened
+    from pomona.data.work import results_of
+
+    records = opened(inputs)
+    names = [f"{band}-{keep:g}.parquet" for keep, band in wanted]
+    outs = [f"{address(folder).rstrip('/')}/{name}" for name in names]
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context(results_of([records], {"out": out}, dry_run=dry_run))
+            for out in outs
+        ]
+        scan = _scanned(records, wanted, by, within, group, floor, size, engine)
+        pruning = _Pruning(scan, by, within, group, floor, size, seed)
+        decided = (pruning.decide(*asked, out) for asked, out in zip(wanted, outs, strict=True))
+        if dry_run:
+            return [card for _, card in decided]
+        jobs = (
+            _File(scan.records, *decision, out, results.partial("out"))
+            for decision, out, results in zip(decided, outs, files, strict=True)
         )
-        return [_write(job, step) for job, step in zip(jobs, steps, strict=True)]
-    return _by_workers(jobs, len(wanted), scan, progress)
+        if scan.engine == "native":
+            written = _by_one(jobs, len(wanted), scan, progress)
+        else:
+            written = _by_workers(jobs, len(wanted), scan, progress)
+        return [results.publish(card) for results, card in zip(files, written, strict=True)]
+
+
+def _by_one(
+    jobs: Iterable[_File], many: int, scan: Scan, progress: Progress | None
+) -> Iterator[Card]:
+    for number, job in enumerate(jobs):
+        yield _write(job, progress and _offset(progress, number * len(scan), many * len(scan)))
 
 
 def _offset(progress: Progress, before: int, total: int) -> Progress:
@@ -146,35 +168,35 @@ def _offset(progress: Progress, before: int, total: int) -> Progress:
 
 @dataclass(frozen=True)
 class _File:
-    """One job of `sweep`: the rows of `records` that `mask`, bool `[n]`, marks go to `out`."""
+    """One job of `sweep`: the rows of `records` that `mask`, bool `[n]`, marks go to `partial`,
+    which will be `out`.
+    """
 
     records: Records
     mask: NDArray[np.bool_]
     card: Card
-    out: Path
+    out: str
+    partial: Path
 
 
 def _write(job: _File, progress: Progress | None = None) -> Card:
     from pomona.data.mixing.rows import marked
-    from pomona.records import write
+    from pomona.records import write_partial
 
-    write(marked(job.records, job.mask, progress), job.out)
-    job.card.write(job.out)
+    write_partial(marked(job.records, job.mask, progress), job.partial, job.out)
     return job.card
 
 
 def _by_workers(
     jobs: Iterable[_File], many: int, scan: Scan, progress: Progress | None
-) -> list[Card]:
+) -> Iterator[Card]:
     """Every file by a worker, which reads all the inputs by itself."""
     from pomona.records import spread
 
-    cards: list[Card] = []
-    for card in spread(_write, jobs, scan.engine):
-        cards.append(card)
+    for number, card in enumerate(spread(_write, jobs, scan.engine), 1):
         if progress is not None:
-            progress(len(cards) * len(scan), many * len(scan))
-    return cards
+            progress(number * len(scan), many * len(scan))
+        yield card
 
 
 def _scanned(
@@ -217,11 +239,9 @@ class _Pruning:
     seed: int
 
     def decide(self, keep: float, band: Band, out: str | Path) -> tuple[NDArray[np.bool_], Card]:
-        """Which rows a band has, bool `[n]`, and its card. Raises PomonaError when there are none,
-        or `out` is one of the inputs.
+        """Which rows a band has, bool `[n]`, and its card. Raises PomonaError when there are
+        none.
         """
-        from pomona.data.mixing.table_scan import not_onto
-
         scan = self.scan
         rows = select_band(
             _present(scan.scores), keep, band, sizes=scan.sizes, seed=self.seed,
@@ -233,7 +253,6 @@ class _Pruning:
                 where=out,
                 remedy="keep more, or set a floor",
             )
-        not_onto(out, scan.inputs)
         mask = np.zeros(len(scan), np.bool_)
         mask[rows] = True
         return mask, self._card(keep, band, rows)

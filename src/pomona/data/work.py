@@ -1,35 +1,26 @@
 """Work folders of operations on data, and results that come in pairs: where a run works, what its
-inputs were like when it began, and rows written together with the evidence about them.
+inputs were like when it began, and its results.
 """
 
 from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pyarrow import fs
 
-from pomona.errors import PomonaError
-from pomona.files import atomic_file
-from pomona.records import Records, info, is_remote, write
+from pomona.records import Records, Results, Where, info, is_remote
 
 
 def stamps(records: Records) -> list[Any]:
     """Name, size and time of every file; something new each time for tables in memory."""
-    files = []
-    for part in records.source.parts():
-        name = part.where
-        what = info(name)
-        if what.type != fs.FileType.File:
-            return [uuid.uuid4().hex]
-        files.append(
-            [name if is_remote(name) else str(Path(name).resolve()), what.size, what.mtime_ns]
-        )
+    files = _files(records)
+    if files is None:
+        return [uuid.uuid4().hex]
     return [
         *files,
         [
@@ -40,29 +31,49 @@ def stamps(records: Records) -> list[Any]:
     ]
 
 
+def _files(records: Records) -> list[list[Any]] | None:
+    """Name, size and time of every file; None for tables in memory."""
+    files: list[list[Any]] = []
+    for part in records.source.parts():
+        name = part.where
+        what = info(name)
+        if what.type != fs.FileType.File:
+            return None
+        files.append(
+            [name if is_remote(name) else str(Path(name).resolve()), what.size, what.mtime_ns]
+        )
+    return files
+
+
+def results_of(
+    read: Sequence[Records | None],
+    files: Mapping[str, Where | None],
+    *,
+    inputs: Sequence[Where] = (),
+    dry_run: bool,
+    **folders: Where | None,
+) -> Results:
+    """The results of an operation that reads these records (None is left out) and `inputs`, with
+    the folders it works in; nothing is published when a file has changed meanwhile.
+    """
+    tables = [records for records in read if records is not None]
+    names = [part.where for records in tables for part in records.source.parts()]
+    local = [name for name in names if is_remote(name) or Path(name).exists()]
+    return Results(
+        files,
+        inputs=[*local, *inputs],
+        stamps=lambda: [_files(records) for records in tables],
+        folders=folders,
+        dry_run=dry_run,
+    )
+
+
 @contextmanager
 def work_at(out: str | Path, work: str | Path | None, dry_run: bool) -> Iterator[Path]:
     """The work folder: `work`, or a hidden one beside `out`; for a dry run a temporary one."""
     if work is not None or not dry_run:
-        name = Path(str(out).rpartition("/")[2] if is_remote(str(out)) else out)
+        name = Path(str(out).rpartition("/")[2] if is_remote(out) else out)
         yield Path(work) if work is not None else name.with_name(f".{name.name}.work")
         return
     with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
         yield Path(folder) / "work"
-
-
-def write_with(evidence: Records | pa.Table, place: str, rows: Records, out: str | Path) -> None:
-    """Write `evidence` to `place` and `rows` to `out`. When either fails, both files are as they
-    were (on S3, `out` is).
-    """
-    if is_remote(place):
-        write(evidence, place)
-        write(rows, out)
-        return
-    with atomic_file(place) as partial:
-        try:
-            write(evidence, partial, format="parquet")
-        except PomonaError as error:
-            error.where = place
-            raise
-        write(rows, out)

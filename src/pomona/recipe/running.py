@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from safetensors import SafetensorError
 
 from pomona.errors import PomonaError, ResourceError
-from pomona.files import atomic_directory, write_json, write_text
+from pomona.files import atomic_directory, sweep, write_json, write_text
 from pomona.recipe.graph import RunFolder, Step, ancestors
 from pomona.recipe.levers import add_levers
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.schema import Recipe, load_recipe
 from pomona.recipe.steps import Runtime, StepContext
-from pomona.workspace import Lock, is_full, sweep
+from pomona.workspace import Lock, is_full
 
 if TYPE_CHECKING:
     from pomona.ledger import Ledger

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pomona.records.card import (
         Card as Card,
         Input as Input,
+        Written as Written,
         card_of as card_of,
         inputs_of as inputs_of,
     )
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         filtered as filtered,
         write as write,
     )
+    from pomona.records.results import Results as Results
     from pomona.records.source import (
         Batches as Batches,
         Filter as Filter,
@@ -52,20 +54,21 @@ if TYPE_CHECKING:
         locate as locate,
         unreadable as unreadable,
     )
-    from pomona.records.writing import check_types as check_types
+    from pomona.records.writing import check_types as check_types, write_partial as write_partial
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "card": "Card Input card_of inputs_of",
+        "card": "Card Input Written card_of inputs_of",
         "column_types": "BATCH_ROWS",
         "engines": "check_engine spread workers",
         "parquet": "ParquetSource",
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",
         "reading": "TABLES Where read",
         "records": "Derived Records as_records filtered write",
+        "results": "Results",
         "source": "Batches Filter Source Streamed TableSource kept",
         "store": "format_of info is_remote locate unreadable",
-        "writing": "check_types",
+        "writing": "check_types write_partial",
     },
 )

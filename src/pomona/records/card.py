@@ -7,10 +7,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pomona._version import __version__
-from pomona.files import sha256_of, write_json
+from pomona.files import address, sha256_of, write_json
+from pomona.records.store import is_remote
+from pomona.records.writing import upload
+from pomona.workspace import disk_guard
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,17 @@ class Input:
 
     path: str
     rows: int | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that was written: its path from the card's folder (or its address), bytes, and SHA-256
+    (None when it is remote). A file of ours is known again by it.
+    """
+
+    path: str
+    size: int
     sha256: str | None
 
 
@@ -40,6 +55,7 @@ class Card:
     groups: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     left_out: int = 0
+    outputs: tuple[Written, ...] = ()
     version: str = __version__
 
     @property
@@ -55,12 +71,19 @@ class Card:
     def write(self, out: str | Path) -> Path:
         """Write the card beside `out`, as `OUT.card.json`."""
         path = card_of(out)
-        write_json(path, {"signature": self.signature, **asdict(self)})
+        if not is_remote(path):
+            write_json(path, {"signature": self.signature, **asdict(self)})
+            return path
+        with TemporaryDirectory(prefix="pomona-") as folder:
+            staged = Path(folder) / "card"
+            write_json(staged, {"signature": self.signature, **asdict(self)})
+            with disk_guard(address(path)):
+                upload(staged, address(path))
         return path
 
 
 def card_of(out: str | Path) -> Path:
-    """Where the card of `out` is."""
+    """Where the card of `out` is; `pomona.files.address` tells a remote one's."""
     return Path(f"{out}.card.json")
 
 

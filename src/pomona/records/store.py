@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pomona.errors import PomonaError, first_line, nearest
+from pomona.files import address
 
 BLOCK = 1 << 20
 LONGEST = 64 << 20  # bytes of a line
@@ -34,9 +35,9 @@ FORMATS = {
 }
 
 
-def is_remote(uri: str) -> bool:
+def is_remote(uri: str | Path) -> bool:
     """Whether `uri` is an s3:// address."""
-    return uri.startswith("s3://")
+    return address(uri).startswith("s3://")
 
 
 @functools.cache
@@ -59,6 +60,7 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
         raise PomonaError(wrong, where=where, remedy="give the path of a file or a folder")
     if not is_remote(uri):
         return fs.LocalFileSystem(), uri
+    uri = address(uri)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return _s3(endpoint, region), uri.removeprefix("s3://").rstrip("/")

@@ -15,7 +15,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from pomona.errors import PomonaError
-from pomona.files import atomic_file
+from pomona.files import address, atomic_file
 from pomona.records.store import BLOCK, COMPRESSIONS, format_of, is_remote, locate
 from pomona.workspace import disk_guard
 
@@ -31,16 +31,25 @@ class WritableRows(Protocol):
 
 def write_rows(rows: WritableRows, path: str | Path, format: str | None) -> Path:
     """See `pomona.records.write`."""
-    uri = str(path)
+    uri = address(path)
+    with disk_guard(_by_way_of(uri)), _destination(uri) as partial:
+        write_partial(rows, partial, uri, format)
+    return Path(path)
+
+
+def write_partial(rows: WritableRows, partial: Path, uri: str, format: str | None = None) -> None:
+    """Write to `partial` what will be `uri`, in its format and compression."""
     kind = format or format_of(uri)[0]
     if kind not in _WRITERS:
         remedy = f"choose one of: {', '.join(_WRITERS)}"
         raise PomonaError(f"cannot write {kind}", where=uri, remedy=remedy)
     check_types(rows.schema, kind, uri)
-    place = f"{uri} (by way of {tempfile.gettempdir()})" if is_remote(uri) else uri
-    with disk_guard(place), _destination(uri) as partial:
+    with disk_guard(_by_way_of(uri)):
         _WRITERS[kind](rows, partial, COMPRESSIONS.get(Path(uri).suffix.lower()))
-    return Path(path)
+
+
+def _by_way_of(uri: str) -> str:
+    return f"{uri} (by way of {tempfile.gettempdir()})" if is_remote(uri) else uri
 
 
 @contextmanager
@@ -52,10 +61,15 @@ def _destination(uri: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
         staged = Path(folder) / "staged"
         yield staged
-        store, key = locate(uri)
-        with staged.open("rb") as whole, store.open_output_stream(key, compression=None) as out:
-            while block := whole.read(BLOCK):
-                out.write(block)
+        upload(staged, uri)
+
+
+def upload(file: Path, uri: str) -> None:
+    """Send a local file to an s3:// address, where it appears whole or not at all."""
+    store, key = locate(uri)
+    with file.open("rb") as whole, store.open_output_stream(key, compression=None) as out:
+        while block := whole.read(BLOCK):
+            out.write(block)
 
 
 @contextmanager

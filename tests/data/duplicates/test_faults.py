@@ -25,8 +25,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "semantic": {"model": "ui-xs", "threshold": 0.9999},
 }
 ENDS = {
-    "substring": ("", ".spans.parquet", ".card.json"),
-    "semantic": ("", ".pairs.parquet", ".card.json"),
+    "substring": ("", ".spans.parquet"),
+    "semantic": ("", ".pairs.parquet"),
 }
 MOMENTS = {
     "substring": ("kept.json:2", "passes.json:2", "out.parquet.spans.parquet:1"),
@@ -35,6 +35,7 @@ MOMENTS = {
 KILLED = """
 import os, signal, sys
 from pomona import files
+from pomona.records import results
 from pomona.data.duplicates import semantic, substring_passes, dedup
 from pomona.data.duplicates.substring_memory import MemoryBudget
 
@@ -46,7 +47,7 @@ def sync(path):
     left -= path.name.startswith(f".{name}.")
     if not left:
         os.kill(os.getpid(), signal.SIGKILL)
-files.sync = sync
+files.sync = results.sync = sync
 dedup("in*.parquet", out, method=method, **options)
 """
 
@@ -67,19 +68,11 @@ def killed(method: str, moment: str, folder: Path) -> None:
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
 
 
-def old_files(folder: Path, method: str) -> dict[str, str]:
-    folder.mkdir(exist_ok=True)
-    found = {f"out.parquet{end}": f"old {end}" for end in ENDS[method]}
-    for name, text in found.items():
-        (folder / name).write_text(text)
-    return found
-
-
 def seen(folder: Path) -> dict[str, str]:
     return {
         path.name: path.read_text()
         for path in folder.iterdir()
-        if path.is_file() and not path.name.endswith(".partial")
+        if path.is_file() and not path.name.endswith((".partial", ".lock"))
     }
 
 
@@ -89,7 +82,7 @@ def refuse(*_: object) -> None:
 
 @pytest.mark.parametrize("method", OPTIONS)
 def test_killed_runs_continue_to_the_same_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any, earlier_results: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(semantic, "BLOCK_ROWS", 2)
@@ -98,11 +91,12 @@ def test_killed_runs_continue_to_the_same_files(
     for number in range(3):
         pq.write_table(pa.table({"text": texts[2 * number :][:2]}), f"in{number}.parquet")
     dedup("in*.parquet", "calm/out.parquet", method=method, **OPTIONS[method])
-    folder, work = tmp_path / "rough", tmp_path / "rough" / ".out.parquet.work"
-    old = old_files(folder, method)
+    folder, root = tmp_path / "rough", tmp_path / "rough" / ".out.parquet.work"
+    old = earlier_results(folder / "out.parquet", *ENDS[method])
     for moment in MOMENTS[method]:
         assert seen(folder) == old
         killed(method, moment, folder)
+        (work,) = root.glob("work-*")
         kept = json.loads((work / "kept.json").read_text())["rows"]
         assert kept == (2 if moment == "kept.json:2" else 6)
     embed, embedded = semantic._embed, list[int]()
@@ -114,7 +108,7 @@ def test_killed_runs_continue_to_the_same_files(
         )
         patch.setattr(substring_passes, "mark_part", refuse)
         dedup("in*.parquet", folder / "out.parquet", method=method, **OPTIONS[method])
-    assert not work.exists() and embedded == {"substring": [], "semantic": [2, 1]}[method]
+    assert not root.exists() and embedded == {"substring": [], "semantic": [2, 1]}[method]
     assert (folder / "out.parquet").read_bytes() == Path("calm/out.parquet").read_bytes()
     rough, calm = (
         pq.read_table(place / f"out.parquet{ENDS[method][1]}").to_pylist()
@@ -133,7 +127,7 @@ def test_other_settings_take_over_what_does_not_depend_on_them(
         pa.table({"text": ["one two three four five", "one two three four", "a b c", "a b c d"]}),
         tmp_path / "in.parquet",
     )
-    out, work = tmp_path / "out.parquet", tmp_path / ".out.parquet.work"
+    out, root = tmp_path / "out.parquet", tmp_path / ".out.parquet.work"
 
     def run(length: int, place: Path) -> list[dict[str, Any]]:
         dedup(tmp_path / "in.parquet", place, method="substring", min_length=length)
@@ -144,8 +138,9 @@ def test_other_settings_take_over_what_does_not_depend_on_them(
 
     for length in (4, 4, 3):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr("pomona.data.duplicates.substring.write_with", stop)
+            patch.setattr("pomona.records.results.Results.write", stop)
             run(length, out)
+        (work,) = root.glob("work-*")
         assert (work / "passes.json").exists()
         if length == 4:
             (work / "text").write_bytes(b"")  # lost by a crash: made again
@@ -154,12 +149,12 @@ def test_other_settings_take_over_what_does_not_depend_on_them(
         patch.setattr(substring_passes, "mark_part", refuse)
         merged = run(3, out)
     monkeypatch.undo()
-    assert merged == run(3, tmp_path / "calm.parquet") and not work.exists()
+    assert merged == run(3, tmp_path / "calm.parquet") and not root.exists()
 
 
 @pytest.mark.parametrize("method", OPTIONS)
 def test_a_full_disk_is_named_and_leaves_what_was_there(
-    small_disk: Path, tmp_path: Path, method: Any
+    small_disk: Path, tmp_path: Path, method: Any, earlier_results: Any
 ) -> None:
     draw = random.Random(0)
     rows = [
@@ -168,7 +163,7 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(
     ]
     path, work = tmp_path / "in.parquet", tmp_path / "work"
     pq.write_table(pa.Table.from_pylist(rows), path)
-    old = old_files(small_disk, method)
+    old = earlier_results(small_disk / "out.parquet", *ENDS[method])
     with pytest.raises(
         ResourceError,
         match=r"disk/out\.parquet: the disk is full — .* a file that was there is as it was",

@@ -22,7 +22,7 @@ import sys
 from pomona.data.duplicates import dedup
 for options in ({"method": "exact"}, {}, {"edit_similarity": 0.5}):
     dedup(sys.argv[1], sys.argv[2], **options)
-dedup(sys.argv[1], sys.argv[2], against=sys.argv[2])
+dedup(sys.argv[1], sys.argv[2] + ".new.parquet", against=sys.argv[2])
 print([name for name in ("numba", "scipy") if name in sys.modules])
 """
 

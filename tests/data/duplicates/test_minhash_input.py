@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -110,7 +111,9 @@ def test_a_damaged_file_and_the_input_as_output(tmp_path: Path) -> None:
         dedup(tmp_path / "bad.parquet", tmp_path / "out.parquet")
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"text": ["a"]}), path)
-    with pytest.raises(PomonaError, match="is read and written at once — write to another path"):
+    with pytest.raises(
+        PomonaError, match="is an input, and out would replace it — write out to another path"
+    ):
         dedup(path, path)
 
 
@@ -167,16 +170,16 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(
-    small_disk: Path, tmp_path: Path
+    small_disk: Path, tmp_path: Path, earlier_results: Any
 ) -> None:
     draw = random.Random(0)
     table = pa.table({"text": [draw.randbytes(200).hex(" ") for _ in range(2000)]})
-    (small_disk / "out.parquet").write_text("old")
+    before = earlier_results(small_disk / "out.parquet", "", ".pairs.parquet")
     for work in (small_disk / "work", tmp_path / "work"):
         with pytest.raises(ResourceError, match="the disk is full"):
             dedup(table, small_disk / "out.parquet", work=work)
-        assert (small_disk / "out.parquet").read_text() == "old"
-        assert not list(small_disk.glob("*.json")) and not list(small_disk.glob(".out*"))
+        assert {name: (small_disk / name).read_text() for name in before} == before
+        assert not list(small_disk.glob(".out*"))
 
 
 def test_a_chunk_that_a_crash_damaged_is_made_again(
@@ -189,9 +192,9 @@ def test_a_chunk_that_a_crash_damaged_is_made_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(near, "write_kept", killed)
+        patch.setattr(near, "kept_rows", killed)
         dedup(path, out, method="exact")
-    prints = tmp_path / ".out.parquet.work" / "inputs" / "00000-000000" / "prints.npy"
+    (prints,) = tmp_path.glob(".out.parquet.work/work-*/inputs/00000-000000/prints.npy")
     raw = prints.read_bytes()
     prints.write_bytes(raw[:-16] + bytes(16))
     assert dedup(path, out, method="exact").rows_out == 2
@@ -201,6 +204,7 @@ SCRIPT = """
 import itertools, os, signal, sys
 from pomona import files
 from pomona.data.duplicates import dedup, minhash
+from pomona.records import results
 minhash.CHUNK_ROWS = 20
 last, calls = int(sys.argv[3]), itertools.count(1)
 def counted(function):
@@ -210,6 +214,7 @@ def counted(function):
         function(*arguments)
     return call
 minhash.save_chunk, files.sync = counted(minhash.save_chunk), counted(files.sync)
+results.sync = files.sync
 dedup(sys.argv[1], sys.argv[2])
 """
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, model: Model) -> None:
         progress=lambda *now: seen.append(now),
     )
     assert list(tmp_path.iterdir()) == [] and seen == [(10, 10)]
-    assert dry == dedup_semantic(table, tmp_path / "out.parquet", model=model)
+    written = dedup_semantic(table, tmp_path / "out.parquet", model=model)
+    assert dry == replace(written, outputs=())
 
 
 class _Mute:

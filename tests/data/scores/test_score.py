@@ -167,14 +167,17 @@ def test_scores_of_text_need_no_model(table: pa.Table, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_named_and_nothing_is_lost(
-    rows: dict[str, list[object]], options: dict[str, object], message: str, tmp_path: Path
+    rows: dict[str, list[object]],
+    options: dict[str, object],
+    message: str,
+    tmp_path: Path,
+    earlier_results: Any,
 ) -> None:
     out = tmp_path / "out.parquet"
-    out.write_bytes(b"what was there")
+    before = earlier_results(out, "")
     with pytest.raises(PomonaError, match=message):
         score(pa.table(rows), out, **{"models": ["ui-xs"], **options})  # pyright: ignore[reportArgumentType]
-    assert out.read_bytes() == b"what was there"
-    assert list(tmp_path.iterdir()) == [out]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
 
 
 def test_a_loss_that_is_no_number_names_the_row(

@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from pomona.data.audit.rows import FileRows, InputRows, Inputs
+from pomona.data.work import results_of
 from pomona.errors import PomonaError
-from pomona.records import Card, write
+from pomona.records import Card
 from pomona.text import count_words
 
 Grams = frozenset[str]
@@ -71,43 +72,43 @@ def prune_templates(
     )
     if reviews:
         rows.records.require(reviews)
-    prompts, completions, reviewers = _columns(rows, prompt, completion, reviews)
-    reasons: list[str | None] = [
-        _reason(answer, min_words, None if reviewers is None else reviewers[place], min_reviews)
-        for place, answer in enumerate(completions)
-    ]
-    left = [place for place, reason in enumerate(reasons) if reason is None]
-    order = sorted(left, key=lambda place: 0 if reviewers is None else -reviewers[place])
-    for place in _near_identical(
-        [prompts[place] for place in order],
-        [completions[place] for place in order],
-        threshold,
-        progress,
-    ):
-        reasons[order[place]] = SAME
-    keep = [place for place, reason in enumerate(reasons) if reason is None]
-    removed = dict(Counter(reason for reason in reasons if reason))
-    parameters = {
-        "prompt": prompt,
-        "completion": completion,
-        "reviews": reviews,
-        "min_reviews": min_reviews if reviews else None,
-        "min_words": min_words,
-        "threshold": threshold,
-    }
-    left_out = rows.records.rejected
-    card = Card(
-        "prune-templates",
-        parameters,
-        rows.inputs,
-        rows.count,
-        len(keep),
-        removed,
-        left_out=left_out,
-    )
-    if not dry_run:
-        write(rows.records.to_table().take(pa.array(keep, pa.int64())), out)
-        card.write(out)
+    with results_of([rows.records], {"out": out}, dry_run=dry_run) as results:
+        prompts, completions, reviewers = _columns(rows, prompt, completion, reviews)
+        reasons: list[str | None] = [
+            _reason(answer, min_words, None if reviewers is None else reviewers[place], min_reviews)
+            for place, answer in enumerate(completions)
+        ]
+        left = [place for place, reason in enumerate(reasons) if reason is None]
+        order = sorted(left, key=lambda place: 0 if reviewers is None else -reviewers[place])
+        for place in _near_identical(
+            [prompts[place] for place in order],
+            [completions[place] for place in order],
+            threshold,
+            progress,
+        ):
+            reasons[order[place]] = SAME
+        keep = [place for place, reason in enumerate(reasons) if reason is None]
+        removed = dict(Counter(reason for reason in reasons if reason))
+        parameters = {
+            "prompt": prompt,
+            "completion": completion,
+            "reviews": reviews,
+            "min_reviews": min_reviews if reviews else None,
+            "min_words": min_words,
+            "threshold": threshold,
+        }
+        card = Card(
+            "prune-templates",
+            parameters,
+            rows.inputs,
+            rows.count,
+            len(keep),
+            removed,
+            left_out=rows.records.rejected,
+        )
+        if not dry_run:
+            results.write("out", rows.records.to_table().take(pa.array(keep, pa.int64())))
+            card = results.publish(card)
     return card
 
 

@@ -5,7 +5,6 @@ written.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,7 @@ from pomona.data.duplicates._loops import loop
 from pomona.data.duplicates.minhash import SigningScratch
 from pomona.data.duplicates.pairs import Pairs, identical, joined, near, unite
 from pomona.data.duplicates.signed import DedupOptions, Ints, Signed
-from pomona.records import Records, filtered, write
+from pomona.records import Records, filtered
 
 Floats = NDArray[np.float64]
 
@@ -191,9 +190,9 @@ def _to_size(verdict: Verdict, signed: Signed, options: DedupOptions, old: int) 
         verdict.reason[order[options.target_size :]] = TARGET
 
 
-def write_kept(records: Records, verdict: Verdict, out: str | Path) -> Path:
-    """Write the rows that stay, in their order and with all their columns."""
-    return write(filtered(records, verdict.reason[verdict.old :] == KEPT), out)
+def kept_rows(records: Records, verdict: Verdict) -> Records:
+    """The rows that stay, in their order and with all their columns."""
+    return filtered(records, verdict.reason[verdict.old :] == KEPT)
 
 
 def evidence(records: Records, other: Records | None, verdict: Verdict, place: str) -> pa.Table:

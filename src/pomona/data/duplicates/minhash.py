@@ -383,8 +383,8 @@ def scratch_at(
 ) -> Iterator[SigningScratch]:
     """Open the work folder of exact and minhash; see `Workspace`."""
     workspace = Workspace(folder, plan)
-    with workspace.resumed():
-        opened = SigningScratch(folder, workspace.plan, total, progress)
+    with workspace.resumed() as place:
+        opened = SigningScratch(place, workspace.plan, total, progress)
         opened.state.mkdir(exist_ok=True)
         yield opened
 

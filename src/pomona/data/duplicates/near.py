@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 import pomona.records
 from pomona.data.duplicates import minhash
-from pomona.data.duplicates.choose import Verdict, counts, evidence, judge, write_kept
+from pomona.data.duplicates.choose import Verdict, counts, evidence, judge, kept_rows
 from pomona.data.duplicates.minhash import (
     Progress,
     SigningScratch,
@@ -31,7 +32,7 @@ from pomona.data.duplicates.signed import (
     s_curve,
 )
 from pomona.data.inputs import Inputs, opened
-from pomona.data.work import stamps, work_at
+from pomona.data.work import results_of, stamps, work_at
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.records import (
@@ -39,10 +40,10 @@ from pomona.records import (
     Input,
     Piece,
     Records,
+    Written,
     card_of,
     inputs_of,
     split,
-    write,
 )
 
 
@@ -62,12 +63,21 @@ def dedup_near(
     """`dedup` by the methods exact and minhash, with checked options; see there."""
     records = check_columns(opened(inputs), options)
     other = None if against is None else check_columns(opened(against), options)
-    _check(records, out, options, other, index)
+    _check(options, other, index)
+    evidence_at = pairs or f"{out}.pairs.parquet"
     known = None if index is None else open_index(index, options)
     plan = _plan(options, records, other, index)
     pieces = [split(part) for part in (records, other) if part is not None]
     total = steps(options, pieces, other is not None)
     with (
+        results_of(
+            [records, other],
+            {"out": out, "pairs": evidence_at},
+            work=work,
+            index=index,
+            dry_run=dry_run,
+        ) as results,
+        contextlib.nullcontext() if known is None or dry_run else known.lock(),
         work_at(out, work, dry_run) as folder,
         scratch_at(folder, plan, total, progress) as scratch,
     ):
@@ -80,9 +90,9 @@ def dedup_near(
         card, verdict, table = _decide(records, other, pieces, known, options, scratch, engine)
         card = replace(card, left_out=records.rejected)
         if not dry_run:
-            write_kept(records, verdict, out)
-            write(table, pairs or f"{out}.pairs.parquet")
-            card.write(out)
+            results.write("out", kept_rows(records, verdict))
+            results.write("pairs", table)
+            card = results.publish(card)
             # The index grows last: a run killed before finds its own batch missing and writes the
             # same files again, and one killed after finds the batch and has nothing left to do.
             if known is not None:
@@ -183,21 +193,12 @@ def _already(known: SignedIndex, scratch: SigningScratch, at: int, out: str | Pa
         )
     card = read_json(card_of(out))
     card.pop("signature")
-    return Card(**{**card, "inputs": tuple(Input(**file) for file in card["inputs"])})
+    read = {"inputs": Input, "outputs": Written}
+    files = {name: tuple(kind(**file) for file in card[name]) for name, kind in read.items()}
+    return Card(**{**card, **files})
 
 
-def _check(
-    records: Records,
-    out: str | Path,
-    options: DedupOptions,
-    other: Records | None,
-    index: str | Path | None,
-) -> None:
-    for part in records.source.parts():
-        if Path(part.where).exists() and Path(out).exists() and Path(part.where).samefile(out):
-            raise PomonaError(
-                "is read and written at once", where=out, remedy="write to another path"
-            )
+def _check(options: DedupOptions, other: Records | None, index: str | Path | None) -> None:
     if index is not None:
         for name, wrong in (
             ("keep", options.keep != "first"),

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from pomona.data.duplicates.mapped import Kept
 from pomona.data.inputs import Inputs, TextColumn, open_column, size_in_bytes, unheard
-from pomona.data.work import stamps, work_at, write_with
+from pomona.data.work import results_of, stamps, work_at
 from pomona.errors import PomonaError, nearest
 from pomona.models import Model, load
 from pomona.records import Card, check_engine, filtered, format_of, spread
@@ -260,9 +260,11 @@ def dedup_semantic(
     count = max(1, min(count, len(distinct)))
     asked = {"column": column, "model": maker.uri, "threshold": threshold}
     plan = {"model": maker.key(), "column": column, "inputs": stamps(texts.records)}
+    files = {"out": out, "pairs": f"{out}.pairs.parquet"}
     with (
-        work_at(out, work, dry_run) as folder,
-        Workspace(folder, plan).resumed(),
+        results_of([texts.records], files, work=work, dry_run=dry_run) as results,
+        work_at(out, work, dry_run) as root,
+        Workspace(root, plan).resumed() as folder,
         Kept(folder, ["vectors"]) as kept,
     ):
         vectors = embedded(texts, owner, maker, kept, progress or unheard)
@@ -283,13 +285,9 @@ def dedup_semantic(
             left_out=records.rejected,
         )
         if not dry_run:
-            write_with(
-                _pairs(owner, distinct, stays, kept_of, likeness),
-                f"{out}.pairs.parquet",
-                filtered(texts.records, stays),
-                out,
-            )
-            card.write(out)
+            results.write("pairs", _pairs(owner, distinct, stays, kept_of, likeness))
+            results.write("out", filtered(texts.records, stays))
+            card = results.publish(card)
     return card
 
 

@@ -22,7 +22,7 @@ from pomona.data.duplicates._loops import loop
 from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
 from pomona.files import atomic_directory, atomic_file, write_json
-from pomona.workspace import disk_guard
+from pomona.workspace import Lock, disk_guard
 
 HASHES, RECALL = 128, 0.94
 Method = Literal["exact", "minhash", "substring", "semantic"]
@@ -322,6 +322,11 @@ class SignedIndex:
         return np.load(
             self.folder / f"components-{len(self.batches) - 1:05d}.npy", allow_pickle=False
         )
+
+    def lock(self) -> Lock:
+        """Until it is released, no other process works with this index."""
+        place = self.folder.with_name(f".{self.folder.name}.lock")
+        return Lock(place, doing="working with it", where=self.folder, other="index")
 
     def grow(self, name: str, signed: Path, components: Ints) -> None:
         """Take in a batch. The manifest is written last: a kill leaves the index as it was."""

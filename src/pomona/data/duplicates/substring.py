@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 import pomona
 from pomona.data.inputs import BATCH_BYTES, Inputs, TextColumn, open_column, size_in_bytes, unheard
-from pomona.data.work import stamps, work_at, write_with
+from pomona.data.work import results_of, stamps, work_at
 from pomona.errors import PomonaError, nearest
 from pomona.files import sha256_of
 from pomona.records import (
@@ -276,9 +276,11 @@ def dedup_substring(
         "empty": empty,
     }
     plan = {"inputs": stamps(texts.records), "column": column, "unit": unit, "tokenizer": digest}
+    files = {"out": out, "spans": f"{out}.spans.parquet"}
     with (
-        work_at(out, work, dry_run) as folder,
-        Workspace(folder, plan).resumed(),
+        results_of([texts.records], files, work=work, dry_run=dry_run) as results,
+        work_at(out, work, dry_run) as root,
+        Workspace(root, plan).resumed() as folder,
         closing(
             Stream.of(budget.watched(texts.texts()), search, folder, tokens and tokens.encode)
         ) as stream,
@@ -291,12 +293,8 @@ def dedup_substring(
             for _ in cut.batches():
                 pass
         else:
-            write_with(
-                SmallBatches.of(StruckSpans(stream, _REASONS[keep])),
-                f"{out}.spans.parquet",
-                cut,
-                out,
-            )
+            results.write("spans", SmallBatches.of(StruckSpans(stream, _REASONS[keep])))
+            results.write("out", cut)
         details = asdict(tally) | {
             "units": units,
             "memory": limit,
@@ -315,7 +313,7 @@ def dedup_substring(
             left_out=texts.records.rejected,
         )
         if not dry_run:
-            card.write(out)
+            card = results.publish(card)
     return card
 
 

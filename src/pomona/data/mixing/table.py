@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pomona.data.inputs import opened
 from pomona.data.mixing.order import Block, Ints, check_extent, stream
 from pomona.data.mixing.recipe import load_mix
 from pomona.data.mixing.rows import Gathered, MappedTable, chosen, common_schema, counted
 from pomona.data.mixing.schedule import Schedule, curve, exposures, schedule_of
-from pomona.data.mixing.table_scan import Inputs, Scan, not_onto, scan
+from pomona.data.mixing.table_scan import Inputs, Scan, scan
+from pomona.data.work import results_of
 from pomona.errors import PomonaError
-from pomona.records import Card, Records, write
+from pomona.outputs import check_outputs
+from pomona.records import Card, Records, Results
 from pomona.workspace import disk_guard
 
 MOST_SIZE = 2.0**53  # whole numbers that a double holds; sums of sizes are kept as both
@@ -69,6 +73,7 @@ def mix(
         options = _merged(
             inputs, schedule=schedule, total=total, size=size, column=column, seed=seed
         )
+        check_outputs({"out": out}, [inputs])
         try:
             return mix(**options, out=out, engine=engine, dry_run=dry_run, progress=progress)
         except PomonaError as error:
@@ -80,13 +85,16 @@ def mix(
         raise PomonaError(
             "there are no inputs", where="inputs", remedy="name at least one dataset and its file"
         )
-    plan = _planned(inputs, schedule, total, size, column, engine, seed)
-    card = plan.card({"size": size, "total": plan.total, "column": column, "seed": seed})
-    if dry_run:
-        return card
-    not_onto(out, card.inputs)
-    plan.write(out, progress)
-    card.write(out)
+    tables: dict[str, Records] = {}
+    for name, value in inputs.items():
+        with _named(name):
+            tables[name] = opened(value)
+    with results_of([*tables.values()], {"out": out}, dry_run=dry_run) as results:
+        plan = _planned(tables, schedule, total, size, column, engine, seed)
+        card = plan.card({"size": size, "total": plan.total, "column": column, "seed": seed})
+        if not dry_run:
+            plan.write(results, str(out), progress)
+            card = results.publish(card)
     return card
 
 
@@ -127,7 +135,9 @@ class _Plan:
             left_out=sum(scanned.records.rejected for scanned in self.scans.values()),
         )
 
-    def write(self, out: str | Path, progress: Callable[[int, int], None] | None) -> None:
+    def write(
+        self, results: Results, out: str, progress: Callable[[int, int], None] | None
+    ) -> None:
         """Gather the rows in the order of training, from copies that can be read at any place."""
         body = pa.schema(list(self.schema)[:-2])
         with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
@@ -144,13 +154,13 @@ class _Plan:
                 self.row,
                 self.progress,
                 self.schema,
-                str(out),
+                out,
             )
-            write(counted(Records.of(source), len(self.row), progress), out)
+            results.write("out", counted(Records.of(source), len(self.row), progress))
 
 
 def _planned(
-    inputs: Mapping[str, Inputs],
+    tables: Mapping[str, Records],
     schedule: Phases | None,
     total: float | None,
     size: str,
@@ -158,7 +168,10 @@ def _planned(
     engine: str | None,
     seed: int,
 ) -> _Plan:
-    scans = {name: _scanned(name, value, size, engine) for name, value in inputs.items()}
+    scans: dict[str, Scan] = {}
+    for name, table in tables.items():
+        with _named(name):
+            scans[name] = scan(table, size=size, engine=engine)
     body = common_schema(
         {name: scanned.records.schema for name, scanned in scans.items()}, (column, "progress")
     )
@@ -194,9 +207,11 @@ def _lengths(name: str, scanned: Scan, size: str) -> Ints:
     return np.ceil(scanned.sizes).astype(np.int64)
 
 
-def _scanned(name: str, value: Inputs, size: str, engine: str | None) -> Scan:
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors of the block name the dataset."""
     try:
-        return scan(value, size=size, engine=engine)
+        yield
     except PomonaError as error:
         raise type(error)(
             error.message, where=f'dataset "{name}", {error.where}', remedy=error.remedy

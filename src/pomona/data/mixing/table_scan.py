@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -150,15 +149,6 @@ def _look(job: _Look) -> _Seen:
 def row_name(where: str, row: int) -> str:
     """How errors name a row of a file or table; rows count from 1."""
     return f"{where}, row {row + 1}"
-
-
-def not_onto(out: str | Path, inputs: Sequence[Input]) -> None:
-    """Raise PomonaError when `out` is one of the inputs: those stay as they were."""
-    for item in inputs:
-        if Path(item.path).exists() and Path(out).resolve() == Path(item.path).resolve():
-            raise PomonaError(
-                "is read and would be replaced", where=out, remedy="write to another path"
-            )
 
 
 def _texts(records: Records) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from pomona.errors import PomonaError
 from pomona.files import atomic_file
 from pomona.records import Records
 from pomona.tasks import fields_of
-from pomona.workspace import Workspace, disk_guard
+from pomona.workspace import Lock, Workspace, disk_guard
 
 CHUNK_ROWS = 1024
 CHUNK_CHARACTERS = 4 << 20
@@ -249,14 +249,18 @@ class Work:
 
     def save(self, step: str, chunk: int, table: pa.Table) -> None:
         """Keep a chunk of a pass. Raises ResourceError when the disk is full."""
-        path = self._path(step, chunk)
         self._workspace.begin()
+        path = self._path(step, chunk)
         with disk_guard(path), atomic_file(path) as partial:
             pq.write_table(table, partial)
 
     def load(self, step: str, chunk: int) -> pa.Table:
         """A chunk of a pass that is done."""
         return pq.read_table(self._path(step, chunk))
+
+    def locked(self) -> Lock:
+        """Until it is released, no other process works here."""
+        return self._workspace.locked()
 
     def remove(self) -> None:
         """The result is written: nothing here is needed any more."""

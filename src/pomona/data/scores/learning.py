@@ -28,6 +28,7 @@ from pomona.data.scores.run import (
     run,
 )
 from pomona.data.scores.scoring import Extended, columns_of, summary
+from pomona.data.work import results_of
 from pomona.errors import PomonaError
 from pomona.records import Card, Records
 
@@ -216,64 +217,59 @@ def order(
         choose(("perplexity", "vog"), tuple(models)),
     )
     records = layout.complete(records)
-    corrupted = corrupt_rows(records, source, layout, corrupt, n, seed)
-    followed = Records.of(Followed(records.select(*corrupted.table.column_names), corrupted.table))
-    job = prepare(
-        followed,
-        source,
-        out,
-        layout,
-        chosen,
-        tuple(models),
-        {**options, "dtype": dtype, "seed": seed},
-    )
-    machine = {"device": device, "memory": memory}
-    parameters = {
-        "models": list(models),
-        "prompt": prompt,
-        "completion": completion,
-        "corrupt": corrupted.corrupt,
-        "group": group,
-        "n": n,
-        "k": k,
-        "chat": chat,
-        "context": context,
-        "dtype": dtype,
-        "seed": seed,
-    }
-    groups = {name: (count, count) for name, count in corrupted.groups.items()}
-    read_from = inputs_read(inputs, source, corrupted.rows, job.survey.digest)
-    rows = corrupted.rows
-    card = Card(
-        "order", parameters, read_from, rows, rows, groups=groups, left_out=records.rejected
-    )
-    if dry_run:
-        return replace(
-            card, details={"models": counts_of(job, run(job, None, machine, engine, progress))}
+    with results_of([records], {"out": out}, work=f"{out}.work", dry_run=dry_run) as results:
+        corrupted = corrupt_rows(records, source, layout, corrupt, n, seed)
+        followed = Records.of(
+            Followed(records.select(*corrupted.table.column_names), corrupted.table)
         )
-    work = Work(Path(out), job.plan())
-    for _ in run(job, work, machine, engine, progress):
-        pass
-    scores = columns_of(job, work)
-    learnt = _learnt(job, scores, corrupted, n, k)
-    columns = {name: values[: corrupted.rows] for name, values in scores.items()}
-    Records.of(
-        Extended(
-            records,
-            {
-                **{name: pa.array(values, from_pandas=True) for name, values in columns.items()},
-                LEARNT: learnt,
-            },
+        job = prepare(
+            followed,
+            source,
+            out,
+            layout,
+            chosen,
+            tuple(models),
+            {**options, "dtype": dtype, "seed": seed},
         )
-    ).write(out)
-    kinds = Counter(learnt.to_pylist())
-    details = {
-        "learnt": {kind: kinds[kind] for kind in _KINDS},
-        "columns": {name: summary(values) for name, values in columns.items()},
-    }
-    card = replace(card, details={**details, "models": counts_of(job, kept(job, work))})
-    card.write(out)
-    work.remove()
+        machine = {"device": device, "memory": memory}
+        parameters = {
+            "models": list(models),
+            "prompt": prompt,
+            "completion": completion,
+            "corrupt": corrupted.corrupt,
+            "group": group,
+            "n": n,
+            "k": k,
+            "chat": chat,
+            "context": context,
+            "dtype": dtype,
+            "seed": seed,
+        }
+        groups = {name: (count, count) for name, count in corrupted.groups.items()}
+        read_from = inputs_read(inputs, source, corrupted.rows, job.survey.digest)
+        rows, left_out = corrupted.rows, records.rejected
+        card = Card("order", parameters, read_from, rows, rows, groups=groups, left_out=left_out)
+        if dry_run:
+            return replace(
+                card, details={"models": counts_of(job, run(job, None, machine, engine, progress))}
+            )
+        work = Work(Path(out), job.plan())
+        with work.locked():
+            for _ in run(job, work, machine, engine, progress):
+                pass
+            scores = columns_of(job, work)
+            learnt = _learnt(job, scores, corrupted, n, k)
+            columns = {name: values[: corrupted.rows] for name, values in scores.items()}
+            new = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
+            results.write("out", Records.of(Extended(records, {**new, LEARNT: learnt})))
+            kinds = Counter(learnt.to_pylist())
+            details = {
+                "learnt": {kind: kinds[kind] for kind in _KINDS},
+                "columns": {name: summary(values) for name, values in columns.items()},
+            }
+            card = replace(card, details={**details, "models": counts_of(job, kept(job, work))})
+            card = results.publish(card)
+            work.remove()
     return card
 
 

@@ -25,6 +25,7 @@ from pomona.data.scores.run import (
     prepare,
     run,
 )
+from pomona.data.work import results_of
 from pomona.errors import PomonaError
 from pomona.models import Model
 from pomona.records import Batches, Card, Derived, Filter, Records
@@ -334,23 +335,20 @@ def score(
     layout = Layout(column, prompt, completion, lang if "language" in scores else None, group)
     records, source = opened(inputs)
     records, chosen = layout.complete(records), choose(scores, tuple(models))
-    job = prepare(records, source, out, layout, chosen, tuple(models), options)
     machine = {"device": device, "memory": memory}
-    if dry_run:
-        return _card(job, inputs, {}, counts_of(job, run(job, None, machine, engine, progress)))
-    work = Work(Path(out), job.plan())
-    for _ in run(job, work, machine, engine, progress):
-        pass
-    columns = columns_of(job, work)
-    card = _card(job, inputs, columns, counts_of(job, kept(job, work)))
-    Records.of(
-        Extended(
-            job.records,
-            {name: pa.array(values, from_pandas=True) for name, values in columns.items()},
-        )
-    ).write(out)
-    card.write(out)
-    work.remove()
+    with results_of([records], {"out": out}, work=f"{out}.work", dry_run=dry_run) as results:
+        job = prepare(records, source, out, layout, chosen, tuple(models), options)
+        if dry_run:
+            return _card(job, inputs, {}, counts_of(job, run(job, None, machine, engine, progress)))
+        with (work := Work(Path(out), job.plan())).locked():
+            for _ in run(job, work, machine, engine, progress):
+                pass
+            columns = columns_of(job, work)
+            card = _card(job, inputs, columns, counts_of(job, kept(job, work)))
+            new = {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
+            results.write("out", Records.of(Extended(job.records, new)))
+            card = results.publish(card)
+            work.remove()
     return card
 
 

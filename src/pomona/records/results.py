@@ -1,0 +1,221 @@
+"""The files that a command writes, as one thing: nobody else's and none of the inputs, one writer
+at a time, all written beside their places and then published with the card that lists them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+from pyarrow import fs
+
+from pomona.documents import parse_json, read_json
+from pomona.errors import PomonaError
+from pomona.files import address, cache_folder, recover, sync
+from pomona.outputs import Where, check_outputs, refuse_changed
+from pomona.records.card import Card, Written, card_of
+from pomona.records.records import Records, as_records
+from pomona.records.store import info, is_remote, locate
+from pomona.records.writing import upload, write_partial
+from pomona.workspace import Lock, disk_guard
+
+
+class Results:
+    """The results of a command, in a `with` block: `write` (or `partial`) each of them, then
+    `publish`. Without `publish` everything is as it was.
+
+    A file that is there already is replaced only where it is what the card beside the first result
+    says that we wrote. The first result gives the card its name.
+
+    Args:
+        files: Where each result goes, by what the user calls it; None is left out.
+        inputs: Files and folders that are read.
+        stamps: What the inputs are like: when it differs at the end, nothing is published.
+        folders: Folders of the command's own, such as that of its work.
+        dry_run: Check, and lock nothing.
+
+    Raises:
+        PomonaError: a result is an input, another result, in such a folder, or not ours; another
+            process writes it; or an input was changed.
+        ResourceError: the disk is full.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, Where | None],
+        *,
+        inputs: Iterable[Where] = (),
+        stamps: Callable[[], Any] = lambda: None,
+        folders: Mapping[str, Where | None] | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        self._files = {name: address(where) for name, where in files.items() if where is not None}
+        self._main = next(iter(self._files.values()))
+        card = address(card_of(self._main))
+        own = dict(folders or {})
+        check_outputs({**self._files, "the card": card, **own}, inputs, folders=list(own))
+        self._stamps, self._dry_run = stamps, dry_run
+        self._partials: dict[str, Path] = {}
+        self._locks: list[Lock] = []
+        self._staged: Path | None = None
+        self._half_published = False
+
+    def __enter__(self) -> Self:
+        """Lock the results and look at what is in their places."""
+        try:
+            journal = [] if self._dry_run else self._lock()
+            self._refuse_foreign([*_listed(self._main), *journal])
+            self._before = self._stamps()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for partial in self._partials.values():
+            partial.unlink(missing_ok=True)
+        if self._staged is not None:
+            shutil.rmtree(self._staged, ignore_errors=True)
+        self._release()
+
+    def partial(self, name: str) -> Path:
+        """Where to write the result `name` until it is published."""
+        where = self._files[name]
+        if name not in self._partials:
+            if is_remote(where):
+                self._staged = self._staged or Path(tempfile.mkdtemp(prefix="pomona-"))
+                self._partials[name] = self._staged / f"{len(self._partials)}"
+            else:
+                path = Path(os.path.realpath(where))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._partials[name] = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        return self._partials[name]
+
+    def write(self, name: str, rows: Records | pa.Table) -> None:
+        """Write the result `name` as `pomona.records.write` does."""
+        where = self._files[name]
+        with disk_guard(where):
+            partial = self.partial(name)
+        write_partial(as_records(rows), partial, where)
+
+    def publish(self, card: Card) -> Card:
+        """Give every result its name, and write the card that lists them. Returns that card."""
+        refuse_changed(self._before, self._stamps(), self._main)
+        outputs = tuple(self._written(name) for name in self._partials)
+        card = replace(card, outputs=outputs)
+        # A kill from here on leaves results that no card lists yet. The note in the lock's file,
+        # which stays then, tells the next run that they are ours.
+        self._half_published = True
+        self._locks[0].note(json.dumps([asdict(output) for output in outputs]))
+        for name, partial in self._partials.items():
+            where = self._files[name]
+            with disk_guard(where):
+                if is_remote(where):
+                    upload(partial, where)
+                else:
+                    sync(partial)
+                    partial.replace(os.path.realpath(where))
+        card.write(self._main)
+        self._half_published = False
+        return card
+
+    def _lock(self) -> list[Written]:
+        for where in self._files.values():
+            self._locks.append(Lock(_lock_of(where), doing="writing it", where=where, other="path"))
+            if not is_remote(where):
+                recover(Path(os.path.realpath(where)))
+        if not is_remote(self._main):
+            recover(card_of(self._main))
+        try:
+            return _written(parse_json(self._locks[0].noted(), self._main, top=list))
+        except PomonaError:  # nothing is noted, or the kill came before it was
+            return []
+
+    def _release(self) -> None:
+        for lock in self._locks:
+            lock.close() if self._half_published else lock.release()
+
+    def _refuse_foreign(self, ours: Iterable[Written]) -> None:
+        known = {(_resolved(self._main, one.path), one.size, one.sha256) for one in ours}
+        for name, where in self._files.items():
+            place = _resolved(self._main, where)
+            what = info(where)
+            if what.type == fs.FileType.NotFound:
+                continue
+            if what.type != fs.FileType.File:
+                raise PomonaError("is no file", where=where, remedy=f"name a file for {name}")
+            if not any(one[:2] == (place, what.size) for one in known) or (
+                not is_remote(where) and (place, what.size, _digest(Path(where))) not in known
+            ):
+                raise PomonaError(
+                    "is there already, and is not what Pomona wrote there",
+                    where=where,
+                    remedy="choose another path, or move it away",
+                )
+
+    def _written(self, name: str) -> Written:
+        where, partial = self._files[name], self._partials[name]
+        return Written(_relative(self._main, where), partial.stat().st_size, _digest(partial))
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _lock_of(where: str) -> Path:
+    if is_remote(where):
+        return cache_folder() / "locks" / hashlib.sha256(where.encode()).hexdigest()
+    path = Path(os.path.realpath(where))
+    return path.with_name(f".{path.name}.lock")
+
+
+def _relative(main: str, where: str) -> str:
+    """A result's name in a card, which may move with its folder."""
+    if is_remote(where) or is_remote(main):
+        return where
+    return os.path.relpath(os.path.realpath(where), Path(os.path.realpath(main)).parent)
+
+
+def _resolved(main: str, name: str) -> str:
+    if is_remote(name):
+        return name
+    return os.path.realpath(Path(os.path.realpath(main)).parent / name)
+
+
+def _listed(main: str) -> list[Written]:
+    """The results that the card beside the first one lists. Raises PomonaError when what has the
+    card's name is no card.
+    """
+    where = address(card_of(main))
+    if info(where).type == fs.FileType.NotFound:
+        return []
+    remedy = "choose another path, or move it away"
+    wrong = "is there already, and is no card of Pomona's"
+    if is_remote(where):
+        store, key = locate(where)
+        with store.open_input_stream(key) as stream:
+            card = parse_json(stream.read(), where, wrong=wrong, remedy=remedy)
+    else:
+        card = read_json(where, wrong=wrong, remedy=remedy)
+    if not {"signature", "operation", "outputs"} <= card.keys():
+        raise PomonaError(wrong, where=where, remedy=remedy)
+    return _written(card["outputs"])
+
+
+def _written(outputs: Any) -> list[Written]:
+    """What of an untrusted list is about written files."""
+    kinds = {"path": str, "size": int, "sha256": str}
+    return [
+        Written(**{name: one[name] for name in kinds})
+        for one in (outputs if isinstance(outputs, list) else [])
+        if isinstance(one, dict) and all(type(one.get(k)) is kind for k, kind in kinds.items())
+    ]

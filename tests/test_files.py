@@ -1,0 +1,157 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pomona.errors import PomonaError
+from pomona.files import LISTING, address, atomic_directory, atomic_file, sweep
+
+DEAD = 2**22 + 1  # above every number that a process can have
+
+
+def make(path: Path, **files: str) -> None:
+    with atomic_directory(path) as folder:
+        for name, text in files.items():
+            (folder / name).write_text(text)
+
+
+def held(path: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(path)): file.read_text()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != LISTING
+    }
+
+
+def test_an_address_keeps_both_slashes():
+    assert address(Path("s3://b/o.parquet")) == "s3://b/o.parquet"
+    assert address("s3://b/o") == "s3://b/o"
+    assert address(Path("a/s3:/b")) == "a/s3:/b"
+
+
+def test_a_file_replaces_what_a_link_leads_to(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    with atomic_file(tmp_path / "link") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_only_a_file_is_replaced_by_a_file(tmp_path, kind):
+    place = tmp_path / "place"
+    place.mkdir() if kind == "folder" else os.mkfifo(place)
+    with (
+        pytest.raises(PomonaError, match="place: is no file — choose another name"),
+        atomic_file(place),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_folder_of_ours_is_replaced_and_what_others_put_into_it_stays(tmp_path):
+    out = tmp_path / "out"
+    make(out, a="1", b="2")
+    (out / "notes.txt").write_text("mine")
+    (out / "deep" / "empty").mkdir(parents=True)
+    (out / "link").symlink_to("nowhere")
+    make(out, a="3", c="4")
+    assert held(out) == {"a": "3", "c": "4", "notes.txt": "mine"}
+    assert (out / "deep" / "empty").is_dir()
+    assert (out / "link").is_symlink()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["thesis", ".git/config", ".hidden", LISTING])
+def test_a_folder_of_somebody_else_is_not_replaced(tmp_path, name):
+    place = tmp_path / "out" / name
+    place.parent.mkdir(parents=True)
+    place.write_text("x")
+    with pytest.raises(PomonaError, match="out: holds files and is no folder that Pomona made"):
+        make(tmp_path / "out", a="1")
+    assert place.read_text() == "x"
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+@pytest.mark.parametrize("place", ["/", ".", "..", "file"])
+def test_what_is_no_place_for_a_folder(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("x")
+    with pytest.raises(PomonaError, match=r"no name for a result|is no folder"):
+        make(Path(place), a="1")
+    assert Path("file").read_text() == "x"
+
+
+def test_an_empty_folder_is_nobodys(tmp_path):
+    (tmp_path / "out").mkdir()
+    make(tmp_path / "out", a="1")
+    assert held(tmp_path / "out") == {"a": "1"}
+
+
+def test_a_file_of_somebody_else_is_not_overwritten_in_a_folder_of_ours(tmp_path):
+    make(tmp_path / "out", a="1")
+    (tmp_path / "out" / "b").write_text("mine")
+    with pytest.raises(PomonaError, match="out/b: is in the way of a new file"):
+        make(tmp_path / "out", a="2", b="3")
+    assert held(tmp_path / "out") == {"a": "1", "b": "mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_leftovers_are_swept_and_nothing_else(tmp_path):
+    make(tmp_path / "old", a="1")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "old").rename(tmp_path / "b" / f".c.{DEAD}.old")
+    (tmp_path / f".a.{DEAD}.partial").write_text("x")
+    kept = [f".a.{os.getpid()}.partial", "b.1.partial", ".x.old", f".x.{DEAD}.partial.txt"]
+    for name in kept:
+        (tmp_path / name).write_text("x")
+    thesis = tmp_path / f".thesis.{DEAD}.old"
+    thesis.mkdir()
+    (thesis / "chapter").write_text("x")
+    sweep(tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == sorted([*kept, "b", thesis.name])
+    assert (thesis / "chapter").is_file()
+    sweep(tmp_path, deep=True)
+    assert held(tmp_path / "b") == {"c/a": "1"}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from pomona.files import atomic_directory
+at, path, count = int(sys.argv[1]), Path(sys.argv[2]), [0]
+def counted(function):
+    def call(*arguments, **options):
+        count[0] += 1
+        if count[0] > at:
+            os._exit(9)
+        return function(*arguments, **options)
+    return call
+for module, names in ((os, "rename replace unlink rmdir link mkdir"),):
+    for name in names.split():
+        setattr(module, name, counted(getattr(module, name)))
+with atomic_directory(path) as folder:
+    (folder / "a").write_text("new")
+"""
+
+
+def test_a_kill_at_any_point_loses_nothing(tmp_path):
+    for at in range(30):
+        out = tmp_path / str(at) / "out"
+        make(out, a="old", b="old")
+        (out / "notes.txt").write_text("mine")
+        done = subprocess.run([sys.executable, "-c", KILLED, str(at), str(out)], check=False)
+        sweep(out.parent)
+        files = held(out)
+        assert files.pop("notes.txt") == "mine"
+        assert files in ({"a": "old", "b": "old"}, {"a": "new"})
+        make(out, a="new")
+        assert held(out) == {"a": "new", "notes.txt": "mine"}
+        assert [path.name for path in out.parent.iterdir()] == ["out"]
+        if done.returncode == 0:
+            return
+    raise AssertionError("was killed at every point")
