@@ -12,6 +12,8 @@ if TYPE_CHECKING:
         identify as identify,
         known_languages as known_languages,
         language_confidence as language_confidence,
+        prose as prose,
+        same_language as same_language,
     )
     from pomona.text.normal_form import (
         SPACELESS as SPACELESS,
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
         base_tag as base_tag,
         count_words as count_words,
         expected_scripts as expected_scripts,
+        half_words_by_script as half_words_by_script,
         letters_by_script as letters_by_script,
+        script_name as script_name,
         spaced as spaced,
     )
     from pomona.text.terms import search_terms as search_terms
@@ -32,9 +36,11 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "languages": "base_language identify known_languages language_confidence",
+        "languages": "base_language identify known_languages language_confidence prose "
+        "same_language",
         "normal_form": "SPACELESS UNSAFE strings tables",
-        "scripts": "base_tag count_words expected_scripts letters_by_script spaced",
+        "scripts": "base_tag count_words expected_scripts half_words_by_script letters_by_script "
+        "script_name spaced",
         "terms": "search_terms",
         "vocabulary": "mtld words_of",
     },

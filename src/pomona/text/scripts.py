@@ -5,6 +5,7 @@ has.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -61,6 +62,20 @@ _SEVERAL = {
     "ko": {"HANGUL", "CJK"},
     "sr": {"CYRILLIC", "LATIN"},
     "sh": {"CYRILLIC", "LATIN"},
+    "bs": {"CYRILLIC", "LATIN"},
+    "uz": {"CYRILLIC", "LATIN"},
+    "tt": {"CYRILLIC", "LATIN"},
+    "kk": {"CYRILLIC", "LATIN", "ARABIC"},
+    "az": {"LATIN", "CYRILLIC", "ARABIC"},
+    "ku": {"LATIN", "ARABIC"},
+    "ms": {"LATIN", "ARABIC"},
+    "pa": {"GURMUKHI", "ARABIC"},
+    "sd": {"ARABIC", "DEVANAGARI"},
+    "ks": {"ARABIC", "DEVANAGARI"},
+    "mn": {"CYRILLIC", "MONGOLIAN"},
+    "shi": {"TIFINAGH", "LATIN"},
+    "iu": {"CANADIAN", "LATIN"},
+    "mni": {"BENGALI", "MEETEI"},
 }
 _SUBTAGS = {
     "latn": "LATIN",
@@ -97,6 +112,13 @@ _NO_SCRIPT = {
     "BLACK-LETTER",
     "VARIATION",
 }
+_NAMES = {
+    "CJK": "Han",
+    "CANADIAN": "Canadian syllabic",
+    "OL": "Ol Chiki",
+    "NKO": "N'Ko",
+    "MEETEI": "Meetei Mayek",
+}
 _RENAMED = {"KATAKANA-HIRAGANA": "KATAKANA", "IDEOGRAPHIC": "CJK"}
 
 
@@ -129,6 +151,23 @@ def letters_by_script(text: str) -> Counter[str]:
         if script := _script(letter):
             letters[script] += times
     return letters
+
+
+def half_words_by_script(text: str) -> Counter[str]:
+    """Half words of each script in a text: two for a run of letters, one for a letter of scripts
+    that write no spaces. So two ideographs weigh as much as an English word of many letters.
+    """
+    words: Counter[str] = Counter()
+    for token in text.split():
+        scripts = [script for letter in token if (script := _script(letter))]
+        for script, run in itertools.groupby(scripts):
+            words[script] += sum(1 for _ in run) if script in _SPACELESS else 2
+    return words
+
+
+def script_name(script: str) -> str:
+    """A script as people call it: `Han` for CJK."""
+    return _NAMES.get(script, script.capitalize())
 
 
 def count_words(text: str) -> int:

@@ -66,6 +66,26 @@ def test_words_where_there_are_no_spaces() -> None:
         ("Open the overview", "ru", None, "WL", "written in Latin script"),
         ("Откройте обзор GNOME", "ru", "Open the overview", "CS", "3 words"),
         ("Откройте обзор", "de", None, "WL", "written in Cyrillic script"),
+        ("使用 PostgreSQL 数据库 进行 备份", "zh_Hans", None, "CC", ""),
+        (
+            "打开 the overview and choose",
+            "zh",
+            None,
+            "WL",
+            "written mostly in Latin script: 80% of its words",
+        ),
+        ("Open the overview 中 here now", "en", None, "CC", ""),
+        (
+            "Open the overview 中 here now",
+            "zh",
+            None,
+            "WL",
+            "written mostly in Latin script: 91% of its words",
+        ),
+        ("打开概览并选择一个窗口", "en", None, "WL", "written in Han script"),
+        ("Django Administration", "bg", None, "CS", "2 words"),
+        ("Página '%(page_title)s' y '%(subpages_count)s' copiadas por usted", "es", None, "CC", ""),
+        ("%(greeting)s %(name)s", "ru", "%(greeting)s %(name)s", "CS", "2 words"),
         ("Open the overview and choose", "xx", None, "CC", ""),
         ("Setup", "en_GB", "Setup", "CS", "1 words"),
         ("Öffnen Sie die Übersicht und wählen Sie", "de", "Open it", "CC", ""),
@@ -141,6 +161,35 @@ def test_real_texts_in_the_wrong_language() -> None:
     pytest.importorskip("py3langid")
     texts = ["Die Datei wurde erfolgreich gespeichert.", "Le fichier a été enregistré avec succès."]
     assert identified_languages(texts, ["tr", "fr"], "py3langid") == ["de", "fr"]
+
+
+@pytest.mark.parametrize(
+    ("text", "lang"),
+    [
+        ("Página '%(page_title)s' y '%(subpages_count)s' subpáginas copiadas.", "es"),
+        ("Pedido %(number)s: confirmación", "es"),
+        ('Lo sentimos, ningún fragmento coincide con "<em>%(search_query)s</em>"', "es"),
+        ("Criado entre {start_date} e {end_date}", "pt_BR"),
+        ("Tipo de produto actualizado", "pt"),
+        ("Partnerreferenznummer", "de"),
+        ("Warenkorb #%(basket_id)d, Produkt #%(product_id)d, Menge %(quantity)d", "de"),
+    ],
+)
+def test_look_alikes_and_placeholders_are_not_another_language(text: str, lang: str) -> None:
+    pytest.importorskip("py3langid")
+    (said,) = identified_languages([text], [lang], "py3langid")
+    assert prelabel(text, lang, None, 0.0, said)[0] != "WL"
+
+
+def test_a_look_alike_is_called_wrong_where_the_margin_is_clear() -> None:
+    pytest.importorskip("py3langid")
+    text = (
+        "Si usted no ha cambiado la contraseña, puede ignorar este mensaje de correo electrónico."
+    )
+    assert identified_languages([text], ["pt"], "py3langid") == ["es"]
+    assert identified_languages(["Percentage discount cannot be greater"], ["es"], "py3langid") == [
+        "en"
+    ]
 
 
 def test_entropy() -> None:

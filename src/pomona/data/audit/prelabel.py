@@ -12,9 +12,13 @@ from pomona.text import (
     base_tag,
     count_words,
     expected_scripts,
+    half_words_by_script,
     identify,
     known_languages,
     letters_by_script,
+    prose,
+    same_language,
+    script_name,
     spaced,
 )
 
@@ -27,13 +31,14 @@ LETTER_SHARE = 0.5
 LOW_ENTROPY, ENTROPY_LENGTH = 2.0, 16
 LONG_TOKEN = 25
 IDENTIFIED_LETTERS = 20
+NAME_WORDS = 3
 RULES = {
     "NL": f"letters are under {LETTER_SHARE:.0%} of characters; or under {LOW_ENTROPY} bits "
     f"each in {ENTROPY_LENGTH} characters or more; "
     f"or one token of at least {LONG_TOKEN} characters in a script with spaces",
     "WL": (
-        "equals the English source; or most letters are of a script the language is not "
-        "written in; or language ID disagrees"
+        "equals the English source; or most words are of a script the language is not written "
+        f"in (fewer than {NAME_WORDS} Latin ones are names); or language ID clearly disagrees"
     ),
     "CB": (
         f"most of the text is in lines that occur at least {BOILERPLATE_TIMES} times in the group"
@@ -41,16 +46,6 @@ RULES = {
     "CS": f"fewer than {SHORT_WORDS} words",
     "CC": "everything else",
 }
-_ALIKE = (
-    {"nb", "nn", "no", "da"},
-    {"sr", "hr", "bs", "sh"},
-    {"id", "in", "ms"},
-    {"zh", "cmn", "yue", "wuu", "lzh"},
-    {"tl", "fil"},
-    {"he", "iw", "hbo"},
-    {"ar", "arb", "arz", "ary"},
-    {"sw", "swh"},
-)
 
 
 def prelabel(
@@ -79,47 +74,42 @@ def entropy(text: str) -> float:
     return -sum(count / total * math.log2(count / total) for count in counts)
 
 
-def identifier(language_id: LanguageId) -> tuple[Identify, set[str] | None] | None:
-    """The function that names the language of each text and the languages it knows (None: any);
-    None where scripts alone decide.
-
-    "py3langid" is the package of that name (139 languages). Raises PomonaError when it is not
-    installed, and for any other name.
+def check_identifier(language_id: LanguageId) -> None:
+    """Raise PomonaError for an identifier that is not known, and for py3langid (139 languages)
+    where it is not installed.
     """
-    if callable(language_id):
-        return language_id, None
-    if language_id == "script":
-        return None
-    if language_id != "py3langid":
+    if language_id == "py3langid":
+        known_languages()
+    elif language_id != "script" and not callable(language_id):
         raise PomonaError(
             f'"{language_id}" is not known',
             where="language_id",
             remedy='use "script", "py3langid" or a function',
         )
-    return identify, known_languages()
 
 
 def identified_languages(
     texts: Sequence[str], langs: Sequence[str], language_id: LanguageId
 ) -> list[str | None]:
-    """What language ID says of each text: None for texts too short to tell and for languages it
-    does not know.
+    """What language ID says of each text: None for texts too short to tell, for languages it does
+    not know, and where another language than the row's is not clear. What belongs to no language,
+    such as placeholders, is taken out first.
     """
-    identification = identifier(language_id)
-    if identification is None:
+    check_identifier(language_id)
+    if language_id == "script":
         return [None] * len(texts)
-    identify, known = identification
+    words = [prose(text) for text in texts]
     sure = [
         place
-        for place, text in enumerate(texts)
+        for place, text in enumerate(words)
         if letters_by_script(text).total() >= IDENTIFIED_LETTERS
     ]
-    sure = [
-        place
-        for place in sure
-        if known is None or any(same_language(langs[place], other) for other in known)
-    ]
-    said = list(identify([texts[place] for place in sure]))
+    if callable(language_id):
+        said = list(language_id([words[place] for place in sure]))
+    else:
+        known = known_languages()
+        sure = [p for p in sure if any(same_language(langs[p], other) for other in known)]
+        said = identify([words[place] for place in sure], [langs[place] for place in sure])
     if len(said) != len(sure):
         remedy = "return one language, or None, for each text"
         raise PomonaError(
@@ -129,14 +119,6 @@ def identified_languages(
         )
     answers = dict(zip(sure, said, strict=True))
     return [answers.get(place) for place in range(len(texts))]
-
-
-def same_language(one: str, other: str) -> bool:
-    """Whether two tags are one language, or so alike that language ID confuses them in short
-    texts.
-    """
-    pair = {base_tag(one), base_tag(other)}
-    return len(pair) == 1 or any(pair <= alike for alike in _ALIKE)
 
 
 def _not_language(text: str) -> str:
@@ -154,11 +136,28 @@ def _not_language(text: str) -> str:
 
 
 def _wrong_language(text: str, lang: str, english: str | None, identified: str | None) -> str:
-    if english and text.split() == english.split() and base_tag(lang) != "en":
+    words = prose(text)
+    same = english is not None and text.split() == english.split() and base_tag(lang) != "en"
+    if same and letters_by_script(words):
         return "equals the English source"
-    letters, expected = letters_by_script(text), expected_scripts(lang)
-    if expected and 2 * sum(letters[script] for script in expected) < letters.total():
-        return f"written in {letters.most_common(1)[0][0].capitalize()} script"
+    if (script := _wrong_script(words, lang)) is not None:
+        return script
     if identified and not same_language(identified, lang):
         return f"language ID says {identified}"
     return ""
+
+
+def _wrong_script(words: str, lang: str) -> str | None:
+    """That most words are of a script the language is not written in. A few Latin words are names,
+    which other scripts keep.
+    """
+    scripts, expected = half_words_by_script(words), expected_scripts(lang)
+    total = scripts.total()
+    if not expected or 2 * sum(scripts[script] for script in expected) >= total:
+        return None
+    script, most = scripts.most_common(1)[0]
+    if script == "LATIN" and most < 2 * NAME_WORDS:
+        return None
+    if most == total:
+        return f"written in {script_name(script)} script"
+    return f"written mostly in {script_name(script)} script: {most / total:.0%} of its words"

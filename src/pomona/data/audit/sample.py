@@ -18,8 +18,8 @@ from pomona.data.audit.prelabel import (
     BOILERPLATE_TIMES,
     RULES,
     LanguageId,
+    check_identifier,
     identified_languages,
-    identifier,
     prelabel,
 )
 from pomona.data.audit.rows import FileRows, InputRows, Inputs
@@ -87,7 +87,7 @@ def sample_audit(
     """
     folder = Path(folder)
     _check(folder, column, english, by, n)
-    identifier(language_id)
+    check_identifier(language_id)
     rows = InputRows(
         inputs, [column, *([english] if english else [])], [column, by], ["id"], engine
     )
