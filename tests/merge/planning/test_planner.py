@@ -1,92 +1,13 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pomona.errors import PomonaError
-from pomona.merge.plan import MergePlan, TensorJob
-from pomona.merge.planning.planner import plan_merge
+from pomona.merge.plan import MergePlan
 
-SIZES = {"BF16": 2, "F16": 2, "F32": 4, "I64": 8, "U8": 1}
-LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False}
-
-
-def write(
-    folder: Path,
-    tensors: Mapping[str, tuple[str, list[int]]],
-    config: Mapping[str, Any],
-    fill: int = 0,
-) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    header, offset = {}, 0
-    for name, (dtype, shape) in tensors.items():
-        size = math.prod(shape) * SIZES[dtype]
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(header).encode()
-    (folder / "model.safetensors").write_bytes(
-        len(text).to_bytes(8, "little") + text + bytes([fill]) * offset
-    )
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-def llama(
-    folder: Path,
-    layers: int = 4,
-    *,
-    dtype: str = "BF16",
-    rows: int = 10,
-    tied: bool = False,
-    **more: Any,
-) -> Path:
-    tensors: dict[str, tuple[str, list[int]]] = {
-        "model.embed_tokens.weight": (dtype, [rows, 4]),
-        "model.norm.weight": (dtype, [4]),
-    }
-    if not tied:
-        tensors["lm_head.weight"] = (dtype, [rows, 4])
-    for layer in range(layers):
-        for part in ("self_attn.q_proj", "mlp.up_proj"):
-            tensors[f"model.layers.{layer}.{part}.weight"] = (dtype, [4, 4])
-    config = {
-        **LLAMA,
-        "num_hidden_layers": layers,
-        "vocab_size": rows,
-        "dtype": "float32",
-        "tie_word_embeddings": tied,
-        **more,
-    }
-    return write(folder, tensors, config)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in "abc":
-        llama(tmp_path / name)
-    llama(tmp_path / "six", 6)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def plan(text: str, **options: Any) -> MergePlan:
-    Path("recipe.yml").write_text(text)
-    return plan_merge("recipe.yml", **options)
-
-
-def refusal(text: str, **options: Any) -> str:
-    with pytest.raises(PomonaError) as caught:
-        plan(text, **options)
-    return str(caught.value)
-
-
-def jobs(found: MergePlan) -> dict[str, TensorJob]:
-    return {job.name: job for job in found.jobs}
+from .conftest import LLAMA, jobs, llama, plan, refusal, write
 
 
 def values(found: MergePlan, key: str) -> dict[str, list[float | None]]:
@@ -518,8 +439,8 @@ def test_tensors_that_are_not_of_floats_must_be_equal(here: Path) -> None:
     assert (job.method, job.dtype, len(job.inputs)) == ("copy", "I64", 1)
     write(here / "b", tensors, LLAMA, fill=1)
     assert refusal(LINEAR) == (
-        'b: tensor "steps" (I64) differs between "b" and "a", and only floating-point '
-        "tensors can be merged — "
+        'b: tensor "steps" (I64) differs between "b" and "a", and only weights in '
+        "floating-point numbers can be merged — "
         "if the weights are quantised, save the models in bfloat16 first; otherwise make these "
         "tensors equal"
     )

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-_LAYER = re.compile(r"^((?:.*?\.)?(?:layers|layer|h|blocks|block|resblocks))\.(\d+)\.(.+)$")
+_STACK = r"^((?:.*?\.)?(?:layers|layer|h|blocks|block|resblocks))\."
+_LAYER = re.compile(_STACK + r"(0|[1-9][0-9]{0,4})\.(.+)$", re.DOTALL)
+_FAR = re.compile(_STACK + r"(?:[1-9][0-9]{5,})\.", re.DOTALL)
 _AFTER = re.compile(
     r"(?:^|\.)(?:norm|ln_f|norm_f|final_layer_?norm|layer_norm|layernorm_post|post_layernorm|lm_head|embed_out|output|output_layer|score"
     r"|classifier|pre_classifier|pooler|cls|qa_outputs|vocab_[a-z_]+|decoderlayer_norm|vision_adapter)\."
@@ -62,6 +64,11 @@ def place_of(name: str) -> LayerPlace | None:
     """
     match = _LAYER.match(name)
     return LayerPlace(match[1], int(match[2]), match[3]) if match else None
+
+
+def far(name: str) -> bool:
+    """Whether a tensor is of a layer with a number that no model has: 100,000 or more."""
+    return _FAR.match(name) is not None
 
 
 def comes_after(name: str) -> bool:

@@ -15,10 +15,20 @@ from types import TracebackType
 from typing import Any
 
 from pomona._version import __version__
-from pomona.merge.checkpoints.files import WIDTHS, full_disk
+from pomona.merge.checkpoints.files import (
+    FLOATS,
+    WIDTHS,
+    Stored,
+    TensorRows,
+    Tensors,
+    full_disk,
+    row_blocks,
+)
+from pomona.merge.checkpoints.names import is_buffer
 from pomona.merge.engine.output import FileTarget, Journal, MergeWorkspace, Output, ShardLayout
 from pomona.merge.engine.streams import KEPT, MergePiece, block_of
 from pomona.merge.methods.kernels import kernel_of
+from pomona.merge.methods.linear import holds_odd
 from pomona.merge.plan import MergePlan, MergeResult, TensorJob, inputs_of
 from pomona.merge.report.card import FileHashes, card_files, sources_of
 from pomona.merge.report.survey import MergeSurvey, page
@@ -139,6 +149,7 @@ class Result:
         self._journal: Journal | None = None
         self._output: Output | None = None
         self._hashes: FileHashes | None = None
+        self._odd: set[str] = set()  # copied tensors with NaN or infinity
 
     def __enter__(self) -> Result:
         journal = self.workspace.open(self._key())
@@ -220,6 +231,8 @@ class Result:
         assert self._journal is not None and self._output is not None
         if piece.number in self._journal.done:
             return
+        if getattr(piece.kernel, "odd", False) and not is_buffer(piece.job.name):
+            self._odd.add(piece.job.name)
         measured = self.survey.total(piece.job, piece.measured) if self.survey else None
         piece.measured = []
         if self._journal.add(piece.number, measured):
@@ -232,6 +245,7 @@ class Result:
         """
         assert self._journal is not None and self._output is not None and self._hashes is not None
         layers = self.survey.layers(self._journal.done) if self.survey else None
+        self.plan = replace(self.plan, notes=(*self.plan.notes, *self._odd_notes()))
         told = forecast(self.plan, self.workspace.out, self.layout, memory=memory, threads=threads)
         name, hashes = self.workspace.out.name, self._hashes.result()
         files = self._beside() | card_files(self.plan, name, self.sources, hashes, told, layers)
@@ -246,6 +260,30 @@ class Result:
         names = (*told.files, *files)
         rows = layers.rows if layers else ()
         return replace(told, written=True, files=names, found=finished_before, layers=rows)
+
+    def _odd_notes(self) -> Iterator[str]:
+        assert self._journal is not None
+        if self._journal.finished_before:  # what an earlier call copied
+            opened: dict[int, Tensors] = {}
+            for job in self.plan.jobs:
+                if job.method == "copy" and job.dtype in FLOATS and not is_buffer(job.name):
+                    model = job.inputs[0].model
+                    folder = opened.setdefault(model, Tensors(self.plan.models[model]))
+                    stored = Stored(
+                        job.dtype,
+                        job.shape,
+                        folder.folder,
+                        job.inputs[0].tensor,
+                        folder.place(job.inputs[0].tensor),
+                    )
+                    rows = TensorRows(stored)
+                    if any(holds_odd(rows.stored(part)) for part in row_blocks(*rows.shape)):
+                        self._odd.add(job.name)
+        if self._odd:
+            yield (
+                f"{len(self._odd)} tensors are copied and hold NaN or infinity, the first is "
+                f"{min(self._odd)}: is its model damaged?"
+            )
 
     def _beside(self) -> dict[str, bytes]:
         plan = self.plan

@@ -12,15 +12,27 @@ from pomona.merge.methods.common import KINDS, Loops, Single, no_weight, number,
 from pomona.merge.plan import TensorJob
 
 
+def holds_odd(stored: NDArray[Any]) -> bool:
+    """Whether there is a NaN or an infinity among stored floats; uint16 is BF16."""
+    if stored.dtype == np.uint16:
+        return bool((np.bitwise_and(stored, np.uint16(0x7F80)) == 0x7F80).any())
+    return not np.isfinite(stored).all()
+
+
 class Copy(Single):
-    """The first input's bytes as they are, NaN and all: copied tensors are not looked at."""
+    """The first input's bytes as they are, NaN and all; `odd` says whether there was any, or an
+    infinity.
+    """
 
     def __init__(self, job: TensorJob) -> None:
-        """Any job: there is nothing to prepare."""
+        self._floats = KINDS.get(job.dtype)
+        self.odd = False
 
     def write(self, start: int, blocks: Sequence[NDArray[Any]], out: NDArray[Any]) -> None:
         """Copy a block."""
         out[:] = blocks[0]
+        if self._floats is not None and not self.odd:
+            self.odd = holds_odd(blocks[0])
 
 
 class Linear(Single):

@@ -61,17 +61,23 @@ class Problems:
         )
         self._add(name, ("shape", one.name, other.name, remedy), text, other.folder, remedy)
 
-    def unlike(self, name: str, dtype: str, one: Opened, other: Opened) -> None:
-        """A tensor not of floats that differs between models."""
+    def unlike(self, name: str, dtypes: tuple[str, str], one: Opened, other: Opened) -> None:
+        """A tensor not of floats, or one that scales quantised weights, that differs between
+        models.
+        """
         text = (
-            f'tensor "{name}" ({dtype}) differs between "{other.name}" and "{one.name}", and '
-            "only floating-point tensors can be merged"
+            f'tensor "{name}" ({dtypes[1]}) differs between "{other.name}" and "{one.name}", and '
+            "only weights in floating-point numbers can be merged"
         )
+        if dtypes[0] != dtypes[1]:
+            text = (
+                f'tensor "{name}" is {dtypes[1]} in "{other.name}" and {dtypes[0]} in "{one.name}"'
+            )
         remedy = (
             "if the weights are quantised, save the models in bfloat16 first; otherwise "
             "make these tensors equal"
         )
-        self._add(name, ("unlike", one.name, other.name, dtype), text, other.folder, remedy)
+        self._add(name, ("unlike", one.name, other.name, *dtypes), text, other.folder, remedy)
 
     def missing_value(self, parameter: str, model: str | None, name: str, listed: bool) -> None:
         """A required parameter without a value; `listed` is False for a base that the recipe does

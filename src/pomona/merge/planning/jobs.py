@@ -176,7 +176,10 @@ class Builder:
         elif outcome == "pass":
             yield self._copy(name, *self._first(held, group))
         elif outcome == "merge" and self._alike(name, held, group):
-            if all(tensor.dtype in FLOATS for tensor in held.values()):
+            scales = any(
+                stored_as[index] in self._model(group.sources[index]).scales for index in held
+            )
+            if not scales and all(tensor.dtype in FLOATS for tensor in held.values()):
                 yield self._float_job(name, stored_as, held, group, t)
             else:
                 yield from self._fixed(name, held, group)
@@ -218,11 +221,14 @@ class Builder:
     def _fixed(
         self, name: str, held: Mapping[int, Stored], group: SourceGroup
     ) -> Iterator[TensorJob]:
-        """A tensor that is not of floats: the result has it as all models have it."""
+        """A tensor that is not of floats, or scales quantised weights: the result has it as all
+        models have it.
+        """
         tensor, model = self._first(held, group)
         for index, other in held.items():
             if other is not tensor and not same_bytes(tensor, other):
-                self.problems.unlike(name, tensor.dtype, model, self._model(group.sources[index]))
+                dtypes = tensor.dtype, other.dtype
+                self.problems.unlike(name, dtypes, model, self._model(group.sources[index]))
                 return
         yield self._copy(name, tensor, model)
 
@@ -303,7 +309,7 @@ class Builder:
 
     def _copy(self, name: str, tensor: Stored, model: Opened) -> TensorJob:
         dtype, compute = tensor.dtype, "F32"
-        if dtype in FLOATS:
+        if dtype in FLOATS and tensor not in model.scaling:
             compute = self.recipe.dtype or dtype
             dtype = self.recipe.out_dtype or compute
         method = "copy" if dtype == tensor.dtype else "passthrough"

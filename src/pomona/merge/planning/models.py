@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import Stored, View
+from pomona.merge.checkpoints.files import FLOATS, Stored, View
 from pomona.merge.checkpoints.names import (
     ROLES,
     LayerLayout,
     canonical,
+    far,
+    is_buffer,
+    is_computed,
     is_embedding,
     is_head,
     place_of,
@@ -27,6 +30,7 @@ from pomona.merge.reading.recipe import MergeRecipe, MergeSource, ModelRef, Reci
 from pomona.models import read_config
 
 Resolve = Callable[[str, str | None], Path]
+_SCALE = re.compile(r"(?:[._]scales?|_scale_inv|absmax|quant_map|zero_point|zeros|_amax)$")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 
@@ -46,6 +50,37 @@ class Opened:
     def layout(self) -> LayerLayout:
         """Its layers."""
         return LayerLayout(self.tensors)
+
+    @cached_property
+    def packed(self) -> tuple[str, ...]:
+        """Its quantised weights: tensors that are no floats and stand for some."""
+        quantised = bool(self.config.get("quantization_config"))
+        return tuple(
+            name
+            for name, stored in self.tensors.items()
+            if stored.dtype not in FLOATS
+            and (quantised or stored.dtype[:2] in ("F4", "F6", "F8") or name.endswith("weight"))
+            and not (is_buffer(name) or is_computed(name))
+        )
+
+    @cached_property
+    def scales(self) -> frozenset[str]:
+        """Its float tensors that say what quantised weights stand for: they are no weights, and
+        mean nothing without these very bytes.
+        """
+        owners = {*self.packed, *(name.rpartition(".")[0] for name in self.packed)}
+        return frozenset(
+            name
+            for name, stored in self.tensors.items()
+            if self.packed
+            and stored.dtype in FLOATS
+            and (name.rpartition(".")[0] in owners or _SCALE.search(name))
+        )
+
+    @cached_property
+    def scaling(self) -> frozenset[Stored]:
+        """`scales`, as they are stored."""
+        return frozenset(self.tensors[name] for name in self.scales)
 
     def find(self, name: str) -> Stored | None:
         """A tensor; for a head or an embedding that is tied and so stored once, the one it is tied
@@ -75,6 +110,12 @@ class Opened:
         ]
 
     @property
+    def text(self) -> Mapping[str, Any]:
+        """The part of its config.json that speaks of its language model."""
+        inner = self.config.get("text_config")
+        return inner if isinstance(inner, dict) else self.config
+
+    @property
     def ties(self) -> bool:
         """Whether its head is its embedding."""
         return ties(self.config)
@@ -89,6 +130,10 @@ def open_model(ref: ModelRef, view: View) -> Opened:
             where=path,
             remedy="a checkpoint folder has config.json beside its tensors",
         )
+    for name in filter(far, view.tensors):
+        message = f'tensor "{name[:80]}" is of a layer that no model has'
+        remedy = "layers have numbers below 100,000; copy or download it again"
+        raise PomonaError(message, where=view.folder, remedy=remedy)
     config = read_config(view.folder)
     if ref.architecture:
         config["architectures"] = [ref.architecture]

@@ -15,6 +15,8 @@ from pomona.merge.planning.models import Opened, Resolve, folders_of, locate_mod
 from pomona.merge.reading.recipe import MergeRecipe, ModelRef, TokenizerRule
 from pomona.merge.reading.sections import read_recipe
 
+_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+
 
 def plan_merge(
     recipe: MergeRecipe | str | Path | Mapping[str, Any],
@@ -44,18 +46,23 @@ def plan_merge(
         config_of,
         extra_files,
         merge_notes,
+        settings_notes,
         tokenizer_folder,
         vocabulary_notes,
     )
 
     recipe = recipe if isinstance(recipe, MergeRecipe) else read_recipe(recipe)
     prepared, opened = _open(recipe, models or {}, resolve, work, dry_run)
-    check_architectures(opened.values(), allow_mixed or bool(prepared and prepared.frame))
+    mixed = allow_mixed or bool(prepared and prepared.frame)
+    check_architectures(opened.values(), mixed)
+    check_quantised(opened.values())
     frame = prepared.frame if prepared and prepared.frame else str(recipe.donor)
+    check_heads(opened[frame], opened.values(), mixed)
     builder = Builder(recipe, opened, frame, prepared)
     jobs = builder.jobs()
     config = config_of(recipe, opened[frame], builder, jobs, prepared.config if prepared else {})
     notes = [*recipe.notes, *(prepared.notes if prepared else ()), *merge_notes(builder, jobs)]
+    notes += settings_notes(opened[frame], opened.values())
     if not recipe.tokenizer and not recipe.key_map:
         notes += vocabulary_notes(opened[frame], opened.values())
     chosen = seed if seed is not None else recipe.seed or 0
@@ -156,6 +163,48 @@ def check_architectures(models: Iterable[Opened], allow_mixed: bool) -> None:
                     "merge models of one architecture, give a key_map, or allow it (--allow-mixed)"
                 ),
             )
+
+
+def check_quantised(models: Iterable[Opened]) -> None:
+    """Raise PomonaError naming a model with quantised weights beside one without."""
+    whole = [model for model in models if not model.packed]
+    for model in models:
+        if model.packed and whole:
+            first = model.packed[0]
+            raise PomonaError(
+                f'"{model.name}" is quantised ({first} is {model.tensors[first].dtype}), and '
+                f'"{whole[0].name}" is not',
+                where=model.folder,
+                remedy=f'save "{model.name}" in bfloat16 first: only numbers can be merged',
+            )
+
+
+def check_heads(frame: Opened, models: Iterable[Opened], allowed: bool) -> None:
+    """Raise PomonaError for models whose matrices have one shape and are cut into other heads."""
+    mine = heads_of(frame.text)
+    for model in models:
+        theirs = heads_of(model.text)
+        for key, value in mine.items():
+            if value is not None and theirs[key] not in (None, value) and not allowed:
+                raise PomonaError(
+                    f'"{key}" is {theirs[key]} in "{model.name}" and {value} in "{frame.name}": '
+                    "their matrices are cut into other heads",
+                    where=model.folder / "config.json",
+                    remedy="merge models of one kind, or allow it (--allow-mixed)",
+                )
+
+
+def heads_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How attention is cut into heads; None for what a config.json does not say."""
+    heads = next((config[key] for key in _HEADS if config.get(key)), None)
+    width, size = config.get("hidden_size") or config.get("n_embd"), config.get("head_dim")
+    if size is None and type(heads) is type(width) is int:
+        size = width // heads
+    return {
+        "num_attention_heads": heads,
+        "num_key_value_heads": config.get("num_key_value_heads") or heads,
+        "head_dim": size,
+    }
 
 
 def _architecture(model: Opened) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pomona.documents import parse_json
 from pomona.errors import PomonaError, nearest
 from pomona.merge.checkpoints.names import ROLES, is_head
 from pomona.merge.plan import TensorJob
+from pomona.merge.planning.layers import SlicedLayers
 from pomona.merge.planning.models import ModelPart, Opened, layer_sources
 from pomona.merge.reading.parameters import Condition, Settings, is_glob, matches
 from pomona.merge.reading.recipe import MergeRecipe
@@ -70,7 +72,7 @@ def config_of(
         config["tie_word_embeddings"] = False
     for part in builder.parts:
         if part.module.slices:
-            _set_layers(config, part, builder.models)
+            _set_layers(config, part, builder)
     for key, value in changes.items():
         *path, last = key.split(".")
         inner = config
@@ -80,45 +82,37 @@ def config_of(
     return config
 
 
-def _set_layers(config: dict[str, Any], part: ModelPart, models: Mapping[str, Opened]) -> None:
-    """The number of layers, and every list with an entry per layer, of the part's own section of
-    the config.
+def _set_layers(config: dict[str, Any], part: ModelPart, builder: Builder) -> None:
+    """The number of layers, and all that names layers or says something of each, in the part's own
+    section of the config.
     """
     role = ROLES.get(part.name, "")
     section = _section(config, role)
     layers = [source for stack in part.stacks for source in layer_sources(part.slices(stack))]
-    if not layers:
-        return
-    key = next((key for key in _DEPTHS.get(role, _DEPTHS[""]) if key in section), None)
+    key = next((key for key in _DEPTHS.get(role, _DEPTHS[""]) if section.get(key)), None)
     if key is None:
         where = f'"{part.name}"' if part.name else "the model"
         raise PomonaError(
             f"config.json does not say how many layers {where} has",
             remedy="add num_hidden_layers to it",
         )
-    before = section[key]
+    sliced = SlicedLayers(
+        layers,
+        {model: _section(dict(builder.models[model].config), role) for model, _ in layers},
+        section[key],
+        builder.frame.folder / "config.json",
+    )
+    if role == "vision" and config.get("vision_feature_layer") and sliced.moved:
+        raise sliced.wrong("vision_feature_layer", config["vision_feature_layer"])
+    sliced.renumber(section)
     section[key] = len(layers)
-    for name, value in list(section.items()):
-        if (
-            isinstance(value, list)
-            and len(value) == before
-            and ("layer" in name or "block" in name)
-        ):
-            section[name] = [
-                _entry(_section(dict(models[model].config), role), name, layer, value)
-                for model, layer in layers
-            ]
-
-
-def _entry(section: Mapping[str, Any], name: str, layer: int, fallback: list[Any]) -> Any:
-    own = section.get(name)
-    entries = own if isinstance(own, list) and layer < len(own) else fallback
-    return entries[layer % len(entries)]
 
 
 def _section(config: dict[str, Any], role: str) -> dict[str, Any]:
     inner = config.get("vision_config" if role == "vision" else "text_config")
-    return inner if isinstance(inner, dict) and any(key in inner for key in _DEPTHS[""]) else config
+    return (
+        inner if isinstance(inner, dict) and any(inner.get(key) for key in _DEPTHS[""]) else config
+    )
 
 
 def tokenizer_folder(folder: Path) -> Path | None:
@@ -290,6 +284,64 @@ def _conditions(value: Any) -> tuple[Condition, ...]:
     if isinstance(value, tuple):
         return tuple(item for item in value if isinstance(item, Condition))
     return ()
+
+
+# What a model computes does not depend on these, or it is settled elsewhere.
+_ELSEWHERE = re.compile(
+    r"_.*|architectures|model_type|transformers_version|(?:torch_)?dtype|use_cache|vocab_size|.*_id"
+    r"|.*token_index|tie_word_embeddings|id2label|label2id|num_labels|quantization_config|auto_map"
+    r"|.*dropout.*|.*_pdrop|initializer_range|pretraining_tp|gradient_checkpointing|output_\w+"
+    r"|return_dict|torchscript|unsloth_\w+|\w+_config|num_hidden_layers|n_layers?|num_layers"
+    r"|problem_type|finetuning_task|task_specific_params|layerdrop"
+)
+# Told also where only one of two models says it.
+_NEEDED = ("rope_theta", "rope_scaling", "max_position_embeddings", "sliding_window", "hidden_act")
+
+
+def settings_notes(donor: Opened, models: Iterable[Opened]) -> list[str]:
+    """What models that are merged compute in another way than the donor, whose config.json the
+    result has.
+    """
+    notes: list[str] = []
+    mine = _computing(donor.text)
+    for model in models:
+        theirs = _computing(model.text)
+        unlike = [
+            f"{key} {_told(theirs.get(key))} and {_told(mine.get(key))}"
+            for key in dict.fromkeys((*mine, *theirs))
+            if mine.get(key) != theirs.get(key)
+            and ((key in mine and key in theirs) or key in _NEEDED)
+        ]
+        if unlike:
+            notes.append(
+                f'"{model.name}" and "{donor.name}", whose config.json the result has, do not '
+                f"compute alike: {', '.join(unlike)}"
+            )
+    return notes
+
+
+def _computing(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a section that matter for what is computed; those of rotary positions in one
+    form, whichever version of transformers wrote them.
+    """
+    found = {key: value for key, value in section.items() if not _ELSEWHERE.fullmatch(key)}
+    lists = {key for key in found if "layer" in key and isinstance(found[key], list)}
+    parameters = found.pop("rope_parameters", None) or found.pop("rope_scaling", None) or {}
+    found.pop("rope_scaling", None)
+    if "rope_theta" in parameters:
+        found["rope_theta"] = parameters["rope_theta"]
+    scaling = {
+        "rope_type" if key == "type" else key: value
+        for key, value in parameters.items()
+        if key != "rope_theta"
+    }
+    if scaling and scaling != {"rope_type": "default"}:
+        found["rope_scaling"] = scaling
+    return {key: value for key, value in found.items() if key not in lists}
+
+
+def _told(value: Any) -> str:
+    return "(not given)" if value is None else str(value)[:80]
 
 
 def vocabulary_notes(donor: Opened, models: Iterable[Opened]) -> list[str]:

@@ -133,10 +133,14 @@ def slices(reader: Reader, holder: Mapping[str, Any], place: KeyPath) -> tuple[S
     """The `slices` of a mapping that may have them."""
     if not holder.get("slices"):
         return ()
-    return tuple(
-        _slice(reader, item, here)
-        for here, item in reader.listed(holder["slices"], (*place, "slices"))
+    place = (*place, "slices")
+    found = tuple(
+        _slice(reader, item, here) for here, item in reader.listed(holder["slices"], place)
     )
+    ranges = [source.layers for piece in found for source in piece.sources]
+    if ranges and all(layers and layers[0] == layers[1] for layers in ranges):
+        reader.wrong(place, "hold no layers: the end of a layer_range is not included")
+    return found
 
 
 def modules(reader: Reader, value: Any) -> dict[str, RecipeModule]:
