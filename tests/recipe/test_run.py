@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from pomona.errors import PomonaError, ResourceError
 from pomona.ledger import Ledger
 from pomona.recipe import dry_run, run
+from pomona.recipe.running import _planned
 from pomona.recipe.steps import Runtime, StepContext
 from pomona.recipe.steps.tables import make_table, rarest
 
@@ -365,15 +367,142 @@ def edit(project: Path, old: str, new: str) -> None:
             r'"row.jsonl" is no table of the catalogue and no file — did you mean "rows.jsonl"\?',
         ),
         ("group: group}", "group: grup}", r'there is no column "grup" — did you mean "group"\?'),
-        ("german: [de, af]", "german: [de, xx]", r'group "xx" has no items'),
-        ("{split: test}", "{split: tset}", "there are no items"),
+        (
+            "group: group}",
+            'group: group, prompt: "{promt}"}',
+            r'there is no column "promt" — did you mean "prompt"\?',
+        ),
+        (
+            "german: [de, af]",
+            "german: [de, xx]",
+            r'experts.german: group "xx" has no items — known: af, de, fr',
+        ),
+        (
+            "group: group}",
+            "group: group, groups: [de, fr, af, frr]}",
+            r'group "frr" has no items — did you',
+        ),
+        (
+            "{split: test}",
+            "{split: tset}",
+            r'rows.jsonl, test items: no row has "tset" in the column "split" — did you mean "test"',
+        ),
+        ("{split: test}", "{split: [test, vaild]}", r'no row has "vaild" in the column "split"'),
+        ("{split: train}", "{split: trian}", r'training items: no row has "trian"'),
+        (
+            "{split: train}",
+            "{split: train, prompt: nothing}",
+            r'has "nothing" in the column "prompt" — one of 150 values, such as .*, .*, ',
+        ),
+        ("{split: test}", "{splt: test}", r'there is no column "splt" — did you mean "split"\?'),
+        (
+            "{split: train}",
+            '{split: train, prompt: "de: page 0 "}',
+            "(?s)no row has all of these: split: train, prompt: de: page 0 |no row has",
+        ),
+        (
+            "{german: [de, af], french: [fr]}",
+            "{a: {split: trian}, b: {split: train}}",
+            r'items of a: no row has "trian"',
+        ),
+        (
+            "data: {keep: 0.4}",
+            "data: {keep: 0.4, upsample: {groups: [aff]}}",
+            r'levers.data.upsample.groups: group "aff" has no items — did you mean "af"\?',
+        ),
     ],
 )
-def test_bad_input_is_named(project: Path, old: str, new: str, text: str) -> None:
+def test_a_dry_run_refuses_bad_input(project: Path, old: str, new: str, text: str) -> None:
     edit(project, old, new)
-    with pytest.raises(PomonaError, match=text):
+    for attempt in (dry_run, run):
+        with pytest.raises(PomonaError, match=text):
+            attempt(project / "recipe.yaml", project / "run")
+    assert not (project / "run").exists()
+
+
+def test_a_group_with_the_name_of_a_part_is_refused(project: Path) -> None:
+    rows = project / "rows.jsonl"
+    rows.write_text(rows.read_text().replace('"af"', '"tail"'))
+    edit(project, "[de, af]", "[de, tail]")
+    with pytest.raises(PomonaError, match=r'a group cannot be called "tail" — rename it'):
+        dry_run(project / "recipe.yaml", project / "run")
+
+
+def test_a_value_that_no_row_has_is_found_by_the_step_where_the_plan_does_not_count(
+    project: Path,
+) -> None:
+    edit(project, "records: rows.jsonl", "records: rows.jsonl, on_error: reject")
+    edit(project, "{split: test}", "{split: tset}")
+    with pytest.raises(PomonaError, match=r'no row has "tset" .* did you mean "test"'):
         run(project / "recipe.yaml", project / "run")
-    assert not (project / "run" / "ledger.json").exists()
+    assert not list((project / "run/steps").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("ladder", "text"),
+    [
+        ("[hf:large]", r'line 7: the base "hf:model" is not one of its sizes: write it into the'),
+        ("[hf:model, hf:large, hf:large]", r'line 7: "hf:large" is there twice'),
+        ("[hf:model, ./model]", r'"./model" and "hf:model" have the same number of parameters'),
+        ("[hf:model, hf:large]", r"training.json: is not JSON.* — give the rung's `tokens`"),
+    ],
+)
+def test_a_ladder_that_says_nothing_is_refused(
+    project: Path, make_checkpoint: Callable[[Path, int], Path], ladder: str, text: str
+) -> None:
+    (make_checkpoint(project / "large", 24) / "training.json").write_text('{"flops": 1')
+    edit(project, "base: hf:model", f"base: hf:model\nladder: {ladder}")
+    with pytest.raises(PomonaError, match=text):
+        dry_run(project / "recipe.yaml", project / "run")
+
+
+def test_all_data_and_mixed_are_one_result_where_they_are_one_model(project: Path) -> None:
+    """Without other levers' groups the experts cover all of the training items."""
+    edit(project, "group: group}", "group: group, groups: [de, fr, af]}")
+    plan, _ = _planned(project / "recipe.yaml", None, None, None)
+    trained = {m.variant: m.baselines for m in plan.measurements}
+    assert "mixed" not in trained
+    assert trained["merge/ties"] == ("hf:model", "all data")
+    models = [m.model for m in plan.measurements if m.lever in ("data", "merging")]
+    assert len(models) == len(set(map(id, models)))
+
+
+DAMAGES = {
+    "evaluate-*/cost.json": ("{}", "`flops` is missing"),
+    "evaluate-*/answers.json": ('{"flops_per_item": 1, "shape": []}', "`shape`: "),
+    "evaluate-*/statistics.npy": ("", "cannot be read: "),
+    "test-items-*/items.parquet": ("PAR1", "cannot be read: "),
+    "test-items-*/counts.json": ('{"de": "many"}', "`de`: Input should be a valid integer"),
+    "copy-*/statistics.npy": (None, "cannot be read: "),
+    "sample-*/pools.json": ("[]", "`distinct` is missing"),
+    "sample-*/pools.parquet": ("x", "cannot be read: "),
+}
+
+
+def test_a_damaged_file_of_a_finished_step_is_named_with_the_folder_to_delete(
+    project: Path,
+) -> None:
+    recipe = project / "recipe.yaml"
+    text = recipe.read_text().split("train:")[0] + "base: hf:model\n"
+    recipe.write_text(text + "levers: {sampling: {strategies: [hedged3-mbr]}}\n")
+    out = run(recipe, project / "run")
+    whole = without_times(Ledger.read(out / "ledger.json"))
+    for pattern, (said, message) in DAMAGES.items():
+        file = next((out / "steps").glob(pattern))
+        before = file.read_bytes()
+        if said is None:
+            file.unlink()
+        else:
+            file.write_text(said)
+        for chosen in (out / "steps").glob("choose-*"):  # so that pools are read again
+            shutil.rmtree(chosen)
+        with pytest.raises(PomonaError) as caught:
+            run(recipe, out)
+        assert str(caught.value).startswith(f"{file}: {message}"), caught.value
+        assert f" — delete {file.parent} and run again" in str(caught.value)
+        file.write_bytes(before)
+    shutil.rmtree(file.parent)
+    assert without_times(Ledger.read(run(recipe, out) / "ledger.json")) == whole
 
 
 def test_a_broken_row_is_named_with_its_line(project: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from pomona.errors import PomonaError, nearest
 from pomona.models import catalogue
 from pomona.recipe.schema import Data
 from pomona.recipe.steps import Cost
+from pomona.recipe.steps.tables import among, conditions
 from pomona.records import TABLES
+from pomona.tasks import fields_of
 
 ASSETS = Path(__file__).parents[1] / "assets"
-GUESS = 1000.0  # items, where counting takes too long
+RESERVED = {"overall", "head", "tail"}  # what a ledger calls all items, and two parts of them
 QUICK = 100_000_000  # bytes
 
 
@@ -72,24 +74,41 @@ def number(value: Any) -> float | None:
     return float(value) if known and 0 <= value < 1e300 else None
 
 
-def count_items(
-    sources: Sequence[Path], data: Data, where: dict[str, list[str]], per_group: int | None
-) -> float:
-    """Rows that pass the conditions, at most `per_group` a group. Raises PomonaError for files that
-    cannot be read.
+def group_counts(
+    name: str, sources: Sequence[Path], data: Data, where: Mapping[str, list[str]]
+) -> Counter[str] | None:
+    """Rows of each group that pass the conditions of the table `name`; None where counting takes
+    too long, and the table's own step checks them.
+
+    Raises PomonaError for files that cannot be read, columns that are missing, and values and
+    groups that no row has.
     """
     if data.on_error == "reject" or sum(path.stat().st_size for path in sources) > QUICK:
-        return GUESS
+        return None
     from pomona import records
 
-    rows = records.read([str(path) for path in sources])
-    for column, value in where.items():
-        rows = rows.require(column).where(**{column: value})
+    place = f"{sources[0]}, {name}"
+    read = records.read([str(path) for path in sources])
+    read.require(*sorted(fields_of(data.prompt) | fields_of(data.completion)))
+    rows = conditions(read, where, place)
     if data.group is None:
-        return float(rows.count())
-    groups = Counter(rows.require(data.group).select(data.group).to_table()[data.group].to_pylist())
-    wanted = data.groups or groups
-    return float(sum(min(groups[group], per_group or groups[group]) for group in wanted))
+        return Counter({"all": rows.count()})
+    column = rows.require(data.group).select(data.group).to_table()[data.group]
+    counts = Counter(map(str, column.to_pylist()))
+    check_groups(data.groups or (), counts, place)
+    for group in sorted(RESERVED & set(data.groups or counts)):
+        message = f'a group cannot be called "{group}"'
+        remedy = "rename it: it is the name of a part of every ledger"
+        raise PomonaError(message, where=place, remedy=remedy)
+    return counts
+
+
+def check_groups(groups: Iterable[str], counts: Mapping[str, int], where: object) -> None:
+    """Raise PomonaError for a group that no row has."""
+    for group in groups:
+        if not counts.get(group):
+            remedy = among(group, list(counts))
+            raise PomonaError(f'group "{group}" has no items', where=where, remedy=remedy)
 
 
 def resolve(folder: str | Path, value: str) -> str:

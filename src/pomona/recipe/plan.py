@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +11,19 @@ from typing import Any
 from pomona.documents import read_json
 from pomona.models import count_parameters, locate
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
-from pomona.recipe.inputs import count_items, record_sources, resolve, tokenizer_folder
-from pomona.recipe.schema import Pretrain, Recipe, Task, Train
+from pomona.recipe.inputs import (
+    check_groups,
+    group_counts,
+    record_sources,
+    resolve,
+    tokenizer_folder,
+)
+from pomona.recipe.schema import Pretrain, Recipe, Train
 from pomona.recipe.steps.answering import copy_prompts, evaluate
 from pomona.recipe.steps.tables import make_table
 from pomona.recipe.steps.training import finetune, pretrain
 
+GUESS = 1000.0  # items, where counting takes too long
 TOKENS_PER_ITEM = 30  # for estimates before anything has been tokenised
 # What training computes in, by the recipe's `dtype`; by the device for the others.
 TRAINED_IN = {"float32": "float32", "bfloat16": "bfloat16", "mixed": "bfloat16"}
@@ -47,6 +54,7 @@ class RunPlan:
     folder: Path
     measurements: list[Measurement] = field(default_factory=list)
     _steps: dict[str, Step] = field(default_factory=dict)
+    _counts: dict[tuple[Any, ...], Mapping[str, int] | None] = field(default_factory=dict)
 
     def step(
         self,
@@ -74,17 +82,22 @@ class RunPlan:
 
     def measure_trained(
         self, lever: str, variant: str, make: Callable[[int], Step], baselines: tuple[str, ...]
-    ) -> None:
-        """Enter a variant whose model `make` trains from a seed, once for each seed of the
-        recipe.
+    ) -> str:
+        """Enter a variant whose model `make` trains from a seed, once for each seed of the recipe.
+
+        Gives the name it stands under: where another variant is the same models, theirs.
         """
         models = [make(seed) for seed in self.seeds]
+        same = [one.variant for one in self.measurements if one.model is models[0]]
+        if same:
+            return same[0]
         answers, *again = [
             self.evaluate(self.named(variant, seed), model)
             for seed, model in zip(self.seeds, models, strict=True)
         ]
         measured = Measurement(lever, variant, answers, models[0], baselines, again=tuple(again))
         self.measurements.append(measured)
+        return variant
 
     @property
     def seeds(self) -> range:
@@ -111,6 +124,7 @@ class RunPlan:
             "on_error": data.on_error,
         }
         sources = record_sources(spec.records or data.records, self.folder)
+        self.group_counts(name, spec)
         inputs = {f"records-{i:04d}": RunInput(path.name, path) for i, path in enumerate(sources)}
         return self.step(name, make_table, params, inputs)
 
@@ -197,18 +211,38 @@ class RunPlan:
     def training_count(self) -> float:
         """Training items, for estimates."""
         train = self.recipe.train
-        return self.count(train, train.per_group) if train else 0.0
+        return self.count("training items", train, train.per_group) if train else 0.0
 
     @cached_property
     def item_count(self) -> float:
         """Test items, for estimates."""
-        return self.count(self.recipe.task, self.recipe.task.per_group)
+        return self.count("test items", self.recipe.task, self.recipe.task.per_group)
 
-    def count(self, spec: Task | Train, per_group: int | None) -> float:
-        """Items of `spec`, for estimates."""
+    def count(self, name: str, spec: Any, per_group: int | None) -> float:
+        """Items of the table `name`, for estimates."""
+        counts = self.group_counts(name, spec)
+        if counts is None:
+            return GUESS
+        wanted = self.recipe.data.groups or counts
+        return float(sum(min(counts[group], per_group or counts[group]) for group in wanted))
+
+    def group_counts(self, name: str, spec: Any) -> Mapping[str, int] | None:
+        """Rows of each group of a table, see `table`; None where counting takes too long. Raises
+        PomonaError for values, columns and groups that no row has.
+        """
         data = self.recipe.data
+        where = {**data.where, **spec.where}
         sources = record_sources(spec.records or data.records, self.folder)
-        return count_items(sources, data, {**data.where, **spec.where}, per_group)
+        key = (*sources, repr(where))
+        if key not in self._counts:
+            self._counts[key] = group_counts(name, sources, data, where)
+        return self._counts[key]
+
+    def require_groups(self, groups: Iterable[str], where: str) -> None:
+        """Raise PomonaError for a group without training items."""
+        counts = self.group_counts("training items", self.recipe.train)
+        if counts is not None:
+            check_groups(groups, counts, where)
 
     def evaluate(self, variant: str, model: Node) -> Step:
         """Greedy answers of `model` to the test items."""

@@ -246,6 +246,11 @@ class Recipe(StrictModel):
             if getattr(self.levers, lever) is not None and self.train is None:
                 text = f'the lever "{lever}" fine-tunes models and needs "train"'
                 yield ("levers", lever), text
+        upsample = self.levers.data and self.levers.data.upsample
+        if upsample and not upsample.groups and not self.task.tail:
+            text = '"upsample" raises the tail, and task.tail is 0: name its "groups"'
+            yield ("levers", "data", "upsample"), text
+        yield from self._ladder_mistakes()
         groups = self.data.groups
         if groups is None:
             return
@@ -258,6 +263,15 @@ class Recipe(StrictModel):
         for group, times in Counter(groups).items():
             if times > 1:
                 yield ("data", "groups"), f'group "{group}" is listed {times} times'
+
+    def _ladder_mistakes(self) -> Mistakes:
+        rungs = [rung.model for rung in self.ladder or []]
+        if rungs and self.base not in rungs:
+            text = f'the base "{self.base}" is not one of its sizes'
+            yield ("ladder",), f'{text}: write it into the ladder as it stands in "base"'
+        for place, model in enumerate(rungs):
+            if model in rungs[:place]:
+                yield ("ladder", place), f'"{model}" is there twice'
 
 
 def load_recipe(path: str | Path) -> Recipe:

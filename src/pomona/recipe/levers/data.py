@@ -103,6 +103,7 @@ def _add_upsampled(plan: RunPlan) -> None:
     items, base = plan.training, plan.recipe.base
     if not spec or items is None:
         return
+    plan.require_groups(spec.groups or (), "levers.data.upsample.groups")
     for last in spec.last:
         variant = f"upsample/last {last:.0%}".replace("%", " %")
         params = {"groups": spec.groups, "tail": plan.recipe.task.tail}

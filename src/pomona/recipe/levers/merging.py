@@ -16,15 +16,20 @@ def add_merging(plan: RunPlan) -> None:
     spec, base = plan.recipe.levers.merging, plan.recipe.base
     if spec is None or plan.training is None:
         return
+    for name, groups in spec.groups.items():
+        plan.require_groups(groups, f"levers.merging.experts.{name}")
     mixture = _mixture(plan, spec)
-    plan.measure_trained("merging", "mixed", partial(plan.finetune, "mixed", mixture), (base,))
+    # On all training items it is what the data lever calls "all data": one result, under that name.
+    mixed = plan.measure_trained(
+        "merging", "mixed", partial(plan.finetune, "mixed", mixture), (base,)
+    )
     for how in spec.methods:
         merged = partial(_merged, plan, spec, how)
-        plan.measure_trained("merging", _label(how), merged, (base, "mixed"))
+        plan.measure_trained("merging", _label(how), merged, (base, mixed))
     if spec.search is not None:
         variant = f"merge/{spec.search.merge} by {spec.search.method}"
         best = partial(_best, plan, spec, spec.search)
-        plan.measure_trained("merging", variant, best, (base, "mixed"))
+        plan.measure_trained("merging", variant, best, (base, mixed))
     if spec.leave_one_out:
         first = spec.methods[0]
         for name in spec.experts:
@@ -59,7 +64,7 @@ def _best(plan: RunPlan, spec: MergingLever, how: MergeSearch, seed: int) -> Ste
         "max_new_tokens": plan.recipe.task.max_new_tokens,
         "seed": seed,
     }
-    count = plan.count(judged, how.per_group) * how.trials
+    count = plan.count("items of the search", judged, how.per_group) * how.trials
     inputs = {**_experts(plan, spec, seed), BASE: plan.model(plan.recipe.base), "items": items}
     cost = plan.estimate("score" if how.metric == "loss" else "generate", inputs[BASE], count)
     return plan.step(plan.named(f"search {how.merge}", seed), search, params, inputs, cost)

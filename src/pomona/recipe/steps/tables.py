@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from pomona.errors import PomonaError, nearest
 from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.results import read_result, read_rows
 from pomona.tasks import Items, items_from, limit
+
+if TYPE_CHECKING:
+    from pomona.records import Records
+
+MANY = 40  # values that an error compares with, or lists
 
 
 def read_items(folder: Path) -> Items:
@@ -41,6 +48,36 @@ def rarest(counts: Mapping[str, int], number: int) -> list[str]:
     return sorted(rare, key=lambda group: (counts[group], group))
 
 
+def conditions(rows: Records, where: Mapping[str, Sequence[str]], place: object) -> Records:
+    """The rows whose columns have one of the values asked for. Raises PomonaError for a value that
+    no row has, and where no row passes all of the conditions.
+    """
+    passing = rows
+    for column, values in where.items():
+        passing = passing.require(column).where(**{column: values})
+        seen: set[Any] = set()
+        for batch in rows.select(column).stream():
+            seen.update(batch.column(0).unique().to_pylist())
+        for value in values:
+            if value not in seen:
+                message = f'no row has "{value}" in the column "{column}"'
+                remedy = among(value, [str(other) for other in seen if other is not None])
+                raise PomonaError(message, where=place, remedy=remedy)
+    if next(iter(passing.stream()), None) is None:
+        told = ", ".join(f"{column}: {' or '.join(values)}" for column, values in where.items())
+        message = f"no row has all of these: {told}" if told else "there are no rows"
+        raise PomonaError(message, where=place, remedy="change `where`")
+    return passing
+
+
+def among(name: str, known: Sequence[str]) -> str:
+    """The nearest of `known`, or the first few of them."""
+    few = sorted(known)[:MANY]
+    if len(few) == len(known) or "did you mean" in nearest(name, few):
+        return nearest(name, few)
+    return f"one of {len(known):,} values, such as {', '.join(few[:5])}"
+
+
 def write_items(folder: Path, items: Items) -> None:
     """Write items as a step's result."""
     pq.write_table(items.to_table(), folder / "items.parquet", compression="zstd")
@@ -59,8 +96,7 @@ def make_table(step: StepContext) -> Cost:
             rows = records.read(sources, on_error="reject", rejects=step.out / "rejects.jsonl")
         else:
             rows = records.read(sources)
-        for column, value in p["where"].items():
-            rows = rows.require(column).where(**{column: value})
+        rows = conditions(rows, p["where"], rows.source.where)
         items = items_from(rows.to_table(), p["prompt"], p["completion"], p["group"])
         write_items(step.out, limit(items, p["per_group"], p["groups"]))
         write_json(step.out / "counts.json", Counter(items.groups))
