@@ -487,6 +487,7 @@ def test_a_damaged_file_of_a_finished_step_is_named_with_the_folder_to_delete(
     recipe.write_text(text + "levers: {sampling: {strategies: [hedged3-mbr]}}\n")
     out = run(recipe, project / "run")
     whole = without_times(Ledger.read(out / "ledger.json"))
+    file = out
     for pattern, (said, message) in DAMAGES.items():
         file = next((out / "steps").glob(pattern))
         before = file.read_bytes()

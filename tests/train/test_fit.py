@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,10 +147,10 @@ def test_without_instructions_for_it_nothing_is_cast_to_bfloat16(
     )
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: False)
-    for place, (wanted, dtype) in enumerate([(None, "float32"), ("bfloat16", "bfloat16")]):
-        settings = TrainSettings(tokens=300, batch_tokens=256, dtype=wanted)
-        done = fit(network, codec.tokenizer, examples, tmp_path / str(place), settings)
-        assert (done.dtype, seen) == (dtype, {wanted is not None})
+    few = TrainSettings(tokens=300, batch_tokens=256)
+    for settings, dtype in ((few, "float32"), (replace(few, dtype="bfloat16"), "bfloat16")):
+        done = fit(network, codec.tokenizer, examples, tmp_path / dtype, settings)
+        assert (done.dtype, seen) == (dtype, {dtype == "bfloat16"})
         seen.clear()
 
 
@@ -175,6 +176,7 @@ def test_a_damaged_checkpoint_of_a_training_under_way_is_named(
 
     with pytest.raises(KeyboardInterrupt):
         fit(network, tokenizer, examples, tmp_path / "work", settings, progress=stop)
+    work = last = tmp_path
     for name, (text, message) in DAMAGES.items():
         work = shutil.copytree(tmp_path / "work", tmp_path / name)
         last = work / "checkpoint-4"

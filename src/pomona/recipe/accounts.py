@@ -278,8 +278,8 @@ def _notes(accounts: Accounts, seeds: int) -> list[str]:
         else "Intervals resample test items and, for what is fine-tuned, its "
         f"{seeds} training seeds."
     )
-    dtypes = sorted({*trained_in(accounts.plan, accounts.folder).values()} - {None})
-    trained = [f"Training computed in {' and '.join(map(str, dtypes))}."] if dtypes else []
+    dtypes = {dtype for dtype in trained_in(accounts.plan, accounts.folder).values() if dtype}
+    trained = [f"Training computed in {' and '.join(sorted(dtypes))}."] if dtypes else []
     return [covered, _tail_note(accounts), *trained]
 
 
