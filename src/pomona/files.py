@@ -104,7 +104,8 @@ def replace_directory(new: Path, path: Path) -> None:
     """
     check_ours(path)
     made = set(_list(new))
-    others = [name for name in _files(path) if name not in _made(path)] if path.exists() else []
+    before = _made(path) or frozenset[str]()
+    others = [name for name in _files(path) if name not in before]
     for name in others:
         if name in made or any(str(parent) in made for parent in PurePosixPath(name).parents):
             raise PomonaError(

@@ -13,7 +13,8 @@ from typing import Any
 
 from pyarrow import fs
 
-from pomona.records import Records, Results, Where, info, is_remote
+from pomona.outputs import Where
+from pomona.records import Records, Results, info, is_remote
 
 
 def stamps(records: Records) -> list[Any]:
