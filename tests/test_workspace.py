@@ -85,7 +85,10 @@ def test_a_folder_of_something_else_stays(tmp_path):
     (folder / "chapter.tex").write_text("x")
     workspace = Workspace(folder, PLAN)
     with (
-        pytest.raises(PomonaError, match="thesis: is not a work folder — give work= an empty"),
+        pytest.raises(
+            PomonaError,
+            match="thesis: holds files and is no work folder of Pomona's — choose another",
+        ),
         workspace.resumed(),
     ):
         pass
@@ -99,7 +102,10 @@ def test_whatever_lies_in_a_folder_makes_it_somebody_elses(tmp_path, name):
     place.parent.mkdir(parents=True)
     place.write_text('{"a": 1}')
     workspace = Workspace(tmp_path / "mine", PLAN)
-    with pytest.raises(PomonaError, match=r"not a work folder|cannot be read"), workspace.resumed():
+    with (
+        pytest.raises(PomonaError, match=r"no work folder|cannot be read|is no file"),
+        workspace.resumed(),
+    ):
         pass
     assert place.read_text() == '{"a": 1}'
     assert not (tmp_path / ".mine.lock").exists()
@@ -108,7 +114,10 @@ def test_whatever_lies_in_a_folder_makes_it_somebody_elses(tmp_path, name):
 def test_a_file_is_no_work_folder(tmp_path):
     (tmp_path / "thesis").write_text("x")
     workspace = Workspace(tmp_path / "thesis", PLAN)
-    with pytest.raises(PomonaError, match="thesis: is no folder — give work="), workspace.resumed():
+    with (
+        pytest.raises(PomonaError, match="thesis: is no folder — choose another"),
+        workspace.resumed(),
+    ):
         pass
 
 

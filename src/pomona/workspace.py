@@ -129,22 +129,24 @@ class Workspace:
             raise PomonaError("is no marker of Pomona's work", where=self._marker, remedy=remedy)
         return marked
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is work in the folder."""
+        return self._read() is not None
+
     def check(self) -> None:
         """Raise PomonaError when the folder is no place for work: a file, or what somebody else has
         filled. (The work folder itself may be anybody's, as long as it is empty.)
         """
+        remedy = "choose another work folder, or move away what is there"
         if self.root.is_dir():
             recover(self._marker)
             if self._read() is None and any(self.root.iterdir()):
                 raise PomonaError(
-                    "is not a work folder",
-                    where=self.root,
-                    remedy="give work= an empty or a new folder",
+                    "holds files and is no work folder of Pomona's", where=self.root, remedy=remedy
                 )
         elif os.path.lexists(self.root):
-            raise PomonaError(
-                "is no folder", where=self.root, remedy="give work= an empty or a new folder"
-            )
+            raise PomonaError("is no folder", where=self.root, remedy=remedy)
 
     def differences(self) -> list[str]:
         """The names of what differs between this plan and that of the work in the folder; none

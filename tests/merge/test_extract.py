@@ -191,3 +191,19 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
             rank=1,
         )
     assert not (tmp_path / "lora").exists()
+
+
+def test_an_adapter_replaces_neither_its_models_nor_a_folder_of_somebody_else(
+    tmp_path: Path,
+) -> None:
+    tuned, base = pair(tmp_path, {UP: draw(8, 8)})
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis").write_text("x")
+    for out, match in ((base, "is an input"), (tuned, "is an input"), (mine, "holds files and is")):
+        before = sorted(path.name for path in out.iterdir())
+        with pytest.raises(PomonaError, match=match):
+            extract_adapter(tuned, base, out, rank=1)
+        assert sorted(path.name for path in out.iterdir()) == before
+    extract_adapter(tuned, base, tmp_path / "out", rank=1)
+    extract_adapter(tuned, base, tmp_path / "out", rank=2)

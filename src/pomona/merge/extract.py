@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
+from pomona.files import check_ours
 from pomona.merge.checkpoints.files import (
     FLOATS,
     NewTensor,
@@ -32,6 +33,7 @@ from pomona.merge.checkpoints.names import is_embedding, is_head
 from pomona.merge.planning.models import locate_model
 from pomona.merge.preparing.keymap import ties_in
 from pomona.models import read_config
+from pomona.outputs import check_outputs, refuse_changed, stamp
 
 _LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
 # linear layers stored inputs × outputs
@@ -167,6 +169,9 @@ def extract_adapter(
             remedy="give rank ≥ 1, or energy between 0 and 1",
         )
     finetuned, base, out = locate_model(str(finetuned)), locate_model(str(base)), Path(out)
+    check_outputs({"the adapter": out}, [finetuned, base], folders=["the adapter"])
+    check_ours(out)
+    before = stamp([finetuned, base])
     new, old = View.of(finetuned), View.of(base)
     _check_pair(new, old)
     config = read_config(base)
@@ -185,6 +190,7 @@ def extract_adapter(
         )
     _complete(parts, ties_in(base))
     if not dry_run:
+        refuse_changed(before, stamp([finetuned, base]), out)
         settings = json.dumps(_settings(parts, config, base), indent=1).encode()
         write_made(
             out, parts.made, {"adapter_config.json": settings}, name="adapter_model.safetensors"

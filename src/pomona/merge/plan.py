@@ -52,6 +52,7 @@ class MergePlan:
     """
 
     models: tuple[Path, ...]
+    sources: tuple[Path, ...]  # what the recipe names: model and adapter folders, and its own file
     jobs: tuple[TensorJob, ...]
     seed: int
     config: Mapping[str, Any]  # config.json of the result

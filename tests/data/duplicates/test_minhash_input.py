@@ -150,7 +150,7 @@ def test_a_foreign_work_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(
-        PomonaError, match="mine: is not a work folder — give work= an empty or a new folder"
+        PomonaError, match="mine: holds files and is no work folder of Pomona's — choose another"
     ):
         dedup(pa.table({"text": ["a"]}), tmp_path / "out.parquet", work=tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -256,11 +257,49 @@ def test_a_result_that_is_there_is_only_replaced_when_asked_and_whole(
     assert read_tensors(tmp_path / "out") == old
     merge(linear(two, one), tmp_path / "out", overwrite=True)
     assert read_tensors(tmp_path / "out") != old
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    merge(linear(one, two), tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+    assert read_tensors(tmp_path / "out") == old
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letters.txt").write_text("dear")
-    with pytest.raises(PomonaError, match="is no checkpoint, so it is not overwritten"):
+    with pytest.raises(PomonaError, match="home: holds files and is no folder that Pomona made"):
         merge(linear(one, two), tmp_path / "home", overwrite=True)
     assert {path.name for path in tmp_path.iterdir()} <= {"one", "two", "out", "home", "cache"}
+
+
+def test_a_result_is_never_what_it_is_made_from(make: Maker, tmp_path: Path) -> None:
+    one, two = make("one", 1), make("two", 2)
+    merge(linear(one, two), tmp_path / "ours")
+    ours = read_tensors(tmp_path / "ours")
+    (tmp_path / "link").symlink_to("ours")
+    for out in (tmp_path / "ours", tmp_path / "link"):
+        for options in ({}, {"dry_run": True}):
+            with pytest.raises(PomonaError, match="is an input, and the result would replace it"):
+                merge(linear(one, tmp_path / "ours"), out, overwrite=True, **options)
+    assert read_tensors(tmp_path / "ours") == ours
+    for name in (tmp_path, Path("/")):
+        with pytest.raises(PomonaError, match=r"no folder that Pomona made|no name for a result"):
+            merge(linear(one, two), name, overwrite=True)
+    (tmp_path / ".next.partial").mkdir()
+    (tmp_path / ".next.partial" / "thesis").write_text("x")
+    with pytest.raises(PomonaError, match=r"\.next\.partial: holds files and is no work folder"):
+        merge(linear(one, two), tmp_path / "next")
+    assert (tmp_path / ".next.partial" / "thesis").is_file()
+
+
+def test_an_input_that_changes_during_a_merge_is_noticed(
+    make: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = make("one", 1), make("two", 2)
+
+    def changed(done: int, total: int) -> None:
+        if done == total:
+            os.utime(one / "model.safetensors", (1, 1))
+
+    with pytest.raises(PomonaError, match="out: an input was changed while it was read"):
+        merge(linear(one, two), tmp_path / "out", progress=changed)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_that_changes_after_the_plan_is_refused(make: Maker, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from pomona.merge.search.judge import read_items
 from pomona.merge.search.problem import ItemSelection, files_of, read_search
 from pomona.merge.search.workspace import SearchWorkspace, read_document
 from pomona.models import load
+from pomona.workspace import Workspace
 
 
 def changed(project: Path, old: str, new: str) -> Path:
@@ -247,10 +248,9 @@ def test_an_output_that_is_there_is_not_searched_for(project: Path) -> None:
 def test_another_recipe_does_not_go_on_with_the_log(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (project / "best.work").mkdir()
-    (project / "best.work" / "trials.jsonl").write_text(
-        '{"pomona_search": 1, "objective": "another"}\n'
-    )
+    workspace = Workspace(project / "best.work", {"out": "best"})
+    workspace.begin()
+    (workspace.folder / "trials.jsonl").write_text('{"pomona_search": 1, "objective": "another"}\n')
     with pytest.raises(PomonaError, match="holds the beginning of another search"):
         search_merge(project / "recipe.yaml", project / "best")
 

@@ -25,7 +25,7 @@ MIXED = Space.of({"a": (0.0, 2.0), "b": [1.0, 2.0, 3.0]})
 
 
 def plan_of(values: Mapping[str, Any]) -> MergePlan:
-    return MergePlan((), (), 0, {}, None, dict(values))
+    return MergePlan((), (), (), 0, {}, None, dict(values))
 
 
 @dataclass

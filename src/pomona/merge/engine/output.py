@@ -22,30 +22,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.files import sync
+from pomona.files import check_ours, replace_directory
 from pomona.merge.checkpoints.files import WIDTHS
 from pomona.merge.engine.streams import ThreadBuffers
 from pomona.merge.plan import TensorJob
-from pomona.workspace import Lock
+from pomona.workspace import Lock, Workspace
 
 INTERVAL = 5.0  # seconds between two entries; what a power failure can cost
-_JOURNAL, _LOCK, _RESULT = "journal", "lock", "result"
+_JOURNAL, _RESULT = "journal", "result"
 
 
 class MergeWorkspace:
     """`.OUT.partial` beside OUT, with the result so far, its journal, and whatever was prepared for
     the merge.
 
-    Raises PomonaError when OUT is there and `overwrite` is not given, when OUT is no checkpoint,
-    and when another process works on it.
+    Raises PomonaError when OUT is there and `overwrite` is not given, when OUT is not ours, and
+    when another process works on it.
     """
 
     def __init__(self, out: Path, *, overwrite: bool = False) -> None:
         self.out = out
-        self.folder = out.with_name(f".{out.name}.partial")
         check_free(out, overwrite)
-        self.new = not self.folder.exists()
-        self._lock = Lock(self.folder / _LOCK, doing="merging into it", where=out, other="folder")
+        lock = out.with_name(f".{out.name}.lock")
+        self._lock = Lock(lock, doing="merging into it", where=out, other="folder")
+        # What is kept says itself of which merge it is, see `Journal`: the plan is that of any.
+        self._workspace = Workspace(out.with_name(f".{out.name}.partial"), {"merge": out.name})
+        try:
+            self._workspace.discard_another()
+            self.new = not self._workspace.begun
+            self._workspace.begin()
+        except BaseException:
+            self._lock.release()
+            raise
+        self.folder = self._workspace.folder
 
     @property
     def result(self) -> Path:
@@ -64,21 +73,12 @@ class MergeWorkspace:
 
     def finish(self) -> None:
         """The result takes OUT's place, whole."""
-        # The result is on the disk before it has its name, and the old one goes after the new one
-        # has it: a power failure leaves one of the two, whole.
-        sync(self.result)
-        old = self.out.with_name(f".{self.out.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.out.exists():
-            self.out.rename(old)
-        self.result.rename(self.out)
-        sync(self.out.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_directory(self.result, self.out)
         self.remove()
 
     def remove(self) -> None:
         """Nothing stays."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._workspace.remove()
         self.release()
 
     def release(self) -> None:
@@ -144,25 +144,16 @@ class Journal:
 
 
 def check_free(out: Path, overwrite: bool) -> None:
-    """Raise PomonaError when OUT may not be written: there already, or to be overwritten and not a
-    checkpoint.
+    """Raise PomonaError when OUT may not be written: there already, or to be overwritten and not
+    ours.
     """
-    if not out.name or out.name in (".", ".."):
-        raise PomonaError("is no name for a result", where=out, remedy="name a new folder")
-    if not os.path.lexists(out):
-        return
-    if not overwrite:
+    if os.path.lexists(out) and not overwrite:
         raise PomonaError(
             "is there already",
             where=out,
             remedy="choose another name, or write over it with --overwrite",
         )
-    if not out.is_dir() or (any(out.iterdir()) and not (out / "config.json").is_file()):
-        raise PomonaError(
-            "is no checkpoint, so it is not overwritten",
-            where=out,
-            remedy="choose another name, or remove it",
-        )
+    check_ours(out)
 
 
 SHARD = 5_000_000_000  # bytes of a shard when nothing is said

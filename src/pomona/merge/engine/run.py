@@ -21,7 +21,7 @@ from pomona.merge.checkpoints.files import NUMBERS, full_disk
 from pomona.merge.engine.output import SHARD, MergeWorkspace, check_free, lay_out, size_of
 from pomona.merge.engine.runner import Runner
 from pomona.merge.engine.streams import MappedFiles, ReadUnit, units_of
-from pomona.merge.engine.writing import Result, forecast
+from pomona.merge.engine.writing import Result, check_result, forecast
 from pomona.merge.plan import MergePlan, MergeResult
 from pomona.workspace import is_full
 
@@ -78,7 +78,8 @@ def merge(
         shard_size: Largest safetensors file, such as 5GB.
         seed: Seed in place of the recipe's.
         report: Measure how the models differ, and write report.html.
-        overwrite: Replace a checkpoint that is there.
+        overwrite: Replace a checkpoint that is there and that Pomona wrote; files that others have
+            put into its folder stay.
         allow_mixed: Merge models of different architectures whose tensors fit.
         dry_run: Only print what would be read, written and merged.
     """
@@ -147,6 +148,8 @@ def merge_many(
         for out in folders:
             check_free(out, overwrite)
         room, count, most = _limits(**engine)
+        for plan, out in zip(plans, folders, strict=True):
+            check_result(plan, out)
         return [
             forecast(plan, out, lay_out(plan.jobs, most), memory=room, threads=count)
             for plan, out in zip(plans, folders, strict=True)

@@ -33,6 +33,7 @@ from pomona.merge.plan import MergePlan, MergeResult, TensorJob, inputs_of
 from pomona.merge.report.card import FileHashes, card_files, sources_of
 from pomona.merge.report.survey import MergeSurvey, page
 from pomona.models import INDEX
+from pomona.outputs import check_outputs, refuse_changed
 from pomona.workspace import is_full, room_on_disk
 
 FORMAT = 1  # of a result that is being made: another number is not gone on from
@@ -128,6 +129,11 @@ def _held(job: TensorJob, seed: int, room: int) -> int:
     return max(block, min(count, min(KEPT, room) // width)) * width
 
 
+def check_result(plan: MergePlan, out: Path) -> None:
+    """Raise PomonaError when the result would replace or hold something that it is made from."""
+    check_outputs({"the result": out}, plan.sources, folders=["the result"])
+
+
 class Result:
     """A result in its workspace. As a context it opens files and journal, and closes them; the
     workspace is its owner's.
@@ -145,6 +151,7 @@ class Result:
         self.plan, self.workspace, self.layout = plan, workspace, layout
         self.survey = MergeSurvey(plan) if report else None
         self.sources = sources_of(plan, workspace.folder)
+        check_result(plan, workspace.out)
         self._threads = threads
         self._journal: Journal | None = None
         self._output: Output | None = None
@@ -152,7 +159,8 @@ class Result:
         self._odd: set[str] = set()  # copied tensors with NaN or infinity
 
     def __enter__(self) -> Result:
-        journal = self.workspace.open(self._key())
+        self._before = self._key()
+        journal = self.workspace.open(self._before)
         try:
             self._output = Output(self.workspace.result, self.layout, fresh=not journal.done)
             # The journal begins when the files have all their room, so that what it names is there.
@@ -255,6 +263,7 @@ class Result:
             (self.workspace.result / name).write_bytes(content)
         self._output.sync()
         self._output.close()
+        refuse_changed(self._before, self._key(), self.workspace.out)
         finished_before = self._journal.finished_before
         self.workspace.finish()
         names = (*told.files, *files)

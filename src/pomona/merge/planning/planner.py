@@ -51,8 +51,9 @@ def plan_merge(
         vocabulary_notes,
     )
 
+    file = (Path(recipe),) if isinstance(recipe, str | Path) else ()
     recipe = recipe if isinstance(recipe, MergeRecipe) else read_recipe(recipe)
-    prepared, opened = _open(recipe, models or {}, resolve, work, dry_run)
+    prepared, opened, folders = _open(recipe, models or {}, resolve, work, dry_run)
     mixed = allow_mixed or bool(prepared and prepared.frame)
     check_architectures(opened.values(), mixed)
     check_quantised(opened.values())
@@ -69,6 +70,7 @@ def plan_merge(
     tokenizer = (prepared.tokenizer if prepared else None) or tokenizer_folder(opened[frame].folder)
     return MergePlan(
         models=builder.folders,
+        sources=(*file, *folders),
         jobs=jobs,
         seed=chosen,
         config=config,
@@ -92,7 +94,7 @@ def _open(
     resolve: Resolve,
     work: Path | None,
     dry_run: bool,
-) -> tuple[Any, dict[str, Opened]]:
+) -> tuple[Any, dict[str, Opened], tuple[Path, ...]]:
     rule, merged = recipe.tokenizer, recipe.references
     named = (rule.source, *(token.source for token in rule.tokens.values())) if rule else ()
     others = tuple(dict.fromkeys(source for source in named if isinstance(source, ModelRef)))
@@ -128,7 +130,8 @@ def _open(
     for ref in merged:
         if str(ref) not in views:
             views[str(ref)] = View.of(folders[str(ref)])
-    return prepared, {str(ref): open_model(ref, views[str(ref)]) for ref in merged}
+    opened = {str(ref): open_model(ref, views[str(ref)]) for ref in merged}
+    return prepared, opened, tuple(folders.values())
 
 
 def _tokenizer_mapping(rule: TokenizerRule) -> dict[str, Any]:

@@ -84,9 +84,10 @@ def leave_one_out(
     document, folder = read_document(recipe)
     out, experts = Path(out), experts_of(document)
     recipes = variants(document, experts, chosen)
-    refuse_existing(out, overwrite)
-    workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     task = read_task(document)
+    for place in [out] if task or not overwrite else map(out.joinpath, recipes):
+        refuse_existing(place, overwrite)
+    workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     if dry_run:
         for one in recipes.values():
             workspace.plan(one, dry_run=True)

@@ -5,7 +5,7 @@ that are kept beside the output.
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,14 +17,15 @@ import numpy as np
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import atomic_file, write_json
+from pomona.files import atomic_file, check_ours, write_json
 from pomona.ledger import Meter
 from pomona.merge.plan import MergePlan
 from pomona.merge.search.judge import Judge, digest_of
 from pomona.merge.search.results import System
 from pomona.merge.search.space import SECTIONS
+from pomona.outputs import check_outputs
 from pomona.tasks import Items
-from pomona.workspace import Lock, disk_guard
+from pomona.workspace import Lock, Workspace, disk_guard
 
 
 def read_document(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
@@ -64,7 +65,9 @@ class SearchWorkspace:
         seed: int | None,
         document: Mapping[str, Any],
     ) -> None:
-        self.out, self.work = out, Path(f"{out}.work")
+        self.out, self._root = out, Path(f"{out}.work")
+        # What is kept says itself what it is of: plan and name are those of any search for OUT.
+        self._workspace = Workspace(self._root, {"out": out.name})
         self._models = models
         self.seed = seed if seed is not None else document.get("seed") or 0
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
@@ -72,14 +75,22 @@ class SearchWorkspace:
                 f"{self.seed!r} is not a whole number", where="seed", remedy="write seed: 0"
             )
 
+    @property
+    def work(self) -> Path:
+        """Where what is kept is."""
+        return self._workspace.folder
+
     def plan(self, recipe: Mapping[str, Any], *, dry_run: bool = False) -> MergePlan:
         """The plan of a recipe without free parameters."""
         from pomona.merge.planning.planner import plan_merge
 
         plain = {key: value for key, value in recipe.items() if key not in SECTIONS}
-        return plan_merge(
+        planned = plan_merge(
             plain, models=self._models, seed=self.seed, work=self.work / "prepared", dry_run=dry_run
         )
+        own = {"the result": self.out, "the work folder": self._root}
+        check_outputs(own, planned.sources, folders=list(own))
+        return planned
 
     def score(self, plan: MergePlan, judge: Judge, items: Items) -> System:
         """What a merge does on the items; computed once, then read from the work folder."""
@@ -109,11 +120,15 @@ class SearchWorkspace:
         """Only one process works on an output at a time; a work folder without work goes. Raises
         PomonaError for the second process.
         """
-        with Lock(self.work / "lock", doing="working on it", where=self.out, other="name"):
+        self._workspace.check()
+        lock = self.out.with_name(f".{self._root.name}.lock")
+        with Lock(lock, doing="working on it", where=self.out, other="name"):
+            self._workspace.discard_another()
+            self._workspace.begin()
             try:
                 yield
             finally:
-                if self.work.is_dir() and all(path.name == "lock" for path in self.work.iterdir()):
+                if self._workspace.begun and not any(self.work.iterdir()):
                     self.clear()
 
     def created(self) -> str:
@@ -125,17 +140,20 @@ class SearchWorkspace:
 
     def clear(self) -> None:
         """The result is written: nothing here is needed any more."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        self._workspace.remove()
 
 
 def refuse_existing(out: Path, overwrite: bool) -> None:
-    """Raise PomonaError when the output is there already, before hours are spent on it."""
-    if out.exists() and not overwrite:
+    """Raise PomonaError when the output is there already, or is not ours to write over, before
+    hours are spent on it.
+    """
+    if os.path.lexists(out) and not overwrite:
         raise PomonaError(
             "is there already",
             where=out,
             remedy="choose another name, or write over it with --overwrite",
         )
+    check_ours(out)
 
 
 def inputs_of(plan: MergePlan) -> list[list[Any]]:
