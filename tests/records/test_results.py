@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.outputs import stamp
+from pomona.files import stamp
 from pomona.records import Card, Results, read
 
 ROWS = pa.table({"text": ["a", "b"]})

@@ -13,7 +13,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from pomona.outputs import Where
+from pomona.files import Where
 from pomona.records import Records, Results, info, is_remote
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.files import check_ours
+from pomona.files import check_ours, check_outputs, refuse_changed, stamp
 from pomona.merge.checkpoints.files import (
     FLOATS,
     NewTensor,
@@ -33,7 +33,6 @@ from pomona.merge.checkpoints.names import is_embedding, is_head
 from pomona.merge.planning.models import locate_model
 from pomona.merge.preparing.keymap import ties_in
 from pomona.models import read_config
-from pomona.outputs import check_outputs, refuse_changed, stamp
 
 _LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
 # linear layers stored inputs × outputs

@@ -19,8 +19,7 @@ from pyarrow import fs
 
 from pomona.documents import parse_json, read_json
 from pomona.errors import PomonaError
-from pomona.files import address, cache_folder, recover, sync
-from pomona.outputs import Where, check_outputs, refuse_changed
+from pomona.files import Where, address, cache_folder, check_outputs, recover, refuse_changed, sync
 from pomona.records.card import Card, Written, card_of
 from pomona.records.records import Records, as_records
 from pomona.records.store import info, is_remote, locate

@@ -17,13 +17,12 @@ import numpy as np
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import atomic_file, check_ours, write_json
+from pomona.files import atomic_file, check_ours, check_outputs, write_json
 from pomona.ledger import Meter
 from pomona.merge.plan import MergePlan
 from pomona.merge.search.judge import Judge, digest_of
 from pomona.merge.search.results import System
 from pomona.merge.search.space import SECTIONS
-from pomona.outputs import check_outputs
 from pomona.tasks import Items
 from pomona.workspace import Lock, Workspace, disk_guard
 

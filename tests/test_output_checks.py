@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.outputs import check_outputs, refuse_changed, stamp
+from pomona.files import check_outputs, refuse_changed, stamp
 
 
 @pytest.fixture(autouse=True)
