@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pomona.answers.budget import Account, Budget, BudgetSpent
 from pomona.answers.lockstep import InStep, Lockstep, together
 from pomona.answers.pool import Answer, Answerer, PoolStats
-from pomona.answers.rows import COLUMNS, FAILED, RowPrompt, cells, filled
+from pomona.answers.rows import COLUMNS, FAILED, RowPrompt, cells, filled, refused
 from pomona.answers.store import CachedModel
 from pomona.errors import PomonaError, ResourceError
 from pomona.models import Model, ModelError, Request, Spent, load, wait_for
@@ -46,7 +46,10 @@ class BatchStats:
     def add(self, result: Answer | str) -> None:
         """Note the result of a row: an answer, the name of a limit, or a failure."""
         if isinstance(result, Answer):
-            self.answered += 1
+            if result.reply.answered:
+                self.answered += 1
+            else:
+                self.errors[refused(result)] += 1
             self.stopped[result.stopped_by] += 1
         elif result.startswith(FAILED):
             self.errors[result.removeprefix(FAILED)] += 1
@@ -174,7 +177,7 @@ def _with(batch: Batch, results: Sequence[Answer | str], rows: pa.RecordBatch) -
     """The rows with the columns of their results, which are noted."""
     for result, row in zip(results, rows.to_pylist(), strict=True):
         batch.stats.add(result)
-        if isinstance(result, Answer):
+        if isinstance(result, Answer) and result.reply.answered:
             truth, group = (row[name] if name else None for name in batch.columns)
             batch.pools.add(result.candidates, result.chosen, reference=truth, group=group)
     columns = pa.RecordBatch.from_pylist([cells(result) for result in results], COLUMNS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pomona.answers.pool import Answer
+from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.models import Request
 from pomona.tasks import fields_of
@@ -97,6 +97,9 @@ def cells(result: Answer | str) -> dict[str, Any]:
         failed = result.startswith(FAILED)
         return {"error": result.removeprefix(FAILED)} if failed else {"stopped_by": result}
     spent = result.spent
+    if not result.reply.answered:
+        costs = {"tokens": spent.prompt_tokens + spent.completion_tokens, "flops": spent.flops}
+        return {"error": refused(result), "money": spent.money, **costs}
     return {
         "answer": result.text,
         "chosen": result.chosen,
@@ -109,13 +112,20 @@ def cells(result: Answer | str) -> dict[str, Any]:
     }
 
 
+def refused(answer: Answer) -> str:
+    """Why an answer is none."""
+    said = answer.reply.refusal
+    return f"the model refused: {said[:200]}" if said else "a content filter took the answer away"
+
+
 def _messages(value: Any, where: str) -> list[dict[str, Any]]:
     remedy = "write a list of {role, content}"
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise PomonaError(f"is no JSON: {error}", where=where, remedy=remedy) from error
+            value = parse_json(value.encode(), where, top=None)
+        except (PomonaError, UnicodeEncodeError) as error:
+            reason = error.message if isinstance(error, PomonaError) else "half a character"
+            raise PomonaError(f"is no JSON: {reason}", where=where, remedy=remedy) from error
     items = value if isinstance(value, list) else []
     if not items or not all(isinstance(item, dict) and item.get("role") for item in items):
         raise PomonaError("holds no messages", where=where, remedy=remedy)

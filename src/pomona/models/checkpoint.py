@@ -413,11 +413,11 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def require(*modules: str, extra: str) -> None:
-    """Raise a PomonaError that says what to install where a module is missing."""
+def require(*modules: str, extra: str, for_what: str = "for this model") -> None:
+    """Raise a PomonaError that says what to install, and for what, where a module is missing."""
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
     if missing:
         raise PomonaError(
-            f"{' and '.join(missing)} must be installed for this model",
+            f"{' and '.join(missing)} must be installed {for_what}",
             remedy=f"pip install 'pomona[{extra}]'",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -29,6 +30,7 @@ from pomona.models import Model, Reply, Request, Spent, able, prompt_tokens, wai
 from pomona.records import Card, Records
 from pomona.sample.selection.choice import SelectionContext
 from pomona.sample.selection.choosing import agreement, check, choose, needs_logprobs
+from pomona.sample.selection.mbr import beside
 from pomona.sample.strategy import REWARDS, Strategy, parse_strategy, temperatures
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ async def answer(
     one the first model. seed: of samples, shuffles and random choices; None takes the request's.
     budget: a hard stop. Nothing is asked once a limit is met, and the choice is among what was
         drawn; an Account shares one budget.
+    Answers that a model refused, or a filter took away, are paid for and counted in the notes, but
+    not among the candidates, unless there are no others.
     context: their `before` in order, then for each candidate their `after` in reverse order, with
         the request that the model saw. Where the budget ends in an `after`, the candidate stays as
         it was and the notes say so.
@@ -92,19 +96,27 @@ async def answer(
     stopped = await drawn.fill(plan)
     if not drawn.replies:
         raise BudgetSpent(stopped)
+    places = [at for at, reply in enumerate(drawn.replies) if reply.answered]
+    places = places or list(range(len(drawn.replies)))  # all refused, and one of them says why
+    pool = [drawn.replies[at] for at in places]
     # What contexts want judged.
     items = tuple(str(item) for noted in notes.values() for item in noted.get("checklist", ()))
     selection = SelectionContext(request, strategy, panel, account, judge, request.seed, items)
-    choice = await choose(selection, drawn.replies)
+    choice = await choose(selection, pool)
     spent = sum((reply.spent for reply in drawn.replies), selection.spent + first.spent)
     for lever in context:
-        after = drawn.notes_of[choice.chosen].get(lever.name, {})
+        after = drawn.notes_of[places[choice.chosen]].get(lever.name, {})
         notes[lever.name] = {**notes[lever.name], **after}
-    notes |= {"selection": dict(choice.notes), "pool": _described(strategy, drawn.replies)}
+    described = await beside(partial(_described, strategy, pool))
+    refused = sum(not reply.answered for reply in drawn.replies)
+    notes |= {
+        "selection": dict(choice.notes),
+        "pool": {**described, **({"refused": refused} if refused else {})},
+    }
     return Answer(
-        drawn.replies[choice.chosen].text,
+        pool[choice.chosen].text,
         choice.chosen,
-        tuple(drawn.replies),
+        tuple(pool),
         choice.scores,
         spent,
         stopped,
@@ -142,7 +154,7 @@ class _Pool:
                 self.notes_of.append(notes)
             if met is not None:
                 return met
-            if start + size < len(plan) and self._agrees():
+            if start + size < len(plan) and await self._agrees():
                 return "agreement"
         return "complete"
 
@@ -151,13 +163,11 @@ class _Pool:
         if self.progress is not None:
             self.progress(self.came, self.strategy.n)
 
-    def _agrees(self) -> bool:
-        stop = self.strategy.stop
-        return (
-            stop is not None
-            and len(self.replies) >= _FEWEST
-            and agreement(self.strategy, self.replies) >= stop - 1e-9
-        )
+    async def _agrees(self) -> bool:
+        stop, pool = self.strategy.stop, [reply for reply in self.replies if reply.answered]
+        if stop is None or len(pool) < _FEWEST:
+            return False
+        return await beside(partial(agreement, self.strategy, pool)) >= stop - 1e-9
 
     async def _finished(self, model: Model, reply: Reply) -> tuple[Reply, dict[str, Any]]:
         notes: dict[str, Any] = {}

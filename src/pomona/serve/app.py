@@ -24,8 +24,9 @@ from pomona.answers import CachedModel
 from pomona.errors import PomonaError
 from pomona.models import Model, load
 from pomona.pages import Page, render
+from pomona.sample.context import Feedback
 from pomona.serve import routes
-from pomona.serve.call import AppState, Call, Endpoint
+from pomona.serve.call import FEEDBACK, AppState, Call, Endpoint
 from pomona.serve.metrics import Gate
 from pomona.serve.served import ServedModels
 from pomona.serve.settings import ServeSettings, check_host
@@ -61,12 +62,10 @@ def application(models: Mapping[str, Model], settings: ServeSettings | None = No
     file cannot be opened.
     """
     settings = settings or ServeSettings()
-    memory = None
-    if settings.feedback is not None:
-        from pomona.sample.context import Feedback
-
-        memory = Feedback(settings.feedback)
-    state = AppState(settings, ServedModels(models), Gate(settings.queue), feedback=memory)
+    memory = None if settings.feedback is None else Feedback(settings.feedback)
+    served = ServedModels(models)
+    gates = {name: Gate(settings.queue) for name in (*served.names, FEEDBACK)}
+    state = AppState(settings, served, gates, feedback=memory)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -74,7 +73,7 @@ def application(models: Mapping[str, Model], settings: ServeSettings | None = No
         closing = (model.close() for model in state.models.models)
         await asyncio.gather(*closing, return_exceptions=True)
         if memory is not None:
-            memory.close()
+            await asyncio.to_thread(memory.close)
 
     handlers: Mapping[Any, Any] = {HTTPException: _refused}
     return Starlette(routes=_routes(state), exception_handlers=handlers, lifespan=lifespan)
@@ -94,9 +93,9 @@ def _routes(state: AppState) -> list[Route]:
         return Route(path, endpoint, methods=methods or ["GET"])
 
     return [
-        route("/v1/chat/completions", routes.chat, "POST", limited=True),
-        route("/v1/completions", routes.completions, "POST", limited=True),
-        route("/v1/embeddings", routes.embed, "POST", limited=True),
+        route("/v1/chat/completions", routes.chat, "POST"),
+        route("/v1/completions", routes.completions, "POST"),
+        route("/v1/embeddings", routes.embed, "POST"),
         route("/v1/models", routes.models),
         route("/v1/models/{name:path}", routes.model),
         route("/v1/feedback", routes.feedback, "POST", "DELETE"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
@@ -19,7 +20,7 @@ from pomona.answers import BudgetSpent
 from pomona.errors import PomonaError
 from pomona.models import ModelError
 from pomona.serve.metrics import Gate, Metrics
-from pomona.serve.served import ServedModels
+from pomona.serve.served import ServedModel, ServedModels
 from pomona.serve.settings import ServeSettings
 from pomona.serve.shapes import encode
 from pomona.web import ApiError, ClientGone, Receive, is_loopback, read_json
@@ -27,12 +28,21 @@ from pomona.web import ApiError, ClientGone, Receive, is_loopback, read_json
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Result = TypeVar("Result")
 GONE = 499
+FEEDBACK = "/v1/feedback"  # whose gate has no model
 _SENDING = 60.0
 _log = logging.getLogger("pomona.serve")
 _AHEAD = 64
 _HEADERS = {"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"}
 _ALIVE = b": still at work\n\n"
 _DONE = b"data: [DONE]\n\n"
+_LONGEST_PAUSE = 86_400.0  # seconds that a client is told to wait at most
+_HOST = re.compile(r"//(([^\s/:#]+)(?::\d+)?)")
+_ADDRESS = re.compile(
+    r"\b(?:http:)?[a-z][a-z0-9+.-]*://[^\s\"'<>()]+"
+    r"|(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?![\w.])"
+    r"|\[[0-9a-f]*:[0-9a-f:.]+\](?::\d+)?",
+    re.IGNORECASE,
+)
 _CODES = {502: "upstream_failed", 504: "upstream_timeout", 429: "rate_limit_exceeded"}
 _Item = bytes | Exception | None
 
@@ -43,7 +53,7 @@ class AppState:
 
     settings: ServeSettings
     models: ServedModels
-    gate: Gate
+    gates: Mapping[str, Gate]
     metrics: Metrics = field(default_factory=Metrics)
     feedback: Any = None
 
@@ -61,23 +71,26 @@ class Call:
         self.id = "req_" + secrets.token_hex(12)
         self.model, self.status, self.begun = "", 0, False
         self._entered: float | None = None
+        self._gate: Gate | None = None
         self._tenant = ""
 
-    def enter(self) -> None:
-        """Take a place in the queue. ApiError 429 when there is none."""
-        gate = self.state.gate
+    def enter(self, name: str) -> None:
+        """Take a place in the queue of a model, once the body is there: who sends slowly keeps
+        nobody out. ApiError 429 when there is none.
+        """
+        gate = self.state.gates[name]
         if not gate.enter():
             message = f"all {gate.most} places are taken — try again later"
             headers = {"Retry-After": str(gate.retry_after)}
             raise ApiError(429, message, code="queue_full", headers=headers)
-        self._entered = time.monotonic()
+        self._entered, self._gate = time.monotonic(), gate
 
     def leave(self) -> None:
         """Give the place back, if it has one: before the last bytes are sent, since the client's
         next request may follow them at once.
         """
-        if self._entered is not None:
-            self.state.gate.leave(time.monotonic() - self._entered)
+        if self._entered is not None and self._gate is not None:
+            self._gate.leave(time.monotonic() - self._entered)
             self._entered = None
 
     async def json(self) -> dict[str, Any]:
@@ -173,7 +186,10 @@ class Call:
 
     def failure(self, error: BaseException) -> ApiError:
         """What the client is told about an error. What we did not foresee goes to the log."""
-        told = api_error(error, self.state.settings.timeout)
+        served = self.state.models.named(self.model)
+        told = api_error(error, self.state.settings.timeout, served)
+        if told is not None and told.message != str(error) and told.status >= 500:
+            _log.warning("%s %s: %s", self.id, self.scope.get("path"), error)
         if told is None:
             _log.error("%s %s failed", self.id, self.scope.get("path"), exc_info=error)
             message = "the server failed; its log has the reason under this request's id"
@@ -203,15 +219,12 @@ async def stopped(*tasks: asyncio.Future[Any]) -> None:
 
 @dataclass(eq=False)
 class Endpoint:
-    """One route as an ASGI application: guards, the place in the queue, errors and counts around
-    `work`.
-    """
+    """One route as an ASGI application: guards, errors and counts around `work`."""
 
     state: AppState
     route: str
     work: Callable[[Call], Awaitable[None]]
     key: bool = True
-    limited: bool = False
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         call, started = Call(self.state, scope, receive, send), time.monotonic()
@@ -219,8 +232,6 @@ class Endpoint:
             call.check_host()
             if self.key:
                 call.check_key()
-            if self.limited:
-                call.enter()
             await self.work(call)
         except ClientGone:
             call.status = GONE
@@ -303,25 +314,40 @@ def event(value: Any) -> bytes:
     return b"data: " + encode(value) + b"\n\n"
 
 
-def api_error(error: BaseException, timeout: float) -> ApiError | None:
+def api_error(
+    error: BaseException, timeout: float, served: ServedModel | None = None
+) -> ApiError | None:
     """What to tell a client about `error`; None for an error that only a mistake in this program
-    can raise.
+    can raise. Clients know the model by its name here: where it is, is for the log.
     """
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ModelError):
         headers = {}
         if error.status == 429:
-            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 1.0)))
+            seconds = min(error.retry_after or 1.0, _LONGEST_PAUSE)
+            headers["Retry-After"] = str(max(1, math.ceil(seconds)))
         code = error.code or _CODES.get(error.status)
-        return ApiError(error.status, str(error), code=code, headers=headers)
+        return ApiError(error.status, told_of(error, served), code=code, headers=headers)
     if isinstance(error, BudgetSpent):
         return ApiError(400, str(error), param="pomona.budget", code="budget_spent")
     # With a path it is about a file of the server.
     if isinstance(error, PomonaError) and not isinstance(error.where, Path):
         status, code = (400, "invalid_value") if error.exit_code == 2 else (502, "failed")
-        return ApiError(status, str(error), code=code)
+        return ApiError(status, told_of(error, served), code=code)
     if isinstance(error, TimeoutError):
         message = f"no answer within {timeout:g} s — ask for fewer tokens or samples"
         return ApiError(504, message, code="timeout")
     return None
+
+
+def told_of(error: PomonaError, served: ServedModel | None) -> str:
+    """The text of an error without the addresses and paths of the models behind this server."""
+    name, text = "the model" if served is None else served.name, str(error)
+    own = [] if served is None else [served.model.identity, served.model.name]
+    host = _HOST.search(" ".join([str(error.where), *own]))
+    for secret in (*own, *(host.groups() if host else ())):
+        # A bare name is no secret, and may be a word of the text.
+        if {"/", ":", "."} & set(secret):
+            text = text.replace(secret, name)
+    return _ADDRESS.sub(name, text)

@@ -13,7 +13,7 @@ _COSTS = ("prompt_tokens", "completion_tokens", "flops", "money")
 
 
 class Gate:
-    """Places for requests. `inside` are under way or waiting for a model; who finds all `most`
+    """Places for the requests of one model. `inside` are under way or waiting; who finds all `most`
     taken is turned away.
     """
 
@@ -65,7 +65,7 @@ class Metrics:
             for kind in _COSTS
         }
         self._inside = gauge("pomona_requests_in_flight", "Requests under way or waiting.")
-        about = "Requests that may be under way or waiting."
+        about = "Requests of one model that may be under way or waiting."
         self._limit = gauge("pomona_queue_limit", about)
         about = "Requests turned away with status 429."
         self._refused = counter("pomona_requests_refused", about)
@@ -80,10 +80,10 @@ class Metrics:
         for kind, counter in self._costs.items():
             counter.labels(model).inc(getattr(spent, kind))
 
-    def text(self, gate: Gate) -> str:
-        """All of it."""
-        self._inside.set(gate.inside)
-        self._limit.set(gate.most)
+    def text(self, *gates: Gate) -> str:
+        """All of it, with how full these gates are."""
+        self._inside.set(sum(gate.inside for gate in gates))
+        self._limit.set(max(gate.most for gate in gates))
         self._refused.reset()
-        self._refused.inc(gate.refused)
+        self._refused.inc(sum(gate.refused for gate in gates))
         return prometheus.generate_latest(self._registry).decode()

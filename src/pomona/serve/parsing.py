@@ -143,6 +143,9 @@ def _parsed(
     settings["seed"] = seed if served.remote else seed & _SEEDS[1]
     settings |= extras(fields.rest, served, n)
     requests = tuple(replace(one, **settings) for one in bare)
+    if requests[0].tools and "tools" not in served.model.abilities:
+        message = f'the model "{served.name}" knows no tools — leave them out, or use another model'
+        raise wrong(None, message, "unsupported_value")
     return ParsedRequest(served, called, chat, requests, n, stream, include_usage, **ours)
 
 
@@ -159,6 +162,11 @@ def _ours(fields: Fields, served: ServedModel) -> dict[str, Any]:
     read = {"strategy": strategy, "context": context, "user": user, "budget": _budget(ours)}
     read["candidates"] = ours.take("candidates", bool, strategy is not None)
     ours.end()
+    if strategy is None:
+        given = {"budget": bool(read["budget"].limits), "candidates": read["candidates"]}
+        for name in (name for name, value in given.items() if value):
+            remedy = f"name one, as in {served.name}@hedged5-mbr or {served.name}@greedy"
+            raise bad(f"pomona.{name}", f"belongs to a strategy — {remedy}")
     return read
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
 import numpy as np
 
-from pomona.sample.context import Context
-from pomona.serve.call import Call, event, send_events
+from pomona.sample.context import Context, Memory, Thought
+from pomona.serve.call import FEEDBACK, Call, event, send_events
 from pomona.serve.fields import Fields, bad, missing
 from pomona.serve.parsing import ParsedRequest, read_chat, read_completion
 from pomona.serve.served import ServedModels
@@ -21,6 +21,7 @@ from pomona.serve.work import Outcome, outcome, pieces
 from pomona.web import ApiError, wrong
 
 _MOST_INPUTS = 2048
+_MOST_SAID = 100_000  # characters of a text that is kept as feedback
 
 
 async def chat(call: Call) -> None:
@@ -52,15 +53,15 @@ async def embed(call: Call) -> None:
         raise ApiError(
             400, f'the model "{served.name}" cannot embed', param="model", code="unsupported_model"
         )
+    call.enter(served.name)
     floats, spent = await call.while_here(served.model.vectors(texts))
     call.state.metrics.paid(served.name, spent)
     vectors = np.asarray(floats, "<f4")
     if dimensions is not None and dimensions != vectors.shape[1]:
         raise bad("dimensions", f"is {dimensions}; the model's vectors have {vectors.shape[1]}")
-    rows: list[Any] = vectors.tolist()
-    if encoding == "base64":
-        rows = [base64.b64encode(row.tobytes()).decode() for row in vectors]
-    await call.reply(embeddings(called, rows, spent.prompt_tokens))
+    as_text = encoding == "base64"
+    body = await asyncio.to_thread(embeddings, called, vectors, spent.prompt_tokens, as_text)
+    await call.reply(body)
 
 
 async def models(call: Call) -> None:
@@ -89,9 +90,13 @@ async def _keep(call: Call) -> None:
         for name in ("rejected", "edited", "complaint", "strategy", "user", "group")
     }
     said["good"] = fields.take("good", bool)
+    for name, text in said.items():
+        if isinstance(text, str) and len(text) > _MOST_SAID:
+            raise bad(name, f"has {len(text):,} characters; at most {_MOST_SAID:,} are kept")
     said["user"] = call.user(said["user"])
     fields.end()
-    number = await asyncio.to_thread(memory.add, **said)
+    call.enter(FEEDBACK)
+    number = await call.while_here(memory.run(partial(memory.add, **said)))
     await call.reply({"object": "feedback", "id": number})
 
 
@@ -101,13 +106,14 @@ async def _forget(call: Call) -> None:
     users = parse_qs(call.scope["query_string"].decode("latin-1")).get("user", [])
     if len(users) != 1:
         raise missing("user", " — send ?user=NAME")
-    deleted = await asyncio.to_thread(memory.forget, call.user(users[0]))
+    call.enter(FEEDBACK)
+    deleted = await call.while_here(memory.run(partial(memory.forget, call.user(users[0]))))
     await call.reply({"object": "feedback.deleted", "deleted": deleted})
 
 
 async def metrics(call: Call) -> None:
     """GET /metrics."""
-    text = call.state.metrics.text(call.state.gate)
+    text = call.state.metrics.text(*call.state.gates.values())
     await call.reply(text.encode(), kind="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -129,6 +135,7 @@ async def _generate(
 ) -> None:
     parsed = read(await call.json(), call.state.models)
     call.model = parsed.served.name
+    call.enter(call.model)
     levers = [_lever(call, parsed, name) for name in parsed.context]
     if parsed.stream:
         await send_events(call, _chunks(call, parsed, levers))
@@ -139,8 +146,6 @@ async def _generate(
 
 
 def _lever(call: Call, parsed: ParsedRequest, name: str) -> Context:
-    from pomona.sample.context import Memory, Thought
-
     known = call.state.settings.contexts
     if name in known:
         return known[name]

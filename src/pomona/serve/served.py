@@ -55,6 +55,10 @@ class ServedModels:
         """The models themselves."""
         return [one.model for one in self._served.values()]
 
+    def named(self, name: str) -> ServedModel | None:
+        """The model of this name, None where there is none."""
+        return self._served.get(name)
+
     def find(self, called: str) -> ServedModel:
         """The model, and the strategy, that a client's name for it means. ApiError 404 where there
         is no such model, 400 for a strategy.

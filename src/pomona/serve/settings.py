@@ -23,8 +23,8 @@ class ServeSettings:
     """Limits and keys of a server.
 
     keys: API keys, any of which lets a client in; none lets everybody on this machine in.
-    max_body: bytes of a request. timeout: seconds a request may take. queue: requests under way or
-        waiting; more get status 429.
+    max_body: bytes of a request. timeout: seconds a request may take. queue: requests of one
+        model under way or waiting; more get status 429.
     feedback: the SQLite file of what users say about answers; None refuses feedback. Of several
         keys each has users of its own.
     contexts: levers on what the model sees, by the names that requests use, beside thought and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import secrets
@@ -9,6 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pomona.models import ReplyPiece, Spent, Token
 from pomona.serve.parsing import ParsedRequest
@@ -67,7 +71,12 @@ class Chunks:
     def _piece(self, piece: ReplyPiece) -> list[dict[str, Any]]:
         start = self._told.get(piece.index, 0)
         self._told[piece.index] = start + sum(map(_letters, piece.tokens))
-        delta = {"content": piece.text} if self._parsed.chat else piece.text
+        delta: Any = piece.text
+        if self._parsed.chat:
+            thought = {"reasoning_content": piece.reasoning} if piece.reasoning else {}
+            delta = {**({"content": piece.text} if piece.text or not thought else {}), **thought}
+        elif not piece.text and piece.reasoning:  # the older form has no field for it
+            return []
         return [
             *self._begin(piece.index),
             self._chunk(piece.index, delta, logprobs=_logprobs(self._parsed, piece.tokens, start)),
@@ -80,6 +89,8 @@ class Chunks:
         chunks: list[dict[str, Any]] = []
         for index, choice in enumerate(outcome.choices):
             chunks += self._begin(index)
+            if self._parsed.chat and choice.refusal is not None:
+                chunks.append(self._chunk(index, {"refusal": choice.refusal}))
             if self._parsed.chat and choice.calls:
                 calls = [{"index": at, **call} for at, call in enumerate(choice.calls)]
                 chunks.append(self._chunk(index, {"tool_calls": calls}))
@@ -104,13 +115,19 @@ class Chunks:
         return {**self._head, "choices": [choice], **usage}
 
 
-def embeddings(called: str, vectors: Sequence[Any], tokens: int) -> dict[str, Any]:
-    """A list of embeddings; each is a list of numbers or, where that was asked for, base64 of
-    32-bit floats.
+def embeddings(called: str, vectors: NDArray[np.float32], tokens: int, as_text: bool) -> bytes:
+    """A list of embeddings as JSON; each is a list of numbers or, `as_text`, base64 of 32-bit
+    floats.
+
+    Written one by one: a single call for thousands would hold the interpreter, also in a thread.
     """
-    data = [{"object": "embedding", "index": at, "embedding": v} for at, v in enumerate(vectors)]
+    written = []
+    for at, row in enumerate(vectors):
+        value = base64.b64encode(row.tobytes()).decode() if as_text else row.tolist()
+        written.append(encode({"object": "embedding", "index": at, "embedding": value}))
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"object": "list", "data": data, "model": called, "usage": usage}
+    head = encode({"object": "list", "model": called, "usage": usage})
+    return head[:-1] + b',"data":[' + b",".join(written) + b"]}"
 
 
 def _head(parsed: ParsedRequest, kind: str) -> dict[str, Any]:
@@ -129,7 +146,10 @@ def _choice(parsed: ParsedRequest, index: int, choice: ResponseChoice) -> dict[s
     if not parsed.chat:
         return {"index": index, "text": choice.text, **rest}
     text = choice.text or (None if choice.calls else "")
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    text = None if choice.refusal is not None and not text else text
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": choice.refusal}
+    if choice.reasoning is not None:
+        message["reasoning_content"] = choice.reasoning
     if choice.calls:
         message["tool_calls"] = [dict(call) for call in choice.calls]
     return {"index": index, "message": message, **rest}

@@ -69,7 +69,7 @@ def serve(
         feedback: SQLite file for what users say about answers (POST /v1/feedback).
         max_body: Largest request, as 1MB.
         timeout: Seconds a request may take.
-        queue: Requests under way or waiting; more are refused with status 429.
+        queue: Requests of one model under way or waiting; more are refused with status 429.
         concurrency: Requests under way at once at a model's server, and answers llama.cpp decodes
             at once.
         threads: Threads of models in this process.
@@ -80,7 +80,8 @@ def serve(
         PomonaError: a model cannot be opened, the address is taken or open to others without a
             key, a file cannot be read, or the extra is not installed.
     """
-    require("starlette", "uvicorn", "httpx", extra="serve")
+    needed = ("starlette", "uvicorn", "httpx", "prometheus_client")
+    require(*needed, extra="serve", for_what="to serve models")
     from pomona.serve.app import open_models, run
     from pomona.serve.settings import ServeSettings, check_host, parse_size, read_keys
     from pomona.web import listening

@@ -26,6 +26,8 @@ class ResponseChoice:
     finish: str
     calls: tuple[Mapping[str, Any], ...] = ()
     tokens: tuple[Token, ...] = ()
+    reasoning: str | None = None
+    refusal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ async def _numbered(
     stream: Any = parsed.served.model.stream(request, _samples(parsed, request))
     async with aclosing(stream):
         async for item in stream:
-            if silent and isinstance(item, ReplyPiece):
+            if silent and isinstance(item, ReplyPiece) and item.text:
                 if not item.tokens:  # before anything was sent this is still a refusal
                     raise _untold(parsed)
                 silent = False
@@ -127,6 +129,8 @@ async def _awaited(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     for index, choice in enumerate(answers.choices):
+        if choice.reasoning:
+            yield ReplyPiece("", index, (), choice.reasoning)
         for text in (choice.text,) if choice.tokens else _words(choice.text):
             yield ReplyPiece(text, index, choice.tokens)
     yield answers
@@ -161,29 +165,38 @@ def _plain(pools: Sequence[Sequence[Reply]]) -> Outcome:
 def _chosen(parsed: ParsedRequest, answers: Sequence[Answer]) -> Outcome:
     spent = sum((one.spent for one in answers), Spent())
     choices = tuple(_choice(one.text, one.reply) for one in answers)
-    shown = [_shown(one, parsed.candidates) for one in answers]
+    shown = [_shown(parsed, one) for one in answers]
     more = {"answers": shown} if len(shown) > 1 else {}
     return Outcome(choices, spent, {**shown[0], "spent": asdict(spent), **more})
 
 
 def _choice(text: str, reply: Reply) -> ResponseChoice:
-    return ResponseChoice(text, reply.finish_reason, reply.tool_calls, reply.tokens)
+    return ResponseChoice(
+        text,
+        reply.finish_reason,
+        reply.tool_calls,
+        reply.tokens,
+        reply.reasoning,
+        reply.refusal,
+    )
 
 
-def _shown(one: Answer, candidates: bool) -> dict[str, Any]:
+def _shown(parsed: ParsedRequest, one: Answer) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "strategy": one.strategy,
         "stopped_by": one.stopped_by,
         "chosen": one.chosen,
         "notes": dict(one.notes),
     }
-    if candidates:
+    if parsed.candidates:
         pairs = zip_longest(one.candidates, one.scores)
-        shown["candidates"] = [_candidate(reply, score) for reply, score in pairs]
+        shown["candidates"] = [_candidate(parsed, reply, score) for reply, score in pairs]
     return shown
 
 
-def _candidate(reply: Reply, score: float | None) -> dict[str, Any]:
+def _candidate(parsed: ParsedRequest, reply: Reply, score: float | None) -> dict[str, Any]:
+    # A model's own name may be a path or an address: clients know it by its name here.
+    own = reply.model == parsed.served.model.name
     return {
         "index": reply.index,
         "text": reply.text,
@@ -191,7 +204,7 @@ def _candidate(reply: Reply, score: float | None) -> dict[str, Any]:
         "finish_reason": reply.finish_reason,
         "temperature": reply.temperature,
         "logprob": reply.logprob,
-        "model": reply.model,
+        "model": parsed.served.name if own else reply.model,
         "spent": asdict(reply.spent),
     }
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from pomona.documents import parse_json
+from pomona.errors import PomonaError
 from pomona.web.errors import ApiError, ClientGone
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _READING = 30.0
+_LONG = 1 << 16  # bytes
 
 
 async def read_json(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> dict[str, Any]:
@@ -38,7 +39,8 @@ async def read_json(receive: Receive, headers: Mapping[bytes, bytes], limit: int
         raise ApiError(
             408, f"the body did not arrive within {_READING:g} s", code="timeout"
         ) from error
-    return parse(raw)
+    # What takes long to read is read while others go on.
+    return await asyncio.to_thread(parse, raw) if len(raw) > _LONG else parse(raw)
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
@@ -62,26 +64,12 @@ def parse(raw: bytes) -> dict[str, Any]:
     anything else.
     """
     try:
-        value = json.loads(raw.decode(), parse_constant=_refused, parse_float=_finite)
-        if b"\\u" in raw:  # an escape may be half of a character
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ApiError(400, f"the body is not valid JSON: {reason}", code="invalid_json") from None
+        value = parse_json(raw, "the body", top=None, wrong="is not valid JSON")
+    except PomonaError as error:
+        raise ApiError(400, f"the body {error.message}", code="invalid_json") from None
     if not isinstance(value, dict):
         raise ApiError(400, "the body is not a JSON object", code="invalid_json")
     return value
-
-
-def _refused(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise ValueError(f"{digits[:20]} is too large")
-    return number
 
 
 def _too_large(limit: int) -> ApiError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import threading
@@ -10,11 +11,14 @@ from contextlib import suppress
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from pomona.errors import PomonaError
 
 _GRACE = 30
 _BACKLOG = 2048
+_HEAD = 20.0  # seconds until the head of a request has come
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 def is_loopback(host: str) -> bool:
@@ -101,10 +105,54 @@ class BackgroundServer:
         self._bound.close()
 
 
+class _Protocol(AutoHTTPProtocol):  # pyright: ignore[reportGeneralTypeIssues]
+    """uvicorn's own, which waits for ever for the end of a request's head: a client that does not
+    send one within `_HEAD` seconds is turned away with status 408.
+    """
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # uvicorn closes idle connections by itself; it stops to when a byte of the next head comes.
+        self._stop()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        """Wait for a head where none is whole, from the first time that this is so."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop()
+        elif self._waiting is None:
+            self._waiting = self.loop.call_later(_HEAD, self._turn_away)
+
+    def _stop(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _turn_away(self) -> None:
+        self._waiting = None
+        if not self.transport.is_closing():
+            self.transport.write(_TOO_SLOW)
+            self.transport.close()
+
+
 def _server(app: Any) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
+            http=_Protocol,
             log_level="warning",
             access_log=False,
             server_header=False,

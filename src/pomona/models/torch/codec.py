@@ -13,6 +13,7 @@ import numpy as np
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedModel
 
+from pomona.documents import parse_json
 from pomona.errors import PomonaError, reason_of
 from pomona.models.request import Request, content_of, last_user, wrong_request
 from pomona.models.torch.network import embedding_table, quiet
@@ -51,7 +52,11 @@ class Codec:
         """
         if self.chat:
             texts = [self._rendered(text) for text in texts]
-        encoded = self.encode(texts, special=not self.chat)
+        return self.plain(texts, special=not self.chat)
+
+    def plain(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+        """As `prompts`, but no chat template touches them."""
+        encoded = self.encode(texts, special=special)
         for index, ids in enumerate(encoded):
             if not ids:
                 if self.tokenizer.bos_token_id is None:
@@ -154,7 +159,7 @@ class Template:
     def _plain(self, text: str) -> list[int]:
         if not text and self.codec.tokenizer.bos_token_id is None:
             raise wrong_request("the prompt is empty, and the model needs at least one token")
-        return self.codec.prompts([text])[0]
+        return self.codec.plain([text])[0]
 
     def _rendered(self, request: Request) -> str:
         messages = [{**message, "content": content_of(message)} for message in request.messages]
@@ -177,12 +182,12 @@ def tool_calls(text: str) -> tuple[str, tuple[Mapping[str, Any], ...]]:
     calls: list[Mapping[str, Any]] = []
     for block in _CALL.findall(text):
         try:
-            call = json.loads(block)
+            call = parse_json(block.encode("utf-8", "replace"), "tool_call")
             function = {
                 "name": str(call["name"]),
                 "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False),
             }
-        except (ValueError, KeyError, TypeError):
+        except (PomonaError, KeyError):
             return text, ()
         calls.append({"id": f"call_{len(calls)}", "type": "function", "function": function})
     return (_CALL.sub("", text).strip(), tuple(calls)) if calls else (text, ())

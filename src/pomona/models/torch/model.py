@@ -39,6 +39,7 @@ from pomona.models.torch.codec import Template
 from pomona.models.torch.native import NativeModel, mean_states
 
 Result = TypeVar("Result")
+_LONG = 4096  # tokens of a prompt, about, that take longer than ten milliseconds to count
 _ABILITIES: frozenset[Ability] = frozenset(
     {"generate", "score", "embed", "options", "states", "train"}
 )
@@ -106,13 +107,13 @@ class TorchModel(NativeModel):
         """See `Model`."""
         if not samples:
             return []
-        job = self._job(request, samples, None)
+        job = await self._job(request, samples, None)
         self._put(job)
         return await self._wait(job)
 
     async def together(self, asks: Sequence[Ask]) -> list[list[Reply] | BaseException]:
         """See `Model`."""
-        jobs_or_errors: list[Any] = [self._job_or_error(*each) for each in asks]
+        jobs_or_errors: list[Any] = [await self._job_or_error(*each) for each in asks]
         jobs = [job for job in jobs_or_errors if isinstance(job, DecodeJob)]
         self._put(jobs)
         replies = iter(await asyncio.gather(*map(self._wait, jobs), return_exceptions=True))
@@ -123,7 +124,7 @@ class TorchModel(NativeModel):
     ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """See `Model`."""
         pieces: asyncio.Queue[ReplyPiece | None] = asyncio.Queue()
-        job = self._job(request, samples, pieces.put_nowait)
+        job = await self._job(request, samples, pieces.put_nowait)
         self._put(job)
         job.future.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
@@ -139,7 +140,7 @@ class TorchModel(NativeModel):
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """See `Model`."""
         self._check_steer(request)
-        _, ids = self._template.encode(request)
+        _, ids = await self._encoded(request)
         return await self._run(
             partial(score, self, self._costs, ids, list(completions), request.steer)
         )
@@ -149,10 +150,12 @@ class TorchModel(NativeModel):
         if not texts:
             return np.zeros((0, self.shape.hidden), np.float32), Spent()
         started = time.perf_counter()
-        vectors = await self._run(partial(mean_states, self, list(texts)))
-        spent = self._costs.embedded(
-            list(map(len, self.codec.prompts(list(texts)))), time.perf_counter() - started
-        )
+
+        def work() -> tuple[NDArray[np.float32], list[int]]:
+            return mean_states(self, list(texts)), list(map(len, self.codec.plain(texts)))
+
+        vectors, tokens = await self._run(work)
+        spent = self._costs.embedded(tokens, time.perf_counter() - started)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), spent
 
     def tokens(self, request: Request) -> int:
@@ -174,7 +177,13 @@ class TorchModel(NativeModel):
             if "_worker" in vars(self):  # it starts with the first request
                 await asyncio.to_thread(self._worker.join)
 
-    def _job(
+    async def _encoded(self, request: Request) -> tuple[str, list[int]]:
+        """The prompt as text and as token ids. A long one takes seconds, in which others go on."""
+        if prompt_tokens(request) > _LONG:
+            return await asyncio.to_thread(self._template.encode, request)
+        return self._template.encode(request)
+
+    async def _job(
         self,
         request: Request,
         samples: Sequence[Draw],
@@ -190,7 +199,7 @@ class TorchModel(NativeModel):
                 where=self.name,
                 remedy="ask for no top_logprobs",
             )
-        prompt, ids = self._template.encode(request)
+        prompt, ids = await self._encoded(request)
         context = self.context
         if context is not None and len(ids) + 1 > context:
             raise too_long(len(ids), context, self.name)
@@ -200,9 +209,11 @@ class TorchModel(NativeModel):
             job.on_piece = lambda piece: job.tell(partial(on_piece, piece))
         return job
 
-    def _job_or_error(self, request: Request, samples: Sequence[Draw]) -> DecodeJob | PomonaError:
+    async def _job_or_error(
+        self, request: Request, samples: Sequence[Draw]
+    ) -> DecodeJob | PomonaError:
         try:
-            return self._job(request, samples, None)
+            return await self._job(request, samples, None)
         except PomonaError as error:
             return error
 

@@ -270,7 +270,7 @@ def mean_states(model: object, texts: Sequence[str]) -> NDArray[np.float32]:
     loaded, base = _opened(model)
     context = loaded.context or _UNKNOWN_CONTEXT
     windows: list[tuple[int, list[int]]] = []
-    for text, ids in enumerate(loaded.codec.prompts(texts)):
+    for text, ids in enumerate(loaded.codec.plain(texts)):
         windows += [(text, ids[start : start + context]) for start in range(0, len(ids), context)]
     windows.sort(key=lambda window: (-len(window[1]), window[0]))
 

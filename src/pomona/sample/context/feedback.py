@@ -7,19 +7,22 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from pomona.db import Database
+from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.models import Model, Reply, Request
 from pomona.sample.context.messages import before_question, harmless, question
 from pomona.text import search_terms
 
+Result = TypeVar("Result")
 _TABLES = (
     """create table said (
         id integer primary key, prompt text not null, chosen text not null, rejected text,
@@ -32,6 +35,10 @@ _TABLES = (
         "primary key (user, name)) without rowid"
     ),
 )
+
+
+_LATEST = 2000  # rows of a user that are looked through for an answer
+_READ = 4000  # characters of a prompt by which it is compared
 
 
 @dataclass(frozen=True)
@@ -154,12 +161,17 @@ class Feedback:
             file.execute("pragma wal_checkpoint(truncate)").fetchone()
         return removed
 
-    def rows(self, *, user: str | None = None) -> list[Said]:
-        """Every row of this user, oldest first; without a user the rows that name nobody."""
+    def rows(self, *, user: str | None = None, latest: int | None = None) -> list[Said]:
+        """Every row of this user, or the latest so many, oldest first; without a user the rows that
+        name nobody.
+        """
         with self._file.reading() as file:
-            query = "select * from said where user is ? order by id"
-            said = [Said(*row) for row in file.execute(query, (user,))]
-        return [replace(row, good=None if row.good is None else bool(row.good)) for row in said]
+            query = "select * from said where user is ? order by id desc limit ?"
+            most = -1 if latest is None else latest
+            said = [Said(*row) for row in file.execute(query, (user, most))]
+        return [
+            replace(row, good=None if row.good is None else bool(row.good)) for row in said[::-1]
+        ]
 
     def arms(self, strategies: Sequence[str], *, group: str | None = None) -> list[Arm]:
         """How often each strategy was called good and not good, in this group, by all users."""
@@ -180,8 +192,8 @@ class Feedback:
     def similar(
         self, prompt: str, k: int = 3, *, user: str | None = None, least: float = 0.0
     ) -> list[tuple[Said, float]]:
-        """The `k` rows of this user (as in `rows`) whose prompts are most like this one, and how
-        much: the share of their words in common.
+        """The `k` rows of this user (as in `rows`, of the latest 2,000) whose prompts are most like
+        this one, and how much: the share of their words in common.
 
         The share is Jaccard's, in [0, 1], and must be over `least`; of equals the latest comes
         first.
@@ -189,8 +201,8 @@ class Feedback:
         return [pair for pair in self._ranked(prompt, user) if pair[1] > least][:k]
 
     def checklist(self, prompt: str, n: int = 4, *, user: str | None = None) -> list[str]:
-        """At most `n` complaints of this user (as in `rows`), as items of a checklist: on similar
-        prompts first, then the latest.
+        """At most `n` complaints of this user (as in `similar`), as items of a checklist: on
+        similar prompts first, then the latest.
         """
         items: dict[str, str] = {}
         for row, _ in self._ranked(prompt, user):
@@ -200,8 +212,9 @@ class Feedback:
 
     def _ranked(self, prompt: str, user: str | None) -> list[tuple[Said, float]]:
         """The rows of a user with their similarity, the most similar first, then the latest."""
-        asked = _terms(prompt)
-        scored = [(row, _jaccard(asked, _terms(row.prompt))) for row in self.rows(user=user)]
+        asked = _terms(prompt[:_READ])
+        rows = self.rows(user=user, latest=_LATEST)
+        scored = [(row, _jaccard(asked, _terms(row.prompt[:_READ]))) for row in rows]
         return sorted(scored, key=lambda pair: (-pair[1], -pair[0].id))
 
     def set_defaults(self, user: str, values: Mapping[str, Any]) -> None:
@@ -219,7 +232,16 @@ class Feedback:
         """What `set_defaults` keeps for this user."""
         with self._file.reading() as file:
             rows = file.execute("select name, value from defaults where user = ?", (user,))
-            return {name: json.loads(value) for name, value in rows}
+            return {
+                name: parse_json(value.encode(), self.path, top=None, finite=False)
+                for name, value in rows
+            }
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """What `work`, which uses this object, returns: in the file's own thread, while the event
+        loop goes on.
+        """
+        return await self._file.run(work)
 
     def close(self) -> None:
         """Close the file."""
@@ -255,13 +277,12 @@ class Memory:
     async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         asked = question(request)
-        similar = self.feedback.similar(asked, 8 * self.k, user=self.user, least=self.least)
+        similar, complaints = await self.feedback.run(partial(self._remembered, asked))
         latest: dict[str, tuple[Said, float]] = {}
         for row, share in similar:  # of equal prompts the latest correction counts
             if row.better:
                 latest.setdefault(row.prompt, (row, share))
         shown = list(latest.values())[: self.k]
-        complaints = self.feedback.checklist(asked, self.items, user=self.user)
         notes = {
             "examples": [{"row": row.id, "similarity": share} for row, share in shown],
             "checklist": [harmless(item) for item in complaints],
@@ -274,3 +295,8 @@ class Memory:
     ) -> tuple[Reply, Mapping[str, Any]]:
         """See the protocol; the reply stays as it is."""
         return reply, notes
+
+    def _remembered(self, asked: str) -> tuple[list[tuple[Said, float]], list[str]]:
+        """Rows with prompts like this one, and complaints."""
+        similar = self.feedback.similar(asked, 8 * self.k, user=self.user, least=self.least)
+        return similar, self.feedback.checklist(asked, self.items, user=self.user)

@@ -102,7 +102,7 @@ async def rewards(address: str, prompt: str, answers: Sequence[str]) -> list[flo
     failed or the answer does not score every answer.
     """
     from pomona.models import RetryPolicy, retrying
-    from pomona.models.http import HttpClient
+    from pomona.models.http import HttpClient, Ranks, Scores, checked
 
     url, _, model = address.partition("#")
     base, _, path = url.rpartition("/")
@@ -120,16 +120,12 @@ async def rewards(address: str, prompt: str, answers: Sequence[str]) -> list[flo
         answer = await retrying(lambda: client.post(path, body), RetryPolicy(), where=url)
     finally:
         await client.close()
-    try:
-        scores = _ranked(answer["results"]) if rerank else list(map(float, answer["scores"]))
-    except (KeyError, TypeError, ValueError) as error:
-        message = f"its answer holds no scores: {str(answer)[:200]}"
-        raise ModelError(message, status=502, where=url) from error
+    if rerank:
+        ranks = checked(answer, Ranks, url).results
+        scored = {rank.index: rank.relevance_score for rank in ranks}
+        scores = [scored[at] for at in range(len(answers)) if at in scored]
+    else:
+        scores = checked(answer, Scores, url).scores
     if len(scores) != len(answers):
         raise ModelError(f"{len(scores)} scores for {len(answers)} answers", status=502, where=url)
     return scores
-
-
-def _ranked(results: Sequence[Any]) -> list[float]:
-    rewarded = {int(one["index"]): float(one["relevance_score"]) for one in results}
-    return [rewarded[at] for at in range(len(rewarded))]

@@ -5,9 +5,11 @@ if another is the truth. Kumar & Byrne 2004; Khairi et al. 2025 (arXiv 2506.2054
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,15 @@ from pomona.sample.selection.judging import judged
 from pomona.sample.strategy import TEMPERATURE, Strategy
 from pomona.tasks import pairwise, pairwise_bleu
 
-_AT_ONCE = 1024  # pairs compared in the event loop's own thread
+Result = TypeVar("Result")
+# Threads of their own: the first comparison compiles for many seconds, and what needs a thread of
+# those that all share must not wait for that.
+_threads = ThreadPoolExecutor(2, thread_name_prefix="pomona compares")
+
+
+async def beside(work: Callable[[], Result]) -> Result:
+    """What `work` returns, which compares texts, while the event loop goes on."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, work)
 
 
 async def mbr(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
@@ -87,9 +97,7 @@ async def utilities(
         return await _cosines(context, candidates, evidence)
     if name == "judge":
         return await judged(context, candidates, evidence)
-    if len(candidates) * len(evidence) > _AT_ONCE:  # other requests go on meanwhile
-        return await asyncio.to_thread(textual, name, candidates, evidence)
-    return textual(name, candidates, evidence)
+    return await beside(partial(textual, name, candidates, evidence))
 
 
 async def _cosines(

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pomona.documents import parse_json
 from pomona.errors import PomonaError, positive
 from pomona.models import Message, Model, Reply, Request, Spent
 from pomona.sample.context.messages import harmless, with_system
@@ -62,8 +63,9 @@ def from_api(calls: Sequence[Mapping[str, Any]]) -> list[ToolCall]:
     for call in calls:
         function = call.get("function") or {}
         try:
-            arguments = json.loads(function.get("arguments") or "{}")
-        except (ValueError, TypeError):
+            written = str(function.get("arguments") or "{}").encode("utf-8", "replace")
+            arguments = parse_json(written, "arguments", top=None)
+        except PomonaError:
             arguments = None
         mapping = arguments if isinstance(arguments, dict) else None
         read.append(ToolCall(str(function.get("name")), mapping, str(call.get("id") or "")))
@@ -82,8 +84,9 @@ def _form(tool: Tool) -> str:
 def _arguments(text: str, tool: Tool | None) -> Mapping[str, Any] | None:
     if text.startswith("{"):
         try:
-            return json.JSONDecoder().raw_decode(text)[0]
-        except ValueError:
+            end = json.JSONDecoder().raw_decode(text)[1]
+            return parse_json(text[:end].encode(), "arguments")
+        except (ValueError, RecursionError, PomonaError):
             return None
     if tool is None or not text:
         return {}
