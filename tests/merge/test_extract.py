@@ -175,7 +175,7 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
         extract_adapter(new, old, tmp_path / "lora", rank=1)
     with pytest.raises(
         PomonaError,
-        match=r"extract_adapter: rank=None, energy=None — give rank ≥ 1, or energy between 0 and 1",
+        match=r"^extract: neither rank nor energy is given — give a rank of at least 1, or an energy",
     ):
         extract_adapter(new, old, tmp_path / "lora")
     wide = checkpoint(tmp_path / "wide", {UP: draw(5, 4)})
@@ -207,3 +207,49 @@ def test_an_adapter_replaces_neither_its_models_nor_a_folder_of_somebody_else(
         assert sorted(path.name for path in out.iterdir()) == before
     extract_adapter(tuned, base, tmp_path / "out", rank=1)
     extract_adapter(tuned, base, tmp_path / "out", rank=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"rank": 0}, "rank is 0"), ({"energy": 0.0}, r"energy is 0\.0"), ({"energy": 1.5}, "is 1.5")],
+)
+def test_a_rank_or_energy_that_is_none(tmp_path: Path, settings: Any, says: str) -> None:
+    new, old = pair(tmp_path, {UP: draw(4, 4)})
+    with pytest.raises(PomonaError, match=f"^extract: .*{says} — give a rank of at least 1"):
+        extract_adapter(new, old, tmp_path / "lora", **settings)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+@pytest.mark.parametrize("name", [UP, NORM])
+def test_what_is_no_number_has_no_difference(tmp_path: Path, odd: float, name: str) -> None:
+    change = draw(*((4, 4) if name == UP else (4,)))
+    change.flat[-1] = odd
+    new, old = pair(tmp_path, {name: change})
+    for one, other in ((new, old), (old, new)):
+        with pytest.raises(
+            PomonaError, match=rf'/{new.name}: tensor "{name}" holds NaN or infinity'
+        ):
+            extract_adapter(one, other, tmp_path / "lora", rank=1)
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    new, old = pair(tmp_path, {UP: draw(4, 4)})
+    for folder in (new, old):
+        save_file({UP: (draw(4, 4) * 9).astype(np.int8)}, folder / "model.safetensors")
+        with pytest.raises(PomonaError, match=rf'tensor "{UP}" is I8: quantised weights have no'):
+            extract_adapter(new, old, tmp_path / "lora", rank=1)
+
+
+def test_counters_that_differ_are_told(tmp_path: Path) -> None:
+    new, old = pair(tmp_path, {UP: draw(4, 4)})
+    for count, folder in enumerate((new, old)):
+        tensors = load_file(folder / "model.safetensors")
+        tensors["model.bn.seen"] = np.array([count])
+        save_file(tensors, folder / "model.safetensors")
+    assert "model.bn.seen" in extract_adapter(new, old, tmp_path / "lora", rank=1).left
+
+
+def test_values_too_large_for_the_type_are_refused(tmp_path: Path) -> None:
+    new, old = pair(tmp_path, {UP: draw(4, 4) * 1e12})
+    with pytest.raises(PomonaError, match="too large for F16"):
+        extract_adapter(new, old, tmp_path / "lora", rank=1, dtype="F16")

@@ -25,12 +25,13 @@ from pomona.merge.checkpoints.files import (
     Stored,
     TensorRows,
     View,
-    encode,
+    encode_finite,
     row_blocks,
     write_made,
 )
 from pomona.merge.checkpoints.names import is_embedding, is_head
-from pomona.merge.planning.models import locate_model
+from pomona.merge.planning.checking import same_bytes
+from pomona.merge.planning.models import Opened, locate_model
 from pomona.merge.preparing.keymap import ties_in
 from pomona.models import read_config
 
@@ -95,7 +96,7 @@ class _Parts:
         stored, start = self.new.tensors[name], self.old.tensors[name]
         module, _, kind = name.rpartition(".")
         weight = self.new.tensors.get(f"{module}.weight")
-        if not _differ(stored, start):
+        if not _differ(name, stored, start):
             self.unchanged += 1
         elif not any(fnmatchcase(module, pattern) for pattern in self.asked) or kind not in (
             "weight",
@@ -111,8 +112,8 @@ class _Parts:
             a, b, error = truncated(change.T if self.flipped else change, self.choose)
             self.modules.append(AdapterModule(module, len(a), error))
             for part, values in (("lora_A", a), ("lora_B", b)):
-                made = _in_memory(values, self.dtype)
-                self.made[f"base_model.model.{module}.{part}.weight"] = made
+                key = f"base_model.model.{module}.{part}.weight"
+                self.made[key] = _in_memory(values, self.dtype, key, stored.folder)
         elif kind == "bias" and weight is not None and len(weight.shape) == 2:
             # Named at the end: it depends on whether the weight has an adapter.
             self.biases.append(name)
@@ -157,21 +158,21 @@ def extract_adapter(
         dtype: Type of the adapter's matrices.
         dry_run: Compute ranks and errors, and write nothing.
     """
-    if (
-        (rank is None and energy is None)
-        or (rank is not None and rank < 1)
-        or (energy is not None and not 0 < energy <= 1)
-    ):
-        raise PomonaError(
-            f"rank={rank}, energy={energy}",
-            where="extract_adapter",
-            remedy="give rank ≥ 1, or energy between 0 and 1",
-        )
+    wrong = {
+        "neither rank nor energy is given": rank is None and energy is None,
+        f"rank is {rank}": rank is not None and rank < 1,
+        f"energy is {energy}": energy is not None and not 0 < energy <= 1,
+    }
+    for message in (message for message, found in wrong.items() if found):
+        remedy = "give a rank of at least 1, or an energy above 0 and at most 1"
+        raise PomonaError(message, where="extract", remedy=remedy)
     finetuned, base, out = locate_model(str(finetuned)), locate_model(str(base)), Path(out)
     check_outputs({"the adapter": out}, [finetuned, base], folders=["the adapter"])
     check_ours(out)
     before = stamp([finetuned, base])
     new, old = View.of(finetuned), View.of(base)
+    for view in (new, old):
+        _check_numbers(view)
     _check_pair(new, old)
     config = read_config(base)
     flipped = config.get("model_type") in _CONV1D
@@ -236,13 +237,31 @@ def _complete(parts: _Parts, tied: bool) -> None:
             parts.made["base_model.model.lm_head.weight"] = _as_stored(tensors[name])
 
 
-def _differ(first: Stored, second: Stored) -> bool:
+def _check_numbers(view: View) -> None:
+    packed = Opened(str(view.folder), view.folder, read_config(view.folder), view.tensors).packed
+    if packed:
+        raise PomonaError(
+            f'tensor "{packed[0]}" is {view.info(packed[0])[0]}: quantised weights have no '
+            "difference that an adapter could add",
+            where=view.folder,
+            remedy="save the model in bfloat16 first",
+        )
+
+
+def _differ(name: str, first: Stored, second: Stored) -> bool:
+    """Raises PomonaError for NaN and infinity: they have no difference either."""
     if first.dtype not in FLOATS or second.dtype not in FLOATS:
-        return first.dtype != second.dtype
+        return not same_bytes(first, second)
     a, b = TensorRows(first), TensorRows(second)
-    return not all(
-        np.array_equal(a.float32(rows), b.float32(rows)) for rows in row_blocks(*a.shape)
-    )
+    differ = False
+    for rows in row_blocks(*a.shape):
+        mine, theirs = a.float32(rows), b.float32(rows)
+        for values, stored in ((mine, first), (theirs, second)):
+            if not np.isfinite(values).all():
+                message, remedy = f'tensor "{name}" holds NaN or infinity', "get an undamaged copy"
+                raise PomonaError(message, where=stored.folder, remedy=remedy)
+        differ = differ or not np.array_equal(mine, theirs)
+    return differ
 
 
 def truncated(
@@ -274,8 +293,8 @@ def _rank(values: NDArray[np.float64], rank: int | None, energy: float | None) -
     return min(wanted, len(values), rank or len(values))
 
 
-def _in_memory(values: NDArray[np.float64], dtype: str) -> NewTensor:
-    data = encode(np.ascontiguousarray(values, np.float32), dtype)
+def _in_memory(values: NDArray[np.float64], dtype: str, name: str, where: Path) -> NewTensor:
+    data = encode_finite(np.ascontiguousarray(values, np.float32), dtype, name, where)
     return NewTensor(dtype, values.shape, lambda: (data,))
 
 

@@ -306,12 +306,12 @@ def test_config_and_tokenizer_come_from_the_base_or_the_first_model(here: Path) 
     for name, size in (("a", 1), ("b", 2), ("c", 3)):
         llama(here / name, mark=size)
         (here / name / "tokenizer.json").write_text("{}")
-        (here / name / "generation_config.json").write_text(name)
+        (here / name / "generation_config.json").write_text(f'{{"of": "{name}"}}')
     planned = plan(LINEAR)
     assert (planned.config["mark"], planned.tokenizer, planned.extra["generation_config.json"]) == (
         1,
         Path("a"),
-        b"a",
+        b'{"of": "a"}',
     )
     planned = plan(
         "merge_method: task_arithmetic\nbase_model: c\nmodels: [{model: b, parameters: "
@@ -320,7 +320,7 @@ def test_config_and_tokenizer_come_from_the_base_or_the_first_model(here: Path) 
     assert (planned.config["mark"], planned.tokenizer, planned.extra["generation_config.json"]) == (
         3,
         Path("c"),
-        b"c",
+        b'{"of": "c"}',
     )
 
 

@@ -293,3 +293,65 @@ def test_pickled_adapters_are_not_loaded(tmp_path: Path) -> None:
         match=r"holds no adapter_config.json — name a folder that PEFT's save_pretrained wrote",
     ):
         read_adapter(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale", "says"),
+    [
+        ({"lora_alpha": 0}, 0.0, "has a lora_alpha of 0: its matrices change nothing"),
+        ({"lora_alpha": ...}, 8 / 3, "gives no lora_alpha: 8, as in PEFT"),
+        ({"lora_alpha": 0, "alpha_pattern": {"q_proj": 6}}, 2.0, ""),
+        ({"lora_alpha": 1e-3}, 1e-3 / 3, ""),
+    ],
+)
+def test_an_alpha_of_zero_is_zero(
+    tmp_path: Path, settings: dict[str, Any], scale: float, says: str
+) -> None:
+    view = checkpoint(tmp_path / "base", {f"{Q}.weight": draw(4, 4)})
+    a, b = draw(3, 4, seed=1), draw(4, 3, seed=2)
+    folder = adapter(tmp_path / "lora", {f"{Q}.lora_A.weight": a, f"{Q}.lora_B.weight": b})
+    file = folder / "adapter_config.json"
+    config = {**json.loads(file.read_text()), **settings}
+    file.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}))
+    _, _, notes = adapted(view, read_adapter(folder))
+    assert [note.removeprefix(f"{folder} ") for note in notes] == ([says] if says else [])
+    wanted = draw(4, 4) + np.float32(scale) * (b @ a)
+    np.testing.assert_allclose(merged(view, folder, tmp_path)[f"{Q}.weight"], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"lora_alpha": None}, '"lora_alpha" is null'),
+        ({"lora_alpha": "16"}, '"lora_alpha" is "16", and must be a number'),
+        ({"lora_alpha": float("nan")}, '"lora_alpha" is nan, and must be a number'),
+        ({"r": 0}, '"r" is 0'),
+        ({"r": "3"}, '"r" is "3", and must be a whole number'),
+        ({"r": 4}, f'"{Q}" has rank 3, and adapter_config.json says 4'),
+        ({"rank_pattern": {"q_proj": 2}}, f'"{Q}" has rank 3, and adapter_config.json says 2'),
+        ({"alpha_pattern": []}, '"alpha_pattern" is .*a mapping from names to numbers'),
+        ({"alpha_pattern": {"(": 1}}, r'"alpha_pattern" has .*, which is no pattern for names'),
+        ({"alpha_pattern": {"(a+)+$": 1}}, "which is no pattern for names"),
+        ({"alpha_pattern": {".*.*.*.*x": 1}}, "which is no pattern for names"),
+        ({"peft_type": []}, '"peft_type" is'),
+        ({"peft_type": "IA3"}, "is an adapter of type IA3"),
+        ({"trainable_token_indices": ["1"]}, '"trainable_token_indices" is .* ids of tokens'),
+        ({"trainable_token_indices": {"e": [-1]}}, '"trainable_token_indices" is .* ids of tokens'),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(
+    tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
+    view = checkpoint(tmp_path / "base", {f"{Q}.weight": draw(4, 4)})
+    tensors = {f"{Q}.lora_A.weight": draw(3, 4), f"{Q}.lora_B.weight": draw(4, 3)}
+    folder = adapter(tmp_path / "lora", tensors, **settings)
+    with pytest.raises(PomonaError, match=says):
+        adapted(view, read_adapter(folder))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", "[" * 100_000, '"16"'])
+def test_a_configuration_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    folder = adapter(tmp_path / "lora", {f"{Q}.lora_A.weight": draw(3, 4)})
+    (folder / "adapter_config.json").write_text(text)
+    with pytest.raises(PomonaError, match=r"lora/adapter_config\.json: is not "):
+        read_adapter(folder)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.documents import open_file
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import atomic_directory
 from pomona.models import TensorPlace, tensor_places
@@ -41,6 +42,7 @@ NUMBERS: dict[str, Any] = {
     "F8_E8M0": np.uint8,
 }
 WIDTHS = {name: np.dtype(number).itemsize for name, number in NUMBERS.items()}
+_LARGEST = 1 << 28  # bytes of a file that goes along
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -161,6 +163,21 @@ class View:
     def with_tensors(self, changed: Mapping[str, Stored]) -> View:
         """The same model with some tensors read elsewhere, or with more of them."""
         return View(self.folder, {**self.tensors, **changed})
+
+
+def content_of(file: Path) -> bytes:
+    """A file that goes along with a result. Raises PomonaError where it cannot be read, or is too
+    large.
+    """
+    try:
+        with open_file(file) as stream:
+            data = stream.read(_LARGEST + 1)
+    except OSError as error:
+        raise PomonaError(f"cannot be read: {error.strerror}", where=file) from None
+    if len(data) > _LARGEST:
+        message = f"has more than {_LARGEST:,} bytes, too many for a file that goes along"
+        raise PomonaError(message, where=file, remedy="move it away")
+    return data
 
 
 def full_disk(folder: Path, needed: int) -> ResourceError:

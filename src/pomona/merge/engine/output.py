@@ -41,8 +41,8 @@ class MergeWorkspace:
     """
 
     def __init__(self, out: Path, *, overwrite: bool = False) -> None:
-        self.out = out
         check_free(out, overwrite)
+        self.out = out
         lock = out.with_name(f".{out.name}.lock")
         self._lock = Lock(lock, doing="merging into it", where=out, other="folder")
         # What is kept says itself of which merge it is, see `Journal`: the plan is that of any.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -19,9 +20,9 @@ from pomona.files import check_outputs, refuse_changed
 from pomona.merge.checkpoints.files import (
     FLOATS,
     WIDTHS,
-    Stored,
     TensorRows,
-    Tensors,
+    View,
+    content_of,
     full_disk,
     row_blocks,
 )
@@ -48,6 +49,23 @@ TOKENIZER_FILES = (
     "vocab.txt",
     "spiece.model",
     "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "spm.model",
+    "spm_char.model",
+    "tiktoken.model",
+    "source.spm",
+    "target.spm",
+    "vocab-src.json",
+    "vocab-tgt.json",
+    "target_vocab.json",
+    "bpe.codes",
+    "dict.txt",
+    "emoji.json",
+    "entity_vocab.json",
+    "byte_maps.json",
+    "word_shape.json",
+    "word_pronunciation.json",
+    "prophetnet.tokenizer",
     "tekken.json",
     "chat_template.jinja",
     "chat_template.json",
@@ -260,7 +278,9 @@ class Result:
         if layers:
             files["report.html"] = page(name, told.signature, layers).encode()
         for name, content in files.items():
-            (self.workspace.result / name).write_bytes(content)
+            file = self.workspace.result / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
         self._output.sync()
         self._output.close()
         refuse_changed(self._before, self._key(), self.workspace.out)
@@ -273,19 +293,13 @@ class Result:
     def _odd_notes(self) -> Iterator[str]:
         assert self._journal is not None
         if self._journal.finished_before:  # what an earlier call copied
-            opened: dict[int, Tensors] = {}
+            opened: dict[int, View] = {}
             for job in self.plan.jobs:
                 if job.method == "copy" and job.dtype in FLOATS and not is_buffer(job.name):
-                    model = job.inputs[0].model
-                    folder = opened.setdefault(model, Tensors(self.plan.models[model]))
-                    stored = Stored(
-                        job.dtype,
-                        job.shape,
-                        folder.folder,
-                        job.inputs[0].tensor,
-                        folder.place(job.inputs[0].tensor),
-                    )
-                    rows = TensorRows(stored)
+                    (item,) = job.inputs
+                    if item.model not in opened:
+                        opened[item.model] = View.of(self.plan.models[item.model])
+                    rows = TensorRows(opened[item.model].tensors[item.tensor])
                     if any(holds_odd(rows.stored(part)) for part in row_blocks(*rows.shape)):
                         self._odd.add(job.name)
         if self._odd:
@@ -301,9 +315,9 @@ class Result:
             files[INDEX] = self.layout.index
         if plan.tokenizer:
             files |= {
-                name: (plan.tokenizer / name).read_bytes()
+                name: content_of(plan.tokenizer / name)
                 for name in TOKENIZER_FILES
-                if (plan.tokenizer / name).is_file()
+                if os.path.lexists(plan.tokenizer / name)
             }
         return files | dict(plan.extra)
 

@@ -45,6 +45,7 @@ def plan_merge(
     from pomona.merge.planning.result import (
         config_of,
         extra_files,
+        left_behind,
         merge_notes,
         settings_notes,
         tokenizer_folder,
@@ -64,6 +65,7 @@ def plan_merge(
     config = config_of(recipe, opened[frame], builder, jobs, prepared.config if prepared else {})
     notes = [*recipe.notes, *(prepared.notes if prepared else ()), *merge_notes(builder, jobs)]
     notes += settings_notes(opened[frame], opened.values())
+    notes += left_behind(opened[frame].folder)
     if not recipe.tokenizer and not recipe.key_map:
         notes += vocabulary_notes(opened[frame], opened.values())
     chosen = seed if seed is not None else recipe.seed or 0

@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from pomona.documents import parse_json
+from pomona.documents import parse_json, read_json
 from pomona.errors import PomonaError, nearest
+from pomona.merge.checkpoints.files import content_of
 from pomona.merge.checkpoints.names import ROLES, is_head
 from pomona.merge.plan import TensorJob
 from pomona.merge.planning.layers import SlicedLayers
@@ -41,8 +43,18 @@ _TOKENIZERS = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+_TEMPLATES = "additional_chat_templates"
+_SENTENCES = (
+    "modules.json",
+    "config_sentence_transformers.json",
+    *(
+        f"sentence_{kind}_config.json"
+        for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+    ),
+)
 _BESIDE = (
     "generation_config.json",
+    "audio_tokenizer_config.json",
     "preprocessor_config.json",
     "processor_config.json",
     "video_preprocessor_config.json",
@@ -117,7 +129,7 @@ def _section(config: dict[str, Any], role: str) -> dict[str, Any]:
 
 def tokenizer_folder(folder: Path) -> Path | None:
     """`folder` when it holds a tokenizer."""
-    return folder if any((folder / name).is_file() for name in _TOKENIZERS) else None
+    return folder if any(os.path.lexists(folder / name) for name in _TOKENIZERS) else None
 
 
 def extra_files(
@@ -131,11 +143,21 @@ def extra_files(
     another tokenizer, processor settings of the donor, its own code, and the recipe's chat
     template, also where the `tokenizer`'s own settings hold one.
     """
-    files = {name: (donor / name).read_bytes() for name in _BESIDE if (donor / name).is_file()}
+    for name in ("generation_config.json", "config.json"):
+        read_config(donor, name)
+    for name in ("tokenizer_config.json", "special_tokens_map.json") if tokenizer else ():
+        read_config(cast("Path", tokenizer), name)
+    if tokenizer and os.path.lexists(tokenizer / "tokenizer.json"):
+        read_json(tokenizer / "tokenizer.json", finite=False)
+    files = {name: content_of(donor / name) for name in _BESIDE if os.path.lexists(donor / name)}
+    files |= {name: content_of(donor / name) for name in module_files(donor)}
     if special_ids and "generation_config.json" in files:
         settings = read_config(donor, "generation_config.json")
         files["generation_config.json"] = _json({**settings, **special_ids})
-    files |= {file.name: file.read_bytes() for file in sorted(donor.glob("*.py"))}
+    files |= {file.name: content_of(file) for file in sorted(donor.glob("*.py"))}
+    if tokenizer is not None:
+        further = sorted((tokenizer / _TEMPLATES).glob("*.jinja"))
+        files |= {f"{_TEMPLATES}/{file.name}": content_of(file) for file in further}
     template = (
         template_for(recipe.chat_template, [model.folder for model in models.values()])
         if recipe.chat_template
@@ -147,6 +169,47 @@ def extra_files(
         if "chat_template" in settings:
             files["tokenizer_config.json"] = _json({**settings, "chat_template": template})
     return files
+
+
+def module_files(folder: Path) -> list[str]:
+    """The files of a sentence-transformers model beside its network: what says which modules
+    follow the network (modules.json), and what these hold. Pickles are never taken.
+
+    Raises PomonaError for a modules.json that names no folders of this model.
+    """
+    modules = folder / "modules.json"
+    if not os.path.lexists(modules):
+        return []
+    names = [name for name in _SENTENCES if (folder / name).is_file()]
+    for module in read_json(modules, top=list):
+        path = module.get("path") if isinstance(module, dict) else None
+        if not isinstance(path, str) or ".." in Path(path).parts or Path(path).is_absolute():
+            message = f"names a module at {path!r}, and a module is a folder of this model"
+            raise PomonaError(message, where=modules, remedy="copy or download it again")
+        names += [
+            file.relative_to(folder).as_posix()
+            for file in (sorted((folder / path).rglob("*")) if path.strip("./") else ())
+            if file.is_file() and file.suffix in (".json", ".safetensors", ".txt", ".model")
+        ]
+    return names
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Notes on what else the donor's folder holds and the result has not, or has as it was."""
+    taken = module_files(folder)
+    kept = {name.partition("/")[0] for name in taken} | {_TEMPLATES}
+    others = sorted(
+        each.name
+        for each in folder.iterdir()
+        if each.is_dir() and each.name[0] not in "._" and each.name not in kept
+    )
+    weights = [name for name in taken if name.endswith(".safetensors")]
+    notes = []
+    if weights:
+        notes.append(f"{', '.join(weights)}: not merged, but as in {folder}")
+    if others:
+        notes.append(f"folders of {folder} that do not go along: {', '.join(others[:8])}")
+    return notes
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
@@ -212,7 +275,10 @@ def template_for(asked: str, folders: Sequence[Path]) -> str | None:
 def _own(folder: Path) -> str | None:
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8").strip()
+        try:
+            return content_of(file).decode().strip()
+        except UnicodeDecodeError:
+            raise PomonaError("is not UTF-8 text", where=file, remedy="save it as UTF-8") from None
     template = read_config(folder, "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
         template = next(

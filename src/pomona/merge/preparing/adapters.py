@@ -46,6 +46,8 @@ _REFUSED = (
     ),
     *("kasa_config", "monteclora_config", "velora_config"),
 )
+_NAME = re.compile(r"[\w.-]+")
+_ALPHA = 8  # PEFT's, where an adapter says nothing
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
@@ -62,12 +64,24 @@ class Adapter:
 
     def scale(self, module: str, rank: int) -> float:
         """s = α/r, or α/√r for rank-stabilised LoRA (Kalajdzievski 2023, arXiv 2312.03732)."""
-        alpha = self.config.get("lora_alpha") or 8
-        for pattern, value in (self.config.get("alpha_pattern") or {}).items():
-            if re.match(rf"(.*\.)?({pattern})$", module):
-                alpha = value
-                break
+        wanted = self._said("rank_pattern", module, self.config.get("r", rank))
+        if wanted != rank:
+            raise self.wrong(
+                f'"{module}" has rank {rank}, and adapter_config.json says {wanted}',
+                remedy="copy the adapter again, with its own adapter_config.json",
+            )
+        alpha = self._said("alpha_pattern", module, self.config.get("lora_alpha", _ALPHA))
         return alpha / rank**0.5 if self.config.get("use_rslora") else alpha / rank
+
+    def _said(self, key: str, module: str, usual: Any) -> Any:
+        """What PEFT takes for a module: the value of the first pattern that fits its name."""
+        for pattern, value in (self.config.get(key) or {}).items():
+            if module == pattern or module.endswith("." + pattern):
+                return value
+            # Only what is no plain name is searched for as a pattern.
+            if not _NAME.fullmatch(pattern) and re.match(rf"(?:.*\.)?(?:{pattern})$", module):
+                return value
+        return usual
 
     def wrong(self, message: str, remedy: str) -> PomonaError:
         """An error in its tensors."""
@@ -111,7 +125,37 @@ def read_adapter(folder: Path) -> Adapter:
             where=file,
             remedy="save it with path_initial_model_for_weight_conversion, or merge it with PEFT",
         )
+    _check_settings(config, file)
     return _sorted_parts(folder, config)
+
+
+def _check_settings(config: Mapping[str, Any], file: Path) -> None:
+    """Raise PomonaError for settings that have no meaning, and patterns that could be searched for
+    without end.
+    """
+    for key in ("lora_alpha", "r"):
+        if key in config and config[key] is None:
+            raise PomonaError(f'"{key}" is null', where=file, remedy="give the number it had")
+    if config.get("r") == 0:
+        raise PomonaError('"r" is 0, so the adapter has no matrices', where=file)
+    for key in ("rank_pattern", "alpha_pattern"):
+        patterns = [each for each in config.get(key) or {} if not _NAME.fullmatch(each)]
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+                endless = len(re.findall(r"[*+{]", pattern)) > 3 or re.search(
+                    r"\)\s*[*+{]|\(\?[P(]", pattern
+                )
+            except (re.error, RecursionError, OverflowError):
+                endless = True
+            if endless or len(pattern) > 500 or len(patterns) > 1000:
+                message = f'"{key}" has {pattern[:60]!r}, which is no pattern for names'
+                raise PomonaError(message, where=file, remedy="write the names of the modules out")
+    listed = config.get("trainable_token_indices") or []
+    for indices in listed.values() if isinstance(listed, dict) else [listed]:
+        if not isinstance(indices, list) or not all(type(i) is int and i >= 0 for i in indices):
+            message = f'"trainable_token_indices" is {str(listed)[:60]}, and must be ids of tokens'
+            raise PomonaError(message, where=file, remedy="copy the adapter again")
 
 
 def _sorted_parts(folder: Path, config: Mapping[str, Any]) -> Adapter:
@@ -147,6 +191,11 @@ def adapted(
     made: dict[str, NewTensor] = {}
     taken: dict[str, Stored] = {}
     notes: list[str] = []
+    alpha = adapter.config.get("lora_alpha")
+    if alpha is None:
+        notes.append(f"{adapter.folder} gives no lora_alpha: {_ALPHA}, as in PEFT")
+    elif alpha == 0 and not adapter.config.get("alpha_pattern"):
+        notes.append(f"{adapter.folder} has a lora_alpha of 0: its matrices change nothing")
     for short, stored in adapter.whole.items():
         name = _find(view, short)
         if name is None and tied and short.startswith("lm_head."):
