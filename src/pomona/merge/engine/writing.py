@@ -271,10 +271,10 @@ class Result:
         """
         assert self._journal is not None and self._output is not None and self._hashes is not None
         layers = self.survey.layers(self._journal.done) if self.survey else None
-        self.plan = replace(self.plan, notes=(*self.plan.notes, *self._odd_notes()))
-        told = forecast(self.plan, self.workspace.out, self.layout, memory=memory, threads=threads)
+        plan = replace(self.plan, notes=(*self.plan.notes, *self._odd_notes()))
+        told = forecast(plan, self.workspace.out, self.layout, memory=memory, threads=threads)
         name, hashes = self.workspace.out.name, self._hashes.result()
-        files = self._beside() | card_files(self.plan, name, self.sources, hashes, told, layers)
+        files = self._beside() | card_files(plan, name, self.sources, hashes, told, layers)
         if layers:
             files["report.html"] = page(name, told.signature, layers).encode()
         for name, content in files.items():
