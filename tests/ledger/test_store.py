@@ -175,3 +175,23 @@ def test_a_run_has_its_ledger_or_some_groups_of_it(make_ledger: Make, tmp_path: 
     assert len(some.entries) == len(ledger.entries)
     with pytest.raises(PomonaError, match="nothing: no entry has this group"):
         ledger_of(tmp_path, group=[groups[0], "nothing"])
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"seed": 10**400}, "entries.0.seed"),
+        ({"flops_once": 1e300}, "entries.0.flops_once"),
+        ({"n": -(10**120)}, "entries.0.n"),
+    ],
+)
+def test_numbers_that_nothing_can_be_computed_from_are_refused(
+    make_ledger: Make, tmp_path: Path, change: dict[str, float], key: str
+) -> None:
+    path = tmp_path / "ledger.json"
+    make_ledger(groups=False).write(path)
+    document = json.loads(path.read_text())
+    document["entries"][0] |= change
+    path.write_text(json.dumps(document))
+    with pytest.raises(PomonaError, match=rf"`{key}` is larger than any count or cost — run"):
+        Ledger.read(path)

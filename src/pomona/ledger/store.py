@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 1
+LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -225,6 +225,9 @@ class Ledger:
         if version != FORMAT:
             message = f"has format {version}; this Pomona reads format {FORMAT}"
             raise PomonaError(message, where=path, remedy="upgrade pomona, or run again")
+        if key := next(_excessive(document, ""), None):
+            message = f"`{key}` is larger than any count or cost"
+            raise PomonaError(message, where=path, remedy=remedy)
         try:
             ledger = TypeAdapter(cls).validate_python(
                 {key: document.get(key) for key in ("meta", "entries")}
@@ -337,6 +340,16 @@ def _row(entry: Entry, extra: float | None) -> dict[str, Any]:
     return {name: flat[name] if name in flat else getattr(entry, name) for name in _COLUMNS}
 
 
+def _excessive(value: Any, key: str) -> Iterator[str]:
+    """The keys of numbers that would overflow in what is computed from them."""
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, inner in pairs:
+            yield from _excessive(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, int | float) and abs(value) > LARGEST:
+        yield key
+
+
 def _check(ledger: Ledger, path: str | Path) -> None:
     base, metrics = ledger.meta.base, sorted({entry.metric for entry in ledger.entries})
     if not any(entry.variant == base for entry in ledger.of("overall")):
@@ -348,7 +361,7 @@ def _check(ledger: Ledger, path: str | Path) -> None:
     numbers = [name for name, kind in _COLUMNS.items() if kind != "str"]
     for row in ledger.rows():
         for name in numbers:
-            if row[name] is not None and not math.isfinite(row[name]):
-                message = f"`{name}` of {row['variant']}, {row['group']} is {row[name]}"
+            if row[name] is not None and not abs(row[name]) <= LARGEST:
+                message = f"`{name}` of {row['variant']}, {row['group']} is {str(row[name])[:20]}"
                 remedy = "measure it again on more items, or leave the entry out"
                 raise PomonaError(message, where=path, remedy=remedy)

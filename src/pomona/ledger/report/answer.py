@@ -65,7 +65,7 @@ def answer(ledger: Ledger) -> Conclusion:
     ends = [*_ladder(ledger), *_unknown(ledger)]
     if not tried:
         return Conclusion(f"This ledger measures no lever against {base}.", warned + ends)
-    gaining = [entry for entry in tried if ledger.gain(entry)[1] > 0]
+    gaining = [entry for entry in tried if _gains(ledger, entry)]
     better = [entry for entry in gaining if not _useless(ledger, entry)]
     if not better:
         none = f"No lever shows a measurable gain over {base}: no 95 % interval lies above zero."
@@ -114,6 +114,10 @@ def _headline(ledger: Ledger, best: Entry, largest: Entry) -> str:
         told = f"from {answers} on" if crossed.above else f"up to {answers}"
         bought += f"; {told} the larger {name} is cheaper per gain"
     return f"The best buy per FLOP is {bought}."
+
+
+def _gains(ledger: Ledger, entry: Entry) -> bool:
+    return min(ledger.gain(entry)[:2]) > 0
 
 
 def _no_more(ledger: Ledger, size: Entry, lever: Entry) -> bool:

@@ -54,7 +54,7 @@ def drawn(ledger: Ledger) -> list[Point]:
     points = []
     for entry in [*rungs(ledger), *levers(ledger)]:
         extra = ledger.extra(entry)
-        if extra is not None and extra > 0:
+        if extra is not None and extra >= 1:
             gain, low, high = ledger.gain(entry)
             points.append(Point(entry, extra, extra, gain, low, high))
     return points
