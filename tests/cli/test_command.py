@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pomona.cli.command import Command, Made, Options
+from pomona.cli.output import Out
 from pomona.errors import PomonaError
 
 EVENTS: list[str] = []
@@ -132,3 +133,17 @@ def test_a_package_that_is_missing_is_said_in_a_line(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PomonaError, match=r"nothing_like_it is not installed — `pomona doctor`"):
         Command("needy:work")()
+
+
+@pytest.mark.parametrize("width", [12, 30, 50, 57, 80, 160])
+def test_a_table_never_loses_a_column_to_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = [{"step": "fine-tune upsample/last 20 %", "state": "to do", "cost": 12345, "disk": None}]
+    Out("human").table(rows, caption="to do: 1 step")
+    said = capsys.readouterr().out
+    for text in ("step", "state", "cost", "disk", "12,345", "—", "to do: 1"):
+        assert text in " ".join(said.split())
+    assert ("upsample/last 20 %" in said) or width < 40
+    assert said.startswith("step: ") is (width < 57)

@@ -22,6 +22,7 @@ Format = Annotated[Literal["human", "json"], Parameter(help="human or json.")]
 Row = dict[str, Any]
 
 PIPE_WIDTH = 160
+_WORD = 10  # letters a line that a folded column must hold
 
 
 def console() -> Console:
@@ -89,7 +90,10 @@ class Out:
         from rich.table import Table
         from rich.text import Text
 
-        shown = rows if show is None else show
+        shown, screen = rows if show is None else show, console()
+        if _needed(shown) > screen.width:
+            self._lines(shown, caption)
+            return
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
         for place, name in enumerate(shown[0] if shown else ()):
             right = all(
@@ -100,7 +104,14 @@ class Out:
             )
         for row in shown:
             table.add_row(*(Text(_cell(value)) for value in row.values()))
-        console().print(table)
+        screen.print(table)
+
+    def _lines(self, rows: Sequence[Row], caption: str | None) -> None:
+        """Each row as lines of their own, for a terminal in which columns would vanish."""
+        for row in rows:
+            self.write("".join(f"{name}: {_cell(value)}\n" for name, value in row.items()) + "\n")
+        if caption:
+            self.line(caption)
 
     def json(self, value: Any) -> None:
         """A JSON document."""
@@ -113,6 +124,12 @@ class Out:
     def write(self, text: str) -> None:
         """Text that is formatted already."""
         sys.stdout.write(text)
+
+
+def _needed(rows: Sequence[Row]) -> int:
+    """Columns of a terminal that a table needs: the first one whole, a word of each other."""
+    wide = [max(len(_cell(row.get(name))) for row in rows) for name in (rows[0] if rows else ())]
+    return sum(3 + (size if place == 0 else min(size, _WORD)) for place, size in enumerate(wide))
 
 
 def _cell(value: Any) -> str:
