@@ -260,3 +260,23 @@ def test_on_error_takes_a_known_word() -> None:
     told = 'on_error: "skip" is unknown — use "stop", "drop" or "reject"'
     with pytest.raises(PomonaError, match=told):
         read(pa.table({"a": [1]}), on_error="skip")  # type: ignore[arg-type]
+
+
+def test_rejects_replace_nothing_but_rejects(tmp_path: Path) -> None:
+    path, rejects = tmp_path / "a.jsonl", tmp_path / "r.jsonl"
+    path.write_bytes(BAD)
+    (tmp_path / "link.jsonl").symlink_to(path)
+    (tmp_path / "folder").mkdir()
+    for place in (path, tmp_path / "link.jsonl", tmp_path / "folder"):
+        with pytest.raises(PomonaError):
+            read(path, on_error="reject", rejects=place)
+    rejects.write_text("a thesis")
+    told = "is no file of rejects, and would be replaced — name a new file"
+    with pytest.raises(PomonaError, match=told):
+        read(path, on_error="reject", rejects=rejects)
+    assert (path.read_bytes(), rejects.read_text()) == (BAD, "a thesis")
+    rejects.unlink()
+    for _ in range(2):
+        assert read(path, on_error="reject", rejects=rejects).rejected == 1
+    with pytest.raises(PomonaError, match="rejects are written to local files"):
+        read(path, on_error="reject", rejects=Path("s3://b/r.jsonl"))

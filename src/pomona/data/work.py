@@ -13,8 +13,23 @@ from typing import Any
 
 from pyarrow import fs
 
+from pomona.documents import read_json
+from pomona.errors import PomonaError
 from pomona.files import Where
 from pomona.records import Records, Results, info, is_remote
+
+
+def noted(note: Path, **kinds: type) -> dict[str, Any] | None:
+    """What a note of unfinished work says, where each key has a value of its kind and no number is
+    below 0. None where there is no such note, or it is damaged: that work is then done again.
+    """
+    try:
+        said = read_json(note)
+    except PomonaError:
+        return None
+    values = [(said.get(name), kind) for name, kind in kinds.items()]
+    whole = all(type(value) is kind and (kind is not int or value >= 0) for value, kind in values)
+    return said if whole else None
 
 
 def stamps(records: Records) -> list[Any]:

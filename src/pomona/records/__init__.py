@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         card_of as card_of,
         inputs_of as inputs_of,
     )
-    from pomona.records.column_types import BATCH_ROWS as BATCH_ROWS
+    from pomona.records.column_types import BATCH_ROWS as BATCH_ROWS, as_text as as_text
     from pomona.records.engines import (
         check_engine as check_engine,
         spread as spread,
@@ -60,7 +60,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "card": "Card Input Written card_of inputs_of",
-        "column_types": "BATCH_ROWS",
+        "column_types": "BATCH_ROWS as_text",
         "engines": "check_engine spread workers",
         "parquet": "ParquetSource",
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",

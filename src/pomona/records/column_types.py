@@ -4,6 +4,7 @@ without silent conversions.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -208,6 +209,30 @@ def _infinite(column: pa.Array) -> bool:
     if pa.types.is_struct(column.type):
         return any(_infinite(inner) for inner in column.flatten())
     return pa.types.is_list(column.type) and _infinite(column.flatten())
+
+
+def as_text(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Values of any type as text, null as null: lists and structs as JSON, bytes that are no UTF-8
+    with escapes.
+    """
+    if not pa.types.is_nested(column.type) and not pa.types.is_binary(column.type):
+        try:
+            return column.cast(pa.string())
+        except pa.ArrowException:
+            pass
+    return pa.array([_spelt(value) for value in column], pa.string())
+
+
+def _spelt(scalar: pa.Scalar) -> str | None:
+    try:
+        value = scalar.as_py()
+    except (ValueError, OverflowError):  # a time that Python cannot hold
+        return str(scalar)
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def csv_column(values: Sequence[str | None], kind: pa.DataType) -> pa.Array:

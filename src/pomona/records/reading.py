@@ -15,7 +15,7 @@ from pyarrow import fs
 
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
-from pomona.files import write_text
+from pomona.files import check_outputs, write_text
 from pomona.records.column_types import plain
 from pomona.records.engines import check_engine
 from pomona.records.parquet import open_arrow, open_parquet
@@ -33,7 +33,7 @@ from pomona.records.store import (
     is_remote,
     missing,
 )
-from pomona.records.text_source import open_text, set_aside, skip, stop
+from pomona.records.text_source import check_rejects, open_text, set_aside, skip, stop
 from pomona.workspace import disk_guard
 
 _OPENERS: dict[str, Callable[[Sequence[str]], Source]] = {
@@ -97,6 +97,8 @@ def read(
         message = 'on-error "reject" and a file of rejects go together'
         remedy = "give both, or neither"
         raise PomonaError(message, where="rejects", remedy=remedy)
+    if rejects is not None:
+        check_rejects(rejects)
     records = _described(source, columns, name, on_error != "stop", rejects)
     if on_error == "stop":
         return records
@@ -111,6 +113,8 @@ def _described(
         described = _typed(as_records(source).source, columns, engine)
     else:
         files = _files(source)
+        if rejects is not None:
+            check_outputs({"the file of rejects": rejects}, files)
         opener = _OPENERS.get(_one_format(files))
         if opener is None:
             text = open_text(files, columns, skip if drops else stop)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import fs
 
 from pomona.errors import PomonaError
-from pomona.files import atomic_file
+from pomona.files import address, atomic_file
 from pomona.records.column_types import (
     BATCH_ROWS,
     MisfitError,
@@ -28,11 +29,12 @@ from pomona.records.column_types import (
 )
 from pomona.records.parsing import Bad, ParsedRow, csv_header, csv_rows, jsonl_rows
 from pomona.records.source import Batches, Files, Filter, kept, no_column
-from pomona.records.store import format_of, lines
+from pomona.records.store import check_regular, format_of, info, is_remote, lines
 from pomona.workspace import disk_guard
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
 BATCH_BYTES = 4 << 20
+_REJECTED = ["file", "line", "reason", "text", "base64"]  # keys of a row in a file of rejects
 OnBad = Callable[[str, Bad], None]
 
 
@@ -142,12 +144,27 @@ def set_aside(source: TextSource, rejects: str | Path | None) -> int:
     return bad.total()
 
 
+def check_rejects(rejects: str | Path) -> None:
+    """Raise PomonaError when `rejects` is on S3, or a file that is there and holds no rejects."""
+    uri = address(rejects)
+    if is_remote(uri):
+        remedy = "name a file on this machine, then copy it"
+        raise PomonaError("rejects are written to local files", where=uri, remedy=remedy)
+    if info(uri).type == fs.FileType.NotFound:
+        return
+    check_regular(uri)
+    first = next(jsonl_rows(lines(uri)), None) if Path(uri).is_file() else Bad(1, b"", "")
+    if first is not None and (isinstance(first, Bad) or list(first.values) != _REJECTED):
+        remedy = "name a new file"
+        raise PomonaError("is no file of rejects, and would be replaced", where=uri, remedy=remedy)
+
+
 def _told(file: str, bad: Bad) -> str:
     """A malformed row as the file of rejects has it."""
     text = bad.raw.decode("utf-8", "backslashreplace")
     coded = None if text.encode() == bad.raw else base64.b64encode(bad.raw).decode()
-    row = {"file": file, "line": bad.line, "reason": bad.reason, "text": text, "base64": coded}
-    return json.dumps(row, ensure_ascii=False)
+    row = (file, bad.line, bad.reason, text, coded)
+    return json.dumps(dict(zip(_REJECTED, row, strict=True)), ensure_ascii=False)
 
 
 def _parsed(file: str, kind: str) -> Iterator[ParsedRow | Bad]:

@@ -133,3 +133,74 @@ def test_other_parameters_and_foreign_folders_are_refused(tmp_path: Path) -> Non
     (tmp_path / "mine" / "a.txt").write_text("x")
     with pytest.raises(PomonaError, match="mine: is not an index — give index= a new folder"):
         dedup(table, tmp_path / "out.parquet", index=tmp_path / "mine")
+
+
+DAMAGES = {
+    "half a manifest": ("index.json", b'{"form": 1, "parameters'),
+    "a list": ("index.json", b"[]"),
+    "no form": ("index.json", b"{}"),
+    "no batches": ("index.json", b'{"form": 1, "parameters": {}, "batches": {}}'),
+    "batches of numbers": ("index.json", b'{"form": 1, "parameters": {}, "batches": [7]}'),
+    "rows as text": (
+        "index.json",
+        b'{"form": 1, "parameters": {}, "batches": [{"name": "a", "rows": "1"}]}',
+    ),
+    "fewer rows": (
+        "index.json",
+        b'{"form": 1, "parameters": {}, "batches": [{"name": "a", "rows": 1}]}',
+    ),
+    "more batches": (
+        "index.json",
+        b'{"form": 1, "parameters": {}, "batches": [{"name": "a", "rows": 2}, '
+        b'{"name": "b", "rows": 1}]}',
+    ),
+    "no components": ("components-00000.npy", b""),
+    "cut components": ("components-00000.npy", b"\x93NUMPY"),
+    "a part's note": ("batch-00000/00000.json", b'{"rows": 2, "chunks": "1"}'),
+    "chunks that are not there": ("batch-00000/00000.json", b'{"rows": 2, "chunks": 999999999999}'),
+    "sums": ("batch-00000/00000-000000/sums.json", b"{}}"),
+    "prints": ("batch-00000/00000-000000/prints.npy", b"\x93NUMPY\1\0"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_index_is_named(damage: str, tmp_path: Path) -> None:
+    out, index = tmp_path / "o.parquet", tmp_path / "index"
+    dedup(rows(["a b c", "d e f"], 0), out, index=index, **EASY)
+    name, data = DAMAGES[damage]
+    (index / name).write_bytes(data)
+    before = out.read_bytes()
+    with pytest.raises(PomonaError) as caught:
+        dedup(rows(["g h i"], 0), tmp_path / "p.parquet", index=index, **EASY)
+    assert str(index) in str(caught.value) and caught.value.remedy
+    assert (index / name).read_bytes() == data and out.read_bytes() == before
+
+
+def test_an_index_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "index").write_text("mine")
+    with pytest.raises(PomonaError, match="index: is no folder"):
+        dedup(rows(["a b"], 0), tmp_path / "o.parquet", index=tmp_path / "index", **EASY)
+
+
+IDS = {
+    "struct": pa.array([{"a": 1, "b": ["x"]}, {"a": 2, "b": None}, None]),
+    "list": pa.array([[1], [2], None]),
+    "map": pa.array([[("k", 1)], [], None], pa.map_(pa.string(), pa.int64())),
+    "bytes": pa.array([b"\xff", b"b", None]),
+    "time": pa.array([1, 2, None], pa.timestamp("ns")),
+    "unsigned": pa.array([2**64 - 1, 2**63, None], pa.uint64()),
+    "text": pa.array(["a", "b", None]),
+    "null": pa.nulls(3),
+}
+
+
+@pytest.mark.parametrize("own", IDS)
+@pytest.mark.parametrize("other", ["struct", "unsigned", "null"])
+def test_ids_of_any_type_are_told(own: str, other: str, tmp_path: Path) -> None:
+    texts = ["a b c", "a b c", "d e f"]
+    tables = [pa.table({"id": IDS[kind], "text": texts}) for kind in (own, other)]
+    card = dedup(tables[0], tmp_path / "o.parquet", against=tables[1], **EASY)
+    assert card.rows_out == 0
+    told = pq.read_table(tmp_path / "o.parquet.pairs.parquet")
+    kept = {"struct": '{"a": 1, "b": ["x"]}', "unsigned": "18446744073709551615", "null": None}
+    assert told["kept_id"].to_pylist()[0] == kept[other]

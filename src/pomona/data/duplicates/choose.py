@@ -15,7 +15,7 @@ from pomona.data.duplicates._loops import loop
 from pomona.data.duplicates.minhash import SigningScratch
 from pomona.data.duplicates.pairs import Pairs, identical, joined, near, unite
 from pomona.data.duplicates.signed import DedupOptions, Ints, Signed
-from pomona.records import Records, filtered
+from pomona.records import Records, as_text, filtered
 
 Floats = NDArray[np.float64]
 
@@ -207,9 +207,7 @@ def evidence(records: Records, other: Records | None, verdict: Verdict, place: s
     own, kept_ids = ids[: len(gone)], ids[len(gone) :]
     if other is not None:
         there = _ids(other, np.where(stays < old, stays, -1))
-        kept_ids = pc.call_function(
-            "coalesce", [kept_ids.cast(pa.string()), there.cast(pa.string())]
-        )
+        kept_ids = pc.call_function("coalesce", [as_text(kept_ids), as_text(there)])
     jaccard = pa.array(verdict.jaccard[gone], mask=np.isnan(verdict.jaccard[gone]))
     columns = {
         "removed": pa.array(gone - old),

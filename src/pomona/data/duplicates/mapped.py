@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.documents import read_json
+from pomona.data.work import noted
 from pomona.files import write_json
 from pomona.workspace import disk_guard
 
@@ -85,8 +85,11 @@ class Kept:
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self._folder, self._note = folder, folder / "kept.json"
-        known = read_json(self._note) if self._note.exists() else {"rows": 0, "sizes": {}}
-        if not all(holds(folder / name, size) for name, size in known["sizes"].items()):
+        known = noted(self._note, rows=int, sizes=dict) or {"rows": 0, "sizes": {}}
+        if known["sizes"].keys() - set(names) or not all(
+            type(size) is int and holds(folder / name, size)
+            for name, size in known["sizes"].items()
+        ):
             known = {"rows": 0, "sizes": {}}
         self.rows: int = known["rows"]
         self.files = {name: Mapped(folder / name, known["sizes"].get(name, 0)) for name in names}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pomona.data.duplicates._loops import LANES, loop, power_of_two
 from pomona.data.duplicates.signed import SHINGLES, DedupOptions, is_whole, save_chunk
-from pomona.documents import read_json
+from pomona.data.work import noted
 from pomona.errors import PomonaError
 from pomona.files import write_json
 from pomona.records import Piece, Records, rows_by_file, spread
@@ -146,12 +146,11 @@ def sign_part(job: SigningJob) -> int:
         ResourceError: the disk is full.
     """
     note = job.folder / f"{job.part:05d}.json"
-    if note.exists():
-        noted = read_json(note)
-        if all(
-            is_whole(job.folder / f"{job.part:05d}-{chunk:06d}") for chunk in range(noted["chunks"])
-        ):
-            return noted["rows"]
+    said = noted(note, rows=int, chunks=int)
+    if said is not None and all(
+        is_whole(job.folder / f"{job.part:05d}-{chunk:06d}") for chunk in range(said["chunks"])
+    ):
+        return said["rows"]
     where, rows, chunk = job.piece.where, 0, 0
     with disk_guard(str(job.folder)):
         for batch in _chunks(job.piece.records, job.options, job.rows):

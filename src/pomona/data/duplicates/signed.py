@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.data.duplicates._loops import loop
+from pomona.data.work import noted
 from pomona.documents import read_json
-from pomona.errors import PomonaError, nearest
+from pomona.errors import PomonaError, first_line, nearest
 from pomona.files import atomic_directory, atomic_file, write_json
 from pomona.workspace import Lock, disk_guard
 
@@ -159,13 +160,18 @@ Ints = NDArray[np.int64]
 
 
 def chunks_in(folder: Path) -> list[Path]:
-    """The chunk folders of every finished part in `folder`, in row order."""
-    notes = sorted(folder.glob("[0-9]*.json"))
-    return [
-        folder / f"{note.stem}-{chunk:06d}"
-        for note in notes
-        for chunk in range(read_json(note)["chunks"])
-    ]
+    """The chunk folders of every finished part in `folder`, in row order. Raises PomonaError when
+    a part's note is damaged, or promises chunks that are not there.
+    """
+    chunks: list[Path] = []
+    for note in sorted(folder.glob("[0-9]*.json")):
+        said = noted(note, rows=int, chunks=int)
+        there = len(list(folder.glob(f"{note.stem}-*")))
+        if said is None or said["chunks"] > there:
+            remedy = "delete the folder, or take it from a backup"
+            raise PomonaError("is damaged", where=note, remedy=remedy)
+        chunks += [folder / f"{note.stem}-{chunk:06d}" for chunk in range(said["chunks"])]
+    return chunks
 
 
 def save(values: NDArray[Any], path: Path) -> None:
@@ -360,29 +366,86 @@ def open_index(folder: str | Path, options: DedupOptions) -> SignedIndex:
         "threshold": options.threshold,
         "normal_form": NORMAL_FORM if options.method == "minhash" else None,
     }
+    if folder.exists() and not folder.is_dir():
+        raise PomonaError("is no folder", where=folder, remedy="give index= a new folder")
     if not folder.exists() or not any(folder.iterdir()):
         return SignedIndex(folder, parameters, [])
     note = folder / "index.json"
     if not note.exists() and not any(folder.glob("batch-*")):
         raise PomonaError("is not an index", where=folder, remedy="give index= a new folder")
-    state = (
-        read_json(note)
-        if note.exists()
-        else {"form": _FORM, "parameters": parameters, "batches": []}
-    )
-    if state["form"] != _FORM:
-        raise PomonaError(
-            f"the index has form {state['form']}, this version reads {_FORM}",
-            where=folder,
-            remedy="make it again",
-        )
+    if not note.exists():
+        return SignedIndex(folder, parameters, [])
+    state = _manifest(note)
     for name, value in state["parameters"].items():
         if parameters.get(name) != value:
             message = f"the index was made with {name}={value}, not {parameters.get(name)}"
             raise PomonaError(
                 message, where=folder, remedy="use the same parameters, or another index"
             )
-    return SignedIndex(folder, parameters, state["batches"])
+    index = SignedIndex(folder, parameters, state["batches"])
+    if wrong := _fault(index):
+        raise _damaged(wrong, folder)
+    return index
+
+
+def _damaged(wrong: str, where: Path) -> PomonaError:
+    remedy = "take the index from a backup, or begin another in a new folder"
+    return PomonaError(f"the index is damaged: {wrong}", where=where, remedy=remedy)
+
+
+def _manifest(note: Path) -> dict[str, Any]:
+    """What the manifest of an index says. Raises PomonaError when it is damaged or of another
+    form.
+    """
+    state = read_json(note, remedy="take the index from a backup, or begin another")
+    form, batches = state.get("form"), state.get("batches")
+    if type(form) is int and form != _FORM:
+        raise PomonaError(
+            f"the index has form {form}, this version reads {_FORM}",
+            where=note.parent,
+            remedy="make it again",
+        )
+    if form != _FORM or not isinstance(state.get("parameters"), dict):
+        raise _damaged("form or parameters are missing", note)
+    if not isinstance(batches, list) or not all(map(_is_batch, batches)):
+        raise _damaged("it lists no batches with their names and rows", note)
+    return state
+
+
+def _is_batch(batch: object) -> bool:
+    if not isinstance(batch, dict) or not isinstance(batch.get("name"), str):
+        return False
+    return type(batch.get("rows")) is int and batch["rows"] >= 0
+
+
+def _fault(index: SignedIndex) -> str | None:
+    """What keeps the files of an index from being what its manifest says. Only heads are read."""
+    try:
+        chunks = index.chunks
+        rows = sum(_rows(chunk) for chunk in chunks)
+        of = index.components
+    except PomonaError as error:
+        return f"{error.where} {error.message}"
+    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+        return first_line(error)
+    if rows != index.rows:
+        return f"{rows:,} documents where the manifest says {index.rows:,}"
+    if (
+        of.dtype != np.int64
+        or of.shape != (rows,)
+        or (rows and not 0 <= of.min() <= of.max() < rows)
+    ):
+        return "its components are not those of its documents"
+    return None
+
+
+def _rows(chunk: Path) -> int:
+    """The documents of a chunk. Raises OSError, ValueError or KeyError when it is damaged."""
+    for name, (size, _) in json.loads((chunk / "sums.json").read_text()).items():
+        held = np.load(chunk / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        if held.size != size:
+            raise ValueError(f"{chunk / name}.npy has {held.size} values, not {size}")
+    return len(np.load(chunk / "prints.npy", mmap_mode="r", allow_pickle=False))
 
 
 def _link(source: str, target: str) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pomona.data.duplicates.mapped import Kept, Mapped, file_pages, holds
 from pomona.data.duplicates.substring_scan import BYTE, TOKEN, classes, count_units, scan, spans
 from pomona.data.inputs import TextColumn, pieces
-from pomona.documents import read_json
+from pomona.data.work import noted
 from pomona.errors import PomonaError
 from pomona.files import write_json
 from pomona.records import Batches, Filter, Streamed, kept, spread, workers
@@ -59,10 +59,14 @@ class Passes:
 
     def __init__(self, folder: Path, size: int, search: Search) -> None:
         self._note, self._search = folder / "passes.json", [search.length, search.later_only]
-        known = read_json(self._note) if self._note.exists() else {}
+        known = noted(self._note, search=list, cut=dict) or {}
         wanted = (size + 7) // 8
         same = known.get("search") == self._search and holds(folder / "marks", wanted)
-        self._known = Partition(**known["cut"]) if same else None
+        cut = known.get("cut", {})
+        same = same and cut.keys() == {"parts", "slots", "done"}
+        same = same and all(type(value) is int for value in cut.values())
+        same = same and min(cut["parts"], cut["slots"]) > 0 <= cut["done"] <= cut["parts"]
+        self._known = Partition(**cut) if same else None
         if not same:
             # Before the bits are cleared: a kill in between must not leave a note of a search
             # whose bits are gone.

@@ -18,6 +18,7 @@ from pomona.records import (
     Input,
     Piece,
     Records,
+    as_text,
     check_engine,
     inputs_of,
     rows_by_file,
@@ -199,7 +200,7 @@ def _numbers(batch: pa.RecordBatch, name: str, where: str, done: int) -> NDArray
 def _labels(batch: pa.RecordBatch, name: str, where: str, done: int) -> pa.Array:
     column = batch.column(name)
     _no_nulls(column, name, where, done)
-    return column.cast(pa.string()).dictionary_encode()
+    return as_text(column).dictionary_encode()
 
 
 def _sizes(
