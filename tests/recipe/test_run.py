@@ -47,6 +47,7 @@ def without_times(ledger: Ledger) -> list[dict[str, object]]:
 
 
 def test_own_model_without_a_ladder(project: Path) -> None:
+    edit(project, "seed: 3", "seed: 3\ndtype: float32")
     out = run(project / "recipe.yaml", project / "run")
     ledger = Ledger.read(out / "ledger.json")
     overall = {e.variant: e for e in ledger.of("overall") if e.baseline == "hf:model"}
@@ -72,6 +73,24 @@ def test_own_model_without_a_ladder(project: Path) -> None:
     assert all(e.ci_low <= e.delta <= e.ci_high for e in overall.values())
     for name in ("report.html", "picture.svg", "manifest.json", "recipe.yaml"):
         assert (out / name).stat().st_size > 0
+    # The recipe's dtype is float32, whatever this processor has.
+    trained_in = json.loads((out / "manifest.json").read_text())["trained_in"]
+    assert {"fine-tune all data", "fine-tune expert german"} <= set(trained_in)
+    assert set(trained_in.values()) == {"float32"}
+    assert "Training computed in float32." in ledger.meta.notes
+    summary = next(out.glob("steps/fine-tune-mixed-*/model/training.json"))
+    assert json.loads(summary.read_text())["dtype"] == "float32"
+
+
+def test_one_result_under_two_names_is_said_to_be_one(project: Path) -> None:
+    recipe = project / "recipe.yaml"
+    text = recipe.read_text().split("levers:")[0]
+    recipe.write_text(
+        text + "levers: {data: {keep: 0.4, by: {length: [top]}, dedup: {threshold: 1.0}}}\n"
+    )
+    notes = Ledger.read(run(recipe, project / "run") / "ledger.json").meta.notes
+    told = [note for note in notes if note.startswith("No item tells these apart")]
+    assert any({"all data", "dedup/minhash"} <= set(re.split(r"[:,.] ?", note)) for note in told)
 
 
 def test_small_pools_are_the_beginnings_of_large_ones(project: Path) -> None:

@@ -280,7 +280,21 @@ def _notes(accounts: Accounts, seeds: int) -> list[str]:
     )
     dtypes = {dtype for dtype in trained_in(accounts.plan, accounts.folder).values() if dtype}
     trained = [f"Training computed in {' and '.join(sorted(dtypes))}."] if dtypes else []
-    return [covered, _tail_note(accounts), *trained]
+    return [covered, _tail_note(accounts), *_alike(accounts), *trained]
+
+
+def _alike(accounts: Accounts) -> list[str]:
+    """Variants of which no item tells one from another, such as all data and what is left by a
+    deduplication that removes nothing.
+    """
+    names: dict[bytes, list[str]] = {}
+    for variant, statistics in accounts.statistics.items():
+        names.setdefault(statistics.tobytes(), []).append(variant)
+    return [
+        f"No item tells these apart, so that they are one result: {', '.join(same)}."
+        for same in names.values()
+        if len(same) > 1
+    ]
 
 
 def trained_in(plan: RunPlan, folder: RunFolder) -> dict[str, str | None]:
