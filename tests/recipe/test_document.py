@@ -168,7 +168,7 @@ def test_the_examples_are_recipes(name):
         (
             "base: ui-s",
             "base: [",
-            "line 9, column 5: broken YAML: did not find expected ',' or ']'",
+            "line 9, column 1: broken YAML: did not find expected ',' or ']'",
         ),
         (
             "base: ui-s",
@@ -204,6 +204,14 @@ def test_a_mistake_is_told_with_its_line(complaint, old, new, expected):
 def test_a_strategy_that_a_recipe_cannot_measure_is_refused(complaint, strategy, expected):
     recipe = f"{RECIPE}  sampling:\n    strategies:\n      - hedged8\n      - {strategy}\n"
     assert complaint(recipe) == [f"line 19: {expected}"]
+
+
+def test_a_broken_strategy_does_not_hide_those_after_it(complaint):
+    recipe = f"{RECIPE}  sampling:\n    strategies: [hedged5-mrb, hedged8-mbr, hedged8-mbr]\n"
+    assert complaint(recipe) == [
+        'line 17: "hedged8-mbr" is there twice',
+        'line 17: there is no part "mrb": did you mean "mbr"?',
+    ]
 
 
 def test_a_mistake_in_a_union_is_told_once(complaint):

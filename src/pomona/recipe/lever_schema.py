@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -251,8 +252,11 @@ def _mistake(names: list[str], place: int) -> str:
             f'"{name}" draws until answers agree, and a recipe draws all: measure it with '
             "`pomona sample`"
         )
-    if strategy in [parse_strategy(other) for other in names[:place]]:
-        return f'"{name}" is there twice'
+    for other in names[:place]:
+        # A name before it may be wrong, which is said at its own place.
+        with suppress(PomonaError):
+            if parse_strategy(other) == strategy:
+                return f'"{name}" is there twice'
     return ""
 
 

@@ -129,6 +129,29 @@ def test_what_cannot_be_left_out_or_swept(project: Path) -> None:
         sweep(plain("german"), project / "out", {"alpha": [1, 2]})
 
 
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        (["weight=0.5,0.50"], r"weight: \[0\.5, 0\.5\] are not different numbers"),
+        (["weight=0,-0.0"], r"weight: \[0\.0, -0\.0\] are not different numbers"),
+        (["weight=0", "weight=1"], "--set weight: is given twice — write all its values in one"),
+        (["weight=nan"], '--set weight: "nan" is not a finite number'),
+        (["weight=1e999"], '--set weight: "1e999" is not a finite number'),
+        (["weight"], '--set: "weight" is not NAME=VALUE'),
+        ([f"{c}={','.join(map(str, range(30)))}" for c in "abc"], "--set: 27,000 merges, and"),
+    ],
+)
+def test_values_that_are_none_are_refused(project: Path, texts: list[str], says: str) -> None:
+    with pytest.raises(PomonaError, match=says):
+        sweep(plain("german"), project / "out", texts, dry_run=True)
+
+
+def test_near_values_have_folders_of_their_own(project: Path) -> None:
+    place = "models.0.parameters.weight"
+    swept = sweep(plain("german"), project / "o", [f"{place}=0.1234567,0.1234568,1"], dry_run=True)
+    assert [one.folder.name.partition("=")[2] for one in swept] == ["0.1234567", "0.1234568", "1"]
+
+
 def test_experts_are_told_from_the_base_and_named_by_what_differs() -> None:
     ties = {
         "merge_method": "ties",
@@ -179,7 +202,7 @@ def test_values_may_be_text(project: Path) -> None:
         ("alpha", '--set: "alpha" is not NAME=VALUE — write --set alpha=0,0.5,1'),
         ("=1", '--set: "=1" is not NAME=VALUE'),
         ("alpha=", '--set: "alpha=" is not NAME=VALUE'),
-        ("alpha=a", '--set alpha: "a" is not a number — write --set alpha=0.5'),
+        ("alpha=a", '--set alpha: "a" is not a finite number — write --set alpha=0.5'),
     ],
 )
 def test_text_that_is_no_value_says_how_to_write_one(project: Path, text: str, says: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.files import check_ours, replace_directory
 from pomona.merge.checkpoints.files import WIDTHS
@@ -105,19 +107,18 @@ class Journal:
         """
         if not path.is_file():
             return None
-        lines = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        lines: list[Any] = []
+        for line in path.read_bytes().splitlines():
             try:
-                lines.append(json.loads(line))
-            except ValueError:  # the kill came while it was written
+                lines.append(parse_json(line, path, finite=False))
+            except PomonaError:  # the kill came while it was written
                 break
         if not lines or lines[0] != {"key": key}:
             return None
-        return cls(
-            path,
-            key,
-            {int(number): measured for line in lines[1:] for number, measured in line.items()},
-        )
+        done = {name: measured for line in lines[1:] for name, measured in line.items()}
+        if not all(re.fullmatch("[0-9]{1,9}", name) for name in done):
+            return None
+        return cls(path, key, {int(number): measured for number, measured in done.items()})
 
     def begin(self) -> None:
         """The files have their room: tensors may be entered from now on."""

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pomona.documents import parse_json
 from pomona.errors import PomonaError, ResourceError
 from pomona.ledger import Meter
 from pomona.merge.plan import MergePlan
@@ -50,10 +51,15 @@ class Log:
         head = {"pomona_search": 1, **json.loads(json.dumps(about))}
         whole = self._whole_lines()
         if whole:
-            self._check(json.loads(whole[0]), head)
-        for line in whole[1:]:
-            trial = Trial(**json.loads(line))
-            self._known[_key(trial.values)] = trial
+            self._check(parse_json(whole[0], path), head)
+        for place, line in enumerate(whole[1:], 2):
+            where = f"{path}, line {place}"
+            try:
+                trial = Trial(**parse_json(line, where))
+                self._known[_key(trial.values)] = trial
+            except (TypeError, AttributeError):
+                remedy = "delete the file to begin anew"
+                raise PomonaError("is no trial", where=where, remedy=remedy) from None
         if not whole:
             self._append(head)
 

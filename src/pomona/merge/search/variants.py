@@ -29,6 +29,7 @@ from pomona.stats import by_group
 from pomona.tasks import Items
 
 ALL = "all"
+_MOST = 10_000  # merges of one call
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def sweep(
         ResourceError: the disk is full.
     """
     if not isinstance(values, Mapping):
-        values = {name: _numbers(name, text) for name, text in map(_parted, values)}
+        values = {name: _numbers(name, text) for name, text in _given(values).items()}
     document, _ = read_document(recipe)
     out = Path(out)
     swept = _combined(document, out, values)
@@ -260,12 +261,21 @@ def _combined(
                 where=name,
                 remedy="give --set NAME=0,0.5,1",
             )
+    if (count := math.prod(map(len, values.values()))) > _MOST:
+        message = f"{count:,} merges, and {_MOST:,} are the most"
+        raise PomonaError(message, where="--set", remedy="set fewer values")
     merges = []
     for chosen in itertools.product(*values.values()):
         point = dict(zip(values, chosen, strict=True))
-        name = ",".join(f"{key}={value:g}" for key, value in point.items())
+        name = ",".join(f"{key}={_shortest(value)}" for key, value in point.items())
         merges.append(Swept(out / name, point, fill(document, point)))
     return merges
+
+
+def _shortest(value: float) -> str:
+    """A number in as few digits as tell it from all others."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _parted(text: str) -> tuple[str, str]:
@@ -279,15 +289,27 @@ def _parted(text: str) -> tuple[str, str]:
 
 def _number(name: str, text: str) -> float:
     try:
-        return float(text)
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     except ValueError:
-        raise PomonaError(
-            f'"{text}" is not a number', where=f"--set {name}", remedy="write --set alpha=0.5"
-        ) from None
+        message, remedy = f'"{text}" is not a finite number', "write --set alpha=0.5"
+        raise PomonaError(message, where=f"--set {name}", remedy=remedy) from None
 
 
 def _single(values: Sequence[str]) -> dict[str, float]:
-    return {name: _number(name, text) for name, text in map(_parted, values)}
+    return {name: _number(name, text) for name, text in _given(values).items()}
+
+
+def _given(texts: Sequence[str]) -> dict[str, str]:
+    """The text of the values of each name. Raises PomonaError for a name given twice."""
+    parted = [_parted(text) for text in texts]
+    for place, (name, _) in enumerate(parted):
+        if name in dict(parted[:place]):
+            remedy = f"write all its values in one: --set {name}=0,0.5,1"
+            raise PomonaError("is given twice", where=f"--set {name}", remedy=remedy)
+    return dict(parted)
 
 
 def _numbers(name: str, text: str) -> list[float]:
