@@ -116,3 +116,37 @@ def test_money_ends_it_within_one_sample(uri: str, tmp_path: Path) -> None:
     card = answer_all(TABLE, out, budget=budget, **options)
     assert 300 <= card.details["spent"]["money"] < 315
     assert card.details["stopped_by"]["money"] > 10
+
+
+LIES: list[dict[str, Any]] = [
+    {"message": "hi"},
+    {"message": {"content": 42}},
+    {"message": {"content": None, "refusal": "I may not."}},
+    {"message": {"content": "half"}, "finish_reason": {"type": "stop"}},
+    {"message": {"content": "cut"}, "finish_reason": "content_filter"},
+]
+
+
+def test_a_batch_goes_on_past_lies_and_counts_no_refusal(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def post(self: Server) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        number = int(body["messages"][-1]["content"][1:])
+        lie = LIES[number // 2] if number % 2 and number < 10 else {"message": {"content": "ok"}}
+        usage = {"prompt_tokens": 10, "completion_tokens": 5}
+        self._send(200, {"choices": [{"finish_reason": "stop", **lie}], "usage": usage})
+
+    monkeypatch.setattr(Server, "do_POST", post)
+    out = tmp_path / "o.jsonl"
+    card = answer_all(TABLE, out, model=uri, strategy="greedy", max_tokens=8, concurrency=1)
+    rows = read(out).to_table().to_pylist()
+    errors = {at: row["error"] for at, row in enumerate(rows) if row["error"]}
+    assert sorted(errors) == [1, 3, 5, 7, 9]
+    assert 'message must be an object, not "hi"' in errors[1]
+    assert "message.content must be text, not 42" in errors[3]
+    assert errors[5] == "the model refused: I may not."
+    assert "finish_reason must be text" in errors[7]
+    assert errors[9] == "a content filter took the answer away"
+    assert (rows[5]["answer"], rows[5]["tokens"]) == (None, 15)  # paid for all the same
+    assert (card.details["answered"], card.details["failed"]) == (19, 5)

@@ -170,3 +170,26 @@ def test_limits_are_positive(limit: float) -> None:
         match=r"budget: money is .* — give a positive number, or leave it out for no limit",
     ):
         Budget(money=limit)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_seconds_end_what_is_under_way_and_keep_what_came(fake: Any, local: bool) -> None:
+    class Slow(fake):  # type: ignore[misc]
+        async def each(self, request: Request, samples: Any) -> Any:
+            async for reply in super().each(request, samples):
+                await asyncio.sleep(0.05 if reply.index < 2 else 60)
+                yield reply
+
+    async def main() -> None:
+        model, account = Slow(), Account(Budget(seconds=0.5))
+        model.local = local
+        samples = [(at, 0.5) for at in range(4)]
+        replies, met = await asyncio.wait_for(draw(model, ASK, samples, account), 10)
+        assert [reply.index for reply in replies] == [0, 1]
+        assert met == "seconds"
+        assert account.spent.completion_tokens == 10
+        with pytest.raises(Exhausted):
+            async with account.turn(free):
+                raise AssertionError("the time was over before")
+
+    asyncio.run(main())

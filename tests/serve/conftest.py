@@ -76,7 +76,7 @@ class Upstream:
         choices: list[dict[str, Any]] = [
             {
                 "index": at,
-                "finish_reason": "stop",
+                "finish_reason": act.get("finish", "stop"),
                 key: {"role": "assistant", "content": text, **act.get("message", {})}
                 if key == "message"
                 else text,

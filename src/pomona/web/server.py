@@ -105,7 +105,10 @@ class BackgroundServer:
         self._bound.close()
 
 
-class _Protocol(AutoHTTPProtocol):  # pyright: ignore[reportGeneralTypeIssues]
+_Uvicorns: Any = AutoHTTPProtocol  # of httptools or h11, whichever there is
+
+
+class _Protocol(_Uvicorns):
     """uvicorn's own, which waits for ever for the end of a request's head: a client that does not
     send one within `_HEAD` seconds is turned away with status 408.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -264,3 +265,19 @@ def test_a_gguf_file_is_a_model_for_programs_that_wait() -> None:
     with pytest.raises(PomonaError, match="open the checkpoint as hf:PATH"):
         model.score(["save"], ["page"])
     wait_for(model.close())
+
+
+def test_no_chat_template_touches_a_plain_prompt(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(checkpoints["llama"], tmp_path / "chat")
+    template = "{% for message in messages %}<{{ message['content'] }}>{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    plain = Request(prompt="save the draft", max_tokens=8)
+
+    async def answered(model: Model) -> list[Any]:
+        reply = (await model.reply(plain, [(0, 0.0)]))[0]
+        vectors, spent = await model.vectors(["save the draft"])
+        return [reply.text, reply.spent.prompt_tokens, vectors.tolist(), spent.prompt_tokens]
+
+    assert use(str(folder), answered, chat=True) == use(str(folder), answered)

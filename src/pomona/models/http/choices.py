@@ -362,7 +362,7 @@ class TokenCounter:
 
 
 def _guess(text: str) -> int:
-    return math.ceil(len(text.encode()) / _BYTES_PER_TOKEN) + 1
+    return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN) + 1
 
 
 def _shared(texts: Sequence[str], counted: int) -> list[int]:

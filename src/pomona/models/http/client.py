@@ -410,14 +410,15 @@ def usage_of(answer: Mapping[str, Any], *, embedding: bool = False) -> tuple[int
     usage = answer.get("usage")
     if not isinstance(usage, dict):
         return None
-    prompt, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    written = 0 if embedding else written
-    for count, least in ((prompt, 1), (written, 0)):
-        if not isinstance(count, int) or isinstance(count, bool):
-            return None
-        if not least <= count <= _MOST_TOKENS:
-            return None
-    return prompt, written
+    prompt = _count(usage.get("prompt_tokens"), 1)
+    written = 0 if embedding else _count(usage.get("completion_tokens"), 0)
+    return None if prompt is None or written is None else (prompt, written)
+
+
+def _count(value: Any, least: int) -> int | None:
+    """A number of tokens, None where it cannot be one."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and least <= value <= _MOST_TOKENS else None
 
 
 def _shown(value: Any) -> str:

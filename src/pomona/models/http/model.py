@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -175,7 +175,7 @@ class HttpModel(Model):
             time.monotonic(),
         )
         body = {"model": self.name, "input": list(texts)}
-        answer = await self._post("embeddings", body, guessed)
+        answer, _ = await self._post("embeddings", body, guessed)
         vectors = await asyncio.to_thread(vectors_of, answer, len(texts), self.identity)
         usage = usage_of(answer, embedding=True)
         spent = self._costs.embedded(
@@ -199,9 +199,9 @@ class HttpModel(Model):
             request, self.name, temperature, len(indices), _seed(request.seed, indices[0])
         )
         started = time.monotonic()
-        answer = await self._post(path, body, _estimate(request, len(indices)), choices=True)
-        seconds = time.monotonic() - started
-        choices = choices_of(answer, request.options, self.identity)[: len(indices)]
+        read = partial(choices_of, options=request.options, where=self.identity)
+        answer, several = await self._post(path, body, _estimate(request, len(indices)), read)
+        seconds, choices = time.monotonic() - started, several[: len(indices)]
         if not choices:
             remedy = "use a server that knows response_format json_schema"
             raise ModelError(
@@ -298,20 +298,27 @@ class HttpModel(Model):
         ]
 
     async def _post(
-        self, path: str, body: dict[str, Any], tokens: int, *, choices: bool = False
-    ) -> dict[str, Any]:
-        async def once() -> dict[str, Any]:
+        self,
+        path: str,
+        body: dict[str, Any],
+        tokens: int,
+        read: Callable[[dict[str, Any]], list[UpstreamChoice]] | None = None,
+    ) -> tuple[dict[str, Any], list[UpstreamChoice]]:
+        """The answer, and the choices that `read` finds in it."""
+
+        async def once() -> tuple[dict[str, Any], list[UpstreamChoice]]:
             async with self._limits.turn(tokens) as turn:
                 try:
                     answer = await self._client.post(path, body)
-                    if choices and not answer.get("choices"):
+                    if read is not None and not answer.get("choices"):
                         raise TransientError("the answer has no choices")
+                    choices = [] if read is None else read(answer)
                 except TransientError as failure:
                     self._hold(failure)
                     raise
                 usage = usage_of(answer)
                 turn.tokens = sum(usage) if usage else tokens
-                return answer
+                return answer, choices
 
         return await retrying(once, self._policy, where=self.identity, key=str(next(self._asked)))
 
