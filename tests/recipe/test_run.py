@@ -439,6 +439,43 @@ def test_a_dry_run_refuses_bad_input(project: Path, old: str, new: str, text: st
     assert not (project / "run").exists()
 
 
+def test_a_folder_that_no_run_has_made_stays_as_it_is(project: Path) -> None:
+    (project / "mine/work/thesis-0123456789abcdef").mkdir(parents=True)
+    (project / "mine/work/thesis-0123456789abcdef/text").write_text("x")
+    (project / "hidden/.git").mkdir(parents=True)
+    for attempt in (dry_run, run):
+        for name in ("mine", "hidden", "model"):
+            before = sorted((project / name).rglob("*"))
+            with pytest.raises(
+                PomonaError, match=rf"{name}: holds files and is no folder of a run"
+            ):
+                attempt(project / "recipe.yaml", project / name)
+            assert sorted((project / name).rglob("*")) == before
+        with pytest.raises(PomonaError, match=r"rows.jsonl: is no folder — name a new folder"):
+            attempt(project / "recipe.yaml", project / "rows.jsonl")
+
+
+def test_only_scratch_of_steps_goes_at_the_end_of_a_run(project: Path) -> None:
+    recipe = project / "recipe.yaml"
+    recipe.write_text(recipe.read_text().split("train:")[0] + "base: hf:model\n")
+    (project / "run/work").mkdir(parents=True)
+    (project / "run/pomona-run.json").write_text('{"id": "0123456789abcdef"}')
+    (project / "run/work/old-step-0123456789abcdef").mkdir()
+    (project / "run/work/thesis").mkdir()
+    (project / "run/work/notes.txt").write_text("mine")
+    run(recipe, project / "run")
+    assert sorted(path.name for path in (project / "run/work").iterdir()) == ["notes.txt", "thesis"]
+    (project / "run/report.html").write_text("mine")
+    with pytest.raises(PomonaError, match=r"report.html: is not what Pomona writes under this"):
+        run(recipe, project / "run")
+    assert (project / "run/report.html").read_text() == "mine"
+
+
+def test_a_seed_that_no_recipe_may_have_is_refused(project: Path) -> None:
+    with pytest.raises(PomonaError, match=r"^seed: 99999999999 should be less than 2147483648"):
+        dry_run(project / "recipe.yaml", project / "run", seed=99999999999)
+
+
 def test_a_group_with_the_name_of_a_part_is_refused(project: Path) -> None:
     rows = project / "rows.jsonl"
     rows.write_text(rows.read_text().replace('"af"', '"tail"'))

@@ -4,6 +4,9 @@ its final name, an unfinished one is nothing but its scratch folder.
 
 from __future__ import annotations
 
+import os
+import re
+import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from pomona.errors import PomonaError, ResourceError
@@ -21,6 +25,7 @@ from pomona.recipe.levers import add_levers
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.schema import Recipe, load_recipe
 from pomona.recipe.steps import Runtime, StepContext
+from pomona.recipe.steps.results import NOTE
 from pomona.workspace import Lock, is_full
 
 if TYPE_CHECKING:
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 FLOPS_PER_SECOND = {"train": 4e10, "generate": 2e10, "score": 4e10, "table": 1e9}
 START_SECONDS = 2.0
 NEARLY_NOTHING = 1 << 16  # bytes
+MARKER, LOCK = "pomona-run.json", ".lock"
+KEYED = re.compile("-[0-9a-f]{16}$")  # how the names of steps' folders end
 
 
 class Progress(Protocol):
@@ -103,11 +110,34 @@ def _planned(
     recipe = load_recipe(path)
     wanted = {"seed": seed, "threads": threads}
     changed = {name: value for name, value in wanted.items() if value is not None}
-    if changed:
-        recipe = Recipe.model_validate({**recipe.model_dump(), **changed})
+    for name, value in changed.items():
+        try:
+            recipe = Recipe.model_validate({**recipe.model_dump(), name: value})
+        except ValidationError as error:
+            said = error.errors()[0]["msg"].removeprefix("Input ")
+            raise PomonaError(f"{value} {said}", where=name, remedy="choose another") from None
+    folder = RunFolder(Path(out) if out else Path("runs") / recipe.name)
+    check_run(folder.root)
     plan = RunPlan(recipe, path.parent.resolve())
     add_levers(plan)
-    return plan, RunFolder(Path(out) if out else Path("runs") / recipe.name)
+    return plan, folder
+
+
+def check_run(root: Path) -> None:
+    """Raise PomonaError unless a run may work in a folder: it is not there, is empty, or is one
+    that a run has made.
+    """
+    remedy = "name a new folder, an empty one, or that of a run"
+    if os.path.lexists(root) and not root.is_dir():
+        raise PomonaError("is no folder", where=root, remedy=remedy)
+    inside = {path.name for path in root.iterdir()} if root.is_dir() else set()
+    begun = MARKER in inside or any(root.glob(f"steps/*/{NOTE}"))
+    if inside - {LOCK} and not begun:
+        message = "holds files and is no folder of a run, so nothing is written into it"
+        raise PomonaError(message, where=root, remedy=remedy)
+    for name in ("steps", "work"):
+        if name in inside and not (root / name).is_dir():
+            raise PomonaError("is no folder", where=root / name, remedy="take it away")
 
 
 def dry_run(
@@ -164,8 +194,8 @@ def run(
         # Scratch of steps that a changed recipe no longer has; results stay, in case it changes
         # back.
         current = {step.folder for step in ancestors(plan.targets)}
-        for scratch in (folder.root / "work").glob("*"):
-            if scratch.name not in current:
+        for scratch in (folder.root / "work").iterdir():
+            if scratch.name not in current and KEYED.search(scratch.name) and scratch.is_dir():
                 shutil.rmtree(scratch)
     return folder.root
 
@@ -199,7 +229,9 @@ def expected_seconds(step: Step) -> float:
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
     """Only one process works in a run at a time; leftovers of a killed one are swept."""
-    with Lock(root / ".lock", doing="working in this run", where=root, other="--out"):
+    with Lock(root / LOCK, doing="working in this run", where=root, other="folder"):
+        if not (root / MARKER).exists():
+            write_json(root / MARKER, {"id": secrets.token_hex(8)})
         sweep(root)
         sweep(root / "steps")
         yield

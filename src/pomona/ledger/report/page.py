@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pomona.errors import PomonaError
 from pomona.files import write_text
 from pomona.ledger.report.answer import SCALE, SIGNED, answer, best_of_levers, levers, rungs
-from pomona.ledger.report.picture import picture, write_picture
+from pomona.ledger.report.picture import SIGN as PICTURE, picture, write_picture
 from pomona.ledger.report.points import drawn, left_out
 from pomona.ledger.store import Entry, GroupCount, Ledger, ledger_of
 from pomona.pages import (
@@ -37,9 +39,11 @@ _BARE: dict[str, Any] = {
 
 def publish(ledger: Ledger, folder: Path) -> list[Path]:
     """Write `report.html` and, where some variant takes extra compute, `picture.svg` into the run's
-    folder; the paths written.
+    folder; the paths written. Raises PomonaError where a file of that name is not one of ours.
     """
     page, picture = folder / "report.html", folder / "picture.svg"
+    for path, sign in ((page, " · Pomona ledger</title>"), (picture, PICTURE)):
+        _check_ours(path, sign)
     write_report(ledger, page)
     if not drawn(ledger):
         picture.unlink(missing_ok=True)
@@ -65,6 +69,12 @@ def republish(run: str | Path, *, browse: bool = False) -> tuple[Path, ...]:
 
         webbrowser.open(written[0].resolve().as_uri())
     return tuple(written)
+
+
+def _check_ours(path: Path, sign: str) -> None:
+    if os.path.lexists(path) and not (path.is_file() and sign.encode() in path.read_bytes()):
+        message = "is not what Pomona writes under this name, so it is not replaced"
+        raise PomonaError(message, where=path, remedy="give it another name")
 
 
 def write_report(ledger: Ledger, path: str | Path) -> None:
