@@ -159,11 +159,10 @@ class Database:
                     remedy="give valid Unicode",
                 ) from error
             except sqlite3.OperationalError as error:
-                raise PomonaError(
-                    f"SQLite says: {error}",
-                    where=self.path,
-                    remedy="is it writable, on a local disk, with room?",
-                ) from error
+                message, remedy = f"SQLite says: {error}", "is it writable, on a local disk, with room?"
+                if _is_busy(error):
+                    message, remedy = "another process holds it", "wait for that one, or end it"
+                raise PomonaError(message, where=self.path, remedy=remedy) from error
             except sqlite3.DatabaseError as error:
                 raise self.damaged(error) from error
             finally:

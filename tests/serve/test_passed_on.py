@@ -163,3 +163,5 @@ def test_addresses_are_taken_out_of_any_text(text: str) -> None:
     told = told_of(ModelError(text, status=502, where=where), None)
     for secret in ("intern", "10.0.0.7", "fe80", "8000"):
         assert secret not in told
+    bare = ModelError("llm:8000 hung up, says llm", status=502, where="http:http://llm:8000/v1#x")
+    assert told_of(bare, None) == "the model: the model hung up, says the model"

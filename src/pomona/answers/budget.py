@@ -131,8 +131,9 @@ class Account:
                 finally:
                     self.waiting -= 1
             self._turns.add(turn)
+        timer = asyncio.timeout(self._left())
         try:
-            async with asyncio.timeout(self._left()) as timer:
+            async with timer:
                 yield turn
         except TimeoutError as error:
             if timer.expired():

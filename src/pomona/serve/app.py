@@ -111,7 +111,7 @@ async def _schema(call: Call) -> None:
 
 
 async def _page(call: Call) -> None:
-    shown, kind = _rendered(), "text/html; charset=utf-8"
+    shown, kind = await asyncio.to_thread(_rendered), "text/html; charset=utf-8"
     await call.reply(shown.text.encode(), kind=kind, headers=page_headers(shown.policy))
 
 

@@ -36,9 +36,9 @@ _HEADERS = {"content-type": "text/event-stream; charset=utf-8", "x-accel-bufferi
 _ALIVE = b": still at work\n\n"
 _DONE = b"data: [DONE]\n\n"
 _LONGEST_PAUSE = 86_400.0  # seconds that a client is told to wait at most
-_HOST = re.compile(r"//(([^\s/:#]+)(?::\d+)?)")
+_HOST = re.compile(r"//([\w.-]+)")
 _ADDRESS = re.compile(
-    r"\b(?:http:)?[a-z][a-z0-9+.-]*://[^\s\"'<>()]+"
+    r"\b(?:http:)?[a-z][a-z0-9+.-]*://[^\s\"'<>()]*[^\s\"'<>().,:;]"
     r"|(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?![\w.])"
     r"|\[[0-9a-f]*:[0-9a-f:.]+\](?::\d+)?",
     re.IGNORECASE,
@@ -345,9 +345,11 @@ def told_of(error: PomonaError, served: ServedModel | None) -> str:
     """The text of an error without the addresses and paths of the models behind this server."""
     name, text = "the model" if served is None else served.name, str(error)
     own = [] if served is None else [served.model.identity, served.model.name]
-    host = _HOST.search(" ".join([str(error.where), *own]))
-    for secret in (*own, *(host.groups() if host else ())):
+    for secret in own:
         # A bare name is no secret, and may be a word of the text.
         if {"/", ":", "."} & set(secret):
             text = text.replace(secret, name)
-    return _ADDRESS.sub(name, text)
+    text = _ADDRESS.sub(name, text)
+    for host in {found[1] for found in _HOST.finditer(" ".join([str(error.where), *own]))}:
+        text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?::\d+)?(?![\w-])", name, text)
+    return text

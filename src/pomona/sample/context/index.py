@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +76,7 @@ class Index:
         self.sources: list[str | None] = rows["source"].to_pylist()
         self._vectors: NDArray[np.float32] | None = vectors
         self._embedder: Model | None = None
+        self._opening = threading.Lock()
 
     @classmethod
     def build(
@@ -135,21 +138,34 @@ class Index:
         embedder: the model the index was built with, where it is open already; otherwise the index
             opens it at the first search.
         """
-        ids = self._bm25.get_tokens_ids(search_terms(query))
-        bm25 = self._bm25.get_scores_from_ids(ids) if ids else np.zeros(len(self), np.float32)
-        by_words = _best(bm25, _DEPTH, least=0.0)
+        bm25, by_words = await asyncio.to_thread(self._by_words, query)
         cosine, ranked = None, [(row, float(bm25[row])) for row in by_words]
         if self._vectors is not None and len(self):
-            model = self.embedder(embedder)
+            model = await asyncio.to_thread(self.embedder, embedder)
             assert model is not None
-            cosine = self._vectors @ (await model.vectors([query]))[0][0]
-            ranked = fused([by_words, _best(cosine, _DEPTH, least=-2.0)])
+            vector = (await model.vectors([query]))[0][0]
+            cosine, near = await asyncio.to_thread(self._by_vectors, self._vectors, vector)
+            ranked = fused([by_words, near])
 
         def passage(row: int, score: float) -> Passage:
             near = None if cosine is None else float(cosine[row])
             return Passage(row, self.texts[row], self.sources[row], score, float(bm25[row]), near)
 
         return [passage(row, score) for row, score in ranked[:k]]
+
+    def _by_words(self, query: str) -> tuple[NDArray[np.float32], list[int]]:
+        """The BM25 score of each passage, and the best ones."""
+        ids = self._bm25.get_tokens_ids(search_terms(query))
+        bm25 = self._bm25.get_scores_from_ids(ids) if ids else np.zeros(len(self), np.float32)
+        return bm25, _best(bm25, _DEPTH, least=0.0)
+
+    @staticmethod
+    def _by_vectors(
+        vectors: NDArray[np.float32], asked: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], list[int]]:
+        """The cosine of each passage, and the nearest ones."""
+        cosine = vectors @ asked
+        return cosine, _best(cosine, _DEPTH, least=-2.0)
 
     def embedder(self, given: Model | None = None) -> Model | None:
         """The model the index was built with: the one given if that is it, else opened here; None
@@ -160,8 +176,9 @@ class Index:
         identity = self.about["identity"]
         if identity is None or (given is not None and given.identity == identity):
             return given if identity else None
-        if self._embedder is None:
-            self._embedder = load(self.about["embed"])
+        with self._opening:  # searches come in threads
+            if self._embedder is None:
+                self._embedder = load(self.about["embed"])
         if self._embedder.identity != identity:
             message = f'was built with another "{self.about["embed"]}" than the one here'
             raise PomonaError(message, where=self.path, remedy="build the index anew")

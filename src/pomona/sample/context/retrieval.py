@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -57,7 +58,8 @@ class Retrieval:
     async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
         asked = question(request)
-        embedder = self.index.embedder(self.embedder or model)
+        # The first time this opens a model, which takes seconds.
+        embedder = await asyncio.to_thread(self.index.embedder, self.embedder or model)
         if embedder is not None and embedder is not model and isinstance(model, Payer):
             embedder = model.also(embedder)
         shown: list[Passage] = []
