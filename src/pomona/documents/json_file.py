@@ -11,8 +11,9 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pomona.errors import PomonaError
 
@@ -31,7 +32,7 @@ _KINDS = {
 }
 
 
-def open_file(path: str | Path, *, pipes: bool = False) -> BinaryIO:
+def open_file(path: str | Path, *, pipes: bool = False) -> BufferedReader:
     """A regular file, open for reading bytes. Opening a named pipe would wait until somebody writes
     to it, and reading a device may never end: they are refused.
 

@@ -325,6 +325,7 @@ def test_an_alpha_of_zero_is_zero(
         ({"lora_alpha": None}, '"lora_alpha" is null'),
         ({"lora_alpha": "16"}, '"lora_alpha" is "16", and must be a number'),
         ({"lora_alpha": float("nan")}, '"lora_alpha" is nan, and must be a number'),
+        ({"lora_alpha": 1e300}, "an alpha is 1e.300, which is no scale"),
         ({"r": 0}, '"r" is 0'),
         ({"r": "3"}, '"r" is "3", and must be a whole number'),
         ({"r": 4}, f'"{Q}" has rank 3, and adapter_config.json says 4'),

@@ -207,6 +207,31 @@ def test_damaged_and_missing_tokenizers(tmp_path: Path) -> None:
     assert read_tokenizer(tmp_path) is None
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(
-        PomonaError, match=r"is no tokenizer: KeyError\('model'\) — copy or download it again"
+        PomonaError, match='is no tokenizer: "model" is no mapping — copy or download it again'
     ):
         read_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model": []}, '"model" is no mapping'),
+        ({"model": {}}, '"vocab" of the model neither maps'),
+        ({"model": {"vocab": {"a": "0"}}}, '"vocab" of the model neither maps'),
+        ({"model": {"vocab": {"a": -1}}}, '"vocab" of the model neither maps'),
+        ({"model": {"vocab": [["a"]]}}, '"vocab" of the model neither maps'),
+        ({"model": {"vocab": {"a": 0}, "merges": [["a"]]}}, '"merges" of the model are no pairs'),
+        ({"model": {"vocab": {"a": 0}, "merges": ["ab"]}}, '"merges" of the model are no pairs'),
+        ({"added_tokens": {}}, '"added_tokens" are no list'),
+        ({"added_tokens": [{"id": 5}]}, '"added_tokens" are no list'),
+        ({"added_tokens": [{"id": "5", "content": "x"}]}, '"added_tokens" are no list'),
+    ],
+)
+def test_a_tokenizer_of_another_shape_is_told(tmp_path: Path, change: Any, says: str) -> None:
+    whole = {"model": {"vocab": {"a": 0}, "merges": None}, "added_tokens": None}
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps({**whole, **change}))
+    with pytest.raises(PomonaError, match=rf"tokenizer\.json: is no tokenizer: {says}"):
+        read_tokenizer(tmp_path)
+    file.write_text(json.dumps(whole))
+    assert read_tokenizer(tmp_path) is not None

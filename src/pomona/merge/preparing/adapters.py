@@ -47,6 +47,7 @@ _REFUSED = (
     *("kasa_config", "monteclora_config", "velora_config"),
 )
 _NAME = re.compile(r"[\w.-]+")
+_LARGEST_ALPHA = 1e30  # what float32 still holds when it is multiplied by a weight
 _ALPHA = 8  # PEFT's, where an adapter says nothing
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
@@ -133,6 +134,10 @@ def _check_settings(config: Mapping[str, Any], file: Path) -> None:
     """Raise PomonaError for settings that have no meaning, and patterns that could be searched for
     without end.
     """
+    alphas = [config.get("lora_alpha") or 0, *(config.get("alpha_pattern") or {}).values()]
+    if any(abs(alpha) > _LARGEST_ALPHA for alpha in alphas):
+        message = f"an alpha is {max(alphas, key=abs):.3g}, which is no scale"
+        raise PomonaError(message, where=file, remedy="copy the adapter again")
     for key in ("lora_alpha", "r"):
         if key in config and config[key] is None:
             raise PomonaError(f'"{key}" is null', where=file, remedy="give the number it had")
@@ -361,9 +366,11 @@ class _Update:
     where: str
 
     def block(self, start: TensorRows, rows: slice) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = self.left[rows] @ self.right
-        values *= self.scale
-        values += start.float32(rows)
+        # What is too large becomes infinite without a word, and is refused where it is rounded.
+        with np.errstate(over="ignore", invalid="ignore"):
+            values: NDArray[np.float32] = self.left[rows] @ self.right
+            values *= self.scale
+            values += start.float32(rows)
         return values
 
     def blocks(self, stored: Stored, dtype: str) -> Iterator[bytes]:

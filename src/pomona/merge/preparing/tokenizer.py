@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from pomona.merge.checkpoints.files import (
     NewTensor,
     Stored,
     TensorRows,
+    content_of,
     encode_finite,
     row_blocks,
     to_float32,
@@ -70,32 +72,68 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     file = folder / FILE
     if file.is_file():
         data = read_json(file, finite=False, wrong="is no tokenizer")
-        try:
-            return _opened(folder, data)
-        except (ValueError, KeyError, TypeError) as error:
-            raise PomonaError(
-                f"is no tokenizer: {error!r}", where=file, remedy="copy or download it again"
-            ) from None
+        if wrong := _wrong(data):
+            remedy = "copy or download it again"
+            raise PomonaError(f"is no tokenizer: {wrong}", where=file, remedy=remedy)
+        return _opened(folder, data)
     if any((folder / name).is_file() for name in _OTHERS):
         return _opened(folder, _converted(folder))
     return None
 
 
+def _wrong(data: Mapping[str, Any]) -> str | None:
+    """What keeps the content of a tokenizer.json from being one."""
+    model = data.get("model")
+    if not isinstance(model, dict):
+        return '"model" is no mapping'
+    vocab, merges, added = model.get("vocab"), model.get("merges"), data.get("added_tokens")
+    ids = vocab.values() if isinstance(vocab, dict) else ()
+    right = {
+        '"vocab" of the model neither maps tokens to ids nor lists tokens with scores': (
+            all(map(_is_id, ids))
+            and (isinstance(vocab, dict) or _all(vocab, lambda each: _of(each, str, (int, float))))
+        ),
+        '"merges" of the model are no pairs of tokens': merges is None
+        or _all(merges, lambda each: _of(_halves(each), str, str)),
+        '"added_tokens" are no list of tokens with content and id': added is None
+        or _all(
+            added,
+            lambda entry: (
+                isinstance(entry, dict)
+                and isinstance(entry.get("content"), str)
+                and _is_id(entry.get("id"))
+            ),
+        ),
+    }
+    return next((text for text, held in right.items() if not held), None)
+
+
+def _all(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list) and all(map(holds, value))
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31
+
+
+def _of(value: Any, *types: Any) -> bool:
+    same = isinstance(value, list) and len(value) == len(types)
+    return same and all(map(isinstance, value, types))
+
+
+def _halves(merge: Any) -> Any:
+    return merge.split(" ", 1) if isinstance(merge, str) else merge
+
+
 def _opened(folder: Path, data: dict[str, Any]) -> Tokenizer:
     listed = data["model"]["vocab"]
-    vocab = (
-        dict(listed)
-        if isinstance(listed, Mapping)
-        else {piece: index for index, (piece, _) in enumerate(listed)}
-    )
-    added = {
-        entry["content"]: entry for entry in (*data.get("added_tokens", ()), *_declared(folder))
-    }
-    known = {entry["content"] for entry in data.get("added_tokens", ())}
-    data["added_tokens"] = [
-        *data.get("added_tokens", ()),
-        *(entry for text, entry in added.items() if text not in known),
-    ]
+    if not isinstance(listed, Mapping):
+        listed = {piece: index for index, (piece, _) in enumerate(listed)}
+    vocab = dict(listed)
+    listed = data.get("added_tokens") or []
+    known = {entry["content"] for entry in listed}
+    added = {entry["content"]: entry for entry in (*listed, *_declared(folder))}
+    data["added_tokens"] = [*listed, *(added[text] for text in added if text not in known)]
     return Tokenizer(
         folder, data, {**vocab, **{text: int(entry["id"]) for text, entry in added.items()}}, added
     )
@@ -138,7 +176,7 @@ def without_tail(tokenizer: Tokenizer, rows: int) -> Tokenizer:
         if isinstance(listed, Mapping)
         else listed[:rows]
     )
-    if "merges" in model:
+    if model.get("merges"):
         model["merges"] = [
             pair for pair in map(_pair, model["merges"]) if not gone & {*pair, "".join(pair)}
         ]
@@ -150,7 +188,7 @@ def without_tail(tokenizer: Tokenizer, rows: int) -> Tokenizer:
 
 
 def _pair(merge: Any) -> tuple[str, str]:
-    first, second = merge.split(" ", 1) if isinstance(merge, str) else merge
+    first, second = _halves(merge)
     return first, second
 
 
@@ -179,7 +217,7 @@ def union(base: Tokenizer, others: Sequence[Tokenizer]) -> Tokenizer:
                 new.setdefault(text, other.added.get(text))
             elif text not in base.added and other.added.get(text, {}).get("special"):
                 special.append({**other.added[text], "id": base.vocab[text]})
-        merges |= dict.fromkeys(map(_pair, other.data["model"].get("merges", ())))
+        merges |= dict.fromkeys(map(_pair, other.data["model"].get("merges") or ()))
         scores = {**_scores(other.data["model"]["vocab"]), **scores}
     return extended(base, new, special, merges, scores)
 
@@ -212,7 +250,7 @@ def extended(
     )
     vocab = {**base.vocab, **ids}
     data["model"]["vocab"] = _pieces(base, vocab, scores or {})
-    if "merges" in data["model"]:
+    if data["model"].get("merges") is not None:
         known = dict.fromkeys(map(_pair, data["model"]["merges"]))
         fresh = [
             pair for pair in merges if pair not in known and {*pair, "".join(pair)} <= vocab.keys()
@@ -248,11 +286,11 @@ def files_of(tokenizer: Tokenizer) -> dict[str, bytes]:
     folder.
     """
     files = {
-        name: (tokenizer.folder / name).read_bytes()
+        name: content_of(tokenizer.folder / name)
         for name in _COPIED
-        if (tokenizer.folder / name).is_file()
+        if os.path.lexists(tokenizer.folder / name)
     }
-    config = json.loads(files.get("tokenizer_config.json", b"{}"))
+    config = read_config(tokenizer.folder, "tokenizer_config.json")
     if "added_tokens_decoder" in config:
         entries = {
             str(entry["id"]): {k: v for k, v in entry.items() if k != "id"}

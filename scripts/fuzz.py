@@ -1,0 +1,375 @@
+"""Damaged input for every reader: is it read or refused by name, at once, and without growing?
+
+    python scripts/fuzz.py [--seconds 60] [--seed 0] [--keep FOLDER] [READER …]
+
+Each reader gets valid input with random changes: bytes, and values of JSON. Only a PomonaError may
+come of it. Printed for each are executions, how many were refused, the slowest input and the growth
+of memory after the first tenth; what raised anything else, or took longer than a second, is kept in
+FOLDER, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pomona.errors import PomonaError
+
+SLOW, HANG = 1.0, 20  # seconds of a processor; of a clock, after which an input is given up
+Files = dict[str, bytes]
+ODD: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 16, 2**31, 2**63, 2**64, 10**30, 0.0, 8.0, -0.5, 1e308),
+    *(float("nan"), float("inf"), "", "16", "x", "\0", "..", "/", "a/b", "\u2028", "F32", "union"),
+    *([], {}, [[]], [{}], {"": {}}, [0, 8], [8, 0], [1, -1], ["x"], {"x": 5}, [None], "9" * 5000),
+)
+PIECES = (
+    *(b"\xff", b"\0", b"{", b"[", b"]", b"}", b'"', b",", b":", b"\n", b"- ", b"? ", b"&a ", b"*a"),
+    *(b"!!int ", b"!!set ", b"<<: ", b"|", b"---\n", b"\\ud800", b"NaN", b"1e999", b"9" * 5000),
+    *(b"[" * 3000, b"{a: " * 500, b"- " * 3000, b"2024-01-01", b"\xef\xbb\xbf", b"\r", b"\t"),
+)
+
+
+@dataclass
+class Reader:
+    """`files` are a valid input; `read` reads the folder that holds them."""
+
+    files: Files
+    read: Callable[[Path], Any]
+    changed: tuple[str, ...] = ()  # names of files that are changed; all when left out
+
+
+def safetensors(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """A file of float32 tensors."""
+    header, offset = {}, 0
+    for name, values in tensors.items():
+        places = [offset, offset + values.nbytes]
+        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": places}
+        offset += values.nbytes
+    return framed(json.dumps(header).encode()) + b"".join(map(np.ndarray.tobytes, tensors.values()))
+
+
+def framed(header: bytes) -> bytes:
+    """A header with its length."""
+    return len(header).to_bytes(8, "little") + header
+
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "hidden_size": 4,
+    "vocab_size": 3,
+    "rope_scaling": {"type": "linear", "factor": 2.0},
+    "layer_types": ["full", "sliding"],
+    "mlp_only_layers": [1],
+    "first_k_dense_replace": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": False,
+}
+TOKENIZER = {
+    "added_tokens": [{"id": 2, "content": "</s>", "special": True}],
+    "pre_tokenizer": {"type": "ByteLevel"},
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "</s>": 2}, "merges": [["a", "b"]]},
+}
+SETTINGS = {
+    "eos_token": {"content": "</s>"},
+    "added_tokens_decoder": {"2": {"content": "</s>", "special": True}},
+    "chat_template": [{"name": "default", "template": "{{ 1 }}"}],
+}
+LAYERS = {f"model.layers.{n}.q.weight": np.ones((4, 4), np.float32) for n in range(2)}
+OUTER = {"model.embed_tokens.weight": np.ones((3, 4), np.float32)}
+ADAPTER = {
+    "peft_type": "LORA",
+    "r": 2,
+    "lora_alpha": 4,
+    "alpha_pattern": {"q": 2},
+    "rank_pattern": {},
+    "trainable_token_indices": [1],
+}
+MERGEKIT = """merge_method: ties
+base_model: a
+models:
+- {model: a, parameters: {weight: [{filter: mlp, value: 0.5}, {value: 1}], density: 0.5}}
+- &b {model: b+c, parameters: {weight: 1}}
+- {<<: *b, model: d}
+tokenizer: {source: union, tokens: {x: {source: {kind: zero}, force: true}}}
+key_map: auto
+seed: 5
+"""
+SLICED = """merge_method: passthrough
+slices:
+- sources: [{model: a, layer_range: [0, 2]}]
+- sources: [{model: a, layer_range: [1, 2], parameters: {scale: 0.5}}]
+"""
+
+
+def dump(value: Any) -> bytes:
+    """A value as JSON."""
+    return json.dumps(value).encode()
+
+
+def readers() -> dict[str, Reader]:
+    """Every reader by its name."""
+    from pomona.documents import parse_json
+    from pomona.merge import plan_merge
+    from pomona.merge.checkpoints.files import View
+    from pomona.merge.preparing.adapters import adapted, read_adapter
+    from pomona.merge.preparing.tokenizer import extended, read_tokenizer, union
+    from pomona.merge.reading.sections import read_recipe
+    from pomona.models.checkpoint import INDEX, check, tensor_places
+    from pomona.models.locating import gguf_header
+    from pomona.recipe import load_recipe
+    from pomona.records import read
+
+    model: Files = {
+        "config.json": dump(CONFIG),
+        "generation_config.json": dump({"eos_token_id": [2], "temperature": 0.5}),
+        "tokenizer.json": dump(TOKENIZER),
+        "tokenizer_config.json": dump(SETTINGS),
+        "special_tokens_map.json": dump({"eos_token": "</s>"}),
+        "model.safetensors": safetensors({**OUTER, **LAYERS}),
+    }
+    both = {f"{name}/{file}": data for name in "ab" for file, data in model.items()}
+    names = tuple(f"b/{file}" for file in model)
+
+    def merging(folder: Path, text: dict[str, Any]) -> None:
+        models = {name: folder / name for name in "ab"}
+        plan_merge(text, models=models, work=folder / "work", dry_run=True)
+
+    def joined(folder: Path) -> None:
+        one, other = read_tokenizer(folder / "a"), read_tokenizer(folder / "b")
+        if one and other:
+            union(one, [other])
+            extended(other, {"new": None})
+
+    def laid(folder: Path) -> None:
+        made, _, _ = adapted(View.of(folder / "a"), read_adapter(folder / "c"))
+        for tensor in made.values():
+            for _ in tensor.blocks():
+                pass
+
+    linear = {
+        "merge_method": "linear",
+        "models": [{"model": name, "parameters": {"weight": 1}} for name in "ab"],
+        "tokenizer_source": "union",
+        "chat_template": "auto",
+    }
+    sliced = {
+        "merge_method": "passthrough",
+        "slices": [{"sources": [{"model": "b", "layer_range": [n, 2]}]} for n in (0, 1)],
+    }
+    shards = {"weight_map": dict.fromkeys(OUTER, "1.safetensors") | dict.fromkeys(LAYERS, "2")}
+    lora = {"q.lora_A.weight": np.ones((2, 4)), "q.lora_B.weight": np.ones((4, 2))}
+    lora = {
+        f"base_model.model.model.layers.0.{name}": lora[name].astype(np.float32) for name in lora
+    }
+    gguf = b"GGUF\3\0\0\0" + (1).to_bytes(8, "little") * 2 + (3).to_bytes(8, "little") + b"a.b"
+    gguf += (4).to_bytes(4, "little") + (7).to_bytes(4, "little") + (1).to_bytes(8, "little") + b"w"
+    gguf += (1).to_bytes(4, "little") + (4).to_bytes(8, "little") + b"\0" * 12
+    rows = [{"id": str(n), "text": "a b", "lang": "en", "n": n} for n in range(3)]
+    lines = b"\n".join(map(dump, rows))
+    run = Path(__file__).parents[1] / "examples" / "quickstart.yaml"
+    return {
+        "json": Reader({"x": dump([CONFIG, TOKENIZER])}, lambda f: parse_json((f / "x").read_bytes(), "x", top=None)),
+        "merge recipe": Reader({"r.yml": MERGEKIT.encode()}, lambda f: read_recipe(f / "r.yml")),
+        "sliced recipe": Reader({"r.yml": SLICED.encode()}, lambda f: read_recipe(f / "r.yml")),
+        "run recipe": Reader({"r.yml": run.read_bytes()}, lambda f: load_recipe(f / "r.yml")),
+        "header": Reader({"model.safetensors": model["model.safetensors"]}, tensor_places),
+        "index": Reader(
+            {INDEX: dump(shards), "1.safetensors": safetensors(OUTER), "2": safetensors(LAYERS)},
+            tensor_places,
+        ),
+        "checkpoint": Reader(model, check),
+        "tokenizer": Reader(both, joined, tuple(n for n in names if "token" in n)),
+        "adapter": Reader(
+            {
+                **both,
+                "c/adapter_config.json": dump(ADAPTER),
+                "c/adapter_model.safetensors": safetensors(lora),
+            },
+            laid,
+            ("c/adapter_config.json", "c/adapter_model.safetensors"),
+        ),
+        "merge": Reader(both, lambda f: merging(f, linear), names),
+        "sliced merge": Reader(both, lambda f: merging(f, sliced), names),
+        "gguf": Reader({"m.gguf": gguf}, lambda f: gguf_header(f / "m.gguf")),
+        "jsonl": Reader({"r.jsonl": lines}, lambda f: read(f / "r.jsonl").to_table()),
+        "csv": Reader({"r.csv": b"id,text\n1,a\n2,\"b\"\n"}, lambda f: read(f / "r.csv").to_table()),
+    }  # fmt: skip
+
+
+def changed(data: bytes, draw: random.Random) -> bytes:
+    """Input with one to a few changes."""
+    for _ in range(draw.choice((1, 1, 1, 2, 4))):
+        head = data[:8]
+        length = int.from_bytes(head, "little")
+        if 8 <= length <= len(data) - 8 and draw.random() < 0.8:  # safetensors
+            header = changed(data[8 : 8 + length], draw)
+            data = framed(header) + data[8 + length :]
+        elif draw.random() < 0.7 and (value := parsed(data)) is not None:
+            data = json.dumps(with_odd(value, draw)).encode()
+        else:
+            data = with_piece(data, draw)
+    return data
+
+
+def parsed(data: bytes) -> Any:
+    """The JSON that data is; None when it is none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def with_odd(value: Any, draw: random.Random) -> Any:
+    """A value of JSON, some part of it replaced, taken away, or put elsewhere."""
+    value = copy.deepcopy(value)
+    holders = list(parts(value)) if isinstance(value, dict | list) else []
+    if not holders:
+        return draw.choice(ODD)
+    holder, key = draw.choice(holders)
+    kind = draw.randrange(4)
+    if kind == 0:
+        del holder[key]
+    elif kind == 1:
+        other, place = draw.choice(holders)
+        holder[key] = copy.deepcopy(other[place])
+    elif kind == 2 and isinstance(holder, dict):
+        holder[draw.choice(("x", "", "model.layers.5.w", "model.layers.99999.w", "a" * 999))] = (
+            holder.pop(key)
+        )
+    else:
+        holder[key] = copy.deepcopy(draw.choice(ODD))
+    return value
+
+
+def parts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every part of a value: what holds it, and its key."""
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from parts(value[key])
+
+
+def with_piece(data: bytes, draw: random.Random) -> bytes:
+    """Bytes, some of them lost, doubled or replaced."""
+    first = draw.randrange(len(data) + 1)
+    end = min(len(data), first + draw.choice((0, 1, 2, 8, 64)))
+    kind = draw.randrange(4)
+    middle = {0: b"", 1: draw.choice(PIECES), 2: data[first:end] * 3, 3: draw.randbytes(4)}[kind]
+    return data[:first] + middle + data[end:]
+
+
+class Hang(BaseException):
+    """An input took too long."""
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Raises Hang after a while."""
+
+    def stop(*_: Any) -> None:
+        raise Hang
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(HANG)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def resident() -> float:
+    """MB of memory that this process has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def fuzz(
+    name: str, reader: Reader, seconds: float, seed: int, keep: Path, most: float = float("inf")
+) -> int:
+    """Fuzz one reader, print what came of it, and return the number of findings."""
+    draw = random.Random(f"{seed} {name}")
+    count = refused = findings = 0
+    slowest, before = 0.0, resident()
+    started = time.monotonic()
+    place = Path(tempfile.mkdtemp())
+    while (passed := time.monotonic() - started) < seconds and count < most:
+        files = dict(reader.files)
+        for file in draw.sample(reader.changed or tuple(files), 1):
+            files[file] = changed(files[file], draw)
+        write(place, files)
+        if passed < seconds / 10:
+            before = resident()
+        clock = time.process_time()
+        try:
+            with guarded():
+                reader.read(place)
+            said = None
+        except PomonaError:
+            refused, said = refused + 1, None
+        except (Hang, Exception):
+            said = traceback.format_exc()
+        spent = time.process_time() - clock
+        slowest, count = max(slowest, spent if count else 0.0), count + 1  # the first imports
+        if said or (spent > SLOW and count > 1):
+            findings += 1
+            kept = keep / f"{name.replace(' ', '-')}-{findings}"
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(place, kept)
+            last = (said or f"took {spent:.1f} s").strip().splitlines()[-1]
+            print(f"  {kept}: {last}", flush=True)
+            (kept / "said.txt").write_text(said or last)
+    shutil.rmtree(place)
+    print(
+        f"{name:14} {count:>8,} executions, {refused:>8,} refused, slowest {slowest:.3f} s, "
+        f"memory {resident() - before:+.1f} MB, {findings} findings",
+        flush=True,
+    )
+    return findings
+
+
+def write(place: Path, files: Files) -> None:
+    """Write files into a folder, and nothing else."""
+    shutil.rmtree(place, ignore_errors=True)
+    for name, data in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(data)
+
+
+def main() -> int:
+    """Fuzz the readers that were named, or all."""
+    known = readers()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("readers", nargs="*", metavar="READER", help=", ".join(known))
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each reader")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
+    given = parser.parse_args()
+    if wrong := set(given.readers) - set(known):
+        parser.error(f"no reader {min(wrong)!r}; known: {', '.join(known)}")
+    names = given.readers or list(known)
+    found = [fuzz(name, known[name], given.seconds, given.seed, given.keep) for name in names]
+    return 1 if any(found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
