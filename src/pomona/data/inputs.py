@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pomona.errors import PomonaError
-from pomona.records import Input, Records, as_records, inputs_of, read
+from pomona.records import Input, Records, as_records, as_text, inputs_of, read
 
 Inputs = str | Path | Sequence[str | Path] | pa.Table | Records
 
@@ -121,6 +122,18 @@ class TextColumn:
                 where=f"{where}, row {at}",
                 remedy="decode the text with its own encoding first",
             ) from error
+
+
+def values_of(column: pa.Array) -> list[Any]:
+    """The values of a column as Python's own, or as text where Python has no such: times of
+    nanoseconds.
+    """
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        raise
+    except ValueError:
+        return as_text(column).to_pylist()
 
 
 def pieces(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

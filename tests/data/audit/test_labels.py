@@ -4,6 +4,8 @@ do.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +42,7 @@ def put(row: int, column: int, value: str) -> Callable[[Rows], None]:
             put(3, NUMBER, "three"),
             r'line 4: "three" is not a number of the sample — restore the number',
         ),
+        (put(3, NUMBER, "9" * 5000), r'line 4: "9{20}" is not a number of the sample'),
         (put(3, NUMBER, "2"), r"line 4: number 2 is there twice — delete one of the two rows"),
         (
             put(3, NUMBER, "99"),
@@ -132,6 +135,38 @@ def test_missing_files_are_named(audit: Path, tmp_path: Path) -> None:
     with pytest.raises(
         PomonaError, match=r"key.json: the key of the audit is damaged — take it from a backup"
     ):
+        read_labels(audit)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"by": 3},
+        {"parallel": 1},
+        {"sizes": []},
+        {"sizes": {"de": "40"}},
+        {"sizes": {}},
+        {"signature": None},
+        {"rows": 3},
+        {"rows": [{"number": 1}]},
+        {"rows": [7]},
+    ],
+)
+def test_a_damaged_key_is_named(audit: Path, change: dict[str, Any]) -> None:
+    about = json.loads((audit / "key.json").read_text())
+    (audit / "key.json").write_text(json.dumps(about | change))
+    with pytest.raises(PomonaError, match=r"key\.json: the key of the audit is damaged — take it"):
+        read_labels(audit)
+
+
+def test_labels_that_are_no_file_are_named(audit: Path) -> None:
+    (audit / "labels.csv").unlink()
+    os.mkfifo(audit / "labels.csv")
+    with pytest.raises(PomonaError, match=r"labels\.csv: cannot be read: it is a pipe"):
+        read_labels(audit)
+    (audit / "labels.csv").unlink()
+    (audit / "labels.csv").mkdir()
+    with pytest.raises(PomonaError, match=r"labels\.csv: cannot be read: Is a directory"):
         read_labels(audit)
 
 

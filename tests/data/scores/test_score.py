@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +293,16 @@ def test_users_scores(table: pa.Table, pairs: pa.Table, tmp_path: Path) -> None:
         PomonaError, match=r'score "short": gave \(1,\) values for 3 rows — return one number a row'
     ):
         score(table, tmp_path / "no.parquet", scores=["short"], models=[])
+
+
+@pytest.mark.parametrize("scores", ["perplexity", "length"])
+def test_without_torch_the_error_says_what_to_install(
+    scores: str, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("pomona.models.torch.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    told = r"torch must be installed for this model — pip install 'pomona\[torch\]'"
+    with pytest.raises(PomonaError, match=told):
+        score(table, tmp_path / "o.parquet", scores=[scores], models=["ui-xs"])
+    assert not list(tmp_path.iterdir())

@@ -7,12 +7,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pomona.documents import read_json
+from pomona.documents import open_file, read_json
 from pomona.errors import PomonaError, nearest
 from pomona.files import write_text
 
@@ -110,14 +111,29 @@ def read_key(folder: str | Path) -> tuple[dict[str, Any], dict[int, Key]]:
         )
     try:
         about = read_json(path)
-        rows = {row["number"]: Key(**row) for row in about.pop("rows")}
+        rows = [Key(**row) for row in about.pop("rows")]
+        if not all(map(_is_key, rows)) or not _is_about(about, {row.group for row in rows}):
+            raise TypeError("a value of another type")
     except (PomonaError, KeyError, TypeError) as error:
         raise PomonaError(
             "the key of the audit is damaged",
             where=path,
             remedy="take it from a backup; without it, draw a new sample",
         ) from error
-    return about, rows
+    return about, {row.number: row for row in rows}
+
+
+def _is_key(row: Key) -> bool:
+    texts = (row.group, row.where, row.digest, row.prelabel, row.reason)
+    named = row.id is None or isinstance(row.id, str)
+    return type(row.number) is int and named and all(isinstance(text, str) for text in texts)
+
+
+def _is_about(about: dict[str, Any], groups: set[str]) -> bool:
+    sizes = about["sizes"]
+    counted = isinstance(sizes, dict) and all(type(size) is int for size in sizes.values())
+    texts = isinstance(about["by"], str) and isinstance(about["signature"], str)
+    return counted and texts and isinstance(about["parallel"], bool) and groups <= sizes.keys()
 
 
 def read_labels(folder: str | Path) -> list[Label]:
@@ -195,10 +211,16 @@ def _header(by: str, parallel: bool) -> list[str]:
 
 def _records(path: Path, header: list[str]) -> list[tuple[int, list[str]]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with open_file(path) as file:
+            text = file.read().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise PomonaError(
             "there is no such file", where=path, remedy="put it back, or draw the sample again"
+        ) from error
+    except OSError as error:
+        remedy = "put the file back, or draw the sample again"
+        raise PomonaError(
+            f"cannot be read: {error.strerror or error}", where=path, remedy=remedy
         ) from error
     except UnicodeDecodeError as error:
         raise PomonaError(
@@ -233,9 +255,11 @@ def _records(path: Path, header: list[str]) -> list[tuple[int, list[str]]]:
 
 def _label(fields: list[str], parallel: bool, where: str) -> Label:
     number, group, *source, text, label, offensive, porn = fields
-    if not number.strip().isascii() or not number.strip().isdigit():
+    if not re.fullmatch(r"\s*[0-9]{1,18}\s*", number):
         raise PomonaError(
-            f'"{number}" is not a number of the sample', where=where, remedy="restore the number"
+            f'"{number[:20]}" is not a number of the sample',
+            where=where,
+            remedy="restore the number",
         )
     flags = [
         _flag(name, value, where) for name, value in zip(FLAGS, (offensive, porn), strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pomona.data.inputs import Inputs, need_text, opened
+from pomona.data.inputs import Inputs, need_text, opened, values_of
 from pomona.errors import PomonaError
 from pomona.records import Input, inputs_of, parallel, rows_by_file, split
 
@@ -33,7 +33,7 @@ class FileRows:
         """The values of a column. Raises PomonaError naming the row when one is not valid UTF-8."""
         values = self.rows.column(column)
         try:
-            return values.to_pylist()
+            return values_of(values)
         except UnicodeDecodeError as error:
             index = next(i for i, value in enumerate(values) if not _decodes(value))
             remedy = "decode the text with its own encoding first"

@@ -135,7 +135,7 @@ class Tokens:
     def __init__(self, name: str | Path | None) -> None:
         if importlib.util.find_spec("tokenizers") is None:
             raise PomonaError(
-                'unit="token" needs the package tokenizers',
+                "unit token needs the package tokenizers",
                 remedy="pip install 'pomona[torch]', or use unit word",
             )
         from tokenizers import Tokenizer

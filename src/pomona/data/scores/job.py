@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pomona._version import __version__
+from pomona.data.inputs import values_of
 from pomona.data.scores.registry import Chosen
 from pomona.errors import PomonaError
 from pomona.files import atomic_file
@@ -141,7 +142,7 @@ def columns_in(part: str, records: Records) -> set[str]:
 
 
 def _filled(batch: pa.RecordBatch, layout: Layout, source: str, first: int) -> ChunkRows:
-    values = {name: batch.column(name).to_pylist() for name in batch.schema.names}
+    values = {name: values_of(batch.column(name)) for name in batch.schema.names}
     for name, cells in values.items():
         if None in cells:
             where = f"{source}, row {first + cells.index(None)}"

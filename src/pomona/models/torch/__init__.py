@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pomona._lazy import lazily
+from pomona.models.checkpoint import require
 
 if TYPE_CHECKING:
     from pomona.models.torch.codec import Codec as Codec
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
         statistics as statistics,
     )
 
-__getattr__, __dir__ = lazily(
+_find, __dir__ = lazily(
     __name__,
     {
         "codec": "Codec",
@@ -28,3 +29,11 @@ __getattr__, __dir__ = lazily(
         "probe": "Probe TokenScores Unit statistics",
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        return _find(name)
+    except ModuleNotFoundError:
+        require("torch", "transformers", "tokenizers", extra="torch")
+        raise
