@@ -1,3 +1,4 @@
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -118,3 +119,29 @@ def test_half_a_character_is_refused(database):
     with pytest.raises(PomonaError, match=r"notes\.db: a text has half a character in it — give"):
         add(database, "\ud800")
     assert texts(database) == []
+
+
+def test_a_file_that_another_holds_keeps_nobody_waiting(database, monkeypatch):
+    add(database, "a")
+
+    async def main() -> list[str]:
+        other = sqlite3.connect(database.path, isolation_level=None)
+        other.execute("begin immediate")
+        writing = asyncio.ensure_future(database.run_short(lambda: add(database, "b")))
+        await asyncio.sleep(0.05)  # the loop goes on
+        assert not writing.done()
+        later = asyncio.ensure_future(database.run_short(lambda: texts(database)))
+        other.execute("commit")
+        other.close()
+        await asyncio.wait_for(writing, 5)
+        assert await asyncio.wait_for(later, 5) == ["a", "b"]
+        return await database.run(lambda: texts(database))
+
+    assert asyncio.run(main()) == ["a", "b"]
+    monkeypatch.setattr("pomona.db._PATIENCE", 0.1)
+    with closing(opened(database.path)) as short, closing(sqlite3.connect(database.path)) as other:
+        other.execute("begin immediate")
+        with pytest.raises(PomonaError, match="another process holds it — wait for that one"):
+            add(short, "c")
+        with pytest.raises(PomonaError, match="another process holds it"):
+            asyncio.run(short.run_short(lambda: add(short, "c")))

@@ -159,10 +159,8 @@ class Database:
                     remedy="give valid Unicode",
                 ) from error
             except sqlite3.OperationalError as error:
-                message, remedy = (
-                    f"SQLite says: {error}",
-                    "is it writable, on a local disk, with room?",
-                )
+                message = f"SQLite says: {error}"
+                remedy = "is it writable, on a local disk, with room?"
                 if _is_busy(error):
                     message, remedy = "another process holds it", "wait for that one, or end it"
                 raise PomonaError(message, where=self.path, remedy=remedy) from error

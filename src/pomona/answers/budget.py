@@ -131,7 +131,7 @@ class Account:
                 finally:
                     self.waiting -= 1
             self._turns.add(turn)
-        timer = asyncio.timeout(self._left())
+        timer = asyncio.timeout(self.left)
         try:
             async with timer:
                 yield turn
@@ -171,7 +171,8 @@ class Account:
                 left[name] -= max(0.0, expects[name] - has[name])
         return all(rest >= 0 for rest in left.values())
 
-    def _left(self) -> float | None:
+    @property
+    def left(self) -> float | None:
         """Seconds until the time is over, None without a limit of time."""
         limit = self.budget.seconds
         return None if limit is None else limit - (self._clock() - self._started)

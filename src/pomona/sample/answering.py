@@ -107,7 +107,10 @@ async def answer(
     for lever in context:
         after = drawn.notes_of[places[choice.chosen]].get(lever.name, {})
         notes[lever.name] = {**notes[lever.name], **after}
-    described = await beside(partial(_described, strategy, pool))
+    # What had no time for its choice has none for this either.
+    hurried = "fallback" in choice.notes and account.budget.seconds is not None
+    about = partial(_described, strategy, pool, hurried)
+    described = about() if hurried else await beside(about)
     refused = sum(not reply.answered for reply in drawn.replies)
     notes |= {
         "selection": dict(choice.notes),
@@ -185,12 +188,12 @@ class _Pool:
         return reply, notes
 
 
-def _described(strategy: Strategy, replies: Sequence[Reply]) -> dict[str, Any]:
+def _described(strategy: Strategy, replies: Sequence[Reply], hurried: bool) -> dict[str, Any]:
     texts = [text_of(reply) for reply in replies]
     return {
         "size": len(texts),
         "distinct": len(set(texts)) / len(texts),
-        "agreement": agreement(strategy, replies),
+        "agreement": None if hurried else agreement(strategy, replies),
     }
 
 

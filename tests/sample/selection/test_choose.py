@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -241,3 +242,21 @@ def test_tool_calls_are_compared_where_there_is_no_text(fake: Any) -> None:
 )
 def test_agreement(name: str, texts: list[str], value: float) -> None:
     assert agreement(parse_strategy(name), pool(*texts)) == pytest.approx(value)
+
+
+def test_a_comparison_that_takes_longer_than_the_budget_leaves_the_first(
+    fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the first one of an installation, which is compiled."""
+    ended = threading.Event()
+
+    def slow(*_: Any) -> Any:
+        ended.wait(20)
+        return np.ones((2, 2))
+
+    monkeypatch.setattr("pomona.sample.selection.mbr.textual", slow)
+    monkeypatch.setattr("pomona.sample.selection.choosing._GRACE", 0.05)
+    choice, _ = chosen("sample2-mbr", pool("a", "b"), fake(), budget=Budget(seconds=0.05))
+    ended.set()
+    assert choice.chosen == 0
+    assert choice.notes["fallback"] == "first: the budget of seconds was spent before the choice"

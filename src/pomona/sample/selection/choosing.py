@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -16,6 +17,8 @@ from pomona.sample.selection.judging import chops
 from pomona.sample.selection.mbr import embedder, mbr, textual, xmbr
 from pomona.sample.selection.vote import extracted, vote
 from pomona.sample.strategy import REWARDS, Strategy
+
+_GRACE = 1.0  # seconds
 
 
 async def first(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
@@ -44,12 +47,19 @@ _SELECTORS: dict[str, Selector] = {
 
 async def choose(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
     """One candidate of a pool of at least one, by the strategy. When the budget ends before the
-    judge has spoken, the first.
+    judge has spoken, the first; of time, comparing has a second more, since the pool may have used
+    it up.
     """
+    left = context.account.left
+    timer = asyncio.timeout(None if left is None else max(left, _GRACE))
     try:
-        return await _SELECTORS[context.strategy.select](context, pool)
-    except Exhausted as met:
-        fallback = f"first: the budget of {met.limit} was spent before the choice"
+        async with timer:
+            return await _SELECTORS[context.strategy.select](context, pool)
+    except (Exhausted, TimeoutError) as met:
+        if isinstance(met, TimeoutError) and not timer.expired():
+            raise
+        limit = met.limit if isinstance(met, Exhausted) else "seconds"
+        fallback = f"first: the budget of {limit} was spent before the choice"
         return replace(await first(context, pool), notes={"fallback": fallback})
 
 
