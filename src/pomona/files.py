@@ -42,6 +42,18 @@ def address(where: str | Path) -> str:
     return f"s3://{text[4:].lstrip('/')}" if text.startswith("s3:/") else text
 
 
+def check_name(where: str | Path) -> str:
+    """The address of a file or folder. Raises PomonaError when it is empty, holds NUL, or bytes
+    that are not UTF-8, which neither a card nor a plan can hold.
+    """
+    text = address(where)
+    if not text or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        shown = text.encode("utf-8", "backslashreplace").decode() or '""'
+        wrong = "is not the name of a file: it is empty, holds NUL, or is not UTF-8"
+        raise PomonaError(wrong, where=shown, remedy="give the path of a file or a folder")
+    return text
+
+
 def _beside(path: Path, kind: str = "partial") -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
 
@@ -288,6 +300,10 @@ def check_outputs(
             is a folder.
     """
     places = {name: _Place(where) for name, where in outputs.items() if where is not None}
+    for name, place in places.items():
+        if not place.path.name:
+            remedy = f"write {name} to a path below it"
+            raise PomonaError("is the root of everything", where=place.given, remedy=remedy)
     read = [_Place(where) for where in inputs]
     for name, place in places.items():
         for other in read:
@@ -305,7 +321,7 @@ class _Place:
     """A local path with all links followed, or an address."""
 
     def __init__(self, where: Where) -> None:
-        self.given = address(where)
+        self.given = check_name(where)
         self.remote = self.given.startswith("s3://")
         self.path = (
             PurePosixPath("/", self.given.removeprefix("s3://"))

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
+from pomona.files import check_outputs
 from pomona.records import parsing, read, store, write
 
 
@@ -45,6 +46,12 @@ def test_a_socket_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("name", ["", "a\0.jsonl", "a\ud800.jsonl"])
 def test_names_that_are_none(name: str) -> None:
     assert "is not the name of a file" in _told(name)
+
+
+@pytest.mark.parametrize("name", ["a\0b.parquet", "a\udc80.parquet", "/", "//"])
+def test_results_need_a_name(name: str) -> None:
+    with pytest.raises(PomonaError, match=r"is not the name of a file|is the root of everything"):
+        check_outputs({"out": name})
 
 
 @pytest.fixture
@@ -182,6 +189,12 @@ def test_columnar_files_that_are_no_table(
     path = tmp_path / ("a.arrow" if arrow else "a.parquet")
     make(path)
     assert told in _told(path)
+
+
+def test_a_table_in_memory_is_trusted_no_more_than_a_file() -> None:
+    for table, told in ((_TWICE, "two columns are named"), (pa.table({}), "there are no columns")):
+        with pytest.raises(PomonaError, match=f"the table: {told}"):
+            read(table)
 
 
 def test_types_of_storage_are_read_as_what_they_hold(tmp_path: Path) -> None:

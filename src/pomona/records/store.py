@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from pomona.errors import PomonaError, first_line, nearest
-from pomona.files import address
+from pomona.files import address, check_name
 
 BLOCK = 1 << 20
 LONGEST = 64 << 20  # bytes of a line
@@ -54,10 +54,7 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     """The filesystem of `uri` and the path within it. S3 follows the AWS_* variables,
     AWS_ENDPOINT_URL included. Raises PomonaError for a name that is none.
     """
-    if not uri or "\0" in uri or any("\ud800" <= letter <= "\udfff" for letter in uri):
-        where = uri.encode("utf-8", "backslashreplace").decode() or '""'
-        wrong = "is not the name of a file: it is empty, holds NUL, or is not UTF-8"
-        raise PomonaError(wrong, where=where, remedy="give the path of a file or a folder")
+    check_name(uri)
     if not is_remote(uri):
         return fs.LocalFileSystem(), uri
     uri = address(uri)

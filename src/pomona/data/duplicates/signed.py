@@ -22,7 +22,7 @@ from pomona.data.duplicates._loops import loop
 from pomona.data.work import noted
 from pomona.documents import read_json
 from pomona.errors import PomonaError, first_line, nearest
-from pomona.files import atomic_directory, atomic_file, write_json
+from pomona.files import atomic_directory, atomic_file, check_name, write_json
 from pomona.workspace import Lock, disk_guard
 
 HASHES, RECALL = 128, 0.94
@@ -360,7 +360,7 @@ def open_index(folder: str | Path, options: DedupOptions) -> SignedIndex:
     """The index in `folder`, or an empty one. Raises PomonaError when it was made with other
     parameters or is no index.
     """
-    folder = Path(folder)
+    folder = Path(check_name(folder))
     parameters = {
         **options.signing(),
         "threshold": options.threshold,
