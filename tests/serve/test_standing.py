@@ -86,7 +86,9 @@ def test_a_head_that_never_ends_is_turned_away(monkeypatch: pytest.MonkeyPatch) 
         whole.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")  # a second head, which does not end either
         answer = whole.recv(1000)
         assert b"408" in (answer if answer != b"ok" else whole.recv(1000))
-        for one in (half, silent, whole):
+        endless = _opened(server.port, b"GET / HTTP/1.1\r\nx: " + b"x" * 70_000)
+        assert b"431 Request Header Fields Too Large" in endless.recv(1000)
+        for one in (half, silent, whole, endless):
             one.close()
     finally:
         server.close()

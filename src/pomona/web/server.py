@@ -18,7 +18,8 @@ from pomona.errors import PomonaError
 _GRACE = 30
 _BACKLOG = 2048
 _HEAD = 20.0  # seconds until the head of a request has come
-_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_MOST_HEAD = 1 << 16  # bytes of it
+_TURNED_AWAY = "HTTP/1.1 {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 def is_loopback(host: str) -> bool:
@@ -109,11 +110,13 @@ _Uvicorns: Any = AutoHTTPProtocol  # of httptools or h11, whichever there is
 
 
 class _Protocol(_Uvicorns):
-    """uvicorn's own, which waits for ever for the end of a request's head: a client that does not
-    send one within `_HEAD` seconds is turned away with status 408.
+    """uvicorn's own, which waits for ever for the end of a request's head and takes one of any
+    size: a client that does not end it within `_HEAD` seconds or `_MOST_HEAD` bytes is turned away
+    with status 408 or 431.
     """
 
     _waiting: asyncio.TimerHandle | None = None
+    _received = 0
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -121,6 +124,7 @@ class _Protocol(_Uvicorns):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self._received += len(data)
         self._look()
 
     def on_response_complete(self) -> None:
@@ -135,19 +139,22 @@ class _Protocol(_Uvicorns):
     def _look(self) -> None:
         """Wait for a head where none is whole, from the first time that this is so."""
         if self.cycle is not None and not self.cycle.response_complete:
+            self._received = 0
             self._stop()
+        elif self._received > _MOST_HEAD:
+            self._turn_away("431 Request Header Fields Too Large")
         elif self._waiting is None:
-            self._waiting = self.loop.call_later(_HEAD, self._turn_away)
+            self._waiting = self.loop.call_later(_HEAD, self._turn_away, "408 Request Timeout")
 
     def _stop(self) -> None:
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
 
-    def _turn_away(self) -> None:
-        self._waiting = None
+    def _turn_away(self, status: str) -> None:
+        self._stop()
         if not self.transport.is_closing():
-            self.transport.write(_TOO_SLOW)
+            self.transport.write(_TURNED_AWAY.format(status).encode())
             self.transport.close()
 
 
