@@ -205,6 +205,13 @@ def test_a_config_that_transformers_cannot_take_is_no_traceback(
     (folder / "config.json").write_text(json.dumps({**config, "hidden_act": 5}))
     with pytest.raises(PomonaError, match="m: cannot be loaded"):
         load(str(folder))
+    for key, value, says in (
+        ("num_hidden_layers", 5000, "asks for 5,000 layers, and the weights have 2"),
+        ("hidden_size", 1 << 20, r"asks for matrices of 320 × 1,048,576, and the largest"),
+    ):
+        (folder / "config.json").write_text(json.dumps({**config, key: value}))
+        with pytest.raises(PomonaError, match=f"m: config.json {says}"):
+            load(str(folder))
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text('{"model": 5}')
     with pytest.raises(PomonaError, match="m: its tokenizer cannot be loaded"):

@@ -345,7 +345,7 @@ _SPECIAL = "bos_token eos_token pad_token unk_token sep_token cls_token mask_tok
 _KINDS_BY_FILE: Mapping[str, Mapping[str, str]] = {
     "config.json": _kinds(
         layers="num_hidden_layers n_layer n_layers num_layers num_decoder_layers encoder_layers "
-        "decoder_layers",
+        "decoder_layers num_experts num_local_experts n_routed_experts",
         count="hidden_size vocab_size max_position_embeddings n_positions n_head n_embd",
         counts="num_attention_heads num_key_value_heads head_dim intermediate_size",
         number="rms_norm_eps layer_norm_eps layer_norm_epsilon rope_theta initializer_range",

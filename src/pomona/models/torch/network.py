@@ -16,10 +16,12 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from pomona.errors import PomonaError, nearest, reason_of
+from pomona.models.checkpoint import tensor_places
 from pomona.models.flops import Shape
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MIXED = "mixed"
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.([0-9]{1,6})\.")
 
 
 @contextmanager
@@ -73,6 +75,8 @@ def open_network(folder: Path, device: torch.device, dtype: torch.dtype) -> PreT
     """
     try:
         with quiet():
+            config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            _check_sizes(config.get_text_config(decoder=True), folder)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
@@ -80,6 +84,8 @@ def open_network(folder: Path, device: torch.device, dtype: torch.dtype) -> PreT
                 trust_remote_code=False,
                 output_loading_info=True,
             )
+    except PomonaError:
+        raise
     except Exception as error:  # transformers raises anything for a config.json that is odd
         raise PomonaError(
             f"cannot be loaded: {reason_of(error)}",
@@ -91,6 +97,33 @@ def open_network(folder: Path, device: torch.device, dtype: torch.dtype) -> PreT
     return cast(
         "PreTrainedModel", cast("torch.nn.Module", network).to(device).eval().requires_grad_(False)
     )
+
+
+def _check_sizes(config: Any, folder: Path) -> None:
+    """Raise PomonaError where config.json asks for a network far larger than the weights are: it
+    would be built, and made up, before anybody notices.
+    """
+    places = tensor_places(folder)
+    numbers = [int(found[1]) for name in places if (found := _LAYER.search(name))]
+    layers = getattr(config, "num_hidden_layers", None)
+    if numbers and type(layers) is int and layers > 4 * (max(numbers) + 1):
+        raise PomonaError(
+            f"config.json asks for {layers:,} layers, and the weights have {max(numbers) + 1}",
+            where=folder,
+            remedy="copy config.json and the weights of one model",
+        )
+    largest = max((place.elements for place in places.values()), default=0)
+    hidden = getattr(config, "hidden_size", None)
+    for name in ("vocab_size", "intermediate_size"):
+        size = getattr(config, name, None)
+        # Some models store factors of their matrices: only what is out of all proportion is told.
+        if type(size) is type(hidden) is int and size * hidden > 64 * largest:
+            raise PomonaError(
+                f"config.json asks for matrices of {size:,} × {hidden:,}, and the largest of the "
+                f"weights has {largest:,} numbers",
+                where=folder,
+                remedy="copy config.json and the weights of one model",
+            )
 
 
 def refuse_missing(report: dict[str, Any], where: Path) -> None:
