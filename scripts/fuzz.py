@@ -351,7 +351,9 @@ def fuzz(
             said = None
         except PomonaError:
             refused, said = refused + 1, None
-        except (Hang, Exception):
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
             said = traceback.format_exc()
         spent = time.process_time() - clock
         slowest, count = max(slowest, spent), count + 1

@@ -216,3 +216,17 @@ def test_a_config_that_transformers_cannot_take_is_no_traceback(
     (folder / "tokenizer.json").write_text('{"model": 5}')
     with pytest.raises(PomonaError, match="m: its tokenizer cannot be loaded"):
         load(str(folder))
+
+
+def test_a_tokenizer_at_which_rust_gives_up_is_refused(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    from pomona.models import load
+
+    folder = Path(shutil.copytree(checkpoints["llama"], tmp_path / "m"))
+    data = json.loads((folder / "tokenizer.json").read_text())
+    # The end of a merge is searched for behind as many bytes as its halves' marks have.
+    data["model"] |= {"continuing_subword_prefix": "x" * 9, "merges": [["a", "b"]]}
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+    with pytest.raises(PomonaError, match="m: its tokenizer cannot be loaded"):
+        load(str(folder))

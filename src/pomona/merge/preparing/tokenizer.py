@@ -73,8 +73,7 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     if file.is_file():
         data = read_json(file, finite=False, wrong="is no tokenizer")
         if wrong := _wrong(data):
-            remedy = "copy or download it again"
-            raise PomonaError(f"is no tokenizer: {wrong}", where=file, remedy=remedy)
+            raise PomonaError(f"is no tokenizer: {wrong}", where=file, remedy="copy it again")
         return _opened(folder, data)
     if any((folder / name).is_file() for name in _OTHERS):
         return _opened(folder, _converted(folder))
@@ -117,8 +116,8 @@ def _is_id(value: Any) -> bool:
 
 
 def _of(value: Any, *types: Any) -> bool:
-    same = isinstance(value, list) and len(value) == len(types)
-    return same and all(map(isinstance, value, types))
+    fits = type(value) is list and len(value) == len(types)
+    return fits and all(map(isinstance, value, types))
 
 
 def _halves(merge: Any) -> Any:
@@ -154,7 +153,9 @@ def _converted(folder: Path) -> dict[str, Any]:
         return json.loads(
             AutoTokenizer.from_pretrained(str(folder), use_fast=True).backend_tokenizer.to_str()
         )
-    except Exception as error:  # transformers raises anything here
+    except BaseException as error:  # transformers raises anything here, Rust below it more
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         message = f"has no {FILE}, and transformers cannot make one: {error}"
         raise PomonaError(
             message, where=folder, remedy="save the tokenizer with save_pretrained"

@@ -28,7 +28,11 @@ class Codec:
         try:
             with quiet():
                 self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        except Exception as error:  # the Rust library behind it raises plain exceptions
+        except BaseException as error:
+            # The Rust library behind it raises plain exceptions, and where it gives up one that no
+            # `except Exception` sees.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise PomonaError(
                 f"its tokenizer cannot be loaded: {reason_of(error)}",
                 where=folder,
