@@ -54,6 +54,7 @@ LATER: Slices = [("a", 1, 4)]
         (TWICE, "intermediate_size", [5, 6, 7, 8], [5, 6, 7, 6, 7, 8]),
         (TWICE, "hybrid_override_pattern", "M*-E", "M*-*-E"),
         (TWICE, "attention_types", [[["g", "l"], 2]], [[["g", "l", "g", "l", "g", "l"], 1]]),
+        (LATER, "attention_types", [[["g", "l"], 10**18]], [[["l", "g", "l"], 1]]),
         (TWICE, "first_k_dense_replace", 1, 1),
         ([("a", 0, 2), ("a", 0, 4)], "first_k_dense_replace", 4, 6),
         (LATER, "first_k_dense_replace", 1, 0),
@@ -94,7 +95,10 @@ def test_what_is_said_of_a_layer_goes_with_it(
         (TWICE, "num_nextn_predict_layers", 1),
         (TWICE, "some_layer_idxs", [1, 2]),
         (TWICE, "mlp_only_layers", ["1"]),
+        (TWICE, "moe_layers_enum", "1,²"),
+        (TWICE, "moe_layers_enum", "9" * 5000),
         (TWICE, "attention_types", [[["global"], 2]]),
+        (TWICE, "attention_types", [[[], 10**18]]),
     ],
 )
 def test_a_key_without_a_value_for_the_layers_is_an_error(

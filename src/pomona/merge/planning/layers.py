@@ -8,7 +8,7 @@ import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ class SlicedLayers:
             elif key == "attention_types":
                 section[key] = self._types(values)
             elif self._lists_each(key, before.get(key)):
-                section[key] = self._each(values)
+                section[key] = self._each(key, values)
             elif key in _FIRST:
                 self._first(key, values, before, section)
             elif key in _PERIODS:
@@ -146,9 +146,11 @@ class SlicedLayers:
         kinds = []
         for (_, layer), value in zip(self.layers, values, strict=True):
             try:
-                row = [kind for part, times in value for kind in list(part) * times]
-                kinds.append(row[layer])
-            except (TypeError, ValueError, IndexError):
+                # Taken one by one: what a file says of times is no reason to make a list of them.
+                runs = ((list(part), times) for part, times in value if part)
+                row = (kind for part, times in runs for _ in range(times) for kind in part)
+                kinds.append(next(islice(row, layer, None)))
+            except (TypeError, ValueError, StopIteration):
                 raise self.wrong("attention_types", value) from None
         return [[kinds, 1]]
 
@@ -158,12 +160,14 @@ class SlicedLayers:
         named = key in _EACH or ("layer" in key or "block" in key)
         return named and isinstance(value, list) and len(value) == self.depth
 
-    def _each(self, values: Sequence[Any]) -> Any:
+    def _each(self, key: str, values: Sequence[Any]) -> Any:
         first = next(value for value in values if value)
         entries = [
             value[layer] if isinstance(value, list | str) and layer < len(value) else first[-1]
             for (_, layer), value in zip(self.layers, values, strict=True)
         ]
+        if isinstance(first, str) and not all(isinstance(entry, str) for entry in entries):
+            raise self.wrong(key, first)
         return "".join(entries) if isinstance(first, str) else entries
 
     def _first(
@@ -203,7 +207,8 @@ class SlicedLayers:
 def _listed(value: Any) -> list[int] | None:
     """Numbers of layers, also written as "4,5,6"; None when they are none."""
     if isinstance(value, str):
-        value = [int(each) if each.strip().isdigit() else None for each in value.split(",")]
+        numbers = [re.fullmatch(r"\s*([0-9]{1,6})\s*", each) for each in value.split(",")]
+        value = [int(number[1]) if number else None for number in numbers]
     if value is None:
         return []
     if not isinstance(value, list) or not all(type(each) is int and each >= 0 for each in value):
