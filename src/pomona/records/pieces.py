@@ -173,7 +173,7 @@ def _lines(file: str, at: int, stop: int | None) -> Iterator[tuple[int, bytes]]:
     """
     with readable(file), Path(file).open("rb") as handle:
         handle.seek(at)
-        while line := handle.readline(LONGEST + 2):
+        while line := handle.readline(LONGEST + len(_MARK) + 2):
             if stop is not None and at >= stop:
                 return
             text, at = line if at else line.removeprefix(_MARK), at + len(line)
