@@ -14,7 +14,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.models import RetryPolicy
-from pomona.serve import ServeSettings, check_host, parse_size, read_keys
+from pomona.serve import ServeSettings, check_host, parse_size, read_keys, serve
 
 from .conftest import House, Open, Upstream
 
@@ -305,3 +305,12 @@ async def _full(asked: object) -> None:
 
 async def _broken(asked: object) -> None:
     raise KeyError("secret")
+
+
+def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    sentence = (
+        r"prometheus_client must be installed to serve models — pip install 'pomona\[serve\]'"
+    )
+    with pytest.raises(PomonaError, match=sentence):
+        serve(model=["ui-xs"])
