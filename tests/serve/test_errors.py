@@ -308,7 +308,7 @@ async def _broken(asked: object) -> None:
 
 
 def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     sentence = (
         r"prometheus_client must be installed to serve models — pip install 'pomona\[serve\]'"
     )
