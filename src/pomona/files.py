@@ -225,8 +225,8 @@ def _alive(pid: int) -> bool:
 def _list(folder: Path) -> list[str]:
     """Write the list of what is in a folder into it."""
     made = [name for name in _files(folder) if name != LISTING]
-    text = json.dumps({"made": made}, indent=1, ensure_ascii=False)
-    (folder / LISTING).write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+    text = json_text({"made": made})
+    (folder / LISTING).write_text(text, encoding="utf-8", errors="surrogateescape")
     return [*made, LISTING]
 
 
@@ -383,6 +383,32 @@ def refuse_changed(before: object, after: object, where: object) -> None:
         )
 
 
+def write_into(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files into a folder and list them there as ours.
+
+    Raises PomonaError when a file of somebody else has one of the names.
+    """
+    made = _made(folder) or frozenset[str]()
+    for name in files:
+        if name not in made and os.path.lexists(folder / name):
+            raise PomonaError(
+                "is there already, and Pomona did not write it",
+                where=folder / name,
+                remedy="move it away",
+            )
+    # They are listed before they are there: a kill leaves nothing of ours without an owner.
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / LISTING, {"made": sorted({*made, *files} - {LISTING})})
+    for name, text in files.items():
+        write_text(folder / name, text)
+
+
+def remove_from(folder: Path, name: str) -> None:
+    """Remove a file that we made in a folder, if it is there."""
+    if name in (_made(folder) or ()):
+        (folder / name).unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with atomic_file(path) as partial:
@@ -390,8 +416,13 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all. NaN is refused."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write `value` as `json_text`, whole or not at all."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """`value` as indented JSON. NaN is refused."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def sha256_of(path: str | Path) -> str:

@@ -222,10 +222,15 @@ def test_every_engine_option_hands_jobs_to_the_cluster(
     ],
 )
 def test_wrong_input_is_2_and_leaves_what_was_there(
-    arguments: list[str], message: str, documents: Path, tmp_path: Path, capsys: Capture
+    arguments: list[str],
+    message: str,
+    documents: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    earlier_results: Any,
 ) -> None:
     out = tmp_path / "out.parquet"
-    out.write_text("mine")
+    before = earlier_results(out, "")
     assert (
         main(
             ["data", *(str(documents) if a == "INPUT" else a for a in arguments), "--out", str(out)]
@@ -233,4 +238,4 @@ def test_wrong_input_is_2_and_leaves_what_was_there(
         == 2
     )
     assert message in capsys.readouterr().err
-    assert out.read_text() == "mine"
+    assert {name: (tmp_path / name).read_text() for name in before} == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -20,8 +21,20 @@ from pomona.answers.pool import Answer, Answerer, PoolStats
 from pomona.answers.rows import COLUMNS, FAILED, RowPrompt, cells, filled, refused
 from pomona.answers.store import CachedModel
 from pomona.errors import PomonaError, ResourceError
+from pomona.files import recover, stamp
 from pomona.models import Model, ModelError, Request, Spent, load, wait_for
-from pomona.records import Card, Records, as_records, check_types, format_of, inputs_of, read
+from pomona.records import (
+    Card,
+    Records,
+    Results,
+    as_records,
+    check_types,
+    format_of,
+    inputs_of,
+    is_remote,
+    open_parquet,
+    read,
+)
 from pomona.tasks import metric as metric_of
 
 Progress = Callable[[int, int], None]
@@ -133,11 +146,12 @@ class Batch:
         return answer
 
 
-async def write(batch: Batch, records: Records, out: str | Path, store: Path) -> None:
+async def write(batch: Batch, records: Records, results: Results, store: Path) -> None:
     """Answer all rows, some windows of them at a time, and write them in order: beside the store
-    first, then whole to `out`.
+    first, then whole as the result.
     """
-    beside = Path(f"{store}.rows.parquet")
+    beside = store.with_name(f".{store.name}.rows.{os.getpid()}.partial")
+    recover(store.with_name(f"{store.name}.rows"))
     # Whole groups are read at once, so that groups in step do not depend on where a window ends.
     window = batch.concurrency * max(4, -(-_ROWS // batch.concurrency))
     under_way = 1 if batch.in_step else 2  # groups that are in step come one after the other
@@ -166,7 +180,7 @@ async def write(batch: Batch, records: Records, out: str | Path, store: Path) ->
                 f"run the same command again when the model answers: {done} and kept in {store}"
             )
             raise ResourceError(failed, where=batch.where, remedy=remedy)
-        read(beside).write(out)
+        results.write("out", Records.of(open_parquet([str(beside)])))
     finally:
         for _, task in waiting:
             task.cancel()
@@ -285,6 +299,10 @@ def answer_rows(
     _check_price(budget, [*named, judge], settings or {})
     stats = BatchStats(rows=_count(records, row_prompt, where, reference))
     pools = PoolStats(metric_of(metric) if reference else None, seed)
+    if store is None and is_remote(out):
+        remedy = "name a local file for them: --store FILE"
+        message = "answers are kept beside it, and it is remote"
+        raise PomonaError(message, where=out, remedy=remedy)
     kept = Path(store) if store is not None else Path(f"{out}.answers.db")
 
     async def run() -> Card:
@@ -311,13 +329,19 @@ def answer_rows(
                     stats.spent += answerer.forecast(request, batch.models, batch.judge)
                     stats.within += batch.account.holds(stats.spent)
             else:
-                await write(batch, records, out, kept)
+                await write(batch, records, results, kept)
             return _card(batch, records, kept, dry_run=dry_run)
 
-    card = wait_for(run())
-    if not dry_run:
-        card.write(out)
-    return card
+    own = {"the store": kept, "the rejects": records.rejects}
+    with Results(
+        {"out": out},
+        inputs=records.paths,
+        stamps=lambda: stamp(records.paths),
+        folders=own,
+        dry_run=dry_run,
+    ) as results:
+        card = wait_for(run())
+        return card if dry_run else results.publish(card)
 
 
 def _check(records: Records, out: str | Path, columns: Sequence[str], concurrency: int) -> None:

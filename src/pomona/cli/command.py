@@ -31,7 +31,7 @@ Engine = Annotated[
 Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
 
 # What a name means on every command line, whatever more its parameter takes in Python.
-COMMON: dict[str, Any] = {"inputs": Inputs, "engine": Engine, "threads": Count, "out": Path}
+COMMON: dict[str, Any] = {"inputs": Inputs, "engine": Engine, "threads": Count, "out": str}
 
 
 @dataclass(frozen=True)

@@ -73,13 +73,13 @@ def results_of(
     the folders it works in; nothing is published when a file has changed meanwhile.
     """
     tables = [records for records in read if records is not None]
-    names = [part.where for records in tables for part in records.source.parts()]
-    local = [name for name in names if is_remote(name) or Path(name).exists()]
+    read_from = [name for records in tables for name in records.paths]
+    rejects = {f"the rejects {place}": records.rejects for place, records in enumerate(tables)}
     return Results(
         files,
-        inputs=[*local, *inputs],
+        inputs=[*read_from, *inputs],
         stamps=lambda: [_files(records) for records in tables],
-        folders=folders,
+        folders={**folders, **rejects},
         dry_run=dry_run,
     )
 

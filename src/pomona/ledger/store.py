@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
-from pomona.files import write_json
+from pomona.files import json_text, write_text
 from pomona.pages import places
 
 if TYPE_CHECKING:
@@ -199,9 +199,14 @@ class Ledger:
         """Write `path` (ledger.json), whole or not at all. Raises PomonaError for numbers that are
         not finite or a missing baseline.
         """
+        write_text(path, self.text(path))
+
+    def text(self, path: str | Path) -> str:
+        """What `write` writes to `path`."""
         _check(self, path)
         entries = [entry.to_json() for entry in self.entries]
-        write_json(path, {"pomona_ledger": FORMAT, "meta": asdict(self.meta), "entries": entries})
+        about = {"pomona_ledger": FORMAT, "meta": asdict(self.meta), "entries": entries}
+        return json_text(about)
 
     @classmethod
     def read(cls, path: str | Path) -> Ledger:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -76,6 +77,8 @@ class Step:
         """Name of the result's folder: readable, and unique by the key."""
         return "".join(c if c.isalnum() or c in "-_.@" else "-" for c in self.name) + "-" + self.key
 
+
+STEP_FOLDER = re.compile(r"[\w.@-]+-[0-9a-f]{16}")  # what `Step.folder` can be
 
 Node = Step | RunInput
 

@@ -5,8 +5,6 @@ its final name, an unfinished one is nothing but its scratch folder.
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -19,13 +17,19 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from pomona.errors import PomonaError, ResourceError
-from pomona.files import atomic_directory, sweep, write_json, write_text
-from pomona.recipe.graph import RunFolder, Step, ancestors
+from pomona.files import (
+    atomic_directory,
+    check_ours,
+    json_text,
+    sweep,
+    write_into,
+    write_json,
+)
+from pomona.recipe.graph import STEP_FOLDER, RunFolder, Step, ancestors
 from pomona.recipe.levers import add_levers
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.schema import Recipe, load_recipe
 from pomona.recipe.steps import Runtime, StepContext
-from pomona.recipe.steps.results import NOTE
 from pomona.workspace import Lock, is_full
 
 if TYPE_CHECKING:
@@ -34,8 +38,6 @@ if TYPE_CHECKING:
 FLOPS_PER_SECOND = {"train": 4e10, "generate": 2e10, "score": 4e10, "table": 1e9}
 START_SECONDS = 2.0
 NEARLY_NOTHING = 1 << 16  # bytes
-MARKER, LOCK = "pomona-run.json", ".lock"
-KEYED = re.compile("-[0-9a-f]{16}$")  # how the names of steps' folders end
 
 
 class Progress(Protocol):
@@ -127,16 +129,9 @@ def check_run(root: Path) -> None:
     """Raise PomonaError unless a run may work in a folder: it is not there, is empty, or is one
     that a run has made.
     """
-    remedy = "name a new folder, an empty one, or that of a run"
-    if os.path.lexists(root) and not root.is_dir():
-        raise PomonaError("is no folder", where=root, remedy=remedy)
-    inside = {path.name for path in root.iterdir()} if root.is_dir() else set()
-    begun = MARKER in inside or any(root.glob(f"steps/*/{NOTE}"))
-    if inside - {LOCK} and not begun:
-        message = "holds files and is no folder of a run, so nothing is written into it"
-        raise PomonaError(message, where=root, remedy=remedy)
+    check_ours(root.resolve())
     for name in ("steps", "work"):
-        if name in inside and not (root / name).is_dir():
+        if os.path.lexists(root / name) and not (root / name).is_dir():
             raise PomonaError("is no folder", where=root / name, remedy="take it away")
 
 
@@ -186,16 +181,20 @@ def run(
     with locked(folder.root):
         runtime = Runtime(plan.recipe.device, plan.recipe.threads)
         execute(plan.targets, folder, runtime, progress or Silent())
-        write_text(folder.root / "recipe.yaml", Path(recipe).read_text(encoding="utf-8"))
         ledger = build_ledger(plan, folder)
-        write_json(folder.root / "manifest.json", _manifest(plan, folder, ledger))
-        ledger.write(folder.root / "ledger.json")
+        files = {
+            "recipe.yaml": Path(recipe).read_text(encoding="utf-8"),
+            "manifest.json": json_text(_manifest(plan, folder, ledger)),
+            "ledger.json": ledger.text(folder.root / "ledger.json"),
+        }
+        write_into(folder.root, files)
         publish(ledger, folder.root)
         # Scratch of steps that a changed recipe no longer has; results stay, in case it changes
         # back.
         current = {step.folder for step in ancestors(plan.targets)}
         for scratch in (folder.root / "work").iterdir():
-            if scratch.name not in current and KEYED.search(scratch.name) and scratch.is_dir():
+            ours = STEP_FOLDER.fullmatch(scratch.name) and scratch.is_dir()
+            if ours and scratch.name not in current:
                 shutil.rmtree(scratch)
     return folder.root
 
@@ -229,9 +228,10 @@ def expected_seconds(step: Step) -> float:
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
     """Only one process works in a run at a time; leftovers of a killed one are swept."""
-    with Lock(root / LOCK, doing="working in this run", where=root, other="folder"):
-        if not (root / MARKER).exists():
-            write_json(root / MARKER, {"id": secrets.token_hex(8)})
+    place = root.resolve()
+    lock = place.with_name(f".{place.name}.lock")
+    with Lock(lock, doing="working in this run", where=root, other="folder"):
+        write_into(root, {})
         sweep(root)
         sweep(root / "steps")
         yield

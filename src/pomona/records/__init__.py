@@ -22,7 +22,10 @@ if TYPE_CHECKING:
         spread as spread,
         workers as workers,
     )
-    from pomona.records.parquet import ParquetSource as ParquetSource
+    from pomona.records.parquet import (
+        ParquetSource as ParquetSource,
+        open_parquet as open_parquet,
+    )
     from pomona.records.pieces import (
         PIECE_BYTES as PIECE_BYTES,
         Piece as Piece,
@@ -62,7 +65,7 @@ __getattr__, __dir__ = lazily(
         "card": "Card Input Written card_of inputs_of",
         "column_types": "BATCH_ROWS as_text",
         "engines": "check_engine spread workers",
-        "parquet": "ParquetSource",
+        "parquet": "ParquetSource open_parquet",
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",
         "reading": "TABLES Where read",
         "records": "Derived Records as_records filtered write",

@@ -19,6 +19,7 @@ from pomona.files import atomic_file
 from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.engines import spread
 from pomona.records.source import Batches, Filter, Source, Streamed, TableSource, kept, no_column
+from pomona.records.store import is_remote
 from pomona.records.writing import write_rows
 from pomona.workspace import disk_guard
 
@@ -145,6 +146,12 @@ class Records:
     def to_table(self) -> pa.Table:
         """Every row in memory. Raises PomonaError when a file is damaged or a row malformed."""
         return pa.Table.from_batches(self.stream(), schema=self.schema)
+
+    @property
+    def paths(self) -> list[str]:
+        """The files that are read, and their addresses; a table in memory has none."""
+        names = [part.where for part in self.source.parts()]
+        return [name for name in names if is_remote(name) or Path(name).exists()]
 
     def write(self, path: str | Path) -> Path:
         """Write every row to `path`; see `pomona.records.write`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -194,15 +195,26 @@ def test_only_loopback(audit: Path, tmp_path: Path) -> None:
             PomonaError, match=f"host: {host} can be reached from other machines — use 127.0.0.1"
         ):
             serve_labels(audit, host=host)
+    copied = tmp_path / "copied"
+    shutil.copytree(audit, copied)
     with (
         serve_labels(audit) as server,
         pytest.raises(
             PomonaError, match=f"127.0.0.1:{server.port}: cannot listen: .* — use port 0"
         ),
     ):
-        serve_labels(audit, port=server.port)
+        serve_labels(copied, port=server.port)
     with pytest.raises(PomonaError, match="there is no audit here"):
         serve_labels(tmp_path / "nowhere")
+
+
+def test_one_server_at_a_time(audit: Path) -> None:
+    with (
+        serve_labels(audit),
+        pytest.raises(PomonaError, match="audit: another process is labelling it — wait for it"),
+    ):
+        serve_labels(audit)
+    serve_labels(audit).close()
 
 
 def test_labelling_with_the_keyboard_in_a_browser(tmp_path: Path, browser: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pomona.data.audit.labels import read_key, read_labels
 from pomona.data.audit.report import Group, Report, summed_up
-from pomona.files import write_json, write_text
+from pomona.files import json_text, write_into
 from pomona.pages import SCHEMA, clean, picture, render
 
 _PERCENT = {"format": ".0%", "tickCount": 6}
@@ -35,8 +35,8 @@ def audit_report(folder: str | Path) -> Report:
     about, key = read_key(folder)
     labels = read_labels(folder)
     report = summed_up(about, key, labels)
-    write_json(folder / "report.json", asdict(report))
-    write_text(folder / "report.html", _page(report))
+    files = {"report.json": json_text(asdict(report)), "report.html": _page(report)}
+    write_into(folder, files)
     return report
 
 

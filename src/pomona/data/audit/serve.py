@@ -8,11 +8,15 @@ import threading
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pomona.data.audit.labels import read_key, read_labels, set_label
 from pomona.errors import PomonaError
 from pomona.pages import render
+from pomona.workspace import Lock
+
+if TYPE_CHECKING:
+    from pomona.web import BackgroundServer
 
 _KINDS = {"number": int, "label": str, "offensive": bool, "porn": bool}
 
@@ -23,9 +27,20 @@ class LabelServer:
     """
 
     def __init__(self, folder: Path, host: str, port: int) -> None:
+        self._folder, self._lock = folder, threading.Lock()
+        place = folder.resolve()
+        lock = place.with_name(f".{place.name}.lock")
+        # Each label writes the whole file: what another server has saved since would be lost.
+        self._held = Lock(lock, doing="labelling it", where=folder, other="audit")
+        try:
+            self._server = self._started(host, port)
+        except BaseException:
+            self._held.release()
+            raise
+
+    def _started(self, host: str, port: int) -> BackgroundServer:
         from pomona.web import BackgroundServer, LocalApp, listening
 
-        self._folder, self._lock = folder, threading.Lock()
         script = files("pomona.data.audit").joinpath("label.js").read_text(encoding="utf-8")
         page = render("pomona.data.audit", "label.html.j2", scripts=[script], talks=True)
         app = LocalApp(page, gets={"/rows": self._rows}, posts={"/label": self._label})
@@ -33,7 +48,7 @@ class LabelServer:
         shown, self.port = f"[{host}]" if ":" in host else host, bound.getsockname()[1]
         app.hosts = {f"{name}:{self.port}" for name in (shown, "localhost")}
         self.token, self.url = app.token, f"http://{shown}:{self.port}/#{app.token}"
-        self._server = BackgroundServer(app, bound)
+        return BackgroundServer(app, bound)
 
     def wait(self) -> None:
         """Serve until `close` is called elsewhere or the process is interrupted."""
@@ -42,6 +57,7 @@ class LabelServer:
     def close(self) -> None:
         """Stop serving; a label on its way is saved first."""
         self._server.close()
+        self._held.release()
 
     def __enter__(self) -> LabelServer:
         return self

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pomona.errors import PomonaError
-from pomona.files import write_text
+from pomona.files import remove_from, write_into, write_text
 from pomona.ledger.report.answer import SCALE, SIGNED, answer, best_of_levers, levers, rungs
-from pomona.ledger.report.picture import SIGN as PICTURE, picture, write_picture
+from pomona.ledger.report.picture import picture, picture_text
 from pomona.ledger.report.points import drawn, left_out
 from pomona.ledger.store import Entry, GroupCount, Ledger, ledger_of
 from pomona.pages import (
@@ -41,15 +39,13 @@ def publish(ledger: Ledger, folder: Path) -> list[Path]:
     """Write `report.html` and, where some variant takes extra compute, `picture.svg` into the run's
     folder; the paths written. Raises PomonaError where a file of that name is not one of ours.
     """
-    page, picture = folder / "report.html", folder / "picture.svg"
-    for path, sign in ((page, " · Pomona ledger</title>"), (picture, PICTURE)):
-        _check_ours(path, sign)
-    write_report(ledger, page)
-    if not drawn(ledger):
-        picture.unlink(missing_ok=True)
-        return [page]
-    write_picture(ledger, picture)
-    return [page, picture]
+    files, drawing = {"report.html": report_text(ledger)}, picture_text(ledger)
+    if drawing is not None:
+        files["picture.svg"] = drawing
+    else:
+        remove_from(folder, "picture.svg")
+    write_into(folder, files)
+    return [folder / name for name in files]
 
 
 def republish(run: str | Path, *, browse: bool = False) -> tuple[Path, ...]:
@@ -71,18 +67,16 @@ def republish(run: str | Path, *, browse: bool = False) -> tuple[Path, ...]:
     return tuple(written)
 
 
-def _check_ours(path: Path, sign: str) -> None:
-    if os.path.lexists(path) and not (path.is_file() and sign.encode() in path.read_bytes()):
-        message = "is not what Pomona writes under this name, so it is not replaced"
-        raise PomonaError(message, where=path, remedy="give it another name")
-
-
 def write_report(ledger: Ledger, path: str | Path) -> None:
     """Write the report as one HTML file of about 1 MB that loads nothing. Raises PomonaError if a
     baseline has no entry.
     """
-    page = render("pomona.ledger.report", "page.html.j2", **_content(ledger))
-    write_text(path, page.text)
+    write_text(path, report_text(ledger))
+
+
+def report_text(ledger: Ledger) -> str:
+    """The report as HTML; see `write_report`."""
+    return render("pomona.ledger.report", "page.html.j2", **_content(ledger)).text
 
 
 def _content(ledger: Ledger) -> dict[str, Any]:

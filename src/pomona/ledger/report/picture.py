@@ -38,13 +38,21 @@ def write_picture(ledger: Ledger, path: str | Path) -> None:
 
     Raises PomonaError if no variant is known to take extra compute, or if a baseline has no entry.
     """
-    chart = picture(ledger, width=760, height=400)
-    if chart is None:
+    text = picture_text(ledger)
+    if text is None:
         message = "no variant is known to take extra compute, so there is nothing to draw"
         remedy = "print the ledger as a table"
         raise PomonaError(message, where=path, remedy=remedy)
+    write_text(path, text)
+
+
+def picture_text(ledger: Ledger) -> str | None:
+    """The main picture as SVG; None where there is nothing to draw."""
+    chart = picture(ledger, width=760, height=400)
+    if chart is None:
+        return None
     chart["title"] = textwrap.wrap(answer(ledger).headline, 84)
-    write_text(path, svg(chart))
+    return svg(chart)
 
 
 def picture(ledger: Ledger, width: int, height: int) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pomona import records
 from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import atomic_directory, write_json
+from pomona.files import atomic_directory, check_ours, check_outputs, write_json
 from pomona.models import Model, load, wait_for
 from pomona.text import search_terms
 
@@ -107,6 +107,8 @@ class Index:
         Raises:
             PomonaError: a column is missing, a text is null, or there is no text at all.
         """
+        check_outputs({"the index": out}, records.read(inputs).paths, folders=["the index"])
+        check_ours(Path(out))
         passages = _passages(inputs, column, source, longest)
         texts = passages["text"].to_pylist()
         vectors, identity = wait_for(_embedded(embed, texts, progress)) if embed else (None, None)

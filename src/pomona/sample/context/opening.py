@@ -4,6 +4,7 @@ the files that steering takes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pomona import records
 from pomona.errors import PomonaError, nearest
+from pomona.files import check_outputs
 from pomona.models import load, wait_for
 from pomona.sample.context.index import no_text
 
@@ -95,7 +97,13 @@ def build_datastore(
         PomonaError: the column is missing, a text is null, no text has two tokens, or the model is
             none of torch.
     """
-    texts = records.read(inputs).require(column).select(column).to_table()[column].to_pylist()
+    read = records.read(inputs)
+    check_outputs({"the datastore": out}, read.paths)
+    if os.path.lexists(out):
+        from pomona.sample.context.steering import Datastore
+
+        Datastore.open(out)  # only one of ours is replaced
+    texts = read.require(column).select(column).to_table()[column].to_pylist()
     for row, text in enumerate(texts, 1):
         if not isinstance(text, str):
             raise no_text(column, text, f"{inputs}, row {row}")
