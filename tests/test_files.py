@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.files import LISTING, address, atomic_directory, atomic_file, sweep
+from pomona.files import (
+    LISTING,
+    address,
+    atomic_directory,
+    atomic_file,
+    remove_from,
+    sweep,
+    write_into,
+)
 
 DEAD = 2**22 + 1  # above every number that a process can have
 
@@ -155,3 +163,33 @@ def test_a_kill_at_any_point_loses_nothing(tmp_path):
         if done.returncode == 0:
             return
     raise AssertionError("was killed at every point")
+
+
+def test_files_are_written_into_a_folder_and_replaced_as_long_as_they_are_as_we_wrote_them(
+    tmp_path,
+):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    write_into(folder, {"a": "1"})
+    write_into(folder, {"a": "2", "b": "1"})
+    assert held(folder) == {"a": "2", "b": "1", "notes.txt": "mine"}
+    for name in ("notes.txt", "b"):
+        (folder / name).write_text("mine")
+        with pytest.raises(PomonaError, match=f"{name}: is not what Pomona wrote there, so it"):
+            write_into(folder, {"a": "3", name: "3"})
+    assert held(folder) == {"a": "2", "b": "mine", "notes.txt": "mine"}
+    remove_from(folder, "notes.txt")
+    assert (folder / "notes.txt").is_file()
+    remove_from(folder, "a")
+    assert not (folder / "a").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"made": 1}', '{"made": [1], "sha256": [2]}'])
+def test_a_list_that_is_none_makes_nothing_ours(tmp_path, text):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / LISTING).write_text(text)
+    with pytest.raises(PomonaError, match="is no folder that Pomona made"):
+        make(folder, a="1")
+    assert (folder / LISTING).read_text() == text

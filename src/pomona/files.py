@@ -232,14 +232,24 @@ def _list(folder: Path) -> list[str]:
 
 def _made(folder: Path) -> frozenset[str] | None:
     """Names of the files below a folder that we made; None where it is not ours."""
+    listed = _listed(folder)
+    return None if listed is None else frozenset([*listed["made"], LISTING])
+
+
+def _listed(folder: Path) -> dict[str, Any] | None:
+    """What a folder's list says, as far as it is one."""
     listing = folder / LISTING
     if not stat.S_ISREG(listing.lstat().st_mode if os.path.lexists(listing) else 0):
         return None
     try:
-        names = read_json(listing)["made"]
-        return frozenset([*map(str, names), LISTING]) if isinstance(names, list) else None
-    except (PomonaError, KeyError):
+        listed = read_json(listing)
+    except PomonaError:
         return None
+    names, digests = listed.get("made"), listed.get("sha256", {})
+    if not isinstance(names, list) or not isinstance(digests, dict):
+        return None
+    known = {name: one for name, one in digests.items() if isinstance(one, list)}
+    return {"made": [name for name in names if isinstance(name, str)], "sha256": known}
 
 
 def _files(folder: Path) -> list[str]:
@@ -384,23 +394,32 @@ def refuse_changed(before: object, after: object, where: object) -> None:
 
 
 def write_into(folder: Path, files: Mapping[str, str]) -> None:
-    """Write files into a folder and list them there as ours.
+    """Write files into a folder and list them there as ours, with what is in them.
 
-    Raises PomonaError when a file of somebody else has one of the names.
+    Raises PomonaError when what has one of the names is not as we wrote it.
     """
-    made = _made(folder) or frozenset[str]()
+    listed = _listed(folder) or {}
+    made, digests = set(listed.get("made", ())), dict(listed.get("sha256", {}))
+    new = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
     for name in files:
-        if name not in made and os.path.lexists(folder / name):
+        there = folder / name
+        if os.path.lexists(there) and not (
+            there.is_file() and file_sha256(there) in digests.get(name, ())
+        ):
             raise PomonaError(
-                "is there already, and Pomona did not write it",
-                where=folder / name,
+                "is not what Pomona wrote there, so it is not replaced",
+                where=there,
                 remedy="move it away",
             )
-    # They are listed before they are there: a kill leaves nothing of ours without an owner.
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / LISTING, {"made": sorted({*made, *files} - {LISTING})})
+    # While they are written both the old and the new ones are ours: a kill leaves some of each.
+    both = {name: [*digests.get(name, ()), digest] for name, digest in new.items()}
+    names = sorted({*made, *files})
+    write_json(folder / LISTING, {"made": names, "sha256": {**digests, **both}})
     for name, text in files.items():
         write_text(folder / name, text)
+    only = {name: [digest] for name, digest in new.items()}
+    write_json(folder / LISTING, {"made": names, "sha256": {**digests, **only}})
 
 
 def remove_from(folder: Path, name: str) -> None:
@@ -423,6 +442,12 @@ def write_json(path: str | Path, value: Any) -> None:
 def json_text(value: Any) -> str:
     """`value` as indented JSON. NaN is refused."""
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_of(path: str | Path) -> str:

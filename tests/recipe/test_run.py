@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pomona.errors import PomonaError, ResourceError
+from pomona.files import write_into
 from pomona.ledger import Ledger
 from pomona.recipe import dry_run, run
 from pomona.recipe.running import _planned
@@ -444,14 +445,16 @@ def test_a_folder_that_no_run_has_made_stays_as_it_is(project: Path) -> None:
     (project / "mine/work/thesis-0123456789abcdef/text").write_text("x")
     (project / "hidden/.git").mkdir(parents=True)
     for attempt in (dry_run, run):
-        for name in ("mine", "hidden", "model"):
+        for name in ("mine", "hidden"):
             before = sorted((project / name).rglob("*"))
             with pytest.raises(
-                PomonaError, match=rf"{name}: holds files and is no folder of a run"
+                PomonaError, match=rf"{name}: holds files and is no folder that Pomona"
             ):
                 attempt(project / "recipe.yaml", project / name)
             assert sorted((project / name).rglob("*")) == before
-        with pytest.raises(PomonaError, match=r"rows.jsonl: is no folder — name a new folder"):
+        with pytest.raises(PomonaError, match=r"lies in .*, which is the run|is an input, and the"):
+            attempt(project / "recipe.yaml", project / "model")
+        with pytest.raises(PomonaError, match=r"rows.jsonl: is no folder — choose another name"):
             attempt(project / "recipe.yaml", project / "rows.jsonl")
 
 
@@ -459,14 +462,14 @@ def test_only_scratch_of_steps_goes_at_the_end_of_a_run(project: Path) -> None:
     recipe = project / "recipe.yaml"
     recipe.write_text(recipe.read_text().split("train:")[0] + "base: hf:model\n")
     (project / "run/work").mkdir(parents=True)
-    (project / "run/pomona-run.json").write_text('{"id": "0123456789abcdef"}')
+    write_into(project / "run", {})
     (project / "run/work/old-step-0123456789abcdef").mkdir()
     (project / "run/work/thesis").mkdir()
     (project / "run/work/notes.txt").write_text("mine")
     run(recipe, project / "run")
     assert sorted(path.name for path in (project / "run/work").iterdir()) == ["notes.txt", "thesis"]
     (project / "run/report.html").write_text("mine")
-    with pytest.raises(PomonaError, match=r"report.html: is not what Pomona writes under this"):
+    with pytest.raises(PomonaError, match=r"report.html: is not what Pomona wrote there"):
         run(recipe, project / "run")
     assert (project / "run/report.html").read_text() == "mine"
 

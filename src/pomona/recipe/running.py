@@ -20,12 +20,13 @@ from pomona.errors import PomonaError, ResourceError
 from pomona.files import (
     atomic_directory,
     check_ours,
+    check_outputs,
     json_text,
     sweep,
     write_into,
     write_json,
 )
-from pomona.recipe.graph import STEP_FOLDER, RunFolder, Step, ancestors
+from pomona.recipe.graph import STEP_FOLDER, RunFolder, RunInput, Step, ancestors
 from pomona.recipe.levers import add_levers
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.schema import Recipe, load_recipe
@@ -122,6 +123,9 @@ def _planned(
     check_run(folder.root)
     plan = RunPlan(recipe, path.parent.resolve())
     add_levers(plan)
+    nodes = [node for step in ancestors(plan.targets) for node in step.inputs.values()]
+    inputs = [node.path for node in nodes if isinstance(node, RunInput)]
+    check_outputs({"the run": folder.root}, inputs, folders=["the run"])
     return plan, folder
 
 

@@ -19,7 +19,16 @@ from pyarrow import fs
 
 from pomona.documents import parse_json, read_json
 from pomona.errors import PomonaError
-from pomona.files import Where, address, cache_folder, check_outputs, recover, refuse_changed, sync
+from pomona.files import (
+    Where,
+    address,
+    cache_folder,
+    check_outputs,
+    file_sha256,
+    recover,
+    refuse_changed,
+    sync,
+)
 from pomona.records.card import Card, Written, card_of
 from pomona.records.records import Records, as_records
 from pomona.records.store import info, is_remote, locate
@@ -152,7 +161,7 @@ class Results:
             if what.type != fs.FileType.File:
                 raise PomonaError("is no file", where=where, remedy=f"name a file for {name}")
             if not any(one[:2] == (place, what.size) for one in known) or (
-                not is_remote(where) and (place, what.size, _digest(Path(where))) not in known
+                not is_remote(where) and (place, what.size, file_sha256(Path(where))) not in known
             ):
                 raise PomonaError(
                     "is there already, and is not what Pomona wrote there",
@@ -162,12 +171,7 @@ class Results:
 
     def _written(self, name: str) -> Written:
         where, partial = self._files[name], self._partials[name]
-        return Written(_relative(self._main, where), partial.stat().st_size, _digest(partial))
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return Written(_relative(self._main, where), partial.stat().st_size, file_sha256(partial))
 
 
 def _lock_of(where: str) -> Path:

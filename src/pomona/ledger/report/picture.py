@@ -28,7 +28,6 @@ from pomona.pages import (
     svg,
 )
 
-SIGN = "extra FLOPs to make it and answer"  # in every picture, by which it is known as ours
 _LETTER, _LINE = 6.8, 15.0
 Box = tuple[float, float, float, float]
 
@@ -90,7 +89,7 @@ def _ground(ledger: Ledger, frame: Frame) -> list[dict[str, Any]]:
     better = "" if meta.higher_is_better else ", lower being better"
     x = quantitative(
         "x",
-        title=f"{SIGN} {count(meta.serve_items)} items",
+        title=f"extra FLOPs to make it and answer {count(meta.serve_items)} items",
         scale={"type": "log", "domain": [frame.left, frame.right], "nice": False},
         axis={
             "values": values,
