@@ -8,7 +8,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.files import stamp
-from pomona.records import Card, Results, read
+from pomona.records import Card, Results, as_records, read
 
 ROWS = pa.table({"text": ["a", "b"]})
 CARD = Card("test", {}, (), 2, 2)
@@ -23,7 +23,7 @@ def here(tmp_path, monkeypatch):
 def run(rows: pa.Table = ROWS, **files: str) -> None:
     with Results({"--out": "o.parquet", **files}, inputs=["in.jsonl"]) as results:
         for name in ["--out", *files]:
-            results.write(name, rows)
+            results.write(name, as_records(rows))
         results.publish(CARD)
 
 
@@ -70,7 +70,7 @@ def test_a_failure_leaves_everything_as_it_was():
     run(pairs="p.jsonl")
     before = {name: Path(name).read_bytes() for name in names()}
     with pytest.raises(KeyError), Results({"--out": "o.parquet"}) as results:
-        results.write("--out", ROWS.slice(1))
+        results.write("--out", as_records(ROWS.slice(1)))
         raise KeyError
     assert {name: Path(name).read_bytes() for name in names()} == before
 
@@ -80,7 +80,7 @@ def test_a_change_of_the_inputs_is_noticed():
         pytest.raises(PomonaError, match=r"o\.parquet: an input was changed"),
         Results({"--out": "o.parquet"}, stamps=lambda: stamp(["in.jsonl"])) as results,
     ):
-        results.write("--out", ROWS)
+        results.write("--out", as_records(ROWS))
         Path("in.jsonl").write_text('{"text": "b"}\n')
         results.publish(CARD)
     assert names() == ["in.jsonl"]
@@ -99,7 +99,7 @@ def test_one_writer_at_a_time():
 KILLED = """
 import os, sys, pathlib
 import pyarrow as pa
-from pomona.records import Card, Results
+from pomona.records import Card, Results, as_records
 at, count, replace = int(sys.argv[1]), [0], os.replace
 def counted(*arguments, **options):
     count[0] += 1
@@ -110,7 +110,7 @@ os.replace = counted
 pathlib.Path.replace = lambda self, place: counted(self, place)
 with Results({"--out": "o.parquet", "pairs": "p.jsonl"}) as results:
     for name in ("--out", "pairs"):
-        results.write(name, pa.table({"text": ["new"]}))
+        results.write(name, as_records(pa.table({"text": ["new"]})))
     results.publish(Card("test", {}, (), 2, 2))
 """
 

@@ -142,7 +142,9 @@ class Batch:
             if error.status not in _ROW_FAULTS:
                 self.failures.append(error)
             return FAILED + str(error)
-        self.failures.clear()
+        # An answer that comes later than failures after it does not bring the batch back.
+        if not self.failed:
+            self.failures.clear()
         return answer
 
 

@@ -9,13 +9,6 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.records.card import (
-        Card as Card,
-        Input as Input,
-        Written as Written,
-        card_of as card_of,
-        inputs_of as inputs_of,
-    )
     from pomona.records.column_types import BATCH_ROWS as BATCH_ROWS, as_text as as_text
     from pomona.records.engines import (
         check_engine as check_engine,
@@ -41,7 +34,14 @@ if TYPE_CHECKING:
         filtered as filtered,
         write as write,
     )
-    from pomona.records.results import Results as Results
+    from pomona.records.results import (
+        Card as Card,
+        Input as Input,
+        Results as Results,
+        Written as Written,
+        card_of as card_of,
+        inputs_of as inputs_of,
+    )
     from pomona.records.source import (
         Batches as Batches,
         Filter as Filter,
@@ -62,14 +62,13 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "card": "Card Input Written card_of inputs_of",
         "column_types": "BATCH_ROWS as_text",
         "engines": "check_engine spread workers",
         "parquet": "ParquetSource open_parquet",
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",
         "reading": "TABLES Where read",
         "records": "Derived Records as_records filtered write",
-        "results": "Results",
+        "results": "Card Input Results Written card_of inputs_of",
         "source": "Batches Filter Source Streamed TableSource kept",
         "store": "format_of info is_remote locate unreadable",
         "writing": "check_types write_partial",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.sample.selection.vote import extractor
+from pomona.sample.selection.choosing import extractor
 
 
 @pytest.mark.parametrize(

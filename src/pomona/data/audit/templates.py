@@ -15,7 +15,7 @@ import pyarrow as pa
 from pomona.data.audit.rows import FileRows, InputRows, Inputs
 from pomona.data.work import results_of
 from pomona.errors import PomonaError
-from pomona.records import Card
+from pomona.records import Card, as_records
 from pomona.text import count_words
 
 Grams = frozenset[str]
@@ -107,7 +107,8 @@ def prune_templates(
             left_out=rows.records.rejected,
         )
         if not dry_run:
-            results.write("out", rows.records.to_table().take(pa.array(keep, pa.int64())))
+            taken = rows.records.to_table().take(pa.array(keep, pa.int64()))
+            results.write("out", as_records(taken))
             card = results.publish(card)
     return card
 

@@ -41,6 +41,7 @@ from pomona.records import (
     Piece,
     Records,
     Written,
+    as_records,
     card_of,
     inputs_of,
     split,
@@ -91,7 +92,7 @@ def dedup_near(
         card = replace(card, left_out=records.rejected)
         if not dry_run:
             results.write("out", kept_rows(records, verdict))
-            results.write("pairs", table)
+            results.write("pairs", as_records(table))
             card = results.publish(card)
             # The index grows last: a run killed before finds its own batch missing and writes the
             # same files again, and one killed after finds the batch and has nothing left to do.

@@ -32,7 +32,7 @@ from pomona.data.inputs import Inputs, TextColumn, open_column, size_in_bytes, u
 from pomona.data.work import results_of, stamps, work_at
 from pomona.errors import PomonaError, nearest
 from pomona.models import Model, load
-from pomona.records import Card, check_engine, filtered, format_of, spread
+from pomona.records import Card, as_records, check_engine, filtered, format_of, spread
 from pomona.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -285,7 +285,8 @@ def dedup_semantic(
             left_out=records.rejected,
         )
         if not dry_run:
-            results.write("pairs", _pairs(owner, distinct, stays, kept_of, likeness))
+            pairs = _pairs(owner, distinct, stays, kept_of, likeness)
+            results.write("pairs", as_records(pairs))
             results.write("out", filtered(texts.records, stays))
             card = results.publish(card)
     return card

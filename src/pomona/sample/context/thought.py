@@ -10,7 +10,7 @@ from typing import Any
 
 from pomona.models import Model, Reply, Request
 from pomona.sample.context.messages import with_question
-from pomona.sample.selection.vote import extractor
+from pomona.sample.selection.choosing import extractor
 
 _ASK = (
     "Think step by step and write the steps down. Then end with one line: Answer: <the "
