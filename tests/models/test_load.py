@@ -86,6 +86,10 @@ def test_names_that_mean_nothing() -> None:
     refused("smollm", 'did you mean "smollm2"')
     refused("hf:/no/such/place", "/no/such/place: no such folder")
     refused("./nowhere", "nowhere: no such folder")
+    refused("a" * 5000, 'unknown model "a')
+    refused("gguf:" + "a" * 5000, "no such file")
+    refused("~nobody-here/model", "~nobody-here/model: no such folder")
+    refused("hf:a\0b", "no such folder")
     with pytest.raises(
         PomonaError, match=r"behind a server .* have no checkpoint here — supported:"
     ):

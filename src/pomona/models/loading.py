@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def load(
         from pomona.models.llama import LlamaModel
 
         return LlamaModel(
-            present(uri) if uri == SMOLLM2 else Path(rest).expanduser(),
+            present(uri) if uri == SMOLLM2 else Path(os.path.expanduser(rest)),  # noqa: PTH111
             name=uri,
             chat=chat,
             threads=threads,

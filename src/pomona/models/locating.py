@@ -128,11 +128,11 @@ def locate(uri: str) -> Path:
         )
     if scheme == "gguf":
         require("torch", "transformers", "gguf", "accelerate", extra="gguf")
-        return converted(Path(rest).expanduser())
+        return converted(_path(rest))
     if uri in names():
         return folder_of(uri)
-    path = Path(rest if scheme == "hf" else uri).expanduser()
-    if path.exists():
+    path = _path(rest if scheme == "hf" else uri)
+    if os.path.exists(path):  # noqa: PTH110 any text may be asked for, also one too long for a name
         if path.is_file() and path.suffix == ".gguf":
             raise PomonaError("is a GGUF file", where=path, remedy=f"write gguf:{path}")
         check(path)
@@ -144,6 +144,11 @@ def locate(uri: str) -> Path:
     raise PomonaError(
         f'unknown model "{uri}"', remedy=f"{nearest(uri, names())} Supported: {_SUPPORTED}"
     )
+
+
+def _path(text: str) -> Path:
+    """A path as it is written, ~ for the user's home; of a user that is not known it stays."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111
 
 
 def _from_hub(name: str) -> Path:
@@ -169,7 +174,7 @@ def converted(file: Path) -> Path:
     The quantised weights are expanded and rounded to bfloat16. A PomonaError names the file when it
     is not GGUF, is cut short, or holds an architecture that transformers cannot read.
     """
-    if not file.is_file():
+    if not os.path.isfile(file):  # noqa: PTH113
         raise PomonaError(
             "no such file", where=file, remedy="give the path of a .gguf file after gguf:"
         )
@@ -369,7 +374,7 @@ def gguf_header(file: Path) -> tuple[dict[str, Any], dict[str, int]]:
 
     A PomonaError when the file is absent, not GGUF, or cut short in its head.
     """
-    if not file.is_file():
+    if not os.path.isfile(file):  # noqa: PTH113
         raise PomonaError(
             "no such file", where=file, remedy="give the path of a .gguf file after gguf:"
         )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pomona.errors import PomonaError
+from pomona.merge.planning.planner import plan_merge
 
 from .conftest import LLAMA, SIZES, jobs, plan, refusal, write
 
@@ -181,3 +182,10 @@ def test_whatever_a_config_says_is_no_traceback(here: Path, value: Any) -> None:
                 plan(text)
             except PomonaError as error:
                 assert "config.json" in str(error) or "tie" in str(error)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody-here/model", "a\0b", "", "/"])
+def test_what_is_no_folder_is_none(here: Path, name: str) -> None:
+    recipe = {"merge_method": "linear", "models": [{"model": name, "parameters": {"weight": 1}}]}
+    with pytest.raises(PomonaError):
+        plan_merge(recipe)

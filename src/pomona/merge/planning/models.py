@@ -4,6 +4,7 @@ mergekit's modules, with the slices of each stack of layers.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -145,14 +146,16 @@ def locate_model(path: str, revision: str | None = None) -> Path:
     """The folder of a model: a local folder, a name of the catalogue, or a Hugging Face id, which
     is fetched when it is not here.
     """
-    folder = Path(path.removeprefix("hf:")).expanduser()
+    # os.path takes any text for a name: one too long, or of no user, is not there.
+    folder = Path(os.path.expanduser(path.removeprefix("hf:")))  # noqa: PTH111
+    there = os.path.isdir(folder)  # noqa: PTH112
     catalogued = f"{path}@{revision}" if revision else path  # such as ui-s@20
-    if revision or not folder.is_dir():
+    if revision or not there:
         from pomona.models import folder_of, names
 
         if catalogued in names():
             return folder_of(catalogued)
-    if folder.is_dir():
+    if there:
         return folder
     if not _HUB_ID.fullmatch(str(folder)):
         raise PomonaError(
