@@ -122,7 +122,11 @@ def compose(
         return yaml.compose(text, Loader=loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else path
+        # The loader in C names a line after the last where a text ends too early.
+        lines = text.split("\n")
+        at = (mark.line, mark.column) if mark else (0, 0)
+        row, column = at if at[0] < len(lines) else (len(lines) - 1, len(lines[-1]))
+        place = f"{path}, line {row + 1}, column {column + 1}" if mark else path
         problem = error.problem or error.context or ""
         remedy = "give each a file of its own" if "another document" in problem else "fix the line"
         raise PomonaError(f"broken YAML: {problem}", where=place, remedy=remedy) from None
