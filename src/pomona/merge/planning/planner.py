@@ -203,7 +203,7 @@ def heads_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """How attention is cut into heads; None for what a config.json does not say."""
     heads = next((config[key] for key in _HEADS if config.get(key)), None)
     width, size = config.get("hidden_size") or config.get("n_embd"), config.get("head_dim")
-    if size is None and type(heads) is type(width) is int:
+    if size is None and isinstance(heads, int) and isinstance(width, int):
         size = width // heads
     return {
         "num_attention_heads": heads,

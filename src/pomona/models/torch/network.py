@@ -117,7 +117,7 @@ def _check_sizes(config: Any, folder: Path) -> None:
     for name in ("vocab_size", "intermediate_size"):
         size = getattr(config, name, None)
         # Some models store factors of their matrices: only what is out of all proportion is told.
-        if type(size) is type(hidden) is int and size * hidden > 64 * largest:
+        if isinstance(size, int) and isinstance(hidden, int) and size * hidden > 64 * largest:
             raise PomonaError(
                 f"config.json asks for matrices of {size:,} × {hidden:,}, and the largest of the "
                 f"weights has {largest:,} numbers",
