@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Written as Written,
         card_of as card_of,
         inputs_of as inputs_of,
+        listed_in_card as listed_in_card,
     )
     from pomona.records.source import (
         Batches as Batches,
@@ -68,7 +69,7 @@ __getattr__, __dir__ = lazily(
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",
         "reading": "TABLES Where read",
         "records": "Derived Records as_records filtered write",
-        "results": "Card Input Results Written card_of inputs_of",
+        "results": "Card Input Results Written card_of inputs_of listed_in_card",
         "source": "Batches Filter Source Streamed TableSource kept",
         "store": "format_of info is_remote locate unreadable",
         "writing": "check_types write_partial",

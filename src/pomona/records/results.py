@@ -163,7 +163,7 @@ class Results:
         """Lock the results and look at what is in their places."""
         try:
             journal = [] if self._dry_run else self._lock()
-            self._refuse_foreign([*_listed(self._main), *journal])
+            self._refuse_foreign([*listed_in_card(self._main), *journal])
             self._before = self._stamps()
         except BaseException:
             self._release()
@@ -277,7 +277,7 @@ def _resolved(main: str, name: str) -> str:
     return os.path.realpath(Path(os.path.realpath(main)).parent / name)
 
 
-def _listed(main: str) -> list[Written]:
+def listed_in_card(main: Where) -> list[Written]:
     """The results that the card beside the first one lists. Raises PomonaError when what has the
     card's name is no card.
     """

@@ -24,8 +24,8 @@ from pomona.data.audit.prelabel import (
 )
 from pomona.data.audit.rows import FileRows, InputRows, Inputs
 from pomona.errors import PomonaError
-from pomona.files import atomic_directory, write_json, write_text
-from pomona.records import Card
+from pomona.files import atomic_directory, check_outputs, write_json, write_text
+from pomona.records import Card, card_of, listed_in_card
 
 _SOURCE = "source"
 Line = tuple[str, str]
@@ -91,6 +91,11 @@ def sample_audit(
     rows = InputRows(
         inputs, [column, *([english] if english else [])], [column, by], ["id"], engine
     )
+    own = {"the audit": folder, "the card": card_of(folder)}
+    check_outputs(
+        {**own, "the rejects": rows.records.rejects}, rows.records.paths, folders=list(own)
+    )
+    listed_in_card(folder)  # what has the card's name must be one
     sizes, chosen = _draw(rows, by, n, seed)
     parameters = {
         "column": column,

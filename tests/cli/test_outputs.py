@@ -1,0 +1,221 @@
+"""Every output of every command: never an input, another output, or somebody else's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from safetensors.numpy import save_file
+
+from pomona.cli import main
+from pomona.data.audit import sample_audit
+
+DOCS = Path(__file__).parents[2] / "docs" / "outputs.md"
+ROWS = [
+    {
+        "id": str(row),
+        "lang": "de",
+        "text": f"Ein Satz mit der Nummer {row}.",
+        "prompt": f"Sentence {row}",
+        "completion": f"Ein Satz {row} auf Deutsch",
+        "reviews": 3,
+        "score": row / 10,
+    }
+    for row in range(6)
+]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A command line that works; its inputs; its outputs that an option or argument names, by the
+    place in the command line; and those that have their names from these.
+    """
+
+    command: str
+    line: str
+    inputs: str
+    files: str = ""
+    folders: str = ""
+    derived_files: str = ""
+    derived_folders: str = ""
+
+
+CASES = [
+    Outputs("data dedup", "in.jsonl --out o.parquet --pairs p.parquet --work w --against b.jsonl",
+            "in.jsonl b.jsonl", "o.parquet p.parquet", "w", "o.parquet.card.json"),
+    Outputs("data dedup", "in.jsonl --out o.parquet --index i", "in.jsonl", "o.parquet", "i",
+            "o.parquet.pairs.parquet", ".o.parquet.work"),
+    Outputs("data dedup", "in.jsonl --out o.parquet --method substring --work w", "in.jsonl",
+            "o.parquet", "w", "o.parquet.spans.parquet o.parquet.card.json"),
+    Outputs("data dedup", "in.jsonl --out o.parquet --method semantic --model ui-xs --work w",
+            "in.jsonl", "o.parquet", "w", "o.parquet.pairs.parquet o.parquet.card.json"),
+    Outputs("data score", "in.jsonl --out o.parquet --scores length --models ui-xs", "in.jsonl",
+            "o.parquet", "", "o.parquet.card.json", "o.parquet.work"),
+    Outputs("data order", "in.jsonl --out o.parquet --models ui-xs --models ui-s --prompt prompt "
+            "--completion completion --n 1", "in.jsonl", "o.parquet", "", "o.parquet.card.json",
+            "o.parquet.work"),
+    Outputs("data prune", "in.jsonl --out o.parquet --by score", "in.jsonl", "o.parquet", "",
+            "o.parquet.card.json"),
+    Outputs("data sweep", "in.jsonl --out s --by score --keep 0.5", "in.jsonl", "", "",
+            "s/top-0.5.parquet s/top-0.5.parquet.card.json s/random-0.5.parquet"),
+    Outputs("data mix", "mix.yaml --out o.parquet", "in.jsonl mix.yaml", "o.parquet", "",
+            "o.parquet.card.json"),
+    Outputs("data templates", "in.jsonl --out o.parquet --prompt prompt --completion completion",
+            "in.jsonl", "o.parquet", "", "o.parquet.card.json"),
+    Outputs("data audit sample", "in.jsonl --out a", "in.jsonl", "", "a", "a.card.json"),
+    Outputs("data audit report", "audit", "", "", "", "audit/report.json audit/report.html"),
+    Outputs("merge", "merge.yaml o --overwrite", "one two merge.yaml", "", "o", "", ".o.partial"),
+    Outputs("merge extract", "one two o --rank 1", "one two", "", "o"),
+    Outputs("merge search", "search.yaml o --overwrite", "one two search.yaml", "", "o", "",
+            "o.work"),
+    Outputs("merge sweep", "search.yaml o --set weight=0.5 --overwrite", "", "", "", "",
+            "o/weight=0.5 o.work"),
+    Outputs("merge leave-one-out", "merge.yaml o --overwrite", "", "", "", "",
+            "o/all o/without-two o.work"),
+    Outputs("sample", "in.jsonl --out o.parquet --model ui-xs --store s.db", "in.jsonl",
+            "o.parquet s.db", "", "o.parquet.card.json"),
+    Outputs("sample", "in.jsonl --out o.parquet --model ui-xs", "in.jsonl", "o.parquet", "",
+            "o.parquet.answers.db"),
+    Outputs("sample index", "in.jsonl --out i", "in.jsonl", "", "i"),
+    Outputs("sample datastore", "in.jsonl --out d --model ui-xs", "in.jsonl", "d"),
+    Outputs("run", "run.yaml --out r", "one", "", "r"),
+]  # fmt: skip
+QUIET = "data rates, data value, data audit page, models pull, serve, report, ledger"
+QUIET = f"{QUIET}, models list, doctor"  # need a process, a network or a run: tested on their own
+NAMES = [f"{case.command} {place}" for place, case in enumerate(CASES)]
+
+
+def checkpoint(folder: Path, seed: int) -> None:
+    folder.mkdir()
+    weight = np.random.default_rng(seed).normal(size=(8, 8)).astype(np.float32)
+    save_file({"model.layers.0.mlp.up_proj.weight": weight}, folder / "model.safetensors")
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("in.jsonl", "b.jsonl"):
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    Path("mix.yaml").write_text("inputs: {a: in.jsonl}\nsize: rows\n")
+    for seed, name in enumerate(("one", "two")):
+        checkpoint(Path(name), seed)
+    experts = (
+        "merge_method: task_arithmetic\nbase_model: one\nmodels:\n- model: one\n- model: two\n"
+    )
+    Path("merge.yaml").write_text(f"{experts}  parameters: {{weight: 0.5}}\n")
+    section = (
+        "search:\n  trials: 2\n  data: in.jsonl\n  metric: chrf\n  prompt: '{prompt}'\n"
+        "  completion: completion\n  valid: {where: {id: ['0', '1', '2']}}\n"
+        "  test: {where: {id: ['3', '4', '5']}}\n"
+    )
+    Path("search.yaml").write_text(
+        f"{experts}  parameters: {{weight: {{search: [0, 1]}}}}\n{section}"
+    )
+    Path("run.yaml").write_text(
+        "name: r\ntask: {data: in.jsonl, prompt: '{prompt}', completion: completion, group: lang, "
+        "metric: chrf, test: {where: {id: ['0', '1', '2']}}}\nbase: hf:one\n"
+        "levers: {sampling: {selects: [mbr], n: 2}}\n"
+    )
+
+
+def tree() -> dict[str, bytes | str | None]:
+    """All that is here: the bytes of files, where links lead, and that there are folders."""
+    return {
+        str(path): str(path.readlink())
+        if path.is_symlink()
+        else None
+        if path.is_dir()
+        else path.read_bytes()
+        for path in sorted(Path().rglob("*"))
+    }
+
+
+def refused(case: Outputs, line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command line says that is refused with exit code 2 and leaves everything as it was."""
+    before = tree()
+    code = main([*case.command.split(), *line.split()])
+    said = capsys.readouterr().err
+    assert code == 2, (line, said)
+    assert "Traceback" not in said
+    assert tree() == before, line
+    return said
+
+
+def replaced(case: Outputs, name: str, other: str) -> str:
+    return " ".join(other if word == name else word for word in case.line.split())
+
+
+def ways(name: str) -> Iterator[str]:
+    """An input's name, from elsewhere, and by a link."""
+    yield name
+    yield f"../{Path.cwd().name}/{name}"
+    link = Path(f"link-{Path(name).name}")
+    if not link.is_symlink():
+        link.symlink_to(name)
+    yield str(link)
+
+
+@pytest.mark.parametrize("case", CASES, ids=NAMES)
+def test_no_output_is_an_input(case: Outputs, capsys: pytest.CaptureFixture[str]) -> None:
+    for output in [*case.files.split(), *case.folders.split()]:
+        for name in case.inputs.split():
+            for way in ways(name):
+                refused(case, replaced(case, output, way), capsys)
+
+
+@pytest.mark.parametrize("case", CASES, ids=NAMES)
+def test_no_output_is_another(case: Outputs, capsys: pytest.CaptureFixture[str]) -> None:
+    named = [*case.files.split(), *case.folders.split()]
+    for output in named:
+        for other in [*named, *case.derived_files.split(), *case.derived_folders.split()]:
+            # What has its name from an output moves with it.
+            if other != output and not other.lstrip(".").startswith(output):
+                refused(case, replaced(case, output, other), capsys)
+
+
+@pytest.mark.parametrize("case", CASES, ids=NAMES)
+def test_nothing_of_somebody_else_is_replaced(
+    case: Outputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if case.command == "data audit report":
+        sample_audit(pa.Table.from_pylist(ROWS), "audit", n=2)
+    for name in [*case.files.split(), *case.derived_files.split()]:
+        place = Path(name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # What is empty is a new database to SQLite.
+        for text in ("mine", "{}", "") if not name.endswith(".db") else ("mine", "{}"):
+            place.write_text(text)
+            refused(case, case.line, capsys)
+        place.unlink()
+        place.mkdir()
+        refused(case, case.line, capsys)
+        place.rmdir()
+    for name in [*case.folders.split(), *case.derived_folders.split()]:
+        for inside in ("thesis", ".git/config", "plan.json", "config.json", "index.json"):
+            place = Path(name, inside)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text('{"a": 1}')
+            refused(case, case.line, capsys)
+            place.unlink()
+            while place.parent != Path():
+                place = place.parent
+                place.rmdir() if not any(place.iterdir()) else None
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text("mine")
+        refused(case, case.line, capsys)
+        Path(name).unlink()
+
+
+def test_the_page_lists_every_command() -> None:
+    listed = re.findall(r"^\| (`[^|]*`) \|", DOCS.read_text(), re.MULTILINE)
+    commands = [command for cell in listed for command in re.findall("`([^`]+)`", cell)]
+    tested = [*dict.fromkeys(case.command for case in CASES), *QUIET.split(", ")]
+    assert sorted(commands) == sorted(tested)
