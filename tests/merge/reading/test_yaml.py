@@ -43,7 +43,7 @@ def refusal(folder: Path, text: str) -> str:
         (LINEAR + "a: !!python/name:os.system x", ", line 4: is not YAML: could not determine"),
         (LINEAR + "? [a]\n: b", ", line 4: a key must be text, and a collection is not"),
         (LINEAR + "---\na: b", ", line 4, column 1: broken YAML: but found another document"),
-        ("a: [", ", line 2, column 1: broken YAML: did not find expected node content"),
+        ("a: [", ", line 1, column 5: broken YAML: did not find expected node content"),
         ("a: \x07", ", line 1: broken YAML: the character U+0007"),
     ],
 )  # fmt: skip
