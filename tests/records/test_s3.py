@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.records import read, write
+from pomona.records import listed_in_card, read, write
 
 pytest.importorskip("moto.server", reason='needs a local S3 server: pip install "moto[server]"')
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
@@ -77,3 +78,25 @@ def test_folders_and_globs_mean_what_they_mean_on_a_disk(bucket: str) -> None:
     write(TABLE.select(["id"]), f"{bucket}/rows/lang=nl/e.jsonl")
     with pytest.raises(PomonaError, match="which would be lost: lang=nl"):
         read(f"{bucket}/rows")
+
+
+def test_results_on_s3_are_checked_listed_and_replaced(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pomona.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    out = f"{bucket}/r/o.parquet"
+    write(pa.table({"text": ["a", "a", "b"]}), f"{bucket}/r/in.jsonl")
+    command = ["data", "dedup", f"{bucket}/r/in.jsonl", "--method", "exact", "--out"]
+    for wrong in (f"{bucket}/r/in.jsonl", f"{bucket}//r/in.jsonl"):
+        assert main([*command, wrong]) == 2
+    for _ in range(2):
+        assert main([*command, out]) == 0
+    assert read(out).to_table()["text"].to_pylist() == ["a", "b"]
+    assert read(f"{out}.pairs.parquet").count() == 1
+    assert [one.path for one in listed_in_card(out)] == [out, f"{out}.pairs.parquet"]
+    write(TABLE, out)
+    assert main([*command, out]) == 2
+    assert read(out).to_table() == TABLE
+    assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ from pomona.answers.budget import Account, Budget, BudgetSpent
 from pomona.answers.lockstep import InStep, Lockstep, together
 from pomona.answers.pool import Answer, Answerer, PoolStats
 from pomona.answers.rows import COLUMNS, FAILED, RowPrompt, cells, filled, refused
-from pomona.answers.store import CachedModel
+from pomona.answers.store import CachedModel, open_store
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import recover, stamp
 from pomona.models import Model, ModelError, Request, Spent, load, wait_for
@@ -342,6 +342,8 @@ def answer_rows(
         folders=own,
         dry_run=dry_run,
     ) as results:
+        if kept.exists() and not dry_run:
+            open_store(kept).close()  # before models are loaded for it
         card = wait_for(run())
         return card if dry_run else results.publish(card)
 

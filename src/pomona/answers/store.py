@@ -53,6 +53,19 @@ class Wrapper(Model):
         return self.model.cost(prompt, answer, samples)
 
 
+def open_store(path: str | Path) -> Database:
+    """The file of a store, made where there is none. Raises PomonaError when it is damaged or
+    something else.
+    """
+    return Database(
+        path,
+        [_TABLE],
+        what="a store of answers",
+        application=b"POMS",
+        lost="move it away; what it held must be generated again",
+    )
+
+
 class CachedModel(Wrapper):
     """A Model that asks `model` only for what the file at `path` does not hold, and writes each
     answer as soon as it is there.
@@ -70,13 +83,7 @@ class CachedModel(Wrapper):
         super().__init__(model)
         self.path, self.paid = Path(path), Spent()
         self._under_way: dict[bytes, asyncio.Future[None]] = {}
-        self._file = Database(
-            path,
-            [_TABLE],
-            what="a store of answers",
-            application=b"POMS",
-            lost="move it away; what it held must be generated again",
-        )
+        self._file = open_store(path)
 
     async def reply(self, request: Request, samples: Sequence[Draw]) -> list[Reply]:
         """See the protocol."""
