@@ -121,7 +121,10 @@ def test_leave_one_out_writes_merges_or_scores_them(project: Path, capsys: Captu
     [
         (["sweep", "merge.yaml", "out"], "sweep: no value is set — give --set NAME=0,0.5,1"),
         (["sweep", "merge.yaml", "out", "--set", "alpha"], '--set: "alpha" is not NAME=VALUE'),
-        (["sweep", "merge.yaml", "out", "--set", "alpha=a"], '--set alpha: "a" is not a finite number'),
+        (
+            ["sweep", "merge.yaml", "out", "--set", "alpha=a"],
+            '--set alpha: "a" is not a finite number',
+        ),
         (["leave-one-out", "merge.yaml", "out"], 'the free parameter "alpha" has no value'),
         (["search", "merge.yaml", "out"], "search: is missing"),
         (["search", "marge.yaml", "out"], "marge.yaml: no such recipe — did you mean"),
