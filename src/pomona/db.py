@@ -15,11 +15,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, ResourceError
 
 Result = TypeVar("Result")
 
 _PATIENCE = 60.0  # seconds to wait for another process that writes
+
+
+class FileHeld(ResourceError):
+    """Another process held the file for longer than anybody waits."""
 
 
 class Database:
@@ -93,9 +97,8 @@ class Database:
             try:
                 self._connection.execute("pragma busy_timeout = 0")
                 return work()
-            except PomonaError as error:
-                if not _is_busy(error.__cause__):
-                    raise
+            except FileHeld:
+                pass
             finally:
                 self._connection.execute(f"pragma busy_timeout = {int(_PATIENCE * 1000)}")
                 self._lock.release()
@@ -159,11 +162,15 @@ class Database:
                     remedy="give valid Unicode",
                 ) from error
             except sqlite3.OperationalError as error:
-                message = f"SQLite says: {error}"
-                remedy = "is it writable, on a local disk, with room?"
                 if _is_busy(error):
-                    message, remedy = "another process holds it", "wait for that one, or end it"
-                raise PomonaError(message, where=self.path, remedy=remedy) from error
+                    remedy = "wait for that one, or end it"
+                    raise FileHeld(
+                        "another process holds it", where=self.path, remedy=remedy
+                    ) from error
+                remedy = "is it writable, on a local disk, with room?"
+                raise PomonaError(
+                    f"SQLite says: {error}", where=self.path, remedy=remedy
+                ) from error
             except sqlite3.DatabaseError as error:
                 raise self.damaged(error) from error
             finally:

@@ -196,3 +196,40 @@ def test_embeddings_are_written_row_by_row(house: House) -> None:
     body = {"model": "fake", "input": ["a", "b"]}
     found = house.client.post("/v1/embeddings", json=body)
     assert json.loads(found.content)["data"][1]["embedding"] == pytest.approx([0.6, 0.8])
+
+
+def test_a_file_held_for_too_long_is_told_as_that(
+    upstream: Upstream, open_house: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pomona.db._PATIENCE", 0.05)
+    kept = CachedModel(upstream.model(), tmp_path / "store.sqlite")
+    house = open_house({"kept": kept}, feedback=tmp_path / "said.sqlite")
+    said = {"prompt": "x", "chosen": "y"}
+    holders = []
+    for name in ("store.sqlite", "said.sqlite"):
+        holders.append(sqlite3.connect(tmp_path / name, isolation_level=None))
+        holders[-1].execute("begin immediate")
+    for answer in (house.client.post("/v1/feedback", json=said), house.chat(model="kept", seed=1)):
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "10"
+        assert answer.json()["error"]["code"] == "file_held"
+        assert str(tmp_path) not in answer.text
+    for holder in holders:
+        holder.close()
+    assert house.client.post("/v1/feedback", json=said).status_code == 200
+
+
+def test_slow_bodies_together_take_no_more_than_so_much(
+    upstream: Upstream, open_house: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pomona.web.body._MOST", 4000)
+    house = open_house({"fake": upstream.model()}, max_body=1000)
+    head = HEAD.replace(b"5000", b"1000")
+    slow = [_opened(house.port, head + b" " * 900) for _ in range(5)]
+    assert b"408" in slow[0].recv(1000)  # the first, for the last
+    assert house.chat().status_code == 200
+    slow[4].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        slow[4].recv(1000)
+    for one in slow:
+        one.close()

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pomona.answers import BudgetSpent
+from pomona.db import FileHeld
 from pomona.errors import PomonaError
 from pomona.models import ModelError
 from pomona.serve.metrics import Gate, Metrics
 from pomona.serve.served import ServedModel, ServedModels
 from pomona.serve.settings import ServeSettings
 from pomona.serve.shapes import encode
-from pomona.web import ApiError, ClientGone, Receive, is_loopback, read_json
+from pomona.web import ApiError, Bodies, ClientGone, Receive, is_loopback, read_json
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Result = TypeVar("Result")
@@ -56,6 +57,10 @@ class AppState:
     gates: Mapping[str, Gate]
     metrics: Metrics = field(default_factory=Metrics)
     feedback: Any = None
+    bodies: Bodies = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bodies = Bodies(self.settings.max_body)
 
 
 class Call:
@@ -95,7 +100,7 @@ class Call:
 
     async def json(self) -> dict[str, Any]:
         """The JSON object in its body."""
-        return await read_json(self._receive, self.headers, self.state.settings.max_body)
+        return await read_json(self._receive, self.headers, self.state.bodies)
 
     def check_host(self) -> None:
         """Without keys the only guard is the machine itself: another name for it is a page
@@ -331,6 +336,9 @@ def api_error(
         return ApiError(error.status, told_of(error, served), code=code, headers=headers)
     if isinstance(error, BudgetSpent):
         return ApiError(400, str(error), param="pomona.budget", code="budget_spent")
+    if isinstance(error, FileHeld):
+        message = "another program holds a file that the server writes to — try again later"
+        return ApiError(503, message, code="file_held", headers={"Retry-After": "10"})
     # With a path it is about a file of the server.
     if isinstance(error, PomonaError) and not isinstance(error.where, Path):
         status, code = (400, "invalid_value") if error.exit_code == 2 else (502, "failed")

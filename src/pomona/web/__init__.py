@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.web.body import Receive as Receive, read_json as read_json
+    from pomona.web.body import Bodies as Bodies, Receive as Receive, read_json as read_json
     from pomona.web.errors import ApiError as ApiError, ClientGone as ClientGone, wrong as wrong
     from pomona.web.local import LocalApp as LocalApp
     from pomona.web.server import (
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "body": "Receive read_json",
+        "body": "Bodies Receive read_json",
         "errors": "ApiError ClientGone wrong",
         "local": "LocalApp",
         "server": "BackgroundServer is_loopback listening page_headers run_server",

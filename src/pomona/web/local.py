@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from pomona.errors import PomonaError
 from pomona.pages import Page
-from pomona.web.body import read_json
+from pomona.web.body import Bodies, read_json
 from pomona.web.errors import ApiError
 from pomona.web.server import page_headers
 
@@ -39,6 +39,7 @@ class LocalApp:
         posts: Mapping[str, Callable[[dict[str, Any]], Any]],
     ) -> None:
         self._page, self._gets, self._posts = page, gets, posts
+        self._bodies = Bodies(_LIMIT)
         self.token, self.hosts = secrets.token_urlsafe(24), set[str]()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -70,7 +71,7 @@ class LocalApp:
         if request.method == "GET":
             return _json(await asyncio.to_thread(self._gets[path]))
         try:
-            body = await read_json(request.receive, dict(request.headers.raw), _LIMIT)
+            body = await read_json(request.receive, dict(request.headers.raw), self._bodies)
         except ApiError as error:
             raise ApiError(400, error.message) from error
         return _json(await asyncio.to_thread(self._posts[path], body))

@@ -250,6 +250,17 @@ def test_stops_and_half_characters_are_held_back() -> None:
     assert stable_prefix("abc", ("x",)) == "abc"
 
 
+def test_a_text_that_ends_within_a_character_ends_before_it() -> None:
+    model: Any = load("ui-xs")
+    ids = model.codec.encode(["a 😀 é日"], special=False)[0]
+    texts = [model.codec.text(np.array(ids[:size])) for size in range(len(ids) + 1)]
+    assert all("a 😀 é日".startswith(text) for text in texts)
+    assert "a " in texts[2:-4]  # within the four bytes
+    broken = [*model.codec.encode(["😀"], special=False)[0][1:], ids[0]]
+    assert model.codec.text(np.array(broken)) == "\ufffd" * 3 + "a"  # what is wrong within stays
+    wait_for(model.close())
+
+
 def test_tool_calls_are_read_out_of_an_answer() -> None:
     text, calls = tool_calls('Sure. <tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call>')
     assert (text, calls[0]["function"]) == ("Sure.", {"name": "add", "arguments": '{"a": 1}'})

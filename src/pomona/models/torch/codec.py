@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from pomona.documents import parse_json
 from pomona.errors import PomonaError, reason_of
 from pomona.models.request import Request, content_of, last_user, wrong_request
 from pomona.models.torch.network import embedding_table, quiet
+
+_CUT = "\ufffd"  # what stands for a character of which bytes are missing
+_LONGEST = 4  # tokens that a character can be spread over, a byte each
 
 
 class Codec:
@@ -38,6 +42,7 @@ class Codec:
                 where=folder,
                 remedy="copy tokenizer.json again",
             ) from error
+        self._spelled = TokenDecoder(self.tokenizer)
         self._rows = embedding_table(network).shape[0]
         if chat and not self.tokenizer.chat_template:
             raise PomonaError(
@@ -87,9 +92,21 @@ class Codec:
         return [[*ids, self.end] for ids in self.encode(texts, special=False)]
 
     def text(self, ids: np.ndarray) -> str:
-        """Special tokens are left out; nothing else is tidied."""
+        """Special tokens are left out, and a character at the end of which bytes are missing;
+        nothing else is tidied.
+        """
+        whole = ids.tolist()
+        text = self._decoded(whole)
+        if not text.endswith(_CUT):
+            return text
+        missing = _begun(b"".join(map(self._spelled, whole[-_LONGEST:])))
+        while missing and (size := len(self._spelled(whole[-1]))) <= missing:
+            whole, missing = whole[:-1], missing - size
+        return self._decoded(whole).removesuffix(_CUT) if missing else self._decoded(whole)
+
+    def _decoded(self, ids: list[int]) -> str:
         return self.tokenizer.decode(
-            ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
 
     def _rendered(self, prompt: str) -> str:
@@ -116,6 +133,13 @@ class Codec:
                     remedy="use the tokenizer the model was trained with",
                 )
         return encoded
+
+
+def _begun(spelled: bytes) -> int:
+    """Bytes at the end that begin a character and do not end it."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(spelled)
+    return len(decoder.getstate()[0])
 
 
 def _stops(network: PreTrainedModel, tokenizer: Any) -> list[int]:
