@@ -179,3 +179,108 @@ def test_replicates_of_two_systems_are_drawn_apart() -> None:
         )
         > 0
     )
+
+
+def drawn_by_hand(
+    statistics: NDArray[np.float64], clusters: list[str], resamples: int, seed: int
+) -> NDArray[np.float64]:
+    """The clustered bootstrap of the mean, one resample after the other, items copied."""
+    names = sorted(set(clusters))
+    parts = [[i for i, name in enumerate(clusters) if name == one] for one in names]
+    picks = np.random.default_rng(seed).integers(0, len(names), size=(resamples, len(names)))
+    rows = [[i for pick in draw for i in parts[pick]] for draw in picks]
+    return np.array([100 * statistics[draw, 0].mean() for draw in rows])
+
+
+def test_clusters_are_drawn_whole() -> None:
+    clusters = ["b", "a", "b", "c", "a", "b", "d"]
+    statistics = scores(np.random.default_rng(1).normal(size=7))
+    drawn = Resamples(7, 1000, 4, clusters).resampled(ExactMatch(), statistics)
+    np.testing.assert_allclose(drawn, drawn_by_hand(statistics, clusters, 1000, 4))
+    order = [3, 1, 6, 0, 2, 5, 4]  # the order of the items does not matter
+    again = Resamples(7, 1000, 4, [clusters[i] for i in order])
+    np.testing.assert_allclose(again.resampled(ExactMatch(), statistics[order]), drawn)
+
+
+def test_items_that_are_their_own_clusters_are_drawn_as_items() -> None:
+    statistics = scores(np.random.default_rng(1).normal(size=30))
+    apart = Resamples(30, clusters=[f"{i:02d}" for i in range(30)])
+    np.testing.assert_allclose(
+        apart.resampled(ExactMatch(), statistics), Resamples(30).resampled(ExactMatch(), statistics)
+    )
+
+
+def clustered(
+    seed: int, clusters: int, size: int, shape: int = 0
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Differences of items whose cluster has an effect of its own as large as an item's; their mean
+    is 0. The sizes of the clusters come from the seed `shape`.
+    """
+    rng = np.random.default_rng([seed, 1])
+    sizes = np.random.default_rng(shape).integers(1, 2 * size, clusters)
+    owner = np.repeat(np.arange(clusters), sizes)
+    values = rng.normal(size=clusters)[owner] + rng.normal(size=len(owner))
+    return scores(values), [str(one) for one in owner]
+
+
+@pytest.mark.parametrize("clusters", [30, 200])
+def test_clustered_intervals_cover_where_those_over_items_do_not(clusters: int) -> None:
+    """In 1000 samples of clusters of 1 to 9 items (binomial standard error 0.7 %); the full
+    simulation is `experiments/clusters.py`.
+    """
+    first, owner = clustered(0, clusters, 5)
+    zero = np.zeros_like(first) + [0.0, 1.0]
+    whole, singly = Resamples(len(first), 2000, 1, owner), Resamples(len(first), 1000, 1)
+    samples = [clustered(seed, clusters, 5)[0] for seed in range(1000)]
+    covers = [
+        [(c := compare(ExactMatch(), one, zero, draws)).ci_low <= 0 <= c.ci_high for one in samples]
+        for draws in (whole, singly)
+    ]
+    assert 0.94 <= np.mean(covers[0]) <= 0.96
+    assert np.mean(covers[1]) < 0.8
+
+
+def test_widened_intervals_and_p_values_agree() -> None:
+    for seed in range(40):
+        values, owner = clustered(seed, 12, 3)
+        values[:, 0] += 0.9
+        zero = np.zeros_like(values) + [0.0, 1.0]
+        result = compare(ExactMatch(), values, zero, Resamples(len(values), 1000, 1, owner))
+        if not 0.045 < result.p_value < 0.055:
+            assert (result.p_value < 0.05) == (result.ci_low > 0 or result.ci_high < 0)
+
+
+def test_one_cluster_is_no_evidence() -> None:
+    ours, base = pair(8, 0)
+    result = compare(ExactMatch(), ours, base, Resamples(8, clusters=["one"] * 8))
+    assert result.p_value == 1
+
+
+def test_clusters_are_crossed_with_replicates() -> None:
+    values, owner = clustered(0, 60, 5)
+    trained = np.stack([scores(values[:, 0] + shift) for shift in (0.0, 0.5, 1.0)])
+    zero = np.zeros_like(values) + [0.0, 1.0]
+    draws = Resamples(len(values), 4000, 1, owner)
+    one = np.std(draws.resampled(ExactMatch(), trained[1]))
+    both = np.std(draws.resampled(ExactMatch(), trained))
+    assert both == pytest.approx(np.hypot(one, 100 * np.sqrt(1 / 6 / 3)), rel=0.05)
+    assert compare(ExactMatch(), trained, zero, draws).delta == pytest.approx(
+        100 * trained[1, :, 0].mean()
+    )
+
+
+def test_groups_draw_their_own_clusters() -> None:
+    values, owner = clustered(3, 20, 4)
+    zero, rows = np.zeros_like(values) + [0.0, 1.0], np.arange(0, len(values), 2)
+    results = by_group(ExactMatch(), values, zero, {"even": rows}, seed=3, clusters=owner)
+    draws = Resamples(len(rows), seed=3, clusters=[owner[i] for i in rows])
+    assert results["even"] == compare(ExactMatch(), values[rows], zero[rows], draws)
+    whole = Resamples(len(values), seed=3, clusters=owner)
+    assert results["overall"] == compare(ExactMatch(), values, zero, whole)
+
+
+def test_a_label_is_missing() -> None:
+    with pytest.raises(
+        PomonaError, match=r"^clusters: 2 labels for 3 items — give one label an item$"
+    ):
+        Resamples(3, clusters=["a", "b"])

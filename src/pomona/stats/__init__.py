@@ -1,10 +1,10 @@
 """Statistics for every room: what a difference is worth, and how sure a share is. It knows no
 room: a metric comes in as whatever aggregates the sums of per-item statistics.
 
-`bootstrap` resamples items and training seeds (and will resample clusters of items); `intervals`
-has what has a closed form. Tests of two systems (Welch, McNemar) and agreement (κ) belong in a
-file `tests`, corrections for many comparisons (Holm, Benjamini-Hochberg, max-t) in `multiple`, and
-errors of regressions (sandwich) in `regression`.
+`bootstrap` resamples items, or clusters of them, and training seeds; `multiple` corrects for many
+comparisons (Holm; Benjamini-Hochberg and max-t belong there too); `intervals` has what has a closed
+form. Tests of two systems (Welch, McNemar) and agreement (κ) belong in a file `tests`, and errors
+of regressions (sandwich) in `regression`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
         value_of as value_of,
     )
     from pomona.stats.intervals import wilson as wilson
+    from pomona.stats.multiple import holm as holm
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "bootstrap": "MINIMUM Comparison Resamples by_group compare rows_of value_of",
         "intervals": "wilson",
+        "multiple": "holm",
     },
 )

@@ -1,12 +1,13 @@
-"""Paired bootstrap over items: the same resamples for every system, each value one matrix product
-of item counts and item statistics.
+"""Paired bootstrap over items, or over clusters of items: the same resamples for every system, each
+value one matrix product of counts and statistics.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,31 +31,62 @@ class Resamples:
     """How often each item occurs in each of `resamples` draws of `n_items` items with replacement
     (Efron & Tibshirani 1993, §13.3).
 
-    Items are drawn once, from `seed`, so every system measured with one `Resamples` — or with an
+    With `clusters`, a label for every item, whole clusters are drawn instead, as many as there are:
+    items that share a source err alike, and drawn singly they would count as independent (Davison
+    & Hinkley 1997, §3.8; Field & Welsh 2007). A resample then need not have `n_items` items.
+
+    Units are drawn once, from `seed`, so every system measured with one `Resamples` — or with an
     equal one — is paired. Memory stays below 128 MB for up to two million items: counts of many
-    items are drawn again, the same ones, on every use. Raises PomonaError for no items or fewer
-    than 1000 resamples.
+    items are drawn again, the same ones, on every use. Raises PomonaError for no items, fewer
+    than 1000 resamples, and another number of labels than of items.
     """
 
-    def __init__(self, n_items: int, resamples: int = MINIMUM, seed: int = 0) -> None:
+    def __init__(
+        self,
+        n_items: int,
+        resamples: int = MINIMUM,
+        seed: int = 0,
+        clusters: Sequence[str] | NDArray[Any] | None = None,
+    ) -> None:
         if n_items < 1:
             raise PomonaError("there are no items to resample", remedy="give at least one item")
         if resamples < MINIMUM:
             message = f"{resamples} resamples are too few for an interval"
             raise PomonaError(message, where="resamples", remedy=f"use at least {MINIMUM}")
+        if clusters is not None and len(clusters) != n_items:
+            message = f"{len(clusters)} labels for {n_items} items"
+            raise PomonaError(message, where="clusters", remedy="give one label an item")
         self.n_items, self.resamples, self.seed = n_items, resamples, seed
-        self._kept = list(self._draw()) if n_items * resamples <= _KEEP else None
+        self._cluster: NDArray[np.intp] | None = None
+        self.units = n_items
+        if clusters is not None:
+            labels, member = np.unique(np.asarray(clusters, dtype=object), return_inverse=True)
+            self._cluster, self.units = member, len(labels)
+        self._kept = list(self._draw()) if self.units * resamples <= _KEEP else None
+
+    @property
+    def clustered(self) -> bool:
+        """Whether clusters are drawn."""
+        return self._cluster is not None
 
     def _draw(self) -> Iterator[NDArray[np.uint16]]:
         rng = np.random.default_rng(self.seed)
-        rows = max(1, _BLOCK // self.n_items)
+        rows = max(1, _BLOCK // self.units)
         for start in range(0, self.resamples, rows):
             size = min(rows, self.resamples - start)
-            items = rng.integers(0, self.n_items, size=(size, self.n_items))
-            # One count over all rows: each row of draws has item numbers of its own.
-            items += np.arange(size)[:, None] * self.n_items
-            counts = np.bincount(items.ravel(), minlength=items.size)
-            yield counts.reshape(items.shape).astype(np.uint16)
+            drawn = rng.integers(0, self.units, size=(size, self.units))
+            # One count over all rows: each row of draws has unit numbers of its own.
+            drawn += np.arange(size)[:, None] * self.units
+            counts = np.bincount(drawn.ravel(), minlength=drawn.size)
+            yield counts.reshape(drawn.shape).astype(np.uint16)
+
+    def _by_unit(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Statistics of items `[n_items, k]` summed within each drawn unit, `[units, k]`."""
+        if self._cluster is None:
+            return statistics
+        sums = np.zeros((self.units, statistics.shape[1]))
+        np.add.at(sums, self._cluster, statistics)
+        return sums
 
     def resampled(
         self, metric: Aggregator, statistics: NDArray[np.float64], system: int = 0
@@ -63,7 +95,8 @@ class Resamples:
 
         Statistics `[replicates, n_items, k]` are of one system trained `replicates` times: every
         resample then also draws replicates with replacement, independently for each number
-        `system`. With few replicates that understates their variance by 1 / replicates.
+        `system` and of the items or clusters, with which they are crossed. With few replicates that
+        understates their variance by 1 / replicates.
         """
         replicates = statistics if statistics.ndim == 3 else statistics[None]
         if replicates.shape[1] != self.n_items:
@@ -71,7 +104,7 @@ class Resamples:
             raise PomonaError(message, remedy="score the same items")
         parts = [
             [counts.astype(np.float64) @ one for counts in self._kept or self._draw()]
-            for one in replicates
+            for one in map(self._by_unit, replicates)
         ]
         sums = np.stack([np.concatenate(part) for part in parts])
         if len(sums) == 1:
@@ -113,19 +146,38 @@ def compare(
 
     Statistics are `[n, k]`, or `[replicates, n, k]` of a system trained several times (see
     `Resamples.resampled`, which gets `systems`). The interval is the percentile interval of the
-    paired differences (Efron & Tibshirani 1993, §13.3; Koehn 2004, §4).
+    paired differences (Efron & Tibshirani 1993, §13.3; Koehn 2004, §4). Clusters are few, and over
+    few of anything that interval is too narrow: over m clusters it and the p-value are widened to
+    Student's t on m − 1 degrees of freedom (Hesterberg 2015, §5.3, "expanded percentile").
     """
     if not 0 < level < 1:
         message = f"{level} is not a coverage between 0 and 1"
         raise PomonaError(message, where="level", remedy="use 0.95 for a 95 % interval")
     drawn = resamples.resampled(metric, ours, systems[0])
     deltas = drawn - resamples.resampled(metric, base, systems[1])
-    low, high = np.quantile(deltas, [(1 - level) / 2, (1 + level) / 2])
-    value, baseline = value_of(metric, ours), value_of(metric, base)
     fewer = 1 + min(int(np.sum(deltas <= 0)), int(np.sum(deltas >= 0)))
     p_value = min(1.0, 2 * fewer / (resamples.resamples + 1))
+    outside = 1 - level
+    if resamples.clustered:
+        outside, p_value = _expanded(outside, p_value, resamples.units)
+    low, high = np.quantile(deltas, [outside / 2, 1 - outside / 2])
+    value, baseline = value_of(metric, ours), value_of(metric, base)
     delta, n = value - baseline, ours.shape[-2]
     return Comparison(value, baseline, delta, float(low), float(high), p_value, n)
+
+
+def _expanded(outside: float, p_value: float, units: int) -> tuple[float, float]:
+    """The share of resamples to leave outside so that an interval over so many `units` leaves
+    `outside` of them, and the p-value by the same rule. One unit says nothing of its error: 0, 1.
+    """
+    from scipy import special
+
+    if units < 2:
+        return 0.0, 1.0
+    wider = math.sqrt(units / (units - 1))
+    left = special.ndtr(wider * special.stdtrit(units - 1, outside / 2))
+    tail = special.stdtr(units - 1, special.ndtri(p_value / 2) / wider)
+    return 2 * float(left), 2 * float(tail)
 
 
 def value_of(metric: Aggregator, statistics: NDArray[np.float64]) -> float:
@@ -149,22 +201,27 @@ def by_group(
     resamples: int = MINIMUM,
     seed: int = 0,
     level: float = 0.95,
+    clusters: Sequence[str] | None = None,
 ) -> dict[str, Comparison]:
     """Compare two systems on all items ("overall", first) and on the rows of every group; groups
     may overlap.
 
-    A group's items are resampled among themselves, so that no resample is without them.
+    A group's items — or its `clusters`, see `Resamples` — are resampled among themselves, so that no
+    resample is without them.
     Raises PomonaError naming an empty group, and for a group called "overall".
     """
     if "overall" in groups:
         message, remedy = 'a group cannot be called "overall"', "rename it: overall is all items"
         raise PomonaError(message, where="groups", remedy=remedy)
-    results = {"overall": compare(metric, ours, base, Resamples(len(ours), resamples, seed), level)}
+    labels = None if clusters is None else np.asarray(clusters, dtype=object)
+    draws = Resamples(len(ours), resamples, seed, labels)
+    results = {"overall": compare(metric, ours, base, draws, level)}
     for name, members in groups.items():
         rows = np.asarray(members, dtype=np.intp)
         if rows.size == 0:
             message, remedy = f'group "{name}" has no items', "leave it out or add items"
             raise PomonaError(message, where="groups", remedy=remedy)
-        draws = Resamples(rows.size, resamples, seed)
+        within = None if labels is None else labels[rows]
+        draws = Resamples(rows.size, resamples, seed, within)
         results[name] = compare(metric, ours[rows], base[rows], draws, level)
     return results
