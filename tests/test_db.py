@@ -100,7 +100,10 @@ def test_another_version_is_refused(database):
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path):
     path = tmp_path / "notes.db"
     path.write_bytes(b"not a database at all" * 300)
-    with pytest.raises(PomonaError, match=r"notes\.db: is damaged: file is not a database — copy"):
+    with pytest.raises(
+        PomonaError,
+        match=r"notes\.db: is not notes, but something else or damaged — give another path; if it was one, copy",
+    ):
         opened(path, lost="copy it again")
 
 

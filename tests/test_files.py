@@ -185,6 +185,14 @@ def test_files_are_written_into_a_folder_and_replaced_as_long_as_they_are_as_we_
     assert not (folder / "a").exists()
 
 
+def test_what_killed_writers_of_the_files_left_is_swept(tmp_path):
+    for name in ("a", ".pomona.json", "b"):
+        (tmp_path / f".{name}.{2**22 + 1}.partial").write_text("half")
+    write_into(tmp_path, {"a": "1"})
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f".b.{2**22 + 1}.partial", ".pomona.json", "a"]
+
+
 @pytest.mark.parametrize("text", ["[]", "{", '{"made": 1}', '{"made": [1], "sha256": [2]}'])
 def test_a_list_that_is_none_makes_nothing_ours(tmp_path, text):
     folder = tmp_path / "out"

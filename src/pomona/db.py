@@ -172,6 +172,12 @@ class Database:
                     f"SQLite says: {error}", where=self.path, remedy=remedy
                 ) from error
             except sqlite3.DatabaseError as error:
+                if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_NOTADB:
+                    raise PomonaError(
+                        f"is not {self._what}, but something else or damaged",
+                        where=self.path,
+                        remedy=f"give another path; if it was one, {self._lost}",
+                    ) from error
                 raise self.damaged(error) from error
             finally:
                 self._undo()

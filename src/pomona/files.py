@@ -20,6 +20,7 @@ from pomona.documents import read_json
 from pomona.errors import PomonaError
 
 Where = str | Path
+FileStamp = tuple[str, int, int, int]
 
 LISTING = ".pomona.json"  # in a folder that we made: {"made": [names below the folder]}
 _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]{1,10})\.(?P<kind>partial|old)", re.DOTALL)
@@ -365,11 +366,11 @@ def _compare(name: str, place: _Place, other: _Place, wrong: str, holds: bool) -
         )
 
 
-def stamp(inputs: Iterable[Where]) -> list[tuple[str, int, int, int]]:
+def stamp(inputs: Iterable[Where]) -> list[FileStamp]:
     """Name, size, time of change and number of every file that is read, and of all files in a
     folder; what is not local has none. Two stamps that differ mean that a file was changed.
     """
-    stamps: list[tuple[str, int, int, int]] = []
+    stamps: list[FileStamp] = []
     for where in inputs:
         path = Path(where)
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -412,6 +413,8 @@ def write_into(folder: Path, files: Mapping[str, str]) -> None:
                 remedy="move it away",
             )
     folder.mkdir(parents=True, exist_ok=True)
+    for name in [*files, LISTING]:
+        recover(folder / name)
     # While they are written both the old and the new ones are ours: a kill leaves some of each.
     both = {name: [*digests.get(name, ()), digest] for name, digest in new.items()}
     names = sorted({*made, *files})

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pomona.cli import main
+
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 INTERRUPTED = """
@@ -116,3 +118,15 @@ def test_the_first_use_of_a_command_says_why_it_takes_long(
     assert told[0] == first + told[1]
     assert told[1].startswith("error: none.jsonl")
     assert not program("merge", "--help").stderr
+
+
+def test_windows_is_refused_in_a_sentence_that_the_readme_says_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    code = main(["doctor"])
+    monkeypatch.undo()
+    sentence = "error: Pomona runs on Linux and macOS; on Windows, run it in WSL\n"
+    assert (code, *capsys.readouterr()) == (2, "", sentence)
+    readme = Path(__file__).parents[2] / "README.md"
+    assert "on Linux and macOS; on Windows, run it in WSL" in readme.read_text()

@@ -18,8 +18,9 @@ from pomona.errors import PomonaError, ResourceError
 from pomona.files import write_into
 from pomona.ledger import Ledger
 from pomona.recipe import dry_run, run
-from pomona.recipe.running import _planned
-from pomona.recipe.steps import Runtime, StepContext
+from pomona.recipe.graph import RunFolder, RunInput, Step
+from pomona.recipe.running import _planned, execute
+from pomona.recipe.steps import Cost, Runtime, StepContext
 from pomona.recipe.steps.tables import make_table, rarest
 
 
@@ -39,6 +40,42 @@ class Log:
 
     def finish(self, step: str, seconds: float, skipped: bool) -> None:
         (self.skipped if skipped else self.done).append(step)
+
+
+class Touching(Log):
+    """Somebody writes to a file while the run goes on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def finish(self, step: str, seconds: float, skipped: bool) -> None:
+        self.path.write_bytes(self.path.read_bytes() + b"\n")
+
+
+def test_a_step_whose_input_changes_meanwhile_has_no_result(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    path.write_text("a")
+
+    def work(context: StepContext) -> Cost:
+        path.write_text("changed")
+        return Cost()
+
+    work.__module__ = "pomona.recipe.steps.tables"
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(PomonaError, match="rows: an input was changed"):
+        execute(
+            [Step("x", work, {}, {"rows": RunInput("rows", path)})],
+            folder,
+            Runtime("cpu", 1),
+            Log(),
+        )
+    assert list(folder.steps.iterdir()) == []
+    # A new plan in the same process sees the new content.
+    old, new = RunInput("rows", path), RunInput("rows", path)
+    assert old.key
+    path.write_text("again")
+    assert new.key != old.key
 
 
 def without_times(ledger: Ledger) -> list[dict[str, object]]:
@@ -255,6 +292,11 @@ def test_a_changed_recipe_redoes_only_what_changed(project: Path) -> None:
     run(recipe, project / "run", progress=changed)
     assert (first.skipped, again.done) == ([], [])
     assert sorted(changed.done) == sorted(name for name in changed.planned if "hedged2" in name)
+    before = (project / "run/ledger.json").read_bytes()
+    for name in ("recipe.yaml", "rows.jsonl"):
+        with pytest.raises(PomonaError, match=rf"{name}: an input was changed .* nothing is"):
+            run(recipe, project / "run", progress=Touching(project / name))
+    assert (project / "run/ledger.json").read_bytes() == before
 
 
 def test_a_ladder_gives_scale_equivalents_and_what_it_took_where_that_is_known(

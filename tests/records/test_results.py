@@ -41,6 +41,17 @@ def test_results_are_published_together_with_a_card_that_lists_them():
     assert read("o.parquet").to_table().num_rows == 1
 
 
+def test_results_in_another_folder_are_known_again():
+    for _ in range(2):
+        with Results({"--out": "deep/o.parquet", "pairs": "other/p.jsonl"}) as results:
+            results.write("--out", as_records(ROWS))
+            results.write("pairs", as_records(ROWS))
+            results.publish(CARD)
+    Path("deep").rename("moved")
+    with Results({"--out": "moved/o.parquet"}):
+        pass
+
+
 @pytest.mark.parametrize("name", ["o.parquet", "p.jsonl", "o.parquet.card.json"])
 def test_a_file_of_somebody_else_stays(name):
     Path(name).write_text("{}")

@@ -14,6 +14,7 @@ from pomona._version import __version__
 from pomona.cli.errors import guarded, tell
 from pomona.cli.output import HelpPages
 from pomona.files import cache_folder
+from pomona.workspace import NO_WINDOWS
 
 _SLOW = ("data", "merge", "run", "sample", "serve")  # commands that load much the first time
 _COMMANDS = {
@@ -53,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # NumPy's would be one for each core, and wait actively
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.platform == "win32":
+        tell(f"error: {NO_WINDOWS}")
+        return 2
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
         _greet(tokens)

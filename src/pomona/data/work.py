@@ -84,12 +84,19 @@ def results_of(
     )
 
 
+def work_of(out: str | Path, work: str | Path | None) -> Path:
+    """The work folder: `work`, or a hidden one beside `out`."""
+    if work is not None:
+        return Path(work)
+    name = Path(str(out).rpartition("/")[2] if is_remote(out) else out)
+    return name.with_name(f".{name.name}.work")
+
+
 @contextmanager
 def work_at(out: str | Path, work: str | Path | None, dry_run: bool) -> Iterator[Path]:
     """The work folder: `work`, or a hidden one beside `out`; for a dry run a temporary one."""
     if work is not None or not dry_run:
-        name = Path(str(out).rpartition("/")[2] if is_remote(out) else out)
-        yield Path(work) if work is not None else name.with_name(f".{name.name}.work")
+        yield work_of(out, work)
         return
     with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
         yield Path(folder) / "work"

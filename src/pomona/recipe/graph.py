@@ -16,7 +16,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from pomona.files import sha256_of
+from pomona.files import FileStamp, refuse_changed, sha256_of, stamp
 from pomona.recipe.code import code_key
 from pomona.recipe.steps import Cost, StepContext
 
@@ -42,9 +42,17 @@ class RunInput:
     path: Path
 
     @cached_property
+    def _stamp(self) -> tuple[FileStamp, ...]:
+        return tuple(stamp([self.path]))
+
+    @cached_property
     def key(self) -> str:
         """Hash of the content."""
-        return _content_key(self.path)
+        return _content_key(self.path, self._stamp)
+
+    def refuse_changed(self) -> None:
+        """Raise PomonaError when it is no longer what `key` was made from."""
+        refuse_changed(self._stamp, tuple(stamp([self.path])), self.path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +92,7 @@ Node = Step | RunInput
 
 
 @cache
-def _content_key(path: Path) -> str:
+def _content_key(path: Path, _: tuple[FileStamp, ...]) -> str:
     return sha256_of(path)[:16]
 
 

@@ -22,6 +22,8 @@ from pomona.files import (
     check_ours,
     check_outputs,
     json_text,
+    refuse_changed,
+    stamp,
     sweep,
     write_into,
     write_json,
@@ -123,10 +125,14 @@ def _planned(
     check_run(folder.root)
     plan = RunPlan(recipe, path.parent.resolve())
     add_levers(plan)
-    nodes = [node for step in ancestors(plan.targets) for node in step.inputs.values()]
-    inputs = [node.path for node in nodes if isinstance(node, RunInput)]
+    inputs = [path, *(node.path for node in _run_inputs(plan))]
     check_outputs({"the run": folder.root}, inputs, folders=["the run"])
     return plan, folder
+
+
+def _run_inputs(plan: RunPlan) -> list[RunInput]:
+    nodes = [node for step in ancestors(plan.targets) for node in step.inputs.values()]
+    return [node for node in nodes if isinstance(node, RunInput)]
 
 
 def check_run(root: Path) -> None:
@@ -180,12 +186,16 @@ def run(
     from pomona.ledger.report import publish
     from pomona.recipe.accounts import build_ledger
 
+    before = stamp([recipe])
     plan, folder = _planned(Path(recipe), out, seed, threads)
     _set_threads(plan.recipe.threads)
     with locked(folder.root):
         runtime = Runtime(plan.recipe.device, plan.recipe.threads)
         execute(plan.targets, folder, runtime, progress or Silent())
         ledger = build_ledger(plan, folder)
+        refuse_changed(before, stamp([recipe]), recipe)
+        for node in _run_inputs(plan):
+            node.refuse_changed()
         files = {
             "recipe.yaml": Path(recipe).read_text(encoding="utf-8"),
             "manifest.json": json_text(_manifest(plan, folder, ledger)),
@@ -288,6 +298,11 @@ def _run(step: Step, folder: RunFolder, runtime: Runtime, progress: Progress) ->
         inputs = {name: folder.result(node) for name, node in step.inputs.items()}
         context = StepContext(step.params, inputs, out, scratch, runtime, progress.advance)
         cost = step.work(context)
+        # Before the result has its name: under this key it would be found again for what the
+        # inputs were.
+        for node in step.inputs.values():
+            if isinstance(node, RunInput):
+                node.refuse_changed()
         write_json(out / "cost.json", asdict(cost))
         keys = {name: node.key for name, node in step.inputs.items()}
         about = {"name": step.name, "key": step.key, "params": dict(step.params), "inputs": keys}

@@ -237,7 +237,7 @@ class Results:
     def _refuse_foreign(self, ours: Iterable[Written]) -> None:
         known = {(_resolved(self._main, one.path), one.size, one.sha256) for one in ours}
         for name, where in self._files.items():
-            place = _resolved(self._main, where)
+            place = where if is_remote(where) else os.path.realpath(where)
             what = info(where)
             if what.type == fs.FileType.NotFound:
                 continue
@@ -282,10 +282,13 @@ def listed_in_card(main: Where) -> list[Written]:
     card's name is no card.
     """
     where = address(card_of(main))
-    if info(where).type == fs.FileType.NotFound:
-        return []
     remedy = "choose another path, or move it away"
     wrong = "is there already, and is no card of Pomona's"
+    kind = info(where).type
+    if kind == fs.FileType.NotFound:
+        return []
+    if kind != fs.FileType.File:
+        raise PomonaError(wrong, where=where, remedy=remedy)
     if is_remote(where):
         store, key = locate(where)
         with store.open_input_stream(key) as stream:

@@ -138,7 +138,7 @@ def test_labels_are_never_overwritten(corpus: Make, tmp_path: Path) -> None:
     sample_audit(corpus(), tmp_path / "a", n=1)
     before = (tmp_path / "a/labels.csv").read_bytes()
     with pytest.raises(
-        PomonaError, match=r"a: the folder exists, perhaps with labels in it — name a new folder"
+        PomonaError, match=r"a: is there already, perhaps with labels in it — name a new folder"
     ):
         sample_audit(corpus(), tmp_path / "a", n=2)
     assert (tmp_path / "a/labels.csv").read_bytes() == before

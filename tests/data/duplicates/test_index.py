@@ -131,7 +131,9 @@ def test_other_parameters_and_foreign_folders_are_refused(tmp_path: Path) -> Non
         dedup(table, tmp_path / "out.parquet", index=tmp_path / "index", shingle_size=3)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.txt").write_text("x")
-    with pytest.raises(PomonaError, match="mine: is not an index — give index= a new folder"):
+    with pytest.raises(
+        PomonaError, match="mine: holds files and is not an index — name a new folder"
+    ):
         dedup(table, tmp_path / "out.parquet", index=tmp_path / "mine")
 
 

@@ -4,6 +4,7 @@ pre-labels kept apart.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -86,7 +87,7 @@ def sample_audit(
             no rows.
     """
     folder = Path(folder)
-    _check(folder, column, english, by, n)
+    _check(column, english, by, n)
     check_identifier(language_id)
     rows = InputRows(
         inputs, [column, *([english] if english else [])], [column, by], ["id"], engine
@@ -95,6 +96,12 @@ def sample_audit(
     check_outputs(
         {**own, "the rejects": rows.records.rejects}, rows.records.paths, folders=list(own)
     )
+    if os.path.lexists(folder):
+        raise PomonaError(
+            "is there already, perhaps with labels in it",
+            where=folder,
+            remedy="name a new folder",
+        )
     listed_in_card(folder)  # what has the card's name must be one
     sizes, chosen = _draw(rows, by, n, seed)
     parameters = {
@@ -125,11 +132,7 @@ def sample_audit(
     return card
 
 
-def _check(folder: Path, column: str, english: str | None, by: str, n: int) -> None:
-    if folder.exists():
-        raise PomonaError(
-            "the folder exists, perhaps with labels in it", where=folder, remedy="name a new folder"
-        )
+def _check(column: str, english: str | None, by: str, n: int) -> None:
     if n < 1:
         raise PomonaError(f"{n} rows of each group is no sample", where="n", remedy="use 100")
     taken = {"number", _SOURCE, "text", "label", *FLAGS}

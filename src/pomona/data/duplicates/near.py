@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -28,11 +27,11 @@ from pomona.data.duplicates.signed import (
     Signed,
     SignedIndex,
     chunks_in,
-    open_index,
+    index_at,
     s_curve,
 )
 from pomona.data.inputs import Inputs, opened
-from pomona.data.work import results_of, stamps, work_at
+from pomona.data.work import results_of, stamps, work_at, work_of
 from pomona.documents import read_json
 from pomona.errors import PomonaError
 from pomona.records import (
@@ -66,7 +65,6 @@ def dedup_near(
     other = None if against is None else check_columns(opened(against), options)
     _check(options, other, index)
     evidence_at = pairs or f"{out}.pairs.parquet"
-    known = None if index is None else open_index(index, options)
     plan = _plan(options, records, other, index)
     pieces = [split(part) for part in (records, other) if part is not None]
     total = steps(options, pieces, other is not None)
@@ -74,11 +72,11 @@ def dedup_near(
         results_of(
             [records, other],
             {"out": out, "pairs": evidence_at},
-            work=work,
+            work=work_of(out, work),
             index=index,
             dry_run=dry_run,
         ) as results,
-        contextlib.nullcontext() if known is None or dry_run else known.lock(),
+        index_at(index, options, dry_run) as known,
         work_at(out, work, dry_run) as folder,
         scratch_at(folder, plan, total, progress) as scratch,
     ):

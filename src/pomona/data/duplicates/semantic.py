@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from pomona.data.duplicates.mapped import Kept
 from pomona.data.inputs import Inputs, TextColumn, open_column, size_in_bytes, unheard
-from pomona.data.work import results_of, stamps, work_at
+from pomona.data.work import results_of, stamps, work_at, work_of
 from pomona.errors import PomonaError, nearest
 from pomona.models import Model, load
 from pomona.records import Card, as_records, check_engine, filtered, format_of, spread
@@ -262,7 +262,7 @@ def dedup_semantic(
     plan = {"model": maker.key(), "column": column, "inputs": stamps(texts.records)}
     files = {"out": out, "pairs": f"{out}.pairs.parquet"}
     with (
-        results_of([texts.records], files, work=work, dry_run=dry_run) as results,
+        results_of([texts.records], files, work=work_of(out, work), dry_run=dry_run) as results,
         work_at(out, work, dry_run) as root,
         Workspace(root, plan).resumed() as folder,
         Kept(folder, ["vectors"]) as kept,

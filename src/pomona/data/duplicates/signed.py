@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -329,11 +330,6 @@ class SignedIndex:
             self.folder / f"components-{len(self.batches) - 1:05d}.npy", allow_pickle=False
         )
 
-    def lock(self) -> Lock:
-        """Until it is released, no other process works with this index."""
-        place = self.folder.with_name(f".{self.folder.name}.lock")
-        return Lock(place, doing="working with it", where=self.folder, other="index")
-
     def grow(self, name: str, signed: Path, components: Ints) -> None:
         """Take in a batch. The manifest is written last: a kill leaves the index as it was."""
         at = len(self.batches)
@@ -356,6 +352,28 @@ class SignedIndex:
             (self.folder / f"components-{at - 1:05d}.npy").unlink(missing_ok=True)
 
 
+@contextmanager
+def index_at(
+    folder: str | Path | None, options: DedupOptions, dry_run: bool
+) -> Iterator[SignedIndex | None]:
+    """The index in `folder`, with which no other process works meanwhile; None without a folder.
+
+    Raises PomonaError as `open_index`, and when another process works with it.
+    """
+    if folder is None:
+        yield None
+        return
+    path = Path(check_name(folder))
+    place = path.with_name(f".{path.name}.lock")
+    # Read once it is held: what another process has taken in until then is a batch like any other.
+    with (
+        nullcontext()
+        if dry_run
+        else Lock(place, doing="working with it", where=folder, other="index")
+    ):
+        yield open_index(folder, options)
+
+
 def open_index(folder: str | Path, options: DedupOptions) -> SignedIndex:
     """The index in `folder`, or an empty one. Raises PomonaError when it was made with other
     parameters or is no index.
@@ -367,12 +385,16 @@ def open_index(folder: str | Path, options: DedupOptions) -> SignedIndex:
         "normal_form": NORMAL_FORM if options.method == "minhash" else None,
     }
     if folder.exists() and not folder.is_dir():
-        raise PomonaError("is no folder", where=folder, remedy="give index= a new folder")
+        raise PomonaError("is no folder", where=folder, remedy="name a new folder for the index")
     if not folder.exists() or not any(folder.iterdir()):
         return SignedIndex(folder, parameters, [])
     note = folder / "index.json"
     if not note.exists() and not any(folder.glob("batch-*")):
-        raise PomonaError("is not an index", where=folder, remedy="give index= a new folder")
+        raise PomonaError(
+            "holds files and is not an index",
+            where=folder,
+            remedy="name a new folder for the index",
+        )
     if not note.exists():
         return SignedIndex(folder, parameters, [])
     state = _manifest(note)

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 import pomona
 from pomona.data.inputs import BATCH_BYTES, Inputs, TextColumn, open_column, size_in_bytes, unheard
-from pomona.data.work import results_of, stamps, work_at
+from pomona.data.work import results_of, stamps, work_at, work_of
 from pomona.errors import PomonaError, nearest
 from pomona.files import sha256_of
 from pomona.records import (
@@ -278,7 +278,7 @@ def dedup_substring(
     plan = {"inputs": stamps(texts.records), "column": column, "unit": unit, "tokenizer": digest}
     files = {"out": out, "spans": f"{out}.spans.parquet"}
     with (
-        results_of([texts.records], files, work=work, dry_run=dry_run) as results,
+        results_of([texts.records], files, work=work_of(out, work), dry_run=dry_run) as results,
         work_at(out, work, dry_run) as root,
         Workspace(root, plan).resumed() as folder,
         closing(
