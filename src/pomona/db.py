@@ -53,6 +53,8 @@ class Database:
         self._lock = threading.RLock()
         self._file: sqlite3.Connection | None = None
         self._thread: ThreadPoolExecutor | None = None
+        if self.path.exists() and not self.path.is_file():
+            raise PomonaError("is no file", where=self.path, remedy="give another path")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._guarded():

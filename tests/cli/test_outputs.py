@@ -90,8 +90,8 @@ QUIET = "data rates, data value, data audit page, models pull, serve, report, le
 QUIET = f"{QUIET}, models list, doctor"  # need a process, a network or a run: tested on their own
 # The line itself is sound: it is refused for what is in its outputs' places.
 WHY = re.compile(
-    "is an input|would be|lies in|is there already|is not what Pomona wrote|holds files|is no |is damaged|is not a store"
-    "|not a table Pomona can name"
+    "is an input|would be|lies in|is there already|is not what Pomona wrote|holds files|is no "
+    "|is damaged|is not a store|not a table Pomona can name"
 )
 NAMES = [f"{case.command} {place}" for place, case in enumerate(CASES)]
 
