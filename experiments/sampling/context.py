@@ -35,6 +35,7 @@ from context_items import (
     sum_examples,
     sums,
 )
+from pomona.sample.selection.vote import extractor
 
 from pomona import stats, tasks
 from pomona.answers import CachedModel
@@ -42,7 +43,6 @@ from pomona.models import Model, Reply, Request, load
 from pomona.sample import answer, parse_strategy
 from pomona.sample.context import Context, Feedback, Index, Memory, Retrieval, Thought, Tools, tool
 from pomona.sample.context.tools import calculator
-from pomona.sample.selection.vote import extractor
 
 GREEDY = parse_strategy("greedy")
 NUMBER = extractor("number")
