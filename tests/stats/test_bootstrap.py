@@ -16,6 +16,11 @@ def scores(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.column_stack([values, np.ones(len(values))])
 
 
+def nothing(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Statistics of as many items whose value is 0."""
+    return scores(np.zeros(len(values)))
+
+
 def pair(n: int, seed: int, shift: float = 0.3) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     rng = np.random.default_rng(seed)
     base = rng.normal(size=n)
@@ -229,7 +234,7 @@ def test_clustered_intervals_cover_where_those_over_items_do_not(clusters: int) 
     simulation is `experiments/clusters.py`.
     """
     first, owner = clustered(0, clusters, 5)
-    zero = np.zeros_like(first) + [0.0, 1.0]
+    zero = nothing(first)
     whole, singly = Resamples(len(first), 2000, 1, owner), Resamples(len(first), 1000, 1)
     samples = [clustered(seed, clusters, 5)[0] for seed in range(1000)]
     covers = [
@@ -244,7 +249,7 @@ def test_widened_intervals_and_p_values_agree() -> None:
     for seed in range(40):
         values, owner = clustered(seed, 12, 3)
         values[:, 0] += 0.9
-        zero = np.zeros_like(values) + [0.0, 1.0]
+        zero = nothing(values)
         result = compare(ExactMatch(), values, zero, Resamples(len(values), 1000, 1, owner))
         if not 0.045 < result.p_value < 0.055:
             assert (result.p_value < 0.05) == (result.ci_low > 0 or result.ci_high < 0)
@@ -259,7 +264,7 @@ def test_one_cluster_is_no_evidence() -> None:
 def test_clusters_are_crossed_with_replicates() -> None:
     values, owner = clustered(0, 60, 5)
     trained = np.stack([scores(values[:, 0] + shift) for shift in (0.0, 0.5, 1.0)])
-    zero = np.zeros_like(values) + [0.0, 1.0]
+    zero = nothing(values)
     draws = Resamples(len(values), 4000, 1, owner)
     one = np.std(draws.resampled(ExactMatch(), trained[1]))
     both = np.std(draws.resampled(ExactMatch(), trained))
@@ -271,7 +276,7 @@ def test_clusters_are_crossed_with_replicates() -> None:
 
 def test_groups_draw_their_own_clusters() -> None:
     values, owner = clustered(3, 20, 4)
-    zero, rows = np.zeros_like(values) + [0.0, 1.0], np.arange(0, len(values), 2)
+    zero, rows = nothing(values), np.arange(0, len(values), 2)
     results = by_group(ExactMatch(), values, zero, {"even": rows}, seed=3, clusters=owner)
     draws = Resamples(len(rows), seed=3, clusters=[owner[i] for i in rows])
     assert results["even"] == compare(ExactMatch(), values[rows], zero[rows], draws)

@@ -206,8 +206,8 @@ def by_group(
     """Compare two systems on all items ("overall", first) and on the rows of every group; groups
     may overlap.
 
-    A group's items — or its `clusters`, see `Resamples` — are resampled among themselves, so that no
-    resample is without them.
+    A group's items — or its `clusters`, see `Resamples` — are resampled among themselves, so that
+    no resample is without them.
     Raises PomonaError naming an empty group, and for a group called "overall".
     """
     if "overall" in groups:
