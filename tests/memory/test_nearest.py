@@ -50,9 +50,7 @@ def check(texts: list[str], queries: list[str], k: int) -> None:
     picked = np.take_along_axis(expected, found.rows, axis=1)
     np.testing.assert_allclose(found.similarity, picked, atol=1e-12)
     assert all(len(set(row)) == k for row in found.rows.tolist())
-    known = [
-        len(set(grams(query)) & set(grams(text))) for query in queries for text in texts
-    ]
+    known = [len(set(grams(query)) & set(grams(text))) for query in queries for text in texts]
     flops = 2 * np.array(known).reshape(len(queries), len(texts)).sum(1)
     np.testing.assert_array_equal(found.flops, flops)
 
