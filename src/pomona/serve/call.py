@@ -325,8 +325,8 @@ def api_error(
     """What to tell a client about `error`; None for an error that only a mistake in this program
     can raise. Clients know the model by its name here: where it is, is for the log.
     """
-    if isinstance(error, ApiError):
-        return error
+    if (known := error if isinstance(error, ApiError) else _ran_out(error, timeout)) is not None:
+        return known
     if isinstance(error, ModelError):
         headers = {}
         if error.status == 429:
@@ -334,18 +334,23 @@ def api_error(
             headers["Retry-After"] = str(max(1, math.ceil(seconds)))
         code = error.code or _CODES.get(error.status)
         return ApiError(error.status, told_of(error, served), code=code, headers=headers)
-    if isinstance(error, BudgetSpent):
-        return ApiError(400, str(error), param="pomona.budget", code="budget_spent")
-    if isinstance(error, FileHeld):
-        message = "another program holds a file that the server writes to — try again later"
-        return ApiError(503, message, code="file_held", headers={"Retry-After": "10"})
     # With a path it is about a file of the server.
     if isinstance(error, PomonaError) and not isinstance(error.where, Path):
         status, code = (400, "invalid_value") if error.exit_code == 2 else (502, "failed")
         return ApiError(status, told_of(error, served), code=code)
+    return None
+
+
+def _ran_out(error: BaseException, timeout: float) -> ApiError | None:
+    """What to tell where a budget, the time, or the patience with another program ran out."""
+    if isinstance(error, BudgetSpent):
+        return ApiError(400, str(error), param="pomona.budget", code="budget_spent")
     if isinstance(error, TimeoutError):
         message = f"no answer within {timeout:g} s — ask for fewer tokens or samples"
         return ApiError(504, message, code="timeout")
+    if isinstance(error, FileHeld):
+        message = "another program holds a file that the server writes to — try again later"
+        return ApiError(503, message, code="file_held", headers={"Retry-After": "10"})
     return None
 
 
