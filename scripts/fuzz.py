@@ -11,7 +11,10 @@ FOLDER, and the exit code is 1.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import copy
+import gzip
+import io
 import json
 import os
 import random
@@ -31,6 +34,8 @@ import numpy as np
 
 from pomona.errors import PomonaError
 
+# Where a library in Rust gives up, the names of its own calls are looked up once: 50 MB.
+os.environ["RUST_BACKTRACE"] = "0"
 SLOW, HANG = 1.0, 20  # seconds of a processor; of a clock, after which an input is given up
 Files = dict[str, bytes]
 ODD: tuple[Any, ...] = (
@@ -151,6 +156,174 @@ def dump(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+def asked(folder: Path) -> None:
+    """Ask an upstream that says what the files of the folder hold, for everything there is."""
+    import httpx
+
+    from pomona.models import Request, RetryPolicy
+    from pomona.models.http import HttpModel
+
+    chat = Request(messages=({"role": "user", "content": "hi"},), max_tokens=4, logprobs=1)
+    plain = Request(prompt="hi", max_tokens=4, options=("yes", "no"))
+
+    def said(request: httpx.Request) -> httpx.Response:
+        body, name = json.loads(request.content), request.url.path.rpartition("/")[2]
+        file = "stream" if body.get("stream") else "text" if "prompt" in body else name
+        return httpx.Response(200, content=(folder / file).read_bytes())
+
+    async def ask() -> None:
+        once = RetryPolicy(attempts=1)
+        model = HttpModel("http://127.0.0.1:1/v1#m", policy=once)
+        held = model._client
+        held._client = httpx.AsyncClient(base_url=held.base, transport=httpx.MockTransport(said))
+
+        async def streamed() -> None:
+            async for _ in model.stream(chat, [(0, 0.0), (1, 0.0)]):
+                pass
+
+        works = (
+            lambda: model.reply(chat, [(0, 0.0), (1, 0.0)]),
+            lambda: model.reply(plain, [(0, 0.0)]),
+            streamed,
+            lambda: model.vectors(["a", "b"]),
+        )
+        refused = None
+        for work in works:
+            try:
+                await work()
+            except PomonaError as error:
+                refused = error
+        await model.close()
+        if refused is not None:
+            raise refused
+
+    asyncio.run(ask())
+
+
+def upstream() -> Files:
+    """What an upstream says well."""
+    token = {"token": "a", "logprob": -0.5, "bytes": [97]}
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}
+    said = {"role": "assistant", "content": "a", "reasoning_content": "b", "tool_calls": [call]}
+    choices = [
+        {
+            "index": index,
+            "message": said,
+            "finish_reason": "stop",
+            "logprobs": {"content": [{**token, "top_logprobs": [token]}]},
+        }
+        for index in range(2)
+    ]
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    text = {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"a": -0.5}]}
+    pieces = [{**one, "delta": one["message"]} for one in choices]
+    events = [{"choices": [piece], "usage": usage} for piece in pieces]
+    return {
+        "completions": dump({"choices": choices, "usage": usage}),
+        "text": dump({"choices": [{"text": "yes", "finish_reason": "stop", "logprobs": text}]}),
+        "stream": b"".join(b"data: " + dump(one) + b"\n\n" for one in events) + b"data: [DONE]\n\n",
+        "embeddings": dump(
+            {"data": [{"index": at, "embedding": [3, 4.0]} for at in (0, 1)], "usage": usage}
+        ),
+    }
+
+
+def tables() -> Files:
+    """The same rows in every format."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"id": str(n), "text": "a b", "n": n, "x": [n, None], "s": {"k": 1}} for n in range(9)]
+    table, made = pa.Table.from_pylist(rows), {}
+    lines = b"\n".join(map(dump, rows))
+    for name, kind in (("r.arrow", pa.ipc.new_file), ("s.arrow", pa.ipc.new_stream)):
+        held = io.BytesIO()
+        with kind(held, table.schema) as writer:
+            writer.write_table(table)
+        made[name] = held.getvalue()
+    held = io.BytesIO()
+    pq.write_table(table, held, row_group_size=4)
+    return {
+        **made,
+        "r.parquet": held.getvalue(),
+        "r.jsonl": lines,
+        "r.csv": b'id,text\n1,a\n2,"b"\n',
+        "r.jsonl.gz": gzip.compress(lines),
+        "r.csv.gz": gzip.compress(b"id,text\n1,a\n"),
+        "r.jsonl.zst": pa.compress(lines, "zstd", asbytes=True),
+    }
+
+
+def saved() -> Files:
+    """A data set as the library `datasets` saves it, of two splits."""
+    made = tables()
+    state = {"_data_files": [{"filename": "data.arrow"}], "_split": "train", "_fingerprint": "x"}
+    files = {"dataset_dict.json": dump({"splits": ["train", "test"]})}
+    for split in ("train", "test"):
+        files[f"{split}/data.arrow"] = made["s.arrow"]
+        files[f"{split}/state.json"] = dump({**state, "_split": split})
+        files[f"{split}/dataset_info.json"] = dump({"features": {}, "splits": {}})
+    return files
+
+
+def kept_files(make: Callable[[Path], Any]) -> Files:
+    """The files that `make` leaves in a folder."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "x"
+        make(folder)
+        found = (path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def made() -> dict[str, Reader]:
+    """Readers of what data commands leave: tables, saved data sets, an index, an audit."""
+    import pyarrow as pa
+
+    from pomona.data import dedup
+    from pomona.data.audit import sample_audit
+    from pomona.data.audit.labels import read_labels
+    from pomona.data.duplicates.signed import open_index, options_of
+    from pomona.records import read
+
+    words = [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+    ]
+    texts = pa.table({"text": [" ".join(words[n:] + words[:n]) for n in range(6)]})
+    labelled = texts.append_column("lang", pa.array(["en"] * 6))
+
+    options = options_of("minhash", "text", 0.8, None, None, "word", 5, None, "first", None, 0)
+
+    def index(folder: Path) -> Any:
+        return dedup(texts, folder.parent / "o.parquet", shingle="word", index=folder)
+
+    def table(folder: Path) -> None:
+        (file,) = folder.iterdir()
+        read(file).to_table()
+
+    def audit(folder: Path) -> Any:
+        return sample_audit(labelled, folder, by="lang", n=4)
+
+    splits = saved()
+    heads = tuple(name for name in splits if name.endswith(".json"))
+    return {
+        **{name: Reader({name: data}, table) for name, data in tables().items()},
+        "saved": Reader(splits, lambda f: read(f).to_table(), heads),
+        "signed index": Reader(kept_files(index), lambda f: open_index(f, options)),
+        "audit": Reader(kept_files(audit), read_labels),
+    }
+
+
 def readers() -> dict[str, Reader]:
     """Every reader by its name."""
     from pomona.documents import parse_json
@@ -161,9 +334,9 @@ def readers() -> dict[str, Reader]:
     from pomona.merge.reading.sections import read_recipe
     from pomona.models import load
     from pomona.models.checkpoint import INDEX, check, tensor_places
+    from pomona.models.concurrency import retry_after
     from pomona.models.locating import gguf_header
     from pomona.recipe import load_recipe
-    from pomona.records import read
 
     model: Files = {
         "config.json": dump(CONFIG),
@@ -210,8 +383,6 @@ def readers() -> dict[str, Reader]:
     gguf = b"GGUF\3\0\0\0" + (1).to_bytes(8, "little") * 2 + (3).to_bytes(8, "little") + b"a.b"
     gguf += (4).to_bytes(4, "little") + (7).to_bytes(4, "little") + (1).to_bytes(8, "little") + b"w"
     gguf += (1).to_bytes(4, "little") + (4).to_bytes(8, "little") + b"\0" * 12
-    rows = [{"id": str(n), "text": "a b", "lang": "en", "n": n} for n in range(3)]
-    lines = b"\n".join(map(dump, rows))
     run = Path(__file__).parents[1] / "examples" / "quickstart.yaml"
     return {
         "json": Reader({"x": dump([CONFIG, TOKENIZER])}, lambda f: parse_json((f / "x").read_bytes(), "x", top=None)),
@@ -238,8 +409,9 @@ def readers() -> dict[str, Reader]:
         "sliced merge": Reader(both, lambda f: merging(f, sliced), names),
         "load": Reader(llama(model), lambda f: load(str(f), device="cpu")),
         "gguf": Reader({"m.gguf": gguf}, lambda f: gguf_header(f / "m.gguf")),
-        "jsonl": Reader({"r.jsonl": lines}, lambda f: read(f / "r.jsonl").to_table()),
-        "csv": Reader({"r.csv": b"id,text\n1,a\n2,\"b\"\n"}, lambda f: read(f / "r.csv").to_table()),
+        "upstream": Reader(upstream(), asked),
+        "retry": Reader({"x": b"120"}, lambda f: retry_after((f / "x").read_text("latin-1"))),
+        **made(),
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pomona.errors import PomonaError
@@ -11,6 +12,7 @@ from pomona.files import (
     address,
     atomic_directory,
     atomic_file,
+    read_array,
     remove_from,
     sweep,
     write_into,
@@ -201,3 +203,22 @@ def test_a_list_that_is_none_makes_nothing_ours(tmp_path, text):
     with pytest.raises(PomonaError, match="is no folder that Pomona made"):
         make(folder, a="1")
     assert (folder / LISTING).read_text() == text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (b"{", b"("),
+        (b"'descr'", b"[[[[[[["),
+        (b"(3,)", b"(9,)"),
+        (b"<i8", b"|O8"),
+        (b"NUMPY", b"PK"),
+    ],
+)
+def test_a_damaged_array_is_a_wrong_value(tmp_path: Path, changes: tuple[bytes, bytes]) -> None:
+    file = tmp_path / "x.npy"
+    np.save(file, np.arange(3))
+    assert read_array(file).tolist() == [0, 1, 2]
+    file.write_bytes(file.read_bytes().replace(*changes))
+    with pytest.raises(ValueError, match=r"x\.npy is no array of NumPy"):
+        read_array(file)

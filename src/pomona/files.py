@@ -14,10 +14,13 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pomona.documents import read_json
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, first_line
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Where = str | Path
 FileStamp = tuple[str, int, int, int]
@@ -445,6 +448,20 @@ def write_json(path: str | Path, value: Any) -> None:
 def json_text(value: Any) -> str:
     """`value` as indented JSON. NaN is refused."""
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_array(path: str | Path, mode: Literal["r", "c"] = "r") -> NDArray[Any]:
+    """The array in a `.npy` file, mapped into memory: only its head is read here. Raises OSError,
+    and ValueError for whatever is wrong with the head or the length of the file.
+    """
+    import numpy as np
+
+    try:
+        return np.lib.format.open_memmap(path, mode=mode).view(np.ndarray)
+    except OSError:
+        raise
+    except Exception as error:  # the head is Python, which fails in ways of its own
+        raise ValueError(f"{path} is no array of NumPy: {first_line(error)}") from error
 
 
 def file_sha256(path: Path) -> str:

@@ -240,3 +240,15 @@ def test_whatever_a_text_file_holds_is_read_or_refused(ending: str, data: bytes)
             read(path).to_table()
         except PomonaError as error:
             assert str(path) in str(error) and error.remedy
+
+
+@pytest.mark.parametrize("old", [b"abcd", b"efgh"])
+def test_names_of_columns_that_are_no_text_are_told(tmp_path: Path, old: bytes) -> None:
+    table = pa.table({"abcd": [1], "s": [{"efgh": 1}]})
+    with pa.ipc.new_stream(tmp_path / "x.arrow", table.schema) as stream:
+        stream.write_table(table)
+    pq.write_table(table, tmp_path / "x.parquet", store_schema=False)
+    for file in (tmp_path / "x.arrow", tmp_path / "x.parquet"):
+        file.write_bytes(file.read_bytes().replace(old, b"ab\xd8d"))
+        with pytest.raises(PomonaError, match=rf"{file.name}: .*(not valid UTF-8|invalid cont)"):
+            read(file).to_table()

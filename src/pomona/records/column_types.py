@@ -63,6 +63,14 @@ def columns_of(schema: pa.Schema, where: str) -> pa.Schema:
     """The columns of a file in plain types. Raises PomonaError for a file without columns, two of
     one name, and types that are no rows and columns.
     """
+    try:
+        return _checked(schema, where)
+    except UnicodeDecodeError as error:
+        message, remedy = "a column's name is not valid UTF-8", "write it again with other names"
+        raise PomonaError(message, where=where, remedy=remedy) from error
+
+
+def _checked(schema: pa.Schema, where: str) -> pa.Schema:
     if not len(schema):
         remedy = "check how it was written"
         raise PomonaError("there are no columns", where=where, remedy=remedy)

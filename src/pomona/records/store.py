@@ -220,7 +220,7 @@ def readable(uri: str) -> Iterator[None]:
     """What fails in the block, fails as bytes that cannot be read. Raises PomonaError."""
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise unreadable(uri, error) from error
 
 

@@ -23,7 +23,7 @@ from pomona.data.duplicates._loops import loop
 from pomona.data.work import noted
 from pomona.documents import read_json
 from pomona.errors import PomonaError, first_line, nearest
-from pomona.files import atomic_directory, atomic_file, check_name, write_json
+from pomona.files import atomic_directory, atomic_file, check_name, read_array, write_json
 from pomona.workspace import Lock, disk_guard
 
 HASHES, RECALL = 128, 0.94
@@ -209,10 +209,9 @@ def is_whole(place: Path) -> bool:
     try:
         sums = json.loads((place / "sums.json").read_text())
         return all(
-            _sum(np.load(place / f"{name}.npy", allow_pickle=False)) == wanted
-            for name, wanted in sums.items()
+            _sum(read_array(place / f"{name}.npy")) == wanted for name, wanted in sums.items()
         )
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 
@@ -246,7 +245,7 @@ class Signed:
 
     def column(self, name: str) -> NDArray[Any]:
         """`prints` `[n, 2]`, `facts` `[n, 2]` or `scores` `[n]`, whole."""
-        parts = [np.load(chunk / f"{name}.npy", allow_pickle=False) for chunk in self.chunks]
+        parts = [read_array(chunk / f"{name}.npy") for chunk in self.chunks]
         empty = np.zeros((0, 2), np.uint64 if name == "prints" else np.int64)
         return np.concatenate(parts) if parts else empty
 
@@ -286,8 +285,7 @@ class Signed:
 
     def _map(self, at: int, name: str) -> NDArray[Any]:
         if (at, name) not in self._maps:
-            whole = np.load(self.chunks[at] / f"{name}.npy", mmap_mode="c", allow_pickle=False)
-            self._maps[at, name] = whole.view(np.ndarray)
+            self._maps[at, name] = read_array(self.chunks[at] / f"{name}.npy", "c")
         return self._maps[at, name]
 
 
@@ -326,9 +324,7 @@ class SignedIndex:
         """The first row of the component of every document."""
         if not self.batches:
             return np.zeros(0, np.int64)
-        return np.load(
-            self.folder / f"components-{len(self.batches) - 1:05d}.npy", allow_pickle=False
-        )
+        return np.array(read_array(self.folder / f"components-{len(self.batches) - 1:05d}.npy"))
 
     def grow(self, name: str, signed: Path, components: Ints) -> None:
         """Take in a batch. The manifest is written last: a kill leaves the index as it was."""
@@ -463,11 +459,11 @@ def _fault(index: SignedIndex) -> str | None:
 
 def _rows(chunk: Path) -> int:
     """The documents of a chunk. Raises OSError, ValueError or KeyError when it is damaged."""
-    for name, (size, _) in json.loads((chunk / "sums.json").read_text()).items():
-        held = np.load(chunk / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    for name, (size, _) in read_json(chunk / "sums.json").items():
+        held = read_array(chunk / f"{name}.npy")
         if held.size != size:
             raise ValueError(f"{chunk / name}.npy has {held.size} values, not {size}")
-    return len(np.load(chunk / "prints.npy", mmap_mode="r", allow_pickle=False))
+    return len(read_array(chunk / "prints.npy"))
 
 
 def _link(source: str, target: str) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from pomona.documents import read_json
-from pomona.errors import PomonaError
-from pomona.files import atomic_file, check_ours, check_outputs, write_json
+from pomona.errors import PomonaError, first_line
+from pomona.files import atomic_file, check_ours, check_outputs, read_array, write_json
 from pomona.ledger import Meter
 from pomona.merge.plan import MergePlan
 from pomona.merge.search.judge import Judge, digest_of
@@ -112,7 +112,11 @@ class SearchWorkspace:
                     told,
                     {"flops": judged.flops, "seconds": meter.cpu_seconds, "tokens": judged.tokens},
                 )
-        return System(np.load(kept, allow_pickle=False), **read_json(told))
+        try:
+            return System(np.array(read_array(kept)), **read_json(told))
+        except (OSError, ValueError, TypeError) as error:
+            message, remedy = f"is damaged: {first_line(error)}", f"delete {kept} and {told.name}"
+            raise PomonaError(message, where=kept, remedy=remedy) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:

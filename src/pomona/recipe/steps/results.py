@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, first_line
+from pomona.files import read_array
 
 NOTE = "step.json"  # written last in the folder of every result
 T = TypeVar("T")
@@ -63,8 +64,8 @@ def read_rows(path: Path, *columns: str) -> pa.Table:
 def read_statistics(path: Path, rows: int) -> NDArray[np.float64]:
     """Per-item statistics, float64 `[rows, k]`. Raises PomonaError."""
     try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+        values = np.array(read_array(path))
+    except (ValueError, OSError) as error:
         message = f"cannot be read: {first_line(error)}"
         raise PomonaError(message, where=path, remedy=_again(path)) from None
     kind, shape = getattr(values, "dtype", None), getattr(values, "shape", ())

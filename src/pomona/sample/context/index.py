@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pomona import records
 from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.files import atomic_directory, check_ours, check_outputs, write_json
+from pomona.files import atomic_directory, check_ours, check_outputs, read_array, write_json
 from pomona.models import Model, load, wait_for
 from pomona.text import search_terms
 
@@ -65,7 +65,7 @@ class Index:
             words, vectors = self.path / "bm25", None
             self._bm25: Any = bm25s.BM25.load(words, allow_pickle=False, show_progress=False)
             if self.about["embed"]:
-                vectors = np.load(self.path / "vectors.npy", allow_pickle=False)
+                vectors = np.array(read_array(self.path / "vectors.npy"))
             sizes = (self.about["passages"], len(rows if vectors is None else vectors))
             if sizes != (rows.num_rows, rows.num_rows):
                 raise ValueError("its files do not belong together")
