@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import socket
 import tempfile
@@ -252,3 +253,19 @@ def test_names_of_columns_that_are_no_text_are_told(tmp_path: Path, old: bytes) 
         file.write_bytes(file.read_bytes().replace(old, b"ab\xd8d"))
         with pytest.raises(PomonaError, match=rf"{file.name}: .*(not valid UTF-8|invalid cont)"):
             read(file).to_table()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux says what a process has")
+def test_files_that_cannot_be_unpacked_leave_no_memory(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl.gz"
+    file.write_bytes(gzip.compress(b'{"text": "a"}\n' * 100)[:-9])
+
+    def pages() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[0])
+
+    for _ in range(100):
+        assert "cannot be read" in _told(file)
+    before = pages()
+    for _ in range(100):
+        _told(file)
+    assert pages() - before < 5000  # of 256 each

@@ -231,7 +231,8 @@ def blocks(uri: str) -> Iterator[bytes]:
     store, path = locate(uri)
     packed = COMPRESSIONS.get(PurePosixPath(uri.lower()).suffix)
     with readable(uri), store.open_input_stream(path, compression=packed) as stream:
-        while block := stream.read(BLOCK):
+        # `read` of Arrow loses the memory of a block that cannot be read.
+        while block := stream.read_buffer(BLOCK).to_pybytes():
             yield block
 
 
