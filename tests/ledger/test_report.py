@@ -203,6 +203,20 @@ def test_a_base_of_no_use_is_said_to_be_none(
     assert answer(good).details[0] == headline
 
 
+def test_gains_of_no_use_over_a_base_of_some(make_ledger: Make) -> None:
+    made = make_ledger(groups=False)
+    base = [replace(e, value=0.0 if e.delta else 50.0) for e in made.entries]
+    assert answer(Ledger(made.meta, base)).headline.startswith("Above the base, and of no use: ")
+
+
+def test_the_smallest_and_largest_costs_are_written() -> None:
+    assert [flops(5e-324), flops(-9.96e99), flops(2.94e12)] == [
+        "4.9×10⁻³²⁴",
+        "−1×10¹⁰⁰",
+        "2.9×10¹²",
+    ]
+
+
 def test_a_base_better_than_copying_is_warned_of_by_nobody(make_ledger: Make) -> None:
     ledger = make_ledger(groups=False)
     ledger = Ledger(replace(ledger.meta, copying={"overall": 25.1}), ledger.entries)

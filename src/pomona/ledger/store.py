@@ -172,18 +172,35 @@ class Ledger:
 
     def baseline_of(self, entry: Entry) -> Entry:
         """The entry that this one is compared with. Raises PomonaError if there is none."""
-        same = [other for other in self.entries if other.variant == entry.baseline]
-        if not same:
-            known = nearest(entry.baseline, {other.variant for other in self.entries})
-            message = f'the baseline "{entry.baseline}" has no entry'
-            raise PomonaError(message, where=f"{entry.variant}, {entry.group}", remedy=known)
-        return next((other for other in same if other.group == entry.group), same[0])
+        return self._baselines([entry])[0]
 
     def extra(self, entry: Entry) -> float | None:
         """Extra compute in FLOPs over the entry's own baseline (see `extra_compute`). Raises
         PomonaError if that has no entry.
         """
         return extra_compute(entry, self.baseline_of(entry), self.meta.serve_items)
+
+    def _baselines(self, entries: Sequence[Entry]) -> list[Entry]:
+        """`baseline_of` for several entries, in one pass."""
+        first: dict[tuple[str, str | None], Entry] = {}
+        for entry in self.entries:
+            first.setdefault((entry.variant, entry.group), entry)
+            first.setdefault((entry.variant, None), entry)
+        found = []
+        for entry in entries:
+            name = entry.baseline
+            same = first.get((name, entry.group)) or first.get((name, None))
+            if same is None:
+                known = nearest(name, {variant for variant, _ in first})
+                message = f'the baseline "{name}" has no entry'
+                raise PomonaError(message, where=f"{entry.variant}, {entry.group}", remedy=known)
+            found.append(same)
+        return found
+
+    def _with_extra(self) -> list[tuple[Entry, float | None]]:
+        pairs = zip(self.entries, self._baselines(self.entries), strict=True)
+        items = self.meta.serve_items
+        return [(entry, extra_compute(entry, base, items)) for entry, base in pairs]
 
     def decimals(self) -> dict[str, int]:
         """For every group how many decimals its values are shown with: those of its narrowest
@@ -248,11 +265,11 @@ class Ledger:
         """One flat row per entry: its fields, `extra_flops`, and the scale-equivalent as four
         `scale_…` columns.
         """
-        return [_row(entry, self.extra(entry)) for entry in self.entries]
+        return [_row(entry, extra) for entry, extra in self._with_extra()]
 
     def documents(self) -> list[dict[str, Any]]:
         """Every entry with its fields as they are, and `extra_flops`."""
-        return [entry.to_json() | {"extra_flops": self.extra(entry)} for entry in self.entries]
+        return [entry.to_json() | {"extra_flops": extra} for entry, extra in self._with_extra()]
 
     def to_table(self) -> pa.Table:
         """`rows()` as a table with a fixed schema, also when a column holds no value."""

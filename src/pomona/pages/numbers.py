@@ -46,12 +46,9 @@ def flops(value: float | None) -> str:
         return UNKNOWN
     if value == 0:
         return "0"
-    exponent = math.floor(math.log10(abs(value)))
-    digits = f"{abs(value) / 10**exponent:.1f}"
-    if digits == "10.0":
-        digits, exponent = "1.0", exponent + 1
+    digits, _, exponent = f"{abs(value):.1e}".partition("e")
     sign = "−" if value < 0 else ""
-    return f"{sign}{digits.removesuffix('.0')}×10{str(exponent).translate(_RAISED)}"
+    return f"{sign}{digits.removesuffix('.0')}×10{str(int(exponent)).translate(_RAISED)}"
 
 
 def count(value: float | None) -> str:

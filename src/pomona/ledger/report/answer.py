@@ -69,9 +69,8 @@ def answer(ledger: Ledger) -> Conclusion:
     better = [entry for entry in gaining if not _useless(ledger, entry)]
     if not better:
         none = f"No lever shows a measurable gain over {base}: no 95 % interval lies above zero."
-        headline, *warned = [*warned, *([] if gaining else [none])]
-        details = [*warned, *_no_use(ledger, gaining), *_losses(ledger), *ends, *_limits(ledger)]
-        return Conclusion(headline, details)
+        headline, *said = [*warned, *(_no_use(ledger, gaining) if gaining else [none])]
+        return Conclusion(headline, [*said, *_losses(ledger), *ends, *_limits(ledger)])
     best = max(better, key=lambda entry: worth(ledger, entry))
     largest = max(better, key=lambda entry: ledger.gain(entry)[0])
     details = [*warned]
@@ -200,8 +199,8 @@ def _warned(ledger: Ledger) -> list[str]:
 
 
 def _no_use(ledger: Ledger, gaining: list[Entry]) -> list[str]:
-    said = [f"{_name(entry)} {_useless(ledger, entry)}" for entry in gaining]
-    return [f"Above the base, and of no use: {'; '.join(said)}."] if said else []
+    said = "; ".join(f"{_name(entry)} {_useless(ledger, entry)}" for entry in gaining)
+    return [f"Above the base, and of no use: {said}."]
 
 
 def _tail(ledger: Ledger, best: Entry) -> list[str]:
