@@ -182,16 +182,17 @@ class Ledger:
 
     def _baselines(self, entries: Sequence[Entry]) -> list[Entry]:
         """`baseline_of` for several entries, in one pass."""
-        first: dict[tuple[str, str | None], Entry] = {}
+        names, first = {entry.baseline for entry in entries}, dict[tuple[str, str | None], Entry]()
         for entry in self.entries:
-            first.setdefault((entry.variant, entry.group), entry)
-            first.setdefault((entry.variant, None), entry)
+            if entry.variant in names:
+                first.setdefault((entry.variant, entry.group), entry)
+                first.setdefault((entry.variant, None), entry)
         found = []
         for entry in entries:
             name = entry.baseline
             same = first.get((name, entry.group)) or first.get((name, None))
             if same is None:
-                known = nearest(name, {variant for variant, _ in first})
+                known = nearest(name, {other.variant for other in self.entries})
                 message = f'the baseline "{name}" has no entry'
                 raise PomonaError(message, where=f"{entry.variant}, {entry.group}", remedy=known)
             found.append(same)
