@@ -13,7 +13,10 @@ from pomona.files import (
     atomic_directory,
     atomic_file,
     read_array,
+    check_name,
+    check_ours,
     remove_from,
+    stamp,
     sweep,
     write_into,
 )
@@ -222,3 +225,37 @@ def test_a_damaged_array_is_a_wrong_value(tmp_path: Path, changes: tuple[bytes, 
     file.write_bytes(file.read_bytes().replace(*changes))
     with pytest.raises(ValueError, match=r"x\.npy is no array of NumPy"):
         read_array(file)
+
+
+def test_a_folder_of_another_kind_is_not_replaced(tmp_path):
+    for kind in ("an index", "an index"):
+        with atomic_directory(tmp_path / "i", kind) as folder:
+            (folder / "a").write_text("1")
+    for make in (
+        lambda: check_ours(tmp_path / "i", "a run"),
+        lambda: atomic_directory(tmp_path / "i", "a run").__enter__(),
+    ):
+        with pytest.raises(PomonaError, match="i: is an index, which a run does not replace"):
+            make()
+    write_into(tmp_path / "i", {"b": "1"}, "a run")
+    check_ours(tmp_path / "i", "an index")
+
+
+@pytest.mark.parametrize("name", ["~/a", "~", "S3://b/a", "gs://b/a", "file:///a", "http:/b/a"])
+def test_what_would_become_a_folder_of_an_odd_name_is_refused(name):
+    with pytest.raises(PomonaError, match=r"begins with ~|is an address that Pomona cannot"):
+        check_name(name)
+    assert check_name("a:b") == "a:b"
+
+
+def test_a_link_to_itself_is_not_replaced(tmp_path):
+    (tmp_path / "a").symlink_to("a")
+    with pytest.raises(PomonaError, match="is no file"), atomic_file(tmp_path / "a"):
+        pass
+    assert (tmp_path / "a").is_symlink()
+
+
+def test_hidden_files_of_an_input_may_change(tmp_path):
+    before = stamp([tmp_path])
+    (tmp_path / ".a.lock").write_text("")
+    assert stamp([tmp_path]) == before

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 Where = str | Path
 FileStamp = tuple[str, int, int, int]
 
-LISTING = ".pomona.json"  # in a folder that we made: {"made": [names below the folder]}
+LISTING = ".pomona.json"  # in a folder that we made: {"kind": …, "made": [names below the folder]}
 _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]{1,10})\.(?P<kind>partial|old)", re.DOTALL)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # `Path` leaves one of its slashes
 _ELSEWHERE = "choose another name, or move away what is there"
 
 
@@ -48,13 +49,22 @@ def address(where: str | Path) -> str:
 
 def check_name(where: str | Path) -> str:
     """The address of a file or folder. Raises PomonaError when it is empty, holds NUL, or bytes
-    that are not UTF-8, which neither a card nor a plan can hold.
+    that are not UTF-8, which neither a card nor a plan can hold; and for addresses other than s3://
+    and a ~ that no shell has replaced, which would become folders of these names.
     """
     text = address(where)
-    if not text or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        shown = text.encode("utf-8", "backslashreplace").decode() or '""'
+    wrong, remedy = "", "give the path of a file or a folder"
+    if text == "~" or text.startswith("~/"):
+        wrong = "begins with ~, which stands for no folder here"
+        remedy = 'write "$HOME" in its place: shells replace ~ only at the beginning of a word'
+    elif _SCHEME.match(text) and not text.startswith("s3://"):
+        wrong = "is an address that Pomona cannot read or write"
+        remedy = "give a path on this machine, or an s3:// address in small letters"
+    elif not text or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         wrong = "is not the name of a file: it is empty, holds NUL, or is not UTF-8"
-        raise PomonaError(wrong, where=shown, remedy="give the path of a file or a folder")
+    if wrong:
+        shown = text.encode("utf-8", "backslashreplace").decode() or '""'
+        raise PomonaError(wrong, where=shown, remedy=remedy)
     return text
 
 
@@ -80,8 +90,8 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.is_symlink():
-        path = path.resolve()
-    if path.exists() and not path.is_file():
+        path = Path(os.path.realpath(path))
+    if os.path.lexists(path) and not path.is_file():
         raise PomonaError("is no file", where=path, remedy=_ELSEWHERE)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
@@ -94,35 +104,36 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_directory(path: str | Path) -> Iterator[Path]:
+def atomic_directory(path: str | Path, kind: str = "") -> Iterator[Path]:
     """Yield an empty folder; it becomes `path` when the block ends, and is removed when the block
-    fails. Of a folder that is there, the files that we made in it go and all others stay.
+    fails. Of a folder that is there, the files that we made in it go and all others stay. `kind`
+    says what the folder is, as in "an index": one of another kind is not replaced.
 
-    Raises PomonaError when `path` is not a folder of ours, and when a file of somebody else has the
-    name of a new one.
+    Raises PomonaError when `path` is not a folder of ours of that kind, and when a file of somebody
+    else has the name of a new one.
     """
     path = Path(path)
-    check_ours(path)
+    check_ours(path, kind)
     if path.is_symlink():
         path = path.resolve()
     partial = _beside(path)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     # From the first moment, so that what a kill leaves is known as ours.
-    _list(partial)
+    _list(partial, kind)
     try:
         yield partial
-        replace_directory(partial, path)
+        replace_directory(partial, path, kind)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def replace_directory(new: Path, path: Path) -> None:
+def replace_directory(new: Path, path: Path, kind: str = "") -> None:
     """The folder `new`, beside `path`, takes its place, with a list of what is in it; what others
-    have put in `path` moves along. See `atomic_directory`.
+    have put in `path` moves along. See `atomic_directory`. No link may be at `path`.
     """
-    check_ours(path)
-    made = set(_list(new))
+    check_ours(path, kind)
+    made = set(_list(new, kind))
     before = _made(path) or frozenset[str]()
     others = [name for name in _files(path) if name not in before]
     for name in others:
@@ -150,21 +161,23 @@ def replace_directory(new: Path, path: Path) -> None:
     _discard(old, path)
 
 
-def check_ours(path: Path) -> None:
+def check_ours(path: Path, kind: str = "") -> None:
     """Raise PomonaError unless a result may become the folder `path`: nothing is there, an empty
-    folder, or one that we made.
+    folder, or one that we made and that is of the same kind.
     """
     if not path.name or path.name in (".", ".."):
         raise PomonaError("is no name for a result", where=path, remedy="name a new folder")
     recover(path)
     if path.is_dir():
-        if not any(path.iterdir()) or _made(path) is not None:
-            return
-        raise PomonaError(
-            "holds files and is no folder that Pomona made, so it is not replaced",
-            where=path,
-            remedy=_ELSEWHERE,
-        )
+        listed = _listed(path)
+        if listed is None and any(path.iterdir()):
+            wrong = "holds files and is no folder that Pomona made, so it is not replaced"
+            raise PomonaError(wrong, where=path, remedy=_ELSEWHERE)
+        was = listed and listed["kind"]
+        if was and kind and was != kind:
+            wrong = f"is {was}, which {kind} does not replace"
+            raise PomonaError(wrong, where=path, remedy=_ELSEWHERE)
+        return
     if os.path.lexists(path):
         raise PomonaError("is no folder", where=path, remedy=_ELSEWHERE)
 
@@ -226,10 +239,10 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _list(folder: Path) -> list[str]:
+def _list(folder: Path, kind: str) -> list[str]:
     """Write the list of what is in a folder into it."""
     made = [name for name in _files(folder) if name != LISTING]
-    text = json_text({"made": made})
+    text = json_text({"kind": kind, "made": made})
     (folder / LISTING).write_text(text, encoding="utf-8", errors="surrogateescape")
     return [*made, LISTING]
 
@@ -249,11 +262,15 @@ def _listed(folder: Path) -> dict[str, Any] | None:
         listed = read_json(listing)
     except PomonaError:
         return None
-    names, digests = listed.get("made"), listed.get("sha256", {})
+    kind, names, digests = listed.get("kind"), listed.get("made"), listed.get("sha256", {})
     if not isinstance(names, list) or not isinstance(digests, dict):
         return None
     known = {name: one for name, one in digests.items() if isinstance(one, list)}
-    return {"made": [name for name in names if isinstance(name, str)], "sha256": known}
+    return {
+        "kind": kind if isinstance(kind, str) else "",
+        "made": [name for name in names if isinstance(name, str)],
+        "sha256": known,
+    }
 
 
 def _files(folder: Path) -> list[str]:
@@ -382,7 +399,9 @@ def stamp(inputs: Iterable[Where]) -> list[FileStamp]:
                 status = file.stat()
             except OSError:
                 continue
-            if not file.is_dir():
+            # Hidden ones are no part of an input, see `sha256_of`; of ours some come and go.
+            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            if not file.is_dir() and not hidden:
                 stamps.append((str(file), status.st_size, status.st_mtime_ns, status.st_ino))
     return stamps
 
@@ -397,35 +416,40 @@ def refuse_changed(before: object, after: object, where: object) -> None:
         )
 
 
-def write_into(folder: Path, files: Mapping[str, str]) -> None:
-    """Write files into a folder and list them there as ours, with what is in them.
-
-    Raises PomonaError when what has one of the names is not as we wrote it.
-    """
-    listed = _listed(folder) or {}
-    made, digests = set(listed.get("made", ())), dict(listed.get("sha256", {}))
-    new = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
-    for name in files:
+def check_into(folder: Path, names: Iterable[str]) -> None:
+    """Raise PomonaError when what has one of the names in a folder is not as we wrote it."""
+    digests = (_listed(folder) or {}).get("sha256", {})
+    for name in names:
         there = folder / name
         if os.path.lexists(there) and not (
             there.is_file() and file_sha256(there) in digests.get(name, ())
         ):
-            raise PomonaError(
-                "is not what Pomona wrote there, so it is not replaced",
-                where=there,
-                remedy="move it away",
-            )
+            wrong = "is not what Pomona wrote there, so it is not replaced"
+            raise PomonaError(wrong, where=there, remedy="move it away")
+
+
+def write_into(folder: Path, files: Mapping[str, str], kind: str = "") -> None:
+    """Write files into a folder and list them there as ours, with what is in them; `kind` as in
+    `atomic_directory`, where it is new.
+
+    Raises PomonaError when what has one of the names is not as we wrote it.
+    """
+    check_into(folder, files)
+    listed = _listed(folder) or {}
+    made, digests = set(listed.get("made", ())), dict(listed.get("sha256", {}))
+    kind = listed.get("kind") or kind
+    new = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for name in [*files, LISTING]:
         recover(folder / name)
     # While they are written both the old and the new ones are ours: a kill leaves some of each.
     both = {name: [*digests.get(name, ()), digest] for name, digest in new.items()}
     names = sorted({*made, *files})
-    write_json(folder / LISTING, {"made": names, "sha256": {**digests, **both}})
+    write_json(folder / LISTING, {"kind": kind, "made": names, "sha256": {**digests, **both}})
     for name, text in files.items():
         write_text(folder / name, text)
     only = {name: [digest] for name, digest in new.items()}
-    write_json(folder / LISTING, {"made": names, "sha256": {**digests, **only}})
+    write_json(folder / LISTING, {"kind": kind, "made": names, "sha256": {**digests, **only}})
 
 
 def remove_from(folder: Path, name: str) -> None:

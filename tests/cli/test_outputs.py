@@ -91,7 +91,7 @@ QUIET = f"{QUIET}, models list, doctor"  # need a process, a network or a run: t
 # The line itself is sound: it is refused for what is in its outputs' places.
 WHY = re.compile(
     "is an input|would be|lies in|is there already|is not what Pomona wrote|holds files|is no "
-    "|is damaged|is not a store|not a table Pomona can name"
+    "|is damaged|is not a store|is a merged|has a name of|is a folder|not a table Pomona can name"
 )
 NAMES = [f"{case.command} {place}" for place, case in enumerate(CASES)]
 
@@ -226,3 +226,45 @@ def test_the_page_lists_every_command() -> None:
     commands = [command for cell in listed for command in re.findall("`([^`]+)`", cell)]
     tested = [*dict.fromkeys(case.command for case in CASES), *QUIET.split(", ")]
     assert sorted(commands) == sorted(tested)
+
+
+@pytest.mark.parametrize("name", ["o.parquet", "o.parquet.card.json", "o.parquet.pairs.parquet"])
+def test_rejects_are_not_written_over_another_output(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = f"in.jsonl --out o.parquet --on-error reject --rejects {name}"
+    refused(Outputs("data dedup", "", ""), line, capsys)
+
+
+def test_folders_of_one_kind_do_not_replace_another(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["merge", "merge.yaml", "o"]) == 0
+    capsys.readouterr()
+    for command, line in {
+        "sample index": "in.jsonl --out o",
+        "merge extract": "one two o --rank 1",
+        "run": "run.yaml --out o",
+    }.items():
+        assert "is a merged model" in refused(Outputs(command, "", ""), line, capsys)
+
+
+def test_a_merge_replaces_what_a_link_leads_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["merge", "merge.yaml", "o"]) == 0
+    Path("o/notes").write_text("mine")
+    Path("link").symlink_to("o")
+    assert main(["merge", "merge.yaml", "link", "--overwrite"]) == 0
+    assert (Path("link").is_symlink(), Path("o/notes").read_text()) == (True, "mine")
+
+
+def test_models_in_folders_with_signs(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one").rename("a+b@c")
+    Path("two").rename("d@e")
+    recipe = Path("merge.yaml")
+    text = recipe.read_text().replace("two", "d@e")
+    recipe.write_text(text.replace("base_model: one", "base_model: a+b@c"))
+    said = refused(Outputs("merge", "", ""), "merge.yaml o", capsys)
+    assert 'write {model: {path: "a+b@c"}}' in said
+    recipe.write_text(text.replace("base_model: one", 'base_model: {model: {path: "a+b@c"}}'))
+    assert main(["merge", "merge.yaml", "o"]) == 0
+    recipe.write_text(recipe.read_text().replace("three", "three@main"))
+    said = refused(Outputs("merge", "", ""), "merge.yaml p", capsys)
+    assert 'three: is a folder, which has no revision "main"' in said

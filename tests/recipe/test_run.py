@@ -42,6 +42,11 @@ class Log:
         (self.skipped if skipped else self.done).append(step)
 
 
+def test_a_run_lies_in_no_input(project: Path) -> None:
+    with pytest.raises(PomonaError, match=r"model/run: lies in .*model, which is an input"):
+        dry_run(project / "recipe.yaml", project / "model/run")
+
+
 class Touching(Log):
     """Somebody writes to a file while the run goes on."""
 

@@ -134,3 +134,22 @@ def test_a_kill_at_any_point_is_gone_on_from(at):
     run(ROWS.slice(1), pairs="p.jsonl")
     assert read("p.jsonl").to_table() == ROWS.slice(1)
     assert names() == ["in.jsonl", "o.parquet", "o.parquet.card.json", "p.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("o.parquet/", "ends in a slash"), ("loop.parquet", "is no file"), ("~/o", "begins with ~")],
+)
+def test_a_name_that_is_no_file(name, says):
+    Path("loop.parquet").symlink_to("loop.parquet")
+    with pytest.raises(PomonaError, match=says), Results({"--out": name}):
+        pass
+    assert names() == ["in.jsonl", "loop.parquet"]
+
+
+def test_a_name_that_looks_like_an_address(tmp_path):
+    for _ in range(2):
+        with Results({"--out": "a:b.parquet"}, inputs=["in.jsonl"]) as results:
+            results.write("--out", as_records(ROWS))
+            results.publish(CARD)
+    assert read("a:b.parquet").to_table().num_rows == 2

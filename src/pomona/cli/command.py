@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from cyclopts.validators import Number
 from pomona.cli.output import Format, Out, show_result
 from pomona.cli.progress import working
 from pomona.errors import PomonaError
+from pomona.files import check_outputs
 
 Flag = Annotated[bool, Parameter(show_default=False)]
 Inputs = Annotated[list[str], Parameter(help="Files, globs, dataset folders or s3:// addresses.")]
@@ -191,8 +193,23 @@ def _read(given: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:
             file = rejects and Path(rejects)
             if file and place:
                 file = file.with_name(f"{file.stem}.{name}{file.suffix}")
+            if file:
+                _refuse_output(file, given)
             given[name] = read(given[name], on_error=policy, rejects=file)
     return given
+
+
+def _refuse_output(rejects: Path, given: Mapping[str, Any]) -> None:
+    """Raise PomonaError when rejects would be written to another output: here, since they are
+    written as soon as the tables are read.
+    """
+    outputs = {f"--{name}": given.get(name) for name in ("out", "pairs", "store", "work", "index")}
+    folders = [name for name in ("--work", "--index") if outputs[name] is not None]
+    check_outputs({**outputs, "--rejects": rejects}, folders=folders)
+    out = os.path.realpath(str(given.get("out")))
+    if os.path.realpath(rejects).startswith(f"{out}."):
+        remedy = "write --rejects to another path"
+        raise PomonaError("has a name of what goes with --out", where=rejects, remedy=remedy)
 
 
 def imported(home: str) -> Callable[..., Any]:

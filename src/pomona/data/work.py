@@ -74,7 +74,9 @@ def results_of(
     """
     tables = [records for records in read if records is not None]
     read_from = [name for records in tables for name in records.paths]
-    rejects = {f"the rejects {place}": records.rejects for place, records in enumerate(tables)}
+    rejects = {
+        f"the rejects of table {place}": records.rejects for place, records in enumerate(tables, 1)
+    }
     return Results(
         files,
         inputs=[*read_from, *inputs],

@@ -38,6 +38,7 @@ from pomona.models import read_config
 _LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
 # linear layers stored inputs × outputs
 _CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+_KIND = "an adapter"
 _NOISE = 1e-6  # singular values below this part of the largest are rounding
 
 
@@ -168,7 +169,7 @@ def extract_adapter(
         raise PomonaError(message, where="extract", remedy=remedy)
     finetuned, base, out = locate_model(str(finetuned)), locate_model(str(base)), Path(out)
     check_outputs({"the adapter": out}, [finetuned, base], folders=["the adapter"])
-    check_ours(out)
+    check_ours(out, _KIND)
     before = stamp([finetuned, base])
     new, old = View.of(finetuned), View.of(base)
     for view in (new, old):
@@ -192,9 +193,8 @@ def extract_adapter(
     if not dry_run:
         refuse_changed(before, stamp([finetuned, base]), out)
         settings = json.dumps(_settings(parts, config, base), indent=1).encode()
-        write_made(
-            out, parts.made, {"adapter_config.json": settings}, name="adapter_model.safetensors"
-        )
+        files = {"adapter_config.json": settings}
+        write_made(out, parts.made, files, name="adapter_model.safetensors", kind=_KIND)
     size = sum(tensor.size for tensor in parts.made.values())
     return Extraction(
         tuple(parts.modules), tuple(parts.whole), parts.unchanged, tuple(parts.left), size

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Value = float | int | bool | str
 
 
+MERGED = "a merged model"  # the kind of the folders, see `pomona.files.check_ours`
+
+
 @dataclass(frozen=True)
 class TensorInput:
     """A tensor of one model, with the values that the recipe's parameters take for it (weight,

@@ -27,7 +27,7 @@ from pomona.files import atomic_directory, atomic_file, cache_folder
 from pomona.models.checkpoint import check, count_parameters, require
 
 _SUPPORTED = "hf:PATH_OR_ID, a folder, gguf:PATH, or a name of the catalogue"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 _ASSETS = Path(__file__).parent.parent / "assets"
 _EMBEDDED = {

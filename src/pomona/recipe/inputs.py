@@ -44,7 +44,7 @@ def record_sources(names: Sequence[str], folder: Path) -> list[Path]:
 
 
 def _beside(name: str, folder: Path) -> list[str]:
-    beside = (folder / name).parent.glob("*")
+    beside = (folder / name).parent.glob("[!.]*")
     return [str(path.relative_to(folder)) for path in beside if path.is_file()]
 
 

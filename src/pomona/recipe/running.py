@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import (
     atomic_directory,
+    check_into,
     check_ours,
     check_outputs,
     json_text,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 FLOPS_PER_SECOND = {"train": 4e10, "generate": 2e10, "score": 4e10, "table": 1e9}
 START_SECONDS = 2.0
+_KIND = "a run"
 NEARLY_NOTHING = 1 << 16  # bytes
 
 
@@ -127,6 +129,10 @@ def _planned(
     add_levers(plan)
     inputs = [path, *(node.path for node in _run_inputs(plan))]
     check_outputs({"the run": folder.root}, inputs, folders=["the run"])
+    for given in map(Path, map(os.path.realpath, inputs)):
+        if given in folder.root.resolve().parents:
+            wrong, remedy = f"lies in {given}, which is an input", "name a folder elsewhere"
+            raise PomonaError(wrong, where=folder.root, remedy=remedy)
     return plan, folder
 
 
@@ -139,7 +145,8 @@ def check_run(root: Path) -> None:
     """Raise PomonaError unless a run may work in a folder: it is not there, is empty, or is one
     that a run has made.
     """
-    check_ours(root.resolve())
+    check_ours(root.resolve(), _KIND)
+    check_into(root, ("recipe.yaml", "manifest.json", "ledger.json", "report.html", "picture.svg"))
     for name in ("steps", "work"):
         if os.path.lexists(root / name) and not (root / name).is_dir():
             raise PomonaError("is no folder", where=root / name, remedy="take it away")
@@ -245,7 +252,7 @@ def locked(root: Path) -> Iterator[None]:
     place = root.resolve()
     lock = place.with_name(f".{place.name}.lock")
     with Lock(lock, doing="working in this run", where=root, other="folder"):
-        write_into(root, {})
+        write_into(root, {}, _KIND)
         sweep(root)
         sweep(root / "steps")
         yield

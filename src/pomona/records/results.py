@@ -150,6 +150,10 @@ class Results:
     ) -> None:
         self._files = {name: address(where) for name, where in files.items() if where is not None}
         self._main = next(iter(self._files.values()))
+        for name, where in self._files.items():
+            if where.endswith("/"):
+                wrong = "ends in a slash and so names a folder"
+                raise PomonaError(wrong, where=where, remedy=f"name a file for {name}")
         card = address(card_of(self._main))
         own = dict(folders or {})
         check_outputs({**self._files, "the card": card, **own}, inputs, folders=list(own))
@@ -239,7 +243,8 @@ class Results:
         for name, where in self._files.items():
             place = where if is_remote(where) else os.path.realpath(where)
             what = info(where)
-            if what.type == fs.FileType.NotFound:
+            link = not is_remote(where) and Path(place).is_symlink()  # what leads to itself
+            if what.type == fs.FileType.NotFound and not link:
                 continue
             if what.type != fs.FileType.File:
                 raise PomonaError("is no file", where=where, remedy=f"name a file for {name}")

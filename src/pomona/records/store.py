@@ -56,7 +56,8 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     """
     check_name(uri)
     if not is_remote(uri):
-        return fs.LocalFileSystem(), uri
+        # To Arrow a name like a:b would be an address.
+        return fs.LocalFileSystem(), uri if uri.startswith("/") else f"./{uri}"
     uri = address(uri)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")

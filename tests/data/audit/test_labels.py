@@ -120,8 +120,8 @@ def test_missing_files_are_named(audit: Path, tmp_path: Path) -> None:
     with pytest.raises(
         PomonaError,
         match=(
-            r"nowhere/key.json: there is no audit here — make one with sample_audit, or name "
-            r"its folder"
+            r"nowhere/key.json: there is no audit here — make one with `pomona data "
+            r"audit sample`, or name its folder"
         ),
     ):
         read_labels(tmp_path / "nowhere")

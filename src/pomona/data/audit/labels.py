@@ -107,7 +107,7 @@ def read_key(folder: str | Path) -> tuple[dict[str, Any], dict[int, Key]]:
         raise PomonaError(
             "there is no audit here",
             where=path,
-            remedy="make one with sample_audit, or name its folder",
+            remedy="make one with `pomona data audit sample`, or name its folder",
         )
     try:
         about = read_json(path)

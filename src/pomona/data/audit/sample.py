@@ -289,6 +289,6 @@ def _write(
         "rules": RULES,
         "rows": keys,
     }
-    with atomic_directory(folder) as partial:
+    with atomic_directory(folder, "an audit") as partial:
         write_text(partial / LABELS, labels_text(labels, by))
         write_json(partial / KEY, about)

@@ -280,9 +280,10 @@ def write_made(
     files: Mapping[str, bytes] | None = None,
     *,
     name: str = "model.safetensors",
+    kind: str = "",
 ) -> None:
     """Write `folder` with one safetensors file and further files, whole or not at all; in memory is
-    one block at a time.
+    one block at a time. `kind` is as in `atomic_directory`.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
@@ -296,7 +297,7 @@ def write_made(
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % 8)
     try:
-        with atomic_directory(folder) as partial:
+        with atomic_directory(folder, kind) as partial:
             for file, content in (files or {}).items():
                 (partial / file).write_bytes(content)
             if made:

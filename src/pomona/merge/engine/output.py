@@ -27,7 +27,7 @@ from pomona.errors import PomonaError
 from pomona.files import check_ours, replace_directory
 from pomona.merge.checkpoints.files import WIDTHS
 from pomona.merge.engine.streams import ThreadBuffers
-from pomona.merge.plan import TensorJob
+from pomona.merge.plan import MERGED, TensorJob
 from pomona.workspace import Lock, Workspace
 
 INTERVAL = 5.0  # seconds between two entries; what a power failure can cost
@@ -43,6 +43,7 @@ class MergeWorkspace:
     """
 
     def __init__(self, out: Path, *, overwrite: bool = False) -> None:
+        out = out.resolve() if out.is_symlink() else out  # the link stays
         check_free(out, overwrite)
         self.out = out
         lock = out.with_name(f".{out.name}.lock")
@@ -75,7 +76,7 @@ class MergeWorkspace:
 
     def finish(self) -> None:
         """The result takes OUT's place, whole."""
-        replace_directory(self.result, self.out)
+        replace_directory(self.result, self.out, MERGED)
         self.remove()
 
     def remove(self) -> None:
@@ -154,7 +155,7 @@ def check_free(out: Path, overwrite: bool) -> None:
             where=out,
             remedy="choose another name, or write over it with --overwrite",
         )
-    check_ours(out)
+    check_ours(out, MERGED)
 
 
 SHARD = 5_000_000_000  # bytes of a shard when nothing is said

@@ -32,7 +32,7 @@ from pomona.models import read_config
 
 Resolve = Callable[[str, str | None], Path]
 _SCALE = re.compile(r"(?:[._]scales?|_scale_inv|absmax|quant_map|zero_point|zeros|_amax)$")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _HUB_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 
 
@@ -150,11 +150,19 @@ def locate_model(path: str, revision: str | None = None) -> Path:
     folder = Path(os.path.expanduser(path.removeprefix("hf:")))  # noqa: PTH111
     there = os.path.isdir(folder)  # noqa: PTH112
     catalogued = f"{path}@{revision}" if revision else path  # such as ui-s@20
+    if revision and os.path.isdir(f"{folder}@{revision}"):  # noqa: PTH112
+        return Path(f"{folder}@{revision}")
     if revision or not there:
         from pomona.models import folder_of, names
 
         if catalogued in names():
             return folder_of(catalogued)
+    if there and revision:
+        raise PomonaError(
+            f'is a folder, which has no revision "{revision}"',
+            where=path,
+            remedy="leave it out, or name a model of Hugging Face",
+        )
     if there:
         return folder
     if not _HUB_ID.fullmatch(str(folder)):
@@ -191,7 +199,15 @@ def folders_of(
     """
     folders: dict[str, Path] = {}
     for ref in refs:
-        for path, revision in ((ref.path, ref.revision), (ref.lora, ref.lora_revision)):
+        parts = ((ref.path, ref.revision), (ref.lora, ref.lora_revision))
+        whole = "+".join(f"{path}@{its}" if its else f"{path}" for path, its in parts)
+        if ref.lora and ref.path not in given and os.path.isdir(whole):  # noqa: PTH112
+            raise PomonaError(
+                'is a folder, but a "+" in the name of a model parts it from its adapter',
+                where=whole,
+                remedy=f'write {{model: {{path: "{whole}"}}}}',
+            )
+        for path, revision in parts:
             if path is None:
                 continue
             key = f"{path}@{revision}" if revision else path

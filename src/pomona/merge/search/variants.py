@@ -18,6 +18,7 @@ from typing import Any
 from pomona._version import __version__
 from pomona.errors import PomonaError
 from pomona.files import atomic_directory, write_json, write_text
+from pomona.merge.plan import MERGED
 from pomona.merge.search.experts import Expert, experts_of, without
 from pomona.merge.search.judge import Judge, read_items
 from pomona.merge.search.page import render_matrix
@@ -29,6 +30,7 @@ from pomona.stats import by_group
 from pomona.tasks import Items
 
 ALL = "all"
+_SCORES = "the scores of merges"
 _MOST = 10_000  # merges of one call
 
 
@@ -87,7 +89,7 @@ def leave_one_out(
     recipes = variants(document, experts, chosen)
     task = read_task(document)
     for place in [out] if task or not overwrite else map(out.joinpath, recipes):
-        refuse_existing(place, overwrite)
+        refuse_existing(place, overwrite, _SCORES if task else MERGED)
     workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     if dry_run:
         for one in recipes.values():
@@ -108,7 +110,7 @@ def leave_one_out(
     with workspace.locked():
         judge = Judge.of(task, device=device, **engine)
         matrix = _scored(workspace, recipes, experts, judge, items, progress)
-        with atomic_directory(out) as partial:
+        with atomic_directory(out, _SCORES) as partial:
             _write(matrix, partial)
         workspace.clear()
     return LeftOut(out, recipes, (), matrix)

@@ -19,7 +19,7 @@ from pomona.documents import read_json
 from pomona.errors import PomonaError, first_line
 from pomona.files import atomic_file, check_ours, check_outputs, read_array, write_json
 from pomona.ledger import Meter
-from pomona.merge.plan import MergePlan
+from pomona.merge.plan import MERGED, MergePlan
 from pomona.merge.search.judge import Judge, digest_of
 from pomona.merge.search.results import System
 from pomona.merge.search.space import SECTIONS
@@ -146,7 +146,7 @@ class SearchWorkspace:
         self._workspace.remove()
 
 
-def refuse_existing(out: Path, overwrite: bool) -> None:
+def refuse_existing(out: Path, overwrite: bool, kind: str = MERGED) -> None:
     """Raise PomonaError when the output is there already, or is not ours to write over, before
     hours are spent on it.
     """
@@ -156,7 +156,7 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
             where=out,
             remedy="choose another name, or write over it with --overwrite",
         )
-    check_ours(out)
+    check_ours(out, kind)
 
 
 def inputs_of(plan: MergePlan) -> list[list[Any]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pomona.records import Where
 
 _FORMAT = 1
+_KIND = "an index"
 _BATCH = 64
 _K = 60  # of reciprocal rank fusion, as its authors have it
 _DEPTH = 100  # how far each ranking goes into the fusion
@@ -108,12 +109,12 @@ class Index:
             PomonaError: a column is missing, a text is null, or there is no text at all.
         """
         check_outputs({"the index": out}, records.read(inputs).paths, folders=["the index"])
-        check_ours(Path(out))
+        check_ours(Path(out), _KIND)
         passages = _passages(inputs, column, source, longest)
         texts = passages["text"].to_pylist()
         vectors, identity = wait_for(_embedded(embed, texts, progress)) if embed else (None, None)
         index = _index(texts, passages["source"].to_pylist())
-        with atomic_directory(out) as folder:
+        with atomic_directory(out, _KIND) as folder:
             index.save(folder / "bm25", show_progress=False, allow_pickle=False)
             pq.write_table(passages, folder / "passages.parquet")
             if vectors is not None:

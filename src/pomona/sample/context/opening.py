@@ -99,6 +99,8 @@ def build_datastore(
     """
     read = records.read(inputs)
     check_outputs({"the datastore": out}, read.paths)
+    if os.path.isdir(out):  # noqa: PTH112
+        raise PomonaError("is no file", where=out, remedy="name a file for the datastore")
     if os.path.lexists(out):
         from pomona.sample.context.steering import Datastore
 

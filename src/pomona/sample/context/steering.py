@@ -65,7 +65,7 @@ class Datastore:
     @classmethod
     def open(cls, path: str | Path) -> Datastore:
         """Read what `save` wrote. A PomonaError when it is not such a file."""
-        remedy = "build it with Datastore.build"
+        remedy = "build one with `pomona sample datastore`"
         try:
             with safe_open(str(path), "pt") as file:
                 keys, tokens = file.get_tensor("keys"), file.get_tensor("tokens")
