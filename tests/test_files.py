@@ -12,14 +12,14 @@ from pomona.files import (
     address,
     atomic_directory,
     atomic_file,
-    read_array,
     check_name,
     check_ours,
+    read_array,
     remove_from,
-    stamp,
     sweep,
     write_into,
 )
+from pomona.workspace import stamp
 
 DEAD = 2**22 + 1  # above every number that a process can have
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.files import check_outputs, refuse_changed, stamp
+from pomona.files import check_outputs
+from pomona.workspace import refuse_changed, stamp
 
 
 @pytest.fixture(autouse=True)

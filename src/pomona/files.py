@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Where = str | Path
-FileStamp = tuple[str, int, int, int]
 
 LISTING = ".pomona.json"  # in a folder that we made: {"kind": …, "made": [names below the folder]}
 _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]{1,10})\.(?P<kind>partial|old)", re.DOTALL)
@@ -383,36 +382,6 @@ def _compare(name: str, place: _Place, other: _Place, wrong: str, holds: bool) -
             f"lies in {place.given}, which is {name}: nothing else may be there",
             where=other.given,
             remedy=remedy,
-        )
-
-
-def stamp(inputs: Iterable[Where]) -> list[FileStamp]:
-    """Name, size, time of change and number of every file that is read, and of all files in a
-    folder; what is not local has none. Two stamps that differ mean that a file was changed.
-    """
-    stamps: list[FileStamp] = []
-    for where in inputs:
-        path = Path(where)
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
-            try:
-                status = file.stat()
-            except OSError:
-                continue
-            # Hidden ones are no part of an input, see `sha256_of`; of ours some come and go.
-            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-            if not file.is_dir() and not hidden:
-                stamps.append((str(file), status.st_size, status.st_mtime_ns, status.st_ino))
-    return stamps
-
-
-def refuse_changed(before: object, after: object, where: object) -> None:
-    """Raise PomonaError when two stamps of the inputs of `where` differ."""
-    if before != after:
-        raise PomonaError(
-            "an input was changed while it was read, so nothing is written",
-            where=where,
-            remedy="run again once nothing writes to the inputs",
         )
 
 

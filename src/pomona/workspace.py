@@ -10,15 +10,16 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, ResourceError, first_line
-from pomona.files import recover, sweep, write_json
+from pomona.files import Where, recover, sweep, write_json
 
+FileStamp = tuple[str, int, int, int]
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 MARKER = "pomona-work.json"
 NO_WINDOWS = "Pomona runs on Linux and macOS; on Windows, run it in WSL"
@@ -226,6 +227,36 @@ class Workspace:
         self.check()
         place = self.root.with_name(f".{self.root.name}.lock")
         return Lock(place, doing="working in it", where=self.root, other="folder")
+
+
+def stamp(inputs: Iterable[Where]) -> list[FileStamp]:
+    """Name, size, time of change and number of every file that is read, and of all files in a
+    folder; what is not local has none. Two stamps that differ mean that a file was changed.
+    """
+    stamps: list[FileStamp] = []
+    for where in inputs:
+        path = Path(where)
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            try:
+                status = file.stat()
+            except OSError:
+                continue
+            # Hidden ones are no part of an input, see `sha256_of`; of ours some come and go.
+            hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            if not file.is_dir() and not hidden:
+                stamps.append((str(file), status.st_size, status.st_mtime_ns, status.st_ino))
+    return stamps
+
+
+def refuse_changed(before: object, after: object, where: object) -> None:
+    """Raise PomonaError when two stamps of the inputs of `where` differ."""
+    if before != after:
+        raise PomonaError(
+            "an input was changed while it was read, so nothing is written",
+            where=where,
+            remedy="run again once nothing writes to the inputs",
+        )
 
 
 @contextmanager

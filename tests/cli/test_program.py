@@ -25,11 +25,12 @@ def run(recipe, progress):
     progress.plan([("first", 1.0), ("second", 5.0)])
     progress.finish("first", 0.0, skipped=True)
     progress.start("second")
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGNAL)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent in the background has it ignored
 recipe.run = run
-sys.exit(main(["run", "any.yaml"]))
+sys.argv[1:] = ["run", "any.yaml"]
+sys.exit(main())
 """
 
 
@@ -85,8 +86,9 @@ def test_data_goes_to_stdout_without_colour(program: Program, run_folder: Path) 
     assert "hedged5" in done.stdout
 
 
-def test_an_interrupt_is_130_and_progress_is_plain_lines(program: Program) -> None:
-    done = program(code=INTERRUPTED)
+@pytest.mark.parametrize("sign", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_is_130_and_progress_is_plain_lines(program: Program, sign: str) -> None:
+    done = program(code=INTERRUPTED.replace("SIGNAL", sign))
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.splitlines() == [
         "[1/2] first: done before",

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.files import stamp
 from pomona.records import Card, Results, as_records, read
+from pomona.workspace import stamp
 
 ROWS = pa.table({"text": ["a", "b"]})
 CARD = Card("test", {}, (), 2, 2)

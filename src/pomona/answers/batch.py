@@ -21,7 +21,7 @@ from pomona.answers.pool import Answer, Answerer, PoolStats
 from pomona.answers.rows import COLUMNS, FAILED, RowPrompt, cells, filled, refused
 from pomona.answers.store import CachedModel, open_store
 from pomona.errors import PomonaError, ResourceError
-from pomona.files import recover, stamp
+from pomona.files import recover
 from pomona.models import Model, ModelError, Request, Spent, load, wait_for
 from pomona.records import (
     Card,
@@ -36,6 +36,7 @@ from pomona.records import (
     read,
 )
 from pomona.tasks import metric as metric_of
+from pomona.workspace import stamp
 
 Progress = Callable[[int, int], None]
 _FAILURES = 5  # in a row, that end a batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -60,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
         _greet(tokens)
+        # A server ends by itself. All others end as at Ctrl-C, so that nothing half-written stays.
+        if tokens[:1] != ["serve"] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
     return guarded(lambda: app(tokens, exit_on_error=False, print_error=False, verbose=False))
 
 

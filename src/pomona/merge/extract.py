@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.files import check_ours, check_outputs, refuse_changed, stamp
+from pomona.files import check_ours, check_outputs
 from pomona.merge.checkpoints.files import (
     FLOATS,
     NewTensor,
@@ -34,6 +34,7 @@ from pomona.merge.planning.checking import same_bytes
 from pomona.merge.planning.models import Opened, locate_model
 from pomona.merge.preparing.keymap import ties_in
 from pomona.models import read_config
+from pomona.workspace import refuse_changed, stamp
 
 _LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
 # linear layers stored inputs × outputs

@@ -16,9 +16,10 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from pomona.files import FileStamp, refuse_changed, sha256_of, stamp
+from pomona.files import sha256_of
 from pomona.recipe.code import code_key
 from pomona.recipe.steps import Cost, StepContext
+from pomona.workspace import FileStamp, refuse_changed, stamp
 
 Work = Callable[[StepContext], Cost]
 

@@ -23,8 +23,6 @@ from pomona.files import (
     check_ours,
     check_outputs,
     json_text,
-    refuse_changed,
-    stamp,
     sweep,
     write_into,
     write_json,
@@ -34,7 +32,7 @@ from pomona.recipe.levers import add_levers
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.schema import Recipe, load_recipe
 from pomona.recipe.steps import Runtime, StepContext
-from pomona.workspace import Lock, is_full
+from pomona.workspace import Lock, is_full, refuse_changed, stamp
 
 if TYPE_CHECKING:
     from pomona.ledger import Ledger

@@ -27,14 +27,13 @@ from pomona.files import (
     check_outputs,
     file_sha256,
     recover,
-    refuse_changed,
     sha256_of,
     sync,
     write_json,
 )
 from pomona.records.store import info, is_remote, locate
 from pomona.records.writing import WritableRows, upload, write_partial
-from pomona.workspace import Lock, disk_guard
+from pomona.workspace import Lock, disk_guard, refuse_changed
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from pomona._version import __version__
-from pomona.files import check_outputs, refuse_changed
+from pomona.files import check_outputs
 from pomona.merge.checkpoints.files import (
     FLOATS,
     WIDTHS,
@@ -35,7 +35,7 @@ from pomona.merge.plan import MergePlan, MergeResult, TensorJob, inputs_of
 from pomona.merge.report.card import FileHashes, card_files, sources_of
 from pomona.merge.report.survey import MergeSurvey, page
 from pomona.models import INDEX
-from pomona.workspace import is_full, room_on_disk
+from pomona.workspace import is_full, refuse_changed, room_on_disk
 
 FORMAT = 1  # of a result that is being made: another number is not gone on from
 TOKENIZER_FILES = (
