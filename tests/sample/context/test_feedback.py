@@ -131,7 +131,7 @@ def test_other_files_are_refused_and_left(tmp_path: Path) -> None:
         match=r"other.sqlite: is a database, but not feedback of this version — give another path",
     ):
         Feedback(other)
-    with pytest.raises(PomonaError, match=r"text: is damaged: .* — move it away"):
+    with pytest.raises(PomonaError, match=r"text: is not feedback, but something else or damaged — .*, move it away"):
         Feedback(text)
     with pytest.raises(PomonaError, match="SQLite says"):
         Feedback(tmp_path)
