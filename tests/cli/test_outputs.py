@@ -268,3 +268,13 @@ def test_models_in_folders_with_signs(capsys: pytest.CaptureFixture[str]) -> Non
     recipe.write_text(recipe.read_text().replace("three", "three@main"))
     said = refused(Outputs("merge", "", ""), "merge.yaml p", capsys)
     assert 'three: is a folder, which has no revision "main"' in said
+
+
+def test_a_model_or_a_table_in_the_other_place(capsys: pytest.CaptureFixture[str]) -> None:
+    for line, says in {
+        "data prune one --by score --out o.parquet": "one: is a model, not a table",
+        "sample in.jsonl --model in.jsonl --out o.parquet": "in.jsonl: is not a checkpoint folder",
+        "run in.jsonl": "this is a table — name a YAML file",
+    }.items():
+        assert main(line.split()) == 2
+        assert says in capsys.readouterr().err

@@ -129,6 +129,8 @@ def compose(
         place = f"{path}, line {row + 1}, column {column + 1}" if mark else path
         problem = error.problem or error.context or ""
         remedy = "give each a file of its own" if "another document" in problem else "fix the line"
+        if Path(path).suffix in (".jsonl", ".ndjson", ".csv"):
+            problem, remedy = "this is a table", "name a YAML file"
         raise PomonaError(f"broken YAML: {problem}", where=place, remedy=remedy) from None
 
 

@@ -142,7 +142,7 @@ def locate(uri: str) -> Path:
     if scheme == "hf" or "/" in uri:
         raise PomonaError("no such folder", where=path, remedy=f"supported: {_SUPPORTED}")
     raise PomonaError(
-        f'unknown model "{uri}"', remedy=f"{nearest(uri, names())} Supported: {_SUPPORTED}"
+        f'unknown model "{uri}"', remedy=f"{nearest(uri, names())}; supported: {_SUPPORTED}"
     )
 
 

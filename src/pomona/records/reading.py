@@ -192,6 +192,9 @@ def _table_in(folder: str) -> list[str]:
         return _table_in(f"{folder}/{_chosen(splits, folder, f'{folder}/SPLIT')}")
     if _STATE in names:
         return _saved(folder, names)
+    if "config.json" in names and any(name.endswith(".safetensors") for name in names):
+        remedy = "name a table: models have options of their own"
+        raise PomonaError("is a model, not a table", where=folder, remedy=remedy)
     below = children(folder, recursive=True)
     tables = [uri for uri in below if _is_table(uri, folder)]
     _refuse_left_out(folder, below, tables)
