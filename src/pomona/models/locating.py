@@ -141,9 +141,10 @@ def locate(uri: str) -> Path:
         return _from_hub(rest)
     if scheme == "hf" or "/" in uri:
         raise PomonaError("no such folder", where=path, remedy=f"supported: {_SUPPORTED}")
-    raise PomonaError(
-        f'unknown model "{uri}"', remedy=f"{nearest(uri, names())}; supported: {_SUPPORTED}"
-    )
+    hint = nearest(uri, names())
+    stop = "" if hint.endswith("?") else "."
+    remedy = f"{hint}{stop} Supported: {_SUPPORTED}"
+    raise PomonaError(f'unknown model "{uri}"', remedy=remedy)
 
 
 def _path(text: str) -> Path:
