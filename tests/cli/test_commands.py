@@ -210,6 +210,11 @@ def test_the_doctor_looks_at_everything(capsys: Capture) -> None:
             "error: the disk is full: a/b — free some space and run again",
         ),
         (
+            OSError(errno.ENAMETOOLONG, "File name too long", "a/b"),
+            2,
+            f"error: [Errno {errno.ENAMETOOLONG}] File name too long: 'a/b' — give another path",
+        ),
+        (
             PermissionError(errno.EACCES, "Permission denied", "a/b"),
             2,
             "error: no permission to write or read: a/b — choose another",

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.recipe import json_schema, load_recipe
-from pomona.recipe.inputs import resolve
+from pomona.recipe.inputs import resolve, tokenizer_folder
 from pomona.recipe.lever_schema import Merge
 from pomona.recipe.schema import RungRecipe
 
@@ -326,3 +326,10 @@ def test_paths_are_relative_to_the_recipe(tmp_path):
         "",
     ):
         assert resolve(tmp_path, same) == same
+
+
+def test_a_name_too_long_for_a_file_is_not_there(tmp_path: Path) -> None:
+    name = "x" * 300
+    assert resolve(tmp_path, name) == name
+    with pytest.raises(PomonaError, match="there is no tokenizer"):
+        tokenizer_folder(name, tmp_path)

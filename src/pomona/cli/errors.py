@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, first_line
 
 INTERRUPTED = 130
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 _MEMORY = ("can't allocate memory", "out of memory")
 
 
@@ -70,6 +71,9 @@ def _others(error: Exception) -> int:
             f"error: no permission to write or read{_file(error)} — choose another folder, "
             "or change its permissions"
         )
+        return 2
+    if isinstance(error, OSError) and error.errno in _NO_PATH:
+        tell(f"error: {first_line(error)} — give another path")
         return 2
     import traceback
 
