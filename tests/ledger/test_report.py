@@ -184,7 +184,7 @@ def test_what_is_not_known_is_neither_free_nor_drawn(make_ledger: Make, folder: 
     ("value", "copied", "why"),
     [
         (0.01, 0.0, "is near zero, chrF 0.01"),
-        (12.3, 14.5, "does no better than copying the prompt, chrF 12.30 against 14.50"),
+        (12.3, 14.5, "does no better than copying the source, chrF 12.30 against 14.50"),
     ],
 )
 def test_a_base_of_no_use_is_said_to_be_none(

@@ -97,9 +97,12 @@ def test_own_model_without_a_ladder(project: Path) -> None:
     assert set(overall) == {
         "hf:model", "all data", "prune/random", "prune/bottom", "prune/middle", "prune/top",
         "mixed", "merge/linear", "merge/ties", "hedged3-mbr", "hedged3/hope", "hedged3/risk",
+        "copy", "lookup", "consensus5",
     }  # fmt: skip
     assert all(e.scale_equivalent is None for e in ledger.entries)
-    assert {e.group for e in ledger.entries} == {"overall", "head", "tail", "de", "fr", "af"}
+    assert {e.group for e in ledger.entries} == {
+        "overall", "head", "tail", "middle", "far", "de", "fr", "af",
+    }  # fmt: skip
     assert [g.group for g in ledger.meta.groups if g.tail] == ["af"]
     assert {e.baseline for e in ledger.of("overall") if e.variant == "prune/top"} == {
         "hf:model",
@@ -321,7 +324,7 @@ def test_a_ladder_gives_scale_equivalents_and_what_it_took_where_that_is_known(
     ledger = Ledger.read(run(recipe, project / "run") / "ledger.json")
     overall = {e.variant: e for e in ledger.of("overall")}
     sizes = {rung.variant: rung.parameters for rung in ledger.meta.rungs}
-    for entry in ledger.entries:
+    for entry in (e for e in ledger.entries if e.lever == "scale"):
         ratio = sizes[entry.variant] / sizes["hf:model"]
         assert entry.scale_equivalent is not None
         assert str(entry.scale_equivalent) == f"×{ratio:.2f}"  # no estimate: no interval
@@ -347,7 +350,7 @@ def test_a_ladder_gives_scale_equivalents_and_what_it_took_where_that_is_known(
     # A model of random weights answers worse than its prompts do.
     assert ledger.meta.copying["overall"] > overall["hf:model"].value
     page = (project / "run/report.html").read_text(encoding="utf-8")
-    assert "no better than copying the prompt" in page
+    assert "no better than copying the source" in page
 
 
 @pytest.mark.parametrize(
@@ -392,7 +395,7 @@ def test_killed_five_times_gives_the_same_ledger_and_repeats_nothing(project: Pa
 def test_a_kill_before_a_result_has_its_name_loses_no_kept_checkpoint(project: Path) -> None:
     table = StepContext(
         {"prompt": "{prompt}", "completion": "{completion}", "group": "group", "groups": None}
-        | {"where": {}, "per_group": None, "on_error": "stop"},
+        | {"source": None, "cluster": None, "where": {}, "per_group": None, "on_error": "stop"},
         {"records-0000": project / "rows.jsonl"},
         project / "items",
         project,
@@ -575,11 +578,16 @@ def test_all_data_and_mixed_are_one_result_where_they_are_one_model(project: Pat
 
 DAMAGES = {
     "evaluate-*/cost.json": ("{}", "`flops` is missing"),
-    "evaluate-*/answers.json": ('{"flops_per_item": 1, "shape": []}', "`shape`: "),
+    "evaluate-*/answers.json": (
+        '{"flops_per_item": 1, "shape": [], "flops_once": 0}',
+        "`shape`: ",
+    ),
     "evaluate-*/statistics.npy": ("", "cannot be read: "),
     "test-items-*/items.parquet": ("PAR1", "cannot be read: "),
     "test-items-*/counts.json": ('{"de": "many"}', "`de`: Input should be a valid integer"),
     "copy-*/statistics.npy": (None, "cannot be read: "),
+    "find-*/neighbours.parquet": ("x", "cannot be read: "),
+    "find-*/search.json": ("{}", "`flops_once` is missing"),
     "sample-*/pools.json": ("[]", "`distinct` is missing"),
     "sample-*/pools.parquet": ("x", "cannot be read: "),
 }
@@ -590,6 +598,7 @@ def test_a_damaged_file_of_a_finished_step_is_named_with_the_folder_to_delete(
 ) -> None:
     recipe = project / "recipe.yaml"
     text = recipe.read_text().split("train:")[0] + "base: hf:model\n"
+    text += "controls: {where: {split: train}}\n"
     recipe.write_text(text + "levers: {sampling: {strategies: [hedged3-mbr]}}\n")
     out = run(recipe, project / "run")
     whole = without_times(Ledger.read(out / "ledger.json"))
@@ -601,8 +610,9 @@ def test_a_damaged_file_of_a_finished_step_is_named_with_the_folder_to_delete(
             file.unlink()
         else:
             file.write_text(said)
-        for chosen in (out / "steps").glob("choose-*"):  # so that pools are read again
-            shutil.rmtree(chosen)
+        for pattern_ in ("choose-*", "answer-by-*"):  # so that what they read is read again
+            for chosen in (out / "steps").glob(pattern_):
+                shutil.rmtree(chosen)
         with pytest.raises(PomonaError) as caught:
             run(recipe, out)
         assert str(caught.value).startswith(f"{file}: {message}"), caught.value
@@ -685,7 +695,9 @@ def test_the_example_for_a_users_own_model(project: Path) -> None:
             "\n".join(json.dumps(row) for row in kept), encoding="utf-8"
         )
     ledger = Ledger.read(run(project / "own-model.yaml", project / "run") / "ledger.json")
-    assert {e.lever for e in ledger.entries} == {"scale", "data", "merging", "sampling"}
+    assert {e.lever for e in ledger.entries} == {
+        "scale", "control", "data", "merging", "sampling",
+    }  # fmt: skip
     assert {"prune/top 30 %", "prune/random 60 %"} <= {e.variant for e in ledger.entries}
     assert all(e.scale_equivalent is None for e in ledger.entries)
 

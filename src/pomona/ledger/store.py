@@ -51,8 +51,9 @@ class Entry:
 
     `flops_once` and `tokens` are what making the variant cost beyond the baseline; `flops_per_item`
     is what answering one item costs. `seconds` are CPU seconds. What is not known is None. `seeds`
-    is how often the variant was trained. `group` is "overall", "tail", "head" or a value of the
-    group column.
+    is how often the variant was trained. `group` is "overall", "tail", "head", "near", "middle",
+    "far" or a value of the group column. `p_value` is that of the difference, and `p_holm` the same
+    corrected for all comparisons of the group (Holm 1979); None where nothing is tested.
     """
 
     lever: str
@@ -73,6 +74,8 @@ class Entry:
     seed: int
     signature: str
     seeds: int = 1
+    p_value: float | None = None
+    p_holm: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, `scale_equivalent` nested or null."""
@@ -115,7 +118,8 @@ class Meta:
     """What all entries share. `metric` is the label for people; `groups` run from head to tail;
     `serve_items` is the number of answered items over which the cost of answering is counted;
     `bounds` are variants that only the references could choose; `copying` is the metric of each
-    group if the prompt were the answer; `created` is an ISO 8601 time.
+    group if the source were the answer; `warnings` say what makes the numbers worth less than they
+    look; `created` is an ISO 8601 time.
     """
 
     name: str
@@ -132,6 +136,7 @@ class Meta:
     bounds: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     copying: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def counted(self) -> str:
@@ -292,6 +297,7 @@ _COLUMNS = {
     "seed": "int",
     "seeds": "int",
     "signature": "str",
+    **dict.fromkeys(("p_value", "p_holm"), "float"),
 }
 
 

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pomona.ledger.store import Entry, Ledger
-from pomona.pages import clean, count, flops, gained, interval
+from pomona.pages import clean, count, flops, gained, interval, p_value
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-_COLUMNS = ("lever", "variant", "value", "gain", "95 %", "n", "extra FLOPs", "× scale")
+_COLUMNS = ("lever", "variant", "value", "gain", "95 %", "p (Holm)", "n", "extra FLOPs", "× scale")
 # Where the terminal is narrow the first of these goes first: the variant and its gain stay.
-_LESS = ("n", "value", "lever", "× scale", "extra FLOPs", "95 %")
+_LESS = ("p (Holm)", "n", "value", "lever", "× scale", "extra FLOPs", "95 %")
 _LEFT = {"lever", "variant", "× scale"}
 _GAP = 3  # columns of the terminal around each of the table's
 _WIDEST = 28  # letters of a variant's name in a line, where columns would be left out otherwise
@@ -27,15 +27,18 @@ def print_table(
     """Print one table per group to standard output, the less important columns only where the
     terminal is wide enough.
 
-    `groups` is "overall" and, where measured, "tail" unless given. Colour follows the terminal and
-    NO_COLOR. Raises PomonaError for a group without entries.
+    `groups` is "overall" and, where measured, "tail" unless given. Warnings come first. Colour
+    follows the terminal and NO_COLOR. Raises PomonaError for a group without entries.
     """
     from rich.console import Console
+    from rich.text import Text
 
     console = console or Console()
     if groups is None:
         measured = {entry.group for entry in ledger.entries}
         groups = [name for name in ("overall", "tail") if name in measured]
+    for warning in ledger.meta.warnings:
+        console.print(Text(f"warning: {clean(warning)}", "yellow"))
     ledger.of_groups(groups)  # what is wrong with the last is said before the first is printed
     for group in groups:
         console.print(_table(ledger, group, console.width))
@@ -50,7 +53,9 @@ def _table(ledger: Ledger, group: str, width: int) -> Table:
     decimals = ledger.decimals()[group]
     rows = [_cells(ledger, entry, decimals) for entry in entries]
     scaled = any(entry.scale_equivalent for entry in entries)
-    measured = [name for name in _COLUMNS if name != "× scale" or scaled]
+    tested = any(entry.p_holm is not None for entry in entries)
+    absent = {name for name, there in (("× scale", scaled), ("p (Holm)", tested)) if not there}
+    measured = [name for name in _COLUMNS if name not in absent]
     names = _fitting(measured, rows, width)
     title = Text(f"{clean(group)}: {clean(meta.metric)} against {clean(meta.base)}", "bold")
     missing = [name for name in measured if name not in names]
@@ -108,6 +113,7 @@ def _cells(ledger: Ledger, entry: Entry, decimals: int) -> dict[str, Text]:
         "value": Text(f"{entry.value:.{decimals}f}"),
         "gain": Text(gained(gain, low, high), style=style),
         "95 %": Text(interval(low, high), style=style),
+        "p (Holm)": Text(p_value(entry.p_holm), style=style),
         "n": Text(count(entry.n)),
         "extra FLOPs": Text(flops(ledger.extra(entry))),
         "× scale": Text(scale),

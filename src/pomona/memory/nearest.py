@@ -63,10 +63,11 @@ class Nearest:
         self._texts = len(texts)
         shape = (len(texts), len(self._keys))
         weights = _tf(grams.counts) * self._idf(self._df)[columns]
-        matrix = sparse.csr_matrix((weights, columns, grams.starts), shape=shape)
+        matrix: Any = sparse.csr_matrix((weights, columns, grams.starts), shape=shape)
         lengths = _lengths(weights, grams.starts)
         scale = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-        self._matrix: Any = (sparse.diags(scale) @ matrix).T.tocsr()
+        unit: Any = sparse.diags(scale) @ matrix
+        self._matrix = unit.T.tocsr()
         self.flops = 4.0 * len(weights)
 
     @property

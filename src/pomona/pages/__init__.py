@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         flops as flops,
         gained as gained,
         interval as interval,
+        p_value as p_value,
         places as places,
         short as short,
         signed as signed,
@@ -34,7 +35,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "drawing": "nominal picture quantitative svg",
-        "numbers": "clean clock count flops gained interval places short signed size",
+        "numbers": "clean clock count flops gained interval p_value places short signed size",
         "page": "Page render",
         "theme": "SCHEMA",
     },

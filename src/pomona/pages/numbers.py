@@ -40,6 +40,13 @@ def gained(gain: float, low: float, high: float) -> str:
     return signed(gain, places(low, high))
 
 
+def p_value(value: float | None) -> str:
+    """`0.012`, `<0.001`; nothing was tested where there is none."""
+    if value is None:
+        return "—"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def flops(value: float | None) -> str:
     """`2.9×10¹²`."""
     if value is None:

@@ -5,8 +5,9 @@ measurement, per group.
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -22,9 +23,10 @@ from pomona.recipe.inputs import trained
 from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, RunPlan
 from pomona.recipe.steps import Cost
 from pomona.recipe.steps.answering import About
+from pomona.recipe.steps.controls import Search, nearest_of, read_neighbours
 from pomona.recipe.steps.results import read_result, read_statistics
 from pomona.recipe.steps.tables import rarest, read_counts, read_items
-from pomona.stats import Comparison, Resamples, compare, value_of
+from pomona.stats import Comparison, Resamples, compare, holm, value_of
 from pomona.tasks import Metric, metric
 
 VERSIONS = ("pomona", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
@@ -47,6 +49,7 @@ class Accounts:
         self.metric: Metric = metric(plan.recipe.task.metric)
         self.items = read_items(folder.result(plan.items))
         self.groups = np.array(self.items.groups)
+        self.clusters = np.array(self.items.clusters, dtype=object)
         self.by_variant = {m.variant: m for m in plan.measurements}
 
     @cached_property
@@ -88,14 +91,41 @@ class Accounts:
         return set(rarest(self.counts, self.plan.recipe.task.tail))
 
     def rows(self) -> dict[str, NDArray[np.int64]]:
-        """Rows of the overall set, head, tail and each group."""
+        """Rows of the overall set, head, tail, near, middle, far and each group."""
         parts = {"overall": np.arange(len(self.items))}
         if self.tail:
             rare = np.isin(self.groups, sorted(self.tail))
             parts |= {"head": np.flatnonzero(~rare), "tail": np.flatnonzero(rare)}
+        parts |= {name: rows for name, rows in self._by_distance().items() if rows.size}
         if len(self.counts) > 1:
             parts |= {group: np.flatnonzero(self.groups == group) for group in self.counts}
         return parts
+
+    def _by_distance(self) -> dict[str, NDArray[np.int64]]:
+        """Rows by the similarity of the nearest item that the base may have learned from."""
+        if self.plan.neighbours is None:
+            return {}
+        found = self.folder.result(self.plan.neighbours) / "neighbours.parquet"
+        nearest, asked = nearest_of(read_neighbours(found)), self.plan.recipe.controls
+        far, near = nearest < asked.far, nearest >= asked.near
+        parts = {"near": near, "middle": ~far & ~near, "far": far & ~near}
+        return {name: np.flatnonzero(rows) for name, rows in parts.items()}
+
+    def draws(self, rows: NDArray[np.int64]) -> Resamples:
+        """The resamples of some rows: of their clusters where the recipe names a column."""
+        task, seed = self.plan.recipe.task, self.plan.recipe.seed
+        labels = self.clusters[rows] if task.cluster else None
+        return Resamples(len(rows), task.resamples, seed, labels)
+
+    @property
+    def signature(self) -> str:
+        """Every choice behind the numbers."""
+        recipe = self.plan.recipe
+        drawn = f"cluster:{recipe.task.cluster}|" if recipe.task.cluster else ""
+        return (
+            f"{self.metric.signature}|boot:{recipe.task.resamples}|{drawn}"
+            f"holm:group|seed:{recipe.seed}"
+        )
 
     def rungs(self) -> list[Rung]:
         """The ladder by size."""
@@ -103,7 +133,7 @@ class Accounts:
         return sorted(sized, key=lambda rung: rung.parameters)
 
     def copying(self) -> dict[str, float]:
-        """The metric of each group if the prompt were the answer."""
+        """The metric of each group if the source were the answer."""
         copies = self._statistics(self.plan.copies)
         return {group: value_of(self.metric, copies[rows]) for group, rows in self.rows().items()}
 
@@ -112,7 +142,9 @@ class Accounts:
         return self._shape(self.by_variant[variant]).parameters
 
     def _shape(self, m: Measurement) -> Shape:
-        return self._about(m).shape
+        shape = self._about(m).shape
+        assert shape is not None  # a size of the ladder is a model
+        return shape
 
     def _about(self, m: Measurement) -> About:
         return read_result(self.folder.result(m.answers) / "answers.json", About)
@@ -120,7 +152,7 @@ class Accounts:
     def made(self, m: Measurement) -> Made:
         """Costs of one measurement, from the steps it needed and the base did not."""
         base = self.plan.recipe.base
-        needed = list(ancestors([m.model]))
+        needed = list(ancestors([m.model] if m.model else []))
         if m.variant == base:
             costs = []
         elif m.lever == "scale" and isinstance(m.model, RunInput):
@@ -130,14 +162,15 @@ class Accounts:
             there = set() if m.lever == "scale" else set(ancestors([self.plan.model(base)]))
             costs = [self._cost(step) for step in needed if step not in there]
         tokens = total(cost.tokens for cost in costs)
+        about = self._about(m)
         once = Cost(
-            total(cost.flops for cost in costs),
+            total([about.flops_once, *(cost.flops for cost in costs)]),
             None if tokens is None else int(tokens),
             total(cost.cpu_seconds for cost in costs),
         )
         answering = [step for step in ancestors([m.answers]) if step not in needed]
         seconds = total(self._cost(step).cpu_seconds for step in answering)
-        return Made(once, self._about(m).flops_per_item, seconds)
+        return Made(once, about.flops_per_item, seconds)
 
     def _cost(self, step: Step) -> Cost:
         return read_result(self.folder.result(step) / "cost.json", Cost)
@@ -161,7 +194,7 @@ class Accounts:
         entries: list[Entry] = []
         sizes = {rung.variant: rung.parameters for rung in self.rungs()}
         for group, rows in self.rows().items():
-            draws = Resamples(len(rows), self.plan.recipe.task.resamples, self.plan.recipe.seed)
+            draws, measured = self.draws(rows), []
             ladder = self._ladder(rows, draws)
             for m in self.plan.measurements:
                 scale = None
@@ -180,8 +213,24 @@ class Accounts:
                         draws,
                         systems=(self.numbers[m.variant], self.numbers[baseline]),
                     )
-                    entries.append(self._entry(m, group, baseline, compared, made, scale))
+                    measured.append(self._entry(m, group, baseline, compared, made, scale))
+            entries += self._corrected(measured)
         return entries
+
+    def _corrected(self, entries: list[Entry]) -> list[Entry]:
+        """The entries of a group with p-values corrected for their number. The base beside itself
+        is no comparison, nor is a bound, which no system reaches.
+        """
+        bounds = {m.variant for m in self.plan.measurements if m.bound}
+        tested = [
+            i for i, e in enumerate(entries) if e.variant != e.baseline and e.variant not in bounds
+        ]
+        adjusted = holm(np.array([entries[i].p_value for i in tested], np.float64)).tolist()
+        of = dict(zip(tested, adjusted, strict=True))
+        return [
+            replace(e, p_holm=of.get(i), p_value=e.p_value if i in of else None)
+            for i, e in enumerate(entries)
+        ]
 
     def _entry(
         self,
@@ -215,7 +264,8 @@ class Accounts:
             scale_equivalent=scale,
             seed=recipe.seed,
             seeds=len(self.statistics[m.variant]),
-            signature=f"{self.metric.signature}|boot:{recipe.task.resamples}|seed:{recipe.seed}",
+            signature=self.signature,
+            p_value=compared.p_value,
         )
 
     def _ladder(self, rows: NDArray[np.int64], draws: Resamples) -> tuple[Ladder, int] | None:
@@ -267,20 +317,68 @@ def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
         bounds=[m.variant for m in plan.measurements if m.bound],
         notes=_notes(accounts, max(entry.seeds for entry in entries)),
         copying=accounts.copying(),
+        warnings=_warnings(accounts, entries),
     )
     return Ledger(meta, entries)
 
 
 def _notes(accounts: Accounts, seeds: int) -> list[str]:
+    column = accounts.plan.recipe.task.cluster
+    drawn = "test items"
+    if column:
+        number = len(set(accounts.items.clusters))
+        drawn += f" in clusters, the {number:,} values of {column}"
     covered = (
-        "Intervals resample test items; they do not cover training again with another seed."
+        f"Intervals resample {drawn}; they do not cover training again with another seed."
         if seeds == 1
-        else "Intervals resample test items and, for what is fine-tuned, its "
-        f"{seeds} training seeds."
+        else f"Intervals resample {drawn} and, for what is fine-tuned, its {seeds} training seeds."
     )
     dtypes = {dtype for dtype in trained_in(accounts.plan, accounts.folder).values() if dtype}
     trained = [f"Training computed in {' and '.join(sorted(dtypes))}."] if dtypes else []
-    return [covered, _tail_note(accounts), *_alike(accounts), *trained]
+    told = [covered, _tail_note(accounts), _distance_note(accounts)]
+    return [*told, *_alike(accounts), *trained]
+
+
+def _distance_note(accounts: Accounts) -> str:
+    asked = accounts.plan.recipe.controls
+    if accounts.plan.neighbours is None:
+        return (
+            "The recipe names no training rows, so that nothing is looked up and no item is near "
+            "or far: name them under `controls`."
+        )
+    return (
+        f"Items are near where the similarity of the nearest training item of their group is at "
+        f"least {asked.near:g}, and far where it is below {asked.far:g}: the cosine of TF-IDF "
+        "weights of character n-grams, 2 to 5. A consensus answers by copying where it is far."
+    )
+
+
+def _warnings(accounts: Accounts, entries: list[Entry]) -> list[str]:
+    """What makes the numbers of this ledger worth less than they look."""
+    recipe, items = accounts.plan.recipe, accounts.items
+    told, often = [], Counter(items.sources)
+    shared = sum(n for n in often.values() if n > 1)
+    if shared and not recipe.task.cluster:
+        told.append(
+            f"{shared:,} of {len(items):,} test items share their source with others "
+            f"({len(often):,} distinct ones), so that intervals over items are too narrow: name "
+            "the column that they share as `cluster` of the task."
+        )
+    if accounts.plan.neighbours is not None:
+        found = accounts.folder.result(accounts.plan.neighbours) / "search.json"
+        if known := read_result(found, Search).known:
+            told.append(
+                f"{known:,} of {len(items):,} test items are among the training items, prompt and "
+                "completion: give the test rows a split of their own."
+            )
+    many = max(Counter(e.group for e in entries if e.p_holm is not None).values(), default=0)
+    needed = 40 * many  # resamples from which the smallest p-value passes the strictest step
+    if needed > recipe.task.resamples:
+        told.append(
+            f"{many} comparisons with {recipe.task.resamples:,} resamples cannot be significant "
+            f"after Holm's correction: give the task at least {needed:,} `resamples`."
+        )
+    return told
 
 
 def _alike(accounts: Accounts) -> list[str]:

@@ -19,7 +19,8 @@ from pomona.records import TABLES
 from pomona.tasks import fields_of
 
 ASSETS = Path(__file__).parents[1] / "assets"
-RESERVED = {"overall", "head", "tail"}  # what a ledger calls all items, and two parts of them
+# What a ledger calls all items, and parts of them.
+RESERVED = {"overall", "head", "tail", "near", "middle", "far", "warm", "cold"}
 QUICK = 100_000_000  # bytes
 
 
@@ -76,7 +77,11 @@ def number(value: Any) -> float | None:
 
 
 def group_counts(
-    name: str, sources: Sequence[Path], data: Data, where: Mapping[str, list[str]]
+    name: str,
+    sources: Sequence[Path],
+    data: Data,
+    where: Mapping[str, list[str]],
+    cluster: str | None = None,
 ) -> Counter[str] | None:
     """Rows of each group that pass the conditions of the table `name`; None where counting takes
     too long, and the table's own step checks them.
@@ -90,7 +95,9 @@ def group_counts(
 
     place = f"{sources[0]}, {name}"
     read = records.read([str(path) for path in sources])
-    read.require(*sorted(fields_of(data.prompt) | fields_of(data.completion)))
+    templates = (data.prompt, data.completion, data.source or "")
+    named = set().union(*map(fields_of, templates), {cluster} if cluster else ())
+    read.require(*sorted(named))
     rows = conditions(read, where, place)
     if data.group is None:
         return Counter({"all": rows.count()})

@@ -19,7 +19,8 @@ from pomona.recipe.inputs import (
     tokenizer_folder,
 )
 from pomona.recipe.schema import Pretrain, Recipe, Train
-from pomona.recipe.steps.answering import copy_prompts, evaluate
+from pomona.recipe.steps.answering import evaluate
+from pomona.recipe.steps.controls import copy_sources, find_neighbours
 from pomona.recipe.steps.tables import make_table
 from pomona.recipe.steps.training import finetune, pretrain
 
@@ -31,8 +32,8 @@ TRAINED_IN = {"float32": "float32", "bfloat16": "bfloat16", "mixed": "bfloat16"}
 
 @dataclass(frozen=True)
 class Measurement:
-    """A variant to be entered: the step that answered for it and the model it needed. `bound` marks
-    what no system can reach.
+    """A variant to be entered: the step that answered for it and the model it needed, if any.
+    `bound` marks what no system can reach.
 
     `again` are the answers of the same variant trained with other seeds.
     """
@@ -40,7 +41,7 @@ class Measurement:
     lever: str
     variant: str
     answers: Step
-    model: Node
+    model: Node | None
     baselines: tuple[str, ...]
     bound: bool = False
     again: tuple[Step, ...] = ()
@@ -73,7 +74,7 @@ class RunPlan:
         lever: str,
         variant: str,
         answers: Step,
-        model: Node,
+        model: Node | None,
         baselines: tuple[str, ...],
         bound: bool = False,
     ) -> None:
@@ -118,6 +119,8 @@ class RunPlan:
             "prompt": data.prompt,
             "completion": data.completion,
             "group": data.group,
+            "source": data.source,
+            "cluster": getattr(spec, "cluster", None),
             "groups": data.groups,
             "where": {**data.where, **spec.where},
             "per_group": per_group,
@@ -186,17 +189,42 @@ class RunPlan:
 
     @cached_property
     def copies(self) -> Step:
-        """The test items answered by their prompts."""
+        """The test items answered by their sources."""
         params = {"metric": self.recipe.task.metric}
-        return self.step("copy the prompts", copy_prompts, params, {"items": self.items})
+        return self.step("copy the sources", copy_sources, params, {"items": self.items})
+
+    @cached_property
+    def memory(self) -> Step | None:
+        """What the base may have learned from: all training items, however few of them the levers
+        use; None where the recipe names none.
+        """
+        asked, train = self.recipe.controls, self.recipe.train
+        learned = train or self.recipe.pretrain
+        if asked.records or asked.where is not None:
+            where = (learned.where if learned else {}) if asked.where is None else asked.where
+            records = asked.records or (learned.records if learned else None)
+            asked = asked.model_copy(update={"where": where, "records": records})
+            return self.table("items to look up", asked)
+        name = "pretraining items" if train is None else "training items"
+        limited = train is not None and train.per_group is not None
+        return self.table(f"all {name}" if limited else name, learned) if learned else None
+
+    @cached_property
+    def neighbours(self) -> Step | None:
+        """The nearest of them to every test item."""
+        if self.memory is None:
+            return None
+        params = {"neighbours": self.recipe.controls.neighbours}
+        inputs = {"items": self.items, "memory": self.memory}
+        return self.step("find the nearest items", find_neighbours, params, inputs)
 
     @property
     def targets(self) -> list[Step]:
-        """What the ledger is computed from: the answers of every measurement, copies of the
-        prompts, and the training items it counts.
+        """What the ledger is computed from: the answers of every measurement, and the training
+        items it counts.
         """
         answers = [step for m in self.measurements for step in (m.answers, *m.again)]
-        return [*answers, self.copies, *([self.training] if self.training else [])]
+        return [*answers, *([self.training] if self.training else [])]
 
     def answering(self) -> Mapping[str, Any]:
         """Parameters of every step in which a model reads or writes."""
@@ -235,7 +263,8 @@ class RunPlan:
         sources = record_sources(spec.records or data.records, self.folder)
         key = (*sources, repr(where))
         if key not in self._counts:
-            self._counts[key] = group_counts(name, sources, data, where)
+            cluster = getattr(spec, "cluster", None)
+            self._counts[key] = group_counts(name, sources, data, where, cluster)
         return self._counts[key]
 
     def require_groups(self, groups: Iterable[str], where: str) -> None:

@@ -226,6 +226,7 @@ def _manifest(plan: RunPlan, folder: RunFolder, ledger: Ledger) -> dict[str, Any
         "versions": ledger.meta.versions,
         "steps": {step.name: step.folder for step in ancestors(plan.targets)},
         "trained_in": trained_in(plan, folder),
+        "warnings": ledger.meta.warnings,
     }
 
 

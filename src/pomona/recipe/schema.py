@@ -43,6 +43,11 @@ class Data(StrictModel):
     """Template of the prompt; {column} is replaced by the row's value."""
     completion: Text = "{completion}"
     """Template of the text the model should answer."""
+    source: Text | None = None
+    """Template of what the prompt asks about: copying answers with it, and the nearest training
+    items are found by it. The prompt's only column that is not the group, or else the prompt, when
+    left out.
+    """
     group: Text | None = "group"
     """Column that results are broken down by; null for no groups."""
     groups: Texts | None = None
@@ -60,6 +65,10 @@ class Task(StrictModel):
     """Tables of the test rows; those of `data` when left out."""
     where: Where = Field(default={})
     """Keep only test rows with these values, beside the conditions of `data`."""
+    cluster: Text | None = None
+    """Column of what test items share, such as the source of translations: the items of one value
+    are resampled together.
+    """
     metric: Literal["chrf", "chrf++", "exact_match"] = "chrf"
     """How an answer is compared with its reference."""
     per_group: Positive | None = None
@@ -68,8 +77,37 @@ class Task(StrictModel):
     """How many groups, those with the least training data, are also shown apart; 0 for none."""
     max_new_tokens: Positive = 128
     """Longest answer, in tokens."""
-    resamples: Annotated[int, Field(ge=1000)] = 1000
+    resamples: Annotated[int, Field(ge=1000)] = 2000
     """Bootstrap resamples behind every interval."""
+
+
+class Controls(StrictModel):
+    """What costs nearly nothing and must be beaten: copying the source, and what the nearest
+    training items of the same group were answered with.
+    """
+
+    records: Names | None = None
+    """Tables of the rows that the base may have learned from; those of `train` or `pretrain`, or
+    else of `data`, when left out.
+    """
+    where: Where | None = None
+    """Conditions of these rows, beside those of `data`; those of `train` or `pretrain` when left
+    out. Where none of these is given, nothing is looked up.
+    """
+    neighbours: Positive = 5
+    """The nearest items whose answers vote."""
+    far: Share = 0.4
+    """A test item is far where the similarity of its nearest training item is below this; there the
+    vote answers by copying.
+    """
+    near: Share = 0.65
+    """A test item is near where that similarity is at least this."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.far > self.near:
+            raise problems([(("far",), f'"far" must be at most "near", which is {self.near}')])
+        return self
 
 
 class RungRecipe(StrictModel):
@@ -236,6 +274,8 @@ class Recipe(StrictModel):
     """The levers to measure."""
     pretrain: Pretrain | None = None
     """Train the ladder's models from nothing first."""
+    controls: Controls = Controls()
+    """The controls that every run measures beside the levers."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from pomona.tasks.bleu import pairwise_bleu as pairwise_bleu
     from pomona.tasks.chrf import Chrf as Chrf, pairwise as pairwise
     from pomona.tasks.items import (
+        COLUMNS as COLUMNS,
         Items as Items,
         fields_of as fields_of,
         items_from as items_from,
         limit as limit,
+        source_of as source_of,
     )
     from pomona.tasks.metrics import (
         BitsPerByte as BitsPerByte,
@@ -29,7 +31,7 @@ __getattr__, __dir__ = lazily(
     {
         "bleu": "pairwise_bleu",
         "chrf": "Chrf pairwise",
-        "items": "Items fields_of items_from limit",
+        "items": "COLUMNS Items fields_of items_from limit source_of",
         "metrics": "BitsPerByte ExactMatch Metric metric",
     },
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import string
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 
 import numpy as np
@@ -15,40 +15,39 @@ import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest
 
+COLUMNS = ("id", "prompt", "completion", "group", "source", "cluster")  # of items in a table
+
 
 @dataclass(frozen=True)
 class Items:
-    """Parallel lists of n items. `ids` are unique and do not depend on the order of the rows."""
+    """Parallel lists of n items. `ids` are unique and do not depend on the order of the rows;
+    `sources` are what the prompts ask about, and items of one of `clusters` are resampled together.
+    """
 
     ids: list[str]
     prompts: list[str]
     completions: list[str]
     groups: list[str]
+    sources: list[str]
+    clusters: list[str]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Items:
         """The items at `rows`, in that order."""
-        columns = (self.ids, self.prompts, self.completions, self.groups)
+        columns = [getattr(self, field.name) for field in fields(self)]
         return Items(*([column[int(i)] for i in rows] for column in columns))
 
     def to_table(self) -> pa.Table:
-        """Columns id, prompt, completion, group."""
-        return pa.table(
-            {
-                "id": self.ids,
-                "prompt": self.prompts,
-                "completion": self.completions,
-                "group": self.groups,
-            }
-        )
+        """Columns id, prompt, completion, group, source and cluster."""
+        lists = (getattr(self, field.name) for field in fields(self))
+        return pa.table(dict(zip(COLUMNS, lists, strict=True)))
 
     @classmethod
     def from_table(cls, table: pa.Table) -> Items:
         """The inverse of `to_table`."""
-        names = ("id", "prompt", "completion", "group")
-        return cls(*(table.column(name).to_pylist() for name in names))
+        return cls(*(table.column(name).to_pylist() for name in COLUMNS))
 
 
 def fields_of(template: str) -> set[str]:
@@ -62,16 +61,35 @@ def fields_of(template: str) -> set[str]:
         raise PomonaError(message, where=f"template {template!r}", remedy=remedy) from None
 
 
-def items_from(table: pa.Table, prompt: str, completion: str, group: str | None) -> Items:
+def source_of(prompt: str, group: str | None) -> str:
+    """The template of what a prompt asks about: its only column that is not the group, without the
+    words around it; or else the prompt itself.
+    """
+    asked = fields_of(prompt) - {group}
+    return "{" + asked.pop() + "}" if len(asked) == 1 else prompt
+
+
+def items_from(
+    table: pa.Table,
+    prompt: str,
+    completion: str,
+    group: str | None,
+    *,
+    source: str | None = None,
+    cluster: str | None = None,
+) -> Items:
     """Fill the templates row by row. Rows with a null in a used column, or an empty completion, are
     refused with their number.
 
-    Rows that come out the same (group, prompt, completion) are kept once.
+    `source` is `source_of` the prompt unless given; without a column `cluster` every item is one of
+    its own. Rows that come out the same (group, prompt, completion) are kept once.
     """
-    needed = fields_of(prompt) | fields_of(completion) | ({group} if group else set())
+    source = source_of(prompt, group) if source is None else source
+    needed = fields_of(prompt) | fields_of(completion) | fields_of(source)
+    needed |= {name for name in (group, cluster) if name}
     for name in sorted(needed - set(table.column_names)):
         raise PomonaError(f'there is no column "{name}"', remedy=nearest(name, table.column_names))
-    by_id: dict[str, tuple[str, str, str]] = {}
+    by_id: dict[str, tuple[str, ...]] = {}
     for number, row in enumerate(table.select(sorted(needed)).to_pylist(), 1):
         where, remedy = f"row {number}", "fill the value or drop the row"
         empty = [name for name in needed if row[name] is None]
@@ -81,10 +99,12 @@ def items_from(table: pa.Table, prompt: str, completion: str, group: str | None)
         filled = (of, prompt.format_map(row), completion.format_map(row))
         if not filled[2].strip():
             raise PomonaError("the completion is empty", where=where, remedy=remedy)
-        by_id.setdefault(sha256("\x1f".join(filled).encode()).hexdigest()[:16], filled)
+        id_ = sha256("\x1f".join(filled).encode()).hexdigest()[:16]
+        together = str(row[cluster]) if cluster else id_
+        by_id.setdefault(id_, (*filled, source.format_map(row), together))
     ids = sorted(by_id)
-    groups, prompts, completions = ([by_id[i][k] for i in ids] for k in range(3))
-    return Items(ids, prompts, completions, groups)
+    groups, prompts, completions, *rest = ([by_id[i][k] for i in ids] for k in range(5))
+    return Items(ids, prompts, completions, groups, *rest)
 
 
 def limit(items: Items, per_group: int | None, groups: Sequence[str] | None = None) -> Items:

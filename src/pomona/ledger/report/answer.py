@@ -8,7 +8,7 @@ from pomona.ledger.report.costs import cost, crossing, roughly, worth
 from pomona.ledger.store import Entry, Ledger
 from pomona.pages import clean, count, gained, interval
 
-SCALE = "scale"
+SCALE, CONTROL = "scale", "control"
 _PERCENT, _NEAR_ZERO = {"chrf", "chrf++", "exact_match"}, 1.0
 SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"  # how charts write a gain
 
@@ -23,14 +23,16 @@ class Conclusion:
 
 def levers(ledger: Ledger, group: str = "overall") -> list[Entry]:
     """The entries of one group that are compared with the base and are neither the base, a size of
-    the ladder, nor a bound.
+    the ladder, a control, nor a bound.
     """
     meta = ledger.meta
     left_out = {meta.base, *meta.bounds}
     return [
         entry
         for entry in ledger.of(group)
-        if entry.lever != SCALE and entry.variant not in left_out and entry.baseline == meta.base
+        if entry.lever not in (SCALE, CONTROL)
+        and entry.variant not in left_out
+        and entry.baseline == meta.base
     ]
 
 
@@ -62,18 +64,20 @@ def answer(ledger: Ledger) -> Conclusion:
     being less bad.
     """
     tried, base, warned = levers(ledger), clean(ledger.meta.base), _warned(ledger)
+    measured = [*map(clean, ledger.meta.warnings), *_controls(ledger)]
     ends = [*_ladder(ledger), *_unknown(ledger)]
     if not tried:
-        return Conclusion(f"This ledger measures no lever against {base}.", warned + ends)
+        return Conclusion(f"This ledger measures no lever against {base}.", warned + measured + ends)
     gaining = [entry for entry in tried if _gains(ledger, entry)]
     better = [entry for entry in gaining if not _useless(ledger, entry)]
     if not better:
         none = f"No lever shows a measurable gain over {base}: no 95 % interval lies above zero."
         headline, *said = [*warned, *(_no_use(ledger, gaining) if gaining else [none])]
-        return Conclusion(headline, [*said, *_losses(ledger), *ends, *_limits(ledger)])
+        details = [*measured, *said, *_losses(ledger), *ends, *_limits(ledger)]
+        return Conclusion(headline, details)
     best = max(better, key=lambda entry: worth(ledger, entry))
     largest = max(better, key=lambda entry: ledger.gain(entry)[0])
-    details = [*warned]
+    details = [*warned, *measured]
     if largest is not best:
         gain, paid = _gain(ledger, largest), cost(ledger, largest)
         details.append(f"The largest gain of a lever is {_name(largest)}: {gain} {paid}.")
@@ -177,7 +181,7 @@ def _unknown(ledger: Ledger) -> list[str]:
 
 
 def _useless(ledger: Ledger, entry: Entry) -> str:
-    """Why an entry's answers are of no use: they are no better than copies of the prompts, or
+    """Why an entry's answers are of no use: they are no better than copies of the sources, or
     nearly all wrong. Empty where neither is so.
     """
     sign = 1 if ledger.meta.higher_is_better else -1
@@ -185,7 +189,7 @@ def _useless(ledger: Ledger, entry: Entry) -> str:
     value, copied = entry.value, ledger.meta.copying.get(entry.group)
     told = f"{clean(ledger.meta.metric)} {value:.{decimals}f}"
     if copied is not None and sign * value <= sign * copied:
-        return f"does no better than copying the prompt, {told} against {copied:.{decimals}f}"
+        return f"does no better than copying the source, {told} against {copied:.{decimals}f}"
     near_zero = entry.metric in _PERCENT and value < _NEAR_ZERO
     return f"is near zero, {told}" if near_zero else ""
 
@@ -196,6 +200,38 @@ def _warned(ledger: Ledger) -> list[str]:
     why = _useless(ledger, base)
     nothing = "differences between answers of no use mean nothing"
     return [f"The base {clean(base.variant)} {why}: {nothing}."] if why else []
+
+
+def controls(ledger: Ledger, group: str = "overall") -> list[Entry]:
+    """What costs nearly nothing and must be beaten."""
+    return [entry for entry in ledger.of(group) if entry.lever == CONTROL]
+
+
+def _controls(ledger: Ledger) -> list[str]:
+    """The strongest control beside the strongest system, in all items and in the tail."""
+    sign = 1 if ledger.meta.higher_is_better else -1
+    told = []
+    for group in ("overall", "tail"):
+        there = controls(ledger, group)
+        bounds_ = ledger.meta.bounds
+        systems = [e for e in ledger.of(group) if e.lever != CONTROL and e.variant not in bounds_]
+        if not there or not systems:
+            continue
+        control, system = (max(some, key=lambda e: sign * e.value) for some in (there, systems))
+        decimals, where = ledger.decimals()[group], "" if group == "overall" else " in the tail"
+        name, best, metric = map(clean, (control.variant, system.variant, ledger.meta.metric))
+        ours, theirs = f"{system.value:.{decimals}f}", f"{control.value:.{decimals}f}"
+        if sign * control.value >= sign * system.value:
+            told.append(
+                f"The control {name}, which asks no model, has {metric} {theirs}{where}; the best "
+                f"that was measured, {best}, has {ours}."
+            )
+        else:
+            told.append(
+                f"The strongest control{where}, {name}, has {metric} {theirs} without a model, "
+                f"and {best} has {ours}."
+            )
+    return told
 
 
 def _no_use(ledger: Ledger, gaining: list[Entry]) -> list[str]:

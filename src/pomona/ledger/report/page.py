@@ -19,12 +19,14 @@ from pomona.pages import (
     gained,
     interval,
     nominal,
+    p_value,
     quantitative,
     render,
     short,
 )
 
 _ROW, _WIDTH = 15, 200
+PARTS = ("overall", "tail", "head", "near", "middle", "far")  # of which the page has every entry
 _BARE: dict[str, Any] = {
     "title": None,
     "ticks": False,
@@ -91,7 +93,7 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         if chart:
             charts[name] = chart
     panels = [_panel(ledger, name, entry, signatures, decimals) for name, entry in variants.items()]
-    named = [name for name in ("overall", "tail", "head") if ledger.of(name)]
+    named = [name for name in PARTS if ledger.of(name)]
     return {
         "meta": ledger.meta,
         "answer": answer(ledger),
@@ -99,6 +101,8 @@ def _content(ledger: Ledger) -> dict[str, Any]:
         "has_picture": "picture-wide" in charts,
         "has_ladder": bool(rungs(ledger)),
         "has_tail": any(each.tail for each in ledger.meta.groups),
+        "has_distance": bool(ledger.of("near") or ledger.of("middle") or ledger.of("far")),
+        "has_tests": any(entry.p_holm is not None for entry in ledger.entries),
         "has_scale": any(entry.scale_equivalent for entry in ledger.entries),
         "drawn": [_row(ledger, point.entry, signatures, decimals) for point in drawn(ledger)],
         "left_out": left_out(ledger),
@@ -140,6 +144,7 @@ def _row(
         "verdict": "better" if low > 0 else "worse" if high < 0 else "unclear",
         "extra": flops(ledger.extra(entry)),
         "scale": str(entry.scale_equivalent) if entry.scale_equivalent else "—",
+        "p": p_value(entry.p_holm),
         "signature": signatures.index(entry.signature) + 1,
     }
 

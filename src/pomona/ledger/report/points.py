@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pomona.ledger.report.answer import SCALE, levers, rungs
+from pomona.ledger.report.answer import CONTROL, SCALE, levers, rungs
 from pomona.ledger.store import Entry, Ledger
 from pomona.pages import clean, gained, interval
 
@@ -72,6 +72,8 @@ def left_out(ledger: Ledger) -> list[str]:
         said = f"{gained(gain, low, high)} {interval(low, high)}"
         if entry.variant in ledger.meta.bounds:
             why = "a bound that only the references could choose"
+        elif entry.lever == CONTROL:
+            why = "a control, which asks no model"
         elif entry.baseline != ledger.meta.base:
             why = f"measured against {clean(entry.baseline)}"
         elif entry.lever == SCALE and entry.variant not in larger:

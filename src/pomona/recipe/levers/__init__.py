@@ -7,6 +7,7 @@ from __future__ import annotations
 from pomona.errors import PomonaError
 from pomona.recipe.graph import RunInput
 from pomona.recipe.inputs import trained
+from pomona.recipe.levers.controls import add_controls
 from pomona.recipe.levers.data import add_data
 from pomona.recipe.levers.merging import add_merging
 from pomona.recipe.levers.sampling import add_sampling
@@ -15,7 +16,7 @@ from pomona.recipe.plan import RunPlan
 
 def add_levers(plan: RunPlan) -> None:
     """Let every lever that the recipe names add its steps."""
-    for add in (_add_scale, add_data, add_merging, add_sampling):
+    for add in (_add_scale, add_controls, add_data, add_merging, add_sampling):
         add(plan)
 
 

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class About:
-    """What `answers.json` says: FLOPs of answering an item, and the sizes of the model."""
+    """What `answers.json` says: FLOPs of answering an item, the sizes of the model, if one
+    answered, and FLOPs of making what it was answered from beside a model.
+    """
 
     flops_per_item: float
-    shape: Shape
+    shape: Shape | None
+    flops_once: float
 
 
 def load_model(step: StepContext, folder: Path) -> TorchModel:
@@ -74,14 +77,15 @@ def write_answers(
     answers: Sequence[str],
     metric_name: str,
     flops_per_item: float,
-    shape: Shape,
+    shape: Shape | None,
+    flops_once: float = 0.0,
 ) -> None:
     """Write what a system answered, with the statistics the ledger compares."""
     measure = metric(metric_name)
     np.save(folder / "statistics.npy", measure.statistics(list(answers), items.completions))
     table = pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)})
     pq.write_table(table, folder / "answers.parquet")
-    write_json(folder / "answers.json", asdict(About(flops_per_item, shape)))
+    write_json(folder / "answers.json", asdict(About(flops_per_item, shape, flops_once)))
 
 
 def evaluate(step: StepContext) -> Cost:
@@ -95,12 +99,3 @@ def evaluate(step: StepContext) -> Cost:
     write_answers(step.out, items, texts, p["metric"], flops / len(items), model.shape)
     tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
     return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)
-
-
-def copy_prompts(step: StepContext) -> Cost:
-    """What the metric says where every prompt is its own answer: the least that a system is for."""
-    items, measure = read_items(step.inputs["items"]), metric(step.params["metric"])
-    with Meter() as meter:
-        statistics = measure.statistics(items.prompts, items.completions)
-        np.save(step.out / "statistics.npy", statistics)
-    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.results import read_result, read_rows
-from pomona.tasks import Items, items_from, limit
+from pomona.tasks import COLUMNS, Items, items_from, limit
 
 if TYPE_CHECKING:
     from pomona.records import Records
@@ -24,9 +25,7 @@ MANY = 40  # values that an error compares with, or lists
 
 def read_items(folder: Path) -> Items:
     """The items a `table` step wrote."""
-    return Items.from_table(
-        read_rows(folder / "items.parquet", "id", "prompt", "completion", "group")
-    )
+    return Items.from_table(read_rows(folder / "items.parquet", *COLUMNS))
 
 
 def read_counts(folder: Path) -> Counter[str]:
@@ -97,7 +96,9 @@ def make_table(step: StepContext) -> Cost:
         else:
             rows = records.read(sources)
         rows = conditions(rows, p["where"], rows.source.where)
-        items = items_from(rows.to_table(), p["prompt"], p["completion"], p["group"])
+        templates = (p["prompt"], p["completion"], p["group"])
+        more = {"source": p["source"], "cluster": p["cluster"]}
+        items = items_from(rows.to_table(), *templates, **more)
         write_items(step.out, limit(items, p["per_group"], p["groups"]))
         write_json(step.out / "counts.json", Counter(items.groups))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
@@ -118,8 +119,8 @@ def together(step: StepContext) -> Cost:
         rows = {id_: (part, row) for part in parts for row, id_ in enumerate(part.ids)}
         ordered = sorted(rows)
         columns = [
-            [getattr(rows[id_][0], field)[rows[id_][1]] for id_ in ordered]
-            for field in ("ids", "prompts", "completions", "groups")
+            [getattr(rows[id_][0], field.name)[rows[id_][1]] for id_ in ordered]
+            for field in fields(Items)
         ]
         write_items(step.out, type(parts[0])(*columns))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)

@@ -1,0 +1,128 @@
+"""What costs nearly nothing and must be beaten: the source copied, and answers of the nearest
+training items. No model is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pomona.files import write_json
+from pomona.ledger import Meter
+from pomona.memory import Nearest, consensus
+from pomona.recipe.steps import Cost, StepContext
+from pomona.recipe.steps.answering import write_answers
+from pomona.recipe.steps.results import read_result, read_rows
+from pomona.recipe.steps.tables import read_items
+from pomona.stats import rows_of
+from pomona.tasks import Items, metric
+
+
+@dataclass(frozen=True)
+class Search:
+    """What `search.json` says: FLOPs of making the index of every group and of finding the
+    neighbours of an item, the bytes of the indexes, and how many items are in the memory as they
+    are.
+    """
+
+    flops_once: float
+    flops_per_item: float
+    bytes: int
+    known: int
+
+
+def copy_sources(step: StepContext) -> Cost:
+    """Every item answered by its source: the least that a system is for."""
+    items = read_items(step.inputs["items"])
+    with Meter() as meter:
+        write_answers(step.out, items, items.sources, step.params["metric"], 0.0, None)
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
+
+
+def find_neighbours(step: StepContext) -> Cost:
+    """The nearest items of a memory to every item, those of its group alone: their similarity and
+    their answers, nearest first, none where nothing of the group shares an n-gram with it.
+    """
+    items, memory = read_items(step.inputs["items"]), read_items(step.inputs["memory"])
+    with Meter() as meter:
+        similarity, answers, search = _found(items, memory, step.params["neighbours"])
+    table = pa.table(
+        {"id": items.ids, "similarity": similarity, "answers": answers},
+        schema=pa.schema(
+            {
+                "id": pa.string(),
+                "similarity": pa.list_(pa.float64()),
+                "answers": pa.list_(pa.string()),
+            }
+        ),
+    )
+    pq.write_table(table, step.out / "neighbours.parquet")
+    write_json(step.out / "search.json", asdict(search))
+    flops = search.flops_once + search.flops_per_item * len(items)
+    return Cost(flops, 0, meter.cpu_seconds, meter.wall_seconds)
+
+
+def _found(
+    items: Items, memory: Items, k: int
+) -> tuple[list[list[float]], list[list[str]], Search]:
+    similarity: list[list[float]] = [[] for _ in items.ids]
+    answers: list[list[str]] = [[] for _ in items.ids]
+    once, searching, size = 0.0, 0.0, 0
+    stored = rows_of(memory.groups)
+    for group, rows in rows_of(items.groups).items():
+        if group not in stored:
+            continue
+        index = Nearest([memory.sources[i] for i in stored[group]])
+        found = index.search([items.sources[i] for i in rows], k)
+        once, searching = once + index.flops, searching + float(found.flops.sum())
+        size += index.bytes
+        for i, near, like in zip(rows, found.rows, found.similarity, strict=True):
+            alike = like > 0  # what shares nothing with an item is no neighbour of it
+            similarity[i] = like[alike].tolist()
+            answers[i] = [memory.completions[stored[group][j]] for j in near[alike]]
+    known = len(set(memory.ids) & set(items.ids))
+    return similarity, answers, Search(once, searching / len(items), size, known)
+
+
+def look_up(step: StepContext) -> Cost:
+    """Every item answered as its nearest neighbour was or, with `vote`, as most of its neighbours
+    were by the metric, and by its source where the nearest is `far`. Without neighbours the source
+    is the answer.
+    """
+    items, p, at = read_items(step.inputs["items"]), step.params, step.inputs["neighbours"]
+    search = read_result(at / "search.json", Search)
+    rows = read_neighbours(at / "neighbours.parquet")
+    with Meter() as meter:
+        answers = [
+            row["answers"][0] if row["answers"] else source
+            for row, source in zip(rows, items.sources, strict=True)
+        ]
+        if p["vote"]:
+            near = np.flatnonzero(nearest_of(rows) >= p["far"])
+            picks = consensus(
+                metric(p["metric"]),
+                [rows[i]["answers"] for i in near],
+                [rows[i]["similarity"] for i in near],
+            )
+            answers = list(items.sources)
+            for i, pick in zip(near, picks, strict=True):
+                answers[i] = rows[i]["answers"][pick]
+        each, once = search.flops_per_item, search.flops_once
+        write_answers(step.out, items, answers, p["metric"], each, None, once)
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
+
+
+def read_neighbours(path: Path) -> list[dict[str, Any]]:
+    """The `similarity` and `answers` of every item's neighbours."""
+    return read_rows(path, "similarity", "answers").to_pylist()
+
+
+def nearest_of(rows: list[dict[str, Any]]) -> NDArray[np.float64]:
+    """The similarity of each item's nearest neighbour; −1 where it has none."""
+    return np.array([row["similarity"][0] if row["similarity"] else -1.0 for row in rows])
