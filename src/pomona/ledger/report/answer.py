@@ -67,7 +67,9 @@ def answer(ledger: Ledger) -> Conclusion:
     measured = [*map(clean, ledger.meta.warnings), *_controls(ledger)]
     ends = [*_ladder(ledger), *_unknown(ledger)]
     if not tried:
-        return Conclusion(f"This ledger measures no lever against {base}.", warned + measured + ends)
+        return Conclusion(
+            f"This ledger measures no lever against {base}.", warned + measured + ends
+        )
     gaining = [entry for entry in tried if _gains(ledger, entry)]
     better = [entry for entry in gaining if not _useless(ledger, entry)]
     if not better:
