@@ -58,8 +58,8 @@ def application(models: Mapping[str, Model], settings: ServeSettings | None = No
     when it ends.
 
     Every failure is an error object with its status: 4xx for the client's, 502 and 504 for a
-    model's, 429 when all places are taken. A PomonaError when there is no model, or the feedback
-    file cannot be opened.
+    model's, 429 when all places are taken, 503 while another program holds a file that is needed. A
+    PomonaError when there is no model, or the feedback file cannot be opened.
     """
     settings = settings or ServeSettings()
     memory = None if settings.feedback is None else Feedback(settings.feedback)
