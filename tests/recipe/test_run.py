@@ -97,7 +97,7 @@ def test_own_model_without_a_ladder(project: Path) -> None:
     assert set(overall) == {
         "hf:model", "all data", "prune/random", "prune/bottom", "prune/middle", "prune/top",
         "mixed", "merge/linear", "merge/ties", "hedged3-mbr", "hedged3/hope", "hedged3/risk",
-        "copy", "lookup", "consensus5",
+        "copy", "lookup", "consensus5", "hedged3/random",
     }  # fmt: skip
     assert all(e.scale_equivalent is None for e in ledger.entries)
     assert {e.group for e in ledger.entries} == {
@@ -108,6 +108,13 @@ def test_own_model_without_a_ladder(project: Path) -> None:
         "hf:model",
         "prune/random",
     }
+    chance = overall["hedged3/random"]
+    assert chance.flops_per_item < overall["hedged3-mbr"].flops_per_item
+    assert {e.baseline for e in ledger.of("overall") if e.variant == "hedged3-mbr"} == {
+        "hf:model",
+        "hedged3/random",
+    }
+    assert overall["hedged3/hope"].value >= chance.value >= overall["hedged3/risk"].value
     hope, mbr, risk = (overall[f"hedged3{k}"].value for k in ("/hope", "-mbr", "/risk"))
     assert hope >= mbr >= risk
     assert overall["hedged3-mbr"].flops_once == 0
@@ -159,9 +166,8 @@ def test_small_pools_are_the_beginnings_of_large_ones(project: Path) -> None:
     drawn: list[list[str]] = []
     both, small = measured("hedged4-mbr", "hedged3-mbr", "hedged4-best"), measured("hedged3-mbr")
     assert drawn == [["sample hedged4"], ["sample hedged3"]]
-    assert both == small | {
-        name: both[name] for name in ("hedged4-mbr", "hedged4-best", "hedged4/hope", "hedged4/risk")
-    }
+    added = ("hedged4-mbr", "hedged4-best", "hedged4/random", "hedged4/hope", "hedged4/risk")
+    assert both == small | {name: both[name] for name in added}
     assert both["hedged4-best"][1] == both["hedged4-mbr"][1] > both["hedged3-mbr"][1]
 
 
@@ -584,7 +590,7 @@ DAMAGES = {
     ),
     "evaluate-*/statistics.npy": ("", "cannot be read: "),
     "test-items-*/items.parquet": ("PAR1", "cannot be read: "),
-    "test-items-*/counts.json": ('{"de": "many"}', "`de`: Input should be a valid integer"),
+    "items-to-look-up-*/counts.json": ('{"de": "many"}', "`de`: Input should be a valid integer"),
     "copy-*/statistics.npy": (None, "cannot be read: "),
     "find-*/neighbours.parquet": ("x", "cannot be read: "),
     "find-*/search.json": ("{}", "`flops_once` is missing"),

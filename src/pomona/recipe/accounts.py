@@ -80,9 +80,9 @@ class Accounts:
     @cached_property
     def counts(self) -> dict[str, int]:
         """Examples of each test group that could be trained on, from head to tail; test items where
-        nothing is trained.
+        nothing is named to learn from.
         """
-        seen = read_counts(self.folder.result(self.plan.training or self.plan.items))
+        seen = read_counts(self.folder.result(self.plan.learned or self.plan.items))
         return {g: seen[g] for g in sorted(set(self.items.groups), key=lambda g: (-seen[g], g))}
 
     @cached_property
@@ -297,7 +297,7 @@ def less(number: Number | None, other: Number | None) -> Number | None:
 def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
     """The ledger of a run whose steps are all finished."""
     accounts, recipe = Accounts(plan, folder), plan.recipe
-    counts, counted = accounts.counts.items(), plan.training is not None
+    counts, counted = accounts.counts.items(), plan.learned is not None
     entries = accounts.entries()
     meta = Meta(
         name=recipe.name,
@@ -409,7 +409,7 @@ def _tail_note(accounts: Accounts) -> str:
     """Which groups are the tail, and by what."""
     plan, tail = accounts.plan, sorted(accounts.tail)
     asked = plan.recipe.task.tail
-    by = "training examples" if plan.training else "test items (nothing is trained here)"
+    by = "training examples" if plan.learned else "test items (nothing is trained here)"
     if tail:
         tied = f", {len(tail)} because of ties" if len(tail) != asked else ""
         return f"Tail, the groups with the fewest {by}{tied}: {', '.join(tail)}."

@@ -144,6 +144,11 @@ class RunPlan:
             return self.table("training items", train, train.per_group)
         return self.table("pretraining items", pretrain) if pretrain else None
 
+    @cached_property
+    def learned(self) -> Step | None:
+        """The items that groups are counted in, from head to tail, where any are named."""
+        return self.training or self.memory
+
     def model(self, uri: str) -> Node:
         """A model by its URI; one that `pretrain` makes is a step."""
         made = self.recipe.pretrain

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pomona.recipe.plan import RunPlan
-from pomona.recipe.steps.sampling import BOUNDS, choose, draw
+from pomona.recipe.steps.sampling import BOUNDS, RANDOM, choose, draw
 from pomona.sample import TEMPERATURE, Strategy, parse_strategy
 
 
 def add_sampling(plan: RunPlan) -> None:
-    """Measure every strategy, and what its pool could win or lose. A pool is drawn once: small ones
-    are the beginnings of large ones.
+    """Measure every strategy against the base and a random choice from its pool, and what the pool
+    could win or lose. A pool is drawn once: small ones are the beginnings of large ones.
     """
     spec, base = plan.recipe.levers.sampling, plan.recipe.base
     strategies = [parse_strategy(name) for name in spec.strategies] if spec else []
@@ -29,13 +29,15 @@ def add_sampling(plan: RunPlan) -> None:
         mine = [strategy for strategy in strategies if _family(strategy) == pool]
         wanted = [(strategy.name, strategy, "strategy") for strategy in mine]
         for label, strategy in {_pool_name(strategy): strategy for strategy in mine}.items():
-            wanted += [(f"{label}/{bound}", strategy, bound) for bound in BOUNDS]
+            wanted += [(f"{label}/{other}", strategy, other) for other in (RANDOM, *BOUNDS)]
         for name, strategy, how in wanted:
+            chance = (f"{_pool_name(strategy)}/{RANDOM}",) if how == "strategy" else ()
             choice = {"strategy": strategy.name, "choose": how}
             choice |= {"metric": plan.recipe.task.metric, "seed": plan.recipe.seed}
             inputs = {"items": plan.items, "pools": step}
             chosen = plan.step(f"choose {name}", choose, choice, inputs)
-            plan.measure("sampling", name, chosen, model, (base,), bound=how in BOUNDS)
+            baselines = (base, *chance)
+            plan.measure("sampling", name, chosen, model, baselines, bound=how in BOUNDS)
 
 
 def _family(strategy: Strategy) -> Strategy:

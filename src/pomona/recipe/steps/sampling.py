@@ -29,7 +29,7 @@ from pomona.sample import (
 )
 from pomona.tasks import metric
 
-BOUNDS = ("hope", "risk")
+BOUNDS, RANDOM = ("hope", "risk"), "random"
 COLUMNS = ("id", "prompt_tokens", "answers", "tokens", "logprobs")
 
 
@@ -73,8 +73,8 @@ def draw(step: StepContext) -> Cost:
 
 
 def choose(step: StepContext) -> Cost:
-    """One answer of the first so many of each pool: by a strategy, or the best or the worst against
-    the reference.
+    """One answer of the first so many of each pool: by a strategy, by chance (which costs what one
+    answer does), or the best or the worst against the reference.
     """
     items, p = read_items(step.inputs["items"]), step.params
     strategy, drawn = parse_strategy(p["strategy"]), step.inputs["pools"]
@@ -88,6 +88,13 @@ def choose(step: StepContext) -> Cost:
         if p["choose"] in BOUNDS:
             utilities = _utilities([row["answers"] for row in rows], items.completions, p["metric"])
             picks = [int(pick) for pick in extremes(utilities)[BOUNDS.index(p["choose"])]]
+        elif p["choose"] == RANDOM:
+            drawn_ = np.random.default_rng(p["seed"]).integers(0, strategy.n, len(rows))
+            rows = [
+                row | {name: [row[name][pick]] for name in ("answers", "tokens")}
+                for row, pick in zip(rows, drawn_, strict=True)
+            ]
+            picks = [0] * len(rows)
         else:
             work = _picks(strategy, items.prompts, rows, about.temperatures, p["seed"])
             picks = asyncio.run(work)
