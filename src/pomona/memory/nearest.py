@@ -37,12 +37,13 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class _Grams:
-    """The distinct n-grams of texts end to end: those of text i are `keys[starts[i]:starts[i+1]]`,
-    which it has `counts` times.
+    """The distinct n-grams of texts, `keys` in order: those of text i are the ones at
+    `columns[starts[i]:starts[i+1]]`, which it has `counts` times.
     """
 
-    starts: NDArray[np.int64]
     keys: NDArray[np.uint64]
+    starts: NDArray[np.int64]
+    columns: NDArray[np.intp]
     counts: NDArray[np.float64]
 
 
@@ -58,7 +59,7 @@ class Nearest:
         if not texts:
             raise PomonaError("there are no texts to search", remedy="give at least one text")
         grams = _grams(texts)
-        self._keys, columns = np.unique(grams.keys, return_inverse=True)
+        self._keys, columns = grams.keys, grams.columns
         self._df = np.bincount(columns, minlength=len(self._keys))
         self._texts = len(texts)
         shape = (len(texts), len(self._keys))
@@ -100,8 +101,9 @@ class Nearest:
     def _vectors(self, queries: Sequence[str]) -> Any:
         """The known n-grams of the queries, each of which has length 1 with the unknown ones."""
         grams = _grams(queries)
-        at = np.minimum(np.searchsorted(self._keys, grams.keys), len(self._keys) - 1)
-        known = self._keys[at] == grams.keys if len(self._keys) else np.zeros(len(at), bool)
+        place = np.minimum(np.searchsorted(self._keys, grams.keys), len(self._keys) - 1)
+        there = self._keys[place] == grams.keys if len(self._keys) else np.zeros(len(place), bool)
+        at, known = place[grams.columns], there[grams.columns]
         df = np.where(known, self._df[at], 0) if len(self._keys) else np.zeros(len(at))
         weights = _tf(grams.counts) * self._idf(df)
         lengths = _lengths(weights, grams.starts)
@@ -136,7 +138,10 @@ def _grams(texts: Sequence[str]) -> _Grams:
     """The distinct n-grams of each text, as keys of 64 bits that are equal where the n-grams are
     (and hardly ever elsewhere: once in 10⁹ tables of 10⁵ n-grams).
     """
-    sizes, keys, counts = [np.zeros(1, np.int64)], [], []
+    if not texts:
+        none = np.zeros(0, np.intp)
+        return _Grams(none.astype(np.uint64), np.zeros(1, np.int64), none, none.astype(np.float64))
+    sizes, keys, columns, counts = [np.zeros(1, np.int64)], [], [], []
     for block in _blocks(texts):
         owner, key = _occurrences(block)
         distinct, number = np.unique(key, return_inverse=True)
@@ -144,11 +149,16 @@ def _grams(texts: Sequence[str]) -> _Grams:
         table = sparse.coo_matrix((np.ones(len(key)), (owner, number)), shape=shape).tocsr()
         table.sum_duplicates()
         sizes.append(np.diff(table.indptr).astype(np.int64))
-        keys.append(distinct[table.indices])
+        keys.append(distinct)
+        columns.append(table.indices)
         counts.append(table.data)
-    if not keys:
-        return _Grams(np.zeros(1, np.int64), np.empty(0, np.uint64), np.empty(0))
-    return _Grams(np.cumsum(np.concatenate(sizes)), np.concatenate(keys), np.concatenate(counts))
+    starts = np.cumsum(np.concatenate(sizes))
+    if len(keys) == 1:
+        return _Grams(keys[0], starts, columns[0], counts[0])
+    every, number = np.unique(np.concatenate(keys), return_inverse=True)
+    parts = np.split(number, np.cumsum([len(one) for one in keys])[:-1])
+    moved = [part[column] for part, column in zip(parts, columns, strict=True)]
+    return _Grams(every, starts, np.concatenate(moved), np.concatenate(counts))
 
 
 def _blocks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
