@@ -371,6 +371,12 @@ def _warnings(accounts: Accounts, entries: list[Entry]) -> list[str]:
                 f"{known:,} of {len(items):,} test items are among the training items, prompt and "
                 "completion: give the test rows a split of their own."
             )
+    single = [g for g, rows in accounts.rows().items() if len(set(accounts.clusters[rows])) < 2]
+    if single:
+        told.append(
+            f"Nothing is known of the error in {', '.join(single)}: there is one "
+            f"{'cluster' if recipe.task.cluster else 'item'}, and intervals have no width."
+        )
     many = max(Counter(e.group for e in entries if e.p_holm is not None).values(), default=0)
     needed = 40 * many  # resamples from which the smallest p-value passes the strictest step
     if needed > recipe.task.resamples:
