@@ -85,9 +85,10 @@ def answer(ledger: Ledger) -> Conclusion:
         details.append(f"The largest gain of a lever is {_name(largest)}: {gain} {paid}.")
     details += [*ends, *_tail(ledger, best), *_losses(ledger), *_limits(ledger)]
     if len(tried) > 1:
+        holm = ": p (Holm) is corrected for that" if best.p_holm is not None else ""
         details.append(
             f"{len(tried)} variants were compared; the intervals are not widened for "
-            "choosing the best of them."
+            f"choosing the best of them{holm}."
         )
     return Conclusion(_headline(ledger, best, largest), details)
 
