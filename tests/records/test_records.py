@@ -75,7 +75,7 @@ def test_a_filter_of_another_type_is_refused(wanted: Any) -> None:
         read(TABLE).where(id=wanted)
 
 
-@pytest.mark.parametrize(("name", "rows"), [("a.parquet", 160_000), ("a.jsonl", 40_000)])
+@pytest.mark.parametrize(("name", "rows"), [("a.parquet", 480_000), ("a.jsonl", 40_000)])
 def test_batches_do_not_hold_the_file(tmp_path: Path, name: str, rows: int) -> None:
     records = read(write(pa.table({"text": pa.repeat("x" * 1000, rows)}), tmp_path / name))
     before = pa.total_allocated_bytes()
