@@ -23,6 +23,7 @@ FileStamp = tuple[str, int, int, int]
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 MARKER = "pomona-work.json"
 NO_WINDOWS = "Pomona runs on Linux and macOS; on Windows, run it in WSL"
+_NOTE = b"pomona\n"  # how the file of a lock begins that is not empty
 _ID = re.compile("[0-9a-f]{16}")
 
 
@@ -55,6 +56,19 @@ class Lock:
                         where=where,
                         remedy=f"wait for it, or choose another {other}",
                     ) from None
+        held = os.pread(self._held, len(_NOTE), 0)
+        if not _NOTE.startswith(held):
+            self.close()
+            raise PomonaError(
+                "is there, where Pomona would lock, and is not Pomona's",
+                where=path,
+                remedy=f"move it away, or choose another {other}",
+            )
+
+    @property
+    def _held(self) -> int:
+        assert self._descriptor is not None, "a lock that is not held"
+        return self._descriptor
 
     def _is_there(self) -> bool:
         """Whether what is held still has its name: another process may have removed it between our
@@ -69,15 +83,13 @@ class Lock:
 
     def note(self, text: str) -> None:
         """Write something into the file for whoever holds it after a kill."""
-        assert self._descriptor is not None, "a lock that is not held"
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, text.encode(), 0)
-        os.fsync(self._descriptor)
+        os.ftruncate(self._held, 0)
+        os.pwrite(self._held, _NOTE + text.encode(), 0)
+        os.fsync(self._held)
 
     def noted(self) -> bytes:
         """What a killed holder has noted, as far as it came."""
-        assert self._descriptor is not None, "a lock that is not held"
-        return os.pread(self._descriptor, 1 << 20, 0)
+        return os.pread(self._held, 1 << 20, 0).removeprefix(_NOTE)
 
     def release(self) -> None:
         """Let others have it. The file goes while it is still held, so that nobody waits at it."""

@@ -126,6 +126,24 @@ with Results({"--out": "o.parquet", "pairs": "p.jsonl"}) as results:
 """
 
 
+def test_two_kills_in_a_row_are_gone_on_from():
+    for text in ("one", "two"):
+        script = KILLED.replace('"new"', f'"{text}"')
+        # The first stops with both results in place, the second with none replaced yet.
+        at = {"one": 2, "two": 0}[text]
+        done = subprocess.run([sys.executable, "-c", script, str(at)], check=False)
+        assert done.returncode == -9
+    run(pairs="p.jsonl")
+    assert names() == ["in.jsonl", "o.parquet", "o.parquet.card.json", "p.jsonl"]
+
+
+def test_a_file_of_somebody_else_in_the_place_of_a_lock_stays():
+    Path(".o.parquet.lock").write_text("mine")
+    with pytest.raises(PomonaError, match=r"\.o\.parquet\.lock: is there, where Pomona would lock"):
+        run()
+    assert Path(".o.parquet.lock").read_text() == "mine"
+
+
 @pytest.mark.parametrize("at", range(4))
 def test_a_kill_at_any_point_is_gone_on_from(at):
     run(pairs="p.jsonl")

@@ -165,8 +165,8 @@ class Results:
     def __enter__(self) -> Self:
         """Lock the results and look at what is in their places."""
         try:
-            journal = [] if self._dry_run else self._lock()
-            self._refuse_foreign([*listed_in_card(self._main), *journal])
+            self._journal = [] if self._dry_run else self._lock()
+            self._refuse_foreign([*listed_in_card(self._main), *self._journal])
             self._before = self._stamps()
         except BaseException:
             self._release()
@@ -206,9 +206,11 @@ class Results:
         outputs = tuple(self._written(name) for name in self._partials)
         card = replace(card, outputs=outputs)
         # A kill from here on leaves results that no card lists yet. The note in the lock's file,
-        # which stays then, tells the next run that they are ours.
+        # which stays then, tells the next run that they are ours. What an earlier killed run had
+        # noted is so until it is replaced: a second kill may come before that.
         self._half_published = True
-        self._locks[0].note(json.dumps([asdict(output) for output in outputs]))
+        noted = [asdict(output) for output in (*self._journal, *outputs)]
+        self._locks[0].note(json.dumps(noted))
         for name, partial in self._partials.items():
             where = self._files[name]
             with disk_guard(where):
