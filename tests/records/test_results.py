@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, ResourceError
 from pomona.records import Card, Results, as_records, read
 from pomona.workspace import stamp
 
@@ -133,6 +134,20 @@ def test_two_kills_in_a_row_are_gone_on_from():
         at = {"one": 2, "two": 0}[text]
         done = subprocess.run([sys.executable, "-c", script, str(at)], check=False)
         assert done.returncode == -9
+    run(pairs="p.jsonl")
+    assert names() == ["in.jsonl", "o.parquet", "o.parquet.card.json", "p.jsonl"]
+
+
+def test_a_disk_that_fills_up_at_the_card_is_told_and_gone_on_from(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pomona.records.results.write_json", full)
+        with pytest.raises(ResourceError, match=r"o\.parquet\.card\.json: the disk is full"):
+            run(pairs="p.jsonl")
     run(pairs="p.jsonl")
     assert names() == ["in.jsonl", "o.parquet", "o.parquet.card.json", "p.jsonl"]
 

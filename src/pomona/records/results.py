@@ -210,7 +210,8 @@ class Results:
         # noted is so until it is replaced: a second kill may come before that.
         self._half_published = True
         noted = [asdict(output) for output in (*self._journal, *outputs)]
-        self._locks[0].note(json.dumps(noted))
+        with disk_guard(self._main):
+            self._locks[0].note(json.dumps(noted))
         for name, partial in self._partials.items():
             where = self._files[name]
             with disk_guard(where):
@@ -219,7 +220,8 @@ class Results:
                 else:
                     sync(partial)
                     partial.replace(os.path.realpath(where))
-        card.write(self._main)
+        with disk_guard(address(card_of(self._main))):
+            card.write(self._main)
         self._half_published = False
         return card
 
