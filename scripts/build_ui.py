@@ -5,8 +5,10 @@ BSD-licensed Python projects.
 
 Downloads the pinned wheels without their dependencies, reads every catalogue, normalises locale
 names, and splits by *source string*: near copies (Jaccard of character 5-grams ≥ 0.8) always fall
-on the same side, so no test source nor a near copy of one is in train. The result depends on
-nothing but the wheels.
+on the same side, so no test source nor a near copy of one is in train. One project, Sphinx, is held
+out: nothing of it is in train, and a larger part of what only it says is in test and valid, so that
+there are enough sources to see what a project that no model was trained on is answered with. The
+result depends on nothing but the wheels.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ WHEELS = {
 OUT = Path(__file__).parents[1] / "src/pomona/assets/ui"
 JACCARD = 0.8
 SPLITS = {"test": 0.07, "valid": 0.03}
+HELD_OUT, HELD_OUT_SPLITS = "sphinx", {"test": 0.35, "valid": 0.15}
 
 REGIONS_KEPT = {
     "ar_DZ",
@@ -163,38 +166,50 @@ def near_copy_components(sources: list[str]) -> np.ndarray:
     return connected_components(edges, directed=False)[1]
 
 
-def assign_splits(sources: list[str]) -> dict[str, str]:
-    """Whole components go to test, valid or train by a hash of their first string."""
+def assign_splits(domains: dict[str, set[str]]) -> dict[str, str]:
+    """The split of each source, by the domains that say it. Whole components go to test, valid or
+    train by a hash of their first string; those of the held-out project alone to test, valid or
+    "unused".
+    """
+    sources = sorted(domains)
     components = near_copy_components(sources)
     first: dict[int, str] = {}
+    others: set[int] = set()
     for component, text in zip(components, sources, strict=True):
         first.setdefault(component, text)
+        if domains[text] != {HELD_OUT}:
+            others.add(component)
     splits = {}
     for component, text in first.items():
         draw = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+        shares, rest = (SPLITS, "train") if component in others else (HELD_OUT_SPLITS, "unused")
         splits[component] = (
-            "test" if draw < SPLITS["test"] else "valid" if draw < sum(SPLITS.values()) else "train"
+            "test" if draw < shares["test"] else "valid" if draw < sum(shares.values()) else rest
         )
     return {text: splits[c] for c, text in zip(components, sources, strict=True)}
 
 
 def build(wheels: Path) -> pa.Table:
     seen: dict[tuple[str, str, str], dict[str, str]] = {}
+    domains: dict[str, set[str]] = {}
     votes: Counter[tuple[str, str, str]] = Counter()
     for domain, requirement in WHEELS.items():
         for row in read_wheel(wheel_of(wheels, requirement), domain):
             key = (row["lang"], row["english"], row["translation"])
             seen.setdefault(key, row)
+            domains.setdefault(row["english"], set()).add(domain)
             votes[key] += 1
-    splits = assign_splits(sorted({english for _, english, _ in seen}))
+    splits = assign_splits(domains)
     best: dict[tuple[str, str], tuple[int, str]] = {}
     for (lang, english, translation), count in votes.items():
         best[lang, english] = max(best.get((lang, english), (0, "")), (count, translation))
     rows = []
     for (lang, english, translation), row in sorted(seen.items()):
         split = splits[english]
+        if split == "train" and row["domain"] == HELD_OUT:
+            split = "unused"  # its translation of what another project says too
         if (
-            split == "train" or best[lang, english][1] == translation
+            split in ("train", "unused") or best[lang, english][1] == translation
         ):  # one reference per held-out source and language
             digest = hashlib.sha256("\x1f".join((lang, english, translation)).encode()).hexdigest()[
                 :16
