@@ -153,7 +153,7 @@ def test_the_report_is_written_again(
 ) -> None:
     for name in ("report_text", "picture_text"):
         monkeypatch.setattr(
-            f"pomona.ledger.report.page.{name}", lambda ledger: str(len(ledger.entries))
+            f"pomona.ledger.report.page.{name}", lambda ledger, **_: str(len(ledger.entries))
         )
     assert main(["report", str(run_folder)]) == 0
     paths = [run_folder / "report.html", run_folder / "picture.svg"]

@@ -17,11 +17,11 @@ import pytest
 from pomona.errors import PomonaError
 from pomona.ledger import GroupCount, Ledger
 from pomona.ledger.report import write_picture, write_report
-from pomona.ledger.report.answer import answer
-from pomona.ledger.report.costs import crossing
+from pomona.ledger.report.life import life
 from pomona.ledger.report.page import panel, span, split
 from pomona.ledger.report.picture import Spot, picture, place
-from pomona.ledger.report.points import drawn, left_out
+from pomona.ledger.report.points import drawn, frame_of, left_out, lines, paths
+from pomona.ledger.systems import View
 from pomona.pages import flops, gained, interval, signed
 
 Make = Callable[..., Ledger]
@@ -59,154 +59,11 @@ def _hostile(ledger: Ledger) -> Ledger:
     return Ledger(meta, entries)
 
 
-def test_the_answer_names_the_best_buy_and_is_honest(make_ledger: Make) -> None:
-    said = answer(make_ledger())
-    text = " ".join([said.headline, *said.details]).replace("\u00a0", " ")
-    assert said.headline.startswith("The best buy per FLOP is data (prune/bottom): +0.90 chrF [")
-    assert (
-        "The largest gain of a lever is merging (experts): +1.90 chrF [+1.41, +2.41] for 9.4×10¹² extra FLOPs."
-        in text
-    )
-    assert "In the tail prune/bottom gives no measurable gain, +0.30 chrF" in text
-    assert "No measurable gain (the interval includes zero): data (all)" in text
-    assert "Measurably worse than the base: data (prune/top)" in text
-    assert "12 variants were compared" in text
-
-
-def test_a_gain_without_extra_compute_is_the_best_buy(make_ledger: Make) -> None:
-    ledger = make_ledger(groups=False)
-    ledger.entries[-1] = replace(ledger.entries[-1], delta=0.4, ci_low=0.1, ci_high=0.7)
-    assert answer(ledger).headline.startswith(
-        "The best buy per FLOP is sampling (risk): +0.40 chrF"
-    )
-    assert "at no extra compute" in answer(ledger).headline
-
-
 def _changed(ledger: Ledger, variant: str, **changes: Any) -> Ledger:
     entries = [
         replace(entry, **changes) if entry.variant == variant else entry for entry in ledger.entries
     ]
     return Ledger(ledger.meta, entries)
-
-
-def _said(ledger: Ledger) -> str:
-    conclusion = answer(ledger)
-    return " ".join([conclusion.headline, *conclusion.details]).replace("\u00a0", " ")
-
-
-def _only(ledger: Ledger, *levers: str) -> Ledger:
-    return Ledger(
-        ledger.meta, [e for e in ledger.entries if e.lever == "scale" or e.variant in levers]
-    )
-
-
-def test_a_lever_that_was_trained_and_answers_shorter_is_not_free(make_ledger: Make) -> None:
-    ledger = _changed(make_ledger(groups=False), "prune/bottom", flops_per_item=0.6e8)
-    assert ledger.extra(ledger.of("overall")[5]) < 0  # pyright: ignore[reportOptionalOperand]
-    assert answer(ledger).headline.startswith("The best buy per FLOP is data (prune/bottom): ")
-    assert (
-        "for 2.9×10¹² FLOPs once, which its cheaper answers save within 73,000 answers"
-        in answer(ledger).headline
-    )
-    assert "no extra compute" not in _said(ledger)
-    kept = next(line for line in left_out(ledger) if line.startswith("prune/bottom"))
-    assert kept.endswith("; its cheaper answers save more than making it took.")
-
-
-def test_the_headline_says_from_how_many_answers_a_bigger_model_is_cheaper(
-    make_ledger: Make,
-) -> None:
-    ledger = _only(make_ledger(groups=False), "hedged5/chrf-mbr")
-    headline = answer(ledger).headline
-    assert headline.startswith("The best buy per FLOP is sampling (hedged5/chrf-mbr): +1.60")
-    assert headline.endswith("; from about 330,000 answers on the larger ui-m is cheaper per gain.")
-    assert "largest gain" not in _said(ledger)
-    # Both prices are lines in the number of answers: the same at the crossing, apart beyond it.
-    mbr, larger = (
-        next(e for e in ledger.of("overall") if e.variant == name)
-        for name in ("hedged5/chrf-mbr", "ui-m")
-    )
-    crossed = crossing(ledger, mbr, [larger])
-    assert crossed is not None
-    assert crossed.above
-    at = Ledger(replace(ledger.meta, serve_items=round(crossed.answers)), ledger.entries)
-    prices = [(at.extra(e) or 0) / at.gain(e)[0] for e in (mbr, larger)]
-    assert prices[0] == pytest.approx(prices[1], rel=1e-5)
-
-
-def test_a_bigger_model_is_named_where_it_is_the_best_buy(make_ledger: Make) -> None:
-    ledger = _only(make_ledger(groups=False), "hedged5/chrf-mbr")
-    many = Ledger(replace(ledger.meta, serve_items=1_000_000), ledger.entries)
-    headline = answer(many).headline
-    assert headline.startswith("The best buy per FLOP is a bigger model, ui-m: +4.21 chrF [")
-    assert "The best lever is sampling (hedged5/chrf-mbr): +1.60 chrF" in headline
-    assert headline.endswith("; it is the cheaper per gain up to about 330,000 answers.")
-
-
-def test_what_is_not_known_is_neither_free_nor_drawn(make_ledger: Make, folder: Path) -> None:
-    ledger = make_ledger()
-    for name in ("ui-m", "ui-l"):
-        ledger = _changed(ledger, name, flops_once=None, tokens=None, seconds=None)
-    text = _said(ledger)
-    assert (
-        "The next size up, ui-m, gains +4.21 chrF [+3.73, +4.73] at a cost that is not known."
-        in text
-    )
-    assert (
-        "What making it took is not known, so no gain per FLOP is told of ui-m, ui-l: give the "
-        "tokens it was trained on in the recipe's ladder." in text
-    )
-    assert "cheaper per gain" not in text
-    assert not {"ui-m", "ui-l"} & {point.entry.variant for point in drawn(ledger)}
-    assert any(
-        line.startswith("ui-m") and line.endswith("; what making it took is not known.")
-        for line in left_out(ledger)
-    )
-    write_report(ledger, folder / "unknown.html")
-    page = (folder / "unknown.html").read_text(encoding="utf-8")
-    assert page.count('<td class="n">unknown</td>') == 2 * 3 * 4  # models, groups, columns
-    ledger.write(folder / "ledger.json")
-    assert Ledger.read(folder / "ledger.json") == ledger
-    row = next(row for row in ledger.rows() if row["variant"] == "ui-m")
-    assert [row[n] for n in ("flops_once", "extra_flops", "tokens", "seconds")] == [None] * 4
-    lever = _changed(
-        _only(make_ledger(groups=False), "hope"),
-        "hope",
-        delta=1.0,
-        ci_low=0.5,
-        ci_high=2,
-        flops_once=None,
-    )
-    assert answer(lever).headline.startswith("The largest gain of a lever is sampling (hope): ")
-
-
-@pytest.mark.parametrize(
-    ("value", "copied", "why"),
-    [
-        (0.01, 0.0, "is near zero, chrF 0.01"),
-        (12.3, 14.5, "does no better than copying the source, chrF 12.30 against 14.50"),
-    ],
-)
-def test_a_base_of_no_use_is_said_to_be_none(
-    make_ledger: Make, value: float, copied: float, why: str
-) -> None:
-    made = make_ledger(groups=False)
-    meta = replace(made.meta, copying={"overall": copied})
-    ledger = Ledger(meta, [replace(e, value=value + max(e.delta, 0) / 10) for e in made.entries])
-    headline = answer(ledger).headline
-    assert headline == (f"The base ui-s {why}: differences between answers of no use mean nothing.")
-    assert "best buy" not in _said(ledger)
-    assert "Above the base, and of no use: data (prune/bottom) " in _said(ledger)
-    # What rises above copying and zero is a gain, and the base is still told for what it is.
-    good = _changed(ledger, "prune/bottom", value=value + 20, delta=20.0, ci_low=19.0, ci_high=21.0)
-    assert answer(good).headline.startswith("The best buy per FLOP is data (prune/bottom): +20.0")
-    assert answer(good).details[0] == headline
-
-
-def test_gains_of_no_use_over_a_base_of_some(make_ledger: Make) -> None:
-    made = make_ledger(groups=False)
-    base = [replace(e, value=0.0 if e.delta else 50.0) for e in made.entries]
-    assert answer(Ledger(made.meta, base)).headline.startswith("Above the base, and of no use: ")
 
 
 def test_the_smallest_and_largest_costs_are_written() -> None:
@@ -215,12 +72,6 @@ def test_the_smallest_and_largest_costs_are_written() -> None:
         "−1×10¹⁰⁰",
         "2.9×10¹²",
     ]
-
-
-def test_a_base_better_than_copying_is_warned_of_by_nobody(make_ledger: Make) -> None:
-    ledger = make_ledger(groups=False)
-    ledger = Ledger(replace(ledger.meta, copying={"overall": 25.1}), ledger.entries)
-    assert "no use" not in _said(ledger)
 
 
 def test_with_several_seeds_the_page_says_one_thing_of_its_intervals(
@@ -244,46 +95,120 @@ def test_groups_are_counted_by_what_they_are(make_ledger: Make, folder: Path) ->
     assert "training examples" not in text
 
 
-def test_intervals_that_include_zero_are_no_gain(make_ledger: Make) -> None:
-    ledger = make_ledger(groups=False)
-    flat = [replace(e, delta=0.1, ci_low=0.0, ci_high=0.9) for e in ledger.entries]
-    assert answer(Ledger(ledger.meta, flat)).headline.startswith(
-        "No lever shows a measurable gain over ui-s"
-    )
-    only = [e for e in ledger.entries if e.variant == "ui-s"]
-    assert (
-        answer(Ledger(ledger.meta, only)).headline == "This ledger measures no lever against ui-s."
-    )
-
-
-def test_lower_is_better_turns_the_answer(make_ledger: Make) -> None:
-    ledger = make_ledger(groups=False)
-    said = answer(Ledger(replace(ledger.meta, higher_is_better=False), ledger.entries))
-    assert said.headline.startswith("The best buy per FLOP is sampling (risk): +0.60 chrF")
-
-
 def test_what_is_not_drawn_is_named_with_the_reason(make_ledger: Make) -> None:
     ledger = make_ledger()
-    assert all(point.extra > 0 for point in drawn(ledger))
-    assert left_out(ledger)[0].endswith("; not a size above the base.")
-    assert left_out(ledger)[1].endswith("; takes no extra compute.")
+    assert all(point.extra > 0 for point in drawn(View(ledger)))
+    assert left_out(View(ledger))[0].endswith("; not a size above the base.")
+    assert left_out(View(ledger))[1].endswith("; a choice by chance.")
+    assert left_out(View(ledger))[2].endswith("; takes no extra compute.")
     other = replace(ledger.of("overall")[-1], variant="hope+risk", baseline="hope")
-    assert left_out(Ledger(ledger.meta, [*ledger.entries, other]))[-1].endswith(
-        "; measured against hope."
-    )
+    more = View(Ledger(ledger.meta, [*ledger.entries, other]))
+    assert left_out(more)[-1].endswith("; measured against hope.")
 
 
 @pytest.mark.parametrize(
     "shape", [{}, {"ladder": False}, {"groups": False}, {"ladder": False, "groups": False}]
 )
 def test_specifications_are_valid_vega_lite(make_ledger: Make, shape: dict[str, bool]) -> None:
-    ledger = make_ledger(**shape)
+    ledger = View(make_ledger(**shape))
     for width in (960, 290):
         alt.LayerChart.from_dict(picture(ledger, width, 400) or {}, validate=True)
+        alt.LayerChart.from_dict(life(ledger, width, 240) or {}, validate=True)
     first, _ = split(ledger)
     assert bool(first) is shape.get("groups", True)
     for entry in first[:1]:
         alt.LayerChart.from_dict(panel(ledger, entry, span(ledger, first)), validate=True)
+
+
+def _stacked(ledger: Ledger) -> Ledger:
+    """With controls, and a stack of three on the experts."""
+    like = [e for e in ledger.entries if e.variant == "experts"]
+    more = []
+    for name, gain in (("copy", -9.0), ("lookup", 6.1), ("consensus5", 6.9)):
+        told = {"lever": "control", "variant": name, "flops_once": 0.0, "flops_per_item": 0.0}
+        ends = {"delta": gain, "ci_low": gain - 0.5, "ci_high": gain + 0.5}
+        more += [replace(e, **told, **ends) for e in like]
+    before = "experts"
+    for step, name in enumerate(("experts+mbr", "experts+mbr+selector")):
+        ends = {"delta": 4.0 + 3 * step, "ci_low": 3.5 + 3 * step, "ci_high": 4.5 + 3 * step}
+        told = {"lever": "stack", "variant": name, "flops_per_item": 3e8 + 1e8 * step}
+        more += [replace(e, **told, **ends) for e in like]
+        more += [replace(e, **told, baseline=before, delta=3.0) for e in like]
+        before = name
+    return Ledger(ledger.meta, [*ledger.entries, *more])
+
+
+def test_a_stack_is_a_path_and_a_control_a_line(make_ledger: Make, folder: Path) -> None:
+    ledger = View(_stacked(make_ledger()))
+    points = drawn(ledger)
+    assert [[point.entry.variant for point in path] for path in paths(ledger, points)] == [
+        ["experts", "experts+mbr", "experts+mbr+selector"]
+    ]
+    assert [entry.variant for entry in lines(ledger)] == ["consensus5", "lookup"]
+    assert any(line.startswith("copy (control): −9.00") for line in left_out(ledger))
+    write_picture(ledger, folder / "stack.svg")
+    words = [element.text for element in ET.parse(folder / "stack.svg").iter() if element.text]
+    assert {"consensus5, no model", "lookup, no model", "experts+mbr+selector"} <= set(words)
+
+
+def test_what_nobody_would_use_is_drawn_on_request(make_ledger: Make) -> None:
+    made = _stacked(make_ledger())
+    bounded = replace(made.meta, bounds=["hope"])
+    entries = [
+        replace(e, delta=30.0, ci_high=31) if e.variant == "hope" else e for e in made.entries
+    ]
+    ledger = View(Ledger(bounded, entries))
+    usual, asked = ({p.entry.variant for p in drawn(ledger, asked=a)} for a in (False, True))
+    assert asked - usual == {"hope", "prune/random"}
+    assert [entry.variant for entry in lines(ledger, asked=True)][-1] == "copy"
+    sizes = {"size": (960, 440)}
+    frame = frame_of(ledger, drawn(ledger), lines(ledger), **sizes, asked=False)
+    assert -5 < frame.bottom < 0 < frame.top < 12
+    wide = frame_of(
+        ledger, drawn(ledger, asked=True), lines(ledger, asked=True), **sizes, asked=True
+    )
+    assert wide.bottom < -9 and wide.top > 30
+
+
+def test_a_box_shows_what_is_drawn_on_request(
+    make_ledger: Make, folder: Path, browser: Any
+) -> None:
+    page = folder / "asked.html"
+    shown = (
+        "[...document.querySelectorAll('.chart')].filter(one => "
+        "one.offsetWidth).map(one => one.dataset.chart)[0]"
+    )
+    for bounds in (False, True):
+        write_report(make_ledger(groups=False), page, bounds=bounds)
+        browser.open(page, 1280)
+        names = ["picture-wide", "asked-wide"]
+        assert browser.run(shown) == names[bounds]
+        browser.run("document.getElementById('ask').click()")
+        assert browser.run(shown) == names[not bounds]
+
+
+def test_names_of_twenty_systems_hide_nothing(
+    make_ledger: Make, folder: Path, browser: Any
+) -> None:
+    ledger = _stacked(make_ledger())
+    assert len(drawn(View(ledger))) + len(lines(View(ledger))) >= 15
+    page = folder / "twenty.html"
+    write_report(ledger, page)
+    boxes = (
+        "JSON.stringify([...document.querySelectorAll('[data-chart=NAME] svg text')]"
+        ".filter(one => getComputedStyle(one).fontWeight == 'bold' || one.getAttribute("
+        "'font-weight') == 'bold').map(one => { const b = one.getBoundingClientRect(); return "
+        "[one.textContent, b.left, b.top, b.right, b.bottom] }))"
+    )
+    for width, name in ((1280, "picture-wide"), (390, "picture-narrow")):
+        browser.open(page, width)
+        found = {tuple(box) for box in json.loads(browser.run(boxes.replace("NAME", name)))}
+        assert len({box[0] for box in found}) >= 6
+        for one in found:
+            for other in found:
+                apart = one[3] <= other[1] + 1 or other[3] <= one[1] + 1
+                apart |= one[4] <= other[2] + 3 or other[4] <= one[2] + 3
+                assert one[0] == other[0] or apart, (one, other)
 
 
 def test_labels_never_overlap() -> None:
@@ -294,12 +219,12 @@ def test_labels_never_overlap() -> None:
     assert 4 <= len(labels) < 30
     for one in labels:
         for other in labels:
-            apart = abs(one.y - other.y) >= 15 or abs(_left(one) - _left(other)) >= 9 * 6.8
+            apart = abs(one.y - other.y) >= 15 or abs(_left(one) - _left(other)) >= 9 * 7.6
             assert one is other or apart
 
 
 def _left(label: Any) -> float:
-    long = len(label.spot.name) * 6.8
+    long = len(label.spot.name) * 7.6
     return label.x - {"left": 0, "center": long / 2, "right": long}[label.align]
 
 
@@ -360,7 +285,7 @@ def test_tables_agree_with_the_entries(make_ledger: Make, folder: Path) -> None:
                 (group, e.lever, e.variant, f"{e.value:.2f}", signed(e.delta), f"[{low}, {high}]")
             )
     assert found[-len(wanted) :] == wanted
-    assert len([row for row in rows if len(row) == 7]) == 14 * 28
+    assert len([row for row in rows if len(row) == 7]) == 13 * 28
     assert ledger.entries[0].signature in text
 
 
@@ -405,11 +330,11 @@ def test_opens_offline_without_a_complaint(
     make_ledger: Make, folder: Path, browser: Any, shape: str
 ) -> None:
     ledger, charts = {
-        "full": (make_ledger(), 16),
-        "bare": (make_ledger(ladder=False, groups=False), 2),
-        "hostile": (_hostile(make_ledger()), 16),
+        "full": (make_ledger(), 19),
+        "bare": (make_ledger(ladder=False, groups=False), 6),
+        "hostile": (_hostile(make_ledger()), 19),
         "nothing": (Ledger(make_ledger().meta, make_ledger().of("overall")[1:2]), 0),
-        "unknown": (_changed(make_ledger(), "ui-m", flops_once=None, tokens=None), 16),
+        "unknown": (_changed(make_ledger(), "ui-m", flops_once=None, tokens=None), 19),
     }[shape]
     page = folder / f"{shape}.html"
     write_report(ledger, page)

@@ -84,13 +84,19 @@ def test_a_baseline_without_an_entry_is_refused(make_ledger: Make, tmp_path: Pat
         Ledger(ledger.meta, []).write(tmp_path / "ledger.json")
 
 
-def test_several_metrics_are_refused(make_ledger: Make, tmp_path: Path) -> None:
+def test_several_metrics_need_one_that_leads(make_ledger: Make, tmp_path: Path) -> None:
     ledger = make_ledger(groups=False)
-    ledger.entries[-1] = replace(ledger.entries[-1], metric="bits")
+    more = [replace(e, metric="bits", value=1.0) for e in ledger.entries]
+    both = Ledger(replace(ledger.meta, metric="chrf"), [*more, *ledger.entries])
+    both.write(tmp_path / "ledger.json")
+    assert both.metrics == ["chrf", "bits"]
+    assert Ledger.read(tmp_path / "ledger.json").of("overall") == ledger.entries
+    assert len(both.of_groups(["overall"])) == len(both.documents()) == 2 * len(more)
     with pytest.raises(
-        PomonaError, match="entries of several metrics: bits, chrf — write one ledger per metric"
+        PomonaError,
+        match=r"entries of several metrics \(bits, chrf\), none the header's — name the one that",
     ):
-        ledger.write(tmp_path / "ledger.json")
+        Ledger(ledger.meta, both.entries).write(tmp_path / "ledger.json")
 
 
 @pytest.mark.parametrize(

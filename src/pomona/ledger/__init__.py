@@ -9,27 +9,30 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.ledger.meter import Meter as Meter
-    from pomona.ledger.scale import Ladder as Ladder
-    from pomona.ledger.store import (
+    from pomona.ledger.entry import (
         Entry as Entry,
         GroupCount as GroupCount,
-        Ledger as Ledger,
         Meta as Meta,
         Rung as Rung,
         ScaleEquivalent as ScaleEquivalent,
+    )
+    from pomona.ledger.meter import Meter as Meter
+    from pomona.ledger.scale import Ladder as Ladder
+    from pomona.ledger.store import (
+        Ledger as Ledger,
         ledger_of as ledger_of,
         to_csv as to_csv,
         to_json as to_json,
     )
-    from pomona.ledger.table import print_table as print_table
+    from pomona.ledger.table import format_entry as format_entry, print_table as print_table
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "entry": "Entry GroupCount Meta Rung ScaleEquivalent",
         "meter": "Meter",
         "scale": "Ladder",
-        "store": "Entry GroupCount Ledger Meta Rung ScaleEquivalent ledger_of to_csv to_json",
-        "table": "print_table",
+        "store": "Ledger ledger_of to_csv to_json",
+        "table": "format_entry print_table",
     },
 )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.ledger.store import ScaleEquivalent
+from pomona.ledger.entry import ScaleEquivalent
 
 _BEYOND, _BELOW = "beyond the ladder", "below the ladder"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
 from pomona.files import json_text, write_text
+from pomona.ledger.entry import Axis, Entry, Meta
 from pomona.pages import places
 
 if TYPE_CHECKING:
@@ -18,131 +19,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 LARGEST = 1e100
-
-
-@dataclass(frozen=True)
-class ScaleEquivalent:
-    """How many times the baseline's parameters the ladder needs for the same value, with the bounds
-    of its interval.
-
-    A bound outside the measured sizes is None and `note` says "beyond the ladder" or "below the
-    ladder". The ratio of a rung itself is no estimate: both bounds are the ratio.
-    """
-
-    ratio: float | None
-    ci_low: float | None
-    ci_high: float | None
-    note: str = ""
-
-    def __str__(self) -> str:
-        if self.ratio is None:
-            return self.note
-        if self.ratio == self.ci_low == self.ci_high:
-            return f"×{self.ratio:.2f}"
-        low = "<" if self.ci_low is None else f"{self.ci_low:.2g}"
-        high = ">" if self.ci_high is None else f"{self.ci_high:.2g}"
-        return f"×{self.ratio:.2f} [{low}, {high}]"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A lever's variant measured on one group against a baseline. `delta` = value − baseline value,
-    with a 95 % interval.
-
-    `flops_once` and `tokens` are what making the variant cost beyond the baseline; `flops_per_item`
-    is what answering one item costs. `seconds` are CPU seconds. What is not known is None. `seeds`
-    is how often the variant was trained. `group` is "overall", "tail", "head", "near", "middle",
-    "far" or a value of the group column. `p_value` is that of the difference, and `p_holm` the same
-    corrected for all comparisons of the group (Holm 1979); None where nothing is tested.
-    """
-
-    lever: str
-    variant: str
-    metric: str
-    group: str
-    baseline: str
-    value: float
-    delta: float
-    ci_low: float
-    ci_high: float
-    n: int
-    flops_once: float | None
-    flops_per_item: float
-    tokens: int | None
-    seconds: float | None
-    scale_equivalent: ScaleEquivalent | None
-    seed: int
-    signature: str
-    seeds: int = 1
-    p_value: float | None = None
-    p_holm: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dictionary, `scale_equivalent` nested or null."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Entry:
-        """The inverse of `to_json`."""
-        nested = row["scale_equivalent"]
-        return cls(**{**row, "scale_equivalent": ScaleEquivalent(**nested) if nested else None})
-
-
-@dataclass(frozen=True)
-class GroupCount:
-    """A group with its number of training examples, or of test items where nothing is trained;
-    `tail` says whether it belongs to the tail.
-    """
-
-    group: str
-    train_examples: int | None
-    tail: bool
-    test_items: int | None = None
-
-    @property
-    def size(self) -> int | None:
-        """What groups are ordered by, from head to tail."""
-        return self.test_items if self.train_examples is None else self.train_examples
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One size of the ladder: the variant's name in the entries and its number of parameters."""
-
-    variant: str
-    parameters: int
-
-
-@dataclass(frozen=True)
-class Meta:
-    """What all entries share. `metric` is the label for people; `groups` run from head to tail;
-    `serve_items` is the number of answered items over which the cost of answering is counted;
-    `bounds` are variants that only the references could choose; `copying` is the metric of each
-    group if the source were the answer; `warnings` say what makes the numbers worth less than they
-    look; `created` is an ISO 8601 time.
-    """
-
-    name: str
-    metric: str
-    higher_is_better: bool
-    base: str
-    base_parameters: int
-    serve_items: int
-    seed: int
-    created: str
-    groups: list[GroupCount] = field(default_factory=list)
-    rungs: list[Rung] = field(default_factory=list)
-    versions: dict[str, str] = field(default_factory=dict)
-    bounds: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    copying: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def counted(self) -> str:
-        """What the groups are counted in."""
-        trained = not self.groups or any(each.train_examples is not None for each in self.groups)
-        return "training examples" if trained else "test items"
+LEVEL = 0.05  # below which a corrected p-value is no chance
 
 
 @dataclass
@@ -154,9 +31,35 @@ class Ledger:
     meta: Meta
     entries: list[Entry]
 
+    @property
+    def leading(self) -> str:
+        """The metric that decides: the one that the header names or, where that is a label, the
+        metric of the first entry.
+        """
+        named = any(entry.metric == self.meta.metric for entry in self.entries)
+        return self.meta.metric if named or not self.entries else self.entries[0].metric
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics of the entries, the leading one first."""
+        return list(dict.fromkeys([self.leading, *(entry.metric for entry in self.entries)]))
+
     def of(self, group: str) -> list[Entry]:
-        """The entries of one group, in the ledger's order."""
-        return [entry for entry in self.entries if entry.group == group]
+        """The entries of one group by the leading metric, in the ledger's order."""
+        leading = self.leading
+        return [e for e in self.entries if e.group == group and e.metric == leading]
+
+    def parts(self) -> dict[str, str]:
+        """The groups that stand for "all", "head", "tail" and "cold" items, as far as they were
+        measured: where some items are of a kind that nothing was trained on, "all" are the others.
+        """
+        measured = {entry.group for entry in self.entries}
+        found = {"all": "warm" if "warm" in measured else "overall"}
+        for name in ("head", "tail"):
+            names = [f"warm {name}", name] if found["all"] == "warm" else [name]
+            found |= {name: next((one for one in names if one in measured), "")}
+        found |= {"cold": "cold" if "cold" in measured else ""}
+        return {name: group for name, group in found.items() if group}
 
     def of_groups(self, groups: Sequence[str]) -> list[Entry]:
         """The entries of several groups, one group after the other. Raises PomonaError for one
@@ -167,32 +70,46 @@ class Ledger:
             if group not in measured:
                 remedy = nearest(group, measured)
                 raise PomonaError("no entry has this group", where=group, remedy=remedy)
-        return [entry for group in groups for entry in self.of(group)]
+        return [entry for group in groups for entry in self.entries if entry.group == group]
 
     def gain(self, entry: Entry) -> tuple[float, float, float]:
         """The difference with its interval, turned so that positive is better."""
-        if self.meta.higher_is_better:
+        if self.meta.higher.get(entry.metric, self.meta.higher_is_better):
             return entry.delta, entry.ci_low, entry.ci_high
         return -entry.delta, -entry.ci_high, -entry.ci_low
+
+    def verdict(self, entry: Entry) -> str:
+        """`better` or `worse` where the interval says so and, as far as it is known, the p-value
+        that is corrected for the number of comparisons as well; else `unclear`.
+        """
+        _, low, high = self.gain(entry)
+        if low <= 0 <= high or (entry.p_holm is not None and entry.p_holm >= LEVEL):
+            return "unclear"
+        return "better" if low > 0 else "worse"
 
     def baseline_of(self, entry: Entry) -> Entry:
         """The entry that this one is compared with. Raises PomonaError if there is none."""
         return self._baselines([entry])[0]
 
-    def extra(self, entry: Entry) -> float | None:
-        """Extra compute in FLOPs over the entry's own baseline (see `extra_compute`). Raises
-        PomonaError if that has no entry.
+    def extra(self, entry: Entry, axis: Axis = "flops") -> float | None:
+        """Extra compute over the entry's own baseline, or extra money, tokens or seconds (see
+        `extra_compute`). Raises PomonaError if that has no entry.
         """
-        return extra_compute(entry, self.baseline_of(entry), self.meta.serve_items)
+        return extra_compute(entry, self.baseline_of(entry), self.meta.serve_items, axis)
+
+    def first_of_variants(self) -> dict[tuple[str, str | None], Entry]:
+        """The first entry of every variant and group and, with None as the group, of every
+        variant.
+        """
+        first = dict[tuple[str, str | None], Entry]()
+        for entry in self.entries:
+            first.setdefault((entry.variant, entry.group), entry)
+            first.setdefault((entry.variant, None), entry)
+        return first
 
     def _baselines(self, entries: Sequence[Entry]) -> list[Entry]:
         """`baseline_of` for several entries, in one pass."""
-        names, first = {entry.baseline for entry in entries}, dict[tuple[str, str | None], Entry]()
-        for entry in self.entries:
-            if entry.variant in names:
-                first.setdefault((entry.variant, entry.group), entry)
-                first.setdefault((entry.variant, None), entry)
-        found = []
+        first, found = self.first_of_variants(), []
         for entry in entries:
             name = entry.baseline
             same = first.get((name, entry.group)) or first.get((name, None))
@@ -213,7 +130,10 @@ class Ledger:
         interval.
         """
         most: dict[str, int] = {}
+        leading = self.leading
         for entry in self.entries:
+            if entry.metric != leading:
+                continue
             shown = places(entry.ci_low, entry.ci_high)
             most[entry.group] = max(most.get(entry.group, 2), shown)
         return most
@@ -281,7 +201,7 @@ class Ledger:
         """`rows()` as a table with a fixed schema, also when a column holds no value."""
         import pyarrow as pa
 
-        kinds = {"str": pa.string(), "float": pa.float64(), "int": pa.int64()}
+        kinds = {"str": pa.string(), "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_()}
         columns = [(name, kinds[kind]) for name, kind in _COLUMNS.items()]
         return pa.Table.from_pylist(self.rows(), schema=pa.schema(columns))
 
@@ -298,16 +218,24 @@ _COLUMNS = {
     "seeds": "int",
     "signature": "str",
     **dict.fromkeys(("p_value", "p_holm"), "float"),
+    "bytes": "int",
+    **dict.fromkeys(("money_once", "money_per_item", "tokens_per_item"), "float"),
+    **dict.fromkeys(("seconds_once", "seconds_per_item"), "float"),
+    "optimised": "bool",
 }
 
 
-def extra_compute(entry: Entry, base_entry: Entry, serve_items: int) -> float | None:
+def extra_compute(
+    entry: Entry, base_entry: Entry, serve_items: int, axis: Axis = "flops"
+) -> float | None:
     """FLOPs to make the variant and answer `serve_items` items, beyond what the base spends on
-    answering them; None where it is not known what making it took.
+    answering them; by another axis money, tokens or CPU seconds. None where a part of it is not
+    known.
     """
-    if entry.flops_once is None:
+    (once, each), its = entry.spent(axis), base_entry.spent(axis)[1]
+    if once is None or each is None or its is None:
         return None
-    return entry.flops_once + (entry.flops_per_item - base_entry.flops_per_item) * serve_items
+    return once + (each - its) * serve_items
 
 
 def ledger_of(run: str | Path, *, group: Sequence[str] | None = None) -> Ledger:
@@ -380,14 +308,15 @@ def _excessive(value: Any, key: str) -> Iterator[str]:
 
 
 def _check(ledger: Ledger, path: str | Path) -> None:
-    base, metrics = ledger.meta.base, sorted({entry.metric for entry in ledger.entries})
+    base, metrics = ledger.meta.base, ledger.metrics
     if not any(entry.variant == base for entry in ledger.of("overall")):
         message = f'the base "{base}" has no "overall" entry'
         raise PomonaError(message, where=path, remedy="measure the base first")
-    if len(metrics) > 1:
-        message = f"entries of several metrics: {', '.join(metrics)}"
-        raise PomonaError(message, where=path, remedy="write one ledger per metric")
-    numbers = [name for name, kind in _COLUMNS.items() if kind != "str"]
+    if len(metrics) > 1 and ledger.meta.metric not in metrics:
+        message = f"entries of several metrics ({', '.join(metrics)}), none the header's"
+        remedy = "name the one that leads as `metric` of the header"
+        raise PomonaError(message, where=path, remedy=remedy)
+    numbers = [name for name, kind in _COLUMNS.items() if kind not in ("str", "bool")]
     for row in ledger.rows():
         for name in numbers:
             if row[name] is not None and not abs(row[name]) <= LARGEST:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         svg as svg,
     )
     from pomona.pages.numbers import (
+        UNKNOWN as UNKNOWN,
+        amount as amount,
         clean as clean,
         clock as clock,
         count as count,
@@ -35,7 +37,8 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "drawing": "nominal picture quantitative svg",
-        "numbers": "clean clock count flops gained interval p_value places short signed size",
+        "numbers": "UNKNOWN amount clean clock count flops gained interval p_value places short "
+        "signed size",
         "page": "Page render",
         "theme": "SCHEMA",
     },

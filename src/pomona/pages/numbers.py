@@ -73,6 +73,16 @@ def short(value: float | None) -> str:
     return f"{value:.0f}"
 
 
+def amount(value: float | None) -> str:
+    """Three digits of a number of any size: `0.00123`, `12.3`, `1,230,000`."""
+    if value is None:
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    digits = 2 - math.floor(math.log10(abs(value)))
+    return f"{round(value, digits):,.{max(0, digits)}f}".replace("-", "−")
+
+
 def size(count: float) -> str:
     """Bytes as people read them: `812 kB`, `1.4 GB`."""
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

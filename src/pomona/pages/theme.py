@@ -94,6 +94,8 @@ def _config(
             "ladder-bar": {"color": scale, "strokeWidth": 1.5},
             "ladder-point": {"color": scale},
             "ladder-label": {"color": scale},
+            "control": {"color": soft, "strokeWidth": 1.4, "strokeDash": [6, 4]},
+            "control-label": {"color": soft},
             "halo": {"color": paper, "stroke": paper, "strokeWidth": 4, "strokeJoin": "round"},
             "hollow": {"color": paper},
             "cell": {"color": ink},

@@ -1,265 +1,273 @@
-"""The answer in words: which lever gives the most, for whom, at what cost."""
+"""The answer in words: what gives the most, for whom, at what cost, and whether it is more than
+what costs nothing.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pomona.ledger.report.costs import cost, crossing, roughly, worth
-from pomona.ledger.store import Entry, Ledger
-from pomona.pages import clean, count, gained, interval
+from pomona.ledger.entry import Entry
+from pomona.ledger.report.costs import (
+    FEWEST,
+    MOST,
+    Buy,
+    between,
+    buys,
+    cost,
+    overtaking,
+    roughly,
+    share,
+)
+from pomona.ledger.systems import (
+    SCALE,
+    View,
+    base_of,
+    controls,
+    gain_text,
+    levers,
+    rungs,
+    useless,
+)
+from pomona.pages import clean, count, gained
 
-SCALE, CONTROL = "scale", "control"
-_PERCENT, _NEAR_ZERO = {"chrf", "chrf++", "exact_match"}, 1.0
-SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"  # how charts write a gain
+_WHERE = {"overall": "overall", "warm": "on warm items"}
+_PARTS = (("tail", "in the tail"), ("cold", "on cold items"))
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """One sentence, and the sentences that qualify it."""
+    """What to know first, the sentences that qualify it, and what else the entries say."""
 
     headline: str
     details: list[str]
+    more: list[str]
 
 
-def levers(ledger: Ledger, group: str = "overall") -> list[Entry]:
-    """The entries of one group that are compared with the base and are neither the base, a size of
-    the ladder, a control, nor a bound.
+def answer(ledger: View) -> Conclusion:
+    """The headline names the best control where nothing beats it; the system with the largest gain,
+    a bigger model among them, and the best lever, with what they cost beside the ladder and for
+    whom they gain.
+
+    A gain is one where its interval lies above zero and, where many were compared, its corrected
+    p-value is below .05. Answers of no use are not praised for being less bad.
     """
-    meta = ledger.meta
-    left_out = {meta.base, *meta.bounds}
-    return [
-        entry
-        for entry in ledger.of(group)
-        if entry.lever not in (SCALE, CONTROL)
-        and entry.variant not in left_out
-        and entry.baseline == meta.base
-    ]
-
-
-def bounds(ledger: Ledger) -> list[Entry]:
-    """What only the references could choose: the limits of a lever, not something a system
-    reaches.
-    """
-    return [entry for entry in ledger.of("overall") if entry.variant in ledger.meta.bounds]
-
-
-def rungs(ledger: Ledger, group: str = "overall") -> list[Entry]:
-    """The sizes of the ladder above the base, smallest first."""
-    larger = {
-        rung.variant: rung.parameters
-        for rung in ledger.meta.rungs
-        if rung.parameters > ledger.meta.base_parameters
-    }
-    measured = [
-        entry
-        for entry in ledger.of(group)
-        if entry.lever == SCALE and entry.variant in larger and entry.baseline == ledger.meta.base
-    ]
-    return sorted(measured, key=lambda entry: larger[entry.variant])
-
-
-def answer(ledger: Ledger) -> Conclusion:
-    """The headline names the measurable gain with the most per unit of compute, a bigger model
-    among them. An interval that includes zero is no gain, and answers of no use are not praised for
-    being less bad.
-    """
-    tried, base, warned = levers(ledger), clean(ledger.meta.base), _warned(ledger)
-    measured = [*map(clean, ledger.meta.warnings), *_controls(ledger)]
-    ends = [*_ladder(ledger), *_unknown(ledger)]
-    if not tried:
-        return Conclusion(
-            f"This ledger measures no lever against {base}.", warned + measured + ends
-        )
-    gaining = [entry for entry in tried if _gains(ledger, entry)]
-    better = [entry for entry in gaining if not _useless(ledger, entry)]
-    if not better:
-        none = f"No lever shows a measurable gain over {base}: no 95 % interval lies above zero."
-        headline, *said = [*warned, *(_no_use(ledger, gaining) if gaining else [none])]
-        details = [*measured, *said, *_losses(ledger), *ends, *_limits(ledger)]
-        return Conclusion(headline, details)
-    best = max(better, key=lambda entry: worth(ledger, entry))
-    largest = max(better, key=lambda entry: ledger.gain(entry)[0])
-    details = [*warned, *measured]
-    if largest is not best:
-        gain, paid = _gain(ledger, largest), cost(ledger, largest)
-        details.append(f"The largest gain of a lever is {_name(largest)}: {gain} {paid}.")
-    details += [*ends, *_tail(ledger, best), *_losses(ledger), *_limits(ledger)]
-    if len(tried) > 1:
-        holm = ": p (Holm) is corrected for that" if best.p_holm is not None else ""
-        details.append(
-            f"{len(tried)} variants were compared; the intervals are not widened for "
-            f"choosing the best of them{holm}."
-        )
-    return Conclusion(_headline(ledger, best, largest), details)
-
-
-def _headline(ledger: Ledger, best: Entry, largest: Entry) -> str:
-    """The best lever beside the larger sizes: which is cheaper per gain, and up to or from how many
-    answers.
-    """
-    sizes, base = _priced(ledger), clean(ledger.meta.base)
-    bought = f"{_name(best)}: {_gain(ledger, best)} over {base} {cost(ledger, best)}"
-    if ledger.extra(best) is None:
-        return f"The largest gain of a lever is {bought}."
-    size = max(sizes, key=lambda one: worth(ledger, one), default=best)
-    if worth(ledger, size) > worth(ledger, best):
-        crossed, name = crossing(ledger, best, [size]), clean(size.variant)
-        told = ""
-        if crossed:
-            answers = f"about {roughly(crossed.answers)} answers"
-            told = f" up to {answers}" if crossed.above else f" from {answers} on"
-            told = f"; it is the cheaper per gain{told}"
-        return (
-            f"The best buy per FLOP is a bigger model, {name}: {_gain(ledger, size)} over {base} "
-            f"{cost(ledger, size)}. The best lever is {bought}{told}."
-        )
-    if best is largest and all(_no_more(ledger, one, best) for one in rungs(ledger)):
-        bought += ", and the largest gain"
-    if crossed := crossing(ledger, best, sizes):
-        answers, name = f"about {roughly(crossed.answers)} answers", clean(crossed.rung.variant)
-        told = f"from {answers} on" if crossed.above else f"up to {answers}"
-        bought += f"; {told} the larger {name} is cheaper per gain"
-    return f"The best buy per FLOP is {bought}."
-
-
-def _gains(ledger: Ledger, entry: Entry) -> bool:
-    return min(ledger.gain(entry)[:2]) > 0
-
-
-def _no_more(ledger: Ledger, size: Entry, lever: Entry) -> bool:
-    return ledger.gain(size)[0] <= ledger.gain(lever)[0]
-
-
-def best_of_levers(ledger: Ledger) -> list[Entry]:
-    """The variant with the largest overall gain of each lever, in the ledger's order of levers."""
-    best: dict[str, Entry] = {}
-    for entry in levers(ledger):
-        if entry.lever not in best or ledger.gain(entry)[0] > ledger.gain(best[entry.lever])[0]:
-            best[entry.lever] = entry
-    return list(best.values())
-
-
-def _name(entry: Entry) -> str:
-    return f"{clean(entry.lever)} ({clean(entry.variant)})"
-
-
-def _gain(ledger: Ledger, entry: Entry) -> str:
-    gain, low, high = ledger.gain(entry)
-    unbroken = interval(low, high).replace(" ", "\u00a0")
-    return f"{gained(gain, low, high)} {clean(ledger.meta.metric)} {unbroken}"
-
-
-def _priced(ledger: Ledger) -> list[Entry]:
-    """The larger sizes with a measurable gain of which it is known what they took."""
-    return [
-        size
-        for size in rungs(ledger)
-        if ledger.gain(size)[1] > 0 and size.flops_once is not None and not _useless(ledger, size)
-    ]
-
-
-def _ladder(ledger: Ledger) -> list[str]:
-    sizes = rungs(ledger)
-    if not sizes:
-        return [
-            "No ladder was measured, so nothing here says what a bigger model would have bought."
-        ]
-    size = sizes[0]
-    bought = f"{_gain(ledger, size)} {cost(ledger, size)}"
-    return [f"The next size up, {clean(size.variant)}, gains {bought}."]
-
-
-def _unknown(ledger: Ledger) -> list[str]:
-    """What could not be compared by compute, and what to do about it."""
-    unknown = [entry for entry in [*rungs(ledger), *levers(ledger)] if entry.flops_once is None]
-    if not unknown:
-        return []
-    names = ", ".join(clean(entry.variant) for entry in unknown)
-    remedy = (
-        ": give the tokens it was trained on in the recipe's ladder"
-        if any(entry.lever == SCALE for entry in unknown)
-        else ""
+    gaining = [e for e in [*rungs(ledger), *levers(ledger)] if ledger.verdict(e) == "better"]
+    systems = sorted(
+        (entry for entry in gaining if not useless(ledger, entry)),
+        key=lambda entry: -ledger.gain(entry)[0],
     )
-    return [f"What making it took is not known, so no gain per FLOP is told of {names}{remedy}."]
+    useful = [entry for entry in systems if entry.lever != SCALE]
+    shown = [*systems[:1], *(entry for entry in useful[:1] if entry is not systems[0])]
+    no_use, warnings = _warned(ledger), [*map(clean, ledger.meta.warnings)]
+    if shown:
+        told = [_told(ledger, shown), _control(ledger, shown[0])]
+        told = told[::-1] if _beaten(ledger, shown[0]) else told
+        details = [*no_use, *warnings, *_life(ledger)]
+    else:
+        told = no_use or _no_use(ledger, gaining) or [_nothing(ledger)]
+        said = _no_use(ledger, gaining) if no_use else []
+        details = [*said, *warnings, _control(ledger, None)]
+    for entry in shown:
+        details += [*_elsewhere(ledger, entry), *_judged(ledger, entry)]
+    details += [*_base_in_parts(ledger), *_no_ladder(ledger)]
+    more = [*_next(ledger), *_losses(ledger), *_unknown(ledger), *_limits(ledger)]
+    more += _compared(ledger)
+    return Conclusion(" ".join(filter(None, told)), [*filter(None, details)], more)
 
 
-def _useless(ledger: Ledger, entry: Entry) -> str:
-    """Why an entry's answers are of no use: they are no better than copies of the sources, or
-    nearly all wrong. Empty where neither is so.
-    """
-    sign = 1 if ledger.meta.higher_is_better else -1
-    decimals = ledger.decimals()[entry.group]
-    value, copied = entry.value, ledger.meta.copying.get(entry.group)
-    told = f"{clean(ledger.meta.metric)} {value:.{decimals}f}"
-    if copied is not None and sign * value <= sign * copied:
-        return f"does no better than copying the source, {told} against {copied:.{decimals}f}"
-    near_zero = entry.metric in _PERCENT and value < _NEAR_ZERO
-    return f"is near zero, {told}" if near_zero else ""
+def _nothing(ledger: View) -> str:
+    base = clean(ledger.meta.base)
+    if not levers(ledger) and not rungs(ledger):
+        return f"This ledger measures no lever against {base}."
+    return f"Nothing shows a measurable gain over {base}."
 
 
-def _warned(ledger: Ledger) -> list[str]:
-    """That differences from the base mean nothing, where its answers are of no use."""
-    base = next(entry for entry in ledger.of("overall") if entry.variant == ledger.meta.base)
-    why = _useless(ledger, base)
-    nothing = "differences between answers of no use mean nothing"
-    return [f"The base {clean(base.variant)} {why}: {nothing}."] if why else []
+def _told(ledger: View, shown: list[Entry]) -> str:
+    """The best system and, where that is a bigger model, the best lever."""
+    best, base = shown[0], clean(ledger.meta.base)
+    most = "gives the most of all that asks a model" if _beaten(ledger, best) else "gives the most"
+    where = f" {_WHERE[best.group]}" if best.group != "overall" else ""
+    value = f"{clean(ledger.meta.metric)} {_value(ledger, best)}"
+    gain = f"{gain_text(ledger, best, metric=False)} over {base}{where}{_for_whom(ledger, best)}"
+    if best.lever != SCALE:
+        return f"{clean(best.variant)} {most}: {value}, {gain}, {share(ledger, best)}."
+    told = f"A bigger model {most}: {clean(best.variant)}, {value}, {gain}."
+    if len(shown) == 1:
+        return f"{told} No lever gains measurably." if levers(ledger) else told
+    lever = shown[1]
+    gain = f"{gain_text(ledger, lever, metric=False)}{_for_whom(ledger, lever)}"
+    return f"{told} The best lever, {clean(lever.variant)}, gives {gain}, {share(ledger, lever)}."
 
 
-def controls(ledger: Ledger, group: str = "overall") -> list[Entry]:
-    """What costs nearly nothing and must be beaten."""
-    return [entry for entry in ledger.of(group) if entry.lever == CONTROL]
-
-
-def _controls(ledger: Ledger) -> list[str]:
-    """The strongest control beside the strongest system, in all items and in the tail."""
-    sign = 1 if ledger.meta.higher_is_better else -1
+def _for_whom(ledger: View, entry: Entry) -> str:
+    """` (+1.87 in the tail, no measurable gain on cold items)`."""
     told = []
-    for group in ("overall", "tail"):
-        there = controls(ledger, group)
-        bounds_ = ledger.meta.bounds
-        systems = [e for e in ledger.of(group) if e.lever != CONTROL and e.variant not in bounds_]
-        if not there or not systems:
+    for part, where in _PARTS:
+        there = ledger.within(entry, ledger.parts().get(part, ""))
+        if there is None:
             continue
-        control, system = (max(some, key=lambda e: sign * e.value) for some in (there, systems))
-        decimals, where = ledger.decimals()[group], "" if group == "overall" else " in the tail"
-        name, best, metric = map(clean, (control.variant, system.variant, ledger.meta.metric))
-        ours, theirs = f"{system.value:.{decimals}f}", f"{control.value:.{decimals}f}"
-        if sign * control.value >= sign * system.value:
-            told.append(
-                f"The control {name}, which asks no model, has {metric} {theirs}{where}; the best "
-                f"that was measured, {best}, has {ours}."
-            )
-        else:
-            told.append(
-                f"The strongest control{where}, {name}, has {metric} {theirs} without a model, "
-                f"and {best} has {ours}."
-            )
+        sure = ledger.verdict(there) != "unclear"
+        told.append(f"{gained(*ledger.gain(there)) if sure else 'no measurable gain'} {where}")
+    return f" ({', '.join(told)})" if told else ""
+
+
+def _value(ledger: View, entry: Entry) -> str:
+    return f"{entry.value:.{ledger.decimals()[entry.group]}f}"
+
+
+def strongest(ledger: View, group: str | None = None) -> Entry | None:
+    """The best of the controls in a group."""
+    return max(controls(ledger, group), key=lambda one: ledger.gain(one)[0], default=None)
+
+
+def _beaten(ledger: View, best: Entry) -> bool:
+    """Whether a control is at least as good."""
+    control = strongest(ledger)
+    return control is not None and ledger.gain(control)[0] >= ledger.gain(best)[0]
+
+
+def _control(ledger: View, best: Entry | None) -> str:
+    """The strongest control, after the best system, or before it where that does not beat it."""
+    control, metric = strongest(ledger), clean(ledger.meta.metric)
+    if control is None:
+        return ""
+    name, value = clean(control.variant), f"{metric} {_value(ledger, control)}"
+    if best is not None and _beaten(ledger, best):
+        told = [f"{value} {_WHERE[control.group]}"]
+        for part, where in _PARTS:
+            if there := ledger.within(control, ledger.parts().get(part, "")):
+                told.append(f"{_value(ledger, there)} {where}")
+        return f"Best is a control that asks no model: {name}, {', '.join(told)}."
+    above = _above(ledger, best, control) if best else ""
+    return f"The strongest control, {name}, has {value} without a model{above}."
+
+
+def _above(ledger: View, best: Entry, control: Entry) -> str:
+    """The difference of the two with its interval, where it was measured."""
+    for entry in ledger.of(best.group):
+        if (entry.variant, entry.baseline) == (best.variant, control.variant):
+            sure = "" if ledger.verdict(entry) == "better" else ", no measurable difference"
+            return f"; the difference is {gain_text(ledger, entry, metric=False)}{sure}"
+    return ""
+
+
+def _life(ledger: View) -> list[str]:
+    """Which buy is the cheapest per gain, from how many answers on."""
+    found, words = buys(ledger), ledger.words
+    if not found:
+        return []
+    among = " among models" if _beaten(ledger, found[0].entry) else ""
+    first = f"Per {words.one} the best buy{among} is {_named(found[0])}"
+    later = [f"{_named(buy)} from about {roughly(buy.answers)}{between(buy)}" for buy in found[1:]]
+    if not later:
+        told = [f"{first}, for any number of answers from {FEWEST:,.0f} to {MOST:,.0f}."]
+    else:
+        told = [f"{first} for few answers, {', '.join(later)} answers on."]
+    over = [
+        f"{_named(buy)} from about {roughly(buy.answers)}{between(buy)}"
+        for buy in overtaking(ledger, found)
+    ]
+    if over:
+        told.append(f"Than {_named(found[0])} a better buy is {', '.join(over)} answers on.")
     return told
 
 
-def _no_use(ledger: Ledger, gaining: list[Entry]) -> list[str]:
-    said = "; ".join(f"{_name(entry)} {_useless(ledger, entry)}" for entry in gaining)
+def _named(buy: Buy) -> str:
+    return clean(buy.entry.variant)
+
+
+def _elsewhere(ledger: View, entry: Entry) -> list[str]:
+    """What a system gives in the tail and on cold items, and whether a control is better there."""
+    told = []
+    for part, where in _PARTS:
+        there = ledger.within(entry, ledger.parts().get(part, ""))
+        if there is None:
+            continue
+        sign = {"better": "", "worse": "a measurable loss, ", "unclear": "no measurable gain, "}
+        said = f"{sign[ledger.verdict(there)]}{gain_text(ledger, there)}"
+        said = f"{where.capitalize()} {clean(entry.variant)} gives {said} on {count(there.n)} items"
+        control = strongest(ledger, there.group)
+        if control and ledger.gain(control)[0] >= ledger.gain(there)[0]:
+            values = f"{_value(ledger, control)} against {_value(ledger, there)}"
+            said += f"; the control {clean(control.variant)} is better, {values}"
+        told.append(f"{said}.")
+    return told
+
+
+def _judged(ledger: View, entry: Entry) -> list[str]:
+    """What a second metric says of a choice that optimised the first one."""
+    if not entry.optimised:
+        return []
+    name, metric = clean(entry.variant), clean(ledger.meta.metric)
+    told = f"{name} ‡ chose its answers by {metric}, which judges them here"
+    others = [ledger.within(entry, entry.group, other) for other in ledger.metrics[1:]]
+    said = [
+        f"by {clean(e.metric)} it gives {gain_text(ledger, e, metric=False)}" for e in others if e
+    ]
+    return [f"{told}; {', '.join(said) or 'no second metric was measured'}."]
+
+
+def _base_in_parts(ledger: View) -> list[str]:
+    """Where the base is of no use in the tail or on cold items, and of some in all."""
+    told, name = [], clean(ledger.meta.base)
+    if _warned(ledger):
+        return []
+    for part, where in _PARTS:
+        base = base_of(ledger, ledger.parts().get(part, ""))
+        if base and (why := useless(ledger, base)):
+            told.append(f"{where.capitalize()} the base {name} {why}.")
+    return told
+
+
+def _next(ledger: View) -> list[str]:
+    return [
+        f"The next size up, {clean(size.variant)}, gains {gain_text(ledger, size)} "
+        f"{cost(ledger, size)}."
+        for size in rungs(ledger)[:1]
+    ]
+
+
+def _no_ladder(ledger: View) -> list[str]:
+    nothing = "No ladder was measured, so nothing here says what a bigger model would have bought."
+    return [] if rungs(ledger) else [nothing]
+
+
+def _unknown(ledger: View) -> list[str]:
+    """What could not be compared by cost, and what to do about it."""
+    systems = [*rungs(ledger), *levers(ledger)]
+    unknown = [entry for entry in systems if ledger.line(entry) is None]
+    if not unknown:
+        return []
+    names = ", ".join(clean(entry.variant) for entry in unknown)
+    sized = ledger.axis == "flops" and any(entry.lever == SCALE for entry in unknown)
+    remedy = ": give the tokens it was trained on in the recipe's ladder" if sized else ""
+    unit = ledger.words.one
+    return [f"What making it took is not known, so no gain per {unit} is told of {names}{remedy}."]
+
+
+def _warned(ledger: View) -> list[str]:
+    """That differences from the base mean nothing, where its answers are of no use."""
+    base = base_of(ledger, ledger.parts()["all"])
+    why = useless(ledger, base) if base else ""
+    nothing = "differences between answers of no use mean nothing"
+    return [f"The base {clean(ledger.meta.base)} {why}: {nothing}."] if why else []
+
+
+def _no_use(ledger: View, gaining: list[Entry]) -> list[str]:
+    if not gaining:
+        return []
+    said = "; ".join(f"{_name(entry)} {useless(ledger, entry)}" for entry in gaining)
     return [f"Above the base, and of no use: {said}."]
 
 
-def _tail(ledger: Ledger, best: Entry) -> list[str]:
-    for entry in levers(ledger, "tail"):
-        if (entry.lever, entry.variant) == (best.lever, best.variant):
-            _, low, high = ledger.gain(entry)
-            verdict = "a measurable loss, " if high < 0 else "no measurable gain, "
-            gives = f"{'' if low > 0 else verdict}{_gain(ledger, entry)} on {count(entry.n)} items"
-            return [f"In the tail {clean(best.variant)} gives {gives}."]
-    return []
-
-
-def _losses(ledger: Ledger) -> list[str]:
-    unclear = [
-        entry for entry in levers(ledger) if ledger.gain(entry)[1] <= 0 <= ledger.gain(entry)[2]
-    ]
-    worse = [entry for entry in levers(ledger) if ledger.gain(entry)[2] < 0]
+def _losses(ledger: View) -> list[str]:
+    tried = levers(ledger)
     said = [
-        ("No measurable gain (the interval includes zero)", unclear),
-        ("Measurably worse than the base", worse),
+        ("No measurable gain", [e for e in tried if ledger.verdict(e) == "unclear"]),
+        (
+            "Measurably worse than the base",
+            [e for e in tried if ledger.verdict(e) == "worse"],
+        ),
     ]
     return [
         f"{words}: {', '.join(_name(entry) for entry in entries)}."
@@ -268,6 +276,23 @@ def _losses(ledger: Ledger) -> list[str]:
     ]
 
 
-def _limits(ledger: Ledger) -> list[str]:
-    said = [f"{clean(entry.variant)} {_gain(ledger, entry)}" for entry in bounds(ledger)]
+def _name(entry: Entry) -> str:
+    return f"{clean(entry.lever)} ({clean(entry.variant)})"
+
+
+def _limits(ledger: View) -> list[str]:
+    bounds = [e for e in ledger.of(ledger.parts()["all"]) if e.variant in ledger.meta.bounds]
+    said = [f"{clean(entry.variant)} {gain_text(ledger, entry)}" for entry in bounds]
     return [f"Bounds that only the references could choose: {', '.join(said)}."] if said else []
+
+
+def _compared(ledger: View) -> list[str]:
+    tried = levers(ledger)
+    if len(tried) < 2:
+        return []
+    corrected = any(entry.p_holm is not None for entry in tried)
+    holm = ": p (Holm) is corrected for that" if corrected else ""
+    return [
+        f"{len(tried)} variants were compared; the intervals are not widened for choosing the "
+        f"best of them{holm}."
+    ]

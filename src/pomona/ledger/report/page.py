@@ -7,26 +7,54 @@ from pathlib import Path
 from typing import Any
 
 from pomona.files import remove_from, write_into, write_text
-from pomona.ledger.report.answer import SCALE, SIGNED, answer, best_of_levers, levers, rungs
+from pomona.ledger.entry import AXES, Axis, Entry, GroupCount
+from pomona.ledger.report.answer import answer
+from pomona.ledger.report.life import life, life_rows
 from pomona.ledger.report.picture import picture, picture_text
-from pomona.ledger.report.points import drawn, left_out
-from pomona.ledger.store import Entry, GroupCount, Ledger, ledger_of
+from pomona.ledger.report.points import drawn, left_out, lines, paths
+from pomona.ledger.store import Ledger, ledger_of
+from pomona.ledger.systems import (
+    SCALE,
+    SIGNED,
+    View,
+    best_of_levers,
+    levers,
+    on_request,
+    order_of_levers,
+    rungs,
+)
 from pomona.pages import (
     SCHEMA,
+    UNKNOWN,
     clean,
     count,
-    flops,
     gained,
     interval,
     nominal,
     p_value,
+    places,
     quantitative,
     render,
     short,
+    size,
 )
 
 _ROW, _WIDTH = 15, 200
-PARTS = ("overall", "tail", "head", "near", "middle", "far")  # of which the page has every entry
+# The groups of which the page has every entry.
+PARTS = (
+    *(
+        "overall",
+        "warm",
+        "cold",
+        "tail",
+        "head",
+        "warm tail",
+        "warm head",
+        "cold tail",
+        "cold head",
+    ),
+    *("near", "middle", "far"),
+)
 _BARE: dict[str, Any] = {
     "title": None,
     "ticks": False,
@@ -37,11 +65,19 @@ _BARE: dict[str, Any] = {
 }
 
 
-def publish(ledger: Ledger, folder: Path) -> list[Path]:
+def publish(
+    ledger: Ledger, folder: Path, *, bounds: bool = False, axis: Axis | None = None
+) -> list[Path]:
     """Write `report.html` and, where some variant takes extra compute, `picture.svg` into the run's
-    folder; the paths written. Raises PomonaError where a file of that name is not one of ours.
+    folder; the paths written. `bounds` and `axis` as in `republish`.
+
+    Raises PomonaError where a file of that name is not one of ours.
     """
-    files, drawing = {"report.html": report_text(ledger)}, picture_text(ledger)
+    view = View(ledger, axis)
+    files, drawing = (
+        {"report.html": report_text(view, asked=bounds)},
+        picture_text(view, asked=bounds),
+    )
     if drawing is not None:
         files["picture.svg"] = drawing
     else:
@@ -50,18 +86,24 @@ def publish(ledger: Ledger, folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def republish(run: str | Path, *, browse: bool = False) -> tuple[Path, ...]:
+def republish(
+    run: str | Path, *, browse: bool = False, bounds: bool = False, axis: Axis | None = None
+) -> tuple[Path, ...]:
     """Write report.html and picture.svg of a run again from its ledger.json; the paths written.
 
     Args:
         run: Folder of the run.
         browse: Open the report in the browser.
+        bounds: Show from the start what only references and what chance could choose.
+        axis: What costs are counted in: flops, money, tokens or seconds (of a processor). The first
+            one that is known for all systems, unless given.
 
     Raises:
         PomonaError: there is no such run, it is not finished, or its ledger.json cannot be read.
     """
     run = Path(run)
-    written = publish(ledger_of(run), run if run.is_dir() else run.parent)
+    folder = run if run.is_dir() else run.parent
+    written = publish(ledger_of(run), folder, bounds=bounds, axis=axis)
     if browse:
         import webbrowser
 
@@ -69,102 +111,141 @@ def republish(run: str | Path, *, browse: bool = False) -> tuple[Path, ...]:
     return tuple(written)
 
 
-def write_report(ledger: Ledger, path: str | Path) -> None:
-    """Write the report as one HTML file of about 1 MB that loads nothing. Raises PomonaError if a
-    baseline has no entry.
+def write_report(
+    ledger: Ledger, path: str | Path, *, bounds: bool = False, axis: Axis | None = None
+) -> None:
+    """Write the report as one HTML file of about 1 MB that loads nothing; `bounds` and `axis` as in
+    `republish`. Raises PomonaError if a baseline has no entry.
     """
-    write_text(path, report_text(ledger))
+    write_text(path, report_text(View(ledger, axis), asked=bounds))
 
 
-def report_text(ledger: Ledger) -> str:
+def report_text(ledger: View, *, asked: bool = False) -> str:
     """The report as HTML; see `write_report`."""
-    return render("pomona.ledger.report", "page.html.j2", **_content(ledger)).text
+    return render("pomona.ledger.report", "page.html.j2", **_content(ledger), asked=asked).text
 
 
-def _content(ledger: Ledger) -> dict[str, Any]:
+def _content(ledger: View) -> dict[str, Any]:
     first, others = split(ledger)
     variants = {f"variant-{place}": entry for place, entry in enumerate([*first, *others])}
-    reach = span(ledger, list(variants.values()))
     signatures = list(dict.fromkeys(entry.signature for entry in ledger.entries))
-    decimals = ledger.decimals()
-    charts = {name: panel(ledger, entry, reach) for name, entry in variants.items()}
-    for name, width, height in (("picture-wide", 960, 440), ("picture-narrow", 290, 380)):
-        chart = picture(ledger, width, height)
-        if chart:
-            charts[name] = chart
-    panels = [_panel(ledger, name, entry, signatures, decimals) for name, entry in variants.items()]
-    named = [name for name in PARTS if ledger.of(name)]
+    rows = _Rows(ledger, {signature: i + 1 for i, signature in enumerate(signatures)})
+    charts = _charts(ledger, variants)
+    panels = [_panel(ledger, name, entry, rows) for name, entry in variants.items()]
+    points, systems = drawn(ledger), ledger.of(ledger.parts()["all"])
     return {
         "meta": ledger.meta,
         "answer": answer(ledger),
         "items": max(entry.n for entry in ledger.of("overall")),
+        "parts": ledger.parts(),
+        "words": ledger.words,
+        "write_cost": ledger.write_cost,
+        "other_metrics": ledger.metrics[1:],
         "has_picture": "picture-wide" in charts,
+        "has_asked": "asked-wide" in charts,
+        "has_life": "life-wide" in charts,
         "has_ladder": bool(rungs(ledger)),
+        "has_controls": bool(lines(ledger)),
+        "has_stacks": bool(paths(ledger, points)),
         "has_tail": any(each.tail for each in ledger.meta.groups),
         "has_distance": bool(ledger.of("near") or ledger.of("middle") or ledger.of("far")),
-        "has_tests": any(entry.p_holm is not None for entry in ledger.entries),
-        "has_scale": any(entry.scale_equivalent for entry in ledger.entries),
-        "drawn": [_row(ledger, point.entry, signatures, decimals) for point in drawn(ledger)],
+        "has_tests": any(entry.p_holm is not None for entry in systems),
+        "has_scale": any(entry.scale_equivalent for entry in systems),
+        "has_bytes": any(entry.bytes is not None for entry in systems),
+        "has_marks": any(entry.optimised for entry in systems),
+        "drawn": rows([point.entry for point in points]),
         "left_out": left_out(ledger),
+        "life": life_rows(ledger),
         "panels": panels[: len(first)],
         "more_panels": panels[len(first) :],
-        "rows": [
-            _row(ledger, entry, signatures, decimals)
-            for group in named
-            for entry in ledger.of(group)
-        ],
+        "rows": rows([entry for name in PARTS for entry in ledger.of(name)]),
         "signatures": signatures,
         "charts": charts,
     }
 
 
-def _panel(
-    ledger: Ledger, chart: str, entry: Entry, signatures: list[str], decimals: Mapping[str, int]
-) -> dict[str, Any]:
-    rows = [_row(ledger, row, signatures, decimals) for row in rows_of(ledger, entry)]
-    gain, low, high = ledger.gain(entry)
+def _charts(ledger: View, variants: Mapping[str, Entry]) -> dict[str, Any]:
+    reach = span(ledger, list(variants.values()))
+    charts = {name: panel(ledger, entry, reach) for name, entry in variants.items()}
+    more = bool(on_request(ledger))
+    for shape, width, height in (("wide", 960, 440), ("narrow", 290, 380)):
+        found = {f"picture-{shape}": picture(ledger, width, height)}
+        if more:
+            found[f"asked-{shape}"] = picture(ledger, width, height, asked=True)
+        small = (740, 260) if shape == "wide" else (200, 240)
+        found[f"life-{shape}"] = life(ledger, *small)
+        charts |= {name: chart for name, chart in found.items() if chart}
+    return charts
+
+
+def _panel(ledger: View, chart: str, entry: Entry, rows: _Rows) -> dict[str, Any]:
+    told = []
+    for part, name in ledger.parts().items():
+        if part in ("all", "cold") and (there := ledger.within(entry, name)):
+            gain, low, high = ledger.gain(there)
+            told.append(f"{name} {gained(gain, low, high)} {interval(low, high)}")
     return {
         "chart": chart,
         "entry": entry,
         "ladder": entry.lever == SCALE,
-        "gain": f"{gained(gain, low, high)} {interval(low, high)}",
-        "rows": rows,
+        "gain": "; ".join(told),
+        "rows": rows(rows_of(ledger, entry)),
     }
 
 
-def _row(
-    ledger: Ledger, entry: Entry, signatures: list[str], decimals: Mapping[str, int]
-) -> dict[str, Any]:
-    gain, low, high = ledger.gain(entry)
-    return {
-        "entry": entry,
-        "value": f"{entry.value:.{decimals[entry.group]}f}",
-        "gain": gained(gain, low, high),
-        "interval": interval(low, high),
-        "verdict": "better" if low > 0 else "worse" if high < 0 else "unclear",
-        "extra": flops(ledger.extra(entry)),
-        "scale": str(entry.scale_equivalent) if entry.scale_equivalent else "—",
-        "p": p_value(entry.p_holm),
-        "signature": signatures.index(entry.signature) + 1,
-    }
+class _Rows:
+    """Entries as rows of a table, with what stands in more than one of its cells."""
+
+    def __init__(self, ledger: View, signatures: Mapping[str, int]) -> None:
+        self.ledger, self.signatures, self.decimals = ledger, signatures, ledger.decimals()
+
+    def __call__(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+        return [self._row(entry) for entry in entries]
+
+    def _row(self, entry: Entry) -> dict[str, Any]:
+        ledger = self.ledger
+        gain, low, high = ledger.gain(entry)
+        once, each = AXES[ledger.axis]
+        others = [ledger.within(entry, entry.group, name) for name in ledger.metrics[1:]]
+        return {
+            "entry": entry,
+            "value": f"{entry.value:.{self.decimals[entry.group]}f}",
+            "gain": gained(gain, low, high),
+            "interval": interval(low, high),
+            "verdict": ledger.verdict(entry),
+            "extra": ledger.write_cost(ledger.extra(entry)),
+            "once": ledger.write_cost(getattr(entry, once)),
+            "each": ledger.write_cost(getattr(entry, each)),
+            "bytes": size(entry.bytes) if entry.bytes is not None else UNKNOWN,
+            "scale": str(entry.scale_equivalent) if entry.scale_equivalent else "—",
+            "p": p_value(entry.p_holm),
+            "others": [self._other(one) for one in others],
+            "signature": self.signatures[entry.signature],
+        }
+
+    def _other(self, entry: Entry | None) -> dict[str, str]:
+        """A value by another metric, with its gain."""
+        if entry is None:
+            return {"value": "—", "gain": "", "verdict": "unclear"}
+        gain, low, high = self.ledger.gain(entry)
+        return {
+            "value": f"{entry.value:.{places(entry.ci_low, entry.ci_high)}f}",
+            "gain": f"{gained(gain, low, high)} {interval(low, high)}",
+            "verdict": self.ledger.verdict(entry),
+        }
 
 
-def rows_of(ledger: Ledger, entry: Entry) -> list[Entry]:
+def rows_of(ledger: View, entry: Entry) -> list[Entry]:
     """The entries of one variant (given by any of its entries), a row per group of the header that
     was measured, head first.
     """
-    key = (entry.lever, entry.variant, entry.baseline, entry.seed)
-    same = {
-        other.group: other
-        for other in ledger.entries
-        if (other.lever, other.variant, other.baseline, other.seed) == key
-    }
-    return [same[each.group] for each in ledger.meta.groups if each.group in same]
+    found = (ledger.within(entry, each.group, ledger.leading) for each in ledger.meta.groups)
+    return [one for one in found if one is not None]
 
 
-def split(ledger: Ledger) -> tuple[list[Entry], list[Entry]]:
-    """Overall entries with measured groups: the next size up and the best variant of each lever,
-    and then all the others.
+def split(ledger: View) -> tuple[list[Entry], list[Entry]]:
+    """Entries of all items with measured groups: the next size up and the best variant of each
+    lever, and then all the others.
     """
     first = [*rungs(ledger)[:1], *best_of_levers(ledger)]
     shown = {id(entry) for entry in first}
@@ -173,7 +254,7 @@ def split(ledger: Ledger) -> tuple[list[Entry], list[Entry]]:
     return first, others
 
 
-def span(ledger: Ledger, variants: Sequence[Entry]) -> tuple[float, float]:
+def span(ledger: View, variants: Sequence[Entry]) -> tuple[float, float]:
     """The range of gains that holds every interval of these variants and zero, so that their charts
     can be compared.
     """
@@ -185,15 +266,14 @@ def span(ledger: Ledger, variants: Sequence[Entry]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def panel(ledger: Ledger, entry: Entry, reach: tuple[float, float]) -> dict[str, Any]:
+def panel(ledger: View, entry: Entry, reach: tuple[float, float]) -> dict[str, Any]:
     """A variant's gain in each group as a Vega-Lite specification; `reach` is the range of the
     gains' axis.
     """
     rows = rows_of(ledger, entry)
     counts = {each.group: each for each in ledger.meta.groups}
-    levers_ = list(dict.fromkeys(clean(one.lever) for one in levers(ledger)))
     ladder = entry.lever == SCALE
-    by_lever = nominal("lever", scale={"domain": levers_}, legend=None)
+    by_lever = nominal("lever", scale={"domain": order_of_levers(ledger)}, legend=None)
     colour, style = ({}, {"style": "ladder-point"}) if ladder else ({"color": by_lever}, {})
     names = [clean(row.group) for row in rows]
     group = nominal("group", scale={"domain": names, "paddingOuter": 0.2})
@@ -227,13 +307,13 @@ def panel(ledger: Ledger, entry: Entry, reach: tuple[float, float]) -> dict[str,
     }
 
 
-def _datum(ledger: Ledger, entry: Entry, counted: GroupCount) -> dict[str, Any]:
+def _datum(ledger: View, entry: Entry, counted: GroupCount) -> dict[str, Any]:
     gain, low, high = ledger.gain(entry)
     return {
         "x": gain,
         "low": low,
         "high": high,
-        "sure": not low <= 0 <= high,
+        "sure": ledger.verdict(entry) != "unclear",
         "lever": clean(entry.lever),
         "group": clean(entry.group),
         "gain": f"{gained(gain, low, high)} {interval(low, high)}",
@@ -243,7 +323,7 @@ def _datum(ledger: Ledger, entry: Entry, counted: GroupCount) -> dict[str, Any]:
 
 
 def _ground(
-    ledger: Ledger, rows: Sequence[Entry], group: dict[str, Any], reach: tuple[float, float]
+    ledger: View, rows: Sequence[Entry], group: dict[str, Any], reach: tuple[float, float]
 ) -> list[dict[str, Any]]:
     tail = {each.group for each in ledger.meta.groups if each.tail}
     shaded = [{"group": clean(row.group)} for row in rows if row.group in tail]

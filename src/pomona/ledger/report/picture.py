@@ -13,14 +13,24 @@ from typing import Any
 
 from pomona.errors import PomonaError
 from pomona.files import write_text
-from pomona.ledger.report.answer import SCALE, SIGNED, answer, best_of_levers
-from pomona.ledger.report.points import Frame, Point, drawn, frame_of, set_apart, ticks
+from pomona.ledger.entry import Axis, Entry
+from pomona.ledger.report.answer import answer
+from pomona.ledger.report.points import (
+    Frame,
+    Point,
+    drawn,
+    frame_of,
+    lines,
+    paths,
+    set_apart,
+    ticks,
+)
 from pomona.ledger.store import Ledger
+from pomona.ledger.systems import SCALE, SIGNED, STACK, View, best_of_levers, order_of_levers
 from pomona.pages import (
     SCHEMA,
     clean,
     count,
-    flops,
     gained,
     interval,
     nominal,
@@ -28,16 +38,19 @@ from pomona.pages import (
     svg,
 )
 
-_LETTER, _LINE = 6.8, 15.0
+_LETTER, _LINE = 7.6, 15.0  # of the widest fonts that a reader may have
 Box = tuple[float, float, float, float]
 
 
-def write_picture(ledger: Ledger, path: str | Path) -> None:
-    """Write the main picture as SVG with the answer as its title.
+def write_picture(
+    ledger: Ledger, path: str | Path, *, bounds: bool = False, axis: Axis | None = None
+) -> None:
+    """Write the main picture as SVG with the answer as its title; with `bounds` also what only
+    references and what chance could choose. `axis` as in `republish`.
 
-    Raises PomonaError if no variant is known to take extra compute, or if a baseline has no entry.
+    Raises PomonaError if no variant is known to take anything extra, or if a baseline has no entry.
     """
-    text = picture_text(ledger)
+    text = picture_text(View(ledger, axis), asked=bounds)
     if text is None:
         message = "no variant is known to take extra compute, so there is nothing to draw"
         remedy = "print the ledger as a table"
@@ -45,51 +58,55 @@ def write_picture(ledger: Ledger, path: str | Path) -> None:
     write_text(path, text)
 
 
-def picture_text(ledger: Ledger) -> str | None:
+def picture_text(ledger: View, *, asked: bool = False) -> str | None:
     """The main picture as SVG; None where there is nothing to draw."""
-    chart = picture(ledger, width=760, height=400)
+    chart = picture(ledger, width=760, height=400, asked=asked)
     if chart is None:
         return None
     chart["title"] = textwrap.wrap(answer(ledger).headline, 84)
     return svg(chart)
 
 
-def picture(ledger: Ledger, width: int, height: int) -> dict[str, Any] | None:
+def picture(ledger: View, width: int, height: int, *, asked: bool = False) -> dict[str, Any] | None:
     """The picture as a Vega-Lite specification with a drawing of `width` × `height` pixels; None
-    when there is nothing to draw.
+    when there is nothing to draw. With `asked` it has bounds and random choices as well.
     """
-    points = drawn(ledger)
+    points, controls = drawn(ledger, asked=asked), lines(ledger, asked=asked)
     if not points:
         return None
-    frame = frame_of(points, width, height)
-    order = dict.fromkeys(clean(one.entry.lever) for one in points if one.entry.lever != SCALE)
+    frame = frame_of(ledger, points, controls, size=(width, height), asked=asked)
+    there = {clean(one.entry.lever) for one in points}
+    order = order_of_levers(ledger)
     points = set_apart(points, frame)
     ladder = [point for point in points if point.entry.lever == SCALE]
     others = [point for point in points if point.entry.lever != SCALE]
     legend = {"title": None, "orient": "top", "direction": "horizontal"}
     legend["columns"] = 3 if width < 500 else 0
-    colour = nominal("lever", scale={"domain": list(order)}, legend=legend)
+    legend["values"] = [name for name in order if name in there]
+    colour = nominal("lever", scale={"domain": order}, legend=legend)
     return {
         "$schema": SCHEMA,
         "width": width,
         "height": height,
         "layer": [
             *_ground(ledger, frame),
-            *_ladder(ladder),
-            *_levers(others, colour),
-            *_labels(ledger, points, colour, frame),
+            *_controls(ledger, controls),
+            *_ladder(ledger, ladder),
+            *_stacks(paths(ledger, points), colour),
+            *_levers(ledger, others, colour),
+            *_labels(ledger, points, controls, colour, frame),
         ],
     }
 
 
-def _ground(ledger: Ledger, frame: Frame) -> list[dict[str, Any]]:
+def _ground(ledger: View, frame: Frame) -> list[dict[str, Any]]:
     meta, narrow = ledger.meta, frame.width < 500
     values = ticks(frame.left, frame.right, 4 if narrow else 8)
-    names = ", ".join(f"'{flops(tick).removeprefix('1×')}'" for tick in values)
+    names = ", ".join(f"'{ledger.write_cost(tick).removeprefix('1×')}'" for tick in values)
     better = "" if meta.higher_is_better else ", lower being better"
     x = quantitative(
         "x",
-        title=f"extra FLOPs to make it and answer {count(meta.serve_items)} items",
+        title=f"extra {ledger.words.unit} to make it and answer {count(meta.serve_items)} items",
         scale={"type": "log", "domain": [frame.left, frame.right], "nice": False},
         axis={
             "values": values,
@@ -122,52 +139,81 @@ def _ground(ledger: Ledger, frame: Frame) -> list[dict[str, Any]]:
 _X, _Y = quantitative("x"), quantitative("y")
 _BAR = {"x": _X, "y": quantitative("low"), "y2": {"field": "high"}}
 _TOLD = [
-    nominal(name)
-    for name in ("variant", "lever", "gain", "extra FLOPs", "items", "scale-equivalent")
+    nominal(name) for name in ("variant", "lever", "gain", "extra", "items", "scale-equivalent")
 ]
 
 
-def _row(point: Point) -> dict[str, Any]:
+def _row(ledger: View, point: Point) -> dict[str, Any]:
     entry = point.entry
     return {
         "x": point.x,
         "y": point.gain,
         "low": point.low,
         "high": point.high,
-        "sure": not point.low <= 0 <= point.high,
+        "sure": point.sure,
         "variant": clean(entry.variant),
         "lever": clean(entry.lever),
         "gain": f"{gained(point.gain, point.low, point.high)} {interval(point.low, point.high)}",
-        "extra FLOPs": flops(point.extra),
+        "extra": f"{ledger.write_cost(point.extra)} {ledger.words.unit}",
         "items": count(entry.n),
         "scale-equivalent": str(entry.scale_equivalent) if entry.scale_equivalent else "—",
     }
 
 
-def _ladder(points: Sequence[Point]) -> list[dict[str, Any]]:
+def _controls(ledger: View, controls: Sequence[Entry]) -> list[dict[str, Any]]:
+    if not controls:
+        return []
+    rows = [{"y": ledger.gain(entry)[0], "variant": clean(entry.variant)} for entry in controls]
+    mark = {"type": "rule", "style": "control"}
+    return [{"data": {"values": rows}, "mark": mark, "encoding": {"y": _Y}}]
+
+
+def _stacks(paths: Sequence[Sequence[Point]], colour: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "data": {
+                "values": [
+                    {"x": point.x, "y": point.gain, "at": at, "lever": STACK}
+                    for at, point in enumerate(path)
+                ]
+            },
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {"x": _X, "y": _Y, "order": quantitative("at"), "color": colour},
+        }
+        for path in paths
+    ]
+
+
+def _ladder(ledger: View, points: Sequence[Point]) -> list[dict[str, Any]]:
     if not points:
         return []
-    data = {"values": [_row(point) for point in sorted(points, key=lambda point: point.extra)]}
+    data = {
+        "values": [_row(ledger, point) for point in sorted(points, key=lambda point: point.extra)]
+    }
     place_ = {"x": _X, "y": _Y}
     line = {"type": "line", "style": "ladder"}
     spot = {"type": "point", "filled": True, "size": 80, "opacity": 1, "style": "ladder-point"}
     return [
         {"data": data, "mark": line, "encoding": {**place_, "order": _X}},
-        {"data": data, "mark": {"type": "rule", "style": "ladder-bar"}, "encoding": _BAR},
+        {
+            "data": data,
+            "mark": {"type": "rule", "style": "ladder-bar", "clip": True},
+            "encoding": _BAR,
+        },
         {"data": data, "mark": spot, "encoding": {**place_, "tooltip": _TOLD}},
     ]
 
 
-def _levers(points: Sequence[Point], colour: dict[str, Any]) -> list[dict[str, Any]]:
+def _levers(ledger: View, points: Sequence[Point], colour: dict[str, Any]) -> list[dict[str, Any]]:
     if not points:
         return []
-    data = {"values": [_row(point) for point in points]}
+    data = {"values": [_row(ledger, point) for point in points]}
     mark = {"type": "point", "size": 95, "strokeWidth": 2, "opacity": 1}
     encoding = {"x": _X, "y": _Y, "color": colour, "shape": colour, "tooltip": _TOLD}
     return [
         {
             "data": data,
-            "mark": {"type": "rule", "strokeWidth": 1.6, "opacity": 0.75},
+            "mark": {"type": "rule", "strokeWidth": 1.6, "opacity": 0.75, "clip": True},
             "encoding": {**_BAR, "color": colour},
         },
         {
@@ -186,17 +232,29 @@ def _levers(points: Sequence[Point], colour: dict[str, Any]) -> list[dict[str, A
 
 
 def _labels(
-    ledger: Ledger, points: Sequence[Point], colour: dict[str, Any], frame: Frame
+    ledger: View,
+    points: Sequence[Point],
+    controls: Sequence[Entry],
+    colour: dict[str, Any],
+    frame: Frame,
 ) -> list[dict[str, Any]]:
     best = {id(entry) for entry in best_of_levers(ledger)}
     spots = []
     for point in points:
         name, lever = _cut(point.entry.variant), clean(point.entry.lever)
-        rank = 0 if point.entry.lever == SCALE else 1 if id(point.entry) in best else 2
+        first = id(point.entry) in best or lever == STACK
+        rank = 0 if lever == SCALE else 1 if first else 2
         y, top, bottom = (frame.y(value) for value in (point.gain, point.high, point.low))
         spots.append(Spot(name, lever, frame.x(point.x), y, top, bottom, rank))
-    labels = place(spots, frame.width, frame.height, _clear(points, frame))
-    layers = [_leaders([label for label in labels if label.far], colour)]
+    levels = [
+        (f"{_cut(entry.variant)}, no model", frame.y(ledger.gain(entry)[0])) for entry in controls
+    ]
+    clear = _clear(ledger, points, frame) + [(0.0, y - 2, frame.width, y + 2) for _, y in levels]
+    named, taken = along(levels, [*clear, *_bars(spots)], frame)
+    labels = place(spots, frame.width, frame.height, [*clear, *taken])
+    far = [label for label in labels if label.far]
+    layers = [_leaders(far, colour)] if far else []
+    layers += _text(named, "left", {"style": "control-label"}) if named else []
     for align in ("left", "right", "center"):
         rows = [
             {"px": one.x, "py": one.y, "name": one.spot.name, "lever": one.spot.lever}
@@ -206,8 +264,29 @@ def _labels(
         for ladder in (True, False):
             chosen = [row for row in rows if (row["lever"] == SCALE) is ladder]
             if chosen:
-                layers += _text(chosen, align, None if ladder else colour)
+                layers += _text(chosen, align, {"style": "ladder-label"} if ladder else colour)
     return layers
+
+
+def along(
+    levels: Sequence[tuple[str, float]], taken: Sequence[Box], frame: Frame
+) -> tuple[list[dict[str, Any]], list[Box]]:
+    """Names of horizontal lines, given with their heights, where they hide nothing: above or below
+    the line, as far to the left as they can. The names as rows of a chart, and their boxes.
+    """
+    rows, boxes = [], []
+    for name, y in levels:
+        long = len(name) * _LETTER
+        steps = range(int(max(0, frame.width - long - 8) // 12) + 1)
+        spots = [(4.0 + 12 * step, y + up * 10) for step in steps for up in (-1, 1)]
+        for x, middle in spots:
+            box = (x, middle - _LINE / 2, x + long, middle + _LINE / 2)
+            inside = box[1] >= 0 and box[3] <= frame.height
+            if inside and not any(_overlap(box, other) for other in [*taken, *boxes]):
+                rows.append({"px": x, "py": middle, "name": name})
+                boxes.append(box)
+                break
+    return rows, boxes
 
 
 def _leaders(labels: Sequence[NamePlace], colour: dict[str, Any]) -> dict[str, Any]:
@@ -221,17 +300,16 @@ def _leaders(labels: Sequence[NamePlace], colour: dict[str, Any]) -> dict[str, A
     return {"data": {"values": rows}, "mark": mark, "encoding": encoding}
 
 
-def _text(
-    rows: list[dict[str, Any]], align: str, colour: dict[str, Any] | None
-) -> list[dict[str, Any]]:
+def _text(rows: list[dict[str, Any]], align: str, look: dict[str, Any]) -> list[dict[str, Any]]:
+    """Names with a halo; `look` is a style or a channel of colours."""
     at = {name: quantitative(f"p{name}", scale=None) for name in ("x", "y")}
     mark = {"type": "text", "align": align, "baseline": "middle", "fontSize": 12}
     mark["fontWeight"] = "bold"
     said = {**at, "text": nominal("name")}
     coloured = (
-        {"mark": mark, "encoding": {**said, "color": colour}}
-        if colour
-        else {"mark": {**mark, "style": "ladder-label"}, "encoding": said}
+        {"mark": {**mark, **look}, "encoding": said}
+        if "style" in look
+        else {"mark": mark, "encoding": {**said, "color": look}}
     )
     return [
         {"data": {"values": rows}, "mark": {**mark, "style": "halo"}, "encoding": said},
@@ -239,17 +317,30 @@ def _text(
     ]
 
 
-def _clear(points: Sequence[Point], frame: Frame) -> list[Box]:
-    """Small boxes along the ladder's line, and one along zero."""
+def _clear(ledger: View, points: Sequence[Point], frame: Frame) -> list[Box]:
+    """Small boxes along the ladder's line and those of stacks, and one along zero."""
     ladder = [point for point in points if point.entry.lever == SCALE]
     sizes = sorted(ladder, key=lambda point: point.extra)
     boxes = [(0.0, frame.y(0) - 2, frame.width, frame.y(0) + 2)]
-    for one, other in pairwise(sizes):
-        for step in range(41):
-            x = frame.x(one.x) + (frame.x(other.x) - frame.x(one.x)) * step / 40
-            y = frame.y(one.gain) + (frame.y(other.gain) - frame.y(one.gain)) * step / 40
-            boxes.append((x - 4, y - 4, x + 4, y + 4))
+    for path in (sizes, *paths(ledger, points)):
+        for one, other in pairwise(path):
+            for step in range(41):
+                x = frame.x(one.x) + (frame.x(other.x) - frame.x(one.x)) * step / 40
+                y = frame.y(one.gain) + (frame.y(other.gain) - frame.y(one.gain)) * step / 40
+                boxes.append((x - 4, y - 4, x + 4, y + 4))
     return boxes
+
+
+def _bars(spots: Iterable[Spot]) -> list[Box]:
+    """What a point with its bar takes."""
+    return [
+        box
+        for spot in spots
+        for box in (
+            (spot.x - 6, spot.y - 6, spot.x + 6, spot.y + 6),
+            (spot.x - 2, spot.top, spot.x + 2, spot.bottom),
+        )
+    ]
 
 
 def _cut(name: str) -> str:
@@ -295,11 +386,7 @@ def place(
     """Labels for as many spots as fit in a picture of `width` × `height` pixels; `lines` are
     further boxes to keep clear.
     """
-    taken = [*lines]
-    for spot in spots:
-        taken.append((spot.x - 6, spot.y - 6, spot.x + 6, spot.y + 6))
-        taken.append((spot.x - 2, spot.top, spot.x + 2, spot.bottom))
-    labels = []
+    taken, labels = [*lines, *_bars(spots)], []
     for spot in sorted(spots, key=lambda spot: spot.rank):
         for label, box in _candidates(spot, width):
             inside = box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height

@@ -8,17 +8,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pomona.ledger.report.answer import CONTROL, SCALE, levers, rungs
-from pomona.ledger.store import Entry, Ledger
+from pomona.ledger.entry import Entry
+from pomona.ledger.systems import (
+    CONTROL,
+    SCALE,
+    STACK,
+    View,
+    controls,
+    is_random,
+    levers,
+    on_request,
+    rungs,
+)
 from pomona.pages import clean, gained, interval
 
 _APART = 9.0
+_BELOW = 0.5  # how far below zero the picture goes at most, as a share of how far above
 
 
 @dataclass(frozen=True)
 class Point:
-    """An entry in the picture: `x` in FLOPs as drawn, a little off `extra` where several points
-    share one place.
+    """An entry in the picture: `x` is its extra cost as drawn, a little off `extra` where several
+    points share one place; `sure` where the difference is measurable.
     """
 
     entry: Entry
@@ -27,6 +38,7 @@ class Point:
     gain: float
     low: float
     high: float
+    sure: bool
 
 
 @dataclass(frozen=True)
@@ -49,50 +61,107 @@ class Frame:
         return self.height * (self.top - value) / (self.top - self.bottom)
 
 
-def drawn(ledger: Ledger) -> list[Point]:
-    """The levers and the larger sizes that take extra compute: what a logarithmic axis can show."""
-    points = []
-    for entry in [*rungs(ledger), *levers(ledger)]:
-        extra = ledger.extra(entry)
-        if extra is not None and extra >= 1:
-            gain, low, high = ledger.gain(entry)
-            points.append(Point(entry, extra, extra, gain, low, high))
+def drawn(ledger: View, *, asked: bool = False) -> list[Point]:
+    """The levers and the larger sizes that take something extra, as far as they are not far below
+    the base: what a logarithmic axis can show. With `asked` also bounds and random choices, and
+    all that is far below.
+    """
+    points, lowest = [], -math.inf if asked else _floor(ledger)
+    others = on_request(ledger) if asked else []
+    for entry in [*rungs(ledger), *levers(ledger), *others]:
+        extra, (gain, low, high) = ledger.extra(entry), ledger.gain(entry)
+        if extra is not None and extra > 1e-9 and gain >= lowest:
+            sure = ledger.verdict(entry) != "unclear"
+            points.append(Point(entry, extra, extra, gain, low, high, sure))
     return points
 
 
-def left_out(ledger: Ledger) -> list[str]:
-    """One sentence for every overall entry that is not in the picture, with the reason."""
-    shown = {id(point.entry) for point in drawn(ledger)}
-    larger = {entry.variant for entry in rungs(ledger)}
-    sentences = []
-    for entry in ledger.of("overall"):
-        if id(entry) in shown or entry.variant == ledger.meta.base:
+def lines(ledger: View, *, asked: bool = False) -> list[Entry]:
+    """The controls in the picture, the best one first."""
+    lowest = -math.inf if asked else _floor(ledger)
+    there = [entry for entry in controls(ledger) if ledger.gain(entry)[0] >= lowest]
+    return sorted(there, key=lambda entry: -ledger.gain(entry)[0])
+
+
+def _floor(ledger: View) -> float:
+    """The lowest gain in the picture: what is far below the base would flatten all others."""
+    gains = [ledger.gain(e)[0] for e in [*rungs(ledger), *levers(ledger), *controls(ledger)]]
+    top = max(gains, default=0.0)
+    return -_BELOW * top if top > 0 else -math.inf
+
+
+def paths(ledger: View, points: Sequence[Point]) -> list[list[Point]]:
+    """The stacks, each as the points of its systems in the order in which one was made from the
+    other.
+    """
+    before = {
+        entry.variant: entry.baseline
+        for entry in ledger.of(ledger.parts()["all"])
+        if entry.lever == STACK and entry.baseline not in (ledger.meta.base, entry.variant)
+    }
+    there, found = {point.entry.variant: point for point in points}, []
+    for last in before:
+        if last in before.values():
+            continue
+        names = [last]
+        while (name := before.get(names[-1])) is not None and name not in names:
+            names.append(name)
+        path = [there[name] for name in reversed(names) if name in there]
+        if len(path) > 1:
+            found.append(path)
+    return found
+
+
+def left_out(ledger: View) -> list[str]:
+    """One sentence for every variant that is not in the picture, with the reason."""
+    entries = ledger.of(ledger.parts()["all"])
+    shown = {point.entry.variant for point in drawn(ledger)}
+    shown |= {entry.variant for entry in lines(ledger)} | {ledger.meta.base}
+    larger, sentences = {entry.variant for entry in rungs(ledger)}, []
+    against = {entry.variant for entry in entries if entry.baseline == ledger.meta.base}
+    for entry in entries:
+        twice = entry.baseline != ledger.meta.base and entry.variant in against
+        if entry.variant in shown or twice:
             continue
         gain, low, high = ledger.gain(entry)
         said = f"{gained(gain, low, high)} {interval(low, high)}"
-        if entry.variant in ledger.meta.bounds:
-            why = "a bound that only the references could choose"
-        elif entry.lever == CONTROL:
-            why = "a control, which asks no model"
-        elif entry.baseline != ledger.meta.base:
-            why = f"measured against {clean(entry.baseline)}"
-        elif entry.lever == SCALE and entry.variant not in larger:
-            why = "not a size above the base"
-        elif entry.flops_once is None:
-            why = "what making it took is not known"
-        elif entry.flops_once > 0:
-            why = "its cheaper answers save more than making it took"
-        else:
-            why = "takes no extra compute"
+        why = _why(ledger, entry, larger)
         sentences.append(f"{clean(entry.variant)} ({clean(entry.lever)}): {said}; {why}.")
     return sentences
 
 
-def frame_of(points: Sequence[Point], width: int, height: int) -> Frame:
-    """A frame that holds every interval and zero, with a margin."""
+def _why(ledger: View, entry: Entry, larger: set[str]) -> str:
+    meta, line, extra = ledger.meta, ledger.line(entry), ledger.extra(entry) or 0
+    cases = [
+        (entry.baseline != meta.base, f"measured against {clean(entry.baseline)}"),
+        (entry.variant in meta.bounds, "a bound that only the references could choose"),
+        (is_random(entry), "a choice by chance"),
+        (entry.lever == SCALE and entry.variant not in larger, "not a size above the base"),
+        (line is None, "what making it took is not known"),
+        (entry.lever == CONTROL or extra > 1e-9, "far below the base"),
+        (bool(line and line[0] > 0), "its cheaper answers save more than making it took"),
+        (True, f"takes no extra {ledger.words.whole}"),
+    ]
+    return next(why for holds, why in cases if holds)
+
+
+def frame_of(
+    ledger: View,
+    points: Sequence[Point],
+    controls_: Sequence[Entry],
+    *,
+    size: tuple[int, int],
+    asked: bool,
+) -> Frame:
+    """A frame for a drawing of `size` pixels that holds every point, control and zero, with a
+    margin; and every interval as far as nothing far below the base is asked for.
+    """
+    width, height = size
     extras = [point.extra for point in points]
-    low = min(0.0, *(point.low for point in points))
-    high = max(0.0, *(point.high for point in points))
+    level = [ledger.gain(entry)[0] for entry in controls_]
+    low = min([0.0, *level, *(point.low for point in points)])
+    low = low if asked else max(low, _floor(ledger))
+    high = max([0.0, *level, *(point.high for point in points)])
     margin = (high - low) * 0.06 or 1.0
     span = max(extras) / min(extras) if max(extras) > min(extras) * 1.5 else 100.0
     side = span ** (24 / (width - 48))
