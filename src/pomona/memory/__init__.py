@@ -1,8 +1,9 @@
-"""What was learned from, kept as a table beside the weights instead of in them: which of its rows
-are nearest to a prompt, and what these would answer.
+"""What was learned from, kept as a memory beside the weights instead of in them: which of its rows
+are nearest to a prompt, what these would answer, and what a network saw when it learned them.
 
-`nearest` is the search, exact and without a model; `choice` chooses among what is found. The
-controls of a run stand on both.
+`nearest` is the search, exact and without a model; `neighbours` searches within groups and shows
+what is found in prompts; `choice` chooses among what is found and what a model drew; `states` leads
+a network by the states it had in training.
 """
 
 from __future__ import annotations
@@ -12,7 +13,31 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.memory.choice import consensus as consensus
+    from pomona.memory.choice import (
+        Chosen as Chosen,
+        choose_among as choose_among,
+        consensus as consensus,
+        look_up as look_up,
+        weigh as weigh,
+    )
     from pomona.memory.nearest import Nearest as Nearest, Neighbours as Neighbours
+    from pomona.memory.neighbours import (
+        Found as Found,
+        find as find,
+        leave_one_out as leave_one_out,
+        shown as shown,
+        shown_in_training as shown_in_training,
+        with_examples as with_examples,
+        with_turns as with_turns,
+    )
+    from pomona.memory.states import Interpolation as Interpolation
 
-__getattr__, __dir__ = lazily(__name__, {"choice": "consensus", "nearest": "Nearest Neighbours"})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "choice": "Chosen choose_among consensus look_up weigh",
+        "nearest": "Nearest Neighbours",
+        "neighbours": ("Found find leave_one_out shown shown_in_training with_examples with_turns"),
+        "states": "Interpolation",
+    },
+)

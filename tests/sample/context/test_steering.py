@@ -84,7 +84,7 @@ def test_neighbours_vote_with_their_distance(monkeypatch: pytest.MonkeyPatch) ->
     expected = {1: (weights[0] + weights[2]) / sum(weights), 2: weights[1] / sum(weights)}
     least = min(expected.values())
     for block in (1 << 16, 1, 3):
-        monkeypatch.setattr("pomona.sample.context.steering._ROWS", block)
+        monkeypatch.setattr("pomona.models.torch.datastore._KEYS", block)
         found = (
             store.log_probabilities(torch.zeros(1, 2), 5, k=3, temperature=2.0)[0].exp().tolist()
         )

@@ -9,6 +9,7 @@ from pomona.models.checkpoint import require
 
 if TYPE_CHECKING:
     from pomona.models.torch.codec import Codec as Codec
+    from pomona.models.torch.datastore import Datastore as Datastore
     from pomona.models.torch.model import TorchModel as TorchModel
     from pomona.models.torch.native import mean_states as mean_states
     from pomona.models.torch.network import quiet as quiet, shape_of as shape_of
@@ -23,6 +24,7 @@ _find, __dir__ = lazily(
     __name__,
     {
         "codec": "Codec",
+        "datastore": "Datastore",
         "model": "TorchModel",
         "native": "mean_states",
         "network": "quiet shape_of",

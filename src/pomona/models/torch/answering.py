@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -144,7 +143,7 @@ _Place = tuple[int, int]  # job, sample within it
 def run_batch(
     model: NativeModel, template: Template, costs: CostModel, name: str, jobs: Sequence[DecodeJob]
 ) -> None:
-    """Answer jobs that share top-p, min-p and steering. One with options comes alone."""
+    """Answer jobs that share top-p and min-p. One with options comes alone."""
     if jobs[0].request.options:
         jobs[0].finish(_choose(model, costs, name, jobs[0]))
         return
@@ -189,26 +188,9 @@ def score(
     """
     started = time.perf_counter()
     ids = model.codec.completions(completions, end=False)
-    with steered(model, steer):
-        scored = _scored(model, prompt, ids)
+    scored = _scored(model, prompt, ids, steer)
     spent = costs.scored(len(prompt), list(map(len, ids)), time.perf_counter() - started)
     return scored, _steered_cost(spent, steer, sum(map(len, ids)))
-
-
-@contextmanager
-def steered(model: NativeModel, steer: Steer | None) -> Iterator[None]:
-    """What goes through the model's network meanwhile is steered. Only the thread that uses the
-    network may do this.
-    """
-    if steer is None:
-        yield
-        return
-    head: Any = model.network.get_output_embeddings()
-    hook = head.register_forward_hook(lambda _, states, logits: steer(states[0], logits))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def _steered_cost(spent: Spent, steer: Steer | None, tokens: int) -> Spent:
@@ -216,12 +198,15 @@ def _steered_cost(spent: Spent, steer: Steer | None, tokens: int) -> Spent:
 
 
 def _scored(
-    model: NativeModel, prompt: Sequence[int], completions: Sequence[list[int]]
+    model: NativeModel,
+    prompt: Sequence[int],
+    completions: Sequence[list[int]],
+    steer: Steer | None,
 ) -> list[NDArray[np.float32]]:
     longest = len(prompt) + max(map(len, completions), default=0)
     if model.context is not None and longest > model.context:
         raise too_long(longest, model.context, model.uri)
-    return model.score_pairs([(prompt, ids) for ids in completions])
+    return model.score_pairs([(prompt, ids) for ids in completions], steer=steer)
 
 
 def _decode(
@@ -269,8 +254,9 @@ def _decode(
                 ended.append(row)
         return ended
 
-    with model.arithmetic, steered(model, first.steer):
-        return decode(model.network, [jobs[at].ids for at in used], plan, settings, watch)
+    with model.arithmetic:
+        ids, steers = [jobs[at].ids for at in used], [jobs[at].request.steer for at in used]
+        return decode(model.network, ids, plan, settings, watch, steers)
 
 
 def _key(job: DecodeJob, sample: int) -> np.uint64:
@@ -343,8 +329,7 @@ def _choose(model: NativeModel, costs: CostModel, name: str, job: DecodeJob) -> 
     started, decoder = time.perf_counter(), TokenDecoder(model.codec.tokenizer)
     options = job.request.options
     ids = model.codec.completions(options, end=model.codec.end is not None)
-    with steered(model, job.request.steer):
-        scored = _scored(model, job.ids, ids)
+    scored = _scored(model, job.ids, ids, job.request.steer)
     logs = np.array([option.sum(dtype=np.float64) for option in scored])
     seconds = time.perf_counter() - started
     cost = _steered_cost(

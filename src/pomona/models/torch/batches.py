@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transformers import DynamicCache, PreTrainedModel
 
 from pomona.errors import ResourceError
+from pomona.models.request import Steer
 from pomona.models.torch.network import embedding_table, head_size
 
 _UNKNOWN = 8 << 30
@@ -131,7 +132,7 @@ def _halving(items: Sequence[Item], run: Run[Item, Result]) -> list[Result]:
 
 
 def padded(
-    rows: Sequence[Sequence[int]], starts: Sequence[int], device: torch.device
+    rows: Sequence[Sequence[int] | NDArray[np.int32]], starts: Sequence[int], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and attention mask, int64 `[rows, longest]`, each row from its start on and padding
     around it.
@@ -144,19 +145,57 @@ def padded(
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
+class Watched:
+    """A network whose logits are steered, each prompt of a batch by its own of `steers` (by the one
+    there is, where all have the same), None by nothing. Only the thread that uses the network may
+    have one.
+    """
+
+    def __init__(self, network: PreTrainedModel, steers: Sequence[Steer | None]) -> None:
+        self._network = network
+        distinct = {steer.identity: steer for steer in steers if steer is not None}
+        self._steers = list(distinct.values())
+        numbers = {name: number for number, name in enumerate(distinct)}
+        of = [-1 if steer is None else numbers[steer.identity] for steer in steers]
+        self._of = torch.tensor(of, device=network.device)
+
+    def __call__(self, prompts: torch.Tensor | None, **inputs: Any) -> torch.Tensor:
+        """The logits of the network at `inputs`, `[rows, places, vocabulary]`; `prompts`, int64
+        `[rows]`, are the rows' places in `steers`, and without them all rows have the one.
+        """
+        if not self._steers:
+            return self._network(**inputs).logits
+        seen: list[torch.Tensor] = []
+        head: Any = self._network.get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda _, states: seen.append(states[0]))
+        try:
+            logits = self._network(**inputs).logits
+        finally:
+            hook.remove()
+        if prompts is None:
+            return self._steers[0](seen[0], logits)
+        # What comes after the projection, such as a cap, is in the logits already.
+        led, which = logits.float(), self._of[prompts]
+        for number, steer in enumerate(self._steers):
+            rows = (which == number).nonzero()[:, 0]
+            if len(rows):
+                led[rows] = steer(seen[0][rows], logits[rows]).float()
+        return led
+
+
 Pair = tuple[Sequence[int], Sequence[int]]
 
 
 @torch.inference_mode()
 def score_batch(
-    network: PreTrainedModel, pairs: Sequence[Pair], positions: int
+    network: PreTrainedModel, pairs: Sequence[Pair], positions: int, steer: Steer | None = None
 ) -> list[np.ndarray]:
     """Natural-log probability of each completion token, float32 `[t]` a pair; completions are not
     empty.
 
     Prompts are padded in front and completions behind, so that all completions begin in one column
     and only the columns that predict them get logits. At most `positions` columns of logits exist
-    at once: longer completions go through in windows over a cache.
+    at once: longer completions go through in windows over a cache. `steer` leads all of them.
     """
     lead = max(len(prompt) for prompt, _ in pairs)
     tail = max(len(completion) for _, completion in pairs)
@@ -168,19 +207,21 @@ def score_batch(
     place_of = (seen.cumsum(dim=-1) - 1).clamp_(min=0)
     cache = DynamicCache(config=network.config) if tail > positions else None
     parts, start = [], 0
+    watched = Watched(network, [steer])
     for first in range(
         0, tail, positions
     ):  # the logits of column lead - 1 + k predict the k-th completion token
         last = min(first + positions, tail)
         stop = lead - 1 + last
-        logits = network(
+        logits = watched(
+            None,
             input_ids=tokens[:, start:stop],
             attention_mask=seen[:, :stop],
             position_ids=place_of[:, start:stop],
             past_key_values=cache,
             use_cache=cache is not None,
             logits_to_keep=last - first,
-        ).logits
+        )
         targets = tokens[:, lead + first : lead + last]
         loss = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), targets.flatten(), reduction="none"

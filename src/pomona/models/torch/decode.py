@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from pomona.models.torch.batches import padded
+from pomona.models.request import Steer
+from pomona.models.torch.batches import Watched, padded
 
 _BLOCK = 64  # steps whose uniform numbers are made at once
 
@@ -86,14 +87,15 @@ def decode(
     plan: Plan,
     settings: DecodeSettings,
     watch: Watch | None = None,
+    steers: Sequence[Steer | None] | None = None,
 ) -> list[DecodedRow]:
     """The rows of the plan, in its order. Each prompt goes through the network once, however many
     rows continue it.
 
     `watch` sees the tokens as they come and may end rows: those keep what they have, and are not
-    `stopped`.
+    `stopped`. `steers` has for each prompt what leads its rows.
     """
-    return _Decoding(network, prompts, plan, settings).run(watch)
+    return _Decoding(network, prompts, plan, settings, steers or ()).run(watch)
 
 
 class _Decoding:
@@ -107,9 +109,12 @@ class _Decoding:
         prompts: Sequence[Sequence[int]],
         plan: Plan,
         settings: DecodeSettings,
+        steers: Sequence[Steer | None],
     ) -> None:
         self.network, self.prompts, self.plan, self.settings = network, prompts, plan, settings
         self.device = network.device
+        self.watched = Watched(network, steers)
+        self.prompt = torch.arange(len(prompts), device=self.device)
         lengths = np.array([len(prompt) for prompt in prompts])[plan.prompt]
         room = settings.max_new_tokens if settings.context is None else settings.context - lengths
         most = (
@@ -172,7 +177,7 @@ class _Decoding:
         self.mask = mask
         logits = self._forward(ids, (mask.cumsum(dim=-1) - 1).clamp_(min=0), self.width)
         if len(self.plan.prompt) > len(self.prompts):
-            prompt = self._tensor(self.plan.prompt)
+            self.prompt = prompt = self._tensor(self.plan.prompt)
             self.cache.batch_select_indices(prompt)
             logits, mask = logits[prompt], mask[prompt]
         self.mask = torch.cat([mask, mask.new_ones((len(mask), self.steps))], dim=-1)
@@ -180,7 +185,8 @@ class _Decoding:
         return logits
 
     def _forward(self, ids: torch.Tensor, position: torch.Tensor, width: int) -> torch.Tensor:
-        out = self.network(
+        logits = self.watched(
+            self.prompt,
             input_ids=ids,
             attention_mask=self.mask[:, :width],
             position_ids=position,
@@ -188,7 +194,7 @@ class _Decoding:
             use_cache=True,
             logits_to_keep=1,
         )
-        return out.logits[:, -1].float()
+        return logits[:, -1].float()
 
     def _record(self, step: int, logits: torch.Tensor) -> DecodeStep:
         if self.sampled:
@@ -226,10 +232,11 @@ class _Decoding:
         keep = (~self.done).nonzero()[:, 0]
         self.cache.batch_select_indices(keep)
         self.live, self.done, self.limits = self.live[keep], self.done[keep], self.limits[keep]
-        self.mask, self.position, self.temperature = (
+        self.mask, self.position, self.temperature, self.prompt = (
             self.mask[keep],
             self.position[keep],
             self.temperature[keep],
+            self.prompt[keep],
         )
         return token[keep]
 

@@ -139,7 +139,7 @@ class TorchModel(NativeModel):
         self, request: Request, completions: Sequence[str]
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """See `Model`."""
-        self._check_steer(request)
+        self.check_steer(request.steer)
         _, ids = await self._encoded(request)
         return await self._run(
             partial(score, self, self._costs, ids, list(completions), request.steer)
@@ -192,7 +192,7 @@ class TorchModel(NativeModel):
         if self._closed:
             raise ModelError("is closed", status=502, where=self.name)
         check(request, samples)
-        self._check_steer(request)
+        self.check_steer(request.steer)
         if request.options and request.logprobs:
             raise wrong_request(
                 "options come without alternatives",
@@ -216,14 +216,6 @@ class TorchModel(NativeModel):
             return await self._job(request, samples, None)
         except PomonaError as error:
             return error
-
-    def _check_steer(self, request: Request) -> None:
-        if request.steer is not None and request.steer.model != self.identity:
-            raise wrong_request(
-                "the datastores are from another model",
-                where=self.name,
-                remedy="build them with this one",
-            )
 
     async def _wait(self, job: DecodeJob) -> Any:
         try:
@@ -279,13 +271,8 @@ class TorchModel(NativeModel):
         groups: dict[object, list[DecodeJob]] = {}
         for job in jobs:
             if not job.cancelled:
-                steer = job.request.steer.identity if job.request.steer else None
-                key = (
-                    job.request.top_p,
-                    job.request.min_p,
-                    steer,
-                    id(job) if job.request.options else None,
-                )
+                alone = id(job) if job.request.options else None
+                key = (job.request.top_p, job.request.min_p, alone)
                 groups.setdefault(key, []).append(job)
         for group in groups.values():
             self._together(group)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.models.model import Model
-from pomona.models.request import Sample
+from pomona.models.request import Sample, Steer, wrong_request
 from pomona.models.torch.batches import Pair, budget_of, in_batches, score_batch, sum_states
 from pomona.models.torch.codec import Codec
 from pomona.models.torch.decode import (
@@ -102,9 +102,10 @@ class NativeModel(Model):
         top_p: float = 1.0,
         min_p: float = 0.0,
         seed: int = 0,
+        steers: Sequence[Steer | None] | None = None,
     ) -> list[list[Sample]]:
         """`n` samples a prompt, `[len(prompts)][n]`; see `Model`, and the class for what makes
-        samples reproducible.
+        samples reproducible. `steers` has for each prompt what leads its answers.
 
         A prompt shares one prefill among its samples, so a pool of one greedy and n - 1 sampled
         answers (`temperature=[0, .8, .8]`) is one call. Generation that meets the context limit
@@ -112,13 +113,16 @@ class NativeModel(Model):
         context already.
         """
         temperatures = _check(n, max_new_tokens, temperature, top_p, min_p)
+        steers = [None] * len(prompts) if steers is None else steers
+        for steer in {id(steer): steer for steer in steers}.values():
+            self.check_steer(steer)
         encoded = self.codec.prompts(prompts)
         self._check_room([len(ids) + 1 for ids in encoded])
         settings = DecodeSettings(
             max_new_tokens, Truncation(top_p, min_p), tuple(self.codec.stops), self.context
         )
         keys = [row_keys(seed, prompt, n) for prompt in prompts]
-        order = sorted(range(len(prompts)), key=lambda index: -len(encoded[index]))
+        order, longest = self._order(encoded, steers)
         rows = [(index, sample) for index in order for sample in range(n)]
 
         def run(batch: Sequence[tuple[int, int]]) -> list[DecodedRow]:
@@ -131,12 +135,18 @@ class NativeModel(Model):
                 temperature=np.array([temperatures[sample] for _, sample in batch]),
             )
             with self.arithmetic:
-                return decode(self.network, [encoded[index] for index in place], plan, settings)
+                return decode(
+                    self.network,
+                    [encoded[index] for index in place],
+                    plan,
+                    settings,
+                    steers=[steers[index] for index in place],
+                )
 
         def size(row: tuple[int, int]) -> int:
-            return self.budget.decoding(len(encoded[row[0]]), max_new_tokens, n)
+            return self.budget.decoding(longest[row[0]], max_new_tokens, n)
 
-        done = in_batches(rows, size, run, lambda now, total: self._report(now // n, total // n))
+        done = in_batches(rows, size, run, lambda now, total: self.report(now // n, total // n))
         samples: list[list[Sample]] = [[] for _ in prompts]
         for (index, _), row in zip(rows, done, strict=True):
             samples[index].append(self._sample(row, len(encoded[index])))
@@ -166,13 +176,16 @@ class NativeModel(Model):
             )
         )
         self._check_room([len(prompt) + len(completion) for prompt, completion in pairs])
-        return self.score_pairs(pairs, self._report)
+        return self.score_pairs(pairs, self.report)
 
     def score_pairs(
-        self, pairs: Sequence[Pair], report: Callable[[int, int], None] | None = None
+        self,
+        pairs: Sequence[Pair],
+        report: Callable[[int, int], None] | None = None,
+        steer: Steer | None = None,
     ) -> list[np.ndarray]:
-        """`score` of token ids, none longer than the context; empty completions give empty
-        arrays.
+        """`score` of token ids, none longer than the context, led by `steer`; empty completions
+        give empty arrays.
         """
         order = sorted(
             (index for index, (_, completion) in enumerate(pairs) if completion),
@@ -182,7 +195,7 @@ class NativeModel(Model):
         def run(batch: Sequence[int]) -> list[np.ndarray]:
             with self.arithmetic:
                 return score_batch(
-                    self.network, [pairs[index] for index in batch], self.budget.window()
+                    self.network, [pairs[index] for index in batch], self.budget.window(), steer
                 )
 
         def size(index: int) -> int:
@@ -192,6 +205,29 @@ class NativeModel(Model):
         for index, score in zip(order, in_batches(order, size, run, report), strict=True):
             scores[index] = score
         return scores
+
+    def _order(
+        self, encoded: Sequence[Sequence[int]], steers: Sequence[Steer | None]
+    ) -> tuple[list[int], dict[int, int]]:
+        """The prompts in the order in which they are answered, and for each the most tokens that
+        one of those has which may be in a batch with it.
+        """
+        # Those that are led alike stand together: what leads them may have much to read, each step.
+        place = {id(steer): at for at, steer in reversed(list(enumerate(steers)))}
+        order = sorted(
+            range(len(encoded)), key=lambda index: (place[id(steers[index])], -len(encoded[index]))
+        )
+        sizes, most = [len(encoded[index]) for index in order], self.budget.most_rows
+        return order, {index: max(sizes[at : at + most]) for at, index in enumerate(order)}
+
+    def check_steer(self, steer: Steer | None) -> None:
+        """Raise ModelError for what was made for another model."""
+        if steer is not None and steer.model != self.identity:
+            raise wrong_request(
+                "the datastores are from another model",
+                where=self.name,
+                remedy="build them with this one",
+            )
 
     def count_tokens(self, prompts: Sequence[str]) -> np.ndarray:
         """Tokens of each prompt as it is read, start token and chat template included, int64
@@ -209,7 +245,8 @@ class NativeModel(Model):
             completion_tokens=len(row.token_ids) + row.stopped,
         )
 
-    def _report(self, done: int, total: int) -> None:
+    def report(self, done: int, total: int) -> None:
+        """Tell `progress`, where there is one."""
         if self.progress is not None:
             self.progress(done, total)
 
@@ -284,7 +321,7 @@ def mean_states(model: object, texts: Sequence[str]) -> NDArray[np.float32]:
     total = np.zeros((len(texts), loaded.shape.hidden), np.float64)
     tokens = np.zeros(len(texts), np.int64)
     for (text, ids), part in zip(
-        windows, in_batches(windows, size, run, loaded._report), strict=True
+        windows, in_batches(windows, size, run, loaded.report), strict=True
     ):
         total[text] += part
         tokens[text] += len(ids)

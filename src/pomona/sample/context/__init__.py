@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from pomona.sample.context.protocol import Context as Context
     from pomona.sample.context.retrieval import Retrieval as Retrieval
-    from pomona.sample.context.steering import Datastore as Datastore, Steering as Steering
+    from pomona.sample.context.steering import Steering as Steering
     from pomona.sample.context.thought import Thought as Thought, final_answer as final_answer
     from pomona.sample.context.tools.definition import Tool as Tool, tool as tool
     from pomona.sample.context.tools.loop import Tools as Tools

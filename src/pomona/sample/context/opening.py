@@ -17,9 +17,10 @@ from pomona.models import load, wait_for
 from pomona.sample.context.index import no_text
 
 if TYPE_CHECKING:
+    from pomona.models.torch import Datastore
     from pomona.records import Where
     from pomona.sample.context.protocol import Context
-    from pomona.sample.context.steering import Datastore, Steering
+    from pomona.sample.context.steering import Steering
     from pomona.sample.context.tools.definition import Tool
 
 BUILT_IN = ("calculator", "clock")
@@ -102,7 +103,7 @@ def build_datastore(
     if os.path.isdir(out):  # noqa: PTH112
         raise PomonaError("is no file", where=out, remedy="name a file for the datastore")
     if os.path.lexists(out):
-        from pomona.sample.context.steering import Datastore
+        from pomona.models.torch import Datastore
 
         Datastore.open(out)  # only one of ours is replaced
     texts = read.require(column).select(column).to_table()[column].to_pylist()
@@ -114,7 +115,7 @@ def build_datastore(
         if "states" not in opened.abilities:
             remedy = "use a torch model, such as ui-s or hf:PATH"
             raise PomonaError("gives no states of its network", where=model, remedy=remedy)
-        from pomona.sample.context.steering import Datastore  # torch takes seconds
+        from pomona.models.torch import Datastore  # torch takes seconds
 
         built = Datastore.build(opened, texts)
     finally:
@@ -132,7 +133,8 @@ def _steering(
             where="--steer-to and --steer-from",
             remedy="write each with `pomona sample datastore`",
         )
-    from pomona.sample.context.steering import Datastore, Steering
+    from pomona.models.torch import Datastore
+    from pomona.sample.context.steering import Steering
 
     stores = Datastore.open(wanted), Datastore.open(unwanted)
     return Steering(*stores, alpha=strength, temperature=temperature)

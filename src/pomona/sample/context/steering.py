@@ -6,127 +6,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from pomona.errors import PomonaError
-from pomona.files import atomic_file
 from pomona.models import Model, Reply, Request
-from pomona.models.torch import TorchModel
-
-_ROWS = 1 << 16  # keys compared at once, so that the distances stay small
-
-
-@dataclass(frozen=True, eq=False)
-class Datastore:
-    """`keys` float32 `[n, d]`: what goes into the output projection at a place of a text. `tokens`
-    int64 `[n]`: the next token there.
-
-    `identity` is that of the model the keys are from; only with it can they be compared.
-    """
-
-    keys: torch.Tensor
-    tokens: torch.Tensor
-    identity: str
-
-    @classmethod
-    def build(cls, model: TorchModel, texts: Sequence[str]) -> Datastore:
-        """One entry for each token of the texts after their first. A PomonaError when no text has
-        two tokens.
-
-        Runs in the calling thread: use it before the model answers requests. Texts longer than the
-        context are cut off there.
-        """
-        keys, tokens = [], []
-        for ids in model.codec.prompts(list(texts)):
-            seen = ids[: model.context]
-            if len(seen) > 1:
-                keys.append(_states(model, seen[:-1]))
-                tokens.append(torch.tensor(seen[1:]))
-        if not keys:
-            remedy = "give longer texts"
-            raise PomonaError("no text has two tokens", where="Datastore.build", remedy=remedy)
-        return cls(torch.cat(keys), torch.cat(tokens), model.identity)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the store as one safetensors file, whole or not at all."""
-        tensors = {"keys": self.keys.contiguous(), "tokens": self.tokens.contiguous()}
-        with atomic_file(path) as partial:
-            save_file(tensors, partial, metadata={"identity": self.identity})
-        return Path(path)
-
-    @classmethod
-    def open(cls, path: str | Path) -> Datastore:
-        """Read what `save` wrote. A PomonaError when it is not such a file."""
-        remedy = "build one with `pomona sample datastore`"
-        try:
-            with safe_open(str(path), "pt") as file:
-                keys, tokens = file.get_tensor("keys"), file.get_tensor("tokens")
-                identity = (file.metadata() or {})["identity"]
-        except (OSError, SafetensorError, KeyError) as error:
-            raise PomonaError(f"is no datastore: {error}", where=path, remedy=remedy) from error
-        if keys.ndim != 2 or tokens.shape != keys.shape[:1] or not len(keys):
-            message = "its keys and tokens do not belong together"
-            raise PomonaError(message, where=path, remedy=remedy)
-        return cls(keys.float(), tokens.long(), identity)
-
-    @property
-    def digest(self) -> str:
-        """16 hex digits that name the content."""
-        content = b"".join(part.cpu().numpy().tobytes() for part in (self.keys, self.tokens))
-        return hashlib.sha256(content).hexdigest()[:16]
-
-    def log_probabilities(
-        self, states: torch.Tensor, vocabulary: int, *, k: int, temperature: float
-    ) -> torch.Tensor:
-        """Log-probability of each token by the neighbours of each state, float32
-        `[rows, vocabulary]`, from states `[rows, d]`.
-
-        p(w) is the softmax of −(squared distance) / temperature over the k nearest keys, summed
-        over those whose next token is w (Khandelwal et al. 2020, eq. 2). A token that no neighbour
-        has gets what the least likely found token of its row has: log 0 would outweigh everything.
-        (The authors' code takes the least of the whole batch, so that an answer depends on the
-        others of its batch.)
-        """
-        distances, rows = self._nearest(states.float(), min(k, len(self.keys)))
-        weights = torch.softmax(-distances / temperature, dim=-1)
-        sums = torch.zeros((len(states), vocabulary), device=states.device)
-        sums.scatter_add_(1, self.tokens.to(states.device)[rows], weights)
-        least = torch.where(sums > 0, sums, torch.inf).amin(dim=-1, keepdim=True)
-        return torch.where(sums > 0, sums, least).log()
-
-    def _nearest(self, states: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Squared distances, ascending, and rows of the k nearest keys, `[rows, k]` each; keys go
-        through in blocks.
-        """
-        device = states.device
-        best = torch.empty((len(states), 0), device=device)
-        rows = torch.empty((len(states), 0), dtype=torch.int64, device=device)
-        for first in range(0, len(self.keys), _ROWS):
-            keys = self.keys[first : first + _ROWS].to(device)
-            sizes = states.square().sum(1, keepdim=True) + keys.square().sum(1)
-            distances = (sizes - 2 * states @ keys.T).clamp_(min=0)
-            numbers = torch.arange(first, first + len(keys), device=device).expand(len(states), -1)
-            best, rows = torch.cat([best, distances], 1), torch.cat([rows, numbers], 1)
-            best, order = best.topk(min(k, best.shape[1]), dim=1, largest=False)
-            rows = rows.gather(1, order)
-        return best, rows
-
-
-@torch.inference_mode()
-def _states(model: TorchModel, ids: Sequence[int]) -> torch.Tensor:
-    """The last hidden state at each token, float32 `[tokens, d]`."""
-    with model.arithmetic:
-        inputs = torch.tensor([list(ids)], device=model.network.device)
-        states = model.network.base_model(input_ids=inputs, use_cache=False)
-    return states.last_hidden_state[0].float().cpu()
+from pomona.models.torch import Datastore
 
 
 def steered(
@@ -200,7 +89,7 @@ class Steering:
     @property
     def flops(self) -> float:
         """Of one token: the products of its state with all keys."""
-        return 2.0 * (self.wanted.keys.numel() + self.unwanted.keys.numel())
+        return self.wanted.flops() + self.unwanted.flops()
 
     def __call__(self, states: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """The steered logits, by the states `[…, d]` that led to them, `[…, vocabulary]`."""
