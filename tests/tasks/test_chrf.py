@@ -118,7 +118,9 @@ def test_errors_name_the_row() -> None:
         PomonaError, match=r"^2 outputs but 1 references — give the references of every output$"
     ):
         Chrf().statistics(["a", "b"], ["a"])
-    with pytest.raises(PomonaError, match=r"^row 1: 2 references where 1 expected — give Chrf"):
+    with pytest.raises(
+        PomonaError, match=r"^row 1: 2 references where 1 expected — give the metric"
+    ):
         Chrf().statistics(["a", "b"], [["a"], ["b", "c"]])
     with pytest.raises(PomonaError, match=r"^row 0: 0 references where at least 1 expected"):
         Chrf(references=None).statistics(["a"], [[]])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.tasks import BitsPerByte, ExactMatch, Metric, metric
+from pomona.tasks import BitsPerByte, ExactMatch, Metric, metric, metrics
+from pomona.tasks._metrics import METRICS
 
 
 def test_bits_per_byte_by_hand() -> None:
@@ -47,14 +48,13 @@ def test_exact_match_ignores_only_whitespace() -> None:
     assert float(ExactMatch().aggregate(statistics.sum(0))) == 50.0
 
 
-@pytest.mark.parametrize("name", ["chrf", "chrf++", "exact_match", "bits_per_byte"])
+@pytest.mark.parametrize("name", METRICS)
 def test_metric_by_name(name: str) -> None:
     measure: Metric = metric(name)
-    assert (
-        measure.name == name
-        and "version:" in measure.signature
-        and measure.higher_is_better == (name != "bits_per_byte")
-    )
+    assert measure.name == name and "version:" in measure.signature
+    assert measure.higher_is_better == (name not in ("bits_per_byte", "ter"))
+    reads = {"bits_per_byte": "logprobs", "acc": "options", "acc_norm": "options"}
+    assert measure.reads == (reads | {"acc_bytes": "options"}).get(name, "text")
 
 
 def test_metric_names_the_nearest() -> None:
@@ -64,8 +64,22 @@ def test_metric_names_the_nearest() -> None:
         metric("chr++")
 
 
+def test_several_metrics_of_which_the_first_leads() -> None:
+    several = metrics(["chrf", {"name": "chrf", "beta": 1}, "ter"], references=2)
+    assert [one.name for one in several] == ["chrf", "chrf1", "ter"]
+    assert all(one.signature.startswith("nrefs:2|") for one in several)
+    with pytest.raises(
+        PomonaError, match=r'^two metrics are called "bleu" — leave one of them out$'
+    ):
+        metrics(["bleu", "chrf", "bleu"])
+    with pytest.raises(PomonaError, match=r"^there is no metric — name at least one$"):
+        metrics([])
+
+
 def test_import_is_light() -> None:
-    code = "import sys, pomona.tasks.metrics, pomona.stats.bootstrap; print('numba' in sys.modules)"
+    code = (
+        "import sys, pomona.tasks._metrics, pomona.stats.bootstrap; print('numba' in sys.modules)"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

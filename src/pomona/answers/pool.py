@@ -81,6 +81,7 @@ class _Mean:
     """The mean of a number each pool has, as a metric of (value, 1)."""
 
     name = "mean"
+    reads = "text"
     higher_is_better = True
     signature = "mean|version:1"
 

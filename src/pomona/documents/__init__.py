@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     )
     from pomona.documents.strict_model import (
         StrictModel as StrictModel,
+        model_of as model_of,
         problems as problems,
         read_model as read_model,
     )
@@ -30,7 +31,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "json_file": "open_file parse_json read_json",
-        "strict_model": "StrictModel problems read_model",
+        "strict_model": "StrictModel model_of problems read_model",
         "yaml_file": "Document compose read_text read_yaml",
     },
 )

@@ -4,6 +4,7 @@ key, what was expected, and the nearest right name.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from pomona.documents.yaml_file import Problem, line_of, read_yaml, shown, told
-from pomona.errors import nearest
+from pomona.documents.yaml_file import (
+    Problem,
+    clean,
+    compose,
+    line_of,
+    read_yaml,
+    shown,
+    told,
+)
+from pomona.errors import PomonaError, nearest
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -85,6 +94,18 @@ def read_model(path: str | Path, model: type[Model], *, kind: str, example: str)
             for problem in _explain(details, model, document.root, kind)
         ]
     raise told(document.path, mistakes)
+
+
+def model_of(value: object, model: type[Model], *, kind: str) -> Model:
+    """A value that stands in no file as a model. Raises PomonaError with all mistakes at once."""
+    text = json.dumps(value, default=str)
+    try:
+        return model.model_validate(json.loads(text))
+    except ValidationError as error:
+        root = compose(text, kind)
+        assert root is not None
+        found = [problem for one in error.errors() for problem in _explain(one, model, root, kind)]
+    raise PomonaError("; ".join(clean(text) for _, text in found), where=kind)
 
 
 def _explain(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     )
     from pomona.sample.selection.choice import (
         SelectionContext as SelectionContext,
-        function as function,
     )
     from pomona.sample.selection.choosing import choose as choose
     from pomona.sample.selection.mbr import chrf_mbr as chrf_mbr, extremes as extremes
@@ -33,7 +32,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "answering": "answer answer_all answer_now forecast_answer",
-        "selection.choice": "SelectionContext function",
+        "selection.choice": "SelectionContext",
         "selection.choosing": "choose",
         "selection.mbr": "chrf_mbr extremes",
         "strategy": "NAMED REWARDS TEMPERATURE Strategy hedged parse_strategy temperatures",

@@ -14,6 +14,7 @@ import numpy as np
 
 from pomona.errors import PomonaError, nearest
 from pomona.models import Request
+from pomona.tasks import EXTRACTORS, extractor
 
 Pool = Literal["greedy", "sample", "hedged", "ladder"]
 Select = Literal["first", "random", "best", "vote", "mbr", "xmbr", "chops"]
@@ -21,7 +22,6 @@ Utility = Literal["chrf", "bleu", "embedding", "judge"]
 MOST = 256
 TEMPERATURE = 0.8
 REWARDS = ("mean", "sum")
-EXTRACTORS = ("answer", "number", "boxed", "text")
 NAMED: tuple[str, ...] = (
     "greedy",
     "sample",
@@ -170,10 +170,9 @@ class Strategy:
                 raise _wrong(f'there is no {what} "{value}"', remedy)
         if self.extract.startswith("regex:"):
             try:
-                re.compile(self.extract[6:])
-            except re.error as error:
-                remedy = "give a Python regular expression after regex:"
-                raise _wrong(f"the pattern cannot be read: {error}", remedy) from error
+                extractor(self.extract)
+            except PomonaError as error:
+                raise _wrong(error.message, error.remedy or "") from None
 
 
 _DEFAULTS: dict[str, Any] = {entry.name: entry.default for entry in fields(Strategy)}

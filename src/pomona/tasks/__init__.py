@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.tasks.bleu import pairwise_bleu as pairwise_bleu
+    from pomona.tasks._metrics import (
+        EXTRACTORS as EXTRACTORS,
+        Metric as Metric,
+        extractor as extractor,
+        metric as metric,
+        metrics as metrics,
+    )
+    from pomona.tasks.bleu import Bleu as Bleu, pairwise_bleu as pairwise_bleu
     from pomona.tasks.chrf import Chrf as Chrf, pairwise as pairwise
     from pomona.tasks.items import (
         COLUMNS as COLUMNS,
@@ -19,19 +26,28 @@ if TYPE_CHECKING:
         limit as limit,
         source_of as source_of,
     )
-    from pomona.tasks.metrics import (
+    from pomona.tasks.likelihood import (
         BitsPerByte as BitsPerByte,
-        ExactMatch as ExactMatch,
-        Metric as Metric,
-        metric as metric,
+        ChoiceAccuracy as ChoiceAccuracy,
     )
+    from pomona.tasks.options import MetricOptions as MetricOptions, OneOrMore as OneOrMore
+    from pomona.tasks.rules import (
+        ExactMatch as ExactMatch,
+        JsonValid as JsonValid,
+        UserMetric as UserMetric,
+    )
+    from pomona.tasks.ter import Ter as Ter
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "bleu": "pairwise_bleu",
+        "bleu": "Bleu pairwise_bleu",
         "chrf": "Chrf pairwise",
         "items": "COLUMNS Items fields_of items_from limit source_of",
-        "metrics": "BitsPerByte ExactMatch Metric metric",
+        "likelihood": "BitsPerByte ChoiceAccuracy",
+        "_metrics": "EXTRACTORS Metric extractor metric metrics",
+        "options": "MetricOptions OneOrMore",
+        "rules": "ExactMatch JsonValid UserMetric",
+        "ter": "Ter",
     },
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.errors import PomonaError
+from pomona.tasks._metrics import References, flat_references
 
 SACREBLEU = "2.6.0"  # the release whose scores these are
 _PUNCTUATION = frozenset(string.punctuation)
@@ -33,6 +33,7 @@ class Chrf:
     word_order: int = 0
     beta: int = 2
     references: int | None = 1
+    reads = "text"
     higher_is_better = True
 
     @property
@@ -46,9 +47,7 @@ class Chrf:
         orders = f"nc:{self.char_order}|nw:{self.word_order}"
         return f"nrefs:{references}|case:mixed|eff:yes|{orders}|space:no|version:{SACREBLEU}"
 
-    def statistics(
-        self, outputs: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]], /
-    ) -> NDArray[np.float64]:
+    def statistics(self, outputs: Sequence[str], references: References, /) -> NDArray[np.float64]:
         """(output, reference, match) n-gram counts per order, characters first, float64
         `[n, 3 * (char_order + word_order)]`.
 
@@ -56,15 +55,14 @@ class Chrf:
         score counts, the first if several do. Raises PomonaError for lists of different length and
         for an item with another number of references than the metric has.
         """
-        sets = self._reference_sets(outputs, references)
-        owner = np.repeat(np.arange(len(sets)), [len(refs) for refs in sets])
-        pool = list(itertools.chain.from_iterable(sets))
+        pool, begin = flat_references(outputs, references, self.references)
+        if begin is None:
+            return self._pair_statistics(outputs, pool)
+        owner = np.repeat(np.arange(len(outputs)), np.diff(begin))
         rows = self._pair_statistics([outputs[int(i)] for i in owner], pool)
-        if len(rows) == len(outputs):
-            return rows
-        first = np.searchsorted(owner, np.arange(len(sets) + 1))
         scores = self.aggregate(rows)
-        return rows[[a + int(np.argmax(scores[a:b])) for a, b in itertools.pairwise(first)]]
+        best = [a + int(np.argmax(scores[a:b])) for a, b in itertools.pairwise(begin)]
+        return rows[best] if best else rows
 
     def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """The score of summed statistics, `[..., 3 * orders]` to `[...]`. Without any common order
@@ -83,23 +81,6 @@ class Chrf:
         product = (1 + self.beta**2) * precision * recall
         weighted = self.beta**2 * precision + recall
         return 100 * np.divide(product, weighted, out=np.zeros_like(product), where=weighted > 0)
-
-    def _reference_sets(
-        self, outputs: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]
-    ) -> list[Sequence[str]]:
-        if len(outputs) != len(references):
-            message = f"{len(outputs)} outputs but {len(references)} references"
-            raise PomonaError(message, remedy="give the references of every output")
-        sets = [[refs] if isinstance(refs, str) else refs for refs in references]
-        for row, refs in enumerate(sets):
-            if not refs or len(refs) != (self.references or len(refs)):
-                given = f"{len(refs)} references where {self.references or 'at least 1'} expected"
-                remedy = (
-                    "give Chrf(references=…) the number every item has, or None when it "
-                    "varies; every item needs one"
-                )
-                raise PomonaError(given, where=f"row {row}", remedy=remedy)
-        return sets
 
     def _pair_statistics(
         self, outputs: Sequence[str], references: Sequence[str]

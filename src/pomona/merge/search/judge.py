@@ -38,6 +38,7 @@ class Loss:
     """
 
     name = "loss"
+    reads = "logprobs"
     higher_is_better = False
     signature = "loss|unit:nats/byte|end:yes|version:1"
 

@@ -141,10 +141,10 @@ def _steering(
 
 
 def _tool(name: str) -> Tool:
+    from pomona._lazy import function_named
     from pomona.sample.context import tool, tools
-    from pomona.sample.selection.choice import function
 
     if name not in BUILT_IN and ":" not in name:
         remedy = f"{nearest(name, BUILT_IN)}, or name a MODULE:FUNCTION"
         raise PomonaError("is no tool", where=name, remedy=remedy)
-    return tool(getattr(tools, name) if name in BUILT_IN else function(name))
+    return tool(getattr(tools, name) if name in BUILT_IN else function_named(name))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from pomona._lazy import function_named
 from pomona.answers import text_of
 from pomona.errors import PomonaError
 from pomona.models import ModelError, Reply
@@ -18,7 +19,6 @@ from pomona.sample.selection.choice import (
     Choice,
     SelectionContext,
     conversation,
-    function,
     highest,
 )
 from pomona.sample.strategy import REWARDS
@@ -53,7 +53,7 @@ async def best(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
 async def _called(name: str, prompt: str, answer: str) -> float:
     def call() -> object:
         with _ONE_AT_A_TIME:
-            return function(name)(prompt, answer)
+            return function_named(name)(prompt, answer)
 
     try:
         value = await asyncio.to_thread(call)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import random
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pomona.answers import Account, MeteredModel, ask, draw
-from pomona.errors import PomonaError
 from pomona.models import Ability, Draw, Message, Model, Reply, Request, Spent, able
 from pomona.sample.strategy import Strategy
 
@@ -121,22 +116,3 @@ def highest(scores: ArrayLike) -> int:
     come first and win ties.
     """
     return int(np.argmax(np.round(np.asarray(scores, np.float64), 9)))
-
-
-@cache
-def function(name: str) -> Callable[..., Any]:
-    """The function that `module:function` names; modules in the working directory are found too.
-
-    A PomonaError when there is no such module or function.
-    """
-    module, _, attribute = name.partition(":")
-    remedy = "name an importable module and a function in it"
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        value = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a module may fail in any way
-        raise PomonaError(f"cannot be imported: {error}", where=name, remedy=remedy) from error
-    if not callable(value):
-        raise PomonaError("is no function", where=name, remedy=remedy)
-    return value
