@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +11,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from pomona.cli.command import Command, Options
-from pomona.cli.output import Out, console
+from pomona.cli.errors import tell
+from pomona.cli.output import Out, console, show_result
 from pomona.cli.progress import progress
 from pomona.errors import PomonaError
 from pomona.pages import clock, flops, size
@@ -61,9 +63,20 @@ def _show_results(show: Out, folder: Path) -> None:
     show.line(page)
 
 
+def _show_report(show: Out, result: Any, given: Mapping[str, Any]) -> None:
+    if not isinstance(result, Iterator):
+        show_result(show, result, given)
+        return
+    for line in result:
+        show.line(line)
+        sys.stdout.flush()
+
+
 def _show_ledger(show: Out, ledger: Ledger, given: Mapping[str, Any]) -> None:
     from pomona.ledger import print_table, to_csv, to_json
 
+    if ledger.meta.pending and show.format != "human":
+        tell("warning: the run is not finished, so that entries are missing")
     if show.format == "human":
         print_table(ledger, given.get("group"), console())
     else:
@@ -107,5 +120,17 @@ ledger = Command(
 report = Command(
     "pomona.ledger.report:republish",
     None,
-    Options(hidden="format", names={"browse": "open"}, kinds={"run": Path}),
+    Options(
+        hidden="format",
+        names={"browse": "open"},
+        kinds={"run": Path},
+        instead={
+            "watch": (
+                "pomona.ledger.report:watch",
+                "Print what a run that works measures, until it is complete; its page reads itself "
+                "again.",
+            )
+        },
+    ),
+    _show_report,
 )

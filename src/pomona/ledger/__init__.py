@@ -16,6 +16,11 @@ if TYPE_CHECKING:
         Rung as Rung,
         ScaleEquivalent as ScaleEquivalent,
     )
+    from pomona.ledger.examples import (
+        Answered as Answered,
+        Examples as Examples,
+        choose_examples as choose_examples,
+    )
     from pomona.ledger.meter import Meter as Meter
     from pomona.ledger.scale import Ladder as Ladder
     from pomona.ledger.store import (
@@ -30,6 +35,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "entry": "Entry GroupCount Meta Rung ScaleEquivalent",
+        "examples": "Answered Examples choose_examples",
         "meter": "Meter",
         "scale": "Ladder",
         "store": "Ledger ledger_of to_csv to_json",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 LARGEST = 1e100
+PARTIAL = "ledger.partial.json"  # of a run that still has something to measure
 LEVEL = 0.05  # below which a corrected p-value is no chance
 
 
@@ -239,7 +240,8 @@ def extra_compute(
 
 
 def ledger_of(run: str | Path, *, group: Sequence[str] | None = None) -> Ledger:
-    """The ledger of a run, whole or the entries of some groups.
+    """The ledger of a run, whole or the entries of some groups; of one that works what it has
+    measured so far.
 
     Args:
         run: Folder of the run.
@@ -252,6 +254,8 @@ def ledger_of(run: str | Path, *, group: Sequence[str] | None = None) -> Ledger:
     """
     run = Path(run)
     path = run / "ledger.json" if run.is_dir() else run
+    if run.is_dir() and not path.exists() and (run / PARTIAL).exists():
+        path = run / PARTIAL
     if run.is_dir() and not path.exists():
         raise PomonaError(
             "this folder has no ledger.json",

@@ -40,6 +40,9 @@ def print_table(
         groups = [parts[name] for name in ("all", "tail", "cold") if name in parts]
     for warning in ledger.meta.warnings:
         console.print(Text(f"warning: {clean(warning)}", "yellow"))
+    if ledger.meta.pending:
+        to_come = ", ".join(map(clean, ledger.meta.pending))
+        console.print(Text(f"warning: the run is not finished; still to come: {to_come}", "yellow"))
     ledger.of_groups(groups)  # what is wrong with the last is said before the first is printed
     for group in groups:
         console.print(_table(ledger, group, console.width))

@@ -80,6 +80,7 @@ def _environment(package: str) -> jinja2.Environment:
         trim_blocks=True,
     )
     environment.filters |= {"clean": clean, "count": count, "flops": flops, "short": short}
+    environment.filters["lines"] = lambda text: "\n".join(map(clean, text.splitlines()))
     return environment
 
 

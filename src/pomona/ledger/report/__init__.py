@@ -13,7 +13,9 @@ if TYPE_CHECKING:
         write_report as write_report,
     )
     from pomona.ledger.report.picture import write_picture as write_picture
+    from pomona.ledger.report.watching import watch as watch
 
 __getattr__, __dir__ = lazily(
-    __name__, {"page": "publish republish write_report", "picture": "write_picture"}
+    __name__,
+    {"page": "publish republish write_report", "picture": "write_picture", "watching": "watch"},
 )

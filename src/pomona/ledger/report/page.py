@@ -8,11 +8,12 @@ from typing import Any
 
 from pomona.files import remove_from, write_into, write_text
 from pomona.ledger.entry import AXES, Axis, Entry, GroupCount
+from pomona.ledger.examples import NAME as EXAMPLES, Examples
 from pomona.ledger.report.answer import answer
 from pomona.ledger.report.life import life, life_rows
 from pomona.ledger.report.picture import picture, picture_text
 from pomona.ledger.report.points import drawn, left_out, lines, paths
-from pomona.ledger.store import Ledger, ledger_of
+from pomona.ledger.store import PARTIAL, Ledger, ledger_of
 from pomona.ledger.systems import (
     SCALE,
     SIGNED,
@@ -65,31 +66,28 @@ _BARE: dict[str, Any] = {
 }
 
 
-def publish(
-    ledger: Ledger, folder: Path, *, bounds: bool = False, axis: Axis | None = None
-) -> list[Path]:
-    """Write `report.html` and, where some variant takes extra compute, `picture.svg` into the run's
-    folder; the paths written. `bounds` and `axis` as in `republish`.
+def publish(ledger: Ledger, folder: Path) -> list[Path]:
+    """Write the pages of a run into its folder: `report.html`, `picture.svg` where some variant
+    takes something extra, and `examples.html` where there is an `examples.json`; the paths written.
 
-    Raises PomonaError where a file of that name is not one of ours.
+    Of a run that still has something to measure (`Meta.pending`) they are `ledger.partial.json` and
+    a page that says so and reads itself again; they go when the run is complete. Raises PomonaError
+    where a file of one of these names is not ours, or where examples.json cannot be read.
     """
-    view = View(ledger, axis)
-    files, drawing = (
-        {"report.html": report_text(view, asked=bounds)},
-        picture_text(view, asked=bounds),
-    )
-    if drawing is not None:
-        files["picture.svg"] = drawing
-    else:
-        remove_from(folder, "picture.svg")
-    write_into(folder, files)
-    return [folder / name for name in files]
+    files = _pages(View(ledger), folder)
+    if ledger.meta.pending:
+        files = {PARTIAL: ledger.text(folder / PARTIAL), **files}
+    written = _write(files, folder)
+    if not ledger.meta.pending:
+        remove_from(folder, PARTIAL)
+    return written
 
 
 def republish(
     run: str | Path, *, browse: bool = False, bounds: bool = False, axis: Axis | None = None
 ) -> tuple[Path, ...]:
-    """Write report.html and picture.svg of a run again from its ledger.json; the paths written.
+    """Write report.html, picture.svg and examples.html of a run again from its ledger.json and
+    examples.json; the paths written.
 
     Args:
         run: Folder of the run.
@@ -103,12 +101,46 @@ def republish(
     """
     run = Path(run)
     folder = run if run.is_dir() else run.parent
-    written = publish(ledger_of(run), folder, bounds=bounds, axis=axis)
+    written = _write(_pages(View(ledger_of(run), axis), folder, asked=bounds), folder)
     if browse:
-        import webbrowser
-
-        webbrowser.open(written[0].resolve().as_uri())
+        show(written[0])
     return tuple(written)
+
+
+def show(page: Path) -> None:
+    """Open a page in the browser."""
+    import webbrowser
+
+    webbrowser.open(page.resolve().as_uri())
+
+
+def _pages(ledger: View, folder: Path, *, asked: bool = False) -> dict[str, str]:
+    """The pages of a run by their names; of one that is not finished only the report."""
+    finished, there = not ledger.meta.pending, (folder / EXAMPLES).is_file()
+    has_examples = finished and there
+    files = {"report.html": report_text(ledger, asked=asked, has_examples=has_examples)}
+    if finished and (drawing := picture_text(ledger, asked=asked)) is not None:
+        files["picture.svg"] = drawing
+    if has_examples:
+        shown = Examples.read(folder / EXAMPLES)
+        files["examples.html"] = examples_text(shown, ledger.meta.name)
+    return files
+
+
+def _write(files: dict[str, str], folder: Path) -> list[Path]:
+    for name in ("picture.svg", "examples.html"):
+        if name not in files:
+            remove_from(folder, name)
+    write_into(folder, files)
+    return [folder / name for name in files]
+
+
+def examples_text(shown: Examples, name: str) -> str:
+    """The examples of the run of a name, as HTML."""
+    pick = max if shown.higher_is_better else min
+    best = [pick((s for s in e.scores if s is not None), default=None) for e in shown.examples]
+    content = {"shown": shown, "best": best, "name": name}
+    return render("pomona.ledger.report", "examples.html.j2", **content).text
 
 
 def write_report(
@@ -120,9 +152,10 @@ def write_report(
     write_text(path, report_text(View(ledger, axis), asked=bounds))
 
 
-def report_text(ledger: View, *, asked: bool = False) -> str:
+def report_text(ledger: View, *, asked: bool = False, has_examples: bool = False) -> str:
     """The report as HTML; see `write_report`."""
-    return render("pomona.ledger.report", "page.html.j2", **_content(ledger), asked=asked).text
+    content = _content(ledger) | {"asked": asked, "has_examples": has_examples}
+    return render("pomona.ledger.report", "page.html.j2", **content).text
 
 
 def _content(ledger: View) -> dict[str, Any]:
