@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from pomona.errors import PomonaError
 from pomona.recipe import json_schema, load_recipe
 from pomona.recipe.inputs import resolve, tokenizer_folder
-from pomona.recipe.lever_schema import Merge
+from pomona.recipe.levers.merging import Merge
 from pomona.recipe.schema import RungRecipe
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

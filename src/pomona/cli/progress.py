@@ -179,8 +179,10 @@ class Pace:
     _took: float = 0.0
 
     def plan(self, steps: list[tuple[str, float]]) -> None:
-        """All steps with their estimated seconds."""
-        self.steps = steps
+        """The steps that come, with their estimated seconds: all of them, until what is finished
+        decides on more.
+        """
+        self.steps = [*self.steps[: self.place], *steps]
 
     def start(self) -> None:
         """The next step begins."""

@@ -6,23 +6,20 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pomona.ledger import Entry, GroupCount, Ladder, Ledger, Meta, Rung, ScaleEquivalent
-from pomona.models import Shape, training_flops
-from pomona.recipe.graph import RunFolder, RunInput, Step, ancestors
-from pomona.recipe.inputs import trained
-from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, RunPlan
+from pomona.recipe.costs import Costs, Made, less, total
+from pomona.recipe.graph import RunFolder, Step, ancestors
+from pomona.recipe.plan import Measurement, RunPlan
 from pomona.recipe.steps import Cost
-from pomona.recipe.steps.answering import About
 from pomona.recipe.steps.controls import Search, nearest_of, read_neighbours
 from pomona.recipe.steps.results import read_result, read_statistics
 from pomona.recipe.steps.tables import rarest, read_counts, read_items
@@ -32,15 +29,6 @@ from pomona.tasks import Metric, metric
 VERSIONS = ("pomona", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
 
 
-@dataclass(frozen=True)
-class Made:
-    """What making a variant cost beyond the base, and what answering costs."""
-
-    once: Cost
-    flops_per_item: float
-    answering_seconds: float | None
-
-
 class Accounts:
     """Everything the ledger of one finished run is computed from."""
 
@@ -48,16 +36,18 @@ class Accounts:
         self.plan, self.folder = plan, folder
         self.metric: Metric = metric(plan.recipe.task.metric)
         self.items = read_items(folder.result(plan.items))
+        self.costs = Costs(plan, folder, plan.items)
         self.groups = np.array(self.items.groups)
         self.clusters = np.array(self.items.clusters, dtype=object)
-        self.by_variant = {m.variant: m for m in plan.measurements}
+        self.measurements = plan.measurements()
+        self.by_variant = {m.variant: m for m in self.measurements}
 
     @cached_property
     def statistics(self) -> dict[str, NDArray[np.float64]]:
         """Per-item statistics of every variant, `[seeds, n, k]`."""
         return {
-            m.variant: np.stack([self._statistics(step) for step in (m.answers, *m.again)])
-            for m in self.plan.measurements
+            m.variant: np.stack([self._statistics(step) for step in m.answers])
+            for m in self.measurements
         }
 
     def _statistics(self, step: Step) -> NDArray[np.float64]:
@@ -68,7 +58,7 @@ class Accounts:
         """A number for every variant, by which its seeds are resampled apart from those of
         others.
         """
-        return {m.variant: i for i, m in enumerate(self.plan.measurements)}
+        return {m.variant: i for i, m in enumerate(self.measurements)}
 
     def resampled(
         self, variant: str, rows: NDArray[np.int64], draws: Resamples
@@ -103,10 +93,13 @@ class Accounts:
 
     def _by_distance(self) -> dict[str, NDArray[np.int64]]:
         """Rows by the similarity of the nearest item that the base may have learned from."""
-        if self.plan.neighbours is None:
+        if self.plan.memory is None:
             return {}
-        found = self.folder.result(self.plan.neighbours) / "neighbours.parquet"
-        nearest, asked = nearest_of(read_neighbours(found)), self.plan.recipe.controls
+        at, asked = (
+            self.folder.result(self.plan.neighbours(self.plan.items)),
+            self.plan.recipe.controls,
+        )
+        nearest = nearest_of(read_neighbours(at / "neighbours.parquet", 1))
         far, near = nearest < asked.far, nearest >= asked.near
         parts = {"near": near, "middle": ~far & ~near, "far": far & ~near}
         return {name: np.flatnonzero(rows) for name, rows in parts.items()}
@@ -134,69 +127,22 @@ class Accounts:
 
     def copying(self) -> dict[str, float]:
         """The metric of each group if the source were the answer."""
-        copies = self._statistics(self.plan.copies)
+        copies = self._statistics(self.plan.copies(self.plan.items))
         return {group: value_of(self.metric, copies[rows]) for group, rows in self.rows().items()}
 
     def parameters(self, variant: str) -> int:
         """Weights of a variant's model."""
-        return self._shape(self.by_variant[variant]).parameters
-
-    def _shape(self, m: Measurement) -> Shape:
-        shape = self._about(m).shape
-        assert shape is not None  # a size of the ladder is a model
-        return shape
-
-    def _about(self, m: Measurement) -> About:
-        return read_result(self.folder.result(m.answers) / "answers.json", About)
-
-    def made(self, m: Measurement) -> Made:
-        """Costs of one measurement, from the steps it needed and the base did not."""
-        base = self.plan.recipe.base
-        needed = list(ancestors([m.model] if m.model else []))
-        if m.variant == base:
-            costs = []
-        elif m.lever == "scale" and isinstance(m.model, RunInput):
-            costs = [self._training_of(m)]
-        else:
-            # A rung is paid for in full: the base is one of its rivals, not its beginning.
-            there = set() if m.lever == "scale" else set(ancestors([self.plan.model(base)]))
-            costs = [self._cost(step) for step in needed if step not in there]
-        tokens = total(cost.tokens for cost in costs)
-        about = self._about(m)
-        once = Cost(
-            total([about.flops_once, *(cost.flops for cost in costs)]),
-            None if tokens is None else int(tokens),
-            total(cost.cpu_seconds for cost in costs),
-        )
-        answering = [step for step in ancestors([m.answers]) if step not in needed]
-        seconds = total(self._cost(step).cpu_seconds for step in answering)
-        return Made(once, about.flops_per_item, seconds)
-
-    def _cost(self, step: Step) -> Cost:
-        return read_result(self.folder.result(step) / "cost.json", Cost)
-
-    def _training_of(self, m: Measurement) -> Cost:
-        """What the recipe says of the training of a checkpoint that was there before the run, or
-        what the checkpoint itself says.
-        """
-        assert isinstance(m.model, RunInput)
-        told = next(
-            (rung.tokens for rung in self.plan.recipe.ladder or [] if rung.model == m.variant), None
-        )
-        if told is None:
-            return trained(m.model.path)
-        flops = training_flops(self._shape(m), told, TOKENS_PER_ITEM / 2)
-        return Cost(flops, told, cpu_seconds=None, wall_seconds=None)
+        return self.costs.shape(self.by_variant[variant]).parameters
 
     def entries(self) -> list[Entry]:
         """Every measurement on every group against each of its baselines."""
-        made = {m.variant: self.made(m) for m in self.plan.measurements}
+        made = {m.variant: self.costs.made(m) for m in self.measurements}
         entries: list[Entry] = []
         sizes = {rung.variant: rung.parameters for rung in self.rungs()}
         for group, rows in self.rows().items():
             draws, measured = self.draws(rows), []
             ladder = self._ladder(rows, draws)
-            for m in self.plan.measurements:
+            for m in self.measurements:
                 scale = None
                 if ladder is not None and m.variant in sizes:
                     ratio = sizes[m.variant] / sizes[self.plan.recipe.base]
@@ -221,7 +167,7 @@ class Accounts:
         """The entries of a group with p-values corrected for their number. The base beside itself
         is no comparison, nor is a bound, which no system reaches.
         """
-        bounds = {m.variant for m in self.plan.measurements if m.bound}
+        bounds = {m.variant for m in self.measurements if m.system.bound}
         tested = [
             i for i, e in enumerate(entries) if e.variant != e.baseline and e.variant not in bounds
         ]
@@ -245,7 +191,7 @@ class Accounts:
         beyond = made[baseline].once if baseline != recipe.base else Cost()
         mine = made[m.variant]
         return Entry(
-            lever=m.lever,
+            lever=m.system.lever,
             variant=m.variant,
             metric=self.metric.name,
             group=group,
@@ -280,20 +226,6 @@ class Accounts:
         return ladder, names.index(self.plan.recipe.base)
 
 
-def total(numbers: Iterable[float | None]) -> float | None:
-    """Their sum; None where one of them is not known."""
-    known = list(numbers)
-    return None if None in known else float(sum(number or 0 for number in known))
-
-
-Number = TypeVar("Number", int, float)
-
-
-def less(number: Number | None, other: Number | None) -> Number | None:
-    """The difference of two numbers; None where one of them is not known."""
-    return None if number is None or other is None else number - other
-
-
 def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
     """The ledger of a run whose steps are all finished."""
     accounts, recipe = Accounts(plan, folder), plan.recipe
@@ -314,7 +246,7 @@ def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
         ],
         rungs=accounts.rungs(),
         versions={"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
-        bounds=[m.variant for m in plan.measurements if m.bound],
+        bounds=[m.variant for m in accounts.measurements if m.system.bound],
         notes=_notes(accounts, max(entry.seeds for entry in entries)),
         copying=accounts.copying(),
         warnings=_warnings(accounts, entries),
@@ -341,7 +273,7 @@ def _notes(accounts: Accounts, seeds: int) -> list[str]:
 
 def _distance_note(accounts: Accounts) -> str:
     asked = accounts.plan.recipe.controls
-    if accounts.plan.neighbours is None:
+    if accounts.plan.memory is None:
         return (
             "The recipe names no training rows, so that nothing is looked up and no item is near "
             "or far: name them under `controls`."
@@ -364,9 +296,9 @@ def _warnings(accounts: Accounts, entries: list[Entry]) -> list[str]:
             f"({len(often):,} distinct ones), so that intervals over items are too narrow: name "
             "the column that they share as `cluster` of the task."
         )
-    if accounts.plan.neighbours is not None:
-        found = accounts.folder.result(accounts.plan.neighbours) / "search.json"
-        if known := read_result(found, Search).known:
+    if accounts.plan.memory is not None:
+        found = accounts.folder.result(accounts.plan.neighbours(accounts.plan.items))
+        if known := read_result(found / "search.json", Search).known:
             told.append(
                 f"{known:,} of {len(items):,} test items are among the training items, prompt and "
                 "completion: give the test rows a split of their own."

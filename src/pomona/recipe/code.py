@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,9 @@ BY_NAME = ("Family", "import_module")
 
 @cache
 def code_key(module: str) -> str:
-    """Hash of all the code behind a module. Raises PomonaError for an import that leads nowhere."""
+    """Hash of all the code behind a module, of this package or of a user; of what a user's module
+    imports, that of this package counts. Raises PomonaError for an import that leads nowhere.
+    """
     digest = hashlib.sha256()
     for name in sorted(reachable(module)):
         digest.update(name.encode() + b"\0" + _file(name).read_bytes() + b"\0")
@@ -41,12 +44,15 @@ def reachable(module: str) -> set[str]:
             continue
         seen.add(name)
         if name != PACKAGE:
-            waiting += [name.rpartition(".")[0], *_imports(name)]
+            around = [name.rpartition(".")[0]] if _ours(name) else []
+            waiting += [*around, *_imports(name)]
     return seen
 
 
 @cache
 def _file(module: str) -> Path:
+    if not _ours(module):  # a step's own module, which has been imported by its name
+        return Path(sys.modules[module].__file__ or "")
     path = ROOT / Path(*module.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     if not file.is_file():

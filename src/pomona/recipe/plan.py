@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,14 @@ from pomona.recipe.inputs import (
 from pomona.recipe.schema import Pretrain, Recipe, Train
 from pomona.recipe.steps.answering import evaluate
 from pomona.recipe.steps.controls import copy_sources, find_neighbours
+from pomona.recipe.steps.sampling import choose, draw
 from pomona.recipe.steps.tables import make_table
 from pomona.recipe.steps.training import finetune, pretrain
+from pomona.recipe.system import System, family, pool_name
+from pomona.sample import Strategy
 
+GREEDY = Strategy()
+NEIGHBOURS = 16  # that are looked up for an item; who uses fewer takes the first
 GUESS = 1000.0  # items, where counting takes too long
 TOKENS_PER_ITEM = 30  # for estimates before anything has been tokenised
 # What training computes in, by the recipe's `dtype`; by the device for the others.
@@ -32,29 +37,30 @@ TRAINED_IN = {"float32": "float32", "bfloat16": "bfloat16", "mixed": "bfloat16"}
 
 @dataclass(frozen=True)
 class Measurement:
-    """A variant to be entered: the step that answered for it and the model it needed, if any.
-    `bound` marks what no system can reach.
-
-    `again` are the answers of the same variant trained with other seeds.
+    """A system to be entered: the steps that answered for it, one for each seed of its training,
+    and the model they needed, if any.
     """
 
-    lever: str
-    variant: str
-    answers: Step
+    system: System
+    answers: tuple[Step, ...]
     model: Node | None
     baselines: tuple[str, ...]
-    bound: bool = False
-    again: tuple[Step, ...] = ()
+
+    @property
+    def variant(self) -> str:
+        return self.system.name
 
 
 @dataclass
 class RunPlan:
-    """The steps of a recipe, built once each, and the measurements that make its ledger."""
+    """The steps of a recipe, built once each, and the systems that make its ledger."""
 
     recipe: Recipe
     folder: Path
-    measurements: list[Measurement] = field(default_factory=list)
+    systems: dict[str, System] = field(default_factory=dict)
+    _same: dict[str, str] = field(default_factory=dict)
     _steps: dict[str, Step] = field(default_factory=dict)
+    _models: dict[str, Node] = field(default_factory=dict)
     _counts: dict[tuple[Any, ...], Mapping[str, int] | None] = field(default_factory=dict)
 
     def step(
@@ -69,36 +75,114 @@ class RunPlan:
         step = Step(name, work, params, inputs, estimate)
         return self._steps.setdefault(step.key, step)
 
-    def measure(
-        self,
-        lever: str,
-        variant: str,
-        answers: Step,
-        model: Node | None,
-        baselines: tuple[str, ...],
-        bound: bool = False,
-    ) -> None:
-        """Enter a variant in the ledger, compared with each of `baselines`."""
-        self.measurements.append(Measurement(lever, variant, answers, model, baselines, bound))
-
-    def measure_trained(
-        self, lever: str, variant: str, make: Callable[[int], Step], baselines: tuple[str, ...]
-    ) -> str:
-        """Enter a variant whose model `make` trains from a seed, once for each seed of the recipe.
-
-        Gives the name it stands under: where another variant is the same models, theirs.
+    def measure(self, system: System) -> None:
+        """Enter a system in the ledger. Where another is the same weights and nothing else, it
+        stands there already, under that name.
         """
-        models = [make(seed) for seed in self.seeds]
-        same = [one.variant for one in self.measurements if one.model is models[0]]
-        if same:
-            return same[0]
-        answers, *again = [
-            self.evaluate(self.named(variant, seed), model)
-            for seed, model in zip(self.seeds, models, strict=True)
-        ]
-        measured = Measurement(lever, variant, answers, models[0], baselines, again=tuple(again))
-        self.measurements.append(measured)
-        return variant
+        if system.is_plain:
+            model = self.weights(system, system.seeds[0])
+            for name, other in self.systems.items():
+                if other.is_plain and self.weights(other, other.seeds[0]) is model:
+                    self._same[system.name] = name
+                    return
+        self.systems.setdefault(system.name, system)
+
+    def measurements(self, items: Step | None = None) -> list[Measurement]:
+        """Every system answering the test items, or others."""
+        return [self.measured(system, items or self.items) for system in self.systems.values()]
+
+    def measured(self, system: System, items: Step) -> Measurement:
+        """A system answering some items."""
+        baselines = dict.fromkeys([self.recipe.base, *system.against])
+        model = self.weights(system, system.seeds[0]) if system.weights else None
+        return Measurement(
+            system,
+            tuple(self.answers(system, items, seed) for seed in system.seeds),
+            model,
+            tuple(self._same.get(name, name) for name in baselines),
+        )
+
+    def rung(self, uri: str) -> System:
+        """A model of the ladder as it is."""
+        return System(uri, "scale", lambda _: self.model(uri))
+
+    @cached_property
+    def base(self) -> System:
+        """What the levers start from."""
+        return self.rung(self.recipe.base)
+
+    def weights(self, system: System, seed: int) -> Node:
+        """The model of a system that has one."""
+        assert system.weights is not None
+        return system.weights(seed)
+
+    def answers(self, system: System, items: Step, seed: int) -> Step:
+        """The system's answers to some items, its weights trained from `seed`."""
+        if system.answers is not None:
+            return system.answers(items)
+        asked, model = self._asked(system, items), self.weights(system, seed)
+        name = self.on(self.seeded(system, seed), items)
+        states = {"states": system.states(model)} if system.states else {}
+        if system.is_greedy:
+            return self._evaluate(name, asked, model, states)
+        pools = self._pools(system, asked, model, states, items)
+        for add in system.adds:
+            pools = add(items, pools)
+        take = system.take or partial(self.choose, system, "strategy")
+        return take(items, pools)
+
+    def _asked(self, system: System, items: Step) -> Step:
+        for see in system.sees:
+            items = see(items)
+        return items
+
+    def choose(self, system: System, how: str, items: Step, pools: Step) -> Step:
+        """One answer of each pool as the system's strategy takes it, or by chance, or a bound."""
+        strategy = system.strategy or GREEDY
+        params = {
+            "strategy": strategy.name,
+            "choose": how,
+            "metric": self.recipe.task.metric,
+            "seed": self.recipe.seed,
+        }
+        label = strategy.name if how == "strategy" else f"{pool_name(strategy)}/{how}"
+        inputs = {"items": items, "pools": pools}
+        return self.step(self.on(f"choose {label}", items), choose, params, inputs)
+
+    def _pools(
+        self, system: System, asked: Step, model: Node, states: Mapping[str, Node], items: Step
+    ) -> Step:
+        """The largest pool of its family that a system draws from this model for these items: it is
+        drawn once, because the small ones are its beginnings.
+        """
+        drawn = family(system.strategy or GREEDY)
+        n = max(
+            (other.strategy or GREEDY).n
+            for other in [system, *self.systems.values()]
+            if not other.is_greedy
+            and other.answers is None
+            and family(other.strategy or GREEDY) == drawn
+            and other.sees == system.sees
+            and other.states == system.states
+            and any(self.weights(other, seed) is model for seed in other.seeds)
+        )
+        pool = replace(drawn, n=n)
+        params = {
+            **self.answering(),
+            "pool": pool.name,
+            "max_new_tokens": self.recipe.task.max_new_tokens,
+        }
+        cost = self.estimate("generate", model, self.item_count, n)
+        inputs = {"items": asked, "model": model, **states}
+        return self.step(self.on(f"sample {pool_name(pool)}", items), draw, params, inputs, cost)
+
+    def on(self, name: str, items: Step) -> str:
+        """Name of a step over items, which says so where they are not those of the test."""
+        return name if items is self.items else f"{name} on {items.name}"
+
+    def made_from(self, name: str, system: System) -> str:
+        """Name of a step that makes weights out of those of a system that is not the base."""
+        return name if system.name == self.recipe.base else f"{name} from {system.name}"
 
     @property
     def seeds(self) -> range:
@@ -107,8 +191,12 @@ class RunPlan:
         return range(first, first + (self.recipe.train.seeds if self.recipe.train else 1))
 
     def named(self, variant: str, seed: int) -> str:
-        """Name of a variant's step, with the seed where there are several."""
+        """Name of a step that trains, with the seed where there are several."""
         return f"{variant} seed {seed}" if len(self.seeds) > 1 else variant
+
+    def seeded(self, system: System, seed: int) -> str:
+        """Name of a system, with the seed where it is trained with several."""
+        return f"{system.name} seed {seed}" if len(system.seeds) > 1 else system.name
 
     def table(self, name: str, spec: Any, per_group: int | None = None) -> Step:
         """The items of `spec` (task, train or pretrain): its records and conditions over those of
@@ -137,24 +225,35 @@ class RunPlan:
         return self.table("test items", self.recipe.task, self.recipe.task.per_group)
 
     @cached_property
-    def training(self) -> Step | None:
-        """The training items, for the recipes that train."""
-        train, pretrain = self.recipe.train, self.recipe.pretrain
-        if train:
-            return self.table("training items", train, train.per_group)
-        return self.table("pretraining items", pretrain) if pretrain else None
+    def validation(self) -> Step:
+        """The items on which choices are made."""
+        wanted = self.recipe.validation
+        assert wanted is not None  # the schema asks for it where something is chosen
+        return self.table("validation items", wanted, wanted.per_group)
+
+    @cached_property
+    def training(self) -> Step:
+        """The items that levers train on."""
+        train = self.recipe.train
+        assert train is not None  # the schema asks for it where a lever trains
+        return self.table("training items", train, train.per_group)
 
     @cached_property
     def learned(self) -> Step | None:
         """The items that groups are counted in, from head to tail, where any are named."""
-        return self.training or self.memory
+        pretrain = self.recipe.pretrain
+        if self.recipe.train:
+            return self.training
+        return self.table("pretraining items", pretrain) if pretrain else self.memory
 
     def model(self, uri: str) -> Node:
         """A model by its URI; one that `pretrain` makes is a step."""
         made = self.recipe.pretrain
         if made and uri in made.sizes:
             return self._pretrained(made, uri)
-        return RunInput(uri, locate(resolve(self.folder, uri)))
+        if uri not in self._models:
+            self._models[uri] = RunInput(uri, locate(resolve(self.folder, uri)))
+        return self._models[uri]
 
     def _pretrained(self, made: Pretrain, name: str) -> Step:
         size = made.sizes[name]
@@ -192,11 +291,10 @@ class RunPlan:
         models = (node for name, node in node.inputs.items() if name.startswith("model"))
         return self.parameters(next(models))
 
-    @cached_property
-    def copies(self) -> Step:
-        """The test items answered by their sources."""
-        params = {"metric": self.recipe.task.metric}
-        return self.step("copy the sources", copy_sources, params, {"items": self.items})
+    def copies(self, items: Step) -> Step:
+        """Items answered by their sources."""
+        params, inputs = {"metric": self.recipe.task.metric}, {"items": items}
+        return self.step(self.on("copy the sources", items), copy_sources, params, inputs)
 
     @cached_property
     def memory(self) -> Step | None:
@@ -214,22 +312,21 @@ class RunPlan:
         limited = train is not None and train.per_group is not None
         return self.table(f"all {name}" if limited else name, learned) if learned else None
 
-    @cached_property
-    def neighbours(self) -> Step | None:
-        """The nearest of them to every test item."""
-        if self.memory is None:
-            return None
-        params = {"neighbours": self.recipe.controls.neighbours}
-        inputs = {"items": self.items, "memory": self.memory}
-        return self.step("find the nearest items", find_neighbours, params, inputs)
+    def neighbours(self, items: Step) -> Step:
+        """The nearest items of the memory to each of some items."""
+        assert self.memory is not None
+        params = {"neighbours": NEIGHBOURS}
+        inputs = {"items": items, "memory": self.memory}
+        name = self.on("find the nearest items", items)
+        return self.step(name, find_neighbours, params, inputs)
 
     @property
     def targets(self) -> list[Step]:
         """What the ledger is computed from: the answers of every measurement, and the training
         items it counts.
         """
-        answers = [step for m in self.measurements for step in (m.answers, *m.again)]
-        return [*answers, *([self.training] if self.training else [])]
+        answers = [step for m in self.measurements() for step in m.answers]
+        return [*answers, self.copies(self.items), *([self.learned] if self.learned else [])]
 
     def answering(self) -> Mapping[str, Any]:
         """Parameters of every step in which a model reads or writes."""
@@ -278,13 +375,13 @@ class RunPlan:
         if counts is not None:
             check_groups(groups, counts, where)
 
-    def evaluate(self, variant: str, model: Node) -> Step:
-        """Greedy answers of `model` to the test items."""
+    def _evaluate(self, name: str, asked: Step, model: Node, states: Mapping[str, Node]) -> Step:
+        """Greedy answers of `model`."""
         task = self.recipe.task
         params = {**self.answering(), "metric": task.metric, "max_new_tokens": task.max_new_tokens}
-        inputs = {"items": self.items, "model": model}
+        inputs = {"items": asked, "model": model, **states}
         cost = self.estimate("generate", model, self.item_count)
-        return self.step(f"evaluate {variant}", evaluate, params, inputs, cost)
+        return self.step(f"evaluate {name}", evaluate, params, inputs, cost)
 
     def _settings(self, spec: Train | Pretrain) -> dict[str, Any]:
         names = ("batch_tokens", "warmup", "schedule", "optimizer")
@@ -297,12 +394,14 @@ class RunPlan:
         variant: str,
         items: Step,
         seed: int,
+        system: System,
         share: float = 1.0,
         *,
         work: Work = finetune,
         **more: Any,
     ) -> Step:
-        """The base model continued on `items` from `seed` for `share` of the recipe's token budget.
+        """The system's weights continued on `items` from `seed` for `share` of the recipe's token
+        budget.
 
         `work` does it when the order of training is not the usual one; it gets the parameters
         `more`.
@@ -313,7 +412,7 @@ class RunPlan:
         if train.tokens:
             budget = {"tokens": int(train.tokens * share)}
         own = {"learning_rate": train.learning_rate, "seed": seed}
-        base = self.model(self.recipe.base)
+        base = self.weights(system, seed)
         weights = self.parameters(base)
         flops = budget.get("flops") or 6.0 * weights * budget["tokens"]
         cost = Estimate("train", flops, 2.0 * weights)
@@ -324,4 +423,5 @@ class RunPlan:
             **more,
         }
         inputs = {"items": items, "model": base}
-        return self.step(f"fine-tune {self.named(variant, seed)}", work, params, inputs, cost)
+        name = self.made_from(f"fine-tune {self.named(variant, seed)}", system)
+        return self.step(name, work, params, inputs, cost)

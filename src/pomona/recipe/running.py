@@ -28,9 +28,9 @@ from pomona.files import (
     write_json,
 )
 from pomona.recipe.graph import STEP_FOLDER, RunFolder, RunInput, Step, ancestors
-from pomona.recipe.levers import add_levers
+from pomona.recipe.levers import add_levers, load_recipe
 from pomona.recipe.plan import RunPlan
-from pomona.recipe.schema import Recipe, load_recipe
+from pomona.recipe.stacks import Chosen
 from pomona.recipe.steps import Runtime, StepContext
 from pomona.workspace import Lock, is_full, refuse_changed, stamp
 
@@ -45,11 +45,11 @@ NEARLY_NOTHING = 1 << 16  # bytes
 
 class Progress(Protocol):
     """Told by a run what it does. Calls come in order: `plan`, then for each step `start`, any
-    number of `advance`, `finish`.
+    number of `advance`, `finish`; and again, where what is finished decides on more steps.
     """
 
     def plan(self, steps: list[tuple[str, float]]) -> None:
-        """All steps in order, with the estimated seconds of each."""
+        """The steps that come, in order, with the estimated seconds of each."""
         ...
 
     def start(self, step: str) -> None:
@@ -111,27 +111,27 @@ class DryRun:
 
 def _planned(
     path: Path, out: str | Path | None, seed: int | None, threads: int | None
-) -> tuple[RunPlan, RunFolder]:
+) -> tuple[RunPlan, RunFolder, Chosen]:
     recipe = load_recipe(path)
     wanted = {"seed": seed, "threads": threads}
     changed = {name: value for name, value in wanted.items() if value is not None}
     for name, value in changed.items():
         try:
-            recipe = Recipe.model_validate({**recipe.model_dump(), name: value})
+            recipe = type(recipe).model_validate({**recipe.model_dump(), name: value})
         except ValidationError as error:
             said = error.errors()[0]["msg"].removeprefix("Input ")
             raise PomonaError(f"{value} {said}", where=name, remedy="choose another") from None
     folder = RunFolder(Path(out) if out else Path("runs") / recipe.name)
     check_run(folder.root)
     plan = RunPlan(recipe, path.parent.resolve())
-    add_levers(plan)
+    levers = add_levers(plan, path.parent)
     inputs = [path, *(node.path for node in _run_inputs(plan))]
     check_outputs({"the run": folder.root}, inputs, folders=["the run"])
     for given in map(Path, map(os.path.realpath, inputs)):
         if given in folder.root.resolve().parents:
             wrong, remedy = f"lies in {given}, which is an input", "name a folder elsewhere"
             raise PomonaError(wrong, where=folder.root, remedy=remedy)
-    return plan, folder
+    return plan, folder, Chosen(plan, levers, folder)
 
 
 def _run_inputs(plan: RunPlan) -> list[RunInput]:
@@ -144,7 +144,8 @@ def check_run(root: Path) -> None:
     that a run has made.
     """
     check_ours(root.resolve(), _KIND)
-    check_into(root, ("recipe.yaml", "manifest.json", "ledger.json", "report.html", "picture.svg"))
+    written = ("recipe.yaml", "manifest.json", "ledger.json", "report.html", "picture.svg")
+    check_into(root, (*written, "stack.json"))
     for name in ("steps", "work"):
         if os.path.lexists(root / name) and not (root / name).is_dir():
             raise PomonaError("is no folder", where=root / name, remedy="take it away")
@@ -160,8 +161,13 @@ def dry_run(
     """The steps that `run` with these arguments would take, with what they would cost; nothing is
     written.
     """
-    plan, folder = _planned(Path(recipe), out, seed, threads)
-    return DryRun(list(ancestors(plan.targets)), folder)
+    plan, folder, chosen = _planned(Path(recipe), out, seed, threads)
+    steps = list(plan.targets)
+    for more in chosen.pending():
+        steps += more
+        if not all(folder.done(step) for step in more):
+            break  # what comes then depends on what these say
+    return DryRun(list(ancestors([*steps, *plan.targets])), folder)
 
 
 def run(
@@ -192,11 +198,13 @@ def run(
     from pomona.recipe.accounts import build_ledger
 
     before = stamp([recipe])
-    plan, folder = _planned(Path(recipe), out, seed, threads)
+    plan, folder, chosen = _planned(Path(recipe), out, seed, threads)
     _set_threads(plan.recipe.threads)
     with locked(folder.root):
         runtime = Runtime(plan.recipe.device, plan.recipe.threads)
-        execute(plan.targets, folder, runtime, progress or Silent())
+        known = set[Step]()
+        for steps in _phases(plan, chosen):
+            execute(steps, folder, runtime, progress or Silent(), known)
         ledger = build_ledger(plan, folder)
         refuse_changed(before, stamp([recipe]), recipe)
         for node in _run_inputs(plan):
@@ -206,16 +214,26 @@ def run(
             "manifest.json": json_text(_manifest(plan, folder, ledger)),
             "ledger.json": ledger.text(folder.root / "ledger.json"),
         }
+        if plan.recipe.stack:
+            files["stack.json"] = json_text(chosen.to_json())
         write_into(folder.root, files)
         publish(ledger, folder.root)
         # Scratch of steps that a changed recipe no longer has; results stay, in case it changes
         # back.
-        current = {step.folder for step in ancestors(plan.targets)}
+        current = {step.folder for step in ancestors([*plan.targets, *chosen.asked])}
         for scratch in (folder.root / "work").iterdir():
             ours = STEP_FOLDER.fullmatch(scratch.name) and scratch.is_dir()
             if ours and scratch.name not in current:
                 shutil.rmtree(scratch)
     return folder.root
+
+
+def _phases(plan: RunPlan, chosen: Chosen) -> Iterator[list[Step]]:
+    """What the recipe names, then what its choices ask for, then what they chose."""
+    yield plan.targets
+    yield from chosen.pending()
+    if chosen.path:
+        yield plan.targets
 
 
 def _manifest(plan: RunPlan, folder: RunFolder, ledger: Ledger) -> dict[str, Any]:
@@ -258,12 +276,18 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def execute(
-    targets: Sequence[Step], folder: RunFolder, runtime: Runtime, progress: Progress
+    targets: Sequence[Step],
+    folder: RunFolder,
+    runtime: Runtime,
+    progress: Progress,
+    known: set[Step] | None = None,
 ) -> None:
-    """Bring every target about. Finished steps are not repeated; a full disk ends the run with what
-    is finished kept.
+    """Bring every target about, but for the steps of `known`, to which these are added. Finished
+    steps are not repeated; a full disk ends the run with what is finished kept.
     """
-    order = list(ancestors(targets))
+    known = set() if known is None else known
+    order = [step for step in ancestors(targets) if step not in known]
+    known.update(order)
     left = [0.0 if folder.done(step) else expected_seconds(step) for step in order]
     progress.plan([(step.name, seconds) for step, seconds in zip(order, left, strict=True)])
     for step in order:

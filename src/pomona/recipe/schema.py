@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pomona.documents import StrictModel, problems, read_model
-from pomona.recipe.lever_schema import (
-    Levers,
+from pomona.documents import StrictModel, problems
+from pomona.recipe.fields import (
     Mistakes,
     Names,
     Optimizer,
@@ -79,6 +77,39 @@ class Task(StrictModel):
     """Longest answer, in tokens."""
     resamples: Annotated[int, Field(ge=1000)] = 2000
     """Bootstrap resamples behind every interval."""
+
+
+class Validation(StrictModel):
+    """The items on which choices are made, such as the steps of a stack: never those of the
+    task.
+    """
+
+    records: Names | None = None
+    """Tables of these rows; those of `data` when left out."""
+    where: Where
+    """Conditions of these rows, beside those of `data`."""
+    per_group: Positive | None = None
+    """At most this many items per group; all when left out."""
+
+
+class Forward(StrictModel):
+    """Choose a stack step by step: on the validation items, always the lever with the most gain for
+    its extra compute, as long as there is one whose gain is positive within the budget. The path is
+    then measured once on the test items.
+    """
+
+    among: Texts | None = None
+    """Variants to choose from, by their names in the ledger; those of all levers when left out,
+    but for controls.
+    """
+    steps: Positive = 3
+    """At most this many."""
+    budget: Rate | None = None
+    """At most this many FLOPs beyond the base, in making and in answering `serve_items` items."""
+
+
+def _forward(value: Any) -> Any:
+    return {} if value == "forward" else value
 
 
 class Controls(StrictModel):
@@ -270,8 +301,22 @@ class Recipe(StrictModel):
     """Answered items over which the cost of answering is counted."""
     train: Train | None = None
     """How models are fine-tuned; needed by the levers data and merging."""
-    levers: Levers = Levers()
+    levers: StrictModel = StrictModel()
     """The levers to measure."""
+    stacks: list[Annotated[Texts, Field(min_length=2)]] = Field(default=[])
+    """Variants of the levers on top of each other, by their names in the ledger, first to last;
+    each step is measured.
+    """
+    stack: (
+        Annotated[
+            Forward,
+            BeforeValidator(_forward, json_schema_input_type=Literal["forward"] | Forward),
+        ]
+        | None
+    ) = None
+    """Also choose a stack: "forward", or how."""
+    validation: Validation | None = None
+    """What choices are made on; needed by `stack`."""
     pretrain: Pretrain | None = None
     """Train the ladder's models from nothing first."""
     controls: Controls = Controls()
@@ -282,25 +327,13 @@ class Recipe(StrictModel):
         return checked(self, self._mistakes())
 
     def _mistakes(self) -> Mistakes:
-        for lever in ("data", "merging"):
-            if getattr(self.levers, lever) is not None and self.train is None:
-                text = f'the lever "{lever}" fine-tunes models and needs "train"'
-                yield ("levers", lever), text
-        upsample = self.levers.data and self.levers.data.upsample
-        if upsample and not upsample.groups and not self.task.tail:
-            text = '"upsample" raises the tail, and task.tail is 0: name its "groups"'
-            yield ("levers", "data", "upsample"), text
+        if self.stack and self.validation is None:
+            yield (
+                ("stack",),
+                'a stack is chosen on other items than those of the task: "validation"',
+            )
         yield from self._ladder_mistakes()
-        groups = self.data.groups
-        if groups is None:
-            return
-        experts = self.levers.merging.groups if self.levers.merging else {}
-        for name, part in experts.items():
-            for place, group in enumerate(part):
-                if group not in groups:
-                    text = f'group "{group}" of expert "{name}" is not in data.groups'
-                    yield ("levers", "merging", "experts", name, place), text
-        for group, times in Counter(groups).items():
+        for group, times in Counter(self.data.groups or ()).items():
             if times > 1:
                 yield ("data", "groups"), f'group "{group}" is listed {times} times'
 
@@ -312,15 +345,3 @@ class Recipe(StrictModel):
         for place, model in enumerate(rungs):
             if model in rungs[:place]:
                 yield ("ladder", place), f'"{model}" is there twice'
-
-
-def load_recipe(path: str | Path) -> Recipe:
-    """Read and check a recipe. Raises PomonaError with a line for each mistake: file, line, what is
-    wrong, and the nearest right name.
-    """
-    return read_model(path, Recipe, kind="recipe", example="examples/quickstart.yaml for a recipe")
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe, for editors and other programs."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}

@@ -4,20 +4,32 @@ with.
 
 from __future__ import annotations
 
+from functools import partial
+
+from pomona.recipe.graph import Step
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.steps.controls import look_up
+from pomona.recipe.system import System
 
 CONTROL = "control"
 
 
 def add_controls(plan: RunPlan) -> None:
     """Measure them against the base. Without training rows there is nothing to look up."""
-    recipe = plan.recipe
-    plan.measure(CONTROL, "copy", plan.copies, None, (recipe.base,))
-    if plan.neighbours is None:
+    plan.measure(System("copy", CONTROL, answers=plan.copies))
+    if plan.memory is None:
         return
-    for name, vote in (("lookup", False), (f"consensus{recipe.controls.neighbours}", True)):
-        params = {"metric": recipe.task.metric, "vote": vote, "far": recipe.controls.far}
-        inputs = {"items": plan.items, "neighbours": plan.neighbours}
-        step = plan.step(f"answer by {name}", look_up, params, inputs)
-        plan.measure(CONTROL, name, step, None, (recipe.base,))
+    for name, vote in (("lookup", False), (f"consensus{plan.recipe.controls.neighbours}", True)):
+        plan.measure(System(name, CONTROL, answers=partial(_looked_up, plan, name, vote)))
+
+
+def _looked_up(plan: RunPlan, name: str, vote: bool, items: Step) -> Step:
+    asked = plan.recipe.controls
+    params = {
+        "metric": plan.recipe.task.metric,
+        "vote": vote,
+        "neighbours": asked.neighbours,
+        "far": asked.far,
+    }
+    inputs = {"items": items, "neighbours": plan.neighbours(items)}
+    return plan.step(plan.on(f"answer by {name}", items), look_up, params, inputs)

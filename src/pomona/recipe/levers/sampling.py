@@ -2,57 +2,108 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property, partial
+from typing import Annotated
 
-from pomona.recipe.plan import RunPlan
-from pomona.recipe.steps.sampling import BOUNDS, RANDOM, choose, draw
-from pomona.sample import TEMPERATURE, Strategy, parse_strategy
+from pydantic import AfterValidator, Field
 
-
-def add_sampling(plan: RunPlan) -> None:
-    """Measure every strategy against the base and a random choice from its pool, and what the pool
-    could win or lose. A pool is drawn once: small ones are the beginnings of large ones.
-    """
-    spec, base = plan.recipe.levers.sampling, plan.recipe.base
-    strategies = [parse_strategy(name) for name in spec.strategies] if spec else []
-    model = plan.model(base)
-    sizes: dict[Strategy, int] = {}
-    for strategy in strategies:
-        sizes[_family(strategy)] = max(strategy.n, sizes.get(_family(strategy), 0))
-    for pool, n in sizes.items():
-        drawn = replace(pool, n=n)
-        longest = plan.recipe.task.max_new_tokens
-        params = {**plan.answering(), "pool": drawn.name, "max_new_tokens": longest}
-        cost = plan.estimate("generate", model, plan.item_count, n)
-        inputs = {"items": plan.items, "model": model}
-        step = plan.step(f"sample {_pool_name(drawn)}", draw, params, inputs, cost)
-        mine = [strategy for strategy in strategies if _family(strategy) == pool]
-        wanted = [(strategy.name, strategy, "strategy") for strategy in mine]
-        for label, strategy in {_pool_name(strategy): strategy for strategy in mine}.items():
-            wanted += [(f"{label}/{other}", strategy, other) for other in (RANDOM, *BOUNDS)]
-        for name, strategy, how in wanted:
-            chance = (f"{_pool_name(strategy)}/{RANDOM}",) if how == "strategy" else ()
-            choice = {"strategy": strategy.name, "choose": how}
-            choice |= {"metric": plan.recipe.task.metric, "seed": plan.recipe.seed}
-            inputs = {"items": plan.items, "pools": step}
-            chosen = plan.step(f"choose {name}", choose, choice, inputs)
-            baselines = (base, *chance)
-            plan.measure("sampling", name, chosen, model, baselines, bound=how in BOUNDS)
+from pomona.documents import StrictModel
+from pomona.errors import PomonaError
+from pomona.recipe.fields import Texts, checked
+from pomona.recipe.lever import Lever
+from pomona.recipe.steps.sampling import BOUNDS, RANDOM
+from pomona.recipe.system import System, family, pool_name
+from pomona.sample import REWARDS, Strategy, parse_strategy
 
 
-def _family(strategy: Strategy) -> Strategy:
-    """What pools have in common of which the small ones begin the large ones; those of a ladder do
-    not.
-    """
-    temperature = strategy.temperature or TEMPERATURE
-    n = strategy.n if strategy.pool == "ladder" else 2
-    return Strategy(
-        pool=strategy.pool, n=n, temperature=temperature, top_p=strategy.top_p, min_p=strategy.min_p
+def _strategies(names: list[str]) -> list[str]:
+    mistakes = ((place, _mistake(names, place)) for place in range(len(names)))
+    return checked(names, (((place,), text) for place, text in mistakes if text))
+
+
+def _mistake(names: list[str], place: int) -> str:
+    """What is wrong with one of several strategies, if anything."""
+    name = names[place]
+    try:
+        strategy = parse_strategy(name)
+    except PomonaError as error:
+        return f"{error.message}: {error.remedy}"
+    if strategy.n < 2:
+        return f'"{name}" has one answer: give a pool of at least 2, such as hedged5-mbr'
+    if (
+        strategy.select in {"xmbr", "chops"}
+        or strategy.utility in {"embedding", "judge"}
+        or strategy.reward not in REWARDS
+    ):
+        return f'"{name}" asks a judge, and a recipe has none: measure it with `pomona sample`'
+    if strategy.stop is not None:
+        return (
+            f'"{name}" draws until answers agree, and a recipe draws all: measure it with '
+            "`pomona sample`"
+        )
+    for other in names[:place]:
+        # A name before it may be wrong, which is said at its own place.
+        with suppress(PomonaError):
+            if parse_strategy(other) == strategy:
+                return f'"{name}" is there twice'
+    return ""
+
+
+class Samples(StrictModel):
+    """Answer with a pool of samples and a choice among them."""
+
+    strategies: Annotated[Texts, AfterValidator(_strategies)] = Field(
+        description=(
+            "How many answers are drawn and which is taken, by name: hedged5-mbr, "
+            "sample16-best, hedged8-mbr-t1-minp0.1, …"
+        )
     )
 
 
-def _pool_name(strategy: Strategy) -> str:
-    """The pool's part of a strategy's name: hedged5, sample16-t1-minp0.1."""
-    temperature = None if strategy.temperature == TEMPERATURE else strategy.temperature
-    pool = replace(_family(strategy), n=strategy.n, temperature=temperature)
-    return pool.name.replace("-first", "")
+class SamplingLever(Lever):
+    """Measure every strategy against the base and a random choice from its pool, and what the pool
+    could win or lose.
+    """
+
+    name, Spec = "sampling", Samples
+    spec: Samples
+
+    def names(self) -> Iterable[str]:
+        """Every strategy, and of every pool a random choice and its bounds."""
+        return self._variants
+
+    def knows(self, name: str) -> bool:
+        """Any strategy that a recipe can hold: a stack draws another pool than the base."""
+        return name in self._variants or not _mistake([name], 0)
+
+    def apply(self, name: str, system: System) -> System:
+        """The system with a pool of answers, and a choice among them."""
+        strategy, how = self._variants.get(name) or (parse_strategy(name), "strategy")
+        own = how == "strategy"
+        chosen = replace(system, strategy=strategy, bound=how in BOUNDS, take=None, judge=None)
+        if own and strategy.select == "mbr":
+            chosen = replace(chosen, judge=strategy.utility)
+        if not own:
+            chosen = replace(chosen, take=partial(self.plan.choose, chosen, how))
+        known = f"{pool_name(strategy)}/{RANDOM}"
+        return replace(chosen, against=(known,) if own and known in self._variants else ())
+
+    @cached_property
+    def _variants(self) -> dict[str, tuple[Strategy, str]]:
+        """The strategy behind each name, and how it takes an answer from its pool: pool by pool, as
+        the pools are drawn.
+        """
+        named = {name: parse_strategy(name) for name in self.spec.strategies}
+        pools: dict[Strategy, dict[str, Strategy]] = {}
+        for strategy in named.values():
+            pools.setdefault(family(strategy), {})[strategy.name] = strategy
+        variants: dict[str, tuple[Strategy, str]] = {}
+        for mine in pools.values():
+            variants |= {name: (strategy, "strategy") for name, strategy in mine.items()}
+            for strategy in mine.values():
+                for other in (RANDOM, *BOUNDS):
+                    variants.setdefault(f"{pool_name(strategy)}/{other}", (strategy, other))
+        return variants

@@ -15,7 +15,7 @@ from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.models import Sample, Shape, decode_flops, prefill_flops
 from pomona.recipe.steps import Cost, StepContext, checkpoint
-from pomona.recipe.steps.results import made_here
+from pomona.recipe.steps.results import Serving, made_here, write_serving
 from pomona.recipe.steps.tables import read_items
 from pomona.tasks import Items, metric
 
@@ -25,13 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class About:
-    """What `answers.json` says: FLOPs of answering an item, the sizes of the model, if one
-    answered, and FLOPs of making what it was answered from beside a model.
-    """
+    """What `answers.json` says: the sizes of the model, if one answered."""
 
-    flops_per_item: float
     shape: Shape | None
-    flops_once: float
 
 
 def load_model(step: StepContext, folder: Path) -> TorchModel:
@@ -76,16 +72,14 @@ def write_answers(
     items: Items,
     answers: Sequence[str],
     metric_name: str,
-    flops_per_item: float,
     shape: Shape | None,
-    flops_once: float = 0.0,
 ) -> None:
     """Write what a system answered, with the statistics the ledger compares."""
     measure = metric(metric_name)
     np.save(folder / "statistics.npy", measure.statistics(list(answers), items.completions))
     table = pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)})
     pq.write_table(table, folder / "answers.parquet")
-    write_json(folder / "answers.json", asdict(About(flops_per_item, shape, flops_once)))
+    write_json(folder / "answers.json", asdict(About(shape)))
 
 
 def evaluate(step: StepContext) -> Cost:
@@ -96,6 +90,7 @@ def evaluate(step: StepContext) -> Cost:
         longest, seed = p["max_new_tokens"], p["seed"]
         pools = model.generate(items.prompts, n=1, max_new_tokens=longest, seed=seed)
     flops, texts = answer_flops(model, pools), [pool[0].text for pool in pools]
-    write_answers(step.out, items, texts, p["metric"], flops / len(items), model.shape)
+    write_answers(step.out, items, texts, p["metric"], model.shape)
+    write_serving(step.out, Serving(flops / len(items)))
     tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
     return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)

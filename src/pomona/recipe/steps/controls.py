@@ -18,7 +18,7 @@ from pomona.ledger import Meter
 from pomona.memory import Nearest, consensus
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import write_answers
-from pomona.recipe.steps.results import read_result, read_rows
+from pomona.recipe.steps.results import Serving, read_rows, write_serving
 from pomona.recipe.steps.tables import read_items
 from pomona.stats import rows_of
 from pomona.tasks import Items, metric
@@ -26,14 +26,8 @@ from pomona.tasks import Items, metric
 
 @dataclass(frozen=True)
 class Search:
-    """What `search.json` says: FLOPs of making the index of every group and of finding the
-    neighbours of an item, the bytes of the indexes, and how many items are in the memory as they
-    are.
-    """
+    """What `search.json` says: how many items are in the memory as they are."""
 
-    flops_once: float
-    flops_per_item: float
-    bytes: int
     known: int
 
 
@@ -41,7 +35,7 @@ def copy_sources(step: StepContext) -> Cost:
     """Every item answered by its source: the least that a system is for."""
     items = read_items(step.inputs["items"])
     with Meter() as meter:
-        write_answers(step.out, items, items.sources, step.params["metric"], 0.0, None)
+        write_answers(step.out, items, items.sources, step.params["metric"], None)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
@@ -51,7 +45,7 @@ def find_neighbours(step: StepContext) -> Cost:
     """
     items, memory = read_items(step.inputs["items"]), read_items(step.inputs["memory"])
     with Meter() as meter:
-        similarity, answers, search = _found(items, memory, step.params["neighbours"])
+        similarity, answers, serving = _found(items, memory, step.params["neighbours"])
     table = pa.table(
         {"id": items.ids, "similarity": similarity, "answers": answers},
         schema=pa.schema(
@@ -63,14 +57,16 @@ def find_neighbours(step: StepContext) -> Cost:
         ),
     )
     pq.write_table(table, step.out / "neighbours.parquet")
-    write_json(step.out / "search.json", asdict(search))
-    flops = search.flops_once + search.flops_per_item * len(items)
+    known = len(set(memory.ids) & set(items.ids))
+    write_json(step.out / "search.json", asdict(Search(known)))
+    write_serving(step.out, serving)
+    flops = (serving.flops_once or 0) + (serving.flops_per_item or 0) * len(items)
     return Cost(flops, 0, meter.cpu_seconds, meter.wall_seconds)
 
 
 def _found(
     items: Items, memory: Items, k: int
-) -> tuple[list[list[float]], list[list[str]], Search]:
+) -> tuple[list[list[float]], list[list[str]], Serving]:
     similarity: list[list[float]] = [[] for _ in items.ids]
     answers: list[list[str]] = [[] for _ in items.ids]
     once, searching, size = 0.0, 0.0, 0
@@ -86,8 +82,7 @@ def _found(
             alike = like > 0  # what shares nothing with an item is no neighbour of it
             similarity[i] = like[alike].tolist()
             answers[i] = [memory.completions[stored[group][j]] for j in near[alike]]
-    known = len(set(memory.ids) & set(items.ids))
-    return similarity, answers, Search(once, searching / len(items), size, known)
+    return similarity, answers, Serving(searching / len(items), once, size)
 
 
 def look_up(step: StepContext) -> Cost:
@@ -96,8 +91,7 @@ def look_up(step: StepContext) -> Cost:
     is the answer.
     """
     items, p, at = read_items(step.inputs["items"]), step.params, step.inputs["neighbours"]
-    search = read_result(at / "search.json", Search)
-    rows = read_neighbours(at / "neighbours.parquet")
+    rows = read_neighbours(at / "neighbours.parquet", p["neighbours"])
     with Meter() as meter:
         answers = [
             row["answers"][0] if row["answers"] else source
@@ -113,14 +107,14 @@ def look_up(step: StepContext) -> Cost:
             answers = list(items.sources)
             for i, pick in zip(near, picks, strict=True):
                 answers[i] = rows[i]["answers"][pick]
-        each, once = search.flops_per_item, search.flops_once
-        write_answers(step.out, items, answers, p["metric"], each, None, once)
+        write_answers(step.out, items, answers, p["metric"], None)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
-def read_neighbours(path: Path) -> list[dict[str, Any]]:
-    """The `similarity` and `answers` of every item's neighbours."""
-    return read_rows(path, "similarity", "answers").to_pylist()
+def read_neighbours(path: Path, most: int) -> list[dict[str, Any]]:
+    """The `similarity` and `answers` of at most so many of every item's neighbours."""
+    rows = read_rows(path, "similarity", "answers").to_pylist()
+    return [{name: values[:most] for name, values in row.items()} for row in rows]
 
 
 def nearest_of(rows: list[dict[str, Any]]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,10 +17,34 @@ from numpy.typing import NDArray
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, first_line
-from pomona.files import read_array
+from pomona.files import read_array, write_json
 
+SERVING = "serving.json"
 NOTE = "step.json"  # written last in the folder of every result
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What `serving.json` says of a step that works on the items which are answered: FLOPs of
+    answering one, FLOPs of making what that needs beside a model, and the bytes of it. What is not
+    known is None.
+    """
+
+    flops_per_item: float | None
+    flops_once: float | None = 0.0
+    bytes: int | None = 0
+
+
+def write_serving(folder: Path, serving: Serving) -> None:
+    """Write it beside the rest of a result."""
+    write_json(folder / SERVING, asdict(serving))
+
+
+def read_serving(folder: Path) -> Serving:
+    """What answering with this step costs; nothing where it says nothing."""
+    path = folder / SERVING
+    return read_result(path, Serving) if path.is_file() else Serving(0.0)
 
 
 def _again(path: Path) -> str:

@@ -17,7 +17,7 @@ from pomona.ledger import Meter
 from pomona.models import Reply, Request, Shape, Spent
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import answer_flops, load_model, pool_flops, write_answers
-from pomona.recipe.steps.results import read_result, read_rows
+from pomona.recipe.steps.results import Serving, read_result, read_rows, write_serving
 from pomona.recipe.steps.tables import read_items
 from pomona.sample import (
     SelectionContext,
@@ -101,7 +101,8 @@ def choose(step: StepContext) -> Cost:
     read, written = [row["prompt_tokens"] for row in rows], [row["tokens"] for row in rows]
     flops = pool_flops(about.shape, read, written) / len(items)
     chosen = [row["answers"][pick] for row, pick in zip(rows, picks, strict=True)]
-    write_answers(step.out, items, chosen, p["metric"], flops, about.shape)
+    write_answers(step.out, items, chosen, p["metric"], about.shape)
+    write_serving(step.out, Serving(flops))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 

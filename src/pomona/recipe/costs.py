@@ -1,0 +1,114 @@
+"""What a system cost: it falls out of the graph of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+from pomona.models import Shape, training_flops
+from pomona.recipe.graph import Node, RunFolder, RunInput, Step, ancestors
+from pomona.recipe.inputs import trained
+from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, RunPlan
+from pomona.recipe.steps import Cost
+from pomona.recipe.steps.answering import About
+from pomona.recipe.steps.results import read_result, read_serving
+
+
+@dataclass(frozen=True)
+class Made:
+    """What making a variant cost beyond the base, and what answering costs."""
+
+    once: Cost
+    flops_per_item: float | None
+    answering_seconds: float | None
+
+
+class Costs:
+    """The costs of systems whose answers to `items` are finished."""
+
+    def __init__(self, plan: RunPlan, folder: RunFolder, items: Step) -> None:
+        self.plan, self.folder, self.items = plan, folder, items
+        self._serving: dict[Step, bool] = {}
+
+    def shape(self, m: Measurement) -> Shape:
+        """The sizes of a measurement's model."""
+        shape = self._about(m).shape
+        assert shape is not None  # a size of the ladder is a model
+        return shape
+
+    def _about(self, m: Measurement) -> About:
+        return read_result(self.folder.result(m.answers[0]) / "answers.json", About)
+
+    def extra(self, m: Measurement) -> float | None:
+        """FLOPs beyond the base, in making and in answering as many items as are served."""
+        made, base = self.made(m), self.made(self.plan.measured(self.plan.base, self.items))
+        each = less(made.flops_per_item, base.flops_per_item)
+        serving = None if each is None else each * self.plan.recipe.serve_items
+        return total([made.once.flops, serving])
+
+    def made(self, m: Measurement) -> Made:
+        """Costs of one measurement, from the steps it needed and the base did not."""
+        base = self.plan.recipe.base
+        steps = list(ancestors([m.answers[0]]))
+        serving = [step for step in steps if self._serves(step)]
+        if m.variant == base:
+            costs = []
+        elif m.system.lever == "scale" and isinstance(m.model, RunInput):
+            costs = [self._training_of(m)]
+        else:
+            # A rung is paid for in full: the base is one of its rivals, not its beginning.
+            there = set() if m.system.lever == "scale" else set(ancestors([self._base]))
+            costs = [self._cost(s) for s in steps if s not in there and s not in serving]
+        tokens = total(cost.tokens for cost in costs)
+        told = [read_serving(self.folder.result(step)) for step in serving]
+        once = Cost(
+            total([*(each.flops_once for each in told), *(cost.flops for cost in costs)]),
+            None if tokens is None else int(tokens),
+            total(cost.cpu_seconds for cost in costs),
+        )
+        seconds = total(self._cost(step).cpu_seconds for step in serving)
+        return Made(once, total(each.flops_per_item for each in told), seconds)
+
+    @cached_property
+    def _base(self) -> Node:
+        return self.plan.model(self.plan.recipe.base)
+
+    def _serves(self, step: Step) -> bool:
+        """Whether a step works on the items that are answered: what it does, each answer needs."""
+        if step not in self._serving:
+            inputs = [node for node in step.inputs.values() if isinstance(node, Step)]
+            on_items = step is self.items or any(self._serves(node) for node in inputs)
+            self._serving[step] = on_items
+        return self._serving[step]
+
+    def _cost(self, step: Step) -> Cost:
+        return read_result(self.folder.result(step) / "cost.json", Cost)
+
+    def _training_of(self, m: Measurement) -> Cost:
+        """What the recipe says of the training of a checkpoint that was there before the run, or
+        what the checkpoint itself says.
+        """
+        assert isinstance(m.model, RunInput)
+        told = next(
+            (rung.tokens for rung in self.plan.recipe.ladder or [] if rung.model == m.variant), None
+        )
+        if told is None:
+            return trained(m.model.path)
+        flops = training_flops(self.shape(m), told, TOKENS_PER_ITEM / 2)
+        return Cost(flops, told, cpu_seconds=None, wall_seconds=None)
+
+
+def total(numbers: Iterable[float | None]) -> float | None:
+    """Their sum; None where one of them is not known."""
+    known = list(numbers)
+    return None if None in known else float(sum(number or 0 for number in known))
+
+
+Number = TypeVar("Number", int, float)
+
+
+def less(number: Number | None, other: Number | None) -> Number | None:
+    """The difference of two numbers; None where one of them is not known."""
+    return None if number is None or other is None else number - other

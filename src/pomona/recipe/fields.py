@@ -1,0 +1,47 @@
+"""The types of a recipe's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from pomona.documents import problems
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+Part = Annotated[float, Field(ge=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[list[Text], Field(min_length=1)]
+Schedule = Literal["cosine", "linear", "constant"]
+Optimizer = Literal["adamw", "muon"]
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Names = Annotated[Texts, BeforeValidator(_listed, json_schema_input_type=str | list[str])]
+Shares = Annotated[
+    list[Share],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Share | list[Share]),
+]
+Where = dict[Text, Names]
+RateOrRates = Annotated[
+    Annotated[Rate, Tag("one")] | Annotated[dict[str, Rate], Tag("each")],
+    Discriminator(lambda value: "each" if isinstance(value, dict) else "one"),
+]
+
+
+Mistakes = Iterator[tuple[tuple[str | int, ...], str]]
+T = TypeVar("T")
+
+
+def checked(value: T, mistakes: Mistakes) -> T:
+    """The value, when nothing is wrong with it; all mistakes at once otherwise."""
+    if several := list(mistakes):
+        raise problems(several)
+    return value

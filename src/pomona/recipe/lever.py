@@ -1,0 +1,49 @@
+"""What a lever is to a recipe: a part that says what it wants, and what it makes of a system."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from pomona.documents import StrictModel
+from pomona.recipe.fields import Mistakes
+from pomona.recipe.plan import RunPlan
+from pomona.recipe.schema import Recipe
+from pomona.recipe.system import System
+
+
+class Lever(ABC):
+    """One way to do better without a bigger model.
+
+    `Spec` is what may stand under the lever's name in a recipe; it has been read when a lever is
+    made. `names` are the systems that the lever makes of the base, controls among them, in the
+    order of the ledger; `apply` makes one of them out of any system, so that levers stack.
+    """
+
+    name: ClassVar[str]
+    Spec: ClassVar[type[StrictModel]]
+    trains: ClassVar[bool] = False
+    """Whether the recipe must say under `train` how."""
+
+    def __init__(self, spec: Any, plan: RunPlan) -> None:
+        self.spec, self.plan = spec, plan
+
+    @abstractmethod
+    def names(self) -> Iterable[str]:
+        """The systems it makes of the base."""
+
+    @abstractmethod
+    def apply(self, name: str, system: System) -> System:
+        """`system` changed into what stands under `name`, with `against` for the lever's own
+        controls; name, lever and the other baselines are set by who asks.
+        """
+
+    def knows(self, name: str) -> bool:
+        """Whether `apply` takes this name; a lever may take more than it measures by itself."""
+        return name in self.names()
+
+    @classmethod
+    def mistakes(cls, spec: Any, recipe: Recipe) -> Mistakes:  # noqa: ARG003 - for those with any
+        """What is wrong with its part of a recipe that its `Spec` cannot see: places and texts."""
+        yield from ()
