@@ -64,6 +64,13 @@ def test_metric_names_the_nearest() -> None:
         metric("chr++")
 
 
+def test_a_metric_that_cannot_read_what_there_is() -> None:
+    told = r'^the metric "acc" reads options, and here is text — use chrf, .*MODULE:FUNCTION$'
+    with pytest.raises(PomonaError, match=told):
+        metric("acc", reads="text")
+    assert metric("ter", reads="text").name == "ter"
+
+
 def test_several_metrics_of_which_the_first_leads() -> None:
     several = metrics(["chrf", {"name": "chrf", "beta": 1}, "ter"], references=2)
     assert [one.name for one in several] == ["chrf", "chrf1", "ter"]

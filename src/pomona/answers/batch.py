@@ -275,7 +275,7 @@ def answer_rows(
         max_tokens: Most tokens of an answer.
         reference: Column of references.
         group: Column by which pools are shown.
-        metric: chrf, chrf++ or exact_match.
+        metric: chrf, chrf++, bleu, ter, exact_match, json_valid or MODULE:FUNCTION.
         store: SQLite file of everything generated; OUT.answers.db when left out.
         budget: Hard limits, of all rows together.
         concurrency: Rows under way at once.
@@ -301,7 +301,7 @@ def answer_rows(
     named = [model] if isinstance(model, str) or not isinstance(model, Sequence) else model
     _check_price(budget, [*named, judge], settings or {})
     stats = BatchStats(rows=_count(records, row_prompt, where, reference))
-    pools = PoolStats(metric_of(metric) if reference else None, seed)
+    pools = PoolStats(metric_of(metric, reads="text") if reference else None, seed)
     if store is None and is_remote(out):
         remedy = "name a local file for them: --store FILE"
         message = "answers are kept beside it, and it is remote"

@@ -69,13 +69,25 @@ METRICS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def metric(given: str | Mapping[str, Any], *, references: int | None = 1) -> Metric:
+def metric(
+    given: str | Mapping[str, Any], *, references: int | None = 1, reads: str | None = None
+) -> Metric:
     """The metric that `given` names: a name, `module:function`, or a mapping of its name and its
     options (`MetricOptions`), such as `{"name": "chrf", "beta": 1}`.
 
     references: how many every item has, None where it varies; the signature tells it.
+    reads: what there is to read, where only such a metric is of use.
     Raises PomonaError naming the nearest name, or the option that is wrong.
     """
+    made = _made(given, references)
+    if made.reads != (reads or made.reads):
+        fitting = [name for name in METRICS if _made(name, 1).reads == reads]
+        message = f'the metric "{made.name}" reads {made.reads}, and here is {reads}'
+        raise PomonaError(message, remedy=f"use {', '.join(fitting)} or MODULE:FUNCTION")
+    return made
+
+
+def _made(given: str | Mapping[str, Any], references: int | None) -> Metric:
     options: dict[str, Any] = {}
     name = given if isinstance(given, str) else None
     if name is None:

@@ -60,7 +60,7 @@ class Loss:
 
 def metric_of(name: str) -> Metric:
     """The metric called `name` in a recipe: loss, or one of `pomona.tasks`."""
-    return Loss() if name == "loss" else metric(name)
+    return Loss() if name == "loss" else metric(name, reads="text")
 
 
 def read_items(task: MergeTask, part: ItemSelection, files: Sequence[str]) -> Items:
