@@ -4,13 +4,22 @@ STAMP := .venv/installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quickstart test lint lock
+.PHONY: quickstart test test-harness lint lock
 
 quickstart: $(STAMP)
 	$(BIN)/pomona run examples/quickstart.yaml
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST)
+
+# lm-eval brings three dozen packages that nothing else needs: they go beside the locked ones.
+HARNESS := .venv/harness
+test-harness: $(STAMP)
+	test -x $(HARNESS)/bin/python || $(BIN)/python -m venv $(HARNESS)
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > $$($(HARNESS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/locked.pth
+	$(HARNESS)/bin/python -m pip install --quiet --constraint requirements.lock "lm-eval==0.4.13"
+	OMP_NUM_THREADS=1 $(HARNESS)/bin/python -m pytest tests/tasks $(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

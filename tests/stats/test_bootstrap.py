@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pomona.errors import PomonaError
-from pomona.stats import Resamples, bootstrap, by_group, compare, rows_of
+from pomona.stats import Resamples, bootstrap, by_group, compare, interval, rows_of
 from pomona.tasks import BitsPerByte, Chrf, ExactMatch
 
 
@@ -110,6 +110,18 @@ def test_equal_items_have_no_width(n: int) -> None:
         result.delta
     )
     assert result.n == n and result.delta > 0 and result.p_value == pytest.approx(2 / 1001)
+
+
+@pytest.mark.parametrize("clusters", [None, [f"c{i // 4}" for i in range(40)]])
+def test_a_value_has_the_interval_of_its_difference_to_nothing(clusters: list[str] | None) -> None:
+    ours, _ = pair(40, 3)
+    draws = Resamples(40, seed=4, clusters=clusters)
+    for level in (0.5, 0.95):
+        expected = compare(ExactMatch(), ours, nothing(ours[:, 0]), draws, level)
+        found = interval(ExactMatch(), ours, draws, level)
+        assert found == (expected.ci_low, expected.ci_high)
+    with pytest.raises(PomonaError, match="level: 1 is not a coverage"):
+        interval(ExactMatch(), ours, draws, 1)
 
 
 def test_groups() -> None:

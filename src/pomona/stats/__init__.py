@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Resamples as Resamples,
         by_group as by_group,
         compare as compare,
+        interval as interval,
         rows_of as rows_of,
         value_of as value_of,
     )
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "bootstrap": "MINIMUM Comparison Resamples by_group compare rows_of value_of",
+        "bootstrap": "MINIMUM Comparison Resamples by_group compare interval rows_of value_of",
         "intervals": "wilson",
         "multiple": "holm",
     },

@@ -150,20 +150,41 @@ def compare(
     few of anything that interval is too narrow: over m clusters it and the p-value are widened to
     Student's t on m − 1 degrees of freedom (Hesterberg 2015, §5.3, "expanded percentile").
     """
-    if not 0 < level < 1:
-        message = f"{level} is not a coverage between 0 and 1"
-        raise PomonaError(message, where="level", remedy="use 0.95 for a 95 % interval")
+    outside = 1 - _coverage(level)
     drawn = resamples.resampled(metric, ours, systems[0])
     deltas = drawn - resamples.resampled(metric, base, systems[1])
     fewer = 1 + min(int(np.sum(deltas <= 0)), int(np.sum(deltas >= 0)))
     p_value = min(1.0, 2 * fewer / (resamples.resamples + 1))
-    outside = 1 - level
     if resamples.clustered:
         outside, p_value = _expanded(outside, p_value, resamples.units)
     low, high = np.quantile(deltas, [outside / 2, 1 - outside / 2])
     value, baseline = value_of(metric, ours), value_of(metric, base)
     delta, n = value - baseline, ours.shape[-2]
     return Comparison(value, baseline, delta, float(low), float(high), p_value, n)
+
+
+def interval(
+    metric: Aggregator,
+    statistics: NDArray[np.float64],
+    resamples: Resamples,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """The percentile interval of one system's value, from statistics as `compare` takes them, and
+    widened over clusters as there.
+    """
+    outside = 1 - _coverage(level)
+    if resamples.clustered:
+        outside, _ = _expanded(outside, 1.0, resamples.units)
+    drawn = resamples.resampled(metric, statistics)
+    low, high = np.quantile(drawn, [outside / 2, 1 - outside / 2])
+    return float(low), float(high)
+
+
+def _coverage(level: float) -> float:
+    if not 0 < level < 1:
+        message = f"{level} is not a coverage between 0 and 1"
+        raise PomonaError(message, where="level", remedy="use 0.95 for a 95 % interval")
+    return level
 
 
 def _expanded(outside: float, p_value: float, units: int) -> tuple[float, float]:
