@@ -15,6 +15,7 @@ from pomona import recipe
 from pomona.cli import main
 from pomona.cli.errors import guarded
 from pomona.errors import GateFailed, PomonaError, ResourceError
+from pomona.workspace import Lock
 
 Capture = pytest.CaptureFixture[str]
 
@@ -153,12 +154,52 @@ def test_the_report_is_written_again(
 ) -> None:
     for name in ("report_text", "picture_text"):
         monkeypatch.setattr(
-            f"pomona.ledger.report.page.{name}", lambda ledger, **_: str(len(ledger.entries))
+            f"pomona.ledger.report.publishing.{name}", lambda ledger, **_: str(len(ledger.entries))
         )
     assert main(["report", str(run_folder)]) == 0
     paths = [run_folder / "report.html", run_folder / "picture.svg"]
     assert [path.read_text() for path in paths] == ["6", "6"]
     assert capsys.readouterr().out.splitlines() == [str(path) for path in paths]
+
+
+def test_a_report_shows_what_is_asked_for(run_folder: Path, capsys: Capture) -> None:
+    assert main(["report", str(run_folder), "--axis", "tokens", "--bounds"]) == 0
+    page = (run_folder / "report.html").read_text(encoding="utf-8")
+    assert "No variant is known to take extra tokens" in page
+    assert main(["report", str(run_folder), "--axis", "watts"]) == 2
+    assert 'Choose from: "flops", "money", "tokens", "seconds"' in capsys.readouterr().err
+
+
+def test_a_run_that_works_is_followed_and_left_alone(run_folder: Path, capsys: Capture) -> None:
+    lock = run_folder.with_name(".small.lock")
+    with Lock(lock, doing="working in this run", where=run_folder, other="folder"):
+        assert main(["report", str(run_folder)]) == 2
+        assert (
+            capsys.readouterr().err == f"error: {run_folder}: another process is working in this "
+            "run — wait for it, or give --watch\n"
+        )
+    assert main(["report", str(run_folder), "--watch"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "ui-s: chrf 40.00 overall",
+        "hedged5: chrf 41.50 overall, +1.50 [+1.00, +2.00] over ui-s",
+        str(run_folder / "report.html"),
+    ]
+    assert main(["report", str(run_folder.with_name("smal")), "--watch"]) == 2
+    assert "there is no such run" in capsys.readouterr().err
+
+
+def test_entries_of_a_run_that_works_are_told_to_be_few(run_folder: Path, capsys: Capture) -> None:
+    text = (run_folder / "ledger.json").read_text(encoding="utf-8")
+    document = json.loads(text)
+    document["meta"]["pending"] = ["ui-m"]
+    (run_folder / "ledger.json").unlink()
+    (run_folder / "ledger.partial.json").write_text(json.dumps(document), encoding="utf-8")
+    assert main(["ledger", str(run_folder), "--format", "json"]) == 0
+    told = capsys.readouterr()
+    assert len(json.loads(told.out)) == 6
+    assert told.err == "warning: the run is not finished, so that entries are missing\n"
+    assert main(["ledger", str(run_folder)]) == 0
+    assert "warning: the run is not finished; still to come: ui-m" in capsys.readouterr().out
 
 
 def test_models_are_listed(capsys: Capture) -> None:

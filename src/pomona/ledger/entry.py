@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Axis = Literal["flops", "money", "tokens", "seconds"]
@@ -89,7 +89,8 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary, `scale_equivalent` nested or null."""
-        return asdict(self)
+        scale = self.scale_equivalent  # `asdict` copies deeply, for seconds where entries are many
+        return vars(self) | {"scale_equivalent": None if scale is None else vars(scale) | {}}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Entry:

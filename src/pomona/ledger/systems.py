@@ -56,6 +56,11 @@ class View(Ledger):
         return super().leading
 
     @cached_property
+    def metrics(self) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """See `Ledger.metrics`."""
+        return super().metrics
+
+    @cached_property
     def _of(self) -> dict[tuple[str, str], list[Entry]]:
         found: dict[tuple[str, str], list[Entry]] = {}
         for entry in self.entries:
@@ -80,6 +85,12 @@ class View(Ledger):
         for entry in self.entries:
             found.setdefault(_key(entry), {})[entry.group, entry.metric] = entry
         return found
+
+    @cached_property
+    def order(self) -> list[str]:
+        """The names of the levers, by which the charts of a page give them the same colours."""
+        there = [*levers(self), *on_request(self)]
+        return list(dict.fromkeys(clean(entry.lever) for entry in there))
 
     def of(self, group: str) -> list[Entry]:
         """See `Ledger.of`."""
@@ -125,7 +136,9 @@ def _key(entry: Entry) -> tuple[str, str, str, int]:
 def _known_axis(ledger: Ledger) -> Axis:
     group = ledger.parts()["all"]
     systems = [*rungs(ledger, group), *levers(ledger, group)]
-    known = {axis: sum(ledger.extra(entry, axis) is not None for entry in systems) for axis in AXES}
+    known: dict[Axis, int] = {
+        axis: sum(ledger.extra(entry, axis) is not None for entry in systems) for axis in AXES
+    }
     return max(known, key=lambda axis: known[axis])  # of several the first
 
 
@@ -153,12 +166,6 @@ def levers(ledger: Ledger, group: GroupName = None) -> list[Entry]:
         and entry.baseline == meta.base
         and not is_random(entry)
     ]
-
-
-def order_of_levers(ledger: Ledger) -> list[str]:
-    """The names of the levers, by which the charts of a page give them the same colours."""
-    there = [*levers(ledger), *on_request(ledger)]
-    return list(dict.fromkeys(clean(entry.lever) for entry in there))
 
 
 def rungs(ledger: Ledger, group: GroupName = None) -> list[Entry]:

@@ -12,6 +12,8 @@ def clean(name: str) -> str:
     """`name` on one line with control characters replaced, so that it cannot steer a terminal or
     reorder text.
     """
+    if name.isprintable():
+        return name
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.ledger.report.page import (
+    from pomona.ledger.report.picture import write_picture as write_picture
+    from pomona.ledger.report.publishing import (
         publish as publish,
         republish as republish,
+        watch as watch,
         write_report as write_report,
     )
-    from pomona.ledger.report.picture import write_picture as write_picture
-    from pomona.ledger.report.watching import watch as watch
 
 __getattr__, __dir__ = lazily(
     __name__,
-    {"page": "publish republish write_report", "picture": "write_picture", "watching": "watch"},
+    {"picture": "write_picture", "publishing": "publish republish watch write_report"},
 )

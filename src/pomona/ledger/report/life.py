@@ -11,7 +11,7 @@ from typing import Any
 
 from pomona.ledger.entry import Entry
 from pomona.ledger.report.costs import FEWEST, MOST, between, buys, candidates, overtaking, roughly
-from pomona.ledger.systems import SCALE, View, order_of_levers, rungs
+from pomona.ledger.systems import SCALE, View, rungs
 from pomona.pages import SCHEMA, clean, nominal, quantitative
 
 _STEPS, _SHOWN, _LINE = 40, 8, 15.0
@@ -83,7 +83,7 @@ def life(ledger: View, width: int, height: int) -> dict[str, Any] | None:
         return None
     values = [price.at(n) for price in shown for n in (FEWEST, MOST)]
     low, high = min(values) / 1.5, max(values) * 1.5
-    colour = nominal("lever", scale={"domain": order_of_levers(ledger)}, legend=None)
+    colour = nominal("lever", scale={"domain": ledger.order}, legend=None)
     names = _names(shown, low, high, height)
     lines = [
         {

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from pomona.files import remove_from, write_into, write_text
-from pomona.ledger.entry import AXES, Axis, Entry, GroupCount
-from pomona.ledger.examples import NAME as EXAMPLES, Examples
+from pomona.ledger.entry import AXES, Entry, GroupCount
+from pomona.ledger.examples import Examples
 from pomona.ledger.report.answer import answer
 from pomona.ledger.report.life import life, life_rows
-from pomona.ledger.report.picture import picture, picture_text
+from pomona.ledger.report.picture import picture
 from pomona.ledger.report.points import drawn, left_out, lines, paths
-from pomona.ledger.store import PARTIAL, Ledger, ledger_of
 from pomona.ledger.systems import (
     SCALE,
     SIGNED,
@@ -21,7 +18,6 @@ from pomona.ledger.systems import (
     best_of_levers,
     levers,
     on_request,
-    order_of_levers,
     rungs,
 )
 from pomona.pages import (
@@ -66,73 +62,10 @@ _BARE: dict[str, Any] = {
 }
 
 
-def publish(ledger: Ledger, folder: Path) -> list[Path]:
-    """Write the pages of a run into its folder: `report.html`, `picture.svg` where some variant
-    takes something extra, and `examples.html` where there is an `examples.json`; the paths written.
-
-    Of a run that still has something to measure (`Meta.pending`) they are `ledger.partial.json` and
-    a page that says so and reads itself again; they go when the run is complete. Raises PomonaError
-    where a file of one of these names is not ours, or where examples.json cannot be read.
-    """
-    files = _pages(View(ledger), folder)
-    if ledger.meta.pending:
-        files = {PARTIAL: ledger.text(folder / PARTIAL), **files}
-    written = _write(files, folder)
-    if not ledger.meta.pending:
-        remove_from(folder, PARTIAL)
-    return written
-
-
-def republish(
-    run: str | Path, *, browse: bool = False, bounds: bool = False, axis: Axis | None = None
-) -> tuple[Path, ...]:
-    """Write report.html, picture.svg and examples.html of a run again from its ledger.json and
-    examples.json; the paths written.
-
-    Args:
-        run: Folder of the run.
-        browse: Open the report in the browser.
-        bounds: Show from the start what only references and what chance could choose.
-        axis: What costs are counted in: flops, money, tokens or seconds (of a processor). The first
-            one that is known for all systems, unless given.
-
-    Raises:
-        PomonaError: there is no such run, it is not finished, or its ledger.json cannot be read.
-    """
-    run = Path(run)
-    folder = run if run.is_dir() else run.parent
-    written = _write(_pages(View(ledger_of(run), axis), folder, asked=bounds), folder)
-    if browse:
-        show(written[0])
-    return tuple(written)
-
-
-def show(page: Path) -> None:
-    """Open a page in the browser."""
-    import webbrowser
-
-    webbrowser.open(page.resolve().as_uri())
-
-
-def _pages(ledger: View, folder: Path, *, asked: bool = False) -> dict[str, str]:
-    """The pages of a run by their names; of one that is not finished only the report."""
-    finished, there = not ledger.meta.pending, (folder / EXAMPLES).is_file()
-    has_examples = finished and there
-    files = {"report.html": report_text(ledger, asked=asked, has_examples=has_examples)}
-    if finished and (drawing := picture_text(ledger, asked=asked)) is not None:
-        files["picture.svg"] = drawing
-    if has_examples:
-        shown = Examples.read(folder / EXAMPLES)
-        files["examples.html"] = examples_text(shown, ledger.meta.name)
-    return files
-
-
-def _write(files: dict[str, str], folder: Path) -> list[Path]:
-    for name in ("picture.svg", "examples.html"):
-        if name not in files:
-            remove_from(folder, name)
-    write_into(folder, files)
-    return [folder / name for name in files]
+def report_text(ledger: View, *, asked: bool = False, has_examples: bool = False) -> str:
+    """The report as HTML; see `write_report`."""
+    shown: dict[str, Any] = {"asked": asked, "has_examples": has_examples, **_content(ledger)}
+    return render("pomona.ledger.report", "page.html.j2", **shown).text
 
 
 def examples_text(shown: Examples, name: str) -> str:
@@ -141,21 +74,6 @@ def examples_text(shown: Examples, name: str) -> str:
     best = [pick((s for s in e.scores if s is not None), default=None) for e in shown.examples]
     content = {"shown": shown, "best": best, "name": name}
     return render("pomona.ledger.report", "examples.html.j2", **content).text
-
-
-def write_report(
-    ledger: Ledger, path: str | Path, *, bounds: bool = False, axis: Axis | None = None
-) -> None:
-    """Write the report as one HTML file of about 1 MB that loads nothing; `bounds` and `axis` as in
-    `republish`. Raises PomonaError if a baseline has no entry.
-    """
-    write_text(path, report_text(View(ledger, axis), asked=bounds))
-
-
-def report_text(ledger: View, *, asked: bool = False, has_examples: bool = False) -> str:
-    """The report as HTML; see `write_report`."""
-    content = _content(ledger) | {"asked": asked, "has_examples": has_examples}
-    return render("pomona.ledger.report", "page.html.j2", **content).text
 
 
 def _content(ledger: View) -> dict[str, Any]:
@@ -306,7 +224,7 @@ def panel(ledger: View, entry: Entry, reach: tuple[float, float]) -> dict[str, A
     rows = rows_of(ledger, entry)
     counts = {each.group: each for each in ledger.meta.groups}
     ladder = entry.lever == SCALE
-    by_lever = nominal("lever", scale={"domain": order_of_levers(ledger)}, legend=None)
+    by_lever = nominal("lever", scale={"domain": ledger.order}, legend=None)
     colour, style = ({}, {"style": "ladder-point"}) if ladder else ({"color": by_lever}, {})
     names = [clean(row.group) for row in rows]
     group = nominal("group", scale={"domain": names, "paddingOuter": 0.2})

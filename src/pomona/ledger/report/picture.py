@@ -26,7 +26,7 @@ from pomona.ledger.report.points import (
     ticks,
 )
 from pomona.ledger.store import Ledger
-from pomona.ledger.systems import SCALE, SIGNED, STACK, View, best_of_levers, order_of_levers
+from pomona.ledger.systems import SCALE, SIGNED, STACK, View, best_of_levers
 from pomona.pages import (
     SCHEMA,
     clean,
@@ -39,6 +39,7 @@ from pomona.pages import (
 )
 
 _LETTER, _LINE = 7.6, 15.0  # of the widest fonts that a reader may have
+_NAMED = 40  # spots for whose names a place is looked for: more than a picture holds
 Box = tuple[float, float, float, float]
 
 
@@ -76,7 +77,7 @@ def picture(ledger: View, width: int, height: int, *, asked: bool = False) -> di
         return None
     frame = frame_of(ledger, points, controls, size=(width, height), asked=asked)
     there = {clean(one.entry.lever) for one in points}
-    order = order_of_levers(ledger)
+    order = ledger.order
     points = set_apart(points, frame)
     ladder = [point for point in points if point.entry.lever == SCALE]
     others = [point for point in points if point.entry.lever != SCALE]
@@ -387,7 +388,7 @@ def place(
     further boxes to keep clear.
     """
     taken, labels = [*lines, *_bars(spots)], []
-    for spot in sorted(spots, key=lambda spot: spot.rank):
+    for spot in sorted(spots, key=lambda spot: spot.rank)[:_NAMED]:
         for label, box in _candidates(spot, width):
             inside = box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
             if inside and not any(_overlap(box, other) for other in taken):
