@@ -179,7 +179,7 @@ class HarnessTask:
             raise PomonaError(message, where=self.name, remedy="answer each request of an item")
         copies = [copy.copy(one) for one in asked]
         for one, responses in zip(copies, answer, strict=True):
-            one.resps, one.filtered_resps = list(responses), {}
+            one.resps, one.filtered_resps = [_complete(response) for response in responses], {}
         return copies
 
     def _reads_likeliest(self) -> bool:
@@ -365,6 +365,15 @@ def evaluate(
         better, cut = metric.higher_is_better, answered.cut
         scores.append(HarnessScore(metric.name, value, low, high, n, cut, better, signature))
     return scores
+
+
+def _complete(response: Any) -> Any:
+    """A response as lm-eval computes with it: what nobody asked for is a bool there too, although
+    no metric of the task reads it.
+    """
+    if isinstance(response, Sequence) and len(response) == 2 and response[1] is None:
+        return (response[0], False)
+    return response
 
 
 def _readable(context: Any) -> str:
