@@ -75,7 +75,9 @@ def long_pairs(words: int, seed: int) -> tuple[list[str], list[str]]:
 def test_moved_phrases_equal_sacrebleu(words: int) -> None:
     """Beyond 50 words the limits of Tercom's search are met."""
     outputs, references = long_pairs(words, 0)
-    outputs, references = [*outputs, "a " * 3, ""], [*references, "b " * 90, "c d"]
+    long = " ".join(f"w{at}" for at in range(130))
+    outputs = [*outputs, "a " * 3, "", "w7 w8 " * 4 + long]
+    references = [*references, "b " * 90, "c d", long]
     expected = TER()._extract_corpus_statistics(outputs, [references])
     np.testing.assert_array_equal(metric("ter").statistics(outputs, references), expected)
 

@@ -49,6 +49,14 @@ def test_one_or_more_metrics_in_a_document(tmp_path: Path, text: str, given: lis
         assert len({one.signature for one in metrics(given)}) == len(given)
 
 
+def test_the_form_is_told_to_editors() -> None:
+    """What `pomona run --schema` prints for it."""
+    schema = Recipe.model_json_schema()
+    kinds = [one.get("type", one.get("$ref")) for one in schema["properties"]["metric"]["anyOf"]]
+    assert kinds == ["string", "#/$defs/MetricOptions", "array"]
+    assert "schema" in schema["$defs"]["MetricOptions"]["properties"]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

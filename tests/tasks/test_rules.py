@@ -44,6 +44,7 @@ def verdicts(
         ({"extract": "boxed", "equal": "number"}, r"\boxed{x}", "y", False),
         ({"extract": "boxed", "equal": "number"}, r"\boxed{x}", "x", True),
         ({"equal": "number"}, "7.", "+7.0", True),
+        ({"extract": r"regex:#### (\S+)", "equal": "number"}, "so #### 1,234", "1234", True),
         ({"extract": "regex:answer is \\(([A-D])\\)"}, "The answer is (B), not (C)", "B", True),
         ({"extract": "regex:[A-D]", "normalise": ["lower"]}, "It is B", "b", True),
         ({"extract": "text"}, " Yes.\n", "yes", True),

@@ -144,8 +144,10 @@ def _distance(output: Ints, reference: Ints, above: Ints, done: int, rows: Ints)
     rows[done % 2] = above
     for row in range(done + 1, output.size + 1):
         before, now = rows[(row - 1) % 2], rows[row % 2]
-        now[:] = _FAR
         first, last = _band(row, output.size, reference.size)
+        # only what this row and the next one look at
+        read = last if row == output.size else _band(row + 1, output.size, reference.size)[1]
+        now[max(first - 1, 0) : read] = _FAR
         if first == 0:
             now[0] = before[0] + 1
         for at in range(max(first, 1), last):
