@@ -212,6 +212,8 @@ class Accounts:
             seeds=len(self.statistics[m.variant]),
             signature=self.signature,
             p_value=compared.p_value,
+            bytes=mine.bytes,
+            optimised=m.system.judge == self.metric.name,
         )
 
     def _ladder(self, rows: NDArray[np.int64], draws: Resamples) -> tuple[Ladder, int] | None:

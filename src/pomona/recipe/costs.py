@@ -11,7 +11,7 @@ from pomona.models import Shape, training_flops
 from pomona.recipe.graph import Node, RunFolder, RunInput, Step, ancestors
 from pomona.recipe.inputs import trained
 from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, RunPlan
-from pomona.recipe.steps import Cost
+from pomona.recipe.steps import Cost, checkpoint
 from pomona.recipe.steps.answering import About
 from pomona.recipe.steps.results import read_result, read_serving
 
@@ -23,6 +23,7 @@ class Made:
     once: Cost
     flops_per_item: float | None
     answering_seconds: float | None
+    bytes: int | None
 
 
 class Costs:
@@ -69,7 +70,17 @@ class Costs:
             total(cost.cpu_seconds for cost in costs),
         )
         seconds = total(self._cost(step).cpu_seconds for step in serving)
-        return Made(once, total(each.flops_per_item for each in told), seconds)
+        stores = total(each.bytes for each in told)
+        size = total([stores, self._weights(m)])
+        each = total(each.flops_per_item for each in told)
+        return Made(once, each, seconds, None if size is None else int(size))
+
+    def _weights(self, m: Measurement) -> int | None:
+        """Bytes of the files that hold a model's weights; None where they are elsewhere."""
+        if m.model is None:
+            return 0
+        files = list(checkpoint(self.folder.result(m.model)).glob("*.safetensors"))
+        return sum(file.stat().st_size for file in files) if files else None
 
     @cached_property
     def _base(self) -> Node:

@@ -28,6 +28,7 @@ from pomona.recipe.system import System, family, pool_name
 from pomona.sample import Strategy
 
 GREEDY = Strategy()
+Led = tuple[Mapping[str, Node], Mapping[str, Any]]  # inputs and parameters that lead answers
 NEIGHBOURS = 16  # that are looked up for an item; who uses fewer takes the first
 GUESS = 1000.0  # items, where counting takes too long
 TOKENS_PER_ITEM = 30  # for estimates before anything has been tokenised
@@ -121,26 +122,35 @@ class RunPlan:
         if system.answers is not None:
             return system.answers(items)
         asked, model = self._asked(system, items), self.weights(system, seed)
-        name = self.on(self.seeded(system, seed), items)
-        states = {"states": system.states(model)} if system.states else {}
+        name, led = self.on(self.seeded(system, seed), items), self._led(system, model)
         if system.is_greedy:
-            return self._evaluate(name, asked, model, states)
-        pools = self._pools(system, asked, model, states, items)
-        for add in system.adds:
-            pools = add(items, pools)
-        take = system.take or partial(self.choose, system, "strategy")
-        return take(items, pools)
+            given = self._evaluate(name, asked, model, led)
+        else:
+            strategy = system.strategy or GREEDY
+            pools = self._pools(system, asked, model, led, items)
+            take = system.take or partial(self.choose, strategy, "strategy")
+            given = take(strategy.n, items, pools)
+        for then in system.then:
+            given = then(items, given, seed)
+        return given
+
+    def _led(self, system: System, model: Node) -> Led:
+        """Inputs and parameters of a step whose answers are led by states."""
+        if system.states is None:
+            return {}, {}
+        return {"states": system.states.store(model)}, {"states": dict(system.states.settings)}
 
     def _asked(self, system: System, items: Step) -> Step:
         for see in system.sees:
             items = see(items)
         return items
 
-    def choose(self, system: System, how: str, items: Step, pools: Step) -> Step:
-        """One answer of each pool as the system's strategy takes it, or by chance, or a bound."""
-        strategy = system.strategy or GREEDY
+    def choose(self, strategy: Strategy, how: str, n: int, items: Step, pools: Step) -> Step:
+        """One of the first `n` answers of each pool as a strategy takes it, or by chance, or a
+        bound.
+        """
         params = {
-            "strategy": strategy.name,
+            "strategy": replace(strategy, n=n).name,
             "choose": how,
             "metric": self.recipe.task.metric,
             "seed": self.recipe.seed,
@@ -149,9 +159,7 @@ class RunPlan:
         inputs = {"items": items, "pools": pools}
         return self.step(self.on(f"choose {label}", items), choose, params, inputs)
 
-    def _pools(
-        self, system: System, asked: Step, model: Node, states: Mapping[str, Node], items: Step
-    ) -> Step:
+    def _pools(self, system: System, asked: Step, model: Node, led: Led, items: Step) -> Step:
         """The largest pool of its family that a system draws from this model for these items: it is
         drawn once, because the small ones are its beginnings.
         """
@@ -160,15 +168,16 @@ class RunPlan:
             (other.strategy or GREEDY).n
             for other in [system, *self.systems.values()]
             if not other.is_greedy
-            and other.answers is None
+            and other.weights is not None
             and family(other.strategy or GREEDY) == drawn
             and other.sees == system.sees
             and other.states == system.states
             and any(self.weights(other, seed) is model for seed in other.seeds)
         )
-        pool = replace(drawn, n=n)
+        pool, (states, settings) = replace(drawn, n=n), led
         params = {
             **self.answering(),
+            **settings,
             "pool": pool.name,
             "max_new_tokens": self.recipe.task.max_new_tokens,
         }
@@ -298,19 +307,26 @@ class RunPlan:
 
     @cached_property
     def memory(self) -> Step | None:
-        """What the base may have learned from: all training items, however few of them the levers
-        use; None where the recipe names none.
-        """
+        """What the base may have learned from; None where the recipe names nothing."""
+        return self.table(*self._remembered) if self._remembered else None
+
+    @cached_property
+    def _remembered(self) -> tuple[str, Any] | None:
+        """Name and rows of the memory: all training items, however few of them the levers use."""
         asked, train = self.recipe.controls, self.recipe.train
         learned = train or self.recipe.pretrain
         if asked.records or asked.where is not None:
             where = (learned.where if learned else {}) if asked.where is None else asked.where
             records = asked.records or (learned.records if learned else None)
-            asked = asked.model_copy(update={"where": where, "records": records})
-            return self.table("items to look up", asked)
+            return "items to look up", asked.model_copy(update={"where": where, "records": records})
         name = "pretraining items" if train is None else "training items"
         limited = train is not None and train.per_group is not None
-        return self.table(f"all {name}" if limited else name, learned) if learned else None
+        return (f"all {name}" if limited else name, learned) if learned else None
+
+    @cached_property
+    def memory_count(self) -> float:
+        """Items of the memory, for estimates."""
+        return self.count(*self._remembered, None) if self._remembered else 0.0
 
     def neighbours(self, items: Step) -> Step:
         """The nearest items of the memory to each of some items."""
@@ -375,10 +391,15 @@ class RunPlan:
         if counts is not None:
             check_groups(groups, counts, where)
 
-    def _evaluate(self, name: str, asked: Step, model: Node, states: Mapping[str, Node]) -> Step:
+    def _evaluate(self, name: str, asked: Step, model: Node, led: Led) -> Step:
         """Greedy answers of `model`."""
-        task = self.recipe.task
-        params = {**self.answering(), "metric": task.metric, "max_new_tokens": task.max_new_tokens}
+        task, (states, settings) = self.recipe.task, led
+        params = {
+            **self.answering(),
+            **settings,
+            "metric": task.metric,
+            "max_new_tokens": task.max_new_tokens,
+        }
         inputs = {"items": asked, "model": model, **states}
         cost = self.estimate("generate", model, self.item_count)
         return self.step(f"evaluate {name}", evaluate, params, inputs, cost)

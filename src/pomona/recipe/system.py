@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from pomona.recipe.graph import Node, Step
@@ -10,8 +10,18 @@ from pomona.sample import TEMPERATURE, Strategy
 
 Weights = Callable[[int], Node]
 See = Callable[[Step], Step]
-Add = Callable[[Step, Step], Step]
-Take = Callable[[Step, Step], Step]
+Take = Callable[[int, Step, Step], Step]
+Then = Callable[[Step, Step, int], Step]
+
+
+@dataclass(frozen=True)
+class States:
+    """A datastore of a model's states, looked up at every token: `store` makes it of the model,
+    `settings` are those of `pomona.memory.Interpolation`.
+    """
+
+    store: Callable[[Node], Step]
+    settings: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -24,10 +34,12 @@ class System:
     seeds: those that the weights are trained with; one where nothing is.
     sees: what happens to the items before they are asked, one after the other: step to step, with
         other prompts.
-    states: from the model to a datastore of its states, looked up at every token.
+    states: those of the model that are looked up at every token.
     strategy: how many answers are drawn, and which is taken; one greedy answer where it is None.
-    adds: candidates beside those that are drawn: from items and pools to pools.
-    take: the choice, from items and pools to answers, where it is not the strategy's own.
+    take: the choice where it is not the strategy's own: from the number of answers that it may
+        choose from, the items and the pools to answers.
+    then: what happens to the answers, one after the other: from items, answers and the seed of the
+        weights to answers.
     answers: from items to answers, where no model is asked.
     against: the variants it is compared with, beside the base and the system it was made from.
     bound: no system can reach it, because the references choose.
@@ -39,10 +51,10 @@ class System:
     weights: Weights | None = None
     seeds: tuple[int, ...] = (0,)
     sees: tuple[See, ...] = ()
-    states: Callable[[Node], Step] | None = None
+    states: States | None = None
     strategy: Strategy | None = None
-    adds: tuple[Add, ...] = ()
     take: Take | None = None
+    then: tuple[Then, ...] = ()
     answers: See | None = None
     against: tuple[str, ...] = ()
     bound: bool = False
@@ -51,12 +63,13 @@ class System:
     @property
     def is_greedy(self) -> bool:
         """One greedy answer, and nothing to choose from."""
-        return self.strategy is None and not self.adds and self.take is None
+        return self.strategy is None and self.take is None
 
     @property
     def is_plain(self) -> bool:
         """Nothing but weights."""
-        return self.is_greedy and not self.sees and self.states is None and self.answers is None
+        more = self.sees or self.states or self.answers or self.then
+        return self.is_greedy and not more
 
     def trained(self, weights: Weights, seeds: tuple[int, ...]) -> System:
         """The same with other weights, which are trained once for each seed."""

@@ -82,12 +82,11 @@ class SamplingLever(Lever):
     def apply(self, name: str, system: System) -> System:
         """The system with a pool of answers, and a choice among them."""
         strategy, how = self._variants.get(name) or (parse_strategy(name), "strategy")
-        own = how == "strategy"
-        chosen = replace(system, strategy=strategy, bound=how in BOUNDS, take=None, judge=None)
-        if own and strategy.select == "mbr":
-            chosen = replace(chosen, judge=strategy.utility)
-        if not own:
-            chosen = replace(chosen, take=partial(self.plan.choose, chosen, how))
+        own, metric = how == "strategy", self.plan.recipe.task.metric
+        kept = system.take if own and strategy.select == "mbr" else None  # a choice among more
+        take = kept if own else partial(self.plan.choose, strategy, how)
+        judge = metric if own and strategy.select == "mbr" and strategy.utility in metric else None
+        chosen = replace(system, strategy=strategy, take=take, judge=judge, bound=how in BOUNDS)
         known = f"{pool_name(strategy)}/{RANDOM}"
         return replace(chosen, against=(known,) if own and known in self._variants else ())
 

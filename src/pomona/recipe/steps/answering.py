@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.models import Sample, Shape, decode_flops, prefill_flops
 from pomona.recipe.steps import Cost, StepContext, checkpoint
-from pomona.recipe.steps.results import Serving, made_here, write_serving
+from pomona.recipe.steps.results import Serving, made_here, read_result, write_serving
 from pomona.recipe.steps.tables import read_items
 from pomona.tasks import Items, metric
 
@@ -44,6 +44,41 @@ def load_model(step: StepContext, folder: Path) -> TorchModel:
             progress=step.advance,
         )
     return cast("TorchModel", model)  # a checkpoint folder, so torch runs it
+
+
+@dataclass(frozen=True)
+class Led:
+    """What leads the answers to items, if anything does: `steers` has for each item the states of
+    its group that are looked up at every token, `bytes` what all of them take.
+    """
+
+    steers: Sequence[Any] | None = None
+    bytes: int = 0
+
+    @classmethod
+    def of(cls, step: StepContext, items: Items) -> Led:
+        """By the step's datastore, and its settings under the parameter "states"."""
+        if "states" not in step.inputs:
+            return cls()
+        from pomona.memory import Interpolation
+        from pomona.models.torch import Datastore
+
+        p, at = step.params["states"], step.inputs["states"]
+        device = step.runtime.device or "cpu"
+        store = Datastore.open(at / "states.safetensors", device=device)
+        spread = read_result(at / "spread.json", float)
+        led = Interpolation(store, p["temperature"] * spread, p["weight"], p["k"])
+        return cls(led.of(items.groups), store.bytes)
+
+    def searches(self, items: Items) -> dict[str, float]:
+        """FLOPs of the search for one token, by group."""
+        each = zip(items.groups, self.steers or (), strict=False)
+        return {group: steer.flops for group, steer in each}
+
+    def flops(self, tokens: Sequence[Sequence[int]]) -> float:
+        """Of the searches for answers of so many `tokens`, `[items][n]`."""
+        each = [steer.flops for steer in self.steers or ()]
+        return sum(flops * sum(n) for flops, n in zip(each, tokens, strict=False))
 
 
 def answer_flops(model: TorchModel, pools: Sequence[Sequence[Sample]]) -> float:
@@ -86,11 +121,16 @@ def evaluate(step: StepContext) -> Cost:
     """Answer every item greedily."""
     items, model = read_items(step.inputs["items"]), load_model(step, step.inputs["model"])
     p = step.params
+    led = Led.of(step, items)
     with Meter() as meter:
         longest, seed = p["max_new_tokens"], p["seed"]
-        pools = model.generate(items.prompts, n=1, max_new_tokens=longest, seed=seed)
-    flops, texts = answer_flops(model, pools), [pool[0].text for pool in pools]
+        pools = model.generate(
+            items.prompts, n=1, max_new_tokens=longest, seed=seed, steers=led.steers
+        )
+    lengths = [[sample.completion_tokens for sample in pool] for pool in pools]
+    flops = answer_flops(model, pools) + led.flops(lengths)
+    texts = [pool[0].text for pool in pools]
     write_answers(step.out, items, texts, p["metric"], model.shape)
-    write_serving(step.out, Serving(flops / len(items)))
+    write_serving(step.out, Serving(flops / len(items), bytes=led.bytes))
     tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
     return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from pomona.files import write_json
 from pomona.ledger import Meter
-from pomona.memory import Nearest, consensus
+from pomona.memory import consensus, find
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import write_answers
 from pomona.recipe.steps.results import Serving, read_rows, write_serving
 from pomona.recipe.steps.tables import read_items
-from pomona.stats import rows_of
-from pomona.tasks import Items, metric
+from pomona.tasks import metric
 
 
 @dataclass(frozen=True)
@@ -40,49 +39,26 @@ def copy_sources(step: StepContext) -> Cost:
 
 
 def find_neighbours(step: StepContext) -> Cost:
-    """The nearest items of a memory to every item, those of its group alone: their similarity and
-    their answers, nearest first, none where nothing of the group shares an n-gram with it.
+    """The nearest items of a memory to every item, those of its group alone: their rows, similarity
+    and answers, nearest first, none where nothing of the group shares an n-gram with it.
     """
     items, memory = read_items(step.inputs["items"]), read_items(step.inputs["memory"])
     with Meter() as meter:
-        similarity, answers, serving = _found(items, memory, step.params["neighbours"])
-    table = pa.table(
-        {"id": items.ids, "similarity": similarity, "answers": answers},
-        schema=pa.schema(
-            {
-                "id": pa.string(),
-                "similarity": pa.list_(pa.float64()),
-                "answers": pa.list_(pa.string()),
-            }
-        ),
-    )
-    pq.write_table(table, step.out / "neighbours.parquet")
+        searched = (memory.sources, memory.groups, items.sources, items.groups)
+        found = find(*searched, step.params["neighbours"])
+    answers = [[memory.completions[row] for row in near] for near in found.rows]
+    columns = {
+        "id": pa.array(items.ids),
+        "rows": pa.array([list(map(int, near)) for near in found.rows], pa.list_(pa.int64())),
+        "similarity": pa.array(list(map(list, found.similarity)), pa.list_(pa.float64())),
+        "answers": pa.array(answers, pa.list_(pa.string())),
+    }
+    pq.write_table(pa.table(columns), step.out / "neighbours.parquet")
     known = len(set(memory.ids) & set(items.ids))
     write_json(step.out / "search.json", asdict(Search(known)))
-    write_serving(step.out, serving)
-    flops = (serving.flops_once or 0) + (serving.flops_per_item or 0) * len(items)
-    return Cost(flops, 0, meter.cpu_seconds, meter.wall_seconds)
-
-
-def _found(
-    items: Items, memory: Items, k: int
-) -> tuple[list[list[float]], list[list[str]], Serving]:
-    similarity: list[list[float]] = [[] for _ in items.ids]
-    answers: list[list[str]] = [[] for _ in items.ids]
-    once, searching, size = 0.0, 0.0, 0
-    stored = rows_of(memory.groups)
-    for group, rows in rows_of(items.groups).items():
-        if group not in stored:
-            continue
-        index = Nearest([memory.sources[i] for i in stored[group]])
-        found = index.search([items.sources[i] for i in rows], k)
-        once, searching = once + index.flops, searching + float(found.flops.sum())
-        size += index.bytes
-        for i, near, like in zip(rows, found.rows, found.similarity, strict=True):
-            alike = like > 0  # what shares nothing with an item is no neighbour of it
-            similarity[i] = like[alike].tolist()
-            answers[i] = [memory.completions[stored[group][j]] for j in near[alike]]
-    return similarity, answers, Serving(searching / len(items), once, size)
+    searching = float(found.flops.sum())
+    write_serving(step.out, Serving(searching / len(items), found.flops_once, found.bytes))
+    return Cost(found.flops_once + searching, 0, meter.cpu_seconds, meter.wall_seconds)
 
 
 def look_up(step: StepContext) -> Cost:
@@ -112,8 +88,8 @@ def look_up(step: StepContext) -> Cost:
 
 
 def read_neighbours(path: Path, most: int) -> list[dict[str, Any]]:
-    """The `similarity` and `answers` of at most so many of every item's neighbours."""
-    rows = read_rows(path, "similarity", "answers").to_pylist()
+    """The `rows`, `similarity` and `answers` of at most so many of every item's neighbours."""
+    rows = read_rows(path, "rows", "similarity", "answers").to_pylist()
     return [{name: values[:most] for name, values in row.items()} for row in rows]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.models import Reply, Request, Shape, Spent
 from pomona.recipe.steps import Cost, StepContext
-from pomona.recipe.steps.answering import answer_flops, load_model, pool_flops, write_answers
+from pomona.recipe.steps.answering import (
+    Led,
+    answer_flops,
+    load_model,
+    pool_flops,
+    write_answers,
+)
 from pomona.recipe.steps.results import Serving, read_result, read_rows, write_serving
 from pomona.recipe.steps.tables import read_items
 from pomona.sample import (
@@ -27,7 +34,7 @@ from pomona.sample import (
     parse_strategy,
     temperatures,
 )
-from pomona.tasks import metric
+from pomona.tasks import Items, metric
 
 BOUNDS, RANDOM = ("hope", "risk"), "random"
 COLUMNS = ("id", "prompt_tokens", "answers", "tokens", "logprobs")
@@ -35,25 +42,27 @@ COLUMNS = ("id", "prompt_tokens", "answers", "tokens", "logprobs")
 
 @dataclass(frozen=True)
 class Pools:
-    """What `pools.json` says: the share of answers that differ, the sizes of the model, and the
-    temperature of each answer.
+    """What `pools.json` says: the share of answers that differ, the sizes of the model, the
+    temperature of each answer, and FLOPs of a token's search in a datastore of states, by group.
     """
 
     distinct: float
     shape: Shape
     temperatures: list[float]
+    searches: dict[str, float]
 
 
 def draw(step: StepContext) -> Cost:
     """A pool of answers to every item, the prompt read once."""
     items, p = read_items(step.inputs["items"]), step.params
     model = load_model(step, step.inputs["model"])
-    strategy = parse_strategy(p["pool"])
+    strategy, led = parse_strategy(p["pool"]), Led.of(step, items)
     asked = temperatures(strategy, Request(prompt=""))
     with Meter() as meter:
         pools = model.generate(
             items.prompts, n=strategy.n, max_new_tokens=p["max_new_tokens"], temperature=asked,
             top_p=strategy.top_p or 1.0, min_p=strategy.min_p or 0.0, seed=p["seed"],
+            steers=led.steers,
         )  # fmt: skip
     columns = {
         "id": items.ids,
@@ -66,10 +75,16 @@ def draw(step: StepContext) -> Cost:
     }
     pq.write_table(pa.table(columns), step.out / "pools.parquet")
     distinct = float(np.mean([len(set(pool)) / len(pool) for pool in columns["answers"]]))
-    about = Pools(distinct, model.shape, list(asked))
+    about = Pools(distinct, model.shape, list(asked), led.searches(items))
     write_json(step.out / "pools.json", asdict(about))
+    write_serving(step.out, Serving(0.0, bytes=led.bytes))
     tokens = sum(columns["prompt_tokens"]) + sum(map(sum, columns["tokens"]))
-    return Cost(answer_flops(model, pools), tokens, meter.cpu_seconds, meter.wall_seconds)
+    return Cost(
+        answer_flops(model, pools) + led.flops(columns["tokens"]),
+        tokens,
+        meter.cpu_seconds,
+        meter.wall_seconds,
+    )
 
 
 def choose(step: StepContext) -> Cost:
@@ -78,12 +93,7 @@ def choose(step: StepContext) -> Cost:
     """
     items, p = read_items(step.inputs["items"]), step.params
     strategy, drawn = parse_strategy(p["strategy"]), step.inputs["pools"]
-    about = read_result(drawn / "pools.json", Pools)
-    rows = read_rows(drawn / "pools.parquet", *COLUMNS).to_pylist()
-    rows = [
-        row | {name: row[name][: strategy.n] for name in ("answers", "tokens", "logprobs")}
-        for row in rows
-    ]
+    about, rows = read_pools(drawn, strategy.n)
     with Meter() as meter:
         if p["choose"] in BOUNDS:
             utilities = _utilities([row["answers"] for row in rows], items.completions, p["metric"])
@@ -98,12 +108,30 @@ def choose(step: StepContext) -> Cost:
         else:
             work = _picks(strategy, items.prompts, rows, about.temperatures, p["seed"])
             picks = asyncio.run(work)
-    read, written = [row["prompt_tokens"] for row in rows], [row["tokens"] for row in rows]
-    flops = pool_flops(about.shape, read, written) / len(items)
     chosen = [row["answers"][pick] for row, pick in zip(rows, picks, strict=True)]
     write_answers(step.out, items, chosen, p["metric"], about.shape)
-    write_serving(step.out, Serving(flops))
+    write_serving(step.out, Serving(drawing_flops(about, items, rows) / len(items)))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
+
+
+def read_pools(drawn: Path, n: int) -> tuple[Pools, list[dict[str, Any]]]:
+    """The first `n` answers of each pool that `draw` left, with their tokens and
+    log-probabilities.
+    """
+    about = read_result(drawn / "pools.json", Pools)
+    rows = read_rows(drawn / "pools.parquet", *COLUMNS).to_pylist()
+    names = ("answers", "tokens", "logprobs")
+    return about, [row | {name: row[name][:n] for name in names} for row in rows]
+
+
+def drawing_flops(about: Pools, items: Items, rows: Sequence[dict[str, Any]]) -> float:
+    """FLOPs of drawing the answers in `rows`, each prompt read once."""
+    read, written = [row["prompt_tokens"] for row in rows], [row["tokens"] for row in rows]
+    searched = sum(
+        about.searches.get(group, 0.0) * sum(tokens)
+        for group, tokens in zip(items.groups, written, strict=True)
+    )
+    return pool_flops(about.shape, read, written) + searched
 
 
 async def _picks(
