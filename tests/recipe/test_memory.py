@@ -91,7 +91,11 @@ def test_neighbours_are_shown_before_the_prompt(finished: Path) -> None:
     learned = result(finished, "training-items", "items.parquet")
     found = result(finished, "find-the-nearest-items", "neighbours.parquet")
     for item, near in zip(items, found, strict=True):
-        nearest = [learned[row] for row, like in zip(near["rows"], near["similarity"], strict=True) if like >= 0.3]
+        nearest = [
+            learned[row]
+            for row, like in zip(near["rows"], near["similarity"], strict=True)
+            if like >= 0.3
+        ]
         examples = [f"{row['prompt']}{row['completion']}" for row in nearest[:2]]
         assert item["prompt"] == "".join(reversed(examples)) + plain[item["id"]]
     trained = result(finished, "show-neighbours-in-training", "items.parquet")
@@ -105,7 +109,9 @@ def test_states_answer_as_the_nearest_state_did(finished: Path) -> None:
     learned = result(finished, "training-items", "items.parquet")
     begins = {row["completion"].split()[0] for row in learned}
     said = result(finished, "evaluate-memory-states", "answers.parquet")
-    assert all(any(word.startswith(answer["answer"].split()[0]) for word in begins) for answer in said)
+    assert all(
+        any(word.startswith(answer["answer"].split()[0]) for word in begins) for answer in said
+    )
     states, base = of(finished, "memory/states"), of(finished, "hf:model")
     file = next(finished.glob("steps/remember-the-states-*")) / "states.safetensors"
     assert states.bytes is not None and base.bytes is not None
@@ -136,8 +142,8 @@ def test_a_lookup_costs_its_search_and_its_answers(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("validation:", "# validation:"), 'line 9: "least" is chosen on other items than those'),
-        (("train: {", "# train: {"), 'line 8: "memory" needs rows to remember'),
+        (("validation:", "# validation:"), 'line 10: "least" is chosen on other items than those'),
+        (("train: {", "# train: {"), 'line 9: "memory" needs rows to remember'),
         (("shown: 2", "shown: 40"), "at most 16"),
         (("weight: 1.0", "weight: 2.0"), "at most 1"),
     ],
