@@ -91,25 +91,28 @@ def _made(given: str | Mapping[str, Any], references: int | None) -> Metric:
     options: dict[str, Any] = {}
     name = given if isinstance(given, str) else None
     if name is None:
-        name, options = import_module("pomona.tasks.options").chosen(given)
+        name, options = _beside("options").chosen(given)
     if ":" in name:
-        return import_module("pomona.tasks.rules").UserMetric(name, **options)
+        return _beside("rules").UserMetric(name, **options)
     if name not in METRICS:
         raise PomonaError(f'there is no metric "{name}"', remedy=nearest(name, METRICS))
     module, kind, fixed = METRICS[name]
-    made = getattr(import_module(f"pomona.tasks.{module}"), kind)
+    made = getattr(_beside(module), kind)
     if "references" in made.__dataclass_fields__:
         options["references"] = references
     return made(**fixed, **options)
 
 
 def metrics(
-    given: Sequence[str | Mapping[str, Any]], *, references: int | None = 1
+    given: Sequence[str | Mapping[str, Any]],
+    *,
+    references: int | None = 1,
+    reads: str | None = None,
 ) -> list[Metric]:
     """The metrics that `given` names, as `metric` reads each; the first one leads. Raises
     PomonaError for none, and for two that would be called the same.
     """
-    several = [metric(one, references=references) for one in given]
+    several = [metric(one, references=references, reads=reads) for one in given]
     names = [one.name for one in several]
     if not names:
         raise PomonaError("there is no metric", remedy="name at least one")
@@ -132,7 +135,11 @@ def extractor(how: str, match: Literal["first", "last"] = "last") -> Callable[[s
     Raises PomonaError for a pattern or function that cannot be used; so does the function that
     comes back, where a pattern takes longer over a text than a second.
     """
-    return import_module("pomona.tasks.extraction").extractor(how, match)
+    return _beside("extraction").extractor(how, match)
+
+
+def _beside(module: str) -> Any:
+    return import_module(f"pomona.tasks.{module}")
 
 
 def flat_references(
