@@ -19,6 +19,7 @@ import pytest
 import pomona
 from pomona.errors import PomonaError
 from pomona.models import Model, load, locate
+from pomona.tasks import Metric
 
 pytest.importorskip("lm_eval", reason="needs lm-eval: make test-harness")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -222,7 +223,9 @@ def test_an_aggregation_is_a_function_of_sums(name: str, folder: Path) -> None:
     from lm_eval.api.registry import AGGREGATION_REGISTRY
 
     rows = [json.loads(line) for line in (folder / "choices.jsonl").read_text().splitlines()]
-    texts = [[row["options"], row["options"][0] + " a b."] for row in rows]
+    texts = [
+        [row["options"] * (1 + at % 2), row["options"][0] + " a b."] for at, row in enumerate(rows)
+    ]
     labels = [(at % 3, at % 4 % 3) for at in range(12)]
     values: Any = {"matthews_corrcoef": labels, "nanmean": [1.0, np.nan, 3.5]}.get(name, texts)
     theirs = AGGREGATION_REGISTRY[name]
@@ -287,6 +290,8 @@ def test_documents_become_items(paths: dict[str, Path]) -> None:
     assert len(set(task.items.ids)) == 6
     assert task.items.prompts[0] == f"<|de|>{first['english']}<|to|> "
     assert task.items.completions[0] == first["options"][0]
+    assert task.items.options[0] == first["options"]
+    assert task.items.request(0).prompt == task.items.prompts[0]
     assert task.items.groups == ["de"] * 6
     assert task.items.clusters == ["p0"] * 3 + ["p1"] * 3
     assert task.needs == "score"
@@ -346,8 +351,19 @@ def test_any_model_is_asked_with_stop_strings(paths: dict[str, Path], fake: Any)
     assert scores["exact_match,first-number"] == pytest.approx(4 / 12)
     assert scores["exact_match"] == 0
     assert [request for request, _ in task.requests()] == [made[0] for made in asked.made[:12]]
-    metric = task.metrics[0]  # what a strategy chose: a text an item
+    metric: Metric = task.metrics[0]  # what a strategy chose: a text an item
+    assert metric.reads == "text"
     assert metric.statistics(["2"] * 12, task.items.ids).sum(0).tolist() == [4, 12]
+
+
+def test_a_text_is_compared_with_all_that_is_right(write: Callable[..., Path]) -> None:
+    text = GENERATION.replace("doc_to_target: answer", "doc_to_target: \"{{[answer, 'x']}}\"")
+    text = text[: text.index("  - {metric: bleu")]
+    task = harness_task(write(text, "several", test="sums", train="shown"), limit=1)
+    assert (task.items.completions, task.items.alternatives) == (["1"], [["x"]])
+    (first, whole) = task.metrics
+    assert [whole.value([said], task.items.ids) for said in ("1", "x", "y")] == [1, 1, 0]
+    assert first.value(["say 1"], task.items.ids) == 1
 
 
 def test_draws_are_as_many_as_the_task_repeats(write: Callable[..., Path], fake: Any) -> None:
@@ -373,6 +389,7 @@ def test_chat_makes_messages_of_the_examples(paths: dict[str, Path], fake: Any) 
     roles = [message["role"] for message in asked.made[0][0].messages]
     assert roles == ["user", "assistant", "user", "assistant", "user"]
     assert asked.made[0][0].prompt is None
+    assert task.items.request(0).messages == asked.made[0][0].messages
     assert task.items.prompts[0].endswith("<|de|>1 + 0<|to|>")
     with pytest.raises(PomonaError, match="ui-s: has no chat template — ask without chat"):
         harness_task(paths["choice"], chat=True, limit=1).answers(load("ui-s"))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pomona.errors import PomonaError
+from pomona.tasks._metrics import metric
 
 Array = NDArray[np.float64]
 
@@ -93,28 +94,18 @@ def _mcc(sums: Array) -> Array:
     return np.where(spread > 0, above / np.sqrt(np.where(spread > 0, spread, 1)), 0.0)
 
 
-def _sacrebleu(make: Callable[[], Any]) -> Sums:
-    """A corpus metric of sacreBLEU with lm-eval's settings, which are its own."""
+def _corpus(name: str) -> Sums:
+    """A metric of a whole corpus, which lm-eval asks sacreBLEU for: ours are equal to that."""
+    ours = metric(name, references=None)
 
     def rows(values: Sequence[tuple[Any, Any]]) -> Array:
-        references, outputs = import_module("lm_eval.api.metrics")._sacreformat(
-            *zip(*values, strict=True)
-        )
-        return np.asarray(make()._extract_corpus_statistics(outputs, references), np.float64)
+        references, outputs = zip(*values, strict=True)
+        several = [[one] if isinstance(one, str) else list(one) for one in references]
+        few = min(map(len, several))  # lm-eval drops what not every item has
+        texts = [one if isinstance(one, str) else one[0] for one in outputs]
+        return ours.statistics(texts, [one[:few] for one in several])
 
-    def value(sums: Array) -> Array:
-        metric = make()
-
-        def score(one: Array) -> float:
-            return metric._compute_score_from_stats(one.tolist()).score
-
-        return np.apply_along_axis(score, -1, sums)
-
-    return Sums(rows, value)
-
-
-def _of(name: str, **settings: Any) -> Callable[[], Any]:
-    return lambda: getattr(import_module("sacrebleu.metrics"), name)(**settings)
+    return Sums(rows, ours.aggregate)
 
 
 _SUMS: dict[str, Sums] = {
@@ -126,8 +117,5 @@ _SUMS: dict[str, Sums] = {
     "brier_score": Sums(_brier, _ratio),
     "f1": Sums(_hits, _f1),
     "matthews_corrcoef": Sums(_confusions, _mcc),
-    "bleu": _sacrebleu(_of("BLEU")),
-    "chrf": _sacrebleu(_of("CHRF")),
-    "chrf++": _sacrebleu(_of("CHRF", word_order=2)),
-    "ter": _sacrebleu(_of("TER")),
+    **{name: _corpus(name) for name in ("bleu", "chrf", "chrf++", "ter")},
 }

@@ -197,17 +197,22 @@ class HarnessTask:
             seen[id_] = seen.get(id_, 0) + 1
             ids.append(id_ if seen[id_] == 1 else f"{id_}-{seen[id_]}")
         documents = [asked[0].doc for asked in self._asked]
-        prompts = [_readable(asked[0].args[0]) for asked in self._asked]
+        contexts = [asked[0].args[0] for asked in self._asked]
+        prompts = [_readable(context) for context in contexts]
+        targets = [self._targets(document) for document in documents]
         return Items(
             ids,
             prompts,
-            [self._target(document) for document in documents],
+            [first for first, *_ in targets],
             self._column(documents, group) if group else ["all"] * len(ids),
             [
                 source if isinstance(source := self.task.doc_to_text(document), str) else prompt
                 for document, prompt in zip(documents, prompts, strict=True)
             ],
             self._column(documents, cluster) if cluster else ids,
+            [others for _, *others in targets],
+            [one.parsed() if isinstance(one, Messages) else None for one in contexts],
+            [self._choices(document) for document in documents],
         )
 
     def _column(self, documents: Sequence[Any], name: str) -> list[str]:
@@ -218,15 +223,21 @@ class HarnessTask:
                 raise PomonaError(f'there is no column "{name}"', where=where, remedy=remedy)
         return [str(document[name]) for document in documents]
 
-    def _target(self, document: Any) -> str:
-        """The reference as text: of several the first, of a choice its text."""
-        target = self.task.doc_to_target(document)
-        if isinstance(target, list):
-            target = target[0] if target else ""
-        if isinstance(target, int) and self.task.get_config("doc_to_choice") is not None:
-            choices = self.task.doc_to_choice(document)
-            target = choices[target] if 0 <= target < len(choices) else ""
-        return str(target)
+    def _choices(self, document: Any) -> list[str]:
+        """What may be chosen from, nothing where an answer is free."""
+        if self.task.get_config("doc_to_choice") is None:
+            return []
+        return [str(choice) for choice in self.task.doc_to_choice(document)]
+
+    def _targets(self, document: Any) -> list[str]:
+        """The references as text, a choice's text for its number; never empty."""
+        found, choices = self.task.doc_to_target(document), self._choices(document)
+        found = found if isinstance(found, list) else [found]
+        texts = [
+            choices[one] if choices and isinstance(one, int) and 0 <= one < len(choices) else one
+            for one in found
+        ]
+        return list(map(str, texts)) or [""]
 
 
 @dataclass(frozen=True)
@@ -259,6 +270,11 @@ class HarnessMetric:
     def higher_is_better(self) -> bool:
         """As the task says, or lm-eval for its own metrics."""
         return bool(self.task.task.higher_is_better().get(self.metric, True))
+
+    @property
+    def reads(self) -> str:
+        """See `Metric`: "text", or "responses" as `HarnessTask` has them."""
+        return "text" if self.task.needs == "generate" else "responses"
 
     @property
     def signature(self) -> str:
