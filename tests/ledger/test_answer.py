@@ -359,6 +359,23 @@ def _synthetic(shapes: list[tuple[float, float, float]]) -> Ledger:
     return Ledger(meta, entries)
 
 
+def test_the_interval_of_a_break_even_covers_it() -> None:
+    chance, times, true, wide = np.random.default_rng(0), 400, (1.6, 4.2), 0.25
+    (once, each), (its_once, its_each) = shapes = ((0.0, 4e8), (3e14, 1.5e8))
+    ratio = true[0] / true[1]
+    number = (ratio * its_once - once) / (each - ratio * its_each)
+    covered = 0
+    for gains in chance.normal(true, wide, (times, 2)).tolist():
+        ledger = _synthetic([(g, *shape) for g, shape in zip(gains, shapes, strict=True)])
+        base, *others = ledger.entries
+        ends = [(e.delta - 1.96 * wide, e.delta + 1.96 * wide) for e in others]
+        drawn_ = [replace(e, ci_low=a, ci_high=b) for e, (a, b) in zip(others, ends, strict=True)]
+        _, buy = buys(View(Ledger(ledger.meta, [base, *drawn_])))
+        assert buy.low is not None and buy.high is not None
+        covered += buy.low <= number <= buy.high
+    assert 0.92 <= covered / times <= 0.98
+
+
 def test_the_share_of_the_ladders_compute_is_told(make_ledger: Make) -> None:
     ledger = View(make_ledger(groups=False))
     told = {e.variant: share(ledger, e).replace("\u00a0", " ") for e in ledger.of("overall")[1:]}

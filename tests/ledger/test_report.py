@@ -113,7 +113,7 @@ def test_specifications_are_valid_vega_lite(make_ledger: Make, shape: dict[str, 
     ledger = View(make_ledger(**shape))
     for width in (960, 290):
         alt.LayerChart.from_dict(picture(ledger, width, 400) or {}, validate=True)
-        alt.LayerChart.from_dict(life(ledger, width, 240) or {}, validate=True)
+    alt.LayerChart.from_dict(life(ledger, 740, 240) or {}, validate=True)
     first, _ = split(ledger)
     assert bool(first) is shape.get("groups", True)
     for entry in first[:1]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pomona.ledger.entry import Entry
 from pomona.ledger.report.costs import FEWEST, MOST, between, buys, candidates, overtaking, roughly
+from pomona.ledger.report.points import ticks
 from pomona.ledger.systems import SCALE, View, rungs
 from pomona.pages import SCHEMA, clean, nominal, quantitative
 
@@ -121,8 +122,7 @@ def _answers() -> dict[str, Any]:
 
 
 def _costs(ledger: View, low: float, high: float) -> dict[str, Any]:
-    powers = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
-    values = [10.0**power for power in powers]
+    values = ticks(low, high, 6)
     names = ", ".join(f"'{ledger.write_cost(value).removeprefix('1×')}'" for value in values)
     return {"values": values, "labelExpr": f"[{names}][indexof({values}, datum.value)]"}
 

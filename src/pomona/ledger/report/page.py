@@ -104,7 +104,7 @@ def _content(ledger: View) -> dict[str, Any]:
         "has_scale": any(entry.scale_equivalent for entry in systems),
         "has_bytes": any(entry.bytes is not None for entry in systems),
         "has_marks": any(entry.optimised for entry in systems),
-        "drawn": rows([point.entry for point in points]),
+        "drawn": rows([*(point.entry for point in points), *lines(ledger)]),
         "left_out": left_out(ledger),
         "life": life_rows(ledger),
         "panels": panels[: len(first)],

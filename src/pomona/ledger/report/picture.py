@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from pomona.pages import (
 )
 
 _LETTER, _LINE = 7.6, 15.0  # of the widest fonts that a reader may have
+_SHORT = 14  # letters of an important name that has no room as it is
 _NAMED = 40  # spots for whose names a place is looked for: more than a picture holds
 Box = tuple[float, float, float, float]
 
@@ -239,12 +240,12 @@ def _labels(
     colour: dict[str, Any],
     frame: Frame,
 ) -> list[dict[str, Any]]:
-    best = {id(entry) for entry in best_of_levers(ledger)}
+    best, most = {id(e) for e in best_of_levers(ledger)}, max(point.gain for point in points)
     spots = []
     for point in points:
         name, lever = _cut(point.entry.variant), clean(point.entry.lever)
         first = id(point.entry) in best or lever == STACK
-        rank = 0 if lever == SCALE else 1 if first else 2
+        rank = 0 if lever == SCALE or point.gain == most else 1 if first else 2
         y, top, bottom = (frame.y(value) for value in (point.gain, point.high, point.low))
         spots.append(Spot(name, lever, frame.x(point.x), y, top, bottom, rank))
     levels = [
@@ -344,9 +345,9 @@ def _bars(spots: Iterable[Spot]) -> list[Box]:
     ]
 
 
-def _cut(name: str) -> str:
+def _cut(name: str, most: int = 24) -> str:
     name = clean(name)
-    return name if len(name) <= 24 else name[:23] + "…"
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 @dataclass(frozen=True)
@@ -389,7 +390,9 @@ def place(
     """
     taken, labels = [*lines, *_bars(spots)], []
     for spot in sorted(spots, key=lambda spot: spot.rank)[:_NAMED]:
-        for label, box in _candidates(spot, width):
+        short = replace(spot, name=_cut(spot.name, _SHORT))
+        tried = [spot] if spot.rank > 1 or short.name == spot.name else [spot, short]
+        for label, box in chain.from_iterable(_candidates(one, width) for one in tried):
             inside = box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)

@@ -178,6 +178,9 @@ def _news(path: Path, said: set[tuple[str, str]]) -> Iterator[str]:
         key = (entry.variant, entry.baseline)
         if key not in said:
             said.add(key)
+            name = (
+                f"{entry.variant} (bound)" if entry.variant in ledger.meta.bounds else entry.variant
+            )
             # The corrected p-value is one of what has been measured so far, and may change.
-            told = replace(entry, p_holm=None)
+            told = replace(entry, variant=name, p_holm=None)
             yield format_entry(told, higher_is_better=ledger.meta.higher_is_better)
