@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from pomona.errors import PomonaError
 from pomona.memory import choose_among, consensus, find, look_up, weigh
 from pomona.tasks import Chrf, pairwise
 
@@ -43,6 +44,8 @@ def test_without_a_model_it_is_the_consensus_of_neighbours() -> None:
     found = choose_among(Chrf(), [[], []], near, like)
     picks = consensus(Chrf(), near, [weigh(row) for row in like])
     assert found.picks == picks.tolist()
+    with pytest.raises(PomonaError, match="item 1: has no candidate — give its source as a cand"):
+        choose_among(Chrf(), [["a"], []], [[], []], [[], []])
     assert weigh([0.3, 0.4, 0.9]).tolist() == pytest.approx([0, 0, 10])
 
 

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from pomona.memory import open_memory
 from pomona.models import Model, RetryPolicy
 from pomona.models.http import HttpModel
 from pomona.serve import ServeSettings, application
@@ -233,7 +234,9 @@ def open_house() -> Iterator[Open]:
 
 @pytest.fixture(scope="session")
 def _house(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    settings = ServeSettings(feedback=tmp_path_factory.mktemp("house") / "feedback.sqlite")
+    folder = tmp_path_factory.mktemp("house")
+    memory = open_memory(file=folder / "rows.sqlite")
+    settings = ServeSettings(feedback=folder / "feedback.sqlite", memory=memory)
     house = House({"fake": _upstream.model()}, settings)
     yield house
     house.stop()

@@ -42,10 +42,10 @@ def _schema(house: House) -> Any:
 
 POSTS = [
     (f"/v1/{name}", "POST")
-    for name in ("chat/completions", "completions", "embeddings", "feedback")
+    for name in ("chat/completions", "completions", "embeddings", "feedback", "memory")
 ]
 GETS = [(path, "GET") for path in ("/v1/models/{name}", "/v1/models", "/healthz", "/metrics")]
-PATHS = [*POSTS, ("/v1/feedback", "DELETE"), *GETS]
+PATHS = [*POSTS, ("/v1/feedback", "DELETE"), ("/v1/memory/{row}", "DELETE"), *GETS]
 
 
 @pytest.mark.parametrize("mode", ["positive", "negative"])

@@ -92,6 +92,9 @@ SEEN = {
     "What the model sees": "retrieve tool mcp steer_to steer_from steer_strength steer_temperature"
 }
 _ROWS = "pomona.answers:answer_rows"
+_MEMORY = "pomona.memory:open_memory"
+_TABLE = "table source answer group form example"
+_BEFORE = "What was answered before"
 app = App(name="sample")
 app.default(
     Command(
@@ -99,7 +102,10 @@ app.default(
         "answering",
         Options(
             kinds={"model": list[str], "strategy": str, "threads": int},
-            groups={"Details of the strategy": "reward extract language"},
+            groups={
+                "Details of the strategy": "reward extract language",
+                _BEFORE: "lookup copy examples neighbours",
+            },
             more={
                 "": (_ROWS, "judge store concurrency seed dry_run"),
                 "What is asked": (_ROWS, "prompt messages system raw max_tokens"),
@@ -107,6 +113,7 @@ app.default(
             },
             made={
                 "context": Made(CONTEXTS, {**SEEN, "": "think"}),
+                "memory": Made(_MEMORY, {_BEFORE: _TABLE}, prefix="memory_"),
                 "budget": Made(
                     "pomona.answers:Budget",
                     {"Hard limits, of all rows together": "tokens flops money seconds"},
@@ -147,6 +154,10 @@ serve = Command(
         positional=0,
         hidden="format",
         kinds={"model": list[str], "threads": int},
-        made={"contexts": Made(CONTEXTS, SEEN)},
+        groups={_BEFORE: "lookup examples neighbours"},
+        made={
+            "contexts": Made(CONTEXTS, SEEN),
+            "memory": Made(_MEMORY, {_BEFORE: f"{_TABLE} file most"}, prefix="memory_"),
+        },
     ),
 )

@@ -3,7 +3,8 @@ are nearest to a prompt, what these would answer, and what a network saw when it
 
 `nearest` is the search, exact and without a model; `neighbours` searches within groups and shows
 what is found in prompts; `choice` chooses among what is found and what a model drew; `states` leads
-a network by the states it had in training.
+a network by the states it had in training; `rows` is a memory that prompts are looked up in, and
+`kept` the part of it that grows while it is used.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         look_up as look_up,
         weigh as weigh,
     )
+    from pomona.memory.kept import KeptRow as KeptRow, KeptRows as KeptRows
     from pomona.memory.nearest import Nearest as Nearest, Neighbours as Neighbours
     from pomona.memory.neighbours import (
         Found as Found,
@@ -30,14 +32,22 @@ if TYPE_CHECKING:
         with_examples as with_examples,
         with_turns as with_turns,
     )
+    from pomona.memory.rows import (
+        Recall as Recall,
+        RecalledRow as RecalledRow,
+        RowMemory as RowMemory,
+        open_memory as open_memory,
+    )
     from pomona.memory.states import Interpolation as Interpolation
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "choice": "Chosen choose_among consensus look_up weigh",
+        "kept": "KeptRow KeptRows",
         "nearest": "Nearest Neighbours",
         "neighbours": ("Found find leave_one_out shown shown_in_training with_examples with_turns"),
+        "rows": "Recall RecalledRow RowMemory open_memory",
         "states": "Interpolation",
     },
 )

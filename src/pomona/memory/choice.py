@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pomona.errors import PomonaError
 from pomona.memory.neighbours import Found
 from pomona.tasks import Metric
 
@@ -71,7 +72,8 @@ def choose_among(
     `sources` are given; evidence are the pool, each with weight 1, and the neighbours with what
     `weigh` gives to their similarity (nearest first). Where the nearest is below `far`, the source
     is taken. Scores that agree to nine decimals are equal, and the first of equals is taken.
-    `pools` may be empty: then it is a choice among neighbours.
+    `pools` may be empty: then it is a choice among neighbours. Raises PomonaError for an item
+    without any candidate.
     """
     candidates, weights, far_off = [], [], []
     for at, (pool, near, like) in enumerate(zip(pools, neighbours, similarity, strict=True)):
@@ -81,6 +83,10 @@ def choose_among(
         weights.append(np.concatenate([own, theirs, np.zeros(len(source))]))
         nearest = float(np.max(like)) if len(near) else -1.0
         far_off.append(bool(source) and far is not None and nearest < far)
+    for at, pool in enumerate(candidates):
+        if not pool:
+            remedy = "give its source as a candidate, or leave it out"
+            raise PomonaError("has no candidate", where=f"item {at}", remedy=remedy)
     scores, picks = [], []
     for table, weight, off in zip(_utilities(metric, candidates), weights, far_off, strict=True):
         total = weight.sum()

@@ -34,6 +34,7 @@ from pomona.sample.selection.mbr import beside
 from pomona.sample.strategy import REWARDS, Strategy, parse_strategy, temperatures
 
 if TYPE_CHECKING:
+    from pomona.sample.context.neighbours import AnswerMemory, Neighbours
     from pomona.sample.context.protocol import Context
 
 
@@ -67,6 +68,8 @@ async def answer(
     context: their `before` in order, then for each candidate their `after` in reverse order, with
         the request that the model saw. Where the budget ends in an `after`, the candidate stays as
         it was and the notes say so.
+        A note `answer` is the answer, and no model is asked; notes `candidates` stand beside the
+        pool, each with its weight as evidence for mbr, which is then the only choice.
     progress: called with (candidates that came, candidates of the whole pool) as they come.
 
     Raises:
@@ -92,24 +95,32 @@ async def answer(
             request, notes[lever.name] = await lever.before(request, first)
         except Exhausted as met:
             raise BudgetSpent(met.limit) from met
+        account.add(Spent(flops=notes[lever.name].get("flops", 0.0)))
+        if "answer" in notes[lever.name]:
+            return _known(notes[lever.name], strategy, first.spent, notes)
     drawn = _Pool(request, panel, strategy, account, context, notes, progress)
     stopped = await drawn.fill(plan)
     if not drawn.replies:
         raise BudgetSpent(stopped)
     places = [at for at, reply in enumerate(drawn.replies) if reply.answered]
     places = places or list(range(len(drawn.replies)))  # all refused, and one of them says why
-    pool = [drawn.replies[at] for at in places]
+    own = [drawn.replies[at] for at in places]
+    pool, weights = _beside(own, notes, strategy)
     # What contexts want judged.
     items = tuple(str(item) for noted in notes.values() for item in noted.get("checklist", ()))
-    selection = SelectionContext(request, strategy, panel, account, judge, request.seed, items)
+    selection = SelectionContext(
+        request, strategy, panel, account, judge, request.seed, items, weights
+    )
     choice = await choose(selection, pool)
-    spent = sum((reply.spent for reply in drawn.replies), selection.spent + first.spent)
+    searched = Spent(flops=sum(noted.get("flops", 0.0) for noted in notes.values()))
+    spent = sum((one.spent for one in drawn.replies), selection.spent + first.spent + searched)
     for lever in context:
-        after = drawn.notes_of[places[choice.chosen]].get(lever.name, {})
+        chosen = drawn.notes_of[places[choice.chosen]] if choice.chosen < len(own) else {}
+        after = chosen.get(lever.name, {})
         notes[lever.name] = {**notes[lever.name], **after}
     # What had no time for its choice has none for this either.
     hurried = "fallback" in choice.notes and account.budget.seconds is not None
-    about = partial(_described, strategy, pool, hurried)
+    about = partial(_described, strategy, own, hurried)
     described = about() if hurried else await beside(about)
     refused = sum(not reply.answered for reply in drawn.replies)
     notes |= {
@@ -126,6 +137,34 @@ async def answer(
         strategy.signature,
         notes,
     )
+
+
+def _known(
+    said: Mapping[str, Any], strategy: Strategy, spent: Spent, notes: Mapping[str, Any]
+) -> Answer:
+    """The answer that a context knows, without any of a model."""
+    spent += Spent(flops=said.get("flops", 0.0))
+    reply, signature = Reply(said["answer"], "stop", spent, "memory"), strategy.signature
+    return Answer(reply.text, 0, (reply,), (1.0,), spent, said["answered_by"], signature, notes)
+
+
+def _beside(
+    own: list[Reply], notes: Mapping[str, Any], strategy: Strategy
+) -> tuple[list[Reply], tuple[float, ...]]:
+    """The pool with the candidates that contexts know, and the weight of each as evidence; no
+    weights where there are none of these. Temperature 1: nothing is greedy about them.
+    """
+    known = [one for noted in notes.values() for one in noted.get("candidates", ())]
+    if known and strategy.select not in ("mbr", "xmbr"):
+        message, where = "neighbours are candidates of mbr alone", f'strategy "{strategy.name}"'
+        raise PomonaError(message, where=where, remedy="choose by mbr, or leave them out")
+    first = max((reply.index for reply in own), default=-1) + 1
+    replies = [
+        Reply(one["text"], "stop", Spent(), "memory", first + at, 1.0)
+        for at, one in enumerate(known)
+    ]
+    weights = (*[1.0] * len(own), *(one["weight"] for one in known)) if known else ()
+    return [*own, *replies], weights
 
 
 @dataclass
@@ -266,6 +305,7 @@ class StrategyAnswerer:
 
     strategy: Strategy
     context: Sequence[Context] = ()
+    memory: Neighbours | None = None
     operation = "sample"
 
     def parameters(self, models: Sequence[Model], judge: Model | None) -> dict[str, Any]:
@@ -275,14 +315,16 @@ class StrategyAnswerer:
             "models": ",".join(model.identity for model in models),
             "judge": judge.identity if judge else None,
             "context": ",".join(lever.name for lever in self.context) or None,
+            **({} if self.memory is None else {"memory": self.memory.identity}),
         }
 
     async def answer(
         self, request: Request, models: Sequence[Model], judge: Model | None, account: Account
     ) -> Answer:
         """See the protocol."""
+        context = [*([] if self.memory is None else [self.memory]), *self.context]
         return await answer(
-            request, models, self.strategy, budget=account, context=self.context, judge=judge
+            request, models, self.strategy, budget=account, context=context, judge=judge
         )
 
     def forecast(self, request: Request, models: Sequence[Model], judge: Model | None) -> Spent:
@@ -300,6 +342,11 @@ def answer_all(
     extract: str | None = None,
     language: str | None = None,
     context: Sequence[Context] = (),
+    memory: AnswerMemory | None = None,
+    lookup: float | None = None,
+    copy: float | None = None,
+    examples: int = 0,
+    neighbours: int = 0,
     **options: Unpack[RowOptions],
 ) -> Card:
     """Answer every row of a table: several answers each, and a choice among them.
@@ -321,10 +368,37 @@ def answer_all(
         extract: vote: answer, number, boxed, text, regex:PATTERN or MODULE:FUNCTION.
         language: xmbr: language of the further evidence.
         context: What the models see beside the prompt.
+        memory: Rows that were answered before; `pomona.memory.open_memory` opens some.
+        lookup: From this similarity on, from 0 to 1, the nearest row of the memory is the answer.
+        copy: Below this similarity to every row, what is asked about is the answer, as it is.
+        examples: So many of the nearest rows are shown before the question.
+        neighbours: So many of the nearest rows' answers are candidates, and evidence, for mbr.
     """
     details = {"reward": reward, "extract": extract, "language": language}
     plan = _planned(strategy, {name: one for name, one in details.items() if one is not None})
-    return answer_rows(inputs, out, StrategyAnswerer(plan, context), model=model, **options)
+    answerer = StrategyAnswerer(
+        plan, context, _neighbours(memory, lookup, copy, examples, neighbours)
+    )
+    return answer_rows(inputs, out, answerer, model=model, **options)
+
+
+def _neighbours(
+    memory: AnswerMemory | None,
+    lookup: float | None,
+    copy: float | None,
+    examples: int,
+    neighbours: int,
+) -> Neighbours | None:
+    used = lookup is not None or copy is not None or examples > 0 or neighbours > 0
+    if used != (memory is not None):
+        message = "the memory is not used" if memory else "there is no memory to use"
+        remedy = "give a memory, and lookup, copy, examples or neighbours"
+        raise PomonaError(message, where="memory", remedy=remedy)
+    if memory is None:
+        return None
+    from pomona.sample import context
+
+    return context.Neighbours(memory, lookup, copy, examples, neighbours)
 
 
 def _planned(given: str | Strategy | Mapping[str, Any], details: Mapping[str, Any]) -> Strategy:

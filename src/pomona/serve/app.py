@@ -26,7 +26,7 @@ from pomona.models import Model, load
 from pomona.pages import Page, render
 from pomona.sample.context import Feedback
 from pomona.serve import routes
-from pomona.serve.call import FEEDBACK, AppState, Call, Endpoint
+from pomona.serve.call import FEEDBACK, MEMORY, AppState, Call, Endpoint
 from pomona.serve.metrics import Gate
 from pomona.serve.served import ServedModels
 from pomona.serve.settings import ServeSettings, check_host
@@ -64,7 +64,7 @@ def application(models: Mapping[str, Model], settings: ServeSettings | None = No
     settings = settings or ServeSettings()
     memory = None if settings.feedback is None else Feedback(settings.feedback)
     served = ServedModels(models)
-    gates = {name: Gate(settings.queue) for name in (*served.names, FEEDBACK)}
+    gates = {name: Gate(settings.queue) for name in (*served.names, FEEDBACK, MEMORY)}
     state = AppState(settings, served, gates, feedback=memory)
 
     @asynccontextmanager
@@ -72,8 +72,9 @@ def application(models: Mapping[str, Model], settings: ServeSettings | None = No
         yield
         closing = (model.close() for model in state.models.models)
         await asyncio.gather(*closing, return_exceptions=True)
-        if memory is not None:
-            await asyncio.to_thread(memory.close)
+        for file in (memory, settings.memory and settings.memory.kept):
+            if file is not None:
+                await asyncio.to_thread(file.close)
 
     handlers: Mapping[Any, Any] = {HTTPException: _refused}
     return Starlette(routes=_routes(state), exception_handlers=handlers, lifespan=lifespan)
@@ -99,6 +100,8 @@ def _routes(state: AppState) -> list[Route]:
         route("/v1/models", routes.models),
         route("/v1/models/{name:path}", routes.model),
         route("/v1/feedback", routes.feedback, "POST", "DELETE"),
+        route("/v1/memory", routes.remember, "POST"),
+        route("/v1/memory/{row}", routes.forget_row, "DELETE"),
         route("/metrics", routes.metrics),
         route("/healthz", routes.health, key=False),
         route("/openapi.json", _schema, key=False),

@@ -29,7 +29,7 @@ from pomona.web import ApiError, Bodies, ClientGone, Receive, is_loopback, read_
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Result = TypeVar("Result")
 GONE = 499
-FEEDBACK = "/v1/feedback"  # whose gate has no model
+FEEDBACK, MEMORY = "/v1/feedback", "/v1/memory"  # whose gates have no model
 _SENDING = 60.0
 _log = logging.getLogger("pomona.serve")
 _AHEAD = 64
@@ -127,6 +127,11 @@ class Call:
             headers = {"WWW-Authenticate": "Bearer"}
             raise ApiError(401, message, code="invalid_api_key", headers=headers)
         self._tenant = tenant
+
+    @property
+    def tenant(self) -> str:
+        """Whose key it was, where there are several."""
+        return self._tenant
 
     def user(self, name: str | None) -> str | None:
         """Whose feedback is meant: the user of this name among those of the key; without a name the

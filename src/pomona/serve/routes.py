@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import numpy as np
 
-from pomona.sample.context import Context, Memory, Thought
-from pomona.serve.call import FEEDBACK, Call, event, send_events
+from pomona.memory import RowMemory
+from pomona.sample.context import Context, Memory, Neighbours, Thought
+from pomona.serve.call import FEEDBACK, MEMORY, Call, event, send_events
 from pomona.serve.fields import Fields, bad, missing
 from pomona.serve.parsing import ParsedRequest, read_chat, read_completion
 from pomona.serve.served import ServedModels
@@ -20,7 +21,11 @@ from pomona.serve.shapes import Chunks, embeddings, whole
 from pomona.serve.work import Outcome, outcome, pieces
 from pomona.web import ApiError, wrong
 
+Result = TypeVar("Result")
 _MOST_INPUTS = 2048
+_LONGEST_GROUP = 64
+# What requests may use of a memory of rows: the setting of `Neighbours`.
+_NEAR = {"lookup": "lookup", "examples": "examples", "neighbours": "candidates"}
 _MOST_SAID = 100_000  # characters of a text that is kept as feedback
 
 
@@ -111,6 +116,52 @@ async def _forget(call: Call) -> None:
     await call.reply({"object": "feedback.deleted", "deleted": deleted})
 
 
+async def remember(call: Call) -> None:
+    """POST /v1/memory keeps a row: what was asked about, its answer and its group."""
+    memory = _rows(call, growing=True)
+    fields = Fields(await call.json())
+    row: dict[str, str] = {name: fields.need(name, str) for name in ("source", "answer")}
+    row["group"] = fields.take("group", str, "")
+    fields.end()
+    for name, text in row.items():
+        if len(text) > (most := _LONGEST_GROUP if name == "group" else _MOST_SAID // 10):
+            raise bad(name, f"has {len(text):,} characters; at most {most:,} are kept")
+        if name != "group" and not text.strip():
+            raise bad(name, "is empty")
+    if memory.form.grouped and not row["group"]:
+        raise missing("group")
+    call.enter(MEMORY)
+    number = await call.while_here(_in_file(memory, partial(memory.add, **row)))
+    await call.reply({"object": "memory.row", "id": number})
+
+
+async def forget_row(call: Call) -> None:
+    """DELETE /v1/memory/ID."""
+    memory = _rows(call, growing=True)
+    given = str(call.scope["path_params"]["row"])
+    number = int(given) if given.isascii() and given.isdigit() and len(given) < 19 else 0
+    call.enter(MEMORY)
+    if not await call.while_here(_in_file(memory, partial(memory.delete, number))):
+        message = "there is no row of this number that this key has added"
+        raise ApiError(404, message, param="row", code="no_row")
+    await call.reply({"object": "memory.row.deleted", "id": number, "deleted": True})
+
+
+async def _in_file(memory: RowMemory, work: Callable[[], Result]) -> Result:
+    assert memory.kept is not None
+    return await memory.kept.file.run(work)
+
+
+def _rows(call: Call, *, growing: bool = False) -> RowMemory:
+    """The memory as this key has it."""
+    memory = call.state.settings.memory
+    if memory is None or (growing and memory.kept is None):
+        option = "--memory-file PATH" if growing else "--memory-table or --memory-file PATH"
+        message = f"this server keeps no memory of rows — start it with {option}"
+        raise ApiError(404, message, code="no_memory")
+    return memory.of(call.tenant)
+
+
 async def metrics(call: Call) -> None:
     """GET /metrics."""
     text = call.state.metrics.text(*call.state.gates.values())
@@ -153,7 +204,10 @@ def _lever(call: Call, parsed: ParsedRequest, name: str) -> Context:
         return Thought()
     if name == "memory":
         return Memory(_memory(call), user=call.user(parsed.user))
-    listed = ", ".join((*known, "thought", "memory"))
+    if name in _NEAR:
+        settings = call.state.settings
+        return Neighbours(_rows(call), name=name, **{_NEAR[name]: getattr(settings, name)})
+    listed = ", ".join((*known, "thought", "memory", *_NEAR))
     raise wrong("pomona.context", f'there is no context "{name[:80]}" — known: {listed}')
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pomona.errors import PomonaError, positive
+from pomona.memory import RowMemory
 from pomona.sample.context import Context
 from pomona.web import is_loopback
 
@@ -29,6 +30,9 @@ class ServeSettings:
         keys each has users of its own.
     contexts: levers on what the model sees, by the names that requests use, beside thought and
         (with feedback) memory.
+    memory: rows that were answered before, for the contexts lookup, examples and neighbours: with
+        the similarity from which a row is the answer, and how many are shown or are candidates. Of
+        several keys each adds rows of its own.
     keep_alive: seconds of silence after which a stream says that it is alive.
     """
 
@@ -39,6 +43,10 @@ class ServeSettings:
     feedback: Path | None = None
     contexts: Mapping[str, Context] = field(default_factory=dict)
     keep_alive: float = 5.0
+    memory: RowMemory | None = None
+    lookup: float = 0.6
+    examples: int = 2
+    neighbours: int = 5
 
     def __post_init__(self) -> None:
         positive(self, "serve", "max_body", "timeout", "queue", "keep_alive")

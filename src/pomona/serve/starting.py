@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pomona.models import require
 
 if TYPE_CHECKING:
+    from pomona.memory import RowMemory
     from pomona.sample.context import Context
 
 
@@ -52,6 +53,10 @@ def serve(
     concurrency: int = 8,
     threads: int = 1,
     contexts: Sequence[Context] = (),
+    memory: RowMemory | None = None,
+    lookup: float = 0.6,
+    examples: int = 2,
+    neighbours: int = 5,
 ) -> Server:
     """Serve models and sampling strategies behind the OpenAI API, with a page to try them on.
 
@@ -75,6 +80,12 @@ def serve(
         threads: Threads of models in this process.
         contexts: What models see where a request names it; `pomona.sample.context.open_contexts`
             opens some.
+        memory: Rows that were answered before, which clients may add to (POST /v1/memory) where it
+            has a file; `pomona.memory.open_memory` opens some.
+        lookup: context "lookup": from this similarity on, the nearest row's answer is the answer.
+        examples: context "examples": so many of the nearest rows are shown.
+        neighbours: context "neighbours": so many rows' answers are candidates, and evidence, for
+            mbr.
 
     Raises:
         PomonaError: a model cannot be opened, the address is taken or open to others without a
@@ -93,6 +104,10 @@ def serve(
         queue=queue,
         feedback=None if feedback is None else Path(feedback),
         contexts={context.name: context for context in contexts},
+        memory=memory,
+        lookup=lookup,
+        examples=examples,
+        neighbours=neighbours,
     )
     check_host(host, settings)
     bound = listening(host, port)

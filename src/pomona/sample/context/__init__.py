@@ -15,6 +15,10 @@ if TYPE_CHECKING:
         thompson as thompson,
     )
     from pomona.sample.context.index import Index as Index, Passage as Passage
+    from pomona.sample.context.neighbours import (
+        AnswerMemory as AnswerMemory,
+        Neighbours as Neighbours,
+    )
     from pomona.sample.context.opening import (
         build_datastore as build_datastore,
         open_contexts as open_contexts,
@@ -32,6 +36,7 @@ __getattr__, __dir__ = lazily(
     {
         "feedback": "Arm Feedback Memory Said thompson",
         "index": "Index Passage",
+        "neighbours": "AnswerMemory Neighbours",
         "opening": "build_datastore open_contexts",
         "protocol": "Context",
         "retrieval": "Retrieval",

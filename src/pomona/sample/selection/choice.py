@@ -41,6 +41,7 @@ class SelectionContext:
     judge: Model | None = None
     seed: int = 0
     checklist: tuple[str, ...] = ()  # further items for the judge, from feedback
+    weights: tuple[float, ...] = ()  # of the candidates as evidence, where they differ
     spent: Spent = field(default_factory=Spent)
 
     @property

@@ -34,8 +34,8 @@ async def beside(work: Callable[[], Result]) -> Result:
 
 
 async def mbr(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
-    """Scores are mean utilities to the whole pool, the candidate itself included; the first of
-    equals wins.
+    """Scores are mean utilities to the whole pool, the candidate itself included, by the weights of
+    the context where it has some; the first of equals wins.
     """
     return await _closest(context, pool, [])
 
@@ -71,7 +71,11 @@ def in_language(request: Request, language: str) -> Request:
 
 async def _closest(context: SelectionContext, pool: Sequence[Reply], further: list[str]) -> Choice:
     texts = [text_of(reply) for reply in pool]
-    scores = (await utilities(context, texts, [*texts, *further])).mean(axis=1)
+    table = await utilities(context, texts, [*texts, *further])
+    if weights := [*context.weights, *([1.0] * len(further) if context.weights else ())]:
+        scores = table @ np.array(weights) / (sum(weights) or 1.0)
+    else:
+        scores = table.mean(axis=1)
     notes: dict[str, Any] = {"evidence": further} if context.strategy.select == "xmbr" else {}
     return Choice(highest(scores), tuple(float(score) for score in scores), notes)
 
