@@ -148,7 +148,7 @@ def test_a_stack_is_a_path_and_a_control_a_line(make_ledger: Make, folder: Path)
     assert any(line.startswith("copy (control): −9.00") for line in left_out(ledger))
     write_picture(ledger, folder / "stack.svg")
     words = [element.text for element in ET.parse(folder / "stack.svg").iter() if element.text]
-    assert {"consensus5, no model", "lookup, no model", "experts+mbr+selector"} <= set(words)
+    assert {"consensus5, no model", "lookup, no model", "+ mbr", "+ selector"} <= set(words)
 
 
 def test_what_nobody_would_use_is_drawn_on_request(make_ledger: Make) -> None:

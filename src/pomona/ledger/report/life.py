@@ -11,7 +11,7 @@ from typing import Any
 
 from pomona.ledger.entry import Entry
 from pomona.ledger.report.costs import FEWEST, MOST, between, buys, candidates, overtaking, roughly
-from pomona.ledger.report.points import ticks
+from pomona.ledger.report.points import shortened, ticks
 from pomona.ledger.systems import SCALE, View, rungs
 from pomona.pages import SCHEMA, clean, nominal, quantitative
 
@@ -191,7 +191,7 @@ def _words(
     at = {name: quantitative(name, scale=None) for name in ("x", "y")}
     for ladder in (True, False):
         rows = [
-            {"x": width + 6, "y": y, "name": _cut(entry.variant), "lever": clean(entry.lever)}
+            {"x": width + 6, "y": y, "name": shortened(entry.variant), "lever": clean(entry.lever)}
             for y, entry in names
             if (entry.lever == SCALE) is ladder
         ]
@@ -202,8 +202,3 @@ def _words(
         encoding = {**at, "text": nominal("name")} | ({} if ladder else {"color": colour})
         layers.append({"data": {"values": rows}, "mark": mark, "encoding": encoding})
     return layers
-
-
-def _cut(name: str) -> str:
-    name = clean(name)
-    return name if len(name) <= 24 else name[:23] + "…"

@@ -18,11 +18,13 @@ from pomona.ledger.report.answer import answer
 from pomona.ledger.report.points import (
     Frame,
     Point,
+    added,
     drawn,
     frame_of,
     lines,
     paths,
     set_apart,
+    shortened,
     ticks,
 )
 from pomona.ledger.store import Ledger
@@ -117,7 +119,10 @@ def _ground(ledger: View, frame: Frame) -> list[dict[str, Any]]:
             "titleFontSize": 11 if narrow else 12,
         },
     )
-    title = [f"gain over {_cut(meta.base)}, {_cut(meta.metric)}{better}", "(95 % interval)"]
+    title = [
+        f"gain over {shortened(meta.base)}, {shortened(meta.metric)}{better}",
+        "(95 % interval)",
+    ]
     y = quantitative(
         "y",
         title=title if narrow else " ".join(title),
@@ -243,13 +248,14 @@ def _labels(
     best, most = {id(e) for e in best_of_levers(ledger)}, max(point.gain for point in points)
     spots = []
     for point in points:
-        name, lever = _cut(point.entry.variant), clean(point.entry.lever)
+        name, lever = shortened(added(ledger, point.entry)), clean(point.entry.lever)
         first = id(point.entry) in best or lever == STACK
         rank = 0 if lever == SCALE or point.gain == most else 1 if first else 2
         y, top, bottom = (frame.y(value) for value in (point.gain, point.high, point.low))
         spots.append(Spot(name, lever, frame.x(point.x), y, top, bottom, rank))
     levels = [
-        (f"{_cut(entry.variant)}, no model", frame.y(ledger.gain(entry)[0])) for entry in controls
+        (f"{shortened(entry.variant)}, no model", frame.y(ledger.gain(entry)[0]))
+        for entry in controls
     ]
     clear = _clear(ledger, points, frame) + [(0.0, y - 2, frame.width, y + 2) for _, y in levels]
     named, taken = along(levels, [*clear, *_bars(spots)], frame)
@@ -345,11 +351,6 @@ def _bars(spots: Iterable[Spot]) -> list[Box]:
     ]
 
 
-def _cut(name: str, most: int = 24) -> str:
-    name = clean(name)
-    return name if len(name) <= most else name[: most - 1] + "…"
-
-
 @dataclass(frozen=True)
 class Spot:
     """A point in pixels from the top left with the ends of its bar; a `rank` of zero is placed
@@ -390,7 +391,7 @@ def place(
     """
     taken, labels = [*lines, *_bars(spots)], []
     for spot in sorted(spots, key=lambda spot: spot.rank)[:_NAMED]:
-        short = replace(spot, name=_cut(spot.name, _SHORT))
+        short = replace(spot, name=shortened(spot.name, _SHORT))
         tried = [spot] if spot.rank > 1 or short.name == spot.name else [spot, short]
         for label, box in chain.from_iterable(_candidates(one, width) for one in tried):
             inside = box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height

@@ -90,16 +90,21 @@ def _floor(ledger: View) -> float:
     return -_BELOW * top if top > 0 else -math.inf
 
 
-def paths(ledger: View, points: Sequence[Point]) -> list[list[Point]]:
-    """The stacks, each as the points of its systems in the order in which one was made from the
-    other.
-    """
-    before = {
+def _before(ledger: View) -> dict[str, str]:
+    """The step of a stack on which another one stands."""
+    return {
         entry.variant: entry.baseline
         for entry in ledger.of(ledger.parts()["all"])
         if entry.lever == STACK and entry.baseline not in (ledger.meta.base, entry.variant)
     }
-    there, found = {point.entry.variant: point for point in points}, []
+
+
+def paths(ledger: View, points: Sequence[Point]) -> list[list[Point]]:
+    """The stacks, each as the points of its systems in the order in which one was made from the
+    other.
+    """
+    before, found = _before(ledger), []
+    there = {point.entry.variant: point for point in points}
     for last in before:
         if last in before.values():
             continue
@@ -110,6 +115,24 @@ def paths(ledger: View, points: Sequence[Point]) -> list[list[Point]]:
         if len(path) > 1:
             found.append(path)
     return found
+
+
+def added(ledger: View, entry: Entry) -> str:
+    """The name of a point: of a step of a stack what it adds, where its name begins with that of
+    the step before.
+    """
+    before = _before(ledger).get(entry.variant) if entry.lever == STACK else None
+    more = entry.variant.removeprefix(before).strip(" +") if before else entry.variant
+    return entry.variant if more == entry.variant else f"+ {more}"
+
+
+def shortened(name: str, most: int = 24) -> str:
+    """A name in at most so many letters, its begin and its end."""
+    name = clean(name)
+    if len(name) <= most:
+        return name
+    head = most // 2
+    return f"{name[:head].rstrip()}…{name[len(name) - (most - head - 1) :].lstrip()}"
 
 
 def left_out(ledger: View) -> list[str]:
