@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         RowMemory as RowMemory,
         open_memory as open_memory,
     )
+    from pomona.memory.selector import Selector as Selector, cross_fitted as cross_fitted
     from pomona.memory.states import Interpolation as Interpolation
 
 __getattr__, __dir__ = lazily(
@@ -48,6 +49,7 @@ __getattr__, __dir__ = lazily(
         "nearest": "Nearest Neighbours",
         "neighbours": ("Found find leave_one_out shown shown_in_training with_examples with_turns"),
         "rows": "Recall RecalledRow RowMemory open_memory",
+        "selector": "Selector cross_fitted",
         "states": "Interpolation",
     },
 )
