@@ -85,7 +85,7 @@ def test_a_step_whose_input_changes_meanwhile_has_no_result(tmp_path: Path) -> N
 
 def without_times(ledger: Ledger) -> list[dict[str, object]]:
     return [
-        {k: v for k, v in entry.to_json().items() if k != "seconds"} for entry in ledger.entries
+        {k: v for k, v in entry.to_json().items() if "seconds" not in k} for entry in ledger.entries
     ]
 
 
@@ -118,6 +118,13 @@ def test_own_model_without_a_ladder(project: Path) -> None:
     hope, mbr, risk = (overall[f"hedged3{k}"].value for k in ("/hope", "-mbr", "/risk"))
     assert hope >= mbr >= risk
     assert overall["hedged3-mbr"].flops_once == 0
+    ours, base = overall["hedged3-mbr"], overall["hf:model"]
+    assert (ours.tokens_per_item or 0) > (chance.tokens_per_item or 0) > 0
+    assert (ours.seconds_per_item or 0) > 0 and base.seconds_once == 0
+    assert ours.bytes == base.bytes == (project / "model/model.safetensors").stat().st_size
+    # Nobody said what a token costs here; where no model is asked, none is paid for.
+    assert base.money_per_item is None and overall["copy"].money_per_item == 0
+    assert overall["all data"].money_once is None and (overall["all data"].tokens or 0) > 0
     assert (overall["prune/top"].tokens or 0) > 1.4 * (
         overall["prune/random"].tokens or 0
     )  # only the bands pay for the scores

@@ -188,8 +188,9 @@ class Accounts:
         scale: ScaleEquivalent | None,
     ) -> Entry:
         recipe = self.plan.recipe
-        beyond = made[baseline].once if baseline != recipe.base else Cost()
+        beyond = made[baseline].once if baseline != recipe.base else Cost(money=0.0)
         mine = made[m.variant]
+        each = mine.serving
         return Entry(
             lever=m.system.lever,
             variant=m.variant,
@@ -202,7 +203,7 @@ class Accounts:
             ci_high=compared.ci_high,
             n=compared.n,
             flops_once=less(mine.once.flops, beyond.flops),
-            flops_per_item=mine.flops_per_item,
+            flops_per_item=each.flops_per_item,
             tokens=less(mine.once.tokens, beyond.tokens),
             seconds=total(
                 [less(mine.once.cpu_seconds, beyond.cpu_seconds), mine.answering_seconds]
@@ -214,6 +215,11 @@ class Accounts:
             p_value=compared.p_value,
             bytes=mine.bytes,
             optimised=m.system.judge == self.metric.name,
+            money_once=less(mine.once.money, beyond.money),
+            money_per_item=each.money_per_item,
+            tokens_per_item=each.tokens_per_item,
+            seconds_once=less(mine.once.cpu_seconds, beyond.cpu_seconds),
+            seconds_per_item=each.seconds_per_item,
         )
 
     def _ladder(self, rows: NDArray[np.int64], draws: Resamples) -> tuple[Ladder, int] | None:

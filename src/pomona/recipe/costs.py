@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -13,15 +13,18 @@ from pomona.recipe.inputs import trained
 from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, RunPlan
 from pomona.recipe.steps import Cost, checkpoint
 from pomona.recipe.steps.answering import About
-from pomona.recipe.steps.results import read_result, read_serving
+from pomona.recipe.steps.results import Serving, read_result, read_serving
+from pomona.recipe.steps.tables import read_items
 
 
 @dataclass(frozen=True)
 class Made:
-    """What making a variant cost beyond the base, and what answering costs."""
+    """What making a variant cost beyond the base, what answering one item costs, the seconds of
+    answering all of them, and the bytes of its weights and stores.
+    """
 
     once: Cost
-    flops_per_item: float | None
+    serving: Serving
     answering_seconds: float | None
     bytes: int | None
 
@@ -45,7 +48,7 @@ class Costs:
     def extra(self, m: Measurement) -> float | None:
         """FLOPs beyond the base, in making and in answering as many items as are served."""
         made, base = self.made(m), self.made(self.plan.measured(self.plan.base, self.items))
-        each = less(made.flops_per_item, base.flops_per_item)
+        each = less(made.serving.flops_per_item, base.serving.flops_per_item)
         serving = None if each is None else each * self.plan.recipe.serve_items
         return total([made.once.flops, serving])
 
@@ -63,17 +66,38 @@ class Costs:
             there = set() if m.system.lever == "scale" else set(ancestors([self._base]))
             costs = [self._cost(s) for s in steps if s not in there and s not in serving]
         tokens = total(cost.tokens for cost in costs)
-        told = [read_serving(self.folder.result(step)) for step in serving]
+        told = [self._told(step) for step in serving]
         once = Cost(
             total([*(each.flops_once for each in told), *(cost.flops for cost in costs)]),
             None if tokens is None else int(tokens),
             total(cost.cpu_seconds for cost in costs),
+            money=total(_paid(cost.money, cost.tokens) for cost in costs),
         )
-        seconds = total(self._cost(step).cpu_seconds for step in serving)
         stores = total(each.bytes for each in told)
-        size = total([stores, self._weights(m)])
-        each = total(each.flops_per_item for each in told)
-        return Made(once, each, seconds, None if size is None else int(size))
+        weights = self._weights(m)
+        return Made(
+            once,
+            Serving(
+                total(each.flops_per_item for each in told),
+                tokens_per_item=total(each.tokens_per_item for each in told),
+                money_per_item=total(_paid(e.money_per_item, e.tokens_per_item) for e in told),
+                seconds_per_item=total(each.seconds_per_item for each in told),
+            ),
+            total(self._cost(step).cpu_seconds for step in serving),
+            None if stores is None or weights is None else int(stores) + weights,
+        )
+
+    def _told(self, step: Step) -> Serving:
+        """What a step says of answering with it."""
+        told = read_serving(self.folder.result(step))
+        if told.seconds_per_item is not None:
+            return told
+        seconds = self._cost(step).cpu_seconds
+        return replace(told, seconds_per_item=None if seconds is None else seconds / self._count)
+
+    @cached_property
+    def _count(self) -> int:
+        return len(read_items(self.folder.result(self.items)))
 
     def _weights(self, m: Measurement) -> int | None:
         """Bytes of the files that hold a model's weights; None where they are elsewhere."""
@@ -109,6 +133,10 @@ class Costs:
             return trained(m.model.path)
         flops = training_flops(self.shape(m), told, TOKENS_PER_ITEM / 2)
         return Cost(flops, told, cpu_seconds=None, wall_seconds=None)
+
+
+def _paid(money: float | None, tokens: float | None) -> float | None:
+    return 0.0 if money is None and tokens == 0 else money
 
 
 def total(numbers: Iterable[float | None]) -> float | None:

@@ -12,14 +12,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Cost:
-    """What a step spent: FLOPs by the cost model, tokens put through a model, seconds. What is not
-    known is None.
+    """What a step spent: FLOPs by the cost model, tokens put through a model, seconds, money. What
+    is not known is None; where no token went through a model, nothing was paid.
     """
 
     flops: float | None = 0.0
     tokens: int | None = 0
     cpu_seconds: float | None = 0.0
     wall_seconds: float | None = 0.0
+    money: float | None = None
 
 
 @dataclass(frozen=True)

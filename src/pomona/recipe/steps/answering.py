@@ -131,6 +131,7 @@ def evaluate(step: StepContext) -> Cost:
     flops = answer_flops(model, pools) + led.flops(lengths)
     texts = [pool[0].text for pool in pools]
     write_answers(step.out, items, texts, p["metric"], model.shape)
-    write_serving(step.out, Serving(flops / len(items), bytes=led.bytes))
     tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
+    each = (flops / len(items), tokens / len(items))
+    write_serving(step.out, Serving(each[0], bytes=led.bytes, tokens_per_item=each[1]))
     return Cost(flops, tokens, meter.cpu_seconds, meter.wall_seconds)

@@ -19,8 +19,8 @@ from pomona.models import prefill_flops
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import About, load_model, write_answers
 from pomona.recipe.steps.controls import nearest_of, read_neighbours
-from pomona.recipe.steps.results import Serving, read_result, read_rows, write_serving
-from pomona.recipe.steps.sampling import drawing_flops, read_pools
+from pomona.recipe.steps.pools import drawing, read_pools
+from pomona.recipe.steps.results import read_result, read_rows, with_seconds, write_serving
 from pomona.recipe.steps.tables import read_items, write_items
 from pomona.tasks import Items, metric
 
@@ -166,5 +166,6 @@ def choose_candidate(step: StepContext) -> Cost:
             above=p["above"],
         )
         write_answers(step.out, items, chosen.texts, p["metric"], about.shape)
-    write_serving(step.out, Serving(drawing_flops(about, items, rows) / len(items)))
+    told = drawing(about, items, rows)
+    write_serving(step.out, with_seconds(told, meter.cpu_seconds / len(items)))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,13 +27,23 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Serving:
     """What `serving.json` says of a step that works on the items which are answered: FLOPs of
-    answering one, FLOPs of making what that needs beside a model, and the bytes of it. What is not
-    known is None.
+    answering one, FLOPs of making what that needs beside a model, and the bytes of it; tokens put
+    through models for one item, what they cost, and seconds. What is not known is None; without
+    tokens nothing is paid, and seconds that are not said are the step's own.
     """
 
     flops_per_item: float | None
     flops_once: float | None = 0.0
     bytes: int | None = 0
+    tokens_per_item: float | None = 0.0
+    money_per_item: float | None = None
+    seconds_per_item: float | None = None
+
+
+def with_seconds(serving: Serving, more: float) -> Serving:
+    """The same taking so many seconds more an item."""
+    known = serving.seconds_per_item
+    return replace(serving, seconds_per_item=None if known is None else known + more)
 
 
 def write_serving(folder: Path, serving: Serving) -> None:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pomona.answers import Account, Budget
-from pomona.files import write_json
 from pomona.ledger import Meter
-from pomona.models import Reply, Request, Shape, Spent
+from pomona.models import Request
 from pomona.recipe.steps import Cost, StepContext
-from pomona.recipe.steps.answering import (
-    Led,
-    answer_flops,
-    load_model,
-    pool_flops,
-    write_answers,
+from pomona.recipe.steps.answering import Led, answer_flops, load_model, write_answers
+from pomona.recipe.steps.pools import (
+    Pools,
+    distinct,
+    drawing,
+    read_pools,
+    replies,
+    some,
+    write_pools,
 )
-from pomona.recipe.steps.results import Serving, read_result, read_rows, write_serving
+from pomona.recipe.steps.results import Serving, with_seconds, write_serving
 from pomona.recipe.steps.tables import read_items
 from pomona.sample import (
     SelectionContext,
@@ -34,22 +32,9 @@ from pomona.sample import (
     parse_strategy,
     temperatures,
 )
-from pomona.tasks import Items, metric
+from pomona.tasks import metric
 
 BOUNDS, RANDOM = ("hope", "risk"), "random"
-COLUMNS = ("id", "prompt_tokens", "answers", "tokens", "logprobs")
-
-
-@dataclass(frozen=True)
-class Pools:
-    """What `pools.json` says: the share of answers that differ, the sizes of the model, the
-    temperature of each answer, and FLOPs of a token's search in a datastore of states, by group.
-    """
-
-    distinct: float
-    shape: Shape
-    temperatures: list[float]
-    searches: dict[str, float]
 
 
 def draw(step: StepContext) -> Cost:
@@ -73,12 +58,14 @@ def draw(step: StepContext) -> Cost:
             [float(sample.logprobs.sum(dtype=np.float64)) for sample in pool] for pool in pools
         ],
     }
-    pq.write_table(pa.table(columns), step.out / "pools.parquet")
-    distinct = float(np.mean([len(set(pool)) / len(pool) for pool in columns["answers"]]))
-    about = Pools(distinct, model.shape, list(asked), led.searches(items))
-    write_json(step.out / "pools.json", asdict(about))
-    write_serving(step.out, Serving(0.0, bytes=led.bytes))
     tokens = sum(columns["prompt_tokens"]) + sum(map(sum, columns["tokens"]))
+    about = Pools(
+        distinct(columns["answers"]), model.shape, list(asked), led.searches(items),
+        meter.cpu_seconds, tokens,
+    )  # fmt: skip
+    write_pools(step.out, columns, about)
+    # Whoever chooses says what its answers took.
+    write_serving(step.out, Serving(0.0, bytes=led.bytes, seconds_per_item=0.0))
     return Cost(
         answer_flops(model, pools) + led.flops(columns["tokens"]),
         tokens,
@@ -99,60 +86,41 @@ def choose(step: StepContext) -> Cost:
             utilities = _utilities([row["answers"] for row in rows], items.completions, p["metric"])
             picks = [int(pick) for pick in extremes(utilities)[BOUNDS.index(p["choose"])]]
         elif p["choose"] == RANDOM:
-            drawn_ = np.random.default_rng(p["seed"]).integers(0, strategy.n, len(rows))
-            rows = [
-                row | {name: [row[name][pick]] for name in ("answers", "tokens")}
-                for row, pick in zip(rows, drawn_, strict=True)
-            ]
+            rows = at_random(rows, p["seed"])
             picks = [0] * len(rows)
         else:
-            work = _picks(strategy, items.prompts, rows, about.temperatures, p["seed"])
-            picks = asyncio.run(work)
+            picks = asyncio.run(_picks(strategy, items.prompts, rows, about, p["seed"]))
     chosen = [row["answers"][pick] for row, pick in zip(rows, picks, strict=True)]
     write_answers(step.out, items, chosen, p["metric"], about.shape)
-    write_serving(step.out, Serving(drawing_flops(about, items, rows) / len(items)))
+    told = drawing(about, items, rows)
+    write_serving(step.out, with_seconds(told, meter.cpu_seconds / len(items)))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
-def read_pools(drawn: Path, n: int) -> tuple[Pools, list[dict[str, Any]]]:
-    """The first `n` answers of each pool that `draw` left, with their tokens and
-    log-probabilities.
-    """
-    about = read_result(drawn / "pools.json", Pools)
-    rows = read_rows(drawn / "pools.parquet", *COLUMNS).to_pylist()
-    names = ("answers", "tokens", "logprobs")
-    return about, [row | {name: row[name][:n] for name in names} for row in rows]
+def at_random(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """One answer of each pool by chance, and nothing beside it."""
+    sizes = [len(row["answers"]) for row in rows]
+    # One number for all where pools are equally large: other draws would be other results.
+    picks = np.random.default_rng(seed).integers(0, _one_or_all(sizes), len(rows))
+    return [some(row, slice(pick, pick + 1)) for row, pick in zip(rows, picks, strict=True)]
 
 
-def drawing_flops(about: Pools, items: Items, rows: Sequence[dict[str, Any]]) -> float:
-    """FLOPs of drawing the answers in `rows`, each prompt read once."""
-    read, written = [row["prompt_tokens"] for row in rows], [row["tokens"] for row in rows]
-    searched = sum(
-        about.searches.get(group, 0.0) * sum(tokens)
-        for group, tokens in zip(items.groups, written, strict=True)
-    )
-    return pool_flops(about.shape, read, written) + searched
+def _one_or_all(sizes: list[int]) -> int | list[int]:
+    return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
 async def _picks(
     strategy: Strategy,
     prompts: Sequence[str],
     rows: Sequence[dict[str, Any]],
-    asked: Sequence[float],
+    about: Pools,
     seed: int,
 ) -> list[int]:
     picks: list[int] = []
     for prompt, row in zip(prompts, rows, strict=True):
-        pool = [
-            Reply(text, "stop", Spent(completion_tokens=tokens), "", index, asked[index], logprob)
-            for index, (text, tokens, logprob) in enumerate(
-                zip(row["answers"], row["tokens"], row["logprobs"], strict=True)
-            )
-        ]
-        selection = SelectionContext(
-            Request(prompt=prompt), strategy, (), Account(Budget()), seed=seed
-        )
-        picks.append((await select(selection, pool)).chosen)
+        asked = Request(prompt=prompt)
+        selection = SelectionContext(asked, strategy, (), Account(Budget()), seed=seed)
+        picks.append((await select(selection, replies(row, about))).chosen)
     return picks
 
 
