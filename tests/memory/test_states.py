@@ -5,6 +5,7 @@ groups, and the datastore that is kept.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
@@ -155,6 +156,22 @@ def test_what_does_not_fit_is_refused(model: TorchModel, store: Datastore, tmp_p
     with pytest.raises(PomonaError, match="is no datastore"):
         Datastore.of_answers(model, PROMPTS, ANSWERS, out=theirs)
     assert theirs.read_text() == "mine"
+
+
+def test_a_full_disk_leaves_the_store_that_was_there(
+    model: TorchModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "states.safetensors"
+    Datastore.of_answers(model, PROMPTS[:1], ANSWERS[:1], out=path)
+    before = path.read_bytes()
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        Datastore.of_answers(model, PROMPTS, ANSWERS, out=path)
+    assert path.read_bytes() == before and [*tmp_path.iterdir()] == [path]
 
 
 def test_blocks_and_groups_are_searched_exactly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,8 @@ class RowMemory:
 
     rows: of the table. kept: those that are added while it is used; of equally near rows these come
     first, the latest before others. example: how a row is shown in a plain prompt, with {prompt},
-    {source}, {answer} and {group} in it. owner: whose kept rows are meant.
+    {source}, {answer} and {group} in it. paths: files that the rows are from. owner: whose kept
+    rows are meant.
     """
 
     def __init__(
@@ -100,7 +101,9 @@ class RowMemory:
         form: str = "{source}",
         example: str = "{prompt}\n{answer}\n\n",
         kept: KeptRows | None = None,
+        paths: Sequence[str] = (),
     ) -> None:
+        self.paths = tuple(paths)
         self.form, self.example, self.kept, self.owner = PromptForm(form), example, kept, ""
         known = {"prompt", "source", "answer", "group"}
         if unknown := sorted(fields_of(example) - known):
@@ -242,10 +245,12 @@ def open_memory(
     if table is None and file is None:
         raise PomonaError("there is no table", where="memory", remedy="give a table of rows")
     rows: list[KeptRow] = []
+    paths: Sequence[str] = ()
     if table is not None:
         columns = [source, answer, *([group] if group else [])]
-        read = records.read(table).require(*columns).select(*columns)
-        for batch in read.batches():
+        read = records.read(table)
+        paths = [str(path) for path in read.paths]
+        for batch in read.require(*columns).select(*columns).batches():
             for row in batch.to_pylist():
                 if any(row[name] is None for name in columns):
                     where = f"{table}, row {len(rows) + 1}"
@@ -254,4 +259,4 @@ def open_memory(
                 of = str(row[group]) if group else ""
                 rows.append(KeptRow(len(rows), str(row[source]), str(row[answer]), of))
     kept = None if file is None else KeptRows(file, most=most)
-    return RowMemory(rows, form=form, example=example, kept=kept)
+    return RowMemory(rows, form=form, example=example, kept=kept, paths=paths)

@@ -26,6 +26,7 @@ from pomona.answers import (
     text_of,
 )
 from pomona.errors import PomonaError
+from pomona.files import check_outputs
 from pomona.models import Model, Reply, Request, Spent, able, prompt_tokens, wait_for
 from pomona.records import Card, Records
 from pomona.sample.selection.choice import SelectionContext
@@ -376,9 +377,9 @@ def answer_all(
     """
     details = {"reward": reward, "extract": extract, "language": language}
     plan = _planned(strategy, {name: one for name, one in details.items() if one is not None})
-    answerer = StrategyAnswerer(
-        plan, context, _neighbours(memory, lookup, copy, examples, neighbours)
-    )
+    near = _neighbours(memory, lookup, copy, examples, neighbours)
+    check_outputs({"the answers": out}, () if memory is None else memory.paths)
+    answerer = StrategyAnswerer(plan, context, near)
     return answer_rows(inputs, out, answerer, model=model, **options)
 
 

@@ -120,5 +120,8 @@ def test_a_table_is_answered_with_a_memory(tmp_path: Path) -> None:
     assert "memory:" in card.signature
     with pytest.raises(PomonaError, match="memory: the memory is not used — give a memory, and"):
         answer_all(rows, tmp_path / "a.jsonl", memory=memory(), **options)
+    known = open_memory(str(tmp_path / "out.jsonl"), source="english", answer="answer")
+    with pytest.raises(PomonaError, match="is an input, and the answers would replace it"):
+        answer_all(rows, tmp_path / "out.jsonl", memory=known, lookup=0.5, **options)
     with pytest.raises(PomonaError, match="memory: there is no memory to use"):
         answer_all(rows, tmp_path / "a.jsonl", lookup=0.5, **options)

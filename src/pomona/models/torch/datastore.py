@@ -7,11 +7,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from pomona.models.torch.native import NativeModel
 _KEYS = 1 << 16  # compared at once
 _TEXTS = 1 << 12  # encoded at once
 _PRODUCTS = 1 << 24  # of states and keys at once: 64 MB
+_BLOCK = 1 << 20  # bytes
 _TYPES = {"float32": ("F32", np.float32), "float16": ("F16", np.float16)}
 _REMEDY = "build one with `pomona sample datastore`"
 
@@ -346,11 +348,23 @@ def _new_file(
     }
     text = json.dumps(head).encode()
     text += b" " * (-len(text) % 8)  # what follows begins at a multiple of eight bytes
+    start = 8 + len(text)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + keys + tokens)
-    start = 8 + len(text)
+        _reserve(file, start + keys + tokens)
     return (
         np.memmap(path, kind, "r+", start, shape),
         np.memmap(path, np.int32, "r+", start + keys, (shape[0],)),
     )
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Make the file so long, with its blocks taken: where a disk fills up behind a mapping, the
+    process is killed instead of told.
+    """
+    file.flush()
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        for at in range(file.tell(), size, _BLOCK):
+            file.write(bytes(min(_BLOCK, size - at)))

@@ -47,7 +47,14 @@ class AnswerMemory(Protocol):
     """Rows that were answered before; `pomona.memory.RowMemory` is one."""
 
     @property
-    def identity(self) -> str: ...
+    def identity(self) -> str:
+        """Equal identities give equal answers, as far as no rows are added."""
+        ...
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The files that it was read from."""
+        ...
 
     async def recall(self, question: str, k: int) -> Remembering:
         """The `k` rows nearest to what the question asks about."""
