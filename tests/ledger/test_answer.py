@@ -408,6 +408,8 @@ def test_costs_are_counted_on_an_axis_that_is_known(make_ledger: Make, tmp_path:
     assert "Per unit of money the best buy is " in _said(served)
     assert "FLOP" not in _said(served)
     view = View(served)
+    assert [view.write_tick(n) for n in (0.2, 10.0, 2000.0)] == ["0.2", "10", "2,000"]
+    assert [View(made).write_tick(n) for n in (1e12, 2e12)] == ["10¹²", "2×10¹²"]
     lever = next(e for e in view.of("overall") if e.variant == "experts")
     assert view.extra(lever) == pytest.approx(0.94 + 0.0004 * 100_000)
     served.write(tmp_path / "ledger.json")

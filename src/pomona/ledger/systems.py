@@ -128,6 +128,11 @@ class View(Ledger):
         """An amount on the axis."""
         return self.words.write(value)
 
+    def write_tick(self, value: float) -> str:
+        """A round amount beside a mark of the axis: `10¹²`, `0.2`."""
+        text = self.words.write(value).removeprefix("1×")
+        return text.rstrip("0").rstrip(".") if "." in text else text
+
 
 def _key(entry: Entry) -> tuple[str, str, str, int]:
     return entry.lever, entry.variant, entry.baseline, entry.seed

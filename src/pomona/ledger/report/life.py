@@ -123,7 +123,7 @@ def _answers() -> dict[str, Any]:
 
 def _costs(ledger: View, low: float, high: float) -> dict[str, Any]:
     values = ticks(low, high, 6)
-    names = ", ".join(f"'{ledger.write_cost(value).removeprefix('1×')}'" for value in values)
+    names = ", ".join(f"'{ledger.write_tick(value)}'" for value in values)
     return {"values": values, "labelExpr": f"[{names}][indexof({values}, datum.value)]"}
 
 

@@ -106,7 +106,7 @@ def picture(ledger: View, width: int, height: int, *, asked: bool = False) -> di
 def _ground(ledger: View, frame: Frame) -> list[dict[str, Any]]:
     meta, narrow = ledger.meta, frame.width < 500
     values = ticks(frame.left, frame.right, 4 if narrow else 8)
-    names = ", ".join(f"'{ledger.write_cost(tick).removeprefix('1×')}'" for tick in values)
+    names = ", ".join(f"'{ledger.write_tick(tick)}'" for tick in values)
     better = "" if meta.higher_is_better else ", lower being better"
     x = quantitative(
         "x",
