@@ -8,7 +8,7 @@ import json
 import random
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,13 @@ metric_list:
 LIKELIHOODS = {"brier_score", "perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
+
+
 @pytest.fixture(scope="module")
 def model() -> Model:
     return load("ui-s", dtype="float32")
@@ -138,7 +145,7 @@ def write(folder: Path) -> Callable[..., Path]:
     def write(text: str, name: str = "task", **files: str) -> Path:
         files = files or {"test": "choices"}
         found = {split: str(folder / f"{file}.jsonl") for split, file in files.items()}
-        settings = json.dumps({"data_files": found, "cache_dir": str(folder / "cache")})
+        settings = json.dumps({"data_files": found})
         path = folder / f"{name}.yaml"
         path.write_text(f"dataset_path: json\ndataset_kwargs: {settings}\n{text}")
         return path
