@@ -9,6 +9,7 @@ import random
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 from pomona.tasks.harness import (  # noqa: E402
     HarnessTask,
+    StoredMetric,
     evaluate,
     harness_model,
     harness_task,
 )
-from pomona.tasks.harness.sums import sums_of  # noqa: E402
+from pomona.tasks.harness.sums import SUMS, name_of  # noqa: E402
 
 UI = Path(pomona.__file__).parent / "assets" / "ui" / "ui.parquet"
 GENERATION = r"""
@@ -221,6 +223,8 @@ def test_sums_give_lm_evals_aggregation_of_the_same_responses(
         assert metric.value(responses, ids) == expected
         some = [5, 2, 2, 9]  # any subset is a sum of rows
         rows = metric.statistics(responses, ids)[some]
+        stored = StoredMetric(**json.loads(json.dumps(asdict(metric.stored))))
+        assert stored.aggregate(rows.sum(0)) == metric.aggregate(rows.sum(0))
         again = metric.value([responses[i] for i in some], [ids[i] for i in some])
         assert metric.aggregate(rows.sum(0)) == pytest.approx(again, abs=1e-9), metric.name
 
@@ -236,8 +240,7 @@ def test_an_aggregation_is_a_function_of_sums(name: str, folder: Path) -> None:
     labels = [(at % 3, at % 4 % 3) for at in range(12)]
     values: Any = {"matthews_corrcoef": labels, "nanmean": [1.0, np.nan, 3.5]}.get(name, texts)
     theirs = AGGREGATION_REGISTRY[name]
-    ours = sums_of(theirs)
-    assert ours is not None
+    ours = SUMS[name_of(theirs)]
     statistics = ours.rows(values)
     for some in ([0, 1, 2], [2, 2, 0, 2]):
         expected = pytest.approx(theirs([values[i] for i in some]), abs=1e-9)
@@ -445,7 +448,7 @@ def test_functions_that_a_task_file_names_are_run(
     length, rare = evaluate(task, model)
     assert (length.value, rare.value) == (numbers["length,none"], numbers["rare,none"])
     assert (length.ci_low, length.higher_is_better) == (None, False)
-    with pytest.raises(PomonaError, match="length: is not a function of sums over items"):
+    with pytest.raises(PomonaError, match=r'length: "widest" is not a function of sums over items'):
         task.metrics[0].statistics(["a"] * 12, task.items.ids)
     assert task.metrics[1].statistics(["a"] * 12, task.items.ids).sum(0).tolist() == [4, 4]
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         HarnessMetric as HarnessMetric,
         HarnessScore as HarnessScore,
         HarnessTask as HarnessTask,
+        StoredMetric as StoredMetric,
         evaluate as evaluate,
     )
 
@@ -28,6 +29,6 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "loading": "harness_model harness_task",
-        "task": "HarnessAnswers HarnessMetric HarnessScore HarnessTask evaluate",
+        "task": "HarnessAnswers HarnessMetric HarnessScore HarnessTask StoredMetric evaluate",
     },
 )

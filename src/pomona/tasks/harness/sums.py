@@ -27,13 +27,11 @@ class Sums:
     value: Callable[[Array], Array]
 
 
-def sums_of(aggregation: Callable[..., Any]) -> Sums | None:
-    """The sums behind one of lm-eval's aggregations; None for a median, and for a function of the
-    task's own, of which nothing is known.
-    """
+def name_of(aggregation: Callable[..., Any]) -> str:
+    """What lm-eval calls one of its aggregations, and a function of a task's own is called."""
     registry = import_module("lm_eval.api.registry").AGGREGATION_REGISTRY
-    names = [name for name, function in registry.items() if function is aggregation]
-    return _SUMS.get(names[0]) if names else None
+    names = (name for name, function in registry.items() if function is aggregation)
+    return next(names, getattr(aggregation, "__qualname__", type(aggregation).__name__))
 
 
 def _ratio(sums: Array) -> Array:
@@ -108,7 +106,8 @@ def _corpus(name: str) -> Sums:
     return Sums(rows, ours.aggregate)
 
 
-_SUMS: dict[str, Sums] = {
+# Without a median and functions of a task's own: they are no functions of sums.
+SUMS: dict[str, Sums] = {
     "mean": Sums(_ones, _ratio),
     "nanmean": Sums(_known, _ratio),
     "perplexity": Sums(_ones, lambda sums: np.exp(-_ratio(sums))),

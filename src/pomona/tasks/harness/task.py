@@ -23,7 +23,7 @@ from pomona.errors import PomonaError, nearest
 from pomona.models import Ask, Model, Spent
 from pomona.stats import MINIMUM, Resamples, interval, value_of
 from pomona.tasks.harness.asking import Messages, messages_of, request_of
-from pomona.tasks.harness.sums import Sums, sums_of
+from pomona.tasks.harness.sums import SUMS, Sums, name_of
 from pomona.tasks.items import Items
 
 Answer = str | Sequence[Any]  # see HarnessTask
@@ -252,6 +252,32 @@ class HarnessAnswers:
 
 
 @dataclass(frozen=True)
+class StoredMetric:
+    """What of a HarnessMetric a file keeps: all that comparing its statistics needs. `aggregation`
+    is lm-eval's name.
+    """
+
+    name: str
+    aggregation: str
+    higher_is_better: bool
+    reads: str
+    signature: str
+
+    @property
+    def sums(self) -> Sums:
+        """How its number follows from sums. Raises PomonaError where it does not."""
+        if self.aggregation not in SUMS:
+            message = f'"{self.aggregation}" is not a function of sums over items'
+            remedy = "use another metric of the task: this one has a value and no interval"
+            raise PomonaError(message, where=self.name, remedy=remedy)
+        return SUMS[self.aggregation]
+
+    def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """See `Metric`: lm-eval's number, in its unit."""
+        return self.sums.value(sums)
+
+
+@dataclass(frozen=True)
 class HarnessMetric:
     """A `Metric` whose references are ids of the task's items: what is right, lm-eval finds in
     their documents. Its name is lm-eval's, without the filter where there is none.
@@ -286,7 +312,13 @@ class HarnessMetric:
         """Whether the number is a function of sums over items. A median is not, and of a function
         of the task's own nobody knows: then there is a value, and no interval.
         """
-        return sums_of(self._aggregation) is not None
+        return self.stored.aggregation in SUMS
+
+    @property
+    def stored(self) -> StoredMetric:
+        """What compares statistics that are in a file, without lm-eval."""
+        how = name_of(self._aggregation)
+        return StoredMetric(self.name, how, self.higher_is_better, self.reads, self.signature)
 
     @property
     def _key(self) -> str:
@@ -295,15 +327,6 @@ class HarnessMetric:
     @property
     def _aggregation(self) -> Callable[..., Any]:
         return self.task.task.aggregation()[self.metric]
-
-    @property
-    def _sums(self) -> Sums:
-        sums = sums_of(self._aggregation)
-        if sums is None:
-            message = "is not a function of sums over items, so it cannot be resampled"
-            remedy = "use another metric of the task, or HarnessMetric.value"
-            raise PomonaError(message, where=self.name, remedy=remedy)
-        return sums
 
     def value(self, outputs: Sequence[Answer], references: Sequence[str], /) -> float | None:
         """lm-eval's own number, None where no item has a value."""
@@ -324,14 +347,16 @@ class HarnessMetric:
         """`statistics` of what `HarnessTask.results` gave."""
         values = results.get(self._key) or [None] * max(map(len, results.values()), default=0)
         places = [row for row, value in enumerate(values) if value is not None]
-        known = self._sums.rows([values[row] for row in places]) if places else np.zeros((0, 2))
+        known = (
+            self.stored.sums.rows([values[row] for row in places]) if places else np.zeros((0, 2))
+        )
         statistics = np.zeros((len(values), known.shape[1]))
         statistics[places] = known
         return statistics
 
     def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """See `Metric`: lm-eval's number, in its unit."""
-        return self._sums.value(sums)
+        return self.stored.aggregate(sums)
 
 
 @dataclass(frozen=True)
