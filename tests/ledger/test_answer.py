@@ -189,7 +189,7 @@ def test_a_control_that_is_best_is_said_first(make_ledger: Make) -> None:
     said = _said(_control(make_ledger(), 17.7))
     assert said.startswith(
         "Best is a control that asks no model: consensus5, chrF 50.70 overall, 50.70 in the tail. "
-        "A bigger model gives the most of all that asks a model: ui-l, "
+        "Of what asks a model, a bigger one gives the most: ui-l, "
     )
     assert "the control consensus5 is better, 50.70 against" in said
     assert "Per FLOP the best buy among models is " in said

@@ -69,7 +69,11 @@ def _table(ledger: View, group: str, width: int) -> Table:
         "gain: positive is better; faint: it is not measurable. "
         f"Extra {unit}: to make it and answer {count(meta.serve_items)} items."
         + (f" The tail has the fewest {meta.counted}." if rare else "")
-        + (" ‡ chosen by the metric." if any(entry.optimised for entry in entries) else "")
+        + (
+            " ‡: chosen by the metric that judges it here."
+            if any(entry.optimised for entry in entries)
+            else ""
+        )
         + (f" Too narrow for: {', '.join(missing)}." if missing else "")
     )
     table = Table(

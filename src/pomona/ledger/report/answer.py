@@ -85,13 +85,15 @@ def _nothing(ledger: View) -> str:
 def _told(ledger: View, shown: list[Entry]) -> str:
     """The best system and, where that is a bigger model, the best lever."""
     best, base = shown[0], clean(ledger.meta.base)
-    most = "gives the most of all that asks a model" if _beaten(ledger, best) else "gives the most"
+    of = "Of what asks a model, " if _beaten(ledger, best) else ""
     where = f" {_WHERE[best.group]}" if best.group != "overall" else ""
     value = f"{clean(ledger.meta.metric)} {_value(ledger, best)}"
     gain = f"{gain_text(ledger, best, metric=False)} over {base}{where}{_for_whom(ledger, best)}"
     if best.lever != SCALE:
-        return f"{clean(best.variant)} {most}: {value}, {gain}, {share(ledger, best)}."
-    told = f"A bigger model {most}: {clean(best.variant)}, {value}, {gain}."
+        name = f"{of}{clean(best.variant)}"
+        return f"{name} gives the most: {value}, {gain}, {share(ledger, best)}."
+    bigger = f"{of}a bigger one" if of else "A bigger model"
+    told = f"{bigger} gives the most: {clean(best.variant)}, {value}, {gain}."
     if len(shown) == 1:
         return f"{told} No lever gains measurably." if levers(ledger) else told
     lever = shown[1]
