@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs
 
 import numpy as np
 
-from pomona.memory import RowMemory
 from pomona.sample.context import Context, Memory, Neighbours, Thought
 from pomona.serve.call import FEEDBACK, MEMORY, Call, event, send_events
 from pomona.serve.fields import Fields, bad, missing
@@ -20,6 +19,9 @@ from pomona.serve.served import ServedModels
 from pomona.serve.shapes import Chunks, embeddings, whole
 from pomona.serve.work import Outcome, outcome, pieces
 from pomona.web import ApiError, wrong
+
+if TYPE_CHECKING:
+    from pomona.memory import RowMemory
 
 Result = TypeVar("Result")
 _MOST_INPUTS = 2048

@@ -8,11 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pomona.errors import PomonaError, positive
-from pomona.memory import RowMemory
 from pomona.sample.context import Context
 from pomona.web import is_loopback
+
+if TYPE_CHECKING:
+    from pomona.memory import RowMemory
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMG]i?)?B?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.files import atomic_file
 from pomona.models.torch.batches import in_batches, padded
@@ -169,13 +170,18 @@ class Datastore:
                 about = file.metadata() or {}
             groups = {
                 str(name): (int(start), int(end))
-                for name, (start, end) in json.loads(about.get("groups", "{}")).items()
+                for name, (start, end) in parse_json(
+                    about.get("groups", "{}").encode(), path
+                ).items()
             }
             store = cls(keys, tokens, about["identity"], groups, about.get("origin"))
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise PomonaError(f"is no datastore: {error}", where=path, remedy=_REMEDY) from error
-        whole = keys.ndim == 2 and tokens.shape == keys.shape[:1] and len(keys)
-        if not whole or not all(0 <= a <= b <= len(keys) for a, b in groups.values()):
+        whole = keys.ndim == 2 and tokens.shape == keys.shape[:1] and keys.numel()
+        kinds = keys.is_floating_point() and not tokens.is_floating_point()
+        if not (whole and kinds and tokens.min() >= 0) or not all(
+            0 <= a <= b <= len(keys) for a, b in groups.values()
+        ):
             message = "its keys and tokens do not belong together"
             raise PomonaError(message, where=path, remedy=_REMEDY)
         kind = keys.dtype if dtype is None else getattr(torch, dtype)
