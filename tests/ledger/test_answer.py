@@ -193,6 +193,12 @@ def test_a_control_that_is_best_is_said_first(make_ledger: Make) -> None:
     )
     assert "the control consensus5 is better, 50.70 against" in said
     assert "Per FLOP the best buy among models is " in said
+    made = _control(make_ledger(ladder=False), 17.7)
+    alone = _said(_only(made, "prune/top", "consensus5"))
+    assert alone.startswith(
+        "Best is a control that asks no model: consensus5, chrF 50.70 overall, 50.70 in the tail. "
+        "Nothing shows a measurable gain over ui-s."
+    )
     weak = _said(_control(make_ledger(), 3.0))
     assert "The strongest control, consensus5, has chrF 36.00 without a model." in weak
     assert "control (consensus5)" not in weak

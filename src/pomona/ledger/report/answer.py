@@ -65,8 +65,9 @@ def answer(ledger: View) -> Conclusion:
         details = [*no_use, *warnings, *_life(ledger)]
     else:
         told = no_use or _no_use(ledger, gaining) or [_nothing(ledger)]
-        said = _no_use(ledger, gaining) if no_use else []
-        details = [*said, *warnings, _control(ledger, None)]
+        said, control = _no_use(ledger, gaining) if no_use else [], _control(ledger, None)
+        told = [control, *told] if _beaten(ledger, None) else told
+        details = [*said, *warnings, *([] if _beaten(ledger, None) else [control])]
     for entry in shown:
         details += [*_elsewhere(ledger, entry), *_judged(ledger, entry)]
     details += [*_base_in_parts(ledger), *_no_ladder(ledger)]
@@ -122,10 +123,16 @@ def strongest(ledger: View, group: str | None = None) -> Entry | None:
     return max(controls(ledger, group), key=lambda one: ledger.gain(one)[0], default=None)
 
 
-def _beaten(ledger: View, best: Entry) -> bool:
-    """Whether a control is at least as good."""
+def _beaten(ledger: View, best: Entry | None) -> bool:
+    """Whether a control is at least as good as the best system or, where none gains, gains
+    itself.
+    """
     control = strongest(ledger)
-    return control is not None and ledger.gain(control)[0] >= ledger.gain(best)[0]
+    if control is None:
+        return False
+    if best is None:
+        return ledger.verdict(control) == "better"
+    return ledger.gain(control)[0] >= ledger.gain(best)[0]
 
 
 def _control(ledger: View, best: Entry | None) -> str:
@@ -134,7 +141,7 @@ def _control(ledger: View, best: Entry | None) -> str:
     if control is None:
         return ""
     name, value = clean(control.variant), f"{metric} {_value(ledger, control)}"
-    if best is not None and _beaten(ledger, best):
+    if _beaten(ledger, best):
         told = [f"{value} {_WHERE[control.group]}"]
         for part, where in _PARTS:
             if there := ledger.within(control, ledger.parts().get(part, "")):
