@@ -14,6 +14,13 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.memory.candidates import (
+        FEATURES as FEATURES,
+        Candidate as Candidate,
+        features as features,
+        gather as gather,
+        usual_length as usual_length,
+    )
     from pomona.memory.choice import (
         Chosen as Chosen,
         choose_among as choose_among,
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
         with_examples as with_examples,
         with_turns as with_turns,
     )
+    from pomona.memory.phrases import Composed as Composed, Phrases as Phrases
     from pomona.memory.rows import (
         Recall as Recall,
         RecalledRow as RecalledRow,
@@ -44,10 +52,12 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "candidates": "FEATURES Candidate features gather usual_length",
         "choice": "Chosen choose_among consensus look_up weigh",
         "kept": "KeptRow KeptRows",
         "nearest": "Nearest Neighbours",
         "neighbours": ("Found find leave_one_out shown shown_in_training with_examples with_turns"),
+        "phrases": "Composed Phrases",
         "rows": "Recall RecalledRow RowMemory open_memory",
         "selector": "Selector cross_fitted",
         "states": "Interpolation",

@@ -148,7 +148,7 @@ def cross_fitted(
     dealt = np.random.default_rng(seed).permutation(len(labels)) % folds
     fold, picks = dealt[member], np.zeros(len(features), np.intp)
     for number in range(folds):
-        learned, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        learned, held = (np.flatnonzero(at).tolist() for at in (fold != number, fold == number))
         selector = Selector.fit(
             [features[i] for i in learned],
             [utilities[i] for i in learned],
