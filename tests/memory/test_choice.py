@@ -23,7 +23,7 @@ def test_every_candidate_is_weighed_against_pool_and_neighbours(
     )
     found = choose_among(Chrf(), [pool], [near], [like], sources=["abz"])
     candidates, evidence = [*pool, *near, "abz"], [*pool, *near]
-    weights = [1.0] * len(pool) + [max(0, 20 * (one - 0.4)) for one in like]
+    weights = [1.0] * len(pool) + [max(0, 10 * (one - 0.1)) for one in like]
     table = pairwise(candidates, evidence) if evidence else np.zeros((1, 0))
     scores = table @ np.array(weights) / (sum(weights) or 1)
     assert found.candidates == [candidates]
@@ -46,7 +46,7 @@ def test_without_a_model_it_is_the_consensus_of_neighbours() -> None:
     assert found.picks == picks.tolist()
     with pytest.raises(PomonaError, match="item 1: has no candidate — give its source as a cand"):
         choose_among(Chrf(), [["a"], []], [[], []], [[], []])
-    assert weigh([0.3, 0.4, 0.9]).tolist() == pytest.approx([0, 0, 10])
+    assert weigh([0.05, 0.1, 0.9]).tolist() == pytest.approx([0, 0, 8])
 
 
 def test_what_is_near_is_looked_up_and_the_rest_left_to_a_model() -> None:

@@ -39,7 +39,7 @@ def test_prompts_are_read_by_their_form_and_searched_in_their_group() -> None:
     expected = Nearest(["Save page", "Delete page"]).search(["Save the page"], 2)
     assert [row.similarity for row in found.rows] == pytest.approx(expected.similarity[0])
     assert found.flops == expected.flops[0]
-    assert found.rows[0].weight == pytest.approx(max(0, 20 * (found.rows[0].similarity - 0.4)))
+    assert found.rows[0].weight == pytest.approx(max(0, 10 * (found.rows[0].similarity - 0.1)))
     assert answers(memory.recall_now("<|fr|>Save<|to|>", 5)) == ["Enregistrer la page"]
     assert memory.recall_now("<|nl|>Save<|to|>", 5).rows == ()
     assert memory.recall_now("Save", 5) == Recall(None)

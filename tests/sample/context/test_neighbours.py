@@ -99,7 +99,7 @@ def test_answers_of_rows_are_candidates_and_evidence_by_their_weight() -> None:
     texts = [reply.text for reply in found.candidates]
     assert texts == [*model.texts, "Seite sichern", "Seiten sichern"]
     like = [row["similarity"] for row in found.notes["neighbours"]["rows"]]
-    weights = np.array([1, 1, 1, *(max(0, 20 * (one - 0.4)) for one in like)])
+    weights = np.array([1, 1, 1, *(max(0, 10 * (one - 0.1)) for one in like)])
     assert found.scores == pytest.approx(pairwise(texts, texts) @ weights / weights.sum(), abs=1e-6)
     assert found.text == texts[int(np.argmax(found.scores))] == "Seite sichern"
     assert found.notes["pool"]["size"] == 3 and account.spent.flops == found.spent.flops > 0
