@@ -45,6 +45,9 @@ class Killer:
     def advance(self, done: int, total: int) -> None:
         self._count()
 
+    def measured(self, entry: object, higher_is_better: bool) -> None:
+        self._count()
+
     def finish(self, step: str, seconds: float, skipped: bool) -> None:
         if not skipped:
             with self.log.open("a") as stream:

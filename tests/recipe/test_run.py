@@ -16,7 +16,7 @@ import pytest
 
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import write_into
-from pomona.ledger import Ledger
+from pomona.ledger import Entry, Ledger
 from pomona.recipe import dry_run, run
 from pomona.recipe.graph import RunFolder, RunInput, Step
 from pomona.recipe.running import _planned, execute
@@ -37,6 +37,8 @@ class Log:
     def start(self, step: str) -> None: ...
 
     def advance(self, done: int, total: int) -> None: ...
+
+    def measured(self, entry: Entry, higher_is_better: bool) -> None: ...
 
     def finish(self, step: str, seconds: float, skipped: bool) -> None:
         (self.skipped if skipped else self.done).append(step)

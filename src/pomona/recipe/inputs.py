@@ -20,7 +20,8 @@ from pomona.tasks import fields_of
 
 ASSETS = Path(__file__).parents[1] / "assets"
 # What a ledger calls all items, and parts of them.
-RESERVED = {"overall", "head", "tail", "near", "middle", "far", "warm", "cold"}
+RESERVED = {"overall", "head", "tail", "near", "middle", "far"}
+RESERVED |= {"warm", "cold", "warm head", "warm tail", "cold head", "cold tail"}
 QUICK = 100_000_000  # bytes
 
 
@@ -81,7 +82,7 @@ def group_counts(
     sources: Sequence[Path],
     data: Data,
     where: Mapping[str, list[str]],
-    cluster: str | None = None,
+    columns: Sequence[str | None] = (),
 ) -> Counter[str] | None:
     """Rows of each group that pass the conditions of the table `name`; None where counting takes
     too long, and the table's own step checks them.
@@ -96,7 +97,7 @@ def group_counts(
     place = f"{sources[0]}, {name}"
     read = records.read([str(path) for path in sources])
     templates = (data.prompt, data.completion, data.source or "")
-    named = set().union(*map(fields_of, templates), {cluster} if cluster else ())
+    named = set().union(*map(fields_of, templates), filter(None, columns))
     read.require(*sorted(named))
     rows = conditions(read, where, place)
     if data.group is None:

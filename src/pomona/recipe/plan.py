@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from pomona._lazy import function_named
 from pomona.documents import read_json
 from pomona.models import count_parameters, locate
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
@@ -26,6 +27,7 @@ from pomona.recipe.steps.tables import make_table
 from pomona.recipe.steps.training import finetune, pretrain
 from pomona.recipe.system import System, family, pool_name
 from pomona.sample import Strategy
+from pomona.tasks import metrics
 
 GREEDY = Strategy()
 Led = tuple[Mapping[str, Node], Mapping[str, Any]]  # inputs and parameters that lead answers
@@ -152,7 +154,7 @@ class RunPlan:
         params = {
             "strategy": replace(strategy, n=n).name,
             "choose": how,
-            "metric": self.recipe.task.metric,
+            **self.compared,
             "seed": self.recipe.seed,
         }
         label = strategy.name if how == "strategy" else f"{pool_name(strategy)}/{how}"
@@ -194,6 +196,22 @@ class RunPlan:
         return name if system.name == self.recipe.base else f"{name} from {system.name}"
 
     @property
+    def metrics(self) -> list[Any]:
+        """The metrics of the task as steps take them; the first one leads."""
+        return [one.given for one in self.recipe.task.metric]
+
+    @cached_property
+    def compared(self) -> dict[str, Any]:
+        """Parameters of a step that compares answers: the metrics, and what their code is."""
+        code = [one for one in self.metrics if ":" in repr(one)]
+        for one in self.recipe.task.metric:
+            for name in (one.name, one.extract or ""):
+                if ":" in name and not name.startswith("regex:"):
+                    function_named(name, beside=self.folder)
+        signatures = [one.signature for one in metrics(self.metrics, references=None)]
+        return {"metrics": self.metrics} | ({"signatures": signatures} if code else {})
+
+    @property
     def seeds(self) -> range:
         """The seeds of every fine-tuning."""
         first = self.recipe.seed
@@ -214,10 +232,12 @@ class RunPlan:
         data = self.recipe.data
         params = {
             "prompt": data.prompt,
+            "options": data.options,
             "completion": data.completion,
             "group": data.group,
             "source": data.source,
             "cluster": getattr(spec, "cluster", None),
+            "project": self.recipe.task.project,
             "groups": data.groups,
             "where": {**data.where, **spec.where},
             "per_group": per_group,
@@ -302,7 +322,7 @@ class RunPlan:
 
     def copies(self, items: Step) -> Step:
         """Items answered by their sources."""
-        params, inputs = {"metric": self.recipe.task.metric}, {"items": items}
+        params, inputs = self.compared, {"items": items}
         return self.step(self.on("copy the sources", items), copy_sources, params, inputs)
 
     @cached_property
@@ -337,12 +357,17 @@ class RunPlan:
         return self.step(name, find_neighbours, params, inputs)
 
     @property
+    def needed(self) -> list[Step]:
+        """What every entry of the ledger needs, beside answers."""
+        more = [self.learned] if self.learned else []
+        if self.memory is not None:
+            more += [self.memory, self.neighbours(self.items)]
+        return [self.items, self.copies(self.items), *more]
+
+    @property
     def targets(self) -> list[Step]:
-        """What the ledger is computed from: the answers of every measurement, and the training
-        items it counts.
-        """
-        answers = [step for m in self.measurements() for step in m.answers]
-        return [*answers, self.copies(self.items), *([self.learned] if self.learned else [])]
+        """What the ledger is computed from."""
+        return [*self.needed, *(step for m in self.measurements() for step in m.answers)]
 
     def answering(self) -> Mapping[str, Any]:
         """Parameters of every step in which a model reads or writes."""
@@ -381,8 +406,8 @@ class RunPlan:
         sources = record_sources(spec.records or data.records, self.folder)
         key = (*sources, repr(where))
         if key not in self._counts:
-            cluster = getattr(spec, "cluster", None)
-            self._counts[key] = group_counts(name, sources, data, where, cluster)
+            columns = (getattr(spec, "cluster", None), self.recipe.task.project, data.options)
+            self._counts[key] = group_counts(name, sources, data, where, columns)
         return self._counts[key]
 
     def require_groups(self, groups: Iterable[str], where: str) -> None:
@@ -397,7 +422,7 @@ class RunPlan:
         params = {
             **self.answering(),
             **settings,
-            "metric": task.metric,
+            **self.compared,
             "max_new_tokens": task.max_new_tokens,
         }
         inputs = {"items": asked, "model": model, **states}

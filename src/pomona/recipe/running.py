@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from pomona.recipe.steps import Runtime, StepContext
 from pomona.workspace import Lock, is_full, refuse_changed, stamp
 
 if TYPE_CHECKING:
-    from pomona.ledger import Ledger
+    from pomona.ledger import Entry, Ledger
 
 FLOPS_PER_SECOND = {"train": 4e10, "generate": 2e10, "score": 4e10, "table": 1e9}
 START_SECONDS = 2.0
@@ -45,7 +45,8 @@ NEARLY_NOTHING = 1 << 16  # bytes
 
 class Progress(Protocol):
     """Told by a run what it does. Calls come in order: `plan`, then for each step `start`, any
-    number of `advance`, `finish`; and again, where what is finished decides on more steps.
+    number of `advance`, `finish`, and `measured` for what that finished; and again, where what is
+    finished decides on more steps.
     """
 
     def plan(self, steps: list[tuple[str, float]]) -> None:
@@ -66,6 +67,10 @@ class Progress(Protocol):
         """
         ...
 
+    def measured(self, entry: Entry, higher_is_better: bool) -> None:
+        """A variant has been measured: what it does on all test items."""
+        ...
+
 
 class Silent:
     """Says nothing."""
@@ -77,6 +82,8 @@ class Silent:
     def advance(self, done: int, total: int) -> None: ...
 
     def finish(self, step: str, seconds: float, skipped: bool) -> None: ...
+
+    def measured(self, entry: Entry, higher_is_better: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,14 @@ def check_run(root: Path) -> None:
     that a run has made.
     """
     check_ours(root.resolve(), _KIND)
-    written = ("recipe.yaml", "manifest.json", "ledger.json", "report.html", "picture.svg")
+    written = (
+        "recipe.yaml",
+        "manifest.json",
+        "ledger.json",
+        "report.html",
+        "picture.svg",
+        "examples.json",
+    )
     check_into(root, (*written, "stack.json"))
     for name in ("steps", "work"):
         if os.path.lexists(root / name) and not (root / name).is_dir():
@@ -195,16 +209,17 @@ def run(
         ResourceError: the disk is full.
     """
     from pomona.ledger.report import publish
-    from pomona.recipe.accounts import build_ledger
+    from pomona.recipe.ledgers import Told, build_ledger, examples
 
     before = stamp([recipe])
     plan, folder, chosen = _planned(Path(recipe), out, seed, threads)
     _set_threads(plan.recipe.threads)
     with locked(folder.root):
         runtime = Runtime(plan.recipe.device, plan.recipe.threads)
-        known = set[Step]()
+        shown, known = progress or Silent(), set[Step]()
+        told = Told(plan, folder, shown.measured)
         for steps in _phases(plan, chosen):
-            execute(steps, folder, runtime, progress or Silent(), known)
+            execute(steps, folder, runtime, shown, known, told.update)
         ledger = build_ledger(plan, folder)
         refuse_changed(before, stamp([recipe]), recipe)
         for node in _run_inputs(plan):
@@ -213,6 +228,7 @@ def run(
             "recipe.yaml": Path(recipe).read_text(encoding="utf-8"),
             "manifest.json": json_text(_manifest(plan, folder, ledger)),
             "ledger.json": ledger.text(folder.root / "ledger.json"),
+            "examples.json": examples(plan, folder).text(),
         }
         if plan.recipe.stack:
             files["stack.json"] = json_text(chosen.to_json())
@@ -237,7 +253,7 @@ def _phases(plan: RunPlan, chosen: Chosen) -> Iterator[list[Step]]:
 
 
 def _manifest(plan: RunPlan, folder: RunFolder, ledger: Ledger) -> dict[str, Any]:
-    from pomona.recipe.accounts import trained_in
+    from pomona.recipe.ledgers import trained_in
 
     return {
         "recipe": plan.recipe.model_dump(),
@@ -281,9 +297,11 @@ def execute(
     runtime: Runtime,
     progress: Progress,
     known: set[Step] | None = None,
+    after: Callable[[], None] = lambda: None,
 ) -> None:
-    """Bring every target about, but for the steps of `known`, to which these are added. Finished
-    steps are not repeated; a full disk ends the run with what is finished kept.
+    """Bring every target about, but for the steps of `known`, to which these are added; `after`
+    each something is called. Finished steps are not repeated; a full disk ends the run with what is
+    finished kept.
     """
     known = set() if known is None else known
     order = [step for step in ancestors(targets) if step not in known]
@@ -298,6 +316,7 @@ def execute(
         began = time.perf_counter()
         _run(step, folder, runtime, progress)
         progress.finish(step.name, time.perf_counter() - began, skipped=False)
+        after()
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from pomona.recipe.fields import (
     Where,
     checked,
 )
+from pomona.tasks import MetricOptions, OneOrMore
 
 
 def _rung(value: Any) -> Any:
@@ -46,6 +47,8 @@ class Data(StrictModel):
     items are found by it. The prompt's only column that is not the group, or else the prompt, when
     left out.
     """
+    options: Text | None = None
+    """Column of the answers that a question lets choose from."""
     group: Text | None = "group"
     """Column that results are broken down by; null for no groups."""
     groups: Texts | None = None
@@ -67,8 +70,14 @@ class Task(StrictModel):
     """Column of what test items share, such as the source of translations: the items of one value
     are resampled together.
     """
-    metric: Literal["chrf", "chrf++", "exact_match"] = "chrf"
-    """How an answer is compared with its reference."""
+    project: Text | None = None
+    """Column of where rows come from, such as a project: a test item is warm where rows of its
+    project are among those that the base may have learned from, and cold elsewhere.
+    """
+    metric: OneOrMore = Field(default=[MetricOptions(name="chrf")])
+    """How an answer is compared with its reference: a metric, or several, of which the first one
+    leads.
+    """
     per_group: Positive | None = None
     """At most this many test items per group; all when left out."""
     tail: Annotated[int, Field(ge=0)] = 5

@@ -132,7 +132,7 @@ class Chosen:
         task, seed = self.plan.recipe.task, self.plan.recipe.seed
         clusters = np.array(self._items.clusters, dtype=object) if task.cluster else None
         draws = Resamples(len(self._items), task.resamples, seed, clusters)
-        measure = metric(task.metric)
+        measure = metric(self.plan.metrics[0], references=self._items.reference_count)
         ours, before = (
             np.stack([self._statistics(step) for step in each.answers]) for each in (m, now)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pomona.recipe.graph import Node, Step
 from pomona.sample import TEMPERATURE, Strategy
@@ -58,7 +59,7 @@ class System:
     answers: See | None = None
     against: tuple[str, ...] = ()
     bound: bool = False
-    judge: str | None = None
+    judge: Any = None
 
     @property
     def is_greedy(self) -> bool:

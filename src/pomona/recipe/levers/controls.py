@@ -26,7 +26,7 @@ def add_controls(plan: RunPlan) -> None:
 def _looked_up(plan: RunPlan, name: str, vote: bool, items: Step) -> Step:
     asked = plan.recipe.controls
     params = {
-        "metric": plan.recipe.task.metric,
+        **plan.compared,
         "vote": vote,
         "neighbours": asked.neighbours,
         "far": asked.far,

@@ -145,13 +145,13 @@ class MemoryLever(Lever):
         return self.plan.memory
 
     def _looked_up(self, spec: LookUp, system: System) -> System:
-        plan, metric = self.plan, self.plan.recipe.task.metric
+        plan = self.plan
 
         def given(items: Step, answers: Step, seed: int) -> Step:
             inputs = {"items": items, "answers": answers, "neighbours": plan.neighbours(items)}
             if spec.least is None:
                 inputs["threshold"] = threshold(seed)
-            params = {"metric": metric, "least": spec.least}
+            params = {**plan.compared, "least": spec.least}
             name = plan.on(f"look up or take {plan.seeded(system, seed)}", items)
             return plan.step(name, look_up_or_answer, params, inputs)
 
@@ -163,7 +163,7 @@ class MemoryLever(Lever):
                 "neighbours": plan.neighbours(items),
             }
             name = f"choose the threshold of {plan.seeded(system, seed)}"
-            return plan.step(name, choose_threshold, {"metric": metric}, inputs)
+            return plan.step(name, choose_threshold, plan.compared, inputs)
 
         return replace(system, then=(*system.then, given))
 
@@ -205,11 +205,11 @@ class MemoryLever(Lever):
     def _among(self, spec: Candidates, system: System) -> System:
         plan = self.plan
         strategy = system.strategy or parse_strategy(spec.strategy)
-        chosen = replace(system, strategy=strategy, judge=plan.recipe.task.metric)
+        chosen = replace(system, strategy=strategy, judge=plan.metrics[0])
 
         def take(n: int, items: Step, pools: Step) -> Step:
             params = {**spec.model_dump(exclude={"strategy"}), "n": n}
-            params["metric"] = plan.recipe.task.metric
+            params |= plan.compared
             inputs = {"items": items, "pools": pools, "neighbours": plan.neighbours(items)}
             name = plan.on(f"choose among {n} answers and {spec.neighbours} neighbours", items)
             return plan.step(name, choose_candidate, params, inputs)

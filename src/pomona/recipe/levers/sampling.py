@@ -82,10 +82,10 @@ class SamplingLever(Lever):
     def apply(self, name: str, system: System) -> System:
         """The system with a pool of answers, and a choice among them."""
         strategy, how = self._variants.get(name) or (parse_strategy(name), "strategy")
-        own, metric = how == "strategy", self.plan.recipe.task.metric
+        own, metric = how == "strategy", self.plan.metrics[0]
         kept = system.take if own and strategy.select == "mbr" else None  # a choice among more
         take = kept if own else partial(self.plan.choose, strategy, how)
-        judge = metric if own and strategy.select == "mbr" and strategy.utility in metric else None
+        judge = metric if own and strategy.select == "mbr" and strategy.utility == metric else None
         chosen = replace(system, strategy=strategy, take=take, judge=judge, bound=how in BOUNDS)
         known = f"{pool_name(strategy)}/{RANDOM}"
         return replace(chosen, against=(known,) if own and known in self._variants else ())

@@ -15,7 +15,13 @@ from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.models import Sample, Shape, decode_flops, prefill_flops
 from pomona.recipe.steps import Cost, StepContext, checkpoint
-from pomona.recipe.steps.results import Serving, made_here, read_result, write_serving
+from pomona.recipe.steps.results import (
+    Serving,
+    made_here,
+    read_result,
+    statistics_name,
+    write_serving,
+)
 from pomona.recipe.steps.tables import read_items
 from pomona.tasks import Items, metric
 
@@ -106,12 +112,14 @@ def write_answers(
     folder: Path,
     items: Items,
     answers: Sequence[str],
-    metric_name: str,
+    given: Sequence[Any],
     shape: Shape | None,
 ) -> None:
-    """Write what a system answered, with the statistics the ledger compares."""
-    measure = metric(metric_name)
-    np.save(folder / "statistics.npy", measure.statistics(list(answers), items.completions))
+    """Write what a system answered, with the statistics of each metric that the ledger compares."""
+    for place, one in enumerate(given):
+        measure = metric(one, references=items.reference_count, reads="text")
+        statistics = measure.statistics(list(answers), items.references)
+        np.save(folder / statistics_name(place), statistics)
     table = pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)})
     pq.write_table(table, folder / "answers.parquet")
     write_json(folder / "answers.json", asdict(About(shape)))
@@ -130,7 +138,7 @@ def evaluate(step: StepContext) -> Cost:
     lengths = [[sample.completion_tokens for sample in pool] for pool in pools]
     flops = answer_flops(model, pools) + led.flops(lengths)
     texts = [pool[0].text for pool in pools]
-    write_answers(step.out, items, texts, p["metric"], model.shape)
+    write_answers(step.out, items, texts, p["metrics"], model.shape)
     tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
     each = (flops / len(items), tokens / len(items))
     write_serving(step.out, Serving(each[0], bytes=led.bytes, tokens_per_item=each[1]))

@@ -34,7 +34,7 @@ def copy_sources(step: StepContext) -> Cost:
     """Every item answered by its source: the least that a system is for."""
     items = read_items(step.inputs["items"])
     with Meter() as meter:
-        write_answers(step.out, items, items.sources, step.params["metric"], None)
+        write_answers(step.out, items, items.sources, step.params["metrics"], None)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
@@ -76,14 +76,14 @@ def look_up(step: StepContext) -> Cost:
         if p["vote"]:
             near = np.flatnonzero(nearest_of(rows) >= p["far"])
             picks = consensus(
-                metric(p["metric"]),
+                metric(p["metrics"][0]),
                 [rows[i]["answers"] for i in near],
                 [rows[i]["similarity"] for i in near],
             )
             answers = list(items.sources)
             for i, pick in zip(near, picks, strict=True):
                 answers[i] = rows[i]["answers"][pick]
-        write_answers(step.out, items, answers, p["metric"], None)
+        write_answers(step.out, items, answers, step.params["metrics"], None)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 

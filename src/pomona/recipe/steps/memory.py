@@ -100,11 +100,12 @@ def choose_threshold(step: StepContext) -> Cost:
     """The similarity from which it is best, on these items, to answer as the nearest neighbour was
     answered; the lower of equals.
     """
-    items, measure = read_items(step.inputs["items"]), metric(step.params["metric"])
+    items = read_items(step.inputs["items"])
+    measure = metric(step.params["metrics"][0], references=items.reference_count)
     with Meter() as meter:
         found, answers = _beside(step, items)
-        ours = measure.statistics(answers, items.completions)
-        theirs = measure.statistics(_looked_up(found, answers), items.completions)
+        ours = measure.statistics(answers, items.references)
+        theirs = measure.statistics(_looked_up(found, answers), items.references)
         nearest, sign = nearest_of(found), 1 if measure.higher_is_better else -1
         tried = {
             least: float(
@@ -130,7 +131,7 @@ def look_up_or_answer(step: StepContext) -> Cost:
         theirs = _looked_up(found, answers)
         taken = [other if at else own for at, own, other in zip(near, answers, theirs, strict=True)]
         about = read_result(step.inputs["answers"] / "answers.json", About)
-        write_answers(step.out, items, taken, p["metric"], about.shape)
+        write_answers(step.out, items, taken, p["metrics"], about.shape)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
@@ -156,7 +157,7 @@ def choose_candidate(step: StepContext) -> Cost:
     found = read_neighbours(step.inputs["neighbours"] / "neighbours.parquet", p["neighbours"])
     with Meter() as meter:
         chosen = choose_among(
-            metric(p["metric"]),
+            metric(p["metrics"][0]),
             [row["answers"] for row in rows],
             [row["answers"] for row in found],
             [row["similarity"] for row in found],
@@ -165,7 +166,7 @@ def choose_candidate(step: StepContext) -> Cost:
             strength=p["strength"],
             above=p["above"],
         )
-        write_answers(step.out, items, chosen.texts, p["metric"], about.shape)
+        write_answers(step.out, items, chosen.texts, p["metrics"], about.shape)
     told = drawing(about, items, rows)
     write_serving(step.out, with_seconds(told, meter.cpu_seconds / len(items)))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)

@@ -95,6 +95,11 @@ def read_rows(path: Path, *columns: str) -> pa.Table:
     return table
 
 
+def statistics_name(place: int) -> str:
+    """The file of the statistics of the task's first metric, or of another."""
+    return f"statistics-{place}.npy" if place else "statistics.npy"
+
+
 def read_statistics(path: Path, rows: int) -> NDArray[np.float64]:
     """Per-item statistics, float64 `[rows, k]`. Raises PomonaError."""
     try:

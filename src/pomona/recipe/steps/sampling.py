@@ -83,7 +83,7 @@ def choose(step: StepContext) -> Cost:
     about, rows = read_pools(drawn, strategy.n)
     with Meter() as meter:
         if p["choose"] in BOUNDS:
-            utilities = _utilities([row["answers"] for row in rows], items.completions, p["metric"])
+            utilities = _utilities([row["answers"] for row in rows], items, p["metrics"][0])
             picks = [int(pick) for pick in extremes(utilities)[BOUNDS.index(p["choose"])]]
         elif p["choose"] == RANDOM:
             rows = at_random(rows, p["seed"])
@@ -91,7 +91,7 @@ def choose(step: StepContext) -> Cost:
         else:
             picks = asyncio.run(_picks(strategy, items.prompts, rows, about, p["seed"]))
     chosen = [row["answers"][pick] for row, pick in zip(rows, picks, strict=True)]
-    write_answers(step.out, items, chosen, p["metric"], about.shape)
+    write_answers(step.out, items, chosen, p["metrics"], about.shape)
     told = drawing(about, items, rows)
     write_serving(step.out, with_seconds(told, meter.cpu_seconds / len(items)))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
@@ -124,10 +124,11 @@ async def _picks(
     return picks
 
 
-def _utilities(pools: list[list[str]], references: list[str], name: str) -> list[np.ndarray]:
-    measure = metric(name)
+def _utilities(pools: list[list[str]], items: Items, given: Any) -> list[np.ndarray]:
+    measure = metric(given, references=items.reference_count)
     sign = 1 if measure.higher_is_better else -1
     flat = [answer for pool in pools for answer in pool]
-    repeated = [reference for pool, reference in zip(pools, references, strict=True) for _ in pool]
+    pairs = zip(pools, items.references, strict=True)
+    repeated = [reference for pool, reference in pairs for _ in pool]
     values = sign * measure.aggregate(measure.statistics(flat, repeated))
     return np.split(values, np.cumsum([len(pool) for pool in pools])[:-1])

@@ -20,6 +20,7 @@ from pomona.tasks import COLUMNS, Items, items_from, limit
 if TYPE_CHECKING:
     from pomona.records import Records
 
+PROJECTS = "projects.json"
 MANY = 40  # values that an error compares with, or lists
 
 
@@ -31,6 +32,11 @@ def read_items(folder: Path) -> Items:
 def read_counts(folder: Path) -> Counter[str]:
     """How many rows of each group there were, before `per_group`."""
     return Counter(read_result(folder / "counts.json", dict[str, int]))
+
+
+def read_projects(folder: Path) -> dict[str, str]:
+    """The project of every item, before `per_group`, by its id."""
+    return read_result(folder / PROJECTS, dict[str, str])
 
 
 def rarest(counts: Mapping[str, int], number: int) -> list[str]:
@@ -97,10 +103,15 @@ def make_table(step: StepContext) -> Cost:
             rows = records.read(sources)
         rows = conditions(rows, p["where"], rows.source.where)
         templates = (p["prompt"], p["completion"], p["group"])
-        more = {"source": p["source"], "cluster": p["cluster"]}
-        items = items_from(rows.to_table(), *templates, **more)
+        more = {name: p[name] for name in ("source", "cluster", "options")}
+        table = rows.to_table()
+        items = items_from(table, *templates, **more)
         write_items(step.out, limit(items, p["per_group"], p["groups"]))
         write_json(step.out / "counts.json", Counter(items.groups))
+        if p["project"]:
+            more["cluster"] = p["project"]
+            of = items_from(table, *templates, **more)
+            write_json(step.out / PROJECTS, dict(zip(of.ids, of.clusters, strict=True)))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
