@@ -117,7 +117,7 @@ def test_the_examples_are_recipes(name):
         (
             "metric: chrf",
             "metric: crf",
-            'line 5: "metric" must be "chrf" or "chrf++" or "exact_match", not "crf"',
+            'line 5: there is no metric "crf" — did you mean "chrf"?',
         ),
         ("records: ui", "records: 5", 'line 3: "records" must be text, not 5'),
         ("records: ui", "records: []", 'line 3: "records" must not be empty'),

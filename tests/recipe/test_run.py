@@ -410,7 +410,8 @@ def test_killed_five_times_gives_the_same_ledger_and_repeats_nothing(project: Pa
 def test_a_kill_before_a_result_has_its_name_loses_no_kept_checkpoint(project: Path) -> None:
     table = StepContext(
         {"prompt": "{prompt}", "completion": "{completion}", "group": "group", "groups": None}
-        | {"source": None, "cluster": None, "where": {}, "per_group": None, "on_error": "stop"},
+        | dict.fromkeys(["source", "cluster", "options", "project"])
+        | {"where": {}, "per_group": None, "on_error": "stop"},
         {"records-0000": project / "rows.jsonl"},
         project / "items",
         project,
@@ -583,11 +584,11 @@ def test_a_ladder_that_says_nothing_is_refused(
 def test_all_data_and_mixed_are_one_result_where_they_are_one_model(project: Path) -> None:
     """Without other levers' groups the experts cover all of the training items."""
     edit(project, "group: group}", "group: group, groups: [de, fr, af]}")
-    plan, _ = _planned(project / "recipe.yaml", None, None, None)
-    trained = {m.variant: m.baselines for m in plan.measurements}
+    plan, *_ = _planned(project / "recipe.yaml", None, None, None)
+    trained = {m.variant: m.baselines for m in plan.measurements()}
     assert "mixed" not in trained
     assert trained["merge/ties"] == ("hf:model", "all data")
-    models = [m.model for m in plan.measurements if m.lever in ("data", "merging")]
+    models = [m.model for m in plan.measurements() if m.system.lever in ("data", "merging")]
     assert len(models) == len(set(map(id, models)))
 
 
@@ -602,7 +603,8 @@ DAMAGES = {
     "items-to-look-up-*/counts.json": ('{"de": "many"}', "`de`: Input should be a valid integer"),
     "copy-*/statistics.npy": (None, "cannot be read: "),
     "find-*/neighbours.parquet": ("x", "cannot be read: "),
-    "find-*/search.json": ("{}", "`flops_once` is missing"),
+    "find-*/search.json": ("{}", "`known` is missing"),
+    "find-*/serving.json": ("{}", "`flops_per_item` is missing"),
     "sample-*/pools.json": ("[]", "`distinct` is missing"),
     "sample-*/pools.parquet": ("x", "cannot be read: "),
 }
