@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pomona.ledger import Entry, Ladder, Rung, ScaleEquivalent
 from pomona.recipe.costs import Costs, Made, less, total
 from pomona.recipe.graph import RunFolder, Step
+from pomona.recipe.levers.controls import CONTROL
 from pomona.recipe.plan import Measurement, RunPlan
 from pomona.recipe.steps import Cost
 from pomona.recipe.steps.controls import nearest_of, read_neighbours
@@ -182,7 +183,7 @@ class Accounts:
                     value = value_of(self.metric, self.statistics[m.variant][:, rows])
                     resampled = self.resampled(m.variant, rows, draws)
                     scale = ladder[0].scale_equivalent(value, resampled, ladder[1])
-                for baseline in filter(self.by_variant.__contains__, m.baselines):
+                for baseline in self._baselines(m):
                     compared = compare(
                         self.metric,
                         self.statistics[m.variant][:, rows],
@@ -193,6 +194,25 @@ class Accounts:
                     measured.append(self._entry(m, group, baseline, compared, made, scale))
             entries += self._corrected(measured)
         return entries
+
+    def _baselines(self, m: Measurement) -> list[str]:
+        """What a measurement is compared with: its own baselines as far as they are there, and the
+        strongest control where it is above that.
+        """
+        own = [name for name in m.baselines if name in self.by_variant]
+        control = self._strongest
+        if control and m.system.lever not in (CONTROL, "scale") and not m.system.bound:
+            ahead = self.value(m.variant, "overall") - self.value(control, "overall")
+            if ahead * (1 if self.metric.higher_is_better else -1) > 0:
+                own.append(control)
+        return own
+
+    @cached_property
+    def _strongest(self) -> str | None:
+        """The best control on all test items."""
+        names = [m.variant for m in self.measurements if m.system.lever == CONTROL]
+        sign = 1 if self.metric.higher_is_better else -1
+        return max(names, key=lambda name: sign * self.value(name, "overall"), default=None)
 
     def _corrected(self, entries: list[Entry]) -> list[Entry]:
         """The entries of a group with p-values corrected for their number. The base beside itself

@@ -32,7 +32,7 @@ from pomona.sample import (
     parse_strategy,
     temperatures,
 )
-from pomona.tasks import metric
+from pomona.tasks import Items, metric
 
 BOUNDS, RANDOM = ("hope", "risk"), "random"
 
