@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         usual_length as usual_length,
     )
     from pomona.memory.choice import (
+        ABOVE as ABOVE,
+        STRENGTH as STRENGTH,
         Chosen as Chosen,
         choose_among as choose_among,
         consensus as consensus,
@@ -53,7 +55,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "candidates": "FEATURES Candidate features gather usual_length",
-        "choice": "Chosen choose_among consensus look_up weigh",
+        "choice": "ABOVE STRENGTH Chosen choose_among consensus look_up weigh",
         "kept": "KeptRow KeptRows",
         "nearest": "Nearest Neighbours",
         "neighbours": ("Found find leave_one_out shown shown_in_training with_examples with_turns"),

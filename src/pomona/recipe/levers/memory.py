@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pomona.documents import StrictModel
+from pomona.memory import ABOVE, STRENGTH
 from pomona.recipe.fields import Mistakes, Positive, Rate, Share, Text
 from pomona.recipe.graph import Node, Step
 from pomona.recipe.lever import Lever
@@ -75,11 +76,11 @@ class Candidates(StrictModel):
     """How answers are drawn, where the system below draws none."""
     neighbours: Few = 5
     """How many answers of the memory."""
-    strength: Rate = 20.0
+    strength: Rate = STRENGTH
     """What a neighbour weighs, beside 1 of an answer that is drawn: this times its similarity above
     `above`.
     """
-    above: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    above: Annotated[float, Field(ge=0, lt=1)] = ABOVE
     """Similarity from which a neighbour weighs anything."""
     far: Share | None = 0.4
     """Similarity of the nearest below which the source is the answer; null for never."""
