@@ -148,6 +148,8 @@ def test_what_does_not_fit_is_refused(model: TorchModel, store: Datastore, tmp_p
         Datastore.of_answers(model, ["a", "b"], ["c"])
     with pytest.raises(PomonaError, match='unknown dtype "int8" — float32 or float16'):
         Datastore.of_answers(model, ["a"], ["c"], dtype="int8")
+    with pytest.raises(PomonaError, match="3 prompts but 1 to lead them — give one of steers"):
+        model.generate(ASKED, steers=Interpolation(store, 20.0).of(["de"]))
     other = replace(store, identity="torch:other")
     with pytest.raises(ModelError, match="from another model — build them with this one"):
         model.generate(ASKED[:1], steers=Interpolation(other, 20.0).of(["de"]))

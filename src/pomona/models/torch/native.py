@@ -114,6 +114,9 @@ class NativeModel(Model):
         """
         temperatures = _check(n, max_new_tokens, temperature, top_p, min_p)
         steers = [None] * len(prompts) if steers is None else steers
+        if len(steers) != len(prompts):
+            message = f"{len(prompts)} prompts but {len(steers)} to lead them"
+            raise PomonaError(message, remedy="give one of steers a prompt, or None for it")
         for steer in {id(steer): steer for steer in steers}.values():
             self.check_steer(steer)
         encoded = self.codec.prompts(prompts)
