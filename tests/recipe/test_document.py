@@ -187,17 +187,6 @@ def test_a_mistake_is_told_with_its_line(complaint, old, new, expected):
     [
         ("hedged5-mrb", 'there is no part "mrb": did you mean "mbr"?'),
         ("greedy", '"greedy" has one answer: give a pool of at least 2, such as hedged5-mbr'),
-        (
-            "hedged5-chops",
-            '"hedged5-chops" asks a judge, and a recipe has none: measure it with `pomona sample`',
-        ),
-        (
-            "sample16-vote-stop0.6",
-            (
-                '"sample16-vote-stop0.6" draws until answers agree, and a recipe draws all: '
-                "measure it with `pomona sample`"
-            ),
-        ),
         ("hedged8-mbr", '"hedged8-mbr" is there twice'),
     ],
 )

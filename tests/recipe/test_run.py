@@ -584,7 +584,7 @@ def test_a_ladder_that_says_nothing_is_refused(
 def test_all_data_and_mixed_are_one_result_where_they_are_one_model(project: Path) -> None:
     """Without other levers' groups the experts cover all of the training items."""
     edit(project, "group: group}", "group: group, groups: [de, fr, af]}")
-    plan, *_ = _planned(project / "recipe.yaml", None, None, None)
+    plan, *_ = _planned(project / "recipe.yaml", None, {}, insist=False)
     trained = {m.variant: m.baselines for m in plan.measurements()}
     assert "mixed" not in trained
     assert trained["merge/ties"] == ("hf:model", "all data")

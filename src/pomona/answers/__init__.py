@@ -27,7 +27,11 @@ if TYPE_CHECKING:
         draw as draw,
         forecaster as forecaster,
     )
-    from pomona.answers.lockstep import together as together
+    from pomona.answers.lockstep import (
+        InStep as InStep,
+        Lockstep as Lockstep,
+        together as together,
+    )
     from pomona.answers.pool import (
         Answer as Answer,
         Answerer as Answerer,
@@ -35,16 +39,20 @@ if TYPE_CHECKING:
         text_of as text_of,
     )
     from pomona.answers.rows import COLUMNS as COLUMNS, RowPrompt as RowPrompt
-    from pomona.answers.store import CachedModel as CachedModel
+    from pomona.answers.store import (
+        CachedModel as CachedModel,
+        Wrapper as Wrapper,
+        open_store as open_store,
+    )
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "batch": "BatchStats ModelOrUri Progress RowOptions answer_rows",
         "budget": "Account Budget BudgetSpent Exhausted MeteredModel ask deal draw forecaster",
-        "lockstep": "together",
+        "lockstep": "InStep Lockstep together",
         "pool": "Answer Answerer PoolStats text_of",
         "rows": "COLUMNS RowPrompt",
-        "store": "CachedModel",
+        "store": "CachedModel Wrapper open_store",
     },
 )

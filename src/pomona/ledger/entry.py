@@ -139,7 +139,7 @@ class Meta:
     metric: str
     higher_is_better: bool
     base: str
-    base_parameters: int
+    base_parameters: int | None
     serve_items: int
     seed: int
     created: str

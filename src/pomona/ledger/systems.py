@@ -178,7 +178,7 @@ def rungs(ledger: Ledger, group: GroupName = None) -> list[Entry]:
     larger = {
         rung.variant: rung.parameters
         for rung in ledger.meta.rungs
-        if rung.parameters > ledger.meta.base_parameters
+        if rung.parameters > (ledger.meta.base_parameters or 0)
     }
     measured = [
         entry

@@ -37,12 +37,14 @@ if TYPE_CHECKING:
         CatalogueEntry as CatalogueEntry,
         catalogue as catalogue,
         folder_of as folder_of,
+        gguf_header as gguf_header,
         locate as locate,
         names as names,
+        present as present,
         pull as pull,
         smollm2_path as smollm2_path,
     )
-    from pomona.models.model import Ability as Ability, Model as Model, able as able
+    from pomona.models.model import HAVE as HAVE, Ability as Ability, Model as Model, able as able
     from pomona.models.request import (
         Ask as Ask,
         Draw as Draw,
@@ -68,8 +70,9 @@ __getattr__, __dir__ = lazily(
         "concurrency": "Rate RetryPolicy merged retrying wait_for",
         "flops": "Shape decode_flops inference_flops prefill_flops scoring_flops training_flops",
         "loading": "load",
-        "locating": "CatalogueEntry catalogue folder_of locate names pull smollm2_path",
-        "model": "Ability Model able",
+        "locating": "CatalogueEntry catalogue folder_of gguf_header locate names present pull "
+        "smollm2_path",
+        "model": "HAVE Ability Model able",
         "request": "Ask Draw Finish Message ModelError Reply ReplyPiece Request Sample Spent Steer "
         "Token prompt_tokens",
         "torch.codec": "Codec",

@@ -90,7 +90,8 @@ class LlamaModel(Model):
         self.abilities: frozenset[Ability] = (
             frozenset[Ability]({"generate", "embed", "options"}) | tools
         )
-        self._costs = CostModel(shape_of(metadata, tensors), price)
+        self.shape = shape_of(metadata, tensors)
+        self._costs = CostModel(self.shape, price)
         self._path, self._threads = path, threads
         # All answers share one context, and llama.cpp fails the one that finds it full.
         self._room = FairSemaphore(self.context)

@@ -149,7 +149,8 @@ class Accounts:
     def rungs(self) -> list[Rung]:
         """The ladder by size."""
         rungs = [rung.model for rung in self.plan.recipe.ladder or []]
-        sized = [Rung(uri, self.parameters(uri)) for uri in rungs if uri in self.by_variant]
+        sizes = [(uri, self.parameters(uri)) for uri in rungs if uri in self.by_variant]
+        sized = [Rung(uri, size) for uri, size in sizes if size is not None]
         return sorted(sized, key=lambda rung: rung.parameters)
 
     def value(self, variant: str, group: str) -> float:
@@ -161,9 +162,13 @@ class Accounts:
         copies = self._statistics(self.plan.copies(self.plan.items))
         return {group: value_of(self.metric, copies[rows]) for group, rows in self.rows.items()}
 
-    def parameters(self, variant: str) -> int:
-        """Weights of a variant's model."""
-        return self.costs.shape(self.by_variant[variant]).parameters
+    def parameters(self, variant: str) -> int | None:
+        """Weights of a variant's model; None where nobody told."""
+        m = self.by_variant[variant]
+        if (shape := self.costs.shape(m)) is not None:
+            return shape.parameters
+        told = self.plan.parameters(m.model) if m.model is not None else None
+        return None if told is None else int(told)
 
     def entries(self, groups: Collection[str] | None = None) -> list[Entry]:
         """Every measurement on every group, or on some, against each of its baselines."""

@@ -11,7 +11,7 @@ from pomona.models import Shape, training_flops
 from pomona.recipe.graph import Node, RunFolder, RunInput, Step, ancestors
 from pomona.recipe.inputs import trained
 from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, RunPlan
-from pomona.recipe.steps import Cost, checkpoint
+from pomona.recipe.steps import Cost, Served, checkpoint
 from pomona.recipe.steps.answering import About
 from pomona.recipe.steps.results import Serving, read_result, read_serving
 from pomona.recipe.steps.tables import read_items
@@ -36,11 +36,9 @@ class Costs:
         self.plan, self.folder, self.items = plan, folder, items
         self._serving: dict[Step, bool] = {}
 
-    def shape(self, m: Measurement) -> Shape:
-        """The sizes of a measurement's model."""
-        shape = self._about(m).shape
-        assert shape is not None  # a size of the ladder is a model
-        return shape
+    def shape(self, m: Measurement) -> Shape | None:
+        """The sizes of a measurement's model; None where a server keeps them."""
+        return self._about(m).shape
 
     def _about(self, m: Measurement) -> About:
         return read_result(self.folder.result(m.answers[0]) / "answers.json", About)
@@ -59,7 +57,7 @@ class Costs:
         serving = [step for step in steps if self._serves(step)]
         if m.variant == base:
             costs = []
-        elif m.system.lever == "scale" and isinstance(m.model, RunInput):
+        elif m.system.lever == "scale" and not isinstance(m.model, Step):
             costs = [self._training_of(m)]
         else:
             # A rung is paid for in full: the base is one of its rivals, not its beginning.
@@ -103,6 +101,10 @@ class Costs:
         """Bytes of the files that hold a model's weights; None where they are elsewhere."""
         if m.model is None:
             return 0
+        if isinstance(m.model, Served):
+            return None
+        if isinstance(m.model, RunInput) and m.model.path.is_file():
+            return m.model.path.stat().st_size
         files = list(checkpoint(self.folder.result(m.model)).glob("*.safetensors"))
         return sum(file.stat().st_size for file in files) if files else None
 
@@ -125,13 +127,15 @@ class Costs:
         """What the recipe says of the training of a checkpoint that was there before the run, or
         what the checkpoint itself says.
         """
-        assert isinstance(m.model, RunInput)
+        if not isinstance(m.model, RunInput):  # who made it was not paid by this recipe's user
+            return Cost(None, None, None, None, 0.0)
         told = next(
             (rung.tokens for rung in self.plan.recipe.ladder or [] if rung.model == m.variant), None
         )
-        if told is None:
+        shape = self.shape(m)
+        if told is None or shape is None:
             return trained(m.model.path)
-        flops = training_flops(self.shape(m), told, TOKENS_PER_ITEM / 2)
+        flops = training_flops(shape, told, TOKENS_PER_ITEM / 2)
         return Cost(flops, told, cpu_seconds=None, wall_seconds=None)
 
 

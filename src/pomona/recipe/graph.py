@@ -18,7 +18,7 @@ from typing import Any
 
 from pomona.files import sha256_of
 from pomona.recipe.code import code_key
-from pomona.recipe.steps import Cost, StepContext
+from pomona.recipe.steps import Cost, Served, StepContext
 from pomona.workspace import FileStamp, refuse_changed, stamp
 
 Work = Callable[[StepContext], Cost]
@@ -26,13 +26,15 @@ Work = Callable[[StepContext], Cost]
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a step will need: `kind` chooses the rate at which this machine works through `flops`;
-    `disk` is bytes left behind.
+    """What a step will need: `kind` chooses the rate at which this machine works through `flops`,
+    None where nobody knows them; `disk` is bytes left behind, `asked` how many answers servers
+    give.
     """
 
     kind: str = "table"
-    flops: float = 0.0
+    flops: float | None = 0.0
     disk: float = 0.0
+    asked: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +91,7 @@ class Step:
 
 STEP_FOLDER = re.compile(r"[\w.@-]+-[0-9a-f]{16}")  # what `Step.folder` can be
 
-Node = Step | RunInput
+Node = Step | RunInput | Served
 
 
 @cache
@@ -102,7 +104,7 @@ def ancestors(steps: Iterable[Node]) -> Iterator[Step]:
     seen: set[int] = set()
 
     def visit(node: Node) -> Iterator[Step]:
-        if id(node) in seen or isinstance(node, RunInput):
+        if id(node) in seen or not isinstance(node, Step):
             return
         seen.add(id(node))
         for other in node.inputs.values():
@@ -125,7 +127,7 @@ class RunFolder:
     def steps(self) -> Path:
         return self.root / "steps"
 
-    def result(self, node: Node) -> Path:
+    def result(self, node: Step | RunInput) -> Path:
         """Where the result of a step is, or will be."""
         return node.path if isinstance(node, RunInput) else self.steps / node.folder
 

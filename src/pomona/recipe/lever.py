@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from pomona.documents import StrictModel
+from pomona.recipe.asked import Needs
 from pomona.recipe.fields import Mistakes
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.schema import Recipe
@@ -42,6 +43,12 @@ class Lever(ABC):
     def knows(self, name: str) -> bool:
         """Whether `apply` takes this name; a lever may take more than it measures by itself."""
         return name in self.names()
+
+    @classmethod
+    def needs(cls, spec: Any, recipe: Recipe) -> Needs:  # noqa: ARG003 - for those with more
+        """What it asks of models beside answers: place in its part, model, ability."""
+        if cls.trains:
+            yield (), recipe.base, "train"
 
     @classmethod
     def mistakes(cls, spec: Any, recipe: Recipe) -> Mistakes:  # noqa: ARG003 - for those with any

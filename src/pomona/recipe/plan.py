@@ -10,16 +10,24 @@ from typing import Any
 
 from pomona._lazy import function_named
 from pomona.documents import read_json
-from pomona.models import count_parameters, locate
+from pomona.errors import PomonaError
+from pomona.recipe.asking import (
+    count_weights,
+    draw_pools,
+    find_model,
+    is_asked,
+    is_judged,
+    judge_pools,
+)
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
 from pomona.recipe.inputs import (
     check_groups,
     group_counts,
     record_sources,
-    resolve,
     tokenizer_folder,
 )
 from pomona.recipe.schema import Pretrain, Recipe, Train
+from pomona.recipe.steps import Served
 from pomona.recipe.steps.answering import evaluate
 from pomona.recipe.steps.controls import copy_sources, find_neighbours
 from pomona.recipe.steps.sampling import choose, draw
@@ -56,11 +64,17 @@ class Measurement:
 
 @dataclass
 class RunPlan:
-    """The steps of a recipe, built once each, and the systems that make its ledger."""
+    """The steps of a recipe, built once each, and the systems that make its ledger. `says` is what
+    servers tell of their models, by URI; `of_torch` has the models that levers do more with than
+    asking, `names` what the recipe calls a model that was there before.
+    """
 
     recipe: Recipe
     folder: Path
+    says: Mapping[str, str] = field(default_factory=dict)
     systems: dict[str, System] = field(default_factory=dict)
+    of_torch: set[str] = field(default_factory=set)
+    names: dict[Node, str] = field(default_factory=dict)
     _same: dict[str, str] = field(default_factory=dict)
     _steps: dict[str, Step] = field(default_factory=dict)
     _models: dict[str, Node] = field(default_factory=dict)
@@ -125,12 +139,18 @@ class RunPlan:
             return system.answers(items)
         asked, model = self._asked(system, items), self.weights(system, seed)
         name, led = self.on(self.seeded(system, seed), items), self._led(system, model)
-        if system.is_greedy:
+        singly = is_asked(system, model)
+        if singly and system.states:
+            wrong = "states are looked up in answers that torch draws for many items at once"
+            raise PomonaError(wrong, where=system.name, remedy="stack them on other levers")
+        if system.is_greedy and not singly:
             given = self._evaluate(name, asked, model, led)
         else:
             strategy = system.strategy or GREEDY
             pools = self._pools(system, asked, model, led, items)
             take = system.take or partial(self.choose, strategy, "strategy")
+            if is_judged(system):
+                take = partial(judge_pools, self, system, asked, model)
             given = take(strategy.n, items, pools)
         for then in system.then:
             given = then(items, given, seed)
@@ -169,14 +189,17 @@ class RunPlan:
         n = max(
             (other.strategy or GREEDY).n
             for other in [system, *self.systems.values()]
-            if not other.is_greedy
+            if (not other.is_greedy or is_asked(other, model))
             and other.weights is not None
             and family(other.strategy or GREEDY) == drawn
             and other.sees == system.sees
             and other.states == system.states
+            and other.context == system.context
             and any(self.weights(other, seed) is model for seed in other.seeds)
         )
         pool, (states, settings) = replace(drawn, n=n), led
+        if is_asked(system, model):
+            return draw_pools(self, system, asked, model, pool, items)
         params = {
             **self.answering(),
             **settings,
@@ -281,7 +304,8 @@ class RunPlan:
         if made and uri in made.sizes:
             return self._pretrained(made, uri)
         if uri not in self._models:
-            self._models[uri] = RunInput(uri, locate(resolve(self.folder, uri)))
+            self._models[uri] = node = find_model(self, uri)
+            self.names[node] = uri
         return self._models[uri]
 
     def _pretrained(self, made: Pretrain, name: str) -> Step:
@@ -311,10 +335,10 @@ class RunPlan:
         cost = Estimate("train", 6.0 * weights * made.tokens, 2.0 * weights)
         return self.step(f"pretrain {name}", pretrain, params, inputs, cost)
 
-    def parameters(self, node: Node) -> float:
-        """Weights of a model, roughly for one that is still to be made."""
-        if isinstance(node, RunInput):
-            return float(count_parameters(node.path))
+    def parameters(self, node: Node) -> float | None:
+        """Weights of a model, roughly for one that is still to be made; None where nobody told."""
+        if not isinstance(node, Step):
+            return count_weights(self, node)
         if "size" in node.params:
             return node.estimate.disk / 2
         models = (node for name, node in node.inputs.items() if name.startswith("model"))
@@ -375,7 +399,8 @@ class RunPlan:
 
     def estimate(self, kind: str, model: Node, items: float, samples: int = 1) -> Estimate:
         """Cost of reading or answering `items` items."""
-        flops = 2.0 * self.parameters(model) * TOKENS_PER_ITEM * items * samples
+        weights = None if isinstance(model, Served) else self.parameters(model)
+        flops = None if weights is None else 2.0 * weights * TOKENS_PER_ITEM * items * samples
         return Estimate(kind, flops, 200.0 * items * samples)
 
     @cached_property
@@ -459,7 +484,7 @@ class RunPlan:
             budget = {"tokens": int(train.tokens * share)}
         own = {"learning_rate": train.learning_rate, "seed": seed}
         base = self.weights(system, seed)
-        weights = self.parameters(base)
+        weights = self.parameters(base) or 0.0
         flops = budget.get("flops") or 6.0 * weights * budget["tokens"]
         cost = Estimate("train", flops, 2.0 * weights)
         params = {

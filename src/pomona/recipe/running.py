@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,11 +27,13 @@ from pomona.files import (
     write_into,
     write_json,
 )
+from pomona.recipe.asked import Says
+from pomona.recipe.costs import total
 from pomona.recipe.graph import STEP_FOLDER, RunFolder, RunInput, Step, ancestors
 from pomona.recipe.levers import add_levers, load_recipe
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.stacks import Chosen
-from pomona.recipe.steps import Runtime, StepContext
+from pomona.recipe.steps import Runtime, Served, StepContext
 from pomona.workspace import Lock, is_full, refuse_changed, stamp
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 FLOPS_PER_SECOND = {"train": 4e10, "generate": 2e10, "score": 4e10, "table": 1e9}
 START_SECONDS = 2.0
+ANSWER_SECONDS = 0.25  # of a server that is asked for several at once
 _KIND = "a run"
 NEARLY_NOTHING = 1 << 16  # bytes
 
@@ -108,29 +111,28 @@ class DryRun:
             for step in self.steps
         ]
 
-    def totals(self) -> dict[str, float]:
-        """Sums over the steps that are still to do."""
+    def totals(self) -> dict[str, Any]:
+        """Sums over the steps that are still to do; None where a part is not known."""
         rows = [row for row in self.rows() if row["state"] == "to do"]
-        return {
-            name: float(sum(row[name] for row in rows)) for name in ("flops", "seconds", "disk")
-        }
+        return {name: total(row[name] for row in rows) for name in ("flops", "seconds", "disk")}
 
 
 def _planned(
-    path: Path, out: str | Path | None, seed: int | None, threads: int | None
+    path: Path, out: str | Path | None, wanted: Mapping[str, Any], *, insist: bool
 ) -> tuple[RunPlan, RunFolder, Chosen]:
     recipe = load_recipe(path)
-    wanted = {"seed": seed, "threads": threads}
     changed = {name: value for name, value in wanted.items() if value is not None}
     for name, value in changed.items():
         try:
             recipe = type(recipe).model_validate({**recipe.model_dump(), name: value})
         except ValidationError as error:
             said = error.errors()[0]["msg"].removeprefix("Input ")
-            raise PomonaError(f"{value} {said}", where=name, remedy="choose another") from None
+            text = said if name == "base" else f"{value} {said}"
+            raise PomonaError(text, where=name, remedy="choose another") from None
     folder = RunFolder(Path(out) if out else Path("runs") / recipe.name)
     check_run(folder.root)
-    plan = RunPlan(recipe, path.parent.resolve())
+    says = Says(folder.root / "models.json", insist=insist)
+    plan = RunPlan(recipe, path.parent.resolve(), says)
     levers = add_levers(plan, path.parent)
     inputs = [path, *(node.path for node in _run_inputs(plan))]
     check_outputs({"the run": folder.root}, inputs, folders=["the run"])
@@ -158,6 +160,7 @@ def check_run(root: Path) -> None:
         "report.html",
         "picture.svg",
         "examples.json",
+        "models.json",
     )
     check_into(root, (*written, "stack.json"))
     for name in ("steps", "work"):
@@ -169,13 +172,15 @@ def dry_run(
     recipe: str | Path,
     out: str | Path | None = None,
     *,
+    base: str | None = None,
     seed: int | None = None,
     threads: int | None = None,
 ) -> DryRun:
     """The steps that `run` with these arguments would take, with what they would cost; nothing is
     written.
     """
-    plan, folder, chosen = _planned(Path(recipe), out, seed, threads)
+    wanted = {"base": base, "seed": seed, "threads": threads}
+    plan, folder, chosen = _planned(Path(recipe), out, wanted, insist=False)
     steps = list(plan.targets)
     for more in chosen.pending():
         steps += more
@@ -188,6 +193,7 @@ def run(
     recipe: str | Path,
     out: str | Path | None = None,
     *,
+    base: str | None = None,
     seed: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -200,6 +206,7 @@ def run(
     Args:
         recipe: The recipe, a YAML file.
         out: Folder of the run; runs/NAME if not given. A folder with finished steps is continued.
+        base: Model in place of the recipe's base: a URI, or a name under its `models`.
         seed: Seed in place of the recipe's.
         threads: CPU threads in place of the recipe's.
         progress: Told what the run does.
@@ -212,10 +219,17 @@ def run(
     from pomona.recipe.ledgers import Told, build_ledger, examples
 
     before = stamp([recipe])
-    plan, folder, chosen = _planned(Path(recipe), out, seed, threads)
+    wanted = {"base": base, "seed": seed, "threads": threads}
+    plan, folder, chosen = _planned(Path(recipe), out, wanted, insist=True)
     _set_threads(plan.recipe.threads)
     with locked(folder.root):
-        runtime = Runtime(plan.recipe.device, plan.recipe.threads)
+        write_into(folder.root, {"models.json": json_text(dict(plan.says))})
+        runtime = Runtime(
+            plan.recipe.device,
+            plan.recipe.threads,
+            folder.root / "answers.db",
+            plan.recipe.budget.limits,
+        )
         shown, known = progress or Silent(), set[Step]()
         told = Told(plan, folder, shown.measured)
         for steps in _phases(plan, chosen):
@@ -276,7 +290,9 @@ def _set_threads(threads: int) -> None:
 
 def expected_seconds(step: Step) -> float:
     """A first guess; the run corrects it by what its steps really take."""
-    return START_SECONDS + step.estimate.flops / FLOPS_PER_SECOND[step.estimate.kind]
+    estimate = step.estimate
+    computing = (estimate.flops or 0.0) / FLOPS_PER_SECOND[estimate.kind]
+    return START_SECONDS + computing + estimate.asked * ANSWER_SECONDS
 
 
 @contextmanager
@@ -334,6 +350,13 @@ def _disk_watched(root: Path) -> Iterator[None]:
         raise ResourceError("the disk is full", where=root, remedy=remedy) from error
 
 
+def _given(step: Step, folder: RunFolder) -> tuple[dict[str, Path], dict[str, Served]]:
+    """The inputs of a step that are files or folders, and the others."""
+    served = {name: node for name, node in step.inputs.items() if isinstance(node, Served)}
+    others = {n: folder.result(i) for n, i in step.inputs.items() if not isinstance(i, Served)}
+    return others, served
+
+
 def _run(step: Step, folder: RunFolder, runtime: Runtime, progress: Progress) -> None:
     scratch = folder.scratch(step)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -344,8 +367,8 @@ def _run(step: Step, folder: RunFolder, runtime: Runtime, progress: Progress) ->
         atomic_directory(folder.result(step)) as out,
         _disk_watched(folder.root),
     ):
-        inputs = {name: folder.result(node) for name, node in step.inputs.items()}
-        context = StepContext(step.params, inputs, out, scratch, runtime, progress.advance)
+        inputs, served = _given(step, folder)
+        context = StepContext(step.params, inputs, out, scratch, runtime, progress.advance, served)
         cost = step.work(context)
         # Before the result has its name: under this key it would be found again for what the
         # inputs were.

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pomona.documents import StrictModel, problems
+from pomona.recipe.asked import AskedModel, AskingBudget, is_served
 from pomona.recipe.fields import (
     Mistakes,
     Names,
@@ -306,6 +307,12 @@ class Recipe(StrictModel):
     """URI of the model the levers start from."""
     ladder: Annotated[list[RungOrModel], Field(min_length=1)] | None = None
     """The same recipe trained at several sizes, smallest first; a rung may be just a model URI."""
+    models: dict[Text, AskedModel] = Field(default={})
+    """How models are asked, by the name or URI under which the recipe names them: servers with
+    their prices and limits, for example.
+    """
+    budget: AskingBudget = AskingBudget()
+    """What servers may cost this run."""
     serve_items: Positive = 100_000
     """Answered items over which the cost of answering is counted."""
     train: Train | None = None
@@ -335,7 +342,25 @@ class Recipe(StrictModel):
     def _check(self) -> Self:
         return checked(self, self._mistakes())
 
+    def uri(self, name: str) -> str:
+        """The URI behind a model's name."""
+        return self.asked(name).uri or name
+
+    def asked(self, name: str) -> AskedModel:
+        """How a model is asked."""
+        return self.models.get(name, AskedModel())
+
+    def unpriced(self, name: str) -> bool:
+        """Whether the budget limits money, and nobody says what this model costs."""
+        free = is_served(self.uri(name)) and self.asked(name).price is None
+        return self.budget.money is not None and free
+
     def _mistakes(self) -> Mistakes:
+        named = [self.base, *(rung.model for rung in self.ladder or [])]
+        for name in dict.fromkeys(named):
+            if self.unpriced(name):
+                text = f'a budget of money needs the price of "{name}": give it under "models"'
+                yield ("budget", "money"), text
         if self.stack and self.validation is None:
             yield (
                 ("stack",),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pomona.recipe.graph import Node, Step
-from pomona.sample import TEMPERATURE, Strategy
+from pomona.sample import REWARDS, TEMPERATURE, Strategy
 
 Weights = Callable[[int], Node]
 See = Callable[[Step], Step]
@@ -26,6 +26,17 @@ class States:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a model sees beside its prompt: `options` of `pomona.sample.context.open_contexts`, the
+    index of passages, where one is searched, and hashes of a user's code behind it.
+    """
+
+    options: Mapping[str, Any]
+    index: Step | None = None
+    code: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class System:
     """A name in the ledger and everything its answers come from. A lever makes one out of another
     by `dataclasses.replace`.
@@ -36,7 +47,9 @@ class System:
     sees: what happens to the items before they are asked, one after the other: step to step, with
         other prompts.
     states: those of the model that are looked up at every token.
+    context: passages, tools and the like, which its requests carry and its answers are read with.
     strategy: how many answers are drawn, and which is taken; one greedy answer where it is None.
+    arbiter: the model that judges, where the strategy asks one; its own when None.
     take: the choice where it is not the strategy's own: from the number of answers that it may
         choose from, the items and the pools to answers.
     then: what happens to the answers, one after the other: from items, answers and the seed of the
@@ -53,7 +66,9 @@ class System:
     seeds: tuple[int, ...] = (0,)
     sees: tuple[See, ...] = ()
     states: States | None = None
+    context: tuple[Seen, ...] = ()
     strategy: Strategy | None = None
+    arbiter: str | None = None
     take: Take | None = None
     then: tuple[Then, ...] = ()
     answers: See | None = None
@@ -69,7 +84,7 @@ class System:
     @property
     def is_plain(self) -> bool:
         """Nothing but weights."""
-        more = self.sees or self.states or self.answers or self.then
+        more = self.sees or self.states or self.context or self.answers or self.then
         return self.is_greedy and not more
 
     def trained(self, weights: Weights, seeds: tuple[int, ...]) -> System:
@@ -81,12 +96,31 @@ def family(strategy: Strategy) -> Strategy:
     """What pools have in common of which the small ones begin the large ones; those of a ladder do
     not.
     """
+    if strategy.stop is not None:
+        return _stopping(strategy)
     temperature = strategy.temperature or TEMPERATURE
     n = strategy.n if strategy.pool == "ladder" else 2
     pool, top_p, min_p = strategy.pool, strategy.top_p, strategy.min_p
     if pool == "greedy":
         return strategy
     return Strategy(pool=pool, n=n, temperature=temperature, top_p=top_p, min_p=min_p)
+
+
+def _stopping(strategy: Strategy) -> Strategy:
+    """A pool that ends where its answers agree, by what the strategy takes for agreement."""
+    drawn = {"stop": strategy.stop, "round": strategy.round, "pool": strategy.pool, "n": strategy.n}
+    drawn |= {name: getattr(strategy, name) for name in ("temperature", "top_p", "min_p")}
+    if strategy.select == "vote":
+        return Strategy(select="vote", extract=strategy.extract, **drawn)
+    if strategy.select in {"mbr", "xmbr"} and strategy.utility in {"chrf", "bleu"}:
+        return Strategy(select="mbr", utility=strategy.utility, **drawn)
+    return Strategy(**drawn)
+
+
+def asks(strategy: Strategy) -> bool:
+    """Whether models are asked for its choice."""
+    judged = strategy.select in {"xmbr", "chops"} or strategy.utility in {"embedding", "judge"}
+    return judged or strategy.reward not in REWARDS
 
 
 def pool_name(strategy: Strategy) -> str:

@@ -50,6 +50,16 @@ class HttpClient:
         _refuse_error(answer)
         return answer
 
+    async def get(self, path: str) -> Any:
+        """The JSON value at a path."""
+        try:
+            async with self._client.stream("GET", path) as response:
+                content = await _whole(response)
+        except httpx.HTTPError as error:
+            raise _transient(error) from error
+        self._check(response, content)
+        return await _value(content, "the answer")
+
     async def post_any(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON value that the server answers."""
         try:

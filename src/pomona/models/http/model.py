@@ -47,6 +47,7 @@ from pomona.models.request import (
 )
 
 _OPENAI = "api.openai.com"
+_LASTING = ("id", "root", "parent", "owned_by", "max_model_len", "meta")
 
 
 class HttpModel(Model):
@@ -182,6 +183,25 @@ class HttpModel(Model):
             [usage[0] if usage else guessed], time.monotonic() - started, estimated=usage is None
         )
         return vectors, spent
+
+    async def says(self) -> dict[str, Any]:
+        """What the server's list of models tells of this one that stays as long as it is the same;
+        empty where the list does not have it. A ModelError when the server does not answer.
+        """
+        try:
+            answer = await self._client.get("models")
+        except TransientError as failure:
+            remedy = "start the server, or name another"
+            message = f"does not answer: {failure}"
+            raise ModelError(message, status=502, where=self.identity, remedy=remedy) from failure
+        except ModelError as refused:
+            if refused.upstream in {404, 405}:  # a server need not have the list
+                return {}
+            raise
+        listed = answer.get("data") if isinstance(answer, dict) else None
+        rows = [row for row in listed or () if isinstance(row, dict)]
+        told = next((row for row in rows if row.get("id") == self.name), {})
+        return {name: told[name] for name in _LASTING if name in told}
 
     def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
         """See `Model`; without FLOPs, since nobody knows the model's shape."""

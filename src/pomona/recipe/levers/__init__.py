@@ -18,6 +18,7 @@ from pydantic import Field, create_model
 from pomona._lazy import function_named
 from pomona.documents import StrictModel, read_model, read_yaml
 from pomona.errors import PomonaError
+from pomona.recipe.asked import OF_TORCH, lacking
 from pomona.recipe.fields import Mistakes
 from pomona.recipe.lever import Lever
 from pomona.recipe.levers.controls import add_controls
@@ -82,6 +83,9 @@ def recipe_model(users: Kinds) -> type[Recipe]:
                 if kinds[name].trains and self.train is None:
                     text = f'the lever "{name}" fine-tunes models and needs "train"'
                     yield ("levers", name), text
+                for place, uri, ability in kinds[name].needs(spec, self):
+                    if text := lacking(name, self.uri(uri), ability):
+                        yield ("levers", name, *place), text
                 for place, text in kinds[name].mistakes(spec, self):
                     yield ("levers", name, *place), text
 
@@ -113,6 +117,10 @@ def json_schema() -> dict[str, Any]:
 def add_levers(plan: RunPlan, folder: Path) -> list[Lever]:
     """Let every lever that the recipe names add its systems, then stack them."""
     kinds = known_levers()
+    for name, spec in asked(plan.recipe):
+        kind = kinds.get(name) or _users_lever(name, folder / "recipe.yaml")
+        needed = kind.needs(spec, plan.recipe)
+        plan.of_torch |= {uri for _, uri, ability in needed if ability in OF_TORCH}
     levers = [
         (kinds.get(name) or _users_lever(name, folder / "recipe.yaml"))(spec, plan)
         for name, spec in asked(plan.recipe)

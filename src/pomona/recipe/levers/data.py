@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, model_validator
 
 from pomona.documents import StrictModel, problems
+from pomona.recipe.asked import Needs
 from pomona.recipe.fields import Mistakes, Positive, Share, Shares, Text, Texts
 from pomona.recipe.graph import Node, Step
 from pomona.recipe.lever import Lever
@@ -102,6 +103,14 @@ class DataLever(Lever):
 
     name, Spec, trains = "data", ChosenData, True
     spec: ChosenData
+
+    @classmethod
+    def needs(cls, spec: ChosenData, recipe: Recipe) -> Needs:
+        """To be trained, and to score what is trained on."""
+        yield from super().needs(spec, recipe)
+        if set(spec.by) - {"length", "mtld"}:
+            for uri in spec.checkpoints or [recipe.base]:
+                yield ("by",), uri, "score"
 
     @classmethod
     def mistakes(cls, spec: ChosenData, recipe: Recipe) -> Mistakes:

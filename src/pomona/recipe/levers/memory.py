@@ -11,6 +11,7 @@ from pydantic import Field
 
 from pomona.documents import StrictModel
 from pomona.memory import ABOVE, STRENGTH
+from pomona.recipe.asked import Needs
 from pomona.recipe.fields import Mistakes, Positive, Rate, Share, Text
 from pomona.recipe.graph import Node, Step
 from pomona.recipe.lever import Lever
@@ -106,6 +107,14 @@ class MemoryLever(Lever):
 
     name, Spec = "memory", Remembers
     spec: Remembers
+
+    @classmethod
+    def needs(cls, spec: Remembers, recipe: Recipe) -> Needs:
+        """States, or a training to read what is shown, where these are used."""
+        if spec.states:
+            yield ("states",), recipe.base, "states"
+        if spec.neighbours and spec.neighbours.train:
+            yield ("neighbours",), recipe.base, "train"
 
     @classmethod
     def mistakes(cls, spec: Remembers, recipe: Recipe) -> Mistakes:

@@ -12,11 +12,12 @@ from pydantic import AfterValidator, Field
 
 from pomona.documents import StrictModel
 from pomona.errors import PomonaError
-from pomona.recipe.fields import Texts, checked
+from pomona.recipe.fields import Mistakes, Text, Texts, checked
 from pomona.recipe.lever import Lever
+from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.sampling import BOUNDS, RANDOM
 from pomona.recipe.system import System, family, pool_name
-from pomona.sample import REWARDS, Strategy, parse_strategy
+from pomona.sample import Strategy, parse_strategy
 
 
 def _strategies(names: list[str]) -> list[str]:
@@ -33,17 +34,6 @@ def _mistake(names: list[str], place: int) -> str:
         return f"{error.message}: {error.remedy}"
     if strategy.n < 2:
         return f'"{name}" has one answer: give a pool of at least 2, such as hedged5-mbr'
-    if (
-        strategy.select in {"xmbr", "chops"}
-        or strategy.utility in {"embedding", "judge"}
-        or strategy.reward not in REWARDS
-    ):
-        return f'"{name}" asks a judge, and a recipe has none: measure it with `pomona sample`'
-    if strategy.stop is not None:
-        return (
-            f'"{name}" draws until answers agree, and a recipe draws all: measure it with '
-            "`pomona sample`"
-        )
     for other in names[:place]:
         # A name before it may be wrong, which is said at its own place.
         with suppress(PomonaError):
@@ -58,9 +48,13 @@ class Samples(StrictModel):
     strategies: Annotated[Texts, AfterValidator(_strategies)] = Field(
         description=(
             "How many answers are drawn and which is taken, by name: hedged5-mbr, "
-            "sample16-best, hedged8-mbr-t1-minp0.1, …"
+            "sample16-best, hedged8-mbr-t1-minp0.1, sample16-vote-stop0.6, …"
         )
     )
+    judge: Text | None = None
+    """The model that judges, for hedged5-chops, hedged5-mbr-judge and the like; the one that
+    answers when left out.
+    """
 
 
 class SamplingLever(Lever):
@@ -70,6 +64,13 @@ class SamplingLever(Lever):
 
     name, Spec = "sampling", Samples
     spec: Samples
+
+    @classmethod
+    def mistakes(cls, spec: Samples, recipe: Recipe) -> Mistakes:
+        """A judge behind a server is paid too."""
+        if (judge := spec.judge) and recipe.unpriced(judge):
+            text = f'a budget of money needs the price of "{judge}": give it under "models"'
+            yield ("judge",), text
 
     def names(self) -> Iterable[str]:
         """Every strategy, and of every pool a random choice and its bounds."""
@@ -86,7 +87,14 @@ class SamplingLever(Lever):
         kept = system.take if own and strategy.select == "mbr" else None  # a choice among more
         take = kept if own else partial(self.plan.choose, strategy, how)
         judge = metric if own and strategy.select == "mbr" and strategy.utility == metric else None
-        chosen = replace(system, strategy=strategy, take=take, judge=judge, bound=how in BOUNDS)
+        chosen = replace(
+            system,
+            strategy=strategy,
+            take=take,
+            judge=judge,
+            bound=how in BOUNDS,
+            arbiter=self.spec.judge,
+        )
         known = f"{pool_name(strategy)}/{RANDOM}"
         return replace(chosen, against=(known,) if own and known in self._variants else ())
 

@@ -6,6 +6,7 @@ from pomona.errors import PomonaError
 from pomona.recipe.graph import RunInput
 from pomona.recipe.inputs import trained
 from pomona.recipe.plan import RunPlan
+from pomona.recipe.steps import Served
 
 
 def add_scale(plan: RunPlan) -> None:
@@ -18,6 +19,8 @@ def add_scale(plan: RunPlan) -> None:
         if isinstance(model, RunInput):
             trained(model.path)  # read now, so that a damaged file is told before anything is done
             size = plan.parameters(model)
+        elif isinstance(model, Served):
+            size = plan.parameters(model) or model.key
         if (same := sizes.setdefault(size, uri)) != uri:
             message = f'"{uri}" and "{same}" have the same number of parameters'
             raise PomonaError(message, where="ladder", remedy="name one model of each size")

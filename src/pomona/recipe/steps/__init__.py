@@ -4,8 +4,9 @@ planning, so that their keys hold the code they run and no other.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,34 @@ class Cost:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a run computes. It is no part of a step's key: results agree within floating-point
-    rounding.
+    """Where a run computes, keeps what models answered to its requests, and what servers may cost
+    it. It is no part of a step's key: results agree within floating-point rounding.
     """
 
     device: str | None = None
     threads: int = 1
+    answers: Path = Path("answers.db")
+    budget: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model behind a server: there is no file of it. `says` is what the server tells of it."""
+
+    name: str
+    uri: str
+    says: str = ""
+
+    @property
+    def key(self) -> str:
+        """Hash of its address, which holds no secret, and of what the server tells."""
+        return hashlib.sha256(f"{self.uri}\0{self.says}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where a step works: `inputs` are folders or files it was given, `out` becomes its result,
-    `scratch` survives a kill.
+    """Where a step works: `inputs` are folders or files it was given, `served` the models among its
+    inputs that have none, `out` becomes its result, `scratch` survives a kill.
     """
 
     params: Mapping[str, Any]
@@ -45,6 +62,7 @@ class StepContext:
     scratch: Path
     runtime: Runtime
     advance: Callable[[int, int], None]
+    served: Mapping[str, Served] = field(default_factory=dict)
 
 
 def checkpoint(result: Path) -> Path:

@@ -1,0 +1,134 @@
+"""Steps in which models are asked one request at a time, each answer kept: servers, llama.cpp, and
+whatever sees passages or tools, stops early, or is judged by a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pomona.models import count_parameters, gguf_header, locate, present
+from pomona.recipe.asked import is_gguf, is_served
+from pomona.recipe.graph import Estimate, Node, RunInput, Step
+from pomona.recipe.inputs import resolve
+from pomona.recipe.steps import Served
+from pomona.recipe.steps.asking import draw_asked, judge
+from pomona.recipe.system import System, asks, pool_name
+from pomona.sample import REWARDS, Strategy
+
+if TYPE_CHECKING:
+    from pomona.recipe.plan import RunPlan
+
+
+def is_asked(system: System, model: Node) -> bool:
+    """Whether a system's answers are asked for one by one: else torch draws those to many items at
+    once.
+    """
+    file = isinstance(model, RunInput) and model.path.is_file()
+    early = system.strategy is not None and system.strategy.stop is not None
+    return isinstance(model, Served) or file or bool(system.context) or early
+
+
+def find_model(plan: RunPlan, name: str) -> RunInput | Served:
+    """A model that is there before the run; a GGUF file is what llama.cpp answers from, unless a
+    lever needs torch. Raises PomonaError where there is none.
+    """
+    uri = resolve(plan.folder, plan.recipe.uri(name))
+    if is_served(uri):
+        return Served(name, uri, plan.says[uri])
+    if is_gguf(uri) and name not in plan.of_torch:
+        path = Path(uri.removeprefix("gguf:")).expanduser()
+        path = path if uri.startswith("gguf:") else present(uri)
+        gguf_header(path)  # told now where it is none
+        return RunInput(name, path)
+    return RunInput(name, locate(uri))
+
+
+def count_weights(plan: RunPlan, model: RunInput | Served) -> float | None:
+    """Weights of a model that was there before; None where nobody told."""
+    if isinstance(model, Served):
+        return plan.recipe.asked(model.name).parameters
+    if model.path.is_file():
+        return float(sum(gguf_header(model.path)[1].values()))
+    return float(count_parameters(model.path))
+
+
+def draw_pools(
+    plan: RunPlan, system: System, asked: Step, model: Node, pool: Strategy, items: Step
+) -> Step:
+    """A pool of answers to every item."""
+    told = {other.strategy for other in plan.systems.values()} | {system.strategy}
+    best = any(one and one.select == "best" and one.reward in REWARDS for one in told)
+    params, inputs = _seen(plan, system)
+    params |= {
+        "pool": pool.name,
+        "extract": pool.extract,
+        "logprobs": best,
+        "models": {"model": plan.recipe.asked(plan.names.get(model, "")).settings()},
+    }
+    served = isinstance(model, Served)
+    cost = replace(
+        plan.estimate("generate", model, plan.item_count, pool.n),
+        asked=plan.item_count * pool.n if served else 0.0,
+    )
+    inputs |= {"items": asked, "model": model}
+    name = f"ask {system.name} for {pool_name(pool)}"
+    return plan.step(plan.on(name, items), draw_asked, params, inputs, cost)
+
+
+def judge_pools(
+    plan: RunPlan, system: System, asked: Step, model: Node, n: int, items: Step, pools: Step
+) -> Step:
+    """One of the first `n` answers of each pool, by a strategy that asks a model."""
+    strategy = system.strategy
+    assert strategy is not None
+    params, inputs = _seen(plan, system)
+    by_judge = strategy.select == "chops" or strategy.utility == "judge"
+    who: dict[str, Node] = {}
+    if system.arbiter is None or not by_judge:
+        who["model"] = model
+    if system.arbiter is not None:
+        who["judge"] = plan.model(system.arbiter)
+    params |= {
+        "strategy": replace(strategy, n=n).name,
+        **plan.compared,
+        "models": {
+            name: plan.recipe.asked(plan.names.get(node, "")).settings()
+            for name, node in who.items()
+        },
+    }
+    inputs |= {"items": asked, "pools": pools, **who}
+    cost = Estimate("generate", None, 200.0 * plan.item_count, plan.item_count)
+    name = f"choose {strategy.name} of {system.name}"
+    return plan.step(plan.on(name, items), judge, params, inputs, cost)
+
+
+def is_judged(system: System) -> bool:
+    """Whether a model is asked for a system's choice."""
+    return system.take is None and system.strategy is not None and asks(system.strategy)
+
+
+def _seen(plan: RunPlan, system: System) -> tuple[dict[str, Any], dict[str, Node]]:
+    """Parameters and inputs of what a request carries."""
+    options: dict[str, Any] = {}
+    code: dict[str, str] = {}
+    inputs: dict[str, Node] = {}
+    for seen in system.context:
+        options |= _together(options, seen.options)
+        code |= seen.code
+        if seen.index is not None:
+            inputs["index"] = seen.index
+    params = {
+        **plan.answering(),
+        "max_new_tokens": plan.recipe.task.max_new_tokens,
+        "context": options,
+        "code": code,
+    }
+    return params, inputs
+
+
+def _together(options: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    lists = {name: [*options.get(name, ()), *v] for name, v in more.items() if isinstance(v, list)}
+    return {**more, **lists}

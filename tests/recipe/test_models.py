@@ -1,0 +1,249 @@
+"""One recipe file on any model: torch, llama.cpp, servers; judged, with passages, with tools."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pomona.errors import PomonaError, ResourceError
+from pomona.ledger import Ledger
+from pomona.models import smollm2_path
+from pomona.recipe import dry_run, run
+
+SMOLLM2 = smollm2_path()  # before the tests' own cache hides it
+RECIPE = """\
+name: any
+dtype: float32
+data: {records: rows.jsonl, prompt: "{question}", completion: "{answer}", group: null}
+task: {where: {split: test}, tail: 0, max_new_tokens: 6, resamples: 1000}
+base: BASE
+models:
+  judge: {uri: JUDGE, concurrency: 1}
+  served: {uri: "SERVER", price: [2, 4], concurrency: 1}
+levers:
+  sampling: {strategies: [hedged3-mbr, hedged3-chops, sample4-vote-text-stop0.9-round3], judge: judge}
+  context:
+    retrieval: {records: pages.jsonl, source: title}
+    tools: [calculator, "times:double"]
+stacks: [[context/retrieval, hedged3-chops]]
+"""
+ROWS = [
+    ("When does the library open?", "at nine"),
+    ("What is a fine?", "ten cents"),
+    ("What is 3 times 4?", "12"),
+]
+SEEN = {
+    "base", "hedged3-mbr", "hedged3-chops", "sample4-vote-text-stop0.9-round3",
+    "context/retrieval", "context/tools", "context/retrieval + hedged3-chops",
+}  # fmt: skip
+"""Systems that ask a model."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_checkpoint: Callable[[Path, int], Path]) -> Path:
+    """A user's folder: a model, questions, pages, and a tool."""
+    config = make_checkpoint(tmp_path / "model", 16) / "config.json"
+    longer = {"max_position_embeddings": 1024}  # for what requests carry
+    config.write_text(json.dumps(json.loads(config.read_text()) | longer))
+    rows = [{"question": q, "answer": a, "split": "test"} for q, a in ROWS]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pages = [
+        {"title": "Hours", "text": "The library opens at nine on weekdays."},
+        {"title": "Fines", "text": "Fines are ten cents a day."},
+    ]
+    (tmp_path / "pages.jsonl").write_text("\n".join(map(json.dumps, pages)))
+    code = 'def double(number: float) -> float:\n    """Twice a number."""\n    return 2 * number\n'
+    (tmp_path / "times.py").write_text(code)
+    return tmp_path
+
+
+def recipe(folder: Path, **names: str) -> Path:
+    """The recipe with the models put into it."""
+    text = RECIPE
+    for name, uri in {"BASE": "hf:model", "JUDGE": "hf:model", "SERVER": "none", **names}.items():
+        text = text.replace(name, uri)
+    (folder / "recipe.yaml").write_text(text)
+    return folder / "recipe.yaml"
+
+
+def asked(ledger: Ledger, base: str) -> dict[str, Any]:
+    """The entries of the systems that ask a model, by their names, without what is timed."""
+    return {
+        "base" if entry.variant == base else entry.variant: {
+            name: value
+            for name, value in entry.to_json().items()
+            if "seconds" not in name and name not in ("variant", "baseline")
+        }
+        for entry in ledger.of("overall")
+        if entry.baseline == base
+        and entry.lever != "control"
+        and not entry.variant.endswith(("/random", "/hope", "/risk"))
+    }
+
+
+class Server:
+    """This package's own server as a process, behind an address that counts what it answers."""
+
+    def __init__(self, model: str) -> None:
+        self.model, self.answered, self.tried = model, Counter[bytes](), 0
+        self.kill_after: int | None = None
+        self.process: subprocess.Popen[str] | None = None
+        self.start()
+        owner = self
+
+        class Counting(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._pass(b"")
+
+            def do_POST(self) -> None:
+                self._pass(self.rfile.read(int(self.headers["Content-Length"])))
+
+            def _pass(self, body: bytes) -> None:
+                status, content = owner.passed(self.command, self.path, body)
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: Any) -> None: ...
+
+        self.front = ThreadingHTTPServer(("127.0.0.1", 0), Counting)
+        threading.Thread(target=self.front.serve_forever, daemon=True).start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.front.server_port}/v1#{self.model.partition('=')[0]}"
+
+    def start(self) -> None:
+        code = "import sys; from pomona.cli import main; sys.exit(main())"
+        options = ["serve", "--model", self.model, "--port", "0"]
+        command = [sys.executable, "-c", code, *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        line = next(line for line in self.process.stdout if "http://" in line)
+        self.upstream = "http://" + line.split("http://")[1].split()[0].rstrip("/")
+
+    def passed(self, method: str, path: str, body: bytes) -> tuple[int, bytes]:
+        """What the server answers; killed at the chosen request, and up again at the next."""
+        assert self.process is not None
+        self.tried += method == "POST"
+        if self.process.poll() is not None:
+            self.start()
+        if self.kill_after is not None and self.tried > self.kill_after:
+            self.kill_after = None
+            os.kill(self.process.pid, signal.SIGKILL)
+            self.process.communicate()
+            return 502, b"{}"
+        answer = httpx.request(
+            method, self.upstream + path, content=body, timeout=60.0,
+            headers={"Content-Type": "application/json"},
+        )  # fmt: skip
+        if method == "POST" and answer.status_code == 200:
+            self.answered[body] += 1
+        return answer.status_code, answer.content
+
+    def close(self) -> None:
+        self.front.shutdown()
+        self.front.server_close()
+        assert self.process is not None
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    served = Server(f"small=gguf:{SMOLLM2}" if SMOLLM2.is_file() else "ui-xs")
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def draws_alike() -> Iterator[Server]:
+    """A server that draws the same again after it was killed: llama.cpp may not, since the numbers
+    it rounds depend on what its cache holds.
+    """
+    served = Server("ui-xs")
+    yield served
+    served.close()
+
+
+def test_one_recipe_runs_on_every_kind_of_model(folder: Path, server: Server) -> None:
+    path, ledgers = recipe(folder, SERVER=server.uri), {}
+    bases = ["hf:model", "served", *([f"gguf:{SMOLLM2}"] if SMOLLM2.is_file() else [])]
+    for base in bases:
+        out = run(path, folder / f"run-{len(ledgers)}", base=base)
+        ledgers[base] = asked(Ledger.read(out / "ledger.json"), base)
+        assert set(ledgers[base]) == SEEN
+    here, there = ledgers["hf:model"], ledgers["served"]
+    for name, row in there.items():
+        # Nobody knows what a server computes; what it is paid is known where its judge is.
+        assert row["flops_per_item"] is None and row["bytes"] is None
+        assert (row["money_per_item"] is None) == ("chops" in name)
+        assert (here[name]["flops_per_item"] or 0) > 0 and (here[name]["bytes"] or 0) > 0
+        assert row["tokens_per_item"] >= there["base"]["tokens_per_item"] > 0
+    base, pool = there["base"], there["hedged3-mbr"]
+    assert base["money_once"] == 0 and 0 < base["money_per_item"] < pool["money_per_item"]
+    assert there["context/retrieval"]["tokens_per_item"] > base["tokens_per_item"]
+    assert "<dt>base</dt><dd>served</dd>" in (folder / "run-1/report.html").read_text()
+    if f"gguf:{SMOLLM2}" in ledgers:
+        assert ledgers[f"gguf:{SMOLLM2}"]["base"]["bytes"] == SMOLLM2.stat().st_size
+    assert server.answered and set(server.answered.values()) == {1}
+
+
+def test_a_server_that_is_killed_is_paid_for_nothing_twice(
+    folder: Path, draws_alike: Server
+) -> None:
+    server = draws_alike
+    path = recipe(folder, SERVER=server.uri)
+    text = path.read_text().replace(", sample4-vote-text-stop0.9-round3", "")
+    path.write_text(text.split("  context:")[0])
+    whole = asked(Ledger.read(run(path, folder / "whole", base="served") / "ledger.json"), "served")
+    server.answered.clear()
+    server.tried, server.kill_after = 0, 4
+    path.write_text(path.read_text().replace("base:", "budget: {tokens: 60}\nbase:"))
+    with pytest.raises(ResourceError, match=r"the budget of tokens: was spent .* and kept"):
+        run(path, folder / "run", base="served")
+    path.write_text(path.read_text().replace("tokens: 60", "tokens: 100000"))
+    again = run(path, folder / "run", base="served")
+    assert server.kill_after is None
+    assert asked(Ledger.read(again / "ledger.json"), "served") == whole
+    assert set(server.answered.values()) == {1}
+
+
+def test_what_a_server_cannot_do_is_refused_when_the_recipe_is_read(folder: Path) -> None:
+    path = recipe(folder)
+    text = path.read_text().split("levers:")[0].replace("base: hf:model", "base: http://h/v1#m")
+    path.write_text(
+        text + "train: {where: {split: test}, tokens: 100}\n"
+        "levers: {data: {keep: 0.5, by: {length: [top]}}, memory: {states: {}}}\n"
+    )
+    with pytest.raises(PomonaError) as caught:
+        dry_run(path)
+    said = str(caught.value)
+    assert 'the lever "data" needs a model that can be trained ("train")' in said
+    assert 'the lever "memory" needs a model that can show the states of its network' in said
+    assert 'a server does not let "http://h/v1#m" do that' in said and "hf:PATH" in said
+    path.write_text(path.read_text().replace("http://h/v1#m", "hf:model"))
+    assert dry_run(path).rows()
+    with pytest.raises(PomonaError, match=r'base: .*the lever "data" needs a model'):
+        dry_run(path, base="http://h/v1#m")
+    path.write_text(recipe(folder).read_text() + "budget: {money: 1}\n")
+    path.write_text(path.read_text().replace("base: hf:model", "base: http://h/v1#m"))
+    with pytest.raises(PomonaError, match=r"needs the price of .http://h/v1#m"):
+        dry_run(path)
+    with pytest.raises(PomonaError, match=r"does not answer: .* start the server"):
+        run(recipe(folder, SERVER="http://127.0.0.1:9/v1#m"), folder / "run", base="served")
+    assert not (folder / "run").exists()
