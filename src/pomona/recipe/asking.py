@@ -4,22 +4,47 @@ whatever sees passages or tools, stops early, or is judged by a model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from pomona.models import count_parameters, gguf_header, locate, present
 from pomona.recipe.asked import is_gguf, is_served
 from pomona.recipe.graph import Estimate, Node, RunInput, Step
 from pomona.recipe.inputs import resolve
+from pomona.recipe.schema import Recipe
 from pomona.recipe.steps import Served
 from pomona.recipe.steps.asking import draw_asked, judge
 from pomona.recipe.system import System, asks, pool_name
 from pomona.sample import REWARDS, Strategy
 
-if TYPE_CHECKING:
-    from pomona.recipe.plan import RunPlan
+
+class Plan(Protocol):
+    """What steps are made for here."""
+
+    recipe: Recipe
+    folder: Path
+    says: Mapping[str, str]
+    systems: dict[str, System]
+    of_torch: set[str]
+    names: dict[Node, str]
+    step: Callable[..., Step]
+    on: Callable[[str, Step], str]
+    model: Callable[[str], Node]
+    answering: Callable[[], Mapping[str, Any]]
+    estimate: Callable[..., Estimate]
+
+    @cached_property
+    def item_count(self) -> float:
+        """Test items, for estimates."""
+        ...
+
+    @cached_property
+    def compared(self) -> dict[str, Any]:
+        """Parameters of a step that compares answers."""
+        ...
 
 
 def is_asked(system: System, model: Node) -> bool:
@@ -31,7 +56,7 @@ def is_asked(system: System, model: Node) -> bool:
     return isinstance(model, Served) or file or bool(system.context) or early
 
 
-def find_model(plan: RunPlan, name: str) -> RunInput | Served:
+def find_model(plan: Plan, name: str) -> RunInput | Served:
     """A model that is there before the run; a GGUF file is what llama.cpp answers from, unless a
     lever needs torch. Raises PomonaError where there is none.
     """
@@ -46,7 +71,7 @@ def find_model(plan: RunPlan, name: str) -> RunInput | Served:
     return RunInput(name, locate(uri))
 
 
-def count_weights(plan: RunPlan, model: RunInput | Served) -> float | None:
+def count_weights(plan: Plan, model: RunInput | Served) -> float | None:
     """Weights of a model that was there before; None where nobody told."""
     if isinstance(model, Served):
         return plan.recipe.asked(model.name).parameters
@@ -56,7 +81,7 @@ def count_weights(plan: RunPlan, model: RunInput | Served) -> float | None:
 
 
 def draw_pools(
-    plan: RunPlan, system: System, asked: Step, model: Node, pool: Strategy, items: Step
+    plan: Plan, system: System, asked: Step, model: Node, pool: Strategy, items: Step
 ) -> Step:
     """A pool of answers to every item."""
     told = {other.strategy for other in plan.systems.values()} | {system.strategy}
@@ -79,7 +104,7 @@ def draw_pools(
 
 
 def judge_pools(
-    plan: RunPlan, system: System, asked: Step, model: Node, n: int, items: Step, pools: Step
+    plan: Plan, system: System, asked: Step, model: Node, n: int, items: Step, pools: Step
 ) -> Step:
     """One of the first `n` answers of each pool, by a strategy that asks a model."""
     strategy = system.strategy
@@ -110,7 +135,7 @@ def is_judged(system: System) -> bool:
     return system.take is None and system.strategy is not None and asks(system.strategy)
 
 
-def _seen(plan: RunPlan, system: System) -> tuple[dict[str, Any], dict[str, Node]]:
+def _seen(plan: Plan, system: System) -> tuple[dict[str, Any], dict[str, Node]]:
     """Parameters and inputs of what a request carries."""
     options: dict[str, Any] = {}
     code: dict[str, str] = {}

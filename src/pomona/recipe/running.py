@@ -124,7 +124,7 @@ def _planned(
     changed = {name: value for name, value in wanted.items() if value is not None}
     for name, value in changed.items():
         try:
-            recipe = type(recipe).model_validate({**recipe.model_dump(), name: value})
+            recipe.__pydantic_validator__.validate_assignment(recipe, name, value)
         except ValidationError as error:
             said = error.errors()[0]["msg"].removeprefix("Input ")
             text = said if name == "base" else f"{value} {said}"
