@@ -51,7 +51,7 @@ def test_what_a_step_loads_is_in_its_key(tmp_path: Path) -> None:
 
 
 # What no example uses: helpers of steps, and levers that have a recipe of their own.
-NOT_THERE = {f"pomona.recipe.steps.{name}" for name in ("results", "memory")}
+NOT_THERE = {f"pomona.recipe.steps.{name}" for name in ("results", "pools", "memory", "asking")}
 
 
 def test_what_the_examples_run_is_in_the_modules_above() -> None:
