@@ -55,9 +55,9 @@ def test_weights_are_where_expected_worth_is_highest() -> None:
         for x, u in zip(features, utilities, strict=True):
             odds = np.exp((x - centre) / scale @ weights)
             total += odds @ (u - u.mean()) / odds.sum() / unit
-        return 0.05 * weights @ weights - total / len(features)
+        return float(0.05 * weights @ weights - total / len(features))
 
-    slope = approx_fprime(np.array(fitted.weights), loss, 1e-6)
+    slope = np.asarray(approx_fprime(np.array(fitted.weights), loss, 1e-6))
     assert np.abs(slope).max() < 1e-4
 
 
