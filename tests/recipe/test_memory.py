@@ -11,7 +11,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.ledger import Entry, Ledger
-from pomona.memory import choose_among
+from pomona.memory import FEATURES, Phrases, choose_among
 from pomona.recipe import load_recipe, run
 from pomona.tasks import metric
 
@@ -28,8 +28,10 @@ levers:
     lookup: {}
     neighbours: {shown: 2}
     states: {k: 4, temperature: 1.0e-6, weight: 1.0}
-    candidates: {strategy: hedged2-mbr, neighbours: 2, far: null}
-stacks: [[memory/states, memory/lookup]]
+    candidates: {strategy: hedged2-mbr, neighbours: 2}
+    phrases: {edited: 2}
+    selector: {neighbours: 2, shortlist: 2}
+stacks: [[memory/states, memory/lookup], [memory/states, memory/selector]]
 """
 WORDS = ["page", "file", "user", "save", "open", "new", "delete", "all"]
 
@@ -65,7 +67,8 @@ def test_each_use_is_an_entry(finished: Path) -> None:
     overall = Ledger.read(finished / "ledger.json").of("overall")
     assert list(dict.fromkeys(e.variant for e in overall if e.lever in ("memory", "stack"))) == [
         "memory/lookup", "memory/neighbours", "memory/states", "memory/candidates",
-        "memory/states + memory/lookup",
+        "memory/phrases", "memory/selector without a model", "memory/selector",
+        "memory/states + memory/lookup", "memory/states + memory/selector",
     ]  # fmt: skip
 
 
@@ -131,6 +134,51 @@ def test_candidates_are_chosen_as_by_hand(finished: Path) -> None:
     )
     name = "choose-among-2-answers-and-2-neighbours"
     assert [row["answer"] for row in result(finished, name, "answers.parquet")] == chosen.texts
+
+
+def test_what_is_put_together_asks_no_model(finished: Path) -> None:
+    items = result(finished, "test-items", "items.parquet")
+    learned = result(finished, "training-items", "items.parquet")
+    near = result(finished, "find-the-nearest-items", "neighbours.parquet")
+    pairs = [row["source"] for row in learned], [row["completion"] for row in learned]
+    phrases = Phrases(*pairs)
+    said = result(finished, "answer-with-what-is-put-together", "answers.parquet")
+    for item, found, answer in zip(items, near, said, strict=True):
+        like = found["similarity"][:2]
+        made = phrases.candidates(item["source"], found["rows"][:2], like, edited=2, composed=3)
+        assert answer["answer"] == made[0].text
+    entry = of(finished, "memory/phrases")
+    assert (entry.flops_once, entry.tokens) == (
+        pytest.approx(phrases.flops + found_once(finished)),
+        0,
+    )
+    assert (entry.flops_per_item or 0) < (of(finished, "hf:model").flops_per_item or 0)
+
+
+def found_once(out: Path) -> float:
+    lookup = of(out, "lookup")
+    assert lookup.flops_once is not None
+    return lookup.flops_once
+
+
+def test_a_selector_learns_on_validation_and_asks_for_a_shortlist(finished: Path) -> None:
+    chosen = result(finished, "select-for-hf-model", "answers.parquet")
+    short = result(finished, "score-the-shortlist-of-hf-model", "candidates.parquet")
+    every = result(finished, "gather-candidates-for-all", "candidates.parquet")
+    place = FEATURES.index("logprob")
+    for answer, few, pool in zip(chosen, short, every, strict=True):
+        assert answer["answer"] in few["texts"] and len(few["texts"]) == min(2, len(pool["texts"]))
+        assert set(few["texts"]) <= set(pool["texts"])
+        assert all(value < 0 for value in few["features"][place :: len(FEATURES)])
+        assert not any(pool["features"][place :: len(FEATURES)])
+    learned = [path.name for path in finished.glob("steps/learn-the-*/selector.json")]
+    assert len(learned) == 4  # with and without a model, and both again on top of the states
+    blind, full = of(finished, "memory/selector without a model"), of(finished, "memory/selector")
+    assert (blind.flops_per_item or 0) < (full.flops_per_item or 0)
+    assert full.optimised and blind.optimised
+    drawn = result(finished, "gather-candidates-for-memory-states", "candidates.parquet")
+    at = FEATURES.index("drawn")
+    assert all(any(pool["features"][at :: len(FEATURES)]) for pool in drawn)
 
 
 def test_a_lookup_costs_its_search_and_its_answers(finished: Path) -> None:

@@ -136,25 +136,32 @@ class RunPlan:
     def answers(self, system: System, items: Step, seed: int) -> Step:
         """The system's answers to some items, its weights trained from `seed`."""
         if system.answers is not None:
-            return system.answers(items)
-        asked, model = self._asked(system, items), self.weights(system, seed)
-        name, led = self.on(self.seeded(system, seed), items), self._led(system, model)
-        singly = is_asked(system, model)
-        if singly and system.states:
-            wrong = "states are looked up in answers that torch draws for many items at once"
-            raise PomonaError(wrong, where=system.name, remedy="stack them on other levers")
-        if system.is_greedy and not singly:
+            given = system.answers(items, seed)
+        elif system.is_greedy and not is_asked(system, self.weights(system, seed)):
+            asked, model = self._asked(system, items), self.weights(system, seed)
+            name, led = self.on(self.seeded(system, seed), items), self._led(system, model)
             given = self._evaluate(name, asked, model, led)
         else:
-            strategy = system.strategy or GREEDY
-            pools = self._pools(system, asked, model, led, items)
+            strategy, pools = self.pools(system, items, seed)
             take = system.take or partial(self.choose, strategy, "strategy")
             if is_judged(system):
+                asked, model = self._asked(system, items), self.weights(system, seed)
                 take = partial(judge_pools, self, system, asked, model)
             given = take(strategy.n, items, pools)
         for then in system.then:
             given = then(items, given, seed)
         return given
+
+    def pools(self, system: System, items: Step, seed: int) -> tuple[Strategy, Step]:
+        """The strategy by which a system draws answers, and what it draws for some items. Raises
+        PomonaError where they cannot be drawn so.
+        """
+        asked, model = self._asked(system, items), self.weights(system, seed)
+        if system.states and is_asked(system, model):
+            wrong = "states are looked up in answers that torch draws for many items at once"
+            raise PomonaError(wrong, where=system.name, remedy="stack them on other levers")
+        led = self._led(system, model)
+        return system.strategy or GREEDY, self._pools(system, asked, model, led, items)
 
     def _led(self, system: System, model: Node) -> Led:
         """Inputs and parameters of a step whose answers are led by states."""
@@ -186,17 +193,18 @@ class RunPlan:
         drawn once, because the small ones are its beginnings.
         """
         drawn = family(system.strategy or GREEDY)
-        n = max(
+        alike = [
             (other.strategy or GREEDY).n
-            for other in [system, *self.systems.values()]
+            for other in self.systems.values()
             if (not other.is_greedy or is_asked(other, model))
-            and other.weights is not None
+            and other.weights
             and family(other.strategy or GREEDY) == drawn
             and other.sees == system.sees
             and other.states == system.states
             and other.context == system.context
             and any(self.weights(other, seed) is model for seed in other.seeds)
-        )
+        ]
+        n = max([(system.strategy or GREEDY).n, *alike])
         pool, (states, settings) = replace(drawn, n=n), led
         if is_asked(system, model):
             return draw_pools(self, system, asked, model, pool, items)
@@ -344,7 +352,7 @@ class RunPlan:
         models = (node for name, node in node.inputs.items() if name.startswith("model"))
         return self.parameters(next(models))
 
-    def copies(self, items: Step) -> Step:
+    def copies(self, items: Step, _: int = 0) -> Step:
         """Items answered by their sources."""
         params, inputs = self.compared, {"items": items}
         return self.step(self.on("copy the sources", items), copy_sources, params, inputs)

@@ -11,6 +11,7 @@ from pomona.sample import REWARDS, TEMPERATURE, Strategy
 
 Weights = Callable[[int], Node]
 See = Callable[[Step], Step]
+Answer = Callable[[Step, int], Step]
 Take = Callable[[int, Step, Step], Step]
 Then = Callable[[Step, Step, int], Step]
 
@@ -54,7 +55,8 @@ class System:
         choose from, the items and the pools to answers.
     then: what happens to the answers, one after the other: from items, answers and the seed of the
         weights to answers.
-    answers: from items to answers, where no model is asked.
+    answers: from items and the seed of the weights to answers, where they come in another way, as
+        those of controls.
     against: the variants it is compared with, beside the base and the system it was made from.
     bound: no system can reach it, because the references choose.
     judge: the metric that the choice optimises, if it does.
@@ -71,7 +73,7 @@ class System:
     arbiter: str | None = None
     take: Take | None = None
     then: tuple[Then, ...] = ()
-    answers: See | None = None
+    answers: Answer | None = None
     against: tuple[str, ...] = ()
     bound: bool = False
     judge: Any = None

@@ -23,7 +23,7 @@ def add_controls(plan: RunPlan) -> None:
         plan.measure(System(name, CONTROL, answers=partial(_looked_up, plan, name, vote)))
 
 
-def _looked_up(plan: RunPlan, name: str, vote: bool, items: Step) -> Step:
+def _looked_up(plan: RunPlan, name: str, vote: bool, items: Step, _: int) -> Step:
     asked = plan.recipe.controls
     params = {
         **plan.compared,

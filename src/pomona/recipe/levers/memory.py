@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -25,8 +25,18 @@ from pomona.recipe.steps.memory import (
     show_in_training,
     show_neighbours,
 )
+from pomona.recipe.steps.selecting import (
+    answer_put_together,
+    gather_candidates,
+    learn_selector,
+    put_together,
+    score_shortlist,
+    take_best,
+)
 from pomona.recipe.system import States, System
 from pomona.sample import parse_strategy
+
+BLIND = "memory/selector without a model"
 
 Few = Annotated[int, Field(ge=1, le=NEIGHBOURS)]
 
@@ -62,7 +72,7 @@ class Remembered(StrictModel):
     """Part of the neighbours in the next token."""
     k: Positive = 16
     """Nearest states."""
-    temperature: Rate = 0.1
+    temperature: Rate = 0.04
     """Temperature of their distances, as a part of the mean squared distance of neighbours."""
     keys: Literal["float32", "float16"] = "float32"
     """Number type in which the states are kept."""
@@ -83,8 +93,34 @@ class Candidates(StrictModel):
     """
     above: Annotated[float, Field(ge=0, lt=1)] = ABOVE
     """Similarity from which a neighbour weighs anything."""
-    far: Share | None = 0.4
-    """Similarity of the nearest below which the source is the answer; null for never."""
+    far: Share | None = None
+    """Similarity of the nearest below which the source is the answer; never when left out."""
+
+
+class Phrases(StrictModel):
+    """Answer with what is put together from the memory alone: its phrases, and its answers with
+    what their sources have otherwise replaced. No model is asked.
+    """
+
+    edited: Few = 10
+    """How many of the nearest training items are edited."""
+    composed: Positive = 3
+    """How many answers are put together phrase by phrase."""
+
+
+class Selected(StrictModel):
+    """Choose among what is put together, the neighbours' answers, what a model drew and the source
+    by a selector that learned on the validation items.
+    """
+
+    neighbours: Few = 5
+    """How many answers of the memory as they are."""
+    shortlist: Positive = 4
+    """The model gives its log-probability to so many that a selector without it puts first."""
+    penalty: Rate = 0.003
+    """Of the squared weights of features of unit variance."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """By which the choice for a validation item has not seen its cluster."""
 
 
 class Remembers(StrictModel):
@@ -100,6 +136,10 @@ class Remembers(StrictModel):
     """The nearest states at every token."""
     candidates: Candidates | None = None
     """The nearest ones' answers among the candidates."""
+    phrases: Phrases | None = None
+    """Put together from the memory alone."""
+    selector: Selected | None = None
+    """A learned choice among all candidates; puts answers together as `phrases` says."""
 
 
 class MemoryLever(Lever):
@@ -125,6 +165,9 @@ class MemoryLever(Lever):
         if spec.lookup and spec.lookup.least is None and recipe.validation is None:
             text = '"least" is chosen on other items than those of the task: name "validation"'
             yield ("lookup",), text
+        if spec.selector and recipe.validation is None:
+            text = 'a selector learns on other items than those of the task: name "validation"'
+            yield ("selector",), text
         if spec.neighbours and spec.neighbours.train and recipe.train is None:
             yield ("neighbours",), 'showing neighbours fine-tunes the model and needs "train"'
 
@@ -147,6 +190,11 @@ class MemoryLever(Lever):
             uses["memory/states"] = partial(self._remembered, spec.states)
         if spec.candidates:
             uses["memory/candidates"] = partial(self._among, spec.candidates)
+        if spec.phrases:
+            uses["memory/phrases"] = self._phrased
+        if spec.selector:
+            uses[BLIND] = partial(self._selected, spec.selector, False)
+            uses["memory/selector"] = partial(self._selected, spec.selector, True)
         return uses
 
     @property
@@ -225,3 +273,71 @@ class MemoryLever(Lever):
             return plan.step(name, choose_candidate, params, inputs)
 
         return replace(chosen, take=take)
+
+    def _phrased(self, system: System) -> System:
+        plan = self.plan
+
+        def answer(items: Step, _: int) -> Step:
+            inputs = {"items": items, "made": self._made(items)}
+            name = plan.on("answer with what is put together", items)
+            return plan.step(name, answer_put_together, plan.compared, inputs)
+
+        return replace(system, weights=None, seeds=system.seeds[:1], answers=answer)
+
+    def _made(self, items: Step) -> Step:
+        spec = self.spec.phrases or Phrases()
+        inputs = {"items": items, "memory": self._memory}
+        inputs["neighbours"] = self.plan.neighbours(items)
+        name = self.plan.on("put answers together", items)
+        return self.plan.step(name, put_together, spec.model_dump(), inputs)
+
+    def _selected(self, spec: Selected, asks: bool, system: System) -> System:
+        """Choose by features alone or, if it `asks`, among the first by the model's word too. What
+        a system with more than weights draws is among the candidates.
+        """
+        plan, draws = self.plan, not system.is_plain
+        label = plan.seeded(system, system.seeds[0]) if asks or draws else "no model"
+        learning = {"metrics": plan.metrics, "penalty": spec.penalty}
+
+        def gathered(items: Step, seed: int) -> Step:
+            inputs = {"items": items, "memory": self._memory, "made": self._made(items)}
+            inputs["neighbours"] = plan.neighbours(items)
+            params: dict[str, Any] = {"neighbours": spec.neighbours}
+            if draws:
+                strategy, inputs["pools"] = plan.pools(system, items, seed)
+                params["n"] = strategy.n
+            name = plan.on(f"gather candidates for {label if draws else 'all'}", items)
+            return plan.step(name, gather_candidates, params, inputs)
+
+        def learned(candidates: Step, name: str) -> Step:
+            inputs = {"items": plan.validation, "candidates": candidates}
+            return plan.step(f"learn the {name}", learn_selector, learning, inputs)
+
+        def shortlist(items: Step, seed: int) -> Step:
+            first = learned(gathered(plan.validation, seed), "first selector")
+            model = plan.weights(system, seed)
+            inputs = {"items": items, "candidates": gathered(items, seed)}
+            inputs |= {"selector": first, "model": model}
+            params = {**plan.answering(), "shortlist": spec.shortlist}
+            cost = plan.estimate("score", model, plan.item_count, spec.shortlist)
+            name = plan.on(f"score the shortlist of {label}", items)
+            return plan.step(name, score_shortlist, params, inputs, cost)
+
+        def answer(items: Step, seed: int) -> Step:
+            found = shortlist if asks else gathered
+            inputs = {"items": items, "candidates": found(items, seed)}
+            held = items is plan.validation
+            params = {**plan.compared, "folds": spec.folds if held else 0}
+            params |= {"penalty": spec.penalty, "seed": plan.recipe.seed} if held else {}
+            if not held:
+                inputs["selector"] = learned(found(plan.validation, seed), f"selector of {label}")
+            return plan.step(plan.on(f"select for {label}", items), take_best, params, inputs)
+
+        seeds = system.seeds if asks or draws else system.seeds[:1]
+        against = (BLIND,) if asks else ()
+        changed = replace(system, seeds=seeds, answers=answer, judge=plan.metrics[0])
+        return (
+            replace(changed, against=against)
+            if asks or draws
+            else replace(changed, weights=None, against=against)
+        )

@@ -94,6 +94,7 @@ class SamplingLever(Lever):
             judge=judge,
             bound=how in BOUNDS,
             arbiter=self.spec.judge,
+            answers=None,
         )
         known = f"{pool_name(strategy)}/{RANDOM}"
         return replace(chosen, against=(known,) if own and known in self._variants else ())
