@@ -58,11 +58,12 @@ class Costs:
         if m.variant == base:
             costs = []
         elif m.system.lever == "scale" and not isinstance(m.model, Step):
-            costs = [self._training_of(m)]
+            costs = [self._training_of(m.variant)]
         else:
             # A rung is paid for in full: the base is one of its rivals, not its beginning.
             there = set() if m.system.lever == "scale" else set(ancestors([self._base]))
             costs = [self._cost(s) for s in steps if s not in there and s not in serving]
+            costs += [self._training_of(uri) for uri in self._rungs_in(steps)]
         tokens = total(cost.tokens for cost in costs)
         told = [self._told(step) for step in serving]
         once = Cost(
@@ -112,6 +113,13 @@ class Costs:
     def _base(self) -> Node:
         return self.plan.model(self.plan.recipe.base)
 
+    def _rungs_in(self, steps: Iterable[Step]) -> list[str]:
+        """Other sizes than the base that were there before the run and that steps use."""
+        nodes = [node for step in steps for node in step.inputs.values()]
+        there = {node.name for node in nodes if isinstance(node, RunInput)}
+        rungs = [rung.model for rung in self.plan.recipe.ladder or []]
+        return [uri for uri in rungs if uri in there and uri != self.plan.recipe.base]
+
     def _serves(self, step: Step) -> bool:
         """Whether a step works on the items that are answered: what it does, each answer needs."""
         if step not in self._serving:
@@ -123,18 +131,17 @@ class Costs:
     def _cost(self, step: Step) -> Cost:
         return read_result(self.folder.result(step) / "cost.json", Cost)
 
-    def _training_of(self, m: Measurement) -> Cost:
+    def _training_of(self, uri: str) -> Cost:
         """What the recipe says of the training of a checkpoint that was there before the run, or
         what the checkpoint itself says.
         """
-        if not isinstance(m.model, RunInput):  # who made it was not paid by this recipe's user
+        model, rungs = self.plan.model(uri), self.plan.recipe.ladder or []
+        if not isinstance(model, RunInput):  # who made it was not paid by this recipe's user
             return Cost(None, None, None, None, 0.0)
-        told = next(
-            (rung.tokens for rung in self.plan.recipe.ladder or [] if rung.model == m.variant), None
-        )
-        shape = self.shape(m)
+        told = next((rung.tokens for rung in rungs if rung.model == uri), None)
+        shape = self.shape(self.plan.measured(self.plan.rung(uri), self.items))
         if told is None or shape is None:
-            return trained(m.model.path)
+            return trained(model.path)
         flops = training_flops(shape, told, TOKENS_PER_ITEM / 2)
         return Cost(flops, told, cpu_seconds=None, wall_seconds=None)
 

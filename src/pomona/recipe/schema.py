@@ -321,7 +321,7 @@ class Recipe(StrictModel):
     """The levers to measure."""
     stacks: list[Annotated[Texts, Field(min_length=2)]] = Field(default=[])
     """Variants of the levers on top of each other, by their names in the ledger, first to last;
-    each step is measured.
+    each step is measured. The first may be another size of the ladder, to begin from.
     """
     stack: (
         Annotated[

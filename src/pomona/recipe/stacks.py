@@ -32,9 +32,14 @@ def add_stacks(plan: RunPlan, levers: Sequence[Lever]) -> None:
 
 
 def add_stack(plan: RunPlan, levers: Sequence[Lever], names: Sequence[str], where: str) -> None:
-    """Measure the levers on top of each other, each step against the base and the step before."""
-    system = plan.base
-    for depth, name in enumerate(names):
+    """Measure the levers on top of each other, each step against the base and the step before; on
+    top of another size where the first name is that.
+    """
+    rungs = [rung.model for rung in plan.recipe.ladder or []]
+    system, above = plan.base, list(names)
+    if names[0] in rungs:
+        system, above = plan.rung(names[0]), list(names[1:])
+    for depth, name in enumerate(above, start=len(names) - len(above)):
         before = system
         system = stacked(levers, system, name, where)
         if depth:
@@ -50,7 +55,7 @@ def stacked(levers: Sequence[Lever], system: System, name: str, where: str) -> S
         message = f'no lever of this recipe makes "{name}"'
         raise PomonaError(message, where=where, remedy=nearest(name, known))
     made = lever.apply(name, system)
-    first = system.lever == "scale"
+    first = system.name == lever.plan.recipe.base
     called = name if first else f"{system.name}{JOIN}{name}"
     return replace(made, name=called, lever=lever.name if first else STACK)
 

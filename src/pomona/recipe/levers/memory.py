@@ -13,7 +13,7 @@ from pomona.documents import StrictModel
 from pomona.memory import ABOVE, STRENGTH
 from pomona.recipe.asked import Needs
 from pomona.recipe.fields import Mistakes, Positive, Rate, Share, Text
-from pomona.recipe.graph import Node, Step
+from pomona.recipe.graph import Estimate, Node, Step
 from pomona.recipe.lever import Lever
 from pomona.recipe.plan import NEIGHBOURS
 from pomona.recipe.schema import Recipe
@@ -289,7 +289,10 @@ class MemoryLever(Lever):
         inputs = {"items": items, "memory": self._memory}
         inputs["neighbours"] = self.plan.neighbours(items)
         name = self.plan.on("put answers together", items)
-        return self.plan.step(name, put_together, spec.model_dump(), inputs)
+        # Comparing words costs no FLOPs in the ledger, and time all the same.
+        work = 1e9 * (self.plan.memory_count / 10_000 + self.plan.item_count / 50)
+        cost = Estimate("table", work)
+        return self.plan.step(name, put_together, spec.model_dump(), inputs, cost)
 
     def _selected(self, spec: Selected, asks: bool, system: System) -> System:
         """Choose by features alone or, if it `asks`, among the first by the model's word too. What
