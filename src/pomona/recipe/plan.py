@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 from pomona._lazy import function_named
@@ -21,17 +20,14 @@ from pomona.recipe.asking import (
 )
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
 from pomona.recipe.inputs import (
-    check_groups,
-    group_counts,
-    record_sources,
     tokenizer_folder,
 )
-from pomona.recipe.schema import Pretrain, Recipe, Train
+from pomona.recipe.rows import Tables
+from pomona.recipe.schema import Pretrain, Train
 from pomona.recipe.steps import Served
 from pomona.recipe.steps.answering import evaluate
 from pomona.recipe.steps.controls import copy_sources, find_neighbours
 from pomona.recipe.steps.sampling import choose, draw
-from pomona.recipe.steps.tables import make_table
 from pomona.recipe.steps.training import finetune, pretrain
 from pomona.recipe.system import System, family, pool_name
 from pomona.sample import Strategy
@@ -63,34 +59,15 @@ class Measurement:
 
 
 @dataclass
-class RunPlan:
+class RunPlan(Tables):
     """The steps of a recipe, built once each, and the systems that make its ledger. `says` is what
     servers tell of their models, by URI; `of_torch` has the models that levers do more with than
     asking, `names` what the recipe calls a model that was there before.
     """
 
-    recipe: Recipe
-    folder: Path
-    says: Mapping[str, str] = field(default_factory=dict)
     systems: dict[str, System] = field(default_factory=dict)
-    of_torch: set[str] = field(default_factory=set)
-    names: dict[Node, str] = field(default_factory=dict)
     _same: dict[str, str] = field(default_factory=dict)
-    _steps: dict[str, Step] = field(default_factory=dict)
     _models: dict[str, Node] = field(default_factory=dict)
-    _counts: dict[tuple[Any, ...], Mapping[str, int] | None] = field(default_factory=dict)
-
-    def step(
-        self,
-        name: str,
-        work: Work,
-        params: Mapping[str, Any],
-        inputs: Mapping[str, Node],
-        estimate: Estimate = Estimate(),  # noqa: B008 - frozen
-    ) -> Step:
-        """A step, or one made before that does the same, whatever its name."""
-        step = Step(name, work, params, inputs, estimate)
-        return self._steps.setdefault(step.key, step)
 
     def measure(self, system: System) -> None:
         """Enter a system in the ledger. Where another is the same weights and nothing else, it
@@ -218,10 +195,6 @@ class RunPlan:
         inputs = {"items": asked, "model": model, **states}
         return self.step(self.on(f"sample {pool_name(pool)}", items), draw, params, inputs, cost)
 
-    def on(self, name: str, items: Step) -> str:
-        """Name of a step over items, which says so where they are not those of the test."""
-        return name if items is self.items else f"{name} on {items.name}"
-
     def made_from(self, name: str, system: System) -> str:
         """Name of a step that makes weights out of those of a system that is not the base."""
         return name if system.name == self.recipe.base else f"{name} from {system.name}"
@@ -255,56 +228,6 @@ class RunPlan:
     def seeded(self, system: System, seed: int) -> str:
         """Name of a system, with the seed where it is trained with several."""
         return f"{system.name} seed {seed}" if len(system.seeds) > 1 else system.name
-
-    def table(self, name: str, spec: Any, per_group: int | None = None) -> Step:
-        """The items of `spec` (task, train or pretrain): its records and conditions over those of
-        `data`.
-        """
-        data = self.recipe.data
-        params = {
-            "prompt": data.prompt,
-            "options": data.options,
-            "completion": data.completion,
-            "group": data.group,
-            "source": data.source,
-            "cluster": getattr(spec, "cluster", None),
-            "project": self.recipe.task.project,
-            "groups": data.groups,
-            "where": {**data.where, **spec.where},
-            "per_group": per_group,
-            "on_error": data.on_error,
-        }
-        sources = record_sources(spec.records or data.records, self.folder)
-        self.group_counts(name, spec)
-        inputs = {f"records-{i:04d}": RunInput(path.name, path) for i, path in enumerate(sources)}
-        return self.step(name, make_table, params, inputs)
-
-    @cached_property
-    def items(self) -> Step:
-        """The test items."""
-        return self.table("test items", self.recipe.task, self.recipe.task.per_group)
-
-    @cached_property
-    def validation(self) -> Step:
-        """The items on which choices are made."""
-        wanted = self.recipe.validation
-        assert wanted is not None  # the schema asks for it where something is chosen
-        return self.table("validation items", wanted, wanted.per_group)
-
-    @cached_property
-    def training(self) -> Step:
-        """The items that levers train on."""
-        train = self.recipe.train
-        assert train is not None  # the schema asks for it where a lever trains
-        return self.table("training items", train, train.per_group)
-
-    @cached_property
-    def learned(self) -> Step | None:
-        """The items that groups are counted in, from head to tail, where any are named."""
-        pretrain = self.recipe.pretrain
-        if self.recipe.train:
-            return self.training
-        return self.table("pretraining items", pretrain) if pretrain else self.memory
 
     def model(self, uri: str) -> Node:
         """A model by its URI; one that `pretrain` makes is a step."""
@@ -357,29 +280,6 @@ class RunPlan:
         params, inputs = self.compared, {"items": items}
         return self.step(self.on("copy the sources", items), copy_sources, params, inputs)
 
-    @cached_property
-    def memory(self) -> Step | None:
-        """What the base may have learned from; None where the recipe names nothing."""
-        return self.table(*self._remembered) if self._remembered else None
-
-    @cached_property
-    def _remembered(self) -> tuple[str, Any] | None:
-        """Name and rows of the memory: all training items, however few of them the levers use."""
-        asked, train = self.recipe.controls, self.recipe.train
-        learned = train or self.recipe.pretrain
-        if asked.records or asked.where is not None:
-            where = (learned.where if learned else {}) if asked.where is None else asked.where
-            records = asked.records or (learned.records if learned else None)
-            return "items to look up", asked.model_copy(update={"where": where, "records": records})
-        name = "pretraining items" if train is None else "training items"
-        limited = train is not None and train.per_group is not None
-        return (f"all {name}" if limited else name, learned) if learned else None
-
-    @cached_property
-    def memory_count(self) -> float:
-        """Items of the memory, for estimates."""
-        return self.count(*self._remembered, None) if self._remembered else 0.0
-
     def neighbours(self, items: Step) -> Step:
         """The nearest items of the memory to each of some items."""
         assert self.memory is not None
@@ -410,44 +310,6 @@ class RunPlan:
         weights = None if isinstance(model, Served) else self.parameters(model)
         flops = None if weights is None else 2.0 * weights * TOKENS_PER_ITEM * items * samples
         return Estimate(kind, flops, 200.0 * items * samples)
-
-    @cached_property
-    def training_count(self) -> float:
-        """Training items, for estimates."""
-        train = self.recipe.train
-        return self.count("training items", train, train.per_group) if train else 0.0
-
-    @cached_property
-    def item_count(self) -> float:
-        """Test items, for estimates."""
-        return self.count("test items", self.recipe.task, self.recipe.task.per_group)
-
-    def count(self, name: str, spec: Any, per_group: int | None) -> float:
-        """Items of the table `name`, for estimates."""
-        counts = self.group_counts(name, spec)
-        if counts is None:
-            return GUESS
-        wanted = self.recipe.data.groups or counts
-        return float(sum(min(counts[group], per_group or counts[group]) for group in wanted))
-
-    def group_counts(self, name: str, spec: Any) -> Mapping[str, int] | None:
-        """Rows of each group of a table, see `table`; None where counting takes too long. Raises
-        PomonaError for values, columns and groups that no row has.
-        """
-        data = self.recipe.data
-        where = {**data.where, **spec.where}
-        sources = record_sources(spec.records or data.records, self.folder)
-        key = (*sources, repr(where))
-        if key not in self._counts:
-            columns = (getattr(spec, "cluster", None), self.recipe.task.project, data.options)
-            self._counts[key] = group_counts(name, sources, data, where, columns)
-        return self._counts[key]
-
-    def require_groups(self, groups: Iterable[str], where: str) -> None:
-        """Raise PomonaError for a group without training items."""
-        counts = self.group_counts("training items", self.recipe.train)
-        if counts is not None:
-            check_groups(groups, counts, where)
 
     def _evaluate(self, name: str, asked: Step, model: Node, led: Led) -> Step:
         """Greedy answers of `model`."""

@@ -1,0 +1,155 @@
+"""The rows of a recipe as steps: which tables become items, and how many these will be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
+from pomona.recipe.inputs import check_groups, group_counts, record_sources
+from pomona.recipe.schema import Recipe
+from pomona.recipe.steps.tables import make_table
+
+GUESS = 1000.0  # items, where counting takes too long
+
+
+@dataclass
+class Tables:
+    """The steps of a recipe, built once each, and those that make its items."""
+
+    recipe: Recipe
+    folder: Path
+    _steps: dict[str, Step] = field(default_factory=dict, kw_only=True)
+    _counts: dict[tuple[Any, ...], Mapping[str, int] | None] = field(
+        default_factory=dict, kw_only=True
+    )
+
+    def step(
+        self,
+        name: str,
+        work: Work,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, Node],
+        estimate: Estimate = Estimate(),  # noqa: B008 - frozen
+    ) -> Step:
+        """A step, or one made before that does the same, whatever its name."""
+        step = Step(name, work, params, inputs, estimate)
+        return self._steps.setdefault(step.key, step)
+
+    def on(self, name: str, items: Step) -> str:
+        """Name of a step over items, which says so where they are not those of the test."""
+        return name if items is self.items else f"{name} on {items.name}"
+
+    def table(self, name: str, spec: Any, per_group: int | None = None) -> Step:
+        """The items of `spec` (task, train or pretrain): its records and conditions over those of
+        `data`.
+        """
+        data = self.recipe.data
+        params = {
+            "prompt": data.prompt,
+            "options": data.options,
+            "completion": data.completion,
+            "group": data.group,
+            "source": data.source,
+            "cluster": getattr(spec, "cluster", None),
+            "project": self.recipe.task.project,
+            "groups": data.groups,
+            "where": {**data.where, **spec.where},
+            "per_group": per_group,
+            "on_error": data.on_error,
+        }
+        sources = record_sources(spec.records or data.records, self.folder)
+        self.group_counts(name, spec)
+        inputs = {f"records-{i:04d}": RunInput(path.name, path) for i, path in enumerate(sources)}
+        return self.step(name, make_table, params, inputs)
+
+    @cached_property
+    def items(self) -> Step:
+        """The test items."""
+        return self.table("test items", self.recipe.task, self.recipe.task.per_group)
+
+    @cached_property
+    def validation(self) -> Step:
+        """The items on which choices are made."""
+        wanted = self.recipe.validation
+        assert wanted is not None  # the schema asks for it where something is chosen
+        return self.table("validation items", wanted, wanted.per_group)
+
+    @cached_property
+    def training(self) -> Step:
+        """The items that levers train on."""
+        train = self.recipe.train
+        assert train is not None  # the schema asks for it where a lever trains
+        return self.table("training items", train, train.per_group)
+
+    @cached_property
+    def learned(self) -> Step | None:
+        """The items that groups are counted in, from head to tail, where any are named."""
+        pretrain = self.recipe.pretrain
+        if self.recipe.train:
+            return self.training
+        return self.table("pretraining items", pretrain) if pretrain else self.memory
+
+    @cached_property
+    def memory(self) -> Step | None:
+        """What the base may have learned from; None where the recipe names nothing."""
+        return self.table(*self._remembered) if self._remembered else None
+
+    @cached_property
+    def _remembered(self) -> tuple[str, Any] | None:
+        """Name and rows of the memory: all training items, however few of them the levers use."""
+        asked, train = self.recipe.controls, self.recipe.train
+        learned = train or self.recipe.pretrain
+        if asked.records or asked.where is not None:
+            where = (learned.where if learned else {}) if asked.where is None else asked.where
+            records = asked.records or (learned.records if learned else None)
+            return "items to look up", asked.model_copy(update={"where": where, "records": records})
+        name = "pretraining items" if train is None else "training items"
+        limited = train is not None and train.per_group is not None
+        return (f"all {name}" if limited else name, learned) if learned else None
+
+    @cached_property
+    def memory_count(self) -> float:
+        """Items of the memory, for estimates."""
+        return self.count(*self._remembered, None) if self._remembered else 0.0
+
+    @cached_property
+    def training_count(self) -> float:
+        """Training items, for estimates."""
+        train = self.recipe.train
+        return self.count("training items", train, train.per_group) if train else 0.0
+
+    @cached_property
+    def item_count(self) -> float:
+        """Test items, for estimates."""
+        return self.count("test items", self.recipe.task, self.recipe.task.per_group)
+
+    def count(self, name: str, spec: Any, per_group: int | None) -> float:
+        """Items of the table `name`, for estimates."""
+        counts = self.group_counts(name, spec)
+        if counts is None:
+            return GUESS
+        wanted = self.recipe.data.groups or counts
+        return float(sum(min(counts[group], per_group or counts[group]) for group in wanted))
+
+    def group_counts(self, name: str, spec: Any) -> Mapping[str, int] | None:
+        """Rows of each group of a table, see `table`; None where counting takes too long. Raises
+        PomonaError for values, columns and groups that no row has.
+        """
+        data = self.recipe.data
+        where = {**data.where, **spec.where}
+        sources = record_sources(spec.records or data.records, self.folder)
+        key = (*sources, repr(where))
+        if key not in self._counts:
+            columns = (getattr(spec, "cluster", None), self.recipe.task.project, data.options)
+            self._counts[key] = group_counts(name, sources, data, where, columns)
+        return self._counts[key]
+
+    def require_groups(self, groups: Iterable[str], where: str) -> None:
+        """Raise PomonaError for a group without training items."""
+        counts = self.group_counts("training items", self.recipe.train)
+        if counts is not None:
+            check_groups(groups, counts, where)
