@@ -36,7 +36,6 @@ from pomona.tasks import metrics
 GREEDY = Strategy()
 Led = tuple[Mapping[str, Node], Mapping[str, Any]]  # inputs and parameters that lead answers
 NEIGHBOURS = 16  # that are looked up for an item; who uses fewer takes the first
-GUESS = 1000.0  # items, where counting takes too long
 TOKENS_PER_ITEM = 30  # for estimates before anything has been tokenised
 # What training computes in, by the recipe's `dtype`; by the device for the others.
 TRAINED_IN = {"float32": "float32", "bfloat16": "bfloat16", "mixed": "bfloat16"}
@@ -65,7 +64,10 @@ class RunPlan(Tables):
     asking, `names` what the recipe calls a model that was there before.
     """
 
+    says: Mapping[str, str] = field(default_factory=dict)
     systems: dict[str, System] = field(default_factory=dict)
+    of_torch: set[str] = field(default_factory=set)
+    names: dict[Node, str] = field(default_factory=dict)
     _same: dict[str, str] = field(default_factory=dict)
     _models: dict[str, Node] = field(default_factory=dict)
 
