@@ -113,8 +113,10 @@ class Selected(StrictModel):
     by a selector that learned on the validation items.
     """
 
-    neighbours: Few = 5
-    """How many answers of the memory as they are."""
+    neighbours: Annotated[int, Field(ge=0, le=NEIGHBOURS)] = 0
+    """How many answers of the memory as they are: on items of a project that is not in it, they are
+    more often a trap than a help.
+    """
     shortlist: Positive = 4
     """The model gives its log-probability to so many that a selector without it puts first."""
     penalty: Rate = 0.003
