@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ ROWS = [
     ("What is a fine?", "ten cents"),
     ("What is 3 times 4?", "12"),
 ]
+OTHERS = [("When is it closed?", "on Sundays"), ("Is there a fine?", "yes, ten cents a day")]
 SEEN = {
     "base", "hedged3-mbr", "hedged3-chops", "sample4-vote-text-stop0.9-round3",
     "context/retrieval", "context/tools", "context/retrieval + hedged3-chops",
@@ -58,6 +60,7 @@ def folder(tmp_path: Path, make_checkpoint: Callable[[Path, int], Path]) -> Path
     longer = {"max_position_embeddings": 1024}  # for what requests carry
     config.write_text(json.dumps(json.loads(config.read_text()) | longer))
     rows = [{"question": q, "answer": a, "split": "test"} for q, a in ROWS]
+    rows += [{"question": q, "answer": a, "split": "valid"} for q, a in OTHERS]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     pages = [
         {"title": "Hours", "text": "The library opens at nine on weekdays."},
@@ -100,6 +103,7 @@ class Server:
         self.model, self.answered, self.tried = model, Counter[bytes](), 0
         self.kill_after: int | None = None
         self.process: subprocess.Popen[str] | None = None
+        self.victim: subprocess.Popen[bytes] | None = None  # killed in place of the server
         self.start()
         owner = self
 
@@ -116,7 +120,8 @@ class Server:
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                with suppress(OSError):  # of a client that was killed
+                    self.wfile.write(content)
 
             def log_message(self, format: str, *args: Any) -> None: ...
 
@@ -141,11 +146,13 @@ class Server:
         assert self.process is not None
         self.tried += method == "POST"
         if self.process.poll() is not None:
+            self.process.communicate()
             self.start()
         if self.kill_after is not None and self.tried > self.kill_after:
             self.kill_after = None
-            os.kill(self.process.pid, signal.SIGKILL)
-            self.process.communicate()
+            killed = self.victim or self.process
+            os.kill(killed.pid, signal.SIGKILL)
+            killed.wait()
             return 502, b"{}"
         answer = httpx.request(
             method, self.upstream + path, content=body, timeout=60.0,
@@ -203,23 +210,37 @@ def test_one_recipe_runs_on_every_kind_of_model(folder: Path, server: Server) ->
     assert server.answered and set(server.answered.values()) == {1}
 
 
-def test_a_server_that_is_killed_is_paid_for_nothing_twice(
+RUN = "import sys; from pomona.recipe import run; run(*sys.argv[1:3], base='served')"
+
+
+def test_run_and_server_are_killed_and_nothing_is_paid_for_twice(
     folder: Path, draws_alike: Server
 ) -> None:
     server = draws_alike
     path = recipe(folder, SERVER=server.uri)
-    text = path.read_text().replace(", sample4-vote-text-stop0.9-round3", "")
-    path.write_text(text.split("  context:")[0])
-    whole = asked(Ledger.read(run(path, folder / "whole", base="served") / "ledger.json"), "served")
+    text = path.read_text().replace(", sample4-vote-text-stop0.9-round3", "").split("  context:")[0]
+    text += "validation: {where: {split: valid}}\n"
+    path.write_text(text + "stack: {steps: 1, cost: money, among: [hedged3-mbr]}\n")
+    whole = run(path, folder / "whole", base="served")
+    tried = json.loads((whole / "stack.json").read_text())["trials"]
+    assert [trial["name"] for trial in tried] == ["hedged3-mbr"] and tried[0]["extra"] > 0
+    expected = asked(Ledger.read(whole / "ledger.json"), "served")
     server.answered.clear()
-    server.tried, server.kill_after = 0, 4
+
+    command = [sys.executable, "-c", RUN, str(path), str(folder / "run")]
+    server.tried, server.kill_after = 0, 2
+    with subprocess.Popen(command) as child:
+        server.victim = child
+    assert child.returncode == -signal.SIGKILL and sum(server.answered.values()) == 2
+
+    server.tried, server.kill_after, server.victim = 0, 2, None
     path.write_text(path.read_text().replace("base:", "budget: {tokens: 60}\nbase:"))
     with pytest.raises(ResourceError, match=r"the budget of tokens: was spent .* and kept"):
         run(path, folder / "run", base="served")
     path.write_text(path.read_text().replace("tokens: 60", "tokens: 100000"))
     again = run(path, folder / "run", base="served")
     assert server.kill_after is None
-    assert asked(Ledger.read(again / "ledger.json"), "served") == whole
+    assert asked(Ledger.read(again / "ledger.json"), "served") == expected
     assert set(server.answered.values()) == {1}
 
 

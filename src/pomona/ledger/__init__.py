@@ -10,6 +10,7 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.ledger.entry import (
+        Axis as Axis,
         Entry as Entry,
         GroupCount as GroupCount,
         Meta as Meta,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "entry": "Entry GroupCount Meta Rung ScaleEquivalent",
+        "entry": "Axis Entry GroupCount Meta Rung ScaleEquivalent",
         "examples": "Answered Examples choose_examples",
         "meter": "Meter",
         "scale": "Ladder",

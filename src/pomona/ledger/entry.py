@@ -45,13 +45,15 @@ class Entry:
     with a 95 % interval.
 
     `flops_once` and `tokens` are what making the variant cost beyond the baseline; `flops_per_item`
-    is what answering one item costs; `money_…`, `tokens_per_item` and `seconds_…` are the same in
-    money, tokens and CPU seconds, and `seconds` are those of making it and answering the test items
-    together. `bytes` are those of its weights and stores. What is not known is None. `seeds` is how
-    often the variant was trained. `group` is "overall", "warm", "cold", "tail", "head", "near",
-    "middle", "far" or a value of the group column. `p_value` is that of the difference, and
-    `p_holm` the same corrected for all comparisons of the group (Holm 1979); None where nothing is
-    tested. `optimised` says that its answers were chosen by the metric that judges them here.
+    is what answering one item costs; `money_…`, `tokens_per_item` and `seconds_…` are the same
+    in money, tokens and CPU seconds (of a model that is asked one request at a time, the
+    seconds until it answered), and `seconds` are those of making it and answering the test
+    items together. `bytes` are those of its weights and stores. What is not known is None.
+    `seeds` is how often the variant was trained. `group` is "overall", "warm", "cold", "tail",
+    "head", "near", "middle", "far" or a value of the group column. `p_value` is that of the
+    difference, and `p_holm` the same corrected for all comparisons of the group (Holm 1979);
+    None where nothing is tested. `optimised` says that its answers were chosen by the metric
+    that judges them here.
     """
 
     lever: str

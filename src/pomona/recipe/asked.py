@@ -11,8 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pomona.documents import StrictModel, read_json
-from pomona.errors import PomonaError
-from pomona.models import HAVE, Ability
+from pomona.models import HAVE, Ability, ModelError
 from pomona.recipe.fields import Positive, Rate, Text
 
 # (where in a lever's part, the model, what it must be able to)
@@ -105,7 +104,7 @@ class Says(Mapping[str, str]):
         if uri not in self._asked:
             try:
                 self._asked[uri] = _told(uri)
-            except PomonaError:
+            except ModelError:
                 if self._insist and uri not in self._known:
                     raise
                 self._asked[uri] = self._known.get(uri, "")

@@ -99,7 +99,8 @@ def draw_pools(
         asked=plan.item_count * pool.n if served else 0.0,
     )
     inputs |= {"items": asked, "model": model}
-    name = f"ask {system.name} for {pool_name(pool)}"
+    who = system.name if system.context else plan.names.get(model, system.name)
+    name = f"ask {who} for {pool_name(pool)}"
     return plan.step(plan.on(name, items), draw_asked, params, inputs, cost)
 
 
@@ -126,7 +127,8 @@ def judge_pools(
     }
     inputs |= {"items": asked, "pools": pools, **who}
     cost = Estimate("generate", None, 200.0 * plan.item_count, plan.item_count)
-    name = f"choose {strategy.name} of {system.name}"
+    of = "" if system.name == strategy.name else f" of {system.name}"
+    name = f"choose {strategy.name}{of}"
     return plan.step(plan.on(name, items), judge, params, inputs, cost)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
+from pomona.ledger import Axis
 from pomona.models import Shape, training_flops
 from pomona.recipe.graph import Node, RunFolder, RunInput, Step, ancestors
 from pomona.recipe.inputs import trained
@@ -43,12 +44,15 @@ class Costs:
     def _about(self, m: Measurement) -> About:
         return read_result(self.folder.result(m.answers[0]) / "answers.json", About)
 
-    def extra(self, m: Measurement) -> float | None:
-        """FLOPs beyond the base, in making and in answering as many items as are served."""
+    def extra(self, m: Measurement, axis: Axis = "flops") -> float | None:
+        """FLOPs beyond the base, in making and in answering as many items as are served; by another
+        axis money, tokens or seconds.
+        """
         made, base = self.made(m), self.made(self.plan.measured(self.plan.base, self.items))
-        each = less(made.serving.flops_per_item, base.serving.flops_per_item)
+        each = less(*(getattr(one.serving, f"{axis}_per_item") for one in (made, base)))
         serving = None if each is None else each * self.plan.recipe.serve_items
-        return total([made.once.flops, serving])
+        once = made.once.cpu_seconds if axis == "seconds" else getattr(made.once, axis)
+        return total([once, serving])
 
     def made(self, m: Measurement) -> Made:
         """Costs of one measurement, from the steps it needed and the base did not."""

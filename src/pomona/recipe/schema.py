@@ -114,8 +114,10 @@ class Forward(StrictModel):
     """
     steps: Positive = 3
     """At most this many."""
+    cost: Literal["flops", "money", "tokens", "seconds"] = "flops"
+    """What a gain is paid in."""
     budget: Rate | None = None
-    """At most this many FLOPs beyond the base, in making and in answering `serve_items` items."""
+    """At most this much of it beyond the base, in making and in answering `serve_items` items."""
 
 
 def _forward(value: Any) -> Any:

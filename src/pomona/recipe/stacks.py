@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pomona.errors import PomonaError, nearest
+from pomona.ledger import Axis
 from pomona.recipe.costs import Costs, less
 from pomona.recipe.graph import RunFolder, Step
 from pomona.recipe.lever import Lever
@@ -63,7 +64,7 @@ def stacked(levers: Sequence[Lever], system: System, name: str, where: str) -> S
 @dataclass(frozen=True)
 class Trial:
     """A lever tried on top of the stack so far, on the validation items: gain over the stack with
-    its interval, turned so that positive is better, and FLOPs beyond the stack and beyond the base.
+    its interval, turned so that positive is better, and costs beyond the stack and beyond the base.
     """
 
     step: int
@@ -147,9 +148,15 @@ class Chosen:
             for sign in (1 if measure.higher_is_better else -1,)
             for value in (difference.delta, difference.ci_low, difference.ci_high)
         )
-        beyond = self._costs.extra(m)
-        extra = less(beyond, self._costs.extra(now))
+        beyond, before_it = (self._costs.extra(one, self._axis) for one in (m, now))
+        extra = less(beyond, before_it)
         return Trial(len(self.path) + 1, name, gain, min(bounds), max(bounds), extra, beyond)
+
+    @property
+    def _axis(self) -> Axis:
+        spec = self.plan.recipe.stack
+        assert spec is not None  # it is what asks for a choice
+        return spec.cost
 
     def _statistics(self, step: Step) -> np.ndarray:
         return read_statistics(self.folder.result(step) / "statistics.npy", len(self._items))
@@ -168,7 +175,7 @@ class Chosen:
 
 
 def _worth(trial: Trial) -> tuple[float, float]:
-    """Gain for each extra FLOP; what costs nothing more comes first, what is not known last."""
+    """Gain for what it costs more; what costs nothing more comes first, what is not known last."""
     if trial.extra is None:
         return -1.0, trial.gain
     return (trial.gain / trial.extra if trial.extra > 0 else np.inf), trial.gain
