@@ -223,7 +223,8 @@ def run(
     plan, folder, chosen = _planned(Path(recipe), out, wanted, insist=True)
     _set_threads(plan.recipe.threads)
     with locked(folder.root):
-        write_into(folder.root, {"models.json": json_text(dict(plan.says))})
+        if plan.says:
+            write_into(folder.root, {"models.json": json_text(dict(plan.says))})
         runtime = Runtime(
             plan.recipe.device,
             plan.recipe.threads,
