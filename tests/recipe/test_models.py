@@ -210,6 +210,23 @@ def test_one_recipe_runs_on_every_kind_of_model(folder: Path, server: Server) ->
     assert server.answered and set(server.answered.values()) == {1}
 
 
+def test_served_sizes_are_a_ladder_where_the_recipe_says_how_large_they_are(
+    folder: Path, server: Server
+) -> None:
+    path = recipe(folder)
+    text = path.read_text().split("base:")[0] + "base: small\nladder: [small, large, unknown]\n"
+    served = [f'{{uri: "{server.uri}", parameters: {size}}}' for size in (1000, 2000)]
+    text += f'models: {{small: {served[0]}, large: {served[1]}, unknown: {{uri: "hf:model"}}}}\n'
+    path.write_text(text)
+    ledger = Ledger.read(run(path, folder / "run") / "ledger.json")
+    sizes = {rung.variant: rung.parameters for rung in ledger.meta.rungs}
+    assert sizes["small"] == ledger.meta.base_parameters == 1000 and sizes["large"] == 2000
+    large = next(entry for entry in ledger.of("overall") if entry.variant == "large")
+    assert large.delta == 0 and large.scale_equivalent and large.scale_equivalent.ratio == 2
+    assert large.flops_once is None and large.money_once == 0 and large.money_per_item is None
+    assert set(server.answered.values()) == {1}  # one model under two names is asked once
+
+
 RUN = "import sys; from pomona.recipe import run; run(*sys.argv[1:3], base='served')"
 
 
@@ -249,15 +266,17 @@ def test_what_a_server_cannot_do_is_refused_when_the_recipe_is_read(folder: Path
     text = path.read_text().split("levers:")[0].replace("base: hf:model", "base: http://h/v1#m")
     path.write_text(
         text + "train: {where: {split: test}, tokens: 100}\n"
-        "levers: {data: {keep: 0.5, by: {length: [top]}}, memory: {states: {}}}\n"
+        "levers: {data: {keep: 0.5, by: {length: [top]}}, memory: {states: {}, selector: {}}}\n"
     )
     with pytest.raises(PomonaError) as caught:
         dry_run(path)
     said = str(caught.value)
     assert 'the lever "data" needs a model that can be trained ("train")' in said
     assert 'the lever "memory" needs a model that can show the states of its network' in said
+    assert 'the lever "memory" needs a model that can score given text ("score")' in said
     assert 'a server does not let "http://h/v1#m" do that' in said and "hf:PATH" in said
     path.write_text(path.read_text().replace("http://h/v1#m", "hf:model"))
+    path.write_text(path.read_text().replace(", selector: {}", ""))
     assert dry_run(path).rows()
     with pytest.raises(PomonaError, match=r'base: .*the lever "data" needs a model'):
         dry_run(path, base="http://h/v1#m")

@@ -152,7 +152,11 @@ class MemoryLever(Lever):
 
     @classmethod
     def needs(cls, spec: Remembers, recipe: Recipe) -> Needs:
-        """States, or a training to read what is shown, where these are used."""
+        """States, a training to read what is shown, or log-probabilities of candidates, where these
+        are used.
+        """
+        if spec.selector:
+            yield ("selector",), recipe.base, "score"
         if spec.states:
             yield ("states",), recipe.base, "states"
         if spec.neighbours and spec.neighbours.train:
