@@ -15,7 +15,7 @@ from pomona.ledger import Entry, Ledger, Meta
 from pomona.ledger.report import write_report
 from pomona.ledger.report.answer import answer
 from pomona.ledger.report.costs import FEWEST, MOST, buys, overtaking, share, worth
-from pomona.ledger.report.life import life, life_rows
+from pomona.ledger.report.life import free, life, life_rows
 from pomona.ledger.report.points import drawn, left_out
 from pomona.ledger.systems import View
 
@@ -56,10 +56,42 @@ def test_the_headline_names_the_best_system_and_the_best_lever(make_ledger: Make
     assert "11 variants were compared" in text
 
 
+@pytest.mark.parametrize(
+    ("gain", "half", "says"), [(0.26, 0.39, "not measurable"), (2.0, 0.5, "a gain")]
+)
+def test_what_the_best_gives_over_its_own_control_comes_first(
+    make_ledger: Make, gain: float, half: float, says: str
+) -> None:
+    made = make_ledger(groups=False)
+    experts = next(e for e in made.entries if e.variant == "experts")
+    best = replace(experts, delta=12.0, ci_low=11.0, ci_high=13.0, value=52.0)
+    ends = {"delta": 12 - gain, "ci_low": 11 - gain, "ci_high": 13 - gain, "value": 52 - gain}
+    own = replace(experts, variant="no experts", flops_once=0.0, flops_per_item=0.0, **ends)
+    control = replace(own, lever="control", variant="lookup", delta=3.0, ci_low=2.5, ci_high=3.5)
+    over = {"delta": gain, "ci_low": gain - half, "ci_high": gain + half}
+    against = [replace(best, baseline="no experts", **over), replace(best, baseline="lookup")]
+    others = [e for e in made.entries if e.variant != "experts"]
+    ledger = Ledger(made.meta, [*others, best, own, control, *against])
+    said = [line.replace("\u00a0", " ") for line in answer(View(ledger)).details]
+    told = f"{gain:+.2f} [{gain - half:+.2f}, {gain + half:+.2f}]".replace("-", "−")
+    assert said[0] == f"Over no experts, experts gives {told}: {says}."
+    cheaper = (
+        "no experts costs less and is not measurably below experts: chrF 51.74, "
+        "at no extra compute."
+    )
+    assert (said[1] == cheaper) is (says != "a gain")
+    assert not any("Over lookup" in line or "Over ui-s" in line for line in said)
+
+
 def test_a_gain_without_extra_compute_is_the_best_buy(make_ledger: Make) -> None:
     ledger = make_ledger(groups=False)
     ledger.entries[-1] = replace(ledger.entries[-1], delta=0.4, ci_low=0.1, ci_high=0.7)
     assert "Per FLOP the best buy is risk, for any number of answers" in _said(ledger)
+    assert free(View(ledger)) == [
+        "risk costs nothing more than ui-s from 1,000 answers on, and has no line."
+    ]
+    row = next(row for row in life_rows(View(ledger)) if row["variant"] == "risk")
+    assert [row[n] for n in ("1,000", "100,000", "10,000,000")] == ["nothing more"] * 3
     only = answer(View(_only(ledger, "risk"))).headline
     assert only.endswith(
         "The best lever, risk, gives +0.40 [+0.10,\u00a0+0.70], at no extra compute."
@@ -74,8 +106,11 @@ def test_a_lever_that_was_trained_and_answers_shorter_is_not_free(make_ledger: M
         in answer(View(ledger)).headline
     )
     assert "no extra compute" not in _said(ledger)
-    kept = next(line for line in left_out(View(ledger)) if line.startswith("prune/bottom"))
-    assert kept.endswith("; its cheaper answers save more than making it took.")
+    kept = next(p for p in drawn(View(ledger)) if p.entry.variant == "prune/bottom")
+    assert kept.free and not any(line.startswith("prune/bottom") for line in left_out(View(ledger)))
+    assert free(View(ledger)) == [
+        "prune/bottom costs nothing more than ui-s from about 73,000 answers on, and has no line."
+    ]
 
 
 def test_what_is_not_known_is_neither_free_nor_drawn(make_ledger: Make, tmp_path: Path) -> None:

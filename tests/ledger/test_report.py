@@ -8,6 +8,7 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pomona.ledger.report import write_picture, write_report
 from pomona.ledger.report.life import life
 from pomona.ledger.report.page import panel, span, split
 from pomona.ledger.report.picture import Spot, picture, place
-from pomona.ledger.report.points import drawn, frame_of, left_out, lines, paths
+from pomona.ledger.report.points import drawn, frame_of, heading, left_out, lines, paths, set_apart
 from pomona.ledger.systems import View
 from pomona.pages import flops, gained, interval, signed
 
@@ -97,10 +98,8 @@ def test_groups_are_counted_by_what_they_are(make_ledger: Make, folder: Path) ->
 
 def test_what_is_not_drawn_is_named_with_the_reason(make_ledger: Make) -> None:
     ledger = make_ledger()
-    assert all(point.extra > 0 for point in drawn(View(ledger)))
     assert left_out(View(ledger))[0].endswith("; not a size above the base.")
     assert left_out(View(ledger))[1].endswith("; a choice by chance.")
-    assert left_out(View(ledger))[2].endswith("; takes no extra compute.")
     other = replace(ledger.of("overall")[-1], variant="hope+risk", baseline="hope")
     more = View(Ledger(ledger.meta, [*ledger.entries, other]))
     assert left_out(more)[-1].endswith("; measured against hope.")
@@ -190,25 +189,80 @@ def test_a_box_shows_what_is_drawn_on_request(
 def test_names_of_twenty_systems_hide_nothing(
     make_ledger: Make, folder: Path, browser: Any
 ) -> None:
-    ledger = _stacked(make_ledger())
-    assert len(drawn(View(ledger))) + len(lines(View(ledger))) >= 15
+    ledger = _free(_stacked(make_ledger()))
+    assert len(drawn(View(ledger))) + len(lines(View(ledger))) >= 18
     page = folder / "twenty.html"
     write_report(ledger, page)
     boxes = (
         "JSON.stringify([...document.querySelectorAll('[data-chart=NAME] svg text')]"
         ".filter(one => getComputedStyle(one).fontWeight == 'bold' || one.getAttribute("
-        "'font-weight') == 'bold').map(one => { const b = one.getBoundingClientRect(); return "
+        "'font-weight') == 'bold' || one.textContent.startsWith('no more')).map(one => "
+        "{ const b = one.getBoundingClientRect(); return "
         "[one.textContent, b.left, b.top, b.right, b.bottom] }))"
     )
     for width, name in ((1280, "picture-wide"), (390, "picture-narrow")):
         browser.open(page, width)
         found = {tuple(box) for box in json.loads(browser.run(boxes.replace("NAME", name)))}
-        assert len({box[0] for box in found}) >= 6
+        names = {box[0] for box in found}
+        assert len(names) >= 8 and any(name.startswith("no more") for name in names)
+        assert {"memory/phrases", "cache"} <= names
         for one in found:
             for other in found:
                 apart = one[3] <= other[1] + 1 or other[3] <= one[1] + 1
                 apart |= one[4] <= other[2] + 3 or other[4] <= one[2] + 3
                 assert one[0] == other[0] or apart, (one, other)
+
+
+def _free(ledger: Ledger) -> Ledger:
+    """With systems that ask no model, or less of one than the base, and gain much."""
+    like, more = [e for e in ledger.entries if e.variant == "experts"], []
+    for place_, name in enumerate(("memory/phrases", "memory/selector without a model", "cache")):
+        gain = 10.0 + place_ / 3
+        told = {"lever": "memory", "variant": name, "flops_once": 0.0, "flops_per_item": 1e6}
+        ends = {"delta": gain, "ci_low": gain - 0.5, "ci_high": gain + 0.5}
+        more += [replace(e, **told, **ends) for e in like]
+    return Ledger(ledger.meta, [*ledger.entries, *more])
+
+
+@pytest.mark.parametrize("width", [960, 290])
+def test_what_takes_no_more_than_the_base_has_a_lane_at_the_left(
+    make_ledger: Make, folder: Path, width: int
+) -> None:
+    ledger = View(_free(_stacked(make_ledger())))
+    points, level = drawn(ledger), lines(ledger)
+    frame = frame_of(ledger, points, level, size=(width, 400), asked=False)
+    places_ = {p.entry.variant: frame.x(p.x) for p in set_apart(points, frame)}
+    lane = {name for name, x in places_.items() if x < frame.lane}
+    assert lane == {"risk", "memory/phrases", "memory/selector without a model", "cache"}
+    inside = sorted(places_[name] for name in lane)
+    assert inside[0] > 6 and inside[-1] < frame.lane - 6
+    assert all(b - a > 8 for a, b in pairwise(inside))
+    assert min(x for name, x in places_.items() if name not in lane) > frame.lane + 6
+    assert min(frame.y(p.high) for p in points) > heading(width)[1]
+    text = json.dumps(picture(ledger, width, 400))
+    assert '"low": 9.5, "high": 10.5' in text and '"memory/phrases"' in text
+    write_picture(ledger, folder / "lane.svg")
+    words = [element.text for element in ET.parse(folder / "lane.svg").iter() if element.text]
+    assert {"no more than the base", "memory/phrases", "cache"} <= set(words)
+
+
+def test_where_nothing_costs_more_the_lane_is_the_picture(make_ledger: Make) -> None:
+    made = _free(make_ledger(ladder=False, groups=False))
+    free = Ledger(made.meta, [e for e in made.entries if e.lever in ("scale", "memory")])
+    assert {point.free for point in drawn(View(free))} == {True}
+    alt.LayerChart.from_dict(picture(View(free), 290, 400) or {}, validate=True)
+
+
+def test_twenty_systems_have_room_in_a_narrow_lane(make_ledger: Make) -> None:
+    made = make_ledger(groups=False)
+    one = _free(made).entries[-1]
+    ledger = View(
+        Ledger(made.meta, [*made.entries, *(replace(one, variant=f"free-{i}") for i in range(20))])
+    )
+    points = drawn(ledger)
+    frame = frame_of(ledger, points, [], size=(290, 400), asked=False)
+    places_ = sorted(frame.x(p.x) for p in set_apart(points, frame) if p.free)
+    assert len(places_) == 21 and 6 < places_[0] < places_[-1] < frame.lane - 6 < 0.5 * 290
 
 
 def test_labels_never_overlap() -> None:
@@ -317,7 +371,7 @@ def test_the_picture_is_an_svg_with_its_labels(make_ledger: Make, folder: Path) 
         assert word in words
     with pytest.raises(
         PomonaError,
-        match=r"none.svg: no variant is known to take extra compute, .* — print the ledger as a table",
+        match=r"none.svg: no variant of known cost is .*: .* — print the ledger as a table",
     ):
         write_picture(
             Ledger(make_ledger().meta, make_ledger().of("overall")[1:2]), folder / "none.svg"

@@ -31,6 +31,7 @@ from pomona.ledger.systems import (
 from pomona.pages import clean, count, gained
 
 _WHERE = {"overall": "overall", "warm": "on warm items"}
+_SURE = {"better": "a gain", "worse": "a loss", "unclear": "not measurable"}
 _PARTS = (("tail", "in the tail"), ("cold", "on cold items"))
 
 
@@ -62,7 +63,8 @@ def answer(ledger: View) -> Conclusion:
     if shown:
         told = [_told(ledger, shown), _control(ledger, shown[0])]
         told = told[::-1] if _beaten(ledger, shown[0]) else told
-        details = [*no_use, *warnings, *_life(ledger)]
+        own = [line for entry in shown for line in _own_control(ledger, entry)]
+        details = [*own, *no_use, *warnings, *_life(ledger)]
     else:
         told = no_use or _no_use(ledger, gaining) or [_nothing(ledger)]
         said, control = _no_use(ledger, gaining) if no_use else [], _control(ledger, None)
@@ -158,6 +160,40 @@ def _above(ledger: View, best: Entry, control: Entry) -> str:
             sure = "" if ledger.verdict(entry) == "better" else ", no measurable difference"
             return f"; the difference is {gain_text(ledger, entry, metric=False)}{sure}"
     return ""
+
+
+def _own_control(ledger: View, entry: Entry) -> list[str]:
+    """What a system gives over its own control, which is itself without its model, a choice by
+    chance or the step below of a stack; and the cheapest system that it is not measurably above.
+    """
+    control, name = strongest(ledger), clean(entry.variant)
+    told = {ledger.meta.base, entry.variant, *([control.variant] if control else [])}
+    there, said = ledger.of(entry.group), list[str]()
+    against = [e for e in there if e.variant == entry.variant and e.baseline not in told]
+    for one in against:
+        gain = gain_text(ledger, one, metric=False)
+        said.append(
+            f"Over {clean(one.baseline)}, {name} gives {gain}: {_SURE[ledger.verdict(one)]}."
+        )
+    alike = {one.baseline for one in against if ledger.verdict(one) != "better"}
+    over = [e for e in there if e.baseline == entry.variant and ledger.verdict(e) != "worse"]
+    if cheap := _cheapest(ledger, entry, alike | {one.variant for one in over}):
+        value = f"{clean(ledger.meta.metric)} {_value(ledger, cheap)}"
+        costs = f"{clean(cheap.variant)} costs less and is not measurably below {name}"
+        said.append(f"{costs}: {value}, {cost(ledger, cheap)}.")
+    return said
+
+
+def _cheapest(ledger: View, entry: Entry, names: set[str]) -> Entry | None:
+    """The one that takes the least of the systems of these names, if less than an entry takes."""
+    its = ledger.extra(entry)
+    costs = [
+        (extra, one)
+        for one in [*rungs(ledger), *levers(ledger)]
+        if one.variant in names and (extra := ledger.extra(one)) is not None
+    ]
+    cheaper = [pair for pair in costs if its is not None and pair[0] < its]
+    return min(cheaper, key=lambda pair: pair[0])[1] if cheaper else None
 
 
 def _life(ledger: View) -> list[str]:

@@ -70,7 +70,29 @@ def life_rows(ledger: View) -> list[dict[str, str]]:
 
 
 def _written(ledger: View, price: float) -> str:
-    return ledger.write_cost(price) if price > 0 else "nothing"
+    return ledger.write_cost(price) if price > 0 else "nothing more"
+
+
+def free(ledger: View) -> list[str]:
+    """A sentence on the systems that gain and cost nothing more than the base for any number of
+    answers in the chart, and on each one that does so only from some number on: neither has a line.
+    """
+    base, always, later = clean(ledger.meta.base), list[str](), list[str]()
+    for entry in sorted(candidates(ledger), key=lambda entry: -ledger.gain(entry)[0]):
+        once, each = ledger.line(entry) or (0.0, 0.0)
+        name = clean(entry.variant)
+        if once + each * FEWEST <= 0 and each <= 0:
+            always.append(name)
+        elif each < 0 and -once / each < MOST:
+            since = roughly(-once / each)
+            said = f"{name} costs nothing more than {base} from about {since} answers on"
+            later.append(f"{said}, and has no line.")
+    if not always:
+        return later
+    cost, have = ("costs", "has") if len(always) == 1 else ("cost", "have")
+    names = " and ".join(filter(None, (", ".join(always[:-1]), always[-1])))
+    said = f"{names} {cost} nothing more than {base} from {FEWEST:,.0f} answers on"
+    return [f"{said}, and {have} no line.", *later]
 
 
 def life(ledger: View, width: int, height: int) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from typing import Any
 from pomona.ledger.entry import AXES, Entry, GroupCount
 from pomona.ledger.examples import Examples
 from pomona.ledger.report.answer import answer
-from pomona.ledger.report.life import life, life_rows
+from pomona.ledger.report.life import free, life, life_rows
 from pomona.ledger.report.picture import picture
 from pomona.ledger.report.points import drawn, left_out, lines, paths
 from pomona.ledger.systems import (
@@ -95,6 +95,7 @@ def _content(ledger: View) -> dict[str, Any]:
         "has_picture": "picture-wide" in charts,
         "has_asked": "asked-wide" in charts,
         "has_life": "life-wide" in charts,
+        "has_lane": any(point.free for point in points),
         "has_ladder": bool(rungs(ledger)),
         "has_controls": bool(lines(ledger)),
         "has_stacks": bool(paths(ledger, points)),
@@ -107,6 +108,7 @@ def _content(ledger: View) -> dict[str, Any]:
         "drawn": rows([*(point.entry for point in points), *lines(ledger)]),
         "left_out": left_out(ledger),
         "life": life_rows(ledger),
+        "free": free(ledger),
         "panels": panels[: len(first)],
         "more_panels": panels[len(first) :],
         "rows": rows([entry for name in PARTS for entry in ledger.of(name)]),

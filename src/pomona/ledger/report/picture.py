@@ -21,6 +21,7 @@ from pomona.ledger.report.points import (
     added,
     drawn,
     frame_of,
+    heading,
     lines,
     paths,
     set_apart,
@@ -52,11 +53,11 @@ def write_picture(
     """Write the main picture as SVG with the answer as its title; with `bounds` also what only
     references and what chance could choose. `axis` as in `republish`.
 
-    Raises PomonaError if no variant is known to take anything extra, or if a baseline has no entry.
+    Raises PomonaError if there is no variant of known cost, or if a baseline has no entry.
     """
     text = picture_text(View(ledger, axis), asked=bounds)
     if text is None:
-        message = "no variant is known to take extra compute, so there is nothing to draw"
+        message = "no variant of known cost is near or above the base: there is nothing to draw"
         remedy = "print the ledger as a table"
         raise PomonaError(message, where=path, remedy=remedy)
     write_text(path, text)
@@ -93,7 +94,8 @@ def picture(ledger: View, width: int, height: int, *, asked: bool = False) -> di
         "width": width,
         "height": height,
         "layer": [
-            *_ground(ledger, frame),
+            *_lane(frame),
+            *_ground(ledger, frame, priced=any(not point.free for point in points)),
             *_controls(ledger, controls),
             *_ladder(ledger, ladder),
             *_stacks(paths(ledger, points), colour),
@@ -103,15 +105,33 @@ def picture(ledger: View, width: int, height: int, *, asked: bool = False) -> di
     }
 
 
-def _ground(ledger: View, frame: Frame) -> list[dict[str, Any]]:
+def _lane(frame: Frame) -> list[dict[str, Any]]:
+    """A band behind what takes no more than the base, with its heading."""
+    if not frame.lane:
+        return []
+    one, said = {"data": {"values": [{}]}}, heading(frame.width)[0]
+    band = {"type": "rect", "style": "tail-band", "x": 0, "x2": frame.lane, "tooltip": None}
+    band |= {"y": 0, "y2": frame.height}
+    text = {"type": "text", "style": "tail-word", "text": said, "x": frame.lane / 2, "y": 4}
+    text |= {"align": "center", "baseline": "top", "lineHeight": 14}
+    return [{**one, "mark": band}, {**one, "mark": text}]
+
+
+def _ground(ledger: View, frame: Frame, *, priced: bool) -> list[dict[str, Any]]:
     meta, narrow = ledger.meta, frame.width < 500
-    values = ticks(frame.left, frame.right, 4 if narrow else 8)
+    values = ticks(frame.left, frame.right, 3 if narrow and frame.lane else 4 if narrow else 8)
+    values = values if priced else []
     names = ", ".join(f"'{ledger.write_tick(tick)}'" for tick in values)
     better = "" if meta.higher_is_better else ", lower being better"
     x = quantitative(
         "x",
         title=f"extra {ledger.words.unit} to make it and answer {count(meta.serve_items)} items",
-        scale={"type": "log", "domain": [frame.left, frame.right], "nice": False},
+        scale={
+            "type": "log",
+            "domain": [frame.left, frame.right],
+            "range": [frame.lane, frame.width],
+            "nice": False,
+        },
         axis={
             "values": values,
             "labelExpr": f"[{names}][indexof({values}, datum.value)]",
@@ -246,18 +266,21 @@ def _labels(
     frame: Frame,
 ) -> list[dict[str, Any]]:
     best, most = {id(e) for e in best_of_levers(ledger)}, max(point.gain for point in points)
+    best |= {id(point.entry) for point in points if point.free and point.sure}
     spots = []
     for point in points:
         name, lever = shortened(added(ledger, point.entry)), clean(point.entry.lever)
         first = id(point.entry) in best or lever == STACK
         rank = 0 if lever == SCALE or point.gain == most else 1 if first else 2
         y, top, bottom = (frame.y(value) for value in (point.gain, point.high, point.low))
-        spots.append(Spot(name, lever, frame.x(point.x), y, top, bottom, rank))
+        least = 0.0 if point.free else frame.lane
+        spots.append(Spot(name, lever, frame.x(point.x), y, top, bottom, rank, least))
     levels = [
         (f"{shortened(entry.variant)}, no model", frame.y(ledger.gain(entry)[0]))
         for entry in controls
     ]
     clear = _clear(ledger, points, frame) + [(0.0, y - 2, frame.width, y + 2) for _, y in levels]
+    clear += [(0.0, 0.0, frame.lane, heading(frame.width)[1])] if frame.lane else []
     named, taken = along(levels, [*clear, *_bars(spots)], frame)
     labels = place(spots, frame.width, frame.height, [*clear, *taken])
     far = [label for label in labels if label.far]
@@ -280,13 +303,14 @@ def along(
     levels: Sequence[tuple[str, float]], taken: Sequence[Box], frame: Frame
 ) -> tuple[list[dict[str, Any]], list[Box]]:
     """Names of horizontal lines, given with their heights, where they hide nothing: above or below
-    the line, as far to the left as they can. The names as rows of a chart, and their boxes.
+    the line, as far to the left as they can beside the lane. The names as rows of a chart, and
+    their boxes.
     """
     rows, boxes = [], []
     for name, y in levels:
         long = len(name) * _LETTER
-        steps = range(int(max(0, frame.width - long - 8) // 12) + 1)
-        spots = [(4.0 + 12 * step, y + up * 10) for step in steps for up in (-1, 1)]
+        steps = range(int(max(0, frame.width - frame.lane - long - 8) // 12) + 1)
+        spots = [(frame.lane + 4 + 12 * step, y + up * 10) for step in steps for up in (-1, 1)]
         for x, middle in spots:
             box = (x, middle - _LINE / 2, x + long, middle + _LINE / 2)
             inside = box[1] >= 0 and box[3] <= frame.height
@@ -354,7 +378,7 @@ def _bars(spots: Iterable[Spot]) -> list[Box]:
 @dataclass(frozen=True)
 class Spot:
     """A point in pixels from the top left with the ends of its bar; a `rank` of zero is placed
-    first.
+    first. No name goes farther to the left than `least`.
     """
 
     name: str
@@ -364,6 +388,7 @@ class Spot:
     top: float
     bottom: float
     rank: int
+    least: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -394,9 +419,10 @@ def place(
         short = replace(spot, name=shortened(spot.name, _SHORT))
         tried = [spot] if spot.rank > 1 or short.name == spot.name else [spot, short]
         for label, box in chain.from_iterable(_candidates(one, width) for one in tried):
-            inside = box[0] >= 0 and box[1] >= 0 and box[2] <= width and box[3] <= height
+            inside = box[0] >= spot.least and box[1] >= 0
+            inside &= box[2] <= width and box[3] <= height
             if inside and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
+                taken.append((box[0] - 5, box[1], box[2] + 5, box[3]))
                 labels.append(label)
                 break
     return labels
@@ -407,7 +433,7 @@ def _candidates(spot: Spot, width: float) -> Iterable[tuple[NamePlace, Box]]:
     pushed inside the picture.
     """
     long = len(spot.name) * _LETTER
-    inside = min(max(spot.x, long / 2), width - long / 2)
+    inside = min(max(spot.x, spot.least + long / 2), width - long / 2)
     sides = (("left", spot.x + 10), ("right", spot.x - 10))
     beside = [(align, x, spot.y + dy) for align, x in sides for dy in (0, -10, 10)]
     tiers = [spot.top - 9, spot.bottom + 9]

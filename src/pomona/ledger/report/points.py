@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from pomona.ledger.entry import Entry
 from pomona.ledger.systems import (
-    CONTROL,
     SCALE,
     STACK,
     View,
@@ -23,6 +22,7 @@ from pomona.ledger.systems import (
 from pomona.pages import clean, gained, interval
 
 _APART = 9.0
+_LANE, _NARROW, _ROOM = 168.0, 92.0, 0.45  # of the lane: pixels where it has room, at most a share
 _BELOW = 0.5  # how far below zero the picture goes at most, as a share of how far above
 
 
@@ -40,10 +40,17 @@ class Point:
     high: float
     sure: bool
 
+    @property
+    def free(self) -> bool:
+        """Whether it takes no more than the base, which no logarithmic axis can show."""
+        return self.extra <= 1e-9
+
 
 @dataclass(frozen=True)
 class Frame:
-    """The ranges of both axes and the size of the drawing in pixels."""
+    """The ranges of both axes and the size of the drawing in pixels, of which the first `lane` are
+    for what takes no more than the base.
+    """
 
     left: float
     right: float
@@ -51,10 +58,18 @@ class Frame:
     top: float
     width: float
     height: float
+    lane: float = 0.0
 
     def x(self, value: float) -> float:
         """Pixels from the left of an amount of compute."""
-        return self.width * math.log(value / self.left) / math.log(self.right / self.left)
+        share = math.log(value / self.left) / math.log(self.right / self.left)
+        return self.lane + (self.width - self.lane) * share
+
+    def value(self, x: float) -> float:
+        """The amount that is drawn so many pixels from the left, in the lane as well: there it is
+        no cost but a place, on the axis as it would go on.
+        """
+        return self.left * (self.right / self.left) ** ((x - self.lane) / (self.width - self.lane))
 
     def y(self, value: float) -> float:
         """Pixels from the top of a gain."""
@@ -62,15 +77,14 @@ class Frame:
 
 
 def drawn(ledger: View, *, asked: bool = False) -> list[Point]:
-    """The levers and the larger sizes that take something extra, as far as they are not far below
-    the base: what a logarithmic axis can show. With `asked` also bounds and random choices, and
-    all that is far below.
+    """The levers and the larger sizes of known cost, as far as they are not far below the base.
+    With `asked` also bounds and random choices, and all that is far below.
     """
     points, lowest = [], -math.inf if asked else _floor(ledger)
     others = on_request(ledger) if asked else []
     for entry in [*rungs(ledger), *levers(ledger), *others]:
         extra, (gain, low, high) = ledger.extra(entry), ledger.gain(entry)
-        if extra is not None and extra > 1e-9 and gain >= lowest:
+        if extra is not None and gain >= lowest:
             sure = ledger.verdict(entry) != "unclear"
             points.append(Point(entry, extra, extra, gain, low, high, sure))
     return points
@@ -154,16 +168,14 @@ def left_out(ledger: View) -> list[str]:
 
 
 def _why(ledger: View, entry: Entry, larger: set[str]) -> str:
-    meta, line, extra = ledger.meta, ledger.line(entry), ledger.extra(entry) or 0
+    meta = ledger.meta
     cases = [
         (entry.baseline != meta.base, f"measured against {clean(entry.baseline)}"),
         (entry.variant in meta.bounds, "a bound that only the references could choose"),
         (is_random(entry), "a choice by chance"),
         (entry.lever == SCALE and entry.variant not in larger, "not a size above the base"),
-        (line is None, "what making it took is not known"),
-        (entry.lever == CONTROL or extra > 1e-9, "far below the base"),
-        (bool(line and line[0] > 0), "its cheaper answers save more than making it took"),
-        (True, f"takes no extra {ledger.words.whole}"),
+        (ledger.line(entry) is None, "what making it took is not known"),
+        (True, "far below the base"),
     ]
     return next(why for holds, why in cases if holds)
 
@@ -177,35 +189,56 @@ def frame_of(
     asked: bool,
 ) -> Frame:
     """A frame for a drawing of `size` pixels that holds every point, control and zero, with a
-    margin; and every interval as far as nothing far below the base is asked for.
+    margin; and every interval as far as nothing far below the base is asked for. Where something
+    takes no more than the base, it has a lane at the left, with room for its heading.
     """
     width, height = size
-    extras = [point.extra for point in points]
+    extras = [point.extra for point in points if not point.free] or [1.0]
+    lane = _lane(width, len([point for point in points if point.free]))
     level = [ledger.gain(entry)[0] for entry in controls_]
     low = min([0.0, *level, *(point.low for point in points)])
     low = low if asked else max(low, _floor(ledger))
     high = max([0.0, *level, *(point.high for point in points)])
     margin = (high - low) * 0.06 or 1.0
     span = max(extras) / min(extras) if max(extras) > min(extras) * 1.5 else 100.0
-    side = span ** (24 / (width - 48))
-    return Frame(min(extras) / side, max(extras) * side, low - margin, high + margin, width, height)
+    side = span ** (24 / (width - lane - 48))
+    low, high = low - margin, high + margin
+    if lane:
+        above = heading(width)[1] + 18  # a name fits between it and the highest bar
+        high += (high - low) * above / (height - above)
+    return Frame(min(extras) / side, max(extras) * side, low, high, width, height, lane)
+
+
+def _lane(width: float, places: int) -> float:
+    """How wide the lane is that holds so many points."""
+    wanted = max(_NARROW if width < 500 else _LANE, _APART * (places + 2))
+    return min(wanted, _ROOM * width) if places else 0.0
+
+
+def heading(width: float) -> tuple[list[str], float]:
+    """What the lane is headed, in lines, and the pixels that they take."""
+    said = ["no more", "than the base"] if width < 500 else ["no more than the base"]
+    return said, 14.0 * len(said) + 6
 
 
 def set_apart(points: Sequence[Point], frame: Frame) -> list[Point]:
     """Points of the same compute would hide each other's bars: set them side by side around where
-    they belong.
+    they belong; and what takes no more than the base side by side in its lane.
     """
-    moved: list[Point] = []
     cluster: list[Point] = []
-    ordered = sorted(points, key=lambda point: point.extra)
-    for point, following in zip(ordered, [*ordered[1:], None], strict=True):
+    everything = sorted(points, key=lambda point: point.extra)
+    free = [point for point in everything if point.free]
+    ordered = everything[len(free) :]
+    step = min(_LANE / 6, (frame.lane - 2 * _APART) / max(1, len(free) - 1))
+    first = (frame.lane - step * (len(free) - 1)) / 2
+    moved = [replace(each, x=frame.value(first + step * i)) for i, each in enumerate(free)]
+    for point, following in zip(ordered, [*ordered, None][1:], strict=True):
         cluster.append(point)
         if following is None or frame.x(following.extra) - frame.x(point.extra) >= _APART:
             middle = sum(frame.x(member.extra) for member in cluster) / len(cluster)
             for place_, member in enumerate(cluster):
                 at = middle + (place_ - (len(cluster) - 1) / 2) * _APART
-                x = frame.left * (frame.right / frame.left) ** (at / frame.width)
-                moved.append(replace(member, x=x))
+                moved.append(replace(member, x=frame.value(at)))
             cluster = []
     return moved
 

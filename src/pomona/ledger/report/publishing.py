@@ -25,7 +25,7 @@ _EVERY = 1.0  # seconds between two looks at a run that works
 
 def publish(ledger: Ledger, folder: Path) -> list[Path]:
     """Write the pages of a run into its folder: `report.html`, `picture.svg` where some variant
-    takes something extra, and `examples.html` where there is an `examples.json`; the paths written.
+    has a known cost, and `examples.html` where there is an `examples.json`; the paths written.
 
     Of a run that still has something to measure (`Meta.pending`) they are `ledger.partial.json` and
     a page that says so and reads itself again; they go when the run is complete. Raises PomonaError
