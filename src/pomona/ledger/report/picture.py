@@ -422,7 +422,7 @@ def place(
             inside = box[0] >= spot.least and box[1] >= 0
             inside &= box[2] <= width and box[3] <= height
             if inside and not any(_overlap(box, other) for other in taken):
-                taken.append((box[0] - 5, box[1], box[2] + 5, box[3]))
+                taken.append((box[0] - 10, box[1], box[2] + 10, box[3]))
                 labels.append(label)
                 break
     return labels
