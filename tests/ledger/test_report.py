@@ -21,7 +21,16 @@ from pomona.ledger.report import write_picture, write_report
 from pomona.ledger.report.life import life
 from pomona.ledger.report.page import panel, span, split
 from pomona.ledger.report.picture import Spot, picture, place
-from pomona.ledger.report.points import drawn, frame_of, heading, left_out, lines, paths, set_apart
+from pomona.ledger.report.points import (
+    drawn,
+    frame_of,
+    heading,
+    left_out,
+    lines,
+    paths,
+    set_apart,
+    shortened,
+)
 from pomona.ledger.systems import View
 from pomona.pages import flops, gained, interval, signed
 
@@ -244,6 +253,29 @@ def test_what_takes_no_more_than_the_base_has_a_lane_at_the_left(
     write_picture(ledger, folder / "lane.svg")
     words = [element.text for element in ET.parse(folder / "lane.svg").iter() if element.text]
     assert {"no more than the base", "memory/phrases", "cache"} <= set(words)
+
+
+def test_a_narrow_picture_names_the_best_of_what_costs_no_more(make_ledger: Make) -> None:
+    made = make_ledger(groups=False)
+    like = next(e for e in made.entries if e.variant == "experts")
+    rows = (
+        ("memory/phrases", 36.3, 0.0),
+        ("memory/selector without a model", 37.2, 0.0),
+        ("memory/selector", 37.4, 1e8),
+    )
+    more = [
+        replace(like, variant=name, delta=gain, ci_low=gain - 3, ci_high=gain + 3)
+        for name, gain, _ in rows
+    ]
+    more = [
+        replace(e, lever="memory", flops_once=0.0, flops_per_item=cost)
+        for e, (_, _, cost) in zip(more, rows, strict=True)
+    ]
+    shown = picture(View(Ledger(made.meta, [*made.entries, *more])), 290, 380) or {}
+    texts = [layer for layer in shown["layer"] if layer["mark"].get("fontWeight") == "bold"]
+    names = {row["name"] for layer in texts for row in layer["data"]["values"]}
+    # The whole name would reach under the next point, and seem to be its.
+    assert {"memory/phrases", "memory/selector", shortened(rows[1][0], 14)} <= names
 
 
 def test_where_nothing_costs_more_the_lane_is_the_picture(make_ledger: Make) -> None:

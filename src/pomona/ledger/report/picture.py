@@ -4,6 +4,7 @@ takes, beside the ladder, with names where they hide nothing.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -265,16 +266,18 @@ def _labels(
     colour: dict[str, Any],
     frame: Frame,
 ) -> list[dict[str, Any]]:
-    best, most = {id(e) for e in best_of_levers(ledger)}, max(point.gain for point in points)
+    best = {id(e) for e in best_of_levers(ledger)}
+    most = {max((p.gain for p in points if p.free is free), default=0.0) for free in (True, False)}
     best |= {id(point.entry) for point in points if point.free and point.sure}
     spots = []
     for point in points:
         name, lever = shortened(added(ledger, point.entry)), clean(point.entry.lever)
         first = id(point.entry) in best or lever == STACK
-        rank = 0 if lever == SCALE or point.gain == most else 1 if first else 2
+        rank = 0 if lever == SCALE or point.gain in most else 1 if first else 2
         y, top, bottom = (frame.y(value) for value in (point.gain, point.high, point.low))
-        least = 0.0 if point.free else frame.lane
-        spots.append(Spot(name, lever, frame.x(point.x), y, top, bottom, rank, least))
+        # A name that reached across would seem to be that of another point.
+        reach = (9.0, frame.width / 2) if point.free else (frame.lane, frame.width)
+        spots.append(Spot(name, lever, frame.x(point.x), y, top, bottom, rank, reach))
     levels = [
         (f"{shortened(entry.variant)}, no model", frame.y(ledger.gain(entry)[0]))
         for entry in controls
@@ -378,7 +381,7 @@ def _bars(spots: Iterable[Spot]) -> list[Box]:
 @dataclass(frozen=True)
 class Spot:
     """A point in pixels from the top left with the ends of its bar; a `rank` of zero is placed
-    first. No name goes farther to the left than `least`.
+    first. Its name stays between the ends of `reach`.
     """
 
     name: str
@@ -388,7 +391,7 @@ class Spot:
     top: float
     bottom: float
     rank: int
-    least: float = 0.0
+    reach: tuple[float, float] = (0.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -419,8 +422,8 @@ def place(
         short = replace(spot, name=shortened(spot.name, _SHORT))
         tried = [spot] if spot.rank > 1 or short.name == spot.name else [spot, short]
         for label, box in chain.from_iterable(_candidates(one, width) for one in tried):
-            inside = box[0] >= spot.least and box[1] >= 0
-            inside &= box[2] <= width and box[3] <= height
+            inside = box[0] >= spot.reach[0] and box[2] <= min(width, spot.reach[1])
+            inside &= box[1] >= 0 and box[3] <= height
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append((box[0] - 10, box[1], box[2] + 10, box[3]))
                 labels.append(label)
@@ -433,7 +436,8 @@ def _candidates(spot: Spot, width: float) -> Iterable[tuple[NamePlace, Box]]:
     pushed inside the picture.
     """
     long = len(spot.name) * _LETTER
-    inside = min(max(spot.x, spot.least + long / 2), width - long / 2)
+    least, most = spot.reach[0], min(width, spot.reach[1])
+    inside = min(max(spot.x, least + long / 2), most - long / 2)
     sides = (("left", spot.x + 10), ("right", spot.x - 10))
     beside = [(align, x, spot.y + dy) for align, x in sides for dy in (0, -10, 10)]
     tiers = [spot.top - 9, spot.bottom + 9]
