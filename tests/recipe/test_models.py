@@ -218,6 +218,7 @@ def test_served_sizes_are_a_ladder_where_the_recipe_says_how_large_they_are(
     served = [f'{{uri: "{server.uri}", parameters: {size}}}' for size in (1000, 2000)]
     text += f'models: {{small: {served[0]}, large: {served[1]}, unknown: {{uri: "hf:model"}}}}\n'
     path.write_text(text)
+    server.answered.clear()
     ledger = Ledger.read(run(path, folder / "run") / "ledger.json")
     sizes = {rung.variant: rung.parameters for rung in ledger.meta.rungs}
     assert sizes["small"] == ledger.meta.base_parameters == 1000 and sizes["large"] == 2000
