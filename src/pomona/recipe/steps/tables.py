@@ -8,6 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pomona.errors import PomonaError, nearest
@@ -104,7 +106,7 @@ def make_table(step: StepContext) -> Cost:
         rows = conditions(rows, p["where"], rows.source.where)
         templates = (p["prompt"], p["completion"], p["group"])
         more = {name: p[name] for name in ("source", "cluster", "options")}
-        table = rows.to_table()
+        table = _of_groups(rows.to_table(), p["group"], p["groups"])
         items = items_from(table, *templates, **more)
         write_items(step.out, limit(items, p["per_group"], p["groups"]))
         write_json(step.out / "counts.json", Counter(items.groups))
@@ -113,6 +115,15 @@ def make_table(step: StepContext) -> Cost:
             of = items_from(table, *templates, **more)
             write_json(step.out / PROJECTS, dict(zip(of.ids, of.clusters, strict=True)))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
+
+
+def _of_groups(table: pa.Table, column: str | None, groups: Sequence[str] | None) -> pa.Table:
+    """The rows of the groups, before templates are filled for them; all where their column is no
+    text, which is only known then.
+    """
+    if column is None or groups is None or not pa.types.is_string(table[column].type):
+        return table
+    return table.filter(pc.is_in(table[column], value_set=pa.array(groups, pa.string())))
 
 
 def subset(step: StepContext) -> Cost:
