@@ -167,3 +167,20 @@ def test_a_mistake_in_a_users_part_has_its_line(users: Path) -> None:
     users.write_text(users.read_text(encoding="utf-8").replace("times: 2", "times: two"))
     with pytest.raises(PomonaError, match=r"line \d+: .*times.*a whole number"):
         load_recipe(users)
+
+
+def test_conversations_are_asked_one_by_one_and_not_trained_on(project: Path) -> None:
+    rows = (project / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    said = [json.loads(row) for row in rows]
+    for row in said:
+        row["prompt"] = [{"role": "user", "content": row["prompt"]}]
+    text = "".join(json.dumps(row) + "\n" for row in said)
+    (project / "rows.jsonl").write_text(text, encoding="utf-8")
+    recipe = project / "recipe.yaml"
+    with pytest.raises(PomonaError, match="prompts that are conversations cannot be trained on"):
+        dry_run(recipe)
+    head = recipe.read_text(encoding="utf-8").partition("levers:")[0]
+    recipe.write_text(head + "levers: {sampling: {strategies: [hedged3-mbr]}}\n", encoding="utf-8")
+    works = {step.work.__module__ for step in dry_run(recipe).steps if "hf:model" in step.name}
+    assert works <= {"pomona.recipe.steps.asking"}
+    assert any(step.work.__module__.endswith("asking") for step in dry_run(recipe).steps)

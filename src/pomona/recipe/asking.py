@@ -53,7 +53,7 @@ def is_asked(system: System, model: Node) -> bool:
     """
     file = isinstance(model, RunInput) and model.path.is_file()
     early = system.strategy is not None and system.strategy.stop is not None
-    return isinstance(model, Served) or file or bool(system.context) or early
+    return isinstance(model, Served) or file or bool(system.context) or early or system.singly
 
 
 def find_model(plan: Plan, name: str) -> RunInput | Served:

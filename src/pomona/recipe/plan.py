@@ -100,7 +100,7 @@ class RunPlan(Tables):
 
     def rung(self, uri: str) -> System:
         """A model of the ladder as it is."""
-        return System(uri, "scale", lambda _: self.model(uri))
+        return System(uri, "scale", lambda _: self.model(uri), singly=self.converses)
 
     @cached_property
     def base(self) -> System:
@@ -351,6 +351,10 @@ class RunPlan(Tables):
         """
         train = self.recipe.train
         assert train is not None  # the schema asks for it where a lever trains
+        if self.converses:
+            remedy = "leave levers that train out, or give the prompts as text"
+            message = "prompts that are conversations cannot be trained on"
+            raise PomonaError(message, where="data.prompt", remedy=remedy)
         budget: dict[str, float] = {"flops": (train.flops or 0) * share}
         if train.tokens:
             budget = {"tokens": int(train.tokens * share)}

@@ -8,10 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
 from pomona.recipe.inputs import check_groups, group_counts, record_sources
 from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.tables import make_table
+from pomona.tasks import fields_of
 
 GUESS = 1000.0  # items, where counting takes too long
 
@@ -65,6 +68,19 @@ class Tables:
         self.group_counts(name, spec)
         inputs = {f"records-{i:04d}": RunInput(path.name, path) for i, path in enumerate(sources)}
         return self.step(name, make_table, params, inputs)
+
+    @cached_property
+    def converses(self) -> bool:
+        """Whether the prompts are conversations: a column of messages and nothing else."""
+        data, columns = self.recipe.data, fields_of(self.recipe.data.prompt)
+        if len(columns) != 1:
+            return False
+        from pomona import records
+
+        sources = record_sources(self.recipe.task.records or data.records, self.folder)
+        schema = records.read([str(path) for path in sources]).schema
+        name = columns.pop()
+        return name in schema.names and pa.types.is_list(schema.field(name).type)
 
     @cached_property
     def items(self) -> Step:

@@ -57,6 +57,7 @@ class System:
         weights to answers.
     answers: from items and the seed of the weights to answers, where they come in another way, as
         those of controls.
+    singly: whether its prompts are conversations, each of which is asked by itself.
     against: the variants it is compared with, beside the base and the system it was made from.
     bound: no system can reach it, because the references choose.
     judge: the metric that the choice optimises, if it does.
@@ -74,6 +75,7 @@ class System:
     take: Take | None = None
     then: tuple[Then, ...] = ()
     answers: Answer | None = None
+    singly: bool = False
     against: tuple[str, ...] = ()
     bound: bool = False
     judge: Any = None

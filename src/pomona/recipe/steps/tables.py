@@ -123,7 +123,7 @@ def _of_groups(table: pa.Table, column: str | None, groups: Sequence[str] | None
     """
     if column is None or groups is None or not pa.types.is_string(table[column].type):
         return table
-    return table.filter(pc.is_in(table[column], value_set=pa.array(groups, pa.string())))
+    return table.filter(pc.field(column).isin(list(groups)))
 
 
 def subset(step: StepContext) -> Cost:
