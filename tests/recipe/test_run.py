@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import re
-import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,82 +9,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from tests.recipe.runs import Log, Touching, edit
 
-from pomona.errors import PomonaError, ResourceError
+from pomona.errors import PomonaError
 from pomona.files import write_into
-from pomona.ledger import Entry, Ledger
+from pomona.ledger import Ledger
 from pomona.recipe import dry_run, run
-from pomona.recipe.graph import RunFolder, RunInput, Step
-from pomona.recipe.running import _planned, execute
-from pomona.recipe.steps import Cost, Runtime, StepContext
-from pomona.recipe.steps.tables import make_table, rarest
-
-
-class Log:
-    """Which steps were done and which were skipped."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-        self.skipped: list[str] = []
-
-    def plan(self, steps: list[tuple[str, float]]) -> None:
-        self.planned = [name for name, _ in steps]
-
-    def start(self, step: str) -> None: ...
-
-    def advance(self, done: int, total: int) -> None: ...
-
-    def measured(self, entry: Entry, higher_is_better: bool) -> None: ...
-
-    def finish(self, step: str, seconds: float, skipped: bool) -> None:
-        (self.skipped if skipped else self.done).append(step)
+from pomona.recipe.running import _planned
+from pomona.recipe.steps.tables import rarest
 
 
 def test_a_run_lies_in_no_input(project: Path) -> None:
     with pytest.raises(PomonaError, match=r"model/run: lies in .*model, which is an input"):
         dry_run(project / "recipe.yaml", project / "model/run")
-
-
-class Touching(Log):
-    """Somebody writes to a file while the run goes on."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-
-    def finish(self, step: str, seconds: float, skipped: bool) -> None:
-        self.path.write_bytes(self.path.read_bytes() + b"\n")
-
-
-def test_a_step_whose_input_changes_meanwhile_has_no_result(tmp_path: Path) -> None:
-    path = tmp_path / "rows"
-    path.write_text("a")
-
-    def work(context: StepContext) -> Cost:
-        path.write_text("changed")
-        return Cost()
-
-    work.__module__ = "pomona.recipe.steps.tables"
-    folder = RunFolder(tmp_path / "run")
-    with pytest.raises(PomonaError, match="rows: an input was changed"):
-        execute(
-            [Step("x", work, {}, {"rows": RunInput("rows", path)})],
-            folder,
-            Runtime("cpu", 1),
-            Log(),
-        )
-    assert list(folder.steps.iterdir()) == []
-    # A new plan in the same process sees the new content.
-    old, new = RunInput("rows", path), RunInput("rows", path)
-    assert old.key
-    path.write_text("again")
-    assert new.key != old.key
-
-
-def without_times(ledger: Ledger) -> list[dict[str, object]]:
-    return [
-        {k: v for k, v in entry.to_json().items() if "seconds" not in k} for entry in ledger.entries
-    ]
 
 
 def test_own_model_without_a_ladder(project: Path) -> None:
@@ -386,48 +319,6 @@ def test_ties_are_not_cut_by_the_alphabet(
     assert rarest(dict(reversed(counts.items())), number) == rare
 
 
-def test_killed_five_times_gives_the_same_ledger_and_repeats_nothing(project: Path) -> None:
-    script, recipe = Path(__file__).with_name("killed.py"), str(project / "recipe.yaml")
-    calls = random.Random().sample(range(1, 14), 5)  # together fewer than the run has
-    command = [sys.executable, str(script), recipe, str(project), *map(str, calls)]
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, (calls, done.stderr[-2000:])
-    straight, killed = (
-        Ledger.read(project / name / "ledger.json") for name in ("straight", "killed")
-    )
-    assert without_times(straight) == without_times(killed), calls
-    steps = (project / "killed.log").read_text().split("\n")[:-1]
-    assert len(steps) == len(set(steps)), calls
-    assert not list((project / "killed").rglob("*.partial"))
-
-
-def test_a_kill_before_a_result_has_its_name_loses_no_kept_checkpoint(project: Path) -> None:
-    table = StepContext(
-        {"prompt": "{prompt}", "completion": "{completion}", "group": "group", "groups": None}
-        | dict.fromkeys(["source", "cluster", "options", "project"])
-        | {"where": {}, "per_group": None, "on_error": "stop"},
-        {"records-0000": project / "rows.jsonl"},
-        project / "items",
-        project,
-        Runtime(),
-        lambda *_: None,
-    )
-    table.out.mkdir()
-    make_table(table)
-    script = str(Path(__file__).with_name("killed_marks.py"))
-    command = [sys.executable, script, *map(str, (project / "model", table.out, project))]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.stdout.split() == [str(-signal.SIGKILL), "0"], done.stderr[-2000:]
-    for name in ("model", "mark-0.25", "mark-0.5"):
-        assert (project / "result" / name / "model.safetensors").is_file()
-
-
 def test_a_dry_run_writes_nothing_and_counts_what_is_left(project: Path) -> None:
     plan = dry_run(project / "recipe.yaml", project / "run")
     assert not (project / "run").exists()
@@ -435,12 +326,6 @@ def test_a_dry_run_writes_nothing_and_counts_what_is_left(project: Path) -> None
     assert all(row["state"] == "to do" for row in rows)
     assert plan.totals()["flops"] == pytest.approx(sum(row["flops"] for row in rows))
     assert next(row for row in rows if row["step"] == "fine-tune mixed")["flops"] > 0
-
-
-def edit(project: Path, old: str, new: str) -> None:
-    recipe = project / "recipe.yaml"
-    assert old in recipe.read_text()
-    recipe.write_text(recipe.read_text().replace(old, new))
 
 
 @pytest.mark.parametrize(
@@ -592,87 +477,6 @@ def test_all_data_and_mixed_are_one_result_where_they_are_one_model(project: Pat
     assert len(models) == len(set(map(id, models)))
 
 
-DAMAGES = {
-    "evaluate-*/cost.json": ("{}", "`flops` is missing"),
-    "evaluate-*/answers.json": (
-        '{"flops_per_item": 1, "shape": [], "flops_once": 0}',
-        "`shape`: ",
-    ),
-    "evaluate-*/statistics.npy": ("", "cannot be read: "),
-    "test-items-*/items.parquet": ("PAR1", "cannot be read: "),
-    "items-to-look-up-*/counts.json": ('{"de": "many"}', "`de`: Input should be a valid integer"),
-    "copy-*/statistics.npy": (None, "cannot be read: "),
-    "find-*/neighbours.parquet": ("x", "cannot be read: "),
-    "find-*/search.json": ("{}", "`known` is missing"),
-    "find-*/serving.json": ("{}", "`flops_per_item` is missing"),
-    "sample-*/pools.json": ("[]", "`distinct` is missing"),
-    "sample-*/pools.parquet": ("x", "cannot be read: "),
-}
-
-
-def test_a_damaged_file_of_a_finished_step_is_named_with_the_folder_to_delete(
-    project: Path,
-) -> None:
-    recipe = project / "recipe.yaml"
-    text = recipe.read_text().split("train:")[0] + "base: hf:model\n"
-    text += "controls: {where: {split: train}}\n"
-    recipe.write_text(text + "levers: {sampling: {strategies: [hedged3-mbr]}}\n")
-    out = run(recipe, project / "run")
-    whole = without_times(Ledger.read(out / "ledger.json"))
-    file = out
-    for pattern, (said, message) in DAMAGES.items():
-        file = next((out / "steps").glob(pattern))
-        before = file.read_bytes()
-        if said is None:
-            file.unlink()
-        else:
-            file.write_text(said)
-        for pattern_ in ("choose-*", "answer-by-*"):  # so that what they read is read again
-            for chosen in (out / "steps").glob(pattern_):
-                shutil.rmtree(chosen)
-        with pytest.raises(PomonaError) as caught:
-            run(recipe, out)
-        assert str(caught.value).startswith(f"{file}: {message}"), caught.value
-        assert f" — delete {file.parent} and run again" in str(caught.value)
-        file.write_bytes(before)
-    shutil.rmtree(file.parent)
-    assert without_times(Ledger.read(run(recipe, out) / "ledger.json")) == whole
-
-
-def test_a_broken_row_is_named_with_its_line(project: Path) -> None:
-    rows = (project / "rows.jsonl").read_text().split("\n")
-    rows[6] = rows[6][:20]
-    (project / "rows.jsonl").write_text("\n".join(rows))
-    with pytest.raises(PomonaError, match=r"rows.jsonl, line 7"):
-        run(project / "recipe.yaml", project / "run")
-    edit(project, "records: rows.jsonl", "records: rows.jsonl, on_error: reject")
-    out = run(project / "recipe.yaml", project / "run")
-    assert len(list(out.glob("steps/*/rejects.jsonl"))) == 2
-
-
-def test_a_truncated_checkpoint_is_named(project: Path) -> None:
-    weights = project / "model/model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(PomonaError, match=r"model.safetensors.*cut short"):
-        run(project / "recipe.yaml", project / "run")
-
-
-def test_a_full_disk_keeps_what_is_finished(project: Path, small_disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,size=1200k", str(small_disk)], check=True)
-    with pytest.raises(
-        ResourceError,
-        match="the disk is full — free some space and run again: finished steps are kept",
-    ):
-        run(project / "recipe.yaml", small_disk / "run")
-    finished = {p.name for p in (small_disk / "run/steps").iterdir()}
-    assert any(name.startswith("evaluate-hf-model") for name in finished)
-    assert not any("partial" in name for name in finished)
-    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
-    log = Log()
-    run(project / "recipe.yaml", small_disk / "run", progress=log)
-    assert len(log.skipped) == len(finished)
-
-
 def test_the_tail_is_what_has_least_data_also_when_groups_are_limited(project: Path) -> None:
     edit(project, "tokens: 1500", "tokens: 500, per_group: 5")
     edit(project, "tail: 1", "tail: 2")
@@ -681,16 +485,6 @@ def test_the_tail_is_what_has_least_data_also_when_groups_are_limited(project: P
     groups = Ledger.read(run(project / "recipe.yaml", project / "run") / "ledger.json").meta.groups
     assert [(g.group, g.tail) for g in groups] == [("de", False), ("fr", True), ("af", True)]
     assert (groups[0].train_examples or 0) > 5
-
-
-def test_two_processes_cannot_work_in_one_run(project: Path) -> None:
-    from pomona.recipe.running import locked
-
-    with (
-        locked(project / "run"),
-        pytest.raises(PomonaError, match="another process is working in this run — wait for it"),
-    ):
-        run(project / "recipe.yaml", project / "run")
 
 
 def test_the_example_for_a_users_own_model(project: Path) -> None:

@@ -78,7 +78,8 @@ class Tables:
         from pomona import records
 
         sources = record_sources(self.recipe.task.records or data.records, self.folder)
-        schema = records.read([str(path) for path in sources]).schema
+        errors = "stop" if data.on_error == "stop" else "drop"  # the table's step writes rejects
+        schema = records.read([str(path) for path in sources], on_error=errors).schema
         name = columns.pop()
         return name in schema.names and pa.types.is_list(schema.field(name).type)
 
