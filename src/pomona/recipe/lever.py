@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from pomona.documents import StrictModel
 from pomona.recipe.asked import Needs
 from pomona.recipe.fields import Mistakes
+from pomona.recipe.graph import Step
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.schema import Recipe
 from pomona.recipe.system import System
@@ -54,3 +57,30 @@ class Lever(ABC):
     def mistakes(cls, spec: Any, recipe: Recipe) -> Mistakes:  # noqa: ARG003 - for those with any
         """What is wrong with its part of a recipe that its `Spec` cannot see: places and texts."""
         yield from ()
+
+
+Make = Callable[[System, int], Step]
+"""From a system and a seed to other weights of it."""
+
+
+class TrainingLever(Lever):
+    """A lever that changes weights: `variants` says how each is made, and what it is compared with
+    beside the base.
+    """
+
+    trains = True
+
+    @cached_property
+    def variants(self) -> dict[str, tuple[Make, tuple[str, ...]]]:
+        """The way to make each, and its controls; every such lever has its own."""
+        raise NotImplementedError
+
+    def names(self) -> Iterable[str]:
+        """Every variant, its controls before it."""
+        return self.variants
+
+    def apply(self, name: str, system: System) -> System:
+        """The system with the weights that `name` makes, once for each seed of the recipe."""
+        make, against = self.variants[name]
+        trained = system.trained(lambda seed: make(system, seed), tuple(self.plan.seeds))
+        return replace(trained, against=against)

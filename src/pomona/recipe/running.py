@@ -23,6 +23,7 @@ from pomona.files import (
     check_ours,
     check_outputs,
     json_text,
+    remove_from,
     sweep,
     write_into,
     write_json,
@@ -160,9 +161,12 @@ def check_run(root: Path) -> None:
         "report.html",
         "picture.svg",
         "examples.json",
+        "examples.html",
         "models.json",
+        "stack.json",
+        "ledger.partial.json",
     )
-    check_into(root, (*written, "stack.json"))
+    check_into(root, written)
     for name in ("steps", "work"):
         if os.path.lexists(root / name) and not (root / name).is_dir():
             raise PomonaError("is no folder", where=root / name, remedy="take it away")
@@ -247,6 +251,8 @@ def run(
         }
         if plan.recipe.stack:
             files["stack.json"] = json_text(chosen.to_json())
+        else:
+            remove_from(folder.root, "stack.json")  # of a recipe that chose one
         write_into(folder.root, files)
         publish(ledger, folder.root)
         # Scratch of steps that a changed recipe no longer has; results stay, in case it changes

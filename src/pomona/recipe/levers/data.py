@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -13,14 +12,13 @@ from pomona.documents import StrictModel, problems
 from pomona.recipe.asked import Needs
 from pomona.recipe.fields import Mistakes, Positive, Share, Shares, Text, Texts
 from pomona.recipe.graph import Node, Step
-from pomona.recipe.lever import Lever
+from pomona.recipe.lever import Make, TrainingLever
 from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.data import deduplicate, finetune_upsampled, score, select
 from pomona.recipe.system import System
 
 OVER_CHECKPOINTS = ("el2n", "vog", "cat_var", "cat_diff")
 ALL, DEDUPLICATED = "all data", "dedup/minhash"
-Make = Callable[[System, int], Step]  # from the system and a seed to its weights
 
 
 def _banded(value: Any) -> Any:
@@ -98,10 +96,10 @@ class ChosenData(StrictModel):
         return self
 
 
-class DataLever(Lever):
+class DataLever(TrainingLever):
     """Measure all data, and every choice of data in the recipe."""
 
-    name, Spec, trains = "data", ChosenData, True
+    name, Spec = "data", ChosenData
     spec: ChosenData
 
     @classmethod
@@ -119,18 +117,8 @@ class DataLever(Lever):
             text = '"upsample" raises the tail, and task.tail is 0: name its "groups"'
             yield ("upsample",), text
 
-    def names(self) -> Iterable[str]:
-        """All data, then the bands with a random control of each share, and so on."""
-        return self._variants
-
-    def apply(self, name: str, system: System) -> System:
-        """The system trained on what `name` chooses."""
-        make, against = self._variants[name]
-        trained = system.trained(lambda seed: make(system, seed), tuple(self.plan.seeds))
-        return replace(trained, against=against)
-
     @cached_property
-    def _variants(self) -> dict[str, tuple[Make, tuple[str, ...]]]:
+    def variants(self) -> dict[str, tuple[Make, tuple[str, ...]]]:
         """How each is trained, and what it is compared with."""
         spec, variants = self.spec, dict[str, tuple[Make, tuple[str, ...]]]()
         variants[ALL] = (partial(self._trained, ALL, None), ())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +10,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pomona.documents import StrictModel
 from pomona.recipe.fields import Mistakes, Positive, Text, Texts, Where, checked
 from pomona.recipe.graph import Node, Step
-from pomona.recipe.lever import Lever
+from pomona.recipe.lever import Make, TrainingLever
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.merging import BASE, merge, search
@@ -20,7 +18,6 @@ from pomona.recipe.steps.tables import subset, together
 from pomona.recipe.system import System
 
 MIXED = "mixed"
-Make = Callable[[System, int], Step]  # from the system and a seed to its weights
 
 
 Method = Literal[
@@ -126,10 +123,10 @@ class Merges(StrictModel):
                 owner.setdefault(group, name)
 
 
-class MergingLever(Lever):
+class MergingLever(TrainingLever):
     """Measure the mixed model, and every merge against the base and against mixing."""
 
-    name, Spec, trains = "merging", Merges, True
+    name, Spec = "merging", Merges
     spec: Merges
 
     def __init__(self, spec: Merges, plan: RunPlan) -> None:
@@ -147,18 +144,8 @@ class MergingLever(Lever):
                     text = f'group "{group}" of expert "{name}" is not in data.groups'
                     yield ("experts", name, place), text
 
-    def names(self) -> Iterable[str]:
-        """Mixed, then the methods, the search, and the first method without each expert."""
-        return self._variants
-
-    def apply(self, name: str, system: System) -> System:
-        """The system's weights trained apart and merged, or trained on all of it together."""
-        make, against = self._variants[name]
-        trained = system.trained(lambda seed: make(system, seed), tuple(self.plan.seeds))
-        return replace(trained, against=against)
-
     @cached_property
-    def _variants(self) -> dict[str, tuple[Make, tuple[str, ...]]]:
+    def variants(self) -> dict[str, tuple[Make, tuple[str, ...]]]:
         """How each is made, and what it is compared with."""
         spec, variants = self.spec, dict[str, tuple[Make, tuple[str, ...]]]()
         # On all training items it is what the data lever calls "all data": one result, under that
