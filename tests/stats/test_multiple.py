@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.stats import holm
+from pomona.stats import benjamini_hochberg, holm
 
 
 def test_golden_values() -> None:
@@ -45,3 +45,15 @@ def test_what_is_no_p_value_is_refused(wrong: list[float]) -> None:
         PomonaError, match=r"^p_values: are not between 0 and 1 — give a list of p-values$"
     ):
         holm(wrong)
+
+
+def test_benjamini_hochberg_against_golden_values() -> None:
+    """What R's `p.adjust(…, "BH")` gives, and Benjamini & Hochberg 1995, table 1: four rejected."""
+    np.testing.assert_allclose(
+        benjamini_hochberg([0.4, 0.001, 0.03, 0.001, 0.2]), [0.4, 0.0025, 0.05, 0.0025, 0.25]
+    )
+    paper = [.0001, .0004, .0019, .0095, .0201, .0278, .0298, .0344, .0459, .3240, .4262, .5719,
+             .6528, .7590, 1.0]  # fmt: skip
+    assert int(np.sum(benjamini_hochberg(paper) <= 0.05)) == 4
+    assert int(np.sum(holm(paper) <= 0.05)) == 3
+    assert benjamini_hochberg([]).tolist() == []

@@ -2,9 +2,9 @@
 room: a metric comes in as whatever aggregates the sums of per-item statistics.
 
 `bootstrap` resamples items, or clusters of them, and training seeds; `multiple` corrects for many
-comparisons (Holm; Benjamini-Hochberg and max-t belong there too); `intervals` has what has a closed
-form. Tests of two systems (Welch, McNemar) and agreement (κ) belong in a file `tests`, and errors
-of regressions (sandwich) in `regression`.
+comparisons (Holm, Benjamini-Hochberg; max-t belongs there too); `intervals` has what has a closed
+form, `tests` what compares two systems. Errors of regressions (sandwich) belong in a file
+`regression`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
         value_of as value_of,
     )
     from pomona.stats.intervals import wilson as wilson
-    from pomona.stats.multiple import holm as holm
+    from pomona.stats.multiple import benjamini_hochberg as benjamini_hochberg, holm as holm
+    from pomona.stats.tests import mcnemar as mcnemar
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "bootstrap": "MINIMUM Comparison Resamples by_group compare interval rows_of value_of",
         "intervals": "wilson",
-        "multiple": "holm",
+        "multiple": "benjamini_hochberg holm",
+        "tests": "mcnemar",
     },
 )

@@ -1,0 +1,65 @@
+"""`pomona forget`: what a change to a model lost and gained, and for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App
+
+from pomona.cli.command import Command, Options
+from pomona.cli.output import Out
+from pomona.pages import UNKNOWN, clean, interval, p_value, signed
+
+if TYPE_CHECKING:
+    from pomona.forget import Change, Comparison
+
+
+def _show_comparison(show: Out, result: Comparison, _: Mapping[str, Any]) -> None:
+    if show.format == "json":
+        show.json(result.to_json())
+        return
+    worst = sorted(result.groups.items(), key=lambda named: named[1].difference)
+    rows = [_cells(result, name, change) for name, change in [("overall", result.overall), *worst]]
+    show.table(
+        rows,
+        caption="B − A in percentage points, with 95 % intervals: below 0 is a loss. lost: right "
+        "to wrong; gained: wrong to right. p: exact McNemar; Holm's is over the groups.",
+    )
+    told = {f"{clean(name)}: {change.note}" for name, change in worst if change.note}
+    for line in (*sorted(told), *result.notes, result.signature):
+        show.line(line)
+
+
+def _cells(result: Comparison, name: str, change: Change) -> dict[str, Any]:
+    cells = {
+        "group": clean(name),
+        "items": change.n,
+        "A, %": f"{100 * change.accuracy_a:.1f}",
+        "B, %": f"{100 * change.accuracy_b:.1f}",
+        "B − A, points": _difference(change.difference, change.ci_low, change.ci_high, 100),
+        "lost": change.lost,
+        "gained": change.gained,
+        "p": p_value(change.p_mcnemar),
+        "p (Holm)": p_value(change.p_holm) if name != "overall" else None,
+    }
+    if change.metric_difference is not None:
+        cells[f"{result.metric}, B − A"] = _difference(
+            change.metric_difference, change.metric_low, change.metric_high
+        )
+    return cells
+
+
+def _difference(value: float, low: float | None, high: float | None, scale: float = 1) -> str:
+    told = UNKNOWN if low is None or high is None else interval(scale * low, scale * high)
+    return f"{signed(scale * value)} {told}"
+
+
+app = App(name="forget")
+app.command(
+    Command(
+        "pomona.forget:compare",
+        options=Options(positional=2, kinds={"a": str, "b": str, "metric": str}, tables=""),
+        show=_show_comparison,
+    )
+)

@@ -1,0 +1,30 @@
+"""What a change to a model forgets, and for whom: the same items before and after it, item by item
+and group by group. Gains are reported like losses.
+
+`predictions` reads the answers of two sides, `comparison` counts what changed between them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.forget.comparison import (
+        Change as Change,
+        Comparison as Comparison,
+        compare as compare,
+    )
+    from pomona.forget.predictions import (
+        Predictions as Predictions,
+        read_predictions as read_predictions,
+    )
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "comparison": "Change Comparison compare",
+        "predictions": "Predictions read_predictions",
+    },
+)

@@ -1,0 +1,171 @@
+"""Answers to the same items: of one system as a table, and of several, joined by the items' ids."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pomona.errors import PomonaError, nearest
+from pomona.records import Where, as_text, read
+
+NAME = b"pomona.name"  # in the metadata of a table in memory: how errors name it
+_OWN = ("group", "cluster")  # columns that count where no others are named
+_MOST = 60  # letters of a value that an error shows
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The answers of one system to n items, in the order of its rows.
+
+    name: the file or table, as errors name it.
+    references: the right answer of each item, or the list of all that are right.
+    labels: further columns by what they are for: "group", "cluster", and others asked for.
+    """
+
+    name: str
+    ids: list[str]
+    predictions: list[str]
+    references: list[Any]
+    labels: Mapping[str, list[str]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def digest(self) -> str:
+        """A hash of ids, predictions and references, in whatever order they stand."""
+        rows = sorted(zip(self.ids, self.predictions, map(repr, self.references), strict=True))
+        text = "\n".join(map(repr, rows))
+        return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
+
+    def ordered_like(self, other: Predictions) -> Predictions:
+        """The same answers in the order of the items of `other`. Raises PomonaError where the two
+        are not of the same items: an id that only one has, another reference, another label.
+        """
+        place = {id_: row for row, id_ in enumerate(self.ids)}
+        _refuse_lacking(self.name, place.keys(), other)
+        _refuse_lacking(other.name, set(other.ids), self)
+        rows = [place[id_] for id_ in other.ids]
+        ours = Predictions(
+            self.name,
+            other.ids,
+            [self.predictions[row] for row in rows],
+            [self.references[row] for row in rows],
+            {name: [column[row] for row in rows] for name, column in self.labels.items()},
+        )
+        pairs = {"reference": (ours.references, other.references)}
+        pairs |= {n: (ours.labels[n], other.labels[n]) for n in ours.labels if n in other.labels}
+        for name, (mine, theirs) in pairs.items():
+            if mine == theirs:
+                continue
+            at = next(i for i, value in enumerate(mine) if value != theirs[i])
+            message = (
+                f"the {name} is {_short(mine[at])}, but {other.name}, row {at + 1}, has "
+                f"{_short(theirs[at])}"
+            )
+            remedy = "give both the same items, each with an id of its own"
+            raise PomonaError(
+                message, where=_row(self.name, rows[at], other.ids[at]), remedy=remedy
+            )
+        return replace(ours, labels={**other.labels, **ours.labels})
+
+
+def read_predictions(
+    source: Where,
+    name: str = "",
+    *,
+    group: str | None = None,
+    cluster: str | None = None,
+    labels: Sequence[str] = (),
+) -> Predictions:
+    """The answers in a table with the columns id, prediction and reference; `name` is what errors
+    call it where it is in memory.
+
+    `group` and `cluster` name columns; left out, those called so count where there are any. Values
+    that are no text are compared as it; a reference may be a list of all that is right.
+
+    Raises:
+        PomonaError: a file or column is missing, there are no rows, an id stands twice or a value
+            is missing; named by file and row.
+    """
+    if isinstance(source, pa.Table):
+        name = (source.schema.metadata or {}).get(NAME, name.encode()).decode()
+    elif isinstance(source, str):
+        name = source
+    records = read(source)
+    name = name or records.source.where
+    asked = {what: what for what in _OWN if what in records.column_names}
+    asked |= {"group": group} if group else {}
+    asked |= {"cluster": cluster} if cluster else {}
+    asked |= {one: one for one in labels}
+    columns = ("id", "prediction", "reference", *asked.values())
+    for column in columns:
+        if column not in records.column_names:
+            remedy = nearest(column, records.column_names)
+            raise PomonaError(f'there is no column "{column}"', where=name, remedy=remedy)
+    table = records.select(*columns).to_table()
+    if not len(table):
+        raise PomonaError("there are no rows", where=name, remedy="check how it was written")
+    ids = _texts(table, "id", name)
+    _refuse_twice(ids, name)
+    return Predictions(
+        name,
+        ids,
+        _texts(table, "prediction", name, ids),
+        _texts(table, "reference", name, ids),
+        {what: _texts(table, column, name, ids) for what, column in asked.items()},
+    )
+
+
+def _texts(table: pa.Table, column: str, name: str, ids: Sequence[str] = ()) -> list[Any]:
+    """A column as texts; lists of them stay lists. Raises PomonaError for a value that is missing,
+    with its row.
+    """
+    values = table[column]
+    if pa.types.is_floating(values.type) and pc.all(pc.equal(pc.floor(values), values)).as_py():
+        values = values.cast(pa.int64())  # whole numbers that were written with gaps between
+    nested = pa.types.is_list(values.type) and pa.types.is_string(values.type.value_type)
+    texts = values.to_pylist() if nested else as_text(values).to_pylist()
+    for row, text in enumerate(texts):
+        if text is None or (nested and (not text or None in text)):
+            where = _row(name, row, ids[row] if ids else None)
+            remedy = "fill it, or leave the row out on both sides"
+            raise PomonaError(f'"{column}" has no value', where=where, remedy=remedy)
+    return texts
+
+
+def _refuse_twice(ids: Sequence[str], name: str) -> None:
+    first: dict[str, int] = {}
+    for row, id_ in enumerate(ids):
+        if id_ in first:
+            message = f"the id stands in row {first[id_] + 1} too"
+            remedy = "give every item an id of its own, one row each"
+            raise PomonaError(message, where=_row(name, row, id_), remedy=remedy)
+        first[id_] = row
+
+
+def _refuse_lacking(name: str, ids: Collection[str], other: Predictions) -> None:
+    """Raise PomonaError where `ids` lack one of the items of `other`."""
+    lacking = [row for row, id_ in enumerate(other.ids) if id_ not in ids]
+    if not lacking:
+        return
+    message = (
+        f"{len(lacking):,} of the {len(other):,} items of {other.name} are missing, such as id "
+        f"{_short(other.ids[lacking[0]])} in its row {lacking[0] + 1}"
+    )
+    remedy = "answer the same items on both sides, or leave those out"
+    raise PomonaError(message, where=name, remedy=remedy)
+
+
+def _row(name: str, row: int, id_: str | None) -> str:
+    return f"{name}, row {row + 1}" + ("" if id_ is None else f" (id {_short(id_)})")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST else text[: _MOST - 1] + "…"
