@@ -12,7 +12,7 @@ from pomona.cli.output import Out
 from pomona.pages import UNKNOWN, clean, interval, p_value, signed
 
 if TYPE_CHECKING:
-    from pomona.forget import Change, Comparison
+    from pomona.forget import Change, Checked, Comparison
 
 
 def _show_comparison(show: Out, result: Comparison, _: Mapping[str, Any]) -> None:
@@ -55,11 +55,31 @@ def _difference(value: float, low: float | None, high: float | None, scale: floa
     return f"{signed(scale * value)} {told}"
 
 
+def _show_checked(show: Out, result: Checked, given: Mapping[str, Any]) -> int:
+    if show.format == "json":
+        show.json(result.to_json())
+        return int(not result.passed)
+    words = {True: "passed", False: "FAILED", None: "unknown"}
+    for case in sorted(result.cases, key=lambda case: case.passed is not False):
+        group = "all items" if case.group is None else clean(case.group)
+        show.line(f"{words[case.passed]}: {group}: {case.said}")
+    if given.get("junit"):
+        show.line(given["junit"])
+    return int(not result.passed)
+
+
 app = App(name="forget")
 app.command(
     Command(
         "pomona.forget:compare",
         options=Options(positional=2, kinds={"a": str, "b": str, "metric": str}, tables=""),
         show=_show_comparison,
+    )
+)
+app.command(
+    Command(
+        "pomona.forget:check",
+        options=Options(positional=2, kinds={"a": str, "b": str}, tables=""),
+        show=_show_checked,
     )
 )

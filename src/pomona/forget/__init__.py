@@ -1,7 +1,8 @@
 """What a change to a model forgets, and for whom: the same items before and after it, item by item
 and group by group. Gains are reported like losses.
 
-`predictions` reads the answers of two sides, `comparison` counts what changed between them.
+`predictions` reads the answers of two sides, `comparison` counts what changed between them,
+and `gate` says whether that is more than it may be.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
         Comparison as Comparison,
         compare as compare,
     )
+    from pomona.forget.gate import Case as Case, Checked as Checked, check as check
     from pomona.forget.predictions import (
         Predictions as Predictions,
         read_predictions as read_predictions,
@@ -25,6 +27,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "comparison": "Change Comparison compare",
+        "gate": "Case Checked check",
         "predictions": "Predictions read_predictions",
     },
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona import stats
+from pomona.documents import read_json
+from pomona.errors import PomonaError
 from pomona.forget.predictions import Predictions, read_predictions
 from pomona.records import Where
 from pomona.tasks import ExactMatch, Metric, metric as metric_named
 
+FORMAT = 1
 UNITS = {
     "accuracy_a, accuracy_b, flips": "shares of items, 0 to 1",
     "difference, ci_low, ci_high": "accuracy_b - accuracy_a: below 0 is a loss; -0.02 is 2 points",
@@ -76,8 +80,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two systems on the same items. `items` has a row for each: id, group, reference, both
-    answers, whether each is right, and the change; None where only the numbers were kept.
+    """Two systems on the same items. `items`, a `pyarrow.Table`, has a row for each: id, group,
+    reference, the answers a and b, and the change (lost, gained, other, same); None where only the
+    numbers were kept.
     """
 
     a: str
@@ -90,15 +95,35 @@ class Comparison:
     seed: int
     resamples: int
     notes: Sequence[str] = ()
-    items: pa.Table | None = field(default=None, compare=False, repr=False)
+    items: Any = field(default=None, compare=False, repr=False)  # pydantic knows no pyarrow.Table
 
     def to_json(self) -> dict[str, Any]:
         """All but the items, as JSON has it."""
-        told = {"a": self.a, "b": self.b, "overall": asdict(self.overall)}
+        told: dict[str, Any] = {"pomona_comparison": FORMAT, "a": self.a, "b": self.b}
+        told["overall"] = asdict(self.overall)
         told["groups"] = {name: asdict(change) for name, change in self.groups.items()}
         names = ("metric", "higher_is_better", "seed", "resamples", "signature")
         told |= {name: getattr(self, name) for name in names}
         return {**told, "notes": list(self.notes), "units": UNITS}
+
+    @classmethod
+    def read(cls, path: str | Path) -> Comparison:
+        """Read what `to_json` gave. Raises PomonaError for a missing, broken or newer file."""
+        from pydantic import TypeAdapter, ValidationError
+
+        remedy = "give two tables, or what `pomona forget compare A B --format json` wrote"
+        document = read_json(path, remedy=remedy)
+        version = document.pop("pomona_comparison", None)
+        if version != FORMAT:
+            message = f"has format {version}; this Pomona reads format {FORMAT}"
+            raise PomonaError(message, where=path, remedy=remedy)
+        try:
+            return TypeAdapter(cls).validate_python({**document, "items": None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            message = f"`{key}`: {first['msg']}"
+            raise PomonaError(message, where=path, remedy=remedy) from None
 
     def to_table(self) -> pa.Table:
         """A row for all items, whose group is null, and one for each group."""
