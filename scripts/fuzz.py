@@ -330,7 +330,6 @@ def readers() -> dict[str, Reader]:
     """Every reader by its name."""
     from pomona.documents import parse_json
     from pomona.merge import plan_merge
-    from pomona.merge.checkpoints.files import View
     from pomona.merge.preparing.adapters import adapted, read_adapter
     from pomona.merge.preparing.tokenizer import extended, read_tokenizer, union
     from pomona.merge.reading.sections import read_recipe
@@ -338,6 +337,7 @@ def readers() -> dict[str, Reader]:
     from pomona.models.checkpoint import INDEX, check, tensor_places
     from pomona.models.concurrency import retry_after
     from pomona.models.locating import gguf_header
+    from pomona.models.tensors import View
     from pomona.recipe import load_recipe
 
     model: Files = {

@@ -38,8 +38,8 @@ def test_an_adapter_of_full_rank_brings_the_fine_tuned_model_back(
     )
     assert main(["merge", str(recipe), str(tmp_path / "out"), "--no-report"]) == 0
 
-    from pomona.merge import Tensors
     from pomona.models import locate
+    from pomona.models.tensors import Tensors
 
     ours, theirs = Tensors(tmp_path / "out"), Tensors(locate("ui-s@80"))
     assert all(abs(ours.floats(name) - theirs.floats(name)).max() < 1e-3 for name in theirs.names)

@@ -9,9 +9,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import View, keep, stored_array
 from pomona.merge.extract import Extraction, extract_adapter
 from pomona.merge.preparing.adapters import adapted, read_adapter
+from pomona.models.tensors import View, keep, stored_array
 
 UP, NORM, EMBED = (
     "model.layers.0.mlp.up_proj.weight",

@@ -11,7 +11,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import Tensors
+from pomona.models.tensors import Tensors
 from pomona.models.torch.model import TorchModel
 
 ASSETS = Path(__file__).parents[2] / "src/pomona/assets"

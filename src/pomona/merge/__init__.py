@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.merge.checkpoints.files import Tensors as Tensors
     from pomona.merge.engine.run import (
         merge as merge,
         merge_many as merge_many,
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "checkpoints.files": "Tensors",
         "engine.run": "merge merge_many merge_plan tensors",
         "extract": "Extraction extract_adapter",
         "plan": "MergeResult",

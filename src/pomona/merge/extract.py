@@ -5,7 +5,6 @@ changed (Eckart and Young 1936).
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,26 +18,26 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.files import check_ours, check_outputs
-from pomona.merge.checkpoints.files import (
+from pomona.merge.planning.checking import same_bytes
+from pomona.merge.planning.models import Opened, locate_model
+from pomona.merge.preparing.keymap import ties_in
+from pomona.models import read_config
+from pomona.models.tensors import (
     FLOATS,
     NewTensor,
     Stored,
     TensorRows,
     View,
     encode_finite,
+    is_embedding,
+    is_flipped,
+    is_head,
+    is_table,
     row_blocks,
     write_made,
 )
-from pomona.merge.checkpoints.names import is_embedding, is_head
-from pomona.merge.planning.checking import same_bytes
-from pomona.merge.planning.models import Opened, locate_model
-from pomona.merge.preparing.keymap import ties_in
-from pomona.models import read_config
 from pomona.workspace import refuse_changed, stamp
 
-_LOOKED_UP = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
-# linear layers stored inputs × outputs
-_CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 _KIND = "an adapter"
 _NOISE = 1e-6  # singular values below this part of the largest are rounding
 
@@ -105,11 +104,7 @@ class _Parts:
             "bias",
         ):
             self.left.append(name)
-        elif (
-            kind == "weight"
-            and len(stored.shape) == 2
-            and not (is_embedding(name) or is_head(name) or _LOOKED_UP.search(name))
-        ):
+        elif kind == "weight" and len(stored.shape) == 2 and not is_table(name):
             change = TensorRows(stored).float32() - TensorRows(start).float32()
             a, b, error = truncated(change.T if self.flipped else change, self.choose)
             self.modules.append(AdapterModule(module, len(a), error))
@@ -177,7 +172,7 @@ def extract_adapter(
         _check_numbers(view)
     _check_pair(new, old)
     config = read_config(base)
-    flipped = config.get("model_type") in _CONV1D
+    flipped = is_flipped(config)
     choose = partial(_rank, rank=rank, energy=energy)
     parts = _Parts(new, old, flipped, choose, modules, whole, dtype)
     for done, name in enumerate(new.names):

@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import View, keep, stored_array
 from pomona.merge.preparing.adapters import adapted, read_adapter
+from pomona.models.tensors import View, keep, stored_array
 
 Q = "model.layers.0.self_attn.q_proj"
 E = "model.embed_tokens"
@@ -136,7 +136,7 @@ def test_many_row_blocks_give_what_one_gives(
     }
     folder = adapter(tmp_path / "lora", parts, fan_in_fan_out=True)
     whole = merged(view, folder, tmp_path)
-    monkeypatch.setattr("pomona.merge.checkpoints.files.BLOCK", 64)
+    monkeypatch.setattr("pomona.models.tensors.files.BLOCK", 64)
     (tmp_path / "again").mkdir()
     np.testing.assert_allclose(
         merged(view, folder, tmp_path / "again")[f"{Q}.weight"], whole[f"{Q}.weight"], rtol=1e-5

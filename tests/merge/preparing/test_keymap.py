@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import Stored, View
 from pomona.merge.preparing.keymap import map_names, propose, renamed, ties_in
+from pomona.models.tensors import Stored, View
 
 TEXT = {
     "model.embed_tokens.weight": (10, 4),

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from pomona.errors import PomonaError, ResourceError
 from pomona.merge import merge
-from pomona.merge.checkpoints.files import NewTensor, stored_array, write_made
 from pomona.merge.preparing.prepare import ModelSource, Prepared, prepare
+from pomona.models.tensors import NewTensor, stored_array, write_made
 
 EMBED, HEAD, UP = "model.embed_tokens.weight", "lm_head.weight", "model.layers.0.mlp.up_proj.weight"
 

@@ -10,7 +10,6 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import write_made
 from pomona.merge.preparing.tokenizer import (
     Tokenizer,
     extended,
@@ -19,6 +18,7 @@ from pomona.merge.preparing.tokenizer import (
     union,
     without_tail,
 )
+from pomona.models.tensors import write_made
 
 ENGLISH = [
     "the reader reads the other weather report where there is a river",

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import NewTensor, Stored, View, write_made
 from pomona.merge.preparing.tokenizer import Tokenizer, align, aligned
+from pomona.models.tensors import NewTensor, Stored, View, write_made
 
 WIDTH = 3
 
@@ -121,7 +121,7 @@ def test_rows_follow_the_rules(tmp_path_factory: pytest.TempPathFactory, case: A
 def test_rows_are_copied_to_the_bit_and_padding_is_their_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pomona.merge.checkpoints.files.BLOCK", 6)
+    monkeypatch.setattr("pomona.models.tensors.files.BLOCK", 6)
     first, second = matrix(0, 3), matrix(1, 4)
     stored = written(tmp_path / "made", [first, second])
     vocabularies = {"x": {"a": 0, "b": 1, "c": 2}, "y": {"d": 0, "b": 1, "a": 3}}

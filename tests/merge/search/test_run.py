@@ -16,13 +16,13 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.ledger import Ledger
-from pomona.merge.checkpoints.files import Tensors
 from pomona.merge.search import Judge, OnItems, Searched, fill, forecast, search_merge
 from pomona.merge.search.experts import alone
 from pomona.merge.search.judge import read_items
 from pomona.merge.search.problem import ItemSelection, files_of, read_search
 from pomona.merge.search.workspace import SearchWorkspace, read_document
 from pomona.models import load
+from pomona.models.tensors import Tensors
 from pomona.workspace import Workspace
 
 

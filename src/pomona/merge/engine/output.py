@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.files import check_ours, replace_directory
-from pomona.merge.checkpoints.files import WIDTHS
 from pomona.merge.engine.streams import ThreadBuffers
 from pomona.merge.plan import MERGED, TensorJob
+from pomona.models.tensors import WIDTHS
 from pomona.workspace import Lock, Workspace
 
 INTERVAL = 5.0  # seconds between two entries; what a power failure can cost

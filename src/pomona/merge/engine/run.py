@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import NUMBERS, full_disk
 from pomona.merge.engine.output import SHARD, MergeWorkspace, check_free, lay_out, size_of
 from pomona.merge.engine.runner import Runner
 from pomona.merge.engine.streams import MappedFiles, ReadUnit, units_of
 from pomona.merge.engine.writing import Result, check_result, forecast
 from pomona.merge.plan import MergePlan, MergeResult
+from pomona.models.tensors import NUMBERS, full_disk
 from pomona.workspace import is_full
 
 Progress = Callable[[int, int], None]

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import NUMBERS, WIDTHS, Tensors
 from pomona.merge.methods.kernels import kernel_of
 from pomona.merge.plan import Kernel, MergePlan, TensorInput, TensorJob, inputs_of
 from pomona.models import TensorPlace
+from pomona.models.tensors import NUMBERS, WIDTHS, Tensors
 
 # Bytes of inputs that a thread keeps mapped: each letting go interrupts the other threads.
 KEPT = 1 << 25

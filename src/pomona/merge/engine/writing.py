@@ -17,16 +17,6 @@ from typing import Any
 
 from pomona._version import __version__
 from pomona.files import check_outputs
-from pomona.merge.checkpoints.files import (
-    FLOATS,
-    WIDTHS,
-    TensorRows,
-    View,
-    content_of,
-    full_disk,
-    row_blocks,
-)
-from pomona.merge.checkpoints.names import is_buffer
 from pomona.merge.engine.output import FileTarget, Journal, MergeWorkspace, Output, ShardLayout
 from pomona.merge.engine.streams import KEPT, MergePiece, block_of
 from pomona.merge.methods.kernels import kernel_of
@@ -35,6 +25,16 @@ from pomona.merge.plan import MergePlan, MergeResult, TensorJob, inputs_of
 from pomona.merge.report.card import FileHashes, card_files, sources_of
 from pomona.merge.report.survey import MergeSurvey, page
 from pomona.models import INDEX
+from pomona.models.tensors import (
+    FLOATS,
+    WIDTHS,
+    TensorRows,
+    View,
+    content_of,
+    full_disk,
+    is_buffer,
+    row_blocks,
+)
 from pomona.workspace import is_full, refuse_changed, room_on_disk
 
 FORMAT = 1  # of a result that is being made: another number is not gone on from

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import NUMBERS
 from pomona.merge.plan import TensorInput, TensorJob, inputs_of
+from pomona.models.tensors import NUMBERS
 from pomona.native import Family
 
 LOOPS = Family(

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import NUMBERS, encode, to_float32
 from pomona.merge.plan import JointKernel, Kernel, TensorJob, inputs_of
+from pomona.models.tensors import NUMBERS, encode, to_float32
 
 SPARSE = (
     *("ties", "dare_linear", "dare_ties", "della", "della_linear"),

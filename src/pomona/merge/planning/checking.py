@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import Stored, Tensors
-from pomona.merge.checkpoints.names import is_embedding, is_head
 from pomona.merge.plan import TensorJob
 from pomona.merge.planning.models import Opened
 from pomona.merge.reading.parameters import Method
+from pomona.models.tensors import Stored, Tensors, is_embedding, is_head
 
 _SHOWN = 12
 _AVERAGES = {"linear": "normalize", "multislerp": "normalize_weights"}

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import FLOATS, Stored
-from pomona.merge.checkpoints.names import comes_after, is_buffer, is_computed
 from pomona.merge.plan import TensorInput, TensorJob
 from pomona.merge.planning.checking import (
     Problems,
@@ -31,6 +29,7 @@ from pomona.merge.reading.parameters import (
     resolve,
 )
 from pomona.merge.reading.recipe import MergeRecipe, MergeSource, RecipeModule, Slice
+from pomona.models.tensors import FLOATS, Stored, comes_after, is_buffer, is_computed
 
 
 @dataclass(frozen=True)

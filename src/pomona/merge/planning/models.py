@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import FLOATS, Stored, View
-from pomona.merge.checkpoints.names import (
+from pomona.merge.reading.recipe import MergeRecipe, MergeSource, ModelRef, RecipeModule, Slice
+from pomona.models import read_config
+from pomona.models.tensors import (
+    FLOATS,
     ROLES,
     LayerLayout,
+    Stored,
+    View,
     canonical,
     far,
     is_buffer,
@@ -27,8 +31,6 @@ from pomona.merge.checkpoints.names import (
     role_of,
     ties,
 )
-from pomona.merge.reading.recipe import MergeRecipe, MergeSource, ModelRef, RecipeModule, Slice
-from pomona.models import read_config
 
 Resolve = Callable[[str, str | None], Path]
 _SCALE = re.compile(r"(?:[._]scales?|_scale_inv|absmax|quant_map|zero_point|zeros|_amax)$")

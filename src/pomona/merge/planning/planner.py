@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import View
 from pomona.merge.plan import MergePlan
 from pomona.merge.planning.models import Opened, Resolve, folders_of, locate_model, open_model
 from pomona.merge.reading.recipe import MergeRecipe, ModelRef, TokenizerRule
 from pomona.merge.reading.sections import read_recipe
+from pomona.models.tensors import View
 
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 

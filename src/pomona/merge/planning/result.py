@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pomona.documents import parse_json, read_json
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import content_of
-from pomona.merge.checkpoints.names import ROLES, is_head
 from pomona.merge.plan import TensorJob
 from pomona.merge.planning.layers import SlicedLayers
 from pomona.merge.planning.models import ModelPart, Opened, layer_sources
 from pomona.merge.reading.parameters import Condition, Settings, is_glob, matches
 from pomona.merge.reading.recipe import MergeRecipe
 from pomona.models import read_config
+from pomona.models.tensors import ROLES, content_of, is_head
 
 if TYPE_CHECKING:
     from pomona.merge.planning.jobs import Builder

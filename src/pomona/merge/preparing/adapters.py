@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.checkpoints.files import (
+from pomona.models import read_config
+from pomona.models.tensors import (
     NewTensor,
     Stored,
     TensorRows,
     View,
     encode_finite,
+    is_embedding,
     row_blocks,
     stored_array,
     to_float32,
 )
-from pomona.merge.checkpoints.names import is_embedding
-from pomona.models import read_config
 
 _FILE = "adapter_model.safetensors"
 _ROOT = "base_model.model."

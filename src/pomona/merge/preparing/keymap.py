@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import Stored, View
-from pomona.merge.checkpoints.names import is_embedding, is_head, ties
 from pomona.models import read_config
+from pomona.models.tensors import Stored, View, is_embedding, is_head, ties
 
 _wrong = partial(PomonaError, where="key_map")
 KeyMap = Mapping[str, Mapping[str, str] | str] | str

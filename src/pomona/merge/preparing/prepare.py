@@ -13,17 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import (
-    NewTensor,
-    Stored,
-    TensorRows,
-    View,
-    encode_finite,
-    keep,
-    row_blocks,
-    write_made,
-)
-from pomona.merge.checkpoints.names import is_embedding, is_head
 from pomona.merge.preparing.adapters import adapted, read_adapter
 from pomona.merge.preparing.keymap import KeyMap, map_names, ties_in
 from pomona.merge.preparing.tokenizer import (
@@ -39,6 +28,18 @@ from pomona.merge.preparing.tokenizer import (
     without_tail,
 )
 from pomona.models import read_config
+from pomona.models.tensors import (
+    NewTensor,
+    Stored,
+    TensorRows,
+    View,
+    encode_finite,
+    is_embedding,
+    is_head,
+    keep,
+    row_blocks,
+    write_made,
+)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
-from pomona.merge.checkpoints.files import (
+from pomona.models import read_config
+from pomona.models.tensors import (
     NewTensor,
     Stored,
     TensorRows,
@@ -26,7 +27,6 @@ from pomona.merge.checkpoints.files import (
     row_blocks,
     to_float32,
 )
-from pomona.models import read_config
 
 FILE = "tokenizer.json"
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")  # of an added token

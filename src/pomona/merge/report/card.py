@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from pomona._version import __version__
 from pomona.files import atomic_file, cache_folder
-from pomona.merge.checkpoints.files import Tensors
 from pomona.merge.plan import MergePlan, MergeResult, inputs_of
+from pomona.models.tensors import Tensors
 
 if TYPE_CHECKING:
     from pomona.merge.report.survey import Layers

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.merge.checkpoints.files import FLOATS
-from pomona.merge.checkpoints.names import place_of
 from pomona.merge.methods.common import Loops
 from pomona.merge.plan import MergePlan, TensorInput, TensorJob, inputs_of
+from pomona.models.tensors import FLOATS, place_of
 from pomona.pages import SCHEMA, clean, count as shown_count, render
 
 PART = 8  # of every block, the first eighth is measured

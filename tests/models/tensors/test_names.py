@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pomona.merge.checkpoints.names import (
+from pomona.models.tensors import (
     LayerLayout,
     LayerPlace,
     canonical,

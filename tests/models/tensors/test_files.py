@@ -10,8 +10,8 @@ from hypothesis import given, strategies as st
 from safetensors.torch import load_file, save_file
 
 from pomona.errors import PomonaError
-from pomona.merge import Tensors, merge
-from pomona.merge.checkpoints.files import encode
+from pomona.merge import merge
+from pomona.models.tensors import Tensors, encode
 
 
 def write(folder: Path, tensors: dict[str, torch.Tensor], shards: int = 1) -> Path:

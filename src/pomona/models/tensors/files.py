@@ -1,5 +1,5 @@
 """Safetensors without a tensor library: headers are parsed, tensors read as mapped arrays, computed
-row block by row block, and written whole or not at all; and a checkpoint as a merge sees it.
+row block by row block, and written whole or not at all; and one model's tensors out of folders.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pomona.documents import open_file
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import atomic_directory
-from pomona.models import TensorPlace, tensor_places
+from pomona.models.checkpoint import TensorPlace, tensor_places
 from pomona.workspace import is_full, room_on_disk
 
 # The types that safetensors knows, as NumPy holds them: BF16 and FP8 as their bits.
@@ -128,7 +128,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class View:
-    """The tensors of one model by the names the merge uses. `folder` is the model's own
+    """The tensors of one model by the names that are used. `folder` is the model's own
     (config.json, tokenizer).
     """
 

@@ -28,6 +28,9 @@ _HEAD = re.compile(
 _EMBEDDING = re.compile(
     r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|tok_embeddings|embed_in|shared|backbone\.embeddings)\.weight$"
 )
+_TABLE = re.compile(r"(?:embed|wte|wpe)[^.]*\.weight$")
+# linear layers stored inputs × outputs
+_CONV1D = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 _BUFFER = re.compile(
     r"\.position_ids$|rotary_pos_emb\.inv_freq$|^gpt_neox\..*(?:\.attention\.(?:masked_)?bias|\.inv_freq)$"
 )
@@ -88,6 +91,11 @@ def is_embedding(name: str) -> bool:
     return _EMBEDDING.search(name) is not None
 
 
+def is_table(name: str) -> bool:
+    """Whether a tensor has a row for each token or position: an embedding, or the output head."""
+    return is_embedding(name) or is_head(name) or _TABLE.search(name) is not None
+
+
 def is_buffer(name: str) -> bool:
     """Whether a tensor is computed from the config and kept all the same, as mergekit keeps it:
     models may lack it.
@@ -136,6 +144,11 @@ def ties(config: Mapping[str, Any]) -> bool:
     text = config.get("text_config")
     inner = text.get("tie_word_embeddings", True) if isinstance(text, dict) else True
     return bool(config.get("tie_word_embeddings", inner))
+
+
+def is_flipped(config: Mapping[str, Any]) -> bool:
+    """Whether a model's linear layers are stored inputs × outputs, by its config.json."""
+    return config.get("model_type") in _CONV1D
 
 
 class LayerLayout:

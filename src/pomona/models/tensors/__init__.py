@@ -1,0 +1,58 @@
+"""The tensors of checkpoints on disk, without a tensor library: read row block by row block,
+written whole or not at all; and what their names tell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.models.tensors.files import (
+        BLOCK as BLOCK,
+        FLOATS as FLOATS,
+        NUMBERS as NUMBERS,
+        WIDTHS as WIDTHS,
+        NewTensor as NewTensor,
+        Stored as Stored,
+        TensorRows as TensorRows,
+        Tensors as Tensors,
+        View as View,
+        content_of as content_of,
+        encode as encode,
+        encode_finite as encode_finite,
+        full_disk as full_disk,
+        keep as keep,
+        row_blocks as row_blocks,
+        stored_array as stored_array,
+        to_float32 as to_float32,
+        write_made as write_made,
+    )
+    from pomona.models.tensors.names import (
+        ROLES as ROLES,
+        LayerLayout as LayerLayout,
+        LayerPlace as LayerPlace,
+        canonical as canonical,
+        comes_after as comes_after,
+        far as far,
+        is_buffer as is_buffer,
+        is_computed as is_computed,
+        is_embedding as is_embedding,
+        is_flipped as is_flipped,
+        is_head as is_head,
+        is_table as is_table,
+        place_of as place_of,
+        role_of as role_of,
+        ties as ties,
+    )
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "files": "BLOCK FLOATS NUMBERS WIDTHS NewTensor Stored TensorRows Tensors View content_of "
+        "encode encode_finite full_disk keep row_blocks stored_array to_float32 write_made",
+        "names": "ROLES LayerLayout LayerPlace canonical comes_after far is_buffer is_computed "
+        "is_embedding is_flipped is_head is_table place_of role_of ties",
+    },
+)
