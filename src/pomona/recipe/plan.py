@@ -70,6 +70,7 @@ class RunPlan(Tables):
     names: dict[Node, str] = field(default_factory=dict)
     _same: dict[str, str] = field(default_factory=dict)
     _models: dict[str, Node] = field(default_factory=dict)
+    _weights: dict[Node, float | None] = field(default_factory=dict)
 
     def measure(self, system: System) -> None:
         """Enter a system in the ledger. Where another is the same weights and nothing else, it
@@ -271,7 +272,9 @@ class RunPlan(Tables):
     def parameters(self, node: Node) -> float | None:
         """Weights of a model, roughly for one that is still to be made; None where nobody told."""
         if not isinstance(node, Step):
-            return count_weights(self, node)
+            if node not in self._weights:
+                self._weights[node] = count_weights(self, node)
+            return self._weights[node]
         if "size" in node.params:
             return node.estimate.disk / 2
         models = (node for name, node in node.inputs.items() if name.startswith("model"))

@@ -4,6 +4,7 @@ budget and whole checkpoints.
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -333,6 +334,21 @@ def shuffled(examples: Examples, tokens: int, settings: TrainSettings) -> list[n
 def _silent(done: int, total: int) -> None: ...
 
 
+@contextmanager
+def _left_uncollected() -> Iterator[None]:
+    """The Trainer collects garbage after each training, half a second where transformers is loaded:
+    what was there before need not be looked through.
+    """
+    if gc.get_freeze_count():  # by somebody else, whose choice it stays
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def fit(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -370,7 +386,7 @@ def fit(
     last = _last_checkpoint(work)
     if last:
         keeper.losses = _losses(last)
-    with quiet(), _resuming(keeper, last):
+    with quiet(), _left_uncollected(), _resuming(keeper, last):
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     total = examples.lengths.sum(1)
     tokens = int(sum(total[batch].sum() for batch in plan))

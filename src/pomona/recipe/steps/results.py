@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from pomona.documents import read_json
 from pomona.errors import PomonaError, first_line
 from pomona.files import read_array, write_json
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SERVING = "serving.json"
 NOTE = "step.json"  # written last in the folder of every result
@@ -63,9 +67,17 @@ def _again(path: Path) -> str:
     return f"delete {folder} and run again: only what it holds is made anew"
 
 
+@cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    """What checks a kind of result; to make one takes longer than to use it."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
 def read_result(path: Path, kind: type[T]) -> T:
     """The JSON in `path` as `kind`, every field of it given. Raises PomonaError."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     remedy = _again(path)
     value = read_json(path, top=None, remedy=remedy)
@@ -73,7 +85,7 @@ def read_result(path: Path, kind: type[T]) -> T:
     try:
         if missing := [name for name in names if name not in value]:
             raise PomonaError(f"`{missing[0]}` is missing", where=path, remedy=remedy)
-        return TypeAdapter(kind).validate_python(value)
+        return _adapter(kind).validate_python(value)
     except (ValidationError, TypeError) as error:
         told = error.errors()[0] if isinstance(error, ValidationError) else None
         key = ".".join(map(str, told["loc"])) if told else ""
