@@ -13,14 +13,15 @@ import pytest
 
 from pomona.errors import PomonaError, ResourceError
 from pomona.merge import merge, merge_many
-from pomona.merge.engine import output, writing
+from pomona.merge.engine import writing
+from pomona.models.tensors import output
 
 SLOW = """
 import json, sys, time
 from pathlib import Path
 from pomona.merge import merge
 from pomona.merge.report import card
-from pomona.merge.engine import output
+from pomona.models.tensors import output
 output.INTERVAL = 0
 card._cache_file = lambda: Path(sys.argv[2]) / "hashes.json"
 end = output.FileTarget.end
@@ -140,7 +141,7 @@ def test_a_torn_journal_counts_up_to_the_tear(
 
 
 def test_two_processes_cannot_work_on_one_result(recipe: dict[str, Any], tmp_path: Path) -> None:
-    space = output.MergeWorkspace(tmp_path / "out")
+    space = output.ResultWorkspace(tmp_path / "out", "a merged model", "merging")
     with pytest.raises(
         PomonaError,
         match="out: another process is merging into it — wait for it, or choose another folder",

@@ -17,12 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.merge.engine.output import SHARD, MergeWorkspace, check_free, lay_out, size_of
 from pomona.merge.engine.runner import Runner
 from pomona.merge.engine.streams import MappedFiles, ReadUnit, units_of
 from pomona.merge.engine.writing import Result, check_result, forecast
-from pomona.merge.plan import MergePlan, MergeResult
-from pomona.models.tensors import NUMBERS, full_disk
+from pomona.merge.plan import MERGED, MergePlan, MergeResult
+from pomona.models.tensors import (
+    NUMBERS,
+    SHARD,
+    ResultWorkspace,
+    check_free,
+    full_disk,
+    lay_out,
+    size_of,
+)
 from pomona.workspace import is_full
 
 Progress = Callable[[int, int], None]
@@ -94,10 +101,10 @@ def merge(
         "progress": progress,
     }
     if dry_run:
-        check_free(out, overwrite)
+        check_free(out, MERGED, overwrite)
         plan = plan_merge(recipe, models=models, seed=seed, allow_mixed=allow_mixed, dry_run=True)
         return merge_many([plan], [out], overwrite=overwrite, dry_run=True, **engine)[0]
-    workspace = MergeWorkspace(out, overwrite=overwrite)
+    workspace = ResultWorkspace(out, MERGED, "merging", overwrite=overwrite)
     try:
         plan = plan_merge(
             recipe,
@@ -146,7 +153,7 @@ def merge_many(
     engine: dict[str, Any] = {"memory": memory, "threads": threads, "shard_size": shard_size}
     if dry_run:
         for out in folders:
-            check_free(out, overwrite)
+            check_free(out, MERGED, overwrite)
         room, count, most = _limits(**engine)
         for plan, out in zip(plans, folders, strict=True):
             check_result(plan, out)
@@ -154,10 +161,10 @@ def merge_many(
             forecast(plan, out, lay_out(plan.jobs, most), memory=room, threads=count)
             for plan, out in zip(plans, folders, strict=True)
         ]
-    workspaces: list[MergeWorkspace] = []
+    workspaces: list[ResultWorkspace] = []
     try:
         for out in folders:
-            workspaces.append(MergeWorkspace(out, overwrite=overwrite))
+            workspaces.append(ResultWorkspace(out, MERGED, "merging", overwrite=overwrite))
     except BaseException:
         for workspace in workspaces:
             workspace.remove() if workspace.new else workspace.release()
@@ -224,7 +231,7 @@ def _limits(memory: int | str, threads: int | None, shard_size: int | str) -> tu
 
 def _merge(
     plans: Sequence[MergePlan],
-    workspaces: Sequence[MergeWorkspace],
+    workspaces: Sequence[ResultWorkspace],
     *,
     memory: int | str,
     threads: int | None,
@@ -259,7 +266,7 @@ def _merge(
             raise full_disk(workspaces[0].out, size) from error
 
 
-def _remove(workspaces: Sequence[MergeWorkspace]) -> None:
+def _remove(workspaces: Sequence[ResultWorkspace]) -> None:
     for workspace in workspaces:
         workspace.remove()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import mmap
 import os
 import resource
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import lcm, prod
@@ -21,7 +20,7 @@ from pomona.errors import PomonaError
 from pomona.merge.methods.kernels import kernel_of
 from pomona.merge.plan import Kernel, MergePlan, TensorInput, TensorJob, inputs_of
 from pomona.models import TensorPlace
-from pomona.models.tensors import NUMBERS, WIDTHS, Tensors
+from pomona.models.tensors import NUMBERS, WIDTHS, Tensors, ThreadBuffers
 
 # Bytes of inputs that a thread keeps mapped: each letting go interrupts the other threads.
 KEPT = 1 << 25
@@ -167,20 +166,6 @@ class Nowhere:
     def end(self, start: int, values: NDArray[Any]) -> None:
         """Never called."""
         raise AssertionError
-
-
-class ThreadBuffers(threading.local):
-    """Memory of a thread that is used again and again."""
-
-    def __init__(self) -> None:
-        self._kept: dict[object, NDArray[np.uint8]] = {}
-
-    def take(self, key: object, count: int, dtype: str) -> NDArray[Any]:
-        """`count` elements of a stored type; what was in them is undefined."""
-        size = count * WIDTHS[dtype]
-        if key not in self._kept or self._kept[key].size < size:
-            self._kept[key] = np.empty(size, np.uint8)
-        return self._kept[key][:size].view(NUMBERS[dtype])
 
 
 class MappedFiles:

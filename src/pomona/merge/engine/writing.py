@@ -17,7 +17,6 @@ from typing import Any
 
 from pomona._version import __version__
 from pomona.files import check_outputs
-from pomona.merge.engine.output import FileTarget, Journal, MergeWorkspace, Output, ShardLayout
 from pomona.merge.engine.streams import KEPT, MergePiece, block_of
 from pomona.merge.methods.kernels import kernel_of
 from pomona.merge.methods.linear import holds_odd
@@ -28,6 +27,11 @@ from pomona.models import INDEX
 from pomona.models.tensors import (
     FLOATS,
     WIDTHS,
+    FileTarget,
+    Journal,
+    Output,
+    ResultWorkspace,
+    ShardLayout,
     TensorRows,
     View,
     content_of,
@@ -160,7 +164,7 @@ class Result:
     def __init__(
         self,
         plan: MergePlan,
-        workspace: MergeWorkspace,
+        workspace: ResultWorkspace,
         layout: ShardLayout,
         *,
         report: bool,

@@ -46,6 +46,18 @@ if TYPE_CHECKING:
         role_of as role_of,
         ties as ties,
     )
+    from pomona.models.tensors.output import (
+        SHARD as SHARD,
+        FileTarget as FileTarget,
+        Journal as Journal,
+        Output as Output,
+        ResultWorkspace as ResultWorkspace,
+        ShardLayout as ShardLayout,
+        ThreadBuffers as ThreadBuffers,
+        check_free as check_free,
+        lay_out as lay_out,
+        size_of as size_of,
+    )
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -54,5 +66,7 @@ __getattr__, __dir__ = lazily(
         "encode encode_finite full_disk keep row_blocks stored_array to_float32 write_made",
         "names": "ROLES LayerLayout LayerPlace canonical comes_after far is_buffer is_computed "
         "is_embedding is_flipped is_head is_table place_of role_of ties",
+        "output": "SHARD FileTarget Journal Output ResultWorkspace ShardLayout ThreadBuffers "
+        "check_free lay_out size_of",
     },
 )

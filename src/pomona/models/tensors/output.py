@@ -1,6 +1,6 @@
-"""The folder beside OUT in which a result grows, with a journal of finished tensors that a killed
-merge goes on from; and its safetensors files: laid out before the first tensor is computed, given
-their room on the disk, filled in any order.
+"""The folder beside OUT in which a checkpoint grows, with a journal of finished tensors from which
+a killed command goes on; and its safetensors files: laid out before the first tensor is computed,
+given their room on the disk, filled in any order.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,31 +26,40 @@ from numpy.typing import NDArray
 from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.files import check_ours, replace_directory
-from pomona.merge.engine.streams import ThreadBuffers
-from pomona.merge.plan import MERGED, TensorJob
-from pomona.models.tensors import WIDTHS
+from pomona.models.tensors.files import NUMBERS, WIDTHS
 from pomona.workspace import Lock, Workspace
 
 INTERVAL = 5.0  # seconds between two entries; what a power failure can cost
 _JOURNAL, _RESULT = "journal", "result"
 
 
-class MergeWorkspace:
+class NamedTensor(Protocol):
+    """What is laid out: a tensor's name, shape, and type as safetensors names it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+
+
+class ResultWorkspace:
     """`.OUT.partial` beside OUT, with the result so far, its journal, and whatever was prepared for
-    the merge.
+    it. `kind` is that of the folder, see `pomona.files.check_ours`; `doing` what is done.
 
     Raises PomonaError when OUT is there and `overwrite` is not given, when OUT is not ours, and
     when another process works on it.
     """
 
-    def __init__(self, out: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, out: Path, kind: str, doing: str, *, overwrite: bool = False) -> None:
         out = out.resolve() if out.is_symlink() else out  # the link stays
-        check_free(out, overwrite)
-        self.out = out
+        check_free(out, kind, overwrite)
+        self.out, self._kind = out, kind
         lock = out.with_name(f".{out.name}.lock")
-        self._lock = Lock(lock, doing="merging into it", where=out, other="folder")
-        # What is kept says itself of which merge it is, see `Journal`: the plan is that of any.
-        self._workspace = Workspace(out.with_name(f".{out.name}.partial"), {"merge": out.name})
+        self._lock = Lock(lock, doing=f"{doing} into it", where=out, other="folder")
+        # What is kept says itself of which result it is, see `Journal`: the plan is that of any.
+        self._workspace = Workspace(out.with_name(f".{out.name}.partial"), {kind: out.name})
         try:
             self._workspace.discard_another()
             self.new = not self._workspace.begun
@@ -65,7 +75,7 @@ class MergeWorkspace:
         return self.folder / _RESULT
 
     def open(self, key: str) -> Journal:
-        """The journal of the merge that `key` stands for; what another merge left is removed."""
+        """The journal of the result that `key` stands for; what another left is removed."""
         journal = Journal.read(self.folder / _JOURNAL, key) if self.result.is_dir() else None
         if journal is None:
             shutil.rmtree(self.result, ignore_errors=True)
@@ -76,7 +86,7 @@ class MergeWorkspace:
 
     def finish(self) -> None:
         """The result takes OUT's place, whole."""
-        replace_directory(self.result, self.out, MERGED)
+        replace_directory(self.result, self.out, self._kind)
         self.remove()
 
     def remove(self) -> None:
@@ -90,7 +100,7 @@ class MergeWorkspace:
 
 
 class Journal:
-    """Lines of JSON: the merge's key, then the numbers of finished tensors with what was measured
+    """Lines of JSON: the result's key, then the numbers of finished tensors with what was measured
     on them.
     """
 
@@ -104,7 +114,7 @@ class Journal:
     @classmethod
     def read(cls, path: Path, key: str) -> Journal | None:
         """The journal of an earlier, killed call; None when there is none or it is of another
-        merge.
+        result.
         """
         if not path.is_file():
             return None
@@ -145,7 +155,7 @@ class Journal:
             os.fsync(stream.fileno())
 
 
-def check_free(out: Path, overwrite: bool) -> None:
+def check_free(out: Path, kind: str, overwrite: bool) -> None:
     """Raise PomonaError when OUT may not be written: there already, or to be overwritten and not
     ours.
     """
@@ -155,7 +165,7 @@ def check_free(out: Path, overwrite: bool) -> None:
             where=out,
             remedy="choose another name, or write over it with --overwrite",
         )
-    check_ours(out, MERGED)
+    check_ours(out, kind)
 
 
 SHARD = 5_000_000_000  # bytes of a shard when nothing is said
@@ -194,18 +204,18 @@ class ShardLayout:
         )
 
 
-def size_of(job: TensorJob) -> int:
+def size_of(job: NamedTensor) -> int:
     """Bytes of a job's tensor. Raises PomonaError for types that cannot be written."""
     if job.dtype not in WIDTHS:
         raise PomonaError(
             f'tensor "{job.name}" is of type {job.dtype}',
-            where="merge",
+            where="result",
             remedy=f"known types: {', '.join(WIDTHS)}",
         )
     return prod(job.shape) * WIDTHS[job.dtype]
 
 
-def lay_out(jobs: Sequence[TensorJob], shard_size: int) -> ShardLayout:
+def lay_out(jobs: Sequence[NamedTensor], shard_size: int) -> ShardLayout:
     """Jobs in their order over files of at most `shard_size` bytes; a larger tensor has a file of
     its own.
     """
@@ -233,7 +243,7 @@ def lay_out(jobs: Sequence[TensorJob], shard_size: int) -> ShardLayout:
     return ShardLayout(shards, (json.dumps(index, indent=2) + "\n").encode())
 
 
-def _shard(name: str, numbers: Sequence[int], jobs: Sequence[TensorJob]) -> Shard:
+def _shard(name: str, numbers: Sequence[int], jobs: Sequence[NamedTensor]) -> Shard:
     """Wide types come first, so that every tensor is aligned to its type."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset, offsets = 0, {}
@@ -255,6 +265,20 @@ def _shard(name: str, numbers: Sequence[int], jobs: Sequence[TensorJob]) -> Shar
         {number: at + len(encoded) for number, at in offsets.items()},
         offset + len(encoded),
     )
+
+
+class ThreadBuffers(threading.local):
+    """Memory of a thread that is used again and again."""
+
+    def __init__(self) -> None:
+        self._kept: dict[object, NDArray[np.uint8]] = {}
+
+    def take(self, key: object, count: int, dtype: str) -> NDArray[Any]:
+        """`count` elements of a stored type; what was in them is undefined."""
+        size = count * WIDTHS[dtype]
+        if key not in self._kept or self._kept[key].size < size:
+            self._kept[key] = np.empty(size, np.uint8)
+        return self._kept[key][:size].view(NUMBERS[dtype])
 
 
 class Output:
@@ -290,7 +314,7 @@ class Output:
         for descriptor in list(self._open):
             os.fsync(descriptor)
 
-    def target(self, number: int, job: TensorJob) -> FileTarget:
+    def target(self, number: int, job: NamedTensor) -> FileTarget:
         """Where a job's tensor goes."""
         shard, offset = self.layout.place(number)
         return FileTarget(self._open[shard], offset, job.dtype, self._scratch)
