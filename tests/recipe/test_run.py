@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -7,16 +8,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from tests.recipe.runs import Log, Touching, edit
 
 from pomona.errors import PomonaError
 from pomona.files import write_into
-from pomona.ledger import Ledger
-from pomona.recipe import dry_run, run
+from pomona.forget import compare
+from pomona.ledger import Ledger, print_table
+from pomona.recipe import answers_at, answers_of, dry_run, run, systems_of
 from pomona.recipe.running import _planned
 from pomona.recipe.steps.tables import rarest
+from pomona.tasks import metric
 
 
 def test_a_run_lies_in_no_input(project: Path) -> None:
@@ -75,6 +80,57 @@ def test_own_model_without_a_ladder(project: Path) -> None:
     assert "Training computed in float32." in ledger.meta.notes
     summary = next(out.glob("steps/fine-tune-mixed-*/model/training.json"))
     assert json.loads(summary.read_text())["dtype"] == "float32"
+    check_answers(out, ledger)
+
+
+def check_answers(out: Path, ledger: Ledger) -> None:
+    """What the best system costs whom, and the answers that this is counted in."""
+    told = {each.part: each for each in ledger.meta.exchange}
+    assert list(told) == ["overall", "tail", "far"]
+    best = told["overall"].variant
+    assert len(systems_of(out)) == 16 and systems_of(out)[best] == [3 if "/" in best else 0]
+    sides = [answers_of(out, role) for role in ("base", "best")]
+    assert sides[1].equals(answers_of(out, best))
+    assert set(sides[0].column_names) == {
+        "id", "group", "input", "prediction", "reference", "resource", "distance",
+    }  # fmt: skip
+    texts = [side["prediction"].to_pylist() for side in sides]
+    measure = metric("chrf")
+    scores = [
+        measure.aggregate(measure.statistics(t, sides[0]["reference"].to_pylist())) for t in texts
+    ]
+    for part, column in (("overall", None), ("tail", "resource"), ("far", "distance")):
+        rows = np.array(
+            [column is None or one == part for one in sides[0][column or "id"].to_pylist()]
+        )
+        each, gains = told[part], (scores[1] - scores[0])[rows]
+        assert (each.n, each.gained, each.lost) == (
+            rows.sum(),
+            (gains > 0).sum(),
+            (gains < 0).sum(),
+        )
+        entry = next(e for e in ledger.of(part) if (e.variant, e.baseline) == (best, "hf:model"))
+        assert (each.gain, each.low) == (entry.delta, entry.ci_low)
+    compared = compare(*sides, group="resource", metric="chrf")
+    assert compared.a == f"{out}#hf:model"
+    assert compared.groups["tail"].metric_difference == pytest.approx(told["tail"].gain)
+    assert answers_at(f"{out}#{best}").equals(sides[1]) and answers_at("x#y") == "x#y"
+    for name, message in (
+        ("basis", r'has no system "basis" — did you mean "base"\?'),
+        (f"{best}#7", "was not trained with seed 7 — known: "),
+    ):
+        with pytest.raises(PomonaError, match=message):
+            answers_at(f"{out}#{name}")
+    page = (out / "report.html").read_text()
+    assert f"What did {best} cost, and whom?" in page
+    text = io.StringIO()
+    print_table(ledger, console=Console(file=text, width=160))
+    last = text.getvalue().splitlines()[-4:]
+    assert last[0].startswith(f"What did {best} cost the tail and the far? Items answered better")
+    assert last[3].startswith(f"  far: {told['far'].gained} better, {told['far'].lost} worse of")
+    (out / "manifest.json").write_text("{}")
+    with pytest.raises(PomonaError, match="does not say which of its steps hold the answers — run"):
+        answers_of(out, "base")
 
 
 def test_one_result_under_two_names_is_said_to_be_one(project: Path) -> None:
@@ -136,6 +192,11 @@ def test_several_training_seeds_are_in_the_intervals(project: Path) -> None:
         "Intervals resample test items and, for what is fine-tuned, its 2 training seeds."
         in ledger.meta.notes
     )
+    assert systems_of(project / "run")["prune/top"] == [3, 4]
+    of = [answers_of(project / "run", "prune/top", seed) for seed in (3, 4, None)]
+    assert of[0].equals(of[2])
+    assert of[1].schema.metadata == {b"pomona.name": f"{project / 'run'}#prune/top#4".encode()}
+    assert answers_at(f"{project / 'run'}#prune/top#4").equals(of[1])
 
 
 def test_experts_by_rows_searched_weights_and_leaving_one_out(project: Path) -> None:

@@ -79,6 +79,7 @@ class Options:
         instead: Mapping[str, tuple[str, str]] | None = None,
         missing: Mapping[str, PomonaError] | None = None,
         tables: str = "inputs",
+        opened: Mapping[str, str] | None = None,
     ) -> None:
         """The first `positional` parameters are arguments.
 
@@ -96,11 +97,13 @@ class Options:
                 arguments; and their texts.
             missing: Arguments that not all functions of `instead` need: what is raised without.
             tables: Parameters that are tables, with options for rows that are malformed.
+            opened: Parameters of which the word is opened by a function of another room.
         """
         self.positional, self.names, self.defaults = positional, names or {}, defaults
         self.kinds = {**COMMON, **(kinds or {})}
         self.inverted, self.more, self.made = inverted or {}, more or {}, made or {}
         self.instead, self.missing, self.tables = instead or {}, missing or {}, tables.split()
+        self.opened = opened or {}
         self.hidden = {"progress", *hidden.split(), *self.made}
         self.groups = {
             name: title for title, names in (groups or {}).items() for name in names.split()
@@ -151,6 +154,9 @@ class Command:
                 takes = inspect.signature(function).parameters
                 given = {name: value for name, value in given.items() if name in takes}
         given = _read(given, self.options.tables)
+        for name, home in self.options.opened.items():
+            if isinstance(given.get(name), str):
+                given[name] = imported(home)(given[name])
         for name, error in self.options.missing.items():
             if given.get(name) is None and name in inspect.signature(function).parameters:
                 raise error

@@ -68,18 +68,21 @@ def _show_checked(show: Out, result: Checked, given: Mapping[str, Any]) -> int:
     return int(not result.passed)
 
 
+_SIDES = {"a": "pomona.recipe:answers_at", "b": "pomona.recipe:answers_at"}
 app = App(name="forget")
 app.command(
     Command(
         "pomona.forget:compare",
-        options=Options(positional=2, kinds={"a": str, "b": str, "metric": str}, tables=""),
+        options=Options(
+            positional=2, kinds={"a": str, "b": str, "metric": str}, tables="", opened=_SIDES
+        ),
         show=_show_comparison,
     )
 )
 app.command(
     Command(
         "pomona.forget:check",
-        options=Options(positional=2, kinds={"a": str, "b": str}, tables=""),
+        options=Options(positional=2, kinds={"a": str, "b": str}, tables="", opened=_SIDES),
         show=_show_checked,
     )
 )

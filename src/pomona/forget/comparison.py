@@ -81,8 +81,8 @@ class Change:
 @dataclass(frozen=True)
 class Comparison:
     """Two systems on the same items. `items`, a `pyarrow.Table`, has a row for each: id, group,
-    reference, the answers a and b, and the change (lost, gained, other, same); None where only the
-    numbers were kept.
+    input, reference, the answers a and b, and the change (lost, gained, other, same); None where
+    only the numbers were kept.
     """
 
     a: str
@@ -150,7 +150,8 @@ def compare(
     paired interval, or says what is right where it is an `exact_match` with options.
 
     Args:
-        a: Answers before the change: a file, a glob or a folder.
+        a: Answers before the change: a file, a glob or a folder; on the command line also
+            RUN#SYSTEM, a system of a finished run.
         b: Answers after it, to the same items.
         group: Column of groups; "group" if left out, where there is one.
         cluster: Column of what items share, such as their source: these are resampled together.
@@ -291,7 +292,8 @@ class _Pair:
             [before & ~after, after & ~before, other], ["lost", "gained", "other"], "same"
         )
         references = [one if isinstance(one, str) else one[0] for one in self.a.references]
-        columns = {"id": self.a.ids, "group": self.b.labels.get("group"), "reference": references}
+        columns = {"id": self.a.ids, "group": self.b.labels.get("group")}
+        columns |= {"input": self.a.inputs or self.b.inputs, "reference": references}
         columns |= {"a": self.a.predictions, "b": self.b.predictions, "change": change.tolist()}
         return pa.table(
             {

@@ -25,6 +25,7 @@ class Predictions:
     name: the file or table, as errors name it.
     references: the right answer of each item, or the list of all that are right.
     labels: further columns by what they are for: "group", "cluster", and others asked for.
+    inputs: what each item asks, where that is known.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Predictions:
     predictions: list[str]
     references: list[Any]
     labels: Mapping[str, list[str]]
+    inputs: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,6 +59,7 @@ class Predictions:
             [self.predictions[row] for row in rows],
             [self.references[row] for row in rows],
             {name: [column[row] for row in rows] for name, column in self.labels.items()},
+            self.inputs and [self.inputs[row] for row in rows],
         )
         pairs = {"reference": (ours.references, other.references)}
         pairs |= {n: (ours.labels[n], other.labels[n]) for n in ours.labels if n in other.labels}
@@ -86,8 +89,9 @@ def read_predictions(
     """The answers in a table with the columns id, prediction and reference; `name` is what errors
     call it where it is in memory.
 
-    `group` and `cluster` name columns; left out, those called so count where there are any. Values
-    that are no text are compared as it; a reference may be a list of all that is right.
+    `group` and `cluster` name columns; left out, those called so count where there are any, and so
+    does `input`, for people to read. Values that are no text are compared as it; a reference may be
+    a list of all that is right.
 
     Raises:
         PomonaError: a file or column is missing, there are no rows, an id stands twice or a value
@@ -108,7 +112,8 @@ def read_predictions(
         if column not in records.column_names:
             remedy = nearest(column, records.column_names)
             raise PomonaError(f'there is no column "{column}"', where=name, remedy=remedy)
-    table = records.select(*columns).to_table()
+    more = ["input"] if "input" in records.column_names else []
+    table = records.select(*columns, *more).to_table()
     if not len(table):
         raise PomonaError("there are no rows", where=name, remedy="check how it was written")
     ids = _texts(table, "id", name)
@@ -119,6 +124,7 @@ def read_predictions(
         _texts(table, "prediction", name, ids),
         _texts(table, "reference", name, ids),
         {what: _texts(table, column, name, ids) for what, column in asked.items()},
+        [text or "" for text in as_text(table["input"]).to_pylist()] if more else None,
     )
 
 

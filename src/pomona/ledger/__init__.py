@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pomona.ledger.entry import (
         Axis as Axis,
         Entry as Entry,
+        Exchange as Exchange,
         GroupCount as GroupCount,
         Meta as Meta,
         Rung as Rung,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "entry": "Axis Entry GroupCount Meta Rung ScaleEquivalent",
+        "entry": "Axis Entry Exchange GroupCount Meta Rung ScaleEquivalent",
         "examples": "Answered Examples choose_examples",
         "meter": "Meter",
         "scale": "Ladder",

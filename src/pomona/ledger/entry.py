@@ -127,6 +127,23 @@ class Rung:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """What a system does to the n items of one part against the base, by the leading metric:
+    `gained` items are answered better, `lost` ones worse; `gain` is the difference of the metric
+    with its interval, turned so that positive is better.
+    """
+
+    variant: str
+    part: str
+    n: int
+    gained: int
+    lost: int
+    gain: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Meta:
     """What all entries share. `metric` is the label for people and, where entries are of several
     metrics, the name of the one that leads; `higher` says of the others whether higher is better.
@@ -134,7 +151,7 @@ class Meta:
     cost of answering is counted; `bounds` are variants that only the references could choose;
     `copying` is the metric of each group if the source were the answer; `warnings` say what makes
     the numbers worth less than they look; `created` is an ISO 8601 time. `pending` are the variants
-    that a run still has to measure.
+    that a run still has to measure. `exchange` says what the best of the levers costs whom.
     """
 
     name: str
@@ -154,6 +171,7 @@ class Meta:
     warnings: list[str] = field(default_factory=list)
     higher: dict[str, bool] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
+    exchange: list[Exchange] = field(default_factory=list)
 
     @property
     def counted(self) -> str:

@@ -28,13 +28,13 @@ def print_table(
     terminal is wide enough.
 
     `groups` are, unless given, "overall" or "warm", and "tail" and "cold" where they were measured.
-    Warnings come first. Colour follows the terminal and NO_COLOR. Raises PomonaError for a group
-    without entries.
+    Warnings come first, and last what the best system costs whom. Colour follows the terminal and
+    NO_COLOR. Raises PomonaError for a group without entries.
     """
     from rich.console import Console
     from rich.text import Text
 
-    console, ledger = console or Console(), View(ledger)
+    console, ledger, whole = console or Console(), View(ledger), groups is None
     if groups is None:
         parts = ledger.parts()
         groups = [parts[name] for name in ("all", "tail", "cold") if name in parts]
@@ -46,6 +46,30 @@ def print_table(
     ledger.of_groups(groups)  # what is wrong with the last is said before the first is printed
     for group in groups:
         console.print(_table(ledger, group, console.width))
+    if whole:
+        for line in exchanged(ledger):
+            console.print(Text(line))
+
+
+def exchanged(ledger: Ledger) -> list[str]:
+    """What the best system costs whom, a question and a line for each part; nothing where no lever
+    was measured.
+    """
+    meta = ledger.meta
+    if not meta.exchange:
+        return []
+    parts = " and ".join(f"the {each.part}" for each in meta.exchange if each.part != "overall")
+    named, base, metric = (clean(s) for s in (meta.exchange[0].variant, meta.base, meta.metric))
+    return [
+        f"What did {named} cost{' ' + parts if parts else ''}? "
+        f"Items answered better and worse than by {base}:",
+        *(
+            f"  {clean(each.part)}: {count(each.gained)} better, {count(each.lost)} worse of "
+            f"{count(each.n)}; {metric} {gained(each.gain, each.low, each.high)} "
+            f"{interval(each.low, each.high)}"
+            for each in meta.exchange
+        ),
+    ]
 
 
 def _table(ledger: View, group: str, width: int) -> Table:

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.recipe.answered import (
+        answers_at as answers_at,
+        answers_of as answers_of,
+        systems_of as systems_of,
+    )
     from pomona.recipe.graph import Step as Step
     from pomona.recipe.lever import Lever as Lever
     from pomona.recipe.levers import json_schema as json_schema, load_recipe as load_recipe
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "answered": "answers_at answers_of systems_of",
         "graph": "Step",
         "lever": "Lever",
         "levers": "json_schema load_recipe",

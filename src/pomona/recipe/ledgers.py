@@ -8,11 +8,21 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from pomona.ledger import Answered, Entry, Examples, GroupCount, Ledger, Meta, choose_examples
+from pomona.ledger import (
+    Answered,
+    Entry,
+    Examples,
+    Exchange,
+    GroupCount,
+    Ledger,
+    Meta,
+    choose_examples,
+)
 from pomona.recipe.accounts import Accounts
 from pomona.recipe.graph import RunFolder, ancestors
 from pomona.recipe.levers.controls import CONTROL
@@ -28,7 +38,8 @@ def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
     """The ledger of a run whose steps are all finished."""
     every = [Accounts(plan, folder, place=place) for place in range(len(plan.metrics))]
     entries = [entry for accounts in every for entry in accounts.entries()]
-    return Ledger(_header(every, entries), entries)
+    exchange = _exchange(every[0], entries)
+    return Ledger(replace(_header(every, entries), exchange=exchange), entries)
 
 
 def partial_ledger(plan: RunPlan, folder: RunFolder, done: Sequence[Measurement]) -> Ledger:
@@ -87,18 +98,9 @@ class Told:
 def examples(plan: RunPlan, folder: RunFolder) -> Examples:
     """Some items with the answers of the base, of the best system and of the best control."""
     accounts = Accounts(plan, folder)
-    sign = 1 if accounts.metric.higher_is_better else -1
-    values = {m.variant: sign * accounts.value(m.variant, "overall") for m in accounts.measurements}
-    roles = {"base": plan.recipe.base}
-    of = {m.variant: m.system for m in accounts.measurements if not m.system.bound}
-    controls = [name for name, system in of.items() if system.lever == CONTROL]
-    levers = [name for name, system in of.items() if system.lever not in (CONTROL, "scale")]
-    for role, names in (("best", levers), ("control", controls)):
-        if names:
-            roles[role] = max(names, key=values.__getitem__)
     items = accounts.items
     return choose_examples(
-        {role: _answered(accounts, name) for role, name in roles.items()},
+        {role: _answered(accounts, name) for role, name in _roles(accounts).items()},
         metric=accounts.metric.name,
         ids=items.ids,
         groups=items.groups,
@@ -108,6 +110,49 @@ def examples(plan: RunPlan, folder: RunFolder) -> Examples:
         seed=plan.recipe.seed,
         higher_is_better=accounts.metric.higher_is_better,
     )
+
+
+def _roles(accounts: Accounts) -> dict[str, str]:
+    """The base, the best system of the levers and the best control, as far as there are any."""
+    sign = 1 if accounts.metric.higher_is_better else -1
+    values = {m.variant: sign * accounts.value(m.variant, "overall") for m in accounts.measurements}
+    roles = {"base": accounts.plan.recipe.base}
+    of = {m.variant: m.system for m in accounts.measurements if not m.system.bound}
+    controls = [name for name, system in of.items() if system.lever == CONTROL]
+    levers = [name for name, system in of.items() if system.lever not in (CONTROL, "scale")]
+    for role, names in (("best", levers), ("control", controls)):
+        if names:
+            roles[role] = max(names, key=values.__getitem__)
+    return roles
+
+
+def _exchange(accounts: Accounts, entries: Sequence[Entry]) -> list[Exchange]:
+    """What the best system of the levers costs whom: how many items it answers better and worse
+    than the base, and its gain. Nothing where there is no lever.
+    """
+    best, base = _roles(accounts).get("best"), accounts.plan.recipe.base
+    if best is None:
+        return []
+    sign = 1 if accounts.metric.higher_is_better else -1
+    ours, its = (accounts.metric.aggregate(accounts.statistics[v].mean(0)) for v in (best, base))
+    found = {
+        e.group: e
+        for e in entries
+        if (e.variant, e.baseline, e.metric) == (best, base, accounts.metric.name)
+    }
+    exchanges = []
+    for part in ("overall", "tail", "far", "cold"):
+        if part not in accounts.rows or part not in found:
+            continue
+        rows, entry = accounts.rows[part], found[part]
+        better, worse = (
+            (sign * ours[rows] > sign * its[rows]),
+            (sign * ours[rows] < sign * its[rows]),
+        )
+        low, high = sorted((sign * entry.ci_low, sign * entry.ci_high))
+        counts = (len(rows), int(better.sum()), int(worse.sum()))
+        exchanges.append(Exchange(best, part, *counts, sign * entry.delta, low, high))
+    return exchanges
 
 
 def _answered(accounts: Accounts, variant: str) -> Answered:

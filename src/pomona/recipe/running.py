@@ -274,9 +274,11 @@ def _phases(plan: RunPlan, chosen: Chosen) -> Iterator[list[Step]]:
 
 
 def _manifest(plan: RunPlan, folder: RunFolder, ledger: Ledger) -> dict[str, Any]:
+    from pomona.recipe.answered import KEY, listing
     from pomona.recipe.ledgers import trained_in
 
     return {
+        KEY: asdict(listing(plan)),
         "recipe": plan.recipe.model_dump(),
         "versions": ledger.meta.versions,
         "steps": {step.name: step.folder for step in ancestors(plan.targets)},

@@ -112,9 +112,23 @@ def _content(ledger: View) -> dict[str, Any]:
         "panels": panels[: len(first)],
         "more_panels": panels[len(first) :],
         "rows": rows([entry for name in PARTS for entry in ledger.of(name)]),
+        "exchange": _exchange(ledger),
         "signatures": signatures,
         "charts": charts,
     }
+
+
+def _exchange(ledger: View) -> list[dict[str, Any]]:
+    """What the best system costs whom, as rows of a table."""
+    verdicts = {(e.variant, e.baseline, e.group): ledger.verdict(e) for e in ledger.entries[::-1]}
+    rows = []
+    for each in ledger.meta.exchange:
+        ends = (each.low, each.high)
+        cells = [each.part, count(each.gained), count(each.lost), count(each.n)]
+        cells.append(f"{gained(each.gain, *ends)} {interval(*ends)}")
+        verdict = verdicts.get((each.variant, ledger.meta.base, each.part), "unclear")
+        rows.append({"cells": cells, "verdict": verdict})
+    return rows
 
 
 def _charts(ledger: View, variants: Mapping[str, Entry]) -> dict[str, Any]:

@@ -1,0 +1,181 @@
+"""What the systems of a finished run answered, item by item, for whoever compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pomona.documents import read_json
+from pomona.errors import PomonaError, nearest
+from pomona.ledger import Examples
+from pomona.recipe.graph import STEP_FOLDER, RunFolder, Step
+from pomona.recipe.plan import RunPlan
+from pomona.recipe.steps.controls import nearest_of, read_neighbours
+from pomona.recipe.steps.results import read_rows
+from pomona.recipe.steps.tables import rarest, read_counts, read_items, read_projects
+from pomona.tasks import Items
+
+KEY = "answers"  # of the manifest
+_REMEDY = "run `pomona run` on the recipe again, which writes it anew from the finished steps"
+_SEP = "#"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which results of steps, by the names of their folders, hold the answers of a run and what is
+    known of its items. `systems` gives those of each system by the seed of its training.
+    """
+
+    items: str
+    learned: str | None
+    memory: str | None
+    neighbours: str | None
+    systems: dict[str, dict[int, str]]
+
+
+def listing(plan: RunPlan) -> Listing:
+    """What the manifest of a run lists."""
+
+    def folder(step: Step | None) -> str | None:
+        return None if step is None else step.folder
+
+    found = None if plan.memory is None else plan.neighbours(plan.items)
+    return Listing(
+        plan.items.folder,
+        folder(plan.learned),
+        folder(plan.memory),
+        folder(found),
+        {
+            m.variant: {
+                seed: step.folder for seed, step in zip(m.system.seeds, m.answers, strict=True)
+            }
+            for m in plan.measurements()
+        },
+    )
+
+
+def answers_at(source: str) -> str | pa.Table:
+    """The answers that `RUN#SYSTEM` names, or `RUN#SYSTEM#SEED` of several trainings; anything else
+    as it is. See `answers_of`.
+    """
+    if Path(source).exists():
+        return source
+    for place in (i for i, letter in enumerate(source) if letter == _SEP):
+        run, rest = source[:place], source[place + 1 :]
+        if not Path(run).is_dir():
+            continue
+        system, _, seed = rest.rpartition(_SEP)
+        if system and seed.isdecimal() and rest not in _read(Path(run))[0].systems:
+            return answers_of(run, system, int(seed))
+        return answers_of(run, rest)
+    return source
+
+
+def systems_of(run: str | Path) -> dict[str, list[int]]:
+    """The systems of a finished run, each with the seeds of its trainings. Raises PomonaError as
+    `answers_of` does.
+    """
+    return {name: list(seeds) for name, seeds in _read(Path(run))[0].systems.items()}
+
+
+def answers_of(run: str | Path, system: str, seed: int | None = None) -> pa.Table:
+    """What a system of a finished run answered: a row for each of n test items, in their order.
+
+    Columns are id, group, input, prediction and reference (a list where there are several); of what
+    the run knows also `cluster`, `resource` (head or tail), `distance` (near, middle or far from
+    the nearest training item) and `familiarity` (warm or cold, by project).
+
+    Args:
+        run: Folder of the run.
+        system: Its name in the ledger, or its role: base, best (of the levers) or control.
+        seed: Of which training, where there were several; the first unless given.
+
+    Raises:
+        PomonaError: there is no such run, system or seed, or a result is damaged.
+    """
+    root = Path(run)
+    listed, recipe = _read(root)
+    name = _system(root, system, listed, recipe["base"])
+    seeds = listed.systems[name]
+    if seed is not None and seed not in seeds:
+        remedy = f"known: {', '.join(map(str, seeds))}"
+        raise PomonaError(f"was not trained with seed {seed}", where=f"{run}#{name}", remedy=remedy)
+    steps = RunFolder(root).steps
+    items = read_items(steps / listed.items)
+    path = steps / seeds[next(iter(seeds)) if seed is None else seed] / "answers.parquet"
+    rows = read_rows(path, "id", "answer").to_pydict()
+    given = dict(zip(rows["id"], rows["answer"], strict=True))
+    if set(given) != set(items.ids):
+        raise PomonaError("has not the items of the run", where=path, remedy=_REMEDY)
+    columns: dict[str, Any] = {
+        "id": items.ids,
+        "group": items.groups,
+        "input": items.sources,
+        "prediction": [given[id_] for id_ in items.ids],
+        "reference": items.references,
+        **({"cluster": items.clusters} if recipe["task"]["cluster"] else {}),
+        **_parts(steps, listed, recipe, items),
+    }
+    told = f"{run}#{name}" + ("" if seed is None else f"#{seed}")
+    return pa.table(columns).replace_schema_metadata({"pomona.name": told})
+
+
+def _read(root: Path) -> tuple[Listing, Mapping[str, Any]]:
+    """What the manifest lists, and the recipe in it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    path = root / "manifest.json"
+    missing = "there is no finished run here: it has no manifest.json"
+    manifest = read_json(path, missing=missing, remedy=_REMEDY)
+    try:
+        listed = TypeAdapter(Listing).validate_python(manifest[KEY])
+        recipe = manifest["recipe"]
+        asked = (recipe["base"], recipe["task"]["cluster"], recipe["task"]["tail"])
+        assert len(asked) == 3 and {"near", "far"} <= recipe["controls"].keys()
+    except (KeyError, TypeError, AttributeError, AssertionError, ValidationError):
+        message = "does not say which of its steps hold the answers"
+        raise PomonaError(message, where=path, remedy=_REMEDY) from None
+    folders = [listed.items, listed.learned, listed.memory, listed.neighbours]
+    folders += [folder for seeds in listed.systems.values() for folder in seeds.values()]
+    for folder in filter(None, folders):
+        if not STEP_FOLDER.fullmatch(folder):
+            raise PomonaError(f'"{folder}" names no step', where=path, remedy=_REMEDY)
+    return listed, recipe
+
+
+def _system(root: Path, system: str, listed: Listing, base: str) -> str:
+    """The system of a name or a role."""
+    if system in listed.systems:
+        return system
+    roles = {"base": base}
+    if system in ("best", "control"):
+        roles |= Examples.read(root / "examples.json").systems
+    if roles.get(system) in listed.systems:
+        return roles[system]
+    remedy = nearest(system, [*listed.systems, "base", "best"])
+    raise PomonaError(f'has no system "{system}"', where=root, remedy=remedy)
+
+
+def _parts(
+    steps: Path, listed: Listing, recipe: Mapping[str, Any], items: Items
+) -> dict[str, list[str]]:
+    """What is known of each item, as far as it is."""
+    counts = read_counts(steps / (listed.learned or listed.items))
+    own = {group: counts[group] for group in set(items.groups)}
+    rare = set(rarest(own, recipe["task"]["tail"]))
+    parts = {"resource": ["tail" if g in rare else "head" for g in items.groups]} if rare else {}
+    if listed.neighbours is not None:
+        found = read_neighbours(steps / listed.neighbours / "neighbours.parquet", 1)
+        similarity, asked = nearest_of(found), recipe["controls"]
+        far, near = similarity < asked["far"], similarity >= asked["near"]
+        parts["distance"] = np.select([far, near], ["far", "near"], "middle").tolist()
+    if listed.memory is not None and recipe["task"].get("project") is not None:
+        of = read_projects(steps / listed.items)
+        known = set(read_projects(steps / listed.memory).values())
+        parts["familiarity"] = ["warm" if of[id_] in known else "cold" for id_ in items.ids]
+    return parts
