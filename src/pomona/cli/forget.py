@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
+from pomona.cli.auditing import show_audit
 from pomona.cli.command import Command, Options
 from pomona.cli.output import Out
 from pomona.pages import UNKNOWN, clean, interval, p_value, signed
@@ -86,3 +87,4 @@ app.command(
         show=_show_checked,
     )
 )
+app.command(Command("pomona.forget:audit", "auditing", Options(tables=""), show_audit))

@@ -3,6 +3,7 @@ and group by group. Gains are reported like losses.
 
 `predictions` reads the answers of two sides, `comparison` counts what changed between them,
 and `gate` says whether that is more than it may be.
+`auditing` compares populations of several models a side, above the floor of chance.
 """
 
 from __future__ import annotations
@@ -12,6 +13,12 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.forget.auditing import (
+        Audit as Audit,
+        Damage as Damage,
+        LevelAudit as LevelAudit,
+        audit as audit,
+    )
     from pomona.forget.comparison import (
         Change as Change,
         Comparison as Comparison,
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "auditing": "Audit Damage LevelAudit audit",
         "comparison": "Change Comparison compare",
         "gate": "Case Checked check",
         "predictions": "Predictions read_predictions",

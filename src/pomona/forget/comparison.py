@@ -31,14 +31,7 @@ UNITS = {
 }
 
 
-class _Share:
-    """The first statistic by the second, as the bootstrap takes a metric."""
-
-    def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        return sums[..., 0] / sums[..., 1]
-
-
-_SHARE = _Share()
+_SHARE = stats.Share()
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@ room: a metric comes in as whatever aggregates the sums of per-item statistics.
 
 `bootstrap` resamples items, or clusters of them, and training seeds; `multiple` corrects for many
 comparisons (Holm, Benjamini-Hochberg; max-t belongs there too); `intervals` has what has a closed
-form, `tests` what compares two systems. Errors of regressions (sandwich) belong in a file
-`regression`.
+form, `tests` what compares two systems or two samples, `regression` slopes over groups.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
         MINIMUM as MINIMUM,
         Comparison as Comparison,
         Resamples as Resamples,
+        Share as Share,
         by_group as by_group,
         compare as compare,
         interval as interval,
@@ -26,14 +26,27 @@ if TYPE_CHECKING:
     )
     from pomona.stats.intervals import wilson as wilson
     from pomona.stats.multiple import benjamini_hochberg as benjamini_hochberg, holm as holm
-    from pomona.stats.tests import mcnemar as mcnemar
+    from pomona.stats.regression import (
+        Slope as Slope,
+        least_squares as least_squares,
+        shuffled_column as shuffled_column,
+        slopes as slopes,
+    )
+    from pomona.stats.tests import (
+        mcnemar as mcnemar,
+        permutation as permutation,
+        shuffles as shuffles,
+        welch as welch,
+    )
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "bootstrap": "MINIMUM Comparison Resamples by_group compare interval rows_of value_of",
+        "bootstrap": "MINIMUM Comparison Resamples Share by_group compare interval rows_of "
+        "value_of",
         "intervals": "wilson",
         "multiple": "benjamini_hochberg holm",
-        "tests": "mcnemar",
+        "regression": "Slope least_squares shuffled_column slopes",
+        "tests": "mcnemar permutation shuffles welch",
     },
 )

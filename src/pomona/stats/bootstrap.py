@@ -27,6 +27,14 @@ class Aggregator(Protocol):
         ...
 
 
+class Share:
+    """The sum of the first statistic by that of the second, such as right answers by items."""
+
+    def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The quotient of sums `[..., 2]`, `[...]`."""
+        return sums[..., 0] / sums[..., 1]
+
+
 class Resamples:
     """How often each item occurs in each of `resamples` draws of `n_items` items with replacement
     (Efron & Tibshirani 1993, §13.3).

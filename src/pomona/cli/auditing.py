@@ -1,0 +1,154 @@
+"""How `pomona forget audit` and `pomona forget order` print what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pomona.cli.output import Out
+from pomona.pages import UNKNOWN, clean, gained, interval, p_value, signed
+
+if TYPE_CHECKING:
+    from pomona.forget import Audit, LevelAudit
+
+_MOST = 40  # groups that are all shown
+
+Row = dict[str, Any]
+
+
+def show_audit(show: Out, result: Audit, _: Mapping[str, Any]) -> None:
+    """Two lines, then tables of levels, groups, damage and calibration."""
+    if show.format == "json":
+        show.json(result.to_json())
+        return
+    for line in result.headline():
+        show.line(clean(line))
+    rows = [row for level in result.levels for row in _level_rows(level, result.scale)]
+    show.table(
+        rows,
+        caption="published: all models against all, as in the paper. at, floor: halves without a "
+        "common seed, dense against compressed and dense against dense; their difference has "
+        "95 % intervals and p from shuffled models.",
+    )
+    for level in result.levels:
+        _show_groups(show, level, result.scale)
+    damages = [row for level in result.levels for row in _damage_rows(level, result.scale)]
+    if damages:
+        show.table(
+            damages,
+            caption="Loss for ten times the training rows: below 0 the tail loses more. naive: "
+            "without dense quality held equal, which is a comparison of good and bad groups.",
+        )
+    calibrated = [row for level in result.levels for row in _calibration_rows(level)]
+    if calibrated:
+        show.table(calibrated, caption="Errors of probabilities: above 0 they grew worse.")
+    for level in result.levels:
+        show.line(f"{clean(level.level)}: {_power(level)}")
+    for line in (*result.notes, result.signature):
+        show.line(line)
+
+
+def _level_rows(level: LevelAudit, scale: float) -> Iterator[Row]:
+    slices = {"all items": level.overall}
+    slices |= {f"part {name}": one for name, one in level.parts.items()}
+    slices |= {f"{name} third of training rows": one for name, one in level.thirds.items()}
+    for name, one in slices.items():
+        unit = 100 if one.exemplars is not None else scale
+        published = one.exemplars if one.exemplars is not None else one.shift
+        yield {
+            "level": clean(level.level),
+            "items": f"{clean(name)} ({one.score.n:,})",
+            "dense": f"{scale * one.score.dense:.1f}",
+            "difference": _ends(one.score.difference, one.score.ci_low, one.score.ci_high, scale),
+            "published": _number(published, unit),
+            "at": _number(one.at, unit),
+            "floor": _number(one.floor, unit),
+            "excess": _ends(one.excess, one.excess_low, one.excess_high, unit),
+            "p": p_value(one.p_excess),
+        }
+
+
+def _show_groups(show: Out, level: LevelAudit, scale: float) -> None:
+    """All groups; where there are many those affected, and the five that lost and gained most."""
+    worst = sorted(level.groups.items(), key=lambda named: named[1].score.difference)
+    few = len(worst) <= _MOST
+    marked = {*level.affected(True), *level.affected(False)}
+    ends = {name for name, _ in (*worst[:5], *worst[-5:])}
+    kept = [named for named in worst if few or named[0] in marked | ends]
+    rows = [
+        {
+            "group": clean(name),
+            "items": one.score.n,
+            "dense": f"{scale * one.score.dense:.1f}",
+            "difference": _ends(one.score.difference, one.score.ci_low, one.score.ci_high, scale),
+            "excess": _ends(
+                one.excess, one.excess_low, one.excess_high, 100 if one.shift is None else scale
+            ),
+            **{
+                name.replace("_", " "): _ends(rate.difference, rate.ci_low, rate.ci_high, 100)
+                for name, rate in one.rates.items()
+            },
+            "p as published": p_value(one.p_published),
+            "p (Holm)": p_value(one.p_holm),
+            "p (BH)": p_value(one.p_bh),
+            "": one.score.note or "",
+        }
+        for name, one in kept
+    ]
+    rest = f" {len(worst) - len(kept):,} further groups are in --format json." if not few else ""
+    show.table(
+        rows,
+        caption=f"{clean(level.level)}: p is of each group's difference against that of all, by "
+        f"Welch over {level.models} models a side; as published it is not corrected.{rest}",
+    )
+
+
+def _damage_rows(level: LevelAudit, scale: float) -> Iterator[Row]:
+    if isinstance(level.damage, str):
+        return
+    one = level.damage
+    ends = [
+        _ends(slope.value, slope.ci_low, slope.ci_high, scale)
+        for slope in (one.resource, one.naive)
+    ]
+    yield {
+        "level": clean(level.level),
+        "given dense quality": ends[0],
+        "": one.verdict,
+        "p, rare groups shuffled": p_value(one.p_rare),
+        "naive": ends[1],
+        "naively": one.naive_verdict,
+        "held equal": clean(", ".join(one.given)),
+    }
+
+
+def _calibration_rows(level: LevelAudit) -> Iterator[Row]:
+    for one in level.calibration or ():
+        yield {
+            "level": clean(level.level),
+            "error": one.measure,
+            "dense": f"{one.dense:.4f}",
+            "compressed": f"{one.compressed:.4f}",
+            "difference": _ends(one.difference, one.ci_low, one.ci_high),
+        }
+
+
+def _power(level: LevelAudit) -> str:
+    told = [
+        f"{one.models} models {UNKNOWN if one.detectable is None else f'{one.detectable:.3f}'}"
+        for one in level.power
+    ]
+    return "excess that would be found in four of five audits: " + (", ".join(told) or UNKNOWN)
+
+
+def _number(value: float | None, scale: float) -> str:
+    return UNKNOWN if value is None else f"{scale * value:.2f}"
+
+
+def _ends(value: float | None, low: float | None, high: float | None, scale: float = 1) -> str:
+    if value is None:
+        return UNKNOWN
+    if low is None or high is None:
+        return f"{signed(scale * value)} {UNKNOWN}"
+    ends = (scale * low, scale * high)
+    return f"{gained(scale * value, *ends)} {interval(*ends)}"

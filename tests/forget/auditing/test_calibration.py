@@ -1,0 +1,32 @@
+"""Errors of probabilities, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pomona.forget import audit
+
+RIGHT = (True, True, False, True)
+CHANCES = {"dense": (0.9, 0.8, 0.55, 0.6), "0.5": (0.95, 0.95, 0.95, 0.95)}
+
+
+def test_calibration_before_and_after() -> None:
+    rows = [
+        {"id": i, "level": level, "seed": k, "prediction": "ab"[right], "reference": "b"}
+        | {"probability": chances[i], "group": "x"}
+        for level, chances in CHANCES.items()
+        for k in range(2)
+        for i, right in enumerate(RIGHT)
+    ]
+    found = audit(pa.Table.from_pylist(rows), permutations=19).levels[0].calibration
+    assert found is not None
+    told = {one.measure: (one.dense, one.compressed) for one in found}
+    # One bin: mean probability 0.7125 and 0.95 against three of four right. Ten bins, dense: 0.9
+    # and right, 0.8 and right, 0.55 and wrong, 0.6 and right, each a quarter.
+    assert told["ECE, 1 bin"] == pytest.approx((0.0375, 0.2))
+    assert told["ECE, 10 bins"] == pytest.approx(((0.1 + 0.2 + 0.55 + 0.4) / 4, 0.2))
+    squares = [np.mean((np.array(c) - RIGHT) ** 2) for c in CHANCES.values()]
+    assert told["Brier"] == pytest.approx(tuple(squares))
+    assert found[0].ci_low == found[0].ci_high == pytest.approx(0.1625)  # both models alike
