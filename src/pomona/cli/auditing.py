@@ -9,7 +9,7 @@ from pomona.cli.output import Out
 from pomona.pages import UNKNOWN, clean, gained, interval, p_value, signed
 
 if TYPE_CHECKING:
-    from pomona.forget import Audit, LevelAudit
+    from pomona.forget import Audit, Learning, LearningOrder, LevelAudit
 
 _MOST = 40  # groups that are all shown
 
@@ -46,6 +46,50 @@ def show_audit(show: Out, result: Audit, _: Mapping[str, Any]) -> None:
         show.line(f"{clean(level.level)}: {_power(level)}")
     for line in (*result.notes, result.signature):
         show.line(line)
+
+
+def show_order(show: Out, result: LearningOrder, _: Mapping[str, Any]) -> None:
+    """Two lines, then groups in the order in which they are learnt, and what was lost since."""
+    if show.format == "json":
+        show.json(result.to_json())
+        return
+    one, names = result.overall, list(result.groups)
+    show.line(
+        f"{100 * one.right[-1]:.0f} % of {one.n:,} items are right at {clean(result.steps[-1])}; "
+        f"{100 * one.lost.value:.1f} % were right before and are not"
+    )
+    show.line(f"learnt first: {clean(names[0])}; last: {clean(names[-1])}")
+    show.table(
+        [_learnt_row(name, learning) for name, learning in result.groups.items()],
+        caption="place: 0 right from the first checkpoint on, 1 at none; forgotten: times an item "
+        "was right and then wrong; lost: right once and wrong at the end, %. 95 % intervals.",
+    )
+    if (since := result.since) is not None:
+        all_ = since.overall
+        ends = _ends(all_.difference, all_.ci_low, all_.ci_high, 100)
+        show.line(
+            f"since {clean(since.a)}: {all_.lost:,} lost, {all_.gained:,} gained, {ends} points, "
+            f"p {p_value(all_.p_mcnemar)}"
+        )
+        for name, change in since.groups.items():
+            if change.p_holm <= 0.05:
+                ends = _ends(change.difference, change.ci_low, change.ci_high, 100)
+                show.line(f"{clean(name)}: {ends} points, p (Holm) {p_value(change.p_holm)}")
+    show.line(result.signature)
+
+
+def _learnt_row(name: str, one: Learning) -> Row:
+    cells = {"group": clean(name), "items": one.n, "right at the end": f"{100 * one.right[-1]:.1f}"}
+    cells["half learnt at"] = UNKNOWN if one.median is None else clean(one.median)
+    for what, scale in (("place", 1), ("forgotten", 1), ("lost", 100)):
+        told = getattr(one, what)
+        ends = (
+            ""
+            if told.ci_low is None
+            else f" [{scale * told.ci_low:.2f}, {scale * told.ci_high:.2f}]"
+        )
+        cells[what] = f"{scale * told.value:.2f}{ends}"
+    return cells
 
 
 def _level_rows(level: LevelAudit, scale: float) -> Iterator[Row]:

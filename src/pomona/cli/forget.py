@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
-from pomona.cli.auditing import show_audit
+from pomona.cli.auditing import show_audit, show_order
 from pomona.cli.command import Command, Options
 from pomona.cli.output import Out
 from pomona.pages import UNKNOWN, clean, interval, p_value, signed
@@ -88,3 +88,4 @@ app.command(
     )
 )
 app.command(Command("pomona.forget:audit", "auditing", Options(tables=""), show_audit))
+app.command(Command("pomona.forget:order", options=Options(tables=""), show=show_order))

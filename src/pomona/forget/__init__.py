@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from pomona.forget.auditing import (
         Audit as Audit,
         Damage as Damage,
+        Learning as Learning,
+        LearningOrder as LearningOrder,
         LevelAudit as LevelAudit,
         audit as audit,
+        order as order,
     )
     from pomona.forget.comparison import (
         Change as Change,
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "auditing": "Audit Damage LevelAudit audit",
+        "auditing": "Audit Damage Learning LearningOrder LevelAudit audit order",
         "comparison": "Change Comparison compare",
         "gate": "Case Checked check",
         "predictions": "Predictions read_predictions",

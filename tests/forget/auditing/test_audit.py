@@ -280,7 +280,7 @@ CASES = [
     ),
     (
         SMALL.slice(0, 4),
-        'predictions: all rows have the level "dense" — add those of a compressed level',
+        'predictions: all rows have the level "dense" — add those of another level',
     ),
     (
         SMALL.drop_columns("reference"),

@@ -13,6 +13,11 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.forget.auditing.damage import Damage as Damage
+    from pomona.forget.auditing.learning import (
+        Learning as Learning,
+        LearningOrder as LearningOrder,
+        order as order,
+    )
     from pomona.forget.auditing.results import Audit as Audit, LevelAudit as LevelAudit
     from pomona.forget.auditing.run import audit as audit
 
@@ -20,6 +25,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "damage": "Damage",
+        "learning": "Learning LearningOrder order",
         "results": "Audit LevelAudit",
         "run": "audit",
     },

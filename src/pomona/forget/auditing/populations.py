@@ -72,15 +72,17 @@ class Populations:
 def read_populations(
     inputs: Where,
     *,
-    dense: str = "dense",
+    dense: str | None = "dense",
     seeds: int | None = None,
     columns: Mapping[str, str | None] | None = None,
 ) -> Populations:
-    """The answers in a table with the columns id, level and seed, and either prediction and
-    reference or score; `columns` says which others stand for what.
+    """The answers in a table with the columns id and level, and either prediction and reference or
+    score; `columns` says which others stand for what. `dense` names the level that the others are
+    compared with, None the first.
 
-    Columns that are called group, cluster, part, resource, script, fertility, probability and
-    score count where no others are named. Without groups, classes are: the references.
+    Columns that are called seed, group, cluster, part, resource, script, fertility, probability and
+    score count where no others are named. Without seeds there is one model a level, without groups
+    classes are: the references.
 
     Raises:
         PomonaError: a file or column is missing, a value is missing or no number, a row stands
@@ -138,8 +140,8 @@ def _table(inputs: Where, columns: Mapping[str, str | None]) -> tuple[pa.Table, 
     """The columns that are needed under the names of what they are for, none without a value."""
     records = read(inputs)
     there = records.column_names
-    needed = {what: columns.get(what) or what for what in ("id", "level", "seed")}
-    optional = ("prediction", "score", "probability", *ITEM, *GROUP)
+    needed = {what: columns.get(what) or what for what in ("id", "level")}
+    optional = ("seed", "prediction", "score", "probability", *ITEM, *GROUP)
     named = {what: column for what, column in columns.items() if column}
     names = needed | {what: what for what in optional if what in there} | named
     if "score" not in names:
@@ -149,6 +151,7 @@ def _table(inputs: Where, columns: Mapping[str, str | None]) -> tuple[pa.Table, 
     if not len(table):
         raise PomonaError("there are no rows", where=name, remedy="check how it was written")
     parts = {what: _column(table[column], what, column, name) for what, column in names.items()}
+    parts.setdefault("seed", pa.chunked_array([pa.array(["0"] * len(table))]))
     return pa.table(parts), name
 
 
@@ -300,18 +303,19 @@ def _trait(what: str, values: NDArray[Any], groups: NDArray[Any], name: str) -> 
 
 
 def _levels(
-    order: _Order, dense: str, seeds: int | None, name: str
+    order: _Order, dense: str | None, seeds: int | None, name: str
 ) -> tuple[dict[str, list[str]], list[str]]:
     """The models of each level, the dense one first, and what was left out of them."""
     found: dict[str, list[str]] = {}
     for level, seed in order.models:
         found.setdefault(level, []).append(seed)
+    dense = min(found, key=natural) if dense is None else dense
     if dense not in found:
         message = f'no row has the level "{dense}"'
         remedy = f"say which level is the uncompressed one; {nearest(dense, found)}"
         raise PomonaError(message, where=name, remedy=remedy)
     if len(found) < 2:
-        message, remedy = f'all rows have the level "{dense}"', "add those of a compressed level"
+        message, remedy = f'all rows have the level "{dense}"', "add those of another level"
         raise PomonaError(message, where=name, remedy=remedy)
     rest = sorted((level for level in found if level != dense), key=natural)
     found = {level: sorted(found[level], key=natural) for level in (dense, *rest)}
