@@ -19,7 +19,7 @@ test-harness: $(STAMP)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > $$($(HARNESS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/locked.pth
 	$(HARNESS)/bin/python -m pip install --quiet --constraint requirements.lock "lm-eval==0.4.13"
-	OMP_NUM_THREADS=1 $(HARNESS)/bin/python -m pytest tests/tasks $(PYTEST)
+	OMP_NUM_THREADS=1 $(HARNESS)/bin/python -m pytest tests/tasks tests/recipe/test_harness.py $(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -92,7 +92,7 @@ def test_a_kill_before_a_result_has_its_name_loses_no_kept_checkpoint(project: P
 DAMAGES = {
     "evaluate-*/cost.json": ("{}", "`flops` is missing"),
     "evaluate-*/answers.json": (
-        '{"flops_per_item": 1, "shape": [], "flops_once": 0}',
+        '{"flops_per_item": 1, "shape": [], "cut": 0}',
         "`shape`: ",
     ),
     "evaluate-*/statistics.npy": ("", "cannot be read: "),

@@ -14,6 +14,7 @@ from pomona.pages import amount, clean, flops, gained, interval
 
 SCALE, CONTROL, STACK, RANDOM = "scale", "control", "stack", "/random"
 _PERCENT, _NEAR_ZERO = {"chrf", "chrf++", "exact_match"}, 1.0
+_OF_ONE = "|lm-eval:"  # in signatures of metrics that are mostly parts of one
 SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"  # how charts write a gain
 GroupName = str | None
 
@@ -227,7 +228,8 @@ def useless(ledger: Ledger, entry: Entry) -> str:
     told = f"{clean(ledger.meta.metric)} {value:.{decimals}f}"
     if copied is not None and sign * value <= sign * copied:
         return f"does no better than copying the source, {told} against {copied:.{decimals}f}"
-    near_zero = entry.metric in _PERCENT and value < _NEAR_ZERO
+    percent = entry.metric in _PERCENT and _OF_ONE not in entry.signature
+    near_zero = percent and value < _NEAR_ZERO
     return f"is near zero, {told}" if near_zero else ""
 
 

@@ -21,7 +21,7 @@ from pomona.recipe.steps.controls import nearest_of, read_neighbours
 from pomona.recipe.steps.results import read_statistics, statistics_name
 from pomona.recipe.steps.tables import rarest, read_counts, read_items, read_projects
 from pomona.stats import Comparison, Resamples, compare, holm, value_of
-from pomona.tasks import Metric, metric
+from pomona.tasks import Metric
 
 
 class Accounts:
@@ -39,7 +39,7 @@ class Accounts:
         self.plan, self.folder, self.place = plan, folder, place
         self.items = read_items(folder.result(plan.items))
         references = self.items.reference_count
-        self.metric: Metric = metric(plan.metrics[place], references=references)
+        self.metric: Metric = plan.metric(place, references)
         self.costs = Costs(plan, folder, plan.items)
         self.groups = np.array(self.items.groups)
         self.clusters = np.array(self.items.clusters, dtype=object)
@@ -158,7 +158,9 @@ class Accounts:
         return value_of(self.metric, self.statistics[variant][:, self.rows[group]])
 
     def copying(self) -> dict[str, float]:
-        """The metric of each group if the source were the answer."""
+        """The metric of each group if the source were the answer, where answers are texts."""
+        if not self.plan.reads_texts:
+            return {}
         copies = self._statistics(self.plan.copies(self.plan.items))
         return {group: value_of(self.metric, copies[rows]) for group, rows in self.rows.items()}
 

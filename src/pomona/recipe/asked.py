@@ -80,11 +80,11 @@ def is_gguf(uri: str) -> bool:
     return uri.startswith("gguf:") or uri == "smollm2"
 
 
-def lacking(lever: str, uri: str, ability: Ability) -> str:
-    """What to say of a lever that asks for what this model cannot do; empty where it can."""
+def lacking(what: str, uri: str, ability: Ability) -> str:
+    """What to say of what asks for something that this model cannot do; empty where it can."""
     if not is_served(uri) or ability not in OF_TORCH:
         return ""
-    does = f'the lever "{lever}" needs a model that can {_DOES[ability]} ("{ability}")'
+    does = f'{what} needs a model that can {_DOES[ability]} ("{ability}")'
     return f'{does}, and a server does not let "{uri}" do that: {HAVE[ability]}'
 
 

@@ -105,11 +105,16 @@ def group_counts(
     column = rows.require(data.group).select(data.group).to_table()[data.group]
     counts = Counter(map(str, column.to_pylist()))
     check_groups(data.groups or (), counts, place)
-    for group in sorted(RESERVED & set(data.groups or counts)):
+    check_names(data.groups or counts, place)
+    return counts
+
+
+def check_names(groups: Iterable[str], where: object) -> None:
+    """Raise PomonaError for a group that is called as a part of a ledger is."""
+    for group in sorted(RESERVED & set(groups)):
         message = f'a group cannot be called "{group}"'
         remedy = "rename it: it is the name of a part of every ledger"
-        raise PomonaError(message, where=place, remedy=remedy)
-    return counts
+        raise PomonaError(message, where=where, remedy=remedy)
 
 
 def check_groups(groups: Iterable[str], counts: Mapping[str, int], where: object) -> None:

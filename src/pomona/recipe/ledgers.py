@@ -27,6 +27,7 @@ from pomona.recipe.accounts import Accounts
 from pomona.recipe.graph import RunFolder, ancestors
 from pomona.recipe.levers.controls import CONTROL
 from pomona.recipe.plan import Measurement, RunPlan
+from pomona.recipe.steps.answering import About
 from pomona.recipe.steps.controls import Search
 from pomona.recipe.steps.results import read_result, read_rows
 
@@ -251,6 +252,16 @@ def _warnings(accounts: Accounts, entries: list[Entry]) -> list[str]:
                 f"{known:,} of {len(items):,} test items are among the training items, prompt and "
                 "completion: give the test rows a split of their own."
             )
+    cut = sum(
+        read_result(accounts.folder.result(step) / "answers.json", About).cut
+        for m in accounts.measurements
+        for step in m.answers
+    )
+    if cut:
+        told.append(
+            f"{cut:,} prompts were longer than their model takes and lost their beginning, as with "
+            "lm-evaluation-harness: give fewer `shots`, or measure models that take more."
+        )
     single = [g for g, rows in accounts.rows.items() if len(set(accounts.clusters[rows])) < 2]
     if single:
         told.append(

@@ -10,6 +10,7 @@ from typing import Any
 from pomona._lazy import function_named
 from pomona.documents import read_json
 from pomona.errors import PomonaError
+from pomona.recipe.asked import lacking
 from pomona.recipe.asking import (
     count_weights,
     draw_pools,
@@ -19,19 +20,18 @@ from pomona.recipe.asking import (
     judge_pools,
 )
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
-from pomona.recipe.inputs import (
-    tokenizer_folder,
-)
+from pomona.recipe.inputs import tokenizer_folder
 from pomona.recipe.rows import Tables
 from pomona.recipe.schema import Pretrain, Train
 from pomona.recipe.steps import Served
 from pomona.recipe.steps.answering import evaluate
 from pomona.recipe.steps.controls import copy_sources, find_neighbours
 from pomona.recipe.steps.sampling import choose, draw
+from pomona.recipe.steps.scoring import choose_at_random, score_items, score_task
 from pomona.recipe.steps.training import finetune, pretrain
 from pomona.recipe.system import System, family, pool_name
 from pomona.sample import Strategy
-from pomona.tasks import metrics
+from pomona.tasks import Metric, metric, metrics
 
 GREEDY = Strategy()
 Led = tuple[Mapping[str, Node], Mapping[str, Any]]  # inputs and parameters that lead answers
@@ -100,8 +100,11 @@ class RunPlan(Tables):
         )
 
     def rung(self, uri: str) -> System:
-        """A model of the ladder as it is."""
-        return System(uri, "scale", lambda _: self.model(uri), singly=self.converses)
+        """A model of the ladder as it is. Of a harness task each request has settings of its
+        own.
+        """
+        singly = self.converses or self.harness is not None
+        return System(uri, "scale", lambda _: self.model(uri), singly=singly)
 
     @cached_property
     def base(self) -> System:
@@ -115,7 +118,9 @@ class RunPlan(Tables):
 
     def answers(self, system: System, items: Step, seed: int) -> Step:
         """The system's answers to some items, its weights trained from `seed`."""
-        if system.answers is not None:
+        if not self.reads_texts:
+            given = self._scored(system, items, seed)
+        elif system.answers is not None:
             given = system.answers(items, seed)
         elif system.is_greedy and not is_asked(system, self.weights(system, seed)):
             asked, model = self._asked(system, items), self.weights(system, seed)
@@ -131,6 +136,49 @@ class RunPlan(Tables):
         for then in system.then:
             given = then(items, given, seed)
         return given
+
+    @cached_property
+    def reads_texts(self) -> bool:
+        """Whether the task's metrics read what models answer, and not how probable texts are."""
+        if self.harness:
+            return self.harness.needs == "generate"
+        return set(self.recipe.task.reads.values()) == {"text"}
+
+    @property
+    def chooses(self) -> bool:
+        """Whether items are answered by the most probable of their options, and nothing else."""
+        if self.harness:
+            return self.harness.chooses
+        return set(self.recipe.task.reads.values()) == {"options"}
+
+    def _scored(self, system: System, items: Step, seed: int) -> Step:
+        """How probable a system finds texts. Raises PomonaError for one that is more than weights
+        and prompts.
+        """
+        read = self.recipe.task.harness.task if self.recipe.task.harness else self.metrics[0]
+        if system.answers == self.by_chance:
+            return self.by_chance(items, seed)
+        shown = system.sees and self.harness
+        if shown or not replace(system, sees=()).is_plain:
+            message = f'the lever "{system.lever}" changes answers, and "{read}" reads none'
+            remedy = "leave it out: what is measured here is how probable a model finds texts"
+            raise PomonaError(message, where=system.name, remedy=remedy)
+        model = self.weights(system, seed)
+        if isinstance(model, Served) and (wrong := lacking(f'"{read}"', model.uri, "score")):
+            raise PomonaError(wrong, where=system.name)
+        inputs = {"items": self._asked(system, items), "model": model}
+        params = {**self.answering(), **self.compared}
+        cost = self.estimate("score", model, self.item_count)
+        name, work = self.on(self.seeded(system, seed), items), score_items
+        return self.step(
+            f"score {name}", score_task if self.harness else work, params, inputs, cost
+        )
+
+    def by_chance(self, items: Step, _: int = 0) -> Step:
+        """One option of every item, taken by chance."""
+        params = {**self.compared, "seed": self.recipe.seed}
+        name = self.on("choose options at random", items)
+        return self.step(name, choose_at_random, params, {"items": items})
 
     def pools(self, system: System, items: Step, seed: int) -> tuple[Strategy, Step]:
         """The strategy by which a system draws answers, and what it draws for some items. Raises
@@ -150,6 +198,10 @@ class RunPlan(Tables):
         return {"states": system.states.store(model)}, {"states": dict(system.states.settings)}
 
     def _asked(self, system: System, items: Step) -> Step:
+        if system.sees and (self.converses or (self.harness and self.recipe.chat)):
+            message = f'the lever "{system.lever}" changes prompts that are text'
+            remedy = "leave it out: these prompts are conversations"
+            raise PomonaError(message, where=system.name, remedy=remedy)
         for see in system.sees:
             items = see(items)
         return items
@@ -205,11 +257,23 @@ class RunPlan(Tables):
     @property
     def metrics(self) -> list[Any]:
         """The metrics of the task as steps take them; the first one leads."""
+        if self.harness:
+            return [one.name for one in self.harness_metrics]
         return [one.given for one in self.recipe.task.metric]
+
+    def metric(self, place: int, references: int | None) -> Metric:
+        """The task's `place`th metric, which compares what steps have stored; `references` as
+        `pomona.tasks.metric` has them.
+        """
+        if self.harness:
+            return self.harness_metrics[place]
+        return metric(self.metrics[place], references=references)
 
     @cached_property
     def compared(self) -> dict[str, Any]:
         """Parameters of a step that compares answers: the metrics, and what their code is."""
+        if self.harness:
+            return {"metrics": self.metrics}
         code = [one for one in self.metrics if ":" in repr(one)]
         for one in self.recipe.task.metric:
             for name in (one.name, one.extract or ""):
@@ -299,7 +363,7 @@ class RunPlan(Tables):
         more = [self.learned] if self.learned else []
         if self.memory is not None:
             more += [self.memory, self.neighbours(self.items)]
-        return [self.items, self.copies(self.items), *more]
+        return [self.items, *([self.copies(self.items)] if self.reads_texts else []), *more]
 
     @property
     def targets(self) -> list[Step]:

@@ -6,15 +6,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pomona.errors import PomonaError, nearest
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
-from pomona.recipe.inputs import check_groups, group_counts, record_sources
-from pomona.recipe.schema import Recipe
+from pomona.recipe.inputs import check_groups, check_names, group_counts, record_sources
+from pomona.recipe.schema import HarnessPart, Recipe
+from pomona.recipe.steps.scoring import make_task_items
 from pomona.recipe.steps.tables import make_table
 from pomona.tasks import fields_of
+
+if TYPE_CHECKING:
+    from pomona.tasks.harness import HarnessMetric, HarnessTask
 
 GUESS = 1000.0  # items, where counting takes too long
 
@@ -70,10 +75,70 @@ class Tables:
         return self.step(name, make_table, params, inputs)
 
     @cached_property
+    def harness(self) -> HarnessTask | None:
+        """The task of lm-evaluation-harness that is measured, if it is one."""
+        part = self.recipe.task.harness
+        return self._opened(part) if part else None
+
+    @cached_property
+    def _validating(self) -> HarnessTask | None:
+        wanted = self.recipe.validation
+        return self._opened(wanted.harness) if wanted and wanted.harness else None
+
+    @property
+    def tasks(self) -> dict[str, HarnessTask]:
+        """The open tasks of lm-evaluation-harness by their signatures."""
+        return {task.signature: task for task in (self.harness, self._validating) if task}
+
+    def _opened(self, part: HarnessPart) -> HarnessTask:
+        from pomona.tasks.harness import harness_task
+
+        path, recipe = self.folder / part.task, self.recipe
+        task = harness_task(
+            path if path.suffix in {".yaml", ".yml"} else part.task,
+            shots=part.shots,
+            limit=part.limit,
+            group=part.group,
+            cluster=recipe.task.cluster,
+            chat=recipe.chat,
+            unsafe=part.unsafe,
+        )
+        check_names(task.items.groups, task.name)
+        asks = task.requests() if task.needs == "generate" else []
+        if any(len(draws) > 1 or draws[0][1] for _, draws in asks):
+            message = "draws its answers (do_sample, repeats), and a recipe by its strategies"
+            remedy = "set do_sample: false and repeats: 1, and name strategies under `sampling`"
+            raise PomonaError(message, where=part.task, remedy=remedy)
+        return task
+
+    def _task_items(self, name: str, task: HarnessTask, part: HarnessPart) -> Step:
+        params = {"task": task.signature, "group": part.group, "cluster": self.recipe.task.cluster}
+        return self.step(name, make_task_items, params, {})
+
+    @cached_property
+    def harness_metrics(self) -> list[HarnessMetric]:
+        """The metrics of that task which count. Raises PomonaError for one that it has not, and for
+        one that cannot be resampled.
+        """
+        task, part = self.harness, self.recipe.task.harness
+        assert task is not None and part is not None
+        known = {one.name: one for one in task.metrics}
+        named = part.metrics or [name for name, one in known.items() if one.additive]
+        for name in named:
+            if name not in known:
+                message = f'has no metric "{name}"'
+                raise PomonaError(message, where=part.task, remedy=nearest(name, known))
+            _ = known[name].stored.sums  # raises where there are none
+        if not named:
+            remedy = "name a metric with another aggregation in its file"
+            raise PomonaError("has no metric that can be resampled", where=part.task, remedy=remedy)
+        return [known[name] for name in named]
+
+    @cached_property
     def converses(self) -> bool:
         """Whether the prompts are conversations: a column of messages and nothing else."""
         data, columns = self.recipe.data, fields_of(self.recipe.data.prompt)
-        if len(columns) != 1:
+        if len(columns) != 1 or not data.records:
             return False
         from pomona import records
 
@@ -86,6 +151,8 @@ class Tables:
     @cached_property
     def items(self) -> Step:
         """The test items."""
+        if self.harness and (part := self.recipe.task.harness):
+            return self._task_items("test items", self.harness, part)
         return self.table("test items", self.recipe.task, self.recipe.task.per_group)
 
     @cached_property
@@ -93,6 +160,8 @@ class Tables:
         """The items on which choices are made."""
         wanted = self.recipe.validation
         assert wanted is not None  # the schema asks for it where something is chosen
+        if self._validating and wanted.harness:
+            return self._task_items("validation items", self._validating, wanted.harness)
         return self.table("validation items", wanted, wanted.per_group)
 
     @cached_property
@@ -142,6 +211,8 @@ class Tables:
     @cached_property
     def item_count(self) -> float:
         """Test items, for estimates."""
+        if self.harness:
+            return float(len(self.harness.items))
         return self.count("test items", self.recipe.task, self.recipe.task.per_group)
 
     def count(self, name: str, spec: Any, per_group: int | None) -> float:

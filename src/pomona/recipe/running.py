@@ -234,6 +234,7 @@ def run(
             plan.recipe.threads,
             folder.root / "answers.db",
             plan.recipe.budget.limits,
+            plan.tasks,
         )
         shown, known = progress or Silent(), set[Step]()
         told = Told(plan, folder, shown.measured)

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pomona.documents import StrictModel, problems
-from pomona.recipe.asked import AskedModel, AskingBudget, is_served
+from pomona.recipe.asked import AskedModel, AskingBudget, is_served, lacking
 from pomona.recipe.fields import (
     Mistakes,
     Names,
@@ -25,13 +25,19 @@ from pomona.recipe.fields import (
     Where,
     checked,
 )
-from pomona.tasks import MetricOptions, OneOrMore
+from pomona.tasks import MetricOptions, OneOrMore, metric
 
 
 def _rung(value: Any) -> Any:
     if not isinstance(value, str | dict):
         raise PydanticCustomError("expected", "a model URI or a mapping")
     return {"model": value} if isinstance(value, str) else value
+
+
+def _harness(value: Any) -> Any:
+    if not isinstance(value, str | dict):
+        raise PydanticCustomError("expected", "a name, a file or a mapping")
+    return {"task": value} if isinstance(value, str) else value
 
 
 class Data(StrictModel):
@@ -60,9 +66,41 @@ class Data(StrictModel):
     """A malformed row stops the run, or goes to a file of rejects."""
 
 
+class HarnessPart(StrictModel):
+    """A task of lm-evaluation-harness: its documents, prompts, filters and metrics. A task file is
+    code, which is run while the recipe is read.
+    """
+
+    task: Text
+    """Its name, or the path of its YAML file; paths of data in that are relative to the working
+    directory.
+    """
+    metrics: Texts | None = None
+    """Those of the task that count, the first of which leads; all that can be resampled when left
+    out.
+    """
+    shots: Annotated[int, Field(ge=0)] | None = None
+    """Examples in the prompt; the task's own number when left out."""
+    limit: Positive | None = None
+    """The first so many documents."""
+    group: Text | None = None
+    """Column of the documents by which results are broken down."""
+    unsafe: Annotated[bool, Field(strict=True)] = False
+    """Also a task that executes what a model writes."""
+
+
+HarnessOrName = Annotated[
+    HarnessPart, BeforeValidator(_harness, json_schema_input_type=str | HarnessPart)
+]
+
+
 class Task(StrictModel):
     """What "better" means: the rows to answer and the metric."""
 
+    harness: HarnessOrName | None = None
+    """A task of lm-evaluation-harness in place of rows and metrics: its name, its YAML file, or
+    how.
+    """
     records: Names | None = None
     """Tables of the test rows; those of `data` when left out."""
     where: Where = Field(default={})
@@ -88,18 +126,41 @@ class Task(StrictModel):
     resamples: Annotated[int, Field(ge=1000)] = 2000
     """Bootstrap resamples behind every interval."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        own = ("records", "where", "project", "metric", "per_group", "max_new_tokens")
+        given = [name for name in own if name in self.model_fields_set] if self.harness else []
+        text = 'is the harness task\'s own: take it away, or say what there is to say in "harness"'
+        return checked(self, (((name,), f'"{name}" {text}') for name in given))
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """By metric what it reads of a model: text, or log-probabilities; of a task of the harness
+        its package knows.
+        """
+        known = {one.name: one for one in self.metric if not self.harness}
+        return {name: "text" if ":" in name else metric(name).reads for name in known}
+
 
 class Validation(StrictModel):
     """The items on which choices are made, such as the steps of a stack: never those of the
     task.
     """
 
+    harness: HarnessOrName | None = None
+    """Another task of lm-evaluation-harness, where the task is one."""
     records: Names | None = None
     """Tables of these rows; those of `data` when left out."""
-    where: Where
+    where: Where = Field(default={})
     """Conditions of these rows, beside those of `data`."""
     per_group: Positive | None = None
     """At most this many items per group; all when left out."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.harness is None and "where" not in self.model_fields_set:
+            raise problems([((), '"where" is missing in validation')])
+        return self
 
 
 class Forward(StrictModel):
@@ -301,8 +362,10 @@ class Recipe(StrictModel):
     """
     chat: bool = False
     """Prompts become user messages in the tokenizer's chat template."""
-    data: Data
-    """The rows and their templates."""
+    data: Data = Field(default_factory=lambda: Data.model_construct(records=[], group=None))
+    """The rows and their templates; may be left out where the task is one of
+    lm-evaluation-harness and nothing is learned.
+    """
     task: Task
     """What is measured."""
     base: Text
@@ -368,10 +431,39 @@ class Recipe(StrictModel):
                 ("stack",),
                 'a stack is chosen on other items than those of the task: "validation"',
             )
+        yield from self._row_mistakes()
+        yield from self._reading_mistakes()
         yield from self._ladder_mistakes()
         for group, times in Counter(self.data.groups or ()).items():
             if times > 1:
                 yield ("data", "groups"), f'group "{group}" is listed {times} times'
+
+    def _row_mistakes(self) -> Mistakes:
+        if "data" in self.model_fields_set:
+            pass
+        elif self.task.harness is None:
+            yield (), '"data" is missing'
+        else:
+            learned = {"train": self.train, "pretrain": self.pretrain}
+            learned["controls"] = self.controls.records or self.controls.where
+            for name in (name for name, given in learned.items() if given):
+                yield (name,), f'"{name}" needs "data": how a row becomes prompt and completion'
+        if self.validation and (self.validation.harness is None) != (self.task.harness is None):
+            kind = '"harness", as in the task' if self.task.harness else "rows, as in the task"
+            yield ("validation",), f'"validation" is given by {kind}'
+
+    def _reading_mistakes(self) -> Mistakes:
+        kinds = self.task.reads
+        if "text" in kinds.values() and set(kinds.values()) != {"text"}:
+            told = " and ".join(f"{name} {kind}" for name, kind in kinds.items())
+            yield ("task", "metric"), f"one recipe measures texts or log-probabilities: {told}"
+        for name, kind in kinds.items():
+            if kind == "options" and self.data.options is None:
+                yield ("task", "metric"), f'"{name}" chooses among "options": name them in "data"'
+            for rung in dict.fromkeys([self.base, *(one.model for one in self.ladder or ())]):
+                wrong = lacking(f'the metric "{name}"', self.uri(rung), "score")
+                if kind != "text" and wrong:
+                    yield ("task", "metric"), wrong
 
     def _ladder_mistakes(self) -> Mistakes:
         rungs = [rung.model for rung in self.ladder or []]

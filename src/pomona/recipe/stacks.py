@@ -20,7 +20,6 @@ from pomona.recipe.steps.results import read_statistics
 from pomona.recipe.steps.tables import read_items
 from pomona.recipe.system import System
 from pomona.stats import Resamples, compare
-from pomona.tasks import metric
 
 STACK = "stack"
 JOIN = " + "
@@ -138,7 +137,7 @@ class Chosen:
         task, seed = self.plan.recipe.task, self.plan.recipe.seed
         clusters = np.array(self._items.clusters, dtype=object) if task.cluster else None
         draws = Resamples(len(self._items), task.resamples, seed, clusters)
-        measure = metric(self.plan.metrics[0], references=self._items.reference_count)
+        measure = self.plan.metric(0, self._items.reference_count)
         ours, before = (
             np.stack([self._statistics(step) for step in each.answers]) for each in (m, now)
         )

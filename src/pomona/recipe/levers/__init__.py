@@ -84,7 +84,7 @@ def recipe_model(users: Kinds) -> type[Recipe]:
                     text = f'the lever "{name}" fine-tunes models and needs "train"'
                     yield ("levers", name), text
                 for place, uri, ability in kinds[name].needs(spec, self):
-                    if text := lacking(name, self.uri(uri), ability):
+                    if text := lacking(f'the lever "{name}"', self.uri(uri), ability):
                         yield ("levers", name, *place), text
                 for place, text in kinds[name].mistakes(spec, self):
                     yield ("levers", name, *place), text
@@ -121,6 +121,9 @@ def add_levers(plan: RunPlan, folder: Path) -> list[Lever]:
         kind = kinds.get(name) or _users_lever(name, folder / "recipe.yaml")
         needed = kind.needs(spec, plan.recipe)
         plan.of_torch |= {uri for _, uri, ability in needed if ability in OF_TORCH}
+    if not plan.reads_texts:  # torch tells how probable texts are
+        recipe = plan.recipe
+        plan.of_torch |= {recipe.base, *(rung.model for rung in recipe.ladder or ())}
     levers = [
         (kinds.get(name) or _users_lever(name, folder / "recipe.yaml"))(spec, plan)
         for name, spec in asked(plan.recipe)

@@ -1,5 +1,5 @@
 """The controls of every run: copying the source, and what the nearest training items were answered
-with.
+with; where options are chosen by how probable they are, one of them by chance.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ CONTROL = "control"
 
 def add_controls(plan: RunPlan) -> None:
     """Measure them against the base. Without training rows there is nothing to look up."""
+    if not plan.reads_texts:
+        if plan.chooses:
+            plan.measure(System("chance", CONTROL, answers=plan.by_chance))
+        return
     plan.measure(System("copy", CONTROL, answers=plan.copies))
     if plan.memory is None:
         return

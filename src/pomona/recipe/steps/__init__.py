@@ -8,7 +8,10 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pomona.tasks.harness import HarnessTask
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,15 @@ class Cost:
 @dataclass(frozen=True)
 class Runtime:
     """Where a run computes, keeps what models answered to its requests, and what servers may cost
-    it. It is no part of a step's key: results agree within floating-point rounding.
+    it; the tasks of lm-evaluation-harness, open, by the signatures that their items' keys hold. It
+    is no part of a step's key: results agree within floating-point rounding.
     """
 
     device: str | None = None
     threads: int = 1
     answers: Path = Path("answers.db")
     budget: Mapping[str, float] = field(default_factory=dict)
+    tasks: Mapping[str, HarnessTask] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,6 +15,7 @@ from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.models import Sample, Shape, decode_flops, prefill_flops
 from pomona.recipe.steps import Cost, StepContext, checkpoint
+from pomona.recipe.steps.measuring import Measures
 from pomona.recipe.steps.results import (
     Serving,
     made_here,
@@ -23,7 +24,7 @@ from pomona.recipe.steps.results import (
     write_serving,
 )
 from pomona.recipe.steps.tables import read_items
-from pomona.tasks import Items, metric
+from pomona.tasks import Items
 
 if TYPE_CHECKING:
     from pomona.models.torch import TorchModel
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class About:
-    """What `answers.json` says: the sizes of the model, if one answered."""
+    """What `answers.json` says: the sizes of the model, if one answered, and how many prompts were
+    too long to be scored whole and lost their beginning.
+    """
 
     shape: Shape | None
+    cut: int
 
 
 def load_model(step: StepContext, folder: Path) -> TorchModel:
@@ -109,20 +113,23 @@ def pool_flops(
 
 
 def write_answers(
-    folder: Path,
+    step: StepContext,
     items: Items,
     answers: Sequence[str],
-    given: Sequence[Any],
     shape: Shape | None,
+    *,
+    read: Mapping[str, Sequence[Any]] | None = None,
+    cut: int = 0,
 ) -> None:
-    """Write what a system answered, with the statistics of each metric that the ledger compares."""
-    for place, one in enumerate(given):
-        measure = metric(one, references=items.reference_count, reads="text")
-        statistics = measure.statistics(list(answers), items.references)
+    """Write what a system answered, with the statistics of each metric that the ledger compares:
+    of the answers, or of what else its metrics `read`.
+    """
+    folder, measures = step.out, Measures.of(step, items)
+    for place, statistics in enumerate(measures.statistics(read or {"text": list(answers)})):
         np.save(folder / statistics_name(place), statistics)
     table = pa.table({"id": items.ids, "group": items.groups, "answer": list(answers)})
     pq.write_table(table, folder / "answers.parquet")
-    write_json(folder / "answers.json", asdict(About(shape)))
+    write_json(folder / "answers.json", asdict(About(shape, cut)))
 
 
 def evaluate(step: StepContext) -> Cost:
@@ -138,7 +145,7 @@ def evaluate(step: StepContext) -> Cost:
     lengths = [[sample.completion_tokens for sample in pool] for pool in pools]
     flops = answer_flops(model, pools) + led.flops(lengths)
     texts = [pool[0].text for pool in pools]
-    write_answers(step.out, items, texts, p["metrics"], model.shape)
+    write_answers(step, items, texts, model.shape)
     tokens = sum(pool[0].prompt_tokens + pool[0].completion_tokens for pool in pools)
     each = (flops / len(items), tokens / len(items))
     write_serving(step.out, Serving(each[0], bytes=led.bytes, tokens_per_item=each[1]))

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,6 +102,13 @@ class Asked:
     account: Account
     context: Sequence[Context]
 
+    @cached_property
+    def _own(self) -> Mapping[str, Request]:
+        """The requests of a task of lm-evaluation-harness, which say how each is asked."""
+        tasks = self.step.runtime.tasks.values()
+        asks = ((task.items.ids, task.requests()) for task in tasks)
+        return {id_: ask[0] for ids, every in asks for id_, ask in zip(ids, every, strict=True)}
+
     @property
     def concurrency(self) -> int:
         """Items under way at once."""
@@ -116,8 +123,10 @@ class Asked:
         """What an item is asked with."""
         p = self.step.params
         told = 0 if p.get("logprobs") else None
-        longest, seed = p["max_new_tokens"], p["seed"]
-        return items.request(row, chat=p["chat"], max_tokens=longest, seed=seed, logprobs=told)
+        settings: dict[str, Any] = {"max_tokens": p["max_new_tokens"]}
+        if own := self._own.get(items.ids[row]):
+            settings = {"max_tokens": own.max_tokens, "stop": own.stop}
+        return items.request(row, chat=p["chat"], seed=p["seed"], logprobs=told, **settings)
 
     async def all(
         self, items: Items, one: Callable[[int, Request], Awaitable[Result]]
@@ -313,7 +322,7 @@ def judge(step: StepContext) -> Cost:
     with Meter() as meter:
         found, asked = wait_for(decide())
     chosen = [row["answers"][pick] for row, (pick, _) in zip(rows, found, strict=True)]
-    write_answers(step.out, items, chosen, p["metrics"], about.shape)
+    write_answers(step, items, chosen, about.shape)
     spent = sum((each for _, each in found), Spent())
     told, more = drawing(about, items, rows), asked.spent(spent)
     both = Serving(

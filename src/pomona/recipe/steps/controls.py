@@ -18,9 +18,9 @@ from pomona.ledger import Meter
 from pomona.memory import consensus, find
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import write_answers
+from pomona.recipe.steps.measuring import Measures
 from pomona.recipe.steps.results import Serving, read_rows, write_serving
 from pomona.recipe.steps.tables import read_items
-from pomona.tasks import metric
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def copy_sources(step: StepContext) -> Cost:
     """Every item answered by its source: the least that a system is for."""
     items = read_items(step.inputs["items"])
     with Meter() as meter:
-        write_answers(step.out, items, items.sources, step.params["metrics"], None)
+        write_answers(step, items, items.sources, None)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
@@ -76,14 +76,14 @@ def look_up(step: StepContext) -> Cost:
         if p["vote"]:
             near = np.flatnonzero(nearest_of(rows) >= p["far"])
             picks = consensus(
-                metric(p["metrics"][0]),
+                Measures.of(step, items).between,
                 [rows[i]["answers"] for i in near],
                 [rows[i]["similarity"] for i in near],
             )
             answers = list(items.sources)
             for i, pick in zip(near, picks, strict=True):
                 answers[i] = rows[i]["answers"][pick]
-        write_answers(step.out, items, answers, step.params["metrics"], None)
+        write_answers(step, items, answers, None)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 

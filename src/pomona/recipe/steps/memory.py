@@ -19,10 +19,11 @@ from pomona.models import prefill_flops
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import About, load_model, write_answers
 from pomona.recipe.steps.controls import nearest_of, read_neighbours
+from pomona.recipe.steps.measuring import Measures
 from pomona.recipe.steps.pools import drawing, read_pools
 from pomona.recipe.steps.results import read_result, read_rows, with_seconds, write_serving
 from pomona.recipe.steps.tables import read_items, write_items
-from pomona.tasks import Items, metric
+from pomona.tasks import Items
 
 THRESHOLDS = tuple(round(0.3 + 0.05 * step, 2) for step in range(14))  # to 0.95
 
@@ -101,16 +102,15 @@ def choose_threshold(step: StepContext) -> Cost:
     answered; the lower of equals.
     """
     items = read_items(step.inputs["items"])
-    measure = metric(step.params["metrics"][0], references=items.reference_count)
+    measures = Measures.of(step, items)
+    lead = measures.metrics[0]
     with Meter() as meter:
         found, answers = _beside(step, items)
-        ours = measure.statistics(answers, items.references)
-        theirs = measure.statistics(_looked_up(found, answers), items.references)
-        nearest, sign = nearest_of(found), 1 if measure.higher_is_better else -1
+        ours = measures.leading(answers)
+        theirs = measures.leading(_looked_up(found, answers))
+        nearest, sign = nearest_of(found), 1 if lead.higher_is_better else -1
         tried = {
-            least: float(
-                measure.aggregate(np.where((nearest >= least)[:, None], theirs, ours).sum(0))
-            )
+            least: float(lead.aggregate(np.where((nearest >= least)[:, None], theirs, ours).sum(0)))
             for least in THRESHOLDS
         }
         best = max(THRESHOLDS, key=lambda least: (sign * tried[least], -least))
@@ -131,7 +131,7 @@ def look_up_or_answer(step: StepContext) -> Cost:
         theirs = _looked_up(found, answers)
         taken = [other if at else own for at, own, other in zip(near, answers, theirs, strict=True)]
         about = read_result(step.inputs["answers"] / "answers.json", About)
-        write_answers(step.out, items, taken, p["metrics"], about.shape)
+        write_answers(step, items, taken, about.shape)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
@@ -157,7 +157,7 @@ def choose_candidate(step: StepContext) -> Cost:
     found = read_neighbours(step.inputs["neighbours"] / "neighbours.parquet", p["neighbours"])
     with Meter() as meter:
         chosen = choose_among(
-            metric(p["metrics"][0]),
+            Measures.of(step, items).between,
             [row["answers"] for row in rows],
             [row["answers"] for row in found],
             [row["similarity"] for row in found],
@@ -166,7 +166,7 @@ def choose_candidate(step: StepContext) -> Cost:
             strength=p["strength"],
             above=p["above"],
         )
-        write_answers(step.out, items, chosen.texts, p["metrics"], about.shape)
+        write_answers(step, items, chosen.texts, about.shape)
     told = drawing(about, items, rows)
     write_serving(step.out, with_seconds(told, meter.cpu_seconds / len(items)))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)

@@ -13,6 +13,7 @@ from pomona.ledger import Meter
 from pomona.models import Request
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import Led, answer_flops, load_model, write_answers
+from pomona.recipe.steps.measuring import Measures
 from pomona.recipe.steps.pools import (
     Pools,
     distinct,
@@ -32,7 +33,6 @@ from pomona.sample import (
     parse_strategy,
     temperatures,
 )
-from pomona.tasks import Items, metric
 
 BOUNDS, RANDOM = ("hope", "risk"), "random"
 
@@ -83,7 +83,7 @@ def choose(step: StepContext) -> Cost:
     about, rows = read_pools(drawn, strategy.n)
     with Meter() as meter:
         if p["choose"] in BOUNDS:
-            utilities = _utilities([row["answers"] for row in rows], items, p["metrics"][0])
+            utilities = Measures.of(step, items).utilities([row["answers"] for row in rows])
             picks = [int(pick) for pick in extremes(utilities)[BOUNDS.index(p["choose"])]]
         elif p["choose"] == RANDOM:
             rows = at_random(rows, p["seed"])
@@ -91,7 +91,7 @@ def choose(step: StepContext) -> Cost:
         else:
             picks = asyncio.run(_picks(strategy, items.prompts, rows, about, p["seed"]))
     chosen = [row["answers"][pick] for row, pick in zip(rows, picks, strict=True)]
-    write_answers(step.out, items, chosen, p["metrics"], about.shape)
+    write_answers(step, items, chosen, about.shape)
     told = drawing(about, items, rows)
     write_serving(step.out, with_seconds(told, meter.cpu_seconds / len(items)))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
@@ -122,13 +122,3 @@ async def _picks(
         selection = SelectionContext(asked, strategy, (), Account(Budget()), seed=seed)
         picks.append((await select(selection, replies(row, about))).chosen)
     return picks
-
-
-def _utilities(pools: list[list[str]], items: Items, given: Any) -> list[np.ndarray]:
-    measure = metric(given, references=items.reference_count)
-    sign = 1 if measure.higher_is_better else -1
-    flat = [answer for pool in pools for answer in pool]
-    pairs = zip(pools, items.references, strict=True)
-    repeated = [reference for pool, reference in pairs for _ in pool]
-    values = sign * measure.aggregate(measure.statistics(flat, repeated))
-    return np.split(values, np.cumsum([len(pool) for pool in pools])[:-1])

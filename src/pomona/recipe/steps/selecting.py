@@ -27,11 +27,12 @@ from pomona.models import Shape, decode_flops, prefill_flops
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.answering import load_model, write_answers
 from pomona.recipe.steps.controls import read_neighbours
+from pomona.recipe.steps.measuring import Measures
 from pomona.recipe.steps.pools import drawing, read_pools
 from pomona.recipe.steps.results import Serving, read_rows, write_serving
 from pomona.recipe.steps.tables import read_items
 from pomona.stats import rows_of
-from pomona.tasks import Items, metric, pairwise
+from pomona.tasks import Items, pairwise
 
 LOGPROB = FEATURES.index("logprob")
 Pool = dict[str, Any]  # its `texts`, and its `features` [k, len(FEATURES)]
@@ -85,12 +86,12 @@ def _made(folder: Path) -> list[list[Composed]]:
 
 def answer_put_together(step: StepContext) -> Cost:
     """The best answer that is put together; the source where there is none."""
-    items, p = read_items(step.inputs["items"]), step.params
+    items = read_items(step.inputs["items"])
     with Meter() as meter:
         made = _made(step.inputs["made"])
         firsts = [next((one.text for one in each if one.text.strip()), "") for each in made]
         answers = [one or source for one, source in zip(firsts, items.sources, strict=True)]
-        write_answers(step.out, items, answers, p["metrics"], None)
+        write_answers(step, items, answers, None)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
@@ -151,15 +152,9 @@ def _read_pools(folder: Path) -> list[Pool]:
     return [row | {"features": np.array(row["features"]).reshape(shape)} for row in rows]
 
 
-def _utilities(items: Items, pools: Sequence[Pool], given: Any) -> list[NDArray[np.float64]]:
-    """What the metric gives to each candidate, turned so that more is better."""
-    measure = metric(given, references=items.reference_count)
-    texts = [text for pool in pools for text in pool["texts"]]
-    pairs = zip(pools, items.references, strict=True)
-    references = [reference for pool, reference in pairs for _ in pool["texts"]]
-    values = measure.aggregate(measure.statistics(texts, references))
-    sign = 1 if measure.higher_is_better else -1
-    return np.split(sign * values, np.cumsum([len(pool["texts"]) for pool in pools])[:-1])
+def _utilities(step: StepContext, items: Items, pools: Sequence[Pool]) -> list[NDArray[np.float64]]:
+    """What the metric that leads gives to each candidate, turned so that more is better."""
+    return Measures.of(step, items).utilities([pool["texts"] for pool in pools])
 
 
 def learn_selector(step: StepContext) -> Cost:
@@ -167,7 +162,7 @@ def learn_selector(step: StepContext) -> Cost:
     items, p = read_items(step.inputs["items"]), step.params
     with Meter() as meter:
         pools = _read_pools(step.inputs["candidates"])
-        worth = _utilities(items, pools, p["metrics"][0])
+        worth = _utilities(step, items, pools)
         known = [pool["features"] for pool in pools]
         Selector.fit(known, worth, FEATURES, penalty=p["penalty"]).save(step.out / "selector.json")
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
@@ -231,7 +226,7 @@ def take_best(step: StepContext) -> Cost:
         if p["folds"]:
             picks = cross_fitted(
                 known,
-                _utilities(items, pools, p["metrics"][0]),
+                _utilities(step, items, pools),
                 FEATURES,
                 items.clusters,
                 folds=p["folds"],
@@ -241,5 +236,5 @@ def take_best(step: StepContext) -> Cost:
         else:
             picks = Selector.load(step.inputs["selector"] / "selector.json").choose(known)
         answers = [pool["texts"][pick] for pool, pick in zip(pools, picks, strict=True)]
-        write_answers(step.out, items, answers, p["metrics"], None)
+        write_answers(step, items, answers, None)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)

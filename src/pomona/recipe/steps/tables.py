@@ -90,6 +90,12 @@ def write_items(folder: Path, items: Items) -> None:
     pq.write_table(items.to_table(), folder / "items.parquet", compression="zstd")
 
 
+def write_items_and_counts(folder: Path, items: Items, whole: Items) -> None:
+    """Write items as a step's result, with how many of each group there were in the whole."""
+    write_items(folder, items)
+    write_json(folder / "counts.json", Counter(whole.groups))
+
+
 def make_table(step: StepContext) -> Cost:
     """Records to items: filter, fill the templates, limit the groups; `counts.json` has the size of
     each group before the limit.
@@ -108,8 +114,7 @@ def make_table(step: StepContext) -> Cost:
         more = {name: p[name] for name in ("source", "cluster", "options")}
         table = _of_groups(rows.to_table(), p["group"], p["groups"])
         items = items_from(table, *templates, **more)
-        write_items(step.out, limit(items, p["per_group"], p["groups"]))
-        write_json(step.out / "counts.json", Counter(items.groups))
+        write_items_and_counts(step.out, limit(items, p["per_group"], p["groups"]), items)
         if p["project"]:
             more["cluster"] = p["project"]
             of = items_from(table, *templates, **more)

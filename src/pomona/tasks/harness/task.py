@@ -28,6 +28,7 @@ from pomona.tasks.items import Items
 
 Answer = str | Sequence[Any]  # see HarnessTask
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # of a function whose source cannot be read
+_SURE = 1e6  # a log-likelihood that no other comes near, whatever length divides it
 _NONE = "none"  # lm-eval's name of what no filter was applied to
 
 
@@ -134,6 +135,21 @@ class HarnessTask:
                 responses.setdefault(id(one), []).append(response)
         answers = [[responses[id(one)] for one in asked] for asked in self._asked]
         return HarnessAnswers(answers, asking.spent, asking.cut)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether an item is answered by one of its choices."""
+        return self.task.OUTPUT_TYPE == "multiple_choice"
+
+    def by_chance(self, seed: int = 0) -> list[list[list[Any]]]:
+        """Answers of a model that is sure of one choice an item, which is taken by chance."""
+        draw, answers = np.random.default_rng(seed), []
+        for asked, choices in zip(self._asked, self.items.options, strict=True):
+            pick = int(draw.integers(len(choices)))
+            # Of the others nothing is likely; requests after those ask for each choice by itself.
+            values = [-_SURE * (at < len(choices) and at != pick) for at in range(len(asked))]
+            answers.append([[(value, value == 0)] for value in values])
+        return answers
 
     def results(self, answers: Sequence[Answer], ids: Sequence[str]) -> dict[str, list[Any]]:
         """What lm-eval's own filters and metrics make of answers to the items `ids`, by
