@@ -155,7 +155,7 @@ class Command:
                 given = {name: value for name, value in given.items() if name in takes}
         given = _read(given, self.options.tables)
         for name, home in self.options.opened.items():
-            if isinstance(given.get(name), str):
+            if given.get(name) is not None:
                 given[name] = imported(home)(given[name])
         for name, error in self.options.missing.items():
             if given.get(name) is None and name in inspect.signature(function).parameters:

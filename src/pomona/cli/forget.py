@@ -13,10 +13,10 @@ from pomona.cli.output import Out
 from pomona.pages import UNKNOWN, clean, interval, p_value, signed
 
 if TYPE_CHECKING:
-    from pomona.forget import Change, Checked, Comparison
+    from pomona.forget import Change, Checked, Comparison, Estimate, Mirror
 
 
-def _show_comparison(show: Out, result: Comparison, _: Mapping[str, Any]) -> None:
+def _show_comparison(show: Out, result: Comparison, given: Mapping[str, Any]) -> None:
     if show.format == "json":
         show.json(result.to_json())
         return
@@ -30,6 +30,8 @@ def _show_comparison(show: Out, result: Comparison, _: Mapping[str, Any]) -> Non
     told = {f"{clean(name)}: {change.note}" for name, change in worst if change.note}
     for line in (*sorted(told), *result.notes, result.signature):
         show.line(line)
+    if given.get("page"):
+        show.line(given["page"] / "index.html")
 
 
 def _cells(result: Comparison, name: str, change: Change) -> dict[str, Any]:
@@ -69,6 +71,56 @@ def _show_checked(show: Out, result: Checked, given: Mapping[str, Any]) -> int:
     return int(not result.passed)
 
 
+def _show_ladder(show: Out, result: Mirror, _: Mapping[str, Any]) -> None:
+    if show.format == "json":
+        show.json(result.to_json())
+        return
+    steps = [*result.steps, *([result.whole] if len(result.steps) > 1 else [])]
+    rows = [
+        {
+            "from": clean(step.smaller),
+            "to": clean(step.larger),
+            "gain": _estimate(step.gain),
+            "better": step.better,
+            "worse": step.worse,
+            "half of it in": _estimate(step.half_share, percent=True),
+            "Gini": _estimate(step.gini, plain=True),
+            **{f"{name}": _estimate(one) for name, one in step.contrasts.items()},
+        }
+        for step in steps
+    ]
+    metric = clean(result.metric)
+    show.table(
+        rows,
+        caption=f"gain: mean {metric} of an item, larger − smaller size, with 95 % intervals. half "
+        "of it in: the smallest share of items that holds half of all gains. head - tail and the "
+        "like: by how much more the first gain.",
+    )
+    parts = [
+        {"column": c, "part": clean(k), "items": v.n, "gain": _estimate(v.gain), "better": v.better,
+         "worse": v.worse, "of the items": f"{v.share_of_items:.0%}",
+         "of the gain": UNKNOWN if v.share_of_gain is None else f"{v.share_of_gain:.0%}"}
+        for c, found in (*result.whole.parts.items(), ("group", result.whole.groups))
+        for k, v in found.items()
+    ]  # fmt: skip
+    if parts:
+        show.table(parts, caption=f"{clean(result.whole.smaller)} to {clean(result.whole.larger)}")
+    for line in (*result.notes, result.signature):
+        show.line(line)
+
+
+def _estimate(one: Estimate, *, percent: bool = False, plain: bool = False) -> str:
+    if one.value is None:
+        return UNKNOWN
+    if percent or plain:
+        write = "{:.0%}".format if percent else "{:.2f}".format
+        ends = (
+            "" if one.low is None or one.high is None else f" [{write(one.low)}, {write(one.high)}]"
+        )
+        return write(one.value) + ends
+    return _difference(one.value, one.low, one.high)
+
+
 _SIDES = {"a": "pomona.recipe:answers_at", "b": "pomona.recipe:answers_at"}
 app = App(name="forget")
 app.command(
@@ -89,3 +141,15 @@ app.command(
 )
 app.command(Command("pomona.forget:audit", "auditing", Options(tables=""), show_audit))
 app.command(Command("pomona.forget:order", options=Options(tables=""), show=show_order))
+app.command(
+    Command(
+        "pomona.forget:ladder",
+        options=Options(
+            kinds={"sides": list[str], "metric": str},
+            names={"names": "name"},
+            tables="",
+            opened={"sides": "pomona.recipe:sizes_at"},
+        ),
+        show=_show_ladder,
+    )
+)

@@ -1,9 +1,10 @@
 """What a change to a model forgets, and for whom: the same items before and after it, item by item
 and group by group. Gains are reported like losses.
 
-`predictions` reads the answers of two sides, `comparison` counts what changed between them,
-and `gate` says whether that is more than it may be.
-`auditing` compares populations of several models a side, above the floor of chance.
+`predictions` reads the answers of two sides, `comparison` counts what changed between them, `gate`
+says whether that is more than it may be, and `page` shows the items behind it. `auditing` compares
+populations of several models a side, above the floor of chance. `mirror` is the same along a
+ladder: what scale buys, for whom.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
         compare as compare,
     )
     from pomona.forget.gate import Case as Case, Checked as Checked, check as check
+    from pomona.forget.mirror import (
+        Estimate as Estimate,
+        Mirror as Mirror,
+        PartGain as PartGain,
+        SizeStep as SizeStep,
+        ladder as ladder,
+    )
     from pomona.forget.predictions import (
         Predictions as Predictions,
         read_predictions as read_predictions,
@@ -39,6 +47,7 @@ __getattr__, __dir__ = lazily(
         "auditing": "Audit Damage Learning LearningOrder LevelAudit audit order",
         "comparison": "Change Comparison compare",
         "gate": "Case Checked check",
+        "mirror": "Estimate Mirror PartGain SizeStep ladder",
         "predictions": "Predictions read_predictions",
     },
 )

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from pomona import stats
 from pomona.documents import read_json
 from pomona.errors import PomonaError
-from pomona.forget.predictions import Predictions, read_predictions
+from pomona.files import check_outputs
+from pomona.forget.page import check_page, write_page
+from pomona.forget.predictions import Predictions, paths_of, read_predictions
 from pomona.records import Where
 from pomona.tasks import ExactMatch, Metric, metric as metric_named
 
@@ -134,6 +136,7 @@ def compare(
     metric: str | Mapping[str, Any] = "exact_match",
     resamples: int = 2000,
     seed: int = 0,
+    page: Path | None = None,
 ) -> Comparison:
     """Compare the answers of two systems to the same items: what B lost and gained against A,
     overall and by group.
@@ -152,10 +155,16 @@ def compare(
         metric: Metric beside accuracy, such as chrf.
         resamples: Resamples behind each interval.
         seed: Seed of the resamples.
+        page: Folder to write a page into: every group, and the items that changed, side by side.
 
     Raises:
-        PomonaError: a side cannot be read, or the two are not of the same items.
+        PomonaError: a side cannot be read, the two are not of the same items, or the page would
+            replace what is none of ours.
     """
+    if page is not None:
+        inputs = [path for side in (a, b) for path in paths_of(side)]
+        check_outputs({"--page": page}, inputs, folders=["--page"])
+        check_page(page)
     first = read_predictions(a, "A", group=group, cluster=cluster)
     second = read_predictions(b, "B", group=group, cluster=cluster).ordered_like(first)
     pair = _Pair(first, second, metric, resamples, seed)
@@ -164,7 +173,7 @@ def compare(
     p_values = [change.p_mcnemar for change in changes]
     corrected = zip(changes, stats.holm(p_values), stats.benjamini_hochberg(p_values), strict=True)
     changes = [replace(one, p_holm=float(holm), p_bh=float(bh)) for one, holm, bh in corrected]
-    return Comparison(
+    result = Comparison(
         first.name,
         second.name,
         pair.change(np.arange(len(first))),
@@ -177,6 +186,9 @@ def compare(
         pair.notes(),
         pair.items(),
     )
+    if page is not None:
+        write_page(result, page)
+    return result
 
 
 class _Pair:

@@ -12,8 +12,9 @@ from pomona.documents import open_file
 from pomona.errors import PomonaError
 from pomona.files import check_outputs, write_text
 from pomona.forget.comparison import Change, Comparison, compare
+from pomona.forget.predictions import paths_of
 from pomona.pages import clean
-from pomona.records import Where, read
+from pomona.records import Where
 
 _SUITE = "pomona forget check"
 _HEAD = f"<?xml version='1.0' encoding='utf-8'?>\n<testsuite name=\"{_SUITE}\""
@@ -178,9 +179,8 @@ def _refuse(limits: dict[str, float | None], by: str) -> None:
 
 def _refuse_foreign(junit: Path, sides: Sequence[Where]) -> None:
     """Raise PomonaError where the JUnit file would replace an input, or what is none of ours."""
-    from pyarrow import Table
-
-    inputs = [path for one in sides if not isinstance(one, Table) for path in _paths(one)]
+    saved = len(sides) == 1
+    inputs = list(sides) if saved else [path for one in sides for path in paths_of(one)]
     check_outputs({"--junit": junit}, inputs)
     if not junit.exists():
         return
@@ -192,7 +192,3 @@ def _refuse_foreign(junit: Path, sides: Sequence[Where]) -> None:
     if not ours:
         message = "is not what `pomona forget check` wrote, so it is not replaced"
         raise PomonaError(message, where=junit, remedy="move it away, or write to another path")
-
-
-def _paths(side: Any) -> list[Any]:
-    return read(side).paths if not str(side).endswith(".json") else [side]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pomona.errors import PomonaError, nearest
 from pomona.records import Where, as_text, read
 
 NAME = b"pomona.name"  # in the metadata of a table in memory: how errors name it
+_SEED = "seed"  # of a training
 _OWN = ("group", "cluster")  # columns that count where no others are named
 _MOST = 60  # letters of a value that an error shows
 
@@ -78,6 +80,35 @@ class Predictions:
         return replace(ours, labels={**other.labels, **ours.labels})
 
 
+def read_trainings(
+    source: Where,
+    name: str = "",
+    *,
+    group: str | None = None,
+    cluster: str | None = None,
+    labels: Sequence[str] = (),
+) -> list[Predictions]:
+    """The answers in a table, apart for each value of a column seed where there is one: the same
+    items of each training, in the same order. Of `labels` those that the table has count.
+
+    Raises PomonaError as `read_predictions` does, and where trainings have other items.
+    """
+    records = read(source)
+    columns = {"group": group, "cluster": cluster}
+    labels = [one for one in labels if one in records.column_names]
+    if _SEED not in records.column_names:
+        return [read_predictions(source, name, **columns, labels=labels)]
+    table, found = records.to_table(), []
+    told = _named(source, name)
+    texts = as_text(table[_SEED])
+    for seed in sorted(set(texts.to_pylist()), key=str):
+        rows = [row for row, one in enumerate(texts.to_pylist()) if one == seed]
+        part = table.take(rows).replace_schema_metadata({NAME: f"{told}, seed {seed}".encode()})
+        found.append(read_predictions(part, **columns, labels=labels))
+    found = [one.ordered_like(found[0]) for one in found]
+    return [replace(one, name=told) for one in found]
+
+
 def read_predictions(
     source: Where,
     name: str = "",
@@ -97,12 +128,7 @@ def read_predictions(
         PomonaError: a file or column is missing, there are no rows, an id stands twice or a value
             is missing; named by file and row.
     """
-    if isinstance(source, pa.Table):
-        name = (source.schema.metadata or {}).get(NAME, name.encode()).decode()
-    elif isinstance(source, str):
-        name = source
-    records = read(source)
-    name = name or records.source.where
+    records, name = read(source), _named(source, name)
     asked = {what: what for what in _OWN if what in records.column_names}
     asked |= {"group": group} if group else {}
     asked |= {"cluster": cluster} if cluster else {}
@@ -128,13 +154,27 @@ def read_predictions(
     )
 
 
+def _named(source: Where, name: str) -> str:
+    """What errors call a source."""
+    if isinstance(source, str | Path):
+        return str(source)
+    metadata = getattr(source, "schema", pa.schema([])).metadata or {}
+    return metadata.get(NAME, b"").decode() or name or read(source).source.where
+
+
+def paths_of(source: Where) -> list[str]:
+    """The files of a side, which no output may replace."""
+    return [] if isinstance(source, pa.Table) else read(source).paths
+
+
 def _texts(table: pa.Table, column: str, name: str, ids: Sequence[str] = ()) -> list[Any]:
     """A column as texts; lists of them stay lists. Raises PomonaError for a value that is missing,
     with its row.
     """
     values = table[column]
-    if pa.types.is_floating(values.type) and pc.all(pc.equal(pc.floor(values), values)).as_py():
-        values = values.cast(pa.int64())  # whole numbers that were written with gaps between
+    if pa.types.is_floating(values.type):
+        with suppress(pa.ArrowInvalid):  # whole numbers, of which some tool wrote 1.0 for 1
+            values = values.cast(pa.int64())
     nested = pa.types.is_list(values.type) and pa.types.is_string(values.type.value_type)
     texts = values.to_pylist() if nested else as_text(values).to_pylist()
     for row, text in enumerate(texts):

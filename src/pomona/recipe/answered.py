@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
-from pomona.ledger import Examples
+from pomona.ledger import Examples, ledger_of
 from pomona.recipe.graph import STEP_FOLDER, RunFolder, Step
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.steps.controls import nearest_of, read_neighbours
@@ -74,6 +74,20 @@ def answers_at(source: str) -> str | pa.Table:
             return answers_of(run, system, int(seed))
         return answers_of(run, rest)
     return source
+
+
+def sizes_at(sources: Sequence[str]) -> list[str | pa.Table]:
+    """The answers of several sizes: each as in `answers_at`, or, of a finished run alone, those of
+    its ladder, the smallest first. Raises PomonaError where that has fewer than two.
+    """
+    if len(sources) != 1 or not (Path(sources[0]) / "manifest.json").is_file():
+        return [answers_at(source) for source in sources]
+    run = sources[0]
+    rungs = [rung.variant for rung in ledger_of(run).meta.rungs]
+    if len(rungs) < 2:
+        remedy = "give a recipe a `ladder`, or name the systems as RUN#SYSTEM"
+        raise PomonaError("the run has no ladder", where=run, remedy=remedy)
+    return [answers_of(run, name).replace_schema_metadata({"pomona.name": name}) for name in rungs]
 
 
 def systems_of(run: str | Path) -> dict[str, list[int]]:

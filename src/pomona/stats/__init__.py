@@ -3,7 +3,8 @@ room: a metric comes in as whatever aggregates the sums of per-item statistics.
 
 `bootstrap` resamples items, or clusters of them, and training seeds; `multiple` corrects for many
 comparisons (Holm, Benjamini-Hochberg; max-t belongs there too); `intervals` has what has a closed
-form, `tests` what compares two systems or two samples, `regression` slopes over groups.
+form, `tests` what compares two systems or two samples, `concentration` how unevenly a gain lies over
+items, `regression` slopes over groups.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
         by_group as by_group,
         compare as compare,
         interval as interval,
+        percentiles as percentiles,
         rows_of as rows_of,
         value_of as value_of,
     )
+    from pomona.stats.concentration import gini as gini, half_share as half_share
     from pomona.stats.intervals import wilson as wilson
     from pomona.stats.multiple import benjamini_hochberg as benjamini_hochberg, holm as holm
     from pomona.stats.regression import (
@@ -42,8 +45,9 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "bootstrap": "MINIMUM Comparison Resamples Share by_group compare interval rows_of "
-        "value_of",
+        "bootstrap": "MINIMUM Comparison Resamples Share by_group compare interval percentiles "
+        "rows_of value_of",
+        "concentration": "gini half_share",
         "intervals": "wilson",
         "multiple": "benjamini_hochberg holm",
         "regression": "Slope least_squares shuffled_column slopes",

@@ -88,6 +88,13 @@ class Resamples:
             counts = np.bincount(drawn.ravel(), minlength=drawn.size)
             yield counts.reshape(drawn.shape).astype(np.uint16)
 
+    def counts(self) -> Iterator[NDArray[np.uint16]]:
+        """How often each item occurs in each resample, in blocks `[b, n_items]`: for what is no
+        function of sums.
+        """
+        for counts in self._kept or self._draw():
+            yield counts if self._cluster is None else counts[:, self._cluster]
+
     def _by_unit(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """Statistics of items `[n_items, k]` summed within each drawn unit, `[units, k]`."""
         if self._cluster is None:
@@ -180,10 +187,18 @@ def interval(
     """The percentile interval of one system's value, from statistics as `compare` takes them, and
     widened over clusters as there.
     """
+    return percentiles(resamples.resampled(metric, statistics), resamples, level)
+
+
+def percentiles(
+    drawn: NDArray[np.float64], resamples: Resamples, level: float = 0.95
+) -> tuple[float, float]:
+    """The percentile interval of anything, from its value in every resample, float64 `[resamples]`;
+    widened over clusters as in `compare`.
+    """
     outside = 1 - _coverage(level)
     if resamples.clustered:
         outside, _ = _expanded(outside, 1.0, resamples.units)
-    drawn = resamples.resampled(metric, statistics)
     low, high = np.quantile(drawn, [outside / 2, 1 - outside / 2])
     return float(low), float(high)
 
