@@ -170,14 +170,6 @@ def ladder(
     return _Sizes(told, read, metric, resamples, seed).mirror()
 
 
-class _Share:
-    """Sums of two statistics, the first by the second."""
-
-    def aggregate(self, sums: Floats) -> Floats:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return sums[..., 0] / sums[..., 1]
-
-
 class _Contrast:
     """The ratio of the first two statistics minus that of the others."""
 
@@ -268,7 +260,7 @@ class _Sizes:
     def _part(self, gains: Floats, rows: NDArray[np.intp], draws: stats.Resamples) -> PartGain:
         mine, total = gains[rows], float(gains.sum())
         pairs = np.column_stack([mine, np.ones(len(mine))])
-        ends = stats.interval(_Share(), pairs, draws) if draws.units > 1 else (None, None)
+        ends = stats.interval(stats.Share(), pairs, draws) if draws.units > 1 else (None, None)
         return PartGain(
             len(mine),
             Estimate(float(mine.mean()), *ends),
@@ -284,9 +276,10 @@ class _Sizes:
         figures = [[stats.half_share(gains, c), stats.gini(gains, c)] for c in self.draws.counts()]
         drawn = [np.concatenate(part) for part in zip(*figures, strict=True)]
         both = np.column_stack([down, up])
-        drawn.append(self.draws.resampled(_Share(), both))
         values = [stats.half_share(gains)[0], stats.gini(gains)[0]]
-        values.append(_Share().aggregate(both.sum(0)))
+        with np.errstate(invalid="ignore", divide="ignore"):  # where nothing is gained
+            drawn.append(self.draws.resampled(stats.Share(), both))
+            values.append(stats.Share().aggregate(both.sum(0)))
         half, gini, losses = map(self._estimate, values, drawn)
         return half, gini, losses
 

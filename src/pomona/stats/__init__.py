@@ -3,8 +3,8 @@ room: a metric comes in as whatever aggregates the sums of per-item statistics.
 
 `bootstrap` resamples items, or clusters of them, and training seeds; `multiple` corrects for many
 comparisons (Holm, Benjamini-Hochberg; max-t belongs there too); `intervals` has what has a closed
-form, `tests` what compares two systems or two samples, `concentration` how unevenly a gain lies over
-items, `regression` slopes over groups.
+form, `tests` what compares two systems or two samples, `concentration` how unevenly a gain lies
+over items, `regression` slopes over groups.
 """
 
 from __future__ import annotations
