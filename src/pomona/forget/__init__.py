@@ -23,11 +23,8 @@ if TYPE_CHECKING:
         audit as audit,
         order as order,
     )
-    from pomona.forget.comparison import (
-        Change as Change,
-        Comparison as Comparison,
-        compare as compare,
-    )
+    from pomona.forget.change import Change as Change, Comparison as Comparison
+    from pomona.forget.comparison import compare as compare
     from pomona.forget.gate import Case as Case, Checked as Checked, check as check
     from pomona.forget.mirror import (
         Estimate as Estimate,
@@ -45,7 +42,8 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "auditing": "Audit Damage Learning LearningOrder LevelAudit audit order",
-        "comparison": "Change Comparison compare",
+        "change": "Change Comparison",
+        "comparison": "compare",
         "gate": "Case Checked check",
         "mirror": "Estimate Mirror PartGain SizeStep ladder",
         "predictions": "Predictions read_predictions",

@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 from pomona.documents import open_file
 from pomona.errors import PomonaError
 from pomona.files import check_outputs, write_text
-from pomona.forget.comparison import Change, Comparison, compare
+from pomona.forget.change import Change, Comparison
+from pomona.forget.comparison import compare
 from pomona.forget.predictions import paths_of
 from pomona.pages import clean
 from pomona.records import Where

@@ -15,7 +15,7 @@ from pomona.files import check_into, write_into
 from pomona.pages import clean, count, interval, p_value, render, signed
 
 if TYPE_CHECKING:
-    from pomona.forget.comparison import Change, Comparison
+    from pomona.forget.change import Change, Comparison
 
 NAME = "index.html"
 MOST = 4000  # items on one page: a few megabytes
