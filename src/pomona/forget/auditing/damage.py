@@ -18,6 +18,7 @@ from pomona.forget.auditing.exemplars import HALVES
 from pomona.forget.auditing.populations import Floats, Population, Populations
 from pomona.stats import Slope, least_squares, shuffled_column, slopes
 
+NO_EFFECT = "no tail effect"
 _SQUARED = 20  # groups from which on quality may count by more than a line
 _RESAMPLES_AT_ONCE = 100
 
@@ -79,7 +80,7 @@ def damage(
 
 def _verdict(slope: Slope) -> str:
     if slope.ci_low <= 0 <= slope.ci_high:
-        return "no tail effect"
+        return NO_EFFECT
     return "the tail loses more" if slope.value < 0 else "the head loses more"
 
 

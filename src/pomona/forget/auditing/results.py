@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pomona.forget.auditing.calibration import Change as CalibrationChange
-from pomona.forget.auditing.damage import Damage
+from pomona.forget.auditing.damage import NO_EFFECT, Damage
 from pomona.forget.auditing.slices import Slice
 from pomona.pages import gained, interval, p_value, signed
 
@@ -163,18 +163,22 @@ def _floor_line(audit: Audit) -> str:
 
 
 def _tail_line(audit: Audit) -> str:
-    parts = []
+    told: dict[str, list[str]] = {}
     for level in audit.levels:
-        worse, better = (len(level.affected(gain)) for gain in (False, True))
-        tail = "tail unknown"
-        if not isinstance(level.damage, str):
-            slope = level.damage.resource
-            low, high = audit.scale * slope.ci_low, audit.scale * slope.ci_high
-            ends = f"{gained(audit.scale * slope.value, low, high)} {interval(low, high)}"
-            tail = f"{level.damage.verdict} ({ends} per tenfold training rows)"
-        groups = f"{worse} lose and {better} gain against the mean"
-        parts.append(f"{level.level}: {tail}, {groups}")
-    number = len(audit.levels[0].groups)
-    told = f"Given dense quality, and of {number:,} groups (Holm) — {'; '.join(parts)}"
-    unknown = next((one.damage for one in audit.levels if isinstance(one.damage, str)), None)
-    return told if unknown is None else f"{told} ({unknown})"
+        one = level.damage
+        if isinstance(one, str):
+            told.setdefault("tail unknown", []).append(f"{level.level} ({one})")
+        elif one.verdict == NO_EFFECT:
+            told.setdefault(one.verdict, []).append(level.level)
+        else:
+            low, high = audit.scale * one.resource.ci_low, audit.scale * one.resource.ci_high
+            value = gained(audit.scale * one.resource.value, low, high)
+            ends = f"{level.level} ({value} {interval(low, high)} for ten times the training rows)"
+            told.setdefault(one.verdict, []).append(ends)
+    tail = "; ".join(f"{verdict}: {', '.join(levels)}" for verdict, levels in told.items())
+    counts = ", ".join(
+        f"{one.level} {len(one.affected(False))} and {len(one.affected(True))}"
+        for one in audit.levels
+    )
+    groups = f"of {len(audit.levels[0].groups):,} groups (Holm)"
+    return f"Given dense quality — {tail}. Lose more and less than all, {groups}: {counts}"

@@ -46,7 +46,8 @@ class Slice:
         where there are no labels the mean change of an item's score.
     at, floor, excess: of the first of these between halves of the models that share no seed: dense
         against compressed, dense against dense, and the difference. p_excess: from shuffled labels
-        of models; p_excess_bh is corrected over groups.
+        of models; p_excess_bh is corrected over groups. taxicab_excess, p_taxicab: the same of
+        the taxicab distance.
     lost, gained: share of items whose modal label was right and is wrong, and the reverse.
     t_welch, p_published: of score minus the level's mean score, over models, as Hooker et al.
         did it: not corrected. p_holm, p_bh: corrected over groups.
@@ -64,6 +65,8 @@ class Slice:
     excess_high: float | None = None
     p_excess: float | None = None
     p_excess_bh: float | None = None
+    taxicab_excess: float | None = None
+    p_taxicab: float | None = None
     lost: float | None = None
     gained: float | None = None
     t_welch: float | None = None
@@ -162,6 +165,9 @@ class Slicer:
             name: float(getattr(excess, name)[0, column]) for name in ("at", "floor", "excess")
         }
         told["p_excess"] = float(excess.p_value[0, column])
+        if "taxicab" in self.found.published:
+            told["taxicab_excess"] = float(excess.excess[1, column])
+            told["p_taxicab"] = float(excess.p_value[1, column])
         draws = self._draws(rows)
         if draws.units > 1:
             error = self._error(excess, rows, column, draws)
