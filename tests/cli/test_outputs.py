@@ -84,10 +84,14 @@ CASES = [
             "o.parquet.answers.db"),
     Outputs("sample index", "in.jsonl --out i", "in.jsonl", "", "i"),
     Outputs("sample datastore", "in.jsonl --out d --model ui-xs", "in.jsonl", "d"),
+    Outputs("forget compress", "one o --method magnitude --level 0.5 --overwrite", "one", "", "o",
+            "", ".o.partial"),
+    Outputs("forget compress", "gguf:one.gguf q.gguf --method Q8_0 --overwrite", "one.gguf",
+            "q.gguf"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, report, ledger"
-QUIET = f"{QUIET}, models list, doctor"  # need a process, a network or a run: tested on their own
+QUIET = f"{QUIET}, models list, doctor, forget redundancy"  # need a process, a network or a run: tested on their own
 # The line itself is sound: it is refused for what is in its outputs' places.
 WHY = re.compile(
     "is an input|would be|lies in|is there already|is not what Pomona wrote|holds files|is no "
@@ -109,6 +113,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("in.jsonl", "b.jsonl"):
         Path(name).write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    Path("one.gguf").write_bytes(b"GGUF")
     Path("mix.yaml").write_text("inputs: {a: in.jsonl}\nsize: rows\n")
     for seed, name in enumerate(("one", "two", "three")):
         checkpoint(Path(name), seed)

@@ -19,6 +19,7 @@ from pomona.errors import PomonaError
 from pomona.models import Codec, shape_of, training_flops
 from pomona.train import (
     Examples,
+    GradualPruning,
     TrainSettings,
     collate,
     completion_loss,
@@ -266,3 +267,45 @@ def test_a_killed_training_continues_to_the_same_weights(
     assert (tmp_path / "a/model.safetensors").read_bytes() == (
         tmp_path / "b/model.safetensors"
     ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(9, None), (10, 0.1), (11, None), (15, 0.5625), (20, 0.8), (30, 0.9)]
+)
+def test_sparsity_rises_as_zhu_and_gupta_say(step: int, share: float | None) -> None:
+    pruning = GradualPruning(0.9, initial=0.1, begin=0.1, end=0.3, every=5)
+    assert pruning.at(step, 100) == (None if share is None else pytest.approx(share))
+    for wrong in ({"level": 1.0}, {"level": 0.5, "initial": 0.6}, {"level": 0.5, "begin": 0.8}):
+        with pytest.raises(PomonaError, match="give shares from 0 to 1, initial at most level"):
+            GradualPruning(**wrong)
+
+
+def test_a_training_prunes_on_the_way_and_goes_on_so(
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    tmp_path: Path,
+) -> None:
+    pruning = GradualPruning(0.8, begin=0.2, end=0.8, every=2)
+    settings = TrainSettings(
+        tokens=6000,
+        batch_tokens=512,
+        dtype="float32",
+        pruning=pruning,
+        checkpoints=(0.5,),
+        save_every=7,
+    )
+    again = copy.deepcopy(network)
+    whole = fit(network, tokenizer, examples, tmp_path / "whole", settings)
+    weight = network.get_parameter("model.layers.0.mlp.up_proj.weight")
+    assert (weight == 0).sum().item() == round(0.8 * weight.numel())
+    assert (network.get_input_embeddings().weight != 0).all()
+    marked = load_file(tmp_path / "whole/mark-0.5/model.safetensors")
+    share = (marked["model.layers.0.mlp.up_proj.weight"] == 0).float().mean().item()
+    assert 0.4 < share < 0.8
+    # Killed after a checkpoint: what was pruned by then stays pruned.
+    last = min((tmp_path / "whole").glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    shutil.copytree(last, tmp_path / "again" / last.name)
+    went_on = fit(again, tokenizer, examples, tmp_path / "again", settings)
+    assert went_on.losses == whole.losses
+    assert torch.equal(weight, again.get_parameter("model.layers.0.mlp.up_proj.weight"))

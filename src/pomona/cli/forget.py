@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from pomona.cli.auditing import show_audit, show_order
-from pomona.cli.command import Command, Options
+from pomona.cli.command import Command, Count, Options
+from pomona.cli.compressing import show_compressed, show_redundancy
 from pomona.cli.output import Out
 from pomona.pages import UNKNOWN, clean, interval, p_value, signed
 
@@ -122,7 +124,37 @@ def _estimate(one: Estimate, *, percent: bool = False, plain: bool = False) -> s
 
 
 _SIDES = {"a": "pomona.recipe:answers_at", "b": "pomona.recipe:answers_at"}
+_SHARE = Annotated[float | None, Parameter(validator=Number(gt=0, lt=1))]
 app = App(name="forget")
+app.command(
+    Command(
+        "pomona.forget:compress",
+        "compressing",
+        Options(
+            positional=2,
+            kinds={
+                "model": str,
+                "method": str,
+                "level": _SHARE,
+                "share": _SHARE,
+                "rank": Count,
+                "group_size": Count,
+                "calibration": str,
+                "test": str,
+            },
+            tables="",
+        ),
+        show_compressed,
+    )
+)
+app.command(
+    Command(
+        "pomona.forget:redundancy",
+        "predicting",
+        Options(positional=2, kinds={"model": str, "items": str, "texts": str}, tables=""),
+        show_redundancy,
+    )
+)
 app.command(
     Command(
         "pomona.forget:compare",

@@ -5,6 +5,7 @@ and group by group. Gains are reported like losses.
 says whether that is more than it may be, and `page` shows the items behind it. `auditing` compares
 populations of several models a side, above the floor of chance. `mirror` is the same along a
 ladder: what scale buys, for whom.
+`compression` makes a model smaller, and `parameters` tells how much of it can be predicted.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     )
     from pomona.forget.change import Change as Change, Comparison as Comparison
     from pomona.forget.comparison import compare as compare
+    from pomona.forget.compression.calibration import second_moments as second_moments
+    from pomona.forget.compression.result import (
+        Compressed as Compressed,
+        CompressedModule as CompressedModule,
+    )
+    from pomona.forget.compression.run import compress as compress
     from pomona.forget.gate import Case as Case, Checked as Checked, check as check
     from pomona.forget.mirror import (
         Estimate as Estimate,
@@ -32,6 +39,15 @@ if TYPE_CHECKING:
         PartGain as PartGain,
         SizeStep as SizeStep,
         ladder as ladder,
+    )
+    from pomona.forget.parameters.redundancy import (
+        RebuiltModel as RebuiltModel,
+        Redundancy as Redundancy,
+        redundancy as redundancy,
+    )
+    from pomona.forget.parameters.training import (
+        with_dictionaries as with_dictionaries,
+        without_dictionaries as without_dictionaries,
     )
     from pomona.forget.predictions import (
         Predictions as Predictions,
@@ -44,8 +60,13 @@ __getattr__, __dir__ = lazily(
         "auditing": "Audit Damage Learning LearningOrder LevelAudit audit order",
         "change": "Change Comparison",
         "comparison": "compare",
+        "compression.calibration": "second_moments",
+        "compression.result": "Compressed CompressedModule",
+        "compression.run": "compress",
         "gate": "Case Checked check",
         "mirror": "Estimate Mirror PartGain SizeStep ladder",
+        "parameters.redundancy": "RebuiltModel Redundancy redundancy",
+        "parameters.training": "with_dictionaries without_dictionaries",
         "predictions": "Predictions read_predictions",
     },
 )

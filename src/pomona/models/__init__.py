@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         INDEX as INDEX,
         TensorPlace as TensorPlace,
         count_parameters as count_parameters,
+        fingerprint as fingerprint,
         read_config as read_config,
         require as require,
         tensor_places as tensor_places,
@@ -66,7 +67,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "checkpoint": "INDEX TensorPlace count_parameters read_config require tensor_places",
+        "checkpoint": "INDEX TensorPlace count_parameters fingerprint read_config require "
+        "tensor_places",
         "concurrency": "Rate RetryPolicy merged retrying wait_for",
         "flops": "Shape decode_flops inference_flops prefill_flops scoring_flops training_flops",
         "loading": "load",

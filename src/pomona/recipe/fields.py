@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from pomona.documents import problems
+from pomona.documents import StrictModel, problems
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -45,3 +45,29 @@ def checked(value: T, mistakes: Mistakes) -> T:
     if several := list(mistakes):
         raise problems(several)
     return value
+
+
+class Pruning(StrictModel):
+    """Weights become zero while a model is trained, the smallest first and ever more of them (Zhu
+    and Gupta 2017).
+    """
+
+    level: Share
+    """Share of the weights of each matrix inside the blocks that are zero at the end."""
+    initial: Part = 0.0
+    """Share at the beginning."""
+    begin: Part = 0.0
+    """Share of the steps after which pruning begins."""
+    end: Share = 0.75
+    """Share of the steps after which all are pruned."""
+    every: Positive = 10
+    """Steps between two prunings."""
+    embeddings: bool = False
+    """Prune the embeddings and the output head too."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.begin < self.end or self.level >= 1 or self.initial > self.level:
+            text = '"begin" is before "end", "initial" at most "level", and that below 1'
+            raise problems([((), text)])
+        return self

@@ -397,7 +397,9 @@ class RunPlan(Tables):
         names = ("batch_tokens", "warmup", "schedule", "optimizer")
         dtype = TRAINED_IN.get(self.recipe.dtype or "")
         own = {"seed": self.recipe.seed, "dtype": dtype}
-        return own | {name: getattr(spec, name) for name in names}
+        # Left out where there is none: it would be part of every step's key.
+        pruned = {"pruning": spec.pruning.model_dump()} if spec.pruning else {}
+        return own | {name: getattr(spec, name) for name in names} | pruned
 
     def finetune(
         self,

@@ -16,6 +16,7 @@ from pomona.recipe.fields import (
     Optimizer,
     Part,
     Positive,
+    Pruning,
     Rate,
     RateOrRates,
     Schedule,
@@ -249,6 +250,8 @@ class Train(StrictModel):
     """How the learning rate falls."""
     optimizer: Optimizer = "adamw"
     """Optimizer."""
+    pruning: Pruning | None = None
+    """Prune every fine-tuned model on the way."""
     max_tokens: Positive = 256
     """Longest example in tokens, prompt and completion; longer ones are left out."""
     seeds: Positive = 1
@@ -315,6 +318,8 @@ class Pretrain(StrictModel):
     """Optimizer."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Weight decay."""
+    pruning: Pruning | None = None
+    """Prune every model on the way."""
     max_tokens: Positive = 256
     """Longest example in tokens, prompt and completion; longer ones are left out."""
     marks: dict[Text, Annotated[list[Share], Field(min_length=1)]] = Field(default={})

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         plan_batches as plan_batches,
         temperature_repeats as temperature_repeats,
     )
+    from pomona.train.pruning import GradualPruning as GradualPruning
     from pomona.train.trainer import (
         Fitted as Fitted,
         Order as Order,
@@ -35,6 +36,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "batches": "Examples encode fill_batches plan_batches temperature_repeats",
+        "pruning": "GradualPruning",
         "trainer": "Fitted Order TrainSettings collate completion_loss fit kept_checkpoints "
         "save_checkpoint shuffled training_dtype",
     },

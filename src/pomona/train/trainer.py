@@ -32,6 +32,7 @@ from pomona.errors import PomonaError, first_line
 from pomona.files import atomic_directory, write_json
 from pomona.models import quiet, shape_of, training_flops
 from pomona.train.batches import Examples, plan_batches
+from pomona.train.pruning import GradualPruning, Pruner
 from pomona.workspace import is_full
 
 COMPLETE = "complete"
@@ -42,7 +43,7 @@ DType = Literal["float32", "bfloat16"]
 class TrainSettings:
     """How to train. The budget is `tokens` real tokens or `flops`; `checkpoints` are shares of it
     at which the model is kept, e.g. 0.1. `dtype` is what matrix products are computed in, see
-    `training_dtype`.
+    `training_dtype`. `pruning` makes weights zero on the way.
     """
 
     tokens: int | None = None
@@ -57,6 +58,7 @@ class TrainSettings:
     dtype: DType | None = None
     checkpoints: tuple[float, ...] = ()
     save_every: int = 500
+    pruning: GradualPruning | None = None
 
 
 @dataclass
@@ -376,7 +378,8 @@ def fit(
     trainer = _Trainer(
         model=model,
         args=_arguments(settings, work, len(plan), device),
-        callbacks=[keeper],
+        # Before the keeper, which saves what is pruned.
+        callbacks=[*([Pruner(model, settings.pruning)] if settings.pruning else []), keeper],
         optimizers=(optimizer, None),
     )
     trainer.remove_callback(PrinterCallback)

@@ -107,7 +107,9 @@ def train_and_save(
         max_tokens=step.params["max_tokens"],
         repeats=train.temperature_repeats(items.groups, temperature),
     )
-    settings = train.TrainSettings(**step.params["settings"], checkpoints=checkpoints)
+    said = step.params["settings"]
+    pruning = train.GradualPruning(**said["pruning"]) if "pruning" in said else None
+    settings = train.TrainSettings(**{**said, "checkpoints": checkpoints, "pruning": pruning})
     with Meter() as meter:
         order = scheduled(items) if scheduled else train.shuffled
         fitted = train.fit(
