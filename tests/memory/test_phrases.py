@@ -41,6 +41,18 @@ def test_aligns_what_stands_for_what() -> None:
     assert aligner.flops > 0
 
 
+def test_what_was_learned_once_puts_the_same_together() -> None:
+    learned = MEMORY.learned
+    again = Phrases(SOURCES, ANSWERS, learned)
+    assert learned.flops == MEMORY.flops > again.flops == 0
+    for source in ("Edit tag", "Open the user page", "user"):
+        asked = (source, [0, 7], [0.7, 0.5])
+        made = again.candidates(*asked, edited=2, composed=3)
+        assert made == MEMORY.candidates(*asked, edited=2, composed=3) and made
+    empty = Phrases([""], [""])
+    assert Phrases([""], [""], empty.learned).learned.phrases.equals(empty.learned.phrases)
+
+
 def test_edits_a_neighbour() -> None:
     """What differs is replaced in its place, which is not that of the source."""
     row = SOURCES.index("Edit page")

@@ -11,7 +11,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.ledger import Entry, Ledger
-from pomona.memory import FEATURES, Phrases, choose_among
+from pomona.memory import FEATURES, Phrases, Selector, choose_among
 from pomona.recipe import load_recipe, run
 from pomona.tasks import metric
 
@@ -147,7 +147,9 @@ def test_what_is_put_together_asks_no_model(finished: Path) -> None:
         like = found["similarity"][:2]
         made = phrases.candidates(item["source"], found["rows"][:2], like, edited=2, composed=3)
         assert answer["answer"] == made[0].text
+    assert len(list(finished.glob("steps/learn-phrases-*"))) == 1  # for test and validation items
     entry = of(finished, "memory/phrases")
+    assert (entry.bytes or 0) > (of(finished, "lookup").bytes or 0) > 0
     assert (entry.flops_once, entry.tokens) == (
         pytest.approx(phrases.flops + found_once(finished)),
         0,
@@ -171,8 +173,10 @@ def test_a_selector_learns_on_validation_and_asks_for_a_shortlist(finished: Path
         assert set(few["texts"]) <= set(pool["texts"])
         assert all(value < 0 for value in few["features"][place :: len(FEATURES)])
         assert not any(pool["features"][place :: len(FEATURES)])
-    learned = [path.name for path in finished.glob("steps/learn-the-*/selector.json")]
+    learned = list(finished.glob("steps/learn-the-*/selector.json"))
     assert len(learned) == 4  # with and without a model, and both again on top of the states
+    told = {"metric": "chrf", "items": 8, "penalty": 0.003, "seed": 3}
+    assert [Selector.load(path).learned for path in learned] == [told] * 4
     blind, full = of(finished, "memory/selector without a model"), of(finished, "memory/selector")
     assert (blind.flops_per_item or 0) < (full.flops_per_item or 0)
     assert full.optimised and blind.optimised

@@ -190,6 +190,8 @@ def draws_alike() -> Iterator[Server]:
 def test_one_recipe_runs_on_every_kind_of_model(folder: Path, server: Server) -> None:
     path, ledgers = recipe(folder, SERVER=server.uri), {}
     bases = ["hf:model", "served", *([f"gguf:{SMOLLM2}"] if SMOLLM2.is_file() else [])]
+    unknown = dry_run(path, base="served").totals()["money"]
+    assert unknown is None and dry_run(path).totals()["money"] == 0  # by what is carried
     for base in bases:
         out = run(path, folder / f"run-{len(ledgers)}", base=base)
         ledgers[base] = asked(Ledger.read(out / "ledger.json"), base)
@@ -228,7 +230,12 @@ def test_served_sizes_are_a_ladder_where_the_recipe_says_how_large_they_are(
     assert set(server.answered.values()) == {1}  # one model under two names is asked once
 
 
-RUN = "import sys; from pomona.recipe import run; run(*sys.argv[1:3], base='served')"
+RUN = """\
+import sys
+sys.modules["torch"] = None  # where servers answer, nobody needs it
+from pomona.recipe import run
+run(*sys.argv[1:3], base="served")
+"""
 
 
 def test_run_and_server_are_killed_and_nothing_is_paid_for_twice(
@@ -236,13 +243,19 @@ def test_run_and_server_are_killed_and_nothing_is_paid_for_twice(
 ) -> None:
     server = draws_alike
     path = recipe(folder, SERVER=server.uri)
-    text = path.read_text().replace(", sample4-vote-text-stop0.9-round3", "").split("  context:")[0]
+    others = ", hedged3-chops, sample4-vote-text-stop0.9-round3], judge: judge}"
+    assert others in path.read_text()
+    text = path.read_text().replace(others, "]}").split("  context:")[0]
     text += "validation: {where: {split: valid}}\n"
     path.write_text(text + "stack: {steps: 1, cost: money, among: [hedged3-mbr]}\n")
+    told = dry_run(path, folder / "whole", base="served").totals()["money"]
     whole = run(path, folder / "whole", base="served")
+    paid = dry_run(path, folder / "whole", base="served")
+    assert paid.totals()["money"] == 0 and sum(row["money"] for row in paid.rows()) >= told > 0
     tried = json.loads((whole / "stack.json").read_text())["trials"]
     assert [trial["name"] for trial in tried] == ["hedged3-mbr"] and tried[0]["extra"] > 0
     expected = asked(Ledger.read(whole / "ledger.json"), "served")
+    assert len(ROWS) * expected["hedged3-mbr"]["money_per_item"] <= told
     server.answered.clear()
 
     command = [sys.executable, "-c", RUN, str(path), str(folder / "run")]

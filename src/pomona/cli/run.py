@@ -15,7 +15,7 @@ from pomona.cli.errors import tell
 from pomona.cli.output import Out, console, show_result
 from pomona.cli.progress import progress
 from pomona.errors import PomonaError
-from pomona.pages import clock, flops, size
+from pomona.pages import amount, clock, flops, size
 
 if TYPE_CHECKING:
     from pomona.ledger import Ledger
@@ -33,12 +33,14 @@ def _show_run(show: Out, result: Path | DryRun | dict[str, Any], _: Mapping[str,
 
 def _show_forecast(show: Out, plan: DryRun) -> None:
     rows, total = plan.rows(), plan.totals()
+    paid = any(row["money"] != 0 for row in rows)  # or nobody knows
     shown = [
         {
             **row,
             "flops": flops(row["flops"]),
             "seconds": clock(row["seconds"]),
             "disk": size(row["disk"]),
+            **({"money": amount(row["money"])} if paid else {}),
         }
         for row in rows
     ]
@@ -46,6 +48,8 @@ def _show_forecast(show: Out, plan: DryRun) -> None:
         f"to do: {flops(total['flops'])} FLOPs, about {clock(total['seconds'])} on one "
         f"core, {size(total['disk'])} of disk"
     )
+    if paid:
+        caption += f"; servers are paid at most {amount(total['money'])}"
     if show.format == "json":
         show.json({"steps": rows, "to_do": total})
     else:

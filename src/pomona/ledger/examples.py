@@ -5,6 +5,7 @@ that numbers can be read beside the texts that they stand for.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, zip_longest
@@ -128,11 +129,16 @@ def choose_examples(
                 input=inputs[row],
                 references=list(references[row]),
                 answers=[answered.answers[row] for answered in systems.values()],
-                scores=[float(answered.scores[row]) for answered in systems.values()],
+                scores=[_known(answered.scores[row]) for answered in systems.values()],
             )
             for row in sorted(rows, key=lambda row: (sorted(of[row]), groups[row], ids[row]))
         ],
     )
+
+
+def _known(score: float) -> float | None:
+    """None for the value of an item that the metric gives none."""
+    return None if math.isnan(score) else float(score)
 
 
 def _rank(seed: int, name: str) -> bytes:

@@ -41,7 +41,11 @@ if TYPE_CHECKING:
         with_examples as with_examples,
         with_turns as with_turns,
     )
-    from pomona.memory.phrases import Composed as Composed, Phrases as Phrases
+    from pomona.memory.phrases import (
+        Composed as Composed,
+        LearnedPhrases as LearnedPhrases,
+        Phrases as Phrases,
+    )
     from pomona.memory.rows import (
         Recall as Recall,
         RecalledRow as RecalledRow,
@@ -59,7 +63,7 @@ __getattr__, __dir__ = lazily(
         "kept": "KeptRow KeptRows",
         "nearest": "Nearest Neighbours",
         "neighbours": ("Found find leave_one_out shown shown_in_training with_examples with_turns"),
-        "phrases": "Composed Phrases",
+        "phrases": "Composed LearnedPhrases Phrases",
         "rows": "Recall RecalledRow RowMemory open_memory",
         "selector": "Selector cross_fitted",
         "states": "Interpolation",

@@ -27,6 +27,8 @@ _TOKEN = re.compile(
 )
 
 Links = frozenset[tuple[int, int]]
+Probabilities = tuple[NDArray[np.int64], NDArray[np.float64]]
+Tables = tuple[Probabilities, Probabilities]
 
 
 class Token(NamedTuple):
@@ -55,14 +57,26 @@ def lowered(parts: Sequence[Token]) -> list[str]:
 
 class Aligner:
     """Aligns the pairs it learned from: `links(row)` are the (source, answer) places of tokens
-    that stand for each other. `flops` are those of learning.
+    that stand for each other. `flops` are those of learning. `learned` is what another that had
+    the same pairs learned, its `tables`.
     """
 
-    def __init__(self, sources: Sequence[Sequence[str]], answers: Sequence[Sequence[str]]) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Sequence[str]],
+        answers: Sequence[Sequence[str]],
+        learned: Tables | None = None,
+    ) -> None:
         self._ours, self._theirs = _numbered(sources), _numbered(answers)
-        self._forward = _Table(self._ours, self._theirs)
-        self._backward = _Table(self._theirs, self._ours)
+        forward, backward = learned or (None, None)
+        self._forward = _Table(self._ours, self._theirs, forward)
+        self._backward = _Table(self._theirs, self._ours, backward)
         self.flops = self._forward.flops + self._backward.flops
+
+    @property
+    def tables(self) -> Tables:
+        """The numbers of pairs of words and their probabilities, in both directions."""
+        return self._forward.learned, self._backward.learned
 
     def links(self, row: int) -> Links:
         """See the class."""
@@ -101,9 +115,19 @@ def _places(n: int) -> NDArray[np.float64]:
 class _Table:
     """p(answer word | source word), where source word 0 is none."""
 
-    def __init__(self, sources: Sequence[list[int]], answers: Sequence[list[int]]) -> None:
-        ours, theirs, prior, owner, words = _pairs(sources, answers)
+    def __init__(
+        self,
+        sources: Sequence[list[int]],
+        answers: Sequence[list[int]],
+        learned: Probabilities | None,
+    ) -> None:
         self._size = max((max(a) for a in answers if a), default=0) + 1
+        self.flops = 0.0
+        self.learned = learned or self._learn(sources, answers)
+        self._keys, self._p = self.learned
+
+    def _learn(self, sources: Sequence[list[int]], answers: Sequence[list[int]]) -> Probabilities:
+        ours, theirs, prior, owner, words = _pairs(sources, answers)
         keys, number = np.unique(ours * self._size + theirs, return_inverse=True)
         source = keys // self._size
         p = np.full(len(keys), 1.0 / self._size)
@@ -112,8 +136,8 @@ class _Table:
             share /= np.bincount(owner, share, minlength=words)[owner]
             counts = np.bincount(number, share, minlength=len(keys))
             p = (counts + _SMOOTHING) / (np.bincount(source, counts)[source] + _SMOOTHING * _WORDS)
-        self._keys, self._p = keys, p
         self.flops = 4.0 * _ROUNDS * len(number)
+        return keys, p
 
     def _of(self, wanted: NDArray[np.int64]) -> NDArray[np.float64]:
         if not len(self._keys):

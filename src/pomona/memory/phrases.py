@@ -17,9 +17,10 @@ from difflib import SequenceMatcher
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from pomona.memory.alignment import Aligner, Links, Token, joined, lowered, tokens
+from pomona.memory.alignment import Aligner, Links, Tables, Token, joined, lowered, tokens
 
 LONGEST = 5  # words of a phrase
 _UNKNOWN = -6.0  # log-probability of a word that is left as it is
@@ -60,17 +61,48 @@ class _Piece:
     unknown: int
 
 
+@dataclass(frozen=True)
+class LearnedPhrases:
+    """What learning made of pairs: the `phrases` (words, text, weight), those of equal words and
+    the texts of each in the order in which they were met, which decides between equals; and for
+    both directions the `forward` and `backward` probabilities of words (key, p). `flops` are those
+    of learning.
+    """
+
+    phrases: pa.Table
+    forward: pa.Table
+    backward: pa.Table
+    flops: float
+
+    @property
+    def tables(self) -> Tables:
+        """As the aligner has them."""
+        each = [
+            (table["key"].to_numpy(), table["p"].to_numpy())
+            for table in (self.forward, self.backward)
+        ]
+        return each[0], each[1]
+
+
 class Phrases:
     """The phrases of pairs of sources and answers in one language, and what is put together from
     them. Learning takes a second for ten thousand short pairs and counts `flops`; putting together
-    is comparing words, which counts none.
+    is comparing words, which counts none. With what was `learned` from the same pairs before,
+    nothing is learned.
     """
 
-    def __init__(self, sources: Sequence[str], answers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        sources: Sequence[str],
+        answers: Sequence[str],
+        learned: LearnedPhrases | None = None,
+    ) -> None:
         self._sources = [tokens(text) for text in sources]
         self._answers = [tokens(text) for text in answers]
         self._aligner = Aligner(
-            [lowered(text) for text in self._sources], [lowered(text) for text in self._answers]
+            [lowered(text) for text in self._sources],
+            [lowered(text) for text in self._answers],
+            learned and learned.tables,
         )
         self.flops = self._aligner.flops
         self._answers = _true_case(self._answers)
@@ -78,9 +110,19 @@ class Phrases:
         self._spaced = not later or sum(later) / len(later) >= _UNSPACED
         self._links: dict[int, Links] = {}
         self._table: Table = defaultdict(lambda: defaultdict(float))
+        if learned is not None:
+            for words, text, weight in zip(*learned.phrases.to_pydict().values(), strict=True):
+                self._table[tuple(words)][text] = weight
+            return
         for row in range(len(self._sources)):
             for words, text, sure in self._pairs(row):
                 self._table[words][text] += sure
+
+    @property
+    def learned(self) -> LearnedPhrases:
+        """What was learned, as tables that a file may keep."""
+        forward, backward = (pa.table({"key": k, "p": p}) for k, p in self._aligner.tables)
+        return LearnedPhrases(_phrases(self._table), forward, backward, self.flops)
 
     @cached_property
     def _bigrams(self) -> _Bigrams:
@@ -273,6 +315,17 @@ class _Bigrams:
         after = self._after[before]
         paired = self._two[before, word] / after if after else 0.0
         return math.log(0.7 * paired + 0.3 * (self._one[word] + 0.1) / self._all)
+
+
+def _phrases(table: Table) -> pa.Table:
+    rows = [(list(k), text, w) for k, texts in table.items() for text, w in texts.items()]
+    words, texts, weights = map(list, zip(*rows, strict=True)) if rows else ([], [], [])
+    columns = {
+        "words": pa.array(words, pa.list_(pa.string())),
+        "text": pa.array(texts, pa.string()),
+        "weight": pa.array(weights, pa.float64()),
+    }
+    return pa.table(columns)
 
 
 def _between(links: Links, start: int, end: int, length: int) -> int:

@@ -10,8 +10,8 @@ not seen: `cross_fitted`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,15 @@ Pools = Sequence[NDArray[np.float64]]
 @dataclass(frozen=True)
 class Selector:
     """Scores candidates by their features, which have `names`: the sum of (feature − `centre`) /
-    `scale` × `weights`, all `[f]`.
+    `scale` × `weights`, all `[f]`. `learned` says from what and how it was learned, such as the
+    metric, the number of items and the seed: it is kept in the file, and no part of the signature.
     """
 
     names: tuple[str, ...]
     centre: tuple[float, ...]
     scale: tuple[float, ...]
     weights: tuple[float, ...]
+    learned: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def fit(
@@ -92,21 +94,23 @@ class Selector:
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
-        write_json(path, self._document())
+        write_json(path, self._document() | {"learned": dict(self.learned)})
 
     @classmethod
     def load(cls, path: str | Path) -> Selector:
         """What `save` wrote. Raises PomonaError for a file that is no selector."""
         found = read_json(path, remedy=_NO_SELECTOR)
         columns = ("names", "centre", "scale", "weights")
-        if found.get("form") != _FORM or set(found) != {"form", *columns}:
+        told = found.pop("learned", {})
+        fits = set(found) == {"form", *columns} and isinstance(told, dict)
+        if found.get("form") != _FORM or not fits:
             raise PomonaError("is no selector", where=path, remedy=_NO_SELECTOR)
         names, *numbers = (found[column] for column in columns)
         whole = _are(names, str) and all(_are(each, int | float) for each in numbers)
         if not whole or len({len(each) for each in (names, *numbers)}) != 1 or 0 in numbers[1]:
             message = "is a selector whose names and numbers do not fit together"
             raise PomonaError(message, where=path, remedy=_NO_SELECTOR)
-        return cls(tuple(names), *(tuple(map(float, each)) for each in numbers))
+        return cls(tuple(names), *(tuple(map(float, each)) for each in numbers), learned=told)
 
     def _document(self) -> dict[str, Any]:
         return {

@@ -4,13 +4,14 @@ whatever sees passages or tools, stops early, or is judged by a model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from pomona.models import count_parameters, gguf_header, locate, present
+from pomona.answers import forecaster
+from pomona.models import Model, Request, Spent, count_parameters, gguf_header, locate, present
 from pomona.recipe.asked import is_gguf, is_served
 from pomona.recipe.graph import Estimate, Node, RunInput, Step
 from pomona.recipe.inputs import resolve
@@ -18,7 +19,7 @@ from pomona.recipe.schema import Recipe
 from pomona.recipe.steps import Served
 from pomona.recipe.steps.asking import draw_asked, judge
 from pomona.recipe.system import System, asks, pool_name
-from pomona.sample import REWARDS, Strategy
+from pomona.sample import REWARDS, Strategy, forecast_answer
 
 
 class Plan(Protocol):
@@ -35,6 +36,11 @@ class Plan(Protocol):
     model: Callable[[str], Node]
     answering: Callable[[], Mapping[str, Any]]
     estimate: Callable[..., Estimate]
+
+    @cached_property
+    def typical(self) -> Request:
+        """What models are asked about a test item, for forecasts."""
+        ...
 
     @cached_property
     def item_count(self) -> float:
@@ -93,11 +99,10 @@ def draw_pools(
         "logprobs": best,
         "models": {"model": plan.recipe.asked(plan.names.get(model, "")).settings()},
     }
-    served = isinstance(model, Served)
-    cost = replace(
-        plan.estimate("generate", model, plan.item_count, pool.n),
-        asked=plan.item_count * pool.n if served else 0.0,
-    )
+    cost = plan.estimate("generate", model, plan.item_count, pool.n)
+    if isinstance(model, Served):
+        money = _most(plan, system, [model], lambda own: forecaster(own, plan.typical)(pool.n))
+        cost = replace(cost, asked=plan.item_count * pool.n, money=money)
     inputs |= {"items": asked, "model": model}
     who = system.name if system.context else plan.names.get(model, system.name)
     name = f"ask {who} for {pool_name(pool)}"
@@ -110,6 +115,7 @@ def judge_pools(
     """One of the first `n` answers of each pool, by a strategy that asks a model."""
     strategy = system.strategy
     assert strategy is not None
+    whole = replace(strategy, n=n)
     params, inputs = _seen(plan, system)
     by_judge = strategy.select == "chops" or strategy.utility == "judge"
     who: dict[str, Node] = {}
@@ -118,7 +124,7 @@ def judge_pools(
     if system.arbiter is not None:
         who["judge"] = plan.model(system.arbiter)
     params |= {
-        "strategy": replace(strategy, n=n).name,
+        "strategy": whole.name,
         **plan.compared,
         "models": {
             name: plan.recipe.asked(plan.names.get(node, "")).settings()
@@ -126,10 +132,53 @@ def judge_pools(
         },
     }
     inputs |= {"items": asked, "pools": pools, **who}
-    cost = Estimate("generate", None, 200.0 * plan.item_count, plan.item_count)
+
+    def choosing(first: Model, arbiter: Model | None = None) -> Spent:
+        drawn = forecaster(first, plan.typical)(n)
+        told = forecast_answer([first], plan.typical, whole, arbiter)
+        return replace(told, money=told.money - drawn.money)
+
+    cost = Estimate(
+        "generate",
+        None,
+        200.0 * plan.item_count,
+        plan.item_count,
+        _most(plan, system, list(who.values()), choosing),
+    )
     of = "" if system.name == strategy.name else f" of {system.name}"
     name = f"choose {strategy.name}{of}"
     return plan.step(plan.on(name, items), judge, params, inputs, cost)
+
+
+class _Priced(Model):
+    """Stands for a model in forecasts, and is not asked."""
+
+    abilities = frozenset({"generate"})
+
+    def __init__(self, price: Sequence[float] | None) -> None:
+        self._price = price or (0.0, 0.0)
+
+    def cost(self, prompt: int, answer: int = 0, samples: int = 1) -> Spent:
+        """See `Model`."""
+        told = super().cost(prompt, answer, samples)
+        tokens = (told.prompt_tokens, told.completion_tokens)
+        money = sum(n * price for n, price in zip(tokens, self._price, strict=True)) / 1e6
+        return replace(told, money=money)
+
+
+def _most(
+    plan: Plan, system: System, models: Sequence[Node], spent: Callable[..., Spent]
+) -> float | None:
+    """What all test items cost at most by what one does; None where a server has no price, and
+    where what requests carry is not known before. What computes here is paid nothing.
+    """
+    asked = {node: plan.recipe.asked(plan.names.get(node, "")) for node in models}
+    served = [node for node in models if isinstance(node, Served)]
+    if not served:
+        return 0.0
+    if system.context or any(asked[node].price is None for node in served):
+        return None
+    return spent(*(_Priced(asked[node].price) for node in models)).money * plan.item_count
 
 
 def is_judged(system: System) -> bool:

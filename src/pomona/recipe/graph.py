@@ -28,13 +28,14 @@ Work = Callable[[StepContext], Cost]
 class Estimate:
     """What a step will need: `kind` chooses the rate at which this machine works through `flops`,
     None where nobody knows them; `disk` is bytes left behind, `asked` how many answers servers
-    give.
+    give, `money` the most that these cost, None where nobody knows.
     """
 
     kind: str = "table"
     flops: float | None = 0.0
     disk: float = 0.0
     asked: float = 0.0
+    money: float | None = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pomona.ledger import (
@@ -168,7 +168,7 @@ def _header(every: Sequence[Accounts], entries: list[Entry], pending: Sequence[s
     accounts, recipe = every[0], every[0].plan.recipe
     counted = accounts.plan.learned is not None
     others = {each.metric.name: each.metric.higher_is_better for each in every[1:]}
-    versions = {name: version(name) for name in VERSIONS}
+    versions = {name: told for name in VERSIONS if (told := _version(name))}
     return Meta(
         name=recipe.name,
         metric=accounts.metric.name,
@@ -191,6 +191,14 @@ def _header(every: Sequence[Accounts], entries: list[Entry], pending: Sequence[s
         higher=others,
         pending=list(pending),
     )
+
+
+def _version(package: str) -> str | None:
+    """That of a package; None where it is not installed, as torch where servers answer."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _notes(accounts: Accounts, seeds: int) -> list[str]:

@@ -137,6 +137,12 @@ class RunPlan(Tables):
             given = then(items, given, seed)
         return given
 
+    @property
+    def needs_torch(self) -> bool:
+        """Whether torch runs one of the models, which servers and llama.cpp do without it."""
+        there = [node for node in self.names if isinstance(node, RunInput)]
+        return self.recipe.pretrain is not None or any(node.path.is_dir() for node in there)
+
     @cached_property
     def reads_texts(self) -> bool:
         """Whether the task's metrics read what models answer, and not how probable texts are."""

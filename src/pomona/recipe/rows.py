@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest
+from pomona.models import Request
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
 from pomona.recipe.inputs import check_groups, check_names, group_counts, record_sources
 from pomona.recipe.schema import HarnessPart, Recipe
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pomona.tasks.harness import HarnessMetric, HarnessTask
 
 GUESS = 1000.0  # items, where counting takes too long
+FEW = 200  # rows from which the length of prompts is told
 
 
 @dataclass
@@ -214,6 +216,27 @@ class Tables:
         if self.harness:
             return float(len(self.harness.items))
         return self.count("test items", self.recipe.task, self.recipe.task.per_group)
+
+    @cached_property
+    def typical(self) -> Request:
+        """What models are asked about a test item, for forecasts: of those first in the table, the
+        prompt of middle length.
+        """
+        longest = self.recipe.task.max_new_tokens
+        if self.harness:
+            longest = max(request.max_tokens for request, _ in self.harness.requests())
+        prompts = self.harness.items.prompts if self.harness else self._first_prompts()
+        middle = sorted(prompts, key=len)[len(prompts) // 2] if prompts else ""
+        return Request(prompt=middle, max_tokens=longest)
+
+    def _first_prompts(self) -> list[str]:
+        from pomona import records
+
+        data, task = self.recipe.data, self.recipe.task
+        sources = record_sources(task.records or data.records, self.folder)
+        rows = records.read([str(path) for path in sources], on_error="drop")
+        rows = rows.where(**{**data.where, **task.where}).select(*fields_of(data.prompt))
+        return [data.prompt.format_map(row) for row in rows.head(FEW).to_table().to_pylist()]
 
     def count(self, name: str, spec: Any, per_group: int | None) -> float:
         """Items of the table `name`, for estimates."""

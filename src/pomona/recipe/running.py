@@ -98,8 +98,8 @@ class DryRun:
     folder: RunFolder
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a step: `state` is "done" or "to do"; estimated FLOPs, seconds on one core, and
-        bytes of disk.
+        """One row a step: `state` is "done" or "to do"; estimated FLOPs, seconds on one core, bytes
+        of disk, and the most that servers are paid.
         """
         return [
             {
@@ -108,6 +108,7 @@ class DryRun:
                 "flops": step.estimate.flops,
                 "seconds": expected_seconds(step),
                 "disk": step.estimate.disk,
+                "money": step.estimate.money,
             }
             for step in self.steps
         ]
@@ -115,7 +116,8 @@ class DryRun:
     def totals(self) -> dict[str, Any]:
         """Sums over the steps that are still to do; None where a part is not known."""
         rows = [row for row in self.rows() if row["state"] == "to do"]
-        return {name: total(row[name] for row in rows) for name in ("flops", "seconds", "disk")}
+        names = ("flops", "seconds", "disk", "money")
+        return {name: total(row[name] for row in rows) for name in names}
 
 
 def _planned(
@@ -225,7 +227,8 @@ def run(
     before = stamp([recipe])
     wanted = {"base": base, "seed": seed, "threads": threads}
     plan, folder, chosen = _planned(Path(recipe), out, wanted, insist=True)
-    _set_threads(plan.recipe.threads)
+    if plan.needs_torch:
+        _set_threads(plan.recipe.threads)
     with locked(folder.root):
         if plan.says:
             write_into(folder.root, {"models.json": json_text(dict(plan.says))})

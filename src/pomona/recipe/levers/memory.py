@@ -28,6 +28,7 @@ from pomona.recipe.steps.memory import (
 from pomona.recipe.steps.selecting import (
     answer_put_together,
     gather_candidates,
+    learn_phrases,
     learn_selector,
     put_together,
     score_shortlist,
@@ -292,12 +293,14 @@ class MemoryLever(Lever):
 
     def _made(self, items: Step) -> Step:
         spec = self.spec.phrases or Phrases()
-        inputs = {"items": items, "memory": self._memory}
+        # Comparing words costs no FLOPs in the ledger, and time all the same.
+        learning = Estimate("table", 1e9 * self.plan.memory_count / 10_000)
+        memory = {"memory": self._memory}
+        learned = self.plan.step("learn phrases", learn_phrases, {}, memory, learning)
+        inputs = {"items": items, "phrases": learned, **memory}
         inputs["neighbours"] = self.plan.neighbours(items)
         name = self.plan.on("put answers together", items)
-        # Comparing words costs no FLOPs in the ledger, and time all the same.
-        work = 1e9 * (self.plan.memory_count / 10_000 + self.plan.item_count / 50)
-        cost = Estimate("table", work)
+        cost = Estimate("table", 1e9 * self.plan.item_count / 50)
         return self.plan.step(name, put_together, spec.model_dump(), inputs, cost)
 
     def _selected(self, spec: Selected, asks: bool, system: System) -> System:
@@ -306,7 +309,7 @@ class MemoryLever(Lever):
         """
         plan, draws = self.plan, not system.is_plain
         label = plan.seeded(system, system.seeds[0]) if asks or draws else "no model"
-        learning = {"metrics": plan.metrics, "penalty": spec.penalty}
+        learning = {"metrics": plan.metrics, "penalty": spec.penalty, "seed": plan.recipe.seed}
 
         def gathered(items: Step, seed: int) -> Step:
             inputs = {"items": items, "memory": self._memory, "made": self._made(items)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pomona.ledger import Meter
 from pomona.memory import (
     FEATURES,
     Composed,
+    LearnedPhrases,
     Phrases,
     Selector,
     cross_fitted,
@@ -38,21 +39,63 @@ LOGPROB = FEATURES.index("logprob")
 Pool = dict[str, Any]  # its `texts`, and its `features` [k, len(FEATURES)]
 
 
+def learn_phrases(step: StepContext) -> Cost:
+    """The phrases of the memory, group by group."""
+    memory = read_items(step.inputs["memory"])
+    found: dict[str, LearnedPhrases] = {}
+    with Meter() as meter:
+        for group, rows in rows_of(memory.groups).items():
+            found[group] = Phrases(*_pairs(memory, rows)).learned
+            step.advance(len(found), len(set(memory.groups)))
+        for name in _LEARNED:
+            parts = [
+                (table := getattr(one, name)).append_column("group", pa.array([g] * len(table)))
+                for g, one in found.items()
+            ]
+            path = step.out / f"{name}.parquet"
+            pq.write_table(pa.concat_tables(parts), path, compression="zstd")
+    flops = sum(one.flops for one in found.values())
+    return Cost(flops, 0, meter.cpu_seconds, meter.wall_seconds)
+
+
+_LEARNED = ("phrases", "forward", "backward")
+
+
+def _learned(folder: Path) -> dict[str, LearnedPhrases]:
+    """By group."""
+    tables = [read_rows(folder / f"{name}.parquet") for name in _LEARNED]
+    groups = [rows_of(table["group"].to_pylist()) for table in tables]
+    every = {group for rows in groups for group in rows}
+    return {
+        group: LearnedPhrases(
+            *(
+                table.take(pa.array(rows.get(group, []), pa.int64())).drop_columns("group")
+                for table, rows in zip(tables, groups, strict=True)
+            ),
+            flops=0.0,
+        )
+        for group in every
+    }
+
+
+def _pairs(memory: Items, rows: Sequence[int]) -> tuple[list[str], list[str]]:
+    return [memory.sources[row] for row in rows], [memory.completions[row] for row in rows]
+
+
 def put_together(step: StepContext) -> Cost:
     """Answers put together for every item from the memory's phrases, those of its group alone."""
     items, memory = read_items(step.inputs["items"]), read_items(step.inputs["memory"])
     p, made = step.params, [[] for _ in items.ids]
     found = read_neighbours(step.inputs["neighbours"] / "neighbours.parquet", p["edited"])
-    stored, once, done = rows_of(memory.groups), 0.0, 0
+    stored, done, at = rows_of(memory.groups), 0, step.inputs["phrases"]
     with Meter() as meter:
+        learned = _learned(at)
         for group, rows in rows_of(items.groups).items():
-            own = stored.get(group, [])
-            place = {int(row): at for at, row in enumerate(own)}
-            pairs = [(memory.sources[row], memory.completions[row]) for row in own]
-            phrases = Phrases(*map(list, zip(*pairs, strict=True))) if pairs else None
-            if phrases is None:
+            if group not in stored:
                 continue
-            once += phrases.flops
+            own = stored[group]
+            place = {int(row): at for at, row in enumerate(own)}
+            phrases = Phrases(*_pairs(memory, own), learned[group])
             for row in rows:
                 near = [place[at] for at in found[row]["rows"]]
                 asked = (items.sources[row], near, found[row]["similarity"])
@@ -62,8 +105,9 @@ def put_together(step: StepContext) -> Cost:
     told = [[asdict(one) for one in each] for each in made]
     table = pa.table({"id": items.ids, "made": pa.array(told, pa.list_(_MADE))})
     pq.write_table(table, step.out / "made.parquet")
-    write_serving(step.out, Serving(0.0, once))
-    return Cost(once, 0, meter.cpu_seconds, meter.wall_seconds)
+    stored_bytes = sum(path.stat().st_size for path in at.glob("*.parquet"))
+    write_serving(step.out, Serving(0.0, bytes=stored_bytes))
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
 _MADE = pa.struct(
@@ -164,7 +208,13 @@ def learn_selector(step: StepContext) -> Cost:
         pools = _read_pools(step.inputs["candidates"])
         worth = _utilities(step, items, pools)
         known = [pool["features"] for pool in pools]
-        Selector.fit(known, worth, FEATURES, penalty=p["penalty"]).save(step.out / "selector.json")
+        fitted = Selector.fit(known, worth, FEATURES, penalty=p["penalty"])
+        told = {
+            "metric": p["metrics"][0],
+            "items": len(items),
+            **{name: p[name] for name in ("penalty", "seed")},
+        }
+        replace(fitted, learned=told).save(step.out / "selector.json")
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
