@@ -76,6 +76,13 @@ def test_trainings_are_averaged_and_clusters_widen(tmp_path: Path) -> None:
     values = np.array([[int(m) for m in each] for each in marks]) * 50.0
     gains = values[2] + values[3] - values[0] - values[1]
     assert told.items["size 1 to size 2"].to_pylist() == pytest.approx(gains.tolist())
+    # Trainings of one size differ as much as those of two: about half of the items.
+    other = told.whole.other_answers
+    assert other is not None and other.half == 1
+    assert other.floor == np.mean(np.array(list(marks[0])) != np.array(list(marks[1])))
+    assert other.excess.value == pytest.approx(other.share - other.floor)
+    assert other.p_value is not None and other.p_value > 0.3
+    assert ladder(SIZES[:2]).whole.other_answers is None
     assert told.notes[0].startswith("Values are means over trainings (size 1 2, size 2 2)")
     alone = ladder([side.drop_columns("cluster") for side in (one, two)]).whole.gain
     assert told.whole.gain.low is not None and alone.low is not None

@@ -121,6 +121,8 @@ def check_answers(out: Path, ledger: Ledger) -> None:
     ):
         with pytest.raises(PomonaError, match=message):
             answers_at(f"{out}#{name}")
+    with pytest.raises(PomonaError, match=r"is a run — name a system of it: .*#base, .*#best"):
+        answers_at(str(out))
     page = (out / "report.html").read_text()
     assert f"What did {best} cost, and whom?" in page
     text = io.StringIO()

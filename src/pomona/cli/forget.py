@@ -107,6 +107,14 @@ def _show_ladder(show: Out, result: Mirror, _: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     if parts:
         show.table(parts, caption=f"{clean(result.whole.smaller)} to {clean(result.whole.larger)}")
+    for step in steps:
+        if (other := step.other_answers) is not None:
+            ends = _estimate(other.excess, percent=True)
+            show.line(
+                f"{clean(step.smaller)} to {clean(step.larger)}: {other.share:.1%} of items have "
+                f"another modal answer, {other.floor:.1%} between trainings of one size: "
+                f"{ends} above, p {p_value(other.p_value)}"
+            )
     for line in (*result.notes, result.signature):
         show.line(line)
 

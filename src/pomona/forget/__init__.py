@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pomona.forget.mirror import (
         Estimate as Estimate,
         Mirror as Mirror,
+        OtherAnswers as OtherAnswers,
         PartGain as PartGain,
         SizeStep as SizeStep,
         ladder as ladder,
@@ -64,7 +65,7 @@ __getattr__, __dir__ = lazily(
         "compression.result": "Compressed CompressedModule",
         "compression.run": "compress",
         "gate": "Case Checked check",
-        "mirror": "Estimate Mirror PartGain SizeStep ladder",
+        "mirror": "Estimate Mirror OtherAnswers PartGain SizeStep ladder",
         "parameters.redundancy": "RebuiltModel Redundancy redundancy",
         "parameters.training": "with_dictionaries without_dictionaries",
         "predictions": "Predictions read_predictions",

@@ -180,8 +180,7 @@ def _refuse(limits: dict[str, float | None], by: str) -> None:
 
 def _refuse_foreign(junit: Path, sides: Sequence[Where]) -> None:
     """Raise PomonaError where the JUnit file would replace an input, or what is none of ours."""
-    saved = len(sides) == 1
-    inputs = list(sides) if saved else [path for one in sides for path in paths_of(one)]
+    inputs = [path for one in sides for path in paths_of(one, saved=len(sides) == 1)]
     check_outputs({"--junit": junit}, inputs)
     if not junit.exists():
         return

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pomona import stats
 from pomona.errors import PomonaError
+from pomona.forget.auditing import audit
 from pomona.forget.predictions import Predictions, read_trainings
 from pomona.records import Where
 from pomona.tasks import Metric, metric as metric_named
@@ -28,6 +29,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "familiarity": ("warm", "cold"),
 }
 UNITS = {
+    "other_answers": "shares of items, 0 to 1; see pomona.forget.audit",
     "gain": "mean over items of the metric of the larger size minus that of the smaller one",
     "half_share": "smallest share of items that holds half of all gains; losses are not taken off",
     "gini": "0: all items gain the same; 1: one has all gains and one all losses (Raffinetti 2015)",
@@ -61,6 +63,20 @@ class PartGain:
 
 
 @dataclass(frozen=True)
+class OtherAnswers:
+    """How many items two sizes answer otherwise: the share of items whose modal answer differs
+    between `half` trainings of each, `floor` where both are trainings of the smaller size, and the
+    excess with its interval and the p-value of shuffled sizes. See `pomona.forget.audit`.
+    """
+
+    half: int
+    share: float
+    floor: float
+    excess: Estimate
+    p_value: float | None
+
+
+@dataclass(frozen=True)
 class SizeStep:
     """From one size to a larger one. `better` and `worse` count items whose metric rises and falls,
     in its own direction.
@@ -68,6 +84,8 @@ class SizeStep:
     half_share, gini, losses: how unevenly the gain lies, see `UNITS`.
     groups, parts: gains by the values of the group column, and of the columns of `PARTS`.
     contrasts: the gain of head minus that of the tail, and of near minus far, warm minus cold.
+    other_answers: above the floor; None where a size was trained once, which has no floor, and
+        where items have several references.
     """
 
     smaller: str
@@ -83,6 +101,7 @@ class SizeStep:
     groups: Mapping[str, PartGain]
     parts: Mapping[str, Mapping[str, PartGain]]
     contrasts: Mapping[str, Estimate]
+    other_answers: OtherAnswers | None = None
 
 
 @dataclass(frozen=True)
@@ -159,9 +178,8 @@ def ladder(
     if names is not None and len(names) != len(sides):
         message = f"{len(names)} names for {len(sides)} sizes"
         raise PomonaError(message, where="names", remedy="name each size")
-    columns = {"group": group, "cluster": cluster}
     read = [
-        read_trainings(side, f"size {place}", **columns, labels=tuple(PARTS))
+        read_trainings(side, f"size {place}", group=group, cluster=cluster, labels=tuple(PARTS))
         for place, side in enumerate(sides, 1)
     ]
     first = read[0][0]
@@ -237,11 +255,12 @@ class _Sizes:
             }
             for name, column in labelled.items()
         }
-        sums = [self.metric.aggregate(self.statistics[k].sum(0)) for k in (i, j)]
+        smaller, larger = (float(self.metric.aggregate(self.statistics[k].sum(0))) for k in (i, j))
         return SizeStep(
             self.names[i],
             self.names[j],
-            *map(float, sums),
+            smaller,
+            larger,
             whole.gain,
             whole.better,
             whole.worse,
@@ -251,7 +270,29 @@ class _Sizes:
             parts.pop("group", {}),
             parts,
             self._contrasts(gains),
+            self._other_answers(i, j),
         )
+
+    def _other_answers(self, i: int, j: int) -> OtherAnswers | None:
+        trainings = min(self.seeds[i], self.seeds[j])
+        if trainings < 2 or not all(isinstance(one, str) for one in self.first.references):
+            return None
+        labels = {n: self.labels[n] for n in ("group", "cluster") if n in self.labels}
+        tables = []
+        for level, k in enumerate((i, j)):
+            for place, one in enumerate(self.read[k]):
+                # No two have a seed in common: a size is not made of another one.
+                about = {"level": [str(level)], "seed": [f"{level}-{place}"]}
+                columns = {name: value * len(one) for name, value in about.items()}
+                columns |= {"id": one.ids, "prediction": one.predictions, **labels}
+                tables.append(pa.table({**columns, "reference": one.references}))
+        found = audit(pa.concat_tables(tables), dense="0", seeds=trainings, seed=self.seed)
+        level = found.levels[0]
+        told = level.overall
+        if told.at is None or told.floor is None:
+            return None
+        excess = Estimate(told.excess, told.excess_low, told.excess_high)
+        return OtherAnswers(level.half, told.at, told.floor, excess, told.p_excess)
 
     def _draws(self, rows: NDArray[np.intp]) -> stats.Resamples:
         within = None if self.clusters is None else self.clusters[rows]

@@ -94,17 +94,16 @@ def read_trainings(
     Raises PomonaError as `read_predictions` does, and where trainings have other items.
     """
     records = read(source)
-    columns = {"group": group, "cluster": cluster}
     labels = [one for one in labels if one in records.column_names]
     if _SEED not in records.column_names:
-        return [read_predictions(source, name, **columns, labels=labels)]
+        return [read_predictions(source, name, group=group, cluster=cluster, labels=labels)]
     table, found = records.to_table(), []
     told = _named(source, name)
     texts = as_text(table[_SEED])
     for seed in sorted(set(texts.to_pylist()), key=str):
         rows = [row for row, one in enumerate(texts.to_pylist()) if one == seed]
         part = table.take(rows).replace_schema_metadata({NAME: f"{told}, seed {seed}".encode()})
-        found.append(read_predictions(part, **columns, labels=labels))
+        found.append(read_predictions(part, group=group, cluster=cluster, labels=labels))
     found = [one.ordered_like(found[0]) for one in found]
     return [replace(one, name=told) for one in found]
 
@@ -162,8 +161,10 @@ def _named(source: Where, name: str) -> str:
     return metadata.get(NAME, b"").decode() or name or read(source).source.where
 
 
-def paths_of(source: Where) -> list[str]:
-    """The files of a side, which no output may replace."""
+def paths_of(source: Where, *, saved: bool = False) -> list[str]:
+    """The files of a side, or of a `saved` comparison, which no output may replace."""
+    if saved and isinstance(source, str | Path):
+        return [str(source)]
     return [] if isinstance(source, pa.Table) else read(source).paths
 
 

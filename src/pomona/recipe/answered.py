@@ -64,6 +64,9 @@ def answers_at(source: str) -> str | pa.Table:
     as it is. See `answers_of`.
     """
     if Path(source).exists():
+        if (Path(source) / "manifest.json").is_file():
+            few = ", ".join(f"{source}{_SEP}{name}" for name in ("base", "best"))
+            raise PomonaError("is a run", where=source, remedy=f"name a system of it: {few}")
         return source
     for place in (i for i, letter in enumerate(source) if letter == _SEP):
         run, rest = source[:place], source[place + 1 :]

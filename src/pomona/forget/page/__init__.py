@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pomona.forget.change import Change, Comparison
 
 NAME = "index.html"
+_HERE = "pomona.forget.page"
 MOST = 4000  # items on one page: a few megabytes
 _KINDS = ("lost", "gained", "other")
 _WIDTH, _LEVEL = 220, 0.05
@@ -43,9 +44,9 @@ def render_page(compared: Comparison) -> str:
     worst = sorted(compared.groups.items(), key=lambda named: named[1].difference)
     rows = [("all items", compared.overall), *worst]
     reach = _reach([change for _, change in rows])
-    script = files(__package__).joinpath("page.js").read_text(encoding="utf-8")
+    script = files(_HERE).joinpath("page.js").read_text(encoding="utf-8")
     return render(
-        __package__,
+        _HERE,
         "page.html.j2",
         scripts=[script],
         compared=compared,
