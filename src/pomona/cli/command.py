@@ -77,6 +77,7 @@ class Options:
         more: Mapping[str, tuple[str, str]] | None = None,
         made: Mapping[str, Made] | None = None,
         instead: Mapping[str, tuple[str, str]] | None = None,
+        chosen: Mapping[str, str] | None = None,
         missing: Mapping[str, PomonaError] | None = None,
         tables: str = "inputs",
         opened: Mapping[str, str] | None = None,
@@ -95,6 +96,8 @@ class Options:
             made: Parameters that are made of options.
             instead: Flags with which another function is called, with what it takes of the
                 arguments; and their texts.
+            chosen: Options with which another function is called, of whose options they are one;
+                the others of these are for it alone.
             missing: Arguments that not all functions of `instead` need: what is raised without.
             tables: Parameters that are tables, with options for rows that are malformed.
             opened: Parameters of which the word is opened by a function of another room.
@@ -103,7 +106,7 @@ class Options:
         self.kinds = {**COMMON, **(kinds or {})}
         self.inverted, self.more, self.made = inverted or {}, more or {}, made or {}
         self.instead, self.missing, self.tables = instead or {}, missing or {}, tables.split()
-        self.opened = opened or {}
+        self.opened, self.chosen = opened or {}, chosen or {}
         self.hidden = {"progress", *hidden.split(), *self.made}
         self.groups = {
             name: title for title, names in (groups or {}).items() for name in names.split()
@@ -153,8 +156,16 @@ class Command:
                 function, doing = imported(home), None
                 takes = inspect.signature(function).parameters
                 given = {name: value for name, value in given.items() if name in takes}
+        opened = self.options.opened
+        for option, home in self.options.chosen.items():
+            if given.get(option) is not None:
+                function, opened = imported(home), {}
+        if self.options.chosen:
+            takes = inspect.signature(function).parameters
+            doing = doing if "progress" in takes else None
+            _refuse_options(given, takes, self.options.chosen)
         given = _read(given, self.options.tables)
-        for name, home in self.options.opened.items():
+        for name, home in opened.items():
             if given.get(name) is not None:
                 given[name] = imported(home)(given[name])
         for name, error in self.options.missing.items():
@@ -182,6 +193,18 @@ class Command:
             own.get(name, name): not value if name in flags else value
             for name, value in given.items()
         }
+
+
+def _refuse_options(
+    given: Mapping[str, Any], takes: Mapping[str, Any], chosen: Mapping[str, str]
+) -> None:
+    """Raise PomonaError for an option that the function has not which the others choose."""
+    for name in given:
+        if name not in takes:
+            marks = " or ".join(f"--{option}" for option in chosen)
+            without = "with" if any(given.get(option) for option in chosen) else "without"
+            message, remedy = f"means nothing {without} {marks}", "leave it out"
+            raise PomonaError(message, where=f"--{name.replace('_', '-')}", remedy=remedy)
 
 
 def _read(given: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:

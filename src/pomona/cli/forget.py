@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
@@ -11,17 +11,24 @@ from cyclopts.validators import Number
 from pomona.cli.auditing import show_audit, show_order
 from pomona.cli.command import Command, Count, Options
 from pomona.cli.compressing import show_compressed, show_redundancy
+from pomona.cli.divergence import show_divergence
 from pomona.cli.output import Out
 from pomona.pages import UNKNOWN, clean, interval, p_value, signed
 
 if TYPE_CHECKING:
-    from pomona.forget import Change, Checked, Comparison, Estimate, Mirror
+    from pomona.forget import Change, Checked, Comparison, Divergence, Estimate, Mirror
+
+
+def _show_compared(show: Out, result: Comparison | Divergence, given: Mapping[str, Any]) -> None:
+    if show.format == "json":
+        show.json(result.to_json())
+    elif "text" in given:
+        show_divergence(show, cast("Divergence", result), given)
+    else:
+        _show_comparison(show, cast("Comparison", result), given)
 
 
 def _show_comparison(show: Out, result: Comparison, given: Mapping[str, Any]) -> None:
-    if show.format == "json":
-        show.json(result.to_json())
-        return
     worst = sorted(result.groups.items(), key=lambda named: named[1].difference)
     rows = [_cells(result, name, change) for name, change in [("overall", result.overall), *worst]]
     show.table(
@@ -133,6 +140,7 @@ def _estimate(one: Estimate, *, percent: bool = False, plain: bool = False) -> s
 
 _SIDES = {"a": "pomona.recipe:answers_at", "b": "pomona.recipe:answers_at"}
 _SHARE = Annotated[float | None, Parameter(validator=Number(gt=0, lt=1))]
+_OF_MODELS = "text windows context stride device dtype threads cache"
 app = App(name="forget")
 app.command(
     Command(
@@ -166,10 +174,16 @@ app.command(
 app.command(
     Command(
         "pomona.forget:compare",
+        "comparing {a} with {b}",
         options=Options(
-            positional=2, kinds={"a": str, "b": str, "metric": str}, tables="", opened=_SIDES
+            positional=2,
+            kinds={"a": str, "b": str, "metric": str, "text": str},
+            tables="",
+            opened=_SIDES,
+            chosen={"text": "pomona.forget:compare_models"},
+            more={"Of two models": ("pomona.forget:compare_models", _OF_MODELS)},
         ),
-        show=_show_comparison,
+        show=_show_compared,
     )
 )
 app.command(

@@ -6,6 +6,7 @@ says whether that is more than it may be, and `page` shows the items behind it. 
 populations of several models a side, above the floor of chance. `mirror` is the same along a
 ladder: what scale buys, for whom.
 `compression` makes a model smaller, and `parameters` tells how much of it can be predicted.
+`divergence` compares two models token by token.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
         CompressedModule as CompressedModule,
     )
     from pomona.forget.compression.run import compress as compress
+    from pomona.forget.divergence import (
+        Divergence as Divergence,
+        ModelChange as ModelChange,
+        TokenFigure as TokenFigure,
+        compare_models as compare_models,
+    )
     from pomona.forget.gate import Case as Case, Checked as Checked, check as check
     from pomona.forget.mirror import (
         Estimate as Estimate,
@@ -64,6 +71,7 @@ __getattr__, __dir__ = lazily(
         "compression.calibration": "second_moments",
         "compression.result": "Compressed CompressedModule",
         "compression.run": "compress",
+        "divergence": "Divergence ModelChange TokenFigure compare_models",
         "gate": "Case Checked check",
         "mirror": "Estimate Mirror OtherAnswers PartGain SizeStep ladder",
         "parameters.redundancy": "RebuiltModel Redundancy redundancy",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         scoring_flops as scoring_flops,
         training_flops as training_flops,
     )
+    from pomona.models.llama_logits import LlamaLogits as LlamaLogits
     from pomona.models.loading import load as load
     from pomona.models.locating import (
         CatalogueEntry as CatalogueEntry,
@@ -71,6 +72,7 @@ __getattr__, __dir__ = lazily(
         "tensor_places",
         "concurrency": "Rate RetryPolicy merged retrying wait_for",
         "flops": "Shape decode_flops inference_flops prefill_flops scoring_flops training_flops",
+        "llama_logits": "LlamaLogits",
         "loading": "load",
         "locating": "CatalogueEntry catalogue folder_of gguf_header locate names present pull "
         "smollm2_path",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import math
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -166,6 +167,18 @@ class HttpModel(Model):
             where=self.identity,
             remedy="score with a torch model (hf:PATH)",
         )
+
+    async def prompt_logprobs(
+        self, ids: Sequence[int], top: int
+    ) -> list[tuple[list[tuple[int, float]], float]]:
+        """For each token of a prompt the `top` likeliest tokens in its place with their natural-log
+        probabilities, best first, and its own; of the first, which nothing predicts, none and 0.
+
+        It is what vLLM's completions tell. A ModelError where the server does not.
+        """
+        body = {"model": self.name, "prompt": list(ids), "max_tokens": 1, "temperature": 0}
+        answer, _ = await self._post("completions", body | {"prompt_logprobs": top}, len(ids) + 1)
+        return await asyncio.to_thread(prompt_logprobs_of, answer, ids, top, self.identity)
 
     async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """See `Model`."""
@@ -345,6 +358,35 @@ class HttpModel(Model):
     def _hold(self, failure: TransientError) -> None:
         if failure.status == 429 and failure.retry_after:
             self._limits.hold(min(failure.retry_after, self._policy.total))
+
+
+def prompt_logprobs_of(
+    answer: Mapping[str, Any], ids: Sequence[int], top: int, where: str
+) -> list[tuple[list[tuple[int, float]], float]]:
+    """What a completion says of its prompt. A ModelError where it says nothing of it, or not of
+    every token.
+    """
+    choices = answer.get("choices")
+    told = choices[0].get("prompt_logprobs") if isinstance(choices, list) and choices else None
+    if told is None:
+        raise ModelError(
+            "tells no log-probabilities of a given text",
+            status=502,
+            where=where,
+            remedy="use a server whose completions know prompt_logprobs, such as vLLM, or a "
+            "checkpoint",
+        )
+    rows: list[tuple[list[tuple[int, float]], float]] = [([], 0.0)]
+    try:
+        for token, row in zip(ids[1:], told[1:], strict=True):
+            own = float(row[str(token)]["logprob"])
+            told_of = sorted((-float(one["logprob"]), int(key)) for key, one in row.items())
+            if not told_of or not all(map(math.isfinite, (own, told_of[0][0]))):
+                raise ValueError
+            rows.append(([(key, -negative) for negative, key in told_of[:top]], own))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise malformed(f"its prompt_logprobs are not of the {len(ids)} tokens", where) from None
+    return rows
 
 
 def vectors_of(answer: Mapping[str, Any], texts: int, where: str) -> NDArray[np.float32]:

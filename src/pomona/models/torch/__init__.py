@@ -8,7 +8,7 @@ from pomona._lazy import lazily
 from pomona.models.checkpoint import require
 
 if TYPE_CHECKING:
-    from pomona.models.torch.codec import Codec as Codec
+    from pomona.models.torch.codec import Codec as Codec, TokenDecoder as TokenDecoder
     from pomona.models.torch.datastore import Datastore as Datastore
     from pomona.models.torch.model import TorchModel as TorchModel
     from pomona.models.torch.native import mean_states as mean_states
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _find, __dir__ = lazily(
     __name__,
     {
-        "codec": "Codec",
+        "codec": "Codec TokenDecoder",
         "datastore": "Datastore",
         "model": "TorchModel",
         "native": "mean_states",

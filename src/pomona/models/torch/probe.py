@@ -4,7 +4,7 @@ exponential.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,6 +174,34 @@ class Probe:
             lambda unit: budget.scoring(len(unit.ids), len(unit.ids) if self._whole else 1),
             run,
         )
+
+    def logits(self, units: Sequence[Unit], rows: int) -> Iterator[torch.Tensor]:
+        """The logits that predict the scored tokens, `[≤ rows, vocabulary]` at a time, a block
+        never of two units: in the order of the units, of which those go through the network
+        together that fit.
+        """
+        start = 0
+        while start < len(units):
+            longest = len(units[start].ids)
+            stop = start + 1
+            while stop < len(units):
+                longest = max(longest, len(units[stop].ids))
+                positions = longest if self._whole else 1
+                if stop + 1 - start > self._model.budget.scoring(longest, positions):
+                    break
+                stop += 1
+            with torch.inference_mode(), self._model.arithmetic:
+                hidden, _ = self._outputs(units[start:stop], None)
+            at = 0
+            for unit in units[start:stop]:
+                end = at + len(unit.ids) - unit.first
+                for place in range(at, end, rows):
+                    with torch.inference_mode(), self._model.arithmetic:
+                        part = hidden[place : min(place + rows, end)]
+                        block = part if self._whole else self._head(part)
+                    yield block
+                at = end
+            start = stop
 
     def gradients(self, units: Sequence[Unit]) -> list[np.ndarray]:
         """L2 norm at each input token, float32 `[t - 1]`, of the gradient of the unit's mean target
