@@ -23,6 +23,7 @@ from pomona.forget.change import FORMAT
 from pomona.forget.divergence.cache import CachedSide, keeping
 from pomona.forget.divergence.figures import Figures, Log, ModelChange, corrected
 from pomona.forget.divergence.measures import losses, measured
+from pomona.forget.divergence.page import check_page, write_page
 from pomona.forget.divergence.sides import ServerSide, Side, is_server, open_side
 from pomona.forget.divergence.texts import (
     Document,
@@ -48,8 +49,8 @@ _CHUNK = 1 << 14  # letters of the documents that are read together
 @dataclass(frozen=True)
 class Divergence:
     """Two models on the same text. `documents` has a row for each document, or chunk of one: row in
-    the table, group, tokens, bytes, mean KL (its lower bound where only bounds are known), bits per
-    byte under both, tokens lost and gained.
+    the table, how it begins, group, tokens, bytes, mean KL (its lower bound where only bounds are
+    known), bits per byte under both, tokens lost and gained.
 
     reason: why all but bits per byte is unknown, where the two cannot be compared token by token.
     """
@@ -97,6 +98,7 @@ def compare_models(
     dtype: str | None = None,
     threads: int = 1,
     cache: Path | None = None,
+    page: Path | None = None,
     resamples: int = 2000,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -127,6 +129,7 @@ def compare_models(
         threads: Processor threads.
         cache: File for what A says: of each position its 64 likeliest tokens and the mass of the
             others. Where it is there, A is not run, and KL has bounds instead of a value.
+        page: Folder to write a page into: every group, and the documents that are farthest apart.
         resamples: Resamples behind each interval.
         seed: Seed of the resamples.
         progress: Called with the number of documents done and in all.
@@ -137,6 +140,8 @@ def compare_models(
     """
     stride = stride or context
     _check(windows, context, stride, threads)
+    if page is not None:
+        check_page(page)
     texts = Documents(text, group, cluster, whole=windows == "llama.cpp")
     with ExitStack() as stack:
         stack.enter_context(_threads(threads))
@@ -150,7 +155,10 @@ def compare_models(
         if cache is not None and not kept:
             reading.keep = stack.enter_context(keeping(cache, sides[0]))
         reading.read(texts, progress)
-        return reading.result(texts, resamples, seed)
+        result = reading.result(texts, resamples, seed)
+    if page is not None:
+        write_page(result, page)
+    return result
 
 
 def _opened(a: str, b: str, opener: Callable[[str], Side], kept: Path | None) -> tuple[Side, Side]:
@@ -288,7 +296,7 @@ class _Reading:
             size - (len(side.spelled(ids[0])) if first == 1 and ids[0] != prefix else 0)
             for side, (ids, first), (_, _, prefix) in zip(self._sides, laid, own, strict=True)
         ]
-        item = self._log.open(document.row, document.group, document.cluster, (sizes[0], sizes[1]))
+        item = self._log.open(document, document.cluster, (sizes[0], sizes[1]))
         for (ids, first), each in zip(laid, parts, strict=True):
             units = windows_of(ids, first, self._context, self._stride)
             each += [_Part(unit, item) for unit in units]
@@ -308,7 +316,7 @@ class _Reading:
         ids = ids if prefix is None else [prefix, *ids]
         for unit in halves(ids, self._context, prefix):
             size = sum(len(side.spelled(token)) for token in unit.ids[unit.first :].tolist())
-            item = self._log.open(document.row, document.group, None, (size, size))
+            item = self._log.open(document, None, (size, size))
             parts.append(_Part(unit, item))
 
     def _together(self, parts: Sequence[_Part]) -> None:
@@ -386,7 +394,7 @@ class _Reading:
     def _documents(self, figures: Figures, *, paired: bool) -> pa.Table:
         log, losses_ = self._log, self._log.losses()
         sizes = np.maximum(np.array(log.bytes, np.float64), 1)
-        columns: dict[str, Any] = {"row": log.rows, "group": log.groups}
+        columns: dict[str, Any] = {"row": log.rows, "group": log.groups, "text": log.texts}
         columns |= {"tokens_a": losses_[:, 1].astype(int), "tokens_b": losses_[:, 3].astype(int)}
         columns |= {"bytes": np.array(log.bytes)[:, 0]}
         bits = losses_[:, ::2] / np.log(2) / sizes

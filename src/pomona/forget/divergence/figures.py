@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from pomona import stats
 from pomona.forget.divergence.measures import Tokens
+from pomona.forget.divergence.texts import Document
 
 Column = NDArray[np.float64]
 _KL_LEVELS = {"median": 0.5, "90": 0.9, "95": 0.95, "99": 0.99, "99.9": 0.999}
 _LEVELS = {"0.1": 0.001, "1": 0.01, "5": 0.05, "10": 0.1, "25": 0.25, "median": 0.5, "75": 0.75}
 _LEVELS |= {"90": 0.9, "95": 0.95, "99": 0.99, "99.9": 0.999}
+_SHOWN = 160  # letters of a document that are kept
 _LN2 = float(np.log(2))
 
 
@@ -110,16 +112,18 @@ class Log:
     def __init__(self) -> None:
         self.rows: list[int] = []
         self.groups: list[str | None] = []
+        self.texts: list[str] = []
         self.clusters: list[str | None] = []
         self.bytes: list[tuple[int, int]] = []
         self._losses: list[tuple[int, int, float, int]] = []
         self._tokens: list[Tokens] = []
         self._items: list[NDArray[np.int64]] = []
 
-    def open(self, row: int, group: str | None, cluster: str | None, size: tuple[int, int]) -> int:
+    def open(self, document: Document, cluster: str | None, size: tuple[int, int]) -> int:
         """A new item, of so many scored bytes under A and B: its number."""
-        self.rows.append(row)
-        self.groups.append(group)
+        self.rows.append(document.row)
+        self.groups.append(document.group)
+        self.texts.append(document.text[:_SHOWN])
         self.clusters.append(cluster)
         self.bytes.append(size)
         return len(self.rows) - 1
