@@ -5,9 +5,9 @@ next token is compared a block at a time, and no logits are kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,11 +19,12 @@ import torch
 
 from pomona import stats
 from pomona.errors import PomonaError
-from pomona.forget.change import FORMAT
+from pomona.files import check_outputs
 from pomona.forget.divergence.cache import CachedSide, keeping
-from pomona.forget.divergence.figures import Figures, Log, ModelChange, corrected
+from pomona.forget.divergence.figures import Figures, Log, corrected
 from pomona.forget.divergence.measures import losses, measured
 from pomona.forget.divergence.page import check_page, write_page
+from pomona.forget.divergence.result import Divergence
 from pomona.forget.divergence.sides import ServerSide, Side, is_server, open_side
 from pomona.forget.divergence.texts import (
     Document,
@@ -35,53 +36,8 @@ from pomona.forget.divergence.texts import (
 from pomona.models.torch import Unit
 from pomona.records import Where
 
-UNITS = {
-    "accuracy, flips, same_top, delta_p": "shares of tokens, 0 to 1; a difference is B - A",
-    "kl": "nats a token, of B from A: KL(A || B)",
-    "metric": "bits per byte of the text; less is better",
-    "p_mcnemar": "exact, two-sided, over tokens; p_holm and p_bh: corrected over the groups",
-    "p_bootstrap, p_metric": "from the resamples that the interval is of",
-}
 _BLOCK_BYTES = 1 << 25  # logits of one side that are there at once
 _CHUNK = 1 << 14  # letters of the documents that are read together
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """Two models on the same text. `documents` has a row for each document, or chunk of one: row in
-    the table, how it begins, group, tokens, bytes, mean KL (its lower bound where only bounds are
-    known), bits per byte under both, tokens lost and gained.
-
-    reason: why all but bits per byte is unknown, where the two cannot be compared token by token.
-    """
-
-    a: str
-    b: str
-    overall: ModelChange
-    groups: Mapping[str, ModelChange]
-    signature: str
-    seed: int
-    resamples: int
-    reason: str | None = None
-    notes: Sequence[str] = ()
-    documents: pa.Table | None = field(default=None, compare=False, repr=False)
-    metric: str = "bits_per_byte"
-    higher_is_better: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """All but the documents, as JSON has it; what reads comparisons of items reads it too."""
-        told: dict[str, Any] = {"pomona_comparison": FORMAT, "a": self.a, "b": self.b}
-        told["overall"] = asdict(self.overall)
-        told["groups"] = {name: asdict(change) for name, change in self.groups.items()}
-        names = ("metric", "higher_is_better", "reason", "seed", "resamples", "signature")
-        told |= {name: getattr(self, name) for name in names}
-        return {**told, "notes": list(self.notes), "units": UNITS}
-
-    def to_table(self) -> pa.Table:
-        """A row for all documents, whose group is null, and one for each group."""
-        rows = [{"group": None, **asdict(self.overall)}]
-        rows += [{"group": name, **asdict(change)} for name, change in self.groups.items()]
-        return pa.Table.from_pylist(rows)
 
 
 def compare_models(
@@ -140,12 +96,14 @@ def compare_models(
     """
     stride = stride or context
     _check(windows, context, stride, threads)
+    texts = Documents(text, group, cluster, whole=windows == "llama.cpp")
+    kept = cache is not None and os.path.lexists(cache)
+    outputs = {"--cache": None if kept else cache, "--page": page}
+    check_outputs(outputs, texts.paths, folders=["--page"])
     if page is not None:
         check_page(page)
-    texts = Documents(text, group, cluster, whole=windows == "llama.cpp")
     with ExitStack() as stack:
         stack.enter_context(_threads(threads))
-        kept = cache is not None and os.path.lexists(cache)
         opener = partial(open_side, device=device, dtype=dtype, threads=threads, context=context)
         sides = _opened(a, b, opener, cache if kept else None)
         for side in sides:

@@ -12,8 +12,8 @@ from pomona.files import check_into, write_into
 from pomona.pages import UNKNOWN, clean, count, gained, interval, p_value, render, signed
 
 if TYPE_CHECKING:
-    from pomona.forget.divergence.comparing import Divergence
     from pomona.forget.divergence.figures import ModelChange, TokenFigure
+    from pomona.forget.divergence.result import Divergence
 
 NAME = "index.html"
 _MOST = 200  # documents shown

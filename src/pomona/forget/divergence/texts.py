@@ -52,9 +52,10 @@ class Documents:
                 Document(row, part) for row, part in enumerate(filter(str.strip, parts), 1)
             ]
             self.where, self.labels = str(source), dict[str, str]()
+            self.paths = [str(source)]
             return
         records = read(source)
-        self.where = records.source.where
+        self.where, self.paths = records.source.where, records.paths
         names = records.column_names
         self.labels = {what: what for what in ("group", "cluster") if what in names}
         self.labels |= {"group": group} if group else {}
