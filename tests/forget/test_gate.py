@@ -47,6 +47,15 @@ def test_a_limit_is_on_the_estimate_or_on_either_end(
     assert result.passed is not bool(failed)
 
 
+def test_a_group_without_flips_may_be_too_small_to_be_sure_of() -> None:
+    few = side({"cy": 2, "fr": 0})
+    assert check(few, few, max_group_loss=2).passed
+    case = check(few, few, max_group_loss=2, by="possible").cases[1]
+    assert case.passed is False and case.high == 0
+    assert case.said.endswith("nothing flipped, and up to 7.2 % may still do so unseen")
+    assert check(few, few, max_group_loss=7.3, by="possible").passed
+
+
 def test_gains_are_no_losses_but_flips() -> None:
     assert check(B, A, max_group_loss=0, max_flips=7).passed
     flips = check(B, A, max_flips=6)

@@ -32,6 +32,8 @@ class Change:
     p_mcnemar: exact, items taken as independent. p_holm, p_bh: corrected over all groups; of all
         items together it is p_mcnemar, as that is one test.
     p_bootstrap: by the resamples of the interval, and like it over clusters where there are any.
+    unseen: where nothing flipped, the share of items below which flips are with 95 % confidence, as
+        the interval then has no width; None else.
     metric_…: by the further metric, in its own direction; None without one.
     """
 
@@ -56,6 +58,7 @@ class Change:
     metric_difference: float | None = None
     metric_low: float | None = None
     metric_high: float | None = None
+    unseen: float | None = None
     note: str | None = None
 
 

@@ -139,6 +139,7 @@ class _Pair:
             p_bootstrap=told.p_value if known else None,
             p_holm=p_value,
             p_bh=p_value,
+            unseen=_unseen(draws.units) if known and lost + gained == 0 else None,
             note=_note(draws, lost + gained),
             **self._measured(rows, draws),
         )
@@ -213,9 +214,15 @@ def _note(draws: stats.Resamples, flips: int) -> str | None:
         return f"one {unit}: nothing is known of the error"
     if flips:
         return None
-    # With no change among n units, 95 % sure that the rate is below this: Clopper & Pearson 1934
-    most = 100 * (1 - 0.05 ** (1 / draws.units))
+    most = 100 * _unseen(draws.units)
     return (
         f"no item flipped, so that the interval has no width: among {draws.units:,} {unit}s up to "
         f"{most:.2g} % may still do so unseen"
     )
+
+
+def _unseen(units: int) -> float:
+    """The rate of flips of which none among so many units are seen in one of twenty cases: the end
+    of the one-sided interval of Clopper & Pearson 1934.
+    """
+    return 1 - 0.05 ** (1 / units)

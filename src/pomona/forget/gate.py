@@ -135,28 +135,34 @@ def check(
 def _loss(group: str | None, change: Change, limit: float, by: By) -> Case:
     low = None if change.ci_high is None else -100 * change.ci_high
     high = None if change.ci_low is None else -100 * change.ci_low
-    return _case("loss", group, (-100 * change.difference, low, high), limit, by)
+    figures = (-100 * change.difference, low, high)
+    return _case("loss", group, figures, change.unseen, limit, by)
 
 
 def _flips(change: Change, limit: float, by: By) -> Case:
     low = None if change.flips_low is None else 100 * change.flips_low
     high = None if change.flips_high is None else 100 * change.flips_high
-    return _case("flips", None, (100 * change.flips, low, high), limit, by)
+    return _case("flips", None, (100 * change.flips, low, high), change.unseen, limit, by)
 
 
 def _case(
     what: str,
     group: str | None,
     figures: tuple[float, float | None, float | None],
+    unseen: float | None,
     limit: float,
     by: By,
 ) -> Case:
     value, low, high = (None if one is None else one + 0.0 for one in figures)  # no negative zero
     assert value is not None
-    decides = {"estimate": value, "proven": low, "possible": high}[by]
+    # Where nothing flipped the interval has no width, and says nothing of what may still flip.
+    end = high if unseen is None else 100 * unseen
+    decides = {"estimate": value, "proven": low, "possible": end}[by]
     unit = "% of items" if what == "flips" else "points"
     ends = "unknown" if low is None or high is None else f"{low:.2f} to {high:.2f}"
     said = f"{what} {value:.2f} {unit} (95 %: {ends}), at most {limit:g} by the {_WORDS[by]}"
+    if by == "possible" and unseen is not None:
+        said += f": nothing flipped, and up to {100 * unseen:.2g} % may still do so unseen"
     passed = None if decides is None else decides <= limit + 1e-9
     if decides is None and by == "possible":
         passed, said = False, f"{said}: nothing is known of its error"
