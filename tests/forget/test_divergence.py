@@ -13,12 +13,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
+from pomona.cli import main
 from pomona.errors import PomonaError
 from pomona.forget import Divergence, check, compare_models
 from pomona.forget.divergence import comparing, sides
 from pomona.forget.divergence.measures import Known, measured, top_of
 from pomona.forget.divergence.texts import halves, windows
-from pomona.models import LlamaLogits, ModelError, load
+from pomona.models import LlamaLogits, ModelError, llama_logits, load
 from pomona.models.http.model import prompt_logprobs_of
 
 from .tiny_gguf import write_gguf
@@ -263,6 +264,27 @@ def test_clusters_are_resampled_whole_and_the_gate_reads_it(tmp_path: Path) -> N
     assert not check(kept, max_flips=0).passed
 
 
+@pytest.mark.usefixtures("bigrams")
+def test_the_command_and_its_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, page = tmp_path / "text.jsonl", tmp_path / "page"
+    rows = [{**row, "group": f"<{row['group']}>"} for row in ROWS]
+    text.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    line = ["forget", "compare", "1", "2", "--text", str(text)]
+    assert main([*line, "--page", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert "B − A, bits per byte" in said
+    assert said.splitlines()[-1] == str(page / "index.html")
+    assert main([*line[:5], str(text), "--metric", "chrf"]) == 2
+    assert "--metric: means nothing with --text — leave it out" in capsys.readouterr().err
+    assert main([*line[:4], "--context", "8"]) == 2
+    assert "--context: means nothing without --text — leave it out" in capsys.readouterr().err
+    (page / "index.html").write_text("mine")
+    assert main([*line, "--page", str(page)]) == 2
+    assert (page / "index.html").read_text() == "mine"
+    assert main([*line, "--cache", str(text)]) == 2
+    assert "holds nothing that was kept of a model" in capsys.readouterr().err
+
+
 def test_torch_models_and_what_is_kept_of_one(tmp_path: Path) -> None:
     text, kept = TABLE.slice(0, 2), tmp_path / "kept.parquet"
     exact = compared("ui-xs", "ui-s", text, cache=kept).overall
@@ -366,7 +388,18 @@ def test_files_that_llama_cpp_refuses(files: dict[str, Path], tmp_path: Path) ->
     assert "tells of 6,152 tokens" in str(compared(f"gguf:{wider}", "ui-xs").reason)
 
 
-def test_a_gguf_file_says_what_its_checkpoint_does(files: dict[str, Path]) -> None:
+def test_a_gguf_file_says_what_its_checkpoint_does(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, whole = list(range(200, 230)), LlamaLogits(files["F32"], context=512)
+    rows = [block.copy() for block in whole.logits(ids, 3, 10)]
+    assert [len(block) for block in rows] == [10, 10, 7]
+    monkeypatch.setattr(llama_logits, "_AT_ONCE", 8)  # a longer text is read in several calls
+    parts = [block.copy() for block in whole.logits(ids, 3, 10)]
+    np.testing.assert_allclose(np.concatenate(parts), np.concatenate(rows), atol=1e-2)
+    assert b"".join(map(whole.spelled, whole.encode(["Öffnen 日"])[0])).decode() == "Öffnen 日"
+    whole.close()
+    whole.close()
     result = compared("ui-xs", f"gguf:{files['F32']}")
     assert result.reason is None
     assert result.overall.kl is not None

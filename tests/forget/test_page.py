@@ -9,7 +9,10 @@ import pyarrow as pa
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.forget import Comparison, compare
+from pomona.forget import Comparison, compare, compare_models
+from pomona.forget.divergence import comparing
+
+from .test_divergence import ROWS, Bigrams
 
 EVIL = "</script><script>document.title='stolen'</script><img src=x onerror=alert(1)>\u202e"
 
@@ -91,3 +94,22 @@ def test_filter_and_search_in_a_browser(page: Path, browser: Any) -> None:
     choose("search", "nowhere", "input")
     assert (cards(), browser.run("said.textContent")) == (0, "0 items, 0 shown")
     assert browser.run("document.querySelectorAll('#groups svg').length") == 4
+
+
+def test_two_models_have_a_page(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "open_side", lambda uri, **_: Bigrams(uri))
+    rows = [{**row, "group": f"<b>{row['group']}"} for row in ROWS]
+    compare_models("1", "2", text=pa.Table.from_pylist(rows), resamples=1000, page=tmp_path / "p")
+    page = tmp_path / "p" / "index.html"
+    browser.open(page, 390)
+    assert browser.complaints == []
+    assert browser.requests == [page.as_uri()]
+    assert browser.run("document.documentElement.scrollWidth") == 390
+    said = browser.run("document.querySelector('main').textContent")
+    assert "Of 3 groups" in said
+    assert "<b>de" in said
+    assert browser.run("document.querySelectorAll('#groups tbody tr').length") == 4
+    assert browser.run("document.querySelectorAll('#groups svg circle').length") == 8
+    assert "Alle Seiten löschen" in said

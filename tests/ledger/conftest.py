@@ -227,7 +227,9 @@ class Browser:
                 self.complaints.append(json.dumps(params)[:2000])
 
     def open(self, page: Path, width: int, height: int = 900, *, dark: bool = False) -> None:
-        """Open a file at a width in CSS pixels and wait until its charts are drawn."""
+        """Open a file at a width in CSS pixels and wait until its charts are drawn, where it has
+        scripts.
+        """
         self.requests.clear()
         self.complaints.clear()
         self.call(
@@ -244,7 +246,8 @@ class Browser:
         self.call("Page.navigate", url=page.as_uri())
         for _ in range(300):
             if self.run(
-                "location.protocol == 'file:' && document.documentElement.dataset.charts == 'drawn'"
+                "location.protocol == 'file:' && document.readyState == 'complete' && "
+                "(!document.scripts.length || document.documentElement.dataset.charts == 'drawn')"
             ):
                 return
             time.sleep(0.1)

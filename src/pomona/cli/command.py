@@ -305,7 +305,7 @@ def _options(
             kind, default = Flag, False
         else:
             kind = options.kinds.get(shown) or _plain(_annotation(function, parameter))
-        default = None if name in options.missing else default
+        default = None if name in {**options.missing, **options.chosen} else default
         if default is None and get_origin(kind) is not Annotated:
             kind = Union[kind, None]  # noqa: UP007
         quiet = not options.defaults and (name in options.groups or not own)
