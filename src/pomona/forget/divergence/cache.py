@@ -84,7 +84,7 @@ def keeping(path: Path, side: Side) -> Iterator[Callable[[Unit, torch.Tensor, An
 class CachedSide:
     """What was kept of a model, as a side; the tokenizer is that of the other one."""
 
-    context = None
+    context: int | None = None
 
     def __init__(self, path: Path, uri: str, other: Side) -> None:
         """Raises PomonaError where the file is none of ours, or of another model than `uri`."""

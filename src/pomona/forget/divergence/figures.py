@@ -174,8 +174,8 @@ class Figures:
         columns |= {"lost": lost, "gained": gained, "flips": lost | gained, "same": t.same_top}
         columns |= {"delta": self._delta, "squares": self._delta**2}
         columns |= {"kl_low": t.kl_low, "kl_high": t.kl_high}
-        self.sums: dict[str, Column] = {
-            name: np.bincount(self._item, np.asarray(values, np.float64), len(log.rows))
+        self.sums: Mapping[str, Column] = {
+            name: np.bincount(self._item, values.astype(np.float64), len(log.rows))
             for name, values in columns.items()
         }
 

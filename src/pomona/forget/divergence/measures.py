@@ -61,7 +61,8 @@ class Tokens:
 @torch.inference_mode()
 def measured(a: Block, b: Block, targets: NDArray[np.integer]) -> Tokens:
     """The true tokens `[n]` under both distributions of each position."""
-    device = b.device if isinstance(b, torch.Tensor) else a.device if _whole(a) else None
+    whole = [side for side in (b, a) if isinstance(side, torch.Tensor)]
+    device = whole[0].device if whole else None
     wanted = torch.as_tensor(np.asarray(targets, np.int64), device=device)
     parts = []
     for rows in _slices(len(wanted)):
@@ -94,7 +95,8 @@ def top_of(logits: torch.Tensor, targets: NDArray[np.integer], k: int) -> Known:
     """
     wanted, parts = torch.as_tensor(np.asarray(targets, np.int64)), []
     for rows in _slices(len(wanted)):
-        logprobs = _logprobs(logits[rows], torch.device("cpu"))
+        part = logits[rows].cpu()
+        logprobs = part.to(torch.promote_types(part.dtype, torch.float32)).log_softmax(1)
         best = logprobs.topk(min(k, logprobs.shape[1]), dim=1)
         rest = logprobs.scatter(1, best.indices, -torch.inf).double().exp().sum(1)
         parts.append((best.indices, best.values.double(), rest, logprob_of(logprobs, wanted[rows])))
@@ -198,10 +200,6 @@ def _logprobs(block: Block, device: torch.device | None) -> Block:
 
 def _moved(block: Known, device: torch.device) -> Iterator[torch.Tensor]:
     return (getattr(block, field.name).to(device) for field in fields(block))
-
-
-def _whole(block: Block) -> bool:
-    return isinstance(block, torch.Tensor)
 
 
 def _slices(n: int) -> Iterator[slice]:

@@ -37,7 +37,7 @@ def render_page(result: Divergence) -> str:
     rows = [("all documents", result.overall), *named]
     bits, kl = _Axis([_bits(c) for _, c in rows]), _Axis([_divergence(c) for _, c in rows])
     return render(
-        __package__,
+        "pomona.forget.divergence",
         "page.html.j2",
         result=result,
         headline=_headline(result.overall),

@@ -110,7 +110,7 @@ class ServerSide:
     completions with `prompt_logprobs` do; the tokenizer is that of the other side.
     """
 
-    context = None
+    context: int | None = None
 
     def __init__(self, uri: str, other: Side) -> None:
         self._model: Any = load(uri)
