@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pomona.cli.output import Out
-from pomona.pages import UNKNOWN, clean, gained, interval, p_value, signed
+from pomona.pages import UNKNOWN, change, clean, p_value
 
 if TYPE_CHECKING:
     from pomona.forget import Audit, Learning, LearningOrder, LevelAudit
@@ -16,7 +16,7 @@ _MOST = 40  # groups that are all shown
 Row = dict[str, Any]
 
 
-def show_audit(show: Out, result: Audit, _: Mapping[str, Any]) -> None:
+def show_audit(show: Out, result: Audit, given: Mapping[str, Any]) -> None:
     """Two lines, then tables of levels, groups, damage and calibration."""
     if show.format == "json":
         show.json(result.to_json())
@@ -46,6 +46,8 @@ def show_audit(show: Out, result: Audit, _: Mapping[str, Any]) -> None:
         show.line(f"{clean(level.level)}: {_power(level)}")
     for line in (*result.notes, result.signature):
         show.line(line)
+    if given.get("page"):
+        show.line(given["page"] / "index.html")
 
 
 def show_order(show: Out, result: LearningOrder, _: Mapping[str, Any]) -> None:
@@ -53,10 +55,10 @@ def show_order(show: Out, result: LearningOrder, _: Mapping[str, Any]) -> None:
     if show.format == "json":
         show.json(result.to_json())
         return
-    one, names = result.overall, list(result.groups)
+    learnt, names, last = result.overall, list(result.groups), clean(result.steps[-1])
     show.line(
-        f"{100 * one.right[-1]:.0f} % of {one.n:,} items are right at {clean(result.steps[-1])}; "
-        f"{100 * one.lost.value:.1f} % were right before and are not"
+        f"{100 * learnt.right[-1]:.0f} % of {learnt.n:,} items are right at {last}; "
+        f"{100 * learnt.lost.value:.1f} % were right before and are not"
     )
     show.line(f"learnt first: {clean(names[0])}; last: {clean(names[-1])}")
     show.table(
@@ -66,15 +68,15 @@ def show_order(show: Out, result: LearningOrder, _: Mapping[str, Any]) -> None:
     )
     if (since := result.since) is not None:
         all_ = since.overall
-        ends = _ends(all_.difference, all_.ci_low, all_.ci_high, 100)
+        ends = change(all_.difference, all_.ci_low, all_.ci_high, 100)
         show.line(
             f"since {clean(since.a)}: {all_.lost:,} lost, {all_.gained:,} gained, {ends} points, "
             f"p {p_value(all_.p_mcnemar)}"
         )
-        for name, change in since.groups.items():
-            if change.p_holm <= 0.05:
-                ends = _ends(change.difference, change.ci_low, change.ci_high, 100)
-                show.line(f"{clean(name)}: {ends} points, p (Holm) {p_value(change.p_holm)}")
+        for name, one in since.groups.items():
+            if one.p_holm <= 0.05:
+                ends = change(one.difference, one.ci_low, one.ci_high, 100)
+                show.line(f"{clean(name)}: {ends} points, p (Holm) {p_value(one.p_holm)}")
     show.line(result.signature)
 
 
@@ -83,12 +85,9 @@ def _learnt_row(name: str, one: Learning) -> Row:
     cells["half learnt at"] = UNKNOWN if one.median is None else clean(one.median)
     for what, scale in (("place", 1), ("forgotten", 1), ("lost", 100)):
         told = getattr(one, what)
-        ends = (
-            ""
-            if told.ci_low is None
-            else f" [{scale * told.ci_low:.2f}, {scale * told.ci_high:.2f}]"
-        )
-        cells[what] = f"{scale * told.value:.2f}{ends}"
+        cells[what] = f"{scale * told.value:.2f}"
+        if told.ci_low is not None:
+            cells[what] += f" [{scale * told.ci_low:.2f}, {scale * told.ci_high:.2f}]"
     return cells
 
 
@@ -103,11 +102,11 @@ def _level_rows(level: LevelAudit, scale: float) -> Iterator[Row]:
             "level": clean(level.level),
             "items": f"{clean(name)} ({one.score.n:,})",
             "dense": f"{scale * one.score.dense:.1f}",
-            "difference": _ends(one.score.difference, one.score.ci_low, one.score.ci_high, scale),
+            "difference": change(one.score.difference, one.score.ci_low, one.score.ci_high, scale),
             "published": _number(published, unit),
             "at": _number(one.at, unit),
             "floor": _number(one.floor, unit),
-            "excess": _ends(one.excess, one.excess_low, one.excess_high, unit),
+            "excess": change(one.excess, one.excess_low, one.excess_high, unit),
             "p": p_value(one.p_excess),
         }
 
@@ -124,12 +123,12 @@ def _show_groups(show: Out, level: LevelAudit, scale: float) -> None:
             "group": clean(name),
             "items": one.score.n,
             "dense": f"{scale * one.score.dense:.1f}",
-            "difference": _ends(one.score.difference, one.score.ci_low, one.score.ci_high, scale),
-            "excess": _ends(
+            "difference": change(one.score.difference, one.score.ci_low, one.score.ci_high, scale),
+            "excess": change(
                 one.excess, one.excess_low, one.excess_high, 100 if one.shift is None else scale
             ),
             **{
-                name.replace("_", " "): _ends(rate.difference, rate.ci_low, rate.ci_high, 100)
+                name.replace("_", " "): change(rate.difference, rate.ci_low, rate.ci_high, 100)
                 for name, rate in one.rates.items()
             },
             "p as published": p_value(one.p_published),
@@ -152,7 +151,7 @@ def _damage_rows(level: LevelAudit, scale: float) -> Iterator[Row]:
         return
     one = level.damage
     ends = [
-        _ends(slope.value, slope.ci_low, slope.ci_high, scale)
+        change(slope.value, slope.ci_low, slope.ci_high, scale)
         for slope in (one.resource, one.naive)
     ]
     yield {
@@ -173,7 +172,7 @@ def _calibration_rows(level: LevelAudit) -> Iterator[Row]:
             "error": one.measure,
             "dense": f"{one.dense:.4f}",
             "compressed": f"{one.compressed:.4f}",
-            "difference": _ends(one.difference, one.ci_low, one.ci_high),
+            "difference": change(one.difference, one.ci_low, one.ci_high),
         }
 
 
@@ -187,12 +186,3 @@ def _power(level: LevelAudit) -> str:
 
 def _number(value: float | None, scale: float) -> str:
     return UNKNOWN if value is None else f"{scale * value:.2f}"
-
-
-def _ends(value: float | None, low: float | None, high: float | None, scale: float = 1) -> str:
-    if value is None:
-        return UNKNOWN
-    if low is None or high is None:
-        return f"{signed(scale * value)} {UNKNOWN}"
-    ends = (scale * low, scale * high)
-    return f"{gained(scale * value, *ends)} {interval(*ends)}"

@@ -42,6 +42,16 @@ def gained(gain: float, low: float, high: float) -> str:
     return signed(gain, places(low, high))
 
 
+def change(value: float | None, low: float | None, high: float | None, scale: float = 1) -> str:
+    """`+1.3 [+0.2, +2.4]`, each times `scale`; without its interval where that is not known."""
+    if value is None:
+        return UNKNOWN
+    if low is None or high is None:
+        return f"{signed(scale * value)} {UNKNOWN}"
+    ends = (scale * low, scale * high)
+    return f"{gained(scale * value, *ends)} {interval(*ends)}"
+
+
 def p_value(value: float | None) -> str:
     """`0.012`, `<0.001`; nothing was tested where there is none."""
     if value is None:

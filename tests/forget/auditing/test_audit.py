@@ -220,8 +220,11 @@ def test_what_was_found_is_in_the_first_two_lines_and_all_of_it_in_json(
     file = tmp_path / "answers.parquet"
     pq.write_table(populations(0.8), file)
     arguments = ["forget", "audit", str(file), "--permutations", "99", "--positive", "1"]
-    assert main(arguments) == 0
+    assert main([*arguments, "--page", str(tmp_path / "page")]) == 0
     lines = capsys.readouterr().out.splitlines()
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "<h1>Floor of dense models" in page and page.count("<picture>") == 3
+    assert "<script" not in page and "20 items: too few to call unharmed" in page
     assert lines[:2] == list(shifted.headline())
     assert lines[1].startswith("Given dense quality — no tail effect: 0.7. Lose more and less than")
     assert main([*arguments, "--format", "json"]) == 0

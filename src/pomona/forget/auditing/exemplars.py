@@ -104,7 +104,7 @@ class Scores:
     def distances(self, first: Floats, second: Floats) -> list[Singles]:
         """See `Votes`."""
         difference = (first - second).astype(np.float32) @ self.scores
-        return [np.abs(difference) / np.float32(first[0].sum())]
+        return [(np.abs(difference) / first[0].sum()).astype(np.float32)]
 
 
 def _one_hot(labels: Codes, ordered: Codes, number: int) -> Singles:

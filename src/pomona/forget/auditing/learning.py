@@ -212,7 +212,7 @@ class _Order:
         return Learning(
             len(rows),
             self.right[:, :, rows].mean((1, 2)).tolist(),
-            self.steps[half[0]] if len(half) else None,
+            self.steps[int(half[0])] if len(half) else None,
             self._estimate(1 - good.mean(0), draws),
             self._estimate(self.forgotten[:, rows], draws),
             self._estimate(self.lost[:, rows], draws),

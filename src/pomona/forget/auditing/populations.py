@@ -200,9 +200,11 @@ def _number(text: str | None) -> float:
 def natural(text: str) -> tuple[int, float, str]:
     """Numbers in their order, before other texts in theirs."""
     try:
-        return 0, float(text), text
+        number = float(text)
     except ValueError:
         return 1, 0.0, text
+    # Some languages are called nan, and so are some numbers
+    return (0, number, text) if np.isfinite(number) else (1, 0.0, text)
 
 
 def _encoded(column: pa.ChunkedArray) -> _Encoded:

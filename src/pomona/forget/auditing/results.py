@@ -98,6 +98,7 @@ class Audit:
     """Every level against the dense one. `items` has a row for each item and level: id, group,
     reference, modal labels, whether they differ, taxicab distance or shift, and what it adds to
     the excess. scale: 100 where scores are shares, which people read in percentage points.
+    resource: training rows of each group, where they are known.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Audit:
     seed: int
     signature: str
     scale: float
+    resource: Mapping[str, float]
     notes: Sequence[str] = ()
     items: pa.Table | None = field(default=None, compare=False, repr=False)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
+from pomona.files import check_outputs
 from pomona.forget.auditing.calibration import calibration
 from pomona.forget.auditing.damage import damage
 from pomona.forget.auditing.exemplars import Excess, Labels, Pool, Scores, modal
+from pomona.forget.auditing.page import check_page, write_page
 from pomona.forget.auditing.populations import (
     Codes,
     Floats,
@@ -45,6 +48,7 @@ def audit(
     permutations: int = 500,
     resamples: int = 1000,
     seed: int = 0,
+    page: Path | None = None,
     progress: Progress | None = None,
 ) -> Audit:
     """Compare populations of compressed models with one of dense models: what changed above the
@@ -68,10 +72,15 @@ def audit(
         permutations: Shuffles of the labels dense and compressed behind each p-value.
         resamples: Resamples behind each interval.
         seed: Seed of shuffles and resamples.
+        page: Folder to write a page into: every level and group, with pictures.
 
     Raises:
-        PomonaError: a table cannot be read, or models did not answer the same items.
+        PomonaError: a table cannot be read, models did not answer the same items, or the page would
+            replace what is none of ours.
     """
+    if page is not None:
+        check_outputs({"--page": page}, _paths(inputs), folders=["--page"])
+        check_page(page)
     if permutations < 19:
         message = f"{permutations} shuffles cannot give a p-value of 0.05"
         raise PomonaError(message, where="permutations", remedy="use 19 or more, better 500")
@@ -87,7 +96,7 @@ def audit(
         if progress:
             progress(done + 1, len(populations.levels) - 1)
     shares = all(np.all((one.scores >= 0) & (one.scores <= 1)) for one in populations.levels)
-    return Audit(
+    result = Audit(
         populations.name,
         dense,
         levels,
@@ -96,9 +105,20 @@ def audit(
         seed,
         _signature(populations, columns, positive, permutations, resamples, seed),
         100 if shares else 1,
+        populations.traits.get("resource", {}),
         [*populations.notes, *job.notes()],
         pa.concat_tables(tables),
     )
+    if page is not None:
+        write_page(result, page)
+    return result
+
+
+def _paths(inputs: Where) -> list[str | Path]:
+    """The files of the inputs, as far as they have names."""
+    if isinstance(inputs, pa.Table):
+        return []
+    return [inputs] if isinstance(inputs, str | Path) else list(inputs)
 
 
 def _number_of(positive: str | None, populations: Populations) -> int | None:
