@@ -88,13 +88,16 @@ CASES = [
             "", ".o.partial"),
     Outputs("forget compress", "gguf:one.gguf q.gguf --method Q8_0 --overwrite", "one.gguf",
             "q.gguf"),
+    Outputs("forget compare", "in.jsonl b.jsonl --page p", "in.jsonl b.jsonl", "", "p"),
+    Outputs("forget check", "in.jsonl b.jsonl --max-flips 3 --junit j", "in.jsonl b.jsonl", "j"),
+    Outputs("forget audit", "in.jsonl --page p", "in.jsonl", "", "p"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, report, ledger"
-QUIET = f"{QUIET}, models list, doctor, forget redundancy"  # need a process, a network or a run: tested on their own
+QUIET = f"{QUIET}, models list, doctor, forget redundancy, forget ladder, forget order"  # need a process, a network or a run: tested on their own
 # The line itself is sound: it is refused for what is in its outputs' places.
 WHY = re.compile(
-    "is an input|would be|lies in|is there already|is not what Pomona wrote|holds files|is no "
+    "is an input|would be|lies in|is there already|is not what|holds files|is no "
     "|is damaged|is not a store|is a merged|has a name of|is a folder|not a table Pomona can name"
 )
 NAMES = [f"{case.command} {place}" for place, case in enumerate(CASES)]

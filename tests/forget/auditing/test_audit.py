@@ -300,6 +300,12 @@ def test_what_does_not_fit_is_refused_by_name(rows: pa.Table, text: str) -> None
     assert str(caught.value) == text
 
 
+def test_head_and_tail_of_a_run_are_no_training_rows() -> None:
+    words = SMALL.append_column("resource", pa.array(["head", "tail"] * 4))
+    level = audit(words, permutations=19).levels[0]
+    assert level.damage == 'there is no column "resource" of training rows' and not level.thirds
+
+
 def test_unequal_levels_are_cut_when_asked_and_it_is_said() -> None:
     result = audit(without(SMALL, 6, 7), seeds=1, permutations=19)
     assert "1 models of level dense were left out" in result.notes

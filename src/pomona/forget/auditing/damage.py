@@ -50,7 +50,7 @@ def damage(
 ) -> Damage | str:
     """The damage of a level by resource; or why it is not known."""
     if "resource" not in populations.traits:
-        return 'there is no column "resource"'
+        return 'there is no column "resource" of training rows'
     names, member = np.unique(populations.groups, return_inverse=True)
     controls = _controls(populations, names)
     columns = 2 + len(controls) + 1 + (len(names) >= _SQUARED)

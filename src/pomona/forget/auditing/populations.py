@@ -147,12 +147,18 @@ def _table(inputs: Where, columns: Mapping[str, str | None]) -> tuple[pa.Table, 
     if "score" not in names:
         names.setdefault("prediction", "prediction")
     table = records.select(*dict.fromkeys(names.values())).to_table()
+    if "resource" in names and not columns.get("resource") and _is_words(table["resource"]):
+        del names["resource"]  # head and tail, as a run's answers have it
     name = "predictions" if isinstance(inputs, pa.Table) else str(records.source.where)
     if not len(table):
         raise PomonaError("there are no rows", where=name, remedy="check how it was written")
     parts = {what: _column(table[column], what, column, name) for what, column in names.items()}
     parts.setdefault("seed", pa.chunked_array([pa.array(["0"] * len(table))]))
     return pa.table(parts), name
+
+
+def _is_words(values: pa.ChunkedArray) -> bool:
+    return pa.types.is_string(values.type) and np.isnan(_number(values[0].as_py()))
 
 
 def _column(values: pa.ChunkedArray, what: str, column: str, name: str) -> pa.ChunkedArray:
