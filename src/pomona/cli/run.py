@@ -49,7 +49,7 @@ def _show_forecast(show: Out, plan: DryRun) -> None:
         f"core, {size(total['disk'])} of disk"
     )
     if paid:
-        caption += f"; servers are paid at most {amount(total['money'])}"
+        caption += f"; servers are paid about {amount(total['money'])} for answers of full length"
     if show.format == "json":
         show.json({"steps": rows, "to_do": total})
     else:

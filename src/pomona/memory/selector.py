@@ -71,8 +71,8 @@ class Selector:
         scale = np.where(varies, scale, 1.0)
         unit = np.where(varies, (every - centre) / scale, 0.0)
         weights = _maximised(unit, worth, np.array([len(pool) for pool in pools]), penalty)
-        numbers = (tuple(each.tolist()) for each in (centre, scale, weights))
-        return cls(tuple(names), *numbers)
+        one, other, last = (tuple(each.tolist()) for each in (centre, scale, weights))
+        return cls(tuple(names), one, other, last)
 
     def scores(self, features: Sequence[ArrayLike]) -> list[NDArray[np.float64]]:
         """The score of each candidate of each pool, `[n][k]`. Raises PomonaError as `fit` does."""

@@ -78,8 +78,9 @@ def _learned(folder: Path) -> dict[str, LearnedPhrases]:
     }
 
 
-def _pairs(memory: Items, rows: Sequence[int]) -> tuple[list[str], list[str]]:
-    return [memory.sources[row] for row in rows], [memory.completions[row] for row in rows]
+def _pairs(memory: Items, rows: NDArray[np.intp]) -> tuple[list[str], list[str]]:
+    own = memory.take(rows)
+    return own.sources, own.completions
 
 
 def put_together(step: StepContext) -> Cost:
