@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
+from scipy.stats import ttest_rel
 
 from pomona.cli import main
 from pomona.errors import PomonaError
@@ -255,6 +256,11 @@ def test_texts_that_cannot_be_compared(tmp_path: Path) -> None:
 def test_clusters_are_resampled_whole_and_the_gate_reads_it(tmp_path: Path) -> None:
     few = compared().overall
     many = compared(text=TABLE.drop_columns("cluster")).overall
+    same = pa.Table.from_pylist([{"text": w} for w in ("abcd", "efgh", "aceg", "bdfh", "xyzz")])
+    even = compared(text=same)  # of texts of one length it is the paired test
+    assert even.documents is not None
+    bits = [even.documents[f"bits_per_byte_{side}"].to_numpy() for side in "ab"]
+    assert even.overall.p_metric == pytest.approx(ttest_rel(*bits).pvalue)
     assert few.metric_difference == many.metric_difference
     assert (few.metric_low, few.metric_high) != (many.metric_low, many.metric_high)
     prompted = pa.table({"prompt": ["Save: ", ""], "completion": ["Speichern", "Löschen"]})

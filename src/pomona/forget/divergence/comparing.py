@@ -344,8 +344,9 @@ class _Reading:
             )
         units = len(set(figures.clusters))
         notes.append(
-            f"Intervals, p_bootstrap and p_metric resample {units:,} documents or clusters of "
-            "them; p_mcnemar, and what is corrected of it, takes tokens as independent."
+            f"Intervals and p_bootstrap resample {units:,} documents or clusters of them, p_metric "
+            "is a t-test over these; p_mcnemar, and what is corrected of it, takes tokens as "
+            "independent."
         )
         return notes
 

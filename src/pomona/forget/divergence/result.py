@@ -16,7 +16,8 @@ UNITS = {
     "kl": "nats a token, of B from A: KL(A || B)",
     "metric": "bits per byte of the text; less is better",
     "p_mcnemar": "exact, two-sided, over tokens; p_holm and p_bh: corrected over the groups",
-    "p_bootstrap, p_metric": "from the resamples that the interval is of",
+    "p_bootstrap": "from the resamples that the interval is of",
+    "p_metric": "Student's t over documents or clusters of them",
 }
 
 
