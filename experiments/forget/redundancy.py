@@ -27,8 +27,8 @@ from pomona.forget import redundancy, second_moments, with_dictionaries, without
 from pomona.records import read
 from pomona.train import TrainSettings, encode, fit, save_checkpoint, temperature_repeats
 
-PREDICTED = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
-TRAINED = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+PREDICTED = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95]
+TRAINED = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7]
 KINDS = ("covariance", "random")
 DOMAINS = ("django", "wagtail", "oscar", "cms")
 LONGEST = 64  # tokens of an answer
@@ -104,7 +104,7 @@ class Trained:
 def parts(trained: Trained) -> Iterator[tuple[str, float]]:
     """What is trained: the whole model first, which the others are compared with."""
     yield "whole", 1.0
-    for fraction in TRAINED:
+    for fraction in trained.given.trained:
         for kind in KINDS:
             yield kind, fraction
 
@@ -112,7 +112,7 @@ def parts(trained: Trained) -> Iterator[tuple[str, float]]:
 def predicted(given: argparse.Namespace, items: Path, texts: Path) -> list[dict[str, Any]]:
     """Each fraction by itself, so that a kill costs one."""
     found: list[dict[str, Any]] = []
-    for fraction in PREDICTED:
+    for fraction in given.predicted:
         file = given.work / f"predicted-{fraction}.json"
         if not file.exists():
             told = redundancy(
@@ -147,6 +147,8 @@ def main() -> None:
     parser.add_argument("--model", default="ui-l")
     parser.add_argument("--items", type=int, default=400)
     parser.add_argument("--tokens", type=int, default=300_000)
+    parser.add_argument("--predicted", type=float, nargs="+", default=PREDICTED)
+    parser.add_argument("--trained", type=float, nargs="*", default=TRAINED)
     parser.add_argument("--work", type=Path, default=Path("runs/redundancy"))
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()

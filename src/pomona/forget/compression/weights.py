@@ -70,12 +70,12 @@ def rounded(values: Floats, bits: int, group: int | None, *, symmetric: bool) ->
     use it.
     """
     columns = values.shape[-1]
-    group = min(group or columns, columns)
+    width = columns if group is None else min(group, columns)
     rows = values.reshape(-1, columns)
     out = np.empty_like(rows)
     for block in row_blocks(*rows.shape):
-        for start in range(0, columns, group):
-            part = (block, slice(start, start + group))
+        for start in range(0, columns, width):
+            part = (block, slice(start, start + width))
             out[part] = _on_grid(rows[part], bits, symmetric)
     return out.reshape(values.shape)
 

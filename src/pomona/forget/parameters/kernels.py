@@ -31,7 +31,8 @@ def dictionary(kernel: Matrix, known: NDArray[np.int64], ridge: float) -> Matrix
     """
     inner = kernel[np.ix_(known, known)]
     penalty = ridge * max(float(np.trace(kernel)) / len(kernel), np.finfo(np.float64).tiny)
-    return np.linalg.solve(inner + penalty * np.eye(len(known)), kernel[known])
+    made = np.linalg.solve(inner + penalty * np.eye(len(known)), kernel[known])
+    return made.astype(np.float64, copy=False)
 
 
 def squared_exponential(inputs: int, scale: float) -> Matrix:

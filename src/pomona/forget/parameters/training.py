@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.forget.parameters.kernels import Kind, Matrix, chosen_inputs, dictionary, kernel_of
@@ -18,6 +19,8 @@ class PredictedLinear(torch.nn.Module):
     """A linear layer with the weights V·U: `part` is V `[outputs, known]`, trained; `dictionary` U
     `[known, inputs]`, fixed.
     """
+
+    dictionary: torch.Tensor
 
     def __init__(self, part: torch.Tensor, fixed: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
@@ -92,5 +95,5 @@ def _layers(network: Any) -> dict[str, torch.nn.Linear]:
     return found
 
 
-def _float(values: Matrix) -> torch.Tensor:
+def _float(values: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, np.float32))
