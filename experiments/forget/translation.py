@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from _populations import Arrays, kept, options, report
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pomona import models, records, tasks
 from pomona.forget import compress
@@ -123,14 +123,14 @@ def rows_of(found: dict[tuple[str, int], Arrays], items: tasks.Items) -> pa.Tabl
     letters: dict[str, Counter[str]] = {}
     words: Counter[str] = Counter()
     pieces: Counter[str] = Counter()
-    codec = models.load(BASE)
+    tokenizer = AutoTokenizer.from_pretrained(models.locate(BASE))
     for row in learned.to_table().to_pylist():
         lang, text = row["lang"], row["translation"]
         resource[lang] += 1
         letters.setdefault(lang, Counter()).update(letters_by_script(text))
         if resource[lang] <= 300:
             words[lang] += count_words(text)
-            pieces[lang] += len(codec.tokenizer(text).input_ids)
+            pieces[lang] += len(tokenizer(text).input_ids)
     shared = {
         "id": pa.array(items.ids),
         "group": pa.array(items.groups),

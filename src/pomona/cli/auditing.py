@@ -108,6 +108,7 @@ def _level_rows(level: LevelAudit, scale: float) -> Iterator[Row]:
             "floor": _number(one.floor, unit),
             "excess": change(one.excess, one.excess_low, one.excess_high, unit),
             "p": p_value(one.p_excess),
+            "p (taxicab)": p_value(one.p_taxicab),
         }
 
 
