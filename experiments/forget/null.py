@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from pomona.files import write_json
 from pomona.forget.auditing.exemplars import Labels, Pool, Scores
@@ -32,10 +33,15 @@ SHIFTS = (0.2, 0.4)
 
 
 def drawn(
-    rng: np.random.Generator, models: int, *, paired: bool = False, shift: float = 0
+    rng: np.random.Generator,
+    models: int,
+    *,
+    paired: bool = False,
+    shift: float = 0,
+    bias: float = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits `[2, models, items, labels]`, dense first, and the right labels; with a `shift` the
-    compressed ones share an error of that size.
+    compressed ones share an error of that size, with a `bias` each model likes labels by itself.
     """
     truth = rng.integers(0, LABELS, ITEMS)
     logits = rng.normal(size=(ITEMS, LABELS))
@@ -45,7 +51,7 @@ def drawn(
         own = (own + rng.normal(size=(1, models, ITEMS, LABELS))) / np.sqrt(2)
     noisy = logits + 0.8 * own
     noisy[1] += shift * rng.normal(size=(ITEMS, LABELS))
-    return noisy, truth
+    return noisy + bias * rng.normal(size=(2, models, 1, LABELS)), truth
 
 
 def one(
@@ -91,6 +97,29 @@ def summed(audits: int, **case: Any) -> dict[str, Any]:
     return {"audits": audits, "percent": share, "standard_error": error, **means}
 
 
+def covered(audits: int, **case: Any) -> dict[str, float]:
+    """The share of audits with 10 models, in percent, whose interval of the excess holds the mean
+    of all audits; and the standard deviation of the excess.
+    """
+    values, widths = [], []
+    for seed in range(audits):
+        rng = np.random.default_rng([seed, 7])
+        labels = drawn(rng, 10, **case)[0].argmax(-1).reshape(20, -1).astype(np.int32)
+        pool = Pool(Labels(labels), 10, np.ones((ITEMS, 1)), paired=case.get("paired", False))
+        excess = pool.excess(49, seed)
+        assert excess is not None
+        values.append(excess.excess[0, 0])
+        variance = excess.items.var(ddof=1) / ITEMS + excess.shared[0]
+        widths.append(stdtrit(ITEMS - 1, 0.975) * np.sqrt(variance))
+    found = np.array(values)
+    inside = np.abs(found - found.mean()) <= widths
+    return {
+        "percent": 100 * float(inside.mean()),
+        "excess": float(found.mean()),
+        "standard_deviation": float(found.std()),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -100,7 +129,12 @@ def main() -> None:
         "--out", type=Path, default=Path(__file__).with_name("results") / "null.json"
     )
     arguments = parser.parse_args()
-    result: dict[str, Any] = {"permutations": PERMUTATIONS, "null": {}, "power": {}}
+    result: dict[str, Any] = {"permutations": PERMUTATIONS, "coverage": {}, "null": {}, "power": {}}
+    for shift in (0, 0.4):
+        for more in ({}, {"paired": True}, {"bias": 0.6}):
+            name = f"shift {shift}, {more or 'apart'}"
+            result["coverage"][name] = covered(arguments.audits // 4, shift=shift, **more)
+            print(name, result["coverage"][name], flush=True)
     for name, case in CASES.items():
         result["null"][name] = summed(arguments.audits, **case)
         print(name, result["null"][name], flush=True)

@@ -9,7 +9,6 @@ floor.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -135,9 +134,12 @@ class Excess:
     `half` and `half` models that share no seed: `[kinds, groups]`, means over the items of a group.
 
     excess: `at` − `floor`. p_value: how often it is as large where models are called dense and
-    compressed at random. spread: its standard deviation there. detectable: what would be found in
-    four of five audits, at 5 %; infinite where so few models can be dealt in too few ways. items:
-    what each item adds to the excess of the first kind, `[n]`.
+    compressed at random. detectable: what would be found in four of five audits, at 5 %; infinite
+    where so few models can be dealt in too few ways.
+
+    items: what each item adds to the excess of the first kind, `[n]`. shared: the variance of that
+    excess, `[groups]`, by what items of the same models have in common: that of shuffled models
+    without what it would be if items were independent, which is in the variance over items too.
     """
 
     half: int
@@ -145,7 +147,7 @@ class Excess:
     floor: Floats
     excess: Floats
     p_value: Floats
-    spread: Floats
+    shared: Floats
     detectable: Floats
     items: Floats
 
@@ -178,16 +180,26 @@ class Pool:
         if self.half < 1:
             return None
         order = np.arange(2 * self.models)[None]
-        (at, floor), items = self._parts(order), self._items(order)
+        at, floor, moments = self._parts(order)
         dealt = shuffles(self.models, self.models, draws, seed, paired=self.paired)
-        (at_dealt, floor_dealt) = self._parts(dealt)
+        at_dealt, floor_dealt, (_, variance) = self._parts(dealt)
         drawn, excess = at_dealt - floor_dealt, at[0] - floor[0]
         spread = drawn.std(0)
+        shared = spread[0] ** 2 - variance @ self.members / self.sizes**2
         ways = 2**self.models if self.paired else math.comb(2 * self.models, self.models)
         detectable = np.quantile(drawn, 0.95, axis=0) + _FOUR_OF_FIVE * spread
         detectable = detectable if ways >= 20 else np.full_like(detectable, np.inf)
         p_value = permutation(excess, drawn)
-        return Excess(self.half, at[0], floor[0], excess, p_value, spread, detectable, items)
+        return Excess(
+            self.half,
+            at[0],
+            floor[0],
+            excess,
+            p_value,
+            np.maximum(shared, 0),
+            detectable,
+            moments[0],
+        )
 
     def _sets(self, dealt: NDArray[np.intp], half: int) -> list[Floats]:
         """The sets of one way to halve: halves of those called dense, and of the compressed."""
@@ -199,33 +211,25 @@ class Pool:
             sets.append(chosen)
         return sets
 
-    def _each(self, dealt: NDArray[np.intp]) -> Iterator[tuple[slice, list[list[Singles]]]]:
-        """For blocks of dealt samples and each way to halve, the distances of items: dense against
-        compressed, both ways, and dense against dense.
+    def _parts(self, dealt: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
+        """Means over halves and items of a group, `[dealt, kinds, groups]`: dense against
+        compressed, both ways, and dense against dense. And for every item the mean and variance
+        of what it adds to the excess of the first kind, `[2, n]`.
         """
-        rows = max(1, _BLOCK // self.votes.width)
+        kinds, n = range(len(self.votes.kinds)), len(self.members)
+        at, floor = (np.zeros((len(dealt), len(kinds), len(self.sizes))) for _ in range(2))
+        moments, rows = np.zeros((2, n)), max(1, _BLOCK // self.votes.width)
         for start in range(0, len(dealt), rows):
             block = slice(start, min(start + rows, len(dealt)))
+            each = np.zeros((len(dealt[block]), n), np.float32)
             for half in range(HALVES):
                 a, b, c, d = self._sets(dealt[block], half)
-                pairs = ((a, d), (b, c), (a, b))
-                yield block, [self.votes.distances(one, two) for one, two in pairs]
-
-    def _parts(self, dealt: NDArray[np.intp]) -> tuple[Floats, Floats]:
-        """Means over halves and items of a group, `[dealt, kinds, groups]`: dense against
-        compressed, and dense against dense.
-        """
-        kinds, groups = len(self.votes.kinds), self.members.shape[1]
-        at, floor = (np.zeros((len(dealt), kinds, groups)) for _ in range(2))
-        for block, (one, two, dense) in self._each(dealt):
-            for kind in range(kinds):
-                at[block, kind] += (one[kind] + two[kind]) @ self.members / 2
-                floor[block, kind] += dense[kind] @ self.members
-        return at / HALVES / self.sizes, floor / HALVES / self.sizes
-
-    def _items(self, dealt: NDArray[np.intp]) -> Floats:
-        """What each item adds to the excess of the first kind, `[n]`."""
-        found = np.zeros(len(self.members))
-        for _, (one, two, dense) in self._each(dealt):
-            found += ((one[0] + two[0]) / 2 - dense[0])[0]
-        return found / HALVES
+                one, two, dense = (self.votes.distances(*x) for x in ((a, d), (b, c), (a, b)))
+                for kind in kinds:
+                    at[block, kind] += (one[kind] + two[kind]) @ self.members / 2
+                    floor[block, kind] += dense[kind] @ self.members
+                each += (one[0] + two[0]) / 2 - dense[0]
+            moments += [(each / HALVES).sum(0), ((each / HALVES) ** 2).sum(0)]
+        moments /= len(dealt)
+        moments[1] -= moments[0] ** 2
+        return at / HALVES / self.sizes, floor / HALVES / self.sizes, moments

@@ -180,13 +180,13 @@ class Slicer:
         self, excess: Excess, rows: NDArray[np.intp], column: int, draws: stats.Resamples
     ) -> float:
         """Half the width of the 95 % interval of an excess: what other items would change, from
-        resamples, and other models, from shuffled labels, which are independent of each other.
+        resamples, and what other models would change in all of them alike.
         """
         from scipy.special import stdtrit
 
         each = np.column_stack([excess.items[rows], np.ones(len(rows))])
         variance = draws.resampled(_SHARE, each).var() * draws.units / (draws.units - 1)
-        variance += excess.spread[0, column] ** 2
+        variance += excess.shared[column]
         return float(stdtrit(draws.units - 1, 0.975) * np.sqrt(variance))
 
     def _rates(self, rows: NDArray[np.intp]) -> dict[str, Rate]:
