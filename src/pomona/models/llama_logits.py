@@ -164,26 +164,26 @@ class LlamaLogits:
         vocabulary]` at a time; a block holds until the next is asked for.
         """
         self._library.llama_memory_clear(self._memory, True)
-        end = len(ids) - 1  # the last token is not read
-        for start in range(0, end, _AT_ONCE):
-            part = ids[start : min(start + _AT_ONCE, end)]
-            told = max(0, start + len(part) - max(start, first - 1))
+        for start in range(0, len(ids), _AT_ONCE):
+            # The last token is read too, though nothing is scored by it, as `llama-perplexity` does
+            part = ids[start : start + _AT_ONCE]
+            told = range(max(0, first - 1 - start), min(len(part), len(ids) - 1 - start))
             self._decode(part, start, told)
             if told:
                 whole = np.ctypeslib.as_array(
-                    self._library.llama_get_logits(self._state), (told, self.vocabulary)
+                    self._library.llama_get_logits(self._state), (len(told), self.vocabulary)
                 )
-                for row in range(0, told, rows):
+                for row in range(0, len(told), rows):
                     yield whole[row : row + rows]
 
-    def _decode(self, ids: Sequence[int] | NDArray[np.integer], start: int, told: int) -> None:
-        """Read tokens, and compute the logits at the last `told` of them."""
+    def _decode(self, ids: Sequence[int] | NDArray[np.integer], start: int, told: range) -> None:
+        """Read tokens, and compute the logits at those of them that are `told`."""
         batch: Any = self._batch
         batch.n_tokens = len(ids)
         for at, token in enumerate(ids):
             batch.token[at], batch.pos[at] = int(token), start + at
             batch.n_seq_id[at], batch.seq_id[at][0] = 1, 0
-            batch.logits[at] = at >= len(ids) - told
+            batch.logits[at] = at in told
         code = self._library.llama_decode(self._state, batch)
         if code:
             remedy = "use a shorter context"
