@@ -150,6 +150,14 @@ def test_figures_are_those_of_whole_distributions() -> None:
 
 
 @pytest.mark.usefixtures("bigrams")
+def test_what_nothing_predicts_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bigrams, "prefix", None)
+    texts = pa.table({"prompt": ["", "x", ""], "completion": ["abc", "äb", "d"]})
+    told = compared(text=texts).overall
+    assert (told.n, told.bytes, told.documents) == (5, 5, 2)
+
+
+@pytest.mark.usefixtures("bigrams")
 def test_windows_change_nothing_for_a_model_that_sees_one_token() -> None:
     whole = compared().overall
     for stride in (1, 3, 4):
@@ -264,7 +272,8 @@ def test_clusters_are_resampled_whole_and_the_gate_reads_it(tmp_path: Path) -> N
     assert few.metric_difference == many.metric_difference
     assert (few.metric_low, few.metric_high) != (many.metric_low, many.metric_high)
     prompted = pa.table({"prompt": ["Save: ", ""], "completion": ["Speichern", "Löschen"]})
-    assert compared(text=prompted).overall.n == len("SpeichernLöschen".encode())
+    told = compared(text=prompted).overall
+    assert told.n == told.bytes == len("SpeichernLöschen".encode())
     kept = tmp_path / "c.json"
     kept.write_text(json.dumps(compared().to_json()))
     assert not check(kept, max_flips=0).passed
@@ -401,6 +410,8 @@ def test_a_gguf_file_says_what_its_checkpoint_does(
     ids, whole = list(range(200, 230)), LlamaLogits(files["F32"], context=512)
     rows = [block.copy() for block in whole.logits(ids, 3, 10)]
     assert [len(block) for block in rows] == [10, 10, 7]
+    longest = sum(len(block) for block in whole.logits([*ids] * 17 + [200] * 3, 1, 128))
+    assert longest == 512
     monkeypatch.setattr(llama_logits, "_AT_ONCE", 8)  # a longer text is read in several calls
     parts = [block.copy() for block in whole.logits(ids, 3, 10)]
     np.testing.assert_allclose(np.concatenate(parts), np.concatenate(rows), atol=1e-2)

@@ -120,7 +120,7 @@ class LlamaLogits:
         if not self._model:
             raise failed
         settings = library.llama_context_default_params()
-        settings.first[0] = max(context, _DEFAULTS[0])
+        settings.first[0] = self._room = max(context, _DEFAULTS[0])
         self._state = library.llama_init_from_model(self._model, settings)
         if not self._state:
             self.close()
@@ -161,12 +161,15 @@ class LlamaLogits:
         self, ids: Sequence[int] | NDArray[np.integer], first: int, rows: int
     ) -> Iterator[NDArray[np.float32]]:
         """The logits that predict the tokens from index `first` (at least 1) on, `[≤ rows,
-        vocabulary]` at a time; a block holds until the next is asked for.
+        vocabulary]` at a time; a block holds until the next is asked for. There may be one token
+        more than `context`.
         """
         self._library.llama_memory_clear(self._memory, True)
-        for start in range(0, len(ids), _AT_ONCE):
-            # The last token is read too, though nothing is scored by it, as `llama-perplexity` does
-            part = ids[start : start + _AT_ONCE]
+        # The last token is read too where there is room, though nothing is scored by it: so does
+        # `llama-perplexity`, and how many are read together changes the rounding.
+        end = min(len(ids), self._room)
+        for start in range(0, end, _AT_ONCE):
+            part = ids[start : min(start + _AT_ONCE, end)]
             told = range(max(0, first - 1 - start), min(len(part), len(ids) - 1 - start))
             self._decode(part, start, told)
             if told:

@@ -246,26 +246,28 @@ class _Reading:
             self._chunks_of(document, own[0], parts[0])
             return
         laid = [self._sequence(side, *tokens) for side, tokens in enumerate(own)]
-        if not all(len(ids) > first for ids, first in laid):
+        if not all(len(ids) > first for ids, first, _ in laid):
             self._empty += 1
             return
         size = len(document.text.encode())
         sizes = [
-            size - (len(side.spelled(ids[0])) if first == 1 and ids[0] != prefix else 0)
-            for side, (ids, first), (_, _, prefix) in zip(self._sides, laid, own, strict=True)
+            size if told else size - len(side.spelled(ids[0]))
+            for side, (ids, _, told) in zip(self._sides, laid, strict=True)
         ]
         item = self._log.open(document, document.cluster, (sizes[0], sizes[1]))
-        for (ids, first), each in zip(laid, parts, strict=True):
+        for (ids, first, _), each in zip(laid, parts, strict=True):
             units = windows_of(ids, first, self._context, self._stride)
             each += [_Part(unit, item) for unit in units]
 
     def _sequence(
         self, side: int, before: list[int], ids: list[int], prefix: int | None
-    ) -> tuple[list[int], int]:
-        """The tokens of a document from its prefix on, and the first that is scored."""
+    ) -> tuple[list[int], int, bool]:
+        """The tokens of a document from its prefix on, the first that is scored, and whether that
+        is the first of its text, which it is where anything comes before.
+        """
         adds = not before or self._sides[side].adds_prefix
         start = ([prefix] if adds and prefix is not None else []) + before
-        return start + ids, max(1, len(start))
+        return start + ids, max(1, len(start)), bool(start)
 
     def _chunks_of(self, document: Document, own: Any, parts: list[_Part]) -> None:
         _, ids, prefix = own

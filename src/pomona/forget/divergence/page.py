@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NAME = "index.html"
 _MOST = 200  # documents shown
-_WIDTH, _LEVEL = 200, 0.05
+_WIDTH, _LEVEL = 130, 0.05
 
 
 def check_page(folder: Path) -> None:
