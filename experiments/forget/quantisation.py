@@ -11,6 +11,7 @@ import json
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,20 @@ LANGUAGES = [
     "zh_Hans",
 ]
 TEXTS = Path("examples/languages.jsonl")
+KEPT = [
+    "n",
+    "bytes",
+    "lost",
+    "gained",
+    "p_mcnemar",
+    "p_holm",
+    "metric_a",
+    "metric_b",
+    "metric_difference",
+    "metric_low",
+    "metric_high",
+    "p_metric_holm",
+]
 STRINGS, SHORTEST, LONGEST = 20, 40, 90
 
 
@@ -67,6 +82,13 @@ def texts() -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def figures(change: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a group."""
+    told = {name: change[name] for name in KEPT}
+    ends = ("value", "ci_low", "ci_high")
+    return told | {n: {end: change[n][end] for end in ends} for n in ("kl", "same_top", "delta_p")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
@@ -81,7 +103,13 @@ def main() -> None:
             compress("smollm2", file, method=kind)
         started = time.process_time()
         told = compare_models("smollm2", f"gguf:{file}", text=str(TEXTS))
-        results[kind] = {"cpu_seconds": round(time.process_time() - started), **told.to_json()}
+        said = told.to_json()
+        results[kind] = {
+            "cpu_seconds": round(time.process_time() - started),
+            "signature": told.signature,
+            "overall": figures(said["overall"]),
+            "groups": {name: figures(change) for name, change in said["groups"].items()},
+        }
     write_text(given.out, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
