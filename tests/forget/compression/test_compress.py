@@ -251,6 +251,8 @@ def test_a_kill_costs_no_finished_tensor(
             "group_size is -1 — give a group_size of at least 1",
         ),
         ({"method": "low_rank"}, "give either a rank or a share"),
+        ({"method": "magnitude", "level": 0.5, "scope": "all"}, "scope is all — give level"),
+        ({"method": "int8", "dtype": "F8"}, "dtype is F8, and must be F32, F16 or BF16"),
         ({"method": "wanda", "level": 0.5}, "calibration is missing"),
         ({"method": "Q8_0"}, "is no GGUF file, and GGUF types are made of one — turn it into one"),
     ],

@@ -102,6 +102,9 @@ class Settings:
             f"pattern is {pattern}": split is None or not 0 < int(split[1]) < int(split[2]),
             f"scope is {self.scope}, with a pattern": pattern is not None
             and self.scope is not None,
+            f"scope is {self.scope}": self.scope not in (None, *get_args(Scope)),
+            f"dtype is {self.dtype}, and must be F32, F16 or BF16": self.dtype
+            not in (None, *get_args(DType)),
             "give either a rank or a share": self.method == "low_rank"
             and (rank is None) == (share is None),
             f"rank is {rank}": rank is not None and rank < 1,
