@@ -6,17 +6,23 @@ python killed_marks.py MODEL ITEMS FOLDER: the result is FOLDER/result.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 from pathlib import Path
 
 import torch
+import transformers.models.llama.modeling_llama
+import transformers.trainer
 
+import pomona.train.trainer
 from pomona.files import atomic_directory
 from pomona.recipe.steps import Runtime, StepContext, training
 
+assert transformers and pomona  # what the children would each load
 torch.set_num_threads(1)
+gc.freeze()
 model, items, folder = map(Path, sys.argv[1:])
 settings = {"seed": 0, "tokens": 600, "batch_tokens": 128, "save_every": 2, "dtype": "float32"}
 params = {"chat": False, "max_tokens": 64, "settings": settings}
