@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pomona.documents import read_json
-from pomona.files import atomic_directory
 
 ASSETS = Path(__file__).parents[1] / "src/pomona/assets"
 
@@ -34,12 +33,11 @@ def main() -> None:
     for step, folder in steps.items():
         if step.startswith("pretrain "):
             for name, source in checkpoints(run / "steps" / folder, step.removeprefix("pretrain ")):
-                with atomic_directory(ASSETS / name) as partial:
-                    shutil.copytree(source, partial, dirs_exist_ok=True)
-                    if "@" not in name:
-                        shutil.copyfile(
-                            run / "steps" / folder / "losses.json", partial / "losses.json"
-                        )
+                shutil.rmtree(ASSETS / name, ignore_errors=True)  # the repository keeps the old one
+                shutil.copytree(source, ASSETS / name)
+                if "@" not in name:
+                    losses = run / "steps" / folder / "losses.json"
+                    shutil.copyfile(losses, ASSETS / name / losses.name)
                 print(
                     f"{name}: "
                     f"{sum(p.stat().st_size for p in (ASSETS / name).iterdir()) / 1e6:.1f} "

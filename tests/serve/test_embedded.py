@@ -179,7 +179,7 @@ def test_embeddings_are_unit_vectors(house: House) -> None:
 
 
 def test_a_request_is_led_and_those_beside_it_are_not(tmp_path: Path) -> None:
-    for side, word in (("to", "Entfernen"), ("from", "Löschen")):
+    for side, word in (("to", "Entfernen"), ("from", "Sammlung")):
         build_datastore(
             pa.table({"text": [f"<|de|>Delete{rest}<|to|>{word}" for rest in ("", " it", " all")]}),
             out=tmp_path / side,
