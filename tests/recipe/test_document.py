@@ -134,6 +134,11 @@ def test_the_examples_are_recipes(name):
         ),
         (
             "  tokens: 1000",
+            "  tokens: 9\n  pruning: {level: 0.5, initial: 0.6}",
+            'line 11: "begin" must be before "end", and "initial" at most "level", which is below 1',
+        ),
+        (
+            "  tokens: 1000",
             "  batch_tokens: 64",
             'line 9: the budget is "tokens" or "flops", one of them',
         ),

@@ -68,6 +68,6 @@ class Pruning(StrictModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.begin < self.end or self.level >= 1 or self.initial > self.level:
-            text = '"begin" is before "end", "initial" at most "level", and that below 1'
+            text = '"begin" must be before "end", and "initial" at most "level", which is below 1'
             raise problems([((), text)])
         return self
