@@ -49,8 +49,8 @@ def theirs(program: str, a: Path, b: Path, text: str, context: int) -> dict[str,
         name: float(re.search(rf"^\s*{label}\s*:\s*(-?[\d.]+)", said, re.MULTILINE)[1])  # type: ignore
         for name, label in PRINTED.items()
     }
-    percent = dict.fromkeys(("delta_p", "delta_p_rms", "same_top"), 100)
-    told = {name: value / percent.get(name, 1) for name, value in found.items()}
+    percent = ("delta_p", "delta_p_rms", "same_top")
+    told = {name: value / 100 if name in percent else value for name, value in found.items()}
     return told | {name: math.log(told[name]) for name in ("loss_a", "loss_b")}
 
 

@@ -176,7 +176,7 @@ class Figures:
         columns |= {"lost": lost, "gained": gained, "flips": lost | gained, "same": t.same_top}
         columns |= {"delta": self._delta, "squares": self._delta**2}
         columns |= {"kl_low": t.kl_low, "kl_high": t.kl_high}
-        self.sums: Mapping[str, Column] = {
+        self.sums: Mapping[str, NDArray[Any]] = {
             name: np.bincount(self._item, values.astype(np.float64), len(log.rows))
             for name, values in columns.items()
         }
