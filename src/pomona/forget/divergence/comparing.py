@@ -53,8 +53,8 @@ def compare_models(
     device: str | None = None,
     dtype: str | None = None,
     threads: int = 1,
-    cache: Path | None = None,
-    page: Path | None = None,
+    cache: str | Path | None = None,
+    page: str | Path | None = None,
     resamples: int = 2000,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -95,6 +95,7 @@ def compare_models(
             score, or a setting is out of range.
     """
     stride = stride or context
+    cache, page = (None if path is None else Path(path) for path in (cache, page))
     _check(windows, context, stride, threads)
     texts = Documents(text, group, cluster, whole=windows == "llama.cpp")
     kept = cache is not None and os.path.lexists(cache)
