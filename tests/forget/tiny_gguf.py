@@ -28,9 +28,12 @@ _NAMES = {
 }
 
 
-def write_gguf(path: Path, kind: str = "F32", *, tokens: int | None = None) -> Path:
+def write_gguf(
+    path: Path, kind: str = "F32", *, tokens: int | None = None, seed: int | None = None
+) -> Path:
     """`ui-xs` at `path`: matrices whose rows fit its blocks as `kind`, all else in float32; with
-    `tokens` that many more that nothing spells.
+    `tokens` that many more that nothing spells. With a `seed` its weights are random, and the same
+    whenever it is trained anew.
     """
     folder = locate("ui-xs")
     config = json.loads((folder / "config.json").read_text())
@@ -46,8 +49,14 @@ def write_gguf(path: Path, kind: str = "F32", *, tokens: int | None = None) -> P
     more = tokens or 0
     writer.add_vocab_size(config["vocab_size"] + more)
     _add_tokenizer(writer, folder, config, more)
-    for name, tensor in load_file(folder / "model.safetensors").items():
-        _add(writer, name, tensor.float(), kind, config, more)
+    rng = np.random.default_rng(seed)
+    for name, tensor in sorted(load_file(folder / "model.safetensors").items()):
+        values = tensor.float()
+        if seed is not None and tensor.ndim == 2:
+            values = torch.from_numpy(rng.normal(0, 0.3, tensor.shape).astype(np.float32))
+        elif seed is not None:
+            values = torch.ones(tensor.shape)
+        _add(writer, name, values, kind, config, more)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
