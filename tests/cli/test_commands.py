@@ -80,21 +80,20 @@ class FakePlan:
             "flops": 2.5e12,
             "seconds": 83.0,
             "disk": 2.4e6,
+            "money": 0.0,
         }
-        return [
-            step,
-            {"step": "evaluate all", "state": "done", "flops": 0.0, "seconds": 2.0, "disk": 0.0},
-        ]
+        done = {"step": "evaluate all", "state": "done", "flops": 0.0, "seconds": 2.0}
+        return [step, {**done, "disk": 0.0, "money": 0.0}]
 
     def totals(self) -> dict[str, float]:
-        return {"flops": 2.5e12, "seconds": 83.0, "disk": 2.4e6}
+        return {"flops": 2.5e12, "seconds": 83.0, "disk": 2.4e6, "money": 0.0}
 
 
 def test_a_dry_run_lists_steps_and_cost(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setattr(recipe, "dry_run", lambda *_, **__: FakePlan(), raising=False)
     assert main(["run", "any.yaml", "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert "fine-tune all" in out
+    assert "fine-tune all" in out and "money" not in out  # nobody is paid
     assert "to do: 2.5×10¹² FLOPs, about 1:23 on one core, 2.4 MB of disk" in " ".join(out.split())
     assert main(["run", "any.yaml", "--dry-run", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["to_do"]["seconds"] == 83.0

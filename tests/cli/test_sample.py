@@ -181,7 +181,7 @@ def test_passages_and_tools_are_named_on_the_command_line(
 
 
 def test_answers_are_led_by_datastores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = {"to": "Entfernen", "from": "Löschen"}
+    words = {"to": "Entfernen", "from": "Sammlung"}
     for side, word in words.items():
         texts = [{"text": f"<|de|>Delete{rest}<|to|>{word}"} for rest in ("", " it", " all")]
         (tmp_path / f"{side}.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))

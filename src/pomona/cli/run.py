@@ -40,10 +40,13 @@ def _show_forecast(show: Out, plan: DryRun) -> None:
             "flops": flops(row["flops"]),
             "seconds": clock(row["seconds"]),
             "disk": size(row["disk"]),
-            **({"money": amount(row["money"])} if paid else {}),
+            "money": amount(row["money"]),
         }
         for row in rows
     ]
+    if not paid:
+        for row in shown:
+            del row["money"]
     caption = (
         f"to do: {flops(total['flops'])} FLOPs, about {clock(total['seconds'])} on one "
         f"core, {size(total['disk'])} of disk"
