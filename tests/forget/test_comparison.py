@@ -87,9 +87,10 @@ def test_what_one_direction_loses_the_other_gains(marks: list[tuple[bool, bool]]
 
 
 def test_files_of_any_format_and_order_on_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The form that programs read."""
+    """The form that programs read, and that of a wide screen."""
+    monkeypatch.setenv("COLUMNS", "160")
     (tmp_path / "b").mkdir()
     backwards = table(1).take(list(range(16))[::-1])
     pq.write_table(backwards.slice(0, 7), tmp_path / "b" / "0.parquet")
