@@ -44,10 +44,7 @@ def show_audit(show: Out, result: Audit, given: Mapping[str, Any]) -> None:
         show.table(calibrated, caption="Errors of probabilities: above 0 they grew worse.")
     for level in result.levels:
         show.line(f"{clean(level.level)}: {_power(level)}")
-    for line in (*result.notes, result.signature):
-        show.line(line)
-    if given.get("page"):
-        show.line(given["page"] / "index.html")
+    show.rest(*result.notes, result.signature, page=given.get("page"))
 
 
 def show_order(show: Out, result: LearningOrder, _: Mapping[str, Any]) -> None:

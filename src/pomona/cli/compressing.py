@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pomona.cli.output import Out
-from pomona.pages import UNKNOWN, interval, signed, size
+from pomona.pages import UNKNOWN, change, size
 
 if TYPE_CHECKING:
     from pomona.forget import Compressed, Redundancy
@@ -37,8 +37,7 @@ def show_compressed(show: Out, result: Compressed, _: Mapping[str, Any]) -> None
     )
     if result.found:
         show.line(f"{result.found:,} tensors were finished before")
-    for line in (*result.notes, result.signature):
-        show.line(line)
+    show.rest(*result.notes, result.signature)
     show.line(result.out if result.written else "nothing was written")
 
 
@@ -53,7 +52,7 @@ def show_redundancy(show: Out, result: Redundancy, _: Mapping[str, Any]) -> None
             "known, %": f"{100 * point.fraction:g}",
             "relative error": f"{point.error:.3f}",
             result.metric: f"{point.value:.2f}",
-            "difference": f"{signed(point.difference)} {interval(point.ci_low, point.ci_high)}",
+            "difference": change(point.difference, point.ci_low, point.ci_high),
         }
         for point in result.points
     ]

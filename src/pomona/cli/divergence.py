@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from pomona.cli.output import Out
-from pomona.pages import UNKNOWN, clean, gained, interval, p_value, places, signed
+from pomona.pages import UNKNOWN, bounded, change as difference, clean, p_value, places
 
 if TYPE_CHECKING:
     from pomona.forget import Divergence, ModelChange, TokenFigure
 
 
 def show_divergence(show: Out, result: Divergence, given: Mapping[str, Any]) -> None:
+    """A table of all documents and of each group, the worst first, and what to know of it."""
     worst = sorted(result.groups.items(), key=lambda named: -named[1].metric_difference)
     named = [("overall", result.overall), *worst]
     show.table(
@@ -22,17 +23,15 @@ def show_divergence(show: Out, result: Divergence, given: Mapping[str, Any]) -> 
         "Holm's is over the groups.",
     )
     told = {f"{clean(name)}: {change.note}" for name, change in worst if change.note}
-    for line in (*sorted(told), *result.notes, result.signature):
-        show.line(line)
-    if given.get("page"):
-        show.line(given["page"] / "index.html")
+    show.rest(*sorted(told), *result.notes, result.signature, page=given.get("page"))
 
 
 def _model_cells(name: str, change: ModelChange, *, paired: bool) -> dict[str, Any]:
     cells: dict[str, Any] = {"group": clean(name)}
     cells |= {"tokens": change.n} if paired else {"bytes": change.bytes}
     cells["A"] = f"{change.metric_a:.3f}"
-    cells["B − A, bits per byte"] = _difference(change)
+    ends = (change.metric_low, change.metric_high)
+    cells["B − A, bits per byte"] = difference(change.metric_difference, *ends)
     if not paired:
         return cells
     kl, high = (
@@ -43,30 +42,20 @@ def _model_cells(name: str, change: ModelChange, *, paired: bool) -> dict[str, A
     return cells | {
         "KL": _estimate(kl),
         "99 %": _value(high["99"]),
-        "same top, %": f"{100 * (same.value or 0):.1f}",
+        "same top, %": UNKNOWN if same.value is None else f"{100 * same.value:.1f}",
         "lost": change.lost,
         "gained": change.gained,
-        "p": p_value(change.p_mcnemar or 0),
-        "p (Holm)": None if name == "overall" else p_value(change.p_holm or 0),
+        "p": p_value(change.p_mcnemar),
+        "p (Holm)": None if name == "overall" else p_value(change.p_holm),
     }
-
-
-def _difference(change: ModelChange) -> str:
-    value, low, high = change.metric_difference, change.metric_low, change.metric_high
-    if low is None or high is None:
-        return f"{signed(value)} {UNKNOWN}"
-    return f"{gained(value, low, high)} {interval(low, high)}"
 
 
 def _estimate(one: TokenFigure) -> str:
     if one.ci_low is None or one.ci_high is None:
-        return f"{_value(one)} {UNKNOWN}"
+        return f"{_value(one)} interval {UNKNOWN}"
     decimals = places(one.ci_low, one.ci_high)
     return f"{_value(one)} [{one.ci_low:.{decimals}f}, {one.ci_high:.{decimals}f}]"
 
 
 def _value(one: TokenFigure) -> str:
-    if one.value is not None:
-        return f"{one.value:.4f}"
-    ends = (UNKNOWN if end is None else f"{end:.4f}" for end in (one.at_least, one.at_most))
-    return " to ".join(ends)
+    return bounded(one.value, one.at_least, one.at_most)

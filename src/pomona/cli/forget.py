@@ -13,7 +13,7 @@ from pomona.cli.command import Command, Count, Options
 from pomona.cli.compressing import show_compressed, show_redundancy
 from pomona.cli.divergence import show_divergence
 from pomona.cli.output import Out
-from pomona.pages import UNKNOWN, clean, interval, p_value, signed
+from pomona.pages import UNKNOWN, change as difference, clean, p_value
 
 if TYPE_CHECKING:
     from pomona.forget import Change, Checked, Comparison, Divergence, Estimate, Mirror
@@ -37,10 +37,7 @@ def _show_comparison(show: Out, result: Comparison, given: Mapping[str, Any]) ->
         "to wrong; gained: wrong to right. p: exact McNemar; Holm's is over the groups.",
     )
     told = {f"{clean(name)}: {change.note}" for name, change in worst if change.note}
-    for line in (*sorted(told), *result.notes, result.signature):
-        show.line(line)
-    if given.get("page"):
-        show.line(given["page"] / "index.html")
+    show.rest(*sorted(told), *result.notes, result.signature, page=given.get("page"))
 
 
 def _cells(result: Comparison, name: str, change: Change) -> dict[str, Any]:
@@ -49,22 +46,17 @@ def _cells(result: Comparison, name: str, change: Change) -> dict[str, Any]:
         "items": change.n,
         "A, %": f"{100 * change.accuracy_a:.1f}",
         "B, %": f"{100 * change.accuracy_b:.1f}",
-        "B − A, points": _difference(change.difference, change.ci_low, change.ci_high, 100),
+        "B − A, points": difference(change.difference, change.ci_low, change.ci_high, 100),
         "lost": change.lost,
         "gained": change.gained,
         "p": p_value(change.p_mcnemar),
         "p (Holm)": p_value(change.p_holm) if name != "overall" else None,
     }
     if change.metric_difference is not None:
-        cells[f"{result.metric}, B − A"] = _difference(
+        cells[f"{result.metric}, B − A"] = difference(
             change.metric_difference, change.metric_low, change.metric_high
         )
     return cells
-
-
-def _difference(value: float, low: float | None, high: float | None, scale: float = 1) -> str:
-    told = UNKNOWN if low is None or high is None else interval(scale * low, scale * high)
-    return f"{signed(scale * value)} {told}"
 
 
 def _show_checked(show: Out, result: Checked, given: Mapping[str, Any]) -> int:
@@ -122,8 +114,7 @@ def _show_ladder(show: Out, result: Mirror, _: Mapping[str, Any]) -> None:
                 f"another modal answer, {other.floor:.1%} between trainings of one size: "
                 f"{ends} above, p {p_value(other.p_value)}"
             )
-    for line in (*result.notes, result.signature):
-        show.line(line)
+    show.rest(*result.notes, result.signature)
 
 
 def _estimate(one: Estimate, *, percent: bool = False, plain: bool = False) -> str:
@@ -135,7 +126,7 @@ def _estimate(one: Estimate, *, percent: bool = False, plain: bool = False) -> s
             "" if one.low is None or one.high is None else f" [{write(one.low)}, {write(one.high)}]"
         )
         return write(one.value) + ends
-    return _difference(one.value, one.low, one.high)
+    return difference(one.value, one.low, one.high)
 
 
 _SIDES = {"a": "pomona.recipe:answers_at", "b": "pomona.recipe:answers_at"}

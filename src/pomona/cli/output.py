@@ -121,6 +121,13 @@ class Out:
         """A line of text."""
         self.write(f"{text}\n")
 
+    def rest(self, *lines: object, page: Path | None = None) -> None:
+        """What stands below tables, and last the page, where one was written into a folder."""
+        for line in lines:
+            self.line(line)
+        if page:
+            self.line(page / "index.html")
+
     def write(self, text: str) -> None:
         """Text that is formatted already."""
         sys.stdout.write(text)

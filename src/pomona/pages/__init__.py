@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pomona.pages.numbers import (
         UNKNOWN as UNKNOWN,
         amount as amount,
+        bounded as bounded,
         change as change,
         clean as clean,
         clock as clock,
@@ -38,8 +39,8 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "drawing": "nominal picture quantitative svg",
-        "numbers": "UNKNOWN amount change clean clock count flops gained interval p_value places "
-        "short signed size",
+        "numbers": "UNKNOWN amount bounded change clean clock count flops gained interval p_value "
+        "places short signed size",
         "page": "Page render",
         "theme": "SCHEMA",
     },

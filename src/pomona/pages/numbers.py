@@ -43,13 +43,20 @@ def gained(gain: float, low: float, high: float) -> str:
 
 
 def change(value: float | None, low: float | None, high: float | None, scale: float = 1) -> str:
-    """`+1.3 [+0.2, +2.4]`, each times `scale`; without its interval where that is not known."""
+    """`+1.3 [+0.2, +2.4]`, each times `scale`; `+1.3 interval unknown` without one."""
     if value is None:
         return UNKNOWN
     if low is None or high is None:
-        return f"{signed(scale * value)} {UNKNOWN}"
+        return f"{signed(scale * value)} interval {UNKNOWN}"
     ends = (scale * low, scale * high)
     return f"{gained(scale * value, *ends)} {interval(*ends)}"
+
+
+def bounded(value: float | None, low: float | None, high: float | None, decimals: int = 4) -> str:
+    """`0.3110`; where only bounds of it are known `0.2730 to 2.4000`."""
+    if value is not None:
+        return f"{value:.{decimals}f}"
+    return " to ".join(UNKNOWN if end is None else f"{end:.{decimals}f}" for end in (low, high))
 
 
 def p_value(value: float | None) -> str:

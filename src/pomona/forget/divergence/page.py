@@ -4,12 +4,13 @@ are farthest apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pomona import pages
 from pomona.files import check_into, write_into
-from pomona.pages import UNKNOWN, clean, count, gained, interval, p_value, render, signed
+from pomona.pages import UNKNOWN, clean, count, p_value, render, signed
 
 if TYPE_CHECKING:
     from pomona.forget.divergence.figures import ModelChange, TokenFigure
@@ -143,8 +144,8 @@ def _row(
         "kl_said": _value(change.kl),
         "cells": [
             _value(change.kl_quantiles["99"]),
-            f"{100 * (change.same_top.value or 0):.1f}",
-            signed(100 * (change.delta_p.value or 0)),
+            _percent(change.same_top, "{:.1f}".format),
+            _percent(change.delta_p, signed),
             count(change.lost),
             count(change.gained),
             "—" if change is result.overall else p_value(change.p_holm),
@@ -153,20 +154,15 @@ def _row(
 
 
 def _difference(change: ModelChange) -> str:
-    value, low, high = change.metric_difference, change.metric_low, change.metric_high
-    if low is None or high is None:
-        return f"{signed(value)}, interval unknown"
-    return f"{gained(value, low, high)} {interval(low, high)}"
+    return pages.change(change.metric_difference, change.metric_low, change.metric_high)
 
 
 def _value(figure: TokenFigure) -> str:
-    if figure.value is not None:
-        return f"{figure.value:.4f}"
-    return f"{_end(figure.at_least)} to {_end(figure.at_most)}"
+    return pages.bounded(figure.value, figure.at_least, figure.at_most)
 
 
-def _end(end: float | None) -> str:
-    return UNKNOWN if end is None else f"{end:.4f}"
+def _percent(figure: TokenFigure | None, write: Callable[[float], str]) -> str:
+    return UNKNOWN if figure is None or figure.value is None else write(100 * figure.value)
 
 
 def _documents(result: Divergence) -> list[dict[str, Any]]:

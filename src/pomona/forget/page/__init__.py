@@ -11,8 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pomona import pages
 from pomona.files import check_into, write_into
-from pomona.pages import clean, count, interval, p_value, render, signed
+from pomona.pages import clean, count, p_value, render
 
 if TYPE_CHECKING:
     from pomona.forget.change import Change, Comparison
@@ -85,11 +86,11 @@ def _facts(compared: Comparison) -> list[str]:
             "chance: interval without zero, and p below .05 after Holm's correction."
         )
     if change.metric_difference is not None:
-        low, high = change.metric_low, change.metric_high
-        ends = "" if low is None or high is None else f" {interval(low, high)}"
+        ends = (change.metric_low, change.metric_high)
         better = "higher" if compared.higher_is_better else "lower"
         told.append(
-            f"{compared.metric}, {better} being better: {signed(change.metric_difference)}{ends}."
+            f"{compared.metric}, {better} being better: "
+            f"{pages.change(change.metric_difference, *ends)}."
         )
     return told
 
@@ -102,9 +103,7 @@ def _verdict(change: Change) -> str:
 
 
 def _difference(change: Change) -> str:
-    low, high = change.ci_low, change.ci_high
-    ends = "interval unknown" if low is None or high is None else interval(100 * low, 100 * high)
-    return f"{signed(100 * change.difference)} {ends}"
+    return pages.change(change.difference, change.ci_low, change.ci_high, 100)
 
 
 def _row(

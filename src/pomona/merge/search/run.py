@@ -15,14 +15,15 @@ from typing import Any
 
 from pomona._version import __version__
 from pomona.errors import PomonaError, ResourceError
-from pomona.merge.plan import MergePlan
+from pomona.merge.plan import MERGED, MergePlan
 from pomona.merge.search.experts import Expert, alone, base_of, uniform
 from pomona.merge.search.judge import Judge, OnItems, read_items, refuse_shared
 from pomona.merge.search.problem import Problem, files_of
 from pomona.merge.search.results import Searched, System, compare_all, ledger_of
 from pomona.merge.search.space import SECTIONS
 from pomona.merge.search.trials import Optimum, search
-from pomona.merge.search.workspace import SearchWorkspace, inputs_of, read_document, refuse_existing
+from pomona.merge.search.workspace import SearchWorkspace, inputs_of, read_document
+from pomona.models.tensors import check_free
 from pomona.stats import value_of
 from pomona.tasks import Items
 
@@ -66,7 +67,7 @@ def search_merge(
     """
     document, folder = read_document(recipe)
     problem, out = Problem(document, trials), Path(out)
-    refuse_existing(out, overwrite)
+    check_free(out, MERGED, overwrite)
     valid, test = _items(problem, folder)
     workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     with workspace.locked():

@@ -25,7 +25,8 @@ from pomona.merge.search.page import render_matrix
 from pomona.merge.search.problem import files_of, read_task
 from pomona.merge.search.results import Matrix, System, groups_of
 from pomona.merge.search.space import fill
-from pomona.merge.search.workspace import SearchWorkspace, read_document, refuse_existing
+from pomona.merge.search.workspace import SearchWorkspace, read_document
+from pomona.models.tensors import check_free
 from pomona.stats import by_group
 from pomona.tasks import Items
 
@@ -89,7 +90,7 @@ def leave_one_out(
     recipes = variants(document, experts, chosen)
     task = read_task(document)
     for place in [out] if task or not overwrite else map(out.joinpath, recipes):
-        refuse_existing(place, overwrite, _SCORES if task else MERGED)
+        check_free(place, _SCORES if task else MERGED, overwrite)
     workspace = SearchWorkspace(out, models=models, seed=seed, document=document)
     if dry_run:
         for one in recipes.values():
@@ -237,7 +238,7 @@ def sweep(
     from pomona.merge.engine.run import merge_many
 
     for one in swept:
-        refuse_existing(one.folder, overwrite)
+        check_free(one.folder, MERGED, overwrite)
     with workspace.locked():
         plans = [workspace.plan(one.recipe) for one in swept]
         merge_many(

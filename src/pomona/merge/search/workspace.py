@@ -5,7 +5,6 @@ that are kept beside the output.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,9 +16,9 @@ import numpy as np
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, first_line
-from pomona.files import atomic_file, check_ours, check_outputs, read_array, write_json
+from pomona.files import atomic_file, check_outputs, read_array, write_json
 from pomona.ledger import Meter
-from pomona.merge.plan import MERGED, MergePlan
+from pomona.merge.plan import MergePlan
 from pomona.merge.search.judge import Judge, digest_of
 from pomona.merge.search.results import System
 from pomona.merge.search.space import SECTIONS
@@ -144,19 +143,6 @@ class SearchWorkspace:
     def clear(self) -> None:
         """The result is written: nothing here is needed any more."""
         self._workspace.remove()
-
-
-def refuse_existing(out: Path, overwrite: bool, kind: str = MERGED) -> None:
-    """Raise PomonaError when the output is there already, or is not ours to write over, before
-    hours are spent on it.
-    """
-    if os.path.lexists(out) and not overwrite:
-        raise PomonaError(
-            "is there already",
-            where=out,
-            remedy="choose another name, or write over it with --overwrite",
-        )
-    check_ours(out, kind)
 
 
 def inputs_of(plan: MergePlan) -> list[list[Any]]:
