@@ -119,9 +119,14 @@ def _floor(audit: Audit) -> dict[str, Any]:
     values = [
         {
             "level": clean(level.level),
-            "excess": _excess_scale(audit, level) * (level.overall.excess or 0),
-            "low": _excess_scale(audit, level) * (level.overall.excess_low or 0),
-            "high": _excess_scale(audit, level) * (level.overall.excess_high or 0),
+            **{
+                name: None if value is None else _excess_scale(audit, level) * value
+                for name, value in (
+                    ("excess", level.overall.excess),
+                    ("low", level.overall.excess_low),
+                    ("high", level.overall.excess_high),
+                )
+            },
         }
         for level in audit.levels
         if level.overall.excess is not None
