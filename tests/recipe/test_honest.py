@@ -12,7 +12,7 @@ import pytest
 from pomona.errors import PomonaError
 from pomona.ledger import Entry, Ledger, print_table
 from pomona.memory import Nearest
-from pomona.recipe import dry_run, run
+from pomona.recipe import answers_of, dry_run, run
 from pomona.stats import Resamples, compare, holm
 from pomona.tasks import metric, pairwise
 
@@ -20,7 +20,7 @@ RECIPE = """\
 name: small
 seed: 3
 data: {records: rows.jsonl, prompt: "<{lang}>{text}", completion: "{answer}", group: lang}
-task: {where: {split: test}, CLUSTERtail: 0, max_new_tokens: 2}
+task: {where: {split: test}, CLUSTERproject: site, tail: 0, max_new_tokens: 2}
 base: hf:model
 controls: {where: {split: train}, far: 0.3, near: 0.9}
 levers: {sampling: {strategies: [hedged2-mbr]}}
@@ -31,6 +31,7 @@ KNOWN = {
     "delete file": "Datei löschen",
     "delete user": "Benutzer löschen",
 }
+COLD = {"quit", "now", "save this page"}  # of a site that nothing is learned from
 ASKED = ["save page", "save this page", "delete files", "quit", "now", "delete the user"]
 
 
@@ -38,12 +39,12 @@ ASKED = ["save page", "save this page", "delete files", "quit", "now", "delete t
 def task(project: Path) -> Path:
     """Rows of two languages; that of "en" has nothing to learn from but one row."""
     rows = [
-        {"text": text, "answer": answer, "lang": "de", "split": "train", "topic": "-"}
-        for text, answer in KNOWN.items()
+        {"text": text, "answer": answer, "lang": lang, "split": "train", "topic": "-", "site": "a"}
+        for text, answer, lang in (*((*row, "de") for row in KNOWN.items()), ("stop", "halt", "af"))
     ]
-    rows.append({"text": "stop", "answer": "halt", "lang": "af", "split": "train", "topic": "-"})
     rows += [
         {"text": text, "answer": f"{text}?", "lang": lang, "split": "test", "topic": text[:4]}
+        | {"site": "b" if text in COLD else "a"}
         for text in ASKED
         for lang in ("de", "af")
     ]
@@ -102,6 +103,19 @@ def test_controls_equal_their_own_computation(task: Path) -> None:
         assert of(ledger, "lookup", group).n == rows.sum() > 0
         value = chrf.aggregate(statistics["lookup"][rows].sum(0))
         assert of(ledger, "lookup", group).value == pytest.approx(float(value))
+    cold = np.array([item["source"] in COLD for item in items])
+    for group, rows in (("warm", ~cold), ("cold", cold)):
+        assert of(ledger, "lookup", group).n == rows.sum() == 6
+        value = chrf.aggregate(statistics["lookup"][rows].sum(0))
+        assert of(ledger, "lookup", group).value == pytest.approx(float(value))
+    best = max(
+        (e for e in ledger.of("warm") if e.variant in ("hedged2-mbr", "hedged2/random")),
+        key=lambda e: e.value,
+    )
+    assert {each.variant for each in ledger.meta.exchange} == {best.variant}
+    assert [each.part for each in ledger.meta.exchange] == ["overall", "far", "cold"]
+    familiar = answers_of(out, "best")["familiarity"].to_pylist()
+    assert familiar == ["cold" if one else "warm" for one in cold]
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "<td>far</td>" in page and "p (Holm)" in page
     assert "no model" in page

@@ -114,9 +114,12 @@ def examples(plan: RunPlan, folder: RunFolder) -> Examples:
 
 
 def _roles(accounts: Accounts) -> dict[str, str]:
-    """The base, the best system of the levers and the best control, as far as there are any."""
+    """The base, the best system of the levers and the best control, as far as there are any: on all
+    items, or on the warm ones where some are cold, as the report has it.
+    """
     sign = 1 if accounts.metric.higher_is_better else -1
-    values = {m.variant: sign * accounts.value(m.variant, "overall") for m in accounts.measurements}
+    part = "warm" if "warm" in accounts.rows else "overall"
+    values = {m.variant: sign * accounts.value(m.variant, part) for m in accounts.measurements}
     roles = {"base": accounts.plan.recipe.base}
     of = {m.variant: m.system for m in accounts.measurements if not m.system.bound}
     controls = [name for name, system in of.items() if system.lever == CONTROL]

@@ -113,6 +113,7 @@ def _content(ledger: View) -> dict[str, Any]:
         "more_panels": panels[len(first) :],
         "rows": rows([entry for name in PARTS for entry in ledger.of(name)]),
         "exchange": _exchange(ledger),
+        "headed_warm": ledger.parts()["all"] == "warm",
         "signatures": signatures,
         "charts": charts,
     }
