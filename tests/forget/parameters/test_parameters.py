@@ -111,6 +111,18 @@ def test_a_model_is_rebuilt_and_measured(items: Path, tmp_path: Path) -> None:
     assert result.predictable["random"]["1 %"] in (0.001, 0.5)
     assert result.weights == 2 * (4 * 64 * 64 + 3 * 64 * 176)
     assert "texts:1-" in result.signature and "chrf" in result.signature
+    assert "|cluster:no|" in result.signature
+
+
+def test_items_of_one_cluster_are_resampled_together(items: Path) -> None:
+    asked: dict[str, Any] = {"fractions": (0.5,), "max_new_tokens": 6}
+    rows = [json.loads(line) | {"cluster": "one"} for line in items.read_text().splitlines()]
+    items.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    together = redundancy("ui-xs", items, **asked)
+    apart = redundancy("ui-xs", items, cluster="completion", **asked)
+    assert "|cluster:cluster|" in together.signature
+    assert all(p.ci_low is None and p.ci_high is None for p in together.points)
+    assert any(p.ci_low is not None and p.ci_low < (p.ci_high or 0) for p in apart.points)
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ class RebuiltModel:
     error: float
     value: float
     difference: float
-    ci_low: float
-    ci_high: float
+    ci_low: float | None
+    ci_high: float | None
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ def redundancy(
     fractions: Sequence[float] = FRACTIONS,
     ridge: float = 1e-3,
     max_new_tokens: int = 64,
+    cluster: str | None = None,
     resamples: int = 1000,
     seed: int = 0,
     progress: Progress | None = None,
@@ -105,6 +106,8 @@ def redundancy(
         fractions: Shares of each matrix that are known.
         ridge: Penalty, as a part of the kernel's mean diagonal.
         max_new_tokens: Longest answer in tokens.
+        cluster: Column of what items share, such as their source: these are resampled together.
+            "cluster" if left out, where there is one.
         resamples: Resamples behind each interval.
         seed: Seed of the random parts and the resamples.
 
@@ -112,9 +115,12 @@ def redundancy(
         PomonaError: a model, table or fraction that does not fit, texts that overlap the items.
     """
     _check(fractions, ridge)
-    asked = items_from(read(items).to_table(), "{prompt}", "{completion}", None)
+    table = read(items).to_table()
+    if cluster is None and "cluster" in table.column_names:
+        cluster = "cluster"
+    asked = items_from(table, "{prompt}", "{completion}", None, cluster=cluster)
     held = HeldModel.of(locate(str(model)))
-    draws = stats.Resamples(len(asked), resamples, seed)
+    draws = stats.Resamples(len(asked), resamples, seed, asked.clusters if cluster else None)
     measure = _Measure(held, asked, metric, max_new_tokens, draws)
     advance = progress or _silent
     kinds: list[Kind] = [kind for kind in KINDS if texts is not None or kind != "covariance"]
@@ -135,7 +141,7 @@ def redundancy(
             points.append(measure.point(kind, fraction, made, base))
             advance(len(points), len(kinds) * len(fractions))
     return Redundancy(
-        measure.signature(said, ridge, seed),
+        measure.signature(said, ridge, seed, cluster or "no"),
         measure.metric.name,
         stats.value_of(measure.metric, base),
         len(asked),
@@ -240,9 +246,8 @@ class _Measure:
         """A rebuilt model beside the whole one."""
         told = stats.compare(self.metric, self.statistics(made), base, self.draws)
         error = self.held.error(made)
-        return RebuiltModel(
-            kind, fraction, error, told.value, told.delta, told.ci_low, told.ci_high
-        )
+        ends = (told.ci_low, told.ci_high) if self.draws.units > 1 else (None, None)
+        return RebuiltModel(kind, fraction, error, told.value, told.delta, *ends)
 
     def predictable(self, points: Sequence[RebuiltModel]) -> dict[str, float | None]:
         """The largest predicted share by loss, in per cent of the whole model's score."""
@@ -258,7 +263,7 @@ class _Measure:
             for limit in _LOSSES
         }
 
-    def signature(self, texts: str, ridge: float, seed: int) -> str:
+    def signature(self, texts: str, ridge: float, seed: int, cluster: str) -> str:
         """All that the numbers depend on."""
         parts = [
             "redundancy",
@@ -269,6 +274,7 @@ class _Measure:
             self.metric.signature,
             f"tokens:{self.longest}",
             f"ridge:{ridge:g}",
+            f"cluster:{cluster}",
             f"resamples:{self.draws.resamples}",
             f"seed:{seed}",
             f"version:{__version__}",
