@@ -210,6 +210,7 @@ class _Leftover:
         self.path, self.match = path, match
 
     def remove(self) -> None:
+        """Take the file away, or of a folder what is listed as ours."""
         if not self.path.is_dir():
             self.path.unlink(missing_ok=True)
         elif self.match["kind"] == "old":
@@ -360,6 +361,7 @@ class _Place:
         )
 
     def same(self, other: _Place) -> bool:
+        """Whether both are one file or folder."""
         if self.remote or other.remote:
             return (self.remote, self.path) == (other.remote, other.path)
         if self.path == other.path:
@@ -370,6 +372,7 @@ class _Place:
             return False
 
     def holds(self, other: _Place) -> bool:
+        """Whether the other lies in this folder."""
         return self.remote == other.remote and self.path in other.path.parents
 
 

@@ -309,6 +309,7 @@ def answer_rows(
     kept = Path(store) if store is not None else Path(f"{out}.answers.db")
 
     async def run() -> Card:
+        """The whole batch, its store and models closed at the end."""
         async with AsyncExitStack() as stack:
             steps = Lockstep(Account(budget))
             options = {"concurrency": concurrency, **(settings or {})}

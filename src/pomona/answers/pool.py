@@ -88,9 +88,11 @@ class _Mean:
     def statistics(
         self, outputs: Sequence[Any], references: Sequence[Any], /
     ) -> NDArray[np.float64]:
+        """See `Metric`."""
         return np.column_stack([np.asarray(outputs, np.float64), np.ones(len(outputs))])
 
     def aggregate(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """See `Metric`."""
         return sums[..., 0] / sums[..., 1]
 
 

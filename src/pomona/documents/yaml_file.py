@@ -174,6 +174,7 @@ class _Span:
     depth: int = 0
 
     def take(self, inner: _Span) -> None:
+        """Count what is inside."""
         self.size += inner.size
         self.depth = max(self.depth, inner.depth + 1)
 

@@ -192,6 +192,7 @@ class _Contrast:
     """The ratio of the first two statistics minus that of the others."""
 
     def aggregate(self, sums: Floats) -> Floats:
+        """The difference of two quotients of sums."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return sums[..., 0] / sums[..., 1] - sums[..., 2] / sums[..., 3]
 

@@ -203,6 +203,7 @@ class _Searched:
         self._index = Nearest([row.source for row in rows]) if rows else None
 
     def nearest(self, source: str, k: int) -> tuple[list[RecalledRow], float]:
+        """The k nearest rows to a source, and the FLOPs of the search."""
         if self._index is None:
             return [], 0.0
         found = self._index.search([source], k)

@@ -213,6 +213,7 @@ def _maximised(
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Minus the expected worth of a choice by softmax, penalised, and its slope."""
         score = unit @ weights
         odds = np.exp(score - np.maximum.reduceat(score, starts)[owner])
         p = odds / np.add.reduceat(odds, starts)[owner]

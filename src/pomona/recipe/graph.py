@@ -126,6 +126,7 @@ class RunFolder:
 
     @property
     def steps(self) -> Path:
+        """Where results of steps lie."""
         return self.root / "steps"
 
     def result(self, node: Step | RunInput) -> Path:
@@ -137,4 +138,5 @@ class RunFolder:
         return self.root / "work" / step.folder
 
     def done(self, step: Step) -> bool:
+        """Whether a step has its result."""
         return self.result(step).is_dir()

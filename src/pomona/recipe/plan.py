@@ -54,6 +54,7 @@ class Measurement:
 
     @property
     def variant(self) -> str:
+        """The name of the system."""
         return self.system.name
 
 

@@ -79,15 +79,20 @@ class Progress(Protocol):
 class Silent:
     """Says nothing."""
 
-    def plan(self, steps: list[tuple[str, float]]) -> None: ...
+    def plan(self, steps: list[tuple[str, float]]) -> None:
+        """All steps of the run, each with the seconds it may take."""
 
-    def start(self, step: str) -> None: ...
+    def start(self, step: str) -> None:
+        """A step begins."""
 
-    def advance(self, done: int, total: int) -> None: ...
+    def advance(self, done: int, total: int) -> None:
+        """`done` of `total` parts of the step are done."""
 
-    def finish(self, step: str, seconds: float, skipped: bool) -> None: ...
+    def finish(self, step: str, seconds: float, skipped: bool) -> None:
+        """A step ended after so many seconds, or was done before."""
 
-    def measured(self, entry: Entry, higher_is_better: bool) -> None: ...
+    def measured(self, entry: Entry, higher_is_better: bool) -> None:
+        """A system has its entry."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class ParquetSource(Files):
                     row = None if row is None else row + batch.num_rows
 
     def count(self, keep: Filter) -> int:
+        """See `Source`."""
         return sum(self._count(file, keep) for file in self.files)
 
     def _count(self, file: str, keep: Filter) -> int:
@@ -75,6 +76,7 @@ class ArrowSource(Files):
     """Arrow stream or IPC files, as Hugging Face datasets are saved on disk."""
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
+        """See `Source`."""
         for file in self.files:
             row = 0
             for batch in _arrow_batches(file):

@@ -98,9 +98,11 @@ class _RowGroups(ParquetSource):
     groups: tuple[int, ...]
 
     def parts(self) -> Sequence[_RowGroups]:
+        """See `Source`."""
         return [self]
 
     def fragment(self, file: str) -> ds.Fragment:
+        """The row groups of this piece."""
         whole = super().fragment(file)
         try:
             return whole.subset(row_group_ids=list(self.groups))
@@ -139,6 +141,7 @@ class _LineRange(TextSource):
     before: int
 
     def parts(self) -> Sequence[_LineRange]:
+        """See `Source`."""
         return [self]
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:

@@ -230,10 +230,12 @@ class Derived(Streamed):
 
     @property
     def schema(self) -> pa.Schema:
+        """See `Source`."""
         return self.records.schema
 
     @property
     def where(self) -> str:
+        """See `Source`."""
         return self.records.source.where
 
 
@@ -242,6 +244,7 @@ class _Nested(Derived):
     """Records as the source of further ones: a filter on the first rows."""
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
+        """See `Source`."""
         for batch in self.records.stream():
             yield kept(batch, keep)
 

@@ -22,7 +22,8 @@ class Source(Protocol):
     """Rows with a known schema, streamed in order and in bounded memory as often as wanted."""
 
     @property
-    def schema(self) -> pa.Schema: ...
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
 
     @property
     def where(self) -> str:
@@ -46,9 +47,11 @@ class Streamed:
     """Counts by streaming, for sources that know no shortcut."""
 
     def count(self: Source, keep: Filter) -> int:
+        """Rows that a filter keeps."""
         return sum(batch.num_rows for batch in self.stream([], keep))
 
     def parts(self: Source) -> Sequence[Source]:
+        """Pieces that can be read apart."""
         return [self]
 
 
@@ -62,9 +65,11 @@ class Files(Streamed):
 
     @property
     def where(self) -> str:
+        """What errors call it."""
         return self.files[0]
 
     def parts(self) -> Sequence[Any]:
+        """Pieces that can be read apart."""
         return [replace(self, files=(file,)) for file in self.files]
 
 
@@ -87,9 +92,11 @@ class TableSource(Streamed):
 
     @property
     def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
         return plain(self.table.schema)
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
+        """The rows that a filter keeps, in batches."""
         for batch in self.table.to_batches(max_chunksize=BATCH_ROWS):
             yield kept(batch.cast(self.schema), keep)
 
@@ -103,12 +110,15 @@ class Recast(Streamed):
 
     @property
     def where(self) -> str:
+        """What errors call it."""
         return self.source.where
 
     def parts(self) -> Sequence[Source]:
+        """Pieces that can be read apart."""
         return [Recast(part, self.schema) for part in self.source.parts()]
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
+        """The rows that a filter keeps, in batches."""
         for batch in self.source.stream(self.schema.names, None):
             arrays = [self._cast(batch, field) for field in self.schema]
             yield kept(pa.record_batch(arrays, schema=self.schema), keep)

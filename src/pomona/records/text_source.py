@@ -49,6 +49,7 @@ class TextSource(Files):
     on_bad: OnBad
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
+        """See `Source`."""
         for file in self.files:
             if self.kind == "csv":
                 _check_header(file, self.schema.names, self.chosen)

@@ -24,9 +24,12 @@ class WritableRows(Protocol):
     """What is written: records, which import this module."""
 
     @property
-    def schema(self) -> pa.Schema: ...
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
 
-    def batches(self, rows: int = ...) -> Iterator[pa.RecordBatch]: ...
+    def batches(self, rows: int = ...) -> Iterator[pa.RecordBatch]:
+        """The rows, so many at a time."""
+        ...
 
 
 def write_rows(rows: WritableRows, path: str | Path, format: str | None) -> Path:

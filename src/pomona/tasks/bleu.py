@@ -52,6 +52,7 @@ class Bleu:
 
     @property
     def name(self) -> str:
+        """See `Metric`."""
         parts = ["bleu"] + ([] if self.tokenize == "13a" else [self.tokenize])
         return "-".join(parts + (["effective"] if self.effective_order else []))
 

@@ -38,6 +38,7 @@ class Chrf:
 
     @property
     def name(self) -> str:
+        """See `Metric`."""
         return "chrf" + ("" if self.beta == 2 else str(self.beta)) + "+" * self.word_order
 
     @property

@@ -69,10 +69,12 @@ class ChoiceAccuracy:
 
     @property
     def name(self) -> str:
+        """See `Metric`."""
         return {None: "acc", "character": "acc_norm", "byte": "acc_bytes"}[self.per]
 
     @property
     def signature(self) -> str:
+        """See `Metric`."""
         return f"{self.name}|logprob:sum|per:{self.per or 'option'}|ties:first|version:1"
 
     def statistics(

@@ -75,6 +75,7 @@ class ExactMatch(_Share):
 
     @property
     def signature(self) -> str:
+        """See `Metric`."""
         how = json.dumps(self.extract, ensure_ascii=False) if self.extract else None
         extract = [f"extract:{how}", f"match:{self.match}"] if how else []
         if self.extract and self.extract.startswith("regex:"):
@@ -150,10 +151,12 @@ class JsonValid(_Share):
 
     @property
     def name(self) -> str:
+        """See `Metric`."""
         return "json_valid" if self.schema is None else "json_valid-schema"
 
     @property
     def signature(self) -> str:
+        """See `Metric`."""
         about = ""
         if self.schema is not None:
             text = json.dumps(self.schema, sort_keys=True)
@@ -240,10 +243,12 @@ class UserMetric:
 
     @property
     def name(self) -> str:
+        """See `Metric`."""
         return self.function
 
     @property
     def higher_is_better(self) -> bool:
+        """See `Metric`."""
         return bool(getattr(function_named(self.function), "higher_is_better", True))
 
     @property

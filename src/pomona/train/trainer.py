@@ -180,20 +180,24 @@ class _Keeper(TrainerCallback):
         self.losses: list[float] = []
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Something was done in this process."""
         self.began = True
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any
     ) -> None:
+        """Keep the loss of a step."""
         if logs and "loss" in logs:
             self.losses.append(float(logs["loss"]))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Tell the progress; keep a model where one is asked for."""
         self.progress(state.global_step, state.max_steps)
         if state.global_step in self.kept:
             self.save(self.out / f"mark-{self.kept[state.global_step]:g}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Call a checkpoint complete."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / "losses.json").write_text(json.dumps(self.losses))
         (folder / COMPLETE).touch()  # after all else: a folder without it is half-written

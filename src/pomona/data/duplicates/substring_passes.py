@@ -403,10 +403,12 @@ class CutRows(Streamed):
 
     @property
     def schema(self) -> pa.Schema:
+        """See `Source`."""
         return self.texts.records.schema
 
     @property
     def where(self) -> str:
+        """See `Source`."""
         return self.texts.records.source.where
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
@@ -479,6 +481,7 @@ class StruckSpans(Streamed):
     where: str = "the struck spans"
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
+        """See `Source`."""
         for first, last in self.stream_of.blocks():
             rows = self.stream_of.spans(first, last)
             arrays = [pa.array(np.ascontiguousarray(column)) for column in rows.T]

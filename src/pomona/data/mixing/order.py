@@ -66,10 +66,12 @@ class _Clock:
 
     @classmethod
     def of(cls, bounds: NDArray[np.float64], shares: NDArray[np.float64], tokens: float) -> Self:
+        """From the ends of phases, as shares of `tokens`, and what each phase is owed of them."""
         times = bounds * tokens
         return cls(np.concatenate([[0.0], np.cumsum(np.diff(times) * shares)]), times, shares)
 
     def debt(self, time: float) -> float:
+        """Tokens that are owed at a time."""
         phase = min(int(np.searchsorted(self.times, time, "right")) - 1, len(self.rates) - 1)
         return float(self.owed[phase] + self.rates[phase] * (time - self.times[phase]))
 

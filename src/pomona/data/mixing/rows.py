@@ -107,6 +107,7 @@ class Gathered(Streamed):
     where: str
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
+        """See `Source`."""
         labels = pa.array(self.names, pa.string())
         for start in range(0, len(self.row), ROWS):
             part = slice(start, start + ROWS)
@@ -174,10 +175,12 @@ class _Picked(Streamed):
 
     @property
     def schema(self) -> pa.Schema:
+        """See `Source`."""
         return self.scan.records.schema
 
     @property
     def where(self) -> str:
+        """See `Source`."""
         return self.scan.records.source.where
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:

@@ -122,6 +122,7 @@ class Followed(Derived):
     table: pa.Table
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
+        """See `Source`."""
         yield from self.records.batches()
         yield from self.table.cast(self.schema).to_batches()
 

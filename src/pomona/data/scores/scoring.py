@@ -190,6 +190,7 @@ class Extended(Derived):
 
     @property
     def schema(self) -> pa.Schema:
+        """See `Source`."""
         return pa.schema(
             [
                 *self.records.schema,
@@ -198,6 +199,7 @@ class Extended(Derived):
         )
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
+        """See `Source`."""
         done = 0
         for batch in self.records.batches():
             added = [values.slice(done, batch.num_rows) for values in self.added.values()]

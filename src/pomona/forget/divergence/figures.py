@@ -102,6 +102,7 @@ class _Ratio:
     root: bool = False
 
     def aggregate(self, sums: Column) -> Column:
+        """The quotient of two sums, or its root."""
         ratio = sums[..., 0] / sums[..., 1]
         return np.sqrt(ratio) if self.root else ratio
 

@@ -36,7 +36,8 @@ class RebuiltModel:
     """A model of which `fraction` of each matrix was known, and the rest predicted by `kind`.
 
     error: ‖W − W'‖ / ‖W‖ over all matrices. value: its score; difference: to that of the whole
-    model, with a paired 95 % interval over the items.
+    model, with a paired 95 % interval over items or clusters of them, None
+    where nothing is known of it.
     """
 
     kind: str

@@ -366,6 +366,7 @@ class _Update:
     where: str
 
     def block(self, start: TensorRows, rows: slice) -> NDArray[np.float32]:
+        """Some rows with the adapter's part added."""
         # What is too large becomes infinite without a word, and is refused where it is rounded.
         with np.errstate(over="ignore", invalid="ignore"):
             values: NDArray[np.float32] = self.left[rows] @ self.right
@@ -374,6 +375,7 @@ class _Update:
         return values
 
     def blocks(self, stored: Stored, dtype: str) -> Iterator[bytes]:
+        """The whole tensor, in blocks of rows."""
         start = TensorRows(stored)
         columns = np.zeros(start.shape[1])
         if self.magnitude is not None and self.axis == 0:

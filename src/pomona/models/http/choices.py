@@ -61,6 +61,7 @@ class UpstreamChoice:
 
     @property
     def tool_calls(self) -> tuple[Mapping[str, Any], ...]:
+        """The calls of tools, as they came."""
         return tuple(self.calls)
 
     def grow(self, raw: RawChoice) -> None:

@@ -340,6 +340,7 @@ class HttpModel(Model):
         """The answer, and the choices that `read` finds in it."""
 
         async def once() -> tuple[dict[str, Any], list[UpstreamChoice]]:
+            """One try, within the limits of the server."""
             async with self._limits.turn(tokens) as turn:
                 try:
                     answer = await self._client.post(path, body)

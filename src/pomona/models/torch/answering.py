@@ -161,6 +161,7 @@ def run_batch(
     decoder = TokenDecoder(model.codec.tokenizer)
 
     def run(batch: Sequence[_Place]) -> list[None]:
+        """Answer a batch, and put each reply in its place."""
         started = time.perf_counter()
         rows = _decode(model, jobs, batch, most, decoder)
         share = (time.perf_counter() - started) / len(batch)

@@ -42,6 +42,7 @@ class _Text:
 
     @property
     def places(self) -> int:
+        """Tokens whose states are kept."""
         return len(self.ids) - self.first
 
 

@@ -88,6 +88,7 @@ class TorchModel(NativeModel):
         return f"torch:{fingerprint(self._folder)}:{self._dtype}"
 
     def replace(self, tensors: Iterable[tuple[str, NDArray[Any]]]) -> None:
+        """Put other weights of the same names and shapes into the network."""
         # Other weights than the folder's: nothing kept under its identity is theirs.
         name = f"torch:replaced:{secrets.token_hex(8)}"
         self.identity = name  # pyright: ignore[reportIncompatibleVariableOverride]

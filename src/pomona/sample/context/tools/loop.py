@@ -161,6 +161,7 @@ class _Rounds:
     spent: Spent = field(default_factory=Spent)
 
     async def run(self, reply: Reply, notes: Mapping[str, Any]) -> tuple[Reply, Mapping[str, Any]]:
+        """Run the tools that a reply calls."""
         started = time.monotonic()
         known = {tool.name: tool for tool in self.bounds.tools}
         request, ended = self.request, "answer"
