@@ -29,6 +29,7 @@ _COMMANDS = {
         "Answer every row of a table: several answers each, and a choice among them.",
     ),
     "forget": ("forget:app", "What a change to a model lost and gained, and for whom."),
+    "scale": ("scale:app", "What size, data and compute buy: laws, plans, tables, thresholds."),
     "models": ("models:app", "List the models known by name, and fetch one."),
     "serve": ("sample:serve", "Serve models and sampling strategies behind the OpenAI API."),
     "doctor": ("models:doctor", "Show what this installation has and whether something is broken."),

@@ -1,0 +1,1 @@
+"""Laws of scale: the loss of a training run from its parameters and tokens."""
