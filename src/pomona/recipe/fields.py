@@ -29,6 +29,11 @@ Shares = Annotated[
     Field(min_length=1),
     BeforeValidator(_listed, json_schema_input_type=Share | list[Share]),
 ]
+Counts = Annotated[
+    list[Positive],
+    Field(min_length=1),
+    BeforeValidator(_listed, json_schema_input_type=Positive | list[Positive]),
+]
 Where = dict[Text, Names]
 RateOrRates = Annotated[
     Annotated[Rate, Tag("one")] | Annotated[dict[str, Rate], Tag("each")],

@@ -27,7 +27,12 @@ from pomona.recipe.steps import Served
 from pomona.recipe.steps.answering import evaluate
 from pomona.recipe.steps.controls import copy_sources, find_neighbours
 from pomona.recipe.steps.sampling import choose, draw
-from pomona.recipe.steps.scoring import choose_at_random, score_items, score_task
+from pomona.recipe.steps.scoring import (
+    choose_at_random,
+    measure_loss,
+    score_items,
+    score_task,
+)
 from pomona.recipe.steps.training import finetune, pretrain
 from pomona.recipe.system import System, family, pool_name
 from pomona.sample import Strategy
@@ -56,6 +61,21 @@ class Measurement:
     def variant(self) -> str:
         """The name of the system."""
         return self.system.name
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A model of a size trained for so many tokens; None for a checkpoint that was there before,
+    which says itself how it was trained.
+    """
+
+    size: str
+    tokens: int | None
+    model: Node
+
+
+def _trained_for(size: str, tokens: int) -> str:
+    return f"{size} on {tokens} tokens"
 
 
 @dataclass
@@ -307,18 +327,42 @@ class RunPlan(Tables):
         """A model by its URI; one that `pretrain` makes is a step."""
         made = self.recipe.pretrain
         if made and uri in made.sizes:
-            return self._pretrained(made, uri)
+            return self._pretrained(made, uri, max(made.tokens))
         if uri not in self._models:
             self._models[uri] = node = find_model(self, uri)
             self.names[node] = uri
         return self._models[uri]
 
-    def _pretrained(self, made: Pretrain, name: str) -> Step:
+    @cached_property
+    def training_runs(self) -> list[TrainingRun]:
+        """Every training of sizes from nothing and the checkpoints beside them, each with a loss on
+        the test items; none where these are no texts to complete.
+        """
+        made, recipe = self.recipe.pretrain, self.recipe
+        if made is None or self.harness or self.converses:
+            return []
+        named = {recipe.base, *(rung.model for rung in recipe.ladder or ())}
+        sizes = [name for name in made.sizes if len(made.tokens) > 1 or name in named]
+        runs = [
+            TrainingRun(name, tokens, self._pretrained(made, name, tokens))
+            for name in sizes
+            for tokens in sorted(made.tokens)
+        ]
+        return runs + [TrainingRun(uri, None, self.model(uri)) for uri in made.also or ()]
+
+    def loss(self, run: TrainingRun) -> Step:
+        """The loss of a training on the test items."""
+        cost = self.estimate("score", run.model, self.item_count)
+        inputs = {"items": self.items, "model": run.model}
+        name = run.size if run.tokens is None else _trained_for(run.size, run.tokens)
+        return self.step(f"loss of {name}", measure_loss, self.answering(), inputs, cost)
+
+    def _pretrained(self, made: Pretrain, name: str, tokens: int) -> Step:
         size = made.sizes[name]
         folder = tokenizer_folder(made.tokenizer, self.folder)
         rate = made.learning_rate
         settings = self._settings(made) | {
-            "tokens": made.tokens,
+            "tokens": tokens,
             "learning_rate": rate[name] if isinstance(rate, dict) else rate,
             "weight_decay": made.weight_decay,
         }
@@ -326,7 +370,7 @@ class RunPlan(Tables):
             "size": size.model_dump(),
             "context": made.context,
             "max_tokens": made.max_tokens,
-            "checkpoints": made.marks.get(name, []),
+            "checkpoints": made.marks.get(name, []) if tokens == max(made.tokens) else [],
             "temperature": made.temperature,
             "settings": settings,
         }
@@ -337,8 +381,9 @@ class RunPlan(Tables):
             "items": self.table("pretraining items", made),
             "tokenizer": RunInput(made.tokenizer, folder),
         }
-        cost = Estimate("train", 6.0 * weights * made.tokens, 2.0 * weights)
-        return self.step(f"pretrain {name}", pretrain, params, inputs, cost)
+        cost = Estimate("train", 6.0 * weights * tokens, 2.0 * weights)
+        label = name if tokens == max(made.tokens) else _trained_for(name, tokens)
+        return self.step(f"pretrain {label}", pretrain, params, inputs, cost)
 
     def parameters(self, node: Node) -> float | None:
         """Weights of a model, roughly for one that is still to be made; None where nobody told."""
@@ -375,7 +420,8 @@ class RunPlan(Tables):
     @property
     def targets(self) -> list[Step]:
         """What the ledger is computed from."""
-        return [*self.needed, *(step for m in self.measurements() for step in m.answers)]
+        answers = (step for m in self.measurements() for step in m.answers)
+        return [*self.needed, *answers, *map(self.loss, self.training_runs)]
 
     def answering(self) -> Mapping[str, Any]:
         """Parameters of every step in which a model reads or writes."""

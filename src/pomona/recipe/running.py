@@ -171,6 +171,7 @@ def check_run(root: Path) -> None:
         "examples.html",
         "models.json",
         "stack.json",
+        "training-runs.csv",
         "ledger.partial.json",
     )
     check_into(root, written)
@@ -228,6 +229,7 @@ def run(
     """
     from pomona.ledger.report import publish
     from pomona.recipe.ledgers import Told, build_ledger, examples
+    from pomona.recipe.trained import training_runs
 
     before = stamp([recipe])
     wanted = {"base": base, "seed": seed, "threads": threads}
@@ -262,6 +264,10 @@ def run(
             files["stack.json"] = json_text(chosen.to_json())
         else:
             remove_from(folder.root, "stack.json")  # of a recipe that chose one
+        if plan.training_runs:
+            files["training-runs.csv"] = training_runs(plan, folder)
+        else:
+            remove_from(folder.root, "training-runs.csv")
         write_into(folder.root, files)
         publish(ledger, folder.root)
         # Scratch of steps that a changed recipe no longer has; results stay, in case it changes

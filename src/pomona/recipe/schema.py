@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from pomona.documents import StrictModel, problems
 from pomona.recipe.asked import AskedModel, AskingBudget, is_served, lacking
 from pomona.recipe.fields import (
+    Counts,
     Mistakes,
     Names,
     Optimizer,
@@ -297,8 +298,15 @@ class Pretrain(StrictModel):
     """Keep only training rows with these values, beside the conditions of `data`."""
     sizes: Annotated[dict[Text, Size], Field(min_length=1)]
     """Name of each model and its shape."""
-    tokens: Positive
-    """Training tokens of each model."""
+    tokens: Counts
+    """Training tokens of each model. With several counts each size is trained once for every one,
+    from the beginning: the most make the models that a recipe names, and all are runs to which
+    `pomona scale fit` fits what scale buys.
+    """
+    also: Names | None = None
+    """Checkpoints that were trained in the same way before, which are such runs too: their
+    `training.json` says for how many tokens.
+    """
     temperature: Annotated[float, Field(ge=1)] = Field(
         default=1,
         description=(
@@ -332,6 +340,11 @@ class Pretrain(StrictModel):
         return checked(self, self._mistakes())
 
     def _mistakes(self) -> Mistakes:
+        if len(set(self.tokens)) < len(self.tokens):
+            yield ("tokens",), "a count stands twice"
+        for name in self.also or ():
+            if name in self.sizes:
+                yield ("also",), f'"{name}" is one of the sizes'
         for name in self.marks:
             if name not in self.sizes:
                 known = ", ".join(self.sizes)

@@ -5,10 +5,12 @@ of lm-evaluation-harness asks about.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.models import Shape, decode_flops, prefill_flops
 from pomona.recipe.steps import Cost, StepContext
@@ -19,6 +21,7 @@ from pomona.recipe.steps.tables import read_items, write_items_and_counts
 from pomona.tasks import Items
 from pomona.tasks.harness import HarnessTask
 
+LOSSES, SHAPE = "losses.npy", "shape.json"
 _SURE = 1e6  # a log-probability that no other comes near, also when a text's length divides it
 
 
@@ -64,6 +67,31 @@ def score_items(step: StepContext) -> Cost:
     told = [_told(*each) for each in zip(items.options, values, strict=True)]
     write_answers(step, items, told, model.shape, read={"options": sums, "logprobs": own})
     return _counted(step, items, flops, int(read.sum() + lengths.sum()), meter)
+
+
+def measure_loss(step: StepContext) -> Cost:
+    """How probable a model finds the completion of every item: nats and tokens with the end token,
+    which it is trained on, nats without it and bytes, `losses.npy` float64 `[n, 4]`.
+    """
+    items, model = read_items(step.inputs["items"]), load_model(step, step.inputs["model"])
+    with Meter() as meter:
+        scored = model.score(items.prompts, items.completions, end=True)
+    rows = [
+        (
+            -float(each.sum(dtype=np.float64)),
+            len(each),
+            -float(each[:-1].sum(dtype=np.float64)),
+            len(text.encode("utf-8", "surrogatepass")),
+        )
+        for each, text in zip(scored, items.completions, strict=True)
+    ]
+    np.save(step.out / LOSSES, np.array(rows, np.float64))
+    write_json(step.out / SHAPE, None if model.shape is None else asdict(model.shape))
+    read = model.count_tokens(items.prompts).astype(np.float64)
+    lengths = np.array([len(each) for each in scored], np.float64)
+    tokens = int(read.sum() + lengths.sum())
+    flops = prefill_flops(model.shape, read).sum() + decode_flops(model.shape, read, lengths).sum()
+    return Cost(float(flops), tokens, meter.cpu_seconds, meter.wall_seconds)
 
 
 def choose_at_random(step: StepContext) -> Cost:

@@ -141,6 +141,7 @@ def _write_summary(step: StepContext, cost: Cost, examples: Examples, fitted: Fi
         "flops": cost.flops,
         "steps": fitted.steps,
         "examples": len(examples),
+        "unique_tokens": int(examples.lengths.sum()),
         "too_long": examples.too_long,
         "cpu_seconds": cost.cpu_seconds,
         "dtype": fitted.dtype,
