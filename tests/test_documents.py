@@ -7,9 +7,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import forks
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = [
@@ -69,6 +72,21 @@ def python_blocks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[i
     }
 
 
+@pytest.fixture(scope="session")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for the PATH with a `pomona` that starts at once."""
+    folder = tmp_path_factory.mktemp("bin")
+    # An address must be short, which a folder of pytest's need not be.
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        address = Path(short) / "socket"
+        forks.install(folder, address)
+        server = [sys.executable, forks.__file__, str(address)]
+        with subprocess.Popen(server, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+            yield folder
+            process.kill()
+
+
 def _folder(folder: Path) -> Path:
     (folder / "src").symlink_to(ROOT / "src")
     (folder / "examples").symlink_to(ROOT / "examples")
@@ -82,11 +100,11 @@ def test_an_example_runs(
     if kind == "python":
         code, said, errors = request.getfixturevalue("python_blocks")[block]
     else:
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        places = [request.getfixturevalue("command"), Path(sys.executable).parent]
+        path = ":".join([*map(str, places), os.environ["PATH"]])
         environment = {**os.environ, "PATH": path}
-        command = ["bash", "-euc", block]
         done = subprocess.run(
-            command,
+            ["bash", "-euc", block],
             cwd=_folder(tmp_path),
             check=False,
             capture_output=True,
