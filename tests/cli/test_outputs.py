@@ -91,6 +91,8 @@ CASES = [
     Outputs("forget compare", "in.jsonl b.jsonl --page p", "in.jsonl b.jsonl", "", "p"),
     Outputs("forget check", "in.jsonl b.jsonl --max-flips 3 --junit j", "in.jsonl b.jsonl", "j"),
     Outputs("forget audit", "in.jsonl --page p", "in.jsonl", "", "p"),
+    Outputs("scale flops", "one --page p", "one", "", "p"),
+    Outputs("scale thresholds", "--page p", "", "", "p"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, report, ledger"

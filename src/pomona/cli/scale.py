@@ -4,4 +4,25 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from pomona.cli.command import Command, Made, Options
+from pomona.cli.compute import show_flops, show_thresholds
+
 app = App(name="scale")
+app.command(
+    Command(
+        "pomona.scale:flops",
+        options=Options(
+            kinds={"model": str, "against": str},
+            tables="",
+            opened={"model": "pomona.recipe:planned_sizes"},
+            made={
+                "energy": Made(
+                    "pomona.scale:efficiency",
+                    {"Of energy": "device utilisation overhead flop_per_joule"},
+                )
+            },
+        ),
+        show=show_flops,
+    )
+)
+app.command(Command("pomona.scale:thresholds", options=Options(tables=""), show=show_thresholds))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pomona.models.flops import (
         Shape as Shape,
         decode_flops as decode_flops,
+        forward_flops as forward_flops,
+        gguf_shape as gguf_shape,
         inference_flops as inference_flops,
         prefill_flops as prefill_flops,
         scoring_flops as scoring_flops,
@@ -71,7 +73,8 @@ __getattr__, __dir__ = lazily(
         "checkpoint": "INDEX TensorPlace count_parameters fingerprint read_config require "
         "tensor_places",
         "concurrency": "Rate RetryPolicy merged retrying wait_for",
-        "flops": "Shape decode_flops inference_flops prefill_flops scoring_flops training_flops",
+        "flops": "Shape decode_flops forward_flops gguf_shape inference_flops prefill_flops "
+        "scoring_flops training_flops",
         "llama_logits": "LlamaLogits",
         "loading": "load",
         "locating": "CatalogueEntry catalogue folder_of gguf_header locate names present pull "

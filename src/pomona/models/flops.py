@@ -50,6 +50,13 @@ class Shape:
         return self.head or self.embedding
 
 
+def forward_flops(shape: Shape, mean_context: float) -> float:
+    """One token forward that attends to `mean_context` positions on average, with the output
+    projection.
+    """
+    return 2 * (shape.body + shape.output) + _attention(shape) * mean_context
+
+
 def training_flops(shape: Shape, tokens: float, mean_context: float) -> float:
     """Forward and backward of `tokens` tokens that attend to `mean_context` positions on average:
     (T + 1) / 2 for sequences of T tokens.
@@ -62,7 +69,7 @@ def training_flops(shape: Shape, tokens: float, mean_context: float) -> float:
             where="training_flops",
             remedy="neither can be negative",
         )
-    return 3 * tokens * (2 * (shape.body + shape.output) + _attention(shape) * mean_context)
+    return 3 * tokens * forward_flops(shape, mean_context)
 
 
 def prefill_flops(shape: Shape, prompt_tokens: ArrayLike) -> NDArray[np.float64]:
@@ -134,7 +141,7 @@ def _attention(shape: Shape) -> int:
     return 4 * shape.layers * shape.attention
 
 
-def shape_of(metadata: dict[str, Any], tensors: dict[str, int]) -> Shape | None:
+def gguf_shape(metadata: dict[str, Any], tensors: dict[str, int]) -> Shape | None:
     """The sizes that a GGUF file states; None where it does not say."""
     kind = metadata.get("general.architecture")
     layers, hidden = metadata.get(f"{kind}.block_count"), metadata.get(f"{kind}.embedding_length")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError
 from pomona.models.checkpoint import fingerprint
 from pomona.models.concurrency import FairSemaphore, TransientError
-from pomona.models.flops import shape_of
+from pomona.models.flops import gguf_shape
 from pomona.models.http.choices import UpstreamChoice, choices_of
 from pomona.models.http.client import HttpClient, usage_of
 from pomona.models.http.model import vectors_of
@@ -90,7 +90,7 @@ class LlamaModel(Model):
         self.abilities: frozenset[Ability] = (
             frozenset[Ability]({"generate", "embed", "options"}) | tools
         )
-        self.shape = shape_of(metadata, tensors)
+        self.shape = gguf_shape(metadata, tensors)
         self._costs = CostModel(self.shape, price)
         self._path, self._threads = path, threads
         # All answers share one context, and llama.cpp fails the one that finds it full.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         DryRun as DryRun,
         Progress as Progress,
         dry_run as dry_run,
+        planned_sizes as planned_sizes,
         run as run,
     )
     from pomona.recipe.steps import Cost as Cost, StepContext as StepContext
@@ -35,7 +36,7 @@ __getattr__, __dir__ = lazily(
         "lever": "Lever",
         "levers": "json_schema load_recipe",
         "plan": "RunPlan",
-        "running": "DryRun Progress dry_run run",
+        "running": "DryRun Progress dry_run planned_sizes run",
         "steps": "Cost StepContext",
         "steps.tables": "read_items write_items",
         "system": "System",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
+from pomona.documents import read_json
 from pomona.errors import PomonaError, ResourceError
 from pomona.files import (
     atomic_directory,
@@ -31,6 +32,7 @@ from pomona.files import (
 from pomona.recipe.asked import Says
 from pomona.recipe.costs import total
 from pomona.recipe.graph import STEP_FOLDER, RunFolder, RunInput, Step, ancestors
+from pomona.recipe.inputs import tokenizer_folder
 from pomona.recipe.levers import add_levers, load_recipe
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.stacks import Chosen
@@ -39,6 +41,7 @@ from pomona.workspace import Lock, is_full, refuse_changed, stamp
 
 if TYPE_CHECKING:
     from pomona.ledger import Entry, Ledger
+    from pomona.scale import Planned
 
 FLOPS_PER_SECOND = {"train": 4e10, "generate": 2e10, "score": 4e10, "table": 1e9}
 START_SECONDS = 2.0
@@ -199,6 +202,45 @@ def dry_run(
         if not all(folder.done(step) for step in more):
             break  # what comes then depends on what these say
     return DryRun(list(ancestors([*steps, *plan.targets])), folder)
+
+
+def planned_sizes(model: str) -> str | dict[str, Planned]:
+    """The sizes of the recipe that `model` names: those that it trains from nothing and those of
+    its ladder, with the tokens of each; anything else as it is.
+
+    Raises PomonaError for a mistake in the recipe, and where servers alone answer.
+    """
+    path = Path(model)
+    if path.suffix not in {".yaml", ".yml"}:
+        return model
+    from pomona.scale import Planned
+
+    recipe = load_recipe(path)
+    made, rungs = recipe.pretrain, {one.model: one.tokens for one in recipe.ladder or []}
+    names = dict.fromkeys([*(made.sizes if made else ()), recipe.base, *rungs])
+    sizes = {
+        name: Planned(recipe.uri(name), rungs.get(name))
+        for name in names
+        if not recipe.uri(name).startswith(("http:", "https:"))
+    }
+    if made is not None:
+        table = read_json(tokenizer_folder(made.tokenizer, path.parent) / "tokenizer.json")
+        for name, size in made.sizes.items():
+            config = {
+                "model_type": "llama",
+                "vocab_size": len(table["model"]["vocab"]),
+                "hidden_size": size.hidden,
+                "intermediate_size": size.intermediate,
+                "num_hidden_layers": size.layers,
+                "num_attention_heads": size.heads,
+                "max_position_embeddings": made.context,
+                "tie_word_embeddings": True,
+            }
+            sizes[name] = Planned(config, max(made.tokens))
+    if not sizes:
+        message = "has models behind servers alone, whose configurations are not here"
+        raise PomonaError(message, where=path, remedy="count the model by its own folder")
+    return sizes
 
 
 def run(

@@ -15,8 +15,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.models import load, wait_for
-from pomona.models.flops import decode_flops, prefill_flops
-from pomona.models.llama import shape_of
+from pomona.models.flops import decode_flops, gguf_shape, prefill_flops
 from pomona.models.locating import gguf_header, smollm2_path
 from pomona.models.model import Model
 from pomona.models.request import ModelError, Reply, ReplyPiece, Request
@@ -222,7 +221,7 @@ def test_a_closed_model_says_so(checkpoints: dict[str, Path]) -> None:
 
 @needs_smollm2
 def test_the_head_of_a_gguf_file_gives_its_shape() -> None:
-    shape = shape_of(*gguf_header(SMOLLM2))
+    shape = gguf_shape(*gguf_header(SMOLLM2))
     assert shape is not None
     assert (shape.layers, shape.hidden, shape.attention, shape.vocabulary, shape.parameters) == (
         30,
