@@ -93,6 +93,10 @@ CASES = [
     Outputs("forget audit", "in.jsonl --page p", "in.jsonl", "", "p"),
     Outputs("scale flops", "one --page p", "one", "", "p"),
     Outputs("scale thresholds", "--page p", "", "", "p"),
+    Outputs("scale frontier", "t.csv --bases b.csv --page p", "t.csv b.csv",
+            derived_files="p/index.html"),
+    Outputs("scale returns", "t.csv --page p", "t.csv", derived_files="p/index.html"),
+    Outputs("scale growth", "t.csv --page p", "t.csv", derived_files="p/index.html"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, report, ledger"
@@ -119,6 +123,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("in.jsonl", "b.jsonl"):
         Path(name).write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     Path("one.gguf").write_bytes(b"GGUF")
+    Path("t.csv").write_text("model,params,score,date\na,1e9,30,2020-01\nb,9e9,40,2021-01\n")
+    Path("b.csv").write_text("model\na\n")
     Path("mix.yaml").write_text("inputs: {a: in.jsonl}\nsize: rows\n")
     for seed, name in enumerate(("one", "two", "three")):
         checkpoint(Path(name), seed)

@@ -6,6 +6,7 @@ from cyclopts import App
 
 from pomona.cli.command import Command, Made, Options
 from pomona.cli.compute import show_flops, show_thresholds
+from pomona.cli.leaderboards import COLUMNS, show_frontier, show_growth, show_returns
 
 app = App(name="scale")
 app.command(
@@ -26,3 +27,26 @@ app.command(
     )
 )
 app.command(Command("pomona.scale:thresholds", options=Options(tables=""), show=show_thresholds))
+app.command(
+    Command(
+        "pomona.scale:frontier",
+        options=Options(
+            kinds={"table": str, "bases": str}, names={"dates": "until"}, made=COLUMNS, tables=""
+        ),
+        show=show_frontier,
+    )
+)
+app.command(
+    Command(
+        "pomona.scale:returns",
+        options=Options(kinds={"table": str}, made=COLUMNS, tables=""),
+        show=show_returns,
+    )
+)
+app.command(
+    Command(
+        "pomona.scale:growth",
+        options=Options(kinds={"table": str}, made=COLUMNS, tables=""),
+        show=show_growth,
+    )
+)

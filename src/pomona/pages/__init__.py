@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         gained as gained,
         interval as interval,
         p_value as p_value,
+        parameters as parameters,
         places as places,
         short as short,
         signed as signed,
@@ -40,7 +41,7 @@ __getattr__, __dir__ = lazily(
     {
         "drawing": "nominal picture quantitative svg",
         "numbers": "UNKNOWN amount bounded change clean clock count flops gained interval p_value "
-        "places short signed size",
+        "parameters places short signed size",
         "page": "Page render",
         "theme": "SCHEMA",
     },

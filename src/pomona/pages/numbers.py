@@ -92,6 +92,16 @@ def short(value: float | None) -> str:
     return f"{value:.0f}"
 
 
+def parameters(count: float | None) -> str:
+    """`7B`, `1.5B`, `350M`."""
+    if count is None:
+        return UNKNOWN
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.0f}"
+
+
 def amount(value: float | None) -> str:
     """Three digits of a number of any size: `0.00123`, `12.3`, `1,230,000`."""
     if value is None:

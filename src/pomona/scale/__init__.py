@@ -1,7 +1,8 @@
 """What scale buys: is bigger better here, and for how long has it been?
 
 `runs` reads tables of training runs, and `laws` fits the loss to parameters and tokens: with bands,
-held-out runs, every defensible choice beside the others, and a plan for a budget.
+held-out runs, every defensible choice beside the others, and a plan for a budget. `tables` asks
+published tables: small models against larger ones, what a doubling buys, how fast sizes grow.
 `compute` counts a model by its configuration: modules, equivalents, thresholds in laws, energy.
 """
 
@@ -21,6 +22,29 @@ if TYPE_CHECKING:
     )
     from pomona.scale.compute.thresholds import Standings as Standings
     from pomona.scale.laws.forms import Law as Law
+    from pomona.scale.tables.columns import Columns as Columns
+    from pomona.scale.tables.fits import Estimate as Estimate
+    from pomona.scale.tables.flags import RowFlag as RowFlag
+    from pomona.scale.tables.frontier import frontier as frontier
+    from pomona.scale.tables.growth import growth as growth
+    from pomona.scale.tables.results import (
+        ArenaFit as ArenaFit,
+        Contrast as Contrast,
+        DoublingGain as DoublingGain,
+        Frontier as Frontier,
+        FrontierCurve as FrontierCurve,
+        Growth as Growth,
+        ListedModel as ListedModel,
+        Makers as Makers,
+        MetricReturns as MetricReturns,
+        Month as Month,
+        Overcome as Overcome,
+        Quantity as Quantity,
+        SizeReturns as SizeReturns,
+        SizeStep as SizeStep,
+        Trend as Trend,
+    )
+    from pomona.scale.tables.returns import returns as returns
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -30,5 +54,14 @@ __getattr__, __dir__ = lazily(
         "compute.results": "ModelFlops Planned SizesFlops",
         "compute.thresholds": "Standings",
         "laws.forms": "Law",
+        "tables.columns": "Columns",
+        "tables.fits": "Estimate",
+        "tables.flags": "RowFlag",
+        "tables.frontier": "frontier",
+        "tables.growth": "growth",
+        "tables.results": "ArenaFit Contrast DoublingGain Frontier FrontierCurve Growth "
+        "ListedModel Makers MetricReturns Month Overcome Quantity SizeReturns SizeStep "
+        "Trend",
+        "tables.returns": "returns",
     },
 )
