@@ -18,9 +18,10 @@ from pomona.errors import PomonaError
 from pomona.files import write_into
 from pomona.forget import compare
 from pomona.ledger import Ledger, print_table
-from pomona.recipe import answers_at, answers_of, dry_run, run, systems_of
+from pomona.recipe import answers_at, answers_of, dry_run, measured_at, run, systems_of
 from pomona.recipe.running import _planned
 from pomona.recipe.steps.tables import rarest
+from pomona.stats import value_of
 from pomona.tasks import metric
 
 
@@ -125,6 +126,7 @@ def check_answers(out: Path, ledger: Ledger) -> None:
         answers_at(str(out))
     page = (out / "report.html").read_text()
     assert f"What did {best} cost, and whom?" in page
+    check_measured(out, ledger)
     text = io.StringIO()
     print_table(ledger, console=Console(file=text, width=160))
     last = text.getvalue().splitlines()[-4:]
@@ -133,6 +135,19 @@ def check_answers(out: Path, ledger: Ledger) -> None:
     (out / "manifest.json").write_text("{}")
     with pytest.raises(PomonaError, match="does not say which of its steps hold the answers — run"):
         answers_of(out, "base")
+
+
+def check_measured(out: Path, ledger: Ledger) -> None:
+    """The statistics of a run are those of its ledger, as instruments read them."""
+    (told, other) = measured_at([str(out), "table.csv"])
+    assert other == "table.csv" and not isinstance(told, str)
+    assert next(each.size for each in told.systems if each.kind == "data") == "hf:model"
+    for part in ("overall", "tail", "far", "af"):
+        values = {e.variant: e.value for e in ledger.of(part)}
+        for place, each in enumerate(told.systems):
+            statistics = told.statistics[place, 0][:, told.parts[part]]
+            name = each.size if each.kind == "scale" else each.lever
+            assert value_of(told.metrics[0], statistics) == pytest.approx(values[name])
 
 
 def test_one_result_under_two_names_is_said_to_be_one(project: Path) -> None:

@@ -6,6 +6,7 @@ from cyclopts import App
 
 from pomona.cli.command import Command, Made, Options
 from pomona.cli.compute import show_flops, show_thresholds
+from pomona.cli.curves import show_decisions, show_inflection
 from pomona.cli.leaderboards import COLUMNS, show_frontier, show_growth, show_returns
 
 app = App(name="scale")
@@ -48,5 +49,28 @@ app.command(
         "pomona.scale:growth",
         options=Options(kinds={"table": str}, made=COLUMNS, tables=""),
         show=show_growth,
+    )
+)
+app.command(
+    Command(
+        "pomona.scale:inflection",
+        "fitting",
+        Options(
+            kinds={"inputs": list[str]},
+            tables="",
+            opened={"inputs": "pomona.recipe:measured_at"},
+        ),
+        show_inflection,
+    )
+)
+app.command(
+    Command(
+        "pomona.scale:decide",
+        options=Options(
+            kinds={"inputs": list[str], "metric": str},
+            tables="",
+            opened={"inputs": "pomona.recipe:measured_at"},
+        ),
+        show=show_decisions,
     )
 )

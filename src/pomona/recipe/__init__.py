@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from pomona.recipe.answered import (
         answers_at as answers_at,
         answers_of as answers_of,
+        measured_at as measured_at,
+        measured_of as measured_of,
         sizes_at as sizes_at,
         systems_of as systems_of,
     )
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "answered": "answers_at answers_of sizes_at systems_of",
+        "answered": "answers_at answers_of measured_at measured_of sizes_at systems_of",
         "graph": "Step",
         "lever": "Lever",
         "levers": "json_schema load_recipe",

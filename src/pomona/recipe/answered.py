@@ -9,16 +9,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
-from pomona.ledger import Examples, ledger_of
+from pomona.files import file_sha256
+from pomona.ledger import Entry, Examples, ledger_of
 from pomona.recipe.graph import STEP_FOLDER, RunFolder, Step
 from pomona.recipe.plan import RunPlan
 from pomona.recipe.steps.controls import nearest_of, read_neighbours
-from pomona.recipe.steps.results import read_rows
+from pomona.recipe.steps.results import read_rows, read_statistics, statistics_name
+from pomona.recipe.steps.scoring import LOSSES
 from pomona.recipe.steps.tables import rarest, read_counts, read_items, read_projects
-from pomona.tasks import Items
+from pomona.scale import Measured, ScoredSystem
+from pomona.stats import rows_of
+from pomona.tasks import BitsPerByte, Items, metrics
 
 KEY = "answers"  # of the manifest
 _REMEDY = "run `pomona run` on the recipe again, which writes it anew from the finished steps"
@@ -98,6 +103,99 @@ def systems_of(run: str | Path) -> dict[str, list[int]]:
     `answers_of` does.
     """
     return {name: list(seeds) for name, seeds in _read(Path(run))[0].systems.items()}
+
+
+def measured_at(sources: Sequence[str]) -> list[str | Measured]:
+    """What finished runs measured, item by item; whatever else is named as it is, and so is a run
+    on tasks of lm-evaluation-harness, which has a ledger alone.
+    """
+    found: list[str | Measured] = []
+    for source in sources:
+        finished = (Path(source) / "manifest.json").is_file()
+        items = finished and not _read(Path(source))[1]["task"].get("harness")
+        found.append(measured_of(source) if items else source)
+    return found
+
+
+def measured_of(run: str | Path) -> Measured:
+    """The statistics behind the ledger of a finished run: of its sizes, its levers and controls on
+    every test item, by every metric of the task and, where the run scored what it trained, by bits
+    per byte. Raises PomonaError where a result is damaged.
+    """
+    root = Path(run)
+    listed, recipe = _read(root)
+    ledger, steps = ledger_of(root), RunFolder(root).steps
+    items = read_items(steps / listed.items)
+    sizes = {rung.variant: float(rung.parameters) for rung in ledger.meta.rungs}
+    if ledger.meta.base_parameters is not None:
+        sizes |= {ledger.meta.base: float(ledger.meta.base_parameters)}
+    judged = metrics(_asked(recipe["task"]["metric"]), references=items.reference_count)
+    first: dict[str, Entry] = {}
+    for entry in ledger.entries:
+        if entry.variant in listed.systems and entry.variant not in ledger.meta.bounds:
+            first.setdefault(entry.variant, entry)
+    told = [_scored_system(entry, ledger.meta.base, sizes) for entry in first.values()]
+    statistics = {}
+    for system, variant in enumerate(first):
+        for place in range(len(judged)):
+            files = [steps / at / statistics_name(place) for at in listed.systems[variant].values()]
+            read = [read_statistics(file, len(items)) for file in files]
+            statistics[system, place] = np.stack(read)
+    losses = _losses(root, steps, list(first), len(items))
+    if losses and all(one.name != BitsPerByte.name for one in judged):
+        statistics |= {(system, len(judged)): rows for system, rows in losses.items()}
+        judged = [*judged, BitsPerByte()]
+    parts = {"overall": np.arange(len(items))}
+    for column in (*_parts(steps, listed, recipe, items).values(), items.groups):
+        parts |= rows_of(column) if len(set(column)) > 1 else {}
+    clusters = items.clusters if recipe["task"]["cluster"] else None
+    about = (
+        file_sha256(root / "ledger.json")[:12],
+        items.ids,
+        clusters,
+        parts,
+        told,
+        judged,
+        statistics,
+    )
+    return Measured(str(run), *about)
+
+
+def _asked(asked: Any) -> list[str | dict[str, Any]]:
+    """Metrics as a recipe writes them, from those of a manifest, which has every option."""
+    every = asked if isinstance(asked, list) else [asked]
+    found: list[str | dict[str, Any]] = []
+    for one in every:
+        if isinstance(one, str):
+            found.append(one)
+            continue
+        given = {key: value for key, value in one.items() if value is not None}
+        schema = given.pop("json_schema", None)
+        found.append(given if schema is None else {**given, "schema": schema})
+    return found
+
+
+def _scored_system(entry: Entry, base: str, sizes: Mapping[str, float]) -> ScoredSystem:
+    """A size by its own name; whatever else as a lever at the size of the base."""
+    once, each, is_size = entry.flops_once, entry.flops_per_item, entry.lever == "scale"
+    size = entry.variant if is_size else base
+    flops = None if once is None or each is None else once + each * entry.n
+    lever = "scale" if is_size else entry.variant
+    return ScoredSystem(lever, size, sizes.get(size), flops=flops, kind=entry.lever)
+
+
+def _losses(
+    root: Path, steps: Path, variants: Sequence[str], items: int
+) -> dict[int, NDArray[np.float64]]:
+    """Bits and bytes of each item by the models that the run trained and scored."""
+    named = read_json(root / "manifest.json", remedy=_REMEDY).get("steps") or {}
+    found = {}
+    for place, variant in enumerate(variants):
+        folder = named.get(f"loss of {variant}")
+        if folder is not None and STEP_FOLDER.fullmatch(folder):
+            nats, size = read_statistics(steps / folder / LOSSES, items)[:, 2:].T
+            found[place] = np.column_stack([nats / np.log(2), size])[None]
+    return found
 
 
 def answers_of(run: str | Path, system: str, seed: int | None = None) -> pa.Table:

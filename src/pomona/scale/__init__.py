@@ -4,6 +4,7 @@
 held-out runs, every defensible choice beside the others, and a plan for a budget. `tables` asks
 published tables: small models against larger ones, what a doubling buys, how fast sizes grow.
 `compute` counts a model by its configuration: modules, equivalents, thresholds in laws, energy.
+`curves` tells smooth curves from broken ones, and whether small sizes rank levers as large ones do.
 """
 
 from __future__ import annotations
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
         SizesFlops as SizesFlops,
     )
     from pomona.scale.compute.thresholds import Standings as Standings
+    from pomona.scale.curves.decide import decide as decide
+    from pomona.scale.curves.inflection import inflection as inflection
+    from pomona.scale.curves.results import (
+        Curve as Curve,
+        Decision as Decision,
+        Decisions as Decisions,
+        Inflection as Inflection,
+        Method as Method,
+        RankFigure as RankFigure,
+    )
+    from pomona.scale.curves.scores import (
+        Measured as Measured,
+        ScoredSystem as ScoredSystem,
+    )
     from pomona.scale.laws.forms import Law as Law
     from pomona.scale.tables.columns import Columns as Columns
     from pomona.scale.tables.fits import Estimate as Estimate
@@ -53,6 +68,10 @@ __getattr__, __dir__ = lazily(
         "compute.flops": "flops thresholds",
         "compute.results": "ModelFlops Planned SizesFlops",
         "compute.thresholds": "Standings",
+        "curves.decide": "decide",
+        "curves.inflection": "inflection",
+        "curves.results": "Curve Decision Decisions Inflection Method RankFigure",
+        "curves.scores": "Measured ScoredSystem",
         "laws.forms": "Law",
         "tables.columns": "Columns",
         "tables.fits": "Estimate",
