@@ -91,19 +91,16 @@ CASES = [
     Outputs("forget compare", "in.jsonl b.jsonl --page p", "in.jsonl b.jsonl", "", "p"),
     Outputs("forget check", "in.jsonl b.jsonl --max-flips 3 --junit j", "in.jsonl b.jsonl", "j"),
     Outputs("forget audit", "in.jsonl --page p", "in.jsonl", "", "p"),
-<<<<<<< HEAD
     Outputs("scale flops", "one --page p", "one", "", "p"),
     Outputs("scale thresholds", "--page p", "", "", "p"),
     Outputs("scale frontier", "t.csv --bases b.csv --page p", "t.csv b.csv",
             derived_files="p/index.html"),
     Outputs("scale returns", "t.csv --page p", "t.csv", derived_files="p/index.html"),
     Outputs("scale growth", "t.csv --page p", "t.csv", derived_files="p/index.html"),
-=======
     Outputs("scale inflection", "in.jsonl --page p", "in.jsonl", "", "p"),
     Outputs("scale inflection", "curve.csv --page p", "", "", "", "p/index.html"),
     Outputs("scale decide", "in.jsonl b.jsonl --page p", "in.jsonl b.jsonl", "", "p"),
     Outputs("scale decide", "levers.csv --page p", "", "", "", "p/index.html"),
->>>>>>> 3ac6543 (Whether a metric's curve over sizes is smooth or broken, by how well each predicts a size that it has not seen; and whether small sizes rank levers as large ones do, beside extrapolated curves and chance)
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, report, ledger"
@@ -130,13 +127,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("in.jsonl", "b.jsonl"):
         Path(name).write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     Path("one.gguf").write_bytes(b"GGUF")
-<<<<<<< HEAD
     Path("t.csv").write_text("model,params,score,date\na,1e9,30,2020-01\nb,9e9,40,2021-01\n")
     Path("b.csv").write_text("model\na\n")
-=======
     Path("curve.csv").write_text("params,loss\n1e6,3\n2e6,2\n")
     Path("levers.csv").write_text("lever,size,value\na,1,1\nb,1,2\na,2,1\nb,2,2\n")
->>>>>>> 3ac6543 (Whether a metric's curve over sizes is smooth or broken, by how well each predicts a size that it has not seen; and whether small sizes rank levers as large ones do, beside extrapolated curves and chance)
     Path("mix.yaml").write_text("inputs: {a: in.jsonl}\nsize: rows\n")
     for seed, name in enumerate(("one", "two", "three")):
         checkpoint(Path(name), seed)
