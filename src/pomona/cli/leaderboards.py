@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pomona.cli.command import Made
 from pomona.cli.output import Out
-from pomona.pages import UNKNOWN, amount, change, clean, parameters
+from pomona.pages import UNKNOWN, amount, change, clean, parameters, signed, within
 
 if TYPE_CHECKING:
     from pomona.scale import (
@@ -55,43 +55,44 @@ def show_frontier(show: Out, result: Frontier, given: Mapping[str, Any]) -> None
     for name in ("all", "bases"):
         told = last.curves[name]
         show.line(f"{name}: {_overcome(told.overcome, metric)}; {_half(told, result.small)}")
+    _show_explained(show, result)
+    _show_flags(show, result)
+    show.rest(*map(clean, result.notes), result.signature, page=given.get("page"))
+
+
+def _show_explained(show: Out, result: Frontier) -> None:
+    """How much of the score size explains, and pairs in the wrong order, at the last date."""
+    last, metric = result.months[-1], clean(result.metric)
+    explained = [
+        {"curve": _words(name), "explained by": axis, "R²": _share(one), "models": one.n}
+        for name, curve in last.curves.items()
+        for axis, one in curve.r2.items()
+    ]
     show.table(
-        [
-            {
-                "curve": _words(name),
-                "explained by": axis,
-                "R²": _share(one),
-                "models": one.n,
-            }
-            for name, curve in last.curves.items()
-            for axis, one in curve.r2.items()
-        ],
+        explained,
         caption=f"How much of {metric} a line on the logarithm explains, with 95 % intervals "
         f"from resampled {result.resampled}.",
     )
-    show.table(
-        [
-            {
-                "curve": _words(name),
-                "smaller by": axis,
-                "pairs": which,
-                "in the wrong order, %": _share(one, 100),
-                "of": one.n,
-            }
-            for name, curve in last.curves.items()
-            for axis, shares in curve.discordant.items()
-            for which, one in shares.items()
-        ],
-        caption=f"Pairs in which the smaller model has the higher {metric}.",
-    )
+    pairs = [
+        {
+            "curve": _words(name),
+            "smaller by": axis,
+            "pairs": which,
+            "in the wrong order, %": _share(one, 100),
+            "of": one.n,
+        }
+        for name, curve in last.curves.items()
+        for axis, shares in curve.discordant.items()
+        for which, one in shares.items()
+    ]
+    if pairs:
+        show.table(pairs, caption=f"Pairs in which the smaller model has the higher {metric}.")
     if (arena := last.arena) is not None:
         show.line(
             f"arena: {_share(arena.r2)} of the variance of {arena.r2.n} ratings is explained by "
             f"known size, {change(*_ends(arena.per_doubling))} a doubling; the size of "
             f"{arena.unknown} rated models is unknown"
         )
-    _show_flags(show, result)
-    show.rest(*map(clean, result.notes), result.signature, page=given.get("page"))
 
 
 def _show_flags(show: Out, result: Frontier) -> None:
@@ -146,13 +147,7 @@ def _ends(one: Estimate) -> tuple[float | None, float | None, float | None]:
 
 
 def _share(one: Estimate, scale: float = 1) -> str:
-    if one.value is None:
-        return UNKNOWN
-    digits = 3 if scale == 1 else 2
-    if one.low is None or one.high is None:
-        return f"{scale * one.value:.{digits}f}"
-    ends = f"[{scale * one.low:.{digits}f}, {scale * one.high:.{digits}f}]"
-    return f"{scale * one.value:.{digits}f} {ends}"
+    return within(*_ends(one), scale, 3 if scale == 1 else 2)
 
 
 def show_returns(show: Out, result: SizeReturns, given: Mapping[str, Any]) -> None:
@@ -161,26 +156,7 @@ def show_returns(show: Out, result: SizeReturns, given: Mapping[str, Any]) -> No
         show.json(result.to_json())
         return
     for told in result.metrics:
-        show.table(
-            [_gain_cells(name, one) for name, one in gains(told)],
-            caption=f"{clean(told.metric)}: what a doubling of parameters buys, in points and as "
-            "the share of the error that goes, with 95 % intervals. bend: by how many points less "
-            "with each doubling, below 0.",
-        )
-        show.table(
-            [
-                {
-                    "from": clean(step.smaller),
-                    "to": clean(step.larger),
-                    "times the size": f"{step.ratio:.2f}",
-                    "points": f"{step.gain:+.2f}",
-                    "points a doubling": f"{step.points:.2f}",
-                    "error gone a doubling, %": _percent(step.error),
-                }
-                for step in told.steps
-            ],
-            caption=f"{clean(told.metric)}: from the best model of its size to the next.",
-        ) if told.steps else None
+        _show_metric(show, told)
     if result.contrasts:
         show.table(
             [
@@ -200,7 +176,29 @@ def show_returns(show: Out, result: SizeReturns, given: Mapping[str, Any]) -> No
     show.rest(*map(clean, result.notes), result.signature, page=given.get("page"))
 
 
-def gains(told: MetricReturns) -> list[tuple[str, DoublingGain]]:
+def _show_metric(show: Out, told: MetricReturns) -> None:
+    show.table(
+        [_gain_cells(name, one) for name, one in _gains(told)],
+        caption=f"{clean(told.metric)}: what a doubling of parameters buys, in points and as the "
+        "share of the error that goes, with 95 % intervals. bend: by how many points less with "
+        "each doubling, below 0.",
+    )
+    steps = [
+        {
+            "from": clean(step.smaller),
+            "to": clean(step.larger),
+            "times the size": f"{step.ratio:.2f}",
+            "points": signed(step.gain),
+            "points a doubling": f"{step.points:.2f}",
+            "error gone a doubling, %": _percent(step.error),
+        }
+        for step in told.steps
+    ]
+    if steps:
+        show.table(steps, caption=f"{clean(told.metric)}: from the best of its size to the next.")
+
+
+def _gains(told: MetricReturns) -> list[tuple[str, DoublingGain]]:
     """All gains of a metric with their names."""
     named = [("all models", told.overall)]
     named += [("within families", told.within)] if told.within is not None else []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from pomona.cli.command import Command, Options
 from pomona.cli.errors import tell
@@ -93,6 +94,7 @@ run = Command(
     "pomona.recipe:run",
     progress,
     Options(
+        kinds={"seed": Annotated[int | None, Parameter(validator=Number(gte=0))]},
         instead={
             "dry_run": (
                 "pomona.recipe:dry_run",

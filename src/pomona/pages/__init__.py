@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         short as short,
         signed as signed,
         size as size,
+        within as within,
     )
     from pomona.pages.page import Page as Page, render as render
     from pomona.pages.theme import SCHEMA as SCHEMA
@@ -41,7 +42,7 @@ __getattr__, __dir__ = lazily(
     {
         "drawing": "nominal picture quantitative svg",
         "numbers": "UNKNOWN amount bounded change clean clock count flops gained interval p_value "
-        "parameters places short signed size",
+        "parameters places short signed size within",
         "page": "Page render",
         "theme": "SCHEMA",
     },

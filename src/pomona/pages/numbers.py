@@ -52,6 +52,18 @@ def change(value: float | None, low: float | None, high: float | None, scale: fl
     return f"{gained(scale * value, *ends)} {interval(*ends)}"
 
 
+def within(
+    value: float | None, low: float | None, high: float | None, scale: float = 1, decimals: int = 3
+) -> str:
+    """`0.531 [0.384, 0.684]`, each times `scale`, for what has no sign to tell."""
+    if value is None:
+        return UNKNOWN
+    written = f"{scale * value:.{decimals}f}"
+    if low is not None and high is not None:
+        written += f" [{scale * low:.{decimals}f}, {scale * high:.{decimals}f}]"
+    return written.replace("-", "−")
+
+
 def bounded(value: float | None, low: float | None, high: float | None, decimals: int = 4) -> str:
     """`0.3110`; where only bounds of it are known `0.2730 to 2.4000`."""
     if value is not None:

@@ -145,6 +145,7 @@ def test_the_json_is_a_list_by_month_and_loses_nothing(
 def test_own_lists_columns_and_days(table: Write) -> None:
     bases = table("model", "facebook/*", name="bases.csv")
     path = table(HEAD, *ROWS)
+    assert frontier(path, small="6B").small == 6e9
     told = frontier(path, bases=str(bases), dates=["2022-12", "2023-07-31"])
     assert [month.until for month in told.months] == ["2022-12-31", "2023-07-31"]
     assert told.months[-1].curves["bases"].models == 2
@@ -207,6 +208,11 @@ BAD = {
         {},
         'row 2 (b): "date" is "soon", which is no date — write YYYY-MM-DD or YYYY-MM',
     ),
+    "a slip of the pen": (
+        ("model,params,score,date", "a,7e9,30,0203-01-01", "b,8e9,40,2023-01"),
+        {},
+        'row 1 (a): "date" is "0203-01-01", which is no date',
+    ),
     "mixed": (
         ("model,params,score", "a,7e9,0.45", "b,8e9,46"),
         {},
@@ -257,7 +263,8 @@ def test_a_bad_table_is_refused_by_row(name: str, table: Write) -> None:
 def test_bad_options_are_refused(table: Write) -> None:
     path = table(HEAD, *ROWS)
     for options, said in (
-        ({"small": 0}, "0 is no size"),
+        ({"small": 0}, '"0" is no size'),
+        ({"small": "big"}, '"big" is no size'),
         ({"keep": ["hoax"]}, '"hoax" is unknown — known: contamination, label'),
         ({"dates": ["soon"]}, 'a day is "soon", which is no date'),
         ({"bases": str(table("name", "x", name="l.csv"))}, 'there is no column "model"'),

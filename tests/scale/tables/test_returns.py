@@ -108,3 +108,12 @@ def test_what_a_table_cannot_tell_is_unknown(table: Write) -> None:
     assert "row 1 (a): all models have 7,000,000,000 parameters — give models of two" in str(
         caught.value
     )
+
+
+def test_scores_of_two_kinds_are_not_compared(table: Write) -> None:
+    path = table("model,params,score,shifted", "a,1e9,60,0.3", "b,2e9,70,0.4")
+    with pytest.raises(PomonaError) as caught:
+        returns(path, beside=["shifted"])
+    assert '"shifted" holds shares, and the first column percentages — write all in one' in str(
+        caught.value
+    )

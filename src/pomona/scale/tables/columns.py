@@ -50,6 +50,9 @@ _BRACKETS = re.compile(r"[(\[]([^)\]]*)[)\]]")
 _FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 _WORDS = {"thousands": 1e3, "millions": 1e6, "billions": 1e9, "trillions": 1e12}
 _UNITS: dict[str, float] = {"ones": 1.0, "millions": 1e6, "billions": 1e9}
+_DAY = re.compile(r"\d{4}-\d{2}(-\d{2}([T ].*)?)?")
+_FIRST, _LAST = "1940", "2100"  # outside no model was published: a slip of the pen
+_LARGEST = 1e60  # no model has more of anything, and squares of it are still numbers
 _TRUE, _FALSE = {"true", "yes", "1", "1.0"}, {"false", "no", "0", "0.0"}
 
 
@@ -174,10 +177,8 @@ def read_published(
         factor = _params_unit(found["params"], numbers["params"], columns.params_unit, name)
         numbers["params"] = numbers["params"] * factor
     scores = {column: reader.numbers("score", column, cells[column]) for column in more}
-    unit = columns.score_unit or "other"
-    for column, values in {found.get("score", ""): numbers.get("score"), **scores}.items():
-        if values is not None:
-            unit = _score_unit(column, values, columns.score_unit, reader)
+    first = {found["score"]: numbers["score"]} if "score" in found else {}
+    unit = _one_unit({**first, **scores}, columns.score_unit, reader)
     texts = [w for w in found if w not in (*_NUMBERS, *_TRUTHS, "model", "date")]
     digest = hashlib.sha256(repr(sorted(cells.items())).encode("utf-8", "backslashreplace"))
     published = Published(
@@ -261,7 +262,7 @@ class _Reader:
             if value is not None and math.isnan(value):
                 self.notes.append(f'row {row + 1}: "{column}" has several numbers: unknown')
                 continue
-            if value is None or not math.isfinite(value):
+            if value is None or not abs(value) <= _LARGEST:
                 message = f'"{column}" is "{text[:40]}", which is no number'
                 remedy = "write digits alone, or leave the cell empty where it is unknown"
                 raise PomonaError(message, where=self.where(row), remedy=remedy)
@@ -296,7 +297,9 @@ class _Reader:
 def parse_day(text: str, where: object, what: str, *, last: bool = False) -> np.datetime64:
     """A date, of a month its first day, or its last. Raises PomonaError for what is no date."""
     try:
-        if re.fullmatch(r"\d{4}-\d{2}", text):
+        if not _DAY.fullmatch(text) or not _FIRST <= text[:4] < _LAST:
+            raise ValueError(text)
+        if len(text) == 7:
             first = np.datetime64(datetime.date.fromisoformat(f"{text}-01"), "D")
             following = (np.datetime64(text, "M") + 1).astype("datetime64[D]")
             return following - np.timedelta64(1, "D") if last else first
@@ -305,6 +308,15 @@ def parse_day(text: str, where: object, what: str, *, last: bool = False) -> np.
         message = f'{what} is "{text[:40]}", which is no date'
         remedy = "write YYYY-MM-DD or YYYY-MM, or leave it out where it is unknown"
         raise PomonaError(message, where=where, remedy=remedy) from error
+
+
+def parse_size(given: float | str, where: str) -> float:
+    """Parameters from a number or from text such as 13B. Raises PomonaError for what is no size."""
+    value = given if isinstance(given, float | int) else _number(given.strip(), 1.0)
+    if value is None or not 0 < value < math.inf:
+        remedy = "give parameters, such as 13B or 13e9"
+        raise PomonaError(f'"{given}" is no size', where=where, remedy=remedy)
+    return float(value)
 
 
 def _number(text: str, factor: float) -> float | None:
@@ -346,6 +358,23 @@ def _params_unit(column: str, values: Floats, given: Unit | None, table: str) ->
         remedy = "say what the column counts in: --params-unit billions or millions"
         raise PomonaError(message, where=table, remedy=remedy)
     return 1.0
+
+
+def _one_unit(scores: Mapping[str, Floats], given: ScoreUnit | None, reader: _Reader) -> ScoreUnit:
+    """What the scores of all columns are. Raises PomonaError where they are not of one kind."""
+    units: dict[str, ScoreUnit] = {
+        name: _score_unit(name, values, given, reader) for name, values in scores.items()
+    }
+    first: ScoreUnit = next(iter(units.values())) if units else "other"
+    for name, unit in units.items():
+        if unit != first:
+            message = f'"{name}" holds {_NAMED[unit]}, and the first column {_NAMED[first]}'
+            remedy = "write all in one unit, or say it by --score-unit"
+            raise PomonaError(message, where=reader.table, remedy=remedy)
+    return first
+
+
+_NAMED = {"percent": "percentages", "share": "shares", "other": "scores without a ceiling"}
 
 
 def _score_unit(column: str, values: Floats, given: ScoreUnit | None, reader: _Reader) -> ScoreUnit:

@@ -69,14 +69,15 @@ class Flagged:
         self.small_but_said_larger &= np.array(said) > small
 
     def _of(self, row: int) -> Iterator[RowFlag]:
-        for kind, reason in (
+        told: list[tuple[Kind, str | None]] = [
             ("contamination", self._contamination(row)),
             ("label", self._label(row)),
             self._size(row),
             ("compute", self._compute(row)),
-        ):
+        ]
+        for kind, reason in told:
             if reason:
-                yield RowFlag(row + 1, self.published.models[row], kind, reason)  # pyright: ignore[reportArgumentType]
+                yield RowFlag(row + 1, self.published.models[row], kind, reason)
 
     def _contamination(self, row: int) -> str | None:
         if word := hoax_word(self.published.models[row]):

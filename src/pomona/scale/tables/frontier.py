@@ -19,6 +19,7 @@ from pomona.scale.tables.columns import (
     Columns,
     Published,
     parse_day,
+    parse_size,
     read_published,
     require_models,
     rows_with,
@@ -43,7 +44,7 @@ def frontier(
     table: Where,
     *,
     columns: Columns | None = None,
-    small: float = 13e9,
+    small: float | str = "13B",
     dates: Sequence[str] | None = None,
     bases: Where | None = None,
     keep: Sequence[str] = (),
@@ -61,7 +62,7 @@ def frontier(
         table: Table of published models: names, parameters, a score, and where known dates,
             compute, families, kinds, arena ratings.
         columns: Which columns hold what; see `Columns`.
-        small: Parameters that a small model has at most.
+        small: Parameters that a small model has at most, such as 13B or 13e9.
         dates: Days until which models count, instead of the end of each month.
         bases: Table with a column model of names or patterns: the models that were really
             pretrained. Without it a short list of ours.
@@ -74,8 +75,7 @@ def frontier(
         PomonaError: the table cannot be read, a column is missing, a value is not what its column
             holds, or fewer than two models have a size and a score.
     """
-    if not small > 0:
-        raise PomonaError(f"{small} is no size", where="small", remedy="give parameters, as 13e9")
+    limit = parse_size(small, "small")
     for kind in keep:
         if kind not in KINDS:
             remedy = f"known: {', '.join(KINDS)}"
@@ -87,7 +87,7 @@ def frontier(
     columns = columns or Columns()
     published, _ = read_published(table, columns, ("params", "score"))
     require_models(published, rows_with(published, "params", "score"))
-    found = _Table(published, small, bases, tuple(keep), resamples, seed).frontier(dates)
+    found = _Table(published, limit, bases, tuple(keep), resamples, seed).frontier(dates)
     if page is not None:
         from pomona.scale.tables.page import write_frontier
 

@@ -20,6 +20,7 @@ from pomona.pages import (
     picture,
     quantitative,
     render,
+    within,
 )
 from pomona.records import Where, read
 from pomona.scale.tables.results import CURVES
@@ -129,12 +130,7 @@ def _months(result: Frontier) -> Table:
 
 
 def _estimate(one: Estimate | None, digits: int = 3, scale: float = 1) -> str:
-    if one is None or one.value is None:
-        return UNKNOWN
-    if one.low is None or one.high is None:
-        return f"{scale * one.value:.{digits}f}"
-    ends = f"[{scale * one.low:.{digits}f}, {scale * one.high:.{digits}f}]"
-    return f"{scale * one.value:.{digits}f} {ends}"
+    return UNKNOWN if one is None else within(one.value, one.low, one.high, scale, digits)
 
 
 def _pairs(result: Frontier) -> Table:
@@ -235,6 +231,20 @@ def write_returns(result: SizeReturns, published: Published, folder: Path) -> No
         lines.append(f"{one.metric}: {shift} points more a doubling than {one.against}.")
     words = "Each point is a model; the line joins models that no smaller one beats."
     told = picture(_scatter(result, published))
+    _write(
+        folder,
+        "returns",
+        name=result.name,
+        headline=headline,
+        lines=lines,
+        pictures=[(f"{first.metric} by size", told, words)],
+        tables=_returns_tables(result),
+        notes=result.notes,
+        signature=result.signature,
+    )
+
+
+def _returns_tables(result: SizeReturns) -> list[Table]:
     rows = [
         _row(metric.metric, name, one.n, *_gains(one))
         for metric in result.metrics
@@ -253,20 +263,10 @@ def write_returns(result: SizeReturns, published: Published, folder: Path) -> No
         for s in m.steps
     ]
     step_columns = ["metric", "from", "to", "times the size", "points", "points a doubling"]
-    _write(
-        folder,
-        "returns",
-        name=result.name,
-        headline=headline,
-        lines=lines,
-        pictures=[(f"{first.metric} by size", told, words)],
-        tables=[
-            ("Doublings", f"{said}intervals.", columns, rows, 2),
-            ("Steps", "From the best model of its size to the next.", step_columns, steps, 3),
-        ],
-        notes=result.notes,
-        signature=result.signature,
-    )
+    return [
+        ("Doublings", f"{said}intervals.", columns, rows, 2),
+        ("Steps", "From the best model of its size to the next.", step_columns, steps, 3),
+    ]
 
 
 def _gains(one: DoublingGain) -> list[str]:
