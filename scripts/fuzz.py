@@ -109,6 +109,14 @@ SETTINGS = {
     "added_tokens_decoder": {"3": {"content": "</s>", "special": True}},
     "chat_template": [{"name": "default", "template": "{{ 1 }}"}],
 }
+MIXTURE = {
+    "model_type": "deepseek_v3", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48,
+    "moe_intermediate_size": 8, "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 8,
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "kv_lora_rank": 8,
+    "first_k_dense_replace": 1, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 4,
+    "q_lora_rank": 8, "layer_types": ["full_attention"] * 3, "max_position_embeddings": 64,
+    "tie_word_embeddings": True, "architectures": ["DeepseekV3ForCausalLM"],
+}  # fmt: skip
 LAYERS = {f"model.layers.{n}.q.weight": np.ones((4, 4), np.float32) for n in range(2)}
 OUTER = {"model.embed_tokens.weight": np.ones((4, 4), np.float32)}
 ADAPTER = {
@@ -326,6 +334,43 @@ def made() -> dict[str, Reader]:
     }
 
 
+def gguf_file() -> bytes:
+    """A GGUF file with the sizes of a small mixture."""
+
+    def text(value: str) -> bytes:
+        return len(value).to_bytes(8, "little") + value.encode()
+
+    sizes = {"block_count": 2, "embedding_length": 8, "attention.head_count": 2}
+    sizes |= {"expert_count": 4, "expert_used_count": 1, "context_length": 32}
+    said = text("general.architecture") + (8).to_bytes(4, "little") + text("a")
+    for name, size in sizes.items():
+        said += text(f"a.{name}") + (4).to_bytes(4, "little") + size.to_bytes(4, "little")
+    tensors = {"token_embd.weight": 80, "blk.0.attn_q.weight": 64, "blk.0.ffn_up_exps.weight": 64}
+    for name, size in tensors.items():
+        said += text(name) + (1).to_bytes(4, "little") + size.to_bytes(8, "little") + b"\0" * 12
+    head = b"GGUF\3\0\0\0" + len(tensors).to_bytes(8, "little")
+    return head + (1 + len(sizes)).to_bytes(8, "little") + said
+
+
+def counting() -> dict[str, Reader]:
+    """Readers of what a model costs."""
+    from pomona.scale import flops
+
+    trained = {"tokens": 1000, "flops": 1e9}
+    mixture = {"config.json": dump(MIXTURE), "training.json": dump(trained)}
+    other = {**MIXTURE, "model_type": "qwen2_moe", "shared_expert_intermediate_size": 8}
+    other |= {"mlp_only_layers": [0], "decoder_sparse_step": 1, "sliding_window": 8}
+    windows = {**MIXTURE, "model_type": "gemma3_text", "sliding_window": 8, "text_config": None}
+    return {
+        "count": Reader(mixture, lambda f: flops(f).to_json()),
+        "other count": Reader({"config.json": dump(other)}, lambda f: flops(f).to_json()),
+        "window count": Reader({"config.json": dump(windows)}, lambda f: flops(f).to_json()),
+        "gguf count": Reader(
+            {"m.gguf": gguf_file()}, lambda f: flops(f"gguf:{f / 'm.gguf'}").to_json()
+        ),
+    }
+
+
 def readers() -> dict[str, Reader]:
     """Every reader by its name."""
     from pomona.documents import parse_json
@@ -413,6 +458,7 @@ def readers() -> dict[str, Reader]:
         "gguf": Reader({"m.gguf": gguf}, lambda f: gguf_header(f / "m.gguf")),
         "upstream": Reader(upstream(), asked),
         "retry": Reader({"x": b"120"}, lambda f: retry_after((f / "x").read_text("latin-1"))),
+        **counting(),
         **made(),
     }  # fmt: skip
 
