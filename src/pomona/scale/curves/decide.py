@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
 from pomona.files import check_outputs
-from pomona.scale.curves.ledgers import is_ledger, scores_in
 from pomona.scale.curves.page import check_page, write_decisions
 from pomona.scale.curves.ranking import Agreement, agreement, extrapolated, signs
-from pomona.scale.curves.reading import scores_at
+from pomona.scale.curves.reading import read_scores
 from pomona.scale.curves.results import Decision, Decisions, Method, RankFigure
 from pomona.scale.curves.scores import (
     OVERALL,
     Floats,
-    Measured,
     Scores,
     Source,
-    scores_of,
+    paths_of,
+    sources_of,
 )
 
 _FORMS = {"log-linear": 3, "power law": 4}  # sizes that each needs, below the largest
@@ -61,13 +60,11 @@ def decide(
         PomonaError: something cannot be read, there is one size, or no two sizes have two levers
             in common.
     """
-    one = isinstance(inputs, str | Path | Measured) or hasattr(inputs, "column_names")
-    sources: list[Source] = [inputs] if one else list(inputs)  # pyright: ignore
+    sources = sources_of(inputs)
     if page is not None:
-        names = [each for each in sources if isinstance(each, str | Path)]
-        check_outputs({"--page": page}, names, folders=["--page"])
+        check_outputs({"--page": page}, paths_of(sources), folders=["--page"])
         check_page(page)
-    read = [_read(each, resamples, seed) for each in sources]
+    read = read_scores(sources, levers=True, resamples=resamples, seed=seed)
     where = ", ".join(each.name for each in read)
     grid = _grid(read, where)
     metrics = list(dict.fromkeys(key[0] for key in grid.values))
@@ -93,14 +90,6 @@ def decide(
     if page is not None:
         write_decisions(result, page)
     return result
-
-
-def _read(source: Source, resamples: int, seed: int) -> Scores:
-    if isinstance(source, Measured):
-        return scores_of(source, resamples, seed)
-    if isinstance(source, str | Path) and is_ledger(Path(source)):
-        return scores_in(Path(source), resamples, seed)
-    return scores_at(source, levers=True, resamples=resamples, seed=seed)
 
 
 @dataclass

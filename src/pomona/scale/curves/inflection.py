@@ -19,17 +19,17 @@ from pomona import stats
 from pomona.errors import PomonaError, nearest
 from pomona.files import check_outputs
 from pomona.scale.curves.page import check_page, write_inflection
-from pomona.scale.curves.reading import scores_at
+from pomona.scale.curves.reading import read_scores
 from pomona.scale.curves.results import Curve, Inflection
 from pomona.scale.curves.scores import (
     OVERALL,
     SCALE,
     Floats,
-    Measured,
     ScoredSystem,
     Scores,
     Source,
-    scores_of,
+    paths_of,
+    sources_of,
 )
 from pomona.scale.curves.shapes import BROKEN, LEAST, SMOOTH, Shapes
 
@@ -46,6 +46,7 @@ def inflection(
     inputs: Source | Sequence[Source],
     *,
     along: Along | None = None,
+    metric: Sequence[str] | None = None,
     group: Sequence[str] | None = None,
     simulations: int = 999,
     resamples: int = 1000,
@@ -65,6 +66,7 @@ def inflection(
             metrics or metric and value, and where there are any item, cluster, group, seed; on the
             command line also runs, for their ladders.
         along: What sizes are: params, tokens or flops; the first that varies, unless given.
+        metric: Only this metric; may be repeated.
         group: Only this group; may be repeated.
         simulations: Curves drawn behind each p-value.
         resamples: Resamples of items behind each interval.
@@ -74,22 +76,16 @@ def inflection(
     Raises:
         PomonaError: a table cannot be read, nothing varies, or a size stands twice.
     """
-    sources = [inputs] if isinstance(inputs, str | Path | Measured) or _is_table(inputs) else inputs
-    sources = list(sources)  # pyright: ignore[reportArgumentType]
+    sources = sources_of(inputs)
     if page is not None:
         check_outputs({"--page": page}, paths_of(sources), folders=["--page"])
         check_page(page)
     if simulations < 99:
         message = f"{simulations} curves are too few for a p-value"
         raise PomonaError(message, where="simulations", remedy="use 99 or more, better 999")
-    read = [
-        scores_of(one, resamples, seed)
-        if isinstance(one, Measured)
-        else scores_at(one, levers=False, resamples=resamples, seed=seed)
-        for one in sources
-    ]
+    read = read_scores(sources, levers=False, resamples=resamples, seed=seed)
     chosen = along or _varying(read)
-    lines = _lines(read, chosen, group)
+    lines = _lines(_points(read, chosen), metric, group)
     job = _Job(simulations, seed)
     curves = []
     for done, line in enumerate(lines):
@@ -109,15 +105,6 @@ def inflection(
     if page is not None:
         write_inflection(result, page)
     return result
-
-
-def _is_table(source: object) -> bool:
-    return hasattr(source, "column_names")
-
-
-def paths_of(sources: Sequence[Source]) -> list[str | Path]:
-    """The files among the sources, which no output may replace."""
-    return [one for one in sources if isinstance(one, str | Path)]
 
 
 @dataclass(frozen=True)
@@ -153,55 +140,69 @@ def _sized(read: Sequence[Scores]) -> list[ScoredSystem]:
     return [system for one in read for system in one.systems if system.kind == SCALE]
 
 
-def _lines(read: Sequence[Scores], along: Along, groups: Sequence[str] | None) -> list[_Line]:
-    """The curves: of all items first, metric by metric."""
+_Points = dict[float, tuple[ScoredSystem, float, Floats | None]]
+
+
+def _points(read: Sequence[Scores], along: Along) -> dict[tuple[str, str, str], _Points]:
+    """Systems, values and resamples by size, for each group, metric and series."""
     what, other = _FIELDS[along], _OTHER[along]
-    found: dict[tuple[str, str, str], dict[float, tuple[ScoredSystem, float, Floats | None]]] = {}
+    found: dict[tuple[str, str, str], _Points] = {}
     for one in read:
         for (place, metric, group), value in one.values.items():
             system = one.systems[place]
             size, held = getattr(system, what), other and getattr(system, other)
             if system.kind != SCALE or size is None:
                 continue
-            series = (
-                "" if held is None else f"{'tokens' if other == 'tokens' else 'params'} {held:.15g}"
+            word = "params" if other == "parameters" else other
+            points = found.setdefault(
+                (group, metric, "" if held is None else f"{word} {held:.15g}"), {}
             )
-            points = found.setdefault((group, metric, series), {})
             if size in points:
                 message = f"{metric} of {group} stands there twice at {size:.15g} {along}"
                 remedy = "leave one of them out, or tell trainings apart by a column `seed`"
                 raise PomonaError(message, where=one.name, remedy=remedy)
             points[size] = (system, value, one.drawn.get((place, metric, group)))
-    known = {group for group, _, _ in found}
-    for group in groups or ():
-        if group not in known:
-            raise PomonaError("no value has this group", where=group, remedy=nearest(group, known))
-    several = {key[2] for key in found}
     if not found:
         where = ", ".join(one.name for one in read)
         remedy = f"along another axis: {', '.join(a for a in _FIELDS if a != along)}"
         raise PomonaError(f"no {along} are known", where=where, remedy=remedy)
-    lines = []
-    for (group, metric, series), points in found.items():
-        if groups is not None and group not in groups:
-            continue
-        rows = [points[size] for size in sorted(points)]
-        draws = [drawn for _, _, drawn in rows if drawn is not None]
-        lines.append(
-            _Line(
-                metric,
-                group,
-                series if len(several) > 1 else "",
-                [
-                    system.size or f"{size:.15g}"
-                    for (system, _, _), size in zip(rows, sorted(points), strict=True)
-                ],
-                np.array(sorted(points), np.float64),
-                np.array([value for _, value, _ in rows]),
-                np.column_stack(draws) if len(draws) == len(rows) else None,
-            )
-        )
+    return found
+
+
+def _lines(
+    found: dict[tuple[str, str, str], _Points],
+    metrics: Sequence[str] | None,
+    groups: Sequence[str] | None,
+) -> list[_Line]:
+    """The curves that are asked for: of all items first, metric by metric."""
+    for what, asked, at in (("group", groups, 0), ("metric", metrics, 1)):
+        known = {key[at] for key in found}
+        for name in asked or ():
+            if name not in known:
+                remedy = nearest(name, known)
+                raise PomonaError(f"no value has this {what}", where=name, remedy=remedy)
+    several = len({series for _, _, series in found}) > 1
+    lines = [
+        _line(points, metric, group, series if several else "")
+        for (group, metric, series), points in found.items()
+        if (groups is None or group in groups) and (metrics is None or metric in metrics)
+    ]
     return sorted(lines, key=lambda line: line.group != OVERALL)
+
+
+def _line(points: _Points, metric: str, group: str, series: str) -> _Line:
+    sizes = sorted(points)
+    rows = [points[size] for size in sizes]
+    draws = [drawn for _, _, drawn in rows if drawn is not None]
+    return _Line(
+        metric,
+        group,
+        series,
+        [row[0].size or f"{size:.15g}" for row, size in zip(rows, sizes, strict=True)],
+        np.array(sizes, np.float64),
+        np.array([value for _, value, _ in rows]),
+        np.column_stack(draws) if len(draws) == len(rows) else None,
+    )
 
 
 class _Job:
@@ -281,7 +282,7 @@ def _left(shapes: Shapes, noise: Floats) -> float:
     """The variance that a smooth fit leaves of resampled errors `[R, k]`: what items have in common
     at all sizes is in its constant.
     """
-    return float(np.median([shapes.fit("power law", one).variance for one in noise[:_DRAWS]]))
+    return float(np.median(shapes.left("power law", noise)))
 
 
 def _detectable(

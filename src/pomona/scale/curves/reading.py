@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest
 from pomona.records import Where, as_text, read
+from pomona.scale.curves.ledgers import is_ledger, scores_in
 from pomona.scale.curves.scores import (
     OVERALL,
     SCALE,
@@ -21,9 +22,11 @@ from pomona.scale.curves.scores import (
     Measured,
     ScoredSystem,
     Scores,
+    Source,
     higher_is_better,
     scores_of,
 )
+from pomona.stats import MINIMUM
 
 _NAMES = {
     "parameters": ("params", "parameters"),
@@ -66,6 +69,31 @@ class _Row:
     cluster: str | None
     seed: str
     flops: float | None = None
+
+
+def read_scores(
+    sources: Sequence[Source], *, levers: bool, resamples: int, seed: int
+) -> list[Scores]:
+    """The scores of runs, of ledgers (where `levers` are asked for) and of tables. Runs on the same
+    items are resampled together, others apart.
+    """
+    if resamples < MINIMUM:
+        message = f"{resamples} resamples are too few for an interval"
+        raise PomonaError(message, where="resamples", remedy=f"use at least {MINIMUM}")
+    kinds: list[list[str]] = []
+    found = []
+    for one in sources:
+        if isinstance(one, Measured):
+            if list(one.ids) not in kinds:
+                kinds.append(list(one.ids))
+            found.append(scores_of(one, resamples, seed + kinds.index(list(one.ids))))
+        elif levers and isinstance(one, str | Path) and is_ledger(Path(one)):
+            found.append(scores_in(Path(one), resamples, seed))
+        else:
+            found.append(scores_at(one, levers=levers, resamples=resamples, seed=seed))
+    if len(kinds) > 1:
+        found[0].notes.append("Runs are not on the same items: each is resampled by itself.")
+    return found
 
 
 def scores_at(source: Where, *, levers: bool, resamples: int, seed: int) -> Scores:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import pyarrow as pa
@@ -102,6 +102,19 @@ class Scores:
 
 
 Source = str | Path | pa.Table | Measured
+
+
+def sources_of(inputs: Source | Sequence[Source]) -> list[Source]:
+    """One source or several as a list."""
+    if isinstance(inputs, str | Path | pa.Table | Measured):
+        return [inputs]
+    return list(cast("Sequence[Source]", inputs))
+
+
+def paths_of(sources: Sequence[Source]) -> list[str | Path]:
+    """The files among sources, which no output may replace, and runs by their folders."""
+    named = [one.name if isinstance(one, Measured) else one for one in sources]
+    return [one for one in named if isinstance(one, str | Path)]
 
 
 def higher_is_better(metric: str) -> bool:

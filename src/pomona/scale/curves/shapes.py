@@ -15,7 +15,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, gammaln, logsumexp
+from scipy.special import expit, gammaln
 
 Floats = NDArray[np.float64]
 SMOOTH, BROKEN = ("power law", "logistic"), ("kink", "jump")
@@ -68,17 +68,27 @@ class Shapes:
 
     def fit(self, shape: str, curve: Floats) -> Fitted:
         """The member of a shape that is closest to a curve `[k]`."""
-        members = _members(shape, self.at, self.at)
-        stack = _Stack(shape, members, self.at, 0.0)
-        errors = stack.errors(curve[None])[0]
-        best = int(np.argmin(errors))
-        freedom = max(1, stack.freedom - len(members[0]))
-        place = None
-        if shape != "power law":
-            place = float(np.exp(np.interp(members[best][0], self.at, self._logs)))
+        stack = self._whole[shape]
+        best = int(np.argmin(stack.errors(curve[None])[0]))
+        place = stack.members[best][0]
+        turn = None if shape == "power law" else np.interp(place, self.at, self._logs)
+        variance = float(self.left(shape, curve[None])[0])
+        variance = max(variance, (_EXACT * float(np.ptp(curve))) ** 2)
         values = stack.bases[best] @ (stack.bases[best].T @ curve)
-        variance = max(float(errors[best]) / freedom, (_EXACT * float(np.ptp(curve))) ** 2)
-        return Fitted(shape, values, variance, place)
+        return Fitted(shape, values, variance, None if turn is None else float(np.exp(turn)))
+
+    def left(self, shape: str, curves: Floats) -> Floats:
+        """The variance that the closest members leave of curves `[b, k]`, `[b]`."""
+        stack = self._whole[shape]
+        freedom = max(1, stack.freedom - len(stack.members[0]))
+        return stack.errors(curves).min(1) / freedom
+
+    @cached_property
+    def _whole(self) -> dict[str, _Stack]:
+        return {
+            shape: _Stack(shape, _members(shape, self.at, self.at), self.at, 0.0)
+            for shape in (*SMOOTH, *BROKEN)
+        }
 
     @cached_property
     def _left_out(self) -> dict[str, list[_Stack]]:
@@ -98,6 +108,7 @@ class _Stack:
     def __init__(
         self, shape: str, members: list[tuple[float, ...]], at: Floats, out: float
     ) -> None:
+        self.members = members
         bases, predictors = [], []
         for member in members:
             left, triangle = np.linalg.qr(_basis(shape, member, at))
@@ -126,8 +137,16 @@ class _Stack:
         norm = gammaln((freedom + 1) / 2) - gammaln(freedom / 2)
         told = norm - 0.5 * np.log(np.pi * freedom * spread)
         told -= (freedom + 1) / 2 * np.log1p(rest**2 / (freedom * spread))
-        mixed = logsumexp(weight + told, axis=1) - logsumexp(weight, axis=1)
-        return mixed.astype(np.float64)
+        return _log_mean(weight, told)
+
+
+def _log_mean(weight: Floats, told: Floats) -> Floats:
+    """The logarithm of the mean density, from logarithms of weights and densities `[b, g]`."""
+    both = weight + told
+    most, largest = both.max(1, keepdims=True), weight.max(1, keepdims=True)
+    upper = np.log(np.exp(both - most).sum(1)) + most[:, 0]
+    lower = np.log(np.exp(weight - largest).sum(1)) + largest[:, 0]
+    return (upper - lower).astype(np.float64)
 
 
 def _members(shape: str, at: Floats, every: Floats) -> list[tuple[float, ...]]:
@@ -152,5 +171,5 @@ def _basis(shape: str, member: tuple[float, ...], at: Floats) -> Floats:
         return np.column_stack([ones, np.exp(-member[0] * at)])
     if shape == "logistic":
         return np.column_stack([ones, expit((at - member[0]) / member[1])])
-    after = np.maximum(at - member[0], 0) if shape == "kink" else (at > member[0]) * 1.0
-    return np.column_stack([ones, np.exp(-member[1] * at), after])
+    after = np.maximum(at - member[0], 0) if shape == "kink" else at > member[0]
+    return np.column_stack([ones, np.exp(-member[1] * at), after.astype(np.float64)])
