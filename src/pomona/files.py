@@ -28,6 +28,7 @@ LISTING = ".pomona.json"  # in a folder that we made: {"kind": …, "made": [nam
 _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]{1,10})\.(?P<kind>partial|old)", re.DOTALL)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # `Path` leaves one of its slashes
 _ELSEWHERE = "choose another name, or move away what is there"
+_FOREIGN = "is not what Pomona wrote there, so it is not replaced"
 
 
 def cache_folder() -> Path:
@@ -389,15 +390,21 @@ def _compare(name: str, place: _Place, other: _Place, wrong: str, holds: bool) -
 
 
 def check_into(folder: Path, names: Iterable[str]) -> None:
-    """Raise PomonaError when what has one of the names in a folder is not as we wrote it."""
-    digests = (_listed(folder) or {}).get("sha256", {})
+    """Raise PomonaError when what has one of the names in a folder, or that of our list, is not as
+    we wrote it, and when something else than a folder is there.
+    """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise PomonaError("is no folder", where=folder, remedy=_ELSEWHERE)
+    listed = _listed(folder)
+    digests = (listed or {}).get("sha256", {})
     for name in names:
         there = folder / name
         if os.path.lexists(there) and not (
             there.is_file() and file_sha256(there) in digests.get(name, ())
         ):
-            wrong = "is not what Pomona wrote there, so it is not replaced"
-            raise PomonaError(wrong, where=there, remedy="move it away")
+            raise PomonaError(_FOREIGN, where=there, remedy="move it away")
+    if listed is None and os.path.lexists(folder / LISTING):
+        raise PomonaError(_FOREIGN, where=folder / LISTING, remedy="move it away")
 
 
 def write_into(folder: Path, files: Mapping[str, str], kind: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from cyclopts import App
@@ -59,3 +60,12 @@ def test_a_command_is_a_function_of_a_face(command: Command) -> None:
         assert is_room, f"{module} is private to its room"
         assert name.partition(".")[0] in dir(importlib.import_module(module))
         assert callable(imported(home))
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_seeds_are_not_below_zero(words: str) -> None:
+    """NumPy refuses one with a traceback."""
+    for argument in COMMANDS[words].assemble_argument_collection():
+        if argument.name == "--seed":
+            checks: Any = argument.parameter.validator
+            assert [check.gte for check in checks] == [0]

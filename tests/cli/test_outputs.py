@@ -101,6 +101,8 @@ CASES = [
     Outputs("scale inflection", "curve.csv --page p", "", "", "", "p/index.html"),
     Outputs("scale decide", "in.jsonl b.jsonl --page p", "in.jsonl b.jsonl", "", "p"),
     Outputs("scale decide", "levers.csv --page p", "", "", "", "p/index.html"),
+    Outputs("scale fit", "in.jsonl --page p", "in.jsonl", "", "p"),
+    Outputs("scale plan", "in.jsonl --budget 1e16 --page p", "in.jsonl", "", "p"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, report, ledger"

@@ -122,6 +122,55 @@ def test_several_right_answers_and_numbers() -> None:
     assert (told.lost, told.gained, told.changed) == (1, 0, 2)
     whole = pa.table({"id": [1, 2], "prediction": [1.0, 2.0], "reference": [1, 3]})
     assert compare(whole, whole).overall.accuracy_a == 0.5
+    for kind in (pa.list_(pa.float64()), pa.list_(pa.int64(), 2), pa.large_list(pa.string())):
+        lists = [["1", "2"], ["3", "2"]] if kind == pa.large_list(pa.string()) else [[1, 2], [3, 2]]
+        told = pa.table(
+            {"id": [1, 2], "prediction": ["2", "1"], "reference": pa.array(lists, kind)}
+        )
+        assert compare(told, told).overall.accuracy_a == 0.5, kind
+    nothing = pa.table({"id": [1], "prediction": ["2"], "reference": [[]]})
+    with pytest.raises(PomonaError, match=r"A, row 1 \(id '1'\): \"reference\" has no value"):
+        compare(nothing, nothing)
+    for place, column, lists in (
+        (1, "prediction", [["1"], ["2"]]),
+        (2, "reference", [[[1]], [[2]]]),
+    ):
+        nested = whole.set_column(place, column, pa.array(lists))
+        with pytest.raises(PomonaError, match=f'A: "{column}" holds lists'):
+            compare(nested, nested)
+
+
+def test_a_group_may_be_called_overall_and_labels_are_in_the_signature(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    groups = {"overall": ("11111111", "00000000")}
+    file = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    for side, path in enumerate(file):
+        pq.write_table(table(side, groups), path)
+    assert main(["forget", "compare", *map(str, file)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "overall" in line]
+    assert [row[-1] for row in rows[:2]] == ["—", "0.008"]
+    sides = [pa.table({**table(side).to_pydict(), "cluster": ["a"] * 16}) for side in (0, 1)]
+    other = [one.set_column(4, "cluster", [["a"] * 15 + ["b"]]) for one in sides]
+    assert compare(*sides).signature != compare(*other).signature
+
+
+def test_a_page_is_a_folder_and_its_list_is_ours(tmp_path: Path) -> None:
+    sides, mine = (table(0), table(1)), tmp_path / "page"
+    mine.write_text("mine")
+    with pytest.raises(PomonaError, match="page: is no folder — choose another name"):
+        compare(*sides, page=mine)
+    mine.unlink()
+    mine.symlink_to("nowhere")
+    with pytest.raises(PomonaError, match="page: is no folder — choose another name"):
+        compare(*sides, page=mine)
+    mine.unlink()
+    mine.mkdir()
+    (mine / ".pomona.json").write_text("mine")
+    with pytest.raises(PomonaError, match=r"\.pomona\.json: is not what Pomona wrote there"):
+        compare(*sides, page=mine)
+    assert [path.read_text() for path in mine.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -17,7 +18,7 @@ from scipy.stats import ttest_rel
 from pomona.cli import main
 from pomona.errors import PomonaError
 from pomona.forget import Divergence, check, compare_models
-from pomona.forget.divergence import comparing, sides
+from pomona.forget.divergence import cache, comparing, sides
 from pomona.forget.divergence.measures import Known, measured, top_of
 from pomona.forget.divergence.texts import halves, windows
 from pomona.models import LlamaLogits, ModelError, llama_logits, load
@@ -140,7 +141,7 @@ def test_figures_are_those_of_whole_distributions() -> None:
     assert kl.value is not None
     assert kl.ci_low < kl.value < kl.ci_high
     alone = result.groups["fr"]
-    assert alone.note == "one document or cluster: nothing is known of the error"
+    assert alone.note == "one cluster: nothing is known of the error"
     assert alone.ci_low is alone.metric_low is alone.kl.ci_low is None  # type: ignore
     assert result.notes[0] == "1 documents have no token to score and count nowhere."
     assert result.documents is not None
@@ -250,6 +251,7 @@ def test_texts_that_cannot_be_compared(tmp_path: Path) -> None:
     refused(pa.table({"text": ["a", None]}), 'row 2: "text" has no value — fill it')
     refused(TABLE, "context: is 3 — give at least 4", context=3)
     refused(TABLE, "stride: is 9, and a window has 8 tokens", context=8, stride=9)
+    refused(TABLE, "stride: is 0 — give at least 1", stride=0)
     refused(TABLE, "no text has 512 tokens", windows="llama.cpp")
     refused(TABLE, '"half" is unknown', windows="half")
     plain = tmp_path / "a.txt"
@@ -277,6 +279,11 @@ def test_clusters_are_resampled_whole_and_the_gate_reads_it(tmp_path: Path) -> N
     kept = tmp_path / "c.json"
     kept.write_text(json.dumps(compared().to_json()))
     assert not check(kept, max_flips=0).passed
+    still = compared("1", "1")
+    assert still.overall.unseen == pytest.approx(1 - 0.05**0.5)  # of two clusters
+    assert "no token flipped" in str(still.overall.note)
+    kept.write_text(json.dumps(still.to_json()))
+    assert not check(kept, max_flips=70, by="possible").passed
 
 
 @pytest.mark.usefixtures("bigrams")
@@ -336,6 +343,76 @@ def test_torch_models_and_what_is_kept_of_one(tmp_path: Path) -> None:
     kept.write_text("{}")
     with pytest.raises(PomonaError, match="holds nothing that was kept of a model"):
         compared("ui-xs", "ui-s", text, cache=kept)
+
+
+def test_models_and_what_was_kept_are_inputs(
+    tmp_path: Path, bigrams: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_fingerprint", lambda uri: uri)
+    model, kept = tmp_path / "model", tmp_path / "pages" / "kept.parquet"
+    model.mkdir()
+    monkeypatch.setattr(comparing, "open_side", lambda *_, **__: Bigrams("1"))
+    with pytest.raises(PomonaError, match="model: is an input, and --page would replace it"):
+        compared(str(model), "2", page=model)
+    compared(cache=kept)
+    with pytest.raises(PomonaError, match=r"kept\.parquet: lies in .*pages, which is --page"):
+        compared(cache=kept, page=kept.parent)
+    with pytest.raises(PomonaError, match=r"kept\.parquet: is an input, and --page would"):
+        compared(cache=kept, page=kept)
+    assert sorted(path.name for path in kept.parent.iterdir()) == ["kept.parquet"]
+
+
+@pytest.mark.usefixtures("bigrams")
+def test_a_damaged_cache_is_told_and_never_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_fingerprint", lambda uri: uri)
+    kept, left = tmp_path / "kept.parquet", tmp_path / ".kept.parquet.4194399.partial"
+    left.write_bytes(b"what a killed writer left")
+    compared(cache=kept)
+    assert not left.exists()
+    whole, right = kept.read_bytes(), compared(cache=kept).to_json()
+
+    def refused(says: str) -> None:
+        with pytest.raises(PomonaError, match=f"kept.parquet: {says}.* — name another file"):
+            compared(cache=kept)
+
+    for at in range(4, len(whole), len(whole) // 40):  # a bit that turned
+        kept.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        try:
+            assert compared(cache=kept).to_json() == right
+        except PomonaError as error:
+            assert "kept.parquet: " in str(error)
+    kept.write_bytes(whole[: len(whole) // 2])
+    refused("holds nothing that was kept of a model: ")
+    kept.write_bytes(whole)
+    table, said = pq.read_table(kept), json.loads(pq.read_schema(kept).metadata[b"pomona_kept"])
+
+    def written(told: Any, changed: pa.Table = table) -> None:
+        mark = {b"pomona_kept": json.dumps(told).encode()}
+        pq.write_table(changed.replace_schema_metadata(mark), kept)
+
+    written([])
+    refused("is not an object of JSON")
+    written({**said, "format": 2})
+    refused("has format 2; this Pomona reads format 1")
+    written({**said, "prefix": "one"})
+    refused("holds nothing that was kept of a model")
+    written(said, table.drop_columns("tail"))
+    refused("holds nothing that was kept of a model: it has other columns")
+    for column, value, says in (
+        ("top", 256, "holds no distributions"),
+        ("top", -1, "holds no distributions"),
+        ("tail", float("nan"), "holds no distributions"),
+        ("logprobs", 0.5, "holds no distributions"),
+        ("target", None, "has numbers of other positions"),
+    ):
+        lists = [[value] * len(one) for one in table[column].to_pylist()]
+        lists = [one[:-1] for one in table[column].to_pylist()] if value is None else lists
+        place = table.schema.get_field_index(column)
+        field = table.schema.field(column)
+        written(said, table.set_column(place, field, pa.array(lists, field.type)))
+        refused(f"is damaged: window 1 {says}")
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,10 @@ def test_exit_codes_json_and_junit(tmp_path: Path, capsys: pytest.CaptureFixture
     pq.write_table(A, a)
     pq.write_table(B, b)
     words = ["forget", "check", a, b, "--max-group-loss", "2", "--max-flips", "3"]
+    left = tmp_path / ".junit.xml.4194399.partial"  # of a killed writer, whose number is no more
+    left.write_text("<?xml")
     assert main([*words, "--junit", junit]) == 1
+    assert not left.exists()
     out = capsys.readouterr().out
     assert "FAILED: cy: loss 10.00 points (95 %: 2.50 to 20.00), at most 2 by the estimate" in out
     assert "passed: fr" in out
@@ -102,6 +105,9 @@ def test_what_cannot_be_checked_is_told_and_nothing_replaced(tmp_path: Path) -> 
         check(A, B)
     with pytest.raises(PomonaError, match="max-flips: 300 is no percentage — give 0 to 100"):
         check(A, B, max_flips=300)
+    message = 'cluster: is "c", and a comparison that was written has its own — give it to `pomona'
+    with pytest.raises(PomonaError, match=message):
+        check(saved, max_flips=3, cluster="c")
     with pytest.raises(PomonaError, match="there is only one side — give two sides, or the file"):
         check(A, max_flips=3)
     for text, message in (

@@ -105,6 +105,8 @@ def test_what_is_no_ladder_is_told(tmp_path: Path) -> None:
         ladder(SIZES[:1])
     with pytest.raises(PomonaError, match="names: 1 names for 3 sizes — name each size"):
         ladder(SIZES, names=["xs"])
+    with pytest.raises(PomonaError, match="names: two sizes have one name — name each otherwise"):
+        ladder(SIZES, names=["xs", "s", "xs"])
     with pytest.raises(PomonaError, match="size 1: 1 of the 4 items of size 2 are missing"):
         ladder([size("010"), size("0101")])
     assert sizes_at(["a.jsonl", "b.jsonl"]) == ["a.jsonl", "b.jsonl"]

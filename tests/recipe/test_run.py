@@ -124,6 +124,9 @@ def check_answers(out: Path, ledger: Ledger) -> None:
             answers_at(f"{out}#{name}")
     with pytest.raises(PomonaError, match=r"is a run — name a system of it: .*#base, .*#best"):
         answers_at(str(out))
+    for inside in ("", "steps"):
+        with pytest.raises(PomonaError, match=r"lies in .*run.*, which is --page: nothing else"):
+            compare(*sides, page=out / inside)
     page = (out / "report.html").read_text()
     assert f"What did {best} cost, and whom?" in page
     check_measured(out, ledger)
@@ -132,9 +135,17 @@ def check_answers(out: Path, ledger: Ledger) -> None:
     last = text.getvalue().splitlines()[-4:]
     assert last[0].startswith(f"What did {best} cost the tail and the far? Items answered better")
     assert last[3].startswith(f"  far: {told['far'].gained} better, {told['far'].lost} worse of")
-    (out / "manifest.json").write_text("{}")
-    with pytest.raises(PomonaError, match="does not say which of its steps hold the answers — run"):
-        answers_of(out, "base")
+    whole = json.loads((out / "manifest.json").read_text())
+    controls = whole["recipe"]["controls"]
+    for changed in (
+        {},
+        {"answers": whole["answers"] | {"systems": {best: {}}}},
+        {"recipe": whole["recipe"] | {"controls": controls | {"near": "far"}}},
+    ):
+        told_of = {**whole, **changed} if changed else {}
+        (out / "manifest.json").write_text(json.dumps(told_of))
+        with pytest.raises(PomonaError, match="does not say which of its steps hold the answers"):
+            answers_of(out, "base")
 
 
 def check_measured(out: Path, ledger: Ledger) -> None:

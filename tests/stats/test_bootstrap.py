@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pomona.errors import PomonaError
-from pomona.stats import Resamples, bootstrap, by_group, compare, interval, rows_of
+from pomona.stats import Resamples, bootstrap, by_group, compare, interval, rows_of, shuffles
 from pomona.tasks import BitsPerByte, Chrf, ExactMatch
 
 
@@ -133,6 +133,17 @@ def test_groups() -> None:
     assert results["overall"] == compare(ExactMatch(), ours, base, Resamples(40, seed=3))
     assert results["fi"] == compare(ExactMatch(), ours[::2], base[::2], Resamples(20, seed=3))
     assert results["tail"].n == 3
+
+
+def test_numbers_that_nobody_means() -> None:
+    for asked, says in (
+        ({"seed": -1}, "seed: -1 is below 0 — use 0 or more"),
+        ({"resamples": 10**9}, "resamples: 1,000,000,000 resamples are more than any interval"),
+    ):
+        with pytest.raises(PomonaError, match=says):
+            Resamples(4, **asked)
+    with pytest.raises(PomonaError, match="seed: -1 is below 0 — use 0 or more"):
+        shuffles(2, 2, 9, -1)
 
 
 def test_errors() -> None:

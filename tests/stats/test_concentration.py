@@ -30,3 +30,5 @@ def test_counts_are_items_that_occur_so_often(pairs: list[tuple[int, int]]) -> N
     if n and up.sum() > 0:
         fewest = np.argmax(np.cumsum(up) >= up.sum() / 2) + 1
         assert half_share(x, counts[None])[0] == pytest.approx(fewest / n)
+    else:
+        assert np.isnan(half_share(x, counts[None])[0])

@@ -278,6 +278,14 @@ def test_sparsity_rises_as_zhu_and_gupta_say(step: int, share: float | None) -> 
     for wrong in ({"level": 1.0}, {"level": 0.5, "initial": 0.6}, {"level": 0.5, "begin": 0.8}):
         with pytest.raises(PomonaError, match="give shares from 0 to 1, initial at most level"):
             GradualPruning(**wrong)
+    for steps in (
+        1,
+        2,
+        7,
+        12,
+    ):  # too few for one stage of ten: still as many zeros as were asked for
+        told = [GradualPruning(0.9).at(step, steps) for step in range(1, steps + 1)]
+        assert max(filter(None, told)) == 0.9
 
 
 def test_a_training_prunes_on_the_way_and_goes_on_so(

@@ -31,9 +31,16 @@ Engine = Annotated[
     Literal["native", "ray"], Parameter(help="native, or ray: the work is spread over a cluster.")
 ]
 Count = Annotated[int | None, Parameter(validator=Number(gte=1))]
+Seed = Annotated[int | None, Parameter(validator=Number(gte=0))]
 
 # What a name means on every command line, whatever more its parameter takes in Python.
-COMMON: dict[str, Any] = {"inputs": Inputs, "engine": Engine, "threads": Count, "out": str}
+COMMON: dict[str, Any] = {
+    "inputs": Inputs,
+    "engine": Engine,
+    "threads": Count,
+    "seed": Seed,
+    "out": str,
+}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def show_divergence(show: Out, result: Divergence, given: Mapping[str, Any]) -> 
     worst = sorted(result.groups.items(), key=lambda named: -named[1].metric_difference)
     named = [("overall", result.overall), *worst]
     show.table(
-        [_model_cells(name, change, paired=result.reason is None) for name, change in named],
+        [_model_cells(result, name, change) for name, change in named],
         caption="B − A in bits per byte, where more is worse, and KL(A‖B) in nats a token, with "
         "95 % intervals. lost: tokens that were A's likeliest and are not B's; p: exact McNemar; "
         "Holm's is over the groups.",
@@ -26,7 +26,8 @@ def show_divergence(show: Out, result: Divergence, given: Mapping[str, Any]) -> 
     show.rest(*sorted(told), *result.notes, result.signature, page=given.get("page"))
 
 
-def _model_cells(name: str, change: ModelChange, *, paired: bool) -> dict[str, Any]:
+def _model_cells(result: Divergence, name: str, change: ModelChange) -> dict[str, Any]:
+    paired = result.reason is None
     cells: dict[str, Any] = {"group": clean(name)}
     cells |= {"tokens": change.n} if paired else {"bytes": change.bytes}
     cells["A"] = f"{change.metric_a:.3f}"
@@ -46,7 +47,7 @@ def _model_cells(name: str, change: ModelChange, *, paired: bool) -> dict[str, A
         "lost": change.lost,
         "gained": change.gained,
         "p": p_value(change.p_mcnemar),
-        "p (Holm)": None if name == "overall" else p_value(change.p_holm),
+        "p (Holm)": None if change is result.overall else p_value(change.p_holm),
     }
 
 

@@ -50,7 +50,7 @@ def _cells(result: Comparison, name: str, change: Change) -> dict[str, Any]:
         "lost": change.lost,
         "gained": change.gained,
         "p": p_value(change.p_mcnemar),
-        "p (Holm)": p_value(change.p_holm) if name != "overall" else None,
+        "p (Holm)": None if change is result.overall else p_value(change.p_holm),
     }
     if change.metric_difference is not None:
         cells[f"{result.metric}, B − A"] = difference(

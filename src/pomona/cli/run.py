@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from pomona.cli.command import Command, Options
 from pomona.cli.errors import tell
@@ -94,7 +93,6 @@ run = Command(
     "pomona.recipe:run",
     progress,
     Options(
-        kinds={"seed": Annotated[int | None, Parameter(validator=Number(gte=0))]},
         instead={
             "dry_run": (
                 "pomona.recipe:dry_run",

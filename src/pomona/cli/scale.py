@@ -7,9 +7,28 @@ from cyclopts import App
 from pomona.cli.command import Command, Made, Options
 from pomona.cli.compute import show_flops, show_thresholds
 from pomona.cli.curves import show_decisions, show_inflection
+from pomona.cli.laws import show_fit, show_plan
 from pomona.cli.leaderboards import COLUMNS, show_frontier, show_growth, show_returns
 
+_OF_FIT = (
+    "form params tokens loss flops unique_tokens family learning_rate checkpoint cluster every_run "
+    "drop_highest delta above held_out resamples seed"
+)
 app = App(name="scale")
+app.command(
+    Command(
+        "pomona.scale:fit", options=Options(kinds={"runs": list[str]}, tables=""), show=show_fit
+    )
+)
+app.command(
+    Command(
+        "pomona.scale:plan",
+        options=Options(
+            kinds={"runs": list[str]}, tables="", more={"Of the fit": ("pomona.scale:fit", _OF_FIT)}
+        ),
+        show=show_plan,
+    )
+)
 app.command(
     Command(
         "pomona.scale:flops",

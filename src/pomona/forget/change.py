@@ -62,6 +62,25 @@ class Change:
     note: str | None = None
 
 
+def unseen_rate(units: int) -> float:
+    """The rate of flips of which none among so many units are seen in one of twenty cases: the end
+    of the one-sided interval of Clopper & Pearson 1934.
+    """
+    return 1 - 0.05 ** (1 / units)
+
+
+def note_of(units: int, flips: int, unit: str, what: str) -> str | None:
+    """What the interval of `flips` of `what`, over so many units, does not say of itself."""
+    if units < 2:
+        return f"one {unit}: nothing is known of the error"
+    if flips:
+        return None
+    return (
+        f"no {what} flipped, so that the interval has no width: among {units:,} {unit}s up to "
+        f"{100 * unseen_rate(units):.2g} % may still do so unseen"
+    )
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two systems on the same items. `items`, a `pyarrow.Table`, has a row for each: id, group,

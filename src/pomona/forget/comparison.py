@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pomona import stats
 from pomona.files import check_outputs
-from pomona.forget.change import Change, Comparison
+from pomona.forget.change import Change, Comparison, note_of, unseen_rate
 from pomona.forget.page import check_page, write_page
 from pomona.forget.predictions import Predictions, paths_of, read_predictions
 from pomona.records import Where
@@ -120,7 +120,7 @@ class _Pair:
         a, b = (side[rows] for side in self.right)
         told = stats.compare(_SHARE, b, a, draws)
         flips = np.column_stack([before != after, np.ones(len(rows))])
-        known = draws.units > 1
+        known, unit = draws.units > 1, "cluster" if draws.clustered else "item"
         low, high = stats.interval(_SHARE, flips, draws) if known else (None, None)
         return Change(
             n=len(rows),
@@ -139,8 +139,8 @@ class _Pair:
             p_bootstrap=told.p_value if known else None,
             p_holm=p_value,
             p_bh=p_value,
-            unseen=_unseen(draws.units) if known and lost + gained == 0 else None,
-            note=_note(draws, lost + gained),
+            unseen=unseen_rate(draws.units) if known and lost + gained == 0 else None,
+            note=note_of(draws.units, lost + gained, unit, "item"),
             **self._measured(rows, draws),
         )
 
@@ -205,24 +205,3 @@ class _Pair:
                 for name, column in columns.items()
             }
         )
-
-
-def _note(draws: stats.Resamples, flips: int) -> str | None:
-    """What an interval does not say of itself."""
-    unit = "cluster" if draws.clustered else "item"
-    if draws.units < 2:
-        return f"one {unit}: nothing is known of the error"
-    if flips:
-        return None
-    most = 100 * _unseen(draws.units)
-    return (
-        f"no item flipped, so that the interval has no width: among {draws.units:,} {unit}s up to "
-        f"{most:.2g} % may still do so unseen"
-    )
-
-
-def _unseen(units: int) -> float:
-    """The rate of flips of which none among so many units are seen in one of twenty cases: the end
-    of the one-sided interval of Clopper & Pearson 1934.
-    """
-    return 1 - 0.05 ** (1 / units)

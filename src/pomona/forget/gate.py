@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from pomona.documents import open_file
 from pomona.errors import PomonaError
-from pomona.files import check_outputs, write_text
+from pomona.files import check_outputs, recover, write_text
 from pomona.forget.change import Change, Comparison
 from pomona.forget.comparison import compare
 from pomona.forget.predictions import paths_of
@@ -111,6 +111,8 @@ def check(
     """
     limits = {"max-group-loss": max_group_loss, "max-flips": max_flips}
     _refuse(limits, by)
+    if b is None:
+        _refuse_columns({"group": group, "cluster": cluster})
     if junit is not None:
         _refuse_foreign(junit, [a] if b is None else [a, b])
     if b is not None:
@@ -128,6 +130,7 @@ def check(
         cases.append(_flips(compared.overall, max_flips, by))
     result = Checked(compared, by, cases)
     if junit is not None:
+        recover(junit)
         write_text(junit, result.junit())
     return result
 
@@ -182,6 +185,14 @@ def _refuse(limits: dict[str, float | None], by: str) -> None:
     if by not in get_args(By):
         remedy = "use estimate, proven or possible"
         raise PomonaError(f'"{by}" is unknown', where="by", remedy=remedy)
+
+
+def _refuse_columns(columns: dict[str, str | None]) -> None:
+    for name, column in columns.items():
+        if column:
+            message = f'is "{column}", and a comparison that was written has its own'
+            remedy = "give it to `pomona forget compare`, or give two sides here"
+            raise PomonaError(message, where=name, remedy=remedy)
 
 
 def _refuse_foreign(junit: Path, sides: Sequence[Where]) -> None:

@@ -178,6 +178,8 @@ def ladder(
     if names is not None and len(names) != len(sides):
         message = f"{len(names)} names for {len(sides)} sizes"
         raise PomonaError(message, where="names", remedy="name each size")
+    if names is not None and len(set(names)) < len(names):
+        raise PomonaError("two sizes have one name", where="names", remedy="name each otherwise")
     read = [
         read_trainings(side, f"size {place}", group=group, cluster=cluster, labels=tuple(PARTS))
         for place, side in enumerate(sides, 1)

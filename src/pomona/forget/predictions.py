@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,9 +16,11 @@ from pomona.errors import PomonaError, nearest
 from pomona.records import Where, as_text, read
 
 NAME = b"pomona.name"  # in the metadata of a table in memory: how errors name it
+_FILES = b"pomona.files"  # and of which files it was made
 _SEED = "seed"  # of a training
 _OWN = ("group", "cluster")  # columns that count where no others are named
 _MOST = 60  # letters of a value that an error shows
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,10 @@ class Predictions:
 
     @property
     def digest(self) -> str:
-        """A hash of ids, predictions and references, in whatever order they stand."""
-        rows = sorted(zip(self.ids, self.predictions, map(repr, self.references), strict=True))
+        """A hash of ids, predictions, references and labels, in whatever order they stand."""
+        labels = [self.labels[name] for name in sorted(self.labels)]
+        columns = (self.ids, self.predictions, map(repr, self.references), *labels)
+        rows = sorted(zip(*columns, strict=True))
         text = "\n".join(map(repr, rows))
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
@@ -165,7 +170,9 @@ def paths_of(source: Where, *, saved: bool = False) -> list[str]:
     """The files of a side, or of a `saved` comparison, which no output may replace."""
     if saved and isinstance(source, str | Path):
         return [str(source)]
-    return [] if isinstance(source, pa.Table) else read(source).paths
+    if isinstance(source, pa.Table):
+        return json.loads((source.schema.metadata or {}).get(_FILES, b"[]"))
+    return read(source).paths
 
 
 def _texts(table: pa.Table, column: str, name: str, ids: Sequence[str] = ()) -> list[Any]:
@@ -173,17 +180,36 @@ def _texts(table: pa.Table, column: str, name: str, ids: Sequence[str] = ()) -> 
     with its row.
     """
     values = table[column]
-    if pa.types.is_floating(values.type):
-        with suppress(pa.ArrowInvalid):  # whole numbers, of which some tool wrote 1.0 for 1
-            values = values.cast(pa.int64())
-    nested = pa.types.is_list(values.type) and pa.types.is_string(values.type.value_type)
-    texts = values.to_pylist() if nested else as_text(values).to_pylist()
+    nested = any(is_list(values.type) for is_list in _LISTS)
+    if nested and column == "prediction":
+        message, remedy = '"prediction" holds lists', "give each item one answer"
+        raise PomonaError(message, where=name, remedy=remedy)
+    nested = nested and column == "reference"
+    texts = _lists(values, name) if nested else _plain(values)
     for row, text in enumerate(texts):
         if text is None or (nested and (not text or None in text)):
             where = _row(name, row, ids[row] if ids else None)
             remedy = "fill it, or leave the row out on both sides"
             raise PomonaError(f'"{column}" has no value', where=where, remedy=remedy)
     return texts
+
+
+def _plain(values: pa.Array | pa.ChunkedArray) -> list[str | None]:
+    if pa.types.is_floating(values.type):
+        with suppress(pa.ArrowInvalid):  # whole numbers, of which some tool wrote 1.0 for 1
+            values = values.cast(pa.int64())
+    return as_text(values).to_pylist()
+
+
+def _lists(values: pa.ChunkedArray, name: str) -> list[list[str | None] | None]:
+    """Lists of right answers, each as text."""
+    kind = values.type.value_type
+    if pa.types.is_nested(kind):
+        message = f'"reference" holds lists of {kind}, of which none is an answer'
+        raise PomonaError(message, where=name, remedy="give lists of texts or numbers")
+    lists = values.to_pylist()
+    texts = iter(_plain(pa.array([one for each in lists for one in each or ()], kind)))
+    return [None if each is None else [next(texts) for _ in each] for each in lists]
 
 
 def _refuse_twice(ids: Sequence[str], name: str) -> None:

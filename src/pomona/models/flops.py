@@ -153,6 +153,8 @@ def gguf_shape(metadata: dict[str, Any], tensors: dict[str, int]) -> Shape | Non
         isinstance(layers, int) and isinstance(hidden, int) and isinstance(heads, int) and embedding
     ):
         return None
+    if min(layers, hidden, heads) < 1:
+        return None
     width = metadata.get(f"{kind}.attention.key_length") or hidden // heads
     head = tensors.get("output.weight", 0)
     return Shape(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,7 +238,8 @@ def answers_of(run: str | Path, system: str, seed: int | None = None) -> pa.Tabl
         **_parts(steps, listed, recipe, items),
     }
     told = f"{run}#{name}" + ("" if seed is None else f"#{seed}")
-    return pa.table(columns).replace_schema_metadata({"pomona.name": told})
+    files = json.dumps([str(path), *map(str, root.glob("*.json"))])
+    return pa.table(columns).replace_schema_metadata({"pomona.name": told, "pomona.files": files})
 
 
 def _read(root: Path) -> tuple[Listing, Mapping[str, Any]]:
@@ -251,7 +253,9 @@ def _read(root: Path) -> tuple[Listing, Mapping[str, Any]]:
         listed = TypeAdapter(Listing).validate_python(manifest[KEY])
         recipe = manifest["recipe"]
         asked = (recipe["base"], recipe["task"]["cluster"], recipe["task"]["tail"])
-        assert len(asked) == 3 and {"near", "far"} <= recipe["controls"].keys()
+        ends = (recipe["controls"]["near"], recipe["controls"]["far"], recipe["task"]["tail"])
+        assert len(asked) == 3 and all(isinstance(end, int | float) for end in ends)
+        assert all(listed.systems.values())
     except (KeyError, TypeError, AttributeError, AssertionError, ValidationError):
         message = "does not say which of its steps hold the answers"
         raise PomonaError(message, where=path, remedy=_REMEDY) from None

@@ -217,7 +217,7 @@ def planned_sizes(model: str) -> str | dict[str, Planned]:
 
     recipe = load_recipe(path)
     made, rungs = recipe.pretrain, {one.model: one.tokens for one in recipe.ladder or []}
-    names = dict.fromkeys([*(made.sizes if made else ()), recipe.base, *rungs])
+    names = dict.fromkeys([*(made.sizes if made else ()), *rungs, recipe.base])
     sizes = {
         name: Planned(recipe.uri(name), rungs.get(name))
         for name in names

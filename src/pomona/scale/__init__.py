@@ -36,7 +36,19 @@ if TYPE_CHECKING:
         Measured as Measured,
         ScoredSystem as ScoredSystem,
     )
-    from pomona.scale.laws.forms import Law as Law
+    from pomona.scale.laws.checks import (
+        Families as Families,
+        FamilyLaw as FamilyLaw,
+        LackOfFit as LackOfFit,
+        Untuned as Untuned,
+    )
+    from pomona.scale.laws.forms import PUBLISHED as PUBLISHED, Law as Law
+    from pomona.scale.laws.held_out import HeldOut as HeldOut
+    from pomona.scale.laws.multiverse import Cell as Cell, Multiverse as Multiverse
+    from pomona.scale.laws.plan import plan as plan
+    from pomona.scale.laws.results import Allocation as Allocation, ScalingFit as ScalingFit
+    from pomona.scale.laws.run import fit as fit
+    from pomona.scale.runs import Runs as Runs, read_runs as read_runs
     from pomona.scale.tables.columns import Columns as Columns
     from pomona.scale.tables.fits import Estimate as Estimate
     from pomona.scale.tables.flags import RowFlag as RowFlag
@@ -72,7 +84,14 @@ __getattr__, __dir__ = lazily(
         "curves.inflection": "inflection",
         "curves.results": "Curve Decision Decisions Inflection Method RankFigure",
         "curves.scores": "Measured ScoredSystem",
-        "laws.forms": "Law",
+        "laws.checks": "Families FamilyLaw LackOfFit Untuned",
+        "laws.forms": "PUBLISHED Law",
+        "laws.held_out": "HeldOut",
+        "laws.multiverse": "Cell Multiverse",
+        "laws.plan": "plan",
+        "laws.results": "Allocation ScalingFit",
+        "laws.run": "fit",
+        "runs": "Runs read_runs",
         "tables.columns": "Columns",
         "tables.fits": "Estimate",
         "tables.flags": "RowFlag",

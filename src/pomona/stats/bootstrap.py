@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pomona.errors import PomonaError
 
 MINIMUM = 1000  # fewer leave a 95 % bound resting on fewer than 25 resamples
+_MAXIMUM = 1_000_000  # more make no bound visibly better, and fill the memory
 _BLOCK = 1 << 21  # item counts in one block: 16 MB as float64
 _KEEP = 1 << 25  # item counts kept for the next system: 64 MB as uint16
 
@@ -46,7 +47,8 @@ class Resamples:
     Units are drawn once, from `seed`, so every system measured with one `Resamples` — or with an
     equal one — is paired. Memory stays below 128 MB for up to two million items: counts of many
     items are drawn again, the same ones, on every use. Raises PomonaError for no items, fewer
-    than 1000 resamples, and another number of labels than of items.
+    than 1000 resamples or more than a million, a seed below 0, and another number of labels than of
+    items.
     """
 
     def __init__(
@@ -61,6 +63,11 @@ class Resamples:
         if resamples < MINIMUM:
             message = f"{resamples} resamples are too few for an interval"
             raise PomonaError(message, where="resamples", remedy=f"use at least {MINIMUM}")
+        if resamples > _MAXIMUM:
+            message = f"{resamples:,} resamples are more than any interval needs"
+            raise PomonaError(message, where="resamples", remedy=f"use at most {_MAXIMUM:,}")
+        if seed < 0:
+            raise PomonaError(f"{seed} is below 0", where="seed", remedy="use 0 or more")
         if clusters is not None and len(clusters) != n_items:
             message = f"{len(clusters)} labels for {n_items} items"
             raise PomonaError(message, where="clusters", remedy="give one label an item")

@@ -31,9 +31,9 @@ def gini(values: ArrayLike, counts: ArrayLike | None = None) -> NDArray[np.float
 
 
 def half_share(values: ArrayLike, counts: ArrayLike | None = None) -> NDArray[np.float64]:
-    """The smallest share of items, in (0, 0.5], whose values make up half of all that is above
-    zero; values below zero are items that hold nothing. `counts` and the result as in `gini`; NaN
-    where no value is above zero.
+    """The smallest share of items, in (0, 1], whose values make up half of all that is above zero;
+    items are whole, and values below zero are items that hold nothing. `counts` and the result as
+    in `gini`; NaN where no value is above zero.
     """
     x, c = _checked(values, counts)
     order = np.argsort(-x, kind="stable")
@@ -45,7 +45,7 @@ def half_share(values: ArrayLike, counts: ArrayLike | None = None) -> NDArray[np
     with np.errstate(invalid="ignore", divide="ignore"):
         last = np.ceil((half - before) / x[at] - 1e-9)
         items = np.cumsum(c, axis=1)[rows, at] - c[rows, at] + last
-        return items / c.sum(1)
+        return np.where(half > 0, items / c.sum(1), np.nan)
 
 
 def _checked(

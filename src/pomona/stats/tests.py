@@ -65,11 +65,13 @@ def shuffles(
 
     With `paired`, unit i of the first belongs to unit i of the second, and only these two change
     places: what both owe to the pair is then no difference (Fisher 1935, §21). Raises PomonaError
-    for samples of nothing, or pairs of unequal samples.
+    for samples of nothing, pairs of unequal samples, and a seed below 0.
     """
     if min(first, second, draws) < 1 or (paired and first != second):
         message = f"{first} and {second} units cannot be dealt anew {draws} times"
         raise PomonaError(message, where="shuffles", remedy="give 1 or more, as many to be paired")
+    if seed < 0:
+        raise PomonaError(f"{seed} is below 0", where="seed", remedy="use 0 or more")
     rng = np.random.default_rng(seed)
     if paired:
         swapped = rng.integers(0, 2, (draws, first)) * first

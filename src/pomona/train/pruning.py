@@ -40,10 +40,13 @@ class GradualPruning:
 
     def at(self, step: int, steps: int) -> float | None:
         """The share of zeros that step `step` of `steps`, counted from 1, makes; None where it
-        makes none. s_t = s_f + (s_i − s_f)(1 − (t − t₀) / (nΔt))³, with Δt = `every`.
+        makes none. s_t = s_f + (s_i − s_f)(1 − (t − t₀) / (nΔt))³, with Δt = `every`; where not one
+        Δt fits in between, `level` comes at the end.
         """
         first = max(1, round(self.begin * steps))
-        stages = max(1, (round(self.end * steps) - first) // self.every)
+        last = max(first, round(self.end * steps))
+        if not (stages := (last - first) // self.every):
+            return {first: self.initial, last: self.level}.get(step)
         stage, between = divmod(step - first, self.every)
         if stage < 0 or between or stage > stages:
             return None

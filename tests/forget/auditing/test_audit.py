@@ -16,9 +16,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import ttest_ind
 
+from pomona import stats
 from pomona.cli import main
 from pomona.errors import PomonaError
 from pomona.forget import Audit, audit
+from pomona.forget.auditing.exemplars import Labels, Pool
 
 DENSE = ("11 10 10 11 10 11 11 8 8 9 9 11", "11 8 9 11 8 11 8 9 11 9 9 9",
          "10 9 11 9 9 10 10 10 10 11 11 11", "10 10 9 11 9 8 11 8 11 10 8 8")  # fmt: skip
@@ -268,7 +270,21 @@ CASES = [
     ),
     (
         SMALL.append_column("resource", pa.array([1.0, float("nan")] * 4)),
-        'predictions, row 2: "resource" is nan, which is not a finite number — correct the row',
+        'predictions, row 2: "resource" is nan, which is not a number of training rows, 0 or more '
+        "— correct the row",
+    ),
+    (
+        SMALL.append_column("resource", pa.array([1.0, -1.0] * 4)),
+        'predictions, row 2: "resource" is -1.0, which is not a number of training rows, 0 or more '
+        "— correct the row",
+    ),
+    (
+        SMALL.append_column("score", pa.array([1.0, 1e38] * 4)),
+        'predictions, row 2: "score" is 1e+38, which is too large to be added up — correct the row',
+    ),
+    (
+        SMALL.set_column(4, "reference", pa.array([["a", "b"]] * 8)),
+        'predictions: "reference" holds list<item: string> — give one answer each, or a "score"',
     ),
     (
         SMALL.append_column("probability", pa.array(["0.5", "1.5"] * 4)),
@@ -311,3 +327,69 @@ def test_unequal_levels_are_cut_when_asked_and_it_is_said() -> None:
     assert "1 models of level dense were left out" in result.notes
     assert result.levels[0].overall.excess is None and result.levels[0].above_floor is None
     assert result.headline()[0].endswith("one model a level, no floor: 0.5")
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_ways_to_deal_that_are_alike_count_whatever_is_rounded(paired: bool) -> None:
+    """Thirds are rounded in single precision: of 64 ways to swap six pairs, the one that swaps none
+    is as far as what was observed, and so is any that gives the same sums.
+    """
+    rng = np.random.default_rng(5)
+    answers = rng.integers(0, 4, (12, 9)).astype(np.int32)
+    found = Pool(Labels(answers), 6, np.ones((9, 1)), paired=paired).excess(99, 3)
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(6), (8, 1)), axis=1)
+    shares = np.eye(4)[answers]
+
+    def apart(one: Any, other: Any) -> float:
+        return float(np.abs(shares[one].sum(0) - shares[other].sum(0)).sum())
+
+    def excess(units: Any) -> float:
+        dense, compressed = units[:6], units[6:]
+        halves = [(dense[h], compressed[h]) for row in order for h in (row[:3], row[3:])]
+        pairs = zip(halves[::2], halves[1::2], strict=True)
+        return sum(apart(a, d) / 2 + apart(b, c) / 2 - apart(a, b) for (a, c), (b, d) in pairs)
+
+    dealt = stats.shuffles(6, 6, 99, 3, paired=paired)
+    reached = sum(excess(units) >= excess(np.arange(12)) for units in dealt)
+    assert found is not None
+    assert found.p_value[1, 0] == (1 + reached) / 100
+    assert found.excess[1, 0] == pytest.approx(excess(np.arange(12)) / (8 * 3 * 9), abs=1e-6)
+
+
+def test_labels_that_are_no_whole_numbers_of_64_bits() -> None:
+    odd = pa.array([1e300, float("inf")] * 4)
+    rows = SMALL.set_column(3, "prediction", odd).set_column(4, "reference", odd)
+    assert audit(rows, permutations=19).levels[0].overall.score.dense == 1
+
+
+def test_scores_that_did_not_change_have_no_share_for_an_error() -> None:
+    """An interval of a share of none is one of answers; chrF of 50 points has another unit."""
+    plain = SMALL.drop_columns(["prediction", "reference"])
+    for scale, end in ((1, 1 - 0.05**0.5), (50, 0.0)):
+        scores = pa.array([0.0, float(scale)] * 4)
+        rows = plain.append_column("score", scores)
+        score = audit(rows, permutations=19).levels[0].overall.score
+        assert (score.ci_low, score.ci_high) == (-end, end)
+
+
+def test_a_signature_is_of_all_that_is_said_of_items() -> None:
+    told = {
+        audit(rows, permutations=19).signature
+        for rows in (
+            SMALL.append_column("cluster", pa.array(["c", "c"] * 4)),
+            SMALL.append_column("cluster", pa.array(["c", "d"] * 4)),
+            SMALL.append_column("resource", pa.array([1, 2] * 4)),
+            SMALL.append_column("resource", pa.array([1, 3] * 4)),
+        )
+    }
+    assert len(told) == 4
+
+
+def test_a_page_is_never_written_among_the_answers(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        rows = SMALL.filter(pa.compute.equal(SMALL["level"], {"a": "dense", "b": "0.5"}[name]))
+        pq.write_table(rows, tmp_path / name / "rows.parquet")
+    with pytest.raises(PomonaError, match=r"rows\.parquet: lies in .*, which is --page"):
+        audit(str(tmp_path / "*" / "rows.parquet"), permutations=19, page=tmp_path / "a")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["rows.parquet"]

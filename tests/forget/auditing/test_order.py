@@ -76,9 +76,51 @@ def test_trajectories_of_perplexities_are_read_as_they_are_scored(
     assert "scores are neither right nor wrong — --threshold says" in capsys.readouterr().err
 
 
-def test_an_unknown_step_is_named() -> None:
+def scored(**columns: list[Any]) -> pa.Table:
+    return pa.table({"lang": ["de", "cy"], "source": ["a", "a"], **columns})
+
+
+def test_trajectories_come_in_the_order_of_their_numbers_with_any_cluster() -> None:
+    """However the columns stand: sorted by name, 160 comes before 40."""
+    names = ("perplexity@ui-s", "perplexity@ui-s@160", "perplexity@ui-s@40")
+    rows = scored(**dict(zip(names, ([3.0, 3.0], [5.0, 50.0], [9.0, 90.0]), strict=True)))
+    result = order(rows, threshold=10, group="lang", cluster="source")
+    assert result.steps == ["ui-s@40", "ui-s@160", "ui-s"]
+    assert result.overall.right == [0.5, 0.5, 1] and result.overall.place.ci_low is None
+    names = (f"perplexity@hf:out/checkpoint-{step}" for step in (1000, 200))
+    rows = scored(**dict(zip(names, ([3.0, 3.0], [50.0, 5.0]), strict=True)))
+    assert order(rows, threshold=10).overall.right == [0.5, 1]
+
+
+def test_steps_are_numbers_or_hold_one() -> None:
+    steps = {"100": "checkpoint-100", "200": "checkpoint-200", "1000": "checkpoint-1000"}
+    rows = [{**row, "step": steps[str(row["step"])]} for row in table().to_pylist()]
+    assert order(pa.Table.from_pylist(rows)).steps == list(steps.values())
+    rows = [{**row, "step": row["step"].replace("point-1000", "")} for row in rows]
     with pytest.raises(PomonaError) as caught:
-        order(table(), since="300")
+        order(pa.Table.from_pylist(rows))
     assert str(caught.value) == (
-        'since: there is no step "300" before the last — did you mean "200"?'
+        'predictions: nothing says which of the steps "check" and "checkpoint-100" is first — '
+        "give each a number, as in checkpoint-100"
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked", "says"),
+    [
+        (table(), {"since": "300"}, 'since: there is no step "300" before the last — did you mean "200"?'),
+        (table(), {"since": "1000"}, 'since: there is no step "1000" before the last — did you mean "100"?'),
+        (table(), {"threshold": float("nan")}, "threshold: is nan — give the score from which on an item counts as right"),
+        (table(), {"falling": True}, "falling: means nothing without a threshold — say up to which score an item counts as right"),
+        (table({"a": "111"}).slice(0, 1), {}, 'predictions: all rows have the step "1000" — add those of another step'),
+        (scored(**{"perplexity@ui-s@1": [1.0, None], "perplexity@ui-s": [1.0, 1.0]}), {"threshold": 2}, 'predictions, row 2: "perplexity@ui-s@1" is None, which is not a finite number — correct the row'),
+        (scored(**{"perplexity@ui-s@1": ["1", "x"], "perplexity@ui-s": [1.0, 1.0]}), {"threshold": 2}, "predictions, row 2: \"perplexity@ui-s@1\" is 'x', which is not a finite number — correct the row"),
+        (scored(**{"perplexity@ui-s@1": [1.0, 1.0], "perplexity@ui-xs@2": [1.0, 1.0]}), {"threshold": 2}, 'predictions: nothing says which of the steps "ui-s@1" and "ui-xs@2" is first — give each a number, as in checkpoint-100'),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_put_in_order_is_named(
+    rows: pa.Table, asked: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(PomonaError) as caught:
+        order(rows, **asked)
+    assert str(caught.value) == says

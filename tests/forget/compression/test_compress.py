@@ -39,6 +39,10 @@ def test_the_smallest_weights_of_each_matrix_go(model: Path, tmp_path: Path, lev
         assert np.array_equal(after[name][~gone], values[~gone])
     told = {module.name: module.zeros for module in result.modules}
     assert told == {name: round(level * 144) for name in MATRICES}
+    large = {name: np.full((6, 24), 1e30, np.float32) for name in MATRICES}
+    save_file(large, model / "model.safetensors")
+    whole = compress(model, tmp_path / "large", method="magnitude", level=0.5)
+    assert whole.modules[0].error == pytest.approx(0.5**0.5)  # squares beyond single precision
     error = np.linalg.norm(before[MATRICES[0]] - after[MATRICES[0]]) / np.linalg.norm(
         before[MATRICES[0]]
     )
@@ -241,6 +245,7 @@ def test_a_kill_costs_no_finished_tensor(
         ({"method": "magnitude"}, "give either a level or a pattern — give level, the share of"),
         ({"method": "magnitude", "level": 1.0}, "level is 1.0"),
         ({"method": "magnitude", "pattern": "4:2"}, "pattern is 4:2"),
+        ({"method": "magnitude", "pattern": "٢:٤"}, "pattern is ٢:٤"),
         (
             {"method": "magnitude", "level": 0.5, "pattern": "2:4"},
             "give either a level or a pattern",
@@ -277,6 +282,8 @@ def test_models_that_cannot_be_pruned(model: Path, tmp_path: Path) -> None:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
 
     infinite = np.full((6, 24), np.inf, np.float32)
+    refused({**tensors, MATRICES[0]: infinite}, f'tensor "{MATRICES[0]}" would hold NaN, infinity')
+    asked = {"method": "low_rank", "rank": 2}
     refused({**tensors, MATRICES[0]: infinite}, f'tensor "{MATRICES[0]}" would hold NaN, infinity')
     refused({**tensors, MATRICES[0]: np.ones((6, 24), np.int8)}, "is quantised already .* is I8")
     refused({"model.norm.weight": np.ones(4, np.float32)}, "has no matrix to compress")
@@ -338,5 +345,9 @@ def test_a_calibration_that_overlaps_the_test_is_refused(model: Path, tmp_path: 
     assert "has no tokenizer" not in (said := says(" ".join(words[:12]), long))
     assert "overlaps" not in said  # it goes on, and the checkpoint is none that can be run
     calibration.write_text('{"a": 1}\n')
+    for name, wrong in (("no.txt", "cannot be read: No such file"), ("bad.txt", "is not UTF-8")):
+        (tmp_path / "bad.txt").write_bytes(b"\xff")
+        with pytest.raises(PomonaError, match=f"{name}: {wrong}"):
+            compress(model, tmp_path / "o", method="wanda", level=0.5, calibration=tmp_path / name)
     with pytest.raises(PomonaError, match="has no column text or prompt"):
         compress(model, tmp_path / "o", method="wanda", level=0.5, calibration=calibration)

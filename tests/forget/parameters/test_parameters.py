@@ -141,3 +141,11 @@ def test_what_does_not_fit(
     with pytest.raises(PomonaError) as caught:
         redundancy("ui-xs", items, **asked)
     assert says in str(caught.value)
+
+
+def test_of_a_score_of_nothing_nothing_is_lost(items: Path) -> None:
+    """And a share that is asked for twice is measured once."""
+    asked: dict[str, Any] = {"metric": "exact_match", "max_new_tokens": 1}
+    result = redundancy("ui-xs", items, fractions=(0.5, 0.5), **asked)
+    assert result.value == 0 and len(result.points) == 3
+    assert result.predictable["svd"] == {"1 %": 0.5, "5 %": 0.5}

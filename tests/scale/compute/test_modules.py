@@ -97,7 +97,35 @@ def test_weights_are_those_of_the_checkpoint(name: str) -> None:
     assert count_modules(read_config(folder)).parameters == count_parameters(folder)
 
 
-def test_a_published_mixture_has_its_published_numbers() -> None:
+KINDS = "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads"
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "more", "weights", "active"),
+    [
+        ("llama", (128256, 4096, 14336, 32, 32), {"num_key_value_heads": 8}, 8030261248, None),
+        ("mixtral", (32000, 4096, 14336, 32, 32),
+         {"num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2},
+         46702792704, 12879925248),
+        ("gpt2", (50257, 768, 3072, 12, 12), {"n_positions": 1024}, 124439808, None),
+        ("gpt_neox", (50304, 512, 2048, 6, 8), {}, 70426624, None),
+        ("qwen2", (151936, 896, 4864, 24, 14),
+         {"num_key_value_heads": 2, "tie_word_embeddings": True}, 494032768, None),
+        ("gemma2", (256000, 2304, 9216, 26, 8), {"num_key_value_heads": 4}, 2614341888, None),
+        ("qwen3_moe", (151936, 2048, 6144, 48, 32),
+         {"head_dim": 128, "num_experts": 128, "num_experts_per_tok": 8,
+          "moe_intermediate_size": 768}, 30532122624, 3353032704),
+    ],
+)  # fmt: skip
+def test_published_models_have_their_published_numbers(
+    kind: str, sizes: tuple[int, ...], more: dict[str, Any], weights: int, active: int | None
+) -> None:
+    said = dict(zip(KINDS.split(), sizes, strict=True)) | more
+    counted = count_modules({"model_type": kind, **said})
+    assert (counted.parameters, counted.active) == (weights, active or weights)
+
+
+def test_a_mixture_with_latent_attention_has_its_published_numbers() -> None:
     # DeepSeek-V3's report: 671B parameters, 37B for a token, without the layer for further tokens
     counted = count_modules(
         {
@@ -112,6 +140,22 @@ def test_a_published_mixture_has_its_published_numbers() -> None:
     assert round(counted.parameters / 1e9) == 671
     assert round(counted.active / 1e9, 1) == 37.6
     assert counted.notes == ["Layers that predict further tokens are not counted."]
+
+
+def test_a_model_in_a_larger_one_is_counted_alone_and_told() -> None:
+    text = {
+        "model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240,
+        "num_hidden_layers": 34, "sliding_window": 1024,
+    }  # fmt: skip
+    counted = count_modules({"model_type": "gemma3", "text_config": text, "vision_config": {}})
+    assert counted.parameters == 3_880_263_168  # of gemma-3-4b, without its eyes
+    assert counted.notes == [
+        "Only the language model is counted, not what reads pictures or sound.",
+        "vocab_size is not said: 262,208, as in transformers.",
+        "num_attention_heads is not said: 8, as in transformers.",
+    ]
+    reach = {one.name: (one.layers, one.window) for one in counted.modules if one.attention}
+    assert reach == {"scores": (5, None), "scores within 1024": (29, 1024)}
 
 
 @given(st.integers(1, 50), st.one_of(st.none(), st.integers(1, 60)))
@@ -209,6 +253,7 @@ def test_a_gguf_file_is_counted_by_its_tensors() -> None:
 
 def test_what_a_gguf_file_does_not_say_is_unknown() -> None:
     said = {"general.architecture": "new"}
+    assert gguf_shape({**GGUF, "qwen2moe.attention.head_count": 0}, TENSORS) is None
     counted = count_tensors(said, {"token_embd.weight": 8}, None, "file.gguf")
     assert counted.shape is None and "how wide its attention is" in counted.notes[-1]
     with pytest.raises(PomonaError, match="how many a token meets"):

@@ -7,6 +7,8 @@ is wrong at the next.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -18,12 +20,15 @@ from numpy.typing import NDArray
 
 from pomona import stats
 from pomona.errors import PomonaError, nearest
-from pomona.forget.auditing.populations import Floats, Populations, read_populations
+from pomona.forget.auditing.populations import Floats, Populations, numbers, read_populations
 from pomona.forget.comparison import Comparison, compare
+from pomona.forget.predictions import NAME
 from pomona.records import Where, read
 
 _SHARE = stats.Share()
 _TRAJECTORY = "perplexity@"  # columns of `pomona data score` with several checkpoints
+# The last number in a name, and what stands around it.
+_NUMBERED = re.compile(r"(?P<text>.*?)(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<rest>[^0-9]*)", re.DOTALL)
 
 UNITS = {
     "right": "shares of items, 0 to 1, at each step",
@@ -127,11 +132,12 @@ def order(
         PomonaError: a table cannot be read, steps are not of the same items, or scores are not
             right or wrong and there is no threshold.
     """
-    table, steps, falls = _rows(inputs, group)
+    _check(threshold, falling=falling)
+    table, falls = _rows(inputs, group, cluster)
     columns = {"level": "step", "group": group, "cluster": cluster}
     populations = read_populations(table, dense=None, columns=columns)
     levels = {one.level: one for one in populations.levels}
-    names = steps or list(levels)
+    names = _in_order(list(levels), populations.name)
     right = np.stack([levels[name].scores for name in names])
     right = _right(right, threshold, falling or falls, populations.name)
     job = _Order(populations, names, right, resamples, seed)
@@ -149,27 +155,62 @@ def order(
     )
 
 
-def _rows(inputs: Where, group: str | None) -> tuple[Where, list[str] | None, bool]:
-    """The rows, where checkpoints are columns one of each for every example; and the steps in their
-    order, and whether scores fall, where that is known.
+def _check(threshold: float | None, *, falling: bool) -> None:
+    if threshold is not None and not math.isfinite(threshold):
+        remedy = "give the score from which on an item counts as right"
+        raise PomonaError(f"is {threshold}", where="threshold", remedy=remedy)
+    if falling and threshold is None:
+        remedy = "say up to which score an item counts as right"
+        raise PomonaError("means nothing without a threshold", where="falling", remedy=remedy)
+
+
+def _rows(inputs: Where, group: str | None, cluster: str | None) -> tuple[Where, bool]:
+    """The rows, where checkpoints are columns one of each for every example; and whether scores
+    fall, where that is known.
     """
     records = read(inputs)
     wide = [name for name in records.column_names if name.startswith(_TRAJECTORY)]
     if "step" in records.column_names or not wide:
-        return inputs, None, False
-    own = ["id" if "id" in records.column_names else None, group or "group", "cluster"]
-    kept = [name for name in own if name in records.column_names]
-    table = records.select(*kept, *wide).to_table()
-    if "id" not in kept:
+        return inputs, False
+    where = "predictions" if isinstance(inputs, pa.Table) else str(records.source.where)
+    asked = [name for name in ("id", "group", "cluster") if name in records.column_names]
+    table = records.select(*dict.fromkeys([*asked, *filter(None, (group, cluster))]), *wide)
+    table = table.to_table().replace_schema_metadata({NAME: where.encode()})
+    if "id" not in asked:
         table = table.append_column("id", pa.array(range(len(table))))
-    if (group or "group") not in kept:
-        table = table.append_column(group or "group", pa.array(["all"] * len(table)))
-    steps = [name.removeprefix(_TRAJECTORY) for name in wide]
+    if group is None and "group" not in asked:
+        table = table.append_column("group", pa.array(["all"] * len(table)))
     parts = []
-    for name, step in zip(wide, steps, strict=True):
-        one = table.drop_columns(wide).append_column("score", table[name].cast(pa.float64()))
+    for name in wide:
+        scores = numbers(table[name], "score", name, where)
+        one = table.drop_columns(wide).append_column("score", scores)
+        step = name.removeprefix(_TRAJECTORY)
         parts.append(one.append_column("step", pa.array([step] * len(table))))
-    return pa.concat_tables(parts), steps, True
+    return pa.concat_tables(parts), True
+
+
+def _in_order(steps: Sequence[str], name: str) -> list[str]:
+    """Steps by the number in each: 100, checkpoint-100, or MODEL@100 and at last MODEL. Raises
+    PomonaError where that does not say which comes first.
+    """
+    found = [_NUMBERED.fullmatch(step) for step in steps]
+    bases = {one["text"].removesuffix("@") for one in found if one and one["text"].endswith("@")}
+    last = bases if len(bases) == 1 else set()
+    places = {
+        step: ("", math.inf)
+        if step in last
+        else (one["text"] + one["rest"], float(one["number"]))
+        if one
+        else (step, 0.0)
+        for step, one in zip(steps, found, strict=True)
+    }
+    told = {text for step, (text, _) in places.items() if step not in last}
+    if len(told) > 1:
+        one, other = sorted(told)[:2]
+        few = [min(step for step in steps if places[step][0] == text) for text in (one, other)]
+        message = f'nothing says which of the steps "{few[0]}" and "{few[1]}" is first'
+        raise PomonaError(message, where=name, remedy="give each a number, as in checkpoint-100")
+    return sorted(steps, key=lambda step: places[step][1])
 
 
 def _right(scores: Floats, threshold: float | None, falling: bool, name: str) -> NDArray[np.bool_]:
@@ -231,7 +272,7 @@ class _Order:
         if step not in self.steps[:-1]:
             message, remedy = (
                 f'there is no step "{step}" before the last',
-                nearest(step, self.steps),
+                nearest(step, self.steps[:-1]),
             )
             raise PomonaError(message, where="since", remedy=remedy)
         sides = [self._told(at) for at in (self.steps.index(step), len(self.steps) - 1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, nearest
+from pomona.forget.predictions import NAME
 from pomona.records import Where, as_text, read
 
 Codes = NDArray[np.int32]
@@ -20,6 +22,11 @@ Floats = NDArray[np.float64]
 ITEM = ("reference", "group", "cluster", "part")  # what is the same in all rows of an item
 GROUP = ("resource", "script", "fertility")  # and in all rows of a group
 _NUMBERS = {"score", "probability", "resource", "fertility"}
+_MOST = 1e30  # sums of squares of larger ones are beyond single precision, in which they are added
+_RANGES = {
+    "probability": (0, 1, "a probability from 0 to 1"),
+    "resource": (0, _MOST, "a number of training rows, 0 or more"),
+}
 _REMEDY = "give the answers of every model to the same items"
 
 
@@ -112,7 +119,7 @@ def read_populations(
     else:
         scores = (predicted == reference).astype(np.float64)
     known = table["probability"].to_numpy() if "probability" in table.schema.names else None
-    kept, notes = _levels(order, dense, seeds, name)
+    kept, notes = _levels(order, dense, seeds, name, (columns or {}).get("level") or "level")
     levels = [
         Population(
             level,
@@ -124,7 +131,8 @@ def read_populations(
         for level, names in kept.items()
     ]
     right = items.pop("reference", None)
-    digest = _digest(ids, groups, levels, right)
+    about = (groups.tolist(), labels, traits, {n: one.tolist() for n, one in items.items()})
+    digest = _digest(ids, about, levels, right)
     return Populations(
         name, ids, labels, right, groups.astype(object), items, traits, levels, digest, notes
     )
@@ -149,12 +157,18 @@ def _table(inputs: Where, columns: Mapping[str, str | None]) -> tuple[pa.Table, 
     table = records.select(*dict.fromkeys(names.values())).to_table()
     if "resource" in names and not columns.get("resource") and _is_words(table["resource"]):
         del names["resource"]  # head and tail, as a run's answers have it
-    name = "predictions" if isinstance(inputs, pa.Table) else str(records.source.where)
+    name = _named(inputs, records)
     if not len(table):
         raise PomonaError("there are no rows", where=name, remedy="check how it was written")
     parts = {what: _column(table[column], what, column, name) for what, column in names.items()}
     parts.setdefault("seed", pa.chunked_array([pa.array(["0"] * len(table))]))
     return pa.table(parts), name
+
+
+def _named(inputs: Where, records: Any) -> str:
+    if not isinstance(inputs, pa.Table):
+        return str(records.source.where)
+    return ((inputs.schema.metadata or {}).get(NAME) or b"predictions").decode()
 
 
 def _is_words(values: pa.ChunkedArray) -> bool:
@@ -164,11 +178,13 @@ def _is_words(values: pa.ChunkedArray) -> bool:
 def _column(values: pa.ChunkedArray, what: str, column: str, name: str) -> pa.ChunkedArray:
     """A column as text, or as float64 where numbers are needed."""
     if what in _NUMBERS:
-        return _numbers(values, what, column, name)
-    # Whole numbers that were written with gaps between are labels such as 3, not 3.0
+        return numbers(values, what, column, name)
+    if what in ("prediction", "reference") and pa.types.is_nested(values.type):
+        message, remedy = f'"{column}" holds {values.type}', 'give one answer each, or a "score"'
+        raise PomonaError(message, where=name, remedy=remedy)
     if pa.types.is_floating(values.type) and what != "level":
-        floats = values.to_numpy()
-        values = values.cast(pa.int64()) if np.all(np.floor(floats) == floats) else values
+        with suppress(pa.ArrowInvalid):  # whole numbers are labels such as 3, not 3.0
+            values = values.cast(pa.int64())
     texts = as_text(values)
     if texts.null_count:
         at = int(np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False))[0])
@@ -177,23 +193,22 @@ def _column(values: pa.ChunkedArray, what: str, column: str, name: str) -> pa.Ch
     return pa.chunked_array([texts]) if isinstance(texts, pa.Array) else texts
 
 
-def _numbers(values: pa.ChunkedArray, what: str, column: str, name: str) -> pa.ChunkedArray:
-    """A column as float64. Raises PomonaError with the row of what is no number, or no probability
-    where one is needed.
+def numbers(values: pa.ChunkedArray, what: str, column: str, name: str) -> pa.ChunkedArray:
+    """A column as float64. Raises PomonaError with the row of what is no number, or none that its
+    column may hold.
     """
     try:
-        numbers = values.cast(pa.float64()).to_numpy()
+        found = values.cast(pa.float64()).to_numpy()
     except pa.ArrowException:
-        numbers = np.array([_number(text) for text in as_text(values).to_pylist()])
-    bad = ~np.isfinite(numbers)
-    if what == "probability":
-        bad |= ~((numbers >= 0) & (numbers <= 1))
+        found = np.array([_number(text) for text in as_text(values).to_pylist()])
+    least, most, wanted = _RANGES.get(what, (-_MOST, _MOST, "a finite number"))
+    bad = ~((found >= least) & (found <= most))
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
-        wanted = "a probability from 0 to 1" if what == "probability" else "a finite number"
-        message = f'"{column}" is {values[at].as_py()!r}, which is not {wanted}'
+        wrong = "too large to be added up" if found[at] > most > 1 else f"not {wanted}"
+        message = f'"{column}" is {values[at].as_py()!r}, which is {wrong}'
         raise PomonaError(message, where=f"{name}, row {at + 1}", remedy="correct the row")
-    return pa.chunked_array([pa.array(numbers)])
+    return pa.chunked_array([pa.array(found)])
 
 
 def _number(text: str | None) -> float:
@@ -311,7 +326,7 @@ def _trait(what: str, values: NDArray[Any], groups: NDArray[Any], name: str) -> 
 
 
 def _levels(
-    order: _Order, dense: str | None, seeds: int | None, name: str
+    order: _Order, dense: str | None, seeds: int | None, name: str, what: str
 ) -> tuple[dict[str, list[str]], list[str]]:
     """The models of each level, the dense one first, and what was left out of them."""
     found: dict[str, list[str]] = {}
@@ -323,7 +338,7 @@ def _levels(
         remedy = f"say which level is the uncompressed one; {nearest(dense, found)}"
         raise PomonaError(message, where=name, remedy=remedy)
     if len(found) < 2:
-        message, remedy = f'all rows have the level "{dense}"', "add those of another level"
+        message, remedy = f'all rows have the {what} "{dense}"', f"add those of another {what}"
         raise PomonaError(message, where=name, remedy=remedy)
     rest = sorted((level for level in found if level != dense), key=natural)
     found = {level: sorted(found[level], key=natural) for level in (dense, *rest)}
@@ -352,10 +367,10 @@ def _levels(
 
 
 def _digest(
-    ids: Sequence[str], groups: NDArray[Any], levels: Sequence[Population], right: Codes | None
+    ids: Sequence[str], about: Sequence[Any], levels: Sequence[Population], right: Codes | None
 ) -> str:
     """A hash of everything that is compared, in whatever order the rows stood."""
-    told = hashlib.sha256("\n".join(map(repr, (ids, groups.tolist()))).encode("utf-8", "replace"))
+    told = hashlib.sha256("\n".join(map(repr, (ids, *about))).encode("utf-8", "replace"))
     told.update(b"" if right is None else right.tobytes())
     for level in levels:
         told.update(repr((level.level, level.seeds)).encode("utf-8", "replace"))

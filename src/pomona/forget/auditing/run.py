@@ -26,6 +26,7 @@ from pomona.forget.auditing.populations import (
 )
 from pomona.forget.auditing.results import ALPHA, Audit, LevelAudit, Overlap, Power
 from pomona.forget.auditing.slices import Found, Slice, Slicer, corrected, normalised_welch
+from pomona.forget.predictions import paths_of
 from pomona.records import Where
 
 Progress = Callable[[int, int], None]
@@ -79,7 +80,7 @@ def audit(
             replace what is none of ours.
     """
     if page is not None:
-        check_outputs({"--page": page}, _paths(inputs), folders=["--page"])
+        check_outputs({"--page": page}, paths_of(inputs), folders=["--page"])
         check_page(page)
     if permutations < 19:
         message = f"{permutations} shuffles cannot give a p-value of 0.05"
@@ -112,13 +113,6 @@ def audit(
     if page is not None:
         write_page(result, page)
     return result
-
-
-def _paths(inputs: Where) -> list[str | Path]:
-    """The files of the inputs, as far as they have names."""
-    if isinstance(inputs, pa.Table):
-        return []
-    return [inputs] if isinstance(inputs, str | Path) else list(inputs)
 
 
 def _number_of(positive: str | None, populations: Populations) -> int | None:

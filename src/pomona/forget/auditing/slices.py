@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pomona import stats
 from pomona.forget.auditing.exemplars import Excess
 from pomona.forget.auditing.populations import Codes, Floats, Population, Populations
+from pomona.forget.change import unseen_rate
 
 SMALL = 30  # items or clusters below which a slice is said to be small
 
@@ -130,10 +131,8 @@ class Slicer:
         if draws.units < 2:
             return Rate(n, before, after, after - before, None, None, note)
         if np.array_equal(base, ours):
-            # Nothing changed among them: up to so many may yet do so (Clopper & Pearson 1934)
-            high = 1 - 0.05 ** (1 / draws.units)
-            low = -high
-            note = note or "no answer changed: the interval is that of a share of none"
+            low, high, same = _of_none(base[..., 0], draws.units)
+            note = note or same
         return Rate(n, before, after, after - before, low, high, note)
 
     def _draws(self, rows: NDArray[np.intp]) -> stats.Resamples:
@@ -207,6 +206,14 @@ class Slicer:
             "false_positive_rate": self._rate(rows, said, (~truth).astype(np.float64)),
             "false_negative_rate": self._rate(rows, missed, truth.astype(np.float64)),
         }
+
+
+def _of_none(scores: Floats, units: int) -> tuple[float, float, str]:
+    """The interval where no score changed, and what to know of it."""
+    if np.any((scores < 0) | (scores > 1)):
+        return 0.0, 0.0, "no score changed: the interval has no width"
+    end = unseen_rate(units)
+    return -end, end, "no answer changed: the interval is that of a share of none"
 
 
 def normalised_welch(dense: Floats, compressed: Floats, members: Floats) -> tuple[Floats, Floats]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.documents import open_file
 from pomona.errors import PomonaError
+from pomona.forget.plain import read_plain
 from pomona.models import load
 from pomona.records import read
 from pomona.text import words_of
@@ -24,14 +24,11 @@ _COLUMNS = ("text", "prompt", "completion")
 
 
 def read_texts(source: str | Path) -> list[str]:
-    """The texts of a table, or of a .txt file, which is one. Raises PomonaError for a table without
-    a column of texts, and where there is no text.
+    """The texts of a table, or of a .txt file, which is one. Raises PomonaError for what cannot be
+    read, a table without a column of texts, and where there is no text.
     """
-    if Path(source).suffix == ".txt":
-        with open_file(Path(source)) as stream:
-            texts = [stream.read().decode("utf-8", "replace")]
-    else:
-        texts = list(_rows(source))
+    plain = Path(source).suffix == ".txt"
+    texts = [read_plain(Path(source))] if plain else list(_rows(source))
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise PomonaError("holds no text", where=source, remedy="give a table with texts")

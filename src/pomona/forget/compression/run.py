@@ -60,6 +60,7 @@ from pomona.workspace import is_full, refuse_changed, room_on_disk, stamp
 KIND = "a compressed model"
 CARD = "pomona_compress.json"
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
+_PART = 1 << 16  # weights that are squared in double precision at once
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
@@ -263,6 +264,8 @@ class _Making:
                 return _raw(tensor), [0, None]
             return self._encoded(tensor, floats_of(stored)), [0, None]
         values = floats_of(stored)
+        if not np.isfinite(values).all():
+            return self._encoded(tensor, values), [0, None]  # raises, and says what is in it
         norm = _norm(values)
         flip = self.plan.flipped and values.ndim == 2 and not is_table(tensor.name)
         after = self._changed(tensor, values.T.copy() if flip else values.copy())
@@ -296,7 +299,9 @@ class _Making:
 
 
 def _norm(values: Floats) -> float:
-    return float(np.sqrt(np.square(values).sum(dtype=np.float64)))
+    flat = values.reshape(-1)
+    parts = (flat[at : at + _PART].astype(np.float64) for at in range(0, flat.size, _PART))
+    return float(np.sqrt(sum(float(part @ part) for part in parts)))
 
 
 def _raw(tensor: CompressedTensor) -> bytes:

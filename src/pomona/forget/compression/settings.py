@@ -94,7 +94,7 @@ class Settings:
 
     def _wrong(self) -> dict[str, bool]:
         level, rank, share, pattern = self.level, self.rank, self.share, self.pattern
-        split = re.fullmatch(r"(\d{1,3}):(\d{1,3})", pattern or "1:2")
+        split = re.fullmatch(r"([0-9]{1,3}):([0-9]{1,3})", pattern or "1:2")
         return {
             "give either a level or a pattern": self.prunes
             and (level is None) == (pattern is None),

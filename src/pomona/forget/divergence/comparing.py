@@ -25,7 +25,7 @@ from pomona.forget.divergence.figures import Figures, Log, corrected
 from pomona.forget.divergence.measures import losses, measured
 from pomona.forget.divergence.page import check_page, write_page
 from pomona.forget.divergence.result import Divergence
-from pomona.forget.divergence.sides import ServerSide, Side, is_server, open_side
+from pomona.forget.divergence.sides import ServerSide, Side, files_of, is_server, open_side
 from pomona.forget.divergence.texts import (
     Document,
     Documents,
@@ -94,13 +94,14 @@ def compare_models(
         PomonaError: a model or the text cannot be read, a column is missing, there is nothing to
             score, or a setting is out of range.
     """
-    stride = stride or context
+    stride = context if stride is None else stride
     cache, page = (None if path is None else Path(path) for path in (cache, page))
     _check(windows, context, stride, threads)
     texts = Documents(text, group, cluster, whole=windows == "llama.cpp")
     kept = cache is not None and os.path.lexists(cache)
     outputs = {"--cache": None if kept else cache, "--page": page}
-    check_outputs(outputs, texts.paths, folders=["--page"])
+    inputs = [*texts.paths, *([cache] if kept and cache else []), *files_of(a), *files_of(b)]
+    check_outputs(outputs, inputs, folders=["--page"])
     if page is not None:
         check_page(page)
     with ExitStack() as stack:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona import stats
+from pomona.forget.change import note_of, unseen_rate
 from pomona.forget.divergence.measures import Tokens
 from pomona.forget.divergence.texts import Document
 
@@ -53,6 +54,8 @@ class ModelChange:
     kl: mean of KL(A‖B) over tokens, nats; kl_quantiles by percentile, kl_maximum.
     delta_p: mean of p_B − p_A of the true token; delta_p_rms; delta_p_quantiles, and both ends.
     same_top: share of positions where both have the same token on top.
+    unseen: where no token flipped, the share below which flips are with 95 % confidence, by the
+        number of documents or clusters, as the interval then has no width; None else.
     """
 
     n: int | None
@@ -92,6 +95,7 @@ class ModelChange:
     delta_p_minimum: float | None
     delta_p_maximum: float | None
     same_top: TokenFigure | None
+    unseen: float | None = None
     note: str | None = None
 
 
@@ -165,6 +169,7 @@ class Figures:
         self.clusters = np.array(
             [f"\0{i}" if name is None else name for i, name in enumerate(log.clusters)], object
         )
+        self._unit = "document" if all(name is None for name in log.clusters) else "cluster"
         self._resamples, self._seed, self._paired = resamples, seed, paired
         if not paired:
             return
@@ -191,7 +196,6 @@ class Figures:
             for side in (0, 1)
         ]
         told = stats.compare(_Ratio(), bits[1], bits[0], draws)
-        note = None if known else "one document or cluster: nothing is known of the error"
         return ModelChange(
             documents=len(items),
             bytes=int(self._bytes[items, 0].sum()),
@@ -203,8 +207,14 @@ class Figures:
             p_metric=_p_of_ratios(bits[0], bits[1], self.clusters[items]) if known else None,
             p_metric_holm=None,
             p_metric_bh=None,
-            note=note,
-            **(self._of_tokens(items, draws) if self._paired else dict.fromkeys(_OF_TOKENS)),
+            **(
+                self._of_tokens(items, draws)
+                if self._paired
+                else {
+                    **dict.fromkeys(_OF_TOKENS),
+                    "note": note_of(draws.units, 1, self._unit, "token"),
+                }
+            ),
         )
 
     def _of_tokens(self, items: NDArray[np.intp], draws: stats.Resamples) -> dict[str, Any]:
@@ -243,6 +253,8 @@ class Figures:
             "delta_p_minimum": float(delta.min()),
             "delta_p_maximum": float(delta.max()),
             "same_top": self._share(items, draws, "same"),
+            "unseen": unseen_rate(draws.units) if known and lost + gained == 0 else None,
+            "note": note_of(draws.units, lost + gained, self._unit, "token"),
             **self._divergence(items, draws, tokens, spread),
         }
 
@@ -309,6 +321,7 @@ _OF_TOKENS = [
     "delta_p_minimum",
     "delta_p_maximum",
     "same_top",
+    "unseen",
 ]
 
 

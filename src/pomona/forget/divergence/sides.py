@@ -163,6 +163,12 @@ def is_server(uri: str) -> bool:
     return uri.partition(":")[0] in {"http", "https"}
 
 
+def files_of(uri: str) -> list[Path]:
+    """The file or folder that a URI names here, as far as it is one."""
+    path = gguf_of(uri) or Path(uri.removeprefix("hf:")).expanduser()
+    return [path] if path.exists() else []
+
+
 def gguf_of(uri: str) -> Path | None:
     """The GGUF file that a URI names, None where it names none."""
     scheme, _, rest = uri.partition(":")

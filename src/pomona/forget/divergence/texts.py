@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest
+from pomona.forget.plain import read_plain
 from pomona.models.torch import Unit
 from pomona.records import Where, as_text, read
 
@@ -46,7 +47,7 @@ class Documents:
                 if column:
                     message, remedy = f'a plain text has no column "{column}"', "give a table"
                     raise PomonaError(message, where=str(source), remedy=remedy)
-            text = _text(Path(source))
+            text = read_plain(Path(source))
             parts = [text.removesuffix("\n")] if whole else text.split("\n\n")
             self._plain = [
                 Document(row, part) for row, part in enumerate(filter(str.strip, parts), 1)
@@ -91,17 +92,6 @@ class Documents:
                 where = f"{self.where}, row {row + at + 1}"
                 raise PomonaError(f'"{column}" has no value', where=where, remedy=_REMEDY)
         return texts
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        remedy = "give a text file, or a table with the column text"
-        raise PomonaError(f"cannot be read: {error.strerror}", where=file, remedy=remedy) from None
-    except UnicodeDecodeError as error:
-        message = f"is not UTF-8: byte {error.start:,}"
-        raise PomonaError(message, where=file, remedy="convert it to UTF-8") from None
 
 
 def windows(ids: Sequence[int], first: int, context: int, stride: int) -> list[Unit]:

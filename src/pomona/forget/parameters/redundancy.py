@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,6 +117,7 @@ def redundancy(
         PomonaError: a model, table or fraction that does not fit, texts that overlap the items.
     """
     _check(fractions, ridge)
+    fractions = sorted(set(fractions))
     table = read(items).to_table()
     if cluster is None and "cluster" in table.column_names:
         cluster = "cluster"
@@ -137,7 +139,7 @@ def redundancy(
     base = measure.statistics({})
     points: list[RebuiltModel] = []
     for kind in kinds:
-        for fraction in sorted(fractions):
+        for fraction in fractions:
             made = dict(held.rebuilt(kind, fraction, moments, ridge, seed))
             points.append(measure.point(kind, fraction, made, base))
             advance(len(points), len(kinds) * len(fractions))
@@ -255,7 +257,9 @@ class _Measure:
         sign = -1 if self.metric.higher_is_better else 1
 
         def lost(point: RebuiltModel) -> float:
-            return 100 * sign * point.difference / abs(point.value - point.difference)
+            whole, more = abs(point.value - point.difference), sign * point.difference
+            # Of a score of 0 nothing is lost, or more than any share of it.
+            return 100 * more / whole if whole else (math.inf if more > 0 else 0.0)
 
         return {
             f"{limit:g} %": max(

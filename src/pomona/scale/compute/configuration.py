@@ -96,6 +96,10 @@ def count_modules(config: Mapping[str, Any], where: object = "config.json") -> M
 class _Counter:
     def __init__(self, kind: str, config: _Config, notes: Sequence[str]) -> None:
         self.kind, self.config, self.family, self.notes = kind, config, FAMILIES[kind], list(notes)
+        for name, size in self.family.sizes:
+            if config.said.get(name) is None:
+                config.said[name] = size
+                self.notes.append(f"{name} is not said: {size:,}, as in transformers.")
         needed = ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"]
         needed += [] if kind == "gpt2" else ["intermediate_size"]
         needed += ["num_experts", "num_experts_per_tok"] if self.family.experts else []

@@ -29,6 +29,7 @@ class Family:
     latent: bool = False
     sinks: bool = False
     positions: bool = False
+    sizes: tuple[tuple[str, int], ...] = ()  # that published configurations leave out
 
 
 _LLAMA = Family()
@@ -55,7 +56,7 @@ FAMILIES: Mapping[str, Family] = {
     "gemma2": Family(tied=True, head_dim=256, key_values=4, norms=4, windows="types", window=4096),
     "gemma3_text": Family(
         tied=True, head_dim=256, key_values=4, norms=4, qk_norm="head", windows="types", period=6,
-        window=4096,
+        window=4096, sizes=(("vocab_size", 262208), ("num_attention_heads", 8)),
     ),
     "phi3": Family(bias=False, output_bias=False, mlp_bias=False, windows="all"),
     "olmo2": Family(qk_norm="width", mlp_bias=False),

@@ -30,6 +30,7 @@ _WIDTH = 640
 _STATES = ["in force", "not yet", "no more", "unknown"]
 _RULES = nominal("rule", sort=None, title=None)
 _COLOUR = nominal("state", title=None, sort=_STATES)
+_PALE = {"condition": {"test": "datum.state === 'in force'", "value": 1}, "value": 0.4}
 # Fonts differ between the drawing and the screen: labels need room beside what was measured
 _FRAME = {
     "$schema": SCHEMA,
@@ -153,8 +154,8 @@ def _axis(standings: Standings, trained: Sequence[tuple[str, float]]) -> dict[st
     layers: list[dict[str, Any]] = [
         {
             "data": {"values": rules},
-            "mark": {"type": "point", "size": 90, "filled": True, "opacity": 1},
-            "encoding": {"x": across, "y": _RULES, "color": _COLOUR},
+            "mark": {"type": "point", "size": 90, "filled": True},
+            "encoding": {"x": across, "y": _RULES, "color": _COLOUR, "opacity": _PALE},
         },
     ]
     if models:
@@ -216,6 +217,7 @@ def _timeline(standings: Standings) -> dict[str, Any]:
                     "x": across,
                     "x2": {"field": "to"},
                     "color": _COLOUR,
+                    "opacity": _PALE,
                 },
             },
             {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -95,9 +95,10 @@ class ModelFlops:
 
     @property
     def counted(self) -> str:
-        """The weights of each module, and those that a token meets, for signatures."""
+        """Weights of each module, those that a token meets, and the training, for signatures."""
         sizes = ",".join(f"{one.parameters}/{one.active}" for one in self.modules)
-        return f"{self.architecture}:{sizes}"
+        trained = "unknown" if self.training is None else f"{self.training.flops:.6g}"
+        return f"{self.architecture}:{sizes}:trained:{trained}"
 
     @property
     def settings(self) -> str:
@@ -105,12 +106,14 @@ class ModelFlops:
         half = "yes" if self.masked else "no"
         energy, date = f"{self.efficiency.flop_per_joule:.6g}", self.thresholds.date
         told = f"context:{self.context}|masked:{half}|flop_per_joule:{energy}|date:{date}"
+        if self.equivalents is not None:
+            how = self.equivalents.answering
+            told += f"|answering:{how.prompt}+{how.answer}x{how.samples}x{how.answers}"
         return f"{told}|pomona:{version('pomona')}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
-        told = asdict(replace(self, thresholds=None))  # pyright: ignore[reportArgumentType]
-        told["thresholds"] = self.thresholds.to_json()
+        told = asdict(self) | {"thresholds": self.thresholds.to_json()}
         return {**told, "units": UNITS, "signature": self.signature}
 
     def facts(self) -> list[tuple[str, str]]:
@@ -144,8 +147,10 @@ class ModelFlops:
             ),
         ]
         if (rival := self.against) is not None:
-            dearer = UNKNOWN if rival.dearer_from is None else f"{count(rival.dearer_from)} answers"
-            told = f"{count(rival.samples)} samples; {how.samples} are cheaper up to {dearer}"
+            told = f"{count(rival.samples)} samples"
+            if rival.samples < how.samples:
+                up_to = UNKNOWN if rival.dearer_from is None else count(rival.dearer_from)
+                told += f"; with {how.samples} all is cheaper up to {up_to} answers"
             lines.append((f"an answer of {clean(rival.model)} pays for", told))
         lines += [
             (f"energy of {_ENERGY[name]}", used.told())

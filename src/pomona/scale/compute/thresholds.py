@@ -139,25 +139,32 @@ def standings(flop: float | None, day: dt.date, original: float | None = None) -
                 f"{name} is {value}", where="thresholds", remedy="give floating-point operations"
             )
     table = _table()
-    notes = [*CAVEATS]
-    if day > _day(table.checked):
+    checked, notes = _day(table.checked), [*CAVEATS]
+    if day > checked:
         notes.insert(
             0,
             f"The table was last checked on {table.checked}: later changes are not known to it.",
         )
-    rules = [_standing(rule, day, flop, original) for rule in table.rules]
+    rules = [_standing(rule, day, checked, flop, original) for rule in table.rules]
     return Standings(day.isoformat(), table.checked, flop, original, rules, notes)
 
 
 def _standing(
-    rule: Threshold, day: dt.date, flop: float | None, original: float | None
+    rule: Threshold,
+    day: dt.date,
+    checked: dt.date,
+    flop: float | None,
+    original: float | None,
 ) -> Standing:
     number = rule.flop
     if rule.share is not None:
         number = None if original is None else rule.share * original
     fields = set(Standing.__dataclass_fields__) & set(Threshold.model_fields)
     said = {name: getattr(rule, name) for name in fields}
-    said |= {"flop": number, "status": rule.status(day), "in_force": rule.in_force(day)}
+    status = rule.status(day)
+    if rule.in_force(day) and day > checked:
+        status += f", as known on {checked}"
+    said |= {"flop": number, "status": status, "in_force": rule.in_force(day)}
     above = ratio = None
     if flop is not None and number is not None:
         above, ratio = flop > number, flop / number if number else None

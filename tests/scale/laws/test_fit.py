@@ -1,0 +1,276 @@
+"""Laws are found again, with the published numbers, and what runs do not tell is not told."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.optimize import minimize
+
+from pomona.cli import main
+from pomona.errors import PomonaError
+from pomona.scale import Law, ScalingFit, fit, read_runs
+from pomona.scale.laws.fitting import fit_form
+from pomona.scale.laws.huber import Loss
+
+LAW = Law(1.7, 400.0, 300.0, 0.4, 0.4)
+Ladder = Callable[..., pa.Table]
+
+
+@pytest.fixture(scope="module")
+def published(points: Path) -> ScalingFit:
+    return fit(points, params="Model Size", flops="Training FLOP", drop_highest=5)
+
+
+def test_the_published_optimum(published: ScalingFit) -> None:
+    told = {name: round(value, 6) for name, value in published.told.items() if value is not None}
+    assert told["E"] == pytest.approx(1.81722, abs=5e-6)
+    assert (told["alpha"], told["beta"]) == (0.347310, 0.367172)
+    assert told["A"] == pytest.approx(477.83, abs=0.005)
+    assert told["B"] == pytest.approx(2143.42, abs=0.005)
+    assert published.intervals["exponent"] == pytest.approx((0.481, 0.556), abs=0.002)
+    assert published.correlation == pytest.approx(0.999, abs=5e-4)
+    assert len(published.untuned) == 5
+
+
+def test_no_start_of_another_optimiser_gets_lower(published: ScalingFit) -> None:
+    runs = published.runs
+    n, d, observed = np.log(runs.params), np.log(runs.tokens), np.log(runs.loss)
+
+    def objective(x: Any) -> float:
+        terms = np.stack([np.full(len(n), x[0]), x[1] - x[3] * n, x[2] - x[4] * d])
+        off = np.abs(np.logaddexp.reduce(terms) - observed)
+        inside = np.minimum(off, 1e-3)
+        return float(1e3 * (inside * (off - inside / 2)).sum())
+
+    law = published.law
+    ours = objective([np.log(law.E), np.log(law.A), np.log(law.B), law.alpha, law.beta])
+    assert ours == pytest.approx(published.fitted.objective, rel=1e-12)
+    for start in ([0.5, 5, 5, 0.3, 0.3], [0, 10, 10, 0.5, 0.5], [1, 5, 15, 0.5, 1]):
+        assert minimize(objective, start, method="L-BFGS-B").fun >= ours * (1 - 1e-9)
+
+
+def test_a_fit_and_its_resamples_are_quick(published: ScalingFit) -> None:
+    runs, spent = published.runs, []
+    for resamples in (0, 1000):
+        begun = time.process_time()
+        fit_form(runs, "chinchilla", Loss(), resamples=resamples, seed=0)
+        spent.append(time.process_time() - begun)
+    assert spent[0] < 0.1 and spent[1] < 10
+
+
+@pytest.mark.parametrize("form", ["chinchilla", "no_floor", "kaplan", "data_constrained"])
+def test_each_form_finds_the_law_that_made_the_runs(form: Any) -> None:
+    floor = 1.7 if form in ("chinchilla", "data_constrained") else 0.0
+    worth = (12.0, 4.0) if form == "data_constrained" else (None, None)
+    made = Law(floor, 400.0, 1500.0, 0.4, 0.41, *worth, form=form)
+    n, d = (
+        one.ravel() for one in np.meshgrid(np.geomspace(1e6, 3e7, 6), np.geomspace(1e7, 1e9, 6))
+    )
+    unique = d / np.resize([1.0, 2.0, 7.0, 30.0, 4.0], len(d))
+    given = unique if form == "data_constrained" else None
+    table = {"params": n, "tokens": d, "loss": made.loss(n, d, given)}
+    runs = read_runs(pa.table({**table, "unique_tokens": unique}))
+    found = fit_form(runs, form, Loss(), resamples=0, seed=0).law
+    assert found.values == pytest.approx(made.values, rel=2e-4, nan_ok=True)
+
+
+def test_the_published_law_of_repetition() -> None:
+    from pomona.scale import PUBLISHED
+
+    law = PUBLISHED["muennighoff"]
+    assert law.loss(6.34e9, 242e9, 25e9) == pytest.approx(2.2256440889984477, rel=1e-14)
+    assert law.loss(8.67e9, 178e9, 25e9) == pytest.approx(2.2269634075087867, rel=1e-14)
+
+
+def test_the_same_answer_every_time_and_in_any_order(ladder: Ladder) -> None:
+    table = ladder(LAW, 0.004)
+    first, again = fit(table), fit(table)
+    assert first.to_json() == again.to_json()
+    other = fit(table.take(np.random.default_rng(0).permutation(len(table))))
+    assert other.told["alpha"] == pytest.approx(first.told["alpha"], rel=1e-6)
+    assert other.signature == first.signature
+
+
+def test_over_estimates_that_count_more_pull_the_law_down(ladder: Ladder) -> None:
+    table = ladder(LAW, 0.0)
+    loss = table["loss"].to_numpy().copy()
+    loss[[3, 6, 9, 12, 13, 17]] *= 1.06  # under-tuned
+    runs = read_runs(table.set_column(2, "loss", pa.array(loss)))
+    laws = {
+        above: fit_form(runs, "chinchilla", Loss(above=above), resamples=0, seed=0).law
+        for above in (1.0, 20.0)
+    }
+    off = {
+        above: abs(float(law.loss(2e7, 1e8) / LAW.loss(2e7, 1e8)) - 1)
+        for above, law in laws.items()
+    }
+    assert off[20.0] <= off[1.0] + 1e-9
+    assert laws[20.0].loss(8e6, 3e7) <= loss[-1] * 1.0001
+
+
+def test_flags_are_of_the_runs_that_were_spoilt(ladder: Ladder) -> None:
+    table = ladder(LAW, 0.002)
+    loss = table["loss"].to_numpy().copy()
+    loss[[7, 18]] *= 1.2
+    found = fit(table.set_column(2, "loss", pa.array(loss)))
+    assert {one.place for one in found.untuned} >= {"the table, row 8", "the table, row 19"}
+    assert len(found.untuned) <= 3
+    assert any("runs are under-tuned" in note for note in found.notes)
+
+
+def test_a_law_that_does_not_bend_so_is_told(ladder: Ladder) -> None:
+    table = ladder(LAW, 0.002, times=3)
+    seeds = pa.array(np.repeat([0, 1, 2], 20))
+    right = fit(table.append_column("seed", seeds))
+    n = np.log(table["params"].to_numpy() / 2e6)
+    bent = pa.array(table["loss"].to_numpy() * np.exp(0.02 * np.cos(2.2 * n)))
+    wrong = fit(table.set_column(2, "loss", bent).append_column("seed", seeds))
+    assert right.lack_of_fit.p_value is not None and right.lack_of_fit.p_value > 0.01
+    assert wrong.lack_of_fit.p_value is not None and wrong.lack_of_fit.p_value < 1e-3
+    assert "clusters by size and seed" in right.notes[0]
+
+
+def test_families_with_one_law_and_with_two(ladder: Ladder) -> None:
+    def both(other: Law) -> ScalingFit:
+        parts = [ladder(LAW, 0.003, seed) for seed in (1, 2)]
+        parts[1] = ladder(other, 0.003, 2)
+        table = pa.concat_tables(parts)
+        return fit(table.append_column("family", pa.array(["a"] * 20 + ["b"] * 20)))
+
+    same, apart = both(LAW), both(Law(1.7, 60.0, 3000.0, 0.25, 0.55))
+    assert same.families is not None and apart.families is not None
+    assert same.families.p_alpha_beta is not None and same.families.p_alpha_beta > 0.01
+    assert apart.families.p_alpha_beta is not None and apart.families.p_alpha_beta < 1e-3
+    assert apart.families.p_exponent is not None and apart.families.p_exponent < 1e-3
+
+
+def test_one_family_is_nothing_to_compare(ladder: Ladder) -> None:
+    table = ladder(LAW, 0.003).append_column("family", pa.array(["a"] * 20))
+    found = fit(table).families
+    assert found is not None and found.p_alpha_beta is None
+    assert found.note == "there is one family: nothing to compare"
+
+
+def test_every_choice_is_beside_the_others(ladder: Ladder) -> None:
+    table = ladder(LAW, 0.003)
+    params = table["params"].to_numpy()
+    table = table.append_column("params_no_embedding", pa.array(params - 3e5))
+    found = fit(table, multiverse=True).multiverse
+    assert found is not None and found.exponent is not None
+    assert {cell.counting for cell in found.cells} == {"params", "params_no_embedding"}
+    assert len({cell.loss for cell in found.cells}) == 3
+    assert found.exponent[1] - found.exponent[0] > 0.02
+    interval = found.exponent_interval
+    assert (
+        interval is not None and interval[0] < found.exponent[0] < found.exponent[1] < interval[1]
+    )
+
+
+def test_the_last_checkpoint_and_best_learning_rate_count(ladder: Ladder) -> None:
+    table = ladder(LAW)
+    loss = table["loss"].to_numpy()
+    rows = {name: np.tile(table[name].to_numpy(), 2) for name in ("params", "tokens")}
+    spoilt = pa.table(
+        {
+            **rows,
+            "loss": np.concatenate([loss, loss * 1.05]),
+            "learning_rate": np.repeat([1e-3, 1e-4], 20),
+        }
+    )
+    assert fit(spoilt).told["alpha"] == pytest.approx(0.4, rel=1e-6)
+    assert fit(spoilt, every_run=True).n == 40
+    steps = pa.table(
+        {
+            **rows,
+            "loss": np.concatenate([loss * 1.4, loss]),
+            "step": np.repeat([1, 2], 20),
+            "run": list(range(20)) * 2,
+        }
+    )
+    found = fit(steps)
+    assert found.told["alpha"] == pytest.approx(0.4, rel=1e-6)
+    assert found.notes[0].startswith("20 of 40 rows are not the last checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("made", "unknown", "note"),
+    [
+        (Law(0.0, 60.0, 40.0, 0.2, 0.2), "E", "the best floor is 0"),
+        (Law(2.0, 1e-9, 40.0, 0.2, 0.2), "alpha", "alpha is at the bound"),
+    ],
+)
+def test_what_runs_do_not_tell_is_null(made: Law, unknown: str, note: str, ladder: Ladder) -> None:
+    table = ladder(made, 0.001, seed=3)
+    if unknown == "E":
+        n = np.log(table["params"].to_numpy() / 2e6)
+        table = table.set_column(
+            2, "loss", pa.array(table["loss"].to_numpy() * np.exp(-0.01 * n * n))
+        )
+    found = fit(table)
+    assert found.told[unknown] is None
+    assert any(one.startswith(note) for one in found.notes)
+
+
+def test_a_ladder_of_one_ratio_does_not_tell_exponents_apart() -> None:
+    n = np.geomspace(1e6, 1e9, 12)
+    loss = LAW.loss(n, 20 * n) * np.exp(np.random.default_rng(0).normal(0, 0.002, 12))
+    found = fit(pa.table({"params": n, "tokens": 20 * n, "loss": loss}))
+    assert found.told["exponent"] is None and found.told["alpha"] is None
+    assert any("tokens follow from parameters" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (
+            {"params": [1e6] * 8},
+            "all runs have one size, which cannot tell a law — train at 3 or more",
+        ),
+        ({"tokens": [1e7] * 8}, "all runs have one number of tokens, which cannot tell a law"),
+        ({"params": [1e6, 2e6] * 4}, "runs have two sizes, which cannot tell a law"),
+    ],
+)
+def test_runs_that_cannot_be_fitted(rows: dict[str, list[float]], says: str) -> None:
+    told = {"params": np.geomspace(1e6, 1e8, 8), "tokens": np.geomspace(1e9, 1e7, 8)}
+    table = pa.table({**told, "loss": np.linspace(4, 3, 8), **rows})
+    with pytest.raises(PomonaError) as error:
+        fit(table)
+    assert says in str(error.value)
+
+
+def test_too_few_runs(ladder: Ladder) -> None:
+    with pytest.raises(PomonaError, match="4 runs are too few for the 5 parameters of chinchilla"):
+        fit(ladder(LAW).take([0, 5, 10, 15]))
+    with pytest.raises(PomonaError, match='there is no form "chinchila"'):
+        fit(ladder(LAW), form="chinchila")  # pyright: ignore[reportArgumentType]
+
+
+def test_the_command_line(
+    ladder: Ladder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "runs.csv"
+    rows = ladder(LAW, 0.004).to_pylist()
+    lines = [f"{row['params']},{row['tokens']},{row['loss']}" for row in rows]
+    file.write_text("\n".join(["params,tokens,loss", *lines]))
+    assert main(["scale", "fit", str(file), "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    for name in ("E", "A", "B", "alpha", "beta", "exponent"):
+        low, high = told["intervals"][name]
+        assert low < told[name] < high
+    page = tmp_path / "page"
+    assert main(["scale", "fit", str(file), "--multiverse", "--page", str(page)]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "exponent" in shown and "held out, the 4 runs" in shown and shown.endswith("index.html\n")
+    )
+    assert (page / "index.html").read_text().count("<picture>") == 4
+    file.write_text(file.read_text().replace(lines[3], "5e5,3e7,nan"))
+    assert main(["scale", "fit", str(file)]) == 2
+    assert f'{file}, row 4: "loss" is nan' in capsys.readouterr().err
