@@ -78,8 +78,10 @@ class Runs:
         for name in names:
             if name in self.labels:
                 columns.append(self.labels[name])
-            elif name in self.more or name in _NUMBERS:
-                columns.append(self.more.get(name, getattr(self, name, None)).tolist())
+            elif name in self.more:
+                columns.append(self.more[name].tolist())
+            elif name in _NUMBERS:
+                columns.append(getattr(self, name).tolist())
         return list(zip(*columns, strict=True)) if columns else [()] * len(self)
 
 

@@ -92,7 +92,7 @@ def untuned(runs: Runs, law: Fitted) -> list[tuple[int, Untuned]]:
         above = law.residuals[row] / noise
         reason = ""
         if better.any():
-            least = np.flatnonzero(better)[runs.loss[better].argmin()]
+            least = int(np.flatnonzero(better)[runs.loss[better].argmin()])
             place = runs.places[least].rpartition(", ")[2]
             reason = f"a run of no more parameters and tokens is better: {place}"
         elif above > _FAR:
@@ -100,8 +100,9 @@ def untuned(runs: Runs, law: Fitted) -> list[tuple[int, Untuned]]:
                 f"{np.expm1(law.residuals[row]):.1%} above the law, {above:.0f} times the spread"
             )
         if reason:
-            about = runs.params[row], runs.tokens[row], runs.loss[row], predicted[row]
-            found.append((row, Untuned(runs.places[row], *map(float, about), reason)))
+            n, d = float(runs.params[row]), float(runs.tokens[row])
+            losses = float(runs.loss[row]), float(predicted[row])
+            found.append((row, Untuned(runs.places[row], n, d, *losses, reason)))
     return found
 
 

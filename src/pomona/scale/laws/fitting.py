@@ -80,10 +80,11 @@ class Fitted:
         """The loss at `[n]` runs and the ends of the 95 % band of one more training each; no ends
         with too few runs to know.
         """
-        at = tuple(np.atleast_1d(one) for one in (params, tokens))
+        n, d = np.atleast_1d(params), np.atleast_1d(tokens)
         unique = None if unique_tokens is None else np.atleast_1d(unique_tokens)
-        value = evaluate(self.law.form, self.law.values, *at, unique)
-        return value, *self.band(self.law.form, value, self.draws, *at, unique)
+        value = evaluate(self.law.form, self.law.values, n, d, unique)
+        low, high = self.band(self.law.form, value, self.draws, n, d, unique)
+        return value, low, high
 
     def band(
         self,

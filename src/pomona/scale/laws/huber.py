@@ -132,4 +132,4 @@ def _solved(hessian: Floats, gradient: Floats) -> Floats:
         least = 1e-14 * np.abs(values).max(1, keepdims=True) + 1e-300
         inside = np.einsum("bpq,bp->bq", vectors, gradient) / np.maximum(np.abs(values), least)
         return np.einsum("bpq,bq->bp", vectors, inside)
-    return np.linalg.solve(hessian, gradient[..., None])[..., 0]
+    return np.asarray(np.linalg.solve(hessian, gradient[..., None])[..., 0], np.float64)

@@ -75,7 +75,7 @@ def multiverse(runs: Runs, procedure: Procedure) -> Multiverse:
             cells.append(Cell(*about, note=error.message))
             continue
         cells.append(cell)
-        if cell.exponent is not None:
+        if cell.exponent is not None and procedure.resamples:
             drawn.append(law.exponents())
     known = [cell.exponent for cell in cells if cell.exponent is not None]
     losses = [cell.loss_ahead for cell in cells if cell.loss_ahead is not None]

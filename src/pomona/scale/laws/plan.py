@@ -166,7 +166,7 @@ class _Made:
         )
 
     def _intervals(self, params: float, tokens: float) -> dict[str, Ends]:
-        if self.fitted is None:
+        if self.fitted is None or not len(self.draws):
             return {"params": None, "tokens": None, "loss": None}
         drawn = self.budget.best(self.form, self.draws)
         unique = None if self.budget.unique is None else np.array([self.budget.unique])

@@ -35,15 +35,17 @@ def starts(columns: Columns, loss: Loss) -> tuple[Floats, Floats]:
     scaled = columns.terms / columns.target[..., None]
     size = scaled.mean(1, keepdims=True)
     scaled /= size
-    weights = np.ones(columns.target.shape)
-    for _ in range(_ROUNDS + 1):
-        factors = _not_negative(scaled, weights)
-        residuals = columns.power * np.log(
-            np.maximum(np.einsum("gnk,gk->gn", scaled, factors), 1e-12)
-        )
-        weights = loss.weights(residuals)
+    factors = _not_negative(scaled, np.ones(columns.target.shape))
+    residuals = _residuals(columns, scaled, factors)
+    for _ in range(_ROUNDS):
+        factors = _not_negative(scaled, loss.weights(residuals))
+        residuals = _residuals(columns, scaled, factors)
     logs = np.log(np.maximum(factors, _LEAST) / size[:, 0])
     return np.hstack([logs, columns.theta]), loss(residuals)
+
+
+def _residuals(columns: Columns, scaled: Floats, factors: Floats) -> Floats:
+    return columns.power * np.log(np.maximum(np.einsum("gnk,gk->gn", scaled, factors), 1e-12))
 
 
 def _not_negative(terms: Floats, weights: Floats) -> Floats:

@@ -77,7 +77,7 @@ def fit(
             under-tuned, so that the law is what good ones reach.
         held_out: Share of the runs, those of the largest compute, that the others must predict.
         multiverse: Also fit by every other defensible choice.
-        resamples: Resamples behind each interval.
+        resamples: Resamples behind each interval; 0 for none, which is quicker.
         seed: Seed of the resamples.
         page: Folder for a page with pictures.
 
@@ -110,7 +110,10 @@ def _check_numbers(
         "delta": (delta > 0, "a number above 0"),
         "above": (above > 0, "a number above 0"),
         "held_out": (0 < held_out < 1, "a share between 0 and 1"),
-        "resamples": (resamples >= stats.MINIMUM, f"{stats.MINIMUM} or more"),
+        "resamples": (
+            resamples == 0 or resamples >= stats.MINIMUM,
+            f"{stats.MINIMUM} or more, or 0 for no intervals",
+        ),
     }
     given = {"drop_highest": drop_highest, "delta": delta, "above": above}
     given |= {"held_out": held_out, "resamples": resamples}
@@ -234,7 +237,7 @@ class _Study:
             self.notes.append(
                 "the interval of the exponent says next to nothing: give more runs, further apart"
             )
-        if law.widening is None:
+        if law.widening is None and self.procedure.resamples:
             self.notes.append(
                 f"{law.resamples.units} units are too few for {law.free} parameters: no intervals"
             )
@@ -270,6 +273,6 @@ class _Study:
 
 def _correlation(law: Fitted) -> float | None:
     columns = np.stack([np.log(law.draws[:, 1]), law.draws[:, 3]])
-    if not np.isfinite(columns).all() or min(columns.std(1)) < 1e-12:
+    if not columns.size or not np.isfinite(columns).all() or min(columns.std(1)) < 1e-12:
         return None
-    return float(np.corrcoef(columns)[0, 1])
+    return float(np.asarray(np.corrcoef(columns))[0, 1])
