@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
-from scipy.stats import ttest_rel
+from scipy.stats import t, ttest_rel
 
 from pomona.cli import main
 from pomona.errors import PomonaError
@@ -148,6 +148,23 @@ def test_figures_are_those_of_whole_distributions() -> None:
     assert result.documents["row"].to_pylist() == [1, 2, 4, 5, 6]
     again = json.dumps(compared().to_json(), allow_nan=False)
     assert json.loads(again) == json.loads(json.dumps(result.to_json()))
+
+
+@pytest.mark.usefixtures("bigrams")
+def test_intervals_of_quantiles_are_those_of_woodruff() -> None:
+    a, b, kl, item = Bigrams("1"), Bigrams("2"), [], []
+    for at, text in enumerate(filter(None, (row["text"] for row in ROWS))):
+        p, q = (side.logprobs([1, *text.encode()][:-1]) for side in (a, b))
+        kl += list((np.exp(p) * (p - q)).sum(1))
+        item += [at] * len(p)
+    values, documents = np.array(kl), np.array(item)
+    told = compared(text=TABLE.drop_columns("cluster")).overall.kl_quantiles
+    assert told is not None
+    below = values <= np.quantile(values, 0.5)
+    residual = [(below - below.mean())[documents == at].sum() for at in range(5)]
+    half = t.ppf(0.975, 4) * np.sqrt(5 / 4 * np.square(residual).sum()) / len(values)
+    ends = np.quantile(values, [0.5 - half, 0.5 + half])
+    assert (told["median"].ci_low, told["median"].ci_high) == pytest.approx(tuple(ends), abs=1e-4)
 
 
 @pytest.mark.usefixtures("bigrams")

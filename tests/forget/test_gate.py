@@ -54,6 +54,7 @@ def test_a_group_without_flips_may_be_too_small_to_be_sure_of() -> None:
     assert case.passed is False and case.high == 0
     assert case.said.endswith("nothing flipped, and up to 7.2 % may still do so unseen")
     assert check(few, few, max_group_loss=7.3, by="possible").passed
+    assert not check(few, few, max_group_loss=7.1, by="possible").passed
 
 
 def test_gains_are_no_losses_but_flips() -> None:

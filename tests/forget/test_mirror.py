@@ -60,6 +60,8 @@ def test_nothing_gained_has_no_concentration() -> None:
     told = ladder([size("0101"), size("0101")]).whole
     assert (told.gain.value, told.half_share.value, told.gini.value) == (0, None, None)
     assert told.losses.value is None
+    worse = ladder([size("0101", group=["a"] * 4), size("0001", group=["a"] * 4)]).whole
+    assert (worse.gain.value, worse.groups["a"].share_of_gain) == (-25, None)
 
 
 def test_trainings_are_averaged_and_clusters_widen(tmp_path: Path) -> None:

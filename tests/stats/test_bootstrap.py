@@ -135,6 +135,13 @@ def test_groups() -> None:
     assert results["tail"].n == 3
 
 
+def test_over_few_clusters_an_interval_is_widened_to_student() -> None:
+    ours, draws = pair(40, 3)[0], Resamples(40, seed=4, clusters=[f"c{i % 4}" for i in range(40)])
+    left = stats.norm.cdf(np.sqrt(4 / 3) * stats.t.ppf(0.025, 3))
+    ends = np.quantile(draws.resampled(ExactMatch(), ours), [left, 1 - left])
+    assert interval(ExactMatch(), ours, draws) == pytest.approx(tuple(ends))
+
+
 def test_numbers_that_nobody_means() -> None:
     for asked, says in (
         ({"seed": -1}, "seed: -1 is below 0 — use 0 or more"),

@@ -353,7 +353,41 @@ def test_ways_to_deal_that_are_alike_count_whatever_is_rounded(paired: bool) -> 
     reached = sum(excess(units) >= excess(np.arange(12)) for units in dealt)
     assert found is not None
     assert found.p_value[1, 0] == (1 + reached) / 100
+    drawn = np.array([excess(units) for units in dealt]) / (8 * 3 * 9)
+    detectable = np.quantile(drawn, 0.95) + 0.8416 * drawn.std()  # four of five are above it
+    assert found.detectable[1, 0] == pytest.approx(detectable, abs=1e-6)
     assert found.excess[1, 0] == pytest.approx(excess(np.arange(12)) / (8 * 3 * 9), abs=1e-6)
+
+
+def test_what_is_lost_is_counted_in_modal_labels_and_measures_are_compared(shifted: Audit) -> None:
+    level, items = shifted.levels[0], shifted.items
+    assert items is not None
+    rows = items.filter(pa.compute.equal(items["level"], level.level))
+    dense, compressed, right = (
+        np.array(rows[name].to_pylist()) for name in ("dense", "compressed", "reference")
+    )
+    before, after = dense == right, compressed == right
+    assert level.overall.lost == pytest.approx((before & ~after).mean())
+    assert level.overall.gained == pytest.approx((~before & after).mean())
+    assert level.overall.lost != level.overall.gained
+    told = {(one.a, one.b): one for one in level.overlaps if one.of == "items"}
+    assert told["exemplars", "taxicab"].n_a == told["exemplars", "taxicab"].n_b > 0
+
+
+def test_seeds_that_levels_share_are_taken_first_and_thirds_hold_whole_groups() -> None:
+    rows = pa.Table.from_pylist(
+        [
+            {"id": i, "level": level, "seed": seed, "prediction": "a", "reference": "a"}
+            | {"group": f"g{i}", "resource": i + 1}
+            for level, seed in (("dense", 0), ("dense", 1), ("0.5", 1))
+            for i in range(4)
+        ]
+    )
+    level = audit(rows, seeds=1, permutations=19).levels[0]
+    assert level.paired
+    assert {name: one.score.n for name, one in level.thirds.items()} == {
+        "low": 2, "middle": 1, "high": 1,
+    }  # fmt: skip
 
 
 def test_labels_that_are_no_whole_numbers_of_64_bits() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import ttest_rel
 
 from pomona.forget import audit
 
@@ -30,3 +31,19 @@ def test_calibration_before_and_after() -> None:
     squares = [np.mean((np.array(c) - RIGHT) ** 2) for c in CHANCES.values()]
     assert told["Brier"] == pytest.approx(tuple(squares))
     assert found[0].ci_low == found[0].ci_high == pytest.approx(0.1625)  # both models alike
+
+
+def test_models_that_were_made_of_each_other_are_compared_in_pairs() -> None:
+    chances = {"dense": (0.6, 0.7, 0.9), "0.5": (0.65, 0.8, 0.97)}
+    rows = [
+        {"id": i, "level": level, "seed": k, "prediction": "b", "reference": "b", "group": "x"}
+        | {"probability": chance}
+        for level, each in chances.items()
+        for k, chance in enumerate(each)
+        for i in range(2)
+    ]
+    found = audit(pa.Table.from_pylist(rows), permutations=19).levels[0].calibration
+    assert found is not None
+    errors = [1 - np.array(each) for each in chances.values()]
+    ends = ttest_rel(errors[1], errors[0]).confidence_interval(0.95)
+    assert (found[0].ci_low, found[0].ci_high) == pytest.approx(tuple(ends))

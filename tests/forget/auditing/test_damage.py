@@ -87,3 +87,29 @@ def test_what_cannot_be_known_says_why(quality_and_rows: tuple[np.ndarray, np.nd
     assert "tail unknown" in told.headline()[1]
     with pytest.raises(PomonaError, match=r"18 shuffles cannot give a p-value of 0\.05"):
         audit(table, permutations=18)
+
+
+def test_slopes_are_those_of_least_squares_with_quality_of_other_models() -> None:
+    """Of each way to halve the models both ways round; a group may have no training rows at all."""
+    rng = np.random.default_rng(2)
+    rows = np.array([0, 3, 10, 40, 100, 700])
+    scores = {level: rng.normal(size=(3, 6)) for level in ("dense", "0.5")}
+    table = pa.Table.from_pylist(
+        [
+            {"id": g, "group": f"g{g}", "level": level, "seed": k, "score": each[k, g]}
+            | {"resource": rows[g]}
+            for level, each in scores.items()
+            for k in range(3)
+            for g in range(6)
+        ]
+    )
+    told, slopes, order = found(table), [], np.random.default_rng(0)
+    for _ in range(4):
+        mixed = order.permutation(3)
+        for one, two in ((mixed[:1], mixed[1:]), (mixed[1:], mixed[:1])):
+            loss = (scores["dense"][two] - scores["0.5"][two]).mean(0)
+            columns = [np.ones(6), np.log10(1 + rows), scores["dense"][one].mean(0)]
+            slopes.append(np.linalg.lstsq(np.stack(columns, 1), loss, rcond=None)[0])
+    resource, quality = np.mean(slopes, axis=0)[1:]
+    assert told.resource.value == pytest.approx(resource)
+    assert told.given["dense quality"].value == pytest.approx(quality)

@@ -57,6 +57,16 @@ def test_seeds_are_averaged_and_items_of_them_resampled_together() -> None:
     assert result.overall.right == [0.7, 0.7, 0.8]
     assert result.since is not None and result.since.overall.n == 10
     assert any("5 clusters of the 10 items" in note for note in result.since.notes)
+    # Answers of two trainings that are the same say as much of items as those of one
+    twice = order(pa.concat_tables([table(seed=0), table(seed=1)]), since="100").since
+    once = table()
+    once = order(once.append_column("cluster", once["id"]), since="100").since
+    assert twice is not None
+    assert once is not None
+    assert (twice.overall.ci_low, twice.overall.ci_high) == (
+        once.overall.ci_low,
+        once.overall.ci_high,
+    )
 
 
 def test_trajectories_of_perplexities_are_read_as_they_are_scored(

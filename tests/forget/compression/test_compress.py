@@ -39,6 +39,8 @@ def test_the_smallest_weights_of_each_matrix_go(model: Path, tmp_path: Path, lev
         assert np.array_equal(after[name][~gone], values[~gone])
     told = {module.name: module.zeros for module in result.modules}
     assert told == {name: round(level * 144) for name in MATRICES}
+    kept = 4 * (144 - round(level * 144)) + 144 // 8  # those that are not zero, and a bit for each
+    assert {module.packed for module in result.modules} == {kept}
     large = {name: np.full((6, 24), 1e30, np.float32) for name in MATRICES}
     save_file(large, model / "model.safetensors")
     whole = compress(model, tmp_path / "large", method="magnitude", level=0.5)
@@ -197,6 +199,8 @@ def test_other_types_and_files(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
     assert (out / "tokenizer.json").exists() and not (out / "old.bin").exists()
+    # Four bits a weight; for each of three groups in six rows a step of two bytes and a zero point
+    assert result.modules[0].packed == 144 // 2 + 6 * 3 * 3
     card = json.loads((out / "pomona_compress.json").read_text())
     assert card["signature"] == result.signature and card["modules"][0]["name"] == MATRICES[0]
     again = compress(out, tmp_path / "again", method="magnitude", level=0.5)
