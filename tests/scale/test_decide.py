@@ -15,7 +15,8 @@ from scipy.stats import kendalltau, spearmanr
 from pomona.cli import main
 from pomona.errors import PomonaError
 from pomona.ledger import Entry, Ledger, Meta, to_json
-from pomona.scale import Method, decide
+from pomona.scale import Measured, Method, ScoredSystem, decide, inflection
+from pomona.tasks import ExactMatch
 
 
 def table(values: dict[str, list[float | None]], sizes: list[float], **more: Any) -> pa.Table:
@@ -34,7 +35,7 @@ def methods(inputs: Any, **options: Any) -> dict[str, Method]:
     return {one.name: one for one in decide(inputs, **options).decisions[0].methods}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.integers(-1000, 1000), min_size=4, max_size=8, unique=True))
 def test_a_ranking_agrees_with_itself_and_not_with_its_reverse(values: list[int]) -> None:
     same = table({str(i): [v, 2 * v + 1] for i, v in enumerate(values)}, [1e6, 2e6])
@@ -50,7 +51,7 @@ def test_a_ranking_agrees_with_itself_and_not_with_its_reverse(values: list[int]
 def test_a_random_ranking_orders_half_of_the_pairs_and_scipy_agrees_on_the_rest() -> None:
     rng = np.random.default_rng(0)
     rates, regrets = [], []
-    for _ in range(60):
+    for _ in range(40):
         drawn = rng.normal(size=(6, 2))
         each = methods(table({str(i): list(v) for i, v in enumerate(drawn)}, [1e6, 2e6]))
         one = each["1M"]
@@ -58,7 +59,7 @@ def test_a_random_ranking_orders_half_of_the_pairs_and_scipy_agrees_on_the_rest(
         regrets.append(one.regret.value - each["random"].regret.value)
         assert one.kendall.value == pytest.approx(kendalltau(*drawn.T).statistic)
         assert one.spearman.value == pytest.approx(spearmanr(*drawn.T).statistic)
-    assert abs(np.mean(rates) - 0.5) < 0.06 and abs(np.mean(regrets)) < 0.3
+    assert abs(np.mean(rates) - 0.5) < 0.08 and abs(np.mean(regrets)) < 0.4
 
 
 # a and b cross between 4 and 8 million: the line through the smaller sizes sees it coming.
@@ -143,10 +144,37 @@ def test_items_are_resampled_together_at_both_sizes() -> None:
         decide(pa.Table.from_pylist(rows))
 
 
+def measured(size: str, parameters: float, gains: dict[str, float], ids: list[str]) -> Measured:
+    """A run at a size: levers that get more and more items right."""
+    systems = [ScoredSystem("scale", size, parameters, kind="scale")]
+    systems += [ScoredSystem(name, size, parameters, flops=1e9, kind="data") for name in gains]
+    systems.append(ScoredSystem("prune/random", size, parameters, kind="data"))
+    rights = [0.2, *gains.values(), 0.9]
+    each = [(np.arange(len(ids)) < share * len(ids)).astype(float) for share in rights]
+    statistics = {(i, 0): np.stack([e, np.ones_like(e)], 1)[None] for i, e in enumerate(each)}
+    parts = {"overall": np.arange(len(ids)), "tail": np.arange(len(ids) // 2)}
+    return Measured(size, size, ids, None, parts, systems, [ExactMatch()], statistics)
+
+
+def test_runs_are_judged_item_by_item_and_by_part() -> None:
+    ids = [str(i) for i in range(40)]
+    small = measured("xs", 5e5, {"a": 0.5, "b": 0.3, "c": 0.7}, ids)
+    large = measured("l", 8e6, {"a": 0.6, "b": 0.7, "c": 0.8}, ids)
+    result = decide([small, large])
+    assert [one.group for one in result.decisions] == ["overall", "tail"]
+    one = result.decisions[0].methods[0]
+    assert (one.levers, one.over, one.chosen) == (3, "items", "c")  # neither scale nor chance
+    assert one.accuracy.value == pytest.approx(2 / 3) and one.regret.value == 0
+    other = measured("l", 8e6, {"a": 0.6, "b": 0.7, "c": 0.8}, [f"x{i}" for i in range(40)])
+    assert any("not on the same items" in note for note in decide([small, other]).notes)
+    curves = inflection([small, large]).curves
+    assert [curve.values for curve in curves if curve.group == "overall"] == [[20.0, 20.0]]
+
+
 def test_ties_and_what_is_unknown_are_told() -> None:
     tied = methods(table({"a": [1.0, 1], "b": [1.0, 2], "c": [0.0, 2]}, [1e6, 2e6]))["1M"]
     assert tied.pairs == 2 and tied.accuracy.value == 0.25
-    assert "2 levers tie for the first place" in tied.note and "1 pairs tie at" in tied.note
+    assert "2 levers tie for the first place" in tied.note and "1 of all pairs tie at" in tied.note
     result = decide(table({"a": [1.0, 1], "b": [None, 2], "c": [0.0, 3]}, [1e6, 2e6]))
     one = result.decisions[0].methods[0]
     assert one.levers == 2 and one.decided is None

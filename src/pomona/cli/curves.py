@@ -90,7 +90,7 @@ def _show_decision(show: Out, one: Decision) -> None:
     ]
     show.table(
         rows,
-        caption=f"{clean(one.metric)}: pairs of levers ordered as at {clean(one.largest)}, of all "
+        caption=f"{clean(one.metric)}: pairs of levers ordered as at {one.judge}, of all "
         "and of those whose difference there is sure; regret: what the lever that it takes is "
         "worth less there than the best; compute: of what measuring at that size takes.",
     )

@@ -254,7 +254,7 @@ class _Judge:
         count = len(levers) * (len(levers) - 1) // 2
         best = levers[int(np.argmax(truth))]
         return Method("random", [], len(levers), count, half, None, half, none, none, best=best,
-                      regret=regret, flops=0.0)  # fmt: skip
+                      regret=regret, flops=0.0, flops_share=0.0)  # fmt: skip
 
     def _judged(
         self, name: str, sizes: list[str], levers: list[str], guess: Floats, drawn: Floats | None
@@ -273,7 +273,7 @@ class _Judge:
         ties = int((signs(truth[None]) == 0).sum())
         flops, share = self._spent(levers, sizes)
         notes = [f"{len(chosen)} levers tie for the first place"] if len(chosen) > 1 else []
-        notes += [f"{ties} pairs tie at {self.last} and do not count"] if ties else []
+        notes += [f"{ties} of all pairs tie at {self.last} and do not count"] if ties else []
         notes += [] if drawn_truth is not None else ["no errors are known, so no pair is decided"]
         return Method(
             name,

@@ -202,7 +202,7 @@ def _slopes(one: Decision, sizes: Any) -> dict[str, Any]:
     down = quantitative("rank", scale={"reverse": True, "nice": False, "zero": False}, title="rank",
                         axis={"tickMinStep": 1, "format": "d"})  # fmt: skip
     colour = nominal("lever", legend=None)
-    ends = {"transform": [{"filter": {"field": "size", "equal": shown(one.largest)}}]}
+    ends = {"transform": [{"filter": {"field": "size", "equal": one.judge}}]}
     return {
         "$schema": SCHEMA,
         "data": {"values": values},

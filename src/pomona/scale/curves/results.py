@@ -101,6 +101,11 @@ class Decision:
     methods: Sequence[Method]
     note: str = ""
 
+    @property
+    def judge(self) -> str:
+        """The largest size as people read it."""
+        return shown(self.largest)
+
 
 @dataclass(frozen=True)
 class Decisions:
@@ -119,7 +124,7 @@ class Decisions:
         if one.accuracy is None:
             return f"{one.name}: {one.note or 'nothing to compare'}"
         alike = f"{one.accuracy.value:.0%} of {one.pairs} pairs"
-        line = f"{one.name} orders {alike} as {shown(first.largest)} does"
+        line = f"{one.name} orders {alike} as {first.judge} does"
         if one.decided and one.decided_accuracy is not None:
             line += f" ({one.decided_accuracy.value:.0%} of the {one.decided} decided ones)"
         if one.regret is not None:
