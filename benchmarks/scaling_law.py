@@ -22,7 +22,7 @@ import numpy as np
 from _machine import machine
 
 from pomona.files import write_json
-from pomona.scale import Runs, read_runs
+from pomona.scale import Law, Runs, read_runs
 from pomona.scale.laws.fitting import fit_form
 from pomona.scale.laws.huber import Loss
 from pomona.scale.laws.multiverse import without_highest
@@ -102,6 +102,17 @@ def peers(python: Path, small: Runs, large: Runs, starts: int, huber: bool) -> d
     return {"starts": starts**5, "held_out_error": error(told.pop("predicted"), large), **told}
 
 
+def paired(one: dict[str, float], other: dict[str, float], runs: Runs) -> dict[str, float]:
+    """By how much the first law's error is larger, with the 95 % interval over resampled runs."""
+    off = [
+        np.abs(Law(**law).loss(runs.params, runs.tokens) / runs.loss - 1) for law in (one, other)
+    ]
+    difference = off[0] - off[1]
+    drawn = np.random.default_rng(0).choice(difference, (10_000, len(runs))).mean(1)
+    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+    return {"difference": float(difference.mean()), "low": low, "high": high}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -127,6 +138,10 @@ def main() -> None:
     }
     for name, huber in (("chinchilla, Huber", True), ("chinchilla, its default", False)):
         told[name] = peers(given.peer, small, large, given.starts, huber)
+        told[name]["ours_less_this"] = {
+            own: paired(told[own]["law"], told[name]["law"], large)
+            for own in ("pomona, Huber", "pomona, over-estimates x10")
+        }
         write_json(given.out, told)
         print(name, told[name], flush=True)
 

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 
 from pomona.files import check_into, check_outputs, write_into
-from pomona.pages import SCHEMA, UNKNOWN, amount, clean, nominal, picture, quantitative, render
+from pomona.pages import (
+    SCHEMA,
+    UNKNOWN,
+    amount,
+    clean,
+    nominal,
+    picture,
+    quantitative,
+    render,
+    short,
+)
 from pomona.scale.laws.budget import Budget
 from pomona.scale.laws.results import Allocation, ScalingFit
 
@@ -83,9 +93,9 @@ def write_plan(result: Allocation, folder: Path) -> None:
         )
     ]
     columns = ["", "best", "95 % interval", "within 1 % of the best loss"]
-    near = " to ".join(map(amount, result.params_within))
+    near = " to ".join(map(short, result.params_within))
     headline = (
-        f"{amount(result.params)} parameters, {amount(result.tokens)} tokens",
+        f"{short(result.params)} parameters, {short(result.tokens)} tokens",
         f"The best for {result.flops:.3g} FLOPs by {result.law}. Models of {near} parameters are "
         "as good within 1 %.",
     )
@@ -131,11 +141,11 @@ def _headline(result: ScalingFit) -> tuple[str, str]:
     held = result.held_out
     if held.error is None:
         return head, f"{result.n} runs, {result.form}."
-    inside = UNKNOWN if held.coverage is None else f"{held.coverage:.0%}"
-    return head, (
-        f"{result.n} runs, {result.form}. The {held.n} of the largest compute are predicted "
-        f"{held.error:.2%} off by the others, {inside} of them inside the band of 95 %."
-    )
+    told = f"{result.n} runs, {result.form}. The {held.n} of the largest compute are predicted "
+    told += f"{held.error:.2%} off by the others"
+    if held.coverage is not None:
+        told += f", {held.coverage:.0%} of them inside the band of 95 %"
+    return head, f"{told}."
 
 
 def _ends(ends: tuple[float | None, float | None] | None) -> str:
@@ -177,7 +187,7 @@ def _points(values: list[dict[str, Any]], y: dict[str, Any]) -> dict[str, Any]:
             "x": quantitative("flops", title="training FLOPs", scale=_LOG, axis=_POWERS),
             "y": y,
             "color": nominal("kind", title=None, legend={"orient": "top"}, sort=kinds),
-            "shape": nominal("kind", title=None, legend={"orient": "top"}, sort=kinds),
+            "shape": nominal("kind", title=None, legend=None, sort=kinds),
         },
     }
 
@@ -310,4 +320,5 @@ def _choices(result: ScalingFit) -> dict[str, Any]:
     ]
     rows = len({one["universe"] for one in values})
     told = _layered(layers, max(80, 48 * rows))
-    return {**told, "data": {"values": values}, "width": 400}
+    # Names are measured in another font than the reader's
+    return {**told, "data": {"values": values}, "width": 400, "padding": {"left": 60, "right": 5}}
