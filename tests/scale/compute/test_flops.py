@@ -16,7 +16,8 @@ from pomona.models import inference_flops, smollm2_path
 from pomona.models.locating import folder_of
 from pomona.recipe import planned_sizes
 from pomona.scale import ModelFlops, SizesFlops, efficiency, flops
-from pomona.scale.compute.equivalents import LAW, best_tokens
+from pomona.scale.compute.equivalents import best_tokens
+from pomona.scale.laws.forms import PUBLISHED
 
 ROOT = Path(__file__).parents[3]
 
@@ -89,11 +90,12 @@ def test_one_sample_of_an_answer_is_the_model_itself() -> None:
 
 def test_the_best_tokens_are_those_of_the_best_split() -> None:
     # No other split of the same compute has a lower loss.
+    law = PUBLISHED["besiroglu"]
     for size in (1e8, 7e10):
-        tokens = best_tokens(LAW, size)
-        losses = [float(LAW.loss(size * by, tokens / by)) for by in (0.95, 1.0, 1.05)]
+        tokens = best_tokens(size)
+        losses = [float(law.loss(size * by, tokens / by)) for by in (0.95, 1.0, 1.05)]
         assert min(losses) == losses[1]
-    assert 10 < best_tokens(LAW, 7e10) / 7e10 < 40
+    assert 10 < best_tokens(7e10) / 7e10 < 40
 
 
 def test_energy_in_units_that_do_not_slip() -> None:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pomona.models import Shape, decode_flops, inference_flops, prefill_flops
-from pomona.scale.laws.forms import Law
+import numpy as np
 
-# Besiroglu et al. (2024), "Chinchilla scaling: a replication attempt", table 1
-LAW = Law(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658)
+from pomona.models import Shape, decode_flops, inference_flops, prefill_flops
+from pomona.scale.laws.forms import PUBLISHED, best_params
+
 TOKENS_PER_PARAMETER = 20  # Hoffmann et al. (2022), as their three approaches are remembered
 
 
@@ -77,7 +77,7 @@ def equivalents(
         answers_flops=answering.answers * many,
         moved=None if not training else 1 + answering.answers * many / training,
         tokens_by_rule=TOKENS_PER_PARAMETER * float(shape.parameters),
-        tokens_by_law=best_tokens(LAW, shape.parameters),
+        tokens_by_law=best_tokens(shape.parameters),
     )
 
 
@@ -100,12 +100,12 @@ def rival(
     return Rival(name, budget, max(samples, 0), dearer)
 
 
-def best_tokens(law: Law, parameters: float) -> float:
-    """Tokens at which parameters and tokens share the compute best: where the loss falls as fast by
-    one as by the other.
+def best_tokens(parameters: float) -> float:
+    """Tokens at which a training of this size spends its compute best, by the law of Besiroglu et
+    al.: the law is the same in both, so that they change places.
     """
-    ratio = law.beta * law.B / (law.alpha * law.A)
-    return float((ratio * parameters**law.alpha) ** (1 / law.beta))
+    law = PUBLISHED["besiroglu"]
+    return float(best_params((law.B, law.A), law.beta, law.alpha, np.array(parameters, np.float64)))
 
 
 def _answer(shape: Shape, answering: Answering, samples: int) -> float:
