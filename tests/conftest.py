@@ -159,7 +159,7 @@ class Fake(Model):
             yield reply
 
     async def logprobs(
-        self, request: Request, completions: Sequence[str]
+        self, request: Request, completions: Sequence[str], *, end: bool = False
     ) -> tuple[list[np.ndarray], Spent]:
         self.scored.append(len(completions))
         logs = [np.full(len(text), -0.1 * len(text), np.float32) for text in completions]

@@ -66,7 +66,9 @@ class Counting(Model):
             yield ReplyPiece(reply.text[1:], reply.index)
             yield reply
 
-    async def logprobs(self, request: Request, completions: Sequence[str]) -> Any: ...
+    async def logprobs(
+        self, request: Request, completions: Sequence[str], *, end: bool = False
+    ) -> Any: ...
 
     async def vectors(self, texts: Sequence[str]) -> Any: ...
 

@@ -84,6 +84,8 @@ CASES = [
             "o.parquet.answers.db"),
     Outputs("sample index", "in.jsonl --out i", "in.jsonl", "", "i"),
     Outputs("sample datastore", "in.jsonl --out d --model ui-xs", "in.jsonl", "d"),
+    Outputs("sample selector", "in.jsonl --out t.json --memory-table b.jsonl --memory-source prompt "
+            "--memory-answer completion --metric exact_match", "in.jsonl b.jsonl", "t.json"),
     Outputs("forget compress", "one o --method magnitude --level 0.5 --overwrite", "one", "", "o",
             "", ".o.partial"),
     Outputs("forget compress", "gguf:one.gguf q.gguf --method Q8_0 --overwrite", "one.gguf",

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.memory import KeptRows, Nearest, Recall, RowMemory, open_memory
+from pomona.memory import KeptRows, Nearest, Phrases, Recall, RowMemory, open_memory
 from pomona.memory.rows import PromptForm
 
 FORM = "<|{group}|>{source}<|to|>"
@@ -81,6 +81,30 @@ def test_rows_that_are_added_are_found_at_once_and_come_first(tmp_path: Path) ->
     with pytest.raises(PomonaError, match="the answer is empty"):
         memory.add("Save", " ", "de")
     elsewhere.close()
+    assert memory.kept is not None
+    memory.kept.close()
+
+
+def test_phrases_are_learned_from_added_rows_too_before_the_next_answer(tmp_path: Path) -> None:
+    memory = open_memory(TABLE, **COLUMNS, file=tmp_path / "rows.db")
+    asked = "<|de|>Save file<|to|>"
+    assert memory.put_together_now("<|de|>Delete page<|to|>") == "Seite löschen"
+    before = memory.put_together_now(asked)
+    number = memory.add("Delete file", "Datei löschen", "de")
+    pairs = [("Delete file", "Datei löschen"), *zip(*TABLE.slice(0, 2).columns[:2], strict=True)]
+    phrases = Phrases(*([str(text) for text in side] for side in zip(*pairs, strict=True)))
+    near, said = memory.recall_now(asked, 3).rows, [str(answer) for _, answer in pairs]
+    places = [said.index(row.answer) for row in near]
+    like = [row.similarity for row in near]
+    made = phrases.candidates("Save file", places, like, edited=10, composed=3)
+    assert memory.put_together_now(asked) == made[0].text != before
+    assert memory.of("other").put_together_now(asked) == before
+    memory.delete(number)
+    assert memory.put_together_now(asked) == before
+    assert memory.put_together_now("<|nl|>Save file<|to|>") == "Save file"  # nothing to make it of
+    assert memory.put_together_now("Save file") is None
+    with pytest.raises(PomonaError, match="memory: has no selector — learn one with `pomona samp"):
+        memory.shortlist_now(asked, [])
     assert memory.kept is not None
     memory.kept.close()
 

@@ -6,13 +6,25 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pomona.errors import PomonaError
 from pomona.ledger import Entry, Ledger
-from pomona.memory import FEATURES, Phrases, Selector, choose_among
+from pomona.memory import (
+    COMPOSED,
+    EDITED,
+    FEATURES,
+    MemorySelector,
+    Phrases,
+    Selector,
+    choose_among,
+    learn_selector,
+    open_memory,
+)
 from pomona.recipe import load_recipe, run
+from pomona.sample import answer_all
 from pomona.tasks import metric
 
 RECIPE = """\
@@ -29,7 +41,7 @@ levers:
     neighbours: {shown: 2}
     states: {k: 4, temperature: 1.0e-6, weight: 1.0}
     candidates: {strategy: hedged2-mbr, neighbours: 2}
-    phrases: {edited: 2}
+    phrases: {}
     selector: {neighbours: 2, shortlist: 2}
 stacks: [[memory/states, memory/lookup], [memory/states, memory/selector]]
 """
@@ -144,8 +156,8 @@ def test_what_is_put_together_asks_no_model(finished: Path) -> None:
     phrases = Phrases(*pairs)
     said = result(finished, "answer-with-what-is-put-together", "answers.parquet")
     for item, found, answer in zip(items, near, said, strict=True):
-        like = found["similarity"][:2]
-        made = phrases.candidates(item["source"], found["rows"][:2], like, edited=2, composed=3)
+        near = found["rows"][:EDITED], found["similarity"][:EDITED]
+        made = phrases.candidates(item["source"], *near, edited=EDITED, composed=COMPOSED)
         assert answer["answer"] == made[0].text
     assert len(list(finished.glob("steps/learn-phrases-*"))) == 1  # for test and validation items
     entry = of(finished, "memory/phrases")
@@ -183,6 +195,46 @@ def test_a_selector_learns_on_validation_and_asks_for_a_shortlist(finished: Path
     drawn = result(finished, "gather-candidates-for-memory-states", "candidates.parquet")
     at = FEATURES.index("drawn")
     assert all(any(pool["features"][at :: len(FEATURES)]) for pool in drawn)
+
+
+def test_rows_that_are_asked_one_by_one_have_the_answers_of_the_run(
+    finished: Path, tmp_path: Path
+) -> None:
+    def items(name: str) -> pa.Table:
+        return pa.Table.from_pylist(result(finished, name, "items.parquet"))
+
+    def answered(name: str, **options: Any) -> tuple[list[str], list[str]]:
+        asked: dict[str, Any] = {"model": f"hf:{finished.parent / 'model'}", "raw": True}
+        asked |= {"prompt": "{prompt}", "max_tokens": 3, "strategy": "greedy"}
+        out = tmp_path / f"{name}.parquet"
+        answer_all(items("test-items"), out, **asked, **options)
+        rows = pq.read_table(out).to_pylist()
+        return [row["answer"] for row in rows], [row["stopped_by"] for row in rows]
+
+    def of_run(name: str) -> list[str]:
+        return [row["answer"] for row in result(finished, name, "answers.parquet")]
+
+    memory: dict[str, Any] = {"answer": "completion", "group": "group", "form": "<{group}>{source}"}
+    known, model = items("training-items"), f"hf:{finished.parent / 'model'}"
+    said = answered("phrases", memory=open_memory(known, **memory), phrases=True)
+    assert said == (of_run("answer-with-what-is-put-together"), ["phrases"] * 8)
+    options: dict[str, Any] = {"neighbours": 2, "shortlist": 2, "raw": True}
+    options |= {"memory": open_memory(known, **memory), "out": tmp_path / "selector.json"}
+    blind = "selector-of-no-model"  # the same step as the first one for a model
+    for uri, first, last, name in (
+        (model, blind, "selector-of-hf-model", "select-for-hf-model"),
+        (None, None, blind, "select-for-no-model"),
+    ):
+        learned = learn_selector(items("validation-items"), model=uri, **options)
+        assert learned == MemorySelector.load(options["out"])
+        assert learned.learned["items"] == 8 and learned.learned["unseen"] > 0
+        assert (learned.first is None) == (first is None)
+        for mine, its in ((learned.first, first), (learned.selector, last)):
+            if mine is not None:
+                file = next(finished.glob(f"steps/learn-the-{its}-????????????????/selector.json"))
+                assert mine.weights == pytest.approx(Selector.load(file).weights, abs=1e-3)
+        given = open_memory(known, **memory, selector=options["out"])
+        assert answered(name, memory=given) == (of_run(name), ["selector"] * 8)
 
 
 def test_a_lookup_costs_its_search_and_its_answers(finished: Path) -> None:

@@ -190,8 +190,9 @@ def draws_alike() -> Iterator[Server]:
 def test_one_recipe_runs_on_every_kind_of_model(folder: Path, server: Server) -> None:
     path, ledgers = recipe(folder, SERVER=server.uri), {}
     bases = ["hf:model", "served", *([f"gguf:{SMOLLM2}"] if SMOLLM2.is_file() else [])]
-    unknown = dry_run(path, base="served").totals()["money"]
-    assert unknown is None and dry_run(path).totals()["money"] == 0  # by what is carried
+    unknown = dry_run(path, base="served").totals()
+    assert unknown["prompt_tokens"] is None  # of requests that carry passages
+    assert unknown["money"] is None and dry_run(path).totals()["money"] == 0  # by what is carried
     for base in bases:
         out = run(path, folder / f"run-{len(ledgers)}", base=base)
         ledgers[base] = asked(Ledger.read(out / "ledger.json"), base)
@@ -248,7 +249,8 @@ def test_run_and_server_are_killed_and_nothing_is_paid_for_twice(
     text = path.read_text().replace(others, "]}").split("  context:")[0]
     text += "validation: {where: {split: valid}}\n"
     path.write_text(text + "stack: {steps: 1, cost: money, among: [hedged3-mbr]}\n")
-    told = dry_run(path, folder / "whole", base="served").totals()["money"]
+    forecast = dry_run(path, folder / "whole", base="served").totals()
+    told = forecast["money"]
     whole = run(path, folder / "whole", base="served")
     paid = dry_run(path, folder / "whole", base="served")
     assert paid.totals()["money"] == 0 and sum(row["money"] for row in paid.rows()) >= told > 0
@@ -256,6 +258,8 @@ def test_run_and_server_are_killed_and_nothing_is_paid_for_twice(
     assert [trial["name"] for trial in tried] == ["hedged3-mbr"] and tried[0]["extra"] > 0
     expected = asked(Ledger.read(whole / "ledger.json"), "served")
     assert len(ROWS) * expected["hedged3-mbr"]["money_per_item"] <= told
+    most = forecast["prompt_tokens"] + forecast["completion_tokens"]
+    assert len(ROWS) * expected["hedged3-mbr"]["tokens_per_item"] <= most
     server.answered.clear()
 
     command = [sys.executable, "-c", RUN, str(path), str(folder / "run")]

@@ -41,6 +41,11 @@ def test_rows_are_added_used_and_deleted(upstream: Any, open_house: Any, tmp_pat
     assert [one["text"] for one in found["pomona"]["candidates"]][-1] == "Seite sichern"
     refused = asked("neighbours", "hedged3-vote")["error"]
     assert "neighbours are candidates of mbr alone" in refused["message"]
+    found = asked("phrases", source="Save page 2")
+    assert found["choices"][0]["text"] == "Seite sichern 2"
+    assert found["pomona"]["stopped_by"] == "phrases"
+    none = asked("selector")["error"]
+    assert (none["code"], "--memory-selector FILE" in none["message"]) == ("no_selector", True)
     house.client.post("/v1/memory", json={**row, "source": "Log out"}).raise_for_status()
     full = house.client.post("/v1/memory", json=row)
     assert full.status_code == 400 and "2 rows, as many as are kept" in full.text

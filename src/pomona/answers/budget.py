@@ -360,11 +360,13 @@ class MeteredModel(Wrapper):
         return replies
 
     async def logprobs(
-        self, request: Request, completions: Sequence[str]
+        self, request: Request, completions: Sequence[str], *, end: bool = False
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """See the protocol."""
-        work = partial(self.model.logprobs, request)
-        parts, spent = await self._paid(completions, scoring(self.model, request), work)
+        work = partial(self.model.logprobs, request, end=end)
+        parts, spent = await self._paid(
+            completions, scoring(self.model, request, end=int(end)), work
+        )
         return [logs for part in parts for logs in part], spent
 
     async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:

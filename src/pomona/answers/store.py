@@ -35,10 +35,10 @@ class Wrapper(Model):
         self.local = model.local
 
     async def logprobs(
-        self, request: Request, completions: Sequence[str]
+        self, request: Request, completions: Sequence[str], *, end: bool = False
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """The model's own."""
-        return await self.model.logprobs(request, completions)
+        return await self.model.logprobs(request, completions, end=end)
 
     async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:
         """The model's own."""

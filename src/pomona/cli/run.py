@@ -43,6 +43,8 @@ def _show_forecast(show: Out, plan: DryRun) -> None:
         }
         for row in rows
     ]
+    for row in shown:
+        del row["prompt_tokens"], row["completion_tokens"]
     if not paid:
         for row in shown:
             del row["money"]
@@ -50,6 +52,8 @@ def _show_forecast(show: Out, plan: DryRun) -> None:
         f"to do: {flops(total['flops'])} FLOPs, about {clock(total['seconds'])} on one "
         f"core, {size(total['disk'])} of disk"
     )
+    read, said = (amount(total[f"{name}_tokens"]) for name in ("prompt", "completion"))
+    caption += f"; models read about {read} tokens and answer at most {said}"
     if paid:
         caption += f"; servers are paid about {amount(total['money'])} for answers of full length"
     if show.format == "json":

@@ -14,6 +14,7 @@ from pomona.cli.errors import tell
 from pomona.cli.output import Out
 
 if TYPE_CHECKING:
+    from pomona.memory import MemorySelector
     from pomona.records import Card
 
 
@@ -87,6 +88,15 @@ def _told(card: Card) -> int:
     return 1
 
 
+def _show_selector(show: Out, found: MemorySelector, given: Mapping[str, Any]) -> None:
+    told = found.learned
+    unseen = told["unseen"]
+    worth = "not known: there are too few" if unseen is None else f"{unseen:.1f}"
+    show.line(f"learned from {told['items']:,} rows")
+    show.line(f"{told['metric']} on rows whose sources it has not seen: {worth}")
+    show.line(given["out"])
+
+
 CONTEXTS = "pomona.sample.context:open_contexts"
 SEEN = {
     "What the model sees": "retrieve tool mcp steer_to steer_from steer_strength steer_temperature"
@@ -94,6 +104,7 @@ SEEN = {
 _ROWS = "pomona.answers:answer_rows"
 _MEMORY = "pomona.memory:open_memory"
 _TABLE = "table source answer group form example"
+_ROWS_KNOWN = f"{_TABLE} selector"
 _BEFORE = "What was answered before"
 app = App(name="sample")
 app.default(
@@ -104,7 +115,7 @@ app.default(
             kinds={"model": list[str], "strategy": str, "threads": int},
             groups={
                 "Details of the strategy": "reward extract language",
-                _BEFORE: "lookup copy examples neighbours",
+                _BEFORE: "lookup copy examples neighbours phrases",
             },
             more={
                 "": (_ROWS, "judge store concurrency seed dry_run"),
@@ -113,7 +124,7 @@ app.default(
             },
             made={
                 "context": Made(CONTEXTS, {**SEEN, "": "think"}),
-                "memory": Made(_MEMORY, {_BEFORE: _TABLE}, prefix="memory_"),
+                "memory": Made(_MEMORY, {_BEFORE: _ROWS_KNOWN}, prefix="memory_"),
                 "budget": Made(
                     "pomona.answers:Budget",
                     {"Hard limits, of all rows together": "tokens flops money seconds"},
@@ -147,6 +158,18 @@ app.command(
     ),
     name="datastore",
 )
+app.command(
+    Command(
+        "pomona.memory:learn_selector",
+        "learning",
+        Options(
+            hidden="format",
+            made={"memory": Made(_MEMORY, {_BEFORE: f"{_TABLE} file"}, prefix="memory_")},
+        ),
+        _show_selector,
+    ),
+    name="selector",
+)
 serve = Command(
     "pomona.serve:serve",
     None,
@@ -157,7 +180,7 @@ serve = Command(
         groups={_BEFORE: "lookup examples neighbours"},
         made={
             "contexts": Made(CONTEXTS, SEEN),
-            "memory": Made(_MEMORY, {_BEFORE: f"{_TABLE} file most"}, prefix="memory_"),
+            "memory": Made(_MEMORY, {_BEFORE: f"{_ROWS_KNOWN} file most"}, prefix="memory_"),
         },
     ),
 )

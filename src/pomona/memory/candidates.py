@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pomona.errors import PomonaError
 from pomona.memory.phrases import Composed
+from pomona.tasks import pairwise
 
 FEATURES = (
     "composed", "composed_rank", "unknown", "edited", "edit_score", "edit_similarity", "edit_rank",
@@ -151,6 +152,26 @@ def features(
             ]
         )
     return np.array(rows, np.float64).reshape(len(pool), len(FEATURES))
+
+
+def with_features(
+    source: str,
+    made: Sequence[Composed],
+    answers: Sequence[str],
+    similarity: Sequence[float],
+    drawn: Sequence[str],
+    *,
+    usual: tuple[float, float],
+) -> tuple[list[str], NDArray[np.float64]]:
+    """The texts of the candidates that `gather` finds, the source alone where it finds none, and
+    `features` by chrF of each that it found, without log-probabilities.
+    """
+    pool = gather(source, made, answers, similarity, drawn)
+    texts = [one.text for one in pool] or [source]
+    nearest = similarity[0] if len(similarity) else 0.0
+    table = pairwise(texts, texts) / 100
+    known = features(source, pool, table, nearest=nearest, usual=usual)
+    return texts, known.reshape(len(pool), len(FEATURES))
 
 
 def _origin(one: Candidate) -> list[float]:

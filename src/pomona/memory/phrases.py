@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from pomona.memory.alignment import Aligner, Links, Tables, Token, joined, lowered, tokens
 
 LONGEST = 5  # words of a phrase
+EDITED, COMPOSED = 10, 3  # neighbours that are edited, answers that are put together otherwise
 _UNKNOWN = -6.0  # log-probability of a word that is left as it is
 _EDITS, _VARIANTS = 4, 4  # most places that are edited, most answers made from one neighbour
 _SPAN = 24  # most words that are put in at one place

@@ -90,29 +90,35 @@ class Selector:
     @cached_property
     def signature(self) -> str:
         """16 hex digits of the form and all numbers."""
-        return hashlib.sha256(json_text(self._document()).encode()).hexdigest()[:16]
+        return hashlib.sha256(json_text(self.document()).encode()).hexdigest()[:16]
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
-        write_json(path, self._document() | {"learned": dict(self.learned)})
+        write_json(path, self.document() | {"learned": dict(self.learned)})
 
     @classmethod
     def load(cls, path: str | Path) -> Selector:
         """What `save` wrote. Raises PomonaError for a file that is no selector."""
-        found = read_json(path, remedy=_NO_SELECTOR)
+        return cls.of(read_json(path, remedy=_NO_SELECTOR), path)
+
+    @classmethod
+    def of(cls, document: object, where: str | Path) -> Selector:
+        """What `document` gave, read in `where`. Raises PomonaError for what is no selector."""
+        found = dict(document) if isinstance(document, dict) else {}
         columns = ("names", "centre", "scale", "weights")
         told = found.pop("learned", {})
         fits = set(found) == {"form", *columns} and isinstance(told, dict)
         if found.get("form") != _FORM or not fits:
-            raise PomonaError("is no selector", where=path, remedy=_NO_SELECTOR)
+            raise PomonaError("is no selector", where=where, remedy=_NO_SELECTOR)
         names, *numbers = (found[column] for column in columns)
         whole = _are(names, str) and all(_are(each, int | float) for each in numbers)
         if not whole or len({len(each) for each in (names, *numbers)}) != 1 or 0 in numbers[1]:
             message = "is a selector whose names and numbers do not fit together"
-            raise PomonaError(message, where=path, remedy=_NO_SELECTOR)
+            raise PomonaError(message, where=where, remedy=_NO_SELECTOR)
         return cls(tuple(names), *(tuple(map(float, each)) for each in numbers), learned=told)
 
-    def _document(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
+        """All that it chooses by, as JSON has it."""
         return {
             "form": _FORM,
             "names": list(self.names),

@@ -156,7 +156,7 @@ class LlamaModel(Model):
                 yield choice.reply(request, self.name, index, temperature, spent)
 
     async def logprobs(
-        self, request: Request, completions: Sequence[str]
+        self, request: Request, completions: Sequence[str], *, end: bool = False
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """llama.cpp's server cannot score given text, so this is a ModelError."""
         raise wrong_request(

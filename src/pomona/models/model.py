@@ -99,10 +99,10 @@ class Model:
         return [await self._reply_or_error(*ask) for ask in asks]
 
     async def logprobs(
-        self, request: Request, completions: Sequence[str]
+        self, request: Request, completions: Sequence[str], *, end: bool = False
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """Natural-log probability of each token of each completion, with the ability "score", and
-        what that cost.
+        what that cost; with `end` the end token's as the last one.
         """
         raise self.without("score")
 

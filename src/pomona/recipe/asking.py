@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from pomona.answers import forecaster
 from pomona.models import Model, Request, Spent, count_parameters, gguf_header, locate, present
 from pomona.recipe.asked import is_gguf, is_served
-from pomona.recipe.graph import Estimate, Node, RunInput, Step
+from pomona.recipe.graph import Estimate, Node, RunInput, Step, Tokens
 from pomona.recipe.inputs import resolve
 from pomona.recipe.schema import Recipe
 from pomona.recipe.steps import Served
@@ -103,6 +103,8 @@ def draw_pools(
     if isinstance(model, Served):
         money = _most(plan, system, [model], lambda own: forecaster(own, plan.typical)(pool.n))
         cost = replace(cost, asked=plan.item_count * pool.n, money=money)
+    if system.context:
+        cost = replace(cost, tokens=_unknown)
     inputs |= {"items": asked, "model": model}
     who = system.name if system.context else plan.names.get(model, system.name)
     name = f"ask {who} for {pool_name(pool)}"
@@ -136,7 +138,16 @@ def judge_pools(
     def choosing(first: Model, arbiter: Model | None = None) -> Spent:
         drawn = forecaster(first, plan.typical)(n)
         told = forecast_answer([first], plan.typical, whole, arbiter)
-        return replace(told, money=told.money - drawn.money)
+        return Spent(
+            told.prompt_tokens - drawn.prompt_tokens,
+            told.completion_tokens - drawn.completion_tokens,
+            money=told.money - drawn.money,
+        )
+
+    def tokens(_: Request) -> Tokens:
+        spent = choosing(*(_Priced(None) for _ in who))
+        count = plan.item_count
+        return spent.prompt_tokens * count, spent.completion_tokens * count
 
     cost = Estimate(
         "generate",
@@ -144,10 +155,16 @@ def judge_pools(
         200.0 * plan.item_count,
         plan.item_count,
         _most(plan, system, list(who.values()), choosing),
+        _unknown if system.context else tokens,
     )
     of = "" if system.name == strategy.name else f" of {system.name}"
     name = f"choose {strategy.name}{of}"
     return plan.step(plan.on(name, items), judge, params, inputs, cost)
+
+
+def _unknown(_: Request) -> Tokens:
+    """Of requests that carry what is not known before."""
+    return None, None
 
 
 class _Priced(Model):

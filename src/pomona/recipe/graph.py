@@ -17,18 +17,29 @@ from pathlib import Path
 from typing import Any
 
 from pomona.files import sha256_of
+from pomona.models import Request, prompt_tokens
 from pomona.recipe.code import code_key
 from pomona.recipe.steps import Cost, Served, StepContext
 from pomona.workspace import FileStamp, refuse_changed, stamp
 
 Work = Callable[[StepContext], Cost]
+Tokens = tuple[float | None, float | None]  # of prompts, of answers; None where nobody knows
+
+
+def answering(items: float, samples: int) -> Callable[[Request], Tokens]:
+    """Of answers of full length to so many items like a typical one, each prompt read once."""
+    return lambda typical: (
+        prompt_tokens(typical) * items,
+        typical.max_tokens * items * samples,
+    )
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What a step will need: `kind` chooses the rate at which this machine works through `flops`,
     None where nobody knows them; `disk` is bytes left behind, `asked` how many answers servers
-    give, `money` the most that these cost, None where nobody knows.
+    give, `money` the most that these cost, None where nobody knows. `tokens` tells, from a typical
+    request, how many models read and how many they answer at most; training is none of these.
     """
 
     kind: str = "table"
@@ -36,6 +47,7 @@ class Estimate:
     disk: float = 0.0
     asked: float = 0.0
     money: float | None = 0.0
+    tokens: Callable[[Request], Tokens] = lambda _: (0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from pomona.recipe.asking import (
     is_judged,
     judge_pools,
 )
-from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
+from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work, answering
 from pomona.recipe.inputs import tokenizer_folder
 from pomona.recipe.rows import Tables
 from pomona.recipe.schema import Pretrain, Train
@@ -431,7 +431,10 @@ class RunPlan(Tables):
         """Cost of reading or answering `items` items."""
         weights = None if isinstance(model, Served) else self.parameters(model)
         flops = None if weights is None else 2.0 * weights * TOKENS_PER_ITEM * items * samples
-        return Estimate(kind, flops, 200.0 * items * samples)
+        # Nobody knows before how long the texts are that are scored: as long as FLOPs take them.
+        read = TOKENS_PER_ITEM * items * samples
+        tokens = answering(items, samples) if kind == "generate" else lambda _: (read, 0.0)
+        return Estimate(kind, flops, 200.0 * items * samples, tokens=tokens)
 
     def _evaluate(self, name: str, asked: Step, model: Node, led: Led) -> Step:
         """Greedy answers of `model`."""

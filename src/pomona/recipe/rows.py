@@ -223,7 +223,7 @@ class Tables:
         prompt of middle length.
         """
         longest = self.recipe.task.max_new_tokens
-        if self.harness:
+        if self.harness and self.harness.needs == "generate":
             longest = max(request.max_tokens for request, _ in self.harness.requests())
         prompts = self.harness.items.prompts if self.harness else self._first_prompts()
         middle = sorted(prompts, key=len)[len(prompts) // 2] if prompts else ""

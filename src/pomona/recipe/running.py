@@ -29,6 +29,7 @@ from pomona.files import (
     write_into,
     write_json,
 )
+from pomona.models import Request
 from pomona.recipe.asked import Says
 from pomona.recipe.costs import total
 from pomona.recipe.graph import STEP_FOLDER, RunFolder, RunInput, Step, ancestors
@@ -98,17 +99,23 @@ class Silent:
         """A system has its entry."""
 
 
+_TOKENS = ("prompt_tokens", "completion_tokens")
+
+
 @dataclass(frozen=True)
 class DryRun:
     """What a run would do."""
 
     steps: list[Step]
     folder: RunFolder
+    typical: Callable[[], Request]
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a step: `state` is "done" or "to do"; estimated FLOPs, seconds on one core, bytes
-        of disk, and the most that servers are paid.
+        of disk, the most that servers are paid, and the tokens that models read and answer at most
+        (training reads others).
         """
+        typical = self.typical()
         return [
             {
                 "step": step.name,
@@ -117,6 +124,7 @@ class DryRun:
                 "seconds": expected_seconds(step),
                 "disk": step.estimate.disk,
                 "money": step.estimate.money,
+                **dict(zip(_TOKENS, step.estimate.tokens(typical), strict=True)),
             }
             for step in self.steps
         ]
@@ -124,7 +132,7 @@ class DryRun:
     def totals(self) -> dict[str, Any]:
         """Sums over the steps that are still to do; None where a part is not known."""
         rows = [row for row in self.rows() if row["state"] == "to do"]
-        names = ("flops", "seconds", "disk", "money")
+        names = ("flops", "seconds", "disk", "money", *_TOKENS)
         return {name: total(row[name] for row in rows) for name in names}
 
 
@@ -201,7 +209,8 @@ def dry_run(
         steps += more
         if not all(folder.done(step) for step in more):
             break  # what comes then depends on what these say
-    return DryRun(list(ancestors([*steps, *plan.targets])), folder)
+    steps = list(ancestors([*steps, *plan.targets]))
+    return DryRun(steps, folder, lambda: plan.typical)
 
 
 def planned_sizes(model: str) -> str | dict[str, Planned]:

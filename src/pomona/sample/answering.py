@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import pyarrow as pa
 
@@ -35,8 +35,9 @@ from pomona.sample.selection.mbr import beside
 from pomona.sample.strategy import REWARDS, Strategy, parse_strategy, temperatures
 
 if TYPE_CHECKING:
-    from pomona.sample.context.neighbours import AnswerMemory, Neighbours
-    from pomona.sample.context.protocol import Context
+    from pomona.sample.context.neighbours import Neighbours
+    from pomona.sample.context.protocol import Chooser, Context
+    from pomona.sample.context.selected import ChoosingMemory
 
 
 Progress = Callable[[int, int], None]
@@ -70,7 +71,8 @@ async def answer(
         the request that the model saw. Where the budget ends in an `after`, the candidate stays as
         it was and the notes say so.
         A note `answer` is the answer, and no model is asked; notes `candidates` stand beside the
-        pool, each with its weight as evidence for mbr, which is then the only choice.
+        pool, each with its weight as evidence for mbr, which is then the only choice. A context
+        that is a `Chooser` chooses in place of mbr.
     progress: called with (candidates that came, candidates of the whole pool) as they come.
 
     Raises:
@@ -83,6 +85,7 @@ async def answer(
         raise PomonaError("there is no model", where="models", remedy="give at least one")
     account = budget if isinstance(budget, Account) else Account(budget)
     check(strategy, panel, judge)
+    chooser = _chooser(context, strategy)
     changes = {"seed": seed, "top_p": strategy.top_p, "min_p": strategy.min_p}
     given: dict[str, Any] = {name: one for name, one in changes.items() if one is not None}
     request = replace(request, **given)
@@ -112,7 +115,11 @@ async def answer(
     selection = SelectionContext(
         request, strategy, panel, account, judge, request.seed, items, weights
     )
-    choice = await choose(selection, pool)
+    before = None
+    if chooser is not None:
+        before = partial(chooser.choose, selection, pool, notes[chooser.name])
+    choice = await choose(selection, pool, before)
+    pool = list(choice.candidates) or pool
     searched = Spent(flops=sum(noted.get("flops", 0.0) for noted in notes.values()))
     spent = sum((one.spent for one in drawn.replies), selection.spent + first.spent + searched)
     for lever in context:
@@ -138,6 +145,18 @@ async def answer(
         strategy.signature,
         notes,
     )
+
+
+def _chooser(context: Sequence[Context], strategy: Strategy) -> Chooser | None:
+    """The context that chooses in place of the strategy."""
+    for lever in context:
+        if hasattr(lever, "choose"):
+            if strategy.select not in ("first", "mbr"):
+                message = f"{lever.name} chooses, and so would {strategy.select}"
+                remedy = f"draw by {strategy.pool}{strategy.n}, or leave one of the two out"
+                raise PomonaError(message, where=f'strategy "{strategy.name}"', remedy=remedy)
+            return cast("Chooser", lever)
+    return None
 
 
 def _known(
@@ -330,7 +349,12 @@ class StrategyAnswerer:
 
     def forecast(self, request: Request, models: Sequence[Model], judge: Model | None) -> Spent:
         """See the protocol."""
-        return forecast_answer(models, request, self.strategy, judge)
+        draws, scored = (True, 0) if self.memory is None else self.memory.asks(request)
+        drawn = forecast_answer(models, request, self.strategy, judge) if draws else Spent()
+        if not scored:
+            return drawn
+        prompt = models[0].tokens(request)
+        return drawn + _times(models[0].cost(prompt, request.max_tokens), scored)
 
 
 def answer_all(
@@ -343,11 +367,12 @@ def answer_all(
     extract: str | None = None,
     language: str | None = None,
     context: Sequence[Context] = (),
-    memory: AnswerMemory | None = None,
+    memory: ChoosingMemory | None = None,
     lookup: float | None = None,
     copy: float | None = None,
     examples: int = 0,
     neighbours: int = 0,
+    phrases: bool = False,
     **options: Unpack[RowOptions],
 ) -> Card:
     """Answer every row of a table: several answers each, and a choice among them.
@@ -374,32 +399,33 @@ def answer_all(
         copy: Below this similarity to every row, what is asked about is the answer, as it is.
         examples: So many of the nearest rows are shown before the question.
         neighbours: So many of the nearest rows' answers are candidates, and evidence, for mbr.
+        phrases: What is put together from pieces of the memory's answers is the answer; no model is
+            asked.
     """
     details = {"reward": reward, "extract": extract, "language": language}
     plan = _planned(strategy, {name: one for name, one in details.items() if one is not None})
-    near = _neighbours(memory, lookup, copy, examples, neighbours)
+    near = _neighbours(memory, lookup, copy, examples, neighbours, phrases)
     check_outputs({"the answers": out}, () if memory is None else memory.paths)
     answerer = StrategyAnswerer(plan, context, near)
     return answer_rows(inputs, out, answerer, model=model, **options)
 
 
-def _neighbours(
-    memory: AnswerMemory | None,
-    lookup: float | None,
-    copy: float | None,
-    examples: int,
-    neighbours: int,
-) -> Neighbours | None:
-    used = lookup is not None or copy is not None or examples > 0 or neighbours > 0
-    if used != (memory is not None):
+def _neighbours(memory: ChoosingMemory | None, *uses: Any) -> Neighbours | None:
+    """The memory as it is used: for a lookup, a copy, examples, candidates, phrases, and by its
+    selector where it has one.
+    """
+    lookup, copy, examples, neighbours, phrases = uses
+    chosen = memory is not None and memory.selector is not None
+    near = lookup is not None or copy is not None or examples > 0 or neighbours > 0
+    if (chosen or near or phrases) != (memory is not None):
         message = "the memory is not used" if memory else "there is no memory to use"
-        remedy = "give a memory, and lookup, copy, examples or neighbours"
+        remedy = "give a memory, and lookup, copy, examples, neighbours, phrases or its selector"
         raise PomonaError(message, where="memory", remedy=remedy)
     if memory is None:
         return None
     from pomona.sample import context
 
-    return context.Neighbours(memory, lookup, copy, examples, neighbours)
+    return context.Selected(memory, *uses) if chosen else context.Neighbours(memory, *uses)
 
 
 def _planned(given: str | Strategy | Mapping[str, Any], details: Mapping[str, Any]) -> Strategy:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import numpy as np
 
-from pomona.sample.context import Context, Memory, Neighbours, Thought
+from pomona.sample.context import Context, Memory, Neighbours, Selected, Thought
 from pomona.serve.call import FEEDBACK, MEMORY, Call, event, send_events
 from pomona.serve.fields import Fields, bad, missing
 from pomona.serve.parsing import ParsedRequest, read_chat, read_completion
@@ -28,6 +28,7 @@ _MOST_INPUTS = 2048
 _LONGEST_GROUP = 64
 # What requests may use of a memory of rows: the setting of `Neighbours`.
 _NEAR = {"lookup": "lookup", "examples": "examples", "neighbours": "candidates"}
+_MADE = ("phrases", "selector")  # and what has no setting
 _MOST_SAID = 100_000  # characters of a text that is kept as feedback
 
 
@@ -209,8 +210,20 @@ def _lever(call: Call, parsed: ParsedRequest, name: str) -> Context:
     if name in _NEAR:
         settings = call.state.settings
         return Neighbours(_rows(call), name=name, **{_NEAR[name]: getattr(settings, name)})
-    listed = ", ".join((*known, "thought", "memory", *_NEAR))
+    if name == "phrases":
+        return Neighbours(_rows(call), name=name, phrases=True)
+    if name == "selector":
+        return _selected(call)
+    listed = ", ".join((*known, "thought", "memory", *_NEAR, *_MADE))
     raise wrong("pomona.context", f'there is no context "{name[:80]}" — known: {listed}')
+
+
+def _selected(call: Call) -> Selected:
+    memory = _rows(call)
+    if memory.selector is None:
+        message = "this server has no selector — start it with --memory-selector FILE"
+        raise ApiError(404, message, code="no_selector")
+    return Selected(memory, name="selector")
 
 
 async def _chunks(

@@ -33,9 +33,9 @@ class ServeSettings:
         keys each has users of its own.
     contexts: levers on what the model sees, by the names that requests use, beside thought and
         (with feedback) memory.
-    memory: rows that were answered before, for the contexts lookup, examples and neighbours: with
-        the similarity from which a row is the answer, and how many are shown or are candidates. Of
-        several keys each adds rows of its own.
+    memory: rows that were answered before, for the contexts phrases, selector (where it has one),
+        lookup, examples and neighbours: with the similarity from which a row is the answer, and how
+        many are shown or are candidates. Of several keys each adds rows of its own.
     keep_alive: seconds of silence after which a stream says that it is alive.
     """
 

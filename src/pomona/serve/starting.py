@@ -81,7 +81,8 @@ def serve(
         contexts: What models see where a request names it; `pomona.sample.context.open_contexts`
             opens some.
         memory: Rows that were answered before, which clients may add to (POST /v1/memory) where it
-            has a file; `pomona.memory.open_memory` opens some.
+            has a file; `pomona.memory.open_memory` opens some. Contexts "phrases" and, where it
+            has one, "selector" answer with what is put together from them.
         lookup: context "lookup": from this similarity on, the nearest row's answer is the answer.
         examples: context "examples": so many of the nearest rows are shown.
         neighbours: context "neighbours": so many rows' answers are candidates, and evidence, for

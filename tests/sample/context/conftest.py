@@ -43,7 +43,9 @@ class Scripted(Model):
     ) -> AsyncIterator[ReplyPiece | Reply]:
         yield (await self.reply(request, samples))[0]
 
-    async def logprobs(self, request: Request, completions: Sequence[str]) -> Any: ...
+    async def logprobs(
+        self, request: Request, completions: Sequence[str], *, end: bool = False
+    ) -> Any: ...
 
     async def vectors(self, texts: Sequence[str]) -> Any: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import pytest
 
 from pomona.answers import Account, Budget
 from pomona.errors import PomonaError
-from pomona.memory import RowMemory, open_memory
+from pomona.memory import FEATURES, MemorySelector, RowMemory, Selector, open_memory
 from pomona.models import Draw, Model, Reply, Request, Spent
 from pomona.records import read
 from pomona.sample import answer_all, answer_now, parse_strategy
-from pomona.sample.context import Context, Neighbours
+from pomona.sample.context import Chooser, Context, Neighbours, Selected
 from pomona.tasks import pairwise
 
 FORM = "<|{group}|>{source}<|to|>"
@@ -107,6 +108,88 @@ def test_answers_of_rows_are_candidates_and_evidence_by_their_weight() -> None:
         answer_now(ask("Save"), model, parse_strategy("hedged3-vote"), context=[lever])
     with pytest.raises(PomonaError, match="Neighbours: lookup is 2 — give a similarity from 0"):
         Neighbours(memory(), lookup=2)
+
+
+def test_phrases_answer_without_a_model() -> None:
+    model, lever = Fake(), Neighbours(memory(), lookup=0.99, phrases=True)
+    found = answer_now(ask("Save page 2"), model, MBR, context=[lever])
+    assert (found.text, found.stopped_by) == ("Seite sichern 2", "phrases")
+    assert answer_now(ask("Save page"), model, MBR, context=[lever]).stopped_by == "lookup"
+    assert model.seen == [] and lever.asks(ask("Save")) == (False, 0)
+    other = Request(prompt="Save")  # has not the memory's form
+    assert answer_now(other, model, MBR, context=[lever]).text == "no"
+    assert lever.asks(other) == (True, 0)
+
+
+class Scoring(Fake):
+    """Gives shorter texts more."""
+
+    abilities = frozenset({"generate", "score"})
+
+    async def logprobs(
+        self, request: Request, completions: Sequence[str], *, end: bool = False
+    ) -> tuple[list[Any], Spent]:
+        self.seen.append(request)
+        assert end
+        return [np.full(2, -float(len(text))) for text in completions], Spent(5, 7)
+
+
+def chooser(tmp_path: Path, *, draws: bool, scored: bool) -> RowMemory:
+    """A memory whose selector prefers what was drawn, and of that what the model prefers."""
+    zeros = dict.fromkeys(FEATURES, 0.0)
+
+    def weighing(**weights: float) -> Selector:
+        columns = [tuple(each.values()) for each in (zeros, dict.fromkeys(FEATURES, 1.0))]
+        return Selector(FEATURES, *columns, tuple((zeros | weights).values()))
+
+    first = weighing(drawn=1.0, source=-5.0)
+    last = weighing(drawn=9.0, logprob=1.0)
+    kept = MemorySelector(last, first, 3) if scored else MemorySelector(first)
+    replace(kept, draws=draws, neighbours=2).save(tmp_path / "selector.json")
+    return memory(selector=tmp_path / "selector.json")
+
+
+def test_a_selector_chooses_in_place_of_the_strategy(tmp_path: Path) -> None:
+    lever, model = Selected(chooser(tmp_path, draws=True, scored=True)), Scoring("lang", "ab", "")
+    assert isinstance(lever, Chooser) and not isinstance(Neighbours(memory()), Chooser)
+    account = Account(Budget())
+    found = answer_now(ask("Save the page"), model, MBR, context=[lever], budget=account)
+    assert (found.text, found.chosen) == ("ab", 1)  # drawn, and the shorter of those
+    assert found.notes["selection"] == {"chosen_by": "selector"}
+    texts = [reply.text for reply in found.candidates]
+    assert texts[:3] == ["lang", "ab", ""] and len(texts) == len(found.scores) == 4
+    assert min(found.scores) == found.scores[2]  # what is empty is no candidate
+    assert found.spent.completion_tokens == 3 + 7 and found.spent.flops > 0
+    assert account.spent == replace(found.spent, seconds=account.spent.seconds)
+    assert lever.asks(ask("Save")) == (True, 3)
+    with pytest.raises(PomonaError, match="neighbours chooses, and so would vote — draw by hedged"):
+        answer_now(ask("Save"), model, parse_strategy("hedged3-vote"), context=[lever])
+    with pytest.raises(PomonaError, match='cannot "score"'):
+        answer_now(ask("Save"), Fake(), MBR, context=[lever])
+    spent = answer_now(ask("Save the page"), model, MBR, context=[lever], budget=Budget(tokens=20))
+    assert "fallback" in spent.notes["selection"] and spent.text == "lang"
+    with pytest.raises(PomonaError, match="a selector excludes phrases and neighbours"):
+        Selected(lever.memory, phrases=True)
+    with pytest.raises(PomonaError, match="there is no selector"):
+        Selected(memory())
+
+
+def test_a_selector_without_answers_of_a_model_draws_none(tmp_path: Path) -> None:
+    lever, model = Selected(chooser(tmp_path, draws=False, scored=False)), Fake()
+    found = answer_now(ask("Save pages"), model, MBR, context=[lever])
+    assert (found.stopped_by, model.seen, found.reply.model) == ("selector", [], "memory")
+    assert answer_now(Request(prompt="Save"), model, MBR, context=[lever]).text == "no"
+    lever = Selected(chooser(tmp_path, draws=False, scored=True), lookup=0.99)
+    scoring = Scoring()
+    found = answer_now(ask("Save the page"), scoring, MBR, context=[lever])
+    assert len(scoring.seen) == 1 and found.spent.completion_tokens == 7
+    assert answer_now(ask("Save page"), scoring, MBR, context=[lever]).stopped_by == "lookup"
+    rows = pa.table({"prompt": [ask("Save the page").prompt]})
+    card = answer_all(
+        rows, tmp_path / "a.jsonl", model=Scoring(), raw=True, memory=lever.memory, dry_run=True,
+        max_tokens=10,
+    )  # fmt: skip
+    assert card.details["at_most"]["completion_tokens"] == 30  # of three that are scored
 
 
 def test_a_table_is_answered_with_a_memory(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ class HttpModel(Model):
                 yield item
 
     async def logprobs(
-        self, request: Request, completions: Sequence[str]
+        self, request: Request, completions: Sequence[str], *, end: bool = False
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """Servers ignore requests for the probabilities of a given text, so this is a
         ModelError.

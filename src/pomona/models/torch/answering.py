@@ -183,12 +183,14 @@ def score(
     prompt: Sequence[int],
     completions: Sequence[str],
     steer: Steer | None,
+    *,
+    end: bool = False,
 ) -> tuple[list[NDArray[np.float32]], Spent]:
-    """Natural-log probability of each token of each completion after the prompt, without an end
-    token, and what that cost.
+    """Natural-log probability of each token of each completion after the prompt, and what that
+    cost; with `end` the end token's as the last one.
     """
     started = time.perf_counter()
-    ids = model.codec.completions(completions, end=False)
+    ids = model.codec.completions(completions, end=end)
     scored = _scored(model, prompt, ids, steer)
     spent = costs.scored(len(prompt), list(map(len, ids)), time.perf_counter() - started)
     return scored, _steered_cost(spent, steer, sum(map(len, ids)))

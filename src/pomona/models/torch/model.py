@@ -137,13 +137,13 @@ class TorchModel(NativeModel):
             job.cancelled = True
 
     async def logprobs(
-        self, request: Request, completions: Sequence[str]
+        self, request: Request, completions: Sequence[str], *, end: bool = False
     ) -> tuple[list[NDArray[np.float32]], Spent]:
         """See `Model`."""
         self.check_steer(request.steer)
         _, ids = await self._encoded(request)
         return await self._run(
-            partial(score, self, self._costs, ids, list(completions), request.steer)
+            partial(score, self, self._costs, ids, list(completions), request.steer, end=end)
         )
 
     async def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], Spent]:

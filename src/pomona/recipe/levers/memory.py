@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pomona.documents import StrictModel
-from pomona.memory import ABOVE, STRENGTH
+from pomona.memory import ABOVE, COMPOSED, EDITED, PENALTY, SHORTLIST, STRENGTH
 from pomona.recipe.asked import Needs
 from pomona.recipe.fields import Mistakes, Positive, Rate, Share, Text
 from pomona.recipe.graph import Estimate, Node, Step
@@ -103,9 +103,9 @@ class Phrases(StrictModel):
     what their sources have otherwise replaced. No model is asked.
     """
 
-    edited: Few = 10
+    edited: Few = EDITED
     """How many of the nearest training items are edited."""
-    composed: Positive = 3
+    composed: Positive = COMPOSED
     """How many answers are put together phrase by phrase."""
 
 
@@ -118,9 +118,9 @@ class Selected(StrictModel):
     """How many answers of the memory as they are: on items of a project that is not in it, they are
     more often a trap than a help.
     """
-    shortlist: Positive = 4
+    shortlist: Positive = SHORTLIST
     """The model gives its log-probability to so many that a selector without it puts first."""
-    penalty: Rate = 0.003
+    penalty: Rate = PENALTY
     """Of the squared weights of features of unit variance."""
     folds: Annotated[int, Field(ge=2)] = 5
     """By which the choice for a validation item has not seen its cluster."""

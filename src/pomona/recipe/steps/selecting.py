@@ -20,9 +20,8 @@ from pomona.memory import (
     Phrases,
     Selector,
     cross_fitted,
-    features,
-    gather,
     usual_length,
+    with_features,
 )
 from pomona.models import Shape, decode_flops, prefill_flops
 from pomona.recipe.steps import Cost, StepContext
@@ -33,7 +32,7 @@ from pomona.recipe.steps.pools import drawing, read_pools
 from pomona.recipe.steps.results import Serving, read_rows, write_serving
 from pomona.recipe.steps.tables import read_items
 from pomona.stats import rows_of
-from pomona.tasks import Items, pairwise
+from pomona.tasks import Items
 
 LOGPROB = FEATURES.index("logprob")
 Pool = dict[str, Any]  # its `texts`, and its `features` [k, len(FEATURES)]
@@ -162,17 +161,15 @@ def gather_candidates(step: StepContext) -> Cost:
         pools = []
         for at, source in enumerate(items.sources):
             near = found[at]
-            pool = gather(source, made[at], near["answers"], near["similarity"], drawn[at])
-            texts = [one.text for one in pool] or [source]
-            nearest = near["similarity"][0] if near["similarity"] else 0.0
-            known = features(
+            texts, known = with_features(
                 source,
-                pool,
-                pairwise(texts, texts) / 100,
-                nearest=nearest,
+                made[at],
+                near["answers"],
+                near["similarity"],
+                drawn[at],
                 usual=usual.get(items.groups[at], (0.0, 1.0)),
             )
-            pools.append({"texts": texts, "features": known.reshape(len(pool), len(FEATURES))})
+            pools.append({"texts": texts, "features": known})
             if at % 100 == 0:
                 step.advance(at, len(items))
     _write_pools(step.out, items, pools)

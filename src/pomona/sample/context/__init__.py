@@ -23,8 +23,9 @@ if TYPE_CHECKING:
         build_datastore as build_datastore,
         open_contexts as open_contexts,
     )
-    from pomona.sample.context.protocol import Context as Context
+    from pomona.sample.context.protocol import Chooser as Chooser, Context as Context
     from pomona.sample.context.retrieval import Retrieval as Retrieval
+    from pomona.sample.context.selected import Selected as Selected
     from pomona.sample.context.steering import Steering as Steering
     from pomona.sample.context.thought import Thought as Thought, final_answer as final_answer
     from pomona.sample.context.tools.definition import Tool as Tool, tool as tool
@@ -38,8 +39,9 @@ __getattr__, __dir__ = lazily(
         "index": "Index Passage",
         "neighbours": "AnswerMemory Neighbours",
         "opening": "build_datastore open_contexts",
-        "protocol": "Context",
+        "protocol": "Chooser Context",
         "retrieval": "Retrieval",
+        "selected": "Selected",
         "steering": "Datastore Steering",
         "thought": "Thought final_answer",
         "tools.definition": "Tool tool",

@@ -68,6 +68,14 @@ class AnswerMemory(Protocol):
         """A row as a plain prompt shows it."""
         ...
 
+    def reads(self, question: str) -> bool:
+        """Whether a question has the form of those that the rows answer."""
+        ...
+
+    async def put_together(self, question: str) -> str | None:
+        """The best answer made of pieces of the rows' answers; None for what it cannot read."""
+        ...
+
 
 @dataclass(frozen=True)
 class Neighbours:
@@ -75,6 +83,7 @@ class Neighbours:
 
     lookup: from this similarity on the nearest row's answer is the answer, and no model is asked.
     copy: below this similarity what is asked about is the answer, as it is.
+    phrases: what is put together from the rows is the answer, and no model is asked.
     examples: so many rows are shown, in a chat as earlier turns, the nearest next to the question.
     candidates: so many rows' answers stand beside the model's, as candidates and as evidence for
         the choice by `mbr`, each with its row's weight.
@@ -87,6 +96,7 @@ class Neighbours:
     copy: float | None = None
     examples: int = 0
     candidates: int = 0
+    phrases: bool = False
     name: str = "neighbours"
 
     def __post_init__(self) -> None:
@@ -102,8 +112,15 @@ class Neighbours:
     @property
     def identity(self) -> str:
         """The memory and how it is used."""
-        used = (self.lookup, self.copy, self.examples, self.candidates)
+        used = [self.lookup, self.copy, self.examples, self.candidates]
+        used += ["phrases"] if self.phrases else []
         return ":".join([self.memory.identity, *map(str, used)])
+
+    def asks(self, request: Request) -> tuple[bool, int]:
+        """Whether a model may have to draw an answer to a request, and to how many texts it has to
+        give log-probabilities.
+        """
+        return not (self.phrases and self.memory.reads(question(request))), 0
 
     async def before(self, request: Request, model: Model) -> tuple[Request, Mapping[str, Any]]:
         """See the protocol."""
@@ -118,6 +135,10 @@ class Neighbours:
             return request, {**notes, "answer": rows[0].answer, "answered_by": "lookup"}
         if self.copy is not None and known.source is not None and nearest < self.copy:
             return request, {**notes, "answer": known.source, "answered_by": "copy"}
+        if self.phrases:
+            made = await self.memory.put_together(question(request))
+            if made is not None:
+                return request, {**notes, "answer": made, "answered_by": "phrases"}
         if near := rows[: self.candidates]:
             notes["candidates"] = [{"text": row.answer, "weight": row.weight} for row in near]
         return self._with_examples(request, rows[: self.examples]), notes

@@ -4,10 +4,11 @@ afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from pomona.models import Model, Reply, Request
+from pomona.sample.selection.choice import Choice, SelectionContext
 
 
 @runtime_checkable
@@ -41,5 +42,20 @@ class Context(Protocol):
         `notes` are what `before` gave.
 
         Called for every candidate. What this spends itself is added to `reply.spent`.
+        """
+        ...
+
+
+@runtime_checkable
+class Chooser(Context, Protocol):
+    """A context that chooses in place of the strategy, which then only says how answers are
+    drawn.
+    """
+
+    async def choose(
+        self, selection: SelectionContext, pool: Sequence[Reply], notes: Mapping[str, Any]
+    ) -> Choice | None:
+        """A choice among the pool and what it adds to it (`Choice.candidates`); None leaves the
+        choice to the strategy. `notes` are what `before` gave.
         """
         ...

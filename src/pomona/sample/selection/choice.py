@@ -19,13 +19,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Choice:
-    """The index of the chosen candidate, a score for every candidate (higher is better), and what
-    else is worth telling.
+    """The index of the chosen candidate, a score for every candidate (higher is better), what else
+    is worth telling, and the candidates where they are more than the pool.
     """
 
     chosen: int
     scores: tuple[float, ...]
     notes: Mapping[str, Any] = field(default_factory=dict)
+    candidates: tuple[Reply, ...] = ()
 
 
 @dataclass
@@ -66,10 +67,16 @@ class SelectionContext:
         return able([self.judge, *self.models], ability)
 
     async def score(
-        self, model: Model, request: Request, completions: Sequence[str]
+        self, model: Model, request: Request, completions: Sequence[str], *, end: bool = False
     ) -> list[NDArray[np.float32]]:
-        """The model's log-probabilities of completions, paid for. Exhausted when a limit is met."""
-        return (await self._paying(model, lambda payer: payer.logprobs(request, completions)))[0]
+        """The model's log-probabilities of completions, with `end` that of their end too, paid for.
+        Exhausted when a limit is met.
+        """
+
+        def work(payer: MeteredModel) -> Awaitable[tuple[list[NDArray[np.float32]], Spent]]:
+            return payer.logprobs(request, completions, end=end)
+
+        return (await self._paying(model, work))[0]
 
     async def embed(self, model: Model, texts: Sequence[str]) -> NDArray[np.float32]:
         """The model's vectors, paid for. Exhausted when a limit is met."""

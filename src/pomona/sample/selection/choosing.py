@@ -64,16 +64,21 @@ _SELECTORS: dict[str, Selector] = {
 }
 
 
-async def choose(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
-    """One candidate of a pool of at least one, by the strategy. When the budget ends before the
-    judge has spoken, the first; of time, comparing has a second more, since the pool may have used
-    it up.
+async def choose(
+    context: SelectionContext,
+    pool: Sequence[Reply],
+    before: Callable[[], Awaitable[Choice | None]] | None = None,
+) -> Choice:
+    """One candidate of a pool of at least one, by the strategy, unless what is asked `before` it
+    has one. When the budget ends before the judge has spoken, the first; of time, comparing has a
+    second more, since the pool may have used it up.
     """
     left = context.account.left
     timer = asyncio.timeout(None if left is None else max(left, _GRACE))
     try:
         async with timer:
-            return await _SELECTORS[context.strategy.select](context, pool)
+            chosen = None if before is None else await before()
+            return chosen or await _SELECTORS[context.strategy.select](context, pool)
     except (Exhausted, TimeoutError) as met:
         if isinstance(met, TimeoutError) and not timer.expired():
             raise
