@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 from pomona.errors import PomonaError
 from pomona.scale import read_runs
@@ -70,9 +71,19 @@ def test_several_tables_share_what_all_know(tmp_path: Path) -> None:
 
 def test_the_folder_of_a_run_lists_its_trainings(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(PomonaError, match=r"the run has no training-runs\.parquet"):
+    with pytest.raises(PomonaError, match=r"the run has no training-runs\.csv"):
         read_runs(tmp_path)
     counted = pa.table({**ROWS, "params_no_embedding": [5e5, 1e6, 2e6], "flops": [1.0, 2.0, 3.0]})
-    pq.write_table(counted, tmp_path / "training-runs.parquet")
+    both = [counted.append_column("part", pa.array([part] * 3)) for part in ("tail", "overall")]
+    table = pa.concat_tables(both).append_column("seed", pa.array([0, None] * 3, pa.int64()))
+    csv.write_csv(table, tmp_path / "training-runs.csv")
     runs = read_runs(str(tmp_path))
     assert runs.flops.tolist() == [1, 2, 3] and list(runs.counts) == ["params_no_embedding"]
+    assert runs.places[0].endswith("training-runs.csv, row 4")
+    with pytest.raises(PomonaError, match='there is no part "head" — known: overall, tail'):
+        read_runs(str(tmp_path), part="head")
+
+
+def test_what_is_not_known_of_all_is_not_known() -> None:
+    runs = read_runs(pa.table({**ROWS, "flops": [1e14, None, None], "unique_tokens": [None] * 3}))
+    assert not runs.counted and runs.flops[0] == 6e13 and not runs.more

@@ -11,8 +11,8 @@ from pomona.cli.laws import show_fit, show_plan
 from pomona.cli.leaderboards import COLUMNS, show_frontier, show_growth, show_returns
 
 _OF_FIT = (
-    "form params tokens loss flops unique_tokens family learning_rate checkpoint cluster every_run "
-    "drop_highest delta above held_out resamples seed"
+    "form params tokens loss flops unique_tokens family learning_rate checkpoint cluster part "
+    "every_run drop_highest delta above held_out resamples seed"
 )
 app = App(name="scale")
 app.command(

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from pomona.errors import PomonaError, nearest
 from pomona.records import Where, as_text, read
 
-OF_RUN = "training-runs.parquet"  # in the folder of a run of recipes
+OF_RUN = "training-runs.csv"  # in the folder of a run of recipes
 FLOPS_EACH = 6  # a parameter and a token: two forward, four backward (Kaplan et al. 2020, §2.1)
 _NUMBERS = ("params", "tokens", "loss")
 _MORE = ("flops", "unique_tokens", "learning_rate", "checkpoint")
-_LABELS = ("family", "size", "seed", "run")
+_LABELS = ("family", "size", "seed", "run", "cluster")
+_PART = "part"  # of the test items, where a table tells the loss on several
 _COUNTS = "params_"  # how other columns of parameters begin
 Floats = NDArray[np.float64]
 
@@ -31,7 +32,7 @@ class Runs:
     tokens where no column has them: `counted` is then False).
 
     more: unique_tokens, learning_rate and checkpoint, where they are known.
-    labels: family, size, seed and run, where they are known.
+    labels: family, size, seed, run and cluster, where they are known.
     counts: other ways to count the parameters, by their columns.
     places: the row of each, as errors name it.
     """
@@ -86,13 +87,16 @@ class Runs:
 
 
 def read_runs(
-    sources: Where | Sequence[Where], columns: Mapping[str, str | None] | None = None
+    sources: Where | Sequence[Where],
+    columns: Mapping[str, str | None] | None = None,
+    part: str = "overall",
 ) -> Runs:
     """The runs of one table or several: CSV, JSONL, Parquet, a table, or the folder of a run of
     recipes.
 
     `columns` names columns that are called otherwise; those of params, tokens and loss must be
-    there, or flops instead of tokens.
+    there, or flops instead of tokens. Where a column `part` tells parts of the test items, the rows
+    of one count.
 
     Raises:
         PomonaError: a file or column is missing, a value is missing or no number above 0, or a run
@@ -104,7 +108,7 @@ def read_runs(
         raise PomonaError("there are no runs", where="runs", remedy="name a table of runs")
     names = {name: name for name in (*_NUMBERS, *_MORE, *_LABELS)}
     asked = {name: column for name, column in (columns or {}).items() if column is not None}
-    parts = [_read(table, where, names | asked, set(asked)) for where, table in tables]
+    parts = [_read(table, where, names | asked, set(asked), part) for where, table in tables]
     runs = parts[0] if len(parts) == 1 else _joined(parts)
     _refuse_twice(runs)
     return runs
@@ -123,9 +127,11 @@ def _table(source: Any) -> tuple[str, pa.Table]:
     return str(source), read(source).to_table()
 
 
-def _read(table: pa.Table, where: str, names: dict[str, str], asked: set[str]) -> Runs:
+def _read(table: pa.Table, where: str, names: dict[str, str], asked: set[str], part: str) -> Runs:
     if not len(table):
         raise PomonaError("there are no runs", where=where, remedy="check how it was written")
+    table, rows = _of_part(table, where, part)
+    places = [f"{where}, row {row + 1}" for row in rows]
     if "checkpoint" not in asked and "checkpoint" not in table.column_names:
         names = names | {"checkpoint": "step"}
     needed = [n for n in _NUMBERS if n != "tokens" or names["flops"] not in table.column_names]
@@ -135,10 +141,12 @@ def _read(table: pa.Table, where: str, names: dict[str, str], asked: set[str]) -
             remedy = f"{nearest(names[name], table.column_names)}; {option} names another"
             raise PomonaError(f'there is no column "{names[name]}"', where=where, remedy=remedy)
     there = {name: column for name, column in names.items() if column in table.column_names}
+    tokens_too = "tokens" in there
     numbers = {
-        name: _numbers(table, there[name], where, name)
+        name: _numbers(table, there[name], places, name)
         for name in (*_NUMBERS, *_MORE)
         if name in there
+        and (name in _NUMBERS or name in asked or not tokens_too or _known(table[there[name]]))
     }
     flops = numbers.pop("flops", None)
     params, tokens = numbers.pop("params"), numbers.pop("tokens", None)
@@ -146,9 +154,9 @@ def _read(table: pa.Table, where: str, names: dict[str, str], asked: set[str]) -
         assert flops is not None
         tokens = flops / (FLOPS_EACH * params)
     counts = {
-        name: _numbers(table, name, where, "params")
+        name: _numbers(table, name, places, "params")
         for name in table.column_names
-        if name.startswith(_COUNTS) and name != names["params"]
+        if name.startswith(_COUNTS) and name != names["params"] and _known(table[name])
     }
     labels = {
         name: [text or "" for text in as_text(table[there[name]]).to_pylist()]
@@ -157,12 +165,31 @@ def _read(table: pa.Table, where: str, names: dict[str, str], asked: set[str]) -
     }
     counted = flops is not None
     flops = FLOPS_EACH * params * tokens if flops is None else flops
-    places = [f"{where}, row {row + 1}" for row in range(len(table))]
     loss = numbers.pop("loss")
     return Runs(params, tokens, loss, flops, counted, numbers, labels, counts, places)
 
 
-def _numbers(table: pa.Table, column: str, where: str, name: str) -> Floats:
+def _of_part(table: pa.Table, where: str, part: str) -> tuple[pa.Table, list[int]]:
+    """The rows of one part of the test items, and where they stand."""
+    rows = list(range(len(table)))
+    if _PART in table.column_names:
+        told = as_text(table[_PART]).to_pylist()
+        rows = [row for row in rows if told[row] == part]
+        if not rows:
+            known = nearest(part, {one for one in told if one})
+            raise PomonaError(f'there is no part "{part}"', where=where, remedy=known)
+    elif part != "overall":
+        message = 'there is no column "part"'
+        raise PomonaError(message, where=where, remedy="leave out --part")
+    return table.take(rows), rows
+
+
+def _known(column: Any) -> bool:
+    """Whether every run has a value: what is not known of all is not known."""
+    return not any(value in (None, "") for value in column.to_pylist())
+
+
+def _numbers(table: pa.Table, column: str, places: Sequence[str], name: str) -> Floats:
     """A column of numbers above 0, which texts may spell."""
     found = np.empty(len(table))
     for row, value in enumerate(table[column].to_pylist()):
@@ -178,8 +205,7 @@ def _numbers(table: pa.Table, column: str, where: str, name: str) -> Floats:
                 if name == "loss"
                 else "give a number above 0"
             )
-            place = f"{where}, row {row + 1}"
-            raise PomonaError(f'"{column}" {told}', where=place, remedy=remedy)
+            raise PomonaError(f'"{column}" {told}', where=places[row], remedy=remedy)
     return found
 
 

@@ -223,7 +223,7 @@ def check_told(runs: Runs, form: str) -> None:
         unique = runs.more.get("unique_tokens")
         if unique is None:
             remedy = "name it with --unique-tokens, or fit chinchilla"
-            message = 'there is no column "unique_tokens"'
+            message = "unique_tokens are not known of all runs"
             raise PomonaError(message, where=where, remedy=remedy)
         repeats = int((runs.tokens > 1.001 * unique).sum())
         if repeats < _FEWEST:

@@ -38,6 +38,7 @@ def fit(
     learning_rate: str | None = None,
     checkpoint: str | None = None,
     cluster: str | None = None,
+    part: str = "overall",
     every_run: bool = False,
     drop_highest: int = 0,
     delta: float = 1e-3,
@@ -68,8 +69,9 @@ def fit(
         family: Column of families, whose exponents are compared.
         learning_rate: Column of learning rates, of which the best counts.
         checkpoint: Column of training steps, of which the last counts.
-        cluster: Column of what is resampled together; without one, runs of one size and seed where
-            seeds differ.
+        cluster: Column of what is resampled together; without one, rows of one run, or of one size
+            and seed where seeds differ.
+        part: Of the test items, where a table has a column part, such as that of a finished run.
         every_run: All learning rates and checkpoints count.
         drop_highest: So many runs of the highest losses are left out.
         delta: Where Huber's loss of the log residuals goes from squares to straight.
@@ -90,11 +92,11 @@ def fit(
         from pomona.scale.laws.page import check_page
 
         check_page(page, runs)
-    columns = {"params": params, "tokens": tokens, "loss": loss, "flops": flops, "run": cluster}
+    columns = {"params": params, "tokens": tokens, "loss": loss, "flops": flops, "cluster": cluster}
     columns |= {"unique_tokens": unique_tokens, "family": family, "learning_rate": learning_rate}
-    read = read_runs(runs, columns | {"checkpoint": checkpoint})
+    read = read_runs(runs, columns | {"checkpoint": checkpoint}, part)
     procedure = Procedure(form, Loss(delta, above), held_out, resamples, seed)
-    result = _Study(read, procedure, every_run, drop_highest, cluster).result(multiverse)
+    result = _Study(read, procedure, every_run, drop_highest).result(multiverse)
     if page is not None:
         from pomona.scale.laws.page import write_page
 
@@ -125,16 +127,14 @@ def _check_numbers(
 class _Study:
     """The runs that count, their law, and what is said of it."""
 
-    def __init__(
-        self, read: Runs, procedure: Procedure, every: bool, highest: int, cluster: str | None
-    ) -> None:
+    def __init__(self, read: Runs, procedure: Procedure, every: bool, highest: int) -> None:
         self.read, self.procedure, self.notes = read, procedure, list[str]()
         self.runs = read if every else self._counting(read)
         if highest:
             self.runs = self.runs.take(without_highest(self.runs, highest))
             self.notes.append(f"{highest} runs of the highest losses are left out")
         check_told(self.runs, procedure.form)
-        self.clusters = self._clusters(cluster)
+        self.clusters = self._clusters()
 
     def _counting(self, runs: Runs) -> Runs:
         for name, choose, told in (
@@ -150,16 +150,17 @@ class _Study:
                     )
         return runs
 
-    def _clusters(self, cluster: str | None) -> list[Any] | None:
+    def _clusters(self) -> list[Any] | None:
         """What is resampled together, where any share something."""
         labels = self.runs.labels
-        names = ["run"] if "run" in labels else ["family", "size", "params", "seed"]
-        if "run" not in labels and len(set(labels.get("seed", []))) < 2:
+        named = next((one for one in ("cluster", "run") if one in labels), None)
+        if named is None and len(set(labels.get("seed", []))) < 2:
             return None
+        names = ["family", "size", "params", "seed"] if named is None else [named]
         keys = [repr(key) for key in self.runs.keys(*names)]
         if len(set(keys)) == len(keys):
             return None
-        about = cluster or ("trainings" if "run" in labels else "size and seed")
+        about = named or "size and seed"
         self.notes.append(f"{len(set(keys))} clusters by {about} are resampled, not single runs")
         return keys
 
