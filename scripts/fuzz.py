@@ -371,6 +371,22 @@ def counting() -> dict[str, Reader]:
     }
 
 
+def published(folder: Path) -> None:
+    """All that is asked of a table of published models."""
+    from pomona.scale import frontier, growth, returns
+
+    for ask in (frontier, growth, returns):
+        json.dumps(ask(folder / "t.csv").to_json(), allow_nan=False)
+
+
+# Of one family, so that nothing is resampled: what is tried is the reading.
+PUBLISHED = b"""model,params_b,score,date,family,type,merged,flop,Training tokens (B),organization,arena
+a/x-7b,6.7,40.5,2020-01-01,x,pretrained,False,"1,000.5",1e3,"Google,MIT",1000
+a/x-2x7B-v1_6b,13,60,2021-02,x,merge,True,,unknown,University of X,
+b/contaminated-70b,70B,80.5,2022-12-31,x,chat,,1e24,2000,,1200
+"""
+
+
 def readers() -> dict[str, Reader]:
     """Every reader by its name."""
     from pomona.documents import parse_json
@@ -458,6 +474,7 @@ def readers() -> dict[str, Reader]:
         "gguf": Reader({"m.gguf": gguf}, lambda f: gguf_header(f / "m.gguf")),
         "upstream": Reader(upstream(), asked),
         "retry": Reader({"x": b"120"}, lambda f: retry_after((f / "x").read_text("latin-1"))),
+        "published": Reader({"t.csv": PUBLISHED}, published),
         **counting(),
         **made(),
     }  # fmt: skip

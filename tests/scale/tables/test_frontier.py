@@ -72,14 +72,19 @@ def test_flags_of_the_leaderboard_have_reasons(leaderboard: Frontier) -> None:
     assert sum(flag.kind == "experts" for flag in said) == 78
 
 
-def test_a_column_that_means_its_opposite_is_not_used(real: Real) -> None:
-    path = real("open_llm_leaderboard_v1_min.csv")
-    told = frontier(path, dates=["2023-09"])
-    assert told.notes[0].startswith(
-        'column "merged" calls 96% of the models labelled pretrained merges, and 27% of those '
+def test_a_column_that_means_its_opposite_is_not_used(table: Write) -> None:
+    rows = [f"m{i},{i + 1}e9,{40 + i},pretrained,{i != 0}" for i in range(5)]
+    rows += [f"n{i},{i + 1}e9,{60 + i},base merges,{i == 0}" for i in range(4)]
+    path = table("model,params,score,type,merged", *rows)
+    told = frontier(path)
+    assert told.notes[0] == (
+        'column "merged" calls 80% of the models labelled pretrained merges, and 25% of those '
         "labelled merges: it is not used; where it means the opposite, give --not-merged merged"
     )
-    assert told.months[0].curves["all"].beaten == 71
+    assert told.flags == []
+    (flag,) = frontier(path, columns=Columns(not_merged="merged")).flags
+    assert (flag.row, flag.kind) == (1, "label")
+    assert flag.reason == 'labelled "pretrained", and a column says that it is a merge'
 
 
 def test_what_size_and_compute_explain_of_base_models(real: Real) -> None:
