@@ -81,12 +81,16 @@ class FakePlan:
             "seconds": 83.0,
             "disk": 2.4e6,
             "money": 0.0,
+            "prompt_tokens": 0.0,
+            "completion_tokens": 0.0,
         }
         done = {"step": "evaluate all", "state": "done", "flops": 0.0, "seconds": 2.0}
-        return [step, {**done, "disk": 0.0, "money": 0.0}]
+        asked = {"prompt_tokens": 300.0, "completion_tokens": 90.0}
+        return [step, {**done, **asked, "disk": 0.0, "money": 0.0}]
 
     def totals(self) -> dict[str, float]:
-        return {"flops": 2.5e12, "seconds": 83.0, "disk": 2.4e6, "money": 0.0}
+        asked = {"prompt_tokens": 0.0, "completion_tokens": 0.0}
+        return {"flops": 2.5e12, "seconds": 83.0, "disk": 2.4e6, "money": 0.0, **asked}
 
 
 def test_a_dry_run_lists_steps_and_cost(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

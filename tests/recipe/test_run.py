@@ -223,7 +223,9 @@ def test_several_training_seeds_are_in_the_intervals(project: Path) -> None:
     assert systems_of(project / "run")["prune/top"] == [3, 4]
     of = [answers_of(project / "run", "prune/top", seed) for seed in (3, 4, None)]
     assert of[0].equals(of[2])
-    assert of[1].schema.metadata == {b"pomona.name": f"{project / 'run'}#prune/top#4".encode()}
+    told = of[1].schema.metadata
+    assert told[b"pomona.name"] == f"{project / 'run'}#prune/top#4".encode()
+    assert str(project / "run/ledger.json") in json.loads(told[b"pomona.files"])
     assert answers_at(f"{project / 'run'}#prune/top#4").equals(of[1])
 
 
