@@ -84,6 +84,7 @@ def test_every_size_is_trained_for_every_number_of_tokens(project):
         ("tokens: [600, 300]", "tokens: [600, 600]", "a count stands twice"),
         ("tokens: [600, 300]", "tokens: []", '"tokens" must not be empty'),
         ("also: model", "also: small", '"small" is one of the sizes'),
+        ("also: model", "also: http://127.0.0.1:9/v1#m", "is no folder of a checkpoint"),
     ],
 )
 def test_tokens_and_checkpoints_that_make_no_sense_are_refused(project, right, wrong, said):

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -171,7 +171,8 @@ def paths_of(source: Where, *, saved: bool = False) -> list[str]:
     if saved and isinstance(source, str | Path):
         return [str(source)]
     if isinstance(source, pa.Table):
-        return json.loads((source.schema.metadata or {}).get(_FILES, b"[]"))
+        table = cast("pa.Table", source)
+        return json.loads((table.schema.metadata or {}).get(_FILES, b"[]"))
     return read(source).paths
 
 
@@ -185,7 +186,7 @@ def _texts(table: pa.Table, column: str, name: str, ids: Sequence[str] = ()) -> 
         message, remedy = '"prediction" holds lists', "give each item one answer"
         raise PomonaError(message, where=name, remedy=remedy)
     nested = nested and column == "reference"
-    texts = _lists(values, name) if nested else _plain(values)
+    texts: list[Any] = _lists(values, name) if nested else _plain(values)
     for row, text in enumerate(texts):
         if text is None or (nested and (not text or None in text)):
             where = _row(name, row, ids[row] if ids else None)

@@ -12,6 +12,7 @@ from typing import Any
 from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
 from pomona.models import catalogue
+from pomona.recipe.graph import RunInput
 from pomona.recipe.schema import Data
 from pomona.recipe.steps import Cost
 from pomona.recipe.steps.tables import among, conditions
@@ -69,6 +70,14 @@ def trained(checkpoint: Path) -> Cost:
     said = read_json(path, remedy=remedy) if path.is_file() else {}
     flops, tokens, seconds = (number(said.get(k)) for k in ("flops", "tokens", "cpu_seconds"))
     return Cost(flops, None if tokens is None else int(tokens), seconds, wall_seconds=None)
+
+
+def trained_before(uri: str, model: object) -> RunInput:
+    """The checkpoint of a training beside those of a recipe. Raises PomonaError for what is none."""
+    if isinstance(model, RunInput) and model.path.is_dir():
+        return model
+    remedy = "name checkpoints that torch reads, whose training.json says how they were trained"
+    raise PomonaError(f'"{uri}" is no folder of a checkpoint', where="pretrain.also", remedy=remedy)
 
 
 def number(value: Any) -> float | None:

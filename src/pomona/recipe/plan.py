@@ -20,7 +20,7 @@ from pomona.recipe.asking import (
     judge_pools,
 )
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work, answering
-from pomona.recipe.inputs import tokenizer_folder
+from pomona.recipe.inputs import tokenizer_folder, trained_before
 from pomona.recipe.rows import Tables
 from pomona.recipe.schema import Pretrain, Train
 from pomona.recipe.steps import Served
@@ -71,7 +71,7 @@ class TrainingRun:
 
     size: str
     tokens: int | None
-    model: Node
+    model: Step | RunInput
 
 
 def _trained_for(size: str, tokens: int) -> str:
@@ -348,7 +348,8 @@ class RunPlan(Tables):
             for name in sizes
             for tokens in sorted(made.tokens)
         ]
-        return runs + [TrainingRun(uri, None, self.model(uri)) for uri in made.also or ()]
+        there = [(uri, trained_before(uri, self.model(uri))) for uri in made.also or ()]
+        return runs + [TrainingRun(uri, None, model) for uri, model in there]
 
     def loss(self, run: TrainingRun) -> Step:
         """The loss of a training on the test items."""

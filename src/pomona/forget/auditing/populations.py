@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -168,7 +168,8 @@ def _table(inputs: Where, columns: Mapping[str, str | None]) -> tuple[pa.Table, 
 def _named(inputs: Where, records: Any) -> str:
     if not isinstance(inputs, pa.Table):
         return str(records.source.where)
-    return ((inputs.schema.metadata or {}).get(NAME) or b"predictions").decode()
+    table = cast("pa.Table", inputs)
+    return ((table.schema.metadata or {}).get(NAME) or b"predictions").decode()
 
 
 def _is_words(values: pa.ChunkedArray) -> bool:
