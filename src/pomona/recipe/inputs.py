@@ -73,7 +73,7 @@ def trained(checkpoint: Path) -> Cost:
 
 
 def trained_before(uri: str, model: object) -> RunInput:
-    """The checkpoint of a training beside those of a recipe. Raises PomonaError for what is none."""
+    """The checkpoint of a training beside those of a recipe. PomonaError for what is none."""
     if isinstance(model, RunInput) and model.path.is_dir():
         return model
     remedy = "name checkpoints that torch reads, whose training.json says how they were trained"
