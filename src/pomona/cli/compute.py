@@ -97,7 +97,7 @@ def show_thresholds(show: Out, result: Standings, given: Mapping[str, Any]) -> N
     if show.format == "json":
         show.json(result.to_json())
         return
-    words = {True: "above", False: "below", None: UNKNOWN}
+    words = {True: "above", False: "not above", None: UNKNOWN}
     rows = [
         {
             "rule": f"{rule.authority}: {rule.rule}",

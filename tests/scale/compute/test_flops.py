@@ -121,7 +121,9 @@ def test_energy_in_units_that_do_not_slip() -> None:
         ({"device": "h1000"}, 'unknown device "h1000" — did you mean "h100"?'),
         ({"utilisation": 1.5}, "utilisation is 1.5 — give a share above 0, at most 1"),
         ({"overhead": 0.5}, "overhead is 0.5 — give 1 or more"),
-        ({"flop_per_joule": 0.0}, "flop_per_joule is 0.0 — give a positive number"),
+        ({"flop_per_joule": 0.0}, "flop_per_joule is 0.0 — give 1 to 1e+30"),
+        ({"flop_per_joule": 1e-300}, "flop_per_joule is 1e-300 — give 1 to 1e+30"),
+        ({"overhead": 1e308}, "overhead is 1e+308 — give 1 or more, at most 1000"),
     ],
 )
 def test_an_efficiency_that_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
@@ -149,6 +151,9 @@ def test_a_folder_with_a_configuration_is_enough(tmp_path: Path) -> None:
         ("ui-s", {"context": 0}, "context is 0"),
         ("ui-s", {"samples": 0}, "samples is 0"),
         ("ui-s", {"tokens": -1.0}, "tokens is -1.0"),
+        ("ui-s", {"tokens": 1e308}, "tokens is 1e+308 — give a positive number, at most 1e+30"),
+        ("ui-s", {"samples": 10**400}, "samples is too large — give a positive number, at most"),
+        ("ui-s", {"context": 10**400}, "context is too large"),
         ("ui-s", {"against": "nowhere"}, "nowhere: there is no such model here"),
         ("ui-s", {"date": "now"}, '"now" is no day'),
     ],
@@ -202,6 +207,6 @@ def test_the_command_shows_tables_and_json(capsys: pytest.CaptureFixture[str]) -
     assert "8,164,800" in capsys.readouterr().out
     assert not main(["scale", "thresholds", "2e26", "--date", "2025-01-20"])
     shown = capsys.readouterr().out
-    assert "revoked" in shown and "below" not in shown.split("on 2025-01-20;")[0]
+    assert "revoked" in shown and "not above" not in shown.split("on 2025-01-20;")[0]
     assert main(["scale", "flops", "nowhere"]) == 2
     assert "there is no such model here" in capsys.readouterr().err

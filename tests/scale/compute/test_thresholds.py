@@ -83,12 +83,29 @@ def test_a_modification_is_measured_by_the_training_of_the_original() -> None:
     assert rule("eu-modifier", "2026-06-01", 1e24, original=2.9e24).above is True
     assert rule("eu-modifier", "2026-06-01", 1e24, original=3.1e24).above is False
     assert rule("eu-modifier", "2026-06-01", 1e24, original=3e24).flop == pytest.approx(1e24)
+    # Exactly a third is not more than a third, whatever of it a float can say.
+    for third in (1e22, 1e23, 1e24, 1e25, 7e23):
+        assert rule("eu-modifier", "2026-06-01", third, original=3 * third).above is False
+        assert rule("eu-modifier", "2026-06-01", 1.0001 * third, original=3 * third).above is True
+
+
+def test_a_signature_tells_trainings_apart() -> None:
+    given = ((1e25, None), (1.0000001e25, None), (1e25, 3e25), (1e25, 2e25))
+    told = [thresholds(one, original=two, date="2026-06-01").signature for one, two in given]
+    assert len(set(told)) == 4
+
+
+def test_the_last_day_of_all_has_a_page(tmp_path: Path) -> None:
+    thresholds(1e25, date="9999-12-31", page=tmp_path)
+    assert "in force on 9999-12-31" in (tmp_path / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"flop": -1.0}, "thresholds: flop is -1.0 — give floating-point operations"),
+        ({"flop": -1.0}, "flop is -1.0 — give floating-point operations, 0 to 1e+60"),
+        ({"flop": 1e300}, "flop is 1e+300"),
+        ({"original": 1e-300}, "original is 1e-300 — give floating-point operations, 1 to 1e+60"),
         ({"flop": float("nan")}, "flop is nan"),
         ({"original": float("inf")}, "original is inf"),
         ({"date": "2026-02-30"}, 'date: "2026-02-30" is no day — write it as 2026-01-01'),

@@ -65,7 +65,7 @@ def test_among_curated_bases_small_ones_win_ever_less(leaderboard: Frontier) -> 
 def test_flags_of_the_leaderboard_have_reasons(leaderboard: Frontier) -> None:
     kinds = [flag.kind for flag in leaderboard.flags]
     assert kinds.count("contamination") == 3
-    assert kinds.count("label") == 48
+    assert kinds.count("label") == 47
     assert all(flag.reason for flag in leaderboard.flags)
     # Those whose name says more than 13 billion: most are two sevens that share their attention.
     said = [f for f in leaderboard.flags if f.kind == "experts" or "all" in f.left_out]
@@ -241,8 +241,24 @@ BAD = {
     "no unit": (
         ("model,params,score", "a,7,30", "b,70,40"),
         {},
-        'the median of "params" is 38.5: no models have so few — say what the column counts in: '
+        'the median of "params" is 38.5 parameters: no models have so few — say what the column counts in: '
         "--params-unit billions or millions",
+    ),
+    "too many": (
+        ("model,params_b,score", "a,7e9,30", "b,70e9,40"),
+        {},
+        'the median of "params_b" is 3.85e+19 parameters: no models have so many — say what the '
+        "column counts in: --params-unit ones",
+    ),
+    "semicolons": (
+        ("model;params_b;score", "a;7;30", "b;70;40"),
+        {},
+        "its one column is 'model;params_b;score' — separate the columns by commas instead of ';'",
+    ),
+    "a time that is none": (
+        ("model,params,score,date", "a,7e9,30,2023-01-01 noon", "b,8e9,40,2023-01"),
+        {},
+        '"date" is "2023-01-01 noon", which is no date',
     ),
     "beyond percent": (
         ("model,params,score", "a,7e9,30", "b,8e9,140"),
@@ -287,6 +303,81 @@ def test_one_family_has_no_interval(table: Write) -> None:
     r2 = told.months[0].curves["all"].r2["params"]
     assert r2.value is not None and (r2.low, r2.high) == (None, None)
     assert "all models are of 1 families: intervals are unknown" in told.notes
+
+
+def test_a_leaderboard_that_writes_links_is_read_by_its_full_names(table: Write) -> None:
+    link = '"<a href=""https://x.org/{0}"">{0}</a>"'
+    head = "Model,fullname,Average ⬆️,#Params (B),Submission Date"
+    rows = ("a/Great-7b,50,7.2,2023-01-01", "b/Wide-70b,49,70.5,2023-01-02")
+    lines = [f"{link.format(row.split(',')[0])},{row}" for row in rows]
+    best = frontier(table(head, *lines)).months[-1].curves["all"].best
+    assert best is not None and best.model == "a/Great-7b"
+
+
+def test_names_that_contradict_nothing_are_not_flagged(table: Write) -> None:
+    rows = (
+        "google/gemma-7b,8.54",  # tables of tokens are in the column and not in the name
+        "Qwen/Qwen3-0.6B,0.75",
+        "google/gemma-2-2b,2.61",
+        "meta-llama/Llama-3.2-1B,1.24",
+        "x/decontaminated-7b,7.2",
+        "x/not-contaminated-7b,7.2",
+        "x/contamination-free-7b,7.2",
+        "x/cheat-sheet-7b,7.2",
+        "Qwen/Qwen1.5-MoE-A2.7B,14.3",  # a mixture that was trained as one
+        "x/emerge-7b,7.2",
+    )
+    lines = [f"{row},{30 + i},pretrained" for i, row in enumerate(rows)]
+    found = frontier(table("model,params_b,score,type", *lines)).flags
+    assert [flag.model for flag in found] == []
+    wrong = ("x/a-7b,8.99", "x/b-7b,3.1", "x/c-350m,1.2", "x/contaminated,7", "x/d-moe,7")
+    lines = [f"{row},{30 + i},pretrained" for i, row in enumerate(wrong)]
+    found = frontier(table("model,params_b,score,type", *lines)).flags
+    assert [flag.kind for flag in found] == ["size"] * 3 + ["contamination", "label"]
+
+
+def test_a_flag_later_than_all_that_counts_is_not_lost(table: Write) -> None:
+    late = table(HEAD, *ROWS, "x/contaminated-8b,8,99,2024-05-01,chat")
+    told = frontier(late)
+    months = [flag.model for month in told.months for flag in month.flags]
+    assert "x/contaminated-8b" in months and len(months) == len(told.flags)
+    until = frontier(late, dates=["2023-12"])
+    assert "x/contaminated-8b" not in [f.model for month in until.months for f in month.flags]
+
+
+def test_notes_say_what_was_compared(table: Write) -> None:
+    undated = frontier(table("model,params,score,date", "a,7e9,30,", "b,8e10,40,", "a,7e9,31,"))
+    assert "no model that counts has a date: all are compared at once" in undated.notes
+    assert "1 rows have the name of another one: each counts as a model" in undated.notes
+    assert not any("in no month" in note for note in undated.notes)
+    hoaxes = frontier(table("model,params,score", "a-hoax,7e9,30", "b-hoax,8e10,40"))
+    assert "no model is left to compare: the flags say why" in hoaxes.notes
+
+
+def test_the_signature_has_all_that_the_numbers_depend_on(table: Write) -> None:
+    path = table(f"{HEAD},m", *(f"{row},{i % 2}" for i, row in enumerate(ROWS)))
+    bases = [str(table("model", name, name=f"{name[:4]}.csv")) for name in ("meta*", "face*")]
+    given = (
+        {},
+        {"columns": Columns(merged="m")},
+        {"columns": Columns(not_merged="m")},
+        {"dates": ["2023-08"]},
+        {"dates": ["2023-08-30"]},
+        {"bases": bases[0]},
+        {"bases": bases[1]},
+        {"small": 12.9e9},
+        {"small": 12.9e9 + 1},
+    )
+    signatures = [frontier(path, **one).signature for one in given]
+    assert len(set(signatures)) == len(given)
+    Path(bases[0]).write_text("model\nface*\n")
+    assert frontier(path, bases=bases[0]).signature not in signatures
+
+
+def test_resamples_are_checked_where_there_are_too_few_models_too(table: Write) -> None:
+    path = table("model,params,score", "a,7e9,30", "b,8e10,40")
+    with pytest.raises(PomonaError, match="-3 resamples are too few"):
+        frontier(path, resamples=-3)
 
 
 def test_its_page_has_curves_and_reasons(table: Write, tmp_path: Path) -> None:

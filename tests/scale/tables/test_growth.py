@@ -96,3 +96,12 @@ def test_the_command_prints_json_and_a_page(
     assert main(["scale", "growth", path, "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["quantities"]["params"]["overall"]["months"]["value"] == pytest.approx(6, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "said", ["Academia,Industry", "Industry - Academia Collaboration", "industry; academia"]
+)
+def test_a_column_of_sectors_says_both_in_any_form(said: str, table: Write) -> None:
+    rows = [f'm{i},201{i}-01-01,{10**i}e6,"{said}"' for i in range(1, 6)]
+    makers = growth(table("model,date,params,sector", *rows)).makers
+    assert [one.both.value for one in makers] == [1.0] * 5

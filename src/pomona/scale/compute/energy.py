@@ -4,7 +4,6 @@ brain works for as much.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from pomona.errors import PomonaError, nearest
 from pomona.pages import amount
 
 JOULES_PER_KWH = 3.6e6
+_MOST_PER_JOULE = 1e30  # far beyond any device: what follows is still a number
 BRAIN_WATTS = 20.0  # Attwell & Laughlin (2001) and others; the point of comparison, no measurement
 # Dense 16-bit operations a second and watts, by the makers' data sheets
 _DEVICES = {
@@ -102,15 +102,15 @@ def efficiency(
         PomonaError: an unknown device, or a number out of range.
     """
     if flop_per_joule is not None:
-        if not 0 < flop_per_joule < math.inf:
-            raise _out_of_range("flop_per_joule", flop_per_joule, "a positive number")
+        if not 1 <= flop_per_joule <= _MOST_PER_JOULE:
+            raise _out_of_range("flop_per_joule", flop_per_joule, f"1 to {_MOST_PER_JOULE:.0e}")
         return Efficiency(flop_per_joule, None, None, 1.0)
     if device not in _DEVICES:
         raise PomonaError(f'unknown device "{device}"', remedy=nearest(device, _DEVICES))
-    if not 0 < utilisation <= 1:
+    if not 1e-6 <= utilisation <= 1:
         raise _out_of_range("utilisation", utilisation, "a share above 0, at most 1")
-    if not 1 <= overhead < math.inf:
-        raise _out_of_range("overhead", overhead, "1 or more")
+    if not 1 <= overhead <= 1000:
+        raise _out_of_range("overhead", overhead, "1 or more, at most 1000")
     flop, watts = _DEVICES[device]
     return Efficiency(flop * utilisation / (watts * overhead), device, utilisation, overhead)
 

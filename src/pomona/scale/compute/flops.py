@@ -4,7 +4,6 @@ counted, what else that compute would buy, where it stands against thresholds, a
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from pomona.scale.compute.results import (
 from pomona.scale.compute.tensors import count_tensors
 from pomona.scale.compute.thresholds import Standings, day_of, standings
 
+_MOST = 1e30  # tokens, samples, answers: products of all of them are still numbers
 _CONTEXT = 2048  # where the caller says nothing: as Hoffmann et al. (2022) trained
 _SUPPORTED = "give a folder with config.json, gguf:PATH, or a name of the catalogue"
 
@@ -118,7 +118,7 @@ def thresholds(
         page: Folder to write a page with pictures into.
 
     Raises:
-        PomonaError: a number is negative or not finite, or there is no such day.
+        PomonaError: a number is out of range, or there is no such day.
     """
     if page is not None:
         check_page(Path(page))
@@ -135,8 +135,10 @@ def _answering(prompt: int, answer: int, samples: int, answers: int) -> Answerin
 
 def _positive(**numbers: float | None) -> None:
     for name, value in numbers.items():
-        if value is not None and not 0 < value < math.inf:
-            raise PomonaError(f"{name} is {value}", where="flops", remedy="give a positive number")
+        if value is not None and not 0 < value <= _MOST:
+            told = f"{value}" if isinstance(value, float) or value <= 0 else "too large"
+            remedy = f"give a positive number, at most {_MOST:.0e}"
+            raise PomonaError(f"{name} is {told}", where="flops", remedy=remedy)
 
 
 @dataclass(frozen=True)

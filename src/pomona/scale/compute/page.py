@@ -186,7 +186,8 @@ def _state(rule: Standing) -> str:
 
 def _timeline(standings: Standings) -> dict[str, Any]:
     last = max(standings.date, standings.checked, *(rule.start or "" for rule in standings.rules))
-    ends = (dt.date.fromisoformat(last) + dt.timedelta(days=120)).isoformat()
+    room = min(dt.timedelta(days=120), dt.date.max - dt.date.fromisoformat(last))
+    ends = (dt.date.fromisoformat(last) + room).isoformat()
     values = [
         {
             "rule": rule.name,
@@ -267,7 +268,7 @@ def _convention_table(sizes: Sequence[ModelFlops]) -> Table:
 
 
 def _standing_table(standings: Standings) -> Table:
-    words = {True: "above", False: "below", None: UNKNOWN}
+    words = {True: "above", False: "not above", None: UNKNOWN}
     rows = [
         [
             f"{rule.authority}: {rule.rule}",

@@ -5,7 +5,6 @@ and why they are no measure of risk.
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -19,6 +18,7 @@ from pomona.documents import StrictModel, read_model
 from pomona.errors import PomonaError
 
 _TABLE = Path(__file__).with_name("thresholds.yaml")
+_MOST = 1e60  # operations, far beyond any training: ratios of them are still numbers
 _Day = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")]
 # Hooker (2024), "On the limits of compute thresholds as a governance strategy", arXiv:2407.05694
 CAVEATS = (
@@ -120,9 +120,11 @@ class Standings:
     @property
     def signature(self) -> str:
         """All that the table depends on."""
-        told = "unknown" if self.flop is None else f"{self.flop:g}"
-        head = f"thresholds|date:{self.date}|checked:{self.checked}|flop:{told}"
-        return f"{head}|pomona:{version('pomona')}"
+        flop, original = (
+            "unknown" if one is None else f"{one:.17g}" for one in (self.flop, self.original)
+        )
+        head = f"thresholds|date:{self.date}|checked:{self.checked}|flop:{flop}"
+        return f"{head}|original:{original}|pomona:{version('pomona')}"
 
     def to_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -133,11 +135,10 @@ class Standings:
 
 def standings(flop: float | None, day: dt.date, original: float | None = None) -> Standings:
     """Every rule on a day, and a training against it."""
-    for name, value in (("flop", flop), ("original", original)):
-        if value is not None and not 0 <= value < math.inf:
-            raise PomonaError(
-                f"{name} is {value}", where="thresholds", remedy="give floating-point operations"
-            )
+    for name, value, least in (("flop", flop, 0), ("original", original, 1)):
+        if value is not None and not least <= value <= _MOST:
+            remedy = f"give floating-point operations, {least} to {_MOST:.0e}"
+            raise PomonaError(f"{name} is {value}", where="thresholds", remedy=remedy)
     table = _table()
     checked, notes = _day(table.checked), [*CAVEATS]
     if day > checked:
@@ -167,7 +168,9 @@ def _standing(
     said |= {"flop": number, "status": status, "in_force": rule.in_force(day)}
     above = ratio = None
     if flop is not None and number is not None:
-        above, ratio = flop > number, flop / number if number else None
+        # A third is no float: what is exactly a third of the original must not come out above it.
+        slack = 0.0 if rule.share is None else 1e-12
+        above, ratio = flop > number * (1 + slack), flop / number
     return Standing(**{**said, "above": above, "ratio": ratio})
 
 

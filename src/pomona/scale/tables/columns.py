@@ -23,8 +23,9 @@ ScoreUnit = Literal["percent", "share", "other"]
 
 # What a column is taken for by its name, in lower case and without its unit.
 KNOWN: dict[str, str] = {
-    "model": "model name model_name fullname system",
-    "params": "params parameters param_count n_params num_params parameter_count model_size size",
+    "model": "fullname model_name_for_query model name model_name system",
+    "params": "params parameters param_count n_params num_params num_parameters n_parameters "
+    "total_params total_parameters parameter_count model_size size",
     "score": "score average top1 accuracy mmlu",
     "date": "date publication_date release_date released published submission_date",
     "flop": "flop flops training_compute training_flop compute",
@@ -50,7 +51,7 @@ _BRACKETS = re.compile(r"[(\[]([^)\]]*)[)\]]")
 _FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 _WORDS = {"thousands": 1e3, "millions": 1e6, "billions": 1e9, "trillions": 1e12}
 _UNITS: dict[str, float] = {"ones": 1.0, "millions": 1e6, "billions": 1e9}
-_DAY = re.compile(r"\d{4}-\d{2}(-\d{2}([T ].*)?)?")
+_DAY = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}.*)?)?")
 _FIRST, _LAST = "1940", "2100"  # outside no model was published: a slip of the pen
 _LARGEST = 1e60  # no model has more of anything, and squares of it are still numbers
 _TRUE, _FALSE = {"true", "yes", "1", "1.0"}, {"false", "no", "0", "0.0"}
@@ -180,7 +181,9 @@ def read_published(
     first = {found["score"]: numbers["score"]} if "score" in found else {}
     unit = _one_unit({**first, **scores}, columns.score_unit, reader)
     texts = [w for w in found if w not in (*_NUMBERS, *_TRUTHS, "model", "date")]
-    digest = hashlib.sha256(repr(sorted(cells.items())).encode("utf-8", "backslashreplace"))
+    # What a column is taken for decides as much as what stands in it.
+    read_as = (sorted(cells.items()), sorted(found.items()), columns.params_unit, unit)
+    digest = hashlib.sha256(repr(read_as).encode("utf-8", "backslashreplace"))
     published = Published(
         name,
         models,
@@ -216,6 +219,9 @@ def _found(
             option = what.replace("_", "-")
             message = f"no column is known to hold {_CALLED.get(what, what)}"
             remedy = f"name one by --{option}: the table has {', '.join(map(str, names))}"
+            if len(names) == 1 and (mark := re.search(r"[;\t|]", names[0])):
+                message = f"its one column is {names[0][:60]!r}"
+                remedy = f"separate the columns by commas instead of {mark[0]!r}"
             raise PomonaError(message, where=table, remedy=remedy)
     return found
 
@@ -347,17 +353,20 @@ def _named_factor(column: str) -> float:
 
 def _params_unit(column: str, values: Floats, given: Unit | None, table: str) -> float:
     """What parameters are still to be multiplied by: the unit of the option in place of that of the
-    name. Raises PomonaError where neither says it and the numbers are those of no models.
+    name. Raises PomonaError where the numbers are those of no models.
     """
     named = _named_factor(column)
-    if given is not None:
-        return _UNITS[given] / named
-    known = values[np.isfinite(values)]
-    if named == 1.0 and len(known) and np.median(known) < 1e4:
-        message = f'the median of "{column}" is {np.median(known):g}: no models have so few'
-        remedy = "say what the column counts in: --params-unit billions or millions"
-        raise PomonaError(message, where=table, remedy=remedy)
-    return 1.0
+    factor = 1.0 if given is None else _UNITS[given] / named
+    known = factor * values[np.isfinite(values)]
+    few = given is None and named == 1.0 and len(known) and np.median(known) < 1e4
+    many = len(known) and np.median(known) > 1e13
+    if few or many:
+        message = f'the median of "{column}" is {np.median(known):g}'
+        wrong = f"{message} parameters: no models have so {'many' if many else 'few'}"
+        units = "billions or millions" if few else "ones"
+        remedy = f"say what the column counts in: --params-unit {units}"
+        raise PomonaError(wrong, where=table, remedy=remedy)
+    return factor
 
 
 def _one_unit(scores: Mapping[str, Floats], given: ScoreUnit | None, reader: _Reader) -> ScoreUnit:

@@ -70,8 +70,11 @@ class _Explained:
 
 
 def resamples_of(labels: Sequence[str], resamples: int, seed: int) -> stats.Resamples | None:
-    """Resamples of clusters; None where there are too few of them to tell an interval."""
+    """Resamples of clusters; None where there are too few of them to tell an interval. Raises
+    PomonaError for a number of resamples or a seed that is out of range, also then.
+    """
     if len(set(labels)) < _LEAST:
+        stats.Resamples(1, resamples, seed)
         return None
     own = len(set(labels)) == len(labels)
     return stats.Resamples(len(labels), resamples, seed, None if own else list(labels))

@@ -4,6 +4,7 @@ without hoaxes, merges and wrong labels, and how much of a score size explains.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -117,13 +118,12 @@ class _Table:
         self.flagged = Flagged(published, small, base, merged)
         self.notes = [*published.notes, *([note] if note else [])]
         self.members = self._members()
+        self.flags = self._flags()
         _, self.resampled = published.clusters(np.arange(len(published)))
 
     def _members(self) -> dict[str, NDArray[np.bool_]]:
         """Which rows each curve is of, bool [n]."""
-        out = {
-            kind: rows & (kind not in self.keep) & True for kind, rows in self.flagged.rows.items()
-        }
+        out = {kind: rows & (kind not in self.keep) for kind, rows in self.flagged.rows.items()}
         known = np.isfinite(self.params) & np.isfinite(self.score)
         said = self.flagged.small_but_said_larger & ("size" not in self.keep)
         every = known & ~out["contamination"] & ~said
@@ -145,23 +145,25 @@ class _Table:
     def frontier(self, dates: Sequence[str] | None) -> Frontier:
         """Every month, or the days that were given."""
         ends = self._ends(dates)
-        flags = self._flags()
+        # What is later than all that counts is in no month either, unless days were asked for.
+        days, counted = self.published.dates, self._until(ends[-1][1])
+        nowhere = ~counted if days is None or not dates else np.isnat(days)
         months = []
         for place, (month, end) in enumerate(ends):
             before = ends[place - 1][1] if place else None
             last = place == len(ends) - 1
-            months.append(self._month(month, end, before, flags, last=last))
+            months.append(self._month(month, end, before, nowhere if last else None))
         return Frontier(
             self.published.name,
             self.published.columns["score"],
             self.small,
             months,
-            flags,
+            self.flags,
             self.bases,
             self.resampled,
-            self.signature,
+            self._signature([month.until for month in months] if dates else None),
             self.seed,
-            self._notes(),
+            self._notes(months),
         )
 
     def _ends(self, dates: Sequence[str] | None) -> list[tuple[str | None, np.datetime64 | None]]:
@@ -191,25 +193,20 @@ class _Table:
         month: str | None,
         end: np.datetime64 | None,
         before: np.datetime64 | None,
-        flags: Sequence[RowFlag],
-        *,
-        last: bool,
+        nowhere: NDArray[np.bool_] | None,
     ) -> Month:
+        """A month; the last one has the flags of the rows that are in no month, `nowhere`."""
         until = self._until(end)
         new = until & ~self._until(before) if before is not None else until
-        mine = new | ~self._until(None if end is None else self._last()) if last else new
+        mine, last = (new, False) if nowhere is None else (new | nowhere, True)
         curves = {
             name: self._curve(np.flatnonzero(rows & until), last=last)
             for name, rows in self.members.items()
         }
-        told = [flag for flag in flags if mine[flag.row - 1]]
+        told = [flag for flag in self.flags if mine[flag.row - 1]]
         until_text = None if end is None else str(end)
         arena = self._arena(np.flatnonzero(until))
         return Month(month, until_text, int((new & self.members["all"]).sum()), curves, arena, told)
-
-    def _last(self) -> np.datetime64:
-        """A day after which nothing is dated, so that what is not until it has no date."""
-        return np.datetime64("9999-12-31", "D")
 
     def _curve(self, rows: Rows, *, last: bool) -> FrontierCurve:
         params, score = self.params[rows], self.score[rows]
@@ -298,7 +295,8 @@ class _Table:
         rating = self.published.numbers.get("arena")
         if rating is None:
             return None
-        rated = rows[np.isfinite(rating[rows]) & ~self.flagged.rows["contamination"][rows]]
+        hoax = self.flagged.rows["contamination"] & ("contamination" not in self.keep)
+        rated = rows[np.isfinite(rating[rows]) & ~hoax[rows]]
         known = rated[np.isfinite(self.params[rated])]
         draws = resamples_of(self.published.clusters(known)[0], self.resamples, self.seed)
         fitted = line(np.log2(self.params[known]), rating[known], draws)
@@ -319,7 +317,7 @@ class _Table:
             told.append(replace(flag, left_out=left))
         return told
 
-    def _notes(self) -> list[str]:
+    def _notes(self, months: Sequence[Month]) -> list[str]:
         notes = list(self.notes)
         unknown = len(self.published) - int(
             (np.isfinite(self.params) & np.isfinite(self.score)).sum()
@@ -327,24 +325,31 @@ class _Table:
         if unknown:
             notes.append(f"{unknown} rows without parameters or a score are left out")
         days = self.published.dates
-        if days is not None and (undated := int(np.isnat(days).sum())):
-            notes.append(f"{undated} rows without a date are in no month")
         if days is None:
             notes.append("there is no column of dates: all models are compared at once")
+        elif months[0].month is None:
+            notes.append("no model that counts has a date: all are compared at once")
+        elif undated := int(np.isnat(days).sum()):
+            notes.append(f"{undated} rows without a date are in no month")
+        if again := len(self.published) - len(set(self.published.models)):
+            notes.append(f"{again} rows have the name of another one: each counts as a model")
         labels, called = self.published.clusters(np.flatnonzero(self.members["all"]))
-        if len(set(labels)) < 3:
+        if not labels:
+            notes.append("no model is left to compare: the flags say why")
+        elif len(set(labels)) < 3:
             notes.append(f"all models are of {len(set(labels))} {called}: intervals are unknown")
         return notes
 
-    @property
-    def signature(self) -> str:
+    def _signature(self, days: Sequence[str | None] | None) -> str:
         """All that the numbers depend on."""
+        listed = hashlib.sha256(self.base.tobytes()).hexdigest()[:12]
         parts = [
             "frontier",
             f"table:{self.published.digest}",
             f"metric:{self.published.columns['score']}",
-            f"small:{self.small:g}",
-            f"bases:{self.bases}",
+            f"small:{self.small:.17g}",
+            f"bases:{self.bases}:{listed}",
+            f"until:{'+'.join(map(str, days)) if days else 'every month'}",
             f"keep:{'+'.join(self.keep) or 'none'}",
             f"by:{self.resampled}",
             f"resamples:{self.resamples}",

@@ -20,7 +20,12 @@ _TUNED = (
     "chat instruct sft dpo rlhf orpo ppo kto ift assistant alpaca vicuna lora qlora finetune "
     "finetuned tuned roleplay rp uncensored"
 )
-_HOAX = re.compile(r"contaminat|hoax|cheat|train(ed)?[-_ ]?on[-_ ]?test|test[-_ ]?set[-_ ]?leak")
+# Decontaminated, uncontaminated, not contaminated, contamination-free: what says that it is clean.
+_HOAX = re.compile(
+    r"(?<!de)(?<!un)(?<!non)(?<!non[-_ ])(?<!not[-_ ])(?<!no[-_ ])contaminat(?!ion[-_ ]?free)"
+    r"|hoax|cheat(?![-_ ]?sheet)|train(ed)?[-_ ]?on[-_ ]?test|test[-_ ]?set[-_ ]?leak"
+)
+_ACTIVE = re.compile(r"(?<![a-z0-9])a\d+(\.\d+)?b(?![a-z0-9])")  # A2.7B of a trained mixture
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,10 @@ def named_sizes(model: str) -> list[NamedSize]:
 def merge_word(model: str) -> str | None:
     """The word of a name that says it is a merge, or one of several copies of another model."""
     text = model.rsplit("/", 1)[-1].lower()
+    trained = {"moe"} if _ACTIVE.search(text) else set()
     for word in _words(text):
+        if word in trained:
+            continue
         if word in _MERGES.split() or re.fullmatch(r"(moe)?x\d+(moe)?", word):
             return word
     return next((size.said for size in named_sizes(model) if size.experts > 1), None)

@@ -44,6 +44,8 @@ def sector_of(organisation: str | None, sector: str | None = None) -> Sector | N
     """The sector of organisations, which commas separate: of academia and industry together it is
     both. What a column of sectors says goes first. None where no name is known.
     """
+    if sector and {"academia", "industry"} <= set(re.findall(r"[a-z]+", sector.lower())):
+        return "both"
     found: set[str] = set()
     for told in (sector or organisation or "").split(","):
         if kind := _one(told):
