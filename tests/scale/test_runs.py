@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyarrow import csv
 
 from pomona.errors import PomonaError
 from pomona.scale import read_runs
@@ -37,7 +36,9 @@ def test_a_number_in_words_is_named_by_row(tmp_path: Path) -> None:
     file.write_text("params,tokens,loss\n1e6,1e7,4\n2M,1e7,3\n")
     with pytest.raises(PomonaError) as error:
         read_runs(file)
-    assert str(error.value) == f'{file}, row 2: "params" is 2M — give a number above 0'
+    assert str(error.value) == (
+        f'{file}, row 2: "params" is 2M — give a count such as 1e6, not millions of them'
+    )
 
 
 def test_a_column_that_is_missing_has_an_option() -> None:
@@ -73,17 +74,93 @@ def test_the_folder_of_a_run_lists_its_trainings(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(PomonaError, match=r"the run has no training-runs\.csv"):
         read_runs(tmp_path)
-    counted = pa.table({**ROWS, "params_no_embedding": [5e5, 1e6, 2e6], "flops": [1.0, 2.0, 3.0]})
-    both = [counted.append_column("part", pa.array([part] * 3)) for part in ("tail", "overall")]
-    table = pa.concat_tables(both).append_column("seed", pa.array([0, None] * 3, pa.int64()))
-    csv.write_csv(table, tmp_path / "training-runs.csv")
-    runs = read_runs(str(tmp_path))
-    assert runs.flops.tolist() == [1, 2, 3] and list(runs.counts) == ["params_no_embedding"]
-    assert runs.places[0].endswith("training-runs.csv, row 4")
-    with pytest.raises(PomonaError, match='there is no part "head" — known: overall, tail'):
-        read_runs(str(tmp_path), part="head")
+    file = tmp_path / "training-runs.csv"
+    file.write_text(
+        "size,part,params,params_no_embedding,tokens,unique_tokens,flops,seed,loss,bits_per_byte\n"
+        "a,overall,1e6,5e5,1e7,1e8,6e13,0,4,2\n"
+        "a,tail,1e6,5e5,1e7,1e8,6e13,0,5,2.5\n"
+        "a,overall,1e6,5e5,2e7,1e8,1e14,0,3,1.5\n"
+        "a,tail,1e6,5e5,2e7,1e8,1e14,0,4,2\n"
+        "known,overall,2e6,1e6,1e7,,2e14,,3.5,1.7\n"  # its training does not say
+        "known,tail,2e6,1e6,1e7,,2e14,,4.5,2.2\n"
+    )
+    for source in (str(tmp_path), file):
+        runs = read_runs(source)
+        assert runs.loss.tolist() == [4, 3, 3.5] and runs.part == "overall"
+        assert runs.flops.tolist() == [6e13, 1e14, 2e14] and list(runs.counts) == [
+            "params_no_embedding"
+        ]
+        assert runs.by("bits_per_byte").loss.tolist() == [2, 1.5, 1.7]
+        assert not runs.more
+        assert runs.notes == ['"unique_tokens" is empty in 1 of 3 rows, and does not count']
+        assert runs.clusters() is None and len(set(runs.trainings())) == 3
+        assert runs.places[2] == f"{file}, row 5"
+    tail = read_runs(tmp_path, part="tail")
+    assert tail.loss.tolist() == [5, 4, 4.5] and tail.trainings() == runs.trainings()
+    with pytest.raises(PomonaError, match='there is no part "tial" — did you mean "tail"'):
+        read_runs(tmp_path, part="tial")
+    with pytest.raises(PomonaError, match=r'row 5: "unique_tokens" has no value'):
+        read_runs(tmp_path, {"unique_tokens": "unique_tokens"})
+    with pytest.raises(PomonaError, match='there is no column "part" — leave out --part'):
+        read_runs(pa.table(ROWS), part="tail")
 
 
-def test_what_is_not_known_of_all_is_not_known() -> None:
-    runs = read_runs(pa.table({**ROWS, "flops": [1e14, None, None], "unique_tokens": [None] * 3}))
-    assert not runs.counted and runs.flops[0] == 6e13 and not runs.more
+def test_parts_without_one_of_all_items_are_asked_for() -> None:
+    parts = pa.table({**ROWS, "part": ["head", "tail", "head"]})
+    with pytest.raises(PomonaError, match='there is no part "overall" — known: head, tail'):
+        read_runs(parts)
+    assert len(read_runs(parts, part="head")) == 2
+    assert len(read_runs(pa.table({**ROWS, "part": ["head"] * 3}))) == 3
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "remedy"),
+    [
+        ("params", 1e300, "give a count such as 1e6, not millions of them"),
+        ("params", 0.5, "give a count such as 1e6, not millions of them"),
+        ("tokens", 1e-300, "give a count such as 1e6, not millions of them"),
+        ("loss", 1e300, "leave the run out: one that diverged says nothing of the law"),
+        ("loss", 5e-324, "leave the run out: one that diverged says nothing of the law"),
+    ],
+)
+def test_values_that_no_training_has_are_named(column: str, value: float, remedy: str) -> None:
+    text = said(**{column: [ROWS[column][0], value, ROWS[column][2]]})
+    assert text == f'the table, row 2: "{column}" is {value} — {remedy}'
+
+
+def test_true_is_no_loss() -> None:
+    assert '"loss" is True' in said(loss=[True, True, True])
+
+
+def test_columns_that_are_separated_otherwise_are_told(tmp_path: Path) -> None:
+    for separator in ";\t":
+        (tmp_path / "runs.csv").write_text(f"params{separator}tokens{separator}loss\n1\n")
+        with pytest.raises(PomonaError, match="separate columns by commas"):
+            read_runs(tmp_path / "runs.csv")
+
+
+def test_a_table_in_millions_is_noted() -> None:
+    runs = read_runs(pa.table({**ROWS, "params": [1.0, 2.0, 4.0]}))
+    assert runs.notes == ["params of the largest run are 4: give counts, not millions"]
+    assert not read_runs(pa.table(ROWS)).notes
+
+
+def test_clusters_are_named_or_are_trainings() -> None:
+    steps = {"step": [1, 2, 1], "params": [1e6, 1e6, 2e6]}
+    assert len(set(read_runs(pa.table({**ROWS, **steps})).clusters() or ())) == 2
+    seeds = {"seed": ["0", "0", ""], "params": [1e6, 1e6, 2e6]}  # of one nothing is known
+    assert read_runs(pa.table({**ROWS, **seeds})).clusters() is None
+    seeds = {"seed": ["0", "0", "1"], "params": [1e6, 1e6, 2e6]}
+    assert len(set(read_runs(pa.table({**ROWS, **seeds})).clusters() or ())) == 2
+    named = {"run": ["a", "a", "b"], "cluster": ["x", "x", "x"]}
+    assert len(set(read_runs(pa.table({**ROWS, **named})).clusters() or ())) == 1
+    assert read_runs(pa.table({**ROWS, "run": list("abc")})).clusters() is None
+
+
+def test_what_is_empty_in_some_rows_does_not_count() -> None:
+    runs = read_runs(pa.table({**ROWS, "flops": [1e14, None, 2e14], "learning_rate": [1.0] * 3}))
+    assert not runs.counted and runs.flops.tolist() == [6e13, 2.4e14, 7.2e14]
+    assert runs.notes == ['"flops" is empty in 1 of 3 rows, and does not count']
+    assert list(runs.more) == ["learning_rate"]
+    with pytest.raises(PomonaError, match='"flops" is empty in some rows — fill it'):
+        read_runs(pa.table({"params": [1e6], "loss": [3.0], "flops": pa.array([None], "double")}))

@@ -71,7 +71,9 @@ def _show_choices(show: Out, result: ScalingFit) -> None:
     rows = [
         {
             "parameters": clean(cell.counting),
-            "loss": cell.loss,
+            "loss": cell.loss
+            if cell.measure == choices.cells[0].measure
+            else f"{cell.loss} of {cell.measure}",
             "runs": cell.runs,
             "checkpoints": cell.checkpoints,
             "E": amount(cell.E),

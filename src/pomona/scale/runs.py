@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,25 @@ from pomona.errors import PomonaError, nearest
 from pomona.records import Where, as_text, read
 
 OF_RUN = "training-runs.csv"  # in the folder of a run of recipes
+OVERALL = "overall"  # the part of the test items that is all of them
 FLOPS_EACH = 6  # a parameter and a token: two forward, four backward (Kaplan et al. 2020, §2.1)
 _NUMBERS = ("params", "tokens", "loss")
 _MORE = ("flops", "unique_tokens", "learning_rate", "checkpoint")
+_MEASURES = ("bits_per_byte",)  # other losses of the same runs
 _LABELS = ("family", "size", "seed", "run", "cluster")
-_PART = "part"  # of the test items, where a table tells the loss on several
 _COUNTS = "params_"  # how other columns of parameters begin
+_COUNTED = (1.0, 1e30, "give a count such as 1e6, not millions of them")
+_LOSSES = (1e-9, 1e9, "leave the run out: one that diverged says nothing of the law")
+_OF = {  # the least and the most that a value can be, and what to do about any other
+    "params": _COUNTED,
+    "tokens": _COUNTED,
+    "unique_tokens": _COUNTED,
+    "flops": (1.0, 1e60, "give a count such as 1e18, not petaFLOPs"),
+    "loss": _LOSSES,
+    "learning_rate": (1e-300, 1e300, "give a number above 0"),
+    "checkpoint": (0.0, 1e300, "give a number, 0 or more"),
+}
+_SMALL = 1000  # parameters or tokens of the largest run: perhaps another unit is meant
 Floats = NDArray[np.float64]
 
 
@@ -34,7 +47,10 @@ class Runs:
     more: unique_tokens, learning_rate and checkpoint, where they are known.
     labels: family, size, seed, run and cluster, where they are known.
     counts: other ways to count the parameters, by their columns.
+    measures: other losses, by their columns, and `measure`, the column of the loss.
+    part: of which test items the losses are, where a table has several parts.
     places: the row of each, as errors name it.
+    notes: what of the tables does not count.
     """
 
     params: Floats
@@ -46,6 +62,10 @@ class Runs:
     labels: Mapping[str, list[str]]
     counts: Mapping[str, Floats]
     places: Sequence[str]
+    measures: Mapping[str, Floats] = field(default_factory=dict)
+    measure: str = "loss"
+    part: str | None = None
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.params)
@@ -66,12 +86,39 @@ class Runs:
             more={name: column[places] for name, column in self.more.items()},
             labels={name: [column[p] for p in places] for name, column in self.labels.items()},
             counts={name: column[places] for name, column in self.counts.items()},
+            measures={name: column[places] for name, column in self.measures.items()},
             places=[self.places[place] for place in places],
         )
 
     def counting(self, column: str) -> Runs:
         """The same runs with another count of parameters."""
         return self if column == "params" else replace(self, params=self.counts[column])
+
+    def by(self, measure: str) -> Runs:
+        """The same runs with another loss."""
+        if measure == self.measure:
+            return self
+        return replace(self, loss=self.measures[measure], measure=measure)
+
+    def trainings(self) -> list[tuple[Any, ...]]:
+        """The training of each row."""
+        if "run" in self.labels:
+            return self.keys("run")
+        return self.keys("family", "size", "params", "learning_rate", "seed", "unique_tokens")
+
+    def clusters(self) -> list[str] | None:
+        """What is resampled together: rows of one cluster, or of one training, as far as a run,
+        checkpoints or seeds tell trainings apart; None where each row is one.
+        """
+        if "cluster" in self.labels:
+            keys = self.keys("cluster")
+        elif "run" in self.labels or "checkpoint" in self.more:
+            keys = self.trainings()
+        elif len(set(self.labels.get("seed", [])) - {""}) > 1:
+            keys = self.keys("family", "size", "params", "seed")
+        else:
+            return None
+        return None if len(set(keys)) == len(keys) else [repr(key) for key in keys]
 
     def keys(self, *names: str) -> list[tuple[Any, ...]]:
         """What tells runs apart, of those of `names` that are known."""
@@ -89,18 +136,19 @@ class Runs:
 def read_runs(
     sources: Where | Sequence[Where],
     columns: Mapping[str, str | None] | None = None,
-    part: str = "overall",
+    part: str | None = None,
 ) -> Runs:
     """The runs of one table or several: CSV, JSONL, Parquet, a table, or the folder of a run of
     recipes.
 
     `columns` names columns that are called otherwise; those of params, tokens and loss must be
-    there, or flops instead of tokens. Where a column `part` tells parts of the test items, the rows
-    of one count.
+    there, or flops instead of tokens. Of a table with a column part, as runs of recipes write it,
+    only the rows of `part` count, those of all items unless it is given; they are trainings of
+    their own. Other columns that are empty in some rows do not count.
 
     Raises:
-        PomonaError: a file or column is missing, a value is missing or no number above 0, or a run
-            stands twice, named by file and row.
+        PomonaError: a file or column is missing, a value is missing or out of range, a part is not
+            there, or a run stands twice, named by file and row.
     """
     several = not isinstance(sources, str | Path | pa.Table)
     tables = [_table(one) for one in (sources if several else [sources])]  # pyright: ignore
@@ -127,86 +175,137 @@ def _table(source: Any) -> tuple[str, pa.Table]:
     return str(source), read(source).to_table()
 
 
-def _read(table: pa.Table, where: str, names: dict[str, str], asked: set[str], part: str) -> Runs:
+def _read(
+    table: pa.Table, where: str, names: dict[str, str], asked: set[str], part: str | None
+) -> Runs:
     if not len(table):
         raise PomonaError("there are no runs", where=where, remedy="check how it was written")
-    table, rows = _of_part(table, where, part)
-    places = [f"{where}, row {row + 1}" for row in rows]
     if "checkpoint" not in asked and "checkpoint" not in table.column_names:
         names = names | {"checkpoint": "step"}
+    _check_columns(table, where, names, asked)
+    rows, of = _rows(table, where, names, part)
+    column = _Columns(table.take(rows), rows, where, [])
+    there = {name: column for name, column in names.items() if column in table.column_names}
+    numbers = {name: column.numbers(there[name], name) for name in _NUMBERS if name in there}
+    more = {
+        name: column.numbers(there[name], name, optional=name not in asked)
+        for name in _MORE
+        if name in there
+    }
+    counts = {
+        name: column.numbers(name, "params", optional=True)
+        for name in table.column_names
+        if name.startswith(_COUNTS) and name != names["params"]
+    }
+    measures = {
+        name: column.numbers(name, "loss", optional=True)
+        for name in _MEASURES
+        if name in table.column_names and name != names["loss"]
+    }
+    labels = {name: column.texts(there[name]) for name in _LABELS if name in there}
+    if of is not None and "run" not in labels:
+        keys = [column.texts(there[name]) for name in ("size", "tokens", "seed") if name in there]
+        labels["run"] = [" ".join(key) for key in zip(*keys, strict=True)]
+    params, loss, flops = numbers["params"], numbers["loss"], more.pop("flops", None)
+    tokens = numbers["tokens"] if "tokens" in numbers else _tokens(params, flops, column)
+    counted = flops is not None
+    flops = FLOPS_EACH * params * tokens if flops is None else flops
+    column.say_small(params, tokens)
+    known = ({n: v for n, v in each.items() if v is not None} for each in (more, counts, measures))
+    more, counts, measures = known
+    about = (more, labels, counts, column.places, measures, names["loss"], of, column.notes)
+    return Runs(params, tokens, loss, flops, counted, *about)
+
+
+def _check_columns(table: pa.Table, where: str, names: dict[str, str], asked: set[str]) -> None:
     needed = [n for n in _NUMBERS if n != "tokens" or names["flops"] not in table.column_names]
     for name in dict.fromkeys([*needed, *sorted(asked)]):
         if names[name] not in table.column_names:
             option = f"--{name.replace('_', '-')}"
             remedy = f"{nearest(names[name], table.column_names)}; {option} names another"
+            first = table.column_names[0]
+            if len(table.column_names) == 1 and (";" in first or "\t" in first):
+                remedy = "separate columns by commas, not by semicolons or tabs"
             raise PomonaError(f'there is no column "{names[name]}"', where=where, remedy=remedy)
-    there = {name: column for name, column in names.items() if column in table.column_names}
-    tokens_too = "tokens" in there
-    numbers = {
-        name: _numbers(table, there[name], places, name)
-        for name in (*_NUMBERS, *_MORE)
-        if name in there
-        and (name in _NUMBERS or name in asked or not tokens_too or _known(table[there[name]]))
-    }
-    flops = numbers.pop("flops", None)
-    params, tokens = numbers.pop("params"), numbers.pop("tokens", None)
-    if tokens is None:
-        assert flops is not None
-        tokens = flops / (FLOPS_EACH * params)
-    counts = {
-        name: _numbers(table, name, places, "params")
-        for name in table.column_names
-        if name.startswith(_COUNTS) and name != names["params"] and _known(table[name])
-    }
-    labels = {
-        name: [text or "" for text in as_text(table[there[name]]).to_pylist()]
-        for name in _LABELS
-        if name in there
-    }
-    counted = flops is not None
-    flops = FLOPS_EACH * params * tokens if flops is None else flops
-    loss = numbers.pop("loss")
-    return Runs(params, tokens, loss, flops, counted, numbers, labels, counts, places)
 
 
-def _of_part(table: pa.Table, where: str, part: str) -> tuple[pa.Table, list[int]]:
-    """The rows of one part of the test items, and where they stand."""
-    rows = list(range(len(table)))
-    if _PART in table.column_names:
-        told = as_text(table[_PART]).to_pylist()
-        rows = [row for row in rows if told[row] == part]
-        if not rows:
-            known = nearest(part, {one for one in told if one})
-            raise PomonaError(f'there is no part "{part}"', where=where, remedy=known)
-    elif part != "overall":
-        message = 'there is no column "part"'
-        raise PomonaError(message, where=where, remedy="leave out --part")
-    return table.take(rows), rows
+def _rows(
+    table: pa.Table, where: str, names: Mapping[str, str], part: str | None
+) -> tuple[NDArray[np.intp], str | None]:
+    """The rows that count, and the part of the test items that they are of, where there is one."""
+    of = as_text(table["part"]).to_pylist() if "part" in table.column_names else None
+    if of is None or "part" in names.values():
+        if part is None:
+            return np.arange(len(table)), None
+        remedy = "leave out --part" if of is None else 'call the column otherwise than "part"'
+        raise PomonaError('there is no column "part"', where=where, remedy=remedy)
+    known = list(dict.fromkeys(one or "" for one in of))
+    wanted = part or (known[0] if len(known) == 1 else OVERALL)
+    rows = np.array([row for row, one in enumerate(of) if (one or "") == wanted], np.intp)
+    if not len(rows):
+        remedy = f"{nearest(wanted, known)}; --part names another"
+        raise PomonaError(f'there is no part "{wanted}"', where=where, remedy=remedy)
+    return rows, wanted
 
 
-def _known(column: Any) -> bool:
-    """Whether every run has a value: what is not known of all is not known."""
-    return not any(value in (None, "") for value in column.to_pylist())
+def _tokens(params: Floats, flops: Floats | None, column: _Columns) -> Floats:
+    """Tokens that follow from FLOPs."""
+    if flops is None:
+        message, remedy = '"flops" is empty in some rows', "fill it, or give a column of tokens"
+        raise PomonaError(message, where=column.where, remedy=remedy)
+    tokens = flops / (FLOPS_EACH * params)
+    if len(off := np.flatnonzero(tokens < 1)):
+        message = f"flops are too few for one token: {flops[off[0]]:g}"
+        raise PomonaError(message, where=column.places[off[0]], remedy=_OF["flops"][2])
+    return tokens
 
 
-def _numbers(table: pa.Table, column: str, places: Sequence[str], name: str) -> Floats:
-    """A column of numbers above 0, which texts may spell."""
-    found = np.empty(len(table))
-    for row, value in enumerate(table[column].to_pylist()):
-        try:
-            found[row] = float(value)
-        except (TypeError, ValueError):
-            found[row] = np.nan
-        least = 0 if name == "checkpoint" else 5e-324
-        if not least <= found[row] < np.inf:
-            told = "has no value" if value in (None, "") else f"is {value}"
-            remedy = (
-                "leave the run out: one that diverged says nothing of the law"
-                if name == "loss"
-                else "give a number above 0"
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and np.isnan(value)
+
+
+class _Columns:
+    """The columns of the rows of a table that count, `rows` by their numbers in it."""
+
+    def __init__(
+        self, table: pa.Table, rows: NDArray[np.intp], where: str, notes: list[str]
+    ) -> None:
+        self.table, self.where, self.notes = table, where, notes
+        self.places = [f"{where}, row {row + 1}" for row in rows]
+
+    def texts(self, column: str) -> list[str]:
+        """A column as texts, "" for what is missing."""
+        return [text or "" for text in as_text(self.table[column]).to_pylist()]
+
+    def numbers(self, column: str, name: str, *, optional: bool = False) -> Any:
+        """A column of numbers, which texts may spell; None where an optional one has gaps."""
+        values = self.table[column].to_pylist()
+        gaps = [value in (None, "") or _is_nan(value) for value in values]
+        if optional and any(gaps):
+            self.notes.append(
+                f'"{column}" is empty in {sum(gaps)} of {len(gaps)} rows, and does not count'
             )
-            raise PomonaError(f'"{column}" {told}', where=places[row], remedy=remedy)
-    return found
+            return None
+        found = np.empty(len(values))
+        least, most, remedy = _OF[name]
+        for row, value in enumerate(values):
+            try:
+                found[row] = np.nan if isinstance(value, bool) else float(value)
+            except (TypeError, ValueError, OverflowError):
+                found[row] = np.nan
+            if not least <= found[row] <= most:
+                told = "has no value" if value in (None, "") else f"is {str(value)[:40]}"
+                place = self.places[row]
+                raise PomonaError(f'"{column}" {told}', where=place, remedy=remedy)
+        return found
+
+    def say_small(self, params: Floats, tokens: Floats) -> None:
+        """Note a table of which the largest run is none, unless it is in another unit."""
+        for name, largest in (("params", params.max()), ("tokens", tokens.max())):
+            if largest < _SMALL:
+                self.notes.append(
+                    f"{name} of the largest run are {largest:.4g}: give counts, not millions"
+                )
 
 
 def _joined(parts: Sequence[Runs]) -> Runs:
@@ -223,7 +322,11 @@ def _joined(parts: Sequence[Runs]) -> Runs:
         more={name: np.concatenate(found) for name, found in both("more").items()},
         labels={name: list(chain(*found)) for name, found in both("labels").items()},
         counts={name: np.concatenate(found) for name, found in both("counts").items()},
+        measures={name: np.concatenate(found) for name, found in both("measures").items()},
         places=[place for part in parts for place in part.places],
+        measure=parts[0].measure,
+        part=parts[0].part,
+        notes=list(dict.fromkeys(note for part in parts for note in part.notes)),
     )
 
 

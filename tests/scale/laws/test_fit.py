@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from scipy.optimize import minimize
 from pomona.cli import main
 from pomona.errors import PomonaError
 from pomona.scale import Families, Law, ScalingFit, fit, read_runs
-from pomona.scale.laws.checks import families
+from pomona.scale.laws.checks import families, parts
 from pomona.scale.laws.fitting import fit_form
 from pomona.scale.laws.held_out import Procedure
 from pomona.scale.laws.huber import Loss
@@ -167,6 +168,50 @@ def test_families_with_one_law_and_with_two(ladder: Ladder) -> None:
     assert same.laws["a"].exponent == pytest.approx(0.5, abs=0.05)
 
 
+def test_parts_are_compared_over_the_same_trainings(ladder: Ladder) -> None:
+    # What a training has of its own is in all of its parts, and is no difference between them.
+    procedure = Procedure("chinchilla", Loss(), 0.2, 1000, 0)
+    table, rng = ladder(LAW, 0.004), np.random.default_rng(4)
+    overall = read_runs(table)
+    bends = np.exp(0.02 * np.log(overall.params / 2e6) + rng.normal(0, 1e-4, 20))
+    tail = replace(overall, loss=overall.loss * bends)
+    paired = parts({"overall": overall, "tail": tail}, procedure)
+    both = pa.concat_tables([table, table.set_column(2, "loss", pa.array(tail.loss))])
+    both = both.append_column("family", pa.array(["overall"] * 20 + ["tail"] * 20))
+    apart = families(read_runs(both), procedure)
+    assert apart is not None and apart.laws["tail"] == paired.laws["tail"]
+    assert paired.p_exponent is not None and apart.p_exponent is not None
+    assert paired.p_exponent < apart.p_exponent / 2
+    few = overall.take(np.array([0, 3, 6, 10, 13, 16, 19]))
+    many = parts({str(place): few for place in range(3)}, procedure)
+    assert many.p_exponent is None and many.note is not None
+    assert many.note.startswith("3 families are too many to compare over so few")
+
+
+def test_parts_that_are_asked_for(ladder: Ladder) -> None:
+    table = ladder(LAW)
+    heavy = table.set_column(2, "loss", pa.array(table["loss"].to_numpy() + 1))
+    rows = pa.concat_tables(
+        one.append_column("part", pa.array([name] * 20))
+        for name, one in (("tail", heavy), ("overall", table))
+    )
+    alone, tail = fit(rows, resamples=0), fit(rows, part=["tail"], resamples=0)
+    assert alone.told["E"] == pytest.approx(1.7, rel=1e-6) and "|part:overall|" in alone.signature
+    assert tail.told["E"] == pytest.approx(2.7, rel=1e-6) and alone.families is None
+    both = fit(rows, part=["tail", "overall"], resamples=0)
+    assert both.told == tail.told
+    assert both.families is not None and list(both.families.laws) == ["tail", "overall"]
+    for wrong, says in (
+        ({"part": ["tail", "tail"]}, "a part stands twice"),
+        ({"part": ["tail", "overall"], "family": "part"}, "parts are compared as families"),
+        ({"part": ["head"]}, 'there is no part "head" — known: overall, tail'),
+    ):
+        with pytest.raises(PomonaError, match=says):
+            fit(rows, **wrong)
+    with pytest.raises(PomonaError, match="the parts are not of the same trainings"):
+        fit(rows.slice(1), part=["tail", "overall"], resamples=0)
+
+
 def test_one_family_is_nothing_to_compare(ladder: Ladder) -> None:
     table = ladder(LAW, 0.003).append_column("family", pa.array(["a"] * 20))
     found = fit(table, resamples=0).families
@@ -209,6 +254,11 @@ def test_what_runs_do_not_tell_is_null(made: Law, unknown: str, note: str, ladde
     found = fit(table, resamples=0)
     assert found.told[unknown] is None
     assert any(one.startswith(note) for one in found.notes)
+    if unknown == "alpha":
+        told = fit(table)
+        hidden = {"E", "A", "alpha", "exponent"}
+        assert {name for name, value in told.told.items() if value is None} == hidden
+        assert {name for name, ends in told.intervals.items() if ends is None} == hidden
 
 
 def test_a_ladder_of_one_ratio_does_not_tell_exponents_apart() -> None:
@@ -238,6 +288,16 @@ def test_runs_that_cannot_be_fitted(rows: dict[str, list[float]], says: str) -> 
     assert says in str(error.value)
 
 
+def test_intervals_take_two_runs_more_than_parameters(ladder: Ladder) -> None:
+    # Of six runs they would hold the exponent in 62 of 100 cases.
+    table = ladder(LAW, 0.004).take([0, 3, 6, 10, 13, 16, 19])
+    assert all(fit(table).intervals.values())
+    found = fit(table.slice(1))
+    assert found.told["E"] is not None and not any(found.intervals.values())
+    assert "6 units are too few for 5 parameters: no intervals" in found.notes
+    assert found.predict(1e7, 1e8)[1] is None
+
+
 def test_too_few_runs(ladder: Ladder) -> None:
     with pytest.raises(PomonaError, match="4 runs are too few for the 5 parameters of chinchilla"):
         fit(ladder(LAW).take([0, 5, 10, 15]))
@@ -250,23 +310,28 @@ def test_the_command_line(
 ) -> None:
     file, page = tmp_path / "runs.csv", tmp_path / "page"
     rows = ladder(LAW, 0.004).to_pylist()
-    lines = [f"{r['params']},{r['tokens']},{r['loss']},{r['params'] - 3e5}" for r in rows]
-    file.write_text("\n".join(["params,tokens,loss,params_no_embedding", *lines]))
+    lines = [
+        f"{r['params']},{r['tokens']},{r['loss']},{r['params'] - 3e5},{r['loss'] / 2}" for r in rows
+    ]
+    file.write_text("\n".join(["params,tokens,loss,params_no_embedding,bits_per_byte", *lines]))
     assert main(["scale", "fit", str(file), "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)
     for name in ("E", "A", "B", "alpha", "beta", "exponent"):
         low, high = told["intervals"][name]
         assert low < told[name] < high
-    quick = ["scale", "fit", str(file), "--resamples", "0", "--multiverse"]
+    quick = ["scale", "fit", str(file), "--resamples", "0"]
     assert main([*quick, "--page", str(page)]) == 0
     shown = capsys.readouterr().out
     assert "held out, the 4 runs" in shown and shown.endswith("index.html\n")
+    assert main([*quick, "--multiverse", "--format", "json", "--page", str(page)]) == 0
     assert (page / "index.html").read_text().count("<picture>") == 4
-    assert main([*quick, "--format", "json"]) == 0
     choices = json.loads(capsys.readouterr().out)["multiverse"]
+    assert {cell["measure"] for cell in choices["cells"]} == {"loss", "bits_per_byte"}
+    ahead = [c["loss_ahead"] for c in choices["cells"] if c["measure"] == "loss"]
+    assert choices["loss_ahead"] == [min(ahead), max(ahead)]
     assert {cell["counting"] for cell in choices["cells"]} == {"params", "params_no_embedding"}
     assert len({cell["loss"] for cell in choices["cells"]}) == 3
     assert choices["exponent"][1] - choices["exponent"][0] > 0.02
-    file.write_text(file.read_text().replace(lines[3], "5e5,3e7,nan,2e5"))
+    file.write_text(file.read_text().replace(lines[3], "5e5,3e7,nan,2e5,2"))
     assert main(["scale", "fit", str(file)]) == 2
     assert f'{file}, row 4: "loss" is nan' in capsys.readouterr().err

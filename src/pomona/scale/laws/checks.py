@@ -4,9 +4,8 @@ and families with exponents of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,47 +159,76 @@ def families(runs: Runs, procedure: Procedure) -> Families | None:
     """Each family's exponents, and whether they are the same; None without a column family."""
     if "family" not in runs.labels:
         return None
+    of = {name: runs.take(rows) for name, rows in stats.rows_of(runs.labels["family"]).items()}
+    return _compared(of, procedure, paired=False)
+
+
+def parts(runs: Mapping[str, Runs], procedure: Procedure) -> Families:
+    """The exponents of the same trainings on several parts of the test items: resamples draw the
+    same trainings for all, so that what parts share is no difference. Raises PomonaError where the
+    parts are not of the same trainings.
+    """
+    first, *others = runs.values()
+    for other in others:
+        if other.trainings() != first.trainings():
+            message = "the parts are not of the same trainings"
+            where = other.places[0].rpartition(", row ")[0]
+            raise PomonaError(message, where=where, remedy="compare parts of one table")
+    return _compared(runs, procedure, paired=True)
+
+
+def _compared(of: Mapping[str, Runs], procedure: Procedure, *, paired: bool) -> Families:
     told: dict[str, FamilyLaw] = {}
     fits: list[Fitted] = []
-    for name, rows in stats.rows_of(runs.labels["family"]).items():
+    for name, runs in of.items():
         try:
-            law = procedure.fit(runs.take(rows), None)
+            law = procedure.fit(runs, runs.clusters())
         except PomonaError as error:
-            told[name] = FamilyLaw(len(rows), None, None, None, {}, error.message)
+            told[name] = FamilyLaw(len(runs), None, None, None, {}, error.message)
             continue
         fits.append(law)
-        told[name] = _family(len(rows), law)
-    known = [law for law in fits if law.widening is not None and not law.at_bound]
+        told[name] = _family(len(runs), law)
+    known = [law for law in fits if law.widening is not None and not _lost(law)]
     if len(told) < 2:
         return Families(told, None, None, "there is one family: nothing to compare")
     if len(known) < 2:
         return Families(told, None, None, "fewer than two families tell their exponents")
-    both = [np.log(law.draws[:, 3:5]) for law in known]
-    alone = [np.log(law.draws[:, 4:5] / law.draws[:, 3:4]) for law in known]
-    at = [np.log(law.law.values[3:5]) for law in known]
-    ratios = [one[1:] - one[:1] for one in at]
-    wider = [law.widening or 1.0 for law in known]
-    return Families(told, _same(at, both, wider), _same(ratios, alone, wider))
+    units = min(law.resamples.units - law.free for law in known)
+    if paired and 2 * (len(known) - 1) > units:
+        note = f"{len(known)} families are too many to compare over so few trainings"
+        return Families(told, None, None, note)
+    at = np.log(np.stack([law.law.values[3:5] for law in known]))
+    drawn = np.log(np.stack([law.draws[:, 3:5] for law in known], 1))
+    drawn = at + (drawn - at) * np.array([[law.widening or 1.0] for law in known])
+    alone = [np.diff(one, axis=-1) for one in (at, drawn)]
+    return Families(told, _same(at, drawn, paired), _same(*alone, paired))
 
 
 def _family(n: int, law: Fitted) -> FamilyLaw:
     columns = {"alpha": law.draws[:, 3], "beta": law.draws[:, 4], "exponent": law.exponents()}
-    told = {name: law.interval(drawn) for name, drawn in columns.items()}
-    values = {name: None if name in law.at_bound else getattr(law.law, name) for name in columns}
-    if law.at_bound:
-        values["exponent"] = None
+    hidden = {*law.at_bound, *(["exponent"] if _lost(law) else [])}
+    told = {n: None if n in hidden else law.interval(drawn) for n, drawn in columns.items()}
+    values = {name: None if name in hidden else getattr(law.law, name) for name in columns}
     note = f"the runs do not tell {', '.join(law.at_bound)}" if law.at_bound else None
     return FamilyLaw(n, values["alpha"], values["beta"], values["exponent"], told, note)
 
 
-def _same(at: Sequence[Floats], drawn: Sequence[Floats], wider: Sequence[float]) -> float:
-    """Wald's test that several estimates `[k]` are one, by their resamples `[b, k]`."""
+def _lost(law: Fitted) -> bool:
+    return bool({"alpha", "beta"} & set(law.at_bound))
+
+
+def _same(at: Floats, drawn: Floats, paired: bool) -> float | None:
+    """Wald's test that the rows of `at` `[f, k]` are one, by their resamples `[b, f, k]`, which are
+    of the same units where they are `paired`.
+    """
     from scipy import special
 
-    exact = [
-        np.linalg.inv(np.atleast_2d(np.cov(one.T)) * w * w + 1e-12 * np.eye(one.shape[1]))
-        for one, w in zip(drawn, wider, strict=True)
-    ]
-    pooled = np.linalg.solve(sum(exact), sum(p @ x for p, x in zip(exact, at, strict=True)))
-    total: Any = sum((x - pooled) @ p @ (x - pooled) for p, x in zip(exact, at, strict=True))
-    return float(special.chdtrc(len(pooled) * (len(at) - 1), total))
+    f, k = at.shape
+    spread = np.cov(drawn.reshape(len(drawn), f * k).T).reshape(f, k, f, k)
+    if not paired:
+        spread = spread * np.eye(f)[:, None, :, None]
+    ahead = at[1:] - at[0]
+    of = spread[1:, :, 1:] - spread[1:, :, :1] - spread[:1, :, 1:] + spread[:1, :, :1]
+    of = of.reshape((f - 1) * k, (f - 1) * k) + 1e-12 * np.eye((f - 1) * k)
+    total = float(ahead.ravel() @ np.linalg.solve(of, ahead.ravel()))
+    return float(special.chdtrc(ahead.size, total))

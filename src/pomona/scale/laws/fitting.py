@@ -21,6 +21,7 @@ from pomona.scale.runs import FLOPS_EACH, Runs
 Floats = NDArray[np.float64]
 _POLISHED = 4  # nodes of the grid from which it is gone on
 _FEWEST = 3  # runs that repeat, or sizes, or numbers of tokens, to tell what bends
+_MORE = 2  # units than parameters, with which intervals hold what they promise
 _NO_FLOOR = 1e-6  # of the loss: an E below is none
 _BLOCK = 200  # refits at once
 
@@ -54,7 +55,7 @@ class Fitted:
         from scipy import special
 
         units = self.resamples.units
-        if units <= self.free or not len(self.draws):
+        if units < self.free + _MORE or not len(self.draws):
             return None
         left = units - self.free
         t = -float(special.stdtrit(left, 0.025))

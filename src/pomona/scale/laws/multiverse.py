@@ -1,5 +1,5 @@
-"""The same runs by every choice that somebody might defend: which parameters count, which loss is
-least, which runs and checkpoints are used.
+"""The same runs by every choice that somebody might defend: which parameters count, in what the
+loss is measured and which is least, which runs and checkpoints are used.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ TIMES = 10.0  # the largest run's compute: where choices are compared
 
 @dataclass(frozen=True)
 class Cell:
-    """One universe. `params` and `loss` at the best model for `TIMES` the largest compute; `error`
-    of the held-out largest runs. None where the runs do not tell; `note` says why.
+    """One universe. `params_ahead` and `loss_ahead` of the best model for `TIMES` the largest
+    compute, the loss in its `measure`; `error` of the held-out largest runs. None where the runs do
+    not tell; `note` says why.
     """
 
     counting: str
+    measure: str
     loss: str
     runs: str
     checkpoints: str
@@ -52,7 +54,7 @@ class Cell:
 @dataclass(frozen=True)
 class Multiverse:
     """All cells, and how far they are apart: the lowest and highest exponent, and where 95 % of all
-    their resamples lie; the same of the loss ahead.
+    their resamples lie; the lowest and highest loss ahead, of cells in the measure of the fit.
     """
 
     cells: Sequence[Cell]
@@ -66,8 +68,8 @@ def multiverse(runs: Runs, procedure: Procedure) -> Multiverse:
     """Fit every universe."""
     ahead = TIMES * float(runs.flops.max())
     cells, drawn = [], []
-    for counting, (loss, checkpoints), (name, chosen) in _universes(runs, procedure):
-        about = (counting, loss, name, checkpoints, len(chosen))
+    for (counting, measure, loss), checkpoints, (name, chosen) in _universes(runs, procedure):
+        about = (counting, measure, loss, name, checkpoints, len(chosen))
         mine = replace(procedure, loss=LOSSES[loss])
         try:
             cell, law = _cell(chosen.counting(counting), mine, Cell(*about), ahead)
@@ -78,7 +80,11 @@ def multiverse(runs: Runs, procedure: Procedure) -> Multiverse:
         if cell.exponent is not None and procedure.resamples:
             drawn.append(law.exponents())
     known = [cell.exponent for cell in cells if cell.exponent is not None]
-    losses = [cell.loss_ahead for cell in cells if cell.loss_ahead is not None]
+    losses = [
+        cell.loss_ahead
+        for cell in cells
+        if cell.loss_ahead is not None and cell.measure == runs.measure
+    ]
     ends = np.quantile(np.concatenate(drawn), [0.025, 0.975]).tolist() if drawn else None
     return Multiverse(
         cells,
@@ -93,10 +99,11 @@ def _universes(runs: Runs, procedure: Procedure) -> Iterator[Any]:
     several = "checkpoint" in runs.more
     kept = [("final", final(runs)), ("all", runs)] if several else [("all", runs)]
     for checkpoints, part in kept:
-        chosen = list(_choices(part, procedure))
-        for counting, loss in product(["params", *runs.counts], LOSSES):
-            for one in chosen:
-                yield counting, (loss, checkpoints), one
+        for measure in (runs.measure, *runs.measures):
+            chosen = list(_choices(part.by(measure), procedure))
+            for counting, loss in product(["params", *runs.counts], LOSSES):
+                for one in chosen:
+                    yield (counting, measure, loss), checkpoints, one
 
 
 def _choices(runs: Runs, procedure: Procedure) -> Iterator[tuple[str, Runs]]:
@@ -115,15 +122,15 @@ def _choices(runs: Runs, procedure: Procedure) -> Iterator[tuple[str, Runs]]:
 
 
 def _cell(runs: Runs, procedure: Procedure, cell: Cell, ahead: float) -> tuple[Cell, Fitted]:
-    law = procedure.fit(runs, None)
+    clusters = runs.clusters()
+    law = procedure.fit(runs, clusters)
     budget = Budget(ahead)
     best = budget.best(law.law.form, law.law.values[None])
     told = {name: getattr(law.law, name) for name in ("E", "alpha", "beta", "exponent")}
-    told |= dict.fromkeys(
-        [*law.at_bound, *(["exponent"] if law.at_bound[:1] != ["E"] and law.at_bound else [])]
-    )
-    ends = law.interval(law.exponents()) or (None, None)
-    judged = held_out(replace(procedure, resamples=0), runs, None)
+    lost = bool({"alpha", "beta"} & set(law.at_bound))
+    told |= dict.fromkeys([*law.at_bound, *(["E", "exponent"] if lost else [])])
+    ends = (None, None) if lost else law.interval(law.exponents()) or (None, None)
+    judged = held_out(replace(procedure, resamples=0), runs, clusters)
     note = f"the runs do not tell {', '.join(law.at_bound)}" if law.at_bound else None
     found = replace(
         cell,
@@ -140,11 +147,8 @@ def _cell(runs: Runs, procedure: Procedure, cell: Cell, ahead: float) -> tuple[C
 
 def final(runs: Runs) -> Runs:
     """The last checkpoint of each training."""
-    trainings = runs.keys("run") if "run" in runs.labels else runs.keys(
-        "family", "size", "params", "learning_rate", "seed", "unique_tokens"
-    )  # fmt: skip
     last: dict[Any, int] = {}
-    for row, key in enumerate(trainings):
+    for row, key in enumerate(runs.trainings()):
         if key not in last or runs.more["checkpoint"][row] > runs.more["checkpoint"][last[key]]:
             last[key] = row
     return runs.take(np.array(sorted(last.values())))

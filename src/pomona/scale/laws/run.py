@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def fit(
     learning_rate: str | None = None,
     checkpoint: str | None = None,
     cluster: str | None = None,
-    part: str = "overall",
+    part: Sequence[str] | None = None,
     every_run: bool = False,
     drop_highest: int = 0,
     delta: float = 1e-3,
@@ -57,8 +57,8 @@ def fit(
     are any. Columns that begin with params_ are other counts of the parameters.
 
     Args:
-        runs: Tables of training runs (CSV, JSONL, Parquet), or the folder of a finished run with a
-            ladder.
+        runs: Tables of training runs (CSV, JSONL, Parquet), or the folder of a finished run that
+            trained sizes.
         form: chinchilla: E + A/N^alpha + B/D^beta; no_floor: the same without E; kaplan: Kaplan's
             own, of both; data_constrained: with repeated tokens.
         params: Column of parameters.
@@ -69,9 +69,10 @@ def fit(
         family: Column of families, whose exponents are compared.
         learning_rate: Column of learning rates, of which the best counts.
         checkpoint: Column of training steps, of which the last counts.
-        cluster: Column of what is resampled together; without one, rows of one run, or of one size
-            and seed where seeds differ.
-        part: Of the test items, where a table has a column part, such as that of a finished run.
+        cluster: Column of what is resampled together; without one, rows of one run or training, or
+            of one size and seed where seeds differ.
+        part: Part of the test items, of a table with a column part: overall, unless given. With
+            several the first is fitted, and the exponents of all are compared.
         every_run: All learning rates and checkpoints count.
         drop_highest: So many runs of the highest losses are left out.
         delta: Where Huber's loss of the log residuals goes from squares to straight.
@@ -94,14 +95,28 @@ def fit(
         check_page(page, runs)
     columns = {"params": params, "tokens": tokens, "loss": loss, "flops": flops, "cluster": cluster}
     columns |= {"unique_tokens": unique_tokens, "family": family, "learning_rate": learning_rate}
-    read = read_runs(runs, columns | {"checkpoint": checkpoint}, part)
+    columns |= {"checkpoint": checkpoint}
     procedure = Procedure(form, Loss(delta, above), held_out, resamples, seed)
-    result = _Study(read, procedure, every_run, drop_highest).result(multiverse)
+    studies = [
+        _Study(read_runs(runs, columns, one), procedure, every_run, drop_highest)
+        for one in _asked(part, family)
+    ]
+    result = studies[0].result(multiverse, dict(zip(part or (), studies, strict=False)))
     if page is not None:
         from pomona.scale.laws.page import write_page
 
         write_page(result, page)
     return result
+
+
+def _asked(part: Sequence[str] | None, family: str | None) -> Sequence[str | None]:
+    """The parts to fit; None stands for what a table is of."""
+    if part and len(set(part)) < len(part):
+        raise PomonaError("a part stands twice", where="part", remedy="name each once")
+    if part and len(part) > 1 and family is not None:
+        message = "parts are compared as families, and there are families too"
+        raise PomonaError(message, where="part", remedy="name one part, or no family")
+    return part or [None]
 
 
 def _check_numbers(
@@ -128,11 +143,11 @@ class _Study:
     """The runs that count, their law, and what is said of it."""
 
     def __init__(self, read: Runs, procedure: Procedure, every: bool, highest: int) -> None:
-        self.read, self.procedure, self.notes = read, procedure, list[str]()
+        self.read, self.procedure, self.notes = read, procedure, list(read.notes)
         self.runs = read if every else self._counting(read)
         if highest:
             self.runs = self.runs.take(without_highest(self.runs, highest))
-            self.notes.append(f"{highest} runs of the highest losses are left out")
+            self.notes.append(f"left out: the runs of the highest losses, {highest}")
         check_told(self.runs, procedure.form)
         self.clusters = self._clusters()
 
@@ -152,26 +167,22 @@ class _Study:
 
     def _clusters(self) -> list[Any] | None:
         """What is resampled together, where any share something."""
-        labels = self.runs.labels
-        named = next((one for one in ("cluster", "run") if one in labels), None)
-        if named is None and len(set(labels.get("seed", []))) < 2:
+        keys = self.runs.clusters()
+        if keys is None:
             return None
-        names = ["family", "size", "params", "seed"] if named is None else [named]
-        keys = [repr(key) for key in self.runs.keys(*names)]
-        if len(set(keys)) == len(keys):
-            return None
-        about = named or "size and seed"
+        named = next((one for one in ("cluster", "run") if one in self.runs.labels), None)
+        about = named or ("training" if "checkpoint" in self.runs.more else "size and seed")
         self.notes.append(f"{len(set(keys))} clusters by {about} are resampled, not single runs")
         return keys
 
-    def result(self, choices: bool) -> ScalingFit:
-        """All that is said."""
+    def result(self, choices: bool, parts: Mapping[str, _Study]) -> ScalingFit:
+        """All that is said; with several `parts` their exponents are compared."""
         law, judged = fitted(self.procedure, self.runs, self.clusters)
         told, intervals = self._told(law)
         flagged = [one for _, one in checks.untuned(self.runs, law)]
         if flagged:
             self.notes.append(
-                f"{len(flagged)} runs are under-tuned: worse than a smaller, shorter one, or far "
+                f"{_counted(flagged)} under-tuned: worse than a smaller, shorter one, or far "
                 "above the law; --above 5 fits what good runs reach"
             )
         self._say(law, intervals["exponent"])
@@ -186,7 +197,7 @@ class _Study:
             judged,
             checks.lack_of_fit(self.runs, law, self.procedure.seed),
             flagged,
-            checks.families(self.runs, self.procedure),
+            self._families(parts),
             every_choice(self.read, self.procedure) if choices else None,
             self.notes,
             self._signature(),
@@ -194,6 +205,11 @@ class _Study:
             self.runs,
             law,
         )
+
+    def _families(self, parts: Mapping[str, _Study]) -> checks.Families | None:
+        if len(parts) < 2:
+            return checks.families(self.runs, self.procedure)
+        return checks.parts({name: one.runs for name, one in parts.items()}, self.procedure)
 
     def _told(self, law: Fitted) -> tuple[dict[str, float | None], dict[str, Ends]]:
         """The law's numbers with intervals; None for what the runs do not tell."""
@@ -206,8 +222,11 @@ class _Study:
         hidden = set(law.at_bound)
         for name, with_it in (("alpha", "A"), ("beta", "B")):
             hidden |= {with_it, "exponent"} if name in hidden else set()
+        if hidden & {"alpha", "beta"}:
+            hidden.add("E")
         if self.one_line:
             hidden |= {"A", "B", "alpha", "beta", "exponent"}
+        intervals |= dict.fromkeys(hidden)
         return {name: None if name in hidden else told[name] for name in told}, intervals
 
     @property
@@ -225,7 +244,8 @@ class _Study:
                 "known"
             )
         self.notes += [
-            f"{name} is at the bound of its range: the loss does not tell how it falls with {what}"
+            f"{name} is at the bound of its range: the loss does not tell how it falls with {what},"
+            " nor where it ends"
             for name, what in (("alpha", "parameters"), ("beta", "tokens"))
             if name in law.at_bound
         ]
@@ -255,7 +275,8 @@ class _Study:
         repeats = 0 if unique is None else int((runs.tokens > 1.001 * unique).sum())
         if repeats and form != "data_constrained":
             self.notes.append(
-                f"{repeats} runs repeat tokens, which {form} counts as new: see data_constrained"
+                f"{repeats} of the runs repeat tokens, which {form} counts as new: see "
+                "data_constrained"
             )
         off = runs.flops / (FLOPS_EACH * runs.params * runs.tokens)
         if off.max() > 1.1 or off.min() < 0.9:
@@ -267,9 +288,15 @@ class _Study:
         p = self.procedure
         parts = ["scale", f"form:{p.form}", f"runs:{self.runs.digest}", f"n:{len(self.runs)}"]
         parts += [f"huber:{p.loss.delta:g}", f"above:{p.loss.above:g}", f"held-out:{p.share:g}"]
+        parts += [] if self.read.part is None else [f"part:{self.read.part}"]
+        parts += [] if self.read.measure == "loss" else [f"loss:{self.read.measure}"]
         clustered = [] if self.clusters is None else [f"clusters:{len(set(self.clusters))}"]
         parts += [*clustered, f"resamples:{p.resamples}", f"seed:{p.seed}"]
         return "|".join([*parts, f"pomona:{version('pomona')}"])
+
+
+def _counted(runs: Sequence[Any]) -> str:
+    return "1 run is" if len(runs) == 1 else f"{len(runs)} runs are"
 
 
 def _correlation(law: Fitted) -> float | None:
