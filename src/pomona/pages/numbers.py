@@ -109,7 +109,7 @@ def parameters(count: float | None) -> str:
     if count is None:
         return UNKNOWN
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
+        if count >= 0.9995 * size:  # what rounds to a thousand of the next smaller unit
             return f"{count / size:.3g}{unit}"
     return f"{count:.0f}"
 

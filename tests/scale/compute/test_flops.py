@@ -14,6 +14,7 @@ from pomona.cli import main
 from pomona.errors import PomonaError
 from pomona.models import inference_flops, smollm2_path
 from pomona.models.locating import folder_of
+from pomona.pages import parameters
 from pomona.recipe import planned_sizes
 from pomona.scale import ModelFlops, SizesFlops, efficiency, flops
 from pomona.scale.compute.equivalents import best_tokens
@@ -162,6 +163,20 @@ def test_what_cannot_be_counted_is_refused(model: str, given: dict[str, Any], me
     with pytest.raises(PomonaError) as raised:
         flops(model, **given)
     assert message in str(raised.value)
+
+
+def test_billions_are_called_so_on_the_page_and_in_words(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672, "vocab_size": 128256,
+        "num_attention_heads": 64, "num_key_value_heads": 8, "num_hidden_layers": 80,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    counted = flops(tmp_path, page=tmp_path / "page")
+    assert isinstance(counted, ModelFlops)
+    assert counted.parameters["total"] == 70_553_706_496  # as Llama 3 70B has
+    assert "70.6B parameters" in (tmp_path / "page" / "index.html").read_text()
+    assert any("a model of 604B parameters" in value for _, value in counted.facts())
+    assert [parameters(n) for n in (9.999e8, 9.99e8, 999.7)] == ["1B", "999M", "1k"]
 
 
 def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ ROWS = (
     "someone/Tiny-70b-distilled,7,80,2023-09-03,chat",
     "someone/Wide-2x7B,12.9,71,2023-09-04,merge",
 )
+SIZES = (20, 30, 40, 50, 60)
 
 
 @pytest.fixture(scope="module")
@@ -382,11 +384,21 @@ def test_resamples_are_checked_where_there_are_too_few_models_too(table: Write) 
 
 def test_its_page_has_curves_and_reasons(table: Write, tmp_path: Path) -> None:
     page = tmp_path / "page"
-    path = table(HEAD, *ROWS)
+    larger = [
+        f"EleutherAI/pythia-{n}b,{n},{n},2023-08-0{i},pretrained" for i, n in enumerate(SIZES, 1)
+    ]
+    path = table(HEAD, *ROWS, *larger)
     frontier(path, page=page)
     text = (page / "index.html").read_text()
     assert "data:image/svg+xml" in text and "<script" not in text
     assert "someone/Tiny-70b-distilled" in text and "its name says 70b" in text
+    first = base64.b64decode(text.split("data:image/svg+xml;base64,")[1].split('"')[0]).decode()
+    assert (
+        first.count("no merges</text>") == 1
+    )  # one legend, though colour and shape tell the curves
+    few = tmp_path / "few"
+    frontier(table(HEAD, *ROWS), page=few)
+    assert "Share of larger models" not in (few / "index.html").read_text()  # nothing to draw
     for folder in (path, tmp_path):
         with pytest.raises(PomonaError, match=r"is an input|would be|lies in"):
             frontier(path, page=folder)

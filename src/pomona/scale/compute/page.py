@@ -16,10 +16,10 @@ from pomona.pages import (
     count,
     flops,
     nominal,
+    parameters,
     picture,
     quantitative,
     render,
-    short,
 )
 from pomona.scale.compute.results import ModelFlops, SizesFlops, times
 from pomona.scale.compute.thresholds import Standing, Standings
@@ -101,8 +101,8 @@ def _headline(sizes: Sequence[ModelFlops]) -> str:
         return f"{len(sizes)} sizes, by module"
     one = sizes[0]
     return (
-        f"{one.model}: {short(one.parameters['total'])} parameters, {flops(one.forward_flops)} "
-        f"FLOPs a token at {count(one.context)} positions"
+        f"{one.model}: {parameters(one.parameters['total'])} parameters, "
+        f"{flops(one.forward_flops)} FLOPs a token at {count(one.context)} positions"
     )
 
 
@@ -125,7 +125,8 @@ def _modules(sizes: Sequence[ModelFlops]) -> dict[str, Any]:
         "encoding": {
             "y": nominal("model", sort=None, title=None),
             "x": quantitative("share", title="share of a token's operations", axis={"format": "%"}),
-            "color": nominal("module", sort=None, title=None),
+            # A mixture with windows has nine modules, and the page's own colours are six.
+            "color": nominal("module", sort=None, title=None, scale={"scheme": "tableau10"}),
             "order": {"field": "i"},
         },
         "height": {"step": 30},
@@ -271,19 +272,20 @@ def _standing_table(standings: Standings) -> Table:
     words = {True: "above", False: "not above", None: UNKNOWN}
     rows = [
         [
-            f"{rule.authority}: {rule.rule}",
+            rule.name,
             rule.status,
-            rule.condition or "—",
             _number(rule),
             words[rule.above],
             times(rule.ratio),
+            rule.condition or "—",
+            f"{rule.authority}: {rule.rule}",
             rule.source,
         ]
         for rule in standings.rules
     ]
     told = "the training" if standings.flop is None else f"{flops(standings.flop)} FLOP"
-    columns = ["rule", f"on {standings.date}", "if", "FLOP", told, "of it", "source"]
-    return _table(columns, rows, 3)
+    columns = ["rule", f"on {standings.date}", "FLOP", told, "of it", "if", "text", "source"]
+    return _table(columns, rows, len(columns))
 
 
 def _number(rule: Standing) -> str:

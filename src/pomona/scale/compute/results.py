@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from pomona.pages import UNKNOWN, amount, clean, count, flops, short
+from pomona.pages import UNKNOWN, amount, clean, count, flops, parameters, short
 from pomona.scale.compute.energy import Efficiency, Energy
 from pomona.scale.compute.equivalents import Equivalents, Rival
 from pomona.scale.compute.thresholds import Standings
@@ -133,7 +133,7 @@ class ModelFlops:
             (f"answers of {how.samples} samples for as much", short(bought.served_answers)),
             (
                 f"{how.samples} samples an answer cost as much as one of",
-                f"a model of {short(bought.sampled_parameters)} parameters "
+                f"a model of {parameters(bought.sampled_parameters)} parameters "
                 f"({times(bought.sampled_flops / bought.answer_flops)} an answer)",
             ),
             (

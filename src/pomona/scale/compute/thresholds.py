@@ -121,7 +121,7 @@ class Standings:
     def signature(self) -> str:
         """All that the table depends on."""
         flop, original = (
-            "unknown" if one is None else f"{one:.17g}" for one in (self.flop, self.original)
+            "unknown" if one is None else repr(float(one)) for one in (self.flop, self.original)
         )
         head = f"thresholds|date:{self.date}|checked:{self.checked}|flop:{flop}"
         return f"{head}|original:{original}|pomona:{version('pomona')}"

@@ -23,7 +23,7 @@ from pomona.pages import (
     within,
 )
 from pomona.records import Where, read
-from pomona.scale.tables.results import CURVES
+from pomona.scale.tables.results import CURVES, QUANTITIES
 
 if TYPE_CHECKING:
     from pomona.scale.tables.columns import Published
@@ -57,7 +57,7 @@ def _write(folder: Path, command: str, **content: Any) -> None:
 
 
 def write_frontier(result: Frontier, folder: Path) -> None:
-    """The page of a frontier: three curves over time, what size explains, and every flag."""
+    """The page of a frontier: four curves over time, what size explains, and every flag."""
     last = result.months[-1]
     known = {n.replace("_", " "): c for n, c in last.curves.items() if c.share is not None}
     told = [f"{_percent(c.share)} of {count(c.larger)} ({name})" for name, c in known.items()]
@@ -70,14 +70,16 @@ def write_frontier(result: Frontier, folder: Path) -> None:
         if curve.overcome is not None:
             lines.append(f"{name.replace('_', ' ')}: {_overcome(curve.overcome)}")
     pictures = []
-    if any(month.until for month in result.months):
+    shares, explained = _over_time(result), _explained(result)
+    if any(month.until for month in result.months) and shares["data"]["values"]:
         words = f"Share of larger models that the best small one beats, by {result.metric}. "
         words += f"Months with fewer than {_FEW} larger ones are not drawn. "
         words += "; ".join(f"{name.replace('_', ' ')}: {said}" for name, said in CURVES.items())
-        pictures.append(("Small against larger over time", picture(_over_time(result)), words))
+        pictures.append(("Small against larger over time", picture(shares), words))
+    if any(month.until for month in result.months) and explained["data"]["values"]:
         words = f"Share of the variance of {result.metric} that a line on the logarithm of size "
         words += "explains, with 95 % intervals."
-        pictures.append(("What size explains", picture(_explained(result)), words))
+        pictures.append(("What size explains", picture(explained), words))
     _write(
         folder,
         "frontier",
@@ -177,7 +179,7 @@ def _over_time(result: Frontier) -> Any:
         "x": nominal("until", title=None, axis={"labelAngle": -45}),
         "y": quantitative("share", title="% of larger models beaten", scale={"domain": [0, 100]}),
         "color": _COLOUR,
-        "shape": nominal("curve", title=None, sort=None, legend={"orient": "top"}),
+        "shape": nominal("curve", sort=None, legend=None),
     }
     layer = {"mark": {"type": "line", "point": {"size": 50}}, "encoding": encoding}
     return _chart(values, [layer], width=720, height=300)
@@ -288,9 +290,16 @@ def _scatter(result: SizeReturns, published: Published) -> Any:
         for row, model in enumerate(published.models)
         if params[row] == params[row] and score[row] == score[row]
     ][:_MOST]
-    # Billions are B here as everywhere, and not the G of the format.
-    spelt = {"labelExpr": "replace(format(datum.value, '~s'), 'G', 'B')", "labelOverlap": True}
-    across = quantitative("params", title="parameters", scale={"type": "log"}, axis=spelt)
+    # Billions are B here as everywhere, and not the G of the format. Only ones, twos and fives have
+    # labels: of labels in each other's way any others might stay.
+    first = "indexof('125', substring(format(datum.value, '.0e'), 0, 1)) < 0"
+    told = f"{first} ? '' : replace(format(datum.value, '~s'), 'G', 'B')"
+    across = quantitative(
+        "params",
+        title="parameters",
+        scale={"type": "log", "nice": False, "padding": 10},
+        axis={"labelExpr": told, "labelOverlap": True},
+    )
     up = quantitative("score", title=clean(metric.metric), scale={"zero": False})
     layers = [
         {
@@ -309,15 +318,24 @@ def _scatter(result: SizeReturns, published: Published) -> Any:
 def write_growth(result: Growth, points: list[dict[str, Any]], folder: Path) -> None:
     """The page of growth: sizes over time, and who made the models."""
     told = [
-        f"{name} {_months_of(quantity.overall)}" for name, quantity in result.quantities.items()
+        f"{QUANTITIES[name]} {_months_of(quantity.overall)}"
+        for name, quantity in result.quantities.items()
     ]
-    words = f"Each point is a model, those in colour were among the {result.top} largest until "
-    pictures = [("Growth", picture(_grown(points)), f"{words}their day.")]
+    words = f"Each point is a model; the legend tells those among the {result.top} largest of all "
+    pictures = [("Growth", picture(_grown(points)), f"{words}until their day.")]
     if result.makers:
         said = "Share of models by who made them, of those whose makers are known."
         pictures.append(("Makers", picture(_makers(result)), said))
     rows = [
-        _row(name, which, trend.n, trend.first, trend.last, _months_of(trend), _estimate(trend.r2))
+        _row(
+            QUANTITIES[name],
+            which,
+            trend.n,
+            trend.first or UNKNOWN,
+            trend.last or UNKNOWN,
+            _months_of(trend),
+            _estimate(trend.r2),
+        )
         for name, quantity in result.quantities.items()
         for which, trend in (("all", quantity.overall), (f"top {result.top}", quantity.frontier))
     ]
@@ -392,7 +410,7 @@ def _makers(result: Growth) -> Any:
     layer = {
         "mark": {"type": "bar"},
         "encoding": {
-            "x": nominal("year", title=None, axis={"labelAngle": -45}),
+            "x": nominal("year", title=None, axis={"labelAngle": -45, "labelOverlap": True}),
             "y": quantitative("share", title="% of models", scale={"domain": [0, 100]}),
             "color": nominal("who", title=None, sort=None, legend={"orient": "top"}),
         },
