@@ -21,6 +21,7 @@ from pomona.scale.laws.checks import families, parts
 from pomona.scale.laws.fitting import fit_form
 from pomona.scale.laws.held_out import Procedure
 from pomona.scale.laws.huber import Loss
+from pomona.scale.laws.page import _choices
 
 LAW = Law(1.7, 400.0, 300.0, 0.4, 0.4)
 Ladder = Callable[..., pa.Table]
@@ -210,6 +211,25 @@ def test_parts_that_are_asked_for(ladder: Ladder) -> None:
             fit(rows, **wrong)
     with pytest.raises(PomonaError, match="the parts are not of the same trainings"):
         fit(rows.slice(1), part=["tail", "overall"], resamples=0)
+
+
+def test_the_page_has_every_family_and_choice(ladder: Ladder, tmp_path: Path) -> None:
+    table = ladder(LAW, 0.004).append_column("family", pa.array(["<a>"] * 12 + ["b"] * 8))
+    table = table.append_column("bits_per_byte", table["loss"])
+    table = table.append_column("learning_rate", pa.array([0.1] * 20))
+    found = fit(table, resamples=0, multiverse=True, page=tmp_path / "page")
+    text = (tmp_path / "page" / "index.html").read_text()
+    assert "&lt;a&gt;: 12 runs, exponent 0." in text and "b: 8 runs, exponent " in text
+    assert "without resamples nothing tells families apart" in text
+    assert "A and B are not to be read alone" in text
+    assert found.multiverse is not None
+    cells = [(one.measure, one.loss, one.runs) for one in found.multiverse.cells]
+    assert {runs for _, _, runs in cells} >= {"all", "without the highest loss"}
+    assert not any(runs == "best learning rate" for _, _, runs in cells)  # there is but one
+    assert len(set(cells)) == len(cells)
+    strips = [row["universe"] for row in _choices(found)["data"]["values"]]
+    assert len(set(strips)) == len(cells) / 3 and "params" not in strips[0]
+    assert "bits_per_byte, without the highest loss" in strips
 
 
 def test_one_family_is_nothing_to_compare(ladder: Ladder) -> None:

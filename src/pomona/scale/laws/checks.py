@@ -191,6 +191,8 @@ def _compared(of: Mapping[str, Runs], procedure: Procedure, *, paired: bool) -> 
     known = [law for law in fits if law.widening is not None and not _lost(law)]
     if len(told) < 2:
         return Families(told, None, None, "there is one family: nothing to compare")
+    if not procedure.resamples:
+        return Families(told, None, None, "without resamples nothing tells families apart")
     if len(known) < 2:
         return Families(told, None, None, "fewer than two families tell their exponents")
     units = min(law.resamples.units - law.free for law in known)

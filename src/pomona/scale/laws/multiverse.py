@@ -108,10 +108,11 @@ def _universes(runs: Runs, procedure: Procedure) -> Iterator[Any]:
 
 def _choices(runs: Runs, procedure: Procedure) -> Iterator[tuple[str, Runs]]:
     yield "all", runs
-    if "learning_rate" in runs.more:
-        yield "best learning rate", tuned(runs)
+    if "learning_rate" in runs.more and len(best := tuned(runs)) < len(runs):
+        yield "best learning rate", best
     highest = max(1, round(_HIGHEST * len(runs)))
-    yield f"without the {highest} highest losses", runs.take(without_highest(runs, highest))
+    told = "loss" if highest == 1 else f"{highest} losses"
+    yield f"without the highest {told}", runs.take(without_highest(runs, highest))
     try:
         law = replace(procedure, resamples=0).fit(runs, None)
     except PomonaError:

@@ -15,6 +15,7 @@ from pomona.pages import (
     amount,
     clean,
     nominal,
+    p_value,
     picture,
     quantitative,
     render,
@@ -38,6 +39,10 @@ _WORDS_SIZES = (
     "best."
 )
 _WORDS_RESIDUALS = "How far each run is above the law, by compute."
+_ALONE = (
+    "A and B are not to be read alone: ln A and alpha go together over the resamples. Intervals "
+    "and bands cover 95 %."
+)
 _PLAIN = {"zero": False}
 
 
@@ -67,7 +72,10 @@ def write_page(result: ScalingFit, folder: Path) -> None:
         {"cells": [name, amount(value), _ends(result.intervals[name])], "verdict": ""}
         for name, value in result.told.items()
     ]
-    told = [note for note in (result.held_out.note, result.lack_of_fit.note, *result.notes) if note]
+    told = [_ALONE, *_families(result)]
+    told += [
+        note for note in (result.held_out.note, result.lack_of_fit.note, *result.notes) if note
+    ]
     told += [f"under-tuned: {one.place}: {one.reason}" for one in result.untuned]
     _write(
         folder,
@@ -82,7 +90,8 @@ def write_page(result: ScalingFit, folder: Path) -> None:
 
 def write_plan(result: Allocation, folder: Path) -> None:
     """Write the page of a plan into a folder."""
-    words = "The loss over parameters at the budget, a tenth and ten times of it."
+    words = "The loss over parameters at the budget, and where serving leaves any, at a tenth and "
+    words += "ten times of it."
     pictures = [("Sizes at the budget", picture(_lines(result.curve, None)), words)]
     rows = [
         {"cells": [name, amount(value), _ends(result.intervals.get(name)), within], "verdict": ""}
@@ -146,6 +155,20 @@ def _headline(result: ScalingFit) -> tuple[str, str]:
     if held.coverage is not None:
         told += f", {held.coverage:.0%} of them inside the band of 95 %"
     return head, f"{told}."
+
+
+def _families(result: ScalingFit) -> list[str]:
+    """A line for each family, and whether they are the same."""
+    if (families := result.families) is None:
+        return []
+    told = [
+        f"{name}: {one.n} runs, exponent {amount(one.exponent)} "
+        f"{_ends(one.intervals.get('exponent'))}"
+        for name, one in families.laws.items()
+    ]
+    same = f"p {p_value(families.p_alpha_beta)} that all families have the same alpha and beta, "
+    same += f"{p_value(families.p_exponent)} the same exponent"
+    return [*told, families.note or same]
 
 
 def _ends(ends: tuple[float | None, float | None] | None) -> str:
@@ -289,7 +312,7 @@ def _lines(values: Sequence[Any], best: Sequence[Any] | None) -> dict[str, Any]:
 def _choices(result: ScalingFit) -> dict[str, Any]:
     assert result.multiverse is not None
     cells = result.multiverse.cells
-    parts = [(cell.counting, cell.runs, f"{cell.checkpoints} checkpoints") for cell in cells]
+    parts = [(c.counting, c.measure, c.runs, f"{c.checkpoints} checkpoints") for c in cells]
     varied = [place for place, one in enumerate(zip(*parts, strict=True)) if len(set(one)) > 1]
     values = [
         {

@@ -88,7 +88,7 @@ def _plan(runs: Any, budget: Budget, fitting: dict[str, Any]) -> Allocation:
             found.fitted,
             found.law,
             found.signature,
-            "fitted to the runs",
+            "the law of the runs",
         )
         unknown = [name for name, value in found.told.items() if value is None]
         if unknown:
