@@ -192,6 +192,9 @@ def test_ties_and_what_is_unknown_are_told() -> None:
         ([{"lever": "a", "size": 1, "value": 1}, {"lever": "b", "size": 2, "value": 1}], "2 has less than two levers in common with a smaller size"),
         ([{"lever": None, "size": 1, "value": 1}], 'row 1: "lever" has no value'),
         ([{"lever": "a", "size": 1, "value": 1}] * 2, "row 1 is of the same system"),
+        ([{"lever": "a", "size": size, "value": 1} for size in ("1e6", "1000000")], "row 2: row 1 is of the same system"),
+        ([{"lever": "a", "size": 1, "value": 1, "low": 2, "high": 0}], "row 1: the interval begins at 2 and ends at 0 — give its lower end as low"),
+        ([{"lever": "a", "size": 1, "value": 1e300}], 'row 1: "value" is 1e+300 — give a number within 1e+100'),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told(rows: list[dict[str, Any]], text: str) -> None:

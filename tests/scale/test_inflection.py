@@ -122,6 +122,8 @@ def test_the_unit_of_a_metric_does_not_matter(values: list[float], scale: float,
         ({"params": [1e6, 2e6, 2e6], "loss": [1.0, 2.0, 3.0]}, "row 2 is of the same system"),
         ({"params": [1e6, 2e6], "note": ["a", "b"]}, "there is no column of values"),
         ({"params": [1e6, 2e6], "value": ["1", "much"]}, "row 2: \"value\" is 'much'"),
+    ({"params": [1e6, 2e6, 3e6], "loss": [3.0, 2e200, 1.0]}, 'row 2: "loss" is 2e+200'),
+        ({"params": ["1", "2", "3"], "em": ["1", "2", "3"], "loss": ["3", "n/a", "1"]}, 'row 2: "loss" is \'n/a\''),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_its_row(columns: dict, text: str) -> None:

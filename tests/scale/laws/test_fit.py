@@ -321,6 +321,13 @@ def test_intervals_take_two_runs_more_than_parameters(ladder: Ladder) -> None:
 def test_too_few_runs(ladder: Ladder) -> None:
     with pytest.raises(PomonaError, match="4 runs are too few for the 5 parameters of chinchilla"):
         fit(ladder(LAW).take([0, 5, 10, 15]))
+    with pytest.raises(
+        PomonaError, match="drop_highest is 20, and there are 20 runs — leave fewer"
+    ):
+        fit(ladder(LAW), drop_highest=20)
+    for name in ("delta", "above"):
+        with pytest.raises(PomonaError, match=f"{name} is inf — give a number above 0"):
+            fit(ladder(LAW), **{name: np.inf})
     with pytest.raises(PomonaError, match='there is no form "chinchila"'):
         fit(ladder(LAW), form="chinchila")  # pyright: ignore[reportArgumentType]
 

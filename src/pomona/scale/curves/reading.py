@@ -39,6 +39,7 @@ _NAMES = {
 _WORDS = ("size", "lever", "kind", "group", "metric", "item", "cluster", "seed")
 # Of tables of trainings, which have more than metrics in columns.
 _NO_METRICS = ("id", "items", "unique_tokens", "params_no_embedding", "learning_rate", "epochs")
+_MOST = 1e100  # squares of larger values are none
 _WIDE = 2 * 1.959964  # standard errors in an interval of 95 %
 
 
@@ -154,7 +155,11 @@ def _row(
             )
     sizes = _positive(given, f"{name}, row {place + 1}")
     flops = sizes.pop() if levers else None  # a cost there, and else what is varied
-    size = given["size"] or ("" if sizes[0] is None else f"{sizes[0]:.15g}")
+    size = _size(given["size"]) or ("" if sizes[0] is None else f"{sizes[0]:.15g}")
+    if None not in (given["low"], given["high"]) and given["low"] > given["high"]:
+        message = f"the interval begins at {given['low']:g} and ends at {given['high']:g}"
+        remedy = "give its lower end as low"
+        raise PomonaError(message, where=f"{name}, row {place + 1}", remedy=remedy)
     lever, kind = given["lever"] or SCALE, given["kind"] or ("" if levers else SCALE)
     return _Row(
         place,
@@ -169,6 +174,11 @@ def _row(
         given["seed"] or "0",
         flops,
     )
+
+
+def _size(told: str | None) -> str:
+    """The name of a size; one that is a number is that however it is written."""
+    return f"{float(told):.15g}" if told and _is_number(told) else told or ""
 
 
 def _positive(given: Mapping[str, Any], where: str) -> list[float | None]:
@@ -216,11 +226,13 @@ def _metric_columns(
 
 
 def _is_metric(column: pa.ChunkedArray) -> bool:
-    """Whether a column is of numbers; CSV has nothing but texts."""
+    """Whether a column is of numbers; CSV has nothing but texts. One of which most are numbers is,
+    so that the others are refused by row, and not with all of the column unseen.
+    """
     if not pa.types.is_string(column.type):
         return pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
     texts = [text for text in column.to_pylist() if text]
-    return bool(texts) and all(map(_is_number, texts))
+    return sum(map(_is_number, texts)) > len(texts) / 2
 
 
 def _numbers(table: pa.Table, column: str, name: str) -> list[float | None]:
@@ -233,8 +245,8 @@ def _numbers(table: pa.Table, column: str, name: str) -> list[float | None]:
         remedy = "give a number, or leave it empty where it is not known"
         raise PomonaError(message, where=f"{name}, row {place + 1}", remedy=remedy) from None
     for place, value in enumerate(values):
-        if value is not None and not np.isfinite(value):
-            remedy = "give a number, or leave it empty where it is not known"
+        if value is not None and not abs(value) < _MOST:
+            remedy = f"give a number within {_MOST:g}, or leave it empty where it is not known"
             message, where = f'"{column}" is {value}', f"{name}, row {place + 1}"
             raise PomonaError(message, where=where, remedy=remedy)
     return values

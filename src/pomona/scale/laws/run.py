@@ -124,8 +124,8 @@ def _check_numbers(
 ) -> None:
     asked = {
         "drop_highest": (drop_highest >= 0, "0 or more"),
-        "delta": (delta > 0, "a number above 0"),
-        "above": (above > 0, "a number above 0"),
+        "delta": (0 < delta < np.inf, "a number above 0"),
+        "above": (0 < above < np.inf, "a number above 0"),
         "held_out": (0 < held_out < 1, "a share between 0 and 1"),
         "resamples": (
             resamples == 0 or resamples >= stats.MINIMUM,
@@ -145,6 +145,9 @@ class _Study:
     def __init__(self, read: Runs, procedure: Procedure, every: bool, highest: int) -> None:
         self.read, self.procedure, self.notes = read, procedure, list(read.notes)
         self.runs = read if every else self._counting(read)
+        if highest >= len(self.runs):
+            message = f"drop_highest is {highest}, and there are {len(self.runs)} runs"
+            raise PomonaError(message, where="drop_highest", remedy="leave fewer out")
         if highest:
             self.runs = self.runs.take(without_highest(self.runs, highest))
             self.notes.append(f"left out: the runs of the highest losses, {highest}")
