@@ -88,6 +88,16 @@ def test_curves_foretell_levers_that_cross_where_no_size_does() -> None:
     assert told["power law through 4"].chosen == "b" and told["log-linear through 4"].chosen == "a"
 
 
+def test_curves_that_meet_at_the_largest_size_tie() -> None:
+    # A line by least squares through 0, 1 and 2 is (-2 a + b + 4 c) / 3 at 3: 0.4 for all.
+    ends = {"x": (0.1, 0.6, 5.0), "y": (0.1, 0.7, 4.0), "z": (0.5, 0.4, 3.0)}
+    levers = {name: [a, b, (1.2 + 2 * a - b) / 4, last] for name, (a, b, last) in ends.items()}
+    sizes = [1e6, 2e6, 4e6, 8e6]
+    line = methods(table(levers, sizes))["log-linear through 3"]
+    assert line.accuracy is not None and line.accuracy.value == 0.5
+    assert "3 levers tie for the first place" in line.note
+
+
 def test_pairs_are_decided_where_intervals_say_so() -> None:
     ends = {
         lever: {"low": [v - 1 for v in of], "high": [v + 1 for v in of]}

@@ -235,9 +235,11 @@ class _Judge:
             told = [
                 extrapolated(sizes[:-1], values[:, i], sizes[-1], form) for i in range(len(levers))
             ]
-            return np.column_stack(told)
+            # Levers tie also where their curves meet from other values, but for rounding.
+            return unit * np.round(np.column_stack(told) / unit, 10)
 
         points = np.stack([self.values(levers, size) for size in smaller], axis=-1)
+        unit = float(np.abs(points).max()) or 1.0
         each = [self.drawn(levers, size) for size in smaller]
         draws = [one for one in each if one is not None]
         drawn = curve(np.stack(draws, axis=-1)) if len(draws) == len(each) else None

@@ -203,7 +203,7 @@ def _compared(of: Mapping[str, Runs], procedure: Procedure, *, paired: bool) -> 
     drawn = np.log(np.stack([law.draws[:, 3:5] for law in known], 1))
     drawn = at + (drawn - at) * np.array([[law.widening or 1.0] for law in known])
     alone = [np.diff(one, axis=-1) for one in (at, drawn)]
-    return Families(told, _same(at, drawn, paired), _same(*alone, paired))
+    return Families(told, _same(at, drawn, paired), _same(alone[0], alone[1], paired))
 
 
 def _family(n: int, law: Fitted) -> FamilyLaw:
