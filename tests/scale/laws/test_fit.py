@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from pomona.cli import main
 from pomona.errors import PomonaError
 from pomona.scale import Families, Law, ScalingFit, fit, read_runs
+from pomona.scale.laws import multiverse as choices
 from pomona.scale.laws.checks import families, parts
 from pomona.scale.laws.fitting import fit_form
 from pomona.scale.laws.held_out import Procedure
@@ -130,6 +131,12 @@ def test_flags_are_of_the_runs_that_were_spoilt(ladder: Ladder) -> None:
     assert {one.place for one in found.untuned} >= {"the table, row 8", "the table, row 19"}
     assert len(found.untuned) <= 3
     assert any("runs are under-tuned" in note for note in found.notes)
+    loss = table["loss"].to_numpy().copy()
+    loss[0] *= 1.2  # the smallest and shortest: none can beat it
+    found = fit(table.set_column(2, "loss", pa.array(loss)), resamples=0)
+    assert [one.place for one in found.untuned] == ["the table, row 1"]
+    assert "% above the law" in found.untuned[0].reason
+    assert any(note.startswith("1 run is under-tuned: ") for note in found.notes)
 
 
 def test_a_law_that_does_not_bend_so_is_told(ladder: Ladder) -> None:
@@ -318,6 +325,34 @@ def test_intervals_take_two_runs_more_than_parameters(ladder: Ladder) -> None:
     assert found.predict(1e7, 1e8)[1] is None
 
 
+def test_clusters_count_in_families_and_choices_too(
+    ladder: Ladder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choices, "LOSSES", {"huber": Loss()})
+    table = ladder(LAW, 0.004).take([0, 3, 6, 9, 10, 13, 16, 19])
+    table = table.append_column("family", pa.array(["a"] * 8))
+    clustered = table.append_column("cluster", pa.array(list("aabbcdef")))
+    procedure = Procedure("chinchilla", Loss(), 0.2, 1000, 0)
+    for one, known in ((table, True), (clustered, False)):  # six clusters are too few
+        found = families(read_runs(one), procedure)
+        assert found is not None
+        assert (found.laws["a"].intervals["exponent"] is not None) is known
+    cells = choices.multiverse(read_runs(clustered), procedure).cells
+    assert len(cells) > 1 and all(cell.exponent_low is None for cell in cells)
+    assert all(cell.exponent is not None for cell in cells)
+
+
+def test_what_parameters_tokens_and_flops_count_is_noted(ladder: Ladder) -> None:
+    table = ladder(LAW)
+    n, d = (table[name].to_numpy() for name in ("params", "tokens"))
+    counted = table.append_column("flops", pa.array(9 * n * d))
+    counted = counted.append_column("unique_tokens", pa.array(np.minimum(d, 5e6)))
+    notes = fit(counted, resamples=0).notes
+    assert "flops are 1.50 to 1.50 times 6 params tokens; plans count 6" in notes
+    assert any(note.startswith("10 of the runs repeat tokens, which chinchilla") for note in notes)
+    assert not fit(table, resamples=0).notes
+
+
 def test_too_few_runs(ladder: Ladder) -> None:
     with pytest.raises(PomonaError, match="4 runs are too few for the 5 parameters of chinchilla"):
         fit(ladder(LAW).take([0, 5, 10, 15]))
@@ -352,13 +387,13 @@ def test_the_command_line(
     assert "held out, the 4 runs" in shown and shown.endswith("index.html\n")
     assert main([*quick, "--multiverse", "--format", "json", "--page", str(page)]) == 0
     assert (page / "index.html").read_text().count("<picture>") == 4
-    choices = json.loads(capsys.readouterr().out)["multiverse"]
-    assert {cell["measure"] for cell in choices["cells"]} == {"loss", "bits_per_byte"}
-    ahead = [c["loss_ahead"] for c in choices["cells"] if c["measure"] == "loss"]
-    assert choices["loss_ahead"] == [min(ahead), max(ahead)]
-    assert {cell["counting"] for cell in choices["cells"]} == {"params", "params_no_embedding"}
-    assert len({cell["loss"] for cell in choices["cells"]}) == 3
-    assert choices["exponent"][1] - choices["exponent"][0] > 0.02
+    several = json.loads(capsys.readouterr().out)["multiverse"]
+    assert {cell["measure"] for cell in several["cells"]} == {"loss", "bits_per_byte"}
+    ahead = [c["loss_ahead"] for c in several["cells"] if c["measure"] == "loss"]
+    assert several["loss_ahead"] == [min(ahead), max(ahead)]
+    assert {cell["counting"] for cell in several["cells"]} == {"params", "params_no_embedding"}
+    assert len({cell["loss"] for cell in several["cells"]}) == 3
+    assert several["exponent"][1] - several["exponent"][0] > 0.02
     file.write_text(file.read_text().replace(lines[3], "5e5,3e7,nan,2e5,2"))
     assert main(["scale", "fit", str(file)]) == 2
     assert f'{file}, row 4: "loss" is nan' in capsys.readouterr().err

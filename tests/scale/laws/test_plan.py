@@ -33,6 +33,8 @@ def test_serving_makes_the_best_model_smaller() -> None:
     assert params[0] > params[1] > params[2]
     found = plan("besiroglu", budget=1e21, served=1e11)
     assert found.training_flops + found.inference_flops == pytest.approx(1e21, rel=1e-9)
+    assert found.inference_flops == pytest.approx(2 * found.params * 1e11, rel=1e-12)
+    assert found.training_flops == pytest.approx(6 * found.params * found.tokens, rel=1e-12)
 
 
 def test_within_one_percent_is_within_one_percent() -> None:
