@@ -70,7 +70,11 @@ def test_equivalents_cost_what_they_are_equal_to(small: ModelFlops) -> None:
     grown = bought.sampled_parameters / small.parameters["active"]
     assert grown == pytest.approx(bought.sampled_flops / bought.answer_flops)
     assert 11 < grown < 12  # sixteen times the answers, and the prompt once
-    rival = small.against
+    large, rival = flops("ui-l"), small.against
+    assert isinstance(large, ModelFlops) and large.training is not None
+    assert rival is not None and rival.dearer_from is not None
+    more = rival.dearer_from * (bought.sampled_flops - rival.answer_flops)
+    assert more == pytest.approx(large.training.flops - spent.flops) and more > 0
     assert rival is not None and rival.samples == 9
     shape = flops_shape("ui-s")
     assert inference_flops(shape, 256, 256, 9) <= rival.answer_flops

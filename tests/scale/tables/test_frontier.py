@@ -198,6 +198,10 @@ def test_shares_ratios_and_pairs_are_those_of_counting(models: list[tuple[int, i
         assert told.share == sum(s < max(small) for s in larger) / len(larger)
     else:
         assert told.share is None
+    half = [
+        p for p, s in models if p <= 13 and larger and 2 * sum(t < s for t in larger) >= len(larger)
+    ]
+    assert (told.half.params / 1e9 if told.half else None) == (min(half) if half else None)
     ratios = [p / q for p, s in models for q, t in models if q < p and t > s]
     assert (told.overcome.ratio if told.overcome else None) == (max(ratios) if ratios else None)
     pairs = [(p, s, q, t) for p, s in models for q, t in models if q < p]
@@ -336,6 +340,14 @@ def test_names_that_contradict_nothing_are_not_flagged(table: Write) -> None:
     lines = [f"{row},{30 + i},pretrained" for i, row in enumerate(wrong)]
     found = frontier(table("model,params_b,score,type", *lines)).flags
     assert [flag.kind for flag in found] == ["size"] * 3 + ["contamination", "label"]
+
+
+def test_a_label_that_is_kept_counts_whatever_a_column_says(table: Write) -> None:
+    rows = ("a,7e9,30,pretrained,true", "b,8e10,40,pretrained,false")
+    path = table("model,params,score,type,merged", *rows)
+    for keep, models in (((), 1), (("label",), 2)):
+        curves = frontier(path, keep=keep, columns=Columns(merged="merged")).months[0].curves
+        assert curves["no_merges"].models == models
 
 
 def test_a_flag_later_than_all_that_counts_is_not_lost(table: Write) -> None:

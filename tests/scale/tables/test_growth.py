@@ -105,3 +105,10 @@ def test_a_column_of_sectors_says_both_in_any_form(said: str, table: Write) -> N
     rows = [f'm{i},201{i}-01-01,{10**i}e6,"{said}"' for i in range(1, 6)]
     makers = growth(table("model,date,params,sector", *rows)).makers
     assert [one.both.value for one in makers] == [1.0] * 5
+
+
+def test_of_one_day_the_larger_model_counts_against_the_smaller(table: Write) -> None:
+    days = [f"201{i}-01-01,{size * 4**i}e6" for i in range(6) for size in (1, 2)]
+    rows = [f"m{i},{row}" for i, row in enumerate(days)]
+    trend = growth(table("model,date,params", *rows), top=1).quantities["params"]
+    assert (trend.overall.n, trend.frontier.n) == (12, 6)

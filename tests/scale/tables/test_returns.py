@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pomona import stats
 from pomona.cli import main
 from pomona.errors import PomonaError
-from pomona.scale import Columns, returns
+from pomona.scale import Columns, Estimate, returns
+from pomona.scale.tables.fits import estimate, exact_line
 
 Write = Callable[..., Path]
 Real = Callable[[str], Path]
@@ -117,3 +119,27 @@ def test_scores_of_two_kinds_are_not_compared(table: Write) -> None:
     assert '"shifted" holds shares, and the first column percentages — write all in one' in str(
         caught.value
     )
+
+
+def test_a_bend_is_that_of_a_parabola_and_ends_are_in_order(table: Write) -> None:
+    curve = [f"m{i},{2**i}e6,{50 + 10 * i - i * i}" for i in range(5)]
+    assert returns(table("model,params,score", *curve)).metrics[0].overall.bend.value == (
+        pytest.approx(-2)
+    )
+    rough = [f"m{i},{2**i}e6,{40 + 6 * i + 3 * (i % 3)}" for i in range(8)]
+    halving = returns(table("model,params,score", *rough)).metrics[0].overall.halving
+    assert halving is not None and halving.low and halving.value and halving.high
+    assert halving.low < halving.value < halving.high
+
+
+def test_few_points_have_students_interval_and_undefined_resamples_none() -> None:
+    x, y = np.arange(5.0), np.array([0.0, 1, 1, 3, 3])
+    told = exact_line(x, y).slope
+    # By hand: slope .8, residual sum of squares .8, so that its error is √(.8 / 3 / 10) of it.
+    wide = 3.182446 * (0.8 / 3 / 10) ** 0.5
+    assert (told.value, told.high) == (pytest.approx(0.8), pytest.approx(0.8 + wide, rel=1e-5))
+    draws = stats.Resamples(5)
+    drawn = np.linspace(0, 1, draws.resamples)
+    assert estimate(0.5, drawn, draws, 5).low is not None
+    drawn[::10] = np.nan
+    assert estimate(0.5, drawn, draws, 5) == Estimate(0.5, n=5)
