@@ -81,6 +81,11 @@ def test_equivalents_cost_what_they_are_equal_to(small: ModelFlops) -> None:
     assert inference_flops(shape, 256, 256, 10) > rival.answer_flops
 
 
+def test_a_signature_names_the_rival(small: ModelFlops) -> None:
+    others = [flops("ui-s", against=name, date="2026-11-28") for name in (None, "ui-m")]
+    assert len({small.signature, *(one.signature for one in others)}) == 3
+
+
 def flops_shape(name: str) -> Any:
     from pomona.scale.compute.flops import modules_of
 

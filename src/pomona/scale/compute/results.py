@@ -109,6 +109,9 @@ class ModelFlops:
         if self.equivalents is not None:
             how = self.equivalents.answering
             told += f"|answering:{how.prompt}+{how.answer}x{how.samples}x{how.answers}"
+        if self.against is not None:
+            rival = self.against
+            told += f"|against:{rival.model}:{rival.answer_flops:.6g}:{rival.dearer_from}"
         return f"{told}|pomona:{version('pomona')}"
 
     def to_json(self) -> dict[str, Any]:

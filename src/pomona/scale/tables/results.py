@@ -99,7 +99,8 @@ class ArenaFit:
 @dataclass(frozen=True)
 class Month:
     """All that was published until a day. `flags` are of the models of this month alone, so that
-    the flags of all months are those of the table; undated ones stand in the last month.
+    the flags of all months are those of the table; undated ones, and those later than all that
+    counts, stand in the last month.
     """
 
     month: str | None
