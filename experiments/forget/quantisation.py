@@ -1,7 +1,7 @@
 """What a further quantisation of SmolLM2 costs in 20 languages: parallel strings of `ui` that all of
 them have, and the comparison of `pomona forget compare` at several types.
 
-    python experiments/forget/quantisation.py --out experiments/forget/quantisation.json
+    python experiments/forget/quantisation.py --out experiments/forget/results/quantisation.json
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ of `test`, texts and training rows of `train`, all in the languages of the ladde
 python experiments/forget/redundancy.py [--model ui-l] [--items 400] [--tokens 300000]
 
 Each finished part is a file of the work folder, and a training there goes on from its last checkpoint:
-after a kill the same command continues. The result is experiments/forget/redundancy.json.
+after a kill the same command continues. The result is experiments/forget/results/redundancy.json.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KINDS = ("covariance", "random")
 DOMAINS = ("django", "wagtail", "oscar", "cms")
 LANGUAGES = set(DATA.groups or ())
 LONGEST = 64  # tokens of an answer
-OUT = Path(__file__).with_suffix(".json")
+OUT = Path(__file__).with_name("results") / "redundancy.json"
 
 
 def rows_of(split: str, count: int, seed: int) -> pa.Table:

@@ -74,10 +74,6 @@ class TrainingRun:
     model: Step | RunInput
 
 
-def _trained_for(size: str, tokens: int) -> str:
-    return f"{size} on {tokens} tokens"
-
-
 @dataclass
 class RunPlan(Tables):
     """The steps of a recipe, built once each, and the systems that make its ledger. `says` is what
@@ -355,7 +351,8 @@ class RunPlan(Tables):
         """The loss of a training on the test items."""
         cost = self.estimate("score", run.model, self.item_count)
         inputs = {"items": self.items, "model": run.model}
-        name = run.size if run.tokens is None else _trained_for(run.size, run.tokens)
+        own = isinstance(run.model, Step)
+        name = run.model.name.removeprefix("pretrain ") if own else run.size
         return self.step(f"loss of {name}", measure_loss, self.answering(), inputs, cost)
 
     def _pretrained(self, made: Pretrain, name: str, tokens: int) -> Step:
@@ -383,7 +380,7 @@ class RunPlan(Tables):
             "tokenizer": RunInput(made.tokenizer, folder),
         }
         cost = Estimate("train", 6.0 * weights * tokens, 2.0 * weights)
-        label = name if tokens == max(made.tokens) else _trained_for(name, tokens)
+        label = name if tokens == max(made.tokens) else f"{name} on {tokens} tokens"
         return self.step(f"pretrain {label}", pretrain, params, inputs, cost)
 
     def parameters(self, node: Node) -> float | None:

@@ -3,7 +3,7 @@ of a table (sizes, tokens) or of a ladder, with the table's own residuals drawn 
 `--noise` where there is no table; the fifth of the runs with the most compute is predicted from the
 others, and its share inside the bands of 95 % is counted, with and without the stretch by earlier runs.
 
-python experiments/scale/coverage.py [TABLE] --laws 200 --out experiments/scale/results/coverage.json
+python experiments/scale/band_coverage.py [TABLE] --laws 200 --out experiments/scale/results/band_coverage.json
 """
 
 from __future__ import annotations
