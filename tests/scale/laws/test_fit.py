@@ -203,7 +203,7 @@ def test_parts_that_are_asked_for(ladder: Ladder) -> None:
         one.append_column("part", pa.array([name] * 20))
         for name, one in (("tail", heavy), ("overall", table))
     )
-    alone, tail = fit(rows, resamples=0), fit(rows, part=["tail"], resamples=0)
+    alone, tail = fit(rows, resamples=0), fit(rows, part="tail", resamples=0)
     assert alone.told["E"] == pytest.approx(1.7, rel=1e-6) and "|part:overall|" in alone.signature
     assert tail.told["E"] == pytest.approx(2.7, rel=1e-6) and alone.families is None
     both = fit(rows, part=["tail", "overall"], resamples=0)

@@ -93,10 +93,13 @@ def evaluate(
         return (A ** (1 / beta) * n ** (-alpha / beta) + B ** (1 / beta) / d) ** beta
     if form == "data_constrained" and unique_tokens is not None:
         unique = np.minimum(np.asarray(unique_tokens, np.float64), d)
-        most = best_params((A, B), alpha, beta, unique)
-        n = effective(n, np.minimum(n, most), worth_n)
-        d = effective(d, unique, worth_d)
-    return E + A * n**-alpha + B * d**-beta
+        # Resampled factors reach 1e17, whose best size is beyond every float or below it.
+        with np.errstate(divide="ignore", over="ignore"):
+            most = best_params((A, B), alpha, beta, unique)
+            n = effective(n, np.minimum(n, most), worth_n)
+            d = effective(d, unique, worth_d)
+    with np.errstate(divide="ignore"):
+        return E + A * n**-alpha + B * d**-beta
 
 
 def effective(seen: Floats, unique: Floats, worth: Floats) -> Floats:

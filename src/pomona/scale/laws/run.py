@@ -111,6 +111,7 @@ def fit(
 
 def _asked(part: Sequence[str] | None, family: str | None) -> Sequence[str | None]:
     """The parts to fit; None stands for what a table is of."""
+    part = [part] if isinstance(part, str) else part
     if part and len(set(part)) < len(part):
         raise PomonaError("a part stands twice", where="part", remedy="name each once")
     if part and len(part) > 1 and family is not None:
