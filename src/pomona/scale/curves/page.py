@@ -156,7 +156,10 @@ def _curves(curves: list[Curve], along: str) -> dict[str, Any]:
             pairs = zip(one.sizes, one.fitted, strict=True)
             lines += [{"panel": panel, "size": size, "shape": fitted} for size, fitted in pairs]
     across = quantitative(
-        "size", title=along, scale={"type": "log"}, axis={"format": "~s", "tickCount": 4}
+        "size",
+        title=along,
+        scale={"type": "log"},
+        axis={"format": "~s", "tickCount": 4, "labelSeparation": 12},
     )
     layers = [
         {
@@ -208,6 +211,7 @@ def _slopes(one: Decision, sizes: Any) -> dict[str, Any]:
         "data": {"values": values},
         "width": max(320, 170 * (len(list(sizes)) - 1)),
         "height": max(160, 26 * len(names)),
+        "padding": {"left": 5, "top": 5, "bottom": 5, "right": 80},  # names beside the last size
         "layer": [
             {
                 "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 60}},
