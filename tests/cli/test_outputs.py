@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from safetensors.numpy import save_file
 from pomona.cli import main
 from pomona.data.audit import sample_audit
 
-DOCS = Path(__file__).parents[2] / "docs" / "outputs.md"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "outputs.md"
 ROWS = [
     {
         "id": str(row),
@@ -34,7 +36,8 @@ ROWS = [
 @dataclass(frozen=True)
 class Outputs:
     """A command line that works; its inputs; its outputs that an option or argument names, by the
-    place in the command line; and those that have their names from these.
+    place in the command line; and those that have their names from these. `pages` are folders to
+    which a page is added: whatever else is in them stays.
     """
 
     command: str
@@ -44,6 +47,7 @@ class Outputs:
     folders: str = ""
     derived_files: str = ""
     derived_folders: str = ""
+    pages: str = ""
 
 
 CASES = [
@@ -90,28 +94,25 @@ CASES = [
             "", ".o.partial"),
     Outputs("forget compress", "gguf:one.gguf q.gguf --method Q8_0 --overwrite", "one.gguf",
             "q.gguf"),
-    Outputs("forget compare", "in.jsonl b.jsonl --page p", "in.jsonl b.jsonl", "", "p"),
-    Outputs("forget check", "in.jsonl b.jsonl --max-flips 3 --junit j", "in.jsonl b.jsonl", "j"),
-    Outputs("forget audit", "in.jsonl --page p", "in.jsonl", "", "p"),
-    Outputs("scale flops", "one --page p", "one", "", "p"),
-    Outputs("scale thresholds", "--page p", "", "", "p"),
-    Outputs("scale frontier", "t.csv --bases b.csv --page p", "t.csv b.csv",
-            derived_files="p/index.html"),
-    Outputs("scale returns", "t.csv --page p", "t.csv", derived_files="p/index.html"),
-    Outputs("scale growth", "t.csv --page p", "t.csv", derived_files="p/index.html"),
-    Outputs("scale inflection", "in.jsonl --page p", "in.jsonl", "", "p"),
-    Outputs("scale inflection", "curve.csv --page p", "", "", "", "p/index.html"),
-    Outputs("scale decide", "in.jsonl b.jsonl --page p", "in.jsonl b.jsonl", "", "p"),
-    Outputs("scale decide", "levers.csv --page p", "", "", "", "p/index.html"),
-    Outputs("scale fit", "in.jsonl --page p", "in.jsonl", "", "p"),
-    Outputs("scale plan", "in.jsonl --budget 1e16 --page p", "in.jsonl", "", "p"),
+    Outputs("forget compare", "old.jsonl new.jsonl --page p", "old.jsonl new.jsonl", pages="p"),
+    Outputs("forget check", "old.jsonl new.jsonl --max-flips 3 --junit j", "old.jsonl new.jsonl", "j"),
+    Outputs("forget audit", "models.jsonl --page p", "models.jsonl", pages="p"),
+    Outputs("scale flops", "small --page p", "small", pages="p"),
+    Outputs("scale thresholds", "--page p", "", pages="p"),
+    Outputs("scale frontier", "t.csv --bases b.csv --page p", "t.csv b.csv", pages="p"),
+    Outputs("scale returns", "t.csv --page p", "t.csv", pages="p"),
+    Outputs("scale growth", "t.csv --page p", "t.csv", pages="p"),
+    Outputs("scale inflection", "curve.csv --page p", "curve.csv", pages="p"),
+    Outputs("scale decide", "levers.csv --page p", "levers.csv", pages="p"),
+    Outputs("scale fit", "runs.csv --page p", "runs.csv", pages="p"),
+    Outputs("scale plan", "runs.csv --budget 1e16 --page p", "runs.csv", pages="p"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, report, ledger"
 QUIET = f"{QUIET}, models list, doctor, forget redundancy, forget ladder, forget order"  # need a process, a network or a run: tested on their own
 # The line itself is sound: it is refused for what is in its outputs' places.
 WHY = re.compile(
-    "is an input|would be|lies in|is there already|is not what|holds files|is no "
+    "is an input|would be|lies in|is there already|is not what|holds files|is no (?!column)"
     "|is damaged|is not a store|is a merged|has a name of|is a folder|not a table Pomona can name"
 )
 NAMES = [f"{case.command} {place}" for place, case in enumerate(CASES)]
@@ -135,6 +136,21 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("b.csv").write_text("model\na\n")
     Path("curve.csv").write_text("params,loss\n1e6,3\n2e6,2\n")
     Path("levers.csv").write_text("lever,size,value\na,1,1\nb,1,2\na,2,1\nb,2,2\n")
+    runs = [
+        (n, d, 2 + 400 / n**0.35 + 400 / d**0.35) for n in (1e6, 4e6, 9e6) for d in (1e8, 5e8, 2e9)
+    ]
+    Path("runs.csv").write_text(
+        "params,tokens,loss\n" + "".join(f"{n},{d},{loss}\n" for n, d, loss in runs)
+    )
+    answers = [{"id": str(row), "prediction": "a", "reference": "a"} for row in range(3)]
+    models = [{"level": level, "seed": seed} for level in ("dense", "small") for seed in range(4)]
+    for name in ("old.jsonl", "new.jsonl"):
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in answers))
+    Path("models.jsonl").write_text(
+        "".join(json.dumps(row | one) + "\n" for row in answers for one in models)
+    )
+    Path("small").mkdir()
+    shutil.copy(ROOT / "src/pomona/assets/ui-xs/config.json", "small")
     Path("mix.yaml").write_text("inputs: {a: in.jsonl}\nsize: rows\n")
     for seed, name in enumerate(("one", "two", "three")):
         checkpoint(Path(name), seed)
@@ -198,7 +214,7 @@ def ways(name: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_no_output_is_an_input(case: Outputs, capsys: pytest.CaptureFixture[str]) -> None:
-    for output in [*case.files.split(), *case.folders.split()]:
+    for output in [*case.files.split(), *case.folders.split(), *case.pages.split()]:
         for name in case.inputs.split():
             for way in ways(name):
                 refused(case, replaced(case, output, way), capsys)
@@ -206,7 +222,7 @@ def test_no_output_is_an_input(case: Outputs, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_no_output_is_another(case: Outputs, capsys: pytest.CaptureFixture[str]) -> None:
-    named = [*case.files.split(), *case.folders.split()]
+    named = [*case.files.split(), *case.folders.split(), *case.pages.split()]
     for output in named:
         for other in [*named, *case.derived_files.split(), *case.derived_folders.split()]:
             # What has its name from an output moves with it.
@@ -220,7 +236,8 @@ def test_nothing_of_somebody_else_is_replaced(
 ) -> None:
     if case.command == "data audit report":
         sample_audit(pa.Table.from_pylist(ROWS), "audit", n=2)
-    for name in [*case.files.split(), *case.derived_files.split()]:
+    pages = [f"{name}/index.html" for name in case.pages.split()]
+    for name in [*case.files.split(), *case.derived_files.split(), *pages]:
         place = Path(name)
         place.parent.mkdir(parents=True, exist_ok=True)
         # What is empty is a new database to SQLite.
@@ -245,6 +262,16 @@ def test_nothing_of_somebody_else_is_replaced(
         Path(name).write_text("mine")
         refused(case, case.line, capsys)
         Path(name).unlink()
+    for name in case.pages.split():
+        Path(name).rmdir()
+        Path(name).write_text("mine")
+        refused(case, case.line, capsys)
+        Path(name).unlink()
+        Path(name).mkdir()
+        Path(name, "thesis").write_text("mine")
+        assert main([*case.command.split(), *case.line.split()]) == 0
+        capsys.readouterr()
+        assert Path(name, "thesis").read_text() == "mine" and Path(name, "index.html").is_file()
 
 
 def test_the_page_lists_every_command() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pomona.files import check_into, check_ours, write_into
+from pomona.files import check_into, write_into
 from pomona.pages import (
     SCHEMA,
     UNKNOWN,
@@ -41,7 +41,6 @@ _FRAME = {
 
 def check_page(folder: Path) -> None:
     """Raise PomonaError where the page would replace what is none of ours."""
-    check_ours(folder, _KIND)
     check_into(folder, [NAME])
 
 
