@@ -1,0 +1,13 @@
+"""Which model wins, how sure are we, and which prompts deserve a human?
+
+`votes` reads who was preferred to whom; `ratings` fits Bradley-Terry models to them, with clustered
+and simultaneous intervals. `auditing` asks what a leaderboard owes its readers, `prioritizing`
+which pair to show next, `judging` what models' verdicts are worth beside people's, and
+`annotating` is the page on which people vote.
+"""
+
+from __future__ import annotations
+
+from pomona._lazy import lazily
+
+__getattr__, __dir__ = lazily(__name__, {})
