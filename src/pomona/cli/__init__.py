@@ -30,7 +30,7 @@ _COMMANDS = {
     ),
     "forget": ("forget:app", "What a change to a model lost and gained, and for whom."),
     "scale": ("scale:app", "What size, data and compute buy: laws, plans, tables, thresholds."),
-    "arena": ("arena:app", "Which model wins by people's votes, how sure that is, whom to ask next."),
+    "arena": ("arena:app", "Which model wins by votes, how sure that is, and whom to ask."),
     "models": ("models:app", "List the models known by name, and fetch one."),
     "serve": ("sample:serve", "Serve models and sampling strategies behind the OpenAI API."),
     "doctor": ("models:doctor", "Show what this installation has and whether something is broken."),
