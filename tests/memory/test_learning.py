@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pomona.errors import PomonaError
-from pomona.memory import MemorySelector, RowMemory, learn_selector, open_memory
+from pomona.memory import FEATURES, MemorySelector, RowMemory, learn_selector, open_memory
 
 WORDS = {"page": "Seite", "file": "Datei", "user": "Person", "group": "Gruppe"}
 DOINGS = {"Save": "sichern", "Delete": "löschen", "Open": "öffnen"}
@@ -45,6 +45,14 @@ def test_what_was_drawn_is_weighed_beside_what_is_put_together(learned: Path) ->
     scores = dict(zip(first.texts, memory.choose(first, None), strict=True))
     assert max(scores, key=scores.__getitem__) == "Gruppe öffnen"
     assert memory.shortlist_now("Open group", []) is None
+
+
+def test_how_near_the_memory_is_counts_where_no_neighbour_is_a_candidate() -> None:
+    counts = {"edited": 2, "composed": 2}
+    texts, known, _ = opened().gathered("Open page", "", [], neighbours=0, **counts)
+    _, beside, _ = opened().gathered("Open page", "", [], neighbours=1, **counts)
+    of = FEATURES.index("source_near")
+    assert known[texts.index("Open page"), of] == beside[:, of].max() > 0
 
 
 def test_what_is_no_selector_is_named(learned: Path, tmp_path: Path) -> None:

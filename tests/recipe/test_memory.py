@@ -42,7 +42,7 @@ levers:
     states: {k: 4, temperature: 1.0e-6, weight: 1.0}
     candidates: {strategy: hedged2-mbr, neighbours: 2}
     phrases: {}
-    selector: {neighbours: 2, shortlist: 2}
+    selector: {shortlist: 2}
 stacks: [[memory/states, memory/lookup], [memory/states, memory/selector]]
 """
 WORDS = ["page", "file", "user", "save", "open", "new", "delete", "all"]
@@ -193,7 +193,10 @@ def test_a_selector_learns_on_validation_and_asks_for_a_shortlist(finished: Path
     assert (blind.flops_per_item or 0) < (full.flops_per_item or 0)
     assert full.optimised and blind.optimised
     drawn = result(finished, "gather-candidates-for-memory-states", "candidates.parquet")
-    at = FEATURES.index("drawn")
+    at, nearest = FEATURES.index("drawn"), FEATURES.index("source_near")
+    near = result(finished, "find-the-nearest-items", "neighbours.parquet")
+    for pool, found in zip(every, near, strict=True):  # also where no neighbour is a candidate
+        assert max(pool["features"][nearest :: len(FEATURES)]) == found["similarity"][0] > 0
     assert all(any(pool["features"][at :: len(FEATURES)]) for pool in drawn)
 
 
@@ -218,7 +221,7 @@ def test_rows_that_are_asked_one_by_one_have_the_answers_of_the_run(
     known, model = items("training-items"), f"hf:{finished.parent / 'model'}"
     said = answered("phrases", memory=open_memory(known, **memory), phrases=True)
     assert said == (of_run("answer-with-what-is-put-together"), ["phrases"] * 8)
-    options: dict[str, Any] = {"neighbours": 2, "shortlist": 2, "raw": True}
+    options: dict[str, Any] = {"shortlist": 2, "raw": True}
     options |= {"memory": open_memory(known, **memory), "out": tmp_path / "selector.json"}
     blind = "selector-of-no-model"  # the same step as the first one for a model
     for uri, first, last, name in (

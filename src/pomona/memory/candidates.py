@@ -118,8 +118,9 @@ def features(
     """What is known of each candidate of a pool, `[k, len(FEATURES)]`.
 
     utilities: of each candidate against each as the reference `[k, k]`, in [0, 1]. nearest: the
-    similarity of the nearest row of the memory. usual: see `usual_length`. logprobs: of each
-    candidate under a model, a token, its end included; without them the feature says nothing.
+    similarity of the nearest row of the memory, 0 where it has none. usual: see `usual_length`.
+    logprobs: of each candidate under a model, a token, its end included; without them the feature
+    says nothing.
     """
     table, weights = np.asarray(utilities, np.float64), np.array([one.weight for one in pool])
     mean = (table.sum(1) - np.diag(table)) / max(len(pool) - 1, 1)
@@ -161,14 +162,15 @@ def with_features(
     similarity: Sequence[float],
     drawn: Sequence[str],
     *,
+    nearest: float,
     usual: tuple[float, float],
 ) -> tuple[list[str], NDArray[np.float64]]:
     """The texts of the candidates that `gather` finds, the source alone where it finds none, and
-    `features` by chrF of each that it found, without log-probabilities.
+    `features` by chrF of each that it found, without log-probabilities. `nearest` is the similarity
+    of the nearest row also where its answer is no candidate.
     """
     pool = gather(source, made, answers, similarity, drawn)
     texts = [one.text for one in pool] or [source]
-    nearest = similarity[0] if len(similarity) else 0.0
     table = pairwise(texts, texts) / 100
     known = features(source, pool, table, nearest=nearest, usual=usual)
     return texts, known.reshape(len(pool), len(FEATURES))

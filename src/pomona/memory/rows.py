@@ -242,6 +242,7 @@ class RowMemory:
             [hit.row.answer for hit in near],
             [hit.similarity for hit in near],
             drawn,
+            nearest=hits[0].similarity if hits else 0.0,
             usual=(0.0, 1.0) if learned is None else learned.usual,
         )
         return texts, known, flops

@@ -145,7 +145,9 @@ def gather_candidates(step: StepContext) -> Cost:
     """
     items, memory = read_items(step.inputs["items"]), read_items(step.inputs["memory"])
     p, made = step.params, _made(step.inputs["made"])
-    found = read_neighbours(step.inputs["neighbours"] / "neighbours.parquet", p["neighbours"])
+    found = read_neighbours(
+        step.inputs["neighbours"] / "neighbours.parquet", max(1, p["neighbours"])
+    )
     drawn: list[list[str]] = [[] for _ in items.ids]
     serving = Serving(0.0)
     if "pools" in step.inputs:
@@ -160,13 +162,14 @@ def gather_candidates(step: StepContext) -> Cost:
         }
         pools = []
         for at, source in enumerate(items.sources):
-            near = found[at]
+            answers, similarity = (found[at][name] for name in ("answers", "similarity"))
             texts, known = with_features(
                 source,
                 made[at],
-                near["answers"],
-                near["similarity"],
+                answers[: p["neighbours"]],
+                similarity[: p["neighbours"]],
                 drawn[at],
+                nearest=similarity[0] if similarity else 0.0,
                 usual=usual.get(items.groups[at], (0.0, 1.0)),
             )
             pools.append({"texts": texts, "features": known})
