@@ -8,6 +8,16 @@ which pair to show next, `judging` what models' verdicts are worth beside people
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pomona._lazy import lazily
 
-__getattr__, __dir__ = lazily(__name__, {})
+if TYPE_CHECKING:
+    from pomona.arena.votes import (
+        OUTCOMES as OUTCOMES,
+        VoteColumns as VoteColumns,
+        Votes as Votes,
+        read_votes as read_votes,
+    )
+
+__getattr__, __dir__ = lazily(__name__, {"votes": "OUTCOMES VoteColumns Votes read_votes"})

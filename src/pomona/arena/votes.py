@@ -1,0 +1,425 @@
+"""Votes on pairs of answers: who was shown beside whom, and which was preferred."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pomona.arena.battles import NESTED, OPENED, flat, is_list, read_list
+from pomona.errors import PomonaError, nearest
+from pomona.records import Where, as_text, read
+
+OUTCOMES = ("model_a", "model_b", "tie", "tie (bothbad)")  # by code: 0, 1, 2, 3
+# Other words for outcomes. A model of such a name would make them ambiguous, and is refused.
+_WORDS = {
+    **{name: code for code, name in enumerate(OUTCOMES)},
+    **dict.fromkeys(("a", "left"), 0),
+    **dict.fromkeys(("b", "right"), 1),
+    **dict.fromkeys(("draw", "equal"), 2),
+    **dict.fromkeys(("both_bad", "bothbad", "tie (both bad)", "tie_bothbad"), 3),
+}
+# What a column is taken for by its name, in lower case.
+_KNOWN = {
+    "model_a": "model_a left",
+    "model_b": "model_b right",
+    "winner": "winner",
+    "prompt": "prompt question instruction",
+    "voter": "voter worker judge annotator",
+    "item": "item item_id",
+    "category": "category",
+    "n": "n count",
+    "completion_a": "completion_a response_a answer_a",
+    "completion_b": "completion_b response_b answer_b",
+    "time": "time tstamp timestamp",
+    "id": "id question_id vote_id",
+}
+_SHOWN = ("model_a", "model_b", "winner", "n")  # what becomes arrays; other columns stay columns
+_COUNTS = (("win_a",), ("win_b",), ("tie_1", "tie"), ("tie_2", "tie_bothbad"))
+_ONE_OF = ("winner_model_a", "winner_model_b", "winner_tie")
+_MOST = 2**53  # votes, which are whole numbers as float64 too
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class VoteColumns:
+    """Which columns of a table of votes hold what; those left out are told by their usual names.
+
+    Args:
+        model_a: Column of the models shown first, or on the left.
+        model_b: Column of the models shown second.
+        winner: Column of outcomes: model_a, model_b, tie, tie (bothbad), left, right, or the name
+            of the model that won.
+        prompt: Column of prompts, or of their ids.
+        voter: Column of who voted.
+        item: Column of what several votes were on, such as a prompt with its two answers.
+        category: Column of categories.
+        n: Column of how many votes a row stands for.
+        completion_a: Column of the first model's answers.
+        completion_b: Column of the second model's answers.
+        time: Column of when the vote was given.
+        id: Column of the votes' own names.
+    """
+
+    model_a: str | None = None
+    model_b: str | None = None
+    winner: str | None = None
+    prompt: str | None = None
+    voter: str | None = None
+    item: str | None = None
+    category: str | None = None
+    n: str | None = None
+    completion_a: str | None = None
+    completion_b: str | None = None
+    time: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Votes, one row or more than one to a row.
+
+    models: sorted names, each in at least one vote.
+    a, b: int32 [n] indices into models, a of the one shown first (left), never equal.
+    outcome: int8 [n] indices into OUTCOMES.
+    count: int64 [n] votes that a row stands for, 1 or more.
+    columns: [n] rows of all other columns that were read, those that are known under the names of
+        `VoteColumns`: item, prompt, voter, category, completion_a, completion_b, time, id.
+    where: the table, as errors name it.
+    notes: what of it does not count.
+    """
+
+    models: tuple[str, ...]
+    a: NDArray[np.int32]
+    b: NDArray[np.int32]
+    outcome: NDArray[np.int8]
+    count: Ints
+    columns: pa.Table
+    where: str
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    @property
+    def n(self) -> int:
+        """Votes in all."""
+        return int(self.count.sum())
+
+    @property
+    def digest(self) -> str:
+        """A hash of models and votes, without the other columns."""
+        code = hashlib.sha256("\n".join(self.models).encode())
+        for array in (self.a, self.b, self.outcome, self.count):
+            code.update(np.ascontiguousarray(array).tobytes())
+        return code.hexdigest()[:12]
+
+    def take(self, rows: NDArray[Any]) -> Votes:
+        """Some of the votes, by row numbers or a mask `[n]`; models without any are left out."""
+        places = np.arange(len(self))[rows]
+        a, b = self.a[places], self.b[places]
+        seen = np.unique(np.concatenate([a, b]))
+        return replace(
+            self,
+            models=tuple(self.models[one] for one in seen),
+            a=np.searchsorted(seen, a).astype(np.int32),
+            b=np.searchsorted(seen, b).astype(np.int32),
+            outcome=self.outcome[places],
+            count=self.count[places],
+            columns=self.columns.take(pa.array(places)),
+        )
+
+    def codes(self, column: str) -> tuple[Ints, list[str]]:
+        """A column as int64 [n] indices into its values as texts, -1 where it has none.
+
+        Raises:
+            PomonaError: there is no such column.
+        """
+        if column not in self.columns.column_names:
+            remedy = nearest(column, self.columns.column_names or ["no other column"])
+            raise PomonaError(f'there is no column "{column}"', where=self.where, remedy=remedy)
+        return _codes(self.columns[column])
+
+
+def read_votes(
+    votes: Where | Votes,
+    columns: VoteColumns | None = None,
+    *,
+    keep: Sequence[str] | None = None,
+) -> Votes:
+    """The votes of a table: CSV, Parquet or JSONL, one vote a row (model_a, model_b, winner) or
+    counts of a pair (model_a, model_b, win_a, win_b, and tie_1 and tie_2, of which the second are
+    those where both were bad); the JSON list of Chatbot Arena; or the CSV of LLMFAO.
+
+    `keep` names those other columns that are read, all of them unless it is given. Votes of Chatbot
+    Arena that were not blind (`anony` is false) do not count; of its conversations completion_a,
+    completion_b and prompt are the texts, and of its metadata length_a, headers_a, lists_a, bold_a
+    and those of b the numbers.
+
+    Raises:
+        PomonaError: a file or column is missing, two columns contradict each other, a row names no
+            model, one model twice, an unknown winner, or counts that are no whole numbers from 0,
+            named by file and row; or there are no votes.
+    """
+    if isinstance(votes, Votes):
+        return votes
+    where = "the table" if isinstance(votes, pa.Table) else str(votes)
+    table, names = _table(votes, columns or VoteColumns(), keep, where)
+    table, notes = _blind(table, names)
+    if not len(table):
+        raise PomonaError("there are no votes", where=where, remedy="check how it was written")
+    a, b, models = _models(table, names, where)
+    others = {
+        next((known for known, name in names.items() if name == column), column): table[column]
+        for column in table.column_names
+        if column not in {names.get(one) for one in _SHOWN}
+    }
+    if (counted := [_first(table, ways) for ways in _COUNTS])[0] is not None:
+        others = {name: of for name, of in others.items() if name not in counted}
+        counts = np.stack([_whole(table, one, where, len(a)) for one in counted], 1)
+        rows, outcome = np.nonzero(counts)
+        count = counts[rows, outcome]
+    else:
+        outcome = _outcomes(table, names, a, b, models, where)
+        others = {name: of for name, of in others.items() if name not in _ONE_OF}
+        count = np.ones(len(a), np.int64)
+        if "n" in names:
+            count = _whole(table, names["n"], where, len(a))
+        rows = np.flatnonzero(count)
+        outcome, count = outcome[rows], count[rows]
+    if not 0 < float(count.sum(dtype=np.float64)) < _MOST:
+        raise PomonaError("there are no votes", where=where, remedy="check the column of counts")
+    rest = pa.table(others) if others else pa.table({"": pa.nulls(len(a))}).select([])
+    whole = Votes(models, a, b, np.zeros(0, np.int8), np.zeros(0, np.int64), rest, where, notes)
+    return _taken(whole, rows, outcome.astype(np.int8), count)
+
+
+def _taken(votes: Votes, rows: NDArray[Any], outcome: Any, count: Any) -> Votes:
+    """The rows that have votes, with their outcomes; a row of counts has up to four."""
+    if len(rows) == len(votes) and bool(np.all(rows == np.arange(len(rows)))):
+        return replace(votes, outcome=outcome, count=count)
+    a, b = votes.a[rows], votes.b[rows]
+    seen = np.unique(np.concatenate([a, b]))
+    return replace(
+        votes,
+        models=tuple(votes.models[one] for one in seen),
+        a=np.searchsorted(seen, a).astype(np.int32),
+        b=np.searchsorted(seen, b).astype(np.int32),
+        outcome=outcome,
+        count=count,
+        columns=votes.columns.take(pa.array(rows)),
+    )
+
+
+def _table(
+    source: Any, columns: VoteColumns, keep: Sequence[str] | None, where: str
+) -> tuple[pa.Table, dict[str, str]]:
+    """The columns that are needed, those of conversations opened; and the table's own names."""
+    if isinstance(source, str | Path) and is_list(source):
+        there: dict[str, None] = {}
+
+        def needed(found: Sequence[str]) -> set[str]:
+            there.update(dict.fromkeys(found))
+            names = _names(list(there), columns, where)
+            return _needed(found, names, keep)
+
+        table = read_list(Path(source), needed)
+        return table, _names(list(there), columns, where)
+    records = read(source)
+    opened = [
+        one.name for one in records.schema if one.name in NESTED and pa.types.is_nested(one.type)
+    ]
+    there = dict.fromkeys([*records.schema.names, *(OPENED if opened else ())])
+    names = _names(list(there), columns, where)
+    wanted = _needed(there, names, keep)
+    chosen = [name for name in records.schema.names if name in wanted or name in opened]
+    table = records.select(*chosen).to_table()
+    if opened:
+        told = [flat(row) for row in table.select(opened).to_pylist()]
+        for name in dict.fromkeys(key for row in told for key in row):
+            if name not in table.column_names and name in wanted:
+                table = table.append_column(name, pa.array([row.get(name) for row in told]))
+        table = table.drop_columns(opened)
+    return table, {name: own for name, own in names.items() if own in table.column_names}
+
+
+def _needed(there: Iterable[str], names: Mapping[str, str], keep: Sequence[str] | None) -> set[str]:
+    if keep is None:
+        return set(there)
+    known = {own for name, own in names.items() if name in (*_SHOWN, *keep) or own in keep}
+    return known.union(keep, {"anony", *_ONE_OF}, *_COUNTS)
+
+
+def _names(there: Sequence[str], columns: VoteColumns, where: str) -> dict[str, str]:
+    """The table's own name of each column that is known."""
+    asked = {one.name: getattr(columns, one.name) for one in fields(columns)}
+    known = dict(_KNOWN)
+    if {"left", "right", "model_x", "model_y"} <= set(there):
+        known["item"] += " id"  # of LLMFAO, where a pair of answers has one id
+        known["id"] = ""
+    lower = {name.lower(): name for name in reversed(there)}
+    names: dict[str, str] = {}
+    for name, usual in known.items():
+        if (column := asked[name]) is not None:
+            if column not in there:
+                remedy = f"{nearest(column, there)}; --{name.replace('_', '-')} names another"
+                raise PomonaError(f'there is no column "{column}"', where=where, remedy=remedy)
+            names[name] = column
+        elif found := next((lower[one] for one in usual.split() if one in lower), None):
+            names[name] = found
+    taken = [column for name, column in names.items()]
+    for name, column in list(names.items()):
+        if taken.count(column) > 1 and asked[name] is None:
+            del names[name]  # another meaning was asked for
+    for name, column in names.items():
+        if (other := next(n for n, c in names.items() if c == column)) != name:
+            message = f'"{column}" is named as {other} and as {name}'
+            raise PomonaError(message, where=where, remedy="name one column for each")
+    _check_shape(there, names, where)
+    return names
+
+
+def _check_shape(there: Sequence[str], names: Mapping[str, str], where: str) -> None:
+    """Raise PomonaError unless there are two models and one kind of outcome."""
+    for name in ("model_a", "model_b"):
+        if name not in names:
+            remedy = f"{nearest(name, there)}; --{name.replace('_', '-')} names another"
+            raise PomonaError(f'there is no column "{name}"', where=where, remedy=remedy)
+    won = {"win_a", "win_b"} & set(there)
+    kinds = [
+        *([f'"{names["winner"]}"'] if "winner" in names else []),
+        *(['"win_a" and "win_b"'] if won else []),
+        *([f'"{_ONE_OF[0]}"'] if set(_ONE_OF[:2]) & set(there) else []),
+    ]
+    if not kinds:
+        remedy = f"{nearest('winner', there)}; --winner names another"
+        raise PomonaError('there is no column "winner"', where=where, remedy=remedy)
+    if len(kinds) > 1 or (won and "n" in names):
+        told = " and ".join([*kinds, *([f'"{names["n"]}"'] if won and "n" in names else [])])
+        message, remedy = f"{told} both say who won", "leave out all but one"
+        raise PomonaError(message, where=where, remedy=remedy)
+    if len(won) == 1 or len(set(_ONE_OF[:2]) & set(there)) == 1:
+        pair = ("win_a", "win_b") if won else _ONE_OF[:2]
+        lost = next(name for name in pair if name not in there)
+        remedy = "give the wins of both models"
+        raise PomonaError(f'there is no column "{lost}"', where=where, remedy=remedy)
+
+
+def _blind(table: pa.Table, names: Mapping[str, str]) -> tuple[pa.Table, list[str]]:
+    """The votes of people who did not know whose answers they saw, where the table says it."""
+    if "anony" not in table.column_names or not pa.types.is_boolean(table["anony"].type):
+        return table, []
+    seen = pc.fill_null(table["anony"], False)
+    left = len(table) - (pc.sum(seen).as_py() or 0)
+    table = table.filter(seen).drop_columns(["anony"])
+    note = f"{left:,} votes of people who knew the models do not count (anony is false)"
+    return table, [note] if left else []
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
+    """Indices into the distinct texts of a column, -1 for null."""
+    found = as_text(column).combine_chunks().dictionary_encode()
+    if isinstance(found, pa.ChunkedArray):
+        found = found.combine_chunks()
+    codes = pc.fill_null(found.indices, -1).to_numpy(zero_copy_only=False)
+    return codes.astype(np.int64), found.dictionary.to_pylist()
+
+
+def _models(table: pa.Table, names: Mapping[str, str], where: str) -> tuple[Any, Any, Any]:
+    sides = [_codes(table[names[side]]) for side in ("model_a", "model_b")]
+    models = tuple(sorted({name for _, labels in sides for name in labels if name.strip()}))
+    number = {name: index for index, name in enumerate(models)}
+    found = []
+    for side, (codes, labels) in zip(("model_a", "model_b"), sides, strict=True):
+        of = np.array([*(number.get(label, -1) for label in labels), -1], np.int32)[codes]
+        if len(empty := np.flatnonzero(of < 0)):
+            place, remedy = f"{where}, row {empty[0] + 1}", "name both models, or leave it out"
+            raise PomonaError(f'"{names[side]}" is empty', where=place, remedy=remedy)
+        found.append(of)
+    if len(same := np.flatnonzero(found[0] == found[1])):
+        message = f'"{models[found[0][same[0]]][:60]}" is on both sides'
+        place = f"{where}, row {same[0] + 1}"
+        raise PomonaError(message, where=place, remedy="leave the row out: it compares nothing")
+    return found[0], found[1], models
+
+
+def _outcomes(
+    table: pa.Table, names: Mapping[str, str], a: Any, b: Any, models: Sequence[str], where: str
+) -> NDArray[Any]:
+    """The outcome of each row, by what words or columns tell it."""
+    if "winner" not in names:
+        return _one_of(table, where)
+    codes, labels = _codes(table[names["winner"]])
+    column, number = names["winner"], {name: index for index, name in enumerate(models)}
+    words = np.full(len(labels) + 1, -1)
+    winners = np.full(len(labels) + 1, -2)
+    for code, label in enumerate(labels):
+        words[code] = _WORDS.get(label.strip().lower(), -1)
+        winners[code] = number.get(label, -2)
+        if words[code] >= 0 and winners[code] >= 0 and label not in OUTCOMES:
+            row = int(np.argmax(codes == code)) + 1
+            message = f'"{label}" in "{column}" is a model and a side'
+            remedy = f"write {', '.join(OUTCOMES)}"
+            raise PomonaError(message, where=f"{where}, row {row}", remedy=remedy)
+    outcome, won = words[codes], winners[codes]
+    unclear = outcome < 0
+    outcome[unclear & (won == a)] = 0
+    outcome[unclear & (won == b)] = 1
+    if len(wrong := np.flatnonzero(outcome < 0)):
+        row, code = wrong[0], codes[wrong[0]]
+        told = f'is "{labels[code][:40]}"' if code >= 0 and labels[code] else "is empty"
+        remedy = f"write {', '.join(OUTCOMES)}, or the name of a model of the row"
+        place = f"{where}, row {row + 1}"
+        raise PomonaError(f'"{column}" {told}', where=place, remedy=remedy)
+    return outcome
+
+
+def _one_of(table: pa.Table, where: str) -> NDArray[Any]:
+    """Outcomes of columns of which one is 1."""
+    given = [name for name in _ONE_OF if name in table.column_names]
+    marks = np.stack([_whole(table, name, where, len(table)) for name in given], 1)
+    wrong = np.flatnonzero((marks.sum(1) != 1) | (marks.max(1) != 1))
+    if len(wrong):
+        message = f"{', '.join(given)} are {', '.join(map(str, marks[wrong[0]]))}"
+        place = f"{where}, row {wrong[0] + 1}"
+        raise PomonaError(message, where=place, remedy="one of them must be 1, the others 0")
+    return marks.argmax(1)
+
+
+def _first(table: pa.Table, ways: Sequence[str]) -> str | None:
+    return next((name for name in ways if name in table.column_names), None)
+
+
+def _whole(table: pa.Table, name: str | None, where: str, n: int) -> Ints:
+    """A column of whole numbers from 0 [n], which texts may spell; all 0 where there is none."""
+    if name is None:
+        return np.zeros(n, np.int64)
+    column = table[name]
+    kind = column.type
+    if pa.types.is_boolean(kind):
+        column = pc.cast(column, pa.int8())
+    try:
+        numbers = pc.cast(column, pa.float64()).to_numpy()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        numbers = np.array([_number(value) for value in column.to_pylist()])
+    wrong = np.flatnonzero(~((numbers >= 0) & (numbers < _MOST) & (numbers == np.floor(numbers))))
+    if len(wrong):
+        value = column[int(wrong[0])].as_py()
+        told = "is empty" if value in (None, "") else f"is {str(value)[:40]}"
+        place = f"{where}, row {wrong[0] + 1}"
+        raise PomonaError(f'"{name}" {told}', where=place, remedy="give whole numbers from 0 on")
+    return numbers.astype(np.int64)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan
