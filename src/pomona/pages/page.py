@@ -17,6 +17,16 @@ from pomona.pages.theme import dark, light
 if TYPE_CHECKING:
     import jinja2
 
+_SERVED = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "connect-src 'self'",
+    "img-src data:",
+    "base-uri 'none'",
+    "form-action 'self'",
+)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -35,25 +45,18 @@ def render(
     charts: Mapping[str, Any] | None = None,
     scripts: Sequence[str] = (),
     talks: bool = False,
+    served: bool = False,
     **content: Any,
 ) -> Page:
     """The page that `template` in the folder of `package` makes of `content`.
 
     It extends `base.html.j2`; `parts.html.j2` has tables and pictures. `charts` are Vega-Lite
     specifications for the boxes that name them in `data-chart`, `scripts` the page's own. With
-    `talks` it may ask the server that it came from.
+    `talks` it may ask the server that it came from. A `served` page has no script and no style
+    within: they come from that server too, and its forms go there.
     """
     carried = [*scripts, *([] if charts is None else drawing_scripts())]
-    rules = [
-        "default-src 'none'",
-        *(["script-src " + " ".join(map(_hash, carried))] if carried else []),
-        "style-src 'unsafe-inline'",  # Vega and the widths of bars set styles of their own
-        *(["connect-src 'self'"] if talks else []),
-        "img-src data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-    ]
-    policy = "; ".join(rules)
+    policy = "; ".join(_SERVED if served else _rules(carried, talks))
     text = (
         _environment(package)
         .get_template(template)
@@ -66,6 +69,18 @@ def render(
         )
     )
     return Page(text, policy)
+
+
+def _rules(carried: Sequence[str], talks: bool) -> list[str]:
+    return [
+        "default-src 'none'",
+        *(["script-src " + " ".join(map(_hash, carried))] if carried else []),
+        "style-src 'unsafe-inline'",  # Vega and the widths of bars set styles of their own
+        *(["connect-src 'self'"] if talks else []),
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
 
 
 @cache
