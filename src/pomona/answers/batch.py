@@ -39,6 +39,7 @@ from pomona.tasks import metric as metric_of
 from pomona.workspace import stamp
 
 Progress = Callable[[int, int], None]
+Finish = Callable[[Records], pa.Table]
 _FAILURES = 5  # in a row, that end a batch
 _ROWS = 64
 _ROW_FAULTS = frozenset({400, 413, 422})  # what a server says of a bad row, not of itself
@@ -149,9 +150,11 @@ class Batch:
         return answer
 
 
-async def write(batch: Batch, records: Records, results: Results, store: Path) -> None:
+async def write(
+    batch: Batch, records: Records, results: Results, store: Path, finish: Finish | None
+) -> None:
     """Answer all rows, some windows of them at a time, and write them in order: beside the store
-    first, then whole as the result.
+    first, then whole, or what `finish` makes of them, as the result.
     """
     beside = store.with_name(f".{store.name}.rows.{os.getpid()}.partial")
     recover(store.with_name(f"{store.name}.rows"))
@@ -183,7 +186,8 @@ async def write(batch: Batch, records: Records, results: Results, store: Path) -
                 f"run the same command again when the model answers: {done} and kept in {store}"
             )
             raise ResourceError(failed, where=batch.where, remedy=remedy)
-        results.write("out", Records.of(open_parquet([str(beside)])))
+        answered = Records.of(open_parquet([str(beside)]))
+        results.write("out", answered if finish is None else finish(answered))
     finally:
         for _, task in waiting:
             task.cancel()
@@ -250,6 +254,7 @@ def answer_rows(
     settings: Mapping[str, Any] | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
+    finish: Finish | None = None,
 ) -> Card:
     """Answer every row by `answerer` and write the rows with `answer`, `chosen`, `candidates`,
     `scores`, cost and `error` added.
@@ -283,6 +288,7 @@ def answer_rows(
         settings: What else `pomona.models.load` takes, for all models.
         dry_run: Only say what it would cost at most; write nothing.
         progress: Called with the rows done and all.
+        finish: What is written of the rows with their answers; they themselves when left out.
 
     Raises:
         PomonaError: a column is missing, a cell is null, lists have no place in a file of this
@@ -297,7 +303,9 @@ def answer_rows(
         prompt, messages = (None, "messages") if given else ("{prompt}", None)
     row_prompt = RowPrompt(prompt, messages, system, raw, max_tokens, seed)
     records.require(*row_prompt.columns)
-    _check(records, out, [name for name in (reference, group) if name], concurrency)
+    _check(records, [name for name in (reference, group) if name], concurrency)
+    if finish is None:
+        check_types(pa.schema([*records.schema, *COLUMNS]), format_of(str(out))[0], str(out))
     named = [model] if isinstance(model, str) or not isinstance(model, Sequence) else model
     _check_price(budget, [*named, judge], settings or {})
     stats = BatchStats(rows=_count(records, row_prompt, where, reference))
@@ -333,7 +341,7 @@ def answer_rows(
                     stats.spent += answerer.forecast(request, batch.models, batch.judge)
                     stats.within += batch.account.holds(stats.spent)
             else:
-                await write(batch, records, results, kept)
+                await write(batch, records, results, kept, finish)
             return _card(batch, records, kept, dry_run=dry_run)
 
     own = {"the store": kept, "the rejects": records.rejects}
@@ -350,7 +358,7 @@ def answer_rows(
         return card if dry_run else results.publish(card)
 
 
-def _check(records: Records, out: str | Path, columns: Sequence[str], concurrency: int) -> None:
+def _check(records: Records, columns: Sequence[str], concurrency: int) -> None:
     if concurrency < 1:
         remedy = "answer at least one row at a time"
         raise PomonaError(f"concurrency is {concurrency}", remedy=remedy)
@@ -360,7 +368,6 @@ def _check(records: Records, out: str | Path, columns: Sequence[str], concurrenc
             message = f'there is a column "{name}" already'
             remedy = "rename it: the answers are written there"
             raise PomonaError(message, where=str(records.source.where), remedy=remedy)
-    check_types(pa.schema([*records.schema, *COLUMNS]), format_of(str(out))[0], str(out))
 
 
 def _check_price(

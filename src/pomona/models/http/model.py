@@ -238,7 +238,11 @@ class HttpModel(Model):
         if not choices:
             remedy = "use a server that knows response_format json_schema"
             raise ModelError(
-                "its answer is none of the options", status=502, where=self.identity, remedy=remedy
+                "its answer is none of the options",
+                status=502,
+                where=self.identity,
+                remedy=remedy,
+                code="no_option",
             )
         spent = await self._spent(request, choices, usage_of(answer), seconds)
         return [

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.answers import text_of
+from pomona.answers import fenced, text_of
 from pomona.models import Reply, Request
 from pomona.sample.selection.choice import Choice, SelectionContext, conversation, highest
 
@@ -121,11 +121,6 @@ async def _grade(context: SelectionContext, one: str, other: str) -> float:
     )
     grade = await pick(context, _asking(context, text, _PICK, _GRADES))
     return 0.0 if grade is None else grade / (len(_GRADES) - 1)
-
-
-def fenced(tag: str, text: str) -> str:
-    """Untrusted text between tags it cannot close."""
-    return f"<{tag}>\n{text.replace(f'</{tag}', f'< /{tag}')}\n</{tag}>"
 
 
 async def pick(context: SelectionContext, request: Request) -> int | None:
