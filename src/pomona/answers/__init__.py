@@ -36,7 +36,6 @@ if TYPE_CHECKING:
         Answer as Answer,
         Answerer as Answerer,
         PoolStats as PoolStats,
-        fenced as fenced,
         text_of as text_of,
     )
     from pomona.answers.rows import COLUMNS as COLUMNS, RowPrompt as RowPrompt
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
         Wrapper as Wrapper,
         open_store as open_store,
     )
+    from pomona.answers.untrusted import conversation as conversation, fenced as fenced
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -52,8 +52,9 @@ __getattr__, __dir__ = lazily(
         "batch": "BatchStats ModelOrUri Progress RowOptions answer_rows",
         "budget": "Account Budget BudgetSpent Exhausted MeteredModel ask deal draw forecaster",
         "lockstep": "InStep Lockstep together",
-        "pool": "Answer Answerer PoolStats fenced text_of",
+        "pool": "Answer Answerer PoolStats text_of",
         "rows": "COLUMNS RowPrompt",
         "store": "CachedModel Wrapper open_store",
+        "untrusted": "conversation fenced",
     },
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -76,12 +75,6 @@ def text_of(reply: Reply) -> str:
         return reply.text
     calls = [dict(call.get("function", {})) for call in reply.tool_calls]
     return json.dumps(calls, sort_keys=True, ensure_ascii=False)
-
-
-def fenced(tag: str, text: str) -> str:
-    """Untrusted text between tags it cannot close, for whoever judges it."""
-    kept = re.sub(rf"<(\s*/\s*{re.escape(tag)})", r"< \1", text, flags=re.IGNORECASE)
-    return f"<{tag}>\n{kept}\n</{tag}>"
 
 
 @dataclass(frozen=True)

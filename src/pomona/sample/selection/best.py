@@ -12,15 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from pomona._lazy import function_named
-from pomona.answers import text_of
+from pomona.answers import conversation, text_of
 from pomona.errors import PomonaError
 from pomona.models import ModelError, Reply
-from pomona.sample.selection.choice import (
-    Choice,
-    SelectionContext,
-    conversation,
-    highest,
-)
+from pomona.sample.selection.choice import Choice, SelectionContext, highest
 from pomona.sample.strategy import REWARDS
 
 _ONE_AT_A_TIME = threading.Lock()  # reward functions of users need not be safe in threads

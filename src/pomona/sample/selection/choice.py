@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pomona.answers import Account, MeteredModel, ask, draw
-from pomona.models import Ability, Draw, Message, Model, Reply, Request, Spent, able
+from pomona.answers import Account, MeteredModel, ask, conversation, draw
+from pomona.models import Ability, Draw, Model, Reply, Request, Spent, able
 from pomona.sample.strategy import Strategy
 
 Result = TypeVar("Result")
@@ -94,29 +94,6 @@ class SelectionContext:
     def chance(self, purpose: str) -> random.Random:
         """Random numbers that depend on seed, prompt and purpose alone."""
         return random.Random(f"{self.seed}\0{purpose}\0{conversation(self.request)}")
-
-
-def conversation(request: Request) -> str:
-    """A request as text: the prompt, or the content of its only message, or all messages with their
-    roles.
-    """
-    if request.prompt is not None:
-        return request.prompt
-    if len(request.messages) == 1:
-        return _content(request.messages[0])
-    said = (f"{message.get('role')}: {_content(message)}" for message in request.messages)
-    return "\n\n".join(said)
-
-
-def _content(message: Message) -> str:
-    """The text of a message; other parts are shown as their type, such as [image_url]."""
-    content: Any = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "".join(
-        str(part.get("text", "")) if part.get("type") == "text" else f"[{part.get('type')}]"
-        for part in content
-    )
 
 
 def highest(scores: ArrayLike) -> int:

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.answers import fenced, text_of
+from pomona.answers import conversation, fenced, text_of
 from pomona.models import Reply, Request
-from pomona.sample.selection.choice import Choice, SelectionContext, conversation, highest
+from pomona.sample.selection.choice import Choice, SelectionContext, highest
 
 _GRADES = ("1", "2", "3", "4", "5")
 FALLBACK = (
