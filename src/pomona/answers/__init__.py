@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         Answer as Answer,
         Answerer as Answerer,
         PoolStats as PoolStats,
+        conversation as conversation,
+        fenced as fenced,
         text_of as text_of,
     )
     from pomona.answers.rows import COLUMNS as COLUMNS, RowPrompt as RowPrompt
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
         Wrapper as Wrapper,
         open_store as open_store,
     )
-    from pomona.answers.untrusted import conversation as conversation, fenced as fenced
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -52,9 +53,8 @@ __getattr__, __dir__ = lazily(
         "batch": "BatchStats ModelOrUri Progress RowOptions answer_rows",
         "budget": "Account Budget BudgetSpent Exhausted MeteredModel ask deal draw forecaster",
         "lockstep": "InStep Lockstep together",
-        "pool": "Answer Answerer PoolStats text_of",
+        "pool": "Answer Answerer PoolStats conversation fenced text_of",
         "rows": "COLUMNS RowPrompt",
         "store": "CachedModel Wrapper open_store",
-        "untrusted": "conversation fenced",
     },
 )

@@ -1,8 +1,11 @@
-"""Pools of answers: the one that was taken, what makes one, and what many pools hold."""
+"""Pools of answers: the one that was taken, what makes one, what many pools hold, and texts as they
+are put before whoever judges them.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.answers.budget import Account
-from pomona.models import Model, Reply, Request, Spent
+from pomona.models import Message, Model, Reply, Request, Spent
 from pomona.stats import MINIMUM, Resamples, by_group, rows_of, value_of
 from pomona.tasks import Metric
 
@@ -75,6 +78,35 @@ def text_of(reply: Reply) -> str:
         return reply.text
     calls = [dict(call.get("function", {})) for call in reply.tool_calls]
     return json.dumps(calls, sort_keys=True, ensure_ascii=False)
+
+
+def fenced(tag: str, text: str) -> str:
+    """Untrusted text between tags it cannot close."""
+    kept = re.sub(rf"<(\s*/\s*{re.escape(tag)})", r"< \1", text, flags=re.IGNORECASE)
+    return f"<{tag}>\n{kept}\n</{tag}>"
+
+
+def conversation(request: Request) -> str:
+    """A request as text: the prompt, or the content of its only message, or all messages with their
+    roles.
+    """
+    if request.prompt is not None:
+        return request.prompt
+    if len(request.messages) == 1:
+        return _content(request.messages[0])
+    said = (f"{message.get('role')}: {_content(message)}" for message in request.messages)
+    return "\n\n".join(said)
+
+
+def _content(message: Message) -> str:
+    """The text of a message; other parts are shown as their type, such as [image_url]."""
+    content: Any = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "".join(
+        str(part.get("text", "")) if part.get("type") == "text" else f"[{part.get('type')}]"
+        for part in content
+    )
 
 
 @dataclass(frozen=True)
