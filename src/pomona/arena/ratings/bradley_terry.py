@@ -86,8 +86,13 @@ def pairs_of(votes: Votes) -> tuple[NDArray[np.int64], NDArray[np.bool_], Any, A
     k = len(votes.models)
     low, high = np.minimum(votes.a, votes.b), np.maximum(votes.a, votes.b)
     key = low.astype(np.int64) * k + high
-    there = np.flatnonzero(np.bincount(key, minlength=k * k)) if k < 4096 else np.unique(key)
-    pair = np.searchsorted(there, key)
+    if k < 4096:
+        number = np.bincount(key, minlength=k * k)
+        there = np.flatnonzero(number)
+        number[there] = np.arange(len(there))
+        pair = number[key]
+    else:
+        there, pair = np.unique(key, return_inverse=True)
     return pair, votes.a > votes.b, there // k, there % k
 
 

@@ -1,0 +1,189 @@
+"""The bootstrap: votes drawn again, one by one or by clusters, and all resamples rated together."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pomona.arena.ratings.bradley_terry import (
+    Counts,
+    Floats,
+    Solution,
+    hessian,
+    inverse,
+    rated,
+    solve,
+)
+from pomona.arena.ratings.loops import FAMILY
+from pomona.errors import PomonaError
+
+_STEPS = 12  # of all resamples together
+_TOLERANCE = 1e-3  # of the last step, in standard errors
+_MOST = 2**28  # votes: times a weight of eight they are still an int32
+_KINDS = {"half": 0, "drop": 0, "davidson": 1, "rao_kupper": 2}
+Ints = NDArray[np.int64]
+Drawn = NDArray[np.int32]
+
+
+def by_cluster(clusters: Ints) -> tuple[Ints, Ints]:
+    """Rows [n] in order of their clusters, those of -1 (none) first, and where each cluster begins,
+    with the end after the last.
+    """
+    order = np.empty(len(clusters), np.int64)
+    starts = np.zeros(int(clusters.max()) + 3, np.int64)
+    FAMILY.loop("group")(clusters, starts, order)
+    return order, starts[:-1]
+
+
+def resampled(
+    place: Ints, count: Ints, clusters: Ints | None, cells: int, resamples: int, seed: int
+) -> Drawn:
+    """Votes by cell in so many resamples, [cells, resamples]: multinomial; or, where they lie in
+    clusters, each cluster with a Poisson weight of mean 1 (Hall 1992).
+
+    place: which cell the votes of a row are in [n].
+    clusters: code of each row's cluster [n], from 0 without gaps, -1 where it has none; None where
+        no vote has one.
+
+    Raises:
+        PomonaError: there are too many votes to draw.
+    """
+    rng = np.random.default_rng(seed)
+    whole = np.bincount(place, count, cells)
+    if whole.sum() > _MOST:
+        message = f"{whole.sum():,.0f} votes are too many for a bootstrap"
+        raise PomonaError(message, remedy="ask for no resamples")
+    if clusters is None:
+        used = np.flatnonzero(whole)
+        drawn = np.zeros((cells, resamples), np.int32)
+        shares = whole[used] / whole.sum()
+        drawn[used] = rng.multinomial(round(whole.sum()), shares, resamples).T
+        return drawn
+    order, starts = by_cluster(_neighbours(clusters, place))
+    lanes = -(-resamples // 4) * 4
+    state = rng.integers(1, 2**63, lanes // 4, dtype=np.uint64)
+    drawn, weight = np.zeros((cells, lanes), np.int32), np.zeros(lanes, np.int32)
+    rows = [of.astype(np.int32)[order] for of in (place, count)]
+    FAMILY.loop("resample")(state, state.view(np.uint16), weight, starts, *rows, drawn)
+    if starts[0]:  # of rows without a cluster each vote is one by itself
+        alone = order[: starts[0]]
+        mean = np.bincount(place[alone], count[alone], cells)
+        used = np.flatnonzero(mean)
+        drawn[used] += rng.poisson(mean[used, None], (len(used), lanes)).astype(np.int32)
+    return drawn if lanes == resamples else np.ascontiguousarray(drawn[:, :resamples])
+
+
+def _neighbours(clusters: Ints, place: Ints) -> Ints:
+    """The clusters numbered so that those of neighbouring cells follow each other: the sums of all
+    resamples are far larger than a processor's cache.
+    """
+    home = np.zeros(int(clusters.max()) + 1, np.int64)
+    home[clusters] = place
+    number = np.empty(len(home) + 1, np.int64)
+    number[by_cluster(home)[0]] = np.arange(len(home))
+    number[-1] = -1
+    return number[clusters]
+
+
+def refit(counts: Counts, solution: Solution, drawn: Drawn) -> tuple[Floats, Floats]:
+    """Strengths [models, resamples] and the parameter of ties [resamples] of resampled votes
+    [3 pairs, resamples], to a thousandth of a standard error; nan where a model has no finite
+    strength in a resample.
+
+    All resamples take their steps together, by the inverse Hessian of all votes scaled by how many
+    of each model's votes a resample has; those that do not settle are solved one by one.
+    """
+    k, lanes = counts.models, drawn.shape[1]
+    drawn = drawn.reshape(-1, 3, lanes)
+    if solution.ties == "drop":
+        drawn = drawn * np.array([[1], [1], [0]], np.int32)
+    bread = inverse(hessian(counts, solution), k)
+    errors, free = np.sqrt(np.diag(bread)), len(bread)
+    scale = _scale(counts, solution, drawn)[:free]
+    found = np.repeat(np.append(solution.strengths, solution.model[1])[:, None], lanes, 1)
+    left = np.arange(lanes)
+    for _ in range(_STEPS):
+        gradient = _gradients(counts, solution, drawn, found, left)[:free]
+        step = bread @ (gradient / scale[:, left]) / scale[:, left]
+        step[:k] -= step[:k].mean(0)
+        found[:free, left] += step
+        left = left[~(np.abs(step / errors[:, None]).max(0) < _TOLERANCE)]
+        if not len(left):
+            break
+    for lane in _unfinished(counts, solution, drawn, left):
+        _alone(_of(counts, drawn[:, :, lane]), solution, found[:, lane])
+    return found[:k], found[k]
+
+
+def _gradients(
+    counts: Counts, solution: Solution, drawn: Drawn, found: Floats, left: Ints
+) -> Floats:
+    """Derivatives [models + 1, left] of the resamples that are left."""
+    model, k = solution.model[0], counts.models
+    gradient, half = np.zeros((k + 1, len(left))), np.exp(found[:k, left] / 2)
+    FAMILY.loop("gradients")(
+        np.ascontiguousarray(counts.first),
+        np.ascontiguousarray(counts.second),
+        drawn if len(left) == drawn.shape[2] else np.ascontiguousarray(drawn[:, :, left]),
+        np.ascontiguousarray(half),
+        np.ascontiguousarray(1 / half),
+        np.exp(found[k, left]),
+        _KINDS[model],
+        gradient[:k],
+        gradient[k],
+    )
+    return gradient
+
+
+def _scale(counts: Counts, solution: Solution, drawn: Drawn) -> Floats:
+    """Root of each model's share of votes, and of the share of all, that a resample has
+    [models + 1, resamples].
+    """
+    from scipy.sparse import csr_array
+
+    pairs = np.arange(len(counts.first))
+    ends = np.concatenate([counts.first, counts.second]), np.concatenate([pairs, pairs])
+    incidence = csr_array((np.ones(2 * len(pairs)), ends), (counts.models, len(pairs)))
+    votes, outcomes = drawn.sum(1), 2 if solution.ties == "drop" else 3
+    whole = counts.outcomes[:, :outcomes].sum(1)
+    had = np.vstack([incidence @ votes, votes.sum(0)])
+    share = had / np.maximum(np.append(incidence @ whole, whole.sum()), 1e-300)[:, None]
+    return np.sqrt(np.maximum(share, 1e-3))
+
+
+def _unfinished(counts: Counts, solution: Solution, drawn: Drawn, left: Ints) -> list[int]:
+    """Resamples that did not settle, and those in which some model may have no finite strength:
+    where the fewest votes that a cell has in any of them hold all together, there are none.
+    """
+    if rated(_of(counts, drawn.min(2)), solution.ties).all():
+        return left.tolist()
+    return [
+        lane
+        for lane in range(drawn.shape[2])
+        if lane in left or not rated(_of(counts, drawn[:, :, lane]), solution.ties).all()
+    ]
+
+
+def _of(counts: Counts, drawn: Drawn) -> Counts:
+    return counts.with_outcomes(drawn.astype(np.float64))
+
+
+def _alone(counts: Counts, solution: Solution, found: Floats) -> None:
+    """Solve one resample into `found` [models + 1], which models without a finite strength are no
+    part of; the others keep the mean that they have with all votes.
+    """
+    there = rated(counts, solution.ties)
+    inside = there[counts.first] & there[counts.second]
+    number = np.cumsum(there) - 1
+    part = Counts(
+        int(there.sum()),
+        number[counts.first[inside]],
+        number[counts.second[inside]],
+        counts.outcomes[inside],
+    )
+    found[:] = np.nan
+    if part.models > 1:
+        mean = solution.strengths[there].mean()
+        solved = solve(part, solution.ties)
+        found[:-1][there] = solved.strengths + mean
+        found[-1] = solved.model[1]
