@@ -4,4 +4,15 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from pomona.cli.command import Command, Options
+
 app = App(name="arena")
+app.command(
+    Command(
+        "pomona.arena:pair_up",
+        "pairs",
+        Options(
+            kinds={"inputs": list[str]}, tables="", opened={"inputs": "pomona.recipe:sizes_at"}
+        ),
+    )
+)
