@@ -106,6 +106,8 @@ CASES = [
     Outputs("scale decide", "levers.csv --page p", "levers.csv", pages="p"),
     Outputs("scale fit", "runs.csv --page p", "runs.csv", pages="p"),
     Outputs("scale plan", "runs.csv --budget 1e16 --page p", "runs.csv", pages="p"),
+    Outputs("arena pairs", "old.jsonl new.jsonl --out o.parquet", "old.jsonl new.jsonl",
+            "o.parquet", "", "o.parquet.card.json"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, report, ledger"
@@ -142,10 +144,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("runs.csv").write_text(
         "params,tokens,loss\n" + "".join(f"{n},{d},{loss}\n" for n, d, loss in runs)
     )
-    answers = [{"id": str(row), "prediction": "a", "reference": "a"} for row in range(3)]
+    answer = {"input": "?", "prediction": "a", "reference": "a"}
+    answers = [{"id": str(row)} | answer for row in range(3)]
     models = [{"level": level, "seed": seed} for level in ("dense", "small") for seed in range(4)]
-    for name in ("old.jsonl", "new.jsonl"):
-        Path(name).write_text("".join(json.dumps(row) + "\n" for row in answers))
+    for name, first in (("old.jsonl", "a"), ("new.jsonl", "b")):
+        rows = [answers[0] | {"prediction": first}, *answers[1:]]
+        Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("models.jsonl").write_text(
         "".join(json.dumps(row | one) + "\n" for row in answers for one in models)
     )

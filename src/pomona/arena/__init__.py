@@ -1,6 +1,6 @@
 """Which model wins, how sure are we, and which prompts deserve a human?
 
-`pairs` puts answers side by side, `votes` reads who was preferred to whom, and `ratings` fits
+`pairing` puts answers side by side, `votes` reads who was preferred to whom, and `ratings` fits
 Bradley-Terry models to that, with clustered and simultaneous intervals. `auditing` asks what a
 leaderboard owes its readers, `prioritizing` which pair to show next, `judging` what models'
 verdicts are worth beside people's, and `annotating` is the page on which people vote.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.arena.pairs import pair_up as pair_up
+    from pomona.arena.pairing import pairs as pairs
     from pomona.arena.votes import (
         OUTCOMES as OUTCOMES,
         VoteColumns as VoteColumns,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "pairs": "pair_up",
+        "pairing": "pairs",
         "votes": "OUTCOMES VoteColumns Votes read_votes",
     },
 )

@@ -9,9 +9,8 @@ from pomona.cli.command import Command, Options
 app = App(name="arena")
 app.command(
     Command(
-        "pomona.arena:pair_up",
-        "pairs",
-        Options(
+        "pomona.arena:pairs",
+        options=Options(
             kinds={"inputs": list[str]}, tables="", opened={"inputs": "pomona.recipe:sizes_at"}
         ),
     )

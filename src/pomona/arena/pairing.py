@@ -33,7 +33,7 @@ class _Answers:
     more: dict[str, dict[str, Any]]
 
 
-def pair_up(
+def pairs(
     inputs: Sequence[Where],
     *,
     out: str | Path,
@@ -153,7 +153,7 @@ def _paired(
     rows: list[dict[str, Any]] = []
     equal = 0
     for id_ in dict.fromkeys(id_ for one in systems for id_ in one.texts):
-        pairs, of = [], [one for one in systems if id_ in one.texts]
+        two, of = [], [one for one in systems if id_ in one.texts]
         for one in of[1:]:
             if one.prompts[id_] != of[0].prompts[id_]:
                 message = f'item "{id_}" asks something else in {of[0].where}'
@@ -163,9 +163,9 @@ def _paired(
             alike = a.texts[id_].strip() == b.texts[id_].strip()
             equal += alike
             if same or not alike:
-                pairs.append((a, b) if rng.random() < 0.5 else (b, a))
-        keep = rng.permutation(len(pairs))[:per_item]
-        rows += [_row(id_, *pairs[at], systems) for at in sorted(keep)]
+                two.append((a, b) if rng.random() < 0.5 else (b, a))
+        keep = rng.permutation(len(two))[:per_item]
+        rows += [_row(id_, *two[at], systems) for at in sorted(keep)]
     names = ("item", "prompt", "model_a", "model_b", "completion_a", "completion_b")
     known = [to for to in ("lang", "cluster") if any(to in one.more for one in systems)]
     schema = pa.schema([(name, pa.string()) for name in (*names, *known)])

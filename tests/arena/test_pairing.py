@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pomona.arena import pair_up
+from pomona.arena import pairs
 from pomona.errors import PomonaError
 
 
@@ -25,7 +25,7 @@ def test_every_two_answers_that_differ_are_a_pair(tmp_path: Path) -> None:
         answers("ui-l", ["a", *["b"] * 39]),
         answers("lever", ["a", *["c"] * 39]),
     ]
-    card = pair_up(three, out=out)
+    card = pairs(three, out=out)
     rows = pq.read_table(out).to_pylist()
     assert card.rows_out == len(rows) == 39 * 3 and card.details["equal"] == 3
     assert card.details["models"] == ["ui-s", "ui-l", "lever"]
@@ -36,9 +36,9 @@ def test_every_two_answers_that_differ_are_a_pair(tmp_path: Path) -> None:
     assert {row["lang"] for row in rows} == {"de", "fr"}
     first = [row["model_a"] < row["model_b"] for row in rows]
     assert 35 < sum(first) < 82  # who comes first is random
-    pair_up(three, out=out)
+    pairs(three, out=out)
     assert pq.read_table(out).to_pylist() == rows  # the seed's
-    pair_up(three, out=out, per_item=1, same=True, seed=1)
+    pairs(three, out=out, per_item=1, same=True, seed=1)
     assert pq.read_table(out)["item"].to_pylist() == [f"i{at}" for at in range(40)]
 
 
@@ -61,5 +61,5 @@ def test_every_two_answers_that_differ_are_a_pair(tmp_path: Path) -> None:
 )
 def test_mistakes(second: pa.Table, said: str, tmp_path: Path) -> None:
     with pytest.raises(PomonaError) as told:
-        pair_up([answers("ui-s", ["a"]), second], out=tmp_path / "p.parquet")
+        pairs([answers("ui-s", ["a"]), second], out=tmp_path / "p.parquet")
     assert said in str(told.value) and not list(tmp_path.glob("*.parquet"))
