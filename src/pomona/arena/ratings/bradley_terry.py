@@ -31,7 +31,7 @@ MEAN = 1000.0  # points of the mean strength where no model is the anchor
 _STEPS = 100  # of Newton's method; what converges takes less than ten
 _TOLERANCE = 1e-10  # largest entry of the gradient, a vote of the model
 _LONGEST = 5.0  # of one step, in log odds: what is infinite is approached, not overflown
-_LARGEST = 40.0  # strengths that are as good as infinite
+_LARGEST = 20.0  # strengths that are as good as infinite: odds of 10^8
 Floats = NDArray[np.float64]
 
 
@@ -243,7 +243,7 @@ def solve(counts: Counts, ties: Ties = "davidson", start: Solution | None = None
     value, gradient, hessian = problem.at(theta, tie)
     norm, steps = problem.norm(gradient), 0
     while norm > _TOLERANCE and steps < _STEPS and np.abs(theta).max() < _LARGEST:
-        move = _newton(hessian, gradient, k)
+        move = newton_step(hessian, gradient, k)
         move *= min(1.0, _LONGEST / max(float(np.abs(move).max()), 1e-300))
         steps += 1
         for _ in range(30):
@@ -257,7 +257,7 @@ def solve(counts: Counts, ties: Ties = "davidson", start: Solution | None = None
             break
         theta, tie, (value, gradient, hessian) = moved - moved.mean(), tied, found
         norm = problem.norm(gradient)
-    converged = norm <= _TOLERANCE
+    converged = norm <= _TOLERANCE and bool(np.abs(theta).max() < _LARGEST)
     return Solution(theta, ties, tie if free else None, value, norm, converged, steps)
 
 
@@ -269,7 +269,8 @@ def _first_tie(total: Floats, model: Ties) -> float:
     return float(np.log1p(2 * odds)) if model == "rao_kupper" else 0.0
 
 
-def _newton(hessian: Floats, gradient: Floats, k: int) -> Floats:
+def newton_step(hessian: Floats, gradient: Floats, k: int) -> Floats:
+    """Where Newton's method goes: the sum of the first k parameters, the strengths, stays."""
     from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
     gauged = hessian.copy()
@@ -426,6 +427,40 @@ def rated(counts: Counts, ties: Ties = "davidson") -> NDArray[np.bool_]:
     each other by wins or ties (Ford 1957). The others lost all, or won all, against some.
     """
     return components(counts, strong=True, ties=ties) == 0
+
+
+def check_ties(counts: Counts, where: str, ties: Ties) -> None:
+    """Raise PomonaError where the votes do not tell the parameter of ties, all models being rated.
+
+    With more ties and farther strengths the votes would become ever more likely unless some cycle
+    of models has more wins, each over the next, than ties: the condition under which a difference
+    of 1 to every win and of at most 1 to every tie cannot be had.
+    """
+    wins, losses, tied = counts.outcomes.T > 0
+    if not (wins | losses).any():
+        message, remedy = "all votes are ties", "collect votes until some are none"
+        raise PomonaError(message, where=where, remedy=remedy)
+    if ties not in ("davidson", "rao_kupper") or not tied.any() or (wins & losses).any():
+        return
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import NegativeCycleError, bellman_ford
+
+    first, second = counts.first, counts.second
+    # Where a pair has both, the win binds: its edge is the shorter one.
+    rows = np.concatenate(
+        [first[wins], second[losses], first[tied & ~wins], second[tied & ~losses]]
+    )
+    columns = np.concatenate(
+        [second[wins], first[losses], second[tied & ~wins], first[tied & ~losses]]
+    )
+    weights = np.where(np.arange(len(rows)) < wins.sum() + losses.sum(), -1.0, 1.0)
+    graph = coo_matrix((weights, (rows, columns)), (counts.models, counts.models)).tocsr()
+    try:
+        bellman_ford(graph, indices=0)
+    except NegativeCycleError:
+        return
+    message = "the votes are too few to tell how often there is a tie"
+    raise PomonaError(message, where=where, remedy="collect more votes, or give --ties half")
 
 
 def points(strengths: Floats, anchor: tuple[int, float] | None = None) -> Floats:
