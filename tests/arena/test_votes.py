@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from pomona.arena import OUTCOMES, VoteColumns, Votes, read_votes
 from pomona.errors import PomonaError
+from pomona.records import Records, TableSource
 
 ROWS = [
     {"model_a": "y", "model_b": "x", "winner": "model_a", "prompt": "1", "voter": "u"},
@@ -168,7 +169,6 @@ def without(row: int, **values: Any) -> pa.Table:
             'the table, row 3: "winner" is "z" — write model_a, model_b, tie, tie (bothbad), or the '
             "name of a model of the row",
         ),
-        (without(1, winner=None), 'the table, row 2: "winner" is empty — write'),
         (without(3, model_b="z"), 'the table, row 4: "z" is on both sides — leave the row out'),
         (without(0, model_a=""), 'the table, row 1: "model_a" is empty — name both models'),
         (TABLE.drop_columns("winner"), 'there is no column "winner" — known: '),
@@ -229,3 +229,12 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (file := tmp_path / "votes.csv").write_text("")
     with pytest.raises(PomonaError, match="the file is empty"):
         read_votes(file)
+
+
+def test_rows_without_a_winner_are_no_votes() -> None:
+    rows = [*ROWS, {**ROWS[0], "winner": None}, {**ROWS[0], "winner": " "}]
+    votes = read_votes(Records.of(TableSource(pa.Table.from_pylist(rows), "here")))
+    assert len(votes) == len(ROWS)
+    assert (votes.where, votes.notes) == ("here", ["2 rows without a winner are no votes"])
+    with pytest.raises(PomonaError, match="there are no votes"):
+        read_votes(pa.Table.from_pylist([{**ROWS[0], "winner": ""}]))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pomona.arena.battles import NESTED, OPENED, flat, is_list, read_list
 from pomona.errors import PomonaError, nearest
-from pomona.records import Where, as_text, read
+from pomona.records import Records, Where, as_records, as_text, read
 
 OUTCOMES = ("model_a", "model_b", "tie", "tie (bothbad)")  # by code: 0, 1, 2, 3
 # Other words for outcomes. A model of such a name would make them ambiguous, and is refused.
@@ -149,7 +149,7 @@ class Votes:
 
 
 def read_votes(
-    votes: Where | Votes,
+    votes: Where | Records | Votes,
     columns: VoteColumns | None = None,
     *,
     keep: Sequence[str] | None = None,
@@ -158,10 +158,10 @@ def read_votes(
     counts of a pair (model_a, model_b, win_a, win_b, and tie_1 and tie_2, of which the second are
     those where both were bad); the JSON list of Chatbot Arena; or the CSV of LLMFAO.
 
-    `keep` names those other columns that are read, all of them unless it is given. Votes of Chatbot
-    Arena that were not blind (`anony` is false) do not count; of its conversations completion_a,
-    completion_b and prompt are the texts, and of its metadata length_a, headers_a, lists_a, bold_a
-    and those of b the numbers.
+    Rows with an empty winner are no votes. `keep` names those other columns that are read, all of
+    them unless it is given. Votes of Chatbot Arena that were not blind (`anony` is false) do not
+    count; of its conversations completion_a, completion_b and prompt are the texts, and of its
+    metadata length_a, headers_a, lists_a, bold_a and those of b the numbers.
 
     Raises:
         PomonaError: a file or column is missing, two columns contradict each other, a row names no
@@ -170,8 +170,9 @@ def read_votes(
     """
     if isinstance(votes, Votes):
         return votes
-    where = "the table" if isinstance(votes, pa.Table) else str(votes)
-    table, names = _table(votes, columns or VoteColumns(), keep, where)
+    given = as_records(votes) if isinstance(votes, Records | pa.Table) else votes
+    where = given.source.where if isinstance(given, Records) else str(given)
+    table, names = _table(given, columns or VoteColumns(), keep, where)
     table, notes = _blind(table, names)
     if not len(table):
         raise PomonaError("there are no votes", where=where, remedy="check how it was written")
@@ -192,7 +193,9 @@ def read_votes(
         count = np.ones(len(a), np.int64)
         if "n" in names:
             count = _whole(table, names["n"], where, len(a))
-        rows = np.flatnonzero(count)
+        if none := int((outcome < 0).sum()):
+            notes = [*notes, f"{none:,} rows without a winner are no votes"]
+        rows = np.flatnonzero((count > 0) & (outcome >= 0))
         outcome, count = outcome[rows], count[rows]
     if not 0 < float(count.sum(dtype=np.float64)) < _MOST:
         raise PomonaError("there are no votes", where=where, remedy="check the column of counts")
@@ -232,7 +235,7 @@ def _table(
 
         table = read_list(Path(source), needed)
         return table, _names(list(there), columns, where)
-    records = read(source)
+    records = source if isinstance(source, Records) else read(source)
     opened = [
         one.name for one in records.schema if one.name in NESTED and pa.types.is_nested(one.type)
     ]
@@ -353,11 +356,14 @@ def _models(table: pa.Table, names: Mapping[str, str], where: str) -> tuple[Any,
 def _outcomes(
     table: pa.Table, names: Mapping[str, str], a: Any, b: Any, models: Sequence[str], where: str
 ) -> NDArray[Any]:
-    """The outcome of each row, by what words or columns tell it."""
+    """The outcome of each row, by what words or columns tell it; -1 where it is empty, as of a
+    judge's verdict that could not be read.
+    """
     if "winner" not in names:
         return _one_of(table, where)
     codes, labels = _codes(table[names["winner"]])
     column, number = names["winner"], {name: index for index, name in enumerate(models)}
+    empty = np.array([*(not label.strip() for label in labels), True])[codes]
     words = np.full(len(labels) + 1, -1)
     winners = np.full(len(labels) + 1, -2)
     for code, label in enumerate(labels):
@@ -372,9 +378,9 @@ def _outcomes(
     unclear = outcome < 0
     outcome[unclear & (won == a)] = 0
     outcome[unclear & (won == b)] = 1
-    if len(wrong := np.flatnonzero(outcome < 0)):
-        row, code = wrong[0], codes[wrong[0]]
-        told = f'is "{labels[code][:40]}"' if code >= 0 and labels[code] else "is empty"
+    if len(wrong := np.flatnonzero((outcome < 0) & ~empty)):
+        row = wrong[0]
+        told = f'is "{labels[codes[row]][:40]}"'
         remedy = f"write {', '.join(OUTCOMES)}, or the name of a model of the row"
         place = f"{where}, row {row + 1}"
         raise PomonaError(f'"{column}" {told}', where=place, remedy=remedy)

@@ -300,7 +300,7 @@ class _Problem:
         """Log-likelihood, its gradient and minus its Hessian."""
         found = cells(theta[self.counts.first] - theta[self.counts.second], self.model, tie)
         with np.errstate(invalid="ignore"):
-            value = float(np.where(self.n > 0, self.n * found.logs, 0.0).sum())
+            value = float(np.where(self.n != 0, self.n * found.logs, 0.0).sum())
         gradient = _gradient(self.counts, self.n, found, self.free)
         return value, gradient, _hessian(self.counts, self.n, found, self.free)
 
