@@ -10,6 +10,7 @@ const said = () => document.getElementById("said");
 function tell(words, bad = false) {
   said().textContent = words;
   said().className = bad ? "said bad" : "said";
+  said().lang = bad ? "en" : document.documentElement.lang;
 }
 
 function kept(value) {
@@ -31,6 +32,7 @@ function kept(value) {
 
 function setBusy(on) {
   busy = on;
+  delete document.documentElement.dataset.ready;
   document.querySelector("main").setAttribute("aria-busy", on);
   for (const button of document.querySelectorAll("form.sent button")) button.disabled = on;
 }
@@ -51,7 +53,7 @@ async function post(sent) {
     } catch { /* no connection */ }
     const asked = 1000 * Number(answer?.headers.get("retry-after") ?? 0) || 0;
     tell(answer ? `The server is busy (${answer.status}). Your answer is kept and is sent again.`
-      : "No connection. Your answer is kept and is sent again.", true);
+      : "No connection. Your answer is kept and is sent again as soon as there is one.", true);
     await pause(Math.max(wait, asked));
   }
 }
@@ -81,20 +83,20 @@ async function send(sent) {
   if (answer.redirected && new URL(answer.url).pathname === "/") history.replaceState(null, "", answer.url);
 }
 
-function shown(area) {
-  return area.value !== area.dataset.shown.replace(/\r\n?/g, "\n");
+function edited(fields) {
+  const areas = [...document.querySelectorAll("textarea[data-shown]")];
+  const changed = areas.filter(area => area.value !== area.dataset.shown.replace(/\r\n?/g, "\n"));
+  const side = fields.get("outcome");
+  return changed.find(area => area.dataset.side === side || !["a", "b"].includes(side));
 }
 
 function gather(form, button) {
   const fields = new URLSearchParams(new FormData(form, button));
-  const comment = document.querySelector("textarea[name=comment]");
-  if (comment?.value && !fields.get("comment")) fields.set("comment", comment.value);
-  const edits = [...document.querySelectorAll("form[data-side]")].filter(one => shown(one.elements.edit));
-  const outcome = fields.get("outcome"), open = outcome === "tie" || outcome === "both_bad";
-  const edit = edits.find(one => open || one.dataset.side === outcome);
+  const comment = document.querySelector("textarea[name=comment]"), edit = edited(fields);
+  if (comment) fields.set("comment", comment.value);
   fields.delete("edit");
-  if (outcome && edit) {
-    fields.set("edit", edit.elements.edit.value);
+  if (edit) {
+    fields.set("edit", edit.value);
     fields.set("edited", edit.dataset.side);
   }
   fields.set("seconds", Math.round((performance.now() - since) / 100) / 10);
@@ -163,7 +165,7 @@ document.addEventListener("change", event => {
 
 addEventListener("beforeunload", event => {
   const areas = [...document.querySelectorAll("form.sent textarea")];
-  if (busy || areas.some(area => area.value !== area.defaultValue)) event.preventDefault();
+  if (!busy && areas.some(area => area.value !== area.defaultValue)) event.preventDefault();
 });
 addEventListener("online", () => waiting?.());
 
@@ -181,6 +183,7 @@ setInterval(live, 20000);
 
 function ready() {
   since = performance.now();
+  delete document.documentElement.dataset.ready;
   const box = document.getElementById("shortcuts");
   if (box) box.checked = keysOn();
   setTimeout(() => { document.documentElement.dataset.ready = "yes"; }, SETTLED);
