@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         _greet(tokens)
         # A server ends by itself. All others end as at Ctrl-C, so that nothing half-written stays.
-        if tokens[:1] != ["serve"] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        if "serve" not in tokens[:2] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
     return guarded(lambda: app(tokens, exit_on_error=False, print_error=False, verbose=False))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from pomona.cli.arena_serve import show_serve
 from pomona.cli.command import Command, Options
 
 app = App(name="arena")
@@ -15,3 +16,11 @@ app.command(
         ),
     )
 )
+app.command(
+    Command(
+        "pomona.arena.annotating:serve",
+        options=Options(kinds={"pairs": str, "rate": str}, tables="", hidden="format"),
+        show=show_serve,
+    )
+)
+app.command(Command("pomona.arena.annotating:export", options=Options(positional=0, tables="")))

@@ -1,0 +1,109 @@
+"""How far the work is: for one person, and for each language."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import func, select
+
+from pomona.arena.annotating.people import Person
+from pomona.arena.annotating.queue import speaks
+from pomona.arena.annotating.schema import answers, items, tasks
+from pomona.arena.annotating.store import Store
+
+_LASTS = 5.0  # seconds that a count of open items is good for
+_MOST = 1000
+
+
+class Progress:
+    """What is done and what is left, in a store. Open items are counted anew after some seconds
+    only: all that ask have the same number.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._open: dict[tuple[str, ...], tuple[float, int]] = {}
+
+    def of(self, person: Person) -> dict[str, int]:
+        """How many answers this person has given (`done`), and with those that they could give
+        now (`total`).
+        """
+        mine = tasks.c.person == person.id
+        answered = select(func.count()).where(
+            answers.c.person == person.id, answers.c.undone.is_(None)
+        )
+        seen = select(func.count()).join_from(tasks, items).where(mine, items.c.open)
+        with self._store.reading() as source:
+            done, passed = source.scalar(answered) or 0, source.scalar(seen) or 0
+            held = select(func.count()).where(mine, tasks.c.state == "open")
+            shown = source.scalar(held) or 0
+        left = self._count(person) - passed + shown
+        return {"done": done, "total": done + max(0, left)}
+
+    def by_language(self) -> list[dict[str, Any]]:
+        """Of each language: its items, how many of them all asked have answered, how many people
+        took part, and the share of pairs of votes on one item that agree (None without such).
+        """
+        live = answers.c.undone.is_(None)
+        counted = select(tasks.c.item, func.count().label("n")).join_from(answers, tasks)
+        n = counted.where(live).group_by(tasks.c.item).subquery()
+        whole = func.count().filter(n.c.n >= items.c.overlap)
+        totals = select(items.c.language, func.count().label("total"), whole.label("done"))
+        who = func.count(answers.c.person.distinct()).label("people")
+        took = select(items.c.language, who).select_from(answers.join(tasks).join(items))
+        votes = select(items.c.id, items.c.language, answers.c.outcome, func.count().label("n"))
+        votes = votes.select_from(answers.join(tasks).join(items)).where(live)
+        votes = votes.where(answers.c.kind == "pair")
+        with self._store.reading() as source:
+            found = totals.outerjoin_from(items, n).group_by(items.c.language)
+            rows = source.execute(found.order_by(items.c.language)).all()
+            persons = dict(
+                source.execute(took.where(live).group_by(items.c.language)).tuples().all()
+            )
+            agreed = _agreement(
+                source.execute(
+                    votes.group_by(items.c.id, items.c.language, answers.c.outcome)
+                ).all()
+            )
+        return [
+            {
+                "language": row.language,
+                "done": row.done,
+                "total": row.total,
+                "people": persons.get(row.language, 0),
+                "agreement": agreed.get(row.language),
+            }
+            for row in rows
+        ]
+
+    def languages(self) -> list[str]:
+        """The tags of the languages of all items."""
+        wanted = select(items.c.tag).where(items.c.tag.is_not(None)).distinct()
+        with self._store.reading() as source:
+            return [tag for tag in source.scalars(wanted) if tag]
+
+    def _count(self, person: Person) -> int:
+        now = time.monotonic()
+        when, count = self._open.get(person.languages, (-_LASTS, 0))
+        if now - when >= _LASTS:
+            free = select(func.count()).where(items.c.open, speaks(person))
+            with self._store.reading() as source:
+                count = source.scalar(free) or 0
+            if len(self._open) >= _MOST:
+                self._open.clear()
+            self._open[person.languages] = now, count
+        return count
+
+
+def _agreement(rows: Iterable[Any]) -> dict[str | None, float]:
+    votes = defaultdict[tuple[str | None, int], list[int]](list)
+    for row in rows:
+        votes[row.language, row.id].append(row.n)
+    same, pairs = defaultdict[str | None, int](int), defaultdict[str | None, int](int)
+    for (language, _), counts in votes.items():
+        same[language] += sum(n * (n - 1) for n in counts)
+        pairs[language] += sum(counts) * (sum(counts) - 1)
+    return {language: same[language] / n for language, n in pairs.items() if n}
