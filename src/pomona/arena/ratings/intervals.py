@@ -4,15 +4,18 @@ whole board, and differences.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.arena.ratings.bradley_terry import Counts, Solution, hessian, inverse
+from pomona.arena.ratings.bradley_terry import Cells, Counts, Solution, hessian, inverse
 from pomona.arena.ratings.clusters import Clusters
 
 _DRAWS = 10_000  # of the largest deviation on a board
+_FEWEST = 0.5  # degrees of freedom of an interval
 Floats = NDArray[np.float64]
 
 
@@ -21,24 +24,21 @@ class Errors:
     """The covariance of strengths, [k, k] about their mean, with a last row and column for the
     parameter of ties where there is one.
 
-    by: vote, or what clusters are.
-    units: clusters, or votes where each is one.
+    by: vote, or what clusters are, several with + between.
+    units: clusters, or votes where each is one; of several kinds the fewest.
+    degrees: [k] of freedom of Student's t, infinite for votes.
     """
 
     covariance: Floats
     by: str
     units: int
     models: int
+    degrees: Floats
 
     @property
     def standard(self) -> Floats:
         """[k] standard errors of the strengths."""
         return np.sqrt(np.maximum(np.diag(self.covariance)[: self.models], 0))
-
-    @property
-    def degrees(self) -> float:
-        """Of freedom, of Student's t: clusters are few, votes are many."""
-        return float(self.units - 1) if self.by != "vote" else np.inf
 
     def of_difference(self, first: int, second: int) -> float:
         """The standard error of one strength minus another."""
@@ -56,26 +56,63 @@ class Errors:
 def errors(
     counts: Counts,
     solution: Solution,
-    clusters: Clusters | None = None,
+    clusters: Clusters | Sequence[Clusters] | None = None,
     bread: Floats | None = None,
+    *,
+    leverage: bool = True,
 ) -> Errors | None:
-    """The sandwich (Huber 1967; of clusters Liang & Zeger 1986): bread, the inverse Hessian, about
-    the sum over clusters of the products of their scores, times G / (G - 1) (n - 1) / (n - p) for G
-    clusters, n votes and p parameters, as statsmodels has it. Without clusters each vote is one.
+    """The sandwich: bread, the inverse Hessian, about the sum over clusters of the products of
+    their scores. Without clusters each vote is one (Huber 1967), times n / (n - p) for n votes and
+    p parameters.
+
+    A cluster pulls the strengths towards its votes, so that its scores are too small: each is over
+    1 less the cluster's share of all information on the model (CR3, the jackknife of Bell &
+    McCaffrey 2002, by the diagonal), times (G - 1) / G for G clusters. Degrees of freedom are one
+    less than as many equal clusters as have the same information on the model. Without `leverage`
+    the errors are those of Liang & Zeger (1986) as statsmodels has them, times G / (G - 1)
+    (n - 1) / (n - p).
+
+    Clusters of two kinds, such as items and voters, add up less what they share (Cameron, Gelbach
+    & Miller 2011), which is taken to be single votes.
 
     None where there are no more votes than parameters, or there is one cluster.
     """
-    bread = inverse(hessian(counts, solution), counts.models) if bread is None else bread
     free = solution.tie is not None
+    curvature = hessian(counts, solution)
+    bread = inverse(curvature, counts.models) if bread is None else bread
     n = float((counts.outcomes[:, :2] if solution.ties == "drop" else counts.outcomes).sum())
-    units = round(n) if clusters is None else clusters.n
     parameters = counts.models - 1 + free
-    factor = small_sample(units, n, parameters)
-    if factor is None:
+    scores = _scores(counts, solution)
+    kinds = [] if clusters is None else [clusters] if isinstance(clusters, Clusters) else clusters
+    found = []
+    for kind in kinds:
+        if (factor := small_sample(kind.n, n, parameters)) is None:
+            return None
+        if leverage:
+            factor = (kind.n - 1) / kind.n
+        diagonal = np.diag(curvature) if leverage else None
+        meat, degrees = _meat(counts, scores, kind, diagonal, free)
+        degrees = degrees if leverage else np.full(counts.models, kind.n - 1.0)
+        covariance = factor * (bread @ meat @ bread)
+        found.append(Errors(covariance, kind.by, kind.n, counts.models, degrees))
+    if len(found) == 1:
+        return found[0]
+    if (factor := small_sample(round(n), n, parameters)) is None:
         return None
-    meat = _meat(counts, solution, clusters, free)
-    by = "vote" if clusters is None else clusters.by
-    return Errors(factor * (bread @ meat @ bread), by, units, counts.models)
+    covariance = factor * (bread @ _meat_of_votes(counts, scores, free) @ bread)
+    infinite = np.full(counts.models, np.inf)
+    alone = Errors(covariance, "vote", round(n), counts.models, infinite)
+    return _crossed(found, alone) if found else alone
+
+
+def _crossed(kinds: Sequence[Errors], shared: Errors) -> Errors:
+    """Errors over several kinds of clusters."""
+    covariance = sum((one.covariance for one in kinds), (1 - len(kinds)) * shared.covariance)
+    values, vectors = np.linalg.eigh(covariance)
+    covariance = (vectors * np.maximum(values, 0)) @ vectors.T
+    degrees = np.min([one.degrees for one in kinds], axis=0)
+    by, units = "+".join(one.by for one in kinds), min(one.units for one in kinds)
+    return Errors(covariance, by, units, shared.models, degrees)
 
 
 def small_sample(units: int, n: float, parameters: int) -> float | None:
@@ -85,37 +122,94 @@ def small_sample(units: int, n: float, parameters: int) -> float | None:
     return units / (units - 1) * (n - 1) / (n - parameters)
 
 
-def _meat(counts: Counts, solution: Solution, clusters: Clusters | None, free: bool) -> Floats:
+def _scores(counts: Counts, solution: Solution) -> Cells:
+    """Of one vote of each cell [p, 3], 0 where there can be none."""
     found = solution.cells(solution.strengths[counts.first] - solution.strengths[counts.second])
-    d, t = found.d, found.t
+    d, dd = found.d, found.dd
     if solution.ties == "drop":
-        d = d * np.array([1.0, 1.0, 0.0])
-    d, t = np.where(np.isfinite(d), d, 0.0), np.where(np.isfinite(t), t, 0.0)
-    if clusters is None:
-        n = counts.outcomes
-        parts = ((n * d * d).sum(1), (n * d * t).sum(1), float((n * t * t).sum()))
-        return laplacian(counts, *parts, free=free)
-    along, tied = d.ravel()[clusters.cell], t.ravel()[clusters.cell]
-    starts = clusters.start[:-1]
-    if clusters.within:
-        # A cluster's scores are all along one pair: three numbers of it are enough.
-        a = np.add.reduceat(clusters.votes * along, starts)
-        b = np.add.reduceat(clusters.votes * tied, starts)
-        pair = clusters.cell[starts] // 3
-        p = len(counts.first)
-        aa, ab = np.bincount(pair, a * a, p), np.bincount(pair, a * b, p)
-        return laplacian(counts, aa, ab, float(b @ b), free=free)
+        d, dd = d * np.array([1.0, 1.0, 0.0]), dd * np.array([1.0, 1.0, 0.0])
+    t, tt = (np.where(np.isfinite(of), of, 0.0) for of in (found.t, found.tt))
+    return replace(found, d=np.where(np.isfinite(d), d, 0.0), t=t, dd=dd, tt=tt)
+
+
+def _meat_of_votes(counts: Counts, scores: Cells, free: bool) -> Floats:
+    n, d, t = counts.outcomes, scores.d, scores.t
+    parts = ((n * d * d).sum(1), (n * d * t).sum(1), float((n * t * t).sum()))
+    return laplacian(counts, *parts, free=free)
+
+
+def _meat(
+    counts: Counts, scores: Cells, clusters: Clusters, diagonal: Floats | None, free: bool
+) -> tuple[Floats, Floats]:
+    """The sum of the products of the clusters' scores, and the degrees of freedom [k]. With the
+    Hessian's diagonal [k + 1] scores are raised by the clusters' shares of it.
+    """
+    k, sums = counts.models, np.add.reduceat
+    if not clusters.within:
+        score, information = _sums(counts, scores, clusters, free)
+        if diagonal is not None:
+            score.data /= _rest(information.data / diagonal[score.indices])
+        held = [
+            _binned(information.indices, information.data**power, k + free)[:k] for power in (1, 2)
+        ]
+        return (score.T @ score).toarray(), _degrees(*held)
+    # A cluster's scores are all along one pair: few numbers of it are enough.
+    starts, votes = clusters.start[:-1], clusters.votes
+    a, b, information, tied = (
+        sums(votes * of.ravel()[clusters.cell], starts)
+        for of in (scores.d, scores.t, scores.dd, scores.tt)
+    )
+    pair = clusters.cell[starts] // 3
+    first, second = counts.first[pair], counts.second[pair]
+    up, down = a, a
+    if diagonal is not None:
+        up, down = (a / _rest(information / diagonal[of]) for of in (first, second))
+        b = b / _rest(tied / diagonal[k]) if free else b
+    p, meat = len(counts.first), np.zeros((k + free, k + free))
+    meat[counts.first, counts.second] = -np.bincount(pair, up * down, p)
+    meat += meat.T
+    by_model = [
+        _binned(first, one, k) + _binned(second, other, k)
+        for one, other in ((up**2, down**2), (information, information), (information**2,) * 2)
+    ]
+    meat[np.arange(k), np.arange(k)] = by_model[0]
+    if free:
+        meat[:k, k] = np.bincount(first, up * b, k) - np.bincount(second, down * b, k)
+        meat[k, :k], meat[k, k] = meat[:k, k], b @ b
+    return meat, _degrees(*by_model[1:])
+
+
+def _binned(places: NDArray[Any], values: Floats, n: int) -> Floats:
+    return np.bincount(places, values, n).astype(np.float64)
+
+
+def _rest(share: Floats) -> Floats:
+    """1 less the share; a cluster that is nearly all has no degree of freedom anyhow."""
+    return np.maximum(1 - share, 0.05)
+
+
+def _degrees(information: Floats, squares: Floats) -> Floats:
+    return np.maximum(information**2 / np.maximum(squares, 1e-300) - 1, 0)
+
+
+def _sums(counts: Counts, scores: Cells, clusters: Clusters, free: bool) -> tuple[Any, Any]:
+    """Scores and information of each cluster, two sparse matrices of one pattern, [n, k + 1]."""
     from scipy.sparse import csr_matrix
 
     p, k = len(counts.first), counts.models
     cells = np.arange(3 * p)
-    entries = [d.ravel(), -d.ravel(), *([t.ravel()] if free else [])]
+    # Real parts are scores, imaginary ones information, so that they have one pattern.
+    along, tied = (
+        score.ravel() + 1j * information.ravel()
+        for score, information in ((scores.d, scores.dd), (scores.t, scores.tt))
+    )
+    entries = [along, -along.conj(), *([tied] if free else [])]
     columns = [np.repeat(counts.first, 3), np.repeat(counts.second, 3)]
     columns += [np.full(3 * p, k)] if free else []
     places = (np.tile(cells, len(entries)), np.concatenate(columns))
-    scores = csr_matrix((np.concatenate(entries), places), (3 * p, k + free))
-    summed = clusters.matrix(3 * p) @ scores
-    return (summed.T @ summed).toarray()
+    table = csr_matrix((np.concatenate(entries), places), (3 * p, k + free))
+    both = clusters.matrix(3 * p) @ table
+    return both.real, both.imag
 
 
 def laplacian(counts: Counts, dd: Floats, dt: Floats, tt: float, *, free: bool) -> Floats:
@@ -131,35 +225,54 @@ def laplacian(counts: Counts, dd: Floats, dt: Floats, tt: float, *, free: bool) 
     return meat
 
 
-def critical(degrees: float, level: float) -> float:
-    """How many standard errors to each side an interval of one number has."""
-    from scipy.special import ndtri, stdtrit
-
-    tail = (1 + level) / 2
-    return float(ndtri(tail) if np.isinf(degrees) else stdtrit(degrees, tail))
-
-
-def simultaneous(found: Errors, level: float, seed: int) -> float:
-    """How many standard errors to each side all intervals of a board have so that, with the
-    probability `level`, all of them hold: the quantile of the largest deviation, in draws from the
-    distribution of the strengths (max-t; Hothorn, Bretz & Westfall 2008).
+def critical(degrees: Floats | float, level: float) -> Floats:
+    """How many standard errors to each side an interval of one number has; infinitely many without
+    any degree of freedom.
     """
-    draws = standard_draws(found, _DRAWS, seed)
-    return float(np.quantile(np.abs(draws).max(1), level))
+    from scipy.special import ndtri
+
+    return _student(degrees, float(ndtri((1 + level) / 2)))
+
+
+def _student(degrees: Floats | float, normal: float) -> Floats:
+    """The quantiles of Student's t where the normal distribution has `normal`."""
+    from scipy.special import ndtr, stdtrit
+
+    known = np.asarray(degrees, np.float64)
+    some = np.clip(known, _FEWEST, 1e9)
+    found = np.where(known > 1e9, normal, stdtrit(some, ndtr(normal)))
+    return np.where(known < _FEWEST, np.inf, found)
+
+
+def simultaneous(found: Errors, level: float, seed: int) -> Floats:
+    """How many standard errors [k] to each side all intervals of a board have so that, with the
+    probability `level`, all of them hold: the quantile of the largest deviation, in draws from the
+    distribution of the strengths (max-t; Hothorn, Bretz & Westfall 2008), as each model's Student's
+    t has it.
+    """
+    draws = np.abs(_normal_draws(found, _DRAWS, np.random.default_rng(seed))).max(1)
+    return _student(found.degrees, float(np.quantile(draws, level)))
 
 
 def standard_draws(found: Errors, draws: int, seed: int) -> Floats:
-    """Deviations of strengths in standard errors, [draws, k], as they go together."""
+    """Deviations of strengths in standard errors, [draws, k], as they go together: of Student's t
+    with the fewest degrees of freedom of a model.
+    """
+    rng = np.random.default_rng(seed)
+    made = _normal_draws(found, draws, rng)
+    degrees = max(float(found.degrees.min()), _FEWEST)
+    if np.isfinite(degrees):
+        made /= np.sqrt(rng.chisquare(degrees, draws) / degrees)[:, None]
+    return made
+
+
+def _normal_draws(found: Errors, draws: int, rng: np.random.Generator) -> Floats:
     standard = found.standard
     safe = np.where(standard > 0, standard, 1.0)
     correlation = found.covariance[: found.models, : found.models] / np.outer(safe, safe)
     values, vectors = np.linalg.eigh(correlation)
     root = vectors * np.sqrt(np.maximum(values, 0))
-    rng = np.random.default_rng(seed)
-    made = rng.standard_normal((draws, found.models)) @ root.T
-    if np.isfinite(found.degrees):
-        made /= np.sqrt(rng.chisquare(found.degrees, draws) / found.degrees)[:, None]
-    return made
+    return rng.standard_normal((draws, found.models)) @ root.T
 
 
 def ranks(low: Floats, high: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

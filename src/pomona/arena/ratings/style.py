@@ -249,7 +249,8 @@ class _Problem:
         factor = small_sample(units, n, k - 1 + free + self.q)
         if factor is None:
             return None
-        return Errors(factor * (bread @ meat @ bread), by or "vote", units, k)
+        degrees = np.full(k, np.inf if by is None else units - 1.0)
+        return Errors(factor * (bread @ meat @ bread), by or "vote", units, k, degrees)
 
     def _clustered(
         self, codes: NDArray[np.int64], known: NDArray[np.bool_], d: Floats, t: Floats, free: bool
