@@ -1,7 +1,8 @@
 // Sends answers without leaving the page, and again for as long as nobody has taken them; keys.
 "use strict";
 
-const FIRST = 1000, MOST = 30000, LATER = new Set([408, 425, 429, 500, 502, 503, 504]);
+const FIRST = 1000, MOST = 30000, PATIENCE = 20000; // milliseconds
+const LATER = new Set([408, 425, 429, 500, 502, 503, 504]);
 const SETTLED = 300; // milliseconds: the second half of a double click is no answer to the next task
 let busy = false, since = performance.now(), waiting = null, spare = null;
 
@@ -48,7 +49,7 @@ async function post(sent) {
     try {
       const body = new URLSearchParams(sent.fields);
       body.set("csrf", said().dataset.csrf);
-      answer = await fetch(sent.action, {method: "POST", body, credentials: "same-origin"});
+      answer = await fetch(sent.action, {method: "POST", body, signal: AbortSignal.timeout(PATIENCE)});
       if (!LATER.has(answer.status)) return answer;
     } catch { /* no connection */ }
     const asked = 1000 * Number(answer?.headers.get("retry-after") ?? 0) || 0;
@@ -173,7 +174,7 @@ async function live() {
   const board = document.querySelector("[data-live]");
   if (!board || document.hidden) return;
   try {
-    const answer = await fetch(location.href, {credentials: "same-origin"});
+    const answer = await fetch(location.href);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.getElementById("board");
     if (answer.ok && fresh && fresh.textContent !== board.textContent) board.replaceWith(fresh);
