@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,7 @@ def _table(
     if isinstance(source, str | Path) and is_list(source):
         there: dict[str, None] = {}
 
-        def needed(found: Sequence[str]) -> set[str]:
+        def needed(found: Collection[str]) -> set[str]:
             there.update(dict.fromkeys(found))
             names = _names(list(there), columns, where)
             return _needed(found, names, keep)
@@ -320,7 +320,7 @@ def _blind(table: pa.Table, names: Mapping[str, str]) -> tuple[pa.Table, list[st
     if "anony" not in table.column_names or not pa.types.is_boolean(table["anony"].type):
         return table, []
     seen = pc.fill_null(table["anony"], False)
-    left = len(table) - (pc.sum(seen).as_py() or 0)
+    left = len(table) - int(seen.to_numpy().sum())
     table = table.filter(seen).drop_columns(["anony"])
     note = f"{left:,} votes of people who knew the models do not count (anony is false)"
     return table, [note] if left else []

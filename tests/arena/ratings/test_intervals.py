@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 
 from pomona.arena import Votes, read_votes
-from pomona.arena.ratings.bootstrap import bootstrap
 from pomona.arena.ratings.bradley_terry import (
     Solution,
     Ties,
@@ -21,6 +20,7 @@ from pomona.arena.ratings.bradley_terry import (
 )
 from pomona.arena.ratings.clusters import clustered, row_codes, units_of
 from pomona.arena.ratings.intervals import critical, errors, ranks, simultaneous
+from pomona.arena.ratings.resampling import refit, resampled
 from pomona.arena.ratings.style import covariates, plain_counts, styled
 
 # Of statsmodels 0.15.0: GLM(y, X[:, 1:], Binomial()).fit(cov_type="cluster"), of m1 to m4 minus m0.
@@ -88,7 +88,7 @@ def test_errors_are_those_of_statsmodels(ties: Ties, votes: Votes) -> None:
     found = solve(counts, ties)
     strengths = found.strengths[1:] - found.strengths[0]
     np.testing.assert_allclose(strengths, GOLDEN[ties, "strengths"], rtol=1e-8)
-    by_voter = errors(counts, found, clustered(some, counts, "voter"), leverage=False)
+    by_voter = errors(counts, found, clustered(some, "voter"), leverage=False)
     assert by_voter is not None and by_voter.units == 40 and (by_voter.degrees == 39).all()
     told = [by_voter.of_difference(one, 0) for one in range(1, 5)]
     np.testing.assert_allclose(told, GOLDEN[ties, "voter"], rtol=1e-7)
@@ -119,7 +119,7 @@ def test_errors_are_what_the_definition_says(ties: Ties, by: str | None, votes: 
     np.add.at(sums, codes, rows)
     bread, n, units = inverse(hessian(counts, found), 5), len(votes), len(sums)
     wanted = bread @ (sums.T @ sums) @ bread * units / (units - 1) * (n - 1) / (n - 4 - free)
-    groups = None if by is None else clustered(votes, counts, by)
+    groups = None if by is None else clustered(votes, by)
     got = errors(counts, found, groups, leverage=False)
     assert got is not None and got.units == units
     np.testing.assert_allclose(got.covariance, wanted, rtol=1e-9, atol=1e-12)
@@ -156,7 +156,7 @@ def test_errors_are_those_of_leaving_out_each_cluster(votes: Votes) -> None:
         rest = counts_of(votes, (codes != voter).astype(float))
         without.append(solve(counts.with_outcomes(rest.outcomes)).strengths - found.strengths)
     jackknife = np.sqrt((np.square(without)).sum(0) * 39 / 40)
-    got = errors(counts, found, clustered(votes, counts, "voter"))
+    got = errors(counts, found, clustered(votes, "voter"))
     assert got is not None
     np.testing.assert_allclose(got.standard, jackknife, rtol=0.03)
 
@@ -166,7 +166,7 @@ def test_two_kinds_of_clusters_add_up_less_single_votes(votes: Votes) -> None:
     votes = read_votes(made().append_column("item", items))
     counts = counts_of(votes)
     found = solve(counts)
-    kinds = [clustered(votes, counts, by) for by in ("item", "voter")]
+    kinds = [clustered(votes, by) for by in ("item", "voter")]
     item, voter, both = (errors(counts, found, of) for of in (kinds[0], kinds[1], kinds))
     alone = errors(counts, found)
     assert item is not None and voter is not None and both is not None and alone is not None
@@ -184,7 +184,7 @@ def test_a_model_of_one_cluster_has_no_interval() -> None:
     codes, _ = votes.codes("item")
     votes = votes.take(np.setdiff1d(np.arange(240), only[codes[only] != codes[only[0]]]))
     counts = counts_of(votes)
-    got = errors(counts, solve(counts, "half"), clustered(votes, counts, "item"))
+    got = errors(counts, solve(counts, "half"), clustered(votes, "item"))
     assert got is not None and got.degrees[4] == 0 and (got.degrees[:4] > 5).all()
     assert np.isinf(critical(got.degrees, 0.95)[4]) and np.isinf(simultaneous(got, 0.95, 0)[4])
 
@@ -200,7 +200,7 @@ def test_rows_of_several_votes_are_those_votes() -> None:
         found = []
         for votes in (short, long):
             counts = counts_of(votes)
-            groups = None if by is None else clustered(votes, counts, by)
+            groups = None if by is None else clustered(votes, by)
             got = errors(counts, solve(counts), groups)
             assert got is not None
             found.append(got)
@@ -223,7 +223,7 @@ def test_real_votes_hang_together(llmfao: Votes) -> None:
     alone = errors(counts, found)
     assert alone is not None
     for by, n, median in (("item", 2139, 1.240), ("prompt", 13, 1.591), ("voter", 124, 1.116)):
-        got = errors(counts, found, clustered(llmfao, counts, by), leverage=False)
+        got = errors(counts, found, clustered(llmfao, by), leverage=False)
         assert got is not None and got.units == n
         ratio = got.standard / alone.standard
         assert np.median(ratio) == pytest.approx(median, abs=5e-4)
@@ -235,7 +235,7 @@ def test_real_votes_hang_together(llmfao: Votes) -> None:
 def test_one_cluster_or_too_few_votes_say_nothing(votes: Votes) -> None:
     counts = counts_of(votes)
     same = read_votes(made().append_column("lang", pa.array(["en"] * 240)))
-    assert errors(counts, solve(counts), clustered(same, counts, "lang")) is None
+    assert errors(counts, solve(counts), clustered(same, "lang")) is None
     few = read_votes(pa.table({"model_a": ["x"], "model_b": ["y"], "winner": ["tie"]}))
     assert errors(counts_of(few), solve(counts_of(few), "half")) is None
 
@@ -260,28 +260,13 @@ def test_ranks_of_intervals() -> None:
 @pytest.mark.parametrize("by", ["voter", None])
 def test_resamples_spread_as_the_errors_say(by: str | None, votes: Votes) -> None:
     counts = counts_of(votes)
-    found = solve(counts)
-    groups = None if by is None else clustered(votes, counts, by)
-    got, drawn = errors(counts, found, groups), bootstrap(counts, found, groups, 200, 0)
-    assert got is not None and drawn.shape == (200, 5)
-    np.testing.assert_allclose(drawn.std(0), got.standard, rtol=0.2)
-    np.testing.assert_allclose(drawn.mean(1), 0, atol=1e-12)
-    again = bootstrap(counts, found, groups, 3, 0)
-    assert np.array_equal(again, drawn[:3]) or by is not None
-
-
-def test_a_model_without_a_win_in_a_resample_is_beyond_any_number() -> None:
-    table = pa.table({"model_a": ["x"] * 9, "model_b": ["y"] * 8 + ["z"], "winner": ["y"] * 9})
-    rows = table.to_pylist()
-    for row, winner in zip(rows, ["x", "x", "x", "x", "y", "y", "y", "z", "x"], strict=True):
-        row["winner"] = winner
-    rows.append({"model_a": "z", "model_b": "y", "winner": "y"})
-    rows[7] |= {"model_b": "z"}
-    votes = read_votes(pa.Table.from_pylist(rows))
-    counts = counts_of(votes)
-    drawn = bootstrap(counts, solve(counts), None, 60, 0)
-    assert not np.isnan(drawn).any() and np.isinf(drawn[:, 2]).any()
-    assert np.isfinite(drawn).any(1).all()
+    found, groups = solve(counts), clustered(votes, by)
+    codes = None if by is None else groups.codes
+    drawn = resampled(groups.place, groups.count, codes, counts.outcomes.size, 400, seed=0)
+    got, (strengths, _) = errors(counts, found, groups), refit(counts, found, drawn)
+    assert got is not None and strengths.shape == (5, 400)
+    np.testing.assert_allclose(strengths.std(1), got.standard, rtol=0.15)
+    np.testing.assert_allclose(strengths.mean(0), 0, atol=1e-12)
 
 
 def test_style_held_equal(votes: Votes) -> None:

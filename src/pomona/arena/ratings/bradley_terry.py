@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pomona.arena.votes import Votes
 from pomona.errors import PomonaError
 
-Ties = Literal["davidson", "half", "rao_kupper", "drop"]
+Ties: TypeAlias = Literal["davidson", "half", "rao_kupper", "drop"]
 TIES = get_args(Ties)
 ELO = 400 / np.log(10)  # points a natural unit of the log odds
 MEAN = 1000.0  # points of the mean strength where no model is the anchor
@@ -69,13 +69,18 @@ class Counts:
         return Counts(self.models, self.first, self.second, outcomes)
 
 
+def sums(index: NDArray[Any], weights: NDArray[Any], size: int) -> Floats:
+    """Sums of weights by index, float64 [size]."""
+    return np.bincount(index, weights, size).astype(np.float64, copy=False)
+
+
 def counts_of(votes: Votes, weights: Floats | None = None) -> Counts:
     """The votes by pair and outcome; `weights` [n] of rows multiply their counts."""
     pair, turned, first, second = pairs_of(votes)
     outcome = np.minimum(votes.outcome, 2).astype(np.int64)
     seen = np.where(turned & (outcome < 2), 1 - outcome, outcome)
     weight = votes.count if weights is None else votes.count * weights
-    cells = np.bincount(pair * 3 + seen, weight, 3 * len(first)).reshape(-1, 3)
+    cells = sums(pair * 3 + seen, weight, 3 * len(first)).reshape(-1, 3)
     return Counts(len(votes.models), first, second, cells)
 
 
@@ -278,7 +283,7 @@ def newton_step(hessian: Floats, gradient: Floats, k: int) -> Floats:
     try:
         return cho_solve(cho_factor(gauged, check_finite=False), gradient, check_finite=False)
     except LinAlgError:  # what is nearly infinite has no curvature left
-        return np.linalg.lstsq(gauged, gradient, rcond=1e-12)[0]
+        return np.asarray(np.linalg.lstsq(gauged, gradient, rcond=1e-12)[0], np.float64)
 
 
 def _gauge(hessian: Floats, k: int) -> float:
@@ -288,9 +293,10 @@ def _gauge(hessian: Floats, k: int) -> float:
 
 class _Problem:
     def __init__(self, counts: Counts, n: Floats, model: Ties, free: bool) -> None:
-        self.counts, self.n, self.model, self.free = counts, n, model, free
+        self.counts, self.n, self.free = counts, n, free
+        self.model: Ties = model
         votes, k = np.abs(n).sum(1), counts.models
-        of = np.bincount(counts.first, votes, k) + np.bincount(counts.second, votes, k)
+        of = sums(counts.first, votes, k) + sums(counts.second, votes, k)
         self.votes = np.maximum(np.append(of, votes.sum())[: k + free], 1e-300)
 
     def norm(self, gradient: Floats) -> float:
@@ -309,7 +315,7 @@ def _gradient(counts: Counts, n: Floats, found: Cells, free: bool) -> Floats:
     k = counts.models
     along = _total(n, found.d)
     gradient = np.zeros(k + free)
-    gradient[:k] = np.bincount(counts.first, along, k) - np.bincount(counts.second, along, k)
+    gradient[:k] = sums(counts.first, along, k) - sums(counts.second, along, k)
     if free:
         gradient[k] = _total(n, found.t).sum()
     return gradient
@@ -320,12 +326,10 @@ def _hessian(counts: Counts, n: Floats, found: Cells, free: bool) -> Floats:
     hessian = np.zeros((k + free, k + free))
     weight = _total(n, found.dd)
     hessian[first, second] = hessian[second, first] = -weight
-    hessian[np.arange(k), np.arange(k)] = np.bincount(first, weight, k) + np.bincount(
-        second, weight, k
-    )
+    hessian[np.arange(k), np.arange(k)] = sums(first, weight, k) + sums(second, weight, k)
     if free:
         across = _total(n, found.dt)
-        column = np.bincount(first, across, k) - np.bincount(second, across, k)
+        column = sums(first, across, k) - sums(second, across, k)
         hessian[:k, k] = hessian[k, :k] = column
         hessian[k, k] = _total(n, found.tt).sum()
     return hessian
@@ -399,7 +403,8 @@ def components(counts: Counts, *, strong: bool = False, ties: Ties = "davidson")
     columns = np.concatenate([counts.second[down], counts.first[up]])
     graph = coo_matrix((np.ones(len(rows)), (rows, columns)), (counts.models, counts.models))
     kind = "strong" if strong else "weak"
-    _, found = connected_components(graph, directed=True, connection=kind)
+    told: Any = connected_components(graph, directed=True, connection=kind)
+    found = told[1]
     order = np.argsort(-np.bincount(found), kind="stable")
     return np.argsort(order)[found]
 

@@ -6,17 +6,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.arena.ratings.bradley_terry import Cells, Counts, Solution, hessian, inverse
+from pomona.arena.ratings.bradley_terry import (
+    Cells,
+    Counts,
+    Solution,
+    hessian,
+    inverse,
+    sums,
+)
 from pomona.arena.ratings.clusters import Clusters
 
 _DRAWS = 10_000  # of the largest deviation on a board
 _FEWEST = 0.5  # degrees of freedom of an interval
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -86,20 +93,21 @@ def errors(
     kinds = [] if clusters is None else [clusters] if isinstance(clusters, Clusters) else clusters
     found = []
     for kind in kinds:
-        if (factor := small_sample(kind.n, n, parameters)) is None:
+        if (factor := small_sample(kind.units, n, parameters)) is None:
             return None
         if leverage:
-            factor = (kind.n - 1) / kind.n
+            factor = (kind.units - 1) / kind.units
         diagonal = np.diag(curvature) if leverage else None
         meat, degrees = _meat(counts, scores, kind, diagonal, free)
-        degrees = degrees if leverage else np.full(counts.models, kind.n - 1.0)
+        degrees = degrees if leverage else np.full(counts.models, kind.units - 1.0)
         covariance = factor * (bread @ meat @ bread)
-        found.append(Errors(covariance, kind.by, kind.n, counts.models, degrees))
+        found.append(Errors(covariance, kind.by, kind.units, counts.models, degrees))
     if len(found) == 1:
         return found[0]
     if (factor := small_sample(round(n), n, parameters)) is None:
         return None
-    covariance = factor * (bread @ _meat_of_votes(counts, scores, free) @ bread)
+    meat = _meat_of_votes(counts, counts.outcomes, scores, free)
+    covariance = factor * (bread @ meat @ bread)
     infinite = np.full(counts.models, np.inf)
     alone = Errors(covariance, "vote", round(n), counts.models, infinite)
     return _crossed(found, alone) if found else alone
@@ -132,8 +140,8 @@ def _scores(counts: Counts, solution: Solution) -> Cells:
     return replace(found, d=np.where(np.isfinite(d), d, 0.0), t=t, dd=dd, tt=tt)
 
 
-def _meat_of_votes(counts: Counts, scores: Cells, free: bool) -> Floats:
-    n, d, t = counts.outcomes, scores.d, scores.t
+def _meat_of_votes(counts: Counts, n: Floats, scores: Cells, free: bool) -> Floats:
+    d, t = scores.d, scores.t
     parts = ((n * d * d).sum(1), (n * d * t).sum(1), float((n * t * t).sum()))
     return laplacian(counts, *parts, free=free)
 
@@ -144,43 +152,23 @@ def _meat(
     """The sum of the products of the clusters' scores, and the degrees of freedom [k]. With the
     Hessian's diagonal [k + 1] scores are raised by the clusters' shares of it.
     """
-    k, sums = counts.models, np.add.reduceat
-    if not clusters.within:
-        score, information = _sums(counts, scores, clusters, free)
-        if diagonal is not None:
-            score.data /= _rest(information.data / diagonal[score.indices])
-        held = [
-            _binned(information.indices, information.data**power, k + free)[:k] for power in (1, 2)
-        ]
-        return (score.T @ score).toarray(), _degrees(*held)
-    # A cluster's scores are all along one pair: few numbers of it are enough.
-    starts, votes = clusters.start[:-1], clusters.votes
-    a, b, information, tied = (
-        sums(votes * of.ravel()[clusters.cell], starts)
-        for of in (scores.d, scores.t, scores.dd, scores.tt)
-    )
-    pair = clusters.cell[starts] // 3
-    first, second = counts.first[pair], counts.second[pair]
-    up, down = a, a
-    if diagonal is not None:
-        up, down = (a / _rest(information / diagonal[of]) for of in (first, second))
-        b = b / _rest(tied / diagonal[k]) if free else b
-    p, meat = len(counts.first), np.zeros((k + free, k + free))
-    meat[counts.first, counts.second] = -np.bincount(pair, up * down, p)
-    meat += meat.T
-    by_model = [
-        _binned(first, one, k) + _binned(second, other, k)
-        for one, other in ((up**2, down**2), (information, information), (information**2,) * 2)
-    ]
-    meat[np.arange(k), np.arange(k)] = by_model[0]
-    if free:
-        meat[:k, k] = np.bincount(first, up * b, k) - np.bincount(second, down * b, k)
-        meat[k, :k], meat[k, k] = meat[:k, k], b @ b
-    return meat, _degrees(*by_model[1:])
+    single = np.where(clusters.codes < 0, clusters.count, 0)
+    alone = sums(clusters.place, single, scores.d.size).reshape(-1, 3)
+    meat = _meat_of_votes(counts, alone, scores, free)
+    held = [_by_model(counts, (alone * scores.dd**power).sum(1)) for power in (1, 2)]
+    if (units := int(clusters.codes.max(initial=-1)) + 1) > 0:
+        rows = slice(None) if clusters.codes.min() >= 0 else np.flatnonzero(clusters.codes >= 0)
+        codes, place = clusters.codes[rows], clusters.place[rows]
+        of = _Rows(counts, scores, codes, place, clusters.count[rows], units)
+        more, *both = (of.within if of.home is not None else of.across)(diagonal, free)
+        meat += more
+        held = [one + other for one, other in zip(held, both, strict=True)]
+    return meat, np.maximum(held[0] ** 2 / np.maximum(held[1], 1e-300) - 1, 0)
 
 
-def _binned(places: NDArray[Any], values: Floats, n: int) -> Floats:
-    return np.bincount(places, values, n).astype(np.float64)
+def _by_model(counts: Counts, of_pairs: Floats) -> Floats:
+    k = counts.models
+    return sums(counts.first, of_pairs, k) + sums(counts.second, of_pairs, k)
 
 
 def _rest(share: Floats) -> Floats:
@@ -188,28 +176,66 @@ def _rest(share: Floats) -> Floats:
     return np.maximum(1 - share, 0.05)
 
 
-def _degrees(information: Floats, squares: Floats) -> Floats:
-    return np.maximum(information**2 / np.maximum(squares, 1e-300) - 1, 0)
+class _Rows:
+    """Rows that are in clusters: the products of these clusters' scores [k, k] (and ties), their
+    information on each model [k], and the sum of its squares.
+    """
 
+    def __init__(
+        self, counts: Counts, scores: Cells, codes: Ints, place: Ints, count: Ints, units: int
+    ) -> None:
+        self.counts, self.codes, self.units = counts, codes, units
+        self.pair = place // 3
+        self.score, self.tied, self.information, self.tied_information = (
+            count * of.ravel()[place] for of in (scores.d, scores.t, scores.dd, scores.tt)
+        )
+        home = np.empty(units, np.int64)
+        home[codes] = self.pair
+        self.home = home if np.array_equal(home[codes], self.pair) else None
 
-def _sums(counts: Counts, scores: Cells, clusters: Clusters, free: bool) -> tuple[Any, Any]:
-    """Scores and information of each cluster, two sparse matrices of one pattern, [n, k + 1]."""
-    from scipy.sparse import csr_matrix
+    def within(self, diagonal: Floats | None, free: bool) -> tuple[Floats, Floats, Floats]:
+        """Where no cluster has votes on two pairs, few numbers of each are enough."""
+        counts, k, p = self.counts, self.counts.models, len(self.counts.first)
+        home = np.zeros(0, np.int64) if self.home is None else self.home
+        rows = (self.score, self.information, self.tied, self.tied_information)
+        a, h, b, tied = (
+            sums(self.codes, of, self.units) if free or place < 2 else np.zeros(self.units)
+            for place, of in enumerate(rows)
+        )
+        first, second = counts.first[home], counts.second[home]
+        up, down = a, a
+        if diagonal is not None:
+            up, down = (a / _rest(h / diagonal[of]) for of in (first, second))
+            b = b / _rest(tied / diagonal[k]) if free else b
+        meat = np.zeros((k + free, k + free))
+        meat[counts.first, counts.second] = -sums(home, up * down, p)
+        meat += meat.T
+        places = np.arange(k)
+        meat[places, places] = sums(first, up * up, k) + sums(second, down * down, k)
+        if free:
+            meat[:k, k] = sums(first, up * b, k) - sums(second, down * b, k)
+            meat[k, :k], meat[k, k] = meat[:k, k], b @ b
+        held, squares = (_by_model(counts, sums(home, h**power, p)) for power in (1, 2))
+        return meat, held, squares
 
-    p, k = len(counts.first), counts.models
-    cells = np.arange(3 * p)
-    # Real parts are scores, imaginary ones information, so that they have one pattern.
-    along, tied = (
-        score.ravel() + 1j * information.ravel()
-        for score, information in ((scores.d, scores.dd), (scores.t, scores.tt))
-    )
-    entries = [along, -along.conj(), *([tied] if free else [])]
-    columns = [np.repeat(counts.first, 3), np.repeat(counts.second, 3)]
-    columns += [np.full(3 * p, k)] if free else []
-    places = (np.tile(cells, len(entries)), np.concatenate(columns))
-    table = csr_matrix((np.concatenate(entries), places), (3 * p, k + free))
-    both = clusters.matrix(3 * p) @ table
-    return both.real, both.imag
+    def across(self, diagonal: Floats | None, free: bool) -> tuple[Floats, Floats, Floats]:
+        from scipy.sparse import csr_array
+
+        k = self.counts.models
+        # Real parts are scores, imaginary ones information, so that both have one pattern.
+        along, tied = self.score + 1j * self.information, self.tied + 1j * self.tied_information
+        entries = [along, -along.conj(), *([tied] if free else [])]
+        columns = [self.counts.first[self.pair], self.counts.second[self.pair]]
+        columns += [np.full(len(self.pair), k)] * free
+        places = (np.tile(self.codes, len(entries)), np.concatenate(columns))
+        table = csr_array((np.concatenate(entries), places), (self.units, k + free))
+        score, information = table.real, table.imag
+        if diagonal is not None:
+            score.data = score.data / _rest(information.data / diagonal[score.indices])
+        held, squares = (
+            sums(information.indices, information.data**power, k + free)[:k] for power in (1, 2)
+        )
+        return (score.T @ score).toarray(), held, squares
 
 
 def laplacian(counts: Counts, dd: Floats, dt: Floats, tt: float, *, free: bool) -> Floats:
@@ -217,10 +243,10 @@ def laplacian(counts: Counts, dd: Floats, dt: Floats, tt: float, *, free: bool) 
     k, first, second = counts.models, counts.first, counts.second
     meat = np.zeros((k + free, k + free))
     meat[first, second] = meat[second, first] = -dd
-    diagonal = np.bincount(first, dd, k) + np.bincount(second, dd, k)
+    diagonal = sums(first, dd, k) + sums(second, dd, k)
     meat[np.arange(k), np.arange(k)] = diagonal
     if free:
-        meat[:k, k] = meat[k, :k] = np.bincount(first, dt, k) - np.bincount(second, dt, k)
+        meat[:k, k] = meat[k, :k] = sums(first, dt, k) - sums(second, dt, k)
         meat[k, k] = tt
     return meat
 

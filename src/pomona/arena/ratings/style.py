@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pyarrow.compute import MatchSubstringOptions, call_function
 
 from pomona.arena.ratings.bradley_terry import (
     Counts,
@@ -22,6 +22,7 @@ from pomona.arena.ratings.bradley_terry import (
     newton_step,
     pairs_of,
     solve,
+    sums,
 )
 from pomona.arena.ratings.clusters import row_codes
 from pomona.arena.ratings.intervals import Errors, laplacian, small_sample
@@ -121,16 +122,18 @@ def _measured(votes: Votes, name: str, side: str) -> Floats:
             remedy = f"{nearest(name, [LENGTH, MARKDOWN, *known])}"
         raise PomonaError(f'there is no column "{own}"', where=votes.where, remedy=remedy)
     texts = columns[text].cast(pa.string())
-    found = (
-        pc.utf8_length(texts) if name == LENGTH else pc.count_substring_regex(texts, _MARKS[name])
-    )
-    return pc.fill_null(pc.cast(found, pa.float64()), np.nan).to_numpy()
+    if name == LENGTH:
+        found = call_function("utf8_length", [texts])
+    else:
+        options = MatchSubstringOptions(_MARKS[name])
+        found = call_function("count_substring_regex", [texts], options)
+    return found.cast(pa.float64()).fill_null(np.nan).to_numpy()
 
 
 def _numbers(votes: Votes, name: str) -> Floats:
     column = votes.columns[name]
     try:
-        found = pc.fill_null(pc.cast(column, pa.float64()), np.nan).to_numpy()
+        found = column.cast(pa.float64()).fill_null(np.nan).to_numpy()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         message, remedy = f'"{name}" holds what is no number', "give numbers from 0 on"
         raise PomonaError(message, where=votes.where, remedy=remedy) from None
@@ -156,7 +159,8 @@ class _Problem:
     """
 
     def __init__(self, votes: Votes, values: Floats, ties: Ties) -> None:
-        self.votes, self.values, self.ties = votes, values, ties
+        self.votes, self.values = votes, values
+        self.ties: Ties = ties
         self.plain = counts_of(votes)
         self.k, self.q = len(votes.models), values.shape[1]
         self.pair, self.turned, _, _ = pairs_of(votes)
@@ -206,7 +210,7 @@ class _Problem:
         logs, d, t, dd, dt, tt = self._rows(at, beta)
         w, votes, k = self.weights, self.votes, self.k
         free = [np.array([w @ t])] if at.tie is not None else []
-        along = np.bincount(votes.a, w * d, k) - np.bincount(votes.b, w * d, k)
+        along = sums(votes.a, w * d, k) - sums(votes.b, w * d, k)
         gradient = np.concatenate([along, *free, self.values.T @ (w * d)])
         return float(w @ logs), gradient, self._moments(w * dd, w * dt, w * tt, at.tie is not None)
 
@@ -216,15 +220,15 @@ class _Problem:
         """
         k, q, votes = self.k, self.q, self.votes
         p = len(self.plain.first)
-        by_pair = np.bincount(self.pair, dd, p)
-        turned = np.bincount(self.pair, np.where(self.turned, -dt, dt), p)
+        by_pair = sums(self.pair, dd, p)
+        turned = sums(self.pair, np.where(self.turned, -dt, dt), p)
         whole = np.zeros((k + free + q, k + free + q))
         whole[: k + free, : k + free] = laplacian(
             self.plain, by_pair, turned, float(tt.sum()), free=free
         )
         for place in range(q):
             x = self.values[:, place]
-            column = np.bincount(votes.a, dd * x, k) - np.bincount(votes.b, dd * x, k)
+            column = sums(votes.a, dd * x, k) - sums(votes.b, dd * x, k)
             whole[:k, k + free + place] = whole[k + free + place, :k] = column
             if free:
                 whole[k, k + 1 + place] = whole[k + 1 + place, k] = dt @ x
