@@ -23,7 +23,7 @@ from pomona.arena.annotating.people import Person, add_person, new_link
 from pomona.arena.annotating.store import Store
 from pomona.web import BackgroundServer, listening
 
-PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # as Debian has them
 MODELS = ("apple", "pear", "quince")
 
 
@@ -32,8 +32,8 @@ def postgresql() -> Iterator[str]:
     """The address of a PostgreSQL with an empty database, which listens on a socket in a folder of
     its own and ends with the tests.
     """
-    if not PROGRAMS.exists():
-        pytest.skip("PostgreSQL 15 is not installed (apt-get install postgresql-15)")
+    if not PROGRAMS:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     folder = tempfile.mkdtemp(prefix="pg", dir="/tmp")  # a socket's path is short
     user = None
     if os.geteuid() == 0:  # as root it does not start
@@ -41,7 +41,7 @@ def postgresql() -> Iterator[str]:
         shutil.chown(folder, user)
 
     def run(program: str, *options: str) -> None:
-        command = [str(PROGRAMS / program), "-D", f"{folder}/data", *options]
+        command = [str(PROGRAMS[-1].with_name(program)), "-D", f"{folder}/data", *options]
         subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
 
     try:

@@ -103,7 +103,7 @@ class Arena:
             *(Route(path, self._got(work), methods=["GET"]) for path, work in self._gets()),
             *(Route(path, self._posted(work), methods=["POST"]) for path, work in self._posts()),
         ]
-        handlers: Any = {HTTPException: self._unknown}
+        handlers: Any = {HTTPException: self._unknown, Exception: self._broken}
         return Starlette(routes=routes, exception_handlers=handlers)
 
     def _gets(self) -> list[tuple[str, Work]]:
@@ -404,6 +404,11 @@ class Arena:
             error.status_code, HTTPStatus(error.status_code).phrase
         )
         return self._refusal(Visit(request, None), ApiError(error.status_code, message))
+
+    def _broken(self, request: Request, error: Exception) -> Response:
+        """A mistake of ours: what is kept is whole, since it was written in one transaction."""
+        message = "something went wrong here; nothing was lost that was saved: try again"
+        return self._refusal(Visit(request, None), ApiError(500, message))
 
 
 def _address(request: Request) -> str:

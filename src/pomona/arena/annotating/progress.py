@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from pomona.arena.annotating.people import Person
 from pomona.arena.annotating.queue import speaks
@@ -31,17 +31,16 @@ class Progress:
         """How many answers this person has given (`done`), and with those that they could give
         now (`total`).
         """
-        mine = tasks.c.person == person.id
-        answered = select(func.count()).where(
-            answers.c.person == person.id, answers.c.undone.is_(None)
-        )
-        seen = select(func.count()).join_from(tasks, items).where(mine, items.c.open)
+        when, free = self._free(person)
+        mine, live = tasks.c.person == person.id, answers.c.undone.is_(None)
+        answered = select(func.count()).where(answers.c.person == person.id, live)
+        # Of the items that were free then, those that were shown to this person before or since.
+        seen = select(func.count()).join_from(tasks, items)
+        seen = seen.where(mine, or_(items.c.open, tasks.c.made >= when))
+        held = select(func.count()).where(mine, tasks.c.state == "open")
         with self._store.reading() as source:
-            done, passed = source.scalar(answered) or 0, source.scalar(seen) or 0
-            held = select(func.count()).where(mine, tasks.c.state == "open")
-            shown = source.scalar(held) or 0
-        left = self._count(person) - passed + shown
-        return {"done": done, "total": done + max(0, left)}
+            done, passed, shown = (source.scalar(each) or 0 for each in (answered, seen, held))
+        return {"done": done, "total": done + max(0, free - passed + shown)}
 
     def by_language(self) -> list[dict[str, Any]]:
         """Of each language: its items, how many of them all asked have answered, how many people
@@ -60,9 +59,8 @@ class Progress:
         with self._store.reading() as source:
             found = totals.outerjoin_from(items, n).group_by(items.c.language)
             rows = source.execute(found.order_by(items.c.language)).all()
-            persons = dict(
-                source.execute(took.where(live).group_by(items.c.language)).tuples().all()
-            )
+            took = source.execute(took.where(live).group_by(items.c.language))
+            persons = {row.language: row.people for row in took}
             agreed = _agreement(
                 source.execute(
                     votes.group_by(items.c.id, items.c.language, answers.c.outcome)
@@ -85,17 +83,19 @@ class Progress:
         with self._store.reading() as source:
             return [tag for tag in source.scalars(wanted) if tag]
 
-    def _count(self, person: Person) -> int:
-        now = time.monotonic()
-        when, count = self._open.get(person.languages, (-_LASTS, 0))
-        if now - when >= _LASTS:
+    def _free(self, person: Person) -> tuple[float, int]:
+        """How many items in a person's languages had a free place, and when that was."""
+        now = time.time()
+        when, count = self._open.get(person.languages, (0.0, 0))
+        if not 0 <= now - when < _LASTS:
             free = select(func.count()).where(items.c.open, speaks(person))
             with self._store.reading() as source:
                 count = source.scalar(free) or 0
             if len(self._open) >= _MOST:
                 self._open.clear()
-            self._open[person.languages] = now, count
-        return count
+            when = now
+            self._open[person.languages] = when, count
+        return when, count
 
 
 def _agreement(rows: Iterable[Any]) -> dict[str | None, float]:

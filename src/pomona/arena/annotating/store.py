@@ -39,7 +39,7 @@ class Store:
 
     def __init__(self, url: str, *, new: bool = True) -> None:
         parsed = _parsed(url)
-        self.where = parsed.render_as_string(hide_password=True)
+        self.where = parsed.set(drivername=parsed.get_backend_name()).render_as_string()
         self._is_file = parsed.get_backend_name() == "sqlite"
         self._one = threading.Lock()
         self.files = [Path(parsed.database or "")] if self._is_file else []
