@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import save_file
 
+from pomona.arena.annotating.store import Store
 from pomona.cli import main
 from pomona.data.audit import sample_audit
 
@@ -108,9 +109,11 @@ CASES = [
     Outputs("scale plan", "runs.csv --budget 1e16 --page p", "runs.csv", pages="p"),
     Outputs("arena pairs", "old.jsonl new.jsonl --out o.parquet", "old.jsonl new.jsonl",
             "o.parquet", "", "o.parquet.card.json"),
+    Outputs("arena export", "--db a.db --out o.parquet --records r.csv --ratings s.jsonl", "a.db",
+            "o.parquet r.csv s.jsonl", "", "o.parquet.card.json"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
-QUIET = "data rates, data value, data audit page, models pull, serve, report, ledger"
+QUIET = "data rates, data value, data audit page, models pull, serve, arena serve, report, ledger"
 QUIET = f"{QUIET}, models list, doctor, forget redundancy, forget ladder, forget order"  # need a process, a network or a run: tested on their own
 # The line itself is sound: it is refused for what is in its outputs' places.
 WHY = re.compile(
@@ -128,9 +131,18 @@ def checkpoint(folder: Path, seed: int) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
 
+@pytest.fixture(scope="session")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of an arena in which nobody has voted."""
+    path = tmp_path_factory.mktemp("arena") / "a.db"
+    Store(str(path)).close()
+    return path
+
+
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copy(arena, "a.db")
     for name in ("in.jsonl", "b.jsonl"):
         Path(name).write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     Path("one.gguf").write_bytes(b"GGUF")
