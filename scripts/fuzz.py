@@ -387,8 +387,25 @@ b/contaminated-70b,70B,80.5,2022-12-31,x,chat,,1e24,2000,,1200
 """
 
 
+VOTES = b"""model_a,model_b,winner,prompt,voter,n
+x,y,model_a,p1,u,1
+y,z,tie (bothbad),p1,,2
+z,x,x,"p,2",w,3
+"""
+PAIRS = b"""model_a,model_b,win_a,win_b,tie_1,tie_2
+x,y,103,94,18,85
+x,z,0,2,0,1.0
+"""
+BATTLES = b"""[{"model_a": "x", "model_b": "y", "winner": "tie", "judge": "u", "anony": true,
+ "tstamp": 1.5e9, "conversation_a": [{"role": "user", "content": "Why?"}],
+ "conv_metadata": {"sum_assistant_a_tokens": 3, "header_count_a": {"h1": 1}}},
+ {"model_a": "y", "model_b": "x", "winner": "model_b", "anony": false}]
+"""
+
+
 def readers() -> dict[str, Reader]:
     """Every reader by its name."""
+    from pomona.arena import read_votes
     from pomona.documents import parse_json
     from pomona.merge import plan_merge
     from pomona.merge.preparing.adapters import adapted, read_adapter
@@ -475,6 +492,9 @@ def readers() -> dict[str, Reader]:
         "upstream": Reader(upstream(), asked),
         "retry": Reader({"x": b"120"}, lambda f: retry_after((f / "x").read_text("latin-1"))),
         "published": Reader({"t.csv": PUBLISHED}, published),
+        "votes": Reader({"v.csv": VOTES}, lambda f: read_votes(f / "v.csv").digest),
+        "counted votes": Reader({"v.csv": PAIRS}, lambda f: read_votes(f / "v.csv").digest),
+        "battles": Reader({"v.json": BATTLES}, lambda f: read_votes(f / "v.json").digest),
         **counting(),
         **made(),
     }  # fmt: skip

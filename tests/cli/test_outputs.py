@@ -111,6 +111,7 @@ CASES = [
             "o.parquet", "", "o.parquet.card.json"),
     Outputs("arena export", "--db a.db --out o.parquet --records r.csv --ratings s.jsonl", "a.db",
             "o.parquet r.csv s.jsonl", "", "o.parquet.card.json"),
+    Outputs("arena fit", "votes.csv --models makers.csv --page p", "votes.csv makers.csv", pages="p"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, arena serve, report, ledger"
@@ -153,6 +154,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
     runs = [
         (n, d, 2 + 400 / n**0.35 + 400 / d**0.35) for n in (1e6, 4e6, 9e6) for d in (1e8, 5e8, 2e9)
     ]
+    votes = "x,y,x\nx,y,y\nx,y,tie\n"
+    Path("votes.csv").write_text(f"model_a,model_b,winner\n{votes}")
+    Path("makers.csv").write_text("model,organisation\nx,Lab\n")
     Path("runs.csv").write_text(
         "params,tokens,loss\n" + "".join(f"{n},{d},{loss}\n" for n, d, loss in runs)
     )

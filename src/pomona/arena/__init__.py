@@ -14,6 +14,13 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.arena.pairing import pairs as pairs
+    from pomona.arena.ratings.results import (
+        Clustering as Clustering,
+        RatedModel as RatedModel,
+        Ratings as Ratings,
+        StyleEffect as StyleEffect,
+    )
+    from pomona.arena.ratings.run import fit as fit
     from pomona.arena.votes import (
         OUTCOMES as OUTCOMES,
         VoteColumns as VoteColumns,
@@ -25,6 +32,8 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "pairing": "pairs",
+        "ratings.results": "Clustering RatedModel Ratings StyleEffect",
+        "ratings.run": "fit",
         "votes": "OUTCOMES VoteColumns Votes read_votes",
     },
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from pomona.cli.arena_fit import COLUMNS, show_ratings
 from pomona.cli.arena_serve import show_serve
 from pomona.cli.command import Command, Options
 
@@ -24,3 +25,12 @@ app.command(
     )
 )
 app.command(Command("pomona.arena.annotating:export", options=Options(positional=0, tables="")))
+app.command(
+    Command(
+        "pomona.arena:fit",
+        options=Options(
+            kinds={"votes": str, "anchor": str, "models": str}, made=COLUMNS, tables=""
+        ),
+        show=show_ratings,
+    )
+)
