@@ -2,7 +2,7 @@
 "use strict";
 
 const FIRST = 1000, MOST = 30000, PATIENCE = 20000; // milliseconds
-const LATER = new Set([408, 425, 429, 500, 502, 503, 504]);
+const LATER = new Set([408, 425, 429, 502, 503, 504]);
 const SETTLED = 300; // milliseconds: the second half of a double click is no answer to the next task
 let busy = false, since = performance.now(), waiting = null, spare = null;
 
@@ -76,8 +76,8 @@ async function send(sent) {
   tell(said().dataset.saving);
   const answer = await post(sent);
   const text = await answer.text();
-  // Who is logged out, or has another session, sends it again once they are back; once.
-  const refused = answer.status === 401 || answer.status === 403;
+  // Who is logged out, or has another session, sends it again when they are back: once.
+  const refused = [401, 403, 500].includes(answer.status);
   kept(refused && !sent.refused ? {...sent, refused} : null);
   busy = false;
   swap(text);
