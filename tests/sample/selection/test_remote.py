@@ -56,7 +56,7 @@ class Rewarder(BaseHTTPRequestHandler):
 def address() -> Iterator[str]:
     Rewarder.asked = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Rewarder)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
