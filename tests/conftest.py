@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import settings
+from tests.forks import Forks
 
 from pomona.models import (
     Ability,
@@ -39,16 +40,30 @@ settings.register_profile("plain", deadline=None, max_examples=50)
 settings.load_profile("plain")
 
 
-def pytest_collection_finish() -> None:
+FORKS = pytest.StashKey[Forks]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
     """What is imported by now stays: the Trainer collects garbage after each training and need not
-    look through it again.
+    look through it again. Programs that tests start are forks of what is there now.
     """
     os.fsync = _nothing  # what a killed process wrote, the system still has
+    if any("forked" in getattr(item, "fixturenames", ()) for item in session.items):
+        forks = session.config.stash[FORKS] = Forks()
+        session.config.add_cleanup(forks.close)
     gc.collect()
     gc.freeze()
 
 
 def _nothing(descriptor: object) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def forked(request: pytest.FixtureRequest) -> Path:
+    """A folder with a `python` and a `pomona` that start at once. What must not be imported, or
+    counts memory and time from the start, is started by `sys.executable`.
+    """
+    return request.config.stash[FORKS].folder
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ a run was killed.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import sqlite3
@@ -207,12 +206,10 @@ def _kept(out: Path) -> list[tuple[Any, ...]]:
 
 
 def test_killed_and_resumed_all_is_equal_to_the_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked: Path
 ) -> None:
     killed, whole = tmp_path / "killed.jsonl", tmp_path / "whole.jsonl"
-    child = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(killed), "2"], env=os.environ, check=False
-    )
+    child = subprocess.run([forked / "python", "-c", PROGRAM, str(killed), "2"], check=False)
     assert child.returncode == -signal.SIGKILL
     assert len(_kept(killed)) == 2 * 5 * 4
     for out in (killed, whole):

@@ -99,7 +99,8 @@ def asked(ledger: Ledger, base: str) -> dict[str, Any]:
 class Server:
     """This package's own server as a process, behind an address that counts what it answers."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, python: Path) -> None:
+        self.python = python
         self.model, self.answered, self.tried = model, Counter[bytes](), 0
         self.kill_after: int | None = None
         self.process: subprocess.Popen[str] | None = None
@@ -126,7 +127,7 @@ class Server:
             def log_message(self, format: str, *args: Any) -> None: ...
 
         self.front = ThreadingHTTPServer(("127.0.0.1", 0), Counting)
-        threading.Thread(target=self.front.serve_forever, daemon=True).start()
+        threading.Thread(target=self.front.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def uri(self) -> str:
@@ -135,7 +136,7 @@ class Server:
     def start(self) -> None:
         code = "import sys; from pomona.cli import main; sys.exit(main())"
         options = ["serve", "--model", self.model, "--port", "0"]
-        command = [sys.executable, "-c", code, *options]
+        command = [str(self.python), "-c", code, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = next(line for line in self.process.stdout if "http://" in line)
@@ -171,18 +172,19 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    served = Server(f"small=gguf:{SMOLLM2}" if SMOLLM2.is_file() else "ui-xs")
+def server(forked: Path) -> Iterator[Server]:
+    model = f"small=gguf:{SMOLLM2}" if SMOLLM2.is_file() else "ui-xs"
+    served = Server(model, forked / "python")
     yield served
     served.close()
 
 
 @pytest.fixture
-def draws_alike() -> Iterator[Server]:
+def draws_alike(forked: Path) -> Iterator[Server]:
     """A server that draws the same again after it was killed: llama.cpp may not, since the numbers
     it rounds depend on what its cache holds.
     """
-    served = Server("ui-xs")
+    served = Server("ui-xs", forked / "python")
     yield served
     served.close()
 

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -250,19 +248,16 @@ for case in (("straight", "a", -1), ("killed", "b", 8), ("killed", "b", -1)):
     if pid == 0:
         child(*case)
         os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
 def test_a_killed_training_continues_to_the_same_weights(
-    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, forked: Path
 ) -> None:
     save_checkpoint(network, tokenizer, tmp_path / "start")
-    command, environment = (
-        [sys.executable, "-c", CHILDREN, str(tmp_path)],
-        {**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    command = [forked / "python", "-c", CHILDREN, str(tmp_path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.stdout.split() == ["0", str(-signal.SIGKILL), "0"], done.stderr[-2000:]
     assert (tmp_path / "a/model.safetensors").read_bytes() == (
         tmp_path / "b/model.safetensors"

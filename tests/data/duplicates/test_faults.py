@@ -9,7 +9,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +51,12 @@ dedup("in*.parquet", out, method=method, **options)
 """
 
 
-def killed(method: str, moment: str, folder: Path) -> None:
+def killed(python: Path, method: str, moment: str, folder: Path) -> None:
     """Run until it ends with SIGKILL, when it is about to put a file of a name in its place for the
     nth time.
     """
     command = [
-        sys.executable,
+        str(python),
         "-c",
         KILLED,
         str(folder / "out.parquet"),
@@ -82,7 +81,7 @@ def refuse(*_: object) -> None:
 
 @pytest.mark.parametrize("method", OPTIONS)
 def test_killed_runs_continue_to_the_same_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any, earlier_results: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Any, earlier_results: Any, forked: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(semantic, "BLOCK_ROWS", 2)
@@ -95,7 +94,7 @@ def test_killed_runs_continue_to_the_same_files(
     old = earlier_results(folder / "out.parquet", *ENDS[method])
     for moment in MOMENTS[method]:
         assert seen(folder) == old
-        killed(method, moment, folder)
+        killed(forked / "python", method, moment, folder)
         (work,) = root.glob("work-*")
         kept = json.loads((work / "kept.json").read_text())["rows"]
         assert kept == (2 if moment == "kept.json:2" else 6)

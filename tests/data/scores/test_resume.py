@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,9 +18,9 @@ OPTIONS: dict[str, object] = {
 }
 
 
-def run(source: Path, out: Path, call: int, log: Path) -> int:
+def run(python: Path, source: Path, out: Path, call: int, log: Path) -> int:
     command = [
-        sys.executable,
+        str(python),
         str(Path(__file__).parent / "killed.py"),
         str(source),
         str(out),
@@ -32,13 +31,13 @@ def run(source: Path, out: Path, call: int, log: Path) -> int:
 
 
 def test_a_killed_run_goes_on_where_it_was(
-    pairs: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked: Path
 ) -> None:
     monkeypatch.setattr(job, "CHUNK_ROWS", 4)
     source, out, log = tmp_path / "in.parquet", tmp_path / "out.parquet", tmp_path / "log"
     pq.write_table(pairs.slice(0, 20), source)  # 5 chunks, 3 passes
     score(source, tmp_path / "whole.parquet", **OPTIONS)  # pyright: ignore[reportArgumentType]
-    assert run(source, out, 7, log) == -signal.SIGKILL
+    assert run(forked / "python", source, out, 7, log) == -signal.SIGKILL
     assert not out.exists()
     work = Path(f"{out}.work")
     kept = {path: path.stat().st_mtime_ns for path in work.rglob("*.parquet")}
