@@ -21,7 +21,7 @@ import transformers.trainer
 
 import pomona.recipe.levers
 import pomona.train.trainer
-from pomona.recipe import run
+from pomona.recipe import dry_run, run
 
 assert numba and scipy and transformers and pomona  # what the children would each load
 torch.set_num_threads(1)
@@ -56,6 +56,7 @@ class Killer:
 
 
 recipe, folder, *calls = sys.argv[1:]
+dry_run(recipe)
 gc.freeze()
 runs = [("straight", 0), *(("killed", int(call)) for call in calls), ("killed", 0)]
 for out, call in runs:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -47,17 +45,15 @@ def test_a_step_whose_input_changes_meanwhile_has_no_result(tmp_path: Path) -> N
     assert new.key != old.key
 
 
-def test_killed_five_times_gives_the_same_ledger_and_repeats_nothing(project: Path) -> None:
+def test_killed_five_times_gives_the_same_ledger_and_repeats_nothing(
+    project: Path, forked: Path
+) -> None:
+    edit(project, "keep: 0.4", "keep: 0.4, by: {perplexity: [top]}")
+    edit(project, "    experts:", "    methods: [linear]\n    experts:")
     script, recipe = Path(__file__).with_name("killed.py"), str(project / "recipe.yaml")
     calls = random.Random().sample(range(1, 14), 5)  # together fewer than the run has
-    command = [sys.executable, str(script), recipe, str(project), *map(str, calls)]
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    command = [forked / "python", str(script), recipe, str(project), *map(str, calls)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, (calls, done.stderr[-2000:])
     straight, killed = (
         Ledger.read(project / name / "ledger.json") for name in ("straight", "killed")
@@ -68,7 +64,9 @@ def test_killed_five_times_gives_the_same_ledger_and_repeats_nothing(project: Pa
     assert not list((project / "killed").rglob("*.partial"))
 
 
-def test_a_kill_before_a_result_has_its_name_loses_no_kept_checkpoint(project: Path) -> None:
+def test_a_kill_before_a_result_has_its_name_loses_no_kept_checkpoint(
+    project: Path, forked: Path
+) -> None:
     table = StepContext(
         {"prompt": "{prompt}", "completion": "{completion}", "group": "group", "groups": None}
         | dict.fromkeys(["source", "cluster", "options", "project"])
@@ -82,7 +80,7 @@ def test_a_kill_before_a_result_has_its_name_loses_no_kept_checkpoint(project: P
     table.out.mkdir()
     make_table(table)
     script = str(Path(__file__).with_name("killed_marks.py"))
-    command = [sys.executable, script, *map(str, (project / "model", table.out, project))]
+    command = [forked / "python", script, *map(str, (project / "model", table.out, project))]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.stdout.split() == [str(-signal.SIGKILL), "0"], done.stderr[-2000:]
     for name in ("model", "mark-0.25", "mark-0.5"):
@@ -107,13 +105,20 @@ DAMAGES = {
 }
 
 
-def test_a_damaged_file_of_a_finished_step_is_named_with_the_folder_to_delete(
-    project: Path,
-) -> None:
+@pytest.fixture
+def untrained(project: Path) -> Path:
+    """A recipe that draws samples and trains nothing."""
     recipe = project / "recipe.yaml"
     text = recipe.read_text().split("train:")[0] + "base: hf:model\n"
     text += "controls: {where: {split: train}}\n"
     recipe.write_text(text + "levers: {sampling: {strategies: [hedged3-mbr]}}\n")
+    return recipe
+
+
+def test_a_damaged_file_of_a_finished_step_is_named_with_the_folder_to_delete(
+    project: Path, untrained: Path
+) -> None:
+    recipe = untrained
     out = run(recipe, project / "run")
     whole = without_times(Ledger.read(out / "ledger.json"))
     file = out
@@ -136,6 +141,7 @@ def test_a_damaged_file_of_a_finished_step_is_named_with_the_folder_to_delete(
     assert without_times(Ledger.read(run(recipe, out) / "ledger.json")) == whole
 
 
+@pytest.mark.usefixtures("untrained")
 def test_a_broken_row_is_named_with_its_line(project: Path) -> None:
     rows = (project / "rows.jsonl").read_text().split("\n")
     rows[6] = rows[6][:20]
@@ -155,6 +161,9 @@ def test_a_truncated_checkpoint_is_named(project: Path) -> None:
 
 
 def test_a_full_disk_keeps_what_is_finished(project: Path, small_disk: Path) -> None:
+    edit(project, "keep: 0.4", "keep: 0.4, by: {length: [top]}")
+    text = (project / "recipe.yaml").read_text()
+    (project / "recipe.yaml").write_text(text[: text.index("  merging:")])
     subprocess.run(["mount", "-o", "remount,size=1200k", str(small_disk)], check=True)
     with pytest.raises(
         ResourceError,

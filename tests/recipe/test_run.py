@@ -174,12 +174,9 @@ def test_one_result_under_two_names_is_said_to_be_one(project: Path) -> None:
 
 def test_small_pools_are_the_beginnings_of_large_ones(project: Path) -> None:
     def measured(*strategies: str) -> dict[str, tuple[float, float]]:
-        text = re.sub(
-            r"  (data|merging): (.*\n)(    .*\n)*", "", (project / "recipe.yaml").read_text()
-        )
-        (project / "recipe.yaml").write_text(
-            re.sub(r"strategies: .*", f"strategies: [{', '.join(strategies)}]", text)
-        )
+        text = (project / "recipe.yaml").read_text().split("levers:")[0]
+        levers = f"levers: {{sampling: {{strategies: [{', '.join(strategies)}]}}}}\n"
+        (project / "recipe.yaml").write_text(text + levers)
         out, log = project / "-".join(strategies), Log()
         ledger = Ledger.read(run(project / "recipe.yaml", out, progress=log) / "ledger.json")
         drawn.append([name for name in log.done if name.startswith("sample ")])
@@ -199,9 +196,9 @@ def test_small_pools_are_the_beginnings_of_large_ones(project: Path) -> None:
 
 def test_several_training_seeds_are_in_the_intervals(project: Path) -> None:
     recipe, log = project / "recipe.yaml", Log()
-    recipe.write_text(
-        recipe.read_text().replace("learning_rate: 1.0e-3", "learning_rate: 1.0e-3, seeds: 2")
-    )
+    edit(project, "learning_rate: 1.0e-3", "learning_rate: 1.0e-3, seeds: 2")
+    edit(project, "keep: 0.4", "keep: 0.4, by: {length: [top]}")
+    edit(project, "    experts:", "    methods: [linear]\n    experts:")
     ledger = Ledger.read(run(recipe, project / "run", progress=log) / "ledger.json")
     seeds = {e.variant: e.seeds for e in ledger.of("overall")}
     assert (seeds["prune/top"], seeds["merge/linear"], seeds["hf:model"], seeds["hedged3-mbr"]) == (
@@ -333,12 +330,18 @@ def test_several_scores_over_checkpoints(
 def test_a_changed_recipe_redoes_only_what_changed(project: Path) -> None:
     recipe = project / "recipe.yaml"
     first, again, changed = Log(), Log(), Log()
+    text = recipe.read_text().split("levers:")[0]
+    recipe.write_text(
+        text + "levers:\n  data: {keep: 0.4, by: {length: [top]}}\n"
+        "  sampling: {strategies: [hedged3-mbr]}\n"
+    )
     run(recipe, project / "run", progress=first)
     run(recipe, project / "run", progress=again)
-    recipe.write_text(recipe.read_text().replace("{n: 3}", "{n: 2}"))
+    edit(project, "hedged3", "hedged2")
     run(recipe, project / "run", progress=changed)
     assert (first.skipped, again.done) == ([], [])
     assert sorted(changed.done) == sorted(name for name in changed.planned if "hedged2" in name)
+    assert "sample hedged2" in changed.done
     before = (project / "run/ledger.json").read_bytes()
     for name in ("recipe.yaml", "rows.jsonl"):
         with pytest.raises(PomonaError, match=rf"{name}: an input was changed .* nothing is"):
@@ -583,7 +586,10 @@ def test_the_example_for_a_users_own_model(project: Path) -> None:
     text = example.read_text(encoding="utf-8")
     assert "tokens: 200000" in text
     (project / "own-model.yaml").write_text(
-        text.replace("tokens: 200000", "tokens: 1500"), encoding="utf-8"
+        text.replace("tokens: 200000", "tokens: 1500").replace(
+            "tail: 2", "tail: 2\n  max_new_tokens: 8"
+        ),
+        encoding="utf-8",
     )
     (project / "model").rename(project / "my-checkpoint")
     names = {"de": "news", "fr": "letters", "af": "manuals"}
