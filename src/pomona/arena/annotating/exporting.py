@@ -14,6 +14,7 @@ from pomona.arena.annotating.people import Person
 from pomona.arena.annotating.queue import lock, settled
 from pomona.arena.annotating.schema import answers, items, tasks
 from pomona.arena.annotating.store import Store
+from pomona.arena.votes import OUTCOMES
 from pomona.records import Card, Results, as_records, write_partial
 
 FORMATS = {
@@ -21,8 +22,6 @@ FORMATS = {
     "jsonl": "application/jsonl; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
 }
-# The words of `pomona.arena.votes` for what a vote says of its model_a and model_b.
-_WINNERS = ("model_a", "model_b", "tie", "tie (bothbad)")
 _AT_ONCE = 10_000
 _TEXT, _NUMBER = pa.string(), pa.float64()
 _ANSWER = [("voter", _TEXT), ("comment", _TEXT), ("seconds", _NUMBER), ("time", _NUMBER)]
@@ -165,7 +164,7 @@ def _voted(row: Row[Any]) -> dict[str, Any]:
         "model_b": model_b,
         "completion_a": completion_a,
         "completion_b": completion_b,
-        "winner": _WINNERS[outcome],
+        "winner": OUTCOMES[outcome],
     }
 
 
