@@ -71,7 +71,11 @@ def test_edits_feed_training_and_feedback(voted: str, tmp_path: Path) -> None:
     assert [row["completion"] for row in edits] == ["Best"] * 4
     assert all(row["original"].startswith("An answer") for row in edits)
     assert all(row["rejected"].startswith("Another answer") for row in edits)
-    assert (rated["completion"], rated["original"], rated["rejected"]) == ("Just so", "Because", None)
+    assert (rated["completion"], rated["original"], rated["rejected"]) == (
+        "Just so",
+        "Because",
+        None,
+    )
     assert [(row["kind"], row["prompt"], row["completion"]) for row in written] == [
         ("write", "Who else?", "You")
     ]

@@ -136,7 +136,7 @@ class Arena:
         if visit.session is None:
             return self._page(visit, "login")
         person, kind = visit.person, visit.request.query_params.get("kind")
-        kinds = self.queue.kinds(person) + ["write"] * self.settings.write
+        kinds = self.progress.kinds(person) + ["write"] * self.settings.write
         if kind is not None and kind not in (*KINDS, "write"):
             raise ApiError(404, f'there are no tasks of the kind "{kind[:20]}"')
         task = None if kind == "write" else self._next(person, kind)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, or_, select
 
 from pomona.arena.annotating.people import Person
-from pomona.arena.annotating.queue import speaks
+from pomona.arena.annotating.queue import KINDS, speaks
 from pomona.arena.annotating.schema import answers, items, tasks
 from pomona.arena.annotating.store import Store
 
@@ -25,13 +25,14 @@ class Progress:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._open: dict[tuple[str, ...], tuple[float, int]] = {}
+        self._open: dict[tuple[str, ...], tuple[float, dict[str, int]]] = {}
 
     def of(self, person: Person) -> dict[str, int]:
         """How many answers this person has given (`done`), and with those that they could give
         now (`total`).
         """
-        when, free = self._free(person)
+        when, by_kind = self._free(person)
+        free = sum(by_kind.values())
         mine, live = tasks.c.person == person.id, answers.c.undone.is_(None)
         answered = select(func.count()).where(answers.c.person == person.id, live)
         # Of the items that were free then, those that were shown to this person before or since.
@@ -83,19 +84,23 @@ class Progress:
         with self._store.reading() as source:
             return [tag for tag in source.scalars(wanted) if tag]
 
-    def _free(self, person: Person) -> tuple[float, int]:
-        """How many items in a person's languages had a free place, and when that was."""
+    def kinds(self, person: Person) -> list[str]:
+        """The kinds of items in a person's languages of which some have a free place."""
+        return [kind for kind in KINDS if self._free(person)[1].get(kind)]
+
+    def _free(self, person: Person) -> tuple[float, dict[str, int]]:
+        """How many items of each kind in a person's languages had a free place, and when."""
         now = time.time()
-        when, count = self._open.get(person.languages, (0.0, 0))
+        when, counts = self._open.get(person.languages, (0.0, {}))
         if not 0 <= now - when < _LASTS:
-            free = select(func.count()).where(items.c.open, speaks(person))
+            free = select(items.c.kind, func.count().label("n")).where(items.c.open, speaks(person))
             with self._store.reading() as source:
-                count = source.scalar(free) or 0
+                counts = {row.kind: row.n for row in source.execute(free.group_by(items.c.kind))}
             if len(self._open) >= _MOST:
                 self._open.clear()
             when = now
-            self._open[person.languages] = when, count
-        return when, count
+            self._open[person.languages] = when, counts
+        return when, counts
 
 
 def _agreement(rows: Iterable[Any]) -> dict[str | None, float]:

@@ -165,11 +165,6 @@ class Queue:
             return None
         return _said(row, False)
 
-    def kinds(self, person: Person) -> list[str]:
-        """The kinds of tasks of which this person has some left."""
-        with self.store.reading() as source:
-            return [kind for kind in KINDS if source.scalar(_free(person, (kind,)).limit(1))]
-
     def _next(self, person: Person, kinds: Sequence[str]) -> Task | None:
         with self.store.writing() as to:
             lock(to, person)
@@ -190,7 +185,7 @@ class Queue:
         task, now = secrets.token_urlsafe(16), time.time()
         values = {"id": task, "item": item.id, "person": person.id, "state": "open"}
         values |= {"placed": True, "ends": now + self.lease, "made": now}
-        values |= {"swapped": self._swapped(person, item.name)}
+        values |= {"swapped": item.kind == "pair" and self._swapped(person, item.name)}
         values |= {"rank": item.rank, "propensity": item.propensity}
         to.execute(tasks.insert().values(values))
         _count_place(to, item.id, 1)
@@ -228,7 +223,7 @@ def speaks(person: Person) -> ColumnElement[bool]:
 def _free(person: Person, kinds: Sequence[str]) -> Any:
     """Items with a free place that this person was never shown, in the order of the queue."""
     shown = exists().where(tasks.c.item == items.c.id, tasks.c.person == person.id)
-    wanted = select(items.c.id, items.c.name, items.c.rank, items.c.propensity)
+    wanted = select(items.c.id, items.c.name, items.c.kind, items.c.rank, items.c.propensity)
     wanted = wanted.where(items.c.open, items.c.kind.in_(kinds), speaks(person), ~shown)
     return wanted.order_by(items.c.kind, items.c.rank, items.c.id)
 
