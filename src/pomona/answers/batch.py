@@ -187,7 +187,7 @@ async def write(
             )
             raise ResourceError(failed, where=batch.where, remedy=remedy)
         answered = Records.of(open_parquet([str(beside)]))
-        results.write("out", answered if finish is None else finish(answered))
+        results.write("out", answered if finish is None else as_records(finish(answered)))
     finally:
         for _, task in waiting:
             task.cancel()

@@ -13,6 +13,32 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.arena.judging.asking import (
+        PairVerdict as PairVerdict,
+        judge_pair as judge_pair,
+        judge_pairs as judge_pairs,
+        metric_values as metric_values,
+        pair_requests as pair_requests,
+    )
+    from pomona.arena.judging.prompting import (
+        JudgePrompt as JudgePrompt,
+        judge_prompt as judge_prompt,
+    )
+    from pomona.arena.judging.results import (
+        Agreement as Agreement,
+        Estimate as Estimate,
+        FlipRule as FlipRule,
+        JudgeAudit as JudgeAudit,
+        JudgedModel as JudgedModel,
+        Powered as Powered,
+        Preference as Preference,
+    )
+    from pomona.arena.judging.run import judge as judge
+    from pomona.arena.judging.tables import (
+        ToldTable as ToldTable,
+        judge_lines as judge_lines,
+        judge_tables as judge_tables,
+    )
     from pomona.arena.pairing import pairs as pairs
     from pomona.arena.ratings.results import (
         Clustering as Clustering,
@@ -31,6 +57,11 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "judging.asking": "PairVerdict judge_pair judge_pairs metric_values pair_requests",
+        "judging.prompting": "JudgePrompt judge_prompt",
+        "judging.results": "Agreement Estimate FlipRule JudgeAudit JudgedModel Powered Preference",
+        "judging.run": "judge",
+        "judging.tables": "ToldTable judge_lines judge_tables",
         "pairing": "pairs",
         "ratings.results": "Clustering RatedModel Ratings StyleEffect",
         "ratings.run": "fit",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cyclopts import App
 
 from pomona.cli.arena_fit import COLUMNS, show_ratings
+from pomona.cli.arena_judge import OF_JUDGE, show_judge
 from pomona.cli.arena_serve import show_serve
 from pomona.cli.command import Command, Options
 
@@ -34,3 +35,4 @@ app.command(
         show=show_ratings,
     )
 )
+app.command(Command("pomona.arena:judge", "judging", OF_JUDGE, show_judge))

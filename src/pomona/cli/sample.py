@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 def _show(show: Out, card: Card, given: Mapping[str, Any]) -> int:
     dry_run = given.get("dry_run", False)
-    _show_batch(show, card, given["out"], dry_run)
+    show_batch(show, card, given["out"], dry_run)
     return 0 if dry_run or card.details["answered"] == card.rows_in else _told(card)
 
 
-def _show_batch(show: Out, card: Card, out: Path, dry_run: bool) -> None:
+def show_batch(show: Out, card: Card, out: Path, dry_run: bool) -> None:
+    """The card of answered rows: costs, how many there are, and pools."""
     if show.format == "json":
         show.json({"out": None if dry_run else out, "signature": card.signature, **asdict(card)})
         return
     for name in ("at_most", "spent", "paid"):
         if name in card.details:
-            show.line(f"{name.replace('_', ' ')}: {_costs(card.details[name])}")
+            show.line(f"{name.replace('_', ' ')}: {costs(card.details[name])}")
     if dry_run and card.details["budget"]:
         show.line(
             f"the budget reaches at least {card.details['rows_within_budget']:,} of "
@@ -49,7 +50,8 @@ def _show_batch(show: Out, card: Card, out: Path, dry_run: bool) -> None:
     show.line("nothing was written" if dry_run else out)
 
 
-def _costs(costs: dict[str, Any]) -> str:
+def costs(costs: dict[str, Any]) -> str:
+    """Tokens, FLOPs and money in words."""
     parts = [
         f"{costs['prompt_tokens']:,} prompt tokens",
         f"{costs['completion_tokens']:,} answer tokens",

@@ -115,7 +115,8 @@ def inputs_of(paths: Iterable[tuple[str | Path, int | None]]) -> tuple[Input, ..
 
 
 def _short(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return " ".join(text.splitlines())
 
 
 class Results:
