@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from pomona.arena import judge
 from pomona.errors import PomonaError
 
 # Where a library in Rust gives up, the names of its own calls are looked up once: 50 MB.
@@ -380,6 +381,19 @@ def published(folder: Path) -> None:
 
 
 # Of one family, so that nothing is resampled: what is tried is the reading.
+VERDICTS = b"""item,prompt,model_a,model_b,winner,completion_a,completion_b,order,verdict,error
+1,p,x,y,model_a,is,was,ab,model_a,
+1,p,y,x,model_a,was,is,ba,,says nothing
+2,p,x,z,tie,[[A]],is,ab,tie,
+3,q,z,y,model_b,a,b,ab,model_b,
+"""
+
+
+def judged(folder: Path) -> None:
+    """An audit of recorded verdicts beside votes."""
+    judge(folder / "v.csv", verdicts=folder / "s.csv")
+
+
 PUBLISHED = b"""model,params_b,score,date,family,type,merged,flop,Training tokens (B),organization,arena
 a/x-7b,6.7,40.5,2020-01-01,x,pretrained,False,"1,000.5",1e3,"Google,MIT",1000
 a/x-2x7B-v1_6b,13,60,2021-02,x,merge,True,,unknown,University of X,
@@ -495,6 +509,7 @@ def readers() -> dict[str, Reader]:
         "votes": Reader({"v.csv": VOTES}, lambda f: read_votes(f / "v.csv").digest),
         "counted votes": Reader({"v.csv": PAIRS}, lambda f: read_votes(f / "v.csv").digest),
         "battles": Reader({"v.json": BATTLES}, lambda f: read_votes(f / "v.json").digest),
+        "verdicts": Reader({"v.csv": VERDICTS, "s.csv": VERDICTS}, judged),
         **counting(),
         **made(),
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pomona.cli.arena_fit import COLUMNS
 from pomona.cli.command import Made, Options
 from pomona.cli.errors import tell
 from pomona.cli.output import Out
@@ -14,14 +15,6 @@ from pomona.pages import clean
 if TYPE_CHECKING:
     from pomona.arena import JudgeAudit
     from pomona.records import Card
-
-VOTE_COLUMNS = Made(
-    "pomona.arena:VoteColumns",
-    {
-        "Columns of the votes": "model_a model_b winner prompt voter item category n completion_a "
-        "completion_b time id"
-    },
-)
 
 
 def show_judge(show: Out, result: JudgeAudit | Card, given: Mapping[str, Any]) -> int:
@@ -74,7 +67,7 @@ OF_JUDGE = Options(
     },
     more={"": ("pomona.answers:answer_rows", "store concurrency dry_run")},
     made={
-        "columns": VOTE_COLUMNS,
+        **COLUMNS,
         "ask": Made(
             "pomona.arena:judge_prompt",
             {"What the judge is asked": "template explain free max_tokens"},

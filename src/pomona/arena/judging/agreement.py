@@ -44,8 +44,8 @@ class Sampling:
 
     def of(self, rows: NDArray[np.intp]) -> Resamples:
         """Resamples of some of the pairs."""
-        labels = [self.clusters[row] for row in rows]
-        single = len(set(labels)) == len(labels)
+        labels = np.asarray(self.clusters, dtype=object)[rows]
+        single = len(set(labels.tolist())) == len(labels)
         return Resamples(len(rows), self.resamples, self.seed, None if single else labels)
 
 
@@ -59,7 +59,9 @@ def share(values: Floats, weights: Floats, sampling: Sampling) -> Estimate:
     return Estimate(value_of(Share(), told), *ends, len(rows))
 
 
-def _ends(metric: Share | _Kappa, told: Floats, drawn: Resamples) -> tuple[float | None, ...]:
+def _ends(
+    metric: Share | _Kappa, told: Floats, drawn: Resamples
+) -> tuple[float | None, float | None]:
     """The interval, which one unit alone does not give."""
     return interval(metric, told, drawn) if drawn.units > 1 else (None, None)
 
@@ -165,17 +167,13 @@ def _first(pairs: Pairs, verdicts: Verdicts, sampling: Sampling) -> Preference:
     ones = np.ones(len(pairs))
     mean = share(judged, ones, sampling)
     if both.any():
-        difference = Estimate(*(_less(end) for end in _ends_of(mean)), mean.n)
+        difference = Estimate(*map(_less, (mean.value, mean.ci_low, mean.ci_high)), n=mean.n)
         crowd = UNKNOWN
     else:
         crowd = share(people, ones, sampling)
         difference, _ = _beyond(judged, people, sampling)
-    p = _sign_test(signs, [sampling.clusters[row] for row in by])
+    p = _sign_test(signs, [sampling.clusters[row] for row in by.tolist()])
     return Preference("first", mean, crowd, difference, wins, losses, p, test)
-
-
-def _ends_of(one: Estimate) -> tuple[float | None, float | None, float | None]:
-    return one.value, one.ci_low, one.ci_high
 
 
 def _less(value: float | None) -> float | None:

@@ -48,7 +48,9 @@ def audited(
     # A win of whatever stands in one place, in both orders.
     reverse = np.where(both, np.abs(values[:, 0] - values[:, 1]) == 1, np.nan)
     ones = np.ones(len(pairs))
-    ratings = {rule: _ratings(pairs, verdicts.outcomes(rule), sampling) for rule in FLIPS}
+    ratings: dict[Flips, Ratings] = {
+        rule: _ratings(pairs, verdicts.outcomes(rule), sampling) for rule in FLIPS
+    }
     people = _ratings(pairs, pairs.people, sampling)
     told = verdicts.outcomes(flips)
     together, about = _powered(pairs, told, people, sampling)
@@ -130,7 +132,7 @@ def _spearman(one: Floats, other: Floats) -> float | None:
     if known.sum() < 3:
         return None
     ranks = [np.argsort(np.argsort(values[known])) for values in (one, other)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.atleast_2d(np.corrcoef(np.stack(ranks)))[0, 1])
 
 
 def _models(

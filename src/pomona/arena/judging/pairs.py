@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.arena.judging.asking import Flips, combined
@@ -29,8 +28,9 @@ class Pairs:
     """Distinct pairs of answers, each once.
 
     models: sorted names. a, b: intp [p] indices into them, a of the one first on the left.
-    items: a label of each pair. prompts: texts or ids, None where the table has none.
-    answers: both texts of each pair, None where the table has none. references: as prompts.
+    items: a label of each pair, its number where the table has none (`named` is false).
+    prompts: texts or ids, answers: both texts of each pair, and references; each None where the
+        table has none.
     people: float64 [p, 3] votes for a, for b, and ties.
     majority: intp [p] the most frequent of these, -1 without votes; of several, what was cast
         first.
@@ -43,6 +43,7 @@ class Pairs:
     prompts: list[str] | None
     answers: list[tuple[str, str]] | None
     references: list[str] | None
+    named: bool
     people: Floats
     majority: NDArray[np.intp]
     where: str
@@ -87,7 +88,7 @@ class Verdicts:
     @property
     def both(self) -> NDArray[np.bool_]:
         """Which pairs have a verdict in both orders [p]."""
-        return np.isfinite(self.values).all(1)
+        return np.asarray(np.isfinite(self.values).all(1))
 
     @property
     def failed(self) -> int:
@@ -150,14 +151,15 @@ def _filled(source: Any, columns: VoteColumns | None) -> Any:
         return records
     table, where = records.to_table(), str(records.source.where)
     if name in table.column_names:
-        winner = as_text(table[name])
-        empty = pc.or_kleene(winner.is_null(), pc.equal(pc.utf8_trim_whitespace(winner), ""))
-        filled = pc.if_else(pc.fill_null(empty, True), "tie", winner)
-        table = table.set_column(table.column_names.index(name), name, filled)
+        told = as_text(table[name]).to_pylist()
+        empty = [one is None or not one.strip() for one in told]
+        filled = ["tie" if none else one for one, none in zip(told, empty, strict=True)]
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, pa.array(filled, pa.string()))
     else:
-        empty = pa.array(np.ones(len(table), bool))
-        table = table.append_column(name, pa.array(["tie"] * len(table)))
-    table = table.append_column(_UNVOTED, pc.fill_null(empty, True))
+        empty = [True] * len(table)
+        table = table.append_column(name, pa.array(["tie"] * len(table), pa.string()))
+    table = table.append_column(_UNVOTED, pa.array(empty, pa.bool_()))
     return Records.of(TableSource(table, where))
 
 
@@ -204,11 +206,14 @@ def _distinct(votes: Votes, reference: str | None) -> Pairs:
     # Of the most frequent outcomes the one that was cast first.
     best = np.where(people == people.max(1, keepdims=True), cast, np.inf).argmin(1)
     majority = np.where(people.sum(1) > 0, best, -1)
-    labels = [str(key) for key in places] if items is None else [items[row] or "" for row in rows]
+    labels = [str(n + 1) for n in range(len(rows))]
+    if items is not None:
+        labels = [items[row] or "" for row in rows]
     taken = lambda column: None if column is None else [column[row] for row in rows]  # noqa: E731
     return Pairs(
         votes.models, a, b, labels, taken(prompts), taken(answers),
-        taken(_texts(votes, reference)), people, majority, votes.where, list(votes.notes),
+        taken(_texts(votes, reference)), items is not None, people, majority, votes.where,
+        list(votes.notes),
     )  # fmt: skip
 
 
@@ -251,6 +256,8 @@ def recorded(path: Where | Votes, pairs: Pairs, columns: VoteColumns | None = No
     """
     votes, errors = _verdict_rows(path, columns)
     items = _texts(votes, "item")
+    if not pairs.named:
+        items = None
     known = _places(pairs, items is not None)
     values = np.full((len(pairs), 2), np.nan)
     why: list[list[str | None]] = [[None, None] for _ in range(len(pairs))]
@@ -299,9 +306,12 @@ def _verdict_rows(path: Any, columns: VoteColumns | None) -> tuple[Votes, list[A
         marks = _column(filled, _UNVOTED)
         said = None if marks is None else ["no verdict" if one else None for one in marks]
         return filled, said
-    table = records.to_table().drop_columns(["winner"])
-    given = table["error"].to_pylist() if "error" in table.column_names else [None] * len(table)
-    said = table["verdict"].to_pylist()
+    table = records.to_table()
+    given = [None] * len(table)
+    if "error" in table.column_names:
+        given = as_text(table["error"]).to_pylist()
+    said = as_text(table["verdict"]).to_pylist()
+    table = table.select([name for name in table.column_names if name != "winner"])
     why = [None if one else error or "no verdict" for one, error in zip(said, given, strict=True)]
     table = table.append_column("winner", pa.array([one or "tie" for one in said], pa.string()))
     where = str(records.source.where)

@@ -98,7 +98,7 @@ class _Design:
         sums = np.zeros((int(self.member.max()) + 1, self.k + 1))
         np.add.at(sums, (self.member, self.a), along)
         np.add.at(sums, (self.member, self.b), -along)
-        np.add.at(sums, (self.member, self.k), tied)
+        sums[:, self.k] = np.bincount(self.member, tied, len(sums))
         return sums
 
     def groups(self, rows: NDArray[np.bool_]) -> int:
@@ -168,7 +168,9 @@ def _rated(k: int, a: Ints, b: Ints, outcomes: Floats) -> NDArray[np.bool_]:
 class _Powered:
     """Outcomes of people and judge [p, 3], and where people voted [p]."""
 
-    def __init__(self, design: _Design, people: Floats, judge: Floats, seen: Ints) -> None:
+    def __init__(
+        self, design: _Design, people: Floats, judge: Floats, seen: NDArray[np.bool_]
+    ) -> None:
         self.design, self.seen = design, seen
         self.n, self.rest = int(seen.sum()), int((~seen).sum())
         self.human = np.where(seen[:, None], people, 0.0)

@@ -36,6 +36,7 @@ from pomona.records import (
     TableSource,
     Where,
     as_records,
+    card_of,
     check_types,
     format_of,
     inputs_of,
@@ -117,9 +118,10 @@ def judge(
     """
     who = _check(judge, metric, verdicts, reference, out, asking.get("dry_run", False))
     read = [str(one) for one in (pairs, verdicts) if isinstance(one, str | Path)]
-    check_outputs({"--out": out, "--page": page}, read, folders=["--page"])
+    outputs = {"--out": out, "the card": out and card_of(out), "the store": asking.get("store")}
+    check_outputs({**outputs, "--page": page}, read, folders=["--page"])
     if page is not None:
-        from pomona.arena.judging.page import check_page, write_page
+        from pomona.arena.judging.page import check_page
 
         check_page(Path(page))
     found = read_pairs(pairs, columns, reference=reference, texts=who != "verdicts")
@@ -143,6 +145,8 @@ def judge(
         out=None if out is None else str(out),
     )  # fmt: skip
     if page is not None:
+        from pomona.arena.judging.page import write_page
+
         write_page(result, Path(page))
     return result
 
