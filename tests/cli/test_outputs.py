@@ -112,9 +112,9 @@ CASES = [
     Outputs("arena export", "--db a.db --out o.parquet --records r.csv --ratings s.jsonl", "a.db",
             "o.parquet r.csv s.jsonl", "", "o.parquet.card.json"),
     Outputs("arena fit", "votes.csv --models makers.csv --page p", "votes.csv makers.csv", pages="p"),
-    Outputs("arena judge", "votes.csv --verdicts said.csv --out o.csv --page p", "votes.csv said.csv",
+    Outputs("arena judge", "put.csv --verdicts said.csv --out o.csv --page p", "put.csv said.csv",
             "o.csv", "", "o.csv.card.json", pages="p"),
-    Outputs("arena judge", "votes.csv --judge ui-xs --out o.csv --store s.db", "votes.csv",
+    Outputs("arena judge", "put.csv --judge ui-xs --out o.csv --store s.db", "put.csv",
             "o.csv s.db", "", "o.csv.card.json"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
@@ -174,7 +174,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
         "".join(json.dumps(row | one) + "\n" for row in answers for one in models)
     )
     vote = "prompt,model_a,model_b,winner,completion_a,completion_b\n1,x,y,tie,a,b\n"
-    for name in ("votes.csv", "said.csv"):
+    for name in ("put.csv", "said.csv"):
         Path(name).write_text(vote)
     Path("small").mkdir()
     shutil.copy(ROOT / "src/pomona/assets/ui-xs/config.json", "small")
