@@ -358,20 +358,14 @@ def test_every_page_is_for_everybody_and_fits(arena: Running, join: Join) -> Non
     add_items(arena.store, read_answers(rated), 1)
     person = join(arena.link("Asha", "lead"))
     person.press("1")
-    axe = Axe()
     for place in PAGES:
+        person.page.goto(arena.url + place)
         for width in (1280, 390):
             person.page.set_viewport_size({"width": width, "height": 844})
-            person.page.goto(arena.url + place)
             assert person.page.evaluate("document.documentElement.scrollWidth") == width, place
-            if buttons := person.page.locator(".votes button").all():
-                boxes = [one.bounding_box() for one in buttons]
-                assert all(
-                    box and box["height"] >= 44 and box["y"] + box["height"] <= 844 for box in boxes
-                )
-        found = axe.run(person.page).response["violations"]
-        assert [
-            (one["id"], one["nodes"][0]["html"])
-            for one in found
-            if one["impact"] in ("serious", "critical")
-        ] == [], place
+            for button in person.page.locator(".votes button").all():
+                box = button.bounding_box()
+                assert box and box["height"] >= 44 and box["y"] + box["height"] <= 844, place
+        found = Axe().run(person.page, options={"resultTypes": ["violations"]}).response
+        serious = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in serious] == [], place
