@@ -166,6 +166,16 @@ def test_two_people_vote_by_keys_and_buttons(serving: Callable[..., Running], jo
     assert said == [(0, None), (1, None), (2, None), (1, "1 2 s u")]
     assert all(0 < one.seconds < 60 for one in kept(arena))
 
+    second.page.get_by_role("link", name="Ranking").click()
+    assert "0 / 1" in second.seen()
+    assert not any(model in second.seen() for model in MODELS)
+    first.page.get_by_role("link", name="Ranking").click()
+    drawn = first.page.locator("table.board tbody tr")
+    assert {one.split()[1] for one in drawn.all_inner_texts()} <= set(MODELS)
+    assert first.page.locator("table.board circle").count() == drawn.count() > 0
+
+    second.page.locator("#board").get_by_role("link", name="Vote").click()
+    second.settled()
     second.page.get_by_text("Edit").first.click()
     left, _ = shown(second)
     second.page.get_by_label("Edit A").fill(f"{left}, better")
