@@ -380,6 +380,29 @@ def published(folder: Path) -> None:
         json.dumps(ask(folder / "t.csv").to_json(), allow_nan=False)
 
 
+def audited(folder: Path) -> None:
+    """An audit of votes with all columns, and a table of models."""
+    from pomona.arena import audit
+
+    json.dumps(audit(folder / "v.csv", models=folder / "m.csv").to_json(), allow_nan=False)
+
+
+AUDITED = b"""model_a,model_b,winner,item,voter,time,completion_a,completion_b
+x,y,model_a,1,u,2024-01-01,one,two three
+y,x,model_a,1,w,2024-01-02,one,
+x,z,tie,2,u,2024-01-03,a,bb
+z,x,tie (bothbad),2,w,2024-01-04,a,bb
+z,y,model_b,3,u,2024-01-05,,a
+y,z,model_b,3,w,2024-01-06,"a
+b",c
+"""
+KNOWN = b"""model,organization,family,checkpoint,submitted,retired
+x,o,f,c,3,no
+y,o,f,c,,2024-01-02
+z,p,,,1,
+"""
+
+
 # Of one family, so that nothing is resampled: what is tried is the reading.
 VERDICTS = b"""item,prompt,model_a,model_b,winner,completion_a,completion_b,order,verdict,error
 1,p,x,y,model_a,is,was,ab,model_a,
@@ -510,6 +533,7 @@ def readers() -> dict[str, Reader]:
         "counted votes": Reader({"v.csv": PAIRS}, lambda f: read_votes(f / "v.csv").digest),
         "battles": Reader({"v.json": BATTLES}, lambda f: read_votes(f / "v.json").digest),
         "verdicts": Reader({"v.csv": VERDICTS, "s.csv": VERDICTS}, judged),
+        "audited votes": Reader({"v.csv": AUDITED, "m.csv": KNOWN}, audited),
         **counting(),
         **made(),
     }  # fmt: skip

@@ -116,6 +116,8 @@ CASES = [
             "o.csv", "", "o.csv.card.json", pages="p"),
     Outputs("arena judge", "put.csv --judge ui-xs --out o.csv --store s.db", "put.csv",
             "o.csv s.db", "", "o.csv.card.json"),
+    Outputs("arena audit", "votes.csv --models makers.csv --page p", "votes.csv makers.csv",
+            pages="p"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, arena serve, report, ledger"

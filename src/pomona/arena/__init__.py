@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.arena.auditing.results import ArenaAudit as ArenaAudit
+    from pomona.arena.auditing.run import audit as audit
     from pomona.arena.judging.asking import (
         PairVerdict as PairVerdict,
         judge_pair as judge_pair,
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "auditing.results": "ArenaAudit",
+        "auditing.run": "audit",
         "judging.asking": "PairVerdict judge_pair judge_pairs metric_values pair_requests",
         "judging.prompting": "JudgePrompt judge_prompt",
         "judging.results": "Agreement Estimate FlipRule JudgeAudit JudgedModel Powered Preference",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from pomona.cli.arena_audit import show_audit
 from pomona.cli.arena_fit import COLUMNS, show_ratings
 from pomona.cli.arena_judge import OF_JUDGE, show_judge
 from pomona.cli.arena_serve import show_serve
@@ -36,3 +37,16 @@ app.command(
     )
 )
 app.command(Command("pomona.arena:judge", "judging", OF_JUDGE, show_judge))
+app.command(
+    Command(
+        "pomona.arena:audit",
+        "auditing",
+        Options(
+            kinds={"votes": str, "models": str, "twins_given": list[str]},
+            names={"twins_given": "twins"},
+            made=COLUMNS,
+            tables="",
+        ),
+        show_audit,
+    )
+)

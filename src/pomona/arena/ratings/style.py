@@ -83,7 +83,7 @@ def covariates(votes: Votes, style: Sequence[str]) -> Covariates:
             are the same in all votes.
     """
     names = [one for name in style for one in (_MARKS if name == MARKDOWN else [name])]
-    sides = [[_measured(votes, name, side) for side in "ab"] for name in dict.fromkeys(names)]
+    sides = [[measured(votes, name, side) for side in "ab"] for name in dict.fromkeys(names)]
     values = np.stack([_difference(a, b) for a, b in sides], 1)
     rows = np.flatnonzero(np.isfinite(values).all(1))
     values, weights = values[rows], votes.count[rows]
@@ -109,7 +109,10 @@ def _difference(a: Floats, b: Floats) -> Floats:
     return np.where(total == 0, 0.0, (a - b) / np.where(total == 0, 1.0, total))
 
 
-def _measured(votes: Votes, name: str, side: str) -> Floats:
+def measured(votes: Votes, name: str, side: str) -> Floats:
+    """A column of numbers NAME_a or NAME_b [n], or what it is of the completions; NaN where that is
+    not known.
+    """
     columns, text, own = votes.columns, f"completion_{side}", f"{name}_{side}"
     if own in columns.column_names:
         return _numbers(votes, own)
