@@ -165,7 +165,8 @@ def _follow_faces(modules: dict[str, Module]) -> None:
 
 def _homes(module: Module, modules: dict[str, Module]) -> dict[str, str]:
     """Where each name of a lazy face is defined; empty for other modules."""
-    tree = ast.parse(module.path.read_text(encoding="utf-8"))
+    text = module.path.read_text(encoding="utf-8")
+    tree = ast.parse(text if "lazily" in text else "")
     if not any("lazily" in ast.dump(node) for node in tree.body):
         return {}
     homes = {}
