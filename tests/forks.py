@@ -38,7 +38,7 @@ link.sendall(told)
 pid = int.from_bytes(link.recv(4), "big")
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, _: os.kill(pid, number))
-code = int.from_bytes(link.recv(1) or b"\\xff", "big", signed=True)
+code = int.from_bytes(link.recv(2) or b"\\xff", "big", signed=True)
 if code < 0:
     signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
     os.kill(os.getpid(), -code)
@@ -137,7 +137,7 @@ def _answer(link: socket.socket) -> NoReturn:
             os.kill(pid, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         with contextlib.suppress(OSError):
-            link.sendall(code.to_bytes(1, "big", signed=True))
+            link.sendall(code.to_bytes(2, "big", signed=True))
     finally:
         os._exit(0)
 

@@ -55,11 +55,14 @@ def run_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
     """`program("ledger", "RUN")`: what a process of its own says and returns. `code` replaces the
-    program by Python code.
+    program by Python code, `python` the Python that runs it.
     """
 
     def program(
-        *arguments: str, code: str | None = None, **environment: str
+        *arguments: str,
+        code: str | None = None,
+        python: str | Path = sys.executable,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         start = (
             ["-c", code]
@@ -67,7 +70,7 @@ def program(tmp_path: Path) -> Program:
             else ["-c", "import sys; from pomona.cli import main; sys.exit(main())"]
         )
         return subprocess.run(
-            [sys.executable, *start, *arguments],
+            [str(python), *start, *arguments],
             cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             text=True, capture_output=True, timeout=120, check=False,
         )  # fmt: skip

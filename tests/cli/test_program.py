@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import resource
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,28 +67,34 @@ def test_nothing_heavy_is_imported_for_help(program: Program) -> None:
     }
 
 
-def test_a_usage_error_is_one_line_on_stderr(program: Program) -> None:
-    done = program("run", "--sed", "3")
+@pytest.fixture
+def quick(program: Program, forked: Path) -> Program:
+    """The program where it does not matter what a start imports."""
+    return partial(program, python=forked / "python")
+
+
+def test_a_usage_error_is_one_line_on_stderr(quick: Program) -> None:
+    done = quick("run", "--sed", "3")
     assert (done.returncode, done.stdout) == (2, "")
     # before it may stand what a first use says
     assert done.stderr.splitlines()[-1] == "error: Unknown option: --sed. Did you mean --seed?"
 
 
-def test_data_goes_to_stdout_without_colour(program: Program, run_folder: Path) -> None:
-    done = program("ledger", str(run_folder), "--format", "json", "--group", "cy")
+def test_data_goes_to_stdout_without_colour(quick: Program, run_folder: Path) -> None:
+    done = quick("ledger", str(run_folder), "--format", "json", "--group", "cy")
     assert (done.returncode, done.stderr) == (0, "")
     assert [(row["variant"], row["group"]) for row in json.loads(done.stdout)] == [
         ("ui-s", "cy"),
         ("hedged5", "cy"),
     ]
-    done = program("ledger", str(run_folder), NO_COLOR="1", FORCE_COLOR="1")
+    done = quick("ledger", str(run_folder), NO_COLOR="1", FORCE_COLOR="1")
     assert "\x1b[3" not in done.stdout
     assert "hedged5" in done.stdout
 
 
 @pytest.mark.parametrize("sign", ["SIGINT", "SIGTERM"])
-def test_an_interrupt_is_130_and_progress_is_plain_lines(program: Program, sign: str) -> None:
-    done = program(code=INTERRUPTED.replace("SIGNAL", sign))
+def test_an_interrupt_is_130_and_progress_is_plain_lines(quick: Program, sign: str) -> None:
+    done = quick(code=INTERRUPTED.replace("SIGNAL", sign))
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.splitlines() == [
         "[1/2] first: done before",
@@ -98,9 +104,8 @@ def test_an_interrupt_is_130_and_progress_is_plain_lines(program: Program, sign:
 
 
 @pytest.mark.parametrize("asked", ["--format csv", "--format human", "--help"])
-def test_a_reader_that_leaves_is_no_error(run_folder: Path, asked: str) -> None:
-    code = "import sys; from pomona.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "ledger", str(run_folder), *asked.split()]
+def test_a_reader_that_leaves_is_no_error(run_folder: Path, asked: str, forked: Path) -> None:
+    command = [str(forked / "pomona"), "ledger", str(run_folder), *asked.split()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout and child.stderr
         child.stdout.close()

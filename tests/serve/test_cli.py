@@ -17,14 +17,15 @@ import pytest
 
 from .conftest import Upstream
 
-PROGRAM = [sys.executable, "-c", "from pomona.cli import main; raise SystemExit(main())", "serve"]
-
 
 @contextmanager
-def program(upstream: Upstream, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def program(
+    forked: Path, upstream: Upstream, *options: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The program before `upstream`, and its address."""
     command = [
-        *PROGRAM,
+        str(forked / "pomona"),
+        "serve",
         "--model",
         f"fake=http://127.0.0.1:{upstream.port}/v1#fake",
         "--port",
@@ -45,8 +46,8 @@ def program(upstream: Upstream, *options: str) -> Iterator[tuple[subprocess.Pope
 
 
 @pytest.fixture
-def served(upstream: Upstream) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    with program(upstream) as started:
+def served(forked: Path, upstream: Upstream) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with program(forked, upstream) as started:
         yield started
 
 
@@ -64,7 +65,7 @@ server.run()
 
 
 def test_tools_of_mcp_servers_are_started_once_and_end_with_the_program(
-    upstream: Upstream, tmp_path: Path
+    upstream: Upstream, tmp_path: Path, forked: Path
 ) -> None:
     script, pids = tmp_path / "tools.py", tmp_path / "pids"
     script.write_text(SERVER)
@@ -78,7 +79,8 @@ def test_tools_of_mcp_servers_are_started_once_and_end_with_the_program(
         "messages": [{"role": "user", "content": "40 + 2?"}],
         "pomona": {"context": "tools", "strategy": "greedy"},
     }
-    with program(upstream, "--mcp", f"{sys.executable} {script} {pids}") as (process, url):
+    tools = f"{sys.executable} {script} {pids}"
+    with program(forked, upstream, "--mcp", tools) as (process, url):
         _until_up(url)
         for _ in range(2):
             upstream.acts = [
