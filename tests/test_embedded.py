@@ -87,7 +87,7 @@ def test_larger_models_translate_better_and_the_largest_beats_copying(
     assert groups is not None
     rows = records.read(ASSETS / "ui/ui.parquet").where(split="test", lang=groups).to_table()
     items = tasks.limit(
-        tasks.items_from(rows, "<|{lang}|>{english}<|to|>", "{translation}", "lang"), 12
+        tasks.items_from(rows, "<|{lang}|>{english}<|to|>", "{translation}", "lang"), 6
     )
     chrf = tasks.metric("chrf")
 
