@@ -196,6 +196,28 @@ def test_a_queue_made_anew_has_new_ranks_and_propensities_that_votes_log(
         assert source.execute(select(tasks.c.rank, tasks.c.propensity)).all() == [(1.0, 0.75)]
 
 
+def test_a_queue_has_a_row_a_vote(store: Store, queue: Queue) -> None:
+    """Rows that ask about the same pair, on whichever side, are for people of their own."""
+    drawn = pairs(2, rank=[1.0, 2.0], propensity=[0.5, 0.4], available=[8.0, 7.0])
+    again = pairs(1, rank=[3.0], propensity=[0.3], available=[6.0])
+    names = again.column_names
+    for one, other in (("model_a", "model_b"), ("completion_a", "completion_b")):
+        at, to = names.index(one), names.index(other)
+        names[at], names[to] = names[to], names[at]
+    table = pa.concat_tables([drawn, again.rename_columns(names).select(drawn.column_names)])
+    assert add_items(store, read_pairs(table), 1) == 3
+    assert add_items(store, read_pairs(table), 1) == 0
+    for name, expected in (("Ada", [0, 1]), ("Bea", [0]), ("Cleo", [])):
+        who, seen = person(store, name), []
+        while (task := queue.next(who)) is not None:
+            seen.append(task.prompt)
+            queue.answer(who, task.id, unique(), TIE)
+        assert seen == [f"Question {n}?" for n in expected]
+    logged = select(tasks.c.rank, tasks.c.propensity, tasks.c.available).order_by(tasks.c.made)
+    with store.reading() as source:
+        assert source.execute(logged).all() == [(1, 0.5, 8), (2, 0.4, 7), (3, 0.3, 6)]
+
+
 def test_many_at_once_on_two_servers(store: Store, database: str) -> None:
     """Places, votes and people agree, whoever comes at the same moment."""
     fill(store, pairs(12), overlap=3)

@@ -93,7 +93,8 @@ class Arena:
         self.queue, self.progress = Queue(store, settings.lease), Progress(store)
         self.board = Board(store, settings.needed)
         self._bodies = Bodies(_LARGEST)
-        self._asked, self._failed = Rate(60, 10.0), Rate(20, 0.2)
+        # Many may come from one address; what each of them asks once is its own.
+        self._asked, self._came, self._failed = Rate(60, 10.0), Rate(600, 60.0), Rate(20, 0.2)
 
     def application(self) -> Starlette:
         """It closes the store when it ends."""
@@ -341,7 +342,10 @@ class Arena:
             session = people.session_of(self.store, cookie)
             if session is None:
                 self._failed.check(address)
-        self._asked.check(session.person.id if session else address)
+        if session is None:
+            self._came.check(address)
+        else:
+            self._asked.check(session.person.id)
         if body is None and not request.url.path.startswith("/lead/export"):
             return Visit(request, session)
         visit = Visit(request, session)

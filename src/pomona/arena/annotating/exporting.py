@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select
 
 from pomona.arena.annotating.people import Person
-from pomona.arena.annotating.queue import lock, settled
+from pomona.arena.annotating.queue import DRAWN, lock, settled
 from pomona.arena.annotating.schema import answers, items, tasks
 from pomona.arena.annotating.store import Store
 from pomona.arena.votes import OUTCOMES
@@ -25,7 +26,7 @@ FORMATS = {
 _AT_ONCE = 10_000
 _TEXT, _NUMBER = pa.string(), pa.float64()
 _ANSWER = [("voter", _TEXT), ("comment", _TEXT), ("seconds", _NUMBER), ("time", _NUMBER)]
-_SHOWN = [("rank", _NUMBER), ("propensity", _NUMBER)]
+_SHOWN = [(name, _NUMBER) for name in DRAWN]
 _ROW = [("id", _TEXT), ("item", _TEXT), ("lang", _TEXT), ("prompt", _TEXT)]
 _SIDES = ("model_a", "model_b", "completion_a", "completion_b")
 SCHEMAS = {
@@ -99,7 +100,7 @@ def download(store: Store, person: Person, what: str, form: str) -> Path:
     """
     _close_whole(store, person)
     taken_back_no_more = exists().where(answers.c.task == tasks.c.id, settled())
-    closed = select(tasks.c.item).where(
+    closed = select(tasks.c.same).where(
         tasks.c.person == person.id,
         or_(
             tasks.c.state.in_(["skipped", "closed"]),
@@ -107,7 +108,7 @@ def download(store: Store, person: Person, what: str, form: str) -> Path:
         ),
     )
     with store.reading() as source:
-        wanted = and_(settled(), or_(answers.c.task.is_(None), items.c.id.in_(closed)))
+        wanted = and_(settled(), or_(answers.c.task.is_(None), items.c.same.in_(closed)))
         table = table_of(source, what, wanted)
     with tempfile.NamedTemporaryFile(suffix=f".{form}", delete=False) as file:
         path = Path(file.name)
@@ -135,16 +136,18 @@ def table_of(source: Connection, what: str, wanted: ColumnElement[bool]) -> pa.T
 
 
 def _close_whole(store: Store, person: Person) -> None:
-    mine = exists().where(tasks.c.item == items.c.id, tasks.c.person == person.id)
+    mine = exists().where(tasks.c.same == items.c.same, tasks.c.person == person.id)
     counted = select(func.count()).select_from(answers.join(tasks))
     n = counted.where(tasks.c.item == items.c.id, settled()).scalar_subquery()
     with store.writing() as to:
         lock(to, person)
-        whole = to.scalars(select(items.c.id).where(~mine, n >= items.c.overlap)).all()
+        found = to.execute(select(items.c.id, items.c.same).where(~mine, n >= items.c.overlap))
         same = {"person": person.id, "swapped": False, "placed": False, "state": "closed"}
+        same |= {"ends": 0.0, "made": 0.0}
+        whole = {row.same: row.id for row in found}
         rows = [
-            {"id": f"closed-{person.id}-{item}", "item": item, "ends": 0.0, "made": 0.0, **same}
-            for item in whole
+            {"id": secrets.token_urlsafe(16), "item": item, "same": one, **same}
+            for one, item in whole.items()
         ]
         if rows:
             to.execute(tasks.insert(), rows)
@@ -205,7 +208,7 @@ def _common(row: Row[Any]) -> dict[str, Any]:
         "prompt": row.asked,
         "voter": row.person,
         **{name: getattr(row, name) for name in ("comment", "seconds", "time")},
-        **{name: getattr(row, name) for name in ("rank", "propensity")},
+        **{name: getattr(row, name) for name in DRAWN},
     }
 
 
@@ -215,8 +218,7 @@ _COLUMNS = (
     answers.c.prompt.label("written"),
     answers.c.language.label("spoken"),
     tasks.c.swapped,
-    tasks.c.rank,
-    tasks.c.propensity,
+    *(tasks.c[name] for name in DRAWN),
     items.c.name.label("item"),
     items.c.language.label("lang"),
     items.c.prompt.label("asked"),

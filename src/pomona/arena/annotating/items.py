@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from pomona.arena.annotating.people import tag_of
+from pomona.arena.annotating.queue import DRAWN
 from pomona.arena.annotating.schema import items
 from pomona.arena.annotating.store import Store
 from pomona.errors import PomonaError
@@ -20,18 +22,20 @@ from pomona.text import base_tag
 Item = dict[str, Any]
 _PAIR = ("prompt", "model_a", "model_b", "completion_a", "completion_b")
 _RATE = {"prompt": "prompt", "completion": "completion_a"}
-_MORE = {"lang": "language", "item": "name", "rank": "rank", "propensity": "propensity"}
+_MORE = {"lang": "language", "item": "name", **{name: name for name in DRAWN}}
 _CONTENT = ("kind", "language", *_PAIR)
 _AT_ONCE = 500
+_Name = tuple[str, frozenset[str | None]]
 
 
 def read_pairs(table: Where) -> list[Item]:
     """The items of a table with the columns prompt, model_a, model_b, completion_a and
-    completion_b, and optional lang, item, rank (the smallest is shown first) and propensity.
+    completion_b, and optional lang, item, rank (the smallest is shown first), and propensity and
+    available of a queue. A pair that stands there n times is for n people.
 
     Raises:
         PomonaError: there is no row, a column or a value is missing, both models are one, or two
-            rows are one item with other texts.
+            rows with the same item and models have other texts.
     """
     return _read(table, "pair", {name: name for name in _PAIR}, {})
 
@@ -45,7 +49,7 @@ def read_answers(table: Where) -> list[Item]:
 
 def add_items(store: Store, given: Sequence[Item], overlap: int) -> int:
     """Add items, each for `overlap` people, and say how many are new. What is there already stays
-    as it is, but for its rank and propensity.
+    as it is, but for what a queue says of it.
 
     Raises PomonaError when an item is there with other texts; nothing is added then.
     """
@@ -63,21 +67,20 @@ def _read(
     where = next(iter(records.paths), "table")
     known = {**needed, **optional, **_MORE}
     columns = [name for name in known if name in records.column_names]
-    found: dict[str, Item] = {}
-    row = 0
+    found: list[Item] = []
+    often, named = Counter[str](), dict[_Name, str]()
     for batch in records.select(*columns).batches():
         texts = [as_text(batch.column(name)).to_pylist() for name in columns]
         for values in zip(*texts, strict=True):
-            row += 1
-            place = f"{where}, row {row}"
+            row = len(found) + 1
             given = {known[name]: value for name, value in zip(columns, values, strict=True)}
-            item = _item(kind, given, [known[name] for name in needed], place, row)
-            before = found.setdefault(item["name"], item)
-            if before is not item:
-                _compare(before, item, place)
+            item = _item(kind, given, [known[name] for name in needed], f"{where}, row {row}", row)
+            _compare(named, item, f"{where}, row {row}")
+            often[item["same"]] += 1
+            found.append({**item, "key": f"{item['same']}-{often[item['same']]}"})
     if not found:
         raise PomonaError("holds no rows", where=where, remedy="give a table with rows")
-    return list(found.values())
+    return found
 
 
 def _item(kind: str, given: dict[str, Any], needed: Sequence[str], place: str, row: int) -> Item:
@@ -97,10 +100,19 @@ def _item(kind: str, given: dict[str, Any], needed: Sequence[str], place: str, r
         "base": language and base_tag(language),
         "rank": _number(given, "rank", place, float(row)),
         "propensity": _number(given, "propensity", place, None),
+        "available": _number(given, "available", place, None),
     }
-    content = json.dumps([item[name] for name in _CONTENT])
-    item["name"] = given.get("name") or hashlib.sha256(content.encode()).hexdigest()[:20]
+    sides = [(item["model_a"] or "", item["completion_a"])]
+    sides += [(item["model_b"], item["completion_b"])] if kind == "pair" else []
+    sides.sort()  # whichever stands first, it is the same pair
+    about = [kind, language, item["prompt"]]
+    item["name"] = given.get("name") or _hashed([*about, [model for model, _ in sides]])
+    item["same"] = _hashed([*about, sides, given.get("name")])
     return item
+
+
+def _hashed(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:24]
 
 
 def _number(given: Mapping[str, Any], name: str, place: str, default: float | None) -> float | None:
@@ -117,35 +129,43 @@ def _number(given: Mapping[str, Any], name: str, place: str, default: float | No
 
 
 def _enter(to: Connection, given: Sequence[Item], overlap: int, where: str) -> int:
-    names = [item["name"] for item in given]
-    found = select(items.c.name, items.c.rank, items.c.propensity, *map(items.c.get, _CONTENT))
-    there = {row.name: row._asdict() for row in to.execute(found.where(items.c.name.in_(names)))}
+    names, keys = ({item[column] for item in given} for column in ("name", "key"))
+    same = select(items.c.name, items.c.model_a, items.c.model_b, items.c.same)
+    named = {
+        _name(row._asdict()): row.same for row in to.execute(same.where(items.c.name.in_(names)))
+    }
     for item in given:
-        if item["name"] in there:
-            _compare(there[item["name"]], item, where)
+        _compare(named, item, where)
+    drawn = select(items.c.key, *(items.c[name] for name in DRAWN)).where(items.c.key.in_(keys))
+    there = {row.key: tuple(row)[1:] for row in to.execute(drawn)}
     new = [
         {**item, "overlap": overlap, "taken": 0, "open": True}
         for item in given
-        if item["name"] not in there
+        if item["key"] not in there
     ]
     if new:
         to.execute(insert(items), new)
-    if moved := list(_moved(given, there)):
-        values = {"rank": bindparam("to_rank"), "propensity": bindparam("to_propensity")}
-        to.execute(update(items).where(items.c.name == bindparam("of")).values(values), moved)
+    moved = [
+        {"of": item["key"]} | {f"to_{name}": item[name] for name in DRAWN}
+        for item in given
+        if there.get(item["key"], _drawn(item)) != _drawn(item)
+    ]
+    if moved:
+        values = {name: bindparam(f"to_{name}") for name in DRAWN}
+        to.execute(update(items).where(items.c.key == bindparam("of")).values(values), moved)
     return len(new)
 
 
-def _moved(given: Sequence[Item], there: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for item in given:
-        before = there.get(item["name"])
-        if before and any(before[name] != item[name] for name in ("rank", "propensity")):
-            of, rank, propensity = (item[name] for name in ("name", "rank", "propensity"))
-            yield {"of": of, "to_rank": rank, "to_propensity": propensity}
+def _drawn(item: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(item[name] for name in DRAWN)
 
 
-def _compare(one: Mapping[str, Any], other: Mapping[str, Any], place: str) -> None:
-    for name in _CONTENT:
-        if one[name] != other[name]:
-            message = f'item "{other["name"]}" is there already with another {name}'
-            raise PomonaError(message, where=place, remedy="give the item another name")
+def _name(item: Mapping[str, Any]) -> _Name:
+    return item["name"], frozenset((item["model_a"], item["model_b"]))
+
+
+def _compare(named: dict[_Name, str], item: Item, place: str) -> None:
+    """Note what an item of these models with this name asks; PomonaError where that was other."""
+    if named.setdefault(_name(item), item["same"]) != item["same"]:
+        message = f'item "{item["name"]}" is there already with another prompt, answer or language'
+        raise PomonaError(message, where=place, remedy="give the item another name")

@@ -25,6 +25,7 @@ from pomona.arena.annotating.store import Store
 from pomona.errors import PomonaError
 
 KINDS = ("pair", "rate")
+DRAWN = ("rank", "propensity", "available")  # how a queue came to an item
 UNDO = 600.0  # seconds in which the last answer can be taken back
 _SWEEP = 15.0  # seconds between two looks for leases that have ended
 _AT_ONCE = 100
@@ -178,15 +179,18 @@ class Queue:
             return None if row is None else _shown(to, row)
 
     def _claimed(self, to: Connection, person: Person, kinds: Sequence[str]) -> Row[Any] | None:
-        # A row that another server is giving away is passed over (SQLite has one writer anyway).
-        item = to.execute(_free(person, kinds).limit(1).with_for_update(skip_locked=True)).first()
+        # What others are being given at this moment is passed over, and waited for only where
+        # nothing else is left: it may have another place. (SQLite has one writer anyway.)
+        free = _free(person, kinds).limit(1)
+        item = to.execute(free.with_for_update(skip_locked=True)).first()
+        item = item or to.execute(free.with_for_update()).first()
         if item is None:
             return None
         task, now = secrets.token_urlsafe(16), time.time()
         values = {"id": task, "item": item.id, "person": person.id, "state": "open"}
         values |= {"placed": True, "ends": now + self.lease, "made": now}
-        values |= {"swapped": item.kind == "pair" and self._swapped(person, item.name)}
-        values |= {"rank": item.rank, "propensity": item.propensity}
+        values |= {"swapped": item.kind == "pair" and self._swapped(person, item.same)}
+        values |= {name: getattr(item, name) for name in ("same", *DRAWN)}
         to.execute(tasks.insert().values(values))
         _count_place(to, item.id, 1)
         return _task(to, tasks.c.id == task)
@@ -222,8 +226,9 @@ def speaks(person: Person) -> ColumnElement[bool]:
 
 def _free(person: Person, kinds: Sequence[str]) -> Any:
     """Items with a free place that this person was never shown, in the order of the queue."""
-    shown = exists().where(tasks.c.item == items.c.id, tasks.c.person == person.id)
-    wanted = select(items.c.id, items.c.name, items.c.kind, items.c.rank, items.c.propensity)
+    shown = exists().where(tasks.c.same == items.c.same, tasks.c.person == person.id)
+    drawn = (items.c[name] for name in DRAWN)
+    wanted = select(items.c.id, items.c.same, items.c.kind, *drawn)
     wanted = wanted.where(items.c.open, items.c.kind.in_(kinds), speaks(person), ~shown)
     return wanted.order_by(items.c.kind, items.c.rank, items.c.id)
 

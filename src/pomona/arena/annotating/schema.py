@@ -52,7 +52,9 @@ items = Table(
     "arena_items",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("same", Text, nullable=False),  # of rows that ask about the same
+    Column("name", Text, nullable=False, index=True),
     Column("kind", Text, nullable=False),  # pair or rate
     Column("language", Text),  # as given
     Column("tag", Text),  # as it is compared
@@ -66,6 +68,7 @@ items = Table(
     Column("taken", Integer, nullable=False),  # places, of `overlap`
     Column("rank", Double, nullable=False),
     Column("propensity", Double),
+    Column("available", Double),
     Column("open", Boolean, nullable=False),  # whether a place is free
 )
 Index(
@@ -82,6 +85,7 @@ tasks = Table(
     Column("id", Text, primary_key=True),
     Column("item", ForeignKey("arena_items.id"), nullable=False),
     Column("person", ForeignKey("arena_people.id"), nullable=False),
+    Column("same", Text, nullable=False),
     Column("swapped", Boolean, nullable=False),  # whether b stands on the left
     Column("state", Text, nullable=False),  # open, done, skipped, closed
     Column("placed", Boolean, nullable=False),  # whether it holds one of the item's places
@@ -89,8 +93,9 @@ tasks = Table(
     Column("made", Double, nullable=False),
     Column("rank", Double),  # those of the item when it was shown
     Column("propensity", Double),
-    # No item twice to the same person, whatever else happens.
-    UniqueConstraint("person", "item"),
+    Column("available", Double),
+    # Nobody is asked about the same twice, whatever else happens.
+    UniqueConstraint("person", "same"),
 )
 _LEASED = and_(tasks.c.placed, tasks.c.state == text("'open'"))
 Index("arena_tasks_leased", tasks.c.ends, sqlite_where=_LEASED, postgresql_where=_LEASED)
