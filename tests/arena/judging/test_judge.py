@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +342,55 @@ def test_the_command_shows_and_returns_json(
     assert "|flips:tie|" in told["signature"]
     page = (tmp_path / "p" / "index.html").read_text()
     assert "good" in page and "<script" not in page
+
+
+class Server(BaseHTTPRequestHandler):
+    """A server without structured output: busy at first, cut short once, and then full of words."""
+
+    protocol_version = "HTTP/1.1"
+    asked = 0
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        type(self).asked += 1
+        said = "Hm." if "Question 1" in body["messages"][-1]["content"] else "**B**"
+        answer = {"choices": [{"index": 0, "message": {"content": said}, "finish_reason": "stop"}]}
+        data = json.dumps(answer).encode()
+        self.send_response(429 if self.asked == 1 else 200)
+        self.send_header("content-length", str(len(data) + 50 * (self.asked == 2)))
+        self.send_header("retry-after", "0")
+        self.end_headers()
+        self.wfile.write(data)
+        if self.asked == 2:
+            self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    Server.asked = 9
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{made.server_address[1]}/v1#m"
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+def test_a_server_that_is_not_held_to_verdicts_may_speak_freely(
+    server: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "v.csv"
+    held = audited(judge(votes(2), judge=server, out=out, concurrency=1))
+    assert held.errors == held.failed == 12
+    assert all("is not held to verdicts — let it speak freely: --free" in r for r in held.reasons)
+    Server.asked = 0
+    free = judge_prompt(free=True)
+    found = audited(judge(votes(2), judge=server, out=out, ask=free, concurrency=1))
+    assert (found.verdicts, found.errors, found.failed) == (6, 6, 0)
+    asked = Server.asked
+    assert asked == 12 + 2  # what was busy, and what was cut, again
+    judge(votes(2), judge=server, out=out, ask=free)
+    assert Server.asked == asked

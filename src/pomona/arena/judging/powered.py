@@ -34,6 +34,7 @@ from pomona.arena.ratings.bradley_terry import (
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+_LEAST = 0.02  # a weight below which the judge is left out
 
 
 @dataclass(frozen=True)
@@ -180,25 +181,31 @@ class _Powered:
 
     def fit(self, weight: float | None) -> Ratings | None:
         """Ratings by a weight, or by the best one; None where there are none."""
-        if weight is None and not self.rest:
-            weight = 0.0
-        fit = self._solved(1.0 if weight is None else weight)
-        tuned = weight
-        for _ in range(2 if weight is None else 0):
-            if fit is None:
-                break
-            tuned = self._best(fit)
-            fit = self._solved(tuned)
-        if weight is None and fit is None:  # people's votes alone may do
-            tuned, fit = 0.0, self._solved(0.0)
-        return None if fit is None or tuned is None else self._ratings(fit, tuned)
+        if weight is None:
+            weight = self._tuned() if self.rest else 0.0
+        fit = self._solved(weight)
+        # With few votes a model may have no finite strength by what the judge adds to them.
+        while fit is None and weight > 0:
+            weight = weight / 2 if weight > _LEAST else 0.0
+            fit = self._solved(weight)
+        return None if fit is None else self._ratings(fit, weight)
+
+    def _tuned(self) -> float:
+        """The best weight, found at strengths that need not be the final ones: any weight is valid,
+        so they only have to be near.
+        """
+        fit = self._solved(0.0) or _converged(solve(self.design.counts(np.abs(self.judge))))
+        if fit is None:
+            return 0.0
+        weight = self._best(fit, 0.0)
+        again = self._solved(weight)
+        return weight if again is None else self._best(again, weight)
 
     def _counts(self, weight: float) -> Counts:
         return self.design.counts(self.human + weight * self.judge)
 
     def _solved(self, weight: float) -> Solution | None:
-        fit = solve(self._counts(weight), "davidson")
-        return fit if fit.converged else None
+        return _converged(solve(self._counts(weight)))
 
     def _bread(self, fit: Solution, weight: float) -> Floats:
         k = self.design.k
@@ -220,10 +227,10 @@ class _Powered:
         size = np.bincount(self.design.member[rows], minlength=len(sums))
         return sums - size[:, None] * (sums.sum(0) / max(int(rows.sum()), 1))
 
-    def _best(self, fit: Solution) -> float:
+    def _best(self, fit: Solution, weight: float) -> float:
         """The weight of the smallest sum of variances: a quadratic in it."""
         human, judge = self._parts(fit)
-        bread = self._bread(fit, 1.0)[: self.design.k]
+        bread = self._bread(fit, weight)[: self.design.k]
         ours, others = human @ bread.T, judge @ bread.T
         size = float((others**2).sum())
         return float(np.clip(-(ours * others).sum() / size, 0, 1)) if size > 0 else 0.0
@@ -237,3 +244,7 @@ class _Powered:
         errors = np.sqrt(more * (influence**2).sum(0))
         errors[errors < 1e-9] = np.nan
         return Ratings(MEAN + ELO * fit.strengths, ELO * errors, weight, groups - 1)
+
+
+def _converged(fit: Solution) -> Solution | None:
+    return fit if fit.converged else None
