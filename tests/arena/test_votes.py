@@ -217,6 +217,11 @@ def test_two_meanings_of_one_column_are_refused() -> None:
         ('[{"model_a": "x"}, 3]', "row 2: is no object of JSON"),
         ('[{"model_a": "x"}] []', "is not JSON: there is more after the list"),
         ("[" * 100_000, "is not JSON: it is nested too deeply"),
+        (
+            '[{"model_a": "\\ud800", "model_b": "y", "winner": "tie"}]',
+            '"model_a" holds half a char',
+        ),
+        ('[{"model_a": "x", "model_b": "y", "winner": {}}]', 'no column "winner"'),
     ],
 )
 def test_a_damaged_list_is_refused(text: str, error: str, tmp_path: Path) -> None:

@@ -39,8 +39,9 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
         turns = [one for one in said if isinstance(one, Mapping)] if isinstance(said, list) else []
         texts = {"user": [], "assistant": []}
         for one in turns:
-            if one.get("role") in texts and isinstance(one.get("content"), str):
-                texts[one["role"]].append(one["content"])
+            role, content = one.get("role"), one.get("content")
+            if isinstance(role, str) and role in texts and isinstance(content, str):
+                texts[role].append(content)
         if texts["assistant"]:
             found.setdefault(f"completion_{side}", "\n\n".join(texts["assistant"]))
         if texts["user"]:
@@ -85,7 +86,7 @@ def read_list(path: Path, needed: Callable[[Collection[str]], Collection[str]]) 
         for row in _elements(path):
             rows.append(flat(row))
             if len(rows) == _ROWS:
-                tables.append(_part(rows, needed))
+                tables.append(_part(path, rows, needed))
                 rows = []
     except (OSError, EOFError) as error:
         message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
@@ -93,7 +94,7 @@ def read_list(path: Path, needed: Callable[[Collection[str]], Collection[str]]) 
     except UnicodeDecodeError:
         raise PomonaError("is not UTF-8", where=path, remedy=_AGAIN) from None
     if rows:
-        tables.append(_part(rows, needed))
+        tables.append(_part(path, rows, needed))
     if not tables:
         raise PomonaError("there are no votes", where=path, remedy="check how it was written")
     try:
@@ -102,7 +103,9 @@ def read_list(path: Path, needed: Callable[[Collection[str]], Collection[str]]) 
         return pa.concat_tables([_texts(one) for one in tables], promote_options="permissive")
 
 
-def _part(rows: list[dict[str, Any]], needed: Callable[..., Collection[str]]) -> pa.Table:
+def _part(
+    path: Path, rows: list[dict[str, Any]], needed: Callable[..., Collection[str]]
+) -> pa.Table:
     names = dict.fromkeys(name for row in rows for name in row)
     wanted = needed(list(names))
     columns = {}
@@ -111,6 +114,9 @@ def _part(rows: list[dict[str, Any]], needed: Callable[..., Collection[str]]) ->
             values = [row.get(name) for row in rows]
             try:
                 columns[name] = pa.array(values)
+            except UnicodeEncodeError:
+                message = f'"{name}" holds half a character'
+                raise PomonaError(message, where=path, remedy=_AGAIN) from None
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
                 columns[name] = pa.array([None if one is None else str(one) for one in values])
     return pa.table(columns)
