@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         judge_tables as judge_tables,
     )
     from pomona.arena.pairing import pairs as pairs
+    from pomona.arena.ratings.live import LiveRatings as LiveRatings, Standing as Standing
     from pomona.arena.ratings.results import (
         Clustering as Clustering,
         RatedModel as RatedModel,
@@ -67,6 +68,7 @@ __getattr__, __dir__ = lazily(
         "judging.run": "judge",
         "judging.tables": "ToldTable judge_lines judge_tables",
         "pairing": "pairs",
+        "ratings.live": "LiveRatings Standing",
         "ratings.results": "Clustering RatedModel Ratings StyleEffect",
         "ratings.run": "fit",
         "votes": "OUTCOMES VoteColumns Votes read_votes",

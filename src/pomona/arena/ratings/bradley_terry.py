@@ -352,8 +352,21 @@ def gradient(counts: Counts, solution: Solution) -> Floats:
     """Derivatives of the log-likelihood by strengths [k], and by the parameter of ties [1] where
     the solution has one: near 0 for the counts that it was fitted to.
     """
-    found = solution.cells(solution.strengths[counts.first] - solution.strengths[counts.second])
-    return _gradient(counts, _counted(counts, solution), found, solution.tie is not None)
+    d = solution.strengths[counts.first] - solution.strengths[counts.second]
+    n, k, free = _counted(counts, solution), counts.models, solution.tie is not None
+    if solution.model[0] == "rao_kupper":
+        return _gradient(counts, n, solution.cells(d), free)
+    # Of the others the expected outcome is all that counts, which is quicker than whole cells.
+    votes, tied = n[:, 0] + n[:, 1] + n[:, 2], n[:, 2]
+    if free:
+        up, nu = np.exp(d / 2), np.exp(solution.model[1])
+        shares = votes / (up + 1 / up + nu)
+        along = (n[:, 0] - n[:, 1] - shares * (up - 1 / up)) / 2
+        rest = [tied.sum() - nu * shares.sum()]
+    else:
+        along, rest = n[:, 0] + tied / 2 - votes / (1 + np.exp(-d)), []
+    slope = sums(counts.first, along, k) - sums(counts.second, along, k)
+    return np.append(slope, rest)
 
 
 def _counted(counts: Counts, solution: Solution) -> Floats:
