@@ -33,7 +33,7 @@ PROJECTS = ["django", "wagtail", "cms", "oscar", "sphinx"]
 LEAST = 0.4  # of the words, for a language to be offered
 WORDS = [
     *("Active", "Add user", "Are you sure?", "Comment", "Continue", "Copied", "Copy", "Edit"),
-    *("Error", "Export", "Forbidden", "In progress", "Instructions", "Language", "Link", "Log in"),
+    *("Error", "Forbidden", "In progress", "Instructions", "Language", "Link", "Log in"),
     *("Log out", "Model", "Name", "Page not found", "Position", "Ranking", "Rating", "Reload"),
     *("Remove", "Save", "Saving…", "Server error", "Settings", "Shortcuts"),
     *("Skip to main content", "Tasks", "Text", "Thanks for voting!", "Undo", "Unknown", "Users"),
