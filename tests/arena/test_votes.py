@@ -243,3 +243,36 @@ def test_rows_without_a_winner_are_no_votes() -> None:
     assert (votes.where, votes.notes) == ("here", ["2 rows without a winner are no votes"])
     with pytest.raises(PomonaError, match="there are no votes"):
         read_votes(pa.Table.from_pylist([{**ROWS[0], "winner": ""}]))
+
+
+def test_groups_of_rows_whatever_their_type(tmp_path: Path) -> None:
+    values = {
+        "numbers": [7, 3, 7, 3, 9],
+        "apart": [10**12, -5, 10**12, -5, 3],
+        "texts": ["b", "a", "b", "a", "c"],
+        "lists": [[1], [2], [1], [2], []],
+        "gaps": [7, None, 7, None, 9],
+    }
+    rows = {"model_a": [*"xyxzx"], "model_b": [*"yxyxy"], "winner": [*"xyxzx"]}
+    file = tmp_path / "votes.parquet"
+    parquet.write_table(pa.table({**rows, **values}), file)
+    votes = read_votes(file)
+    for column in values:
+        codes = votes.groups(column).tolist()
+        if column == "gaps":
+            assert codes == [0, -1, 0, -1, 1]
+        else:
+            assert sorted(set(codes)) == [0, 1, 2]
+            assert codes[0] == codes[2] and codes[1] == codes[3]
+    assert len(set(votes.groups("numbers", pairs=True).tolist())) == 4  # x-z is not x-y
+    assert votes.groups("gaps", pairs=True).tolist()[1] == -1
+    some = votes.take(np.array([1, 4]))
+    assert sorted(some.groups("numbers").tolist()) == [0, 1]
+    with pytest.raises(PomonaError, match='there is no column "number" — did you mean "numbers"'):
+        votes.groups("number")
+
+
+def test_models_that_only_other_rows_of_the_file_name_are_none(tmp_path: Path) -> None:
+    rows = {"model_a": ["x", "x", "q"], "model_b": ["y"] * 3, "winner": ["x", "y", ""]}
+    parquet.write_table(pa.table(rows), tmp_path / "votes.parquet")
+    assert read_votes(tmp_path / "votes.parquet").models == ("x", "y")

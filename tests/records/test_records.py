@@ -112,3 +112,14 @@ def test_where_and_head_are_what_python_says(
     assert records.head(n).where(v=list(wanted)).to_table()["v"].to_pylist() == [
         v for v in values[:n] if v in wanted
     ]
+
+
+def test_texts_may_stay_dictionaries(tmp_path: Path) -> None:
+    records = read(write(TABLE, tmp_path / "a.parquet")).select("lang", "id")
+    found = records.to_table(dictionaries=["lang", "id", "other"])
+    assert found.schema.types == [pa.dictionary(pa.int32(), pa.string()), pa.int64()]
+    assert found["lang"].cast(pa.string()) == TABLE["lang"]
+    assert records.to_table() == TABLE.select(["lang", "id"])
+    some = records.where(lang="nl").head(2).to_table(dictionaries=["lang"])
+    assert some["lang"].to_pylist() == ["nl", "nl"]
+    assert read(TABLE).to_table(dictionaries=["lang"]) == TABLE

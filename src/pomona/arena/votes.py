@@ -104,6 +104,9 @@ class Votes:
     columns: pa.Table
     where: str
     notes: list[str] = field(default_factory=list)
+    _groups: dict[tuple[str, bool], Ints] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.a)
@@ -142,10 +145,30 @@ class Votes:
         Raises:
             PomonaError: there is no such column.
         """
-        if column not in self.columns.column_names:
-            remedy = nearest(column, self.columns.column_names or ["no other column"])
-            raise PomonaError(f'there is no column "{column}"', where=self.where, remedy=remedy)
-        return _codes(self.columns[column])
+        return _codes(self._column(column))
+
+    def groups(self, column: str, *, pairs: bool = False) -> Ints:
+        """Which rows have the same value, and with `pairs` the same two models: int64 [n] from 0 on
+        without gaps, -1 where there is no value.
+
+        Raises:
+            PomonaError: there is no such column.
+        """
+        if (known := self._groups.get((column, pairs))) is None:
+            if pairs:
+                k, codes = len(self.models), self.groups(column)
+                pair = np.minimum(self.a, self.b) * np.int64(k) + np.maximum(self.a, self.b)
+                known = _encoded(pa.array(codes * k**2 + pair, mask=codes < 0))[0]
+            else:
+                known = _grouped(self._column(column))
+            self._groups[column, pairs] = known
+        return known
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        if name not in self.columns.column_names:
+            remedy = nearest(name, self.columns.column_names or ["no other column"])
+            raise PomonaError(f'there is no column "{name}"', where=self.where, remedy=remedy)
+        return self.columns[name]
 
 
 def read_votes(
@@ -243,7 +266,8 @@ def _table(
     names = _names(list(there), columns, where)
     wanted = _needed(there, names, keep)
     chosen = [name for name in records.schema.names if name in wanted or name in opened]
-    table = records.select(*chosen).to_table()
+    shown = [own for name, own in names.items() if name in _SHOWN]
+    table = records.select(*chosen).to_table(dictionaries=shown)
     if opened:
         told = [flat(row) for row in table.select(opened).to_pylist()]
         for name in dict.fromkeys(key for row in told for key in row):
@@ -328,11 +352,34 @@ def _blind(table: pa.Table, names: Mapping[str, str]) -> tuple[pa.Table, list[st
 
 def _codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
     """Indices into the distinct texts of a column, -1 for null."""
-    found = as_text(column).combine_chunks().dictionary_encode()
-    if isinstance(found, pa.ChunkedArray):
-        found = found.combine_chunks()
-    codes = pc.fill_null(found.indices, -1).to_numpy(zero_copy_only=False)
-    return codes.astype(np.int64), found.dictionary.to_pylist()
+    codes, values = _encoded(column if pa.types.is_dictionary(column.type) else as_text(column))
+    used = np.flatnonzero(np.bincount(codes + 1, minlength=len(values) + 1)[1:])
+    if len(used) < len(values):  # a dictionary may hold what no row has
+        number = np.full(len(values) + 1, -1)
+        number[used] = np.arange(len(used))
+        codes, values = number[codes], values.take(pa.array(used))
+    return codes, as_text(values).to_pylist()
+
+
+def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, pa.Array]:
+    """Indices into distinct values, -1 for null, and these."""
+    whole = column.dictionary_encode()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.unify_dictionaries().combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.combine_chunks()
+    codes = pc.fill_null(whole.indices, -1).to_numpy(zero_copy_only=False)
+    return codes.astype(np.int64), whole.dictionary
+
+
+def _grouped(column: pa.ChunkedArray) -> Ints:
+    if pa.types.is_integer(column.type) and not column.null_count and len(column):
+        values = column.to_numpy()
+        if values.min() >= 0 and values.max() < 4 * len(values) + 1000:
+            number = np.zeros(int(values.max()) + 1, np.int64)  # a table is faster than a hash
+            number[values] = 1
+            return (np.cumsum(number) - 1)[values]
+    return _encoded(as_text(column) if pa.types.is_nested(column.type) else column)[0]
 
 
 def _models(table: pa.Table, names: Mapping[str, str], where: str) -> tuple[Any, Any, Any]:

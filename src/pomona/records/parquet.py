@@ -15,14 +15,20 @@ from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.source import Batches, Files, Filter, kept
 from pomona.records.store import locate, readable, unreadable
 
+_TEXTS = pa.dictionary(pa.int32(), pa.string())
+
 
 @dataclass(frozen=True)
 class ParquetSource(Files):
-    """Parquet shards; row groups that cannot match a filter are not read."""
+    """Parquet shards; row groups that cannot match a filter are not read. Texts of the columns
+    `encoded` come as dictionaries, as which Parquet keeps them, whatever the schema says.
+    """
+
+    encoded: tuple[str, ...] = ()
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """Batches of the files in order, each file's errors under its name."""
-        schema = pa.schema([self.schema.field(name) for name in columns])
+        schema = self.streamed(columns)
         for file in self.files:
             with readable(file):
                 # One row group ahead, in one thread: what is held does not grow with the file.
@@ -39,6 +45,18 @@ class ParquetSource(Files):
                     yield sound(batch, file, row).cast(schema)
                     row = None if row is None else row + batch.num_rows
 
+    def streamed(self, columns: Sequence[str]) -> pa.Schema:
+        """The columns of the batches."""
+        found = [self.schema.field(name) for name in columns]
+        return pa.schema(
+            [
+                field.with_type(_TEXTS)
+                if field.name in self.encoded and pa.types.is_string(field.type)
+                else field
+                for field in found
+            ]
+        )
+
     def count(self, keep: Filter) -> int:
         """See `Source`."""
         return sum(self._count(file, keep) for file in self.files)
@@ -51,7 +69,7 @@ class ParquetSource(Files):
         """One shard, opened. Raises PomonaError when it is damaged or its columns are not those of
         the first.
         """
-        shard = _open_shard(file)
+        shard = _open_shard(file, self.encoded)
         same_shape(columns_of(shard.physical_schema, file), self.schema, file, self.first)
         return shard
 
@@ -62,11 +80,12 @@ def open_parquet(files: Sequence[str]) -> ParquetSource:
     return ParquetSource(tuple(files), schema, files[0])
 
 
-def _open_shard(file: str) -> ds.Fragment:
+def _open_shard(file: str, encoded: Sequence[str] = ()) -> ds.Fragment:
     store, path = locate(file)
     # Row groups are read one by one: Arrow's default fetches the whole file ahead.
     scan = ds.ParquetFragmentScanOptions(pre_buffer=False)
-    form = ds.ParquetFileFormat(default_fragment_scan_options=scan)
+    texts = ds.ParquetReadOptions(dictionary_columns=list(encoded))
+    form = ds.ParquetFileFormat(read_options=texts, default_fragment_scan_options=scan)
     with readable(file):
         return next(iter(ds.dataset(path, format=form, filesystem=store).get_fragments()))
 
@@ -117,6 +136,8 @@ def sound(batch: pa.RecordBatch, file: str, row: int | None) -> pa.RecordBatch:
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if (error := _fault(column)) is None:
             continue
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
         if "UTF8" not in str(error):
             raise unreadable(file, error) from error
         at = next(at for at in range(len(column)) if _fault(column.slice(at, 1)))

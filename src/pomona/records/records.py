@@ -18,6 +18,7 @@ from pomona.errors import PomonaError
 from pomona.files import atomic_file
 from pomona.records.column_types import BATCH_ROWS, columns_of
 from pomona.records.engines import spread
+from pomona.records.parquet import ParquetSource
 from pomona.records.source import Batches, Filter, Source, Streamed, TableSource, kept, no_column
 from pomona.records.store import is_remote
 from pomona.records.writing import write_rows
@@ -143,8 +144,14 @@ class Records:
             raise PomonaError(f"batches({rows}) asks for empty batches", remedy="give 1 or more")
         return self._rechunked(rows)
 
-    def to_table(self) -> pa.Table:
-        """Every row in memory. Raises PomonaError when a file is damaged or a row malformed."""
+    def to_table(self, dictionaries: Sequence[str] = ()) -> pa.Table:
+        """Every row in memory; Parquet's texts of `dictionaries` as such, which is faster where few
+        stand in many rows. Raises PomonaError when a file is damaged or a row malformed.
+        """
+        if dictionaries and isinstance(self.source, ParquetSource) and self.engine == "native":
+            source = replace(self.source, encoded=tuple(dictionaries))
+            encoded = replace(self, source=source)
+            return pa.Table.from_batches(encoded.stream(), source.streamed(self._columns))
         return pa.Table.from_batches(self.stream(), schema=self.schema)
 
     @property

@@ -75,14 +75,7 @@ def row_codes(votes: Votes, by: str) -> Ints:
         remedy = nearest(by, known) if known else "give --cluster none: no column names any"
         message = f'there is no column "{by}" to cluster by'
         raise PomonaError(message, where=votes.where, remedy=remedy)
-    codes, _ = votes.codes(column)
-    if by != "item" or column == "item":
-        return codes
-    pair, _, first, _ = pairs_of(votes)
-    known = codes >= 0
-    found = np.full(len(codes), -1)
-    found[known] = np.unique(codes[known] * len(first) + pair[known], return_inverse=True)[1]
-    return found
+    return votes.groups(column, pairs=by == "item" and column == "prompt")
 
 
 def _column(votes: Votes, unit: str) -> str | None:

@@ -141,8 +141,7 @@ class Fitted:
             return []
         found = self.units[:1]
         if "voter" in self.units and found != ["voter"]:
-            codes, _ = self.votes.codes("voter")
-            voters = len(np.unique(codes[codes >= 0]))
+            voters = int(self.votes.groups("voter").max(initial=-1)) + 1
             if voters >= _VOTERS:
                 found.append("voter")
             else:
