@@ -5,7 +5,7 @@ rows are used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -24,7 +24,7 @@ class ParquetSource(Files):
     `encoded` come as dictionaries, as which Parquet keeps them, whatever the schema says.
     """
 
-    encoded: tuple[str, ...] = ()
+    encoded: tuple[str, ...] = field(default=(), kw_only=True)
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """Batches of the files in order, each file's errors under its name."""
@@ -47,15 +47,11 @@ class ParquetSource(Files):
 
     def streamed(self, columns: Sequence[str]) -> pa.Schema:
         """The columns of the batches."""
-        found = [self.schema.field(name) for name in columns]
-        return pa.schema(
-            [
-                field.with_type(_TEXTS)
-                if field.name in self.encoded and pa.types.is_string(field.type)
-                else field
-                for field in found
-            ]
-        )
+        found = pa.schema([self.schema.field(name) for name in columns])
+        for place, one in enumerate(found):
+            if one.name in self.encoded and pa.types.is_string(one.type):
+                found = found.set(place, one.with_type(_TEXTS))
+        return found
 
     def count(self, keep: Filter) -> int:
         """See `Source`."""

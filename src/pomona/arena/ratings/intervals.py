@@ -19,11 +19,12 @@ from pomona.arena.ratings.bradley_terry import (
     sums,
 )
 from pomona.arena.ratings.clusters import Clusters
+from pomona.arena.ratings.loops import FAMILY
 
 _DRAWS = 10_000  # of the largest deviation on a board
 _FEWEST = 0.5  # degrees of freedom of an interval
+_LEAST = 0.05  # of 1 less a cluster's share: what is nearly all has no degree of freedom anyhow
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -157,10 +158,7 @@ def _meat(
     meat = _meat_of_votes(counts, alone, scores, free)
     held = [_by_model(counts, (alone * scores.dd**power).sum(1)) for power in (1, 2)]
     if (units := int(clusters.codes.max(initial=-1)) + 1) > 0:
-        rows = slice(None) if clusters.codes.min() >= 0 else np.flatnonzero(clusters.codes >= 0)
-        codes, place = clusters.codes[rows], clusters.place[rows]
-        of = _Rows(counts, scores, codes, place, clusters.count[rows], units)
-        more, *both = (of.within if of.home is not None else of.across)(diagonal, free)
+        more, *both = _of_clusters(counts, scores, clusters, units, diagonal, free)
         meat += more
         held = [one + other for one, other in zip(held, both, strict=True)]
     return meat, np.maximum(held[0] ** 2 / np.maximum(held[1], 1e-300) - 1, 0)
@@ -171,71 +169,75 @@ def _by_model(counts: Counts, of_pairs: Floats) -> Floats:
     return sums(counts.first, of_pairs, k) + sums(counts.second, of_pairs, k)
 
 
-def _rest(share: Floats) -> Floats:
-    """1 less the share; a cluster that is nearly all has no degree of freedom anyhow."""
-    return np.maximum(1 - share, 0.05)
+def _of_clusters(
+    counts: Counts,
+    scores: Cells,
+    clusters: Clusters,
+    units: int,
+    diagonal: Floats | None,
+    free: bool,
+) -> tuple[Floats, Floats, Floats]:
+    """The products of scores [k, k] (and ties), information on each model [k], its squares."""
+    summed, home = np.zeros((units, 4)), np.full(units, -1)
+    kinds = (scores.d, scores.dd, scores.t, scores.tt)
+    elsewhere = FAMILY.loop("sum_clusters")(
+        clusters.codes,
+        clusters.place,
+        clusters.count.astype(np.float64),
+        np.stack([of.ravel() for of in kinds], 1),
+        summed,
+        home,
+    )
+    if elsewhere:
+        return _across(counts, scores, clusters, units, diagonal, free)
+    # Where no cluster has votes on two pairs, few numbers of each pair are enough.
+    k, first, second = counts.models, counts.first, counts.second
+    whole = np.full(k + 1, np.inf)
+    if diagonal is not None:
+        whole[: k + free] = diagonal
+    by_pair = np.zeros((len(first), 8))
+    ends = (np.ascontiguousarray(of, np.int64) for of in (first, second))
+    FAMILY.loop("multiply")(summed, home, *ends, whole, _LEAST, by_pair)
+    meat, places = np.zeros((k + free, k + free)), np.arange(k)
+    meat[first, second] = meat[second, first] = -by_pair[:, 0]
+    meat[places, places] = sums(first, by_pair[:, 1], k) + sums(second, by_pair[:, 2], k)
+    if free:
+        meat[:k, k] = sums(first, by_pair[:, 3], k) - sums(second, by_pair[:, 4], k)
+        meat[k, :k], meat[k, k] = meat[:k, k], by_pair[:, 5].sum()
+    return meat, _by_model(counts, by_pair[:, 6]), _by_model(counts, by_pair[:, 7])
 
 
-class _Rows:
-    """Rows that are in clusters: the products of these clusters' scores [k, k] (and ties), their
-    information on each model [k], and the sum of its squares.
-    """
+def _across(
+    counts: Counts,
+    scores: Cells,
+    clusters: Clusters,
+    units: int,
+    diagonal: Floats | None,
+    free: bool,
+) -> tuple[Floats, Floats, Floats]:
+    from scipy.sparse import csr_array
 
-    def __init__(
-        self, counts: Counts, scores: Cells, codes: Ints, place: Ints, count: Ints, units: int
-    ) -> None:
-        self.counts, self.codes, self.units = counts, codes, units
-        self.pair = place // 3
-        self.score, self.tied, self.information, self.tied_information = (
-            count * of.ravel()[place] for of in (scores.d, scores.t, scores.dd, scores.tt)
-        )
-        home = np.empty(units, np.int64)
-        home[codes] = self.pair
-        self.home = home if np.array_equal(home[codes], self.pair) else None
-
-    def within(self, diagonal: Floats | None, free: bool) -> tuple[Floats, Floats, Floats]:
-        """Where no cluster has votes on two pairs, few numbers of each are enough."""
-        counts, k, p = self.counts, self.counts.models, len(self.counts.first)
-        home = np.zeros(0, np.int64) if self.home is None else self.home
-        rows = (self.score, self.information, self.tied, self.tied_information)
-        a, h, b, tied = (
-            sums(self.codes, of, self.units) if free or place < 2 else np.zeros(self.units)
-            for place, of in enumerate(rows)
-        )
-        first, second = counts.first[home], counts.second[home]
-        up, down = a, a
-        if diagonal is not None:
-            up, down = (a / _rest(h / diagonal[of]) for of in (first, second))
-            b = b / _rest(tied / diagonal[k]) if free else b
-        meat = np.zeros((k + free, k + free))
-        meat[counts.first, counts.second] = -sums(home, up * down, p)
-        meat += meat.T
-        places = np.arange(k)
-        meat[places, places] = sums(first, up * up, k) + sums(second, down * down, k)
-        if free:
-            meat[:k, k] = sums(first, up * b, k) - sums(second, down * b, k)
-            meat[k, :k], meat[k, k] = meat[:k, k], b @ b
-        held, squares = (_by_model(counts, sums(home, h**power, p)) for power in (1, 2))
-        return meat, held, squares
-
-    def across(self, diagonal: Floats | None, free: bool) -> tuple[Floats, Floats, Floats]:
-        from scipy.sparse import csr_array
-
-        k = self.counts.models
-        # Real parts are scores, imaginary ones information, so that both have one pattern.
-        along, tied = self.score + 1j * self.information, self.tied + 1j * self.tied_information
-        entries = [along, -along.conj(), *([tied] if free else [])]
-        columns = [self.counts.first[self.pair], self.counts.second[self.pair]]
-        columns += [np.full(len(self.pair), k)] * free
-        places = (np.tile(self.codes, len(entries)), np.concatenate(columns))
-        table = csr_array((np.concatenate(entries), places), (self.units, k + free))
-        score, information = table.real, table.imag
-        if diagonal is not None:
-            score.data = score.data / _rest(information.data / diagonal[score.indices])
-        held, squares = (
-            sums(information.indices, information.data**power, k + free)[:k] for power in (1, 2)
-        )
-        return (score.T @ score).toarray(), held, squares
+    k = counts.models
+    rows = slice(None) if clusters.codes.min() >= 0 else np.flatnonzero(clusters.codes >= 0)
+    codes, place, count = clusters.codes[rows], clusters.place[rows], clusters.count[rows]
+    # Real parts are scores, imaginary ones information, so that both have one pattern.
+    along, tied = (
+        count * (score.ravel() + 1j * information.ravel())[place]
+        for score, information in ((scores.d, scores.dd), (scores.t, scores.tt))
+    )
+    entries = [along, -along.conj(), *([tied] if free else [])]
+    columns = [counts.first[place // 3], counts.second[place // 3]]
+    columns += [np.full(len(place), k)] * free
+    places = (np.tile(codes, len(entries)), np.concatenate(columns))
+    table = csr_array((np.concatenate(entries), places), (units, k + free))
+    score, information = table.real, table.imag
+    if diagonal is not None:
+        share = information.data / diagonal[score.indices]
+        score.data = score.data / np.maximum(1 - share, _LEAST)
+    held, squares = (
+        sums(information.indices, information.data**power, k + free)[:k] for power in (1, 2)
+    )
+    return (score.T @ score).toarray(), held, squares
 
 
 def laplacian(counts: Counts, dd: Floats, dt: Floats, tt: float, *, free: bool) -> Floats:

@@ -14,7 +14,10 @@ FAMILY = Family(
     ("loops",),
     {
         "group": ("loops", "i8[::1] i8[::1] i8[::1]"),
+        "sum_clusters": ("loops", "i8[::1] i8[::1] f8[::1] f8[:,::1] f8[:,::1] i8[::1]"),
+        "multiply": ("loops", "f8[:,::1] i8[::1] i8[::1] i8[::1] f8[::1] f8 f8[:,::1]"),
         "resample": ("loops", "u8[::1] u2[::1] i4[::1] i8[::1] i4[::1] i4[::1] i4[:,::1]"),
+        "votes_of": ("loops", "i8[::1] i8[::1] i4[:,:,::1] f8[:,::1]"),
         "gradients": (
             "loops",
             "i8[::1] i8[::1] i4[:,:,::1] f8[:,::1] f8[:,::1] f8[::1] i8 f8[:,::1] f8[::1]",
@@ -36,6 +39,53 @@ def group(codes: Any, starts: Any, order: Any) -> int:
         code = codes[row] + 1
         order[starts[code]] = row
         starts[code] += 1
+    return 0
+
+
+def sum_clusters(codes: Any, place: Any, count: Any, values: Any, into: Any, home: Any) -> int:
+    """Add to `into` [clusters, 4] the values [cells, 4] of the rows that have a cluster. Gives back
+    how many of them lie on another pair than the first of their cluster, which is kept in `home`,
+    -1 before.
+    """
+    elsewhere = 0
+    for row in range(codes.size):
+        cluster, cell = codes[row], place[row]
+        if cluster < 0:
+            continue
+        if home[cluster] < 0:
+            home[cluster] = cell // 3
+        elsewhere += home[cluster] != cell // 3
+        for kind in range(4):
+            into[cluster, kind] += count[row] * values[cell, kind]
+    return elsewhere
+
+
+def multiply(
+    sums: Any, home: Any, first: Any, second: Any, diagonal: Any, least: float, into: Any
+) -> int:
+    """Add to `into` [pairs, 8] the products of the clusters' scores: of the two models, of the
+    first's with itself, of the second's, of each with that of ties, of that with itself; and their
+    information and its squares.
+
+    sums: [clusters, 4] score, information, score by the parameter of ties, information on it.
+    diagonal: all information on each model and on the parameter of ties, infinite where scores are
+        to stay as they are; `least` of 1 less a cluster's share is left.
+    """
+    last = diagonal.size - 1
+    for cluster in range(home.size):
+        pair = home[cluster]
+        score, held = sums[cluster, 0], sums[cluster, 1]
+        up = score / max(1 - held / diagonal[first[pair]], least)
+        down = score / max(1 - held / diagonal[second[pair]], least)
+        tied = sums[cluster, 2] / max(1 - sums[cluster, 3] / diagonal[last], least)
+        into[pair, 0] += up * down
+        into[pair, 1] += up * up
+        into[pair, 2] += down * down
+        into[pair, 3] += up * tied
+        into[pair, 4] += down * tied
+        into[pair, 5] += tied * tied
+        into[pair, 6] += held
+        into[pair, 7] += held * held
     return 0
 
 
@@ -66,6 +116,23 @@ def resample(
             place, times = cell[row], count[row]
             for lane in range(lanes):
                 into[place, lane] += weight[lane] * times
+    return 0
+
+
+def votes_of(first: Any, second: Any, counts: Any, into: Any) -> int:
+    """Add each lane's votes [pairs, 3, lanes] of each model, and all, to `into` [models + 1,
+    lanes].
+    """
+    last = into.shape[0] - 1
+    for pair in range(first.size):
+        i, j = first[pair], second[pair]
+        for lane in range(into.shape[1]):
+            votes = np.float64(
+                counts[pair, 0, lane] + counts[pair, 1, lane] + counts[pair, 2, lane]
+            )
+            into[i, lane] += votes
+            into[j, lane] += votes
+            into[last, lane] += votes
     return 0
 
 

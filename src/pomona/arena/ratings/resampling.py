@@ -13,6 +13,7 @@ from pomona.arena.ratings.bradley_terry import (
     inverse,
     rated,
     solve,
+    sums,
 )
 from pomona.arena.ratings.loops import FAMILY
 from pomona.errors import PomonaError
@@ -122,8 +123,7 @@ def _gradients(
     model, k = solution.model[0], counts.models
     gradient, half = np.zeros((k + 1, len(left))), np.exp(found[:k, left] / 2)
     FAMILY.loop("gradients")(
-        np.ascontiguousarray(counts.first),
-        np.ascontiguousarray(counts.second),
+        *_ends(counts),
         drawn if len(left) == drawn.shape[2] else np.ascontiguousarray(drawn[:, :, left]),
         np.ascontiguousarray(half),
         np.ascontiguousarray(1 / half),
@@ -135,19 +135,21 @@ def _gradients(
     return gradient
 
 
+def _ends(counts: Counts) -> list[Ints]:
+    return [np.ascontiguousarray(of, np.int64) for of in (counts.first, counts.second)]
+
+
 def _scale(counts: Counts, solution: Solution, drawn: Drawn) -> Floats:
     """Root of each model's share of votes, and of the share of all, that a resample has
     [models + 1, resamples].
     """
-    from scipy.sparse import csr_array
-
-    pairs = np.arange(len(counts.first))
-    ends = np.concatenate([counts.first, counts.second]), np.concatenate([pairs, pairs])
-    incidence = csr_array((np.ones(2 * len(pairs)), ends), (counts.models, len(pairs)))
-    votes, outcomes = drawn.sum(1), 2 if solution.ties == "drop" else 3
-    whole = counts.outcomes[:, :outcomes].sum(1)
-    had = np.vstack([incidence @ votes, votes.sum(0)])
-    share = had / np.maximum(np.append(incidence @ whole, whole.sum()), 1e-300)[:, None]
+    had, whole = (np.zeros((counts.models + 1, many)) for many in (drawn.shape[2], 1))
+    votes = counts.outcomes[:, : 2 if solution.ties == "drop" else 3].sum(1)
+    FAMILY.loop("votes_of")(*_ends(counts), drawn, had)
+    whole[:-1, 0] = sums(counts.first, votes, counts.models)
+    whole[:-1, 0] += sums(counts.second, votes, counts.models)
+    whole[-1] = votes.sum()
+    share = had / np.maximum(whole, 1e-300)
     return np.sqrt(np.maximum(share, 1e-3))
 
 
