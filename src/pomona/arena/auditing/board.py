@@ -16,6 +16,7 @@ from pomona.arena.ratings.bradley_terry import (
     Solution,
     Ties,
     check_connected,
+    check_ties,
     components,
     counts_of,
     hessian,
@@ -91,11 +92,12 @@ class Board:
 
     @cached_property
     def errors(self) -> Errors | None:
-        """How sure strengths are, clustered by the finest of items and prompts, and by voters; None
-        where votes are too few.
+        """How sure strengths are, clustered as `fit` does: by the finest of items and prompts, and
+        by voters where there are ten; None where votes are too few.
         """
         kinds = [unit for unit in self.units if unit != "voter"][:1]
-        kinds += ["voter"] if "voter" in self.units else []
+        voters = self.units.get("voter")
+        kinds += ["voter"] if voters is not None and (voters.max() >= 9 or not kinds) else []
         clusters = [clustered(self.votes, kind) for kind in kinds]
         return errors(self.counts, self.solution, clusters or None, self.bread)
 
@@ -188,6 +190,7 @@ def board_of(votes: Votes, ties: Ties, units: dict[str, Codes] | None = None) ->
     if not finite.all():
         votes = votes.take(finite[votes.a] & finite[votes.b])
         counts = counts_of(votes)
+    check_ties(counts, votes.where, ties)
     solution = solve(counts, ties)
     return Board(
         votes,
