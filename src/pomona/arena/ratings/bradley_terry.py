@@ -419,7 +419,7 @@ def components(counts: Counts, *, strong: bool = False, ties: Ties = "davidson")
     told: Any = connected_components(graph, directed=True, connection=kind)
     found = told[1]
     order = np.argsort(-np.bincount(found), kind="stable")
-    return np.argsort(order)[found]
+    return np.asarray(np.argsort(order))[found]
 
 
 def check_connected(
@@ -431,7 +431,7 @@ def check_connected(
         return
     told = []
     for component in range(min(many, 4)):
-        names = [models[index] for index in np.flatnonzero(found == component)]
+        names = [models[int(index)] for index in np.flatnonzero(found == component)]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         told.append(", ".join(name[:60] for name in names[:5]) + more)
     more = f"; and {many - 4} more" if many > 4 else ""

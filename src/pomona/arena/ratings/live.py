@@ -66,7 +66,8 @@ class LiveRatings:
         level: float = 0.95,
     ) -> None:
         fitted = Fitted(votes, Settings(ties, cluster, level, None, (), 0, 0))
-        self.ties, self.level, self.models = ties, level, list(votes.models)
+        self.ties: Ties = ties
+        self.level, self.models = level, list(votes.models)
         self.counts = counts_of(votes)
         self._there = np.flatnonzero(np.isin(self.models, fitted.names))
         self._inner, self.solution, self._bread = fitted.counts, fitted.solution, fitted.bread
