@@ -50,11 +50,12 @@ class Accounts:
     def statistics(self) -> dict[str, NDArray[np.float64]]:
         """Per-item statistics of every variant, `[seeds, n, k]`."""
         return {
-            m.variant: np.stack([self._statistics(step) for step in m.answers])
+            m.variant: np.stack([self.statistics_of(step) for step in m.answers])
             for m in self.measurements
         }
 
-    def _statistics(self, step: Step) -> NDArray[np.float64]:
+    def statistics_of(self, step: Step) -> NDArray[np.float64]:
+        """Per-item statistics of a step of answers, `[n, k]`."""
         file = self.folder.result(step) / statistics_name(self.place)
         return read_statistics(file, len(self.items))
 
@@ -161,7 +162,7 @@ class Accounts:
         """The metric of each group if the source were the answer, where answers are texts."""
         if not self.plan.reads_texts:
             return {}
-        copies = self._statistics(self.plan.copies(self.plan.items))
+        copies = self.statistics_of(self.plan.copies(self.plan.items))
         return {group: value_of(self.metric, copies[rows]) for group, rows in self.rows.items()}
 
     def parameters(self, variant: str) -> int | None:
@@ -180,7 +181,7 @@ class Accounts:
         wanted = {g: rows for g, rows in self.rows.items() if groups is None or g in groups}
         for group, rows in wanted.items():
             draws, measured = self.draws(rows), []
-            ladder = self._ladder(rows, draws)
+            ladder = self.ladder(rows, draws)
             for m in self.measurements:
                 scale = None
                 if ladder is not None and m.variant in sizes:
@@ -190,7 +191,7 @@ class Accounts:
                     value = value_of(self.metric, self.statistics[m.variant][:, rows])
                     resampled = self.resampled(m.variant, rows, draws)
                     scale = ladder[0].scale_equivalent(value, resampled, ladder[1])
-                for baseline in self._baselines(m):
+                for baseline in self.baselines(m):
                     compared = compare(
                         self.metric,
                         self.statistics[m.variant][:, rows],
@@ -202,7 +203,7 @@ class Accounts:
             entries += self._corrected(measured)
         return entries
 
-    def _baselines(self, m: Measurement) -> list[str]:
+    def baselines(self, m: Measurement) -> list[str]:
         """What a measurement is compared with: its own baselines as far as they are there, and the
         strongest control where it is above that.
         """
@@ -277,10 +278,15 @@ class Accounts:
             tokens_per_item=each.tokens_per_item,
             seconds_once=less(mine.once.cpu_seconds, beyond.cpu_seconds),
             seconds_per_item=each.seconds_per_item,
-            optimised=m.system.judge == self.plan.metrics[self.place],
+            optimised=self.is_optimised(m),
         )
 
-    def _ladder(self, rows: NDArray[np.int64], draws: Resamples) -> tuple[Ladder, int] | None:
+    def is_optimised(self, m: Measurement) -> bool:
+        """Whether a system chooses by this metric."""
+        return m.system.judge == self.plan.metrics[self.place]
+
+    def ladder(self, rows: NDArray[np.int64], draws: Resamples) -> tuple[Ladder, int] | None:
+        """The sizes on some rows, and the place of the base among them; None for fewer than two."""
         rungs = self.rungs()
         names = [rung.variant for rung in rungs]
         if len(rungs) < 2 or self.plan.recipe.base not in names:

@@ -101,7 +101,7 @@ def draw_pools(
     }
     cost = plan.estimate("generate", model, plan.item_count, pool.n)
     if isinstance(model, Served):
-        money = _most(plan, system, [model], lambda own: forecaster(own, plan.typical)(pool.n))
+        money = most_money(plan, system, [model], lambda own: forecaster(own, plan.typical)(pool.n))
         cost = replace(cost, asked=plan.item_count * pool.n, money=money)
     if system.context:
         cost = replace(cost, tokens=_unknown)
@@ -145,7 +145,7 @@ def judge_pools(
         )
 
     def tokens(_: Request) -> Tokens:
-        spent = choosing(*(_Priced(None) for _ in who))
+        spent = choosing(*(Priced(None) for _ in who))
         count = plan.item_count
         return spent.prompt_tokens * count, spent.completion_tokens * count
 
@@ -154,7 +154,7 @@ def judge_pools(
         None,
         200.0 * plan.item_count,
         plan.item_count,
-        _most(plan, system, list(who.values()), choosing),
+        most_money(plan, system, list(who.values()), choosing),
         _unknown if system.context else tokens,
     )
     of = "" if system.name == strategy.name else f" of {system.name}"
@@ -167,7 +167,7 @@ def _unknown(_: Request) -> Tokens:
     return None, None
 
 
-class _Priced(Model):
+class Priced(Model):
     """Stands for a model in forecasts, and is not asked."""
 
     abilities = frozenset({"generate"})
@@ -183,7 +183,7 @@ class _Priced(Model):
         return replace(told, money=money)
 
 
-def _most(
+def most_money(
     plan: Plan, system: System, models: Sequence[Node], spent: Callable[..., Spent]
 ) -> float | None:
     """What all test items cost at most by what one does; None where a server has no price, and
@@ -195,7 +195,7 @@ def _most(
         return 0.0
     if system.context or any(asked[node].price is None for node in served):
         return None
-    return spent(*(_Priced(asked[node].price) for node in models)).money * plan.item_count
+    return spent(*(Priced(asked[node].price) for node in models)).money * plan.item_count
 
 
 def is_judged(system: System) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from pomona.documents import StrictModel, problems
 
@@ -76,3 +77,72 @@ class Pruning(StrictModel):
             text = '"begin" must be before "end", and "initial" at most "level", which is below 1'
             raise problems([((), text)])
         return self
+
+
+class WinRate(StrictModel):
+    """How often an item is answered better than by the base, a tie being half a win: as a judge
+    says, or people who voted.
+    """
+
+    judge: Text | None = None
+    """The model that is asked, about both orders of the two answers; one that chose none of them.
+    """
+    template: Text | None = None
+    """What it is asked, with {prompt}, {first} and {second}; ours when left out."""
+    flips: Literal["tie", "skip", "half"] = "tie"
+    """A verdict that turns with the order is a tie, no verdict, or, where one order names a tie,
+    half of the other.
+    """
+    per_group: Positive | None = None
+    """At most this many items per group, the same for all systems; all when left out."""
+    votes: Names | None = None
+    """Tables of votes on pairs of the run's systems, as `pomona arena pairs RUN#SYSTEM RUN#base`
+    makes them, in place of a judge.
+    """
+    variants: Texts | None = None
+    """Systems that are judged, by their names in the ledger; all but bounds when left out."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return checked(self, self._mistakes())
+
+    def _mistakes(self) -> Mistakes:
+        if (self.judge is None) == (self.votes is None):
+            yield (), 'who says what is better is "judge" or "votes", one of them'
+        for name in ("template", "flips", "per_group"):
+            if self.votes and name in self.model_fields_set:
+                yield (name,), f'"{name}" is of a judge'
+
+
+def _harness(value: Any) -> Any:
+    if not isinstance(value, str | dict):
+        raise PydanticCustomError("expected", "a name, a file or a mapping")
+    return {"task": value} if isinstance(value, str) else value
+
+
+class HarnessPart(StrictModel):
+    """A task of lm-evaluation-harness: its documents, prompts, filters and metrics. A task file is
+    code, which is run while the recipe is read.
+    """
+
+    task: Text
+    """Its name, or the path of its YAML file; paths of data in that are relative to the working
+    directory.
+    """
+    metrics: Texts | None = None
+    """Those of the task that count, the first of which leads; all that can be resampled when left
+    out.
+    """
+    shots: Annotated[int, Field(ge=0)] | None = None
+    """Examples in the prompt; the task's own number when left out."""
+    limit: Positive | None = None
+    """The first so many documents."""
+    group: Text | None = None
+    """Column of the documents by which results are broken down."""
+    unsafe: Annotated[bool, Field(strict=True)] = False
+    """Also a task that executes what a model writes."""
+
+
+HarnessOrName = Annotated[
+    HarnessPart, BeforeValidator(_harness, json_schema_input_type=str | HarnessPart)
+]

@@ -30,6 +30,7 @@ from pomona.recipe.plan import Measurement, RunPlan
 from pomona.recipe.steps.answering import About
 from pomona.recipe.steps.controls import Search
 from pomona.recipe.steps.results import read_result, read_rows
+from pomona.recipe.winning import Wins
 
 VERSIONS = ("pomona", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
 PARTS = ("overall", "warm", "cold", "head", "tail", "warm tail", "near", "middle", "far")
@@ -38,9 +39,12 @@ PARTS = ("overall", "warm", "cold", "head", "tail", "warm tail", "near", "middle
 def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
     """The ledger of a run whose steps are all finished."""
     every = [Accounts(plan, folder, place=place) for place in range(len(plan.metrics))]
+    wins = Wins(plan, folder) if plan.recipe.task.win_rate else None
+    every += [wins] if wins else []
     entries = [entry for accounts in every for entry in accounts.entries()]
-    exchange = _exchange(every[0], entries)
-    return Ledger(replace(_header(every, entries), exchange=exchange), entries)
+    header, more = _header(every, entries), wins.notes() if wins else []
+    header = replace(header, exchange=_exchange(every[0], entries), notes=[*header.notes, *more])
+    return Ledger(header, entries)
 
 
 def partial_ledger(plan: RunPlan, folder: RunFolder, done: Sequence[Measurement]) -> Ledger:

@@ -21,6 +21,7 @@ from pomona.recipe.asking import (
 )
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work, answering
 from pomona.recipe.inputs import tokenizer_folder, trained_before
+from pomona.recipe.judging import judged, win_steps
 from pomona.recipe.rows import Tables
 from pomona.recipe.schema import Pretrain, Train
 from pomona.recipe.steps import Served
@@ -419,7 +420,8 @@ class RunPlan(Tables):
     def targets(self) -> list[Step]:
         """What the ledger is computed from."""
         answers = (step for m in self.measurements() for step in m.answers)
-        return [*self.needed, *answers, *map(self.loss, self.training_runs)]
+        wins = (step for m in judged(self) for step in win_steps(self, m))
+        return [*self.needed, *answers, *wins, *map(self.loss, self.training_runs)]
 
     def answering(self) -> Mapping[str, Any]:
         """Parameters of every step in which a model reads or writes."""

@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from pomona.errors import PomonaError, nearest
 from pomona.models import Request
+from pomona.recipe.fields import HarnessPart
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
 from pomona.recipe.inputs import check_groups, check_names, group_counts, record_sources
-from pomona.recipe.schema import HarnessPart, Recipe
+from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.scoring import make_task_items
 from pomona.recipe.steps.tables import make_table
 from pomona.tasks import fields_of

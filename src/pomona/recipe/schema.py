@@ -12,6 +12,7 @@ from pomona.documents import StrictModel, problems
 from pomona.recipe.asked import AskedModel, AskingBudget, is_served, lacking
 from pomona.recipe.fields import (
     Counts,
+    HarnessOrName,
     Mistakes,
     Names,
     Optimizer,
@@ -25,6 +26,7 @@ from pomona.recipe.fields import (
     Text,
     Texts,
     Where,
+    WinRate,
     checked,
 )
 from pomona.tasks import MetricOptions, OneOrMore, metric
@@ -34,12 +36,6 @@ def _rung(value: Any) -> Any:
     if not isinstance(value, str | dict):
         raise PydanticCustomError("expected", "a model URI or a mapping")
     return {"model": value} if isinstance(value, str) else value
-
-
-def _harness(value: Any) -> Any:
-    if not isinstance(value, str | dict):
-        raise PydanticCustomError("expected", "a name, a file or a mapping")
-    return {"task": value} if isinstance(value, str) else value
 
 
 class Data(StrictModel):
@@ -68,34 +64,6 @@ class Data(StrictModel):
     """A malformed row stops the run, or goes to a file of rejects."""
 
 
-class HarnessPart(StrictModel):
-    """A task of lm-evaluation-harness: its documents, prompts, filters and metrics. A task file is
-    code, which is run while the recipe is read.
-    """
-
-    task: Text
-    """Its name, or the path of its YAML file; paths of data in that are relative to the working
-    directory.
-    """
-    metrics: Texts | None = None
-    """Those of the task that count, the first of which leads; all that can be resampled when left
-    out.
-    """
-    shots: Annotated[int, Field(ge=0)] | None = None
-    """Examples in the prompt; the task's own number when left out."""
-    limit: Positive | None = None
-    """The first so many documents."""
-    group: Text | None = None
-    """Column of the documents by which results are broken down."""
-    unsafe: Annotated[bool, Field(strict=True)] = False
-    """Also a task that executes what a model writes."""
-
-
-HarnessOrName = Annotated[
-    HarnessPart, BeforeValidator(_harness, json_schema_input_type=str | HarnessPart)
-]
-
-
 class Task(StrictModel):
     """What "better" means: the rows to answer and the metric."""
 
@@ -119,6 +87,8 @@ class Task(StrictModel):
     """How an answer is compared with its reference: a metric, or several, of which the first one
     leads.
     """
+    win_rate: WinRate | None = None
+    """Also how often answers are better than the base's: by a judge, or by people's votes."""
     per_group: Positive | None = None
     """At most this many test items per group; all when left out."""
     tail: Annotated[int, Field(ge=0)] = 5
@@ -130,7 +100,7 @@ class Task(StrictModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        own = ("records", "where", "project", "metric", "per_group", "max_new_tokens")
+        own = ("records", "where", "project", "metric", "win_rate", "per_group", "max_new_tokens")
         given = [name for name in own if name in self.model_fields_set] if self.harness else []
         text = 'is the harness task\'s own: take it away, or say what there is to say in "harness"'
         return checked(self, (((name,), f'"{name}" {text}') for name in given))
@@ -444,6 +414,10 @@ class Recipe(StrictModel):
             if self.unpriced(name):
                 text = f'a budget of money needs the price of "{name}": give it under "models"'
                 yield ("budget", "money"), text
+        judge = self.task.win_rate and self.task.win_rate.judge
+        if judge and self.unpriced(judge):
+            text = f'a budget of money needs the price of "{judge}": give it under "models"'
+            yield ("task", "win_rate", "judge"), text
         if self.stack and self.validation is None:
             yield (
                 ("stack",),
@@ -476,6 +450,8 @@ class Recipe(StrictModel):
             told = " and ".join(f"{name} {kind}" for name, kind in kinds.items())
             yield ("task", "metric"), f"one recipe measures texts or log-probabilities: {told}"
         for name, kind in kinds.items():
+            if kind != "text" and self.task.win_rate:
+                yield ("task", "win_rate"), f'answers are judged, and "{name}" reads {kind}'
             if kind == "options" and self.data.options is None:
                 yield ("task", "metric"), f'"{name}" chooses among "options": name them in "data"'
             for rung in dict.fromkeys([self.base, *(one.model for one in self.ladder or ())]):

@@ -1,0 +1,134 @@
+"""Steps in which the answers of systems are compared with the base's, by a judge or by votes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from pomona.answers import forecaster
+from pomona.arena import pair_requests
+from pomona.errors import PomonaError, nearest
+from pomona.models import Model, Request, Spent
+from pomona.recipe.asking import Plan, Priced, most_money
+from pomona.recipe.fields import WinRate
+from pomona.recipe.graph import Estimate, Node, RunInput, Step
+from pomona.recipe.inputs import record_sources
+from pomona.recipe.steps import Served
+from pomona.recipe.steps.winning import count_wins, judge_wins
+from pomona.recipe.system import System
+
+
+class Measured(Protocol):
+    """A system and the steps of its answers."""
+
+    @property
+    def variant(self) -> str:
+        """The name of the system."""
+        ...
+
+    @property
+    def system(self) -> System:
+        """The system."""
+        ...
+
+    @property
+    def answers(self) -> Sequence[Step]:
+        """One step for each training."""
+        ...
+
+
+class Planned(Plan, Protocol):
+    """What steps are compared here."""
+
+    measurements: Callable[[], Sequence[Any]]
+    measured: Callable[[System, Step], Any]
+    seeded: Callable[[System, int], str]
+    count: Callable[..., float]
+    parameters: Callable[[Node], float | None]
+
+    @property
+    def items(self) -> Step:
+        """The test items."""
+        ...
+
+    @property
+    def base(self) -> System:
+        """What systems are compared with."""
+        ...
+
+
+def judged(plan: Planned) -> list[Measured]:
+    """The systems whose answers are compared with the base's. Raises PomonaError for a name that
+    is none.
+    """
+    asked = plan.recipe.task.win_rate
+    if asked is None:
+        return []
+    found = [m for m in plan.measurements() if m.variant != plan.recipe.base]
+    if asked.variants is None:
+        return [m for m in found if not m.system.bound]
+    known = {m.variant: m for m in found}
+    for name in asked.variants:
+        if name not in known:
+            message = f'"{name}" is not measured'
+            raise PomonaError(message, where="task.win_rate", remedy=nearest(name, known))
+    return [known[name] for name in asked.variants]
+
+
+def win_steps(plan: Planned, m: Measured) -> list[Step]:
+    """The steps that compare a system's answers with the base's, one for each of its trainings."""
+    asked = plan.recipe.task.win_rate
+    assert asked is not None
+    base = plan.measured(plan.base, plan.items).answers[0]
+    names = [plan.seeded(m.system, seed) for seed in m.system.seeds]
+    if asked.votes is not None:
+        sources = record_sources(asked.votes, plan.folder)
+        votes = {f"votes-{i:04d}": RunInput(path.name, path) for i, path in enumerate(sources)}
+        params = {"system": m.variant, "base": plan.recipe.base}
+        inputs = {"items": plan.items, **votes}
+        return [plan.step(f"count votes on {m.variant}", count_wins, params, inputs)]
+    return [
+        _judging(plan, asked, name, answers, base)
+        for name, answers in zip(names, m.answers, strict=True)
+    ]
+
+
+def _judging(plan: Planned, asked: WinRate, name: str, answers: Step, base: Step) -> Step:
+    assert asked.judge is not None
+    judge, recipe = plan.model(asked.judge), plan.recipe
+    params = {
+        **plan.answering(),
+        "max_new_tokens": recipe.task.max_new_tokens,
+        "context": {},
+        "models": {"judge": recipe.asked(asked.judge).settings()},
+        "template": asked.template,
+        "flips": asked.flips,
+        "per_group": asked.per_group,
+    }
+    items = plan.item_count
+    if asked.per_group is not None:
+        items = min(items, plan.count("test items", recipe.task, asked.per_group))
+    typical = plan.typical
+    text = typical.prompt or "\n".join(str(one.get("content")) for one in typical.messages)
+    both = pair_requests(text, text, text, template=asked.template)
+
+    def spent(model: Model) -> Spent:
+        return sum((forecaster(model, one)(1) for one in both), Spent())
+
+    def tokens(_: Request) -> tuple[float, float]:
+        told = spent(Priced(None))
+        return told.prompt_tokens * items, told.completion_tokens * items
+
+    served = isinstance(judge, Served)
+    money = most_money(plan, plan.base, [judge], spent)
+    weights = None if served else plan.parameters(judge)
+    cost = Estimate(
+        "generate",
+        None if weights is None else 2.0 * weights * sum(tokens(typical)),
+        100.0 * items,
+        2 * items if served else 0.0,
+        None if money is None else money * items / plan.item_count,
+        tokens,
+    )
+    inputs = {"items": plan.items, "answers": answers, "base": base, "judge": judge}
+    return plan.step(f"judge {name} by {asked.judge}", judge_wins, params, inputs, cost)
