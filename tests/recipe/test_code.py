@@ -51,7 +51,9 @@ def test_what_a_step_loads_is_in_its_key(tmp_path: Path) -> None:
 
 
 # Helpers of steps, and what no example asks one by one.
-HELPERS = {f"pomona.recipe.steps.{name}" for name in ("results", "pools", "asking", "measuring")}
+HELPERS = {
+    f"pomona.recipe.steps.{name}" for name in ("results", "pools", "asking", "measuring", "winning")
+}
 
 
 def test_what_the_examples_run_is_in_the_modules_above() -> None:

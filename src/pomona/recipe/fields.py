@@ -90,8 +90,8 @@ class WinRate(StrictModel):
     template: Text | None = None
     """What it is asked, with {prompt}, {first} and {second}; ours when left out."""
     flips: Literal["tie", "skip", "half"] = "tie"
-    """A verdict that turns with the order is a tie, no verdict, or, where one order names a tie,
-    half of the other.
+    """What an item is worth whose verdicts in the two orders differ: a tie, nothing, or the mean of
+    both, and of one where the other cannot be read.
     """
     per_group: Positive | None = None
     """At most this many items per group, the same for all systems; all when left out."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol
 
 from pomona.answers import forecaster
@@ -18,48 +19,29 @@ from pomona.recipe.steps.winning import count_wins, judge_wins
 from pomona.recipe.system import System
 
 
-class Measured(Protocol):
-    """A system and the steps of its answers."""
-
-    @property
-    def variant(self) -> str:
-        """The name of the system."""
-        ...
-
-    @property
-    def system(self) -> System:
-        """The system."""
-        ...
-
-    @property
-    def answers(self) -> Sequence[Step]:
-        """One step for each training."""
-        ...
-
-
 class Planned(Plan, Protocol):
     """What steps are compared here."""
 
-    measurements: Callable[[], Sequence[Any]]
+    measurements: Callable[..., list[Any]]
     measured: Callable[[System, Step], Any]
     seeded: Callable[[System, int], str]
     count: Callable[..., float]
     parameters: Callable[[Node], float | None]
 
-    @property
+    @cached_property
     def items(self) -> Step:
         """The test items."""
         ...
 
-    @property
+    @cached_property
     def base(self) -> System:
         """What systems are compared with."""
         ...
 
 
-def judged(plan: Planned) -> list[Measured]:
-    """The systems whose answers are compared with the base's. Raises PomonaError for a name that
-    is none.
+def judged(plan: Planned) -> list[Any]:
+    """The measurements whose answers are compared with the base's. Raises PomonaError for a name
+    that is none.
     """
     asked = plan.recipe.task.win_rate
     if asked is None:
@@ -75,8 +57,10 @@ def judged(plan: Planned) -> list[Measured]:
     return [known[name] for name in asked.variants]
 
 
-def win_steps(plan: Planned, m: Measured) -> list[Step]:
-    """The steps that compare a system's answers with the base's, one for each of its trainings."""
+def win_steps(plan: Planned, m: Any) -> list[Step]:
+    """The steps that compare the answers of a measurement with the base's, one for each training of
+    its system.
+    """
     asked = plan.recipe.task.win_rate
     assert asked is not None
     base = plan.measured(plan.base, plan.items).answers[0]

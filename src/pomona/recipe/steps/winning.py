@@ -54,12 +54,10 @@ def judge_wins(step: StepContext) -> Cost:
     async def judge() -> tuple[list[PairVerdict], Asked]:
         async with opened(step) as asked:
 
-            async def one(at: int, _: Request) -> PairVerdict:
-                row = rows[at]
-                return await judge_pair(
-                    asked.models["judge"], items.prompts[row], ours[row], theirs[row],
-                    template=p["template"], flips=p["flips"], seed=p["seed"],
-                )  # fmt: skip
+            async def one(at: int, request: Request) -> PairVerdict:
+                pair = request, ours[rows[at]], theirs[rows[at]]
+                how = {name: p[name] for name in ("template", "flips", "seed")}
+                return await judge_pair(asked.models["judge"], *pair, **how)
 
             return await asked.all(items.take(np.array(rows, np.int64)), one), asked
 
