@@ -118,10 +118,12 @@ CASES = [
             "o.csv s.db", "", "o.csv.card.json"),
     Outputs("arena audit", "votes.csv --models makers.csv --page p", "votes.csv makers.csv",
             pages="p"),
+    Outputs("arena prioritize", "shown.csv --out o.parquet --store s.db --page p", "shown.csv",
+            "o.parquet s.db", "", "o.parquet.card.json", pages="p"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, arena serve, report, ledger"
-QUIET = f"{QUIET}, models list, doctor, forget redundancy, forget ladder, forget order"  # need a process, a network or a run: tested on their own
+QUIET = f"{QUIET}, models list, doctor, forget redundancy, forget ladder, forget order, arena prioritize replay"  # need a process, a network or a run: tested on their own
 # The line itself is sound: it is refused for what is in its outputs' places.
 WHY = re.compile(
     "is an input|would be|lies in|is there already|is not what|holds files|is no (?!column)"
@@ -162,6 +164,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
     ]
     votes = "x,y,x\nx,y,y\nx,y,tie\n"
     Path("votes.csv").write_text(f"model_a,model_b,winner\n{votes}")
+    Path("shown.csv").write_text(
+        "prompt,model_a,model_b,completion_a,completion_b,winner\np,x,y,one,two,x\n"
+    )
     Path("makers.csv").write_text("model,organisation\nx,Lab\n")
     Path("runs.csv").write_text(
         "params,tokens,loss\n" + "".join(f"{n},{d},{loss}\n" for n, d, loss in runs)

@@ -42,6 +42,19 @@ if TYPE_CHECKING:
         judge_tables as judge_tables,
     )
     from pomona.arena.pairing import pairs as pairs
+    from pomona.arena.prioritizing.queue import Standing as Standing
+    from pomona.arena.prioritizing.replay import replay as replay
+    from pomona.arena.prioritizing.results import (
+        BelievedModel as BelievedModel,
+        Measured as Measured,
+        PilotFit as PilotFit,
+        Priorities as Priorities,
+        RankingReplayed as RankingReplayed,
+        Replay as Replay,
+        TiesReplayed as TiesReplayed,
+    )
+    from pomona.arena.prioritizing.run import prioritize as prioritize
+    from pomona.arena.prioritizing.ties import Bin as Bin
     from pomona.arena.ratings.live import LiveRatings as LiveRatings, Standing as Standing
     from pomona.arena.ratings.results import (
         Clustering as Clustering,
@@ -69,6 +82,12 @@ __getattr__, __dir__ = lazily(
         "judging.tables": "ToldTable judge_lines judge_tables",
         "pairing": "pairs",
         "ratings.live": "LiveRatings Standing",
+        "prioritizing.queue": "Standing",
+        "prioritizing.replay": "replay",
+        "prioritizing.results": "Measured PilotFit Priorities RankingReplayed BelievedModel Replay "
+        "TiesReplayed",
+        "prioritizing.run": "prioritize",
+        "prioritizing.ties": "Bin",
         "ratings.results": "Clustering RatedModel Ratings StyleEffect",
         "ratings.run": "fit",
         "votes": "OUTCOMES VoteColumns Votes read_votes",

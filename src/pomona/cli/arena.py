@@ -7,6 +7,7 @@ from cyclopts import App
 from pomona.cli.arena_audit import show_audit
 from pomona.cli.arena_fit import COLUMNS, show_ratings
 from pomona.cli.arena_judge import OF_JUDGE, show_judge
+from pomona.cli.arena_prioritize import show_priorities, show_replay
 from pomona.cli.arena_serve import show_serve
 from pomona.cli.command import Command, Options
 
@@ -50,3 +51,24 @@ app.command(
         show_audit,
     )
 )
+
+prioritized = App(name="prioritize")
+prioritized.default(
+    Command(
+        "pomona.arena:prioritize",
+        "choosing pairs",
+        Options(
+            positional=2, kinds={"pairs": str, "votes": str, "store": str}, made=COLUMNS, tables=""
+        ),
+        show_priorities,
+    )
+)
+prioritized.command(
+    Command(
+        "pomona.arena:replay",
+        "replaying votes",
+        Options(kinds={"votes": str}, made=COLUMNS, tables=""),
+        show_replay,
+    )
+)
+app.command(prioritized)

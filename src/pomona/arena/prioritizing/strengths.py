@@ -1,0 +1,126 @@
+"""What is believed of the models' strengths while votes are few: Bradley-Terry with a prior that
+the answers themselves suggest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pomona.arena.prioritizing.logistic import standard
+from pomona.arena.prioritizing.pairs import Floats, Pairs
+from pomona.arena.ratings.bradley_terry import Counts, Solution, counts_of, gradient, hessian
+from pomona.arena.votes import Votes
+
+_ROUNDS = 40
+_LEAST = 0.01  # variance of strengths about what answers say: 40 points of Elo
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """Strengths in natural units of the log odds, of mean 0.
+
+    mean: float64 [k]; precision: float64 [k, k] of the votes and the prior together.
+    prior: float64 [k] what answers alone say; sd: how far strengths lie from it.
+    weights: how much a standard deviation of each of the models' averages says.
+    tie: ln nu of Davidson's model.
+    """
+
+    mean: Floats
+    precision: Floats
+    prior: Floats
+    sd: float
+    weights: Mapping[str, float]
+    tie: float
+
+
+def counts_on(models: list[str], votes: Votes, weights: Floats | None = None) -> Counts:
+    """The votes' counts with models numbered as in `models`, which may have more."""
+    counts, place = counts_of(votes, weights), {name: at for at, name in enumerate(models)}
+    number = np.array([place[name] for name in votes.models], np.intp)
+    first, second = number[counts.first], number[counts.second]
+    turned = first > second
+    outcomes = np.where(turned[:, None], counts.outcomes[:, [1, 0, 2]], counts.outcomes)
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    order = np.lexsort((high, low))
+    return Counts(len(models), low[order], high[order], outcomes[order])
+
+
+def averages(pairs: Pairs, answers: Mapping[str, Floats], models: list[str]) -> Floats:
+    """For each model the average of each column of answers [k, c], each within its prompt; 0 for a
+    model without answers.
+    """
+    place = {name: at for at, name in enumerate(models)}
+    owner = np.array([place[name] for name in pairs.models], np.int64)[pairs.answer_model]
+    many = np.maximum(np.bincount(owner, minlength=len(models)), 1)
+    found = [
+        np.bincount(owner, _within(values, pairs), len(models)) / many
+        for values in answers.values()
+    ]
+    return standard(found) if found else np.zeros((len(models), 0))
+
+
+def _within(values: Floats, pairs: Pairs) -> Floats:
+    """Values of answers, less their prompt's mean, by its standard deviation."""
+    known = np.isfinite(values)
+    filled = np.where(known, values, 0.0)
+    many = np.maximum(np.bincount(pairs.answer_prompt, known), 1)
+    mean = np.bincount(pairs.answer_prompt, filled) / many
+    off = np.where(known, filled - mean[pairs.answer_prompt], 0.0)
+    spread = np.sqrt(np.bincount(pairs.answer_prompt, off**2) / many)
+    return off / np.where(spread > 1e-9, spread, 1)[pairs.answer_prompt]
+
+
+def believe(
+    counts: Counts, told: Floats, names: list[str], design_effect: float = 1.0
+) -> Strengths:
+    """The most likely strengths with a normal prior about `told` [k, c] times weights, whose own
+    prior is standard normal; the prior's variance and the weights come from the votes (expectation
+    and maximisation, as of Fay & Herriot 1979).
+
+    design_effect: how many times larger variances are than those of independent votes.
+    """
+    k = counts.models
+    ties = counts.outcomes[:, 2].sum() > 0
+    start = float(np.log(max(2 * _odds(counts), 1e-9))) if ties else None
+    solution = Solution(np.zeros(k), "davidson", start, 0.0, 0.0, False, 0)
+    weights, variance, precision = np.zeros(told.shape[1]), 0.5, np.eye(k)
+    for _ in range(_ROUNDS):
+        prior = told @ weights
+        slope = gradient(counts, solution)
+        curve = hessian(counts, solution)
+        slope[:k] -= (solution.strengths - prior) / variance * design_effect
+        curve[np.arange(k), np.arange(k)] += design_effect / variance
+        step = np.linalg.solve(curve, slope)
+        step *= min(1.0, 2 / max(float(np.abs(step).max()), 1e-12))
+        solution = _moved(solution, step, k)
+        precision = hessian(counts, solution)[:k, :k] / design_effect + np.eye(k) / variance
+        spread = np.linalg.inv(precision)
+        gram = told.T @ told + variance * np.eye(told.shape[1])
+        weights = np.linalg.solve(gram, told.T @ solution.strengths)
+        rest = solution.strengths - told @ weights
+        updated = max(float(rest @ rest + np.trace(spread)) / k, _LEAST)
+        done = np.abs(step).max() < 1e-4 and abs(np.log(updated / variance)) < 1e-2
+        variance = updated
+        if done:
+            break
+    return Strengths(
+        solution.strengths - solution.strengths.mean(),
+        precision,
+        told @ weights,
+        float(np.sqrt(variance)),
+        dict(zip(names, map(float, weights), strict=True)),
+        solution.tie if solution.tie is not None else -np.inf,
+    )
+
+
+def _moved(solution: Solution, step: Floats, k: int) -> Solution:
+    tie = None if solution.tie is None else solution.tie + float(step[k])
+    return Solution(solution.strengths + step[:k], "davidson", tie, 0.0, 0.0, False, 0)
+
+
+def _odds(counts: Counts) -> float:
+    ties, total = counts.outcomes[:, 2].sum(), counts.outcomes.sum()
+    return float(ties / max(total - ties, 1))
