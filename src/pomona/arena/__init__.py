@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         judge_tables as judge_tables,
     )
     from pomona.arena.pairing import pairs as pairs
-    from pomona.arena.prioritizing.queue import Standing as Standing
+    from pomona.arena.prioritizing.queue import Expected as Expected
     from pomona.arena.prioritizing.replay import replay as replay
     from pomona.arena.prioritizing.results import (
         BelievedModel as BelievedModel,
@@ -82,7 +82,7 @@ __getattr__, __dir__ = lazily(
         "judging.tables": "ToldTable judge_lines judge_tables",
         "pairing": "pairs",
         "ratings.live": "LiveRatings Standing",
-        "prioritizing.queue": "Standing",
+        "prioritizing.queue": "Expected",
         "prioritizing.replay": "replay",
         "prioritizing.results": "Measured PilotFit Priorities RankingReplayed BelievedModel Replay "
         "TiesReplayed",

@@ -30,14 +30,16 @@ class ScoreStore:
     """Scores that were made already, so that a killed run goes on; in memory without a path."""
 
     def __init__(self, path: str | Path | None) -> None:
-        self.path, self._held = path, dict[bytes, list[float | None]]()
-        self._file = path and Database(
-            path,
-            [_TABLE],
-            what="a store of scores",
-            application=b"POMP",
-            lost="move it away; what it held must be scored again",
-        )
+        self._held = dict[bytes, list[float | None]]()
+        self._file: Database | None = None
+        if path is not None:
+            self._file = Database(
+                path,
+                [_TABLE],
+                what="a store of scores",
+                application=b"POMP",
+                lost="move it away; what it held must be scored again",
+            )
 
     def get(self, key: bytes) -> list[float | None] | None:
         """What is known under a key."""
@@ -48,7 +50,7 @@ class ScoreStore:
         if row is None:
             return None
         try:
-            found = parse_json(row[0].encode(), self.path, top=list)
+            found = parse_json(row[0].encode(), self._file.path, top=list)
         except (PomonaError, AttributeError) as error:
             raise self._file.damaged(error) from error
         return [None if value is None else float(value) for value in found]

@@ -104,6 +104,7 @@ class _Problem:
         common_group, own_group = self.groups
         ridge = np.where(common_group < 0, _INTERCEPT, precision[common_group])
         own_ridge = precision[own_group] if len(own_group) else np.zeros(0)
+        inner, folded, bread = (np.zeros(0),) * 3
         for _ in range(steps):
             own = self.own[self.seen]
             logits = self.x @ self.common + (self.z * own[self.place]).sum(1)

@@ -16,7 +16,7 @@ from pomona.records import Records, Where, as_text, read
 
 COLUMNS = ("prompt", "model_a", "model_b", "completion_a", "completion_b")
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+Floats = NDArray[Any]  # float64, which its stubs lose on the way
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read_pairs(pairs: Where) -> Pairs:
     texts = {name: as_text(table[name]) for name in COLUMNS}
     for name, column in texts.items():
         if column.null_count:
-            row = pc.index(pc.is_null(column), True).as_py() + 1
+            row = pc.index(column.is_null(), True).as_py() + 1
             remedy = "fill it in, or leave the row out"
             raise PomonaError(f'has no "{name}"', where=f"{where}, row {row}", remedy=remedy)
     prompt, prompts = _codes([texts["prompt"]])

@@ -38,7 +38,7 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Expected:
     """What is expected after so many votes of the queue.
 
     half_width: of the widest 95 % interval of a rating that matters, in Elo.
@@ -66,7 +66,7 @@ class Drawn:
     available: Ints
     random: np.ndarray
     information: Floats
-    path: list[Standing]
+    path: list[Expected]
     reached: Literal["resolution", "order", "budget", "all"]
 
 
@@ -127,11 +127,11 @@ class State:
         scale = told / (1 + told * float(column[a] - column[b]))
         self.covariance -= scale * np.outer(column, column)
 
-    def standing(self, votes: int, ties: float | None) -> Standing:
+    def standing(self, votes: int, ties: float | None) -> Expected:
         """What is expected of the ratings now."""
         return _standing(self.mean, self.covariance, self.goal.top, votes, ties)
 
-    def random(self, votes: int) -> Standing:
+    def random(self, votes: int) -> Expected:
         """What so many votes on pairs drawn at random would be expected to give from the start."""
         k = len(self.mean)
         told = votes * self.told / len(self.told)
@@ -173,7 +173,7 @@ def _spread(covariance: Floats) -> Floats:
 
 def _standing(
     mean: Floats, covariance: Floats, top: int | None, votes: int, ties: float | None = None
-) -> Standing:
+) -> Expected:
     k = len(mean)
     centred = covariance - covariance.mean(0) - covariance.mean(1)[:, None] + covariance.mean()
     matters = np.argsort(-mean, kind="stable")[: top or k]
@@ -182,7 +182,7 @@ def _standing(
     inside = np.zeros(k, bool)
     inside[matters] = True
     counted = np.triu(inside[:, None] | inside[None], 1)
-    return Standing(votes, half, float(sure[counted].mean()), ties)
+    return Expected(votes, half, float(sure[counted].mean()), ties)
 
 
 def draw(
@@ -234,7 +234,7 @@ def draw(
     return Drawn(columns[0], columns[1], columns[2], columns[3], columns[4], path, reached)
 
 
-def _reached(standing: Standing, goal: Goal) -> Literal["resolution", "order"] | None:
+def _reached(standing: Expected, goal: Goal) -> Literal["resolution", "order"] | None:
     if goal.resolution is not None and standing.half_width <= goal.resolution:
         return "resolution"
     return "order" if goal.order is not None and standing.order >= goal.order else None

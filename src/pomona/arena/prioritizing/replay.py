@@ -32,7 +32,12 @@ from pomona.errors import PomonaError
 from pomona.records import Where
 
 _KINDS = ("all", "prompt", "answers")
-_POLICIES: Sequence[tuple[By, str]] = (("random", "all"), ("ties", "all"), ("information", "all"))
+_POLICIES: Sequence[tuple[By, str]] = (
+    ("random", "all"),
+    ("ties", "all"),
+    ("information", "all"),
+    ("information", "prompt"),
+)
 _LEAST = 200  # votes, and
 _FEWEST = 20  # pairs with votes below which a replay says nothing
 
@@ -163,7 +168,7 @@ class _Past:
         order = rng.permutation(np.flatnonzero(~out))
         return {
             policy: self._curve(policy, order, reference, share, [seed, 5, pilot])
-            for policy in (*_POLICIES, ("information", "prompt"))
+            for policy in _POLICIES
         }
 
     def _curve(
@@ -228,7 +233,8 @@ class _Past:
     def _tau(self, votes: Sequence[int], reference: Floats, prior: bool) -> float:
         from scipy.stats import kendalltau
 
-        return float(kendalltau(self._believed(votes, prior=prior).mean, reference).statistic)
+        found: Any = kendalltau(self._believed(votes, prior=prior).mean, reference)
+        return float(found.statistic)
 
 
 def _ties(kind: str, kinds: dict[str, list[float]]) -> TiesReplayed:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pomona.arena.prioritizing.queue import By, Standing
+from pomona.arena.prioritizing.queue import By, Expected
 from pomona.arena.prioritizing.ties import Bin, Change
 from pomona.pages import UNKNOWN, clean, count
 
@@ -139,7 +139,7 @@ class Priorities:
     pairs: int
     by: By
     reached: str
-    path: Sequence[Standing]
+    path: Sequence[Expected]
     at_random: int | None
     measures: Sequence[Measured]
     pilot: PilotFit | None
