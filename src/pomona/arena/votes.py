@@ -410,7 +410,6 @@ def _outcomes(
         return _one_of(table, where)
     codes, labels = _codes(table[names["winner"]])
     column, number = names["winner"], {name: index for index, name in enumerate(models)}
-    empty = np.array([*(not label.strip() for label in labels), True])[codes]
     words = np.full(len(labels) + 1, -1)
     winners = np.full(len(labels) + 1, -2)
     for code, label in enumerate(labels):
@@ -421,8 +420,12 @@ def _outcomes(
             message = f'"{label}" in "{column}" is a model and a side'
             remedy = f"write {', '.join(OUTCOMES)}"
             raise PomonaError(message, where=f"{where}, row {row}", remedy=remedy)
-    outcome, won = words[codes], winners[codes]
+    outcome = words[codes]
     unclear = outcome < 0
+    if not unclear.any():
+        return outcome
+    won = winners[codes]
+    empty = np.array([*(not label.strip() for label in labels), True])[codes]
     outcome[unclear & (won == a)] = 0
     outcome[unclear & (won == b)] = 1
     if len(wrong := np.flatnonzero((outcome < 0) & ~empty)):

@@ -154,14 +154,23 @@ def _scale(counts: Counts, solution: Solution, drawn: Drawn) -> Floats:
 
 
 def _unfinished(counts: Counts, solution: Solution, drawn: Drawn, left: Ints) -> list[int]:
-    """Resamples that did not settle, and those in which some model may have no finite strength:
-    where the fewest votes that a cell has in any of them hold all together, there are none.
-    """
-    if rated(_of(counts, drawn.min(2)), solution.ties).all():
+    """Resamples that did not settle, and those in which some model has no finite strength."""
+    core = rated(_of(counts, drawn.min(2)), solution.ties)  # in every resample they are connected
+    if core.all():
         return left.tolist()
+    # A model that has won against the core, and lost, has a finite strength too.
+    edge = np.flatnonzero(core[counts.first] != core[counts.second])
+    inner = core[counts.first[edge]]
+    outer = np.where(inner, counts.second[edge], counts.first[edge])
+    won, lost = np.zeros((2, counts.models, drawn.shape[2]), bool)
+    tied = drawn[edge, 2] > 0
+    for into, side in ((won, 1), (lost, 0)):
+        np.logical_or.at(into, outer, (drawn[edge, np.where(inner, side, 1 - side)] > 0) | tied)
+    doubtful = np.asarray(~np.all((won & lost)[~core], axis=0))
+    doubtful[left] = True
     return [
         lane
-        for lane in range(drawn.shape[2])
+        for lane in np.flatnonzero(doubtful).tolist()
         if lane in left or not rated(_of(counts, drawn[:, :, lane]), solution.ties).all()
     ]
 

@@ -383,13 +383,15 @@ def _signature(fitted: Fitted, category: str | None) -> str:
 def _counted(votes: Votes) -> dict[str, dict[str, int]]:
     """Votes, wins, losses and ties of each model."""
     k = len(votes.models)
-    found = {}
-    for name, of_a, of_b in (("wins", 0, 1), ("losses", 1, 0)):
-        first = np.where(votes.outcome == of_a, votes.count, 0)
-        second = np.where(votes.outcome == of_b, votes.count, 0)
-        found[name] = np.bincount(votes.a, first, k) + np.bincount(votes.b, second, k)
-    tied = np.where(votes.outcome >= 2, votes.count, 0)
-    found["ties"] = np.bincount(votes.a, tied, k) + np.bincount(votes.b, tied, k)
+    first, second = (
+        np.bincount(side * 4 + votes.outcome, votes.count, 4 * k).reshape(k, 4)
+        for side in (votes.a, votes.b)
+    )
+    found = {
+        "wins": first[:, 0] + second[:, 1],
+        "losses": first[:, 1] + second[:, 0],
+        "ties": (first + second)[:, 2:].sum(1),
+    }
     found["votes"] = found["wins"] + found["losses"] + found["ties"]
     return {
         model: {name: int(column[index]) for name, column in found.items()}
