@@ -16,10 +16,10 @@ from pomona.arena.auditing.board import (
     Codes,
     Floats,
     by_model,
+    interval,
     laplacian,
     summed,
 )
-from pomona.arena.ratings.bradley_terry import ELO
 from pomona.arena.votes import Votes
 from pomona.stats import holm
 
@@ -165,18 +165,16 @@ def drift(board: Board, moments: Floats) -> Drift | str:
     rows = np.column_stack([-explained, np.eye(k)])[known] / information[known, None]
     error = np.sqrt(_variances(board, late, rows))
     value = gradient[known] / information[known]
-    z = np.abs(value) / np.maximum(error, 1e-300)
-    p = np.array([2 * NormalDist().cdf(-float(one)) for one in z])
+    units = [float(codes.max()) for codes in board.units.values() if codes.max() >= FEWEST - 1]
+    degrees = min(units, default=np.inf)
+    told = [
+        interval(float(v), max(float(e), 1e-300), degrees)
+        for v, e in zip(value, error, strict=True)
+    ]
+    p = [one[-1] for one in told]
     adjusted = holm(p)
     models = [
-        ModelDrift(
-            votes.models[known[i]],
-            float(value[i] * ELO),
-            float((value[i] - _Z * error[i]) * ELO),
-            float((value[i] + _Z * error[i]) * ELO),
-            float(p[i]),
-            float(adjusted[i]),
-        )
+        ModelDrift(votes.models[known[i]], *told[int(i)], float(adjusted[i]))
         for i in np.argsort(p, kind="stable")
     ]
     least = float(adjusted.min())

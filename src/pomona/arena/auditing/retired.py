@@ -10,17 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.arena.auditing.board import ALPHA, Board, Floats, Moved, board_of, moved_by, summed
-from pomona.arena.ratings.bradley_terry import ELO, Counts, components, counts_of
+from pomona.arena.auditing.board import (
+    ALPHA,
+    Board,
+    Floats,
+    Moved,
+    board_of,
+    interval,
+    moved_by,
+    summed,
+)
+from pomona.arena.ratings.bradley_terry import Counts, components, counts_of
 from pomona.arena.votes import Votes
 from pomona.stats import holm
 
-_Z = NormalDist().inv_cdf(1 - ALPHA / 2)
 _SILENT = 0.001  # chance that any model still shown would have been silent so long
 
 
@@ -151,19 +158,16 @@ def _shifted(board: Board, after: Board, keep: NDArray[np.bool_]) -> list[Shifte
     before = board.solution.strengths[rows]
     change = after.solution.strengths - (before - before.mean())
     error = _errors(board, after, rows, keep)
-    z = np.abs(change) / np.maximum(error, 1e-12)
-    p = np.array([2 * NormalDist().cdf(-float(one)) for one in z])
-    adjusted = holm(p)
+    codes = next(iter(board.units.values()), None)
+    degrees = np.inf if codes is None else float(codes.max())
+    told = [
+        interval(float(c), max(float(e), 1e-12), degrees)
+        for c, e in zip(change, error, strict=True)
+    ]
+    adjusted = holm([p for *_, p in told])
     return [
-        Shifted(
-            after.votes.models[i],
-            float(change[i] * ELO),
-            float((change[i] - _Z * error[i]) * ELO),
-            float((change[i] + _Z * error[i]) * ELO),
-            float(p[i]),
-            float(adjusted[i]),
-        )
-        for i in np.argsort(p, kind="stable")
+        Shifted(after.votes.models[i], *told[int(i)], float(adjusted[i]))
+        for i in np.argsort([p for *_, p in told], kind="stable")
     ]
 
 
