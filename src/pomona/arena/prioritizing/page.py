@@ -50,9 +50,9 @@ def write_page(result: Priorities, folder: Path) -> Path:
     if any(one.largest for one in result.measures):
         pictures.append(_signs(result.measures))
     tables = [
-        ("The first pairs", *_table(result.cells(_ROWS))),
-        ("Ratings", *_cells(result.ratings)),
-        ("Measures", *_cells(result.measures)),
+        ("The first pairs", 4, *_table(result.cells(_ROWS))),
+        ("Ratings", 1, *_cells(result.ratings)),
+        ("Measures", 1, *_cells(result.measures)),
     ]
     return _write("queue", result.headline(), pictures, tables, result, folder)
 
@@ -65,9 +65,9 @@ def write_replay(result: Replay, folder: Path) -> Path:
     )
     pictures = [("Votes and rankings", picture(_curves(result)), words), _signs(result.measures)]
     tables = [
-        ("Ties among the fifth that is said to have fewest", *_cells(result.ties)),
-        ("Votes for the same ranking", *_cells(result.rankings)),
-        ("Measures", *_cells(result.measures)),
+        ("Ties among the fifth that is said to have fewest", 1, *_cells(result.ties)),
+        ("Votes for the same ranking", 1, *_cells(result.rankings)),
+        ("Measures", 1, *_cells(result.measures)),
     ]
     return _write("replay", result.headline(), pictures, tables, result, folder)
 
@@ -86,7 +86,7 @@ def _write(
         kind=kind,
         headline=told,
         pictures=pictures,
-        tables=[one for one in tables if one[2]],
+        tables=[one for one in tables if one[3]],
         notes=result.notes,
         signature=result.signature,
     )

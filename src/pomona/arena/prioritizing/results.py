@@ -166,8 +166,7 @@ class Priorities:
         if last is None or self.pilot is None or not many:
             return f"{told}, by {self.by}"
         ties = "" if last.ties is None else f", of which {last.ties / many:.0%} may be ties,"
-        saved = "" if self.at_random is None else f"; at random it would take {self.at_random:,}"
-        return f"{told}{ties} take ratings to ± {last.half_width:.0f} Elo{saved}"
+        return f"{told}{ties} are expected to take ratings to ± {last.half_width:.0f} Elo"
 
     def to_json(self) -> dict[str, Any]:
         """All of it by name, and the first rows of the queue."""

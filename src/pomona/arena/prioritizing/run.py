@@ -233,13 +233,19 @@ class _Study:
             state, p_tie, self.goal, by=self.by, random=self.random, shown=shown, left=left,
             seed=self.seed, progress=progress,
         )  # fmt: skip
+        at_random = self._at_random(state, drawn)
+        if at_random is not None:
+            self.notes.append(
+                f"by Fisher's information as many as {at_random:,} votes at random would do the "
+                "same; what is saved in fact may be less: replay votes to see"
+            )
         return Priorities(
             self._queue(drawn, p_tie, strengths),
             len(self.pairs),
             self.by,
             drawn.reached,
             drawn.path,
-            self._at_random(state, drawn),
+            at_random,
             self._measured(measures),
             self._pilot(learnt),
             [] if self.votes is None else self._ratings(strengths, *boards),
