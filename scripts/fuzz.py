@@ -433,6 +433,12 @@ PAIRS = b"""model_a,model_b,win_a,win_b,tie_1,tie_2
 x,y,103,94,18,85
 x,z,0,2,0,1.0
 """
+SHOWN = b"""{"prompt": "?", "model_a": "x", "model_b": "y", "completion_a": "1",
+ "completion_b": "2", "lang": "pt_BR", "item": "i", "rank": 1, "propensity": 0.5, "available": 9}
+""".replace(b"\n ", b" ")
+FORM = (
+    b"csrf=x&key=0123456789abcdef&outcome=tie&edited=b&edit=%C3%A9+2&seconds=1e3&comment=a%0D%0Ab"
+)
 BATTLES = b"""[{"model_a": "x", "model_b": "y", "winner": "tie", "judge": "u", "anony": true,
  "tstamp": 1.5e9, "conversation_a": [{"role": "user", "content": "Why?"}],
  "conv_metadata": {"sum_assistant_a_tokens": 3, "header_count_a": {"h1": 1}}},
@@ -440,9 +446,24 @@ BATTLES = b"""[{"model_a": "x", "model_b": "y", "winner": "tie", "judge": "u", "
 """
 
 
+def answered(folder: Path) -> Any:
+    """What a form says of a pair; refusals of the web are those of its own error."""
+    from pomona.arena.annotating.forms import key_of, read_form, read_said
+    from pomona.arena.annotating.queue import Task
+    from pomona.web import ApiError
+
+    task = Task("t", "pair", None, "?", ("1", "2"), None)
+    try:
+        form = read_form((folder / "f").read_bytes())
+        return key_of(form), read_said(form, task)
+    except ApiError as error:
+        raise PomonaError(error.message) from error
+
+
 def readers() -> dict[str, Reader]:
     """Every reader by its name."""
     from pomona.arena import read_votes
+    from pomona.arena.annotating.items import read_pairs
     from pomona.documents import parse_json
     from pomona.merge import plan_merge
     from pomona.merge.preparing.adapters import adapted, read_adapter
@@ -532,6 +553,8 @@ def readers() -> dict[str, Reader]:
         "votes": Reader({"v.csv": VOTES}, lambda f: read_votes(f / "v.csv").digest),
         "counted votes": Reader({"v.csv": PAIRS}, lambda f: read_votes(f / "v.csv").digest),
         "battles": Reader({"v.json": BATTLES}, lambda f: read_votes(f / "v.json").digest),
+        "pairs": Reader({"p.jsonl": SHOWN}, lambda f: len(read_pairs(str(f / "p.jsonl")))),
+        "form": Reader({"f": FORM}, answered),
         "verdicts": Reader({"v.csv": VERDICTS, "s.csv": VERDICTS}, judged),
         "audited votes": Reader({"v.csv": AUDITED, "m.csv": KNOWN}, audited),
         **counting(),

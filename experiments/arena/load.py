@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +68,13 @@ class Annotator:
     def __init__(self, client: httpx.AsyncClient, seed: int, think: float) -> None:
         self._client, self._choose, self._think = client, random.Random(seed), think
         self.accepted, self.refused = list[str](), Counter[int]()
-        self.seconds: list[float] = []
+        self.seconds, self.dropped = list[float](), 0
 
     async def work(self, link: str, until: float) -> None:
         """Vote until the time is over."""
         await self._client.post(link)
         while time.monotonic() < until:
-            page = await self._timed(self._client.get("/"))
+            page = await self._timed(lambda: self._client.get("/"))
             form = {
                 name: found[1] for name, way in HIDDEN.items() if (found := way.search(page.text))
             }
@@ -82,17 +84,22 @@ class Annotator:
             await asyncio.sleep(self._choose.expovariate(1 / self._think))
             form["outcome"] = self._choose.choice(OUTCOMES)
             for _ in range(2 if self._choose.random() < 0.05 else 1):
-                sent = await self._timed(self._client.post("/answer", data=form))
+                sent = await self._timed(partial(self._client.post, "/answer", data=form))
                 if sent.status_code != 303:
                     self.refused[sent.status_code] += 1
                 elif form["key"] not in self.accepted:
                     self.accepted.append(form["key"])
 
-    async def _timed(self, asked: Any) -> httpx.Response:
+    async def _timed(self, asked: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
         begun = time.perf_counter()
-        answer = await asked
-        self.seconds.append(time.perf_counter() - begun)
-        return answer
+        while True:  # as the page does when the connection is lost
+            try:
+                answer = await asked()
+            except httpx.TransportError:
+                self.dropped += 1
+                continue
+            self.seconds.append(time.perf_counter() - begun)
+            return answer
 
 
 async def crowd(url: str, links: list[str], seconds: float, think: float) -> list[Annotator]:
@@ -149,6 +156,7 @@ def measure(db: str, folder: Path, n: int, seconds: float, think: float) -> dict
         "lost": len({*accepted} - {*kept}),
         "doubled": len(kept) - len({*kept}),
         "not accepted but kept": len({*kept} - {*accepted}),
+        "connections lost, and forms sent again": sum(one.dropped for one in people),
         "refused": {str(code): count for code, count in refused.items()},
         "places taken, and held by tasks": taken,
         "most answers an item": most,

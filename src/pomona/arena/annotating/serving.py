@@ -68,10 +68,11 @@ def serve(
 
     Args:
         pairs: Table with the columns prompt, model_a, model_b, completion_a and completion_b, and
-            optional lang, item, rank (the smallest comes first) and propensity.
+            optional lang, item, rank (the smallest comes first), propensity and available. A pair
+            that stands there twice is for two people.
         db: sqlite:///FILE or postgresql://USER@HOST/DATABASE; made where it is not there.
         rate: Table of single answers to rate from 1 to 5: prompt, completion, and optional model,
-            lang, item, rank and propensity.
+            lang, item and rank.
         write: People may write prompts of their own, with an answer.
         lead: Name of somebody who invites the others; prints a link that lets them in once.
         guidelines: Markdown file of what annotators should know.
