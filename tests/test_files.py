@@ -170,6 +170,12 @@ def test_a_kill_at_any_point_loses_nothing(tmp_path):
     raise AssertionError("was killed at every point")
 
 
+def test_a_folder_that_cannot_be_made_is_named() -> None:
+    with pytest.raises(PomonaError) as raised:
+        write_into(Path("/proc/self/page"), {"a": "1"})
+    assert str(raised.value).startswith("/proc/self/page: cannot be made")
+
+
 def test_files_are_written_into_a_folder_and_replaced_as_long_as_they_are_as_we_wrote_them(
     tmp_path,
 ):

@@ -418,7 +418,10 @@ def write_into(folder: Path, files: Mapping[str, str], kind: str = "") -> None:
     made, digests = set(listed.get("made", ())), dict(listed.get("sha256", {}))
     kind = listed.get("kind") or kind
     new = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # where only the kernel makes files
+        raise PomonaError("cannot be made", where=folder, remedy=_ELSEWHERE) from None
     for name in [*files, LISTING]:
         recover(folder / name)
     # While they are written both the old and the new ones are ours: a kill leaves some of each.

@@ -184,6 +184,18 @@ def without(row: int, **values: Any) -> pa.Table:
         ),
         (TABLE.append_column("n", pa.array([0, 0, 0, 0])), "the table: there are no votes"),
         (
+            TABLE.append_column("n", pa.array([1, 1, 2**53, 1])),
+            'row 3: "n" is 9007199254740992 — give whole numbers from 0 on, below 2^53',
+        ),
+        (
+            TABLE.append_column("n", pa.array([2**53 - 1] * 4)),
+            "3.6e+16 votes are more than 2^53 — check the column of counts",
+        ),
+        (
+            pa.table({"model_a": ["tie", "x"], "model_b": ["x", "tie"], "winner": ["x", "tie"]}),
+            'the table, row 2: "tie" in "winner" is a model and a side — write model_a',
+        ),
+        (
             TABLE.append_column("win_a", pa.array([1, 1, 1, 1])),
             '"winner" and "win_a" and "win_b" both say who won — leave out all but one',
         ),
@@ -201,6 +213,26 @@ def test_what_is_wrong_is_said_by_its_row(table: pa.Table, text: str) -> None:
     with pytest.raises(PomonaError) as raised:
         read_votes(table)
     assert text in str(raised.value)
+
+
+def test_a_model_may_be_called_as_an_outcome_where_no_winner_is_told_by_name() -> None:
+    rows = [("tie", "x", "tie"), ("x", "tie", "model_b"), ("model_b", "x", "model_a")]
+    table = pa.table(
+        dict(zip(("model_a", "model_b", "winner"), zip(*rows, strict=True), strict=True))
+    )
+    assert told(read_votes(table)) == [(*row, 1) for row in rows]
+
+
+def test_a_name_as_it_is_known_goes_before_one_in_capitals() -> None:
+    other = pa.array(["y", "x", "x", "z"])
+    assert told(read_votes(TABLE.add_column(0, "Winner", other))) == WANTED
+
+
+def test_a_column_that_is_named_as_another_is_not_proposed() -> None:
+    with pytest.raises(PomonaError) as raised:
+        read_votes(TABLE, VoteColumns(model_a="model_b"))
+    assert '"model_b" is named as model_a, and no column is left' in str(raised.value)
+    assert 'did you mean "model_a"?' in str(raised.value)
 
 
 def test_two_meanings_of_one_column_are_refused() -> None:

@@ -217,14 +217,24 @@ def read_votes(
         if "n" in names:
             count = _whole(table, names["n"], where, len(a))
         if none := int((outcome < 0).sum()):
-            notes = [*notes, f"{none:,} rows without a winner are no votes"]
+            several = f"{none:,} rows without a winner are no votes"
+            notes = [*notes, several if none > 1 else "1 row without a winner is no vote"]
         rows = np.flatnonzero((count > 0) & (outcome >= 0))
         outcome, count = outcome[rows], count[rows]
-    if not 0 < float(count.sum(dtype=np.float64)) < _MOST:
-        raise PomonaError("there are no votes", where=where, remedy="check the column of counts")
+    _check_number(count, where)
     rest = pa.table(others) if others else pa.table({"": pa.nulls(len(a))}).select([])
     whole = Votes(models, a, b, np.zeros(0, np.int8), np.zeros(0, np.int64), rest, where, notes)
     return _taken(whole, rows, outcome.astype(np.int8), count)
+
+
+def _check_number(count: Ints, where: str) -> None:
+    """Raise PomonaError unless there are votes, few enough to be counted exactly."""
+    if not len(count):
+        remedy = "every row is without a winner, or stands for 0 votes: check both columns"
+        raise PomonaError("there are no votes", where=where, remedy=remedy)
+    if (n := float(count.sum(dtype=np.float64))) >= _MOST:
+        message, remedy = f"{n:.3g} votes are more than 2^53", "check the column of counts"
+        raise PomonaError(message, where=where, remedy=remedy)
 
 
 def _taken(votes: Votes, rows: NDArray[Any], outcome: Any, count: Any) -> Votes:
@@ -291,7 +301,7 @@ def _names(there: Sequence[str], columns: VoteColumns, where: str) -> dict[str, 
     if {"left", "right", "model_x", "model_y"} <= set(there):
         known["item"] += " id"  # of LLMFAO, where a pair of answers has one id
         known["id"] = ""
-    lower = {name.lower(): name for name in reversed(there)}
+    lower = {name.lower(): name for name in reversed(there)} | {name: name for name in there}
     names: dict[str, str] = {}
     for name, usual in known.items():
         if (column := asked[name]) is not None:
@@ -317,8 +327,13 @@ def _check_shape(there: Sequence[str], names: Mapping[str, str], where: str) -> 
     """Raise PomonaError unless there are two models and one kind of outcome."""
     for name in ("model_a", "model_b"):
         if name not in names:
-            remedy = f"{nearest(name, there)}; --{name.replace('_', '-')} names another"
-            raise PomonaError(f'there is no column "{name}"', where=where, remedy=remedy)
+            taken = {column: of for of, column in names.items()}
+            free = [column for column in there if column not in taken]
+            remedy = f"{nearest(name, free or there)}; --{name.replace('_', '-')} names another"
+            message = f'there is no column "{name}"'
+            if name in taken:
+                message = f'"{name}" is named as {taken[name]}, and no column is left for {name}'
+            raise PomonaError(message, where=where, remedy=remedy)
     won = {"win_a", "win_b"} & set(there)
     kinds = [
         *([f'"{names["winner"]}"'] if "winner" in names else []),
@@ -415,7 +430,9 @@ def _outcomes(
     for code, label in enumerate(labels):
         words[code] = _WORDS.get(label.strip().lower(), -1)
         winners[code] = number.get(label, -2)
-        if words[code] >= 0 and winners[code] >= 0 and label not in OUTCOMES:
+    named = bool(((words < 0) & (winners >= 0)).any())  # winners are told by their names
+    for code, label in enumerate(labels):
+        if words[code] >= 0 and winners[code] >= 0 and (named or label not in OUTCOMES):
             row = int(np.argmax(codes == code)) + 1
             message = f'"{label}" in "{column}" is a model and a side'
             remedy = f"write {', '.join(OUTCOMES)}"
@@ -469,8 +486,9 @@ def _whole(table: pa.Table, name: str | None, where: str, n: int) -> Ints:
     if len(wrong):
         value = column[int(wrong[0])].as_py()
         told = "is empty" if value in (None, "") else f"is {str(value)[:40]}"
-        place = f"{where}, row {wrong[0] + 1}"
-        raise PomonaError(f'"{name}" {told}', where=place, remedy="give whole numbers from 0 on")
+        large = ", below 2^53" if numbers[wrong[0]] >= _MOST else ""
+        place, remedy = f"{where}, row {wrong[0] + 1}", f"give whole numbers from 0 on{large}"
+        raise PomonaError(f'"{name}" {told}', where=place, remedy=remedy)
     return numbers.astype(np.int64)
 
 

@@ -245,6 +245,39 @@ def test_few_voters_do_not_stand_for_others(judged: pa.Table) -> None:
     assert "5 voters are few" in alone.notes[0]
 
 
+def test_what_lies_in_each_other_is_counted_once(judged: pa.Table) -> None:
+    own = judged.set_column(4, "voter", pa.array([f"v{row // 20}" for row in range(400)]))
+    result = fit(own)  # of each prompt all votes are one person's
+    assert result.cluster == "voter" and result.to_json() == fit(own, cluster="voter").to_json()
+    for asked, text in [
+        ("item+voter", "each item lies in one voter, so that the two do not cross"),
+        ("prompt+prompt", '"prompt" stands twice — give --cluster prompt'),
+    ]:
+        with pytest.raises(PomonaError) as raised:
+            fit(own, cluster=asked)
+        assert text in str(raised.value)
+    with pytest.raises(PomonaError) as raised:
+        fit(judged, cluster="item+voter+prompt")
+    assert "give --cluster voter+prompt" in str(raised.value)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.99999])
+@pytest.mark.parametrize("k", [2, 3])
+def test_no_interval_of_a_board_is_narrower_than_that_of_a_model(k: int, level: float) -> None:
+    for row in fit(made(300, k), level=level).rows:
+        assert row.simultaneous_low is not None and row.ci_low is not None
+        assert row.simultaneous_low <= row.ci_low
+        if k == 2:  # the two distances to the mean are one number
+            near = 0.03 * (row.ci_high or 0) - 0.03 * row.ci_low
+            assert level > 0.9999 or row.simultaneous_low == pytest.approx(row.ci_low, abs=near)
+
+
+def test_an_anchor_however_far_off_leaves_the_ranks(judged: pa.Table) -> None:
+    ranks = [(row.model, row.rank, row.ranks) for row in fit(judged).rows]
+    far = fit(judged, anchor=("m0", 1e18)).rows
+    assert [(row.model, row.rank, row.ranks) for row in far] == ranks
+
+
 def test_the_page_holds_the_pictures_and_nothing_foreign(
     judged: pa.Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

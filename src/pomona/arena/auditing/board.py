@@ -25,7 +25,7 @@ from pomona.arena.ratings.bradley_terry import (
     scores,
     solve,
 )
-from pomona.arena.ratings.clusters import clustered
+from pomona.arena.ratings.clusters import clustered, usual
 from pomona.arena.ratings.intervals import Errors, errors
 from pomona.arena.votes import Votes
 from pomona.errors import PomonaError
@@ -95,10 +95,7 @@ class Board:
         """How sure strengths are, clustered as `fit` does: by the finest of items and prompts, and
         by voters where there are ten; None where votes are too few.
         """
-        kinds = [unit for unit in self.units if unit != "voter"][:1]
-        voters = self.units.get("voter")
-        kinds += ["voter"] if voters is not None and (voters.max() >= 9 or not kinds) else []
-        clusters = [clustered(self.votes, kind) for kind in kinds]
+        clusters = [clustered(self.votes, kind) for kind in usual(self.votes, list(self.units))]
         return errors(self.counts, self.solution, clusters or None, self.bread)
 
     def degrees(self, *models: int) -> float:

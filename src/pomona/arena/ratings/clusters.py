@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from pomona.arena.ratings.bradley_terry import pairs_of
 from pomona.arena.votes import Votes
 from pomona.errors import PomonaError, nearest
 
+VOTERS = 10  # fewer do not stand for others
 UNITS = ("item", "prompt", "voter")  # from the finest on
 Ints = NDArray[np.int64]
 
@@ -71,11 +73,44 @@ def row_codes(votes: Votes, by: str) -> Ints:
     """
     column = _column(votes, by) or by
     if column not in votes.columns.column_names:
-        known = [*(unit for unit in UNITS if _column(votes, unit)), *votes.columns.column_names]
+        known = {*(unit for unit in UNITS if _column(votes, unit)), *votes.columns.column_names}
         remedy = nearest(by, known) if known else "give --cluster none: no column names any"
         message = f'there is no column "{by}" to cluster by'
         raise PomonaError(message, where=votes.where, remedy=remedy)
     return votes.groups(column, pairs=by == "item" and column == "prompt")
+
+
+def usual(votes: Votes, units: Sequence[str]) -> list[str]:
+    """What of `units_of` votes are clustered by where nothing is asked: the finest unit, and voters
+    beside it where they are enough; the coarser alone where the clusters of one lie in the other's.
+    """
+    if "voter" not in units[1:] or voters_of(votes) < VOTERS:
+        return list(units[:1])
+    kinds = [units[0], "voter"]
+    if lie_in(votes, *kinds):
+        return kinds[1:]
+    return kinds[:1] if lie_in(votes, *reversed(kinds)) else kinds
+
+
+def voters_of(votes: Votes) -> int:
+    """Voters who are named."""
+    return int(votes.groups("voter").max(initial=-1)) + 1
+
+
+def lie_in(votes: Votes, fine: str, coarse: str) -> bool:
+    """Whether each cluster of one kind lies within one of another, so that the two do not cross.
+
+    Raises:
+        PomonaError: there is no such column.
+    """
+    parts, wholes = row_codes(votes, fine), row_codes(votes, coarse)
+    home = np.zeros(int(parts.max(initial=-1)) + 2, np.int64)
+    for rows in (slice(1000), slice(None)):  # few votes tell where many cross
+        some, of = parts[rows], wholes[rows]
+        home[some] = of
+        if not bool(np.all((some < 0) | ((of >= 0) & (home[some] == of)))):
+            return False
+    return True
 
 
 def _column(votes: Votes, unit: str) -> str | None:

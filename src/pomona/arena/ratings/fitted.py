@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,21 @@ from pomona.arena.ratings.bradley_terry import (
     rated,
     solve,
 )
-from pomona.arena.ratings.clusters import UNITS, clustered, units_of
+from pomona.arena.ratings.clusters import (
+    UNITS,
+    VOTERS,
+    clustered,
+    lie_in,
+    units_of,
+    usual,
+    voters_of,
+)
 from pomona.arena.ratings.intervals import errors
 from pomona.arena.ratings.results import Clustering
 from pomona.arena.votes import Votes
 from pomona.errors import PomonaError, nearest
 
 NONE = "none"  # nothing hangs together
-_VOTERS = 10  # fewer do not stand for others
 _FEW = 30  # clusters, of which errors say little (Cameron & Miller 2015, VI.A)
 Floats = NDArray[np.float64]
 
@@ -106,10 +114,9 @@ class Fitted:
                 told += " those that are rated"
             self.unrated[votes.models[index]] = told
         some = votes.take(there[votes.a] & there[votes.b])
-        self.notes.append(
-            f"{len(self.unrated)} models have no rating, since they won or lost all votes that "
-            "could tell: it would be infinite"
-        )
+        have = f"{len(self.unrated)} models have no rating, since they"
+        have = "1 model has no rating, since it" if len(self.unrated) == 1 else have
+        self.notes.append(f"{have} won or lost all votes that could tell: it would be infinite")
         return some, counts_of(some)
 
     def _anchor(self) -> tuple[int, float] | None:
@@ -132,24 +139,35 @@ class Fitted:
         if asked == NONE:
             return []
         if asked is not None:
-            return asked.split("+")
+            return self._crossing(asked.split("+"))
         if not self.units:
             self.notes.append(
                 "no column says which votes hang together (item, prompt, voter): each is taken for "
                 "independent, which may be too sure"
             )
             return []
-        found = self.units[:1]
-        if "voter" in self.units and found != ["voter"]:
-            voters = int(self.votes.groups("voter").max(initial=-1)) + 1
-            if voters >= _VOTERS:
-                found.append("voter")
-            else:
-                self.notes.append(
-                    f"{voters} voters are too few to stand for others: the intervals are about "
-                    "what these would have said of other votes"
-                )
-        return found
+        if "voter" in self.units[1:] and (voters := voters_of(self.votes)) < VOTERS:
+            are = "1 voter is" if voters == 1 else f"{voters} voters are"
+            self.notes.append(
+                f"{are} too few to stand for others: the intervals are about what would have been "
+                "said of other votes"
+            )
+        return usual(self.votes, self.units)
+
+    def _crossing(self, kinds: list[str]) -> list[str]:
+        """The kinds of clusters that were asked for.
+
+        Raises PomonaError where those of one lie within those of another: their covariances would
+        be added where one of them already has the other.
+        """
+        for fine, coarse in permutations(kinds, 2):
+            if lie_in(self.votes, fine, coarse):
+                message = f"each {fine} lies in one {coarse}, so that the two do not cross"
+                if fine == coarse:
+                    message = f'"{fine}" stands twice'
+                rest = "+".join(one for one in dict.fromkeys(kinds) if one != fine) or fine
+                raise PomonaError(message, where="cluster", remedy=f"give --cluster {rest}")
+        return kinds
 
     def _note_few(self) -> None:
         found = self.errors

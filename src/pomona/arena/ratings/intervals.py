@@ -22,6 +22,7 @@ from pomona.arena.ratings.clusters import Clusters
 from pomona.arena.ratings.loops import FAMILY
 
 _DRAWS = 10_000  # of the largest deviation on a board
+_TAIL = 10  # of them at least are beyond a quantile that they tell
 _FEWEST = 0.5  # degrees of freedom of an interval
 _LEAST = 0.05  # of 1 less a cluster's share: what is nearly all has no degree of freedom anyhow
 Floats = NDArray[np.float64]
@@ -257,9 +258,13 @@ def critical(degrees: Floats | float, level: float) -> Floats:
     """How many standard errors to each side an interval of one number has; infinitely many without
     any degree of freedom.
     """
+    return _student(degrees, _two_sided(level))
+
+
+def _two_sided(level: float) -> float:
     from scipy.special import ndtri
 
-    return _student(degrees, float(ndtri((1 + level) / 2)))
+    return float(-ndtri((1 - level) / 2))
 
 
 def _student(degrees: Floats | float, normal: float) -> Floats:
@@ -278,8 +283,13 @@ def simultaneous(found: Errors, level: float, seed: int) -> Floats:
     distribution of the strengths (max-t; Hothorn, Bretz & Westfall 2008), as each model's Student's
     t has it.
     """
+    # What draws cannot tell is known: no narrower than the interval of one number, no wider than
+    # those of independent ones (Sidak 1967).
+    one, apart = _two_sided(level), _two_sided(level ** (1 / found.models))
+    if (1 - level) * _DRAWS < _TAIL:
+        return _student(found.degrees, apart)
     draws = np.abs(_normal_draws(found, _DRAWS, np.random.default_rng(seed))).max(1)
-    return _student(found.degrees, float(np.quantile(draws, level)))
+    return _student(found.degrees, float(np.clip(np.quantile(draws, level), one, apart)))
 
 
 def standard_draws(found: Errors, draws: int, seed: int) -> Floats:

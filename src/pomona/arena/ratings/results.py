@@ -169,10 +169,12 @@ class Ratings:
                 f"{one.clusters:,} of them)"
                 for one in self.clusterings
             )
-            by = "votes, each by itself" if self.cluster == "vote" else self.cluster or "none"
+            by = "votes, each by itself" if self.cluster == "vote" else self.cluster or ""
+            by = by.replace("+", " and ")
             told.append(
                 "standard errors beside those of votes that are each by itself, median and range "
-                f"over models: by {units}; the intervals are by {by.replace('+', ' and ')}"
+                f"over models: by {units}; "
+                + (f"the intervals are by {by}" if by else "there are no intervals")
             )
         if self.tie is not None:
             share = self.solution.probabilities(np.zeros(1))[0, 2]

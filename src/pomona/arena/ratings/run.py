@@ -229,8 +229,9 @@ def _bounds(fitted: Fitted) -> dict[str, list[Any]]:
             f"of {', '.join(lone[:3])}{' and others' if len(lone) > 3 else ''} all votes hang "
             "together: how sure their ratings are cannot be told"
         )
-    rank, _ = ranks(ratings - half, ratings + half)
-    best, worst = ranks(ratings - wide, ratings + wide)
+    apart = fitted.solution.strengths * ELO  # an anchor far off would round distances away
+    rank, _ = ranks(apart - half, apart + half)
+    best, worst = ranks(apart - wide, apart + wide)
     ends = (ratings - half, ratings + half, ratings - wide, ratings + wide)
     columns = (ratings, standard, *ends, rank, best, worst)
     return {
