@@ -50,8 +50,10 @@ import json, os, resource, sys
 def cpu():
     t = os.times()
     return t.user + t.system + t.children_user + t.children_system
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 def told(**found):
-    found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found.setdefault("peak_mib", peak())
     print("RESULT" + json.dumps(found))
 file, resamples = sys.argv[1], int(sys.argv[2])
 """
@@ -64,7 +66,7 @@ small = pa.table({"model_a": models, "model_b": models[1:] + models[:1], "item":
 fit(small, resamples=100)
 begun = cpu()
 found = fit(file, resamples=resamples)
-spent = cpu() - begun
+spent, most = cpu() - begun, peak()
 assert found.converged
 ratings = {row.model: row.rating for row in found.rows}
 votes = read_votes(file)
@@ -75,7 +77,7 @@ begun = cpu()
 for number in range(100):
     live.add(one, other, "model_b" if number % 2 else "model_a")
     live.standings()
-told(cpu_seconds=spent, ratings=ratings, signature=found.signature, one_vote_ms=10 * (cpu() - begun))
+told(cpu_seconds=spent, peak_mib=most, ratings=ratings, signature=found.signature, one_vote_ms=10 * (cpu() - begun))
 """
 FASTCHAT = """
 import importlib.util, pandas as pd

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,26 @@ class Votes:
             code.update(np.ascontiguousarray(array).tobytes())
         return code.hexdigest()[:12]
 
+    @cached_property
+    def cells(self) -> tuple[Ints, Ints, Ints]:
+        """For each row [n] its pair times three plus the outcome as the pair has it (its first
+        model wins, its second, a tie); and the two models of each pair, first < second, [p].
+        """
+        k = len(self.models)
+        turned = self.a > self.b
+        key = np.where(turned, self.b, self.a).astype(np.int64) * k
+        key += np.where(turned, self.a, self.b)
+        if k < 4096:
+            number = np.bincount(key, minlength=k * k)
+            there = np.flatnonzero(number)
+            number[there] = np.arange(len(there))
+            pair = number[key]
+        else:
+            there, pair = np.unique(key, return_inverse=True)
+        # Of codes 0 to 3 what the pair has, as it stands and turned.
+        said = np.array([0, 1, 2, 2, 1, 0, 2, 2], np.int8)[self.outcome + np.int8(4) * turned]
+        return pair * 3 + said, there // k, there % k
+
     def take(self, rows: NDArray[Any]) -> Votes:
         """Some of the votes, by row numbers or a mask `[n]`; models without any are left out."""
         places = np.arange(len(self))[rows]
@@ -145,7 +166,8 @@ class Votes:
         Raises:
             PomonaError: there is no such column.
         """
-        return _codes(self._column(column))
+        codes, labels = _codes(self._column(column))
+        return codes.astype(np.int64), labels
 
     def groups(self, column: str, *, pairs: bool = False) -> Ints:
         """Which rows have the same value, and with `pairs` the same two models: int64 [n] from 0 on
@@ -158,7 +180,8 @@ class Votes:
             if pairs:
                 k, codes = len(self.models), self.groups(column)
                 pair = np.minimum(self.a, self.b) * np.int64(k) + np.maximum(self.a, self.b)
-                known = _encoded(pa.array(codes * k**2 + pair, mask=codes < 0))[0]
+                keys = pa.array(codes * k**2 + pair, mask=codes < 0)
+                known = _encoded(keys)[0].astype(np.int64)
             else:
                 known = _grouped(self._column(column))
             self._groups[column, pairs] = known
@@ -219,7 +242,8 @@ def read_votes(
         if none := int((outcome < 0).sum()):
             several = f"{none:,} rows without a winner are no votes"
             notes = [*notes, several if none > 1 else "1 row without a winner is no vote"]
-        rows = np.flatnonzero((count > 0) & (outcome >= 0))
+        counts = (count > 0) & (outcome >= 0)
+        rows = slice(None) if counts.all() else np.flatnonzero(counts)
         outcome, count = outcome[rows], count[rows]
     _check_number(count, where)
     rest = pa.table(others) if others else pa.table({"": pa.nulls(len(a))}).select([])
@@ -237,9 +261,9 @@ def _check_number(count: Ints, where: str) -> None:
         raise PomonaError(message, where=where, remedy=remedy)
 
 
-def _taken(votes: Votes, rows: NDArray[Any], outcome: Any, count: Any) -> Votes:
+def _taken(votes: Votes, rows: NDArray[Any] | slice, outcome: Any, count: Any) -> Votes:
     """The rows that have votes, with their outcomes; a row of counts has up to four."""
-    if len(rows) == len(votes) and bool(np.all(rows == np.arange(len(rows)))):
+    if isinstance(rows, slice):
         return replace(votes, outcome=outcome, count=count)
     a, b = votes.a[rows], votes.b[rows]
     seen = np.unique(np.concatenate([a, b]))
@@ -365,26 +389,28 @@ def _blind(table: pa.Table, names: Mapping[str, str]) -> tuple[pa.Table, list[st
     return table, [note] if left else []
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
+def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
     """Indices into the distinct texts of a column, -1 for null."""
     codes, values = _encoded(column if pa.types.is_dictionary(column.type) else as_text(column))
-    used = np.flatnonzero(np.bincount(codes + 1, minlength=len(values) + 1)[1:])
-    if len(used) < len(values):  # a dictionary may hold what no row has
-        number = np.full(len(values) + 1, -1)
+    seen = np.zeros(len(values) + 1, bool)
+    seen[codes] = True  # the last for -1
+    if not seen[:-1].all():  # a dictionary may hold what no row has
+        used = np.flatnonzero(seen[:-1])
+        number = np.full(len(values) + 1, -1, np.int32)
         number[used] = np.arange(len(used))
         codes, values = number[codes], values.take(pa.array(used))
     return codes, as_text(values).to_pylist()
 
 
-def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, pa.Array]:
+def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:
     """Indices into distinct values, -1 for null, and these."""
     whole = column.dictionary_encode()
     if isinstance(whole, pa.ChunkedArray):
         whole = whole.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = whole.combine_chunks()
-    codes = pc.fill_null(whole.indices, -1).to_numpy(zero_copy_only=False)
-    return codes.astype(np.int64), whole.dictionary
+    codes = whole.indices.fill_null(-1) if whole.null_count else whole.indices
+    return codes.to_numpy(zero_copy_only=False), whole.dictionary
 
 
 def _grouped(column: pa.ChunkedArray) -> Ints:
@@ -394,7 +420,8 @@ def _grouped(column: pa.ChunkedArray) -> Ints:
             number = np.zeros(int(values.max()) + 1, np.int64)  # a table is faster than a hash
             number[values] = 1
             return (np.cumsum(number) - 1)[values]
-    return _encoded(as_text(column) if pa.types.is_nested(column.type) else column)[0]
+    plain = as_text(column) if pa.types.is_nested(column.type) else column
+    return _encoded(plain)[0].astype(np.int64)
 
 
 def _models(table: pa.Table, names: Mapping[str, str], where: str) -> tuple[Any, Any, Any]:

@@ -76,11 +76,9 @@ def sums(index: NDArray[Any], weights: NDArray[Any], size: int) -> Floats:
 
 def counts_of(votes: Votes, weights: Floats | None = None) -> Counts:
     """The votes by pair and outcome; `weights` [n] of rows multiply their counts."""
-    pair, turned, first, second = pairs_of(votes)
-    outcome = np.minimum(votes.outcome, 2).astype(np.int64)
-    seen = np.where(turned & (outcome < 2), 1 - outcome, outcome)
+    place, first, second = votes.cells
     weight = votes.count if weights is None else votes.count * weights
-    cells = sums(pair * 3 + seen, weight, 3 * len(first)).reshape(-1, 3)
+    cells = sums(place, weight, 3 * len(first)).reshape(-1, 3)
     return Counts(len(votes.models), first, second, cells)
 
 
@@ -88,17 +86,8 @@ def pairs_of(votes: Votes) -> tuple[NDArray[np.int64], NDArray[np.bool_], Any, A
     """The pair of each vote as an index [n], whether its second model stands first there [n], and
     the two models of each pair, first < second [p].
     """
-    k = len(votes.models)
-    low, high = np.minimum(votes.a, votes.b), np.maximum(votes.a, votes.b)
-    key = low.astype(np.int64) * k + high
-    if k < 4096:
-        number = np.bincount(key, minlength=k * k)
-        there = np.flatnonzero(number)
-        number[there] = np.arange(len(there))
-        pair = number[key]
-    else:
-        there, pair = np.unique(key, return_inverse=True)
-    return pair, votes.a > votes.b, there // k, there % k
+    place, first, second = votes.cells
+    return place // 3, votes.a > votes.b, first, second
 
 
 def counts_from(wins: Floats, ties: Floats | None = None) -> Counts:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.arena.ratings.bradley_terry import pairs_of
 from pomona.arena.votes import Votes
 from pomona.errors import PomonaError, nearest
 
@@ -58,11 +57,8 @@ def clustered(votes: Votes, by: str | None) -> Clusters:
     Raises:
         PomonaError: there is no such column.
     """
-    pair, turned, _, _ = pairs_of(votes)
-    outcome = np.minimum(votes.outcome, 2).astype(np.int64)
-    place = pair * 3 + np.where(turned & (outcome < 2), 1 - outcome, outcome)
     codes = np.full(len(votes), -1) if by is None else row_codes(votes, by)
-    return Clusters(by or "vote", codes, place, votes.count)
+    return Clusters(by or "vote", codes, votes.cells[0], votes.count)
 
 
 def row_codes(votes: Votes, by: str) -> Ints:

@@ -64,7 +64,8 @@ def resampled(
     lanes = -(-resamples // 4) * 4
     state = rng.integers(1, 2**63, lanes // 4, dtype=np.uint64)
     drawn, weight = np.zeros((cells, lanes), np.int32), np.zeros(lanes, np.int32)
-    rows = [of.astype(np.int32)[order] for of in (place, count)]
+    single = np.ones(len(order), np.int32) if count.max() == 1 else count.astype(np.int32)[order]
+    rows = place.astype(np.int32)[order], single
     FAMILY.loop("resample")(state, state.view(np.uint16), weight, starts, *rows, drawn)
     if starts[0]:  # of rows without a cluster each vote is one by itself
         alone = order[: starts[0]]
