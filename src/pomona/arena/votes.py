@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pomona.arena.battles import NESTED, OPENED, flat, is_list, read_list
 from pomona.errors import PomonaError, nearest
-from pomona.records import Records, Where, as_records, as_text, read
+from pomona.records import Records, Where, as_codes, as_groups, as_records, read
 
 OUTCOMES = ("model_a", "model_b", "tie", "tie (bothbad)")  # by code: 0, 1, 2, 3
 # Other words for outcomes. A model of such a name would make them ambiguous, and is refused.
@@ -166,7 +166,7 @@ class Votes:
         Raises:
             PomonaError: there is no such column.
         """
-        codes, labels = _codes(self._column(column))
+        codes, labels = as_codes(self._column(column))
         return codes.astype(np.int64), labels
 
     def groups(self, column: str, *, pairs: bool = False) -> Ints:
@@ -181,9 +181,9 @@ class Votes:
                 k, codes = len(self.models), self.groups(column)
                 pair = np.minimum(self.a, self.b) * np.int64(k) + np.maximum(self.a, self.b)
                 keys = pa.array(codes * k**2 + pair, mask=codes < 0)
-                known = _encoded(keys)[0].astype(np.int64)
+                known = as_groups(keys)
             else:
-                known = _grouped(self._column(column))
+                known = as_groups(self._column(column))
             self._groups[column, pairs] = known
         return known
 
@@ -389,43 +389,8 @@ def _blind(table: pa.Table, names: Mapping[str, str]) -> tuple[pa.Table, list[st
     return table, [note] if left else []
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
-    """Indices into the distinct texts of a column, -1 for null."""
-    codes, values = _encoded(column if pa.types.is_dictionary(column.type) else as_text(column))
-    seen = np.zeros(len(values) + 1, bool)
-    seen[codes] = True  # the last for -1
-    if not seen[:-1].all():  # a dictionary may hold what no row has
-        used = np.flatnonzero(seen[:-1])
-        number = np.full(len(values) + 1, -1, np.int32)
-        number[used] = np.arange(len(used))
-        codes, values = number[codes], values.take(pa.array(used))
-    return codes, as_text(values).to_pylist()
-
-
-def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:
-    """Indices into distinct values, -1 for null, and these."""
-    whole = column.dictionary_encode()
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.unify_dictionaries().combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.combine_chunks()
-    codes = whole.indices.fill_null(-1) if whole.null_count else whole.indices
-    return codes.to_numpy(zero_copy_only=False), whole.dictionary
-
-
-def _grouped(column: pa.ChunkedArray) -> Ints:
-    if pa.types.is_integer(column.type) and not column.null_count and len(column):
-        values = column.to_numpy()
-        if values.min() >= 0 and values.max() < 4 * len(values) + 1000:
-            number = np.zeros(int(values.max()) + 1, np.int64)  # a table is faster than a hash
-            number[values] = 1
-            return (np.cumsum(number) - 1)[values]
-    plain = as_text(column) if pa.types.is_nested(column.type) else column
-    return _encoded(plain)[0].astype(np.int64)
-
-
 def _models(table: pa.Table, names: Mapping[str, str], where: str) -> tuple[Any, Any, Any]:
-    sides = [_codes(table[names[side]]) for side in ("model_a", "model_b")]
+    sides = [as_codes(table[names[side]]) for side in ("model_a", "model_b")]
     models = tuple(sorted({name for _, labels in sides for name in labels if name.strip()}))
     number = {name: index for index, name in enumerate(models)}
     found = []
@@ -450,7 +415,7 @@ def _outcomes(
     """
     if "winner" not in names:
         return _one_of(table, where)
-    codes, labels = _codes(table[names["winner"]])
+    codes, labels = as_codes(table[names["winner"]])
     column, number = names["winner"], {name: index for index, name in enumerate(models)}
     words = np.full(len(labels) + 1, -1)
     winners = np.full(len(labels) + 1, -2)

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.records.column_types import BATCH_ROWS as BATCH_ROWS, as_text as as_text
+    from pomona.records.column_types import (
+        BATCH_ROWS as BATCH_ROWS,
+        as_codes as as_codes,
+        as_groups as as_groups,
+        as_text as as_text,
+    )
     from pomona.records.engines import (
         check_engine as check_engine,
         spread as spread,
@@ -63,7 +68,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "column_types": "BATCH_ROWS as_text",
+        "column_types": "BATCH_ROWS as_codes as_groups as_text",
         "engines": "check_engine spread workers",
         "parquet": "ParquetSource open_parquet",
         "pieces": "PIECE_BYTES Piece parallel rows_by_file split",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pomona.errors import PomonaError, first_line
 
@@ -229,6 +230,44 @@ def as_text(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         except pa.ArrowException:
             pass
     return pa.array([_spelt(value) for value in column], pa.string())
+
+
+def as_codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[str]]:
+    """Values as indices [n] into their distinct texts, -1 for null."""
+    codes, values = _encoded(column if pa.types.is_dictionary(column.type) else as_text(column))
+    seen = np.zeros(len(values) + 1, bool)
+    seen[codes] = True  # the last for -1
+    if not seen[:-1].all():  # a dictionary may hold what no row has
+        used = np.flatnonzero(seen[:-1])
+        number = np.full(len(values) + 1, -1, np.int32)
+        number[used] = np.arange(len(used))
+        codes, values = number[codes], values.take(pa.array(used))
+    return codes, as_text(values).to_pylist()
+
+
+def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.Array]:
+    """Indices into distinct values, -1 for null, and these."""
+    whole = column.dictionary_encode()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.unify_dictionaries().combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.combine_chunks()
+    codes = whole.indices.fill_null(-1) if whole.null_count else whole.indices
+    return codes.to_numpy(zero_copy_only=False), whole.dictionary
+
+
+def as_groups(column: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
+    """Which rows have the same value: int64 [n] from 0 on without gaps, -1 for null. Faster than
+    `as_codes`, which needs the texts.
+    """
+    if pa.types.is_integer(column.type) and not column.null_count and len(column):
+        values = column.to_numpy()
+        if values.min() >= 0 and values.max() < 4 * len(values) + 1000:
+            number = np.zeros(int(values.max()) + 1, np.int64)  # a table is faster than a hash
+            number[values] = 1
+            return (np.cumsum(number) - 1)[values]
+    plain = as_text(column) if pa.types.is_nested(column.type) else column
+    return _encoded(plain)[0].astype(np.int64)
 
 
 def _spelt(scalar: pa.Scalar) -> str | None:
