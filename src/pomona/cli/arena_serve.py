@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pomona.cli.output import Out
+from pomona.pages import clean
 
 if TYPE_CHECKING:
     from pomona.arena.annotating import ArenaServer
 
 
 def show_serve(out: Out, server: ArenaServer, given: Mapping[str, Any]) -> None:
-    """The address, and the lead's link, which works once; then serve."""
+    """The address, and the lead's link, which works once; then serve. Notes go to stderr."""
     with server:
         out.line(server.url)
         if server.link:
             out.line(f"link for {given['lead']}, once: {server.link}")
         sys.stdout.flush()
+        for note in server.notes:
+            sys.stderr.write(f"note: {clean(note)}\n")
         server.wait()

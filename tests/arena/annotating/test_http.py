@@ -139,7 +139,7 @@ def test_forms_that_are_refused(arena: Running) -> None:
     assert ada.submit("/answer", page, outcome="a", task="other").status_code == 409
     assert ada.post("/answer", content=b"%ff=1", headers=_FORM).status_code == 400
     assert ada.post("/answer", json={"outcome": "a"}).status_code == 415
-    big = ada.post("/answer", content=b"a=" + b"x" * 1_100_000, headers=_FORM)
+    big = ada.post("/answer", content=b"a=" + b"x" * 4_100_000, headers=_FORM)
     assert big.status_code == 413
     with arena.store.reading() as source:
         assert source.execute(select(answers)).all() == []

@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from pomona.answers import conversation
 from pomona.arena.annotating import people
 from pomona.arena.annotating.board import Board
 from pomona.arena.annotating.exporting import FORMATS, SCHEMAS, download
@@ -41,12 +42,14 @@ from pomona.arena.annotating.progress import Progress
 from pomona.arena.annotating.queue import KINDS, Conflict, Queue, Said, Task
 from pomona.arena.annotating.store import Store
 from pomona.arena.annotating.words import LANGUAGES, choose
+from pomona.documents import parse_json
 from pomona.errors import PomonaError, ResourceError
+from pomona.models import Request as Asked
 from pomona.pages import Page
 from pomona.web import ApiError, Bodies, ClientGone
 
 _COOKIE = "pomona_arena"
-_LARGEST = 1_000_000  # bytes of a form
+_LARGEST = 4_000_000  # bytes of a form: a letter has up to nine
 _NEW = "new"  # the task of a prompt that somebody writes
 
 
@@ -105,7 +108,9 @@ class Arena:
             *(Route(path, self._posted(work), methods=["POST"]) for path, work in self._posts()),
         ]
         handlers: Any = {HTTPException: self._unknown, Exception: self._broken}
-        return Starlette(routes=routes, exception_handlers=handlers)
+        application = Starlette(routes=routes, exception_handlers=handlers)
+        application.router.redirect_slashes = False  # it would lead behind a proxy to http
+        return application
 
     def _gets(self) -> list[tuple[str, Work]]:
         return [
@@ -165,7 +170,7 @@ class Arena:
             "id": task.id,
             "kind": task.kind,
             "language": task.language,
-            "prompt": task.prompt,
+            "prompt": _spoken(task.prompt),
             **dict(zip(names, task.completions, strict=True)),
             **self._asked_with(task.said),
         }
@@ -313,7 +318,7 @@ class Arena:
         async def posted(request: Request) -> Response:
             try:
                 body = await self._bodies.read(request.receive)
-                kind = request.headers.get("content-type", "").partition(";")[0].strip()
+                kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if body and kind != "application/x-www-form-urlencoded":
                     raise ApiError(415, "the body is no form", code="unsupported_media_type")
             except ClientGone:
@@ -336,14 +341,12 @@ class Arena:
         return response
 
     def _visit(self, request: Request, body: bytes | None) -> Visit:
-        cookie, address = request.cookies.get(_COOKIE), _address(request)
-        session = None
-        if cookie:
-            session = people.session_of(self.store, cookie)
-            if session is None:
-                self._failed.check(address)
+        # Old cookies are no attack (nobody guesses 32 bytes): a class may share one address, and
+        # have them all.
+        cookie = request.cookies.get(_COOKIE)
+        session = people.session_of(self.store, cookie) if cookie else None
         if session is None:
-            self._came.check(address)
+            self._came.check(_address(request))
         else:
             self._asked.check(session.person.id)
         if body is None and not request.url.path.startswith("/lead/export"):
@@ -427,6 +430,21 @@ def _on(kind: str) -> Response:
 def _check_lead(visit: Visit) -> None:
     if not visit.person.is_lead:
         raise ApiError(403, "only leads may see this", code="forbidden")
+
+
+def _spoken(prompt: str) -> str:
+    """A prompt as people read it: of a conversation, kept as JSON, who says what."""
+    if not prompt.lstrip().startswith("["):
+        return prompt
+    try:
+        messages = parse_json(prompt.encode(), "prompt", top=None)
+    except PomonaError:
+        return prompt
+    good = isinstance(messages, list) and all(
+        isinstance(one, dict) and one.get("role") and isinstance(one.get("content"), str)
+        for one in messages
+    )
+    return conversation(Asked(messages=tuple(messages))) if good and messages else prompt
 
 
 def _told(said: Said | None) -> dict[str, Any] | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from pomona.arena.annotating.people import Person
 from pomona.arena.annotating.queue import settled
@@ -18,6 +19,7 @@ from pomona.arena.ratings.run import fit
 from pomona.arena.votes import OUTCOMES
 from pomona.errors import PomonaError
 
+_AT_ONCE = 500
 _LASTS = 5.0  # seconds in which all that ask see the same ratings
 
 _VOTE = {
@@ -25,6 +27,7 @@ _VOTE = {
     "model_b": items.c.model_b,
     "winner": answers.c.outcome,
     "item": items.c.name,
+    "prompt": items.c.id,
     "voter": answers.c.person,
 }
 
@@ -49,6 +52,7 @@ class Board:
         self._store, self._needed = store, needed
         self._lock = threading.Lock()
         self._when, self._standing = 0.0, Standing(-1, [], None, None)
+        self._prompts: dict[int, str] = {}  # of items, which never change: digests
 
     def of(self, person: Person) -> dict[str, Any]:
         """What this person may see."""
@@ -71,10 +75,13 @@ class Board:
         wanted = select(*_VOTE.values()).select_from(answers.join(tasks).join(items))
         with self._store.reading() as source:
             votes = source.execute(wanted.where(answers.c.kind == "pair", settled())).all()
+            self._digest(source, {row.id for row in votes})
         if not votes:
             return Standing(0, [], None, "there are no votes yet")
         columns = dict(zip(_VOTE, map(list, zip(*votes, strict=True)), strict=True))
         columns["winner"] = [OUTCOMES[outcome] for outcome in columns["winner"]]
+        # What an export has for clusters is here as well, so that both give the same intervals.
+        columns["prompt"] = [self._prompts[item] for item in columns["prompt"]]
         table = pa.table(columns)
         try:
             found = fit(table)
@@ -94,3 +101,11 @@ class Board:
         ]
         unrated = [f"{row.model}: {row.why}" for row in found.rows if row.rating is None]
         return Standing(table.num_rows, rows, found.signature, "; ".join(unrated) or None)
+
+    def _digest(self, source: Connection, wanted: set[int]) -> None:
+        """Know the prompts of these items."""
+        new = sorted(wanted - self._prompts.keys())
+        for start in range(0, len(new), _AT_ONCE):
+            some = items.c.id.in_(new[start : start + _AT_ONCE])
+            for row in source.execute(select(items.c.id, items.c.prompt).where(some)):
+                self._prompts[row.id] = sha256(row.prompt.encode()).hexdigest()

@@ -95,20 +95,27 @@ def export(
 
 
 def download(store: Store, person: Person, what: str, form: str) -> Path:
-    """A file, to be removed by who asked for it, of what is closed for a person: items that they
-    have judged or passed over, and those that all have judged, which they are then never shown.
+    """A file, to be removed by who asked for it, of what is closed for a person: prompts of which
+    they have judged or passed over all items, or all people have, and which they are then never
+    shown. (Another pair of a prompt may have one of the same answers.)
     """
     _close_whole(store, person)
     taken_back_no_more = exists().where(answers.c.task == tasks.c.id, settled())
-    closed = select(tasks.c.same).where(
-        tasks.c.person == person.id,
-        or_(
-            tasks.c.state.in_(["skipped", "closed"]),
-            and_(tasks.c.state == "done", taken_back_no_more),
-        ),
+    closed = (
+        select(tasks.c.same)
+        .where(
+            tasks.c.person == person.id,
+            or_(
+                tasks.c.state.in_(["skipped", "closed"]),
+                and_(tasks.c.state == "done", taken_back_no_more),
+            ),
+        )
+        .subquery()
     )
+    whole = select(items.c.prompt).outerjoin(closed, closed.c.same == items.c.same)
+    whole = whole.group_by(items.c.prompt).having(func.count() == func.count(closed.c.same))
     with store.reading() as source:
-        wanted = and_(settled(), or_(answers.c.task.is_(None), items.c.same.in_(closed)))
+        wanted = and_(settled(), or_(answers.c.task.is_(None), items.c.prompt.in_(whole)))
         table = table_of(source, what, wanted)
     with tempfile.NamedTemporaryFile(suffix=f".{form}", delete=False) as file:
         path = Path(file.name)

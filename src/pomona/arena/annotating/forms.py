@@ -83,7 +83,9 @@ def read_said(form: Form, task: Task) -> Said:
         if form.get("edited", [""])[0]:
             edited = _one_of(form, "edited", ("a", "b"))
         said = Said(outcome=outcome, comment=comment, seconds=seconds)
-    return _edited(said, text(form, "edit"), edited, task)
+    # An edit of a long answer is long, and without JavaScript what is no edit comes as well.
+    longest = LONGEST + max(map(len, task.completions))
+    return _edited(said, text(form, "edit", longest=longest), edited, task)
 
 
 def read_written(form: Form, person: Person) -> Said:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import threading
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ class Rate:
     ) -> None:
         self._burst, self._each_second, self._clock = burst, each_second, clock
         self._known: dict[str, tuple[float, float]] = {}  # when, and how many are left
+        self._lock = threading.Lock()
 
     def wait(self, who: str) -> float:
         """Seconds until `who` may ask, 0 for now."""
@@ -32,10 +34,11 @@ class Rate:
 
     def count(self, who: str) -> None:
         """Count a request."""
-        left = self._left(who) - 1
-        if len(self._known) >= _MOST_KNOWN:
-            self._forget()
-        self._known[who] = self._clock(), left
+        with self._lock:
+            left = self._left(who) - 1
+            if len(self._known) >= _MOST_KNOWN:
+                self._forget()
+            self._known[who] = self._clock(), left
 
     def check(self, who: str) -> None:
         """Count a request; ApiError 429 where it is one too many."""
@@ -68,7 +71,8 @@ def check_origin(request: Request, url: str) -> None:
     """
     origin, site = (request.headers.get(name) for name in ("origin", "sec-fetch-site"))
     ours = {request.headers.get("host", "").lower(), urlsplit(url).netloc.lower()} - {""}
-    known = origin is None or urlsplit(origin).netloc.lower() in ours
+    # As browsers write it; a text that is no address at all is nobody's.
+    known = origin is None or origin.lower().partition("://")[2] in ours
     if not known or site not in (None, "same-origin", "none"):
         raise ApiError(403, "another page sent this form: open the arena itself", code="origin")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from pomona.arena.annotating.people import tag_of
+from pomona.arena.annotating.people import is_tag, tag_of
 from pomona.arena.annotating.queue import DRAWN
 from pomona.arena.annotating.schema import items
 from pomona.arena.annotating.store import Store
@@ -49,7 +49,7 @@ def read_answers(table: Where) -> list[Item]:
 
 def add_items(store: Store, given: Sequence[Item], overlap: int) -> int:
     """Add items, each for `overlap` people, and say how many are new. What is there already stays
-    as it is, but for what a queue says of it.
+    as it is, but for these people and what a queue says of it.
 
     Raises PomonaError when an item is there with other texts; nothing is added then.
     """
@@ -94,6 +94,9 @@ def _item(kind: str, given: dict[str, Any], needed: Sequence[str], place: str, r
         remedy = "compare two models; `rate` takes single answers"
         raise PomonaError("both models are one", where=place, remedy=remedy)
     language = (given.get("language") or "").strip() or None
+    if language and not is_tag(tag_of(language)):
+        message, remedy = f'lang is "{language[:40]}", no tag', "write en, pt-BR, or leave it empty"
+        raise PomonaError(message, where=place, remedy=remedy)
     item = {name: given.get(name) for name in _CONTENT} | {"kind": kind, "language": language}
     item |= {
         "tag": language and tag_of(language),
@@ -136,28 +139,27 @@ def _enter(to: Connection, given: Sequence[Item], overlap: int, where: str) -> i
     }
     for item in given:
         _compare(named, item, where)
-    drawn = select(items.c.key, *(items.c[name] for name in DRAWN)).where(items.c.key.in_(keys))
-    there = {row.key: tuple(row)[1:] for row in to.execute(drawn)}
-    new = [
-        {**item, "overlap": overlap, "taken": 0, "open": True}
-        for item in given
-        if item["key"] not in there
-    ]
+    told = *DRAWN, "overlap"
+    given = [{**item, "overlap": overlap} for item in given]
+    there = {
+        row.key: tuple(row)[1:]
+        for row in to.execute(
+            select(items.c.key, *(items.c[name] for name in told)).where(items.c.key.in_(keys))
+        )
+    }
+    new = [{**item, "taken": 0, "open": True} for item in given if item["key"] not in there]
     if new:
         to.execute(insert(items), new)
     moved = [
-        {"of": item["key"]} | {f"to_{name}": item[name] for name in DRAWN}
+        {"of": item["key"]} | {f"to_{name}": item[name] for name in told}
         for item in given
-        if there.get(item["key"], _drawn(item)) != _drawn(item)
+        if item["key"] in there and there[item["key"]] != tuple(item[name] for name in told)
     ]
     if moved:
-        values = {name: bindparam(f"to_{name}") for name in DRAWN}
+        values: dict[str, Any] = {name: bindparam(f"to_{name}") for name in told}
+        values["open"] = items.c.taken < bindparam("to_overlap")
         to.execute(update(items).where(items.c.key == bindparam("of")).values(values), moved)
     return len(new)
-
-
-def _drawn(item: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(item[name] for name in DRAWN)
 
 
 def _name(item: Mapping[str, Any]) -> _Name:

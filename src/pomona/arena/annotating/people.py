@@ -24,7 +24,7 @@ from pomona.errors import PomonaError
 ROLES = ("lead", "annotator")
 _DAY = 86400.0
 _LINK, SESSION = 7 * _DAY, 30 * _DAY  # seconds that they are good for
-_TAG = re.compile(r"[a-z]{2,8}(-[a-z0-9]{1,8}){0,4}")
+_TAG = re.compile(r"[a-z]{1,8}(-[a-z0-9]{1,8}){0,4}")
 _LONGEST_NAME, _MOST_LANGUAGES = 80, 50
 
 
@@ -58,10 +58,15 @@ def tag_of(language: str) -> str:
     return re.sub(r"[_@.]", "-", language.strip().lower())
 
 
+def is_tag(tag: str) -> bool:
+    """Whether people can declare it."""
+    return _TAG.fullmatch(tag) is not None
+
+
 def read_tags(given: Iterable[str]) -> tuple[str, ...]:
     """The tags in texts that separate them by spaces or commas. A PomonaError for what is none."""
     tags = [tag_of(part) for text in given for part in re.split(r"[\s,;]+", text) if part]
-    if wrong := next((tag for tag in tags if not _TAG.fullmatch(tag)), None):
+    if wrong := next((tag for tag in tags if not is_tag(tag)), None):
         remedy = "write tags such as en, pt-BR or zh-Hant, separated by spaces"
         raise PomonaError(f'"{wrong[:40]}" is no tag of a language', remedy=remedy)
     if len(tags) > _MOST_LANGUAGES:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import and_, func, or_, select
 
 from pomona.arena.annotating.people import Person
 from pomona.arena.annotating.queue import KINDS, speaks
@@ -35,9 +35,12 @@ class Progress:
         free = sum(by_kind.values())
         mine, live = tasks.c.person == person.id, answers.c.undone.is_(None)
         answered = select(func.count()).where(answers.c.person == person.id, live)
-        # Of the items that were free then, those that were shown to this person before or since.
-        seen = select(func.count()).join_from(tasks, items)
-        seen = seen.where(mine, or_(items.c.open, tasks.c.made >= when))
+        # Of the items that were free then, those that were shown to this person before or since,
+        # in whatever of their rows.
+        seen = select(func.count(items.c.id.distinct()))
+        seen = seen.select_from(tasks).join(items, items.c.same == tasks.c.same)
+        since = and_(tasks.c.item == items.c.id, tasks.c.made >= when)
+        seen = seen.where(mine, or_(items.c.open, since))
         held = select(func.count()).where(mine, tasks.c.state == "open")
         with self._store.reading() as source:
             done, passed, shown = (source.scalar(each) or 0 for each in (answered, seen, held))
@@ -54,7 +57,8 @@ class Progress:
         totals = select(items.c.language, func.count().label("total"), whole.label("done"))
         who = func.count(answers.c.person.distinct()).label("people")
         took = select(items.c.language, who).select_from(answers.join(tasks).join(items))
-        votes = select(items.c.id, items.c.language, answers.c.outcome, func.count().label("n"))
+        # A pair that stands there twice is one of two people, as if it were there once.
+        votes = select(items.c.same, items.c.language, answers.c.outcome, func.count().label("n"))
         votes = votes.select_from(answers.join(tasks).join(items)).where(live)
         votes = votes.where(answers.c.kind == "pair")
         with self._store.reading() as source:
@@ -64,7 +68,7 @@ class Progress:
             persons = {row.language: row.people for row in took}
             agreed = _agreement(
                 source.execute(
-                    votes.group_by(items.c.id, items.c.language, answers.c.outcome)
+                    votes.group_by(items.c.same, items.c.language, answers.c.outcome)
                 ).all()
             )
         return [
@@ -104,9 +108,9 @@ class Progress:
 
 
 def _agreement(rows: Iterable[Any]) -> dict[str | None, float]:
-    votes = defaultdict[tuple[str | None, int], list[int]](list)
+    votes = defaultdict[tuple[str | None, str], list[int]](list)
     for row in rows:
-        votes[row.language, row.id].append(row.n)
+        votes[row.language, row.same].append(row.n)
     same, pairs = defaultdict[str | None, int](int), defaultdict[str | None, int](int)
     for (language, _), counts in votes.items():
         same[language] += sum(n * (n - 1) for n in counts)

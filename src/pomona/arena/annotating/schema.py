@@ -79,6 +79,7 @@ Index(
     sqlite_where=items.c.open,
     postgresql_where=items.c.open,
 )
+Index("arena_items_same", items.c.same)
 tasks = Table(
     "arena_tasks",
     metadata,

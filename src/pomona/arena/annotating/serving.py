@@ -22,11 +22,14 @@ _LONGEST = 100_000  # letters of the guidelines
 
 class ArenaServer:
     """A server that is to work at `url`, in a `with` block: `wait` answers requests until the
-    process is told to stop. `link` lets the lead in, once.
+    process is told to stop. `link` lets the lead in, once; `notes` are what is left to do before
+    others can come.
     """
 
-    def __init__(self, arena: Arena, host: str, bound: socket.socket, url: str, lead: str) -> None:
-        self._arena, self._bound = arena, bound
+    def __init__(
+        self, arena: Arena, host: str, bound: socket.socket, url: str, lead: str, notes: list[str]
+    ) -> None:
+        self._arena, self._bound, self.notes = arena, bound, notes
         shown = f"[{host.strip('[]')}]" if ":" in host else host
         self.url = url.rstrip("/") or f"http://{shown}:{bound.getsockname()[1]}"
         self.link = f"{self.url}/login/{lead}" if lead else None
@@ -92,7 +95,7 @@ def serve(
     require(*_NEEDED, extra="arena", for_what="to collect votes")
     from pomona.arena.annotating.app import Arena, ArenaSettings
     from pomona.arena.annotating.items import add_items, read_answers, read_pairs
-    from pomona.arena.annotating.people import lead_of, new_link
+    from pomona.arena.annotating.people import everybody, lead_of, new_link
     from pomona.arena.annotating.store import Store
     from pomona.web import listening
 
@@ -108,6 +111,7 @@ def serve(
             if text is not None:
                 store.keep("guidelines", text)
             token = "" if lead is None else new_link(store, lead_of(store, lead).id)
+            notes = _notes(any(one["active"] for one in everybody(store)), host, url)
         except BaseException:
             store.close()
             raise
@@ -115,7 +119,7 @@ def serve(
         bound.close()
         raise
     settings = ArenaSettings(project, write, needed, lease * 60, url)
-    return ArenaServer(Arena(store, settings), host, bound, url, token)
+    return ArenaServer(Arena(store, settings), host, bound, url, token, notes)
 
 
 def _check(overlap: int, lease: float, needed: int, url: str) -> None:
@@ -127,6 +131,20 @@ def _check(overlap: int, lease: float, needed: int, url: str) -> None:
     if url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/")):
         remedy = "write such as https://arena.example.org"
         raise PomonaError(f'"{url}" is no address of a server', where="--url", remedy=remedy)
+
+
+def _notes(anybody: bool, host: str, url: str) -> list[str]:
+    from pomona.web import is_loopback
+
+    notes = []
+    if not anybody:
+        notes.append("nobody can log in yet: --lead NAME prints a link for who invites the others")
+    if not is_loopback(host) and urlsplit(url).scheme != "https":
+        notes.append(
+            f"{host} can be reached from other machines without TLS, so that links and votes can be"
+            " read on the way: put a proxy with TLS in front, and say where by --url https://..."
+        )
+    return notes
 
 
 def _read(path: Path) -> str:
