@@ -148,3 +148,9 @@ def test_a_file_that_another_holds_keeps_nobody_waiting(database, monkeypatch):
             add(short, "c")
         with pytest.raises(PomonaError, match="another process holds it"):
             asyncio.run(short.run_short(lambda: add(short, "c")))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(PomonaError, match="its folder cannot be made"):
+        Database(tmp_path / "file" / "x" / "a.db", [], what="a store", application=b"test")

@@ -55,7 +55,11 @@ class Database:
         self._thread: ThreadPoolExecutor | None = None
         if self.path.exists() and not self.path.is_file():
             raise PomonaError("is no file", where=self.path, remedy="give another path")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"its folder cannot be made: {error.strerror}"
+            raise PomonaError(message, where=self.path, remedy="give another path") from error
         try:
             with self._guarded():
                 self._file = sqlite3.connect(

@@ -10,6 +10,7 @@ import httpx
 import pyarrow as pa
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
 
 from pomona.arena import fit
 from pomona.arena.annotating import export, serve
@@ -167,3 +168,25 @@ def test_what_is_left_to_do_before_others_can_come(tmp_path: Path) -> None:
     assert "--lead NAME" in nobody and "TLS" in tls
     with serve(db=db, host="0.0.0.0", port=0, url="https://a.example", lead="Ada") as server:
         assert server.notes == []
+
+
+def test_a_database_that_is_gone_is_for_who_runs_the_server(
+    arena: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its address is no business of those who annotate."""
+    ada = arena.browser("Ada")
+    page = ada.get("/settings").text
+    assert ada.submit("/lead/people/%00/link", page).status_code == 404
+    with monkeypatch.context() as broken:
+        broken.setattr(arena.store, "_engine", _Gone())
+        for _ in range(3):
+            answer = ada.get("/")
+            assert answer.status_code == 503 and "secret.example" not in answer.text
+            assert answer.headers["retry-after"] == "2"
+    assert [record.message.count("secret.example") for record in caplog.records] == [1]
+    assert ada.get("/").status_code == 200
+
+
+class _Gone:
+    def connect(self) -> None:
+        raise OperationalError("select", {}, Exception("secret.example does not answer"))

@@ -5,6 +5,7 @@ an answer is.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -48,6 +49,7 @@ from pomona.models import Request as Asked
 from pomona.pages import Page
 from pomona.web import ApiError, Bodies, ClientGone
 
+_log = logging.getLogger("pomona.arena")
 _COOKIE = "pomona_arena"
 _LARGEST = 4_000_000  # bytes of a form: a letter has up to nine
 _NEW = "new"  # the task of a prompt that somebody writes
@@ -98,6 +100,7 @@ class Arena:
         self._bodies = Bodies(_LARGEST)
         # Many may come from one address; what each of them asks once is its own.
         self._asked, self._came, self._failed = Rate(60, 10.0), Rate(600, 60.0), Rate(20, 0.2)
+        self._told = Rate(1, 1 / 60)
 
     def application(self) -> Starlette:
         """It closes the store when it ends."""
@@ -334,6 +337,8 @@ class Arena:
         try:
             visit = self._visit(request, body)
             response = work(visit)
+        except ResourceError as error:
+            return self._refusal(visit, self._unreachable(error))
         except (ApiError, PomonaError) as error:
             return self._refusal(visit, error)
         if not response.headers.get("content-security-policy"):
@@ -341,6 +346,8 @@ class Arena:
         return response
 
     def _visit(self, request: Request, body: bytes | None) -> Visit:
+        if "\0" in request.scope["path"]:  # no database keeps it
+            raise ApiError(404, "there is nothing at this address")
         # Old cookies are no attack (nobody guesses 32 bytes): a class may share one address, and
         # have them all.
         cookie = request.cookies.get(_COOKIE)
@@ -395,8 +402,7 @@ class Arena:
                 return response
             status, remedy, headers = error.status, None, error.headers
         else:
-            status = 503 if isinstance(error, ResourceError) else 400
-            status = 409 if isinstance(error, Conflict) else status
+            status = 409 if isinstance(error, Conflict) else 400
             remedy, headers = error.remedy, {}
         wait = headers.get("retry-after")
         about = {"message": error.message, "remedy": remedy, "retry_after": wait}
@@ -404,6 +410,14 @@ class Arena:
         response.status_code = status
         response.headers.update(headers)
         return response
+
+    def _unreachable(self, error: ResourceError) -> ApiError:
+        """Where the database is and what it says is for who runs the server, once a minute."""
+        if not self._told.wait(error.message):
+            self._told.count(error.message)
+            _log.error("%s", error)
+        message = "the database does not answer: nothing that was saved is lost, try again soon"
+        return ApiError(503, message, headers={"retry-after": "2"})
 
     def _unknown(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
