@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +32,16 @@ class Clusters:
     place: Ints
     count: Ints
 
-    @property
+    @cached_property
     def units(self) -> int:
         """Clusters, those of single votes among them."""
-        return int(self.codes.max(initial=-1)) + 1 + int(self.count[self.codes < 0].sum())
+        alone = int(self.count[self.codes < 0].sum()) if self.alone else 0
+        return int(self.codes.max(initial=-1)) + 1 + alone
+
+    @cached_property
+    def alone(self) -> bool:
+        """Whether any vote is one by itself."""
+        return int(self.codes.min(initial=0)) < 0
 
 
 def units_of(votes: Votes) -> list[str]:
@@ -46,7 +53,8 @@ def units_of(votes: Votes) -> list[str]:
     for unit in UNITS:
         if _column(votes, unit) is not None:
             codes = row_codes(votes, unit)
-            if codes.max(initial=-1) + 1 < votes.count[codes >= 0].sum():
+            known = votes.count[codes >= 0] if codes.min(initial=0) < 0 else votes.count
+            if codes.max(initial=-1) + 1 < known.sum():
                 found.append(unit)
     return found
 

@@ -154,8 +154,10 @@ def _meat(
     """The sum of the products of the clusters' scores, and the degrees of freedom [k]. With the
     Hessian's diagonal [k + 1] scores are raised by the clusters' shares of it.
     """
-    single = np.where(clusters.codes < 0, clusters.count, 0)
-    alone = sums(clusters.place, single, scores.d.size).reshape(-1, 3)
+    alone = np.zeros(scores.d.shape)
+    if clusters.alone:
+        single = np.where(clusters.codes < 0, clusters.count, 0)
+        alone = sums(clusters.place, single, alone.size).reshape(-1, 3)
     meat = _meat_of_votes(counts, alone, scores, free)
     held = [_by_model(counts, (alone * scores.dd**power).sum(1)) for power in (1, 2)]
     if (units := int(clusters.codes.max(initial=-1)) + 1) > 0:
@@ -219,7 +221,7 @@ def _across(
     from scipy.sparse import csr_array
 
     k = counts.models
-    rows = slice(None) if clusters.codes.min() >= 0 else np.flatnonzero(clusters.codes >= 0)
+    rows = np.flatnonzero(clusters.codes >= 0) if clusters.alone else slice(None)
     codes, place, count = clusters.codes[rows], clusters.place[rows], clusters.count[rows]
     # Real parts are scores, imaginary ones information, so that both have one pattern.
     along, tied = (
