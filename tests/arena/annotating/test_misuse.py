@@ -72,9 +72,24 @@ def test_origins_that_are_no_address_are_refused(arena: Running) -> None:
 def test_old_cookies_of_a_class_behind_one_address_keep_nobody_out(arena: Running) -> None:
     arena.add(pairs(1))
     link = arena.link("Ada")
-    with httpx.Client(base_url=arena.url, cookies={"pomona_arena": "old"}) as client:
+    old = dict.fromkeys(arena.browser("Bea").cookies, "old")
+    assert old
+    with httpx.Client(base_url=arena.url, cookies=old) as client:
         assert {client.get("/").status_code for _ in range(25)} == {200}
         assert client.post(link).status_code == 303
+
+
+def test_two_arenas_on_one_machine_keep_their_sessions_apart(
+    arena: Running, tmp_path: Path
+) -> None:
+    other = Running(f"sqlite:///{tmp_path / 'other.db'}")
+    with httpx.Client(follow_redirects=True) as browser:  # cookies know no ports
+        for each in (arena, other):
+            browser.post(each.link("Ada"))
+        assert [browser.get(f"{each.url}/board").status_code for each in (arena, other)] == [
+            200
+        ] * 2
+    other.close()
 
 
 def test_long_answers_can_be_edited_and_rated_without_javascript(arena: Running) -> None:
@@ -97,7 +112,7 @@ def test_a_conversation_is_shown_as_one(arena: Running) -> None:
     arena.add(pairs(3, prompt=prompts))
     ada = arena.browser("Ada")
     page = ada.get("/")
-    assert "system: Be brief.\n\nuser: Why?</div>" in page.text
+    assert "system:\nBe brief.\n\nuser:\nWhy?</div>" in page.text
     for _ in range(3):
         assert page.status_code == 200
         page = ada.submit("/answer", page.text, outcome="tie")

@@ -26,6 +26,7 @@ from sqlalchemy import select
 from pomona.arena.annotating.app import ArenaSettings
 from pomona.arena.annotating.items import add_items, read_answers
 from pomona.arena.annotating.people import new_link
+from pomona.arena.annotating.queue import Queue
 from pomona.arena.annotating.schema import answers, people, tasks
 
 from .conftest import MODELS, Running, pairs
@@ -144,9 +145,15 @@ def shown(person: Person) -> tuple[str, str]:
     return left, right
 
 
-def test_two_people_vote_by_keys_and_buttons(serving: Callable[..., Running], join: Join) -> None:
+def test_two_people_vote_by_keys_and_buttons(
+    serving: Callable[..., Running], join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arena = serving(needed=1)
-    arena.add(pairs(5), overlap=2)
+    # The votes below have ratings: each model wins, loses or ties in a circle.
+    monkeypatch.setattr(Queue, "_swapped", lambda *_: False)
+    left = ["apple", "quince", "quince", "apple", "pear"]
+    right = ["pear", "pear", "apple", "pear", "quince"]
+    arena.add(pairs(5, model_a=left, model_b=right), overlap=2)
     first, second = (join(arena.link(name)) for name in ("Amina", "Björn"))
     for key in ("1", "ArrowRight", "3", "4"):
         assert not any(model in first.seen() for model in MODELS)

@@ -22,7 +22,6 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from pomona.answers import conversation
 from pomona.arena.annotating import people
 from pomona.arena.annotating.board import Board
 from pomona.arena.annotating.exporting import FORMATS, SCHEMAS, download
@@ -45,12 +44,10 @@ from pomona.arena.annotating.store import Store
 from pomona.arena.annotating.words import LANGUAGES, choose
 from pomona.documents import parse_json
 from pomona.errors import PomonaError, ResourceError
-from pomona.models import Request as Asked
 from pomona.pages import Page
 from pomona.web import ApiError, Bodies, ClientGone
 
 _log = logging.getLogger("pomona.arena")
-_COOKIE = "pomona_arena"
 _LARGEST = 4_000_000  # bytes of a form: a letter has up to nine
 _NEW = "new"  # the task of a prompt that somebody writes
 
@@ -97,6 +94,8 @@ class Arena:
         self.store, self.settings = store, settings
         self.queue, self.progress = Queue(store, settings.lease), Progress(store)
         self.board = Board(store, settings.needed)
+        # Two arenas on one machine, at two ports, have one browser's cookies together.
+        self.cookie = f"pomona_arena_{sha256(store.seed.encode()).hexdigest()[:8]}"
         self._bodies = Bodies(_LARGEST)
         # Many may come from one address; what each of them asks once is its own.
         self._asked, self._came, self._failed = Rate(60, 10.0), Rate(600, 60.0), Rate(20, 0.2)
@@ -232,7 +231,7 @@ class Arena:
         response = RedirectResponse("/settings" if lost else "/", 303)
         secure_too = urlsplit(self.settings.url).scheme == "https"
         response.set_cookie(
-            _COOKIE,
+            self.cookie,
             cookie,
             max_age=int(people.SESSION),
             httponly=True,
@@ -242,9 +241,9 @@ class Arena:
         return response
 
     def _leave(self, visit: Visit) -> Response:
-        people.leave(self.store, visit.request.cookies.get(_COOKIE, ""))
+        people.leave(self.store, visit.request.cookies.get(self.cookie, ""))
         response = RedirectResponse("/", 303)
-        response.delete_cookie(_COOKIE)
+        response.delete_cookie(self.cookie)
         return response
 
     def _answer(self, visit: Visit) -> Response:
@@ -350,7 +349,7 @@ class Arena:
             raise ApiError(404, "there is nothing at this address")
         # Old cookies are no attack (nobody guesses 32 bytes): a class may share one address, and
         # have them all.
-        cookie = request.cookies.get(_COOKIE)
+        cookie = request.cookies.get(self.cookie)
         session = people.session_of(self.store, cookie) if cookie else None
         if session is None:
             self._came.check(_address(request))
@@ -454,11 +453,14 @@ def _spoken(prompt: str) -> str:
         messages = parse_json(prompt.encode(), "prompt", top=None)
     except PomonaError:
         return prompt
-    good = isinstance(messages, list) and all(
-        isinstance(one, dict) and one.get("role") and isinstance(one.get("content"), str)
-        for one in messages
-    )
-    return conversation(Asked(messages=tuple(messages))) if good and messages else prompt
+    turns = messages if isinstance(messages, list) else []
+    texts = [one.get("content") if isinstance(one, dict) else None for one in turns]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        return prompt
+    if len(turns) == 1:
+        return texts[0]
+    # The role on a line of its own, since each line is written as its own letters are.
+    return "\n\n".join(f"{one.get('role')}:\n{one['content']}" for one in turns)
 
 
 def _told(said: Said | None) -> dict[str, Any] | None:
