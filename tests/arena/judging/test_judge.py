@@ -18,6 +18,7 @@ import pytest
 from pomona.answers import Account, Budget, Exhausted
 from pomona.arena import (
     JudgeAudit,
+    VoteColumns,
     judge,
     judge_pair,
     judge_pairs,
@@ -305,6 +306,53 @@ def test_templates_and_tables_are_checked_before_anything_is_asked(
     with pytest.raises(PomonaError, match="row 3: has other answers than row 1"):
         judge(pa.Table.from_pylist(rows), judge=fake(), out=tmp_path / "o.csv")
     assert not list(tmp_path.glob("o.csv*"))
+
+
+def test_nothing_is_asked_where_a_number_is_wrong(fake: Any, tmp_path: Path) -> None:
+    model = fake(by_length)
+    for wrong in ({"resamples": 200}, {"seed": -1}):
+        with pytest.raises(PomonaError):
+            judge(votes(), judge=model, out=tmp_path / "v.csv", **wrong)
+    with pytest.raises(PomonaError, match="max_tokens: 0 tokens"):
+        judge_prompt(max_tokens=0)
+    assert not model.calls and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("column", ["item", "prompt"])
+def test_what_has_no_name_hangs_together_with_nothing(column: Any) -> None:
+    table = votes().drop_columns(["completion_a", "completion_b"])
+    blank = [None if row % 2 else one for row, one in enumerate(table[column].to_pylist())]
+    table = table.set_column(table.column_names.index(column), column, pa.array(blank))
+    result = audited(judge(table, verdicts=votes(), cluster=column))
+    told = result.verdicts + result.errors
+    assert result.pairs == 18 and told == (9 if column == "item" else 18)
+
+
+def test_verdicts_may_stand_in_a_column_of_their_own() -> None:
+    table = votes().set_column(2, "Winner", votes()["winner"])
+    said = [one or "tie" for one in votes()["winner"].to_pylist()]
+    recorded = votes().set_column(2, "verdict", pa.array(said))
+    for columns in (VoteColumns(winner="Winner"), None):
+        result = audited(judge(table, verdicts=recorded, columns=columns))
+        assert (result.verdicts, result.voted, result.errors) == (18, 12, 0)
+    for wrong, text in [
+        (recorded.drop_columns("verdict"), 'there is no column "winner" — known: '),
+        (recorded.set_column(2, "verdict", pa.nulls(18, pa.string())), "no verdict on any of the"),
+        (recorded.set_column(2, "verdict", pa.array(["yes"] * 18)), '"verdict" is "yes" — write'),
+    ]:
+        with pytest.raises(PomonaError) as raised:
+            judge(table, verdicts=wrong)
+        assert text in str(raised.value)
+
+
+def test_ratings_without_an_end_are_unknown() -> None:
+    told = ["model_a"] * 6 + ["tie"] * 3  # ever more ties and farther strengths fit ever better
+    rows = [
+        {"item": str(n), "model_a": "x", "model_b": "y", "winner": w} for n, w in enumerate(told)
+    ]
+    table = pa.Table.from_pylist(rows)
+    result = audited(judge(table, verdicts=table))
+    assert all(one.people.value is None and one.tie.value is None for one in result.models)
 
 
 def test_the_recorded_verdicts_of_gpt_3_and_4(llmfao_folder: Path) -> None:

@@ -163,3 +163,38 @@ def test_the_page_shows_what_is_known(found: Priorities, tmp_path: Path) -> None
     for heading in ("The first pairs", "P(tie), said and come", "Measures, both signs"):
         assert heading in text
     assert "<script" not in text
+
+
+def test_few_votes_of_any_kind_give_a_queue_and_no_ratings_without_an_end(table: pa.Table) -> None:
+    pairs = table.select(["prompt", "model_a", "model_b", "completion_a", "completion_b"])
+    names = list(zip(pairs["model_a"].to_pylist(), pairs["model_b"].to_pylist(), strict=True))
+    same = [row for row, two in enumerate(names) if {*two} == {"ant", "bee"}]
+    better = ["model_a" if names[row][0] == "ant" else "model_b" for row in same]
+    for winners, rows in [
+        (["model_a"], [0]),
+        (["tie"], [0]),
+        (["tie"] * 60, list(range(60))),
+        (better[:6] + ["tie"] * 3, same[:9]),
+    ]:
+        votes = pairs.select(["prompt", "model_a", "model_b"]).take(pa.array(rows))
+        found = prioritize(pairs, votes.append_column("winner", pa.array(winners)), budget=3)
+        assert len(found.queue) == 3
+        assert all(one.rating is None for one in found.ratings)
+        assert np.isfinite([one.believed for one in found.ratings]).all()
+        assert any(note.startswith("no plain ratings yet: ") for note in found.notes)
+
+
+def test_nothing_is_written_beside_an_input_or_scored_for_no_file(
+    table: pa.Table, tmp_path: Path
+) -> None:
+    pq.write_table(table, file := tmp_path / "pairs.parquet")
+    with pytest.raises(PomonaError) as raised:
+        prioritize(file, page=tmp_path)
+    assert "which is --page: nothing else may be there" in str(raised.value)
+    with pytest.raises(PomonaError) as raised:
+        replay(file, page=tmp_path)
+    assert "which is --page: nothing else may be there" in str(raised.value)
+    with pytest.raises(PomonaError) as raised:
+        prioritize(file, out=tmp_path / "queue.xlsx", scorer="hf:nowhere")
+    assert "not a table Pomona can name the format of" in str(raised.value)
+    assert [one.name for one in tmp_path.iterdir()] == ["pairs.parquet"]

@@ -42,6 +42,9 @@ class Sampling:
     resamples: int
     seed: int
 
+    def __post_init__(self) -> None:
+        Resamples(1, self.resamples, self.seed)  # refuses wrong numbers, before models are asked
+
     def of(self, rows: NDArray[np.intp]) -> Resamples:
         """Resamples of some of the pairs."""
         labels = np.asarray(self.clusters, dtype=object)[rows]

@@ -127,12 +127,16 @@ def _rule(
 
 
 def _spearman(one: Floats, other: Floats) -> float | None:
-    """The correlation of ranks where both are known; None for fewer than three."""
+    """The correlation of ranks where both are known; None for fewer than three, or all equal."""
     known = np.isfinite(one) & np.isfinite(other)
     if known.sum() < 3:
         return None
-    ranks = [np.argsort(np.argsort(values[known])) for values in (one, other)]
-    return float(np.atleast_2d(np.corrcoef(np.stack(ranks)))[0, 1])
+    from scipy.stats import rankdata
+
+    ranks = np.stack([rankdata(np.round(values[known], 6)) for values in (one, other)])
+    if (np.ptp(ranks, axis=1) == 0).any():
+        return None
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def _models(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pomona.arena.judging.asking import Flips, combined
 from pomona.arena.votes import OUTCOMES, VoteColumns, Votes, read_votes
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, nearest
 from pomona.records import Records, TableSource, Where, as_text, read
 
 Floats = NDArray[np.float64]
@@ -66,11 +66,16 @@ class Pairs:
     def clusters(self, by: str) -> list[str]:
         """A label a pair of what is resampled together."""
         if by == "item":
-            return self.items
+            return _apart(self.items)
         if self.prompts is None:
             remedy = "resample items: --cluster item"
             raise PomonaError("has no column of prompts", where=self.where, remedy=remedy)
-        return self.prompts
+        return _apart(self.prompts)
+
+
+def _apart(labels: Sequence[str | None]) -> list[str]:
+    """Labels, each that is missing as one by itself."""
+    return [label or f"\0{at}" for at, label in enumerate(labels)]
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ def _filled(source: Any, columns: VoteColumns | None) -> Any:
     if isinstance(source, str | Path) and str(source).lower().endswith((".json", ".json.gz")):
         return source  # battles of Chatbot Arena, which all have one
     records = source if isinstance(source, Records) else read(source)
-    name = (columns.winner if columns else None) or "winner"
+    name = (columns.winner if columns else None) or _winner(records.column_names)
     if "win_a" in records.column_names or "winner_model_a" in records.column_names:
         return records
     table, where = records.to_table(), str(records.source.where)
@@ -163,9 +168,14 @@ def _filled(source: Any, columns: VoteColumns | None) -> Any:
     return Records.of(TableSource(table, where))
 
 
+def _winner(there: Sequence[str]) -> str:
+    """The column of winners as the table calls it."""
+    return next((one for one in there if one.lower() == "winner"), "winner")
+
+
 def _require(votes: Votes, name: str) -> None:
     if name not in votes.columns.column_names:
-        told = votes.columns.column_names
+        told = [one for one in votes.columns.column_names if one != _UNVOTED]
         remedy = f"the table has {', '.join(told) or 'no other column'}; name it by its option"
         raise PomonaError(f'there is no column "{name}"', where=votes.where, remedy=remedy)
     column = votes.columns[name]
@@ -224,15 +234,20 @@ def _column(votes: Votes, name: str) -> NDArray[Any] | None:
 
 
 def _keys(votes: Votes, items: Any, prompts: Any, answers: Any) -> list[Any]:
-    """What tells a pair from others: its item, or prompt and answers, or without either its row."""
+    """What tells a pair from others: its item, or prompt and answers, or without any its row."""
     low, high = np.minimum(votes.a, votes.b).tolist(), np.maximum(votes.a, votes.b).tolist()
-    if items is not None:
-        return list(zip(items, low, high, strict=True))
-    if prompts is None and answers is None:
-        return list(range(len(votes)))
     texts = answers or [()] * len(votes)
-    prompts = prompts or [None] * len(votes)
-    return list(zip(prompts, low, high, map(frozenset, texts), strict=True))
+    own = zip(prompts or [None] * len(votes), map(frozenset, texts), strict=True)
+    keys: list[Any] = [
+        (low[at], high[at], *one) if one[0] is not None or one[1] else at
+        for at, one in enumerate(own)
+    ]
+    if items is None:
+        return keys
+    return [
+        key if item is None else (item, low[at], high[at])
+        for at, (item, key) in enumerate(zip(items, keys, strict=True))
+    ]
 
 
 def _refuse_other_answers(votes: Votes, pair: Any, rows: Any, answers: Any) -> None:
@@ -280,8 +295,11 @@ def recorded(path: Where | Votes, pairs: Pairs, columns: VoteColumns | None = No
         value = VALUES[votes.outcome[at]]
         values[place, order] = value if order == _FIRST else 1 - value
     if not np.isfinite(values).any():
+        message = "judges none of the pairs"
         remedy = "give both tables the same items (or prompts) and names of models"
-        raise PomonaError("judges none of the pairs", where=votes.where, remedy=remedy)
+        if unknown < len(labels):
+            message, remedy = "has no verdict on any of the pairs", "see why in its column error"
+        raise PomonaError(message, where=votes.where, remedy=remedy)
     notes = [f"{unknown:,} verdicts are on pairs that are not in the table"] if unknown else []
     notes += [f"{again:,} further verdicts on the same pair and order do not count"] * bool(again)
     return Verdicts(values, why, notes)
@@ -301,21 +319,32 @@ def _verdict_rows(path: Any, columns: VoteColumns | None) -> tuple[Votes, list[A
     if isinstance(path, Votes):
         return path, None
     records = read(path)
-    if not {"verdict", "order"} <= set(records.column_names):
-        filled = read_votes(_filled(records, columns), columns)
-        marks = _column(filled, _UNVOTED)
-        said = None if marks is None else ["no verdict" if one else None for one in marks]
-        return filled, said
+    there, where = records.column_names, str(records.source.where)
+    columns = _named_there(columns, there)
+    if {"win_a", "winner_model_a"} & set(there):
+        return read_votes(records, columns), None
+    name = columns.winner or _winner(there)
+    if "verdict" in there and ("order" in there or name not in there):  # as `judge` writes it
+        records = records.select(*(one for one in there if one != name))
+        name, columns = "verdict", replace(columns, winner="verdict")
+    elif name not in there:
+        remedy = f"{nearest('winner', there)}; verdicts stand in winner, or in verdict"
+        raise PomonaError('there is no column "winner"', where=where, remedy=remedy)
     table = records.to_table()
-    given = [None] * len(table)
-    if "error" in table.column_names:
+    said = [(one or "").strip() for one in as_text(table[name]).to_pylist()]
+    given: list[str | None] = [None] * len(table)
+    if name == "verdict" and "error" in table.column_names:
         given = as_text(table["error"]).to_pylist()
-    said = as_text(table["verdict"]).to_pylist()
-    table = table.select([name for name in table.column_names if name != "winner"])
     why = [None if one else error or "no verdict" for one, error in zip(said, given, strict=True)]
-    table = table.append_column("winner", pa.array([one or "tie" for one in said], pa.string()))
-    where = str(records.source.where)
+    filled = pa.array([one or "tie" for one in said], pa.string())
+    table = table.set_column(table.column_names.index(name), name, filled)
     return read_votes(Records.of(TableSource(table, where)), columns), why
+
+
+def _named_there(columns: VoteColumns | None, there: Sequence[str]) -> VoteColumns:
+    """Those of the names for the votes that a table of verdicts has, too."""
+    asked = {} if columns is None else asdict(columns)
+    return VoteColumns(**{of: name for of, name in asked.items() if name in there})
 
 
 def outcome_of(value: float | None) -> str | None:

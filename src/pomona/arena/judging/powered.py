@@ -30,11 +30,13 @@ from pomona.arena.ratings.bradley_terry import (
     inverse,
     rated,
     solve,
+    tells_ties,
 )
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 _LEAST = 0.02  # a weight below which the judge is left out
+_FARTHEST = 20.0  # between two models of a pair: of no number of votes that there is
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ class _Powered:
         """The best weight, found at strengths that need not be the final ones: any weight is valid,
         so they only have to be near.
         """
-        fit = self._solved(0.0) or _converged(solve(self.design.counts(np.abs(self.judge))))
+        fit = self._solved(0.0) or _finite(self.design.counts(np.abs(self.judge)))
         if fit is None:
             return 0.0
         weight = self._best(fit, 0.0)
@@ -205,7 +207,7 @@ class _Powered:
         return self.design.counts(self.human + weight * self.judge)
 
     def _solved(self, weight: float) -> Solution | None:
-        return _converged(solve(self._counts(weight)))
+        return _finite(self._counts(weight))
 
     def _bread(self, fit: Solution, weight: float) -> Floats:
         k = self.design.k
@@ -233,7 +235,7 @@ class _Powered:
         bread = self._bread(fit, weight)[: self.design.k]
         ours, others = human @ bread.T, judge @ bread.T
         size = float((others**2).sum())
-        return float(np.clip(-(ours * others).sum() / size, 0, 1)) if size > 0 else 0.0
+        return max(0.0, min(1.0, -float((ours * others).sum()) / size)) if size > 0 else 0.0
 
     def _ratings(self, fit: Solution, weight: float) -> Ratings:
         human, judge = self._parts(fit)
@@ -246,5 +248,12 @@ class _Powered:
         return Ratings(MEAN + ELO * fit.strengths, ELO * errors, weight, groups - 1)
 
 
-def _converged(fit: Solution) -> Solution | None:
-    return fit if fit.converged else None
+def _finite(counts: Counts) -> Solution | None:
+    """The strengths, None where they have no end: with more ties and farther strengths the votes
+    would become ever more likely.
+    """
+    if counts.outcomes.min() >= 0 and not tells_ties(counts, "davidson"):
+        return None
+    fit = solve(counts)
+    gaps = np.abs(fit.strengths[counts.first] - fit.strengths[counts.second])
+    return fit if fit.converged and gaps.max(initial=0.0) < _FARTHEST else None

@@ -109,12 +109,18 @@ def judge_prompt(
         where, template = template, read_text(template, "template")
     if template is None:
         template = EXPLAINING if explain else TEMPLATE
-    names = fields_of(template)
+    try:
+        names = fields_of(template)
+    except PomonaError as error:
+        raise PomonaError(error.message, where=where, remedy=error.remedy) from None
     if names != FIELDS:
         lacks, has = FIELDS - names, names - FIELDS
         wrong = f"has no {{{min(lacks)}}}" if lacks else f"has a {{{min(has)}}}"
         remedy = "write {prompt}, {first} and {second} in it, and {{ for a brace"
         raise PomonaError(wrong, where=where, remedy=remedy)
+    if max_tokens is not None and max_tokens < 1:
+        remedy = "leave room for a verdict, or leave it out"
+        raise PomonaError(f"{max_tokens} tokens", where="max_tokens", remedy=remedy)
     if max_tokens is None:
         max_tokens = _TOKENS_EXPLAINING if explain else _TOKENS
     return JudgePrompt(template, explain, free, max_tokens, seed)

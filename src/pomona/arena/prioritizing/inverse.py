@@ -13,6 +13,7 @@ from pomona.arena.prioritizing.pairs import Floats, Ints
 from pomona.arena.ratings.bradley_terry import (
     Solution,
     check_connected,
+    check_ties,
     counts_of,
     hessian,
     inverse,
@@ -52,17 +53,21 @@ def board(votes: Votes, weights: Floats | None = None, clusters: Ints | None = N
     (Huber 1967; Liang & Zeger 1986, with G / (G - 1)); each row is its own where they are left out.
 
     Raises:
-        PomonaError: no chain of votes connects all models.
+        PomonaError: no chain of votes connects all models, or they are too few for finite ratings.
     """
     weights = np.ones(len(votes)) if weights is None else weights
     counts = counts_of(votes, weights)
     check_connected(counts, votes.models, votes.where)
     finite = rated(counts)
-    if not finite.all():
+    if 2 <= finite.sum() < len(finite):
         kept = finite[votes.a] & finite[votes.b]
         votes, weights = votes.take(kept), weights[kept]
         clusters = None if clusters is None else clusters[kept]
         counts = counts_of(votes, weights)
+    if finite.sum() < 2:
+        message = "no two models have each won against the other, through others or by a tie"
+        raise PomonaError(message, where=votes.where, remedy="collect more votes")
+    check_ties(counts, votes.where, "davidson")
     solution = solve(counts)
     bread = inverse(hessian(counts, solution), counts.models)
     meat, k = _meat(votes, solution, weights, clusters), counts.models

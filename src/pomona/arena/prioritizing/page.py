@@ -26,8 +26,7 @@ def check_page(
     """Raise PomonaError where the page would replace what is none of ours, or outputs are inputs or
     each other.
     """
-    page = None if folder is None else folder / NAME
-    check_outputs({**outputs, "--page": folder, "the page": page}, inputs)
+    check_outputs({**outputs, "--page": folder}, inputs, folders=["--page"])
     if folder is not None:
         check_into(folder, [NAME])
 

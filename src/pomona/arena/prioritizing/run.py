@@ -30,7 +30,7 @@ from pomona.arena.prioritizing.ties import Learnt, learn
 from pomona.arena.ratings.bradley_terry import ELO, MEAN
 from pomona.arena.votes import VoteColumns, Votes, read_votes
 from pomona.errors import PomonaError
-from pomona.records import Card, Results, Where, card_of, inputs_of, read
+from pomona.records import Card, Results, Where, card_of, check_types, format_of, inputs_of, read
 
 Progress = Callable[[int, int], None]
 _LEAST = 20  # ties, and votes that are none, from which P(tie) is learnt
@@ -96,6 +96,8 @@ def prioritize(
     card = None if out is None else card_of(out)
     check_page(page, inputs, {"--out": out, "the card": card, "--store": store})
     known = read_pairs(pairs)
+    if out is not None:  # before anything is paid for
+        check_types(known.table.schema, format_of(str(out))[0], str(out))
     told = None if votes is None else read_votes(votes, columns)
     if told is None and (resolution or order):
         message, remedy = "nothing is known before there are votes", "give a budget"
@@ -270,7 +272,11 @@ class _Study:
         weights = weights_of(self.votes)
         if weights is None:
             return plain, None
-        inverse = board(self.votes, weights, clusters)
+        try:
+            inverse = board(self.votes, weights, clusters)
+        except PomonaError as error:
+            self.notes.append(f"no ratings by inverse propensity yet: {error.message}")
+            return plain, None
         self.notes.append(
             f"by inverse propensity {self.votes.n:,} votes tell as much as "
             f"{inverse.effective:,.0f} of equal weight"

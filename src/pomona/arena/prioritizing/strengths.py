@@ -85,6 +85,7 @@ def believe(
     k = counts.models
     ties = counts.outcomes[:, 2].sum() > 0
     start = float(np.log(max(2 * _odds(counts), 1e-9))) if ties else None
+    decided = bool(counts.outcomes[:, :2].any())
     solution = Solution(np.zeros(k), "davidson", start, 0.0, 0.0, False, 0)
     weights, variance, precision = np.zeros(told.shape[1]), 0.5, np.eye(k)
     for _ in range(_ROUNDS):
@@ -93,6 +94,8 @@ def believe(
         curve = hessian(counts, solution)
         slope[:k] -= (solution.strengths - prior) / variance * design_effect
         curve[np.arange(k), np.arange(k)] += design_effect / variance
+        if not decided:  # of ties alone their parameter has no best value: it stays
+            slope[k], curve[k], curve[:, k], curve[k, k] = 0.0, 0.0, 0.0, 1.0
         step = np.linalg.solve(curve, slope)
         step *= min(1.0, 2 / max(float(np.abs(step).max()), 1e-12))
         solution = _moved(solution, step, k)

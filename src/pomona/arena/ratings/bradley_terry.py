@@ -437,18 +437,26 @@ def rated(counts: Counts, ties: Ties = "davidson") -> NDArray[np.bool_]:
 
 
 def check_ties(counts: Counts, where: str, ties: Ties) -> None:
-    """Raise PomonaError where the votes do not tell the parameter of ties, all models being rated.
+    """Raise PomonaError where the votes of rated models do not tell the parameter of ties."""
+    if not counts.outcomes[:, :2].any():
+        message, remedy = "all votes are ties", "collect votes until some are none"
+        raise PomonaError(message, where=where, remedy=remedy)
+    if not tells_ties(counts, ties):
+        message = "the votes are too few to tell how often there is a tie"
+        raise PomonaError(message, where=where, remedy="collect more votes, or give --ties half")
+
+
+def tells_ties(counts: Counts, ties: Ties) -> bool:
+    """Whether the parameter of ties, and with it the strengths of models that are all rated, is
+    finite, or there is none.
 
     With more ties and farther strengths the votes would become ever more likely unless some cycle
     of models has more wins, each over the next, than ties: the condition under which a difference
     of 1 to every win and of at most 1 to every tie cannot be had.
     """
     wins, losses, tied = counts.outcomes.T > 0
-    if not (wins | losses).any():
-        message, remedy = "all votes are ties", "collect votes until some are none"
-        raise PomonaError(message, where=where, remedy=remedy)
     if ties not in ("davidson", "rao_kupper") or not tied.any() or (wins & losses).any():
-        return
+        return True
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import NegativeCycleError, bellman_ford
 
@@ -465,9 +473,8 @@ def check_ties(counts: Counts, where: str, ties: Ties) -> None:
     try:
         bellman_ford(graph, indices=0)
     except NegativeCycleError:
-        return
-    message = "the votes are too few to tell how often there is a tie"
-    raise PomonaError(message, where=where, remedy="collect more votes, or give --ties half")
+        return True
+    return False
 
 
 def points(strengths: Floats, anchor: tuple[int, float] | None = None) -> Floats:
