@@ -453,14 +453,17 @@ def _spoken(prompt: str) -> str:
         messages = parse_json(prompt.encode(), "prompt", top=None)
     except PomonaError:
         return prompt
-    turns = messages if isinstance(messages, list) else []
-    texts = [one.get("content") if isinstance(one, dict) else None for one in turns]
-    if not texts or not all(isinstance(text, str) for text in texts):
+    said = [
+        (str(one.get("role")), one["content"])
+        for one in (messages if isinstance(messages, list) else [])
+        if isinstance(one, dict) and isinstance(one.get("content"), str)
+    ]
+    if not said or len(said) < len(messages):
         return prompt
-    if len(turns) == 1:
-        return texts[0]
+    if len(said) == 1:
+        return said[0][1]
     # The role on a line of its own, since each line is written as its own letters are.
-    return "\n\n".join(f"{one.get('role')}:\n{one['content']}" for one in turns)
+    return "\n\n".join(f"{role}:\n{text}" for role, text in said)
 
 
 def _told(said: Said | None) -> dict[str, Any] | None:

@@ -49,7 +49,7 @@ def read_answers(table: Where) -> list[Item]:
 
 def add_items(store: Store, given: Sequence[Item], overlap: int) -> int:
     """Add items, each for `overlap` people, and say how many are new. What is there already stays
-    as it is, but for these people and what a queue says of it.
+    as it is, but for what a queue says of it, and where these are more people.
 
     Raises PomonaError when an item is there with other texts; nothing is added then.
     """
@@ -140,20 +140,21 @@ def _enter(to: Connection, given: Sequence[Item], overlap: int, where: str) -> i
     for item in given:
         _compare(named, item, where)
     told = *DRAWN, "overlap"
-    given = [{**item, "overlap": overlap} for item in given]
-    there = {
-        row.key: tuple(row)[1:]
-        for row in to.execute(
-            select(items.c.key, *(items.c[name] for name in told)).where(items.c.key.in_(keys))
-        )
-    }
+    kept = select(items.c.key, *(items.c[name] for name in told)).where(items.c.key.in_(keys))
+    there = {row.key: row for row in to.execute(kept)}
+    # Who starts again without --overlap does not want fewer people than before.
+    given = [
+        {**item, "overlap": max(overlap, getattr(there.get(item["key"]), "overlap", 0))}
+        for item in given
+    ]
     new = [{**item, "taken": 0, "open": True} for item in given if item["key"] not in there]
     if new:
         to.execute(insert(items), new)
     moved = [
         {"of": item["key"]} | {f"to_{name}": item[name] for name in told}
         for item in given
-        if item["key"] in there and there[item["key"]] != tuple(item[name] for name in told)
+        if item["key"] in there
+        and tuple(there[item["key"]])[1:] != tuple(item[name] for name in told)
     ]
     if moved:
         values: dict[str, Any] = {name: bindparam(f"to_{name}") for name in told}
