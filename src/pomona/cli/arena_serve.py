@@ -18,7 +18,7 @@ def show_serve(out: Out, server: ArenaServer, given: Mapping[str, Any]) -> None:
     with server:
         out.line(server.url)
         if server.link:
-            out.line(f"link for {given['lead']}, once: {server.link}")
+            out.line(f"link for {' '.join(given['lead'].split())}, once: {server.link}")
         sys.stdout.flush()
         for note in server.notes:
             sys.stderr.write(f"note: {clean(note)}\n")

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import select, update
 
@@ -90,7 +91,7 @@ def test_an_export_for_a_lead_has_what_is_closed_for_them(arena: Running) -> Non
     assert states == ["closed", "closed", "done", "done", "open"]
     assert grace.submit("/answer", held, outcome="b").status_code == 200
     table = grace.get("/lead/export?what=votes&format=parquet")
-    assert len(pa.parquet.read_table(io.BytesIO(table.content))) == 2
+    assert len(pq.read_table(io.BytesIO(table.content))) == 2
     assert grace.get("/lead/export?what=names&format=csv").status_code == 404
 
 

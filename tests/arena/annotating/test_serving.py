@@ -39,6 +39,7 @@ def test_a_server_goes_on_with_what_is_there(tmp_path: Path) -> None:
         ({"pairs": pairs(1).drop_columns("model_b")}, "model_b"),
         ({"rate": pa.table({"prompt": ["?"]})}, "completion"),
         ({"overlap": 0}, "--overlap: overlap is 0 — give a positive number"),
+        ({"overlap": 10**20}, "--overlap: overlap is 100000000000000000000 — give at most"),
         ({"lease": 0.0}, "--lease: lease is 0.0"),
         ({"needed": -1}, "--needed: needed is -1 — give 0 or more"),
         ({"url": "arena.example.org"}, "is no address of a server — write such as https://"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _NEEDED = ("sqlalchemy", "psycopg", "starlette", "uvicorn", "nh3", "markdown_it")
 _LONGEST = 100_000  # letters of the guidelines
+_MOST_PEOPLE = 1_000_000  # for an item
 
 
 class ArenaServer:
@@ -127,6 +128,9 @@ def _check(overlap: int, lease: float, needed: int, url: str) -> None:
         if not value >= least or (name == "lease" and not value > 0):
             remedy = "give a positive number" if least or name == "lease" else "give 0 or more"
             raise PomonaError(f"{name} is {value}", where=f"--{name}", remedy=remedy)
+    if overlap > _MOST_PEOPLE:
+        remedy = f"give at most {_MOST_PEOPLE:,}"
+        raise PomonaError(f"overlap is {overlap}", where="--overlap", remedy=remedy)
     parts = urlsplit(url)
     if url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/")):
         remedy = "write such as https://arena.example.org"
