@@ -5,6 +5,7 @@ import csv
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -224,6 +225,31 @@ def test_csv_records_that_are_accepted_are_what_the_standard_library_reads(
             assert [
                 [value or "" for value in row.values()] for row in records.to_table().to_pylist()
             ] == expected
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(
+        st.sampled_from(
+            ["1,x", "2,", ",y", "3,é", "4,NA", " 5, z ", "", "6", "7,a,b", "x,1", '8,"q"', "9,w\r"]
+        ),
+        max_size=9,
+    ),
+    st.integers(5, 40),
+)
+def test_blocks_of_csv_are_read_as_their_rows_are(rows: list[str], size: int) -> None:
+    types = pa.schema([("n", pa.int64()), ("text", pa.string())])
+    told: list[list[Any]] = []
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path, rejects = Path(folder) / "a.csv", Path(folder) / "r.jsonl"
+        path.write_bytes(("n,text\n" + "\n".join(rows)).encode())
+        patch.setattr("pomona.records.store.BLOCK", size)
+        for at_once in (True, False):
+            if not at_once:
+                patch.setattr("pomona.records.text_source.plain_fields", lambda *_: None)
+            records = read(path, columns=types, on_error="reject", rejects=rejects)
+            told.append([records.to_table().to_pylist(), rejects.read_text()])
+    assert told[0] == told[1]
 
 
 BAD = b'{"text": "a"}\n{"text": null}\nnope\n{"text": " "}\n{"text": "b"}\n'

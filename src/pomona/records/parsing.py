@@ -7,11 +7,16 @@ text.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv
 
 from pomona.errors import PomonaError
 from pomona.records.column_types import DEEPEST
@@ -145,15 +150,19 @@ def csv_header(lines: Iterable[bytes], where: str) -> list[str]:
     return fields
 
 
-def csv_rows(lines: Iterable[bytes]) -> Iterator[ParsedRow | Bad]:
+def csv_rows(
+    lines: Iterable[bytes], names: Sequence[str] | None = None, first: int = 1
+) -> Iterator[ParsedRow | Bad]:
     """Parse the records under the header into rows. Blank lines are passed over unless a lone
-    column makes them a null.
+    column makes them a null. Where `names` are given there is no header, and the lines begin with
+    number `first`.
     """
-    records = _records(lines)
-    head = next(records, None)
-    if head is None or isinstance(head, Bad):
-        return
-    names = [field or "" for field in head[2]]
+    records = _records(lines, first)
+    if names is None:
+        head = next(records, None)
+        if head is None or isinstance(head, Bad):
+            return
+        names = [field or "" for field in head[2]]
     for record in records:
         if isinstance(record, Bad):
             yield record
@@ -167,8 +176,33 @@ def csv_rows(lines: Iterable[bytes]) -> Iterator[ParsedRow | Bad]:
             yield ParsedRow(number, raw, dict(zip(names, fields, strict=True)))
 
 
-def _records(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes, list[str | None]] | Bad]:
-    source = enumerate(lines, 1)
+def plain_fields(block: bytes, names: Sequence[str]) -> pa.Table | None:
+    """The fields of whole lines as texts, an empty one as null, all at once. None where row by row
+    they may be read otherwise: quotes, carriage returns, blank or too long lines, too many fields,
+    bytes that are no text.
+    """
+    odd = any(sign in block for sign in (b'"', b"\r", b"\0", b"\n\n", b"\xef\xbb\xbf"))
+    odd |= not block or block[:1] == b"\n" or block[-1:] == b"\n"
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+    longest = np.diff(ends, prepend=-1, append=len(block)).max()
+    if odd or len(names) < 2 or longest > MAX_RECORD:
+        return None
+    read = csv.ReadOptions(column_names=list(names), block_size=len(block) + 1, use_threads=False)
+    parse = csv.ParseOptions(quote_char=False, double_quote=False, ignore_empty_lines=False)
+    convert = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
+    try:
+        found = csv.read_csv(io.BytesIO(block), read, parse, convert)
+    except pa.ArrowException:
+        return None
+    return found if found.num_rows == len(ends) + 1 else None
+
+
+def _records(
+    lines: Iterable[bytes], number: int = 1
+) -> Iterator[tuple[int, bytes, list[str | None]] | Bad]:
+    source = enumerate(lines, number)
     again: deque[tuple[int, bytes]] = deque()
     while (start := again.popleft() if again else next(source, None)) is not None:
         taken = [start]

@@ -241,6 +241,12 @@ def lines(uri: str) -> Iterator[bytes]:
     """The file's lines, without their newline and without a byte-order mark. Only one line and one
     block are in memory, and of a line no more than tells that it is too long.
     """
+    for block in line_blocks(uri):
+        yield from block.split(b"\n")
+
+
+def line_blocks(uri: str) -> Iterator[bytes]:
+    """The same, many lines together, with newlines between them."""
     parts: list[bytes] = []
     size, first = 0, True
     for block in blocks(uri):
@@ -251,8 +257,8 @@ def lines(uri: str) -> Iterator[bytes]:
                 parts.append(block)
                 size += len(block)
             continue
-        *whole, rest = b"".join([*parts, block]).split(b"\n")
-        yield from whole
+        whole, _, rest = b"".join([*parts, block]).rpartition(b"\n")
+        yield whole
         parts, size = [rest], len(rest)
     if last := b"".join(parts):
         yield last

@@ -27,9 +27,16 @@ from pomona.records.column_types import (
     natural_type,
     plain,
 )
-from pomona.records.parsing import Bad, ParsedRow, csv_header, csv_rows, jsonl_rows
+from pomona.records.parsing import (
+    Bad,
+    ParsedRow,
+    csv_header,
+    csv_rows,
+    jsonl_rows,
+    plain_fields,
+)
 from pomona.records.source import Batches, Files, Filter, kept, no_column
-from pomona.records.store import check_regular, format_of, info, is_remote, lines
+from pomona.records.store import check_regular, format_of, info, is_remote, line_blocks, lines
 from pomona.workspace import disk_guard
 
 SAMPLE_ROWS, SAMPLE_BYTES = 10_000, 16 << 20
@@ -53,9 +60,40 @@ class TextSource(Files):
         for file in self.files:
             if self.kind == "csv":
                 _check_header(file, self.schema.names, self.chosen)
-            on_bad = partial(self.on_bad, file)
-            for rows in packs(_parsed(file, self.kind), on_bad):
-                yield kept(self._batch(file, rows), keep)
+                yield from self._csv(file, keep)
+            else:
+                yield from self._rows(file, jsonl_rows(lines(file)), keep)
+
+    def _rows(self, file: str, rows: Iterator[ParsedRow | Bad], keep: Filter) -> Batches:
+        for pack in packs(rows, partial(self.on_bad, file)):
+            yield kept(self._batch(file, pack), keep)
+
+    def _csv(self, file: str, keep: Filter) -> Batches:
+        """Blocks of lines at once as long as nothing is quoted or wrong; from there row by row,
+        which tells every mistake with its line.
+        """
+        names, number, source = csv_header(lines(file), file), 1, line_blocks(file)
+        for block in source:
+            head, _, body = block.partition(b"\n") if number == 1 else (b"", b"", block)
+            table = None if b'"' in head or b"\r" in head else self._plain(body, names)
+            if table is None:
+                rest = (
+                    line for each in itertools.chain([block], source) for line in each.split(b"\n")
+                )
+                rows = csv_rows(rest, names if number > 1 else None, number)
+                yield from self._rows(file, rows, keep)
+                return
+            for batch in table.to_batches(BATCH_ROWS):
+                yield kept(batch, keep)
+            number += block.count(b"\n") + 1
+
+    def _plain(self, block: bytes, names: Sequence[str]) -> pa.Table | None:
+        if (fields := plain_fields(block, names)) is None:
+            return None
+        try:
+            return fields.select(self.schema.names).cast(self.schema)
+        except pa.ArrowException:  # which row it is, is told row by row
+            return None
 
     def _batch(self, file: str, rows: list[ParsedRow]) -> pa.RecordBatch:
         try:
@@ -168,10 +206,6 @@ def _told(file: str, bad: Bad) -> str:
     return json.dumps(dict(zip(_REJECTED, row, strict=True)), ensure_ascii=False)
 
 
-def _parsed(file: str, kind: str) -> Iterator[ParsedRow | Bad]:
-    return csv_rows(lines(file)) if kind == "csv" else jsonl_rows(lines(file))
-
-
 def packs(
     rows: Iterator[ParsedRow | Bad], on_bad: Callable[[Bad], None]
 ) -> Iterator[list[ParsedRow]]:
@@ -197,7 +231,7 @@ def packs(
 def _inferred(files: Sequence[str], names: Sequence[str] | None, on_bad: OnBad) -> pa.Schema:
     values: dict[str, list[Any]] = {}
     size, count = 0, 0
-    parsed = ((file, row) for file in files for row in _parsed(file, "jsonl"))
+    parsed = ((file, row) for file in files for row in jsonl_rows(lines(file)))
     for file, row in itertools.islice(parsed, SAMPLE_ROWS):
         if isinstance(row, Bad):
             on_bad(file, row)
