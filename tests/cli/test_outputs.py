@@ -120,6 +120,9 @@ CASES = [
             pages="p"),
     Outputs("arena prioritize", "shown.csv --out o.parquet --store s.db --page p", "shown.csv",
             "o.parquet s.db", "", "o.parquet.card.json", pages="p"),
+    Outputs("synth profile", "in.jsonl ui-xs --prompts b.jsonl --answers a --samples 1 --max-tokens 1 "
+            "--page p", "in.jsonl b.jsonl", "", "", "a/ui-xs.parquet a/ui-xs.parquet.card.json",
+            pages="p"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, arena serve, report, ledger"

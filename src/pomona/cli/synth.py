@@ -4,4 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from pomona.cli.synth_profile import PROFILE
+
 app = App(name="synth")
+app.command(PROFILE)

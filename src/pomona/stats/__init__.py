@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         interval as interval,
         percentiles as percentiles,
         rows_of as rows_of,
+        two_sided as two_sided,
         value_of as value_of,
     )
     from pomona.stats.concentration import gini as gini, half_share as half_share
@@ -46,7 +47,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "bootstrap": "MINIMUM Comparison Resamples Share by_group compare interval percentiles "
-        "rows_of value_of",
+        "rows_of two_sided value_of",
         "concentration": "gini half_share",
         "intervals": "wilson",
         "multiple": "benjamini_hochberg holm",

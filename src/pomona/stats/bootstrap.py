@@ -172,17 +172,14 @@ def compare(
     few of anything that interval is too narrow: over m clusters it and the p-value are widened to
     Student's t on m − 1 degrees of freedom (Hesterberg 2015, §5.3, "expanded percentile").
     """
-    outside = 1 - _coverage(level)
+    _coverage(level)
     drawn = resamples.resampled(metric, ours, systems[0])
     deltas = drawn - resamples.resampled(metric, base, systems[1])
-    fewer = 1 + min(int(np.sum(deltas <= 0)), int(np.sum(deltas >= 0)))
-    p_value = min(1.0, 2 * fewer / (resamples.resamples + 1))
-    if resamples.clustered:
-        outside, p_value = _expanded(outside, p_value, resamples.units)
-    low, high = np.quantile(deltas, [outside / 2, 1 - outside / 2])
+    p_value = two_sided(deltas, resamples)
+    low, high = percentiles(deltas, resamples, level)
     value, baseline = value_of(metric, ours), value_of(metric, base)
     delta, n = value - baseline, ours.shape[-2]
-    return Comparison(value, baseline, delta, float(low), float(high), p_value, n)
+    return Comparison(value, baseline, delta, low, high, p_value, n)
 
 
 def interval(
@@ -208,6 +205,15 @@ def percentiles(
         outside, _ = _expanded(outside, 1.0, resamples.units)
     low, high = np.quantile(drawn, [outside / 2, 1 - outside / 2])
     return float(low), float(high)
+
+
+def two_sided(deltas: NDArray[np.float64], resamples: Resamples) -> float:
+    """The two-sided p-value that a difference is 0, from its value in every resample, float64
+    `[resamples]`; widened over clusters as in `compare`.
+    """
+    fewer = 1 + min(int(np.sum(deltas <= 0)), int(np.sum(deltas >= 0)))
+    p_value = min(1.0, 2 * fewer / (len(deltas) + 1))
+    return _expanded(0.05, p_value, resamples.units)[1] if resamples.clustered else p_value
 
 
 def _coverage(level: float) -> float:
