@@ -275,8 +275,9 @@ def test_a_function_of_the_users_scores(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_classifier_in_a_folder_scores(tmp_path: Path) -> None:
+    import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
     vocabulary = {word: place for place, word in enumerate(["[PAD]", "[UNK]", "good", "bad"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
@@ -287,15 +288,23 @@ def test_a_classifier_in_a_folder_scores(tmp_path: Path) -> None:
     fast.save_pretrained(tmp_path)
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     labels = {0: "fine", 1: "toxic"}
-    config = BertConfig(vocab_size=4, intermediate_size=8, id2label=labels, **sizes)
-    network = BertForSequenceClassification(config)
-    network.classifier.weight.data.zero_()
-    network.classifier.bias.data[:] = network.classifier.bias.data.new_tensor([0.0, 1.0])
+    config = LlamaConfig(
+        vocab_size=4, intermediate_size=8, id2label=labels, pad_token_id=0, **sizes
+    )
+    network = LlamaForSequenceClassification(config)
+    weights = [[9.0, 1] * 4, [1, 9] * 4]
+    network.score.weight.data[:] = network.score.weight.data.new_tensor(weights)
     network.save_pretrained(tmp_path)
-    found = profile([table("good bad", "bad " * 20)], toxicity=f"hf:{tmp_path}").first.metrics
-    assert found["toxicity"].value == pytest.approx(1 / (1 + np.exp(-1)))
-    fine = profile([table("good")], scores=[f"fine=hf:{tmp_path}#fine"]).first.metrics
-    assert fine["fine"].value == pytest.approx(1 / (1 + np.exp(1)))
+    texts = ["good bad", "bad " * 20, "bad"]
+    with torch.inference_mode():
+        ids = [torch.tensor([fast(text, truncation=True).input_ids]) for text in texts]
+        shares = [network.eval()(one).logits.softmax(-1)[0].tolist() for one in ids]
+    scores = [f"fine=hf:{tmp_path}#fine"]
+    found = profile([table(*texts)], toxicity=f"hf:{tmp_path}", scores=scores).first.metrics
+    fine, toxic = np.mean(shares, axis=0)
+    assert found["toxicity"].value == pytest.approx(toxic, abs=1e-5)
+    assert found["fine"].value == pytest.approx(fine, abs=1e-5)
+    assert abs(fine - toxic) > 0.001
     with pytest.raises(
         PomonaError, match=r'no label "rude" — give hf:FOLDER#LABEL with one of fine'
     ):
