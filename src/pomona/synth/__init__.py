@@ -8,6 +8,16 @@ licences and costs.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pomona._lazy import lazily
 
-__getattr__, __dir__ = lazily(__name__, {})
+if TYPE_CHECKING:
+    from pomona.synth.profile import (
+        Asking as Asking,
+        Profile as Profile,
+        TextColumns as TextColumns,
+    )
+
+# The function `profile` is that of the package of this name: `from pomona.synth.profile import …`.
+__getattr__, __dir__ = lazily(__name__, {"profile": "Asking Profile TextColumns"})
