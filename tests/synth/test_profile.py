@@ -258,6 +258,14 @@ def test_lists_of_answers_are_answers_to_one_prompt(tmp_path: Path) -> None:
     assert named["profanity"].value == pytest.approx(2 / 9)
 
 
+def test_rows_without_answers_are_counted_and_nulls_named() -> None:
+    column = TextColumns(column="candidates")
+    told = profile([pa.table({"candidates": [["a", "b"], [], ["c"]]})], column)
+    assert told.first.rows == 3 and "rows without a text, left out: 1" in told.notes[0]
+    with pytest.raises(PomonaError, match='row 2: column "candidates" is null'):
+        profile([pa.table({"candidates": [["a"], [None, "b"]]})], column)
+
+
 def test_a_function_of_the_users_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("tone_of_texts.py").write_text(

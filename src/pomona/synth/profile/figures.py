@@ -102,6 +102,8 @@ def _mean(
 
 def _notes(side: Side, told: TextFigures) -> list[str]:
     n, notes = len(side.texts), list[str]()
+    if side.unanswered:
+        notes.append(f"rows without a text, left out: {side.unanswered:,}")
     if told.without_factor:
         notes.append(
             f"MTLD: {told.without_factor:,} of {n:,} texts are shorter than one factor, where it "

@@ -254,7 +254,7 @@ def _read(
             max_tokens=asking.max_tokens,
             seed=wanted.seed,
         )
-        side = read_side(file, replace(columns, column=_CANDIDATES), numbers, uri)
+        side = read_side(file, replace(columns, column=_CANDIDATES), numbers, uri, answered=True)
     return side, found
 
 

@@ -65,6 +65,7 @@ class Side:
     prompts: Labels | None = None
     numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     paths: Sequence[str] = ()
+    unanswered: int = 0  # rows of the table without a text
 
     @property
     def several(self) -> bool:
@@ -73,10 +74,15 @@ class Side:
 
 
 def read_side(
-    source: Where | Records, columns: TextColumns, numbers: Sequence[str], name: str | None = None
+    source: Where | Records,
+    columns: TextColumns,
+    numbers: Sequence[str],
+    name: str | None = None,
+    *,
+    answered: bool = False,
 ) -> Side:
-    """The texts of a table. Raises PomonaError for a column that is missing or of another type, and
-    for a row without a value.
+    """The texts of a table; with `answered` those of rows that have some. Raises PomonaError for a
+    column that is missing or of another type, and for a row without a value.
     """
     records = as_records(source) if isinstance(source, Records | pa.Table) else read(source)
     where = str(records.source.where)
@@ -95,7 +101,7 @@ def read_side(
     table = records.select(*dict.fromkeys([column, *given, *numbers])).to_table()
     if table.num_rows == 0:
         raise PomonaError("has no rows", where=where, remedy="give a table with texts")
-    texts, rows = _texts(table, column, where)
+    texts, rows = _texts(table, column, where, answered=answered)
     labels: dict[str, Labels | None] = {}
     for what, each in wanted.items():
         # Nobody named a column that is used because of its name: with nulls it is not used, except
@@ -117,6 +123,7 @@ def read_side(
         labels["prompt"],
         {each: _numbers(table, each, where)[rows] for each in numbers},
         records.paths,
+        table.num_rows - len(np.unique(rows)),
     )
     if side.clusters is None and side.several:
         side = replace(side, clusters=side.prompts)
@@ -127,8 +134,10 @@ def _name(source: Any, where: str) -> str:
     return str(source) if isinstance(source, str | Path) else where
 
 
-def _texts(table: pa.Table, column: str, where: str) -> tuple[list[str], NDArray[np.intp]]:
-    """The texts, and the row of each."""
+def _texts(
+    table: pa.Table, column: str, where: str, *, answered: bool
+) -> tuple[list[str], NDArray[np.intp]]:
+    """The texts, and the row of each; with `answered` nulls are left out."""
     values, kind = table.column(column), table.schema.field(column).type
     listed = pa.types.is_list(kind) and pa.types.is_string(kind.value_type)
     if not pa.types.is_string(kind) and not listed:
@@ -145,6 +154,8 @@ def _texts(table: pa.Table, column: str, where: str) -> tuple[list[str], NDArray
     for row, value in enumerate(told):
         several = value if isinstance(value, list) else [value]
         for text in several:
+            if text is None and answered:
+                continue
             if text is None:
                 raise _null(column, where, row)
             texts.append(text)
