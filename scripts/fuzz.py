@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from pomona.arena import judge
+from pomona.arena import judge, prioritize
 from pomona.errors import PomonaError
 
 # Where a library in Rust gives up, the names of its own calls are looked up once: 50 MB.
@@ -387,6 +387,12 @@ def audited(folder: Path) -> None:
     json.dumps(audit(folder / "v.csv", models=folder / "m.csv").to_json(), allow_nan=False)
 
 
+def prioritized(folder: Path) -> None:
+    """A queue after votes that a queue chose."""
+    found = prioritize(folder / "p.csv", folder / "v.csv", overlap=9, budget=2)
+    json.dumps(found.to_json(), allow_nan=False)
+
+
 AUDITED = b"""model_a,model_b,winner,item,voter,time,completion_a,completion_b
 x,y,model_a,1,u,2024-01-01,one,two three
 y,x,model_a,1,w,2024-01-02,one,
@@ -436,6 +442,14 @@ x,z,0,2,0,1.0
 SHOWN = b"""{"prompt": "?", "model_a": "x", "model_b": "y", "completion_a": "1",
  "completion_b": "2", "lang": "pt_BR", "item": "i", "rank": 1, "propensity": 0.5, "available": 9}
 """.replace(b"\n ", b" ")
+CHOSEN = b"""prompt,model_a,model_b,completion_a,completion_b,winner,rank,propensity,available
+?,x,y,1,2,model_a,1,0.5,3
+?,y,x,2,1,tie,,,
+?,x,z,1,5,model_b,2,1,2
+!,z,x,"3
+4",1,model_a,3,0.25,1
+!,y,z,1,3,tie (bothbad),4,1,1
+"""
 FORM = (
     b"csrf=x&key=0123456789abcdef&outcome=tie&edited=b&edit=%C3%A9+2&seconds=1e3&comment=a%0D%0Ab"
 )
@@ -554,6 +568,7 @@ def readers() -> dict[str, Reader]:
         "counted votes": Reader({"v.csv": PAIRS}, lambda f: read_votes(f / "v.csv").digest),
         "battles": Reader({"v.json": BATTLES}, lambda f: read_votes(f / "v.json").digest),
         "pairs": Reader({"p.jsonl": SHOWN}, lambda f: len(read_pairs(str(f / "p.jsonl")))),
+        "prioritized": Reader({"p.csv": CHOSEN, "v.csv": CHOSEN}, prioritized),
         "form": Reader({"f": FORM}, answered),
         "verdicts": Reader({"v.csv": VERDICTS, "s.csv": VERDICTS}, judged),
         "audited votes": Reader({"v.csv": AUDITED, "m.csv": KNOWN}, audited),

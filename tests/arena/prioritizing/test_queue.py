@@ -93,6 +93,18 @@ def test_it_stops_at_the_budget_the_resolution_or_the_order() -> None:
     assert _drawn(Goal(order=whole[10].order)).reached == "order"
 
 
+def test_a_model_of_which_least_is_known_comes_first() -> None:
+    known = np.diag([0.2, 5, 5, 5, 5])
+    strengths = Strengths(np.zeros(K), known, np.zeros(K), 1.0, {}, 0.0)
+    state = State(strengths, A, B, None, ALL, 1.0)
+    found = draw(
+        state, None, Goal(budget=12), by="information", random=0.1, shown=np.zeros(len(A)),
+        left=np.full(len(A), 4), seed=0,
+    )  # fmt: skip
+    assert (A[found.pair[:6]] == 0).sum() >= 5
+    assert np.bincount(np.r_[A[found.pair], B[found.pair]], minlength=K).min() >= 2
+
+
 def test_only_the_first_ranks_matter_where_asked() -> None:
     several = [_drawn(Goal(top=1, budget=10), seed=seed) for seed in range(40)]
     best = np.mean([((A == 4) | (B == 4))[one.pair].mean() for one in several])
@@ -131,7 +143,7 @@ def test_levelled_weights_make_a_chosen_sample_an_even_one() -> None:
     """
     total, plain = np.zeros(len(A)), np.zeros(len(A))
     for seed in range(150):
-        found = _drawn(Goal(budget=12), times=4, seed=seed)
+        found = _drawn(Goal(budget=12), by="ties", times=4, seed=seed)
         rank = np.arange(1.0, 13)
         weights = levelled(rank, found.propensity, found.available.astype(float))
         total += np.bincount(found.pair, weights, len(A))

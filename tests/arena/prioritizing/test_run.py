@@ -42,11 +42,15 @@ def _keys(of: pa.Table) -> set[tuple[str, frozenset[str]]]:
     return {(prompt, frozenset((a, b))) for prompt, a, b in zip(*columns, strict=True)}
 
 
-def test_likely_ties_come_last_and_the_rest_is_told(found: Priorities) -> None:
-    p_tie = found.queue["p_tie"].to_numpy()
+def test_likely_ties_come_last_where_asked(table: pa.Table, pilot: pa.Table) -> None:
+    queue = prioritize(table, pilot, by="ties", seed=3).queue
+    p_tie = queue["p_tie"].to_numpy()
     assert p_tie[:30].mean() < p_tie.mean() < p_tie[-30:].mean()
-    odd = np.array([int(p.split()[1]) % 2 for p in found.queue["prompt"].to_pylist()], bool)
+    odd = np.array([int(p.split()[1]) % 2 for p in queue["prompt"].to_pylist()], bool)
     assert p_tie[odd].min() > p_tie[~odd].max() - 0.2
+
+
+def test_what_is_known_is_told(found: Priorities) -> None:
     assert found.at_random is not None and found.at_random > len(found.queue) * 0.9
     assert found.pilot is not None
     whole, prompts = found.pilot.fewest["all"], found.pilot.fewest["prompt"]
@@ -95,6 +99,9 @@ def test_too_few_ties_teach_nothing(table: pa.Table, pilot: pa.Table) -> None:
     found = prioritize(table, decided, by="ties", budget=10)
     assert found.by == "random" and found.pilot is None
     assert any("0 ties are too few" in note for note in found.notes)
+    queue = prioritize(table, decided, budget=10).queue  # which needs no ties
+    even = 1 / queue["available"].to_numpy()
+    assert np.ptp(queue["propensity"].to_numpy() / even) > 0.5
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from pomona.pages import SCHEMA, nominal, picture, quantitative, render
 
 NAME = "index.html"
 _ROWS = 50
+# A browser's letters may be wider than those that the picture was laid out with.
+_ROOM = {"left": 24, "right": 40, "top": 5, "bottom": 5}
 
 
 def check_page(
@@ -51,7 +53,7 @@ def write_page(result: Priorities, folder: Path) -> Path:
     tables = [
         ("The first pairs", 4, *_table(result.cells(_ROWS))),
         ("Ratings", 1, *_cells(result.ratings)),
-        ("Measures", 1, *_cells(result.measures)),
+        ("Measures", 2, *_cells(result.measures)),
     ]
     return _write("queue", result.headline(), pictures, tables, result, folder)
 
@@ -65,8 +67,8 @@ def write_replay(result: Replay, folder: Path) -> Path:
     pictures = [("Votes and rankings", picture(_curves(result)), words), _signs(result.measures)]
     tables = [
         ("Ties among the fifth that is said to have fewest", 1, *_cells(result.ties)),
-        ("Votes for the same ranking", 1, *_cells(result.rankings)),
-        ("Measures", 1, *_cells(result.measures)),
+        ("Votes for the same ranking", 2, *_cells(result.rankings)),
+        ("Measures", 2, *_cells(result.measures)),
     ]
     return _write("replay", result.headline(), pictures, tables, result, folder)
 
@@ -114,6 +116,7 @@ def _path(result: Priorities) -> dict[str, Any]:
     return {
         "$schema": SCHEMA,
         "data": {"values": values},
+        "padding": _ROOM,
         "width": 560,
         "height": 240,
         "encoding": {
@@ -174,6 +177,7 @@ def _signs(measures: Sequence[Measured]) -> tuple[str, dict[str, str], str]:
     chart = {
         "$schema": SCHEMA,
         "data": {"values": values},
+        "padding": _ROOM,
         "width": 480,
         "height": {"step": 13},
         "layer": [
@@ -216,6 +220,7 @@ def _curves(result: Replay) -> dict[str, Any]:
     return {
         "$schema": SCHEMA,
         "data": {"values": values},
+        "padding": _ROOM,
         "width": 560,
         "height": 300,
         "mark": {"type": "line", "strokeWidth": 2},

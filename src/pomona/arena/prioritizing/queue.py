@@ -4,9 +4,9 @@ stop.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
@@ -17,7 +17,9 @@ from pomona.arena.ratings.bradley_terry import ELO
 
 By = Literal["information", "ties", "random"]
 _SHARED = 0.17  # correlation of votes on one pair: what four on each of LLMFAO's 2,139 pairs have
-_SHARP = 4.0  # power of what is gained: ten times likelier where a vote gains 1.8 times as much
+# Power of what is wanted in a draw: ten times likelier where a vote gains 1.15 times as much, or
+# where 1.8 times as many are no ties.
+_SHARP = {"information": 16.0, "ties": 4.0}
 _REFRESHED = 400  # times that what is gained is computed anew, over a queue
 
 
@@ -92,7 +94,14 @@ def repeated(shown: Floats) -> Floats:
 
 
 class State:
-    """What votes would do to the covariance of the strengths [k, k], as pairs are drawn."""
+    """What votes would do to the covariance of the strengths [k, k], as pairs are drawn.
+
+    Votes are taken to tell alike, as much as those on all pairs do on average: what P(tie) and
+    nearness say of single pairs is true of a vote, but a queue that goes by it needs more votes for
+    the same ranking (experiments/prioritize/designs.py).
+
+    information: float64 [n pairs] Fisher's of one vote on each.
+    """
 
     def __init__(
         self,
@@ -108,7 +117,8 @@ class State:
         self.precision = strengths.precision
         difference = self.mean[a] - self.mean[b]
         plain = np.exp(strengths.tie) / (np.exp(strengths.tie) + 2 * np.cosh(difference / 2))
-        self.told = information(plain if p_tie is None else p_tie, difference) / design_effect
+        self.information = information(plain if p_tie is None else p_tie, difference)
+        self.told = np.full(len(a), self.information.mean() / design_effect)
         self.weights = self._weights()
 
     def gains(self, part: Floats) -> Floats:
@@ -148,19 +158,17 @@ class State:
         return of[a, a] + of[b, b] - of[a, b] - of[b, a]
 
     def _weights(self) -> Floats:
-        """A Laplacian [k, k]: pairs of models count as their order is in doubt, and as one of them
-        may be among the first `top`.
+        """A Laplacian [k, k]: pairs of models count alike, or as one of them may be among the first
+        `top`.
         """
-        spread = _spread(self.covariance)
-        gap = np.abs(self.mean[:, None] - self.mean[None])
-        doubt = np.exp(-0.5 * (gap / spread) ** 2) / spread
+        counted = np.ones((len(self.mean),) * 2)
         if (top := self.goal.top) is not None and top < len(self.mean):
             ordered = np.sort(self.mean)[::-1]
             edge = (ordered[top - 1] + ordered[top]) / 2
             inside = ndtr((self.mean - edge) / np.sqrt(np.diag(self.covariance)))
-            doubt *= np.maximum(inside[:, None], inside[None])
-        np.fill_diagonal(doubt, 0)
-        return np.diag(doubt.sum(1)) - doubt
+            counted = np.maximum(inside[:, None], inside[None])
+        np.fill_diagonal(counted, 0)
+        return np.diag(counted.sum(1)) - counted
 
 
 def _spread(covariance: Floats) -> Floats:
@@ -205,33 +213,41 @@ def draw(
     that of its step.
     """
     rng = np.random.default_rng([seed, 2])
-    left = left.copy()
+    left, counts = left.copy(), shown.astype(np.float64).copy()
     most = int(left.sum()) if goal.budget is None else min(goal.budget, int(left.sum()))
     size = max(1, -(-most // _REFRESHED))
-    parts: list[tuple[Ints, Floats, Ints, np.ndarray, Floats]] = []
-    done, ties, counts = 0, 0.0, shown.astype(np.float64).copy()
+    parts: list[_Block] = []
     path = [state.standing(0, None if p_tie is None else 0.0)]
-    reached: Literal["resolution", "order", "budget", "all"] | None = _reached(path[0], goal)
-    while done < most and reached is None:
+    while (done := path[-1].votes) < most and _reached(path[-1], goal) is None:
         chances = _chances(state, p_tie, by, random, left, counts)
         part = _block(rng, chances, left, min(size, most - done), random)
-        for pair in part[0]:
+        for pair in part.pair:
             state.add(int(pair), float(repeated(counts[pair])))
             counts[pair] += 1
             left[pair] -= 1
-        parts.append((*part, state.told[part[0]]))
-        done += len(part[0])
-        ties += 0.0 if p_tie is None else float(p_tie[part[0]].sum())
-        path.append(state.standing(done, None if p_tie is None else ties))
-        reached = _reached(path[-1], goal)
+        parts.append(part)
+        ties = None if p_tie is None else (path[-1].ties or 0.0) + float(p_tie[part.pair].sum())
+        path.append(state.standing(done + len(part.pair), ties))
         if progress is not None:
-            progress(done, most)
-    if reached is None:
-        reached = "budget" if goal.budget is not None and done == goal.budget else "all"
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)] or [
-        np.zeros(0, kind) for kind in (np.int64, float, np.int64, bool, float)
-    ]
-    return Drawn(columns[0], columns[1], columns[2], columns[3], columns[4], path, reached)
+            progress(path[-1].votes, most)
+    return _drawn(parts, state, path, goal)
+
+
+class _Block(NamedTuple):
+    """Draws between two refreshes [m], as in `Drawn`."""
+
+    pair: Ints
+    propensity: Floats
+    available: Ints
+    random: np.ndarray
+
+
+def _drawn(parts: Sequence[_Block], state: State, path: list[Expected], goal: Goal) -> Drawn:
+    none = _Block(*(np.zeros(0, kind) for kind in (np.int64, float, np.int64, bool)))
+    whole = _Block(*(np.concatenate(column) for column in zip(*(parts or [none]), strict=True)))
+    ended = "budget" if goal.budget == path[-1].votes else "all"
+    reached = _reached(path[-1], goal) or ended
+    return Drawn(*whole, state.information[whole.pair], path, reached)
 
 
 def _reached(standing: Expected, goal: Goal) -> Literal["resolution", "order"] | None:
@@ -245,17 +261,17 @@ def _chances(
 ) -> Floats:
     """The probability that each pair [n] is drawn next."""
     even = left / left.sum()
-    if by == "random" or p_tie is None:
+    if by == "random":
         return even
     part = repeated(shown)
-    wanted = (1 - p_tie) * part if by == "ties" else state.gains(part)
-    wanted = np.where(left > 0, wanted / wanted.max(), 0.0) ** _SHARP
+    wanted = state.gains(part) if p_tie is None or by == "information" else (1 - p_tie) * part
+    wanted = np.where(left > 0, wanted / wanted.max(), 0.0) ** _SHARP[by]
     return random * even + (1 - random) * wanted / wanted.sum()
 
 
 def _block(
     rng: np.random.Generator, chances: Floats, left: Ints, size: int, random: float
-) -> tuple[Ints, Floats, Ints, np.ndarray]:
+) -> _Block:
     """Some draws one after the other without putting back: the largest of log chance plus Gumbel
     noise are such draws (Efraimidis & Spirakis 2006; Yellott 1977).
     """
@@ -269,4 +285,4 @@ def _block(
     propensity = mine / np.maximum(1 - before, 1e-12) / left[pair]
     available = int(left.sum()) - np.arange(size)
     even = random * left[pair] / left.sum()
-    return pair, propensity, available, rng.random(size) < np.minimum(even / mine, 1)
+    return _Block(pair, propensity, available, rng.random(size) < np.minimum(even / mine, 1))

@@ -32,12 +32,14 @@ from pomona.errors import PomonaError
 from pomona.records import Where
 
 _KINDS = ("all", "prompt", "answers")
-_POLICIES: Sequence[tuple[By, str]] = (
-    ("random", "all"),
+_Policy = tuple[By, str | None]  # what pairs are drawn by, and what P(tie) is told from for it
+_POLICIES: Sequence[_Policy] = (
+    ("random", None),
+    ("information", None),
     ("ties", "all"),
-    ("information", "all"),
-    ("information", "prompt"),
+    ("ties", "prompt"),
 )
+_Ties = Sequence[dict[str, float]]  # of each pilot, by what P(tie) is told from
 _LEAST = 200  # votes, and
 _FEWEST = 20  # pairs with votes below which a replay says nothing
 
@@ -77,30 +79,14 @@ def replay(
     if pilots < 2:
         raise PomonaError(f"pilots is {pilots}", where="pilots", remedy="give 2 or more")
     check_page(page, [votes] if isinstance(votes, str | Path) else [], {})
-    told = read_votes(votes, columns)
-    past = _Past(told)
-    kinds: dict[str, list[float]] = {kind: [] for kind in _KINDS}
-    curves = []
+    past = _Past(read_votes(votes, columns))
+    ties, curves = [], []
     for pilot in range(pilots):
-        for kind, of in past.ties(share, seed, pilot).items():
-            kinds[kind].append(of)
+        ties.append(past.ties(share, seed, pilot))
         curves.append(past.curves(share, seed, pilot))
         if progress is not None:
             progress(pilot + 1, pilots)
-    parts = ["arena-replay", f"votes:{told.n}:{told.digest}", f"share:{share:g}"]
-    parts += [f"pilots:{pilots}", f"seed:{seed}", f"pomona:{version('pomona')}"]
-    result = Replay(
-        int(past.seen.votes.sum()),
-        len(past.pairs),
-        share,
-        pilots,
-        [_ties(kind, kinds) for kind in _KINDS],
-        _rankings(curves, seed),
-        measured(past.measures, past.seen),
-        list(told.notes),
-        "|".join(parts),
-        seed,
-    )
+    result = past.result(share, ties, curves, seed)
     if page is not None:
         write_replay(result, page)
     return result
@@ -159,7 +145,27 @@ class _Past:
             found[kind] = 0.0 if of is None else of[0]
         return found
 
-    def curves(self, share: float, seed: int, pilot: int) -> dict[tuple[By, str], _Curve]:
+    def result(
+        self, share: float, ties: _Ties, curves: Sequence[dict[_Policy, _Curve]], seed: int
+    ) -> Replay:
+        """What pilots together say."""
+        votes, pilots = self.votes, len(curves)
+        parts = ["arena-replay", f"votes:{votes.n}:{votes.digest}", f"share:{share:g}"]
+        parts += [f"pilots:{pilots}", f"seed:{seed}", f"pomona:{version('pomona')}"]
+        return Replay(
+            int(self.seen.votes.sum()),
+            len(self.pairs),
+            share,
+            pilots,
+            [_ties(kind, ties) for kind in _KINDS],
+            _rankings(curves, seed),
+            measured(self.measures, self.seen),
+            list(votes.notes),
+            "|".join(parts),
+            seed,
+        )
+
+    def curves(self, share: float, seed: int, pilot: int) -> dict[_Policy, _Curve]:
         """How the ranking nears that of a random half of the pairs, by votes on the others."""
         rng = np.random.default_rng([seed, 4, pilot])
         held = rng.random(len(self.pairs)) < 0.5
@@ -173,14 +179,13 @@ class _Past:
 
     def _curve(
         self,
-        policy: tuple[By, str],
+        policy: _Policy,
         order: Ints,
         reference: Floats,
         share: float,
         seed: Sequence[int],
     ) -> _Curve:
         """`order` are the single votes that may be drawn; those of a pair come in that order."""
-        by, kind = policy
         size = max(1, round(share * len(order)))
         queues: dict[int, list[int]] = {}
         for vote in order[size:].tolist():
@@ -191,15 +196,14 @@ class _Past:
             points.append((len(taken), *ranked))
             if len(taken) + size > len(order):
                 break
-            pairs = self._next(by, kind, taken, queues, size, [*seed, len(taken)])
+            pairs = self._next(policy, taken, queues, size, [*seed, len(taken)])
             taken += [queues[pair].pop(0) for pair in pairs]
         votes, tau, believed = zip(*points, strict=True)
         return _Curve(np.array(votes), np.array(tau), np.array(believed))
 
     def _next(
         self,
-        by: By,
-        kind: str,
+        policy: _Policy,
         taken: Sequence[int],
         queues: dict[int, list[int]],
         size: int,
@@ -213,7 +217,8 @@ class _Past:
         seen = Observed(on, shown, np.bincount(on, tied, len(left)))
         goal = Goal(budget=size)
         said, strengths = None, self._believed(taken, prior=True)
-        if by != "random":
+        by, kind = policy
+        if kind is not None:
             said = p_tie(self.designs[kind], seen, len(self.pairs.prompts))
         a, b = self.pairs.a, self.pairs.b
         state = State(strengths, a, b, said, goal, 1.0)
@@ -237,19 +242,19 @@ class _Past:
         return float(found.statistic)
 
 
-def _ties(kind: str, kinds: dict[str, list[float]]) -> TiesReplayed:
-    values = np.array(kinds[kind])
+def _ties(kind: str, ties: _Ties) -> TiesReplayed:
+    values = np.array([one[kind] for one in ties])
     low, high = np.quantile(values, [0.025, 0.975])
     off = None
     if kind != "prompt":
-        apart = values - np.array(kinds["prompt"])
+        apart = values - np.array([one["prompt"] for one in ties])
         ends = np.quantile(apart, [0.025, 0.975])
         off = (float(apart.mean()), float(ends[0]), float(ends[1]))
     spread = float(values.std(ddof=1))
     return TiesReplayed(kind, float(values.mean()), spread, float(low), float(high), off)
 
 
-def _rankings(curves: Sequence[dict[Any, _Curve]], seed: int) -> list[RankingReplayed]:
+def _rankings(curves: Sequence[dict[_Policy, _Curve]], seed: int) -> list[RankingReplayed]:
     """Mean curves; and votes for the tau that half of the votes at random give, over resampled
     pilots.
     """
@@ -259,31 +264,27 @@ def _rankings(curves: Sequence[dict[Any, _Curve]], seed: int) -> list[RankingRep
         for policy in curves[0]
         for rated in ("tau", "believed")
     }
-    votes = np.mean([curve["random", "all"].votes[:steps] for curve in curves], 0)
+    votes = np.mean([curve["random", None].votes[:steps] for curve in curves], 0)
     at = (steps - 1) // 2
     rng = np.random.default_rng([seed, 6])
     draws = rng.integers(0, len(curves), (400, len(curves)))
-    plain = stacked[("random", "all"), "tau"]
+    plain = stacked[("random", None), "tau"][:, at]
     found = []
     for ((by, kind), rated), of in stacked.items():
-        wanted = float(plain.mean(0)[at])
-        needed = _reached(votes, of.mean(0), wanted)
-        drawn = [_reached(votes, of[d].mean(0), float(plain[d].mean(0)[at])) for d in draws]
+        needed = _reached(votes, of.mean(0), float(plain.mean()))
+        drawn = [_reached(votes, of[d].mean(0), float(plain[d].mean())) for d in draws]
         ends = [np.inf if one is None else one for one in drawn]
-        low, high = np.quantile(ends, [0.025, 0.975], method="inverted_cdf")
+        low, high = (
+            float(end) if needed is not None and np.isfinite(end) else None
+            for end in np.quantile(ends, [0.025, 0.975], method="inverted_cdf")
+        )
         found.append(
             RankingReplayed(
-                by,
-                kind,
-                "votes" if rated == "tau" else "believed",
-                [round(float(one)) for one in votes],
-                of.mean(0).tolist(),
-                round(float(votes[at])),
-                needed,
-                None if needed is None or not np.isfinite(low) else float(low),
-                None if needed is None or not np.isfinite(high) else float(high),
+                by, kind, "votes" if rated == "tau" else "believed",
+                [round(float(one)) for one in votes], of.mean(0).tolist(), round(float(votes[at])),
+                needed, low, high,
             )
-        )
+        )  # fmt: skip
     return found
 
 

@@ -14,11 +14,11 @@ from pomona.pages import UNKNOWN, clean, count
 
 ADDED = ("rank", "p_tie", "p_a", "information", "propensity", "available", "random")
 # How pairs are chosen in a replay, by what they are drawn by and what P(tie) is told from.
-CHOSEN: Mapping[tuple[str, str], str] = {
-    ("random", "all"): "at random",
+CHOSEN: Mapping[tuple[str, str | None], str] = {
+    ("random", None): "at random",
+    ("information", None): "information",
     ("ties", "all"): "fewest ties",
-    ("information", "all"): "information",
-    ("information", "prompt"): "information, prompts alone",
+    ("ties", "prompt"): "fewest ties, prompts alone",
 }
 KNOWN = {"all": "prompts and answers", "prompt": "prompts alone", "answers": "answers alone"}
 Cells = dict[str, Any]
@@ -45,9 +45,9 @@ class Measured:
         """A row for people."""
         return {
             "measure": self.name,
+            "what it is": self.what,
             "ties where it is largest": percent(self.largest),
             "where it is smallest": percent(self.smallest),
-            "what it is": self.what,
         }
 
 
@@ -220,7 +220,7 @@ class TiesReplayed:
 class RankingReplayed:
     """How near the ranking after so many votes comes to that of votes held out, by Kendall's tau.
 
-    chosen: what pairs were drawn by; known: what P(tie) was told from.
+    chosen: what pairs were drawn by; known: what P(tie) was told from, None where it was not used.
     rated: by "votes" alone, or as "believed", with the prior of the answers.
     votes, tau: the curve, means over pilots.
     needed: votes for the tau that as many votes at random as `of` give, rated by votes alone, with
@@ -228,7 +228,7 @@ class RankingReplayed:
     """
 
     chosen: By
-    known: str
+    known: str | None
     rated: str
     votes: Sequence[int]
     tau: Sequence[float]

@@ -57,8 +57,8 @@ def prioritize(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Priorities:
-    """Which pairs of answers people should see next: how likely a tie is, learnt from the votes so
-    far, and what a vote is expected to tell about the ratings.
+    """Which pairs of answers people should see next: what a vote is expected to tell about the
+    ratings, and how likely a tie is, learnt from the votes so far.
 
     Pairs have the columns prompt, model_a, model_b, completion_a and completion_b; votes name their
     prompts and models alike. Without votes the queue is random, for a pilot.
@@ -68,7 +68,8 @@ def prioritize(
         votes: Table of the votes so far; where a queue logged rank, propensity and available beside
             them, ratings by inverse propensity stand beside the plain ones.
         out: Table for the queue: Parquet, JSONL or CSV.
-        by: information, ties (where they are least likely), or random.
+        by: information (on models of which least is known), ties (where they are least likely), or
+            random.
         budget: Votes there may be.
         resolution: Stop where 95 % intervals of all ratings that matter are expected to be no wider
             than so many points of Elo to either side.
@@ -229,18 +230,8 @@ class _Study:
         learnt = self._learnt(measures)
         p_tie = None if learnt is None else learnt.p_tie
         state = State(strengths, self.a, self.b, p_tie, self.goal, effect)
-        shown = np.zeros(len(self.pairs)) if self.seen is None else self.seen.votes
-        left = np.maximum(self.overlap - shown, 0).astype(np.int64)
-        drawn = draw(
-            state, p_tie, self.goal, by=self.by, random=self.random, shown=shown, left=left,
-            seed=self.seed, progress=progress,
-        )  # fmt: skip
+        drawn = self._drawn(state, p_tie, progress)
         at_random = self._at_random(state, drawn)
-        if at_random is not None:
-            self.notes.append(
-                f"by Fisher's information as many as {at_random:,} votes at random would do the "
-                "same; what is saved in fact may be less: replay votes to see"
-            )
         return Priorities(
             self._queue(drawn, p_tie, strengths),
             len(self.pairs),
@@ -326,6 +317,14 @@ class _Study:
     def _measured(self, measures: Measures) -> list[Measured]:
         return measured(measures, self.seen)
 
+    def _drawn(self, state: State, p_tie: Floats | None, progress: Progress | None) -> Drawn:
+        shown = np.zeros(len(self.pairs)) if self.seen is None else self.seen.votes
+        left = np.maximum(self.overlap - shown, 0).astype(np.int64)
+        return draw(
+            state, p_tie, self.goal, by=self.by, random=self.random, shown=shown, left=left,
+            seed=self.seed, progress=progress,
+        )  # fmt: skip
+
     def _at_random(self, state: State, drawn: Drawn) -> int | None:
         """Votes at random that are expected to give what the queue does at its end."""
         if self.by == "random" or not len(drawn.pair):
@@ -338,6 +337,10 @@ class _Study:
             low, high = (
                 (low, middle) if state.random(middle).half_width <= wanted else (middle, high)
             )
+        self.notes.append(
+            f"by Fisher's information as many as {high:,} votes at random would do the same; what "
+            "is saved in fact may be less: replay votes to see"
+        )
         return high
 
     def _ratings(

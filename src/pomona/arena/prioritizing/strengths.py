@@ -83,29 +83,14 @@ def believe(
     design_effect: how many times larger variances are than those of independent votes.
     """
     k = counts.models
-    ties = counts.outcomes[:, 2].sum() > 0
-    start = float(np.log(max(2 * _odds(counts), 1e-9))) if ties else None
-    decided = bool(counts.outcomes[:, :2].any())
-    solution = Solution(np.zeros(k), "davidson", start, 0.0, 0.0, False, 0)
-    weights, variance, precision = np.zeros(told.shape[1]), 0.5, np.eye(k)
+    solution = _start(counts)
+    weights, variance = np.zeros(told.shape[1]), 0.5
+    precision = np.eye(k)
     for _ in range(_ROUNDS):
-        prior = told @ weights
-        slope = gradient(counts, solution)
-        curve = hessian(counts, solution)
-        slope[:k] -= (solution.strengths - prior) / variance * design_effect
-        curve[np.arange(k), np.arange(k)] += design_effect / variance
-        if not decided:  # of ties alone their parameter has no best value: it stays
-            slope[k], curve[k], curve[:, k], curve[k, k] = 0.0, 0.0, 0.0, 1.0
-        step = np.linalg.solve(curve, slope)
-        step *= min(1.0, 2 / max(float(np.abs(step).max()), 1e-12))
-        solution = _moved(solution, step, k)
+        solution, step = _nearer(counts, solution, told @ weights, variance / design_effect)
         precision = hessian(counts, solution)[:k, :k] / design_effect + np.eye(k) / variance
-        spread = np.linalg.inv(precision)
-        gram = told.T @ told + variance * np.eye(told.shape[1])
-        weights = np.linalg.solve(gram, told.T @ solution.strengths)
-        rest = solution.strengths - told @ weights
-        updated = max(float(rest @ rest + np.trace(spread)) / k, _LEAST)
-        done = np.abs(step).max() < 1e-4 and abs(np.log(updated / variance)) < 1e-2
+        weights, updated = _suggested(told, solution.strengths, precision, variance)
+        done = step < 1e-4 and abs(np.log(updated / variance)) < 1e-2
         variance = updated
         if done:
             break
@@ -115,15 +100,40 @@ def believe(
         told @ weights,
         float(np.sqrt(variance)),
         dict(zip(names, map(float, weights), strict=True)),
-        solution.tie if solution.tie is not None else -np.inf,
+        -np.inf if solution.tie is None else solution.tie,
     )
 
 
-def _moved(solution: Solution, step: Floats, k: int) -> Solution:
-    tie = None if solution.tie is None else solution.tie + float(step[k])
-    return Solution(solution.strengths + step[:k], "davidson", tie, 0.0, 0.0, False, 0)
-
-
-def _odds(counts: Counts) -> float:
+def _start(counts: Counts) -> Solution:
     ties, total = counts.outcomes[:, 2].sum(), counts.outcomes.sum()
-    return float(ties / max(total - ties, 1))
+    tie = float(np.log(2 * ties / max(total - ties, 1))) if ties else None
+    return Solution(np.zeros(counts.models), "davidson", tie, 0.0, 0.0, False, 0)
+
+
+def _nearer(
+    counts: Counts, solution: Solution, prior: Floats, variance: float
+) -> tuple[Solution, float]:
+    """A step of Newton to the most likely strengths, and its length."""
+    k = counts.models
+    slope, curve = gradient(counts, solution), hessian(counts, solution)
+    slope[:k] -= (solution.strengths - prior) / variance
+    curve[np.arange(k), np.arange(k)] += 1 / variance
+    if solution.tie is not None and not counts.outcomes[:, :2].any():
+        # Of ties alone their parameter has no best value: it stays.
+        slope[k], curve[k], curve[:, k], curve[k, k] = 0.0, 0.0, 0.0, 1.0
+    step = np.linalg.solve(curve, slope)
+    step *= min(1.0, 2 / max(float(np.abs(step).max()), 1e-12))
+    tie = None if solution.tie is None else solution.tie + float(step[k])
+    moved = Solution(solution.strengths + step[:k], "davidson", tie, 0.0, 0.0, False, 0)
+    return moved, float(np.abs(step).max())
+
+
+def _suggested(
+    told: Floats, strengths: Floats, precision: Floats, variance: float
+) -> tuple[Floats, float]:
+    """What the answers say of strengths: weights [c], and the variance about it."""
+    gram = told.T @ told + variance * np.eye(told.shape[1])
+    weights = np.linalg.solve(gram, told.T @ strengths)
+    rest = strengths - told @ weights
+    square = float(rest @ rest + np.trace(np.linalg.inv(precision)))
+    return weights, max(square / len(strengths), _LEAST)
