@@ -232,3 +232,10 @@ def test_the_command(board: Board, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "What changes the board" in page and "<script>" not in page
     assert main(["arena", "audit", str(tmp_path / "models.csv")]) == 2
     assert 'there is no column "model_a"' in capsys.readouterr().err
+
+
+def test_a_page_of_votes_that_are_a_json_list(tmp_path: Path) -> None:
+    rows = [{"model_a": "x", "model_b": "y", "winner": w} for w in ("model_a", "model_b") * 4]
+    (file := tmp_path / "votes.json").write_text(json.dumps(rows))
+    audit(file, page=tmp_path / "page")
+    assert (tmp_path / "page" / "index.html").exists()

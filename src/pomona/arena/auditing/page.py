@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pomona.arena.auditing.results import ArenaAudit
+from pomona.arena.battles import is_list
 from pomona.arena.votes import Votes
 from pomona.files import check_into, check_outputs, write_into
 from pomona.pages import (
@@ -37,9 +38,13 @@ Table = tuple[str, str, list[str], list[dict[str, Any]], int]
 def check_page(folder: Path, *sources: Where | Votes | None) -> None:
     """Raise PomonaError where the page would replace an input, or what is none of ours."""
     given = [one for one in sources if one is not None and not isinstance(one, pa.Table | Votes)]
-    paths = [path for one in given for path in read(one).paths]
+    paths = [path for one in given for path in ([str(one)] if _is_list(one) else read(one).paths)]
     check_outputs({"--page": folder}, paths, folders=["--page"])
     check_into(folder, [NAME])
+
+
+def _is_list(source: Where) -> bool:
+    return isinstance(source, str | Path) and is_list(source)
 
 
 def write_page(audit: ArenaAudit, folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pomona.arena.battles import is_list
 from pomona.arena.prioritizing.inverse import Board, board, weights_of
 from pomona.arena.prioritizing.likelihoods import ScoreStore, forecast, likelihoods, systems_of
 from pomona.arena.prioritizing.measures import TEXTS, Measures, change, measure
@@ -171,6 +172,8 @@ class _Output:
 def _paths(source: Any) -> list[str]:
     if source is None or isinstance(source, Votes | pa.Table):
         return []
+    if isinstance(source, str | Path) and is_list(source):
+        return [str(source)]
     return [str(path) for path in read(source).paths]
 
 
