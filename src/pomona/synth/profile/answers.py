@@ -78,7 +78,6 @@ def answers_of(
     All that was drawn is kept beside it, so nothing is drawn twice. Raises what `answer_rows` does.
     """
     name = re.sub(r"[^\w.@-]+", "-", uri).strip("-.") or "model"
-    folder.mkdir(parents=True, exist_ok=True)
     out = folder / f"{name}.parquet"
     answer_rows(prompts, out, how, model=uri, progress=progress, **options)
     return out

@@ -199,7 +199,7 @@ def _numbers(table: pa.Table, column: str, where: str) -> NDArray[np.float64]:
         try:
             told[row] = {"true": 1.0, "false": 0.0}[word] if word in ("true", "false") else word
         except ValueError as error:
-            message = f'column "{column}" is "{word[:40]}", which is no number'
+            message = f'column "{column}" is "{str(value)[:40]}", which is no number'
             at = f"{where}, row {row + 1}"
             raise PomonaError(message, where=at, remedy="give numbers") from error
     return told
