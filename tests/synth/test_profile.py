@@ -378,7 +378,7 @@ def test_what_is_wrong_is_named(
 
 def test_sides_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     file = write(table("a"), tmp_path / "no-prompts.jsonl")
-    with pytest.raises(PomonaError, match='no-prompts.jsonl: there is no column "prompt"'):
+    with pytest.raises(PomonaError, match=r'no-prompts.jsonl: there is no column "prompt"'):
         profile(["ui-xs"], asking=Asking(file, tmp_path / "kept"))
     assert not (tmp_path / "kept").exists()
     with pytest.raises(PomonaError, match="answers: a model's answers are kept"):
