@@ -228,6 +228,6 @@ def _curves(result: Replay) -> dict[str, Any]:
             "x": quantitative("votes", title="votes"),
             "y": quantitative("tau", title="Kendall's tau", scale={"zero": False}),
             "color": nominal("chosen", title=None),
-            "strokeDash": nominal("rated", title="rated by"),
+            "strokeDash": nominal("rated", title="rated by", sort=["votes", "believed"]),
         },
     }
