@@ -18,6 +18,28 @@ if TYPE_CHECKING:
         Profile as Profile,
         TextColumns as TextColumns,
     )
+    from pomona.synth.teachers import (
+        Assignment as Assignment,
+        Lesson as Lesson,
+        Lessons as Lessons,
+        ModelTeacher as ModelTeacher,
+        PivotTeacher as PivotTeacher,
+        Program as Program,
+        ProgramTeacher as ProgramTeacher,
+        Reject as Reject,
+        Teacher as Teacher,
+        Terms as Terms,
+        Usage as Usage,
+        apertium as apertium,
+        find_cells as find_cells,
+    )
 
 # The function `profile` is that of the package of this name: `from pomona.synth.profile import …`.
-__getattr__, __dir__ = lazily(__name__, {"profile": "Asking Profile TextColumns"})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "profile": "Asking Profile TextColumns",
+        "teachers": "Assignment Lesson Lessons ModelTeacher PivotTeacher Program ProgramTeacher "
+        "Reject Teacher Terms Usage apertium find_cells",
+    },
+)

@@ -1,0 +1,46 @@
+"""Teachers: models and programs that answer rows, each with its languages, licence and costs.
+
+A row comes back as a lesson or as a reject with its reason, so that none is lost; what a teacher
+has written is kept, so that none is paid for twice. `pivots` finds the cells of a table that a
+sister language can fill.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.synth.teachers.masks import Masked as Masked, mask as mask
+    from pomona.synth.teachers.modelled import ModelTeacher as ModelTeacher
+    from pomona.synth.teachers.pivots import (
+        Cells as Cells,
+        PivotTeacher as PivotTeacher,
+        find_cells as find_cells,
+    )
+    from pomona.synth.teachers.programs import (
+        Program as Program,
+        ProgramTeacher as ProgramTeacher,
+        apertium as apertium,
+    )
+    from pomona.synth.teachers.teacher import (
+        Assignment as Assignment,
+        Lesson as Lesson,
+        Lessons as Lessons,
+        Reject as Reject,
+        Teacher as Teacher,
+        Terms as Terms,
+        Usage as Usage,
+    )
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "masks": "Masked mask",
+        "modelled": "ModelTeacher",
+        "pivots": "Cells PivotTeacher find_cells",
+        "programs": "Program ProgramTeacher apertium",
+        "teacher": "Assignment Lesson Lessons Reject Teacher Terms Usage",
+    },
+)

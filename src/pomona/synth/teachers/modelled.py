@@ -1,0 +1,178 @@
+"""Models as teachers: answers come through the store of answers, within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pomona.answers import (
+    Account,
+    Budget,
+    CachedModel,
+    Exhausted,
+    InStep,
+    Lockstep,
+    ask,
+    together,
+)
+from pomona.errors import PomonaError
+from pomona.models import Model, ModelError, Reply, Request, load, wait_for
+from pomona.synth.teachers.teacher import (
+    Assignment,
+    Lesson,
+    Lessons,
+    Reject,
+    Terms,
+    Usage,
+    check_ids,
+    refusal,
+)
+
+_FAILURES = 5  # requests in a row that fail for the model's own sake, after which none is asked
+_ROW_FAULTS = frozenset({400, 413, 422})  # what is wrong with a row, and not with the model
+_TRACE = 200
+
+
+@dataclass(frozen=True)
+class ModelTeacher:
+    """A model that answers rows, on terms.
+
+    prompt: a template with {text}, {source_lang} and {lang}. raw: send it without a chat template.
+    store: SQLite file of all answers, which are never paid for twice. budget: of one call of
+    `teach`, what the store holds counted with what it cost. settings: what else
+    `pomona.models.load` takes. A model that is open already stays open.
+    After five requests in a row that failed after their retries, no more rows are asked: they are
+    rejects that say so, and are asked next time.
+    """
+
+    model: str | Model
+    prompt: str
+    store: Path
+    terms: Terms = field(default_factory=Terms)
+    raw: bool = False
+    max_tokens: int = 128
+    seed: int = 0
+    budget: Budget | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        try:
+            self.prompt.format(text="", source_lang="", lang="")
+        except (KeyError, IndexError, ValueError) as error:
+            remedy = "write {text}, {source_lang} and {lang} in it, and other braces twice"
+            message = f"the prompt template has no place for {error}"
+            raise PomonaError(message, where=self.name, remedy=remedy) from error
+        if "{text}" not in self.prompt:
+            message = "the prompt template has no {text}"
+            raise PomonaError(message, where=self.name, remedy="write {text} where the row goes")
+        if self.budget and self.budget.money is not None and self.terms.price is None:
+            remedy = "give its terms a price of prompt and answer tokens"
+            raise PomonaError("a budget of money needs a price", where=self.name, remedy=remedy)
+
+    @property
+    def name(self) -> str:
+        """The model's URI or name."""
+        return self.model if isinstance(self.model, str) else self.model.name
+
+    def teach(self, rows: Sequence[Assignment]) -> Lessons:
+        """See `Teacher`. PomonaError when two rows have one id, or there is no such model."""
+        check_ids(rows)
+        return wait_for(self._taught(rows))
+
+    async def _taught(self, rows: Sequence[Assignment]) -> Lessons:
+        account = Account(self.budget)
+        steps = Lockstep(account)
+        async with AsyncExitStack() as stack:
+            model = self._opened(steps, stack)
+            asking = _Asking(self, model, account)
+            work: dict[int, Callable[[], Any]] = {
+                at: partial(asking.row, row) for at, row in enumerate(rows)
+            }
+            size = self.terms.concurrency
+            made: list[Lesson | Reject] = []
+            if isinstance(model, InStep):  # what is computed together depends on the rows alone
+                for at in range(0, len(rows), size):
+                    made += await steps.run({n: work[n] for n in [*work][at : at + size]})
+            else:
+                made = await together([run() for run in work.values()])
+            return Lessons(tuple(made), self._usage(account, model, asking.fresh))
+
+    def _opened(self, steps: Lockstep, stack: AsyncExitStack) -> CachedModel:
+        model = self.model
+        if isinstance(model, str):
+            terms = {"concurrency": self.terms.concurrency, "price": self.terms.price}
+            model = load(model, **{**terms, "timeout": self.terms.timeout, **self.settings})
+            stack.push_async_callback(model.close)
+        kept = InStep(model, self.store, steps) if model.local else CachedModel(model, self.store)
+        stack.callback(kept.close_file)
+        return kept
+
+    def _usage(self, account: Account, model: CachedModel, fresh: int) -> Usage:
+        spent = account.spent
+        return Usage(
+            fresh=fresh,
+            prompt_tokens=spent.prompt_tokens,
+            completion_tokens=spent.completion_tokens,
+            # The cost model says 0 where the shape of a model, or its price, is not known.
+            flops=spent.flops or None,
+            money=None if self.terms.price is None else spent.money,
+        )
+
+    def request(self, row: Assignment) -> Request:
+        """What is asked for a row, greedily."""
+        text = self.prompt.format(text=row.text, source_lang=row.source_lang, lang=row.lang)
+        common: dict[str, Any] = {"max_tokens": self.max_tokens, "seed": self.seed}
+        if self.raw:
+            return Request(prompt=text, **common)
+        return Request(messages=({"role": "user", "content": text},), **common)
+
+
+class _Asking:
+    """The rows of one call; how many requests failed in a row so far."""
+
+    def __init__(self, teacher: ModelTeacher, model: CachedModel, account: Account) -> None:
+        self._teacher, self._model, self._account = teacher, model, account
+        self._places = asyncio.Semaphore(teacher.terms.concurrency)
+        self._failures: list[ModelError] = []
+        self.fresh = 0
+
+    async def row(self, row: Assignment) -> Lesson | Reject:
+        """The lesson of a row, or why there is none."""
+        teacher = self._teacher
+        if (reason := refusal(teacher.terms, row)) is not None:
+            return Reject(row.id, teacher.name, reason)
+        async with self._places:
+            if len(self._failures) >= _FAILURES:
+                last = f"{_FAILURES} requests in a row failed, the last: {self._failures[-1]}"
+                return Reject(row.id, teacher.name, f"not asked: {last}")
+            paid = self._model.paid
+            try:
+                reply = await ask(self._model, teacher.request(row), self._account)
+            except Exhausted as met:
+                return Reject(row.id, teacher.name, f"the budget of {met.limit} is spent")
+            except ModelError as error:
+                if error.status not in _ROW_FAULTS and len(self._failures) < _FAILURES:
+                    self._failures.append(error)
+                return Reject(row.id, teacher.name, str(error))
+            self.fresh += self._model.paid is not paid
+        if len(self._failures) < _FAILURES:
+            self._failures.clear()
+        return self._result(row, reply)
+
+    def _result(self, row: Assignment, reply: Reply) -> Lesson | Reject:
+        name, finish, text = self._teacher.name, reply.finish_reason, reply.text.strip()
+        reason = None
+        if not reply.answered:
+            reason = f"the model refused: {reply.refusal or 'a content filter took the answer'}"
+        elif finish == "length":
+            reason = f"the answer was cut at {self._teacher.max_tokens} tokens"
+        elif not text:
+            reason = "wrote nothing"
+        if reason is not None:
+            return Reject(row.id, name, reason[:_TRACE], finish, reply.text[:_TRACE] or None)
+        return Lesson(row.id, text, name, self._teacher.terms.licence, finish)

@@ -1,0 +1,136 @@
+"""What every teacher is asked, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pomona.errors import PomonaError, positive
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a teacher may be used for, and at what cost. None is not known, of languages: any.
+
+    languages: pairs (of the text, of the answer) that it knows. licence: of what it writes.
+    price: money for a million prompt tokens and a million answer tokens. cpu_price: money for an
+    hour of a processor. concurrency: rows of a model or processes of a program at once. timeout:
+    seconds without a sign of life from a server, or of one process of a program.
+    """
+
+    languages: frozenset[tuple[str, str]] | None = None
+    licence: str | None = None
+    price: tuple[float, float] | None = None
+    cpu_price: float | None = None
+    concurrency: int = 1
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        positive(self, "the terms of a teacher", "concurrency", "timeout")
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A row for a teacher: `text` in the language `source_lang`, to be answered in `lang`."""
+
+    id: str
+    text: str
+    source_lang: str
+    lang: str
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a teacher wrote to the row `id`. `unknown` counts the words that a program did not know,
+    None where it does not say.
+    """
+
+    id: str
+    text: str
+    teacher: str
+    licence: str | None
+    finish_reason: str = "stop"
+    unknown: int | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row without a lesson: why, how the teacher ended, and what it wrote or said, cut short."""
+
+    id: str
+    teacher: str
+    reason: str
+    finish_reason: str | None = None
+    trace: str | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What lessons cost when they were written, whenever that was; None is not known. `fresh` rows
+    were written in this call, and are not from a store.
+    """
+
+    fresh: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    flops: float | None = None
+    money: float | None = None
+    cpu_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """One lesson or reject for each row that was given, in order."""
+
+    rows: tuple[Lesson | Reject, ...]
+    usage: Usage
+
+    @property
+    def taught(self) -> list[Lesson]:
+        """Those with an answer."""
+        return [row for row in self.rows if isinstance(row, Lesson)]
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """Those without."""
+        return [row for row in self.rows if isinstance(row, Reject)]
+
+
+class Teacher(Protocol):
+    """Answers rows. A row that it cannot answer, for whatever reason, is a reject; only settings
+    that no row could be answered with raise a PomonaError.
+    """
+
+    @property
+    def name(self) -> str:
+        """What rows and cards call it."""
+        ...
+
+    @property
+    def terms(self) -> Terms:
+        """Its languages, licence, costs and limits."""
+        ...
+
+    def teach(self, rows: Sequence[Assignment]) -> Lessons:
+        """A lesson or a reject for each row, in order."""
+        ...
+
+
+def refusal(terms: Terms, row: Assignment) -> str | None:
+    """Why a teacher on these terms is not asked about a row; None where it is."""
+    if not row.text.strip():
+        return "the text is empty"
+    if terms.languages is not None and (row.source_lang, row.lang) not in terms.languages:
+        return f"does not go from {row.source_lang} to {row.lang}"
+    return None
+
+
+def check_ids(rows: Sequence[Assignment]) -> None:
+    """Raise PomonaError where two rows have one id: one of them would be lost."""
+    seen: set[str] = set()
+    for row in rows:
+        if row.id in seen:
+            remedy = "give every row an id of its own"
+            raise PomonaError("is there twice", where=f'row "{row.id}"', remedy=remedy)
+        seen.add(row.id)

@@ -1,0 +1,106 @@
+"""Models and pivots as teachers: nothing is paid twice, and every row is a lesson or a reject."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pomona.answers import Budget
+from pomona.errors import PomonaError
+from pomona.synth.teachers import (
+    Assignment,
+    Lesson,
+    ModelTeacher,
+    PivotTeacher,
+    Program,
+    ProgramTeacher,
+    Reject,
+    Terms,
+    find_cells,
+)
+
+ROWS = [Assignment(str(at), f"text {at}", "en", "af") for at in range(12)]
+
+
+def shout(request: Any, index: int, temperature: float) -> str:
+    return str(request.messages[0]["content"]).upper()
+
+
+def test_a_model_teaches_and_is_paid_once(tmp_path: Path, fake: Any) -> None:
+    model = fake(shout)
+    terms = Terms(licence="MIT", price=(1.0, 1.0), concurrency=3)
+    teacher = ModelTeacher(model, "{source_lang}-{lang}: {text}", tmp_path / "kept.db", terms)
+    first = teacher.teach(ROWS[:8])
+    assert first.rows[2] == Lesson("2", "EN-AF: TEXT 2", "fake", "MIT")
+    usage = first.usage
+    assert (usage.fresh, usage.prompt_tokens, usage.completion_tokens) == (8, 80, 40)
+    assert (usage.flops, usage.money, usage.cpu_seconds) == (12000.0, 30.0, None)
+    again = teacher.teach(ROWS)
+    assert again.usage.fresh == 4 and again.usage.prompt_tokens == 120 and len(model.made) == 12
+    assert model.most_at_once <= 3
+
+
+def test_a_model_that_is_down_rejects_rows_and_they_are_asked_next_time(
+    tmp_path: Path, fake: Any
+) -> None:
+    model = fake(shout)
+    model.broken = True
+    teacher = ModelTeacher(model, "{text}", tmp_path / "kept.db")
+    lessons = teacher.teach(ROWS)
+    assert len(lessons.rejects) == 12 and model.calls == 5
+    last = lessons.rejects[-1].reason
+    assert last.startswith("not asked: 5 requests in a row failed, the last: fake: the server is")
+    assert lessons.usage.money is None
+    model.broken = False
+    assert len(teacher.teach(ROWS).taught) == 12
+
+
+def test_rows_past_a_budget_are_rejects_and_money_needs_a_price(tmp_path: Path, fake: Any) -> None:
+    store = tmp_path / "kept.db"
+    teacher = ModelTeacher(fake(shout), "{text}", store, budget=Budget(tokens=40))
+    lessons = teacher.teach(ROWS)
+    assert 1 <= len(lessons.taught) <= 4
+    assert {row.reason for row in lessons.rejects} == {"the budget of tokens is spent"}
+    with pytest.raises(PomonaError, match="a budget of money needs a price"):
+        ModelTeacher(fake(), "{text}", store, budget=Budget(money=1))
+    with pytest.raises(PomonaError, match=r"write \{text\} where the row goes"):
+        ModelTeacher(fake(), "translate", store)
+    with pytest.raises(PomonaError, match="no place for 'name'"):
+        ModelTeacher(fake(), "{text} {name}", store)
+
+
+def test_a_refusal_and_silence_are_rejects(tmp_path: Path, fake: Any) -> None:
+    silent = fake(lambda *_: " ")
+    lessons = ModelTeacher(silent, "{text}", tmp_path / "kept.db").teach(ROWS[:1])
+    assert lessons.rows == (Reject("0", "fake", "wrote nothing", "stop", " "),)
+
+
+TABLE = pa.table(
+    {
+        "lang": ["nl", "nl", "af", "nl", "af"],
+        "english": ["Save", "Open", "Save", "Save", "Close"],
+        "translation": ["Opslaan", "Openen", "Stoor", "Bewaren", "Maak toe"],
+    }
+)
+
+
+def test_a_pivot_teaches_from_the_sister_language() -> None:
+    cells = find_cells(TABLE, "af", "nl")
+    assert cells.empty == {"Open": "Openen"} and cells.known == {"Save": ("Opslaan", "Stoor")}
+    inner = ProgramTeacher("upper", Program(("tr", "a-z", "A-Z")), Terms(frozenset({("nl", "af")})))
+    teacher = PivotTeacher(inner, "nl", cells.empty)
+    asked = [Assignment("1", "Close", "en", "af"), Assignment("2", "Open", "en", "af")]
+    assert teacher.teach(asked).rows == (
+        Reject("1", "upper from nl", "there is no translation in nl"),
+        Lesson("2", "OPENEN", "upper from nl", None),
+    )
+
+
+def test_a_table_without_the_column_or_the_sister_is_refused() -> None:
+    with pytest.raises(PomonaError, match='column "source": there is no such column'):
+        find_cells(TABLE, "af", "nl", source="source")
+    with pytest.raises(PomonaError, match='language "nb": has no row'):
+        find_cells(TABLE, "af", "nb")
