@@ -148,6 +148,8 @@ def _run(told: Any, streams: list[int]) -> int:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    # The pool of threads is made anew after a fork, by whoever asks first: two at once spoil it.
+    sys.modules["torch"].set_num_threads(sys.modules["torch"].get_num_threads())
     code = 1
     try:
         _main(Path(name).name, arguments)

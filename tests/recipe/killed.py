@@ -62,6 +62,7 @@ runs = [("straight", 0), *(("killed", int(call)) for call in calls), ("killed", 
 for out, call in runs:
     child = os.fork()
     if child == 0:
+        torch.set_num_threads(1)  # a fork makes its pool anew: two threads at once spoil it
         run(recipe, Path(folder, out), progress=Killer(Path(folder, f"{out}.log"), call))
         os._exit(0)
     status = os.waitpid(child, 0)[1]

@@ -29,6 +29,7 @@ params = {"chat": False, "max_tokens": 64, "settings": settings}
 
 
 def child(kill: bool) -> None:
+    torch.set_num_threads(1)  # a fork makes its pool anew: two threads at once spoil it
     (folder / "scratch").mkdir(exist_ok=True)
     with atomic_directory(folder / "result") as out:
         inputs = {"model": model, "items": items}

@@ -232,6 +232,7 @@ from pomona.train import encode
 from pomona.train import TrainSettings, fit, save_checkpoint
 folder = Path(sys.argv[1])
 def child(work, out, kill):
+    torch.set_num_threads(1)  # its pool is made anew after a fork, which two threads at once spoil
     tokenizer = AutoTokenizer.from_pretrained(folder / "start")
     model = AutoModelForCausalLM.from_pretrained(folder / "start", dtype=torch.float32)
     pairs = [(f"<|de|>Save {i} pages<|to|>", f"{i} Seiten speichern") for i in range(60)]
