@@ -10,7 +10,7 @@ quickstart: $(STAMP)
 	$(BIN)/pomona run examples/quickstart.yaml
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	OMP_NUM_THREADS=1 RAYON_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 # lm-eval brings three dozen packages that nothing else needs: they go beside the locked ones.
 HARNESS := .venv/harness

@@ -268,10 +268,11 @@ def test_a_vote_outlives_the_connection(arena: Running, join: Join) -> None:
         route.fetch(max_redirects=0)  # it arrives there, and nobody hears of it
         route.abort()
 
-    person.page.route("**/answer", lose, times=1)
+    person.page.route("**/answer", lose)  # sent again and again
     person.page.keyboard.press("2")
     expect(person.page.get_by_role("status")).to_contain_text("No connection")
     assert len(kept(arena)) == 2
+    person.page.unroute("**/answer")
     person.page.reload()  # by somebody who does not wait
     person.settled()
     person.page.wait_for_function("Object.keys(localStorage).every(key => !key.startsWith('kept'))")
