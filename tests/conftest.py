@@ -41,7 +41,7 @@ settings.load_profile("plain")
 
 
 FORKS = pytest.StashKey[Forks]()
-# Of two processes none ends with a file of half a minute while the other has nothing left to do.
+# Of the processes none ends with a file of half a minute while the other has nothing left to do.
 FIRST = (
     "test_documents.py", "recipe/test_run.py", "data/test_engines.py", "recipe/test_faults.py",
     "recipe/test_models.py", "test_embedded.py", "test_house.py", "train/test_fit.py",
