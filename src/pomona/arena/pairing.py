@@ -153,7 +153,8 @@ def _paired(
     rows: list[dict[str, Any]] = []
     equal = 0
     for id_ in dict.fromkeys(id_ for one in systems for id_ in one.texts):
-        two, of = [], [one for one in systems if id_ in one.texts]
+        two: list[tuple[_Answers, _Answers]] = []
+        of = [one for one in systems if id_ in one.texts]
         for one in of[1:]:
             if one.prompts[id_] != of[0].prompts[id_]:
                 message = f'item "{id_}" asks something else in {of[0].where}'
@@ -165,7 +166,9 @@ def _paired(
             if same or not alike:
                 two.append((a, b) if rng.random() < 0.5 else (b, a))
         keep = rng.permutation(len(two))[:per_item]
-        rows += [_row(id_, *two[at], systems) for at in sorted(keep)]
+        for at in sorted(keep.tolist()):
+            a, b = two[at]
+            rows.append(_row(id_, a, b, systems))
     names = ("item", "prompt", "model_a", "model_b", "completion_a", "completion_b")
     known = [to for to in ("lang", "cluster") if any(to in one.more for one in systems)]
     schema = pa.schema([(name, pa.string()) for name in (*names, *known)])
