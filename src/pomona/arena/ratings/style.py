@@ -170,6 +170,7 @@ class _Problem:
         self.weights = votes.count.astype(np.float64)
 
     def solved(self) -> tuple[Solution, Floats]:
+        """Strengths and what each covariate is worth [q], both at the maximum of the likelihood."""
         k, at = self.k, solve(self.plain, self.ties)
         free = at.tie is not None
         beta = np.zeros(self.q)
