@@ -225,6 +225,11 @@ def test_the_command(board: Board, tmp_path: Path, capsys: pytest.CaptureFixture
     assert next(iter(told)) == "fragility" and len(told["fragility"]["neighbours"]) == 5
     first = told["fragility"]["first_place"]
     assert (first["model"], first["rank"], first["confirmed"]) == ("m0", 1, True)
+    assert main([*line, "--places", "3", "--format", "json"]) == 0
+    fewer = json.loads(capsys.readouterr().out)["fragility"]
+    assert fewer["neighbours"] == told["fragility"]["neighbours"][:2]
+    assert main([*line, "--places", "1"]) == 2
+    assert "1 has no neighbours" in capsys.readouterr().err
     assert main([*line, "--page", str(tmp_path / "page")]) == 0
     said = capsys.readouterr().out
     assert "m0 is first; without " in said and "the side an answer is on" in said

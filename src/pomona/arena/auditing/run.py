@@ -37,6 +37,7 @@ def audit(
     *,
     models: Where | None = None,
     twins_given: Sequence[str] = (),
+    places: int | None = None,
     ties: Ties = "davidson",
     seed: int = 0,
     page: Path | None = None,
@@ -54,6 +55,8 @@ def audit(
         models: Table of models (column model), with any of organization, family (variants the
             best was chosen from), checkpoint, submitted (variants tried), and retired.
         twins_given: Two names of one checkpoint, NAME=NAME; several times for more.
+        places: Neighbours are audited from the first place down to this one, all of them when left
+            out: each takes some refits, which are slow on boards of a thousand models.
         ties: What a tie says: davidson, half, rao_kupper or drop.
         seed: Seed of permutations and draws.
         page: Folder to write a page into, with pictures.
@@ -68,8 +71,10 @@ def audit(
         check_page(page, votes, models)
     if seed < 0:
         raise PomonaError(f"{seed} is below 0", where="seed", remedy="use 0 or more")
+    if places is not None and places < 2:
+        raise PomonaError(f"{places} has no neighbours", where="places", remedy="use 2 or more")
     read = read_votes(votes, columns)
-    result = _Audit(read, ties, seed).result(models, twins_given, progress)
+    result = _Audit(read, ties, seed).result(models, twins_given, places, progress)
     if page is not None:
         from pomona.arena.auditing.page import write_page
 
@@ -86,12 +91,16 @@ class _Audit:
         self.board: Board = replace(board, units=shared(board.votes))
 
     def result(
-        self, models: Where | None, given: Sequence[str], progress: Progress | None
+        self,
+        models: Where | None,
+        given: Sequence[str],
+        places: int | None,
+        progress: Progress | None,
     ) -> ArenaAudit:
         """All that is said."""
         board, every = self.board, self.all
         known = known_models(every, models)
-        fragile = neighbours(board, progress=progress)
+        fragile = neighbours(board, None if places is None else places - 1, progress)
         found = {
             "position": position(board),
             "length": length(board),
