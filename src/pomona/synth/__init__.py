@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from pomona.synth.teachers import (
         Assignment as Assignment,
+        Candidate as Candidate,
         Lesson as Lesson,
         Lessons as Lessons,
         ModelTeacher as ModelTeacher,
@@ -39,7 +40,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "profile": "Asking Profile TextColumns",
-        "teachers": "Assignment Lesson Lessons ModelTeacher PivotTeacher Program ProgramTeacher "
-        "Reject Teacher Terms Usage apertium find_cells",
+        "teachers": "Assignment Candidate Lesson Lessons ModelTeacher PivotTeacher Program "
+        "ProgramTeacher Reject Teacher Terms Usage apertium find_cells",
     },
 )

@@ -104,3 +104,18 @@ def test_a_table_without_the_column_or_the_sister_is_refused() -> None:
         find_cells(TABLE, "af", "nl", source="source")
     with pytest.raises(PomonaError, match='language "nb": has no row'):
         find_cells(TABLE, "af", "nb")
+
+
+def test_draws_differ_are_kept_apart_and_programs_have_one(tmp_path: Path, fake: Any) -> None:
+    model = fake(lambda _, index, temperature: f"answer {index} at {temperature}")
+    teacher = ModelTeacher(model, "{text}", tmp_path / "kept.db", temperature=0.5)
+    for _ in range(2):
+        drawn = [teacher.teach(ROWS[:1], sample).taught[0] for sample in (0, 2)]
+        assert [lesson.text for lesson in drawn] == ["answer 0 at 0.0", "answer 2 at 0.5"]
+        assert [lesson.sample for lesson in drawn] == [0, 2]
+    assert len(model.made) == 2
+    greedy = ModelTeacher(model, "{text}", tmp_path / "kept.db", temperature=0.0)
+    program = ProgramTeacher("upper", Program(("tr", "a-z", "A-Z")))
+    for single in (greedy, program):
+        again = single.teach(ROWS[:1], sample=1)
+        assert [row.reason for row in again.rejects] == ["writes the same at every draw"]

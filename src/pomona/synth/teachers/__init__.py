@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from pomona.synth.teachers.teacher import (
         Assignment as Assignment,
+        Candidate as Candidate,
         Lesson as Lesson,
         Lessons as Lessons,
         Reject as Reject,
@@ -41,6 +42,6 @@ __getattr__, __dir__ = lazily(
         "modelled": "ModelTeacher",
         "pivots": "Cells PivotTeacher find_cells",
         "programs": "Program ProgramTeacher apertium",
-        "teacher": "Assignment Lesson Lessons Reject Teacher Terms Usage",
+        "teacher": "Assignment Candidate Lesson Lessons Reject Teacher Terms Usage",
     },
 )

@@ -17,7 +17,7 @@ from pomona.answers import (
     Exhausted,
     InStep,
     Lockstep,
-    ask,
+    draw,
     together,
 )
 from pomona.errors import PomonaError
@@ -43,6 +43,7 @@ class ModelTeacher:
     """A model that answers rows, on terms.
 
     prompt: a template with {text}, {source_lang} and {lang}. raw: send it without a chat template.
+    The first draw of a row is greedy, the others are at `temperature` with `min_p`.
     store: SQLite file of all answers, which are never paid for twice. budget: of one call of
     `teach`, what the store holds counted with what it cost. settings: what else
     `pomona.models.load` takes. A model that is open already stays open.
@@ -56,6 +57,8 @@ class ModelTeacher:
     terms: Terms = field(default_factory=Terms)
     raw: bool = False
     max_tokens: int = 128
+    temperature: float = 0.7
+    min_p: float = 0.0
     seed: int = 0
     budget: Budget | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -79,17 +82,17 @@ class ModelTeacher:
         """The model's URI or name."""
         return self.model if isinstance(self.model, str) else self.model.name
 
-    def teach(self, rows: Sequence[Assignment]) -> Lessons:
+    def teach(self, rows: Sequence[Assignment], sample: int = 0) -> Lessons:
         """See `Teacher`. PomonaError when two rows have one id, or there is no such model."""
         check_ids(rows)
-        return wait_for(self._taught(rows))
+        return wait_for(self._taught(rows, sample))
 
-    async def _taught(self, rows: Sequence[Assignment]) -> Lessons:
+    async def _taught(self, rows: Sequence[Assignment], sample: int) -> Lessons:
         account = Account(self.budget)
         steps = Lockstep(account)
         async with AsyncExitStack() as stack:
             model = self._opened(steps, stack)
-            asking = _Asking(self, model, account)
+            asking = _Asking(self, model, account, sample)
             work: dict[int, Callable[[], Any]] = {
                 at: partial(asking.row, row) for at, row in enumerate(rows)
             }
@@ -124,9 +127,13 @@ class ModelTeacher:
         )
 
     def request(self, row: Assignment) -> Request:
-        """What is asked for a row, greedily."""
+        """What is asked for a row."""
         text = self.prompt.format(text=row.text, source_lang=row.source_lang, lang=row.lang)
-        common: dict[str, Any] = {"max_tokens": self.max_tokens, "seed": self.seed}
+        common: dict[str, Any] = {
+            "max_tokens": self.max_tokens,
+            "min_p": self.min_p,
+            "seed": self.seed,
+        }
         if self.raw:
             return Request(prompt=text, **common)
         return Request(messages=({"role": "user", "content": text},), **common)
@@ -135,8 +142,11 @@ class ModelTeacher:
 class _Asking:
     """The rows of one call; how many requests failed in a row so far."""
 
-    def __init__(self, teacher: ModelTeacher, model: CachedModel, account: Account) -> None:
+    def __init__(
+        self, teacher: ModelTeacher, model: CachedModel, account: Account, sample: int
+    ) -> None:
         self._teacher, self._model, self._account = teacher, model, account
+        self._sample = sample
         self._places = asyncio.Semaphore(teacher.terms.concurrency)
         self._failures: list[ModelError] = []
         self.fresh = 0
@@ -144,7 +154,8 @@ class _Asking:
     async def row(self, row: Assignment) -> Lesson | Reject:
         """The lesson of a row, or why there is none."""
         teacher = self._teacher
-        if (reason := refusal(teacher.terms, row)) is not None:
+        draws = teacher.temperature > 0
+        if (reason := refusal(teacher.terms, row, self._sample, draws=draws)) is not None:
             return Reject(row.id, teacher.name, reason)
         async with self._places:
             if len(self._failures) >= _FAILURES:
@@ -152,7 +163,7 @@ class _Asking:
                 return Reject(row.id, teacher.name, f"not asked: {last}")
             paid = self._model.paid
             try:
-                reply = await ask(self._model, teacher.request(row), self._account)
+                reply = await self._reply(teacher.request(row))
             except Exhausted as met:
                 return Reject(row.id, teacher.name, f"the budget of {met.limit} is spent")
             except ModelError as error:
@@ -163,6 +174,15 @@ class _Asking:
         if len(self._failures) < _FAILURES:
             self._failures.clear()
         return self._result(row, reply)
+
+    async def _reply(self, request: Request) -> Reply:
+        temperature = self._teacher.temperature if self._sample else 0.0
+        replies, met = await draw(
+            self._model, request, [(self._sample, temperature)], self._account
+        )
+        if met is not None:
+            raise Exhausted(met)
+        return replies[0]
 
     def _result(self, row: Assignment, reply: Reply) -> Lesson | Reject:
         name, finish, text = self._teacher.name, reply.finish_reason, reply.text.strip()
@@ -175,4 +195,5 @@ class _Asking:
             reason = "wrote nothing"
         if reason is not None:
             return Reject(row.id, name, reason[:_TRACE], finish, reply.text[:_TRACE] or None)
-        return Lesson(row.id, text, name, self._teacher.terms.licence, finish)
+        licence = self._teacher.terms.licence
+        return Lesson(row.id, text, name, licence, finish, sample=self._sample)

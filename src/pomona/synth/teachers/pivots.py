@@ -82,14 +82,14 @@ class PivotTeacher:
         """The teacher's."""
         return self.teacher.terms
 
-    def teach(self, rows: Sequence[Assignment]) -> Lessons:
+    def teach(self, rows: Sequence[Assignment], sample: int = 0) -> Lessons:
         """See `Teacher`."""
         asked = [
-            Assignment(row.id, self.translations[row.text], self.sister, row.lang)
+            replace(row, text=self.translations[row.text], source_lang=self.sister)
             for row in rows
             if row.text in self.translations
         ]
-        lessons = self.teacher.teach(asked)
+        lessons = self.teacher.teach(asked, sample)
         made = iter(lessons.rows)
         return Lessons(tuple(self._rows(rows, made)), lessons.usage)
 

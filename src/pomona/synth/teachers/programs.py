@@ -175,14 +175,14 @@ class ProgramTeacher:
     terms: Terms = field(default_factory=Terms)
     store: Path | None = None
 
-    def teach(self, rows: Sequence[Assignment]) -> Lessons:
+    def teach(self, rows: Sequence[Assignment], sample: int = 0) -> Lessons:
         """See `Teacher`. Raises PomonaError when two rows have one id, or the store is no store."""
         check_ids(rows)
         missing = self.program.missing
         masked = {
             row.id: self.program.masked(row.text.strip())
             for row in rows
-            if missing is None and refusal(self.terms, row) is None
+            if missing is None and refusal(self.terms, row, sample, draws=False) is None
         }
         wanted = list(dict.fromkeys(one.text for one in masked.values()))
         if self.store is None:
@@ -193,7 +193,7 @@ class ProgramTeacher:
         made = tuple(
             self._row(row, masked[row.id], run)
             if row.id in masked
-            else self._reject(row, missing or refusal(self.terms, row) or "")
+            else self._reject(row, missing or refusal(self.terms, row, sample, draws=False) or "")
             for row in rows
         )
         seconds = run.lost_seconds + sum(cpu for _, cpu in run.answers.values())

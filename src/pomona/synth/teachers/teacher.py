@@ -32,18 +32,24 @@ class Terms:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A row for a teacher: `text` in the language `source_lang`, to be answered in `lang`."""
+    """A row for a teacher: `text` in the language `source_lang`, to be answered in `lang`.
+
+    No teacher sees `reference`, what a human answered, nor `cluster`, which rows of one source
+    share (the text itself where it is None): they are for validation.
+    """
 
     id: str
     text: str
     source_lang: str
     lang: str
+    reference: str | None = None
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a teacher wrote to the row `id`. `unknown` counts the words that a program did not know,
-    None where it does not say.
+    """What a teacher wrote to the row `id`, at the draw `sample`. `unknown` counts the words that a
+    program did not know, None where it does not say.
     """
 
     id: str
@@ -52,6 +58,15 @@ class Lesson:
     licence: str | None
     finish_reason: str = "stop"
     unknown: int | None = None
+    sample: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A lesson with its row: what rewards and objectives judge."""
+
+    row: Assignment
+    lesson: Lesson
 
 
 @dataclass(frozen=True)
@@ -112,13 +127,19 @@ class Teacher(Protocol):
         """Its languages, licence, costs and limits."""
         ...
 
-    def teach(self, rows: Sequence[Assignment]) -> Lessons:
-        """A lesson or a reject for each row, in order."""
+    def teach(self, rows: Sequence[Assignment], sample: int = 0) -> Lessons:
+        """A lesson or a reject for each row, in order. The draws of a row differ by `sample`; the
+        first is the teacher's surest answer, and what can write nothing else rejects the others.
+        """
         ...
 
 
-def refusal(terms: Terms, row: Assignment) -> str | None:
-    """Why a teacher on these terms is not asked about a row; None where it is."""
+def refusal(terms: Terms, row: Assignment, sample: int = 0, *, draws: bool = True) -> str | None:
+    """Why a teacher on these terms is not asked about a row, or cannot draw more than once; None
+    where it is asked.
+    """
+    if sample and not draws:
+        return "writes the same at every draw"
     if not row.text.strip():
         return "the text is empty"
     if terms.languages is not None and (row.source_lang, row.lang) not in terms.languages:
