@@ -3,7 +3,7 @@ the student inherits.
 
 `profile` measures texts and models by what is inherited: length, lexical diversity, readability,
 toxicity, calibration. `teachers` are models and programs that answer prompts, with their languages,
-licences and costs.
+licences and costs. `steering` keeps of their answers those with more or less of a metric.
 """
 
 from __future__ import annotations
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
         Asking as Asking,
         Profile as Profile,
         TextColumns as TextColumns,
+    )
+    from pomona.synth.steering import (
+        Chosen as Chosen,
+        Objective as Objective,
+        Tempered as Tempered,
+        choose as choose,
+        objectives_from as objectives_from,
+        places as places,
+        quotas as quotas,
     )
     from pomona.synth.teachers import (
         Assignment as Assignment,
@@ -40,6 +49,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "profile": "Asking Profile TextColumns",
+        "steering": "Chosen Objective Tempered choose objectives_from places quotas",
         "teachers": "Assignment Candidate Lesson Lessons ModelTeacher PivotTeacher Program "
         "ProgramTeacher Reject Teacher Terms Usage apertium find_cells",
     },

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
         unit_of as unit_of,
     )
     from pomona.synth.profile.run import Asking as Asking, profile as profile
-    from pomona.synth.profile.scorers import scorer as scorer
+    from pomona.synth.profile.scorers import (
+        Scorer as Scorer,
+        scored as scored,
+        scorer as scorer,
+    )
     from pomona.synth.profile.sides import TextColumns as TextColumns
     from pomona.synth.profile.texts import (
         TextFigures as TextFigures,
@@ -33,7 +37,7 @@ __getattr__, __dir__ = lazily(
         "measures": "Difference Estimate",
         "results": "Compared Profile SideProfile unit_of",
         "run": "Asking profile",
-        "scorers": "scorer",
+        "scorers": "Scorer scored scorer",
         "sides": "TextColumns",
         "texts": "TextFigures sentences syllables",
     },
