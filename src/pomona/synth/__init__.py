@@ -3,7 +3,8 @@ the student inherits.
 
 `profile` measures texts and models by what is inherited: length, lexical diversity, readability,
 toxicity, calibration. `teachers` are models and programs that answer prompts, with their languages,
-licences and costs. `steering` keeps of their answers those with more or less of a metric.
+licences and costs. `rewards` say how good answers are, `checks` what is wrong with them; `steering`
+keeps of them those with more or less of a metric.
 """
 
 from __future__ import annotations
@@ -13,10 +14,20 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.synth.checks import (
+        Check as Check,
+        ChecksSpec as ChecksSpec,
+        checks_from as checks_from,
+    )
     from pomona.synth.profile import (
         Asking as Asking,
         Profile as Profile,
         TextColumns as TextColumns,
+    )
+    from pomona.synth.rewards import (
+        Reward as Reward,
+        RewardsSpec as RewardsSpec,
+        reward_from as reward_from,
     )
     from pomona.synth.steering import (
         Chosen as Chosen,
@@ -48,7 +59,9 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "checks": "Check ChecksSpec checks_from",
         "profile": "Asking Profile TextColumns",
+        "rewards": "Reward RewardsSpec reward_from",
         "steering": "Chosen Objective Tempered choose objectives_from places quotas",
         "teachers": "Assignment Candidate Lesson Lessons ModelTeacher PivotTeacher Program "
         "ProgramTeacher Reject Teacher Terms Usage apertium find_cells",

@@ -93,6 +93,21 @@ class Usage:
     money: float | None = None
     cpu_seconds: float | None = None
 
+    def __add__(self, other: Usage) -> Usage:
+        """Both together: not known is what either does not know."""
+
+        def both(one: float | None, two: float | None) -> float | None:
+            return None if one is None or two is None else one + two
+
+        return Usage(
+            self.fresh + other.fresh,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            both(self.flops, other.flops),
+            both(self.money, other.money),
+            both(self.cpu_seconds, other.cpu_seconds),
+        )
+
 
 @dataclass(frozen=True)
 class Lessons:
