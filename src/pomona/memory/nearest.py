@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pomona.errors import PomonaError
+from pomona.text import character_grams
 
 ORDERS = (2, 3, 4, 5)  # lengths of the n-grams
 _CHARACTERS = 1 << 20  # of the texts that are hashed at once: their n-grams take 64 MB
 _SCORES = 1 << 22  # similarities at once: 32 MB
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _grams(texts: Sequence[str]) -> _Grams:
         return _Grams(none.astype(np.uint64), np.zeros(1, np.int64), none, none.astype(np.float64))
     sizes, keys, columns, counts = [np.zeros(1, np.int64)], [], [], []
     for block in _blocks(texts):
-        owner, key = _occurrences(block)
+        owner, key = character_grams(block, ORDERS)
         distinct, number = np.unique(key, return_inverse=True)
         shape = (len(block), len(distinct))
         table = sparse.coo_matrix((np.ones(len(key)), (owner, number)), shape=shape).tocsr()
@@ -170,24 +170,3 @@ def _blocks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         characters += len(text)
     if start < len(texts):
         yield texts[start:]
-
-
-def _occurrences(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """The text and the key of every n-gram that occurs, a polynomial of its code points modulo
-    2⁶⁴.
-    """
-    lengths = np.array([len(text) for text in texts])
-    data = "".join(texts).encode("utf-32-le", "surrogatepass")
-    codes = np.frombuffer(data, dtype="<u4").astype(np.uint64) + np.uint64(1)
-    owner = np.repeat(np.arange(len(texts)), lengths)
-    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(codes))  # to the text's end
-    owners, keys = [], []
-    key = np.ones(len(codes), np.uint64)
-    for order in range(1, max(ORDERS) + 1):
-        size = max(0, len(codes) - order + 1)
-        key = key[:size] * _MULTIPLIER + codes[order - 1 : order - 1 + size]
-        if order in ORDERS:
-            whole = left[:size] >= order
-            owners.append(owner[:size][whole])
-            keys.append(key[whole])
-    return np.concatenate(owners), np.concatenate(keys)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.text.grams import character_grams as character_grams
     from pomona.text.languages import (
         base_language as base_language,
         identify as identify,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "grams": "character_grams",
         "languages": "base_language identify known_languages language_confidence prose "
         "same_language",
         "normal_form": "SPACELESS UNSAFE strings tables",

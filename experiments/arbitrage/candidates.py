@@ -1,0 +1,296 @@
+"""The answers of all teachers to rows of `ui` in ten languages, as one table.
+
+    python experiments/arbitrage/experts.py
+    python experiments/arbitrage/candidates.py [--out FOLDER] [--parts test valid empty known more]
+
+Rows are the items of the test and validation splits ("test", "valid"; "more": validation items of
+the ladder's other languages), cells of the train split that nobody has translated ("empty"), and
+those that somebody has ("known", which the models were trained on). Teachers are `ui-m`, `ui-l`, two
+language experts, what Apertium makes of sister languages' human translations, and a translation
+memory: the answer of the nearest row of training, near copies of the row itself left out. Programs
+that are not installed are named and left out.
+
+FOLDER/candidates.parquet has a row for each answer: id, part, lang, cluster (the English), domain,
+text, teacher, sample, answer, finish_reason, reference (null in empty cells), prompt_tokens and tokens
+(null of what is no model), flops, cpu_seconds; FOLDER/rejects.parquet those without: id, teacher,
+sample, reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from pomona import records
+from pomona.files import atomic_file
+from pomona.ledger import Meter
+from pomona.memory import find, leave_one_out
+from pomona.models import Codec, inference_flops, load, locate, shape_of
+from pomona.synth.teachers import (
+    Assignment,
+    Lesson,
+    Lessons,
+    ModelTeacher,
+    PivotTeacher,
+    Reject,
+    Teacher,
+    Terms,
+    Usage,
+    find_cells,
+)
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from _shared import DATA, ROOT
+from experts import FAMILIES
+from pivots import PIVOTS, cyrillic, latin, teacher_of
+
+LANGS = ("af", "be", "mk", "nn", "hsb", "cy", "hi", "nb", "fr", "tr")
+MORE_PIVOTS = (
+    ("nb", "sv", "swe-nob", "apertium-swe-nor"),
+    ("nb", "da", "dan-nob", "apertium-dan-nor"),
+)
+PROMPT = "<|{lang}|>{text}<|to|>"
+Rows = list[dict[str, Any]]
+
+
+def rows_of(part: str, table: Rows) -> Rows:
+    """The rows of a part."""
+    if part == "empty":
+        return list(empty_cells(table))
+    split, langs = {
+        "test": ("test", LANGS),
+        "valid": ("valid", LANGS),
+        "more": ("valid", [lang for lang in DATA.groups if lang not in LANGS]),
+        "known": ("train", [lang for lang in LANGS if lang not in {"fr", "tr", "nb"}]),
+    }[part]
+    return [row for row in table if row["split"] == split and row["lang"] in langs]
+
+
+def empty_cells(table: Rows) -> Iterator[dict[str, Any]]:
+    """Sources of the train split that a language has not, each once."""
+    held = {(row["lang"], row["english"]) for row in table}
+    elsewhere = {row["english"] for row in table if row["split"] != "train"}
+    sources = {}
+    for row in table:
+        if row["split"] == "train" and row["english"] not in elsewhere:
+            sources.setdefault(row["english"], row["domain"])
+    for lang in LANGS:
+        for english, domain in sources.items():
+            if (lang, english) not in held:
+                number = hashlib.sha256(english.encode()).hexdigest()[:12]
+                yield {
+                    "id": f"{lang}-{number}",
+                    "lang": lang,
+                    "domain": domain,
+                    "english": english,
+                    "translation": None,
+                }
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The translation of the nearest source of training in the same language."""
+
+    table: Rows
+    name: str = "memory"
+    terms: Terms = field(default_factory=Terms)
+
+    def teach(self, rows: Sequence[Assignment], sample: int = 0) -> Lessons:
+        """See `Teacher`."""
+        if sample:
+            raise ValueError("a memory has one answer")
+        own = [row for row in self.table if row["split"] == "train"]
+        langs = {row.lang for row in rows}
+        own = [row for row in own if row["lang"] in langs]
+        asked = {(row.lang, row.text) for row in rows}
+        texts, groups = [row["english"] for row in own], [row["lang"] for row in own]
+        with Meter() as meter:
+            found = find(texts, groups, [r.text for r in rows], [r.lang for r in rows], 1)
+            of = {(row.lang, row.text): near for row, near in zip(rows, found.rows, strict=True)}
+            if any((lang, text) in asked for lang, text in zip(groups, texts, strict=True)):
+                left = leave_one_out(texts, groups, 1)
+                for at, near in enumerate(left.rows):
+                    of[groups[at], texts[at]] = near
+        made = tuple(
+            Lesson(row.id, own[int(near[0])]["translation"], self.name, None)
+            if len(near := of[row.lang, row.text])
+            else Reject(row.id, self.name, "nothing is near")
+            for row in rows
+        )
+        return Lessons(made, Usage(fresh=len(rows), cpu_seconds=meter.cpu_seconds))
+
+
+@dataclass(frozen=True)
+class Spelt:
+    """A pivot into Macedonian, whose program writes Latin letters where it knows no word."""
+
+    teacher: PivotTeacher
+    keep: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """The pivot's."""
+        return self.teacher.name
+
+    @property
+    def terms(self) -> Terms:
+        """The pivot's."""
+        return self.teacher.terms
+
+    def teach(self, rows: Sequence[Assignment], sample: int = 0) -> Lessons:
+        """See `Teacher`."""
+        made = self.teacher.teach(rows, sample)
+        spelt = tuple(
+            replace(one, text=cyrillic(one.text, f"{row.text} {self.keep.get(row.text, '')}"))
+            if isinstance(one, Lesson)
+            else one
+            for row, one in zip(rows, made.rows, strict=True)
+        )
+        return Lessons(spelt, made.usage)
+
+
+def pivots_of(table: pa.Table, folder: Path) -> Iterator[tuple[str, Teacher]]:
+    """The pivots whose program is installed, each with its language."""
+    for lang, sister, mode, package in (*PIVOTS, *MORE_PIVOTS):
+        inner = teacher_of(sister, lang, mode, package, folder / "programs.db")
+        if (missing := inner.program.missing) is not None:
+            print(f"{inner.name} is left out: {missing}", flush=True)
+            continue
+        cells = find_cells(table, lang, sister)
+        hers = dict(cells.empty) | {source: text for source, (text, _) in cells.known.items()}
+        form = latin if sister == "sr" else str
+        pivot = PivotTeacher(inner, sister, {source: form(text) for source, text in hers.items()})
+        yield lang, Spelt(pivot, hers if sister == "sr" else {}) if lang == "mk" else pivot
+
+
+def model(name: str, folder: Path, langs: Sequence[str] | None = None) -> ModelTeacher:
+    """A model as a teacher, of these languages."""
+    expert = folder / "experts" / name
+    pairs = None if langs is None else frozenset(("en", lang) for lang in langs)
+    terms = Terms(pairs, "BSD-3-Clause", concurrency=512)
+    uri = str(expert) if expert.exists() else name
+    store = folder / "answers.db"
+    return ModelTeacher(uri, PROMPT, store, terms, raw=True, max_tokens=96, min_p=0.1)
+
+
+class Costs:
+    """Tokens and FLOPs of a model's answers."""
+
+    def __init__(self, uri: str) -> None:
+        opened = load(uri)
+        self.codec = Codec(locate(uri), opened.network, chat=False)
+        self.shape = shape_of(opened.network)
+
+    def of(self, row: Assignment, answer: str) -> dict[str, Any]:
+        """Those of an answer, its end token counted."""
+        prompt = PROMPT.format(text=row.text, lang=row.lang)
+        read = len(self.codec.prompts([prompt])[0])
+        made = len(self.codec.completions([answer], end=True)[0])
+        flops = inference_flops(self.shape, read, made)
+        return {"prompt_tokens": read, "tokens": made, "flops": float(flops)}
+
+
+def asked(teacher: Teacher, name: str, rows: Rows, part: str, sample: int) -> tuple[Rows, Rows]:
+    """The answers and rejects of a teacher."""
+    of = {row["id"]: row for row in rows}
+    tasks = [
+        Assignment(row["id"], row["english"], "en", row["lang"], row["translation"], row["english"])
+        for row in rows
+    ]
+    with Meter() as meter:
+        made = teacher.teach(tasks, sample)
+    costs = Costs(teacher.model) if isinstance(teacher, ModelTeacher) else None  # pyright: ignore
+    whole = meter.cpu_seconds if costs else (made.usage.cpu_seconds or 0.0)
+    each = whole / max(1, len(made.taught))
+    kept, lost = [], []
+    for task, one in zip(tasks, made.rows, strict=True):
+        if isinstance(one, Reject):
+            lost.append({"id": one.id, "teacher": name, "sample": sample, "reason": one.reason})
+            continue
+        row = of[one.id]
+        told = costs.of(task, one.text) if costs else {}
+        kept.append(
+            {
+                "id": one.id, "part": part, "lang": row["lang"], "cluster": row["english"],
+                "domain": row["domain"], "text": row["english"], "teacher": name,
+                "sample": sample, "answer": one.text, "finish_reason": one.finish_reason,
+                "reference": row["translation"], "cpu_seconds": each, **told,
+            }
+        )  # fmt: skip
+    print(
+        f"{part} {name} {sample}: {len(kept):,} of {len(rows):,} rows, {whole:.1f} CPU s",
+        flush=True,
+    )
+    return kept, lost
+
+
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("id", "part", "lang", "cluster", "domain", "text")),
+        *((name, pa.string()) for name in ("teacher", "answer", "finish_reason", "reference")),
+        *((name, pa.int64()) for name in ("sample", "prompt_tokens", "tokens")),
+        *((name, pa.float64()) for name in ("flops", "cpu_seconds")),
+    ]
+)
+REJECTS = pa.schema(
+    [(name, pa.string()) for name in ("id", "teacher", "reason")] + [("sample", pa.int64())]
+)
+
+
+def write(folder: Path, name: str, rows: Rows, schema: pa.Schema) -> None:
+    """Write a table, whole or not at all."""
+    with atomic_file(folder / name) as path:
+        pq.write_table(pa.Table.from_pylist(rows, schema), path, compression="zstd")
+
+
+def main() -> None:
+    """Ask whom the table has not yet, and write it after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "runs/arbitrage")
+    parser.add_argument("--parts", nargs="+", default=["test", "valid", "empty", "known", "more"])
+    parser.add_argument("--samples", type=int, default=1, help="draws of ui-m and ui-l")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    given.out.mkdir(parents=True, exist_ok=True)
+    whole = records.read(ROOT / "src/pomona/assets/ui/ui.parquet").to_table()
+    table = whole.to_pylist()
+    kept, lost = [], []
+    if (given.out / "candidates.parquet").exists():
+        kept = pq.read_table(given.out / "candidates.parquet").to_pylist()
+        lost = pq.read_table(given.out / "rejects.parquet").to_pylist()
+    done = {(row["part"], row["teacher"], row["sample"]) for row in kept}
+    pivots = list(pivots_of(whole, given.out))
+    for part in given.parts:
+        rows = rows_of(part, table)
+        work: list[tuple[Teacher, str, Rows, int]] = []
+        for sample in range(given.samples):
+            for name in ("ui-m", "ui-l"):
+                work.append((model(name, given.out), name, rows, sample))
+        for name, langs in FAMILIES.items():
+            if not (given.out / "experts" / name).exists():
+                print(f"expert {name} is left out: it is not made yet", flush=True)
+                continue
+            own = [row for row in rows if row["lang"] in langs]
+            work.append((model(name, given.out), f"expert {name}", own, 0))
+        work.append((Memory(table), "memory", rows, 0))
+        for lang, pivot in pivots:
+            work.append((pivot, pivot.name, [row for row in rows if row["lang"] == lang], 0))
+        for teacher, name, own, sample in work:
+            if own and (part, name, sample) not in done:
+                more, rejects = asked(teacher, name, own, part, sample)
+                kept, lost = kept + more, lost + rejects
+                write(given.out, "rejects.parquet", lost, REJECTS)
+                write(given.out, "candidates.parquet", kept, SCHEMA)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""How a router is learned: its temperature, penalty and cost term are chosen on rows whose sources
+it has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+
+from pomona.errors import PomonaError
+from pomona.synth.routing.features import Features, Sees
+from pomona.synth.routing.policies import lot
+from pomona.synth.routing.pool import Pool
+from pomona.synth.routing.router import Router, fitted
+from pomona.synth.teachers import Assignment
+
+_TEMPERATURES = (0.25, 0.5, 1.0, 2.0)  # of the targets, times the usual spread of a row's rewards
+_PENALTIES = (1e-4, 1e-3, 1e-2)
+_COST_WEIGHTS = (0.0, *(float(w) for w in np.geomspace(0.005, 2, 14)))
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a router is learned. `temperatures` are relative to the median of the standard deviation
+    of a row's rewards; of them, of `penalties` and of `cost_weights` the best are chosen on folds
+    of clusters. sees: of a prompt. tolerance: reward that may be given up for lower costs.
+    """
+
+    sees: Sees = "both"
+    bits: int = 16
+    temperatures: tuple[float, ...] = _TEMPERATURES
+    penalties: tuple[float, ...] = _PENALTIES
+    cost_weights: tuple[float, ...] = _COST_WEIGHTS
+    tolerance: float = 0.0
+    folds: int = 4
+    seed: int = 0
+
+
+def learn_router(
+    pool: Pool,
+    rewards: ArrayLike,
+    *,
+    costs: Mapping[str, float] | None = None,
+    form: Form | None = None,
+) -> Router:
+    """Learn which teacher's answer has the highest reward, from answers to validation rows.
+
+    Args:
+        pool: The answers.
+        rewards: Of its candidates `[c]`, NaN where unknown; higher is better.
+        costs: Of an answer of each teacher, in one unit; without them none is taken off. They count
+            as shares of the highest.
+        form: How.
+
+    Raises:
+        PomonaError: fewer clusters than folds have two answers that differ, or a teacher has no
+            cost.
+    """
+    form = form or Form()
+    matrix = pool.matrix(rewards)
+    useful = np.flatnonzero(np.ptp(np.nan_to_num(matrix, nan=0.0), axis=1) > 0)
+    useful = np.array([at for at in useful if _differ(matrix[at])], np.intp)
+    rows = [pool.rows[int(at)] for at in useful]
+    data = _Data(
+        Features(tuple(sorted({row.lang for row in rows})), form.sees, form.bits),
+        rows,
+        matrix[useful],
+        _folds(rows, form),
+    )
+    spread = float(np.median(np.nanstd(data.matrix, axis=1)))
+    grid = []
+    for relative, penalty in product(form.temperatures, form.penalties):
+        held = data.cross_fitted(spread * relative, penalty)
+        value = data.worth(held)
+        grid.append((value, penalty, -relative, held))
+    value, penalty, relative, held = max(grid, key=lambda each: each[:3])
+    share = _shares(pool.teachers, costs)
+    weight = _cost_weight(data, softmax(held, axis=1), share, form)
+    weights = fitted(data.x, data.targets(-spread * relative), data.there, penalty)
+    learned: dict[str, Any] = {
+        "rows": len(rows),
+        "clusters": len({row.cluster or row.text for row in rows}),
+        "temperature": -spread * relative,
+        "penalty": penalty,
+        "unseen": value,
+        "grid": [[-spread * r, p, v] for v, p, r, _ in grid],
+        "seed": form.seed,
+    }
+    return Router(pool.teachers, data.features, weights, tuple(share.tolist()), weight, learned)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The rows that teach, their rewards `[n, t]` and their folds `[n]`."""
+
+    features: Features
+    rows: Sequence[Assignment]
+    matrix: NDArray[np.float64]
+    fold: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "x", self.features.of(self.rows))
+        object.__setattr__(self, "there", np.isfinite(self.matrix))
+
+    x: Any = None
+    there: Any = None
+
+    def targets(self, temperature: float) -> NDArray[np.float64]:
+        """softmax(reward / temperature) over the teachers that answered."""
+        return softmax(np.where(self.there, self.matrix / temperature, -np.inf), axis=1)
+
+    def cross_fitted(self, temperature: float, penalty: float) -> NDArray[np.float64]:
+        """Logits `[n, t]` of each row by a router that has not seen its fold; −∞ where a teacher
+        did not answer.
+        """
+        targets = self.targets(temperature)
+        told = np.full(self.matrix.shape, -np.inf)
+        for fold in np.unique(self.fold):
+            seen, held = self.fold != fold, self.fold == fold
+            weights = fitted(self.x[seen], targets[seen], self.there[seen], penalty)
+            told[held] = self.x[held] @ weights
+        return np.where(self.there, told, -np.inf)
+
+    def worth(self, scores: NDArray[np.float64]) -> float:
+        """The mean reward of the highest."""
+        picks = scores.argmax(1)
+        return float(self.matrix[np.arange(len(picks)), picks].mean())
+
+
+def _differ(rewards: NDArray[np.float64]) -> bool:
+    told = rewards[np.isfinite(rewards)]
+    return len(told) > 1 and bool(np.ptp(told) > 0)
+
+
+def _folds(rows: Sequence[Assignment], form: Form) -> NDArray[np.int64]:
+    clusters = sorted({row.cluster or row.text for row in rows}, key=lambda c: lot(form.seed, c))
+    if len(clusters) < form.folds:
+        message = f"{len(clusters)} sources have answers that differ in reward"
+        raise PomonaError(message, where="the router", remedy=f"give at least {form.folds}")
+    number = {cluster: at % form.folds for at, cluster in enumerate(clusters)}
+    return np.array([number[row.cluster or row.text] for row in rows])
+
+
+def _shares(teachers: Sequence[str], costs: Mapping[str, float] | None) -> NDArray[np.float64]:
+    if costs is None:
+        return np.zeros(len(teachers))
+    for name in teachers:
+        if name not in costs:
+            raise PomonaError("has no cost", where=name, remedy="give the costs of all teachers")
+    told = np.array([costs[name] for name in teachers], np.float64)
+    return told / max(float(told.max()), 1e-300)
+
+
+def _cost_weight(
+    data: _Data, told: NDArray[np.float64], share: NDArray[np.float64], form: Form
+) -> float:
+    """The largest weight whose reward on unseen rows is not below the best by more than the
+    tolerance.
+    """
+    if not share.any():
+        return 0.0
+    told = np.where(data.there, told, -np.inf)
+    worth = {weight: data.worth(told - weight * share) for weight in form.cost_weights}
+    best = max(worth.values())
+    return max(weight for weight, value in worth.items() if value >= best - form.tolerance)
