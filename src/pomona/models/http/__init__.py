@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.models.http.client import (
-        HttpClient as HttpClient,
-        Ranks as Ranks,
-        Scores as Scores,
-        checked as checked,
-    )
+    from pomona.models.http.client import RewardModel as RewardModel
     from pomona.models.http.model import HttpModel as HttpModel
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "client": "HttpClient Ranks Scores checked",
+        "client": "RewardModel",
         "model": "HttpModel",
     },
 )

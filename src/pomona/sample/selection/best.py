@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from pomona._lazy import function_named
 from pomona.answers import conversation, text_of
 from pomona.errors import PomonaError
-from pomona.models import ModelError, Reply
+from pomona.models import Reply
 from pomona.sample.selection.choice import Choice, SelectionContext, highest
 from pomona.sample.strategy import REWARDS
 
 _ONE_AT_A_TIME = threading.Lock()  # reward functions of users need not be safe in threads
-_TIMEOUT = 120.0  # seconds for the rewards of a pool
 
 
 async def best(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
@@ -28,13 +25,13 @@ async def best(context: SelectionContext, pool: Sequence[Reply]) -> Choice:
     "mean" and "sum" are of the log-probabilities of a candidate's tokens under the judge, or
     without one under the model that drew it. `module:function` is called with prompt and answer and
     returns a number (or an awaitable of one); one call runs at a time. An http address is a reward
-    model, see `rewards`. A PomonaError when a reward is not finite.
+    model, see `models.http.RewardModel`. A PomonaError when a reward is not finite.
     """
     reward, texts = context.strategy.reward, [text_of(reply) for reply in pool]
     if reward in REWARDS:
         scores = await _likelihoods(context, pool, texts)
     elif reward.startswith(("http:", "https:")):
-        scores = await rewards(reward, conversation(context.request), texts)
+        scores = await _rewards(reward, conversation(context.request), texts)
     else:
         scores = [await _called(reward, conversation(context.request), text) for text in texts]
     for at, score in enumerate(scores):
@@ -87,40 +84,11 @@ async def _likelihoods(
     return [total / count for total, count in zip(sums, counts, strict=True)]
 
 
-async def rewards(address: str, prompt: str, answers: Sequence[str]) -> list[float]:
-    """The reward of each answer, from one POST to `http(s)://HOST/PATH`, or `…#MODEL` where the
-    server wants a model's name.
+async def _rewards(address: str, prompt: str, answers: Sequence[str]) -> list[float]:
+    from pomona.models.http import RewardModel
 
-    A path that ends in `/rerank` is asked as rerankers are (vLLM, llama.cpp, Jina: query, documents
-    → results with index and relevance_score). Any other gets `{"prompt": …, "answers": […]}` and
-    answers `{"scores": […]}`. POMONA_API_KEY is sent where it is set. A ModelError when all retries
-    failed or the answer does not score every answer.
-    """
-    from pomona.models import RetryPolicy, retrying
-    from pomona.models.http import HttpClient, Ranks, Scores, checked
-
-    url, _, model = address.partition("#")
-    base, _, path = url.rpartition("/")
-    if base.count("/") < 2:
-        remedy = "write http://HOST/PATH of the reward model"
-        raise PomonaError("names no path", where=address, remedy=remedy)
-    rerank = path == "rerank"
-    names = ("query", "documents") if rerank else ("prompt", "answers")
-    body: dict[str, Any] = dict(zip(names, (prompt, list(answers)), strict=True))
-    if model:
-        body["model"] = model
-    key = os.environ.get("POMONA_API_KEY") or None
-    client = HttpClient(base + "/", key=key, timeout=_TIMEOUT, connections=1)
+    model = RewardModel(address)
     try:
-        answer = await retrying(lambda: client.post(path, body), RetryPolicy(), where=url)
+        return await model.scores(prompt, answers)
     finally:
-        await client.close()
-    if rerank:
-        ranks = checked(answer, Ranks, url).results
-        scored = {rank.index: rank.relevance_score for rank in ranks}
-        scores = [scored[at] for at in range(len(answers)) if at in scored]
-    else:
-        scores = checked(answer, Scores, url).scores
-    if len(scores) != len(answers):
-        raise ModelError(f"{len(scores)} scores for {len(answers)} answers", status=502, where=url)
-    return scores
+        await model.close()

@@ -14,6 +14,7 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.synth.rewards.comparing import Agreement as Agreement, Reference as Reference
+    from pomona.synth.rewards.likelihood import Likelihood as Likelihood
     from pomona.synth.rewards.reward import (
         Key as Key,
         Reward as Reward,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         key_of as key_of,
     )
     from pomona.synth.rewards.round_trip import RoundTrip as RoundTrip
+    from pomona.synth.rewards.served import HttpReward as HttpReward
     from pomona.synth.rewards.specs import (
         RewardsSpec as RewardsSpec,
         reward_from as reward_from,
@@ -38,8 +40,10 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "comparing": "Agreement Reference",
+        "likelihood": "Likelihood",
         "reward": "Key Reward by_row key_of",
         "round_trip": "RoundTrip",
+        "served": "HttpReward",
         "specs": "RewardsSpec reward_from",
         "texts": "Function KnownWords LanguageMatch LengthRatio PlaceholdersKept",
         "weighted": "Weighted",

@@ -57,6 +57,30 @@ class RoundTripSpec(ComparedSpec):
     """Which of the recipe's teachers translates back."""
 
 
+class LikelihoodSpec(RewardSpec):
+    """The mean log-probability of an answer's tokens under a third model."""
+
+    model: Text
+    """The model, none of the teachers: a name, hf:PATH, or a folder."""
+    prompt: Text
+    """What it reads before the answer: a template with {text}, {source_lang} and {lang}."""
+    raw: bool = False
+    """The prompt without a chat template."""
+
+
+class ServedSpec(RewardSpec):
+    """A server's reward model."""
+
+    url: Text
+    """http(s)://HOST/PATH, or …#MODEL where the server wants a model's name."""
+    prompt: Text = "{text}"
+    """What it is shown as the prompt: a template with {text}, {source_lang} and {lang}."""
+    concurrency: Annotated[int, Field(ge=1)] = 4
+    """Requests at once; a row with all its answers is one."""
+    timeout: Weight = 120.0
+    """Seconds without a sign of life."""
+
+
 class FunctionSpec(RewardSpec):
     """A function of the user's."""
 
@@ -98,6 +122,10 @@ class RewardsSpec(StrictModel):
     """The share of words that a program knew."""
     round_trip: RoundTripSpec | None = None
     """Translation back, compared with the source."""
+    likelihood: LikelihoodSpec | None = None
+    """The likelihood under a third model."""
+    http: ServedSpec | None = None
+    """A server's reward model."""
     function: FunctionSpec | None = None
     """A function of the user's."""
     scale: Scale = "rank"
@@ -150,6 +178,15 @@ def _made(
         from pomona.synth.rewards.round_trip import RoundTrip
 
         return RoundTrip(_teacher(spec.teacher, teachers), spec.metric.given)
+    if isinstance(spec, LikelihoodSpec):
+        from pomona.synth.rewards.likelihood import Likelihood
+
+        return Likelihood(spec.model, spec.prompt, raw=spec.raw, store=store)
+    if isinstance(spec, ServedSpec):
+        from pomona.synth.rewards.served import HttpReward
+
+        size, timeout = spec.concurrency, spec.timeout
+        return HttpReward(spec.url, spec.prompt, store=store, concurrency=size, timeout=timeout)
     if isinstance(spec, FunctionSpec):
         return Function(spec.name)
     if isinstance(spec, ComparedSpec):

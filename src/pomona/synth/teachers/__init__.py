@@ -33,6 +33,8 @@ if TYPE_CHECKING:
         Teacher as Teacher,
         Terms as Terms,
         Usage as Usage,
+        check_prompt as check_prompt,
+        fill as fill,
     )
 
 __getattr__, __dir__ = lazily(
@@ -42,6 +44,7 @@ __getattr__, __dir__ = lazily(
         "modelled": "ModelTeacher",
         "pivots": "Cells PivotTeacher find_cells",
         "programs": "Program ProgramTeacher apertium",
-        "teacher": "Assignment Candidate Lesson Lessons Reject Teacher Terms Usage",
+        "teacher": "Assignment Candidate Lesson Lessons Reject Teacher Terms Usage "
+        "check_prompt fill",
     },
 )

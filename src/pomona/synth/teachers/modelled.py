@@ -30,6 +30,8 @@ from pomona.synth.teachers.teacher import (
     Terms,
     Usage,
     check_ids,
+    check_prompt,
+    fill,
     refusal,
 )
 
@@ -64,15 +66,7 @@ class ModelTeacher:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        try:
-            self.prompt.format(text="", source_lang="", lang="")
-        except (KeyError, IndexError, ValueError) as error:
-            remedy = "write {text}, {source_lang} and {lang} in it, and other braces twice"
-            message = f"the prompt template has no place for {error}"
-            raise PomonaError(message, where=self.name, remedy=remedy) from error
-        if "{text}" not in self.prompt:
-            message = "the prompt template has no {text}"
-            raise PomonaError(message, where=self.name, remedy="write {text} where the row goes")
+        check_prompt(self.prompt, self.name)
         if self.budget and self.budget.money is not None and self.terms.price is None:
             remedy = "give its terms a price of prompt and answer tokens"
             raise PomonaError("a budget of money needs a price", where=self.name, remedy=remedy)
@@ -128,7 +122,7 @@ class ModelTeacher:
 
     def request(self, row: Assignment) -> Request:
         """What is asked for a row."""
-        text = self.prompt.format(text=row.text, source_lang=row.source_lang, lang=row.lang)
+        text = fill(self.prompt, row)
         common: dict[str, Any] = {
             "max_tokens": self.max_tokens,
             "min_p": self.min_p,

@@ -170,3 +170,21 @@ def check_ids(rows: Sequence[Assignment]) -> None:
             remedy = "give every row an id of its own"
             raise PomonaError("is there twice", where=f'row "{row.id}"', remedy=remedy)
         seen.add(row.id)
+
+
+def check_prompt(template: str, where: str) -> None:
+    """Raise PomonaError for a template of prompts that no row can fill, or that shows none."""
+    try:
+        template.format(text="", source_lang="", lang="")
+    except (KeyError, IndexError, ValueError) as error:
+        remedy = "write {text}, {source_lang} and {lang} in it, and other braces twice"
+        message = f"the prompt template has no place for {error}"
+        raise PomonaError(message, where=where, remedy=remedy) from error
+    if "{text}" not in template:
+        remedy = "write {text} where the row goes"
+        raise PomonaError("the prompt template has no {text}", where=where, remedy=remedy)
+
+
+def fill(template: str, row: Assignment) -> str:
+    """The prompt of a row, from a template with {text}, {source_lang} and {lang}."""
+    return template.format(text=row.text, source_lang=row.source_lang, lang=row.lang)

@@ -1,4 +1,4 @@
-"""Rewards over HTTP, from a real server on a loopback port."""
+"""Reward models over HTTP, from a real server on a loopback port."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.models import ModelError
-from pomona.sample.selection.best import rewards
+from pomona.models.http import RewardModel
 
 
 class Rewarder(BaseHTTPRequestHandler):
@@ -62,6 +62,14 @@ def address() -> Iterator[str]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+async def rewards(address: str, prompt: str, answers: list[str]) -> list[float]:
+    model = RewardModel(address)
+    try:
+        return await model.scores(prompt, answers)
+    finally:
+        await model.close()
 
 
 @pytest.mark.parametrize("path", ["/reward", "/v1/rerank", "/flaky"])

@@ -1,0 +1,98 @@
+"""The likelihood of an answer under a third model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pomona.errors import PomonaError
+from pomona.models import Model, load
+from pomona.synth.rewards.kept import Paid, key_of_texts
+from pomona.synth.rewards.paid import PaidReward
+from pomona.synth.teachers import Candidate, check_prompt, fill
+
+_TOGETHER = 256  # answers that are judged and kept at once: a kill costs no more
+
+
+class Likelihood(PaidReward):
+    """The mean natural-log probability of an answer's tokens, its end among them, after a prompt:
+    of a model that is none of the teachers, since each finds its own answers likely.
+
+    model: what `pomona.models.load` opens, or a model that is open; it must score. prompt: a
+    template with {text}, {source_lang} and {lang}. raw: the prompt without a chat template. store:
+    the file that keeps the numbers. settings: what else `load` takes.
+    An answer that is too long for the model is NaN and a failure. Raises PomonaError for a template
+    that cannot be filled, and for a model that cannot score.
+    """
+
+    name = "likelihood"
+
+    def __init__(
+        self,
+        model: str | Model,
+        prompt: str,
+        *,
+        store: Path | None = None,
+        raw: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(store)
+        self._given, self._prompt, self._raw = model, prompt, raw
+        self._settings = dict(settings or {})
+        check_prompt(prompt, self.name)
+
+    @cached_property
+    def model(self) -> Model:
+        """The model, opened when it is first needed."""
+        model = self._given
+        if isinstance(model, str):
+            model = load(model, need={"score"}, chat=not self._raw, **self._settings)
+        if "score" not in model.abilities:
+            raise model.without("score")
+        return model
+
+    @property
+    def signature(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See `Reward`."""
+        form = "raw" if self._raw else "chat"
+        return f"likelihood|{self.model.identity}|{form}|{self._prompt}|mean|end:yes|version:1"
+
+    def key(self, candidate: Candidate) -> bytes:
+        """See `PaidReward`."""
+        return key_of_texts(
+            self.signature, fill(self._prompt, candidate.row), candidate.lesson.text
+        )
+
+    def judge(self, rows: Sequence[Sequence[Candidate]]) -> dict[bytes, str]:
+        """See `PaidReward`."""
+        failed: dict[bytes, str] = {}
+        every = [one for row in rows for one in row]
+        for at in range(0, len(every), _TOGETHER):
+            several = every[at : at + _TOGETHER]
+            try:
+                self.keep(self._judged(several))
+            except PomonaError:  # of one that is too long all fail: each alone then
+                for one in several:
+                    try:
+                        self.keep(self._judged([one]))
+                    except PomonaError as error:
+                        failed[self.key(one)] = str(error)
+        return failed
+
+    def _judged(self, several: Sequence[Candidate]) -> dict[bytes, Paid]:
+        prompts = [fill(self._prompt, one.row) for one in several]
+        texts = [one.lesson.text for one in several]
+        logs = self.model.score(prompts, texts, end=True)
+        read = self.model.count_tokens(prompts)
+        made: dict[bytes, Paid] = {}
+        for one, each, tokens in zip(several, logs, read, strict=True):
+            spent = self.model.cost(int(tokens), len(each))
+            # Rounded, since what is computed together moves the last digits.
+            value = round(float(np.mean(each, dtype=np.float64)), 5)
+            money = spent.money if self._settings.get("price") else None
+            made[self.key(one)] = Paid(value, int(tokens), len(each), spent.flops or None, money)
+        return made
