@@ -214,8 +214,9 @@ def resampled_bounds(board: Board, models: int, resamples: int, seed: int) -> tu
     place = 3 * board.pair + board.outcome
     table = np.bincount(place, minlength=3 * len(first)).reshape(-1, 3).astype(np.float64)
     counts = Counts(models, first, second, table)
-    one, codes = np.ones(len(place), np.int64), board.units["item"]
-    drawn = resampled(place, one, codes, 3 * len(first), resamples, seed)
+    one = np.ones(len(place), np.int64)
+    items = Clusters("item", board.units["item"], place, one)
+    drawn = resampled(items, 3 * len(first), resamples, seed)
     strengths, _ = refit(counts, solve(counts), drawn)
     low, high = np.nanquantile(strengths, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
     return low, high

@@ -308,3 +308,21 @@ def test_models_that_only_other_rows_of_the_file_name_are_none(tmp_path: Path) -
     rows = {"model_a": ["x", "x", "q"], "model_b": ["y"] * 3, "winner": ["x", "y", ""]}
     parquet.write_table(pa.table(rows), tmp_path / "votes.parquet")
     assert read_votes(tmp_path / "votes.parquet").models == ("x", "y")
+
+
+def test_pairs_are_counted_alike_with_a_table_of_all_and_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 6, 400)
+    b = (a + rng.integers(1, 6, 400)) % 6
+    winner = np.array(OUTCOMES)[rng.integers(0, 4, 400)]
+    table = pa.table({"model_a": a, "model_b": b, "winner": winner, "n": rng.integers(1, 4, 400)})
+    votes, told = read_votes(table), []
+    for most in (6, 5):
+        monkeypatch.setattr("pomona.arena.loops._TABLE", most)
+        one = votes.take(np.arange(400))
+        told.append((*one.cells, one.totals))
+        assert one.totals.sum() == votes.n
+    for one, other in zip(*told, strict=True):
+        assert np.array_equal(one, other)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.arena.battles import NESTED, OPENED, flat, is_list, read_list
+from pomona.arena.loops import cells_of
 from pomona.errors import PomonaError, nearest
 from pomona.records import Records, Where, as_codes, as_groups, as_records, read
 
@@ -125,25 +126,21 @@ class Votes:
             code.update(np.ascontiguousarray(array).tobytes())
         return code.hexdigest()[:12]
 
-    @cached_property
+    @property
     def cells(self) -> tuple[Ints, Ints, Ints]:
         """For each row [n] its pair times three plus the outcome as the pair has it (its first
         model wins, its second, a tie); and the two models of each pair, first < second, [p].
         """
-        k = len(self.models)
-        turned = self.a > self.b
-        key = np.where(turned, self.b, self.a).astype(np.int64) * k
-        key += np.where(turned, self.a, self.b)
-        if k < 4096:
-            number = np.bincount(key, minlength=k * k)
-            there = np.flatnonzero(number)
-            number[there] = np.arange(len(there))
-            pair = number[key]
-        else:
-            there, pair = np.unique(key, return_inverse=True)
-        # Of codes 0 to 3 what the pair has, as it stands and turned.
-        said = np.array([0, 1, 2, 2, 1, 0, 2, 2], np.int8)[self.outcome + np.int8(4) * turned]
-        return pair * 3 + said, there // k, there % k
+        return self._counted[:3]
+
+    @property
+    def totals(self) -> NDArray[np.float64]:
+        """Votes of each cell, [3 p]."""
+        return self._counted[3]
+
+    @cached_property
+    def _counted(self) -> tuple[Ints, Ints, Ints, NDArray[np.float64]]:
+        return cells_of(self.a, self.b, self.outcome, self.count, len(self.models))
 
     def take(self, rows: NDArray[Any]) -> Votes:
         """Some of the votes, by row numbers or a mask `[n]`; models without any are left out."""

@@ -249,7 +249,9 @@ def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.
     """Indices into distinct values, -1 for null, and these."""
     whole = column.dictionary_encode()
     if isinstance(whole, pa.ChunkedArray):
-        whole = whole.unify_dictionaries().combine_chunks()
+        # What has just been encoded has one dictionary: all of its chunks' need no second look.
+        given = pa.types.is_dictionary(column.type)
+        whole = (whole.unify_dictionaries() if given else whole).combine_chunks()
     if isinstance(whole, pa.ChunkedArray):
         whole = whole.combine_chunks()
     codes = whole.indices.fill_null(-1) if whole.null_count else whole.indices

@@ -21,10 +21,12 @@ _TEXTS = pa.dictionary(pa.int32(), pa.string())
 @dataclass(frozen=True)
 class ParquetSource(Files):
     """Parquet shards; row groups that cannot match a filter are not read. Texts of the columns
-    `encoded` come as dictionaries, as which Parquet keeps them, whatever the schema says.
+    `encoded` come as dictionaries, as which Parquet keeps them, whatever the schema says. A batch
+    has `rows` rows at most.
     """
 
     encoded: tuple[str, ...] = field(default=(), kw_only=True)
+    rows: int = field(default=BATCH_ROWS, kw_only=True)
 
     def stream(self, columns: Sequence[str], keep: Filter) -> Batches:
         """Batches of the files in order, each file's errors under its name."""
@@ -35,7 +37,7 @@ class ParquetSource(Files):
                 batches = self.fragment(file).to_batches(
                     columns=list(columns),
                     filter=keep,
-                    batch_size=BATCH_ROWS,
+                    batch_size=self.rows,
                     batch_readahead=1,
                     fragment_readahead=1,
                     use_threads=False,

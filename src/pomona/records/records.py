@@ -24,6 +24,7 @@ from pomona.records.store import is_remote
 from pomona.records.writing import write_rows
 from pomona.workspace import disk_guard
 
+_WHOLE = 2**16  # rows of a batch where all are held anyhow: each costs time of its own
 _ANY, _TEXT = "any value", "any text"  # neither null nor NaN; nor white space alone
 
 
@@ -149,7 +150,7 @@ class Records:
         stand in many rows. Raises PomonaError when a file is damaged or a row malformed.
         """
         if dictionaries and isinstance(self.source, ParquetSource) and self.engine == "native":
-            source = replace(self.source, encoded=tuple(dictionaries))
+            source = replace(self.source, encoded=tuple(dictionaries), rows=_WHOLE)
             encoded = replace(self, source=source)
             return pa.Table.from_batches(encoded.stream(), source.streamed(self._columns))
         return pa.Table.from_batches(self.stream(), schema=self.schema)

@@ -261,8 +261,7 @@ def test_ranks_of_intervals() -> None:
 def test_resamples_spread_as_the_errors_say(by: str | None, votes: Votes) -> None:
     counts = counts_of(votes)
     found, groups = solve(counts), clustered(votes, by)
-    codes = None if by is None else groups.codes
-    drawn = resampled(groups.place, groups.count, codes, counts.outcomes.size, 400, seed=0)
+    drawn = resampled(groups, counts.outcomes.size, 400, seed=0)
     got, (strengths, _) = errors(counts, found, groups), refit(counts, found, drawn)
     assert got is not None and strengths.shape == (5, 400)
     np.testing.assert_allclose(strengths.std(1), got.standard, rtol=0.15)

@@ -77,9 +77,11 @@ def sums(index: NDArray[Any], weights: NDArray[Any], size: int) -> Floats:
 def counts_of(votes: Votes, weights: Floats | None = None) -> Counts:
     """The votes by pair and outcome; `weights` [n] of rows multiply their counts."""
     place, first, second = votes.cells
-    weight = votes.count if weights is None else votes.count * weights
-    cells = sums(place, weight, 3 * len(first)).reshape(-1, 3)
-    return Counts(len(votes.models), first, second, cells)
+    if weights is None:
+        cells = votes.totals.copy()
+    else:
+        cells = sums(place, votes.count * weights, 3 * len(first))
+    return Counts(len(votes.models), first, second, cells.reshape(-1, 3))
 
 
 def pairs_of(votes: Votes) -> tuple[NDArray[np.int64], NDArray[np.bool_], Any, Any]:

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.arena.loops import FAMILY
 from pomona.arena.votes import Votes
 from pomona.errors import PomonaError, nearest
 
@@ -42,6 +43,48 @@ class Clusters:
     def alone(self) -> bool:
         """Whether any vote is one by itself."""
         return int(self.codes.min(initial=0)) < 0
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The rows by their clusters, those of neighbouring cells after each other: what is kept of
+        a cell, or of all resamples of it, is then near.
+        """
+        codes, place = (np.ascontiguousarray(of, np.int64) for of in (self.codes, self.place))
+        found = np.zeros((int(codes.max(initial=-1)) + 1, 2), np.int32)
+        alone = FAMILY.loop("survey")(codes, place, found)
+        order, _ = grouped(found[:, 1].astype(np.int64))
+        starts = np.append(0, np.cumsum(found[order, 0], dtype=np.int64)) + alone
+        begin = np.empty(len(found), np.int64)
+        begin[order] = starts[:-1]
+        many = bool((self.count != 1).any())
+        count = np.ascontiguousarray(self.count, np.float64) if many else np.empty(0)
+        placed, counted = np.empty(len(codes), np.int32), np.empty(len(count))
+        FAMILY.loop("arrange")(codes, place, count, begin, placed, counted)
+        return Rows(starts, placed, counted)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows in the order of their clusters, of which the order is no other than that of their cells.
+
+    starts: [clusters + 1] where each begins, with the end after the last; before the first stand
+        the rows without one.
+    place, count: [n] as of `Clusters`; no count where each is 1.
+    """
+
+    starts: Ints
+    place: NDArray[np.int32]
+    count: NDArray[np.float64]
+
+
+def grouped(codes: Ints) -> tuple[Ints, Ints]:
+    """Rows [n] in order of their codes, those of -1 (none) first, and where each code begins, with
+    the end after the last.
+    """
+    order = np.empty(len(codes), np.int64)
+    starts = np.zeros(int(codes.max(initial=-1)) + 3, np.int64)
+    FAMILY.loop("group")(codes, starts, order)
+    return order, starts[:-1]
 
 
 def units_of(votes: Votes) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.arena.loops import FAMILY
 from pomona.arena.ratings.bradley_terry import (
     Cells,
     Counts,
@@ -19,7 +20,6 @@ from pomona.arena.ratings.bradley_terry import (
     sums,
 )
 from pomona.arena.ratings.clusters import Clusters
-from pomona.arena.ratings.loops import FAMILY
 
 _DRAWS = 10_000  # of the largest deviation on a board
 _TAIL = 10  # of them at least are beyond a quantile that they tell
@@ -160,8 +160,8 @@ def _meat(
         alone = sums(clusters.place, single, alone.size).reshape(-1, 3)
     meat = _meat_of_votes(counts, alone, scores, free)
     held = [_by_model(counts, (alone * scores.dd**power).sum(1)) for power in (1, 2)]
-    if (units := int(clusters.codes.max(initial=-1)) + 1) > 0:
-        more, *both = _of_clusters(counts, scores, clusters, units, diagonal, free)
+    if clusters.codes.max(initial=-1) >= 0:
+        more, *both = _of_clusters(counts, scores, clusters, diagonal, free)
         meat += more
         held = [one + other for one, other in zip(held, both, strict=True)]
     return meat, np.maximum(held[0] ** 2 / np.maximum(held[1], 1e-300) - 1, 0)
@@ -176,71 +176,30 @@ def _of_clusters(
     counts: Counts,
     scores: Cells,
     clusters: Clusters,
-    units: int,
     diagonal: Floats | None,
     free: bool,
 ) -> tuple[Floats, Floats, Floats]:
     """The products of scores [k, k] (and ties), information on each model [k], its squares."""
-    summed, home = np.zeros((units, 4)), np.full(units, -1)
-    kinds = (scores.d, scores.dd, scores.t, scores.tt)
-    elsewhere = FAMILY.loop("sum_clusters")(
-        clusters.codes,
-        clusters.place,
-        clusters.count.astype(np.float64),
-        np.stack([of.ravel() for of in kinds], 1),
-        summed,
-        home,
-    )
-    if elsewhere:
-        return _across(counts, scores, clusters, units, diagonal, free)
-    # Where no cluster has votes on two pairs, few numbers of each pair are enough.
     k, first, second = counts.models, counts.first, counts.second
     whole = np.full(k + 1, np.inf)
     if diagonal is not None:
         whole[: k + free] = diagonal
-    by_pair = np.zeros((len(first), 8))
-    ends = (np.ascontiguousarray(of, np.int64) for of in (first, second))
-    FAMILY.loop("multiply")(summed, home, *ends, whole, _LEAST, by_pair)
-    meat, places = np.zeros((k + free, k + free)), np.arange(k)
+    values = np.stack([of.ravel() for of in (scores.d, scores.dd, scores.t, scores.tt)], 1)
+    ends = [np.ascontiguousarray(of, np.int64) for of in (first, second)]
+    rows, by_pair = clusters.rows, np.zeros((len(first), 8))
+    given = (rows.starts, rows.place, rows.count, values, *ends, whole, _LEAST)
+    meat, held, places = np.zeros((k + free, k + free)), np.zeros((k, 2)), np.arange(k)
+    if FAMILY.loop("multiply")(*given, by_pair):
+        seen, work = np.full((2, k + 1), -1), np.zeros((3, k + 1))
+        FAMILY.loop("spread")(*given, seen, work, meat, held)
+        return meat + meat.T - np.diag(np.diag(meat)), held[:, 0], held[:, 1]
+    # Where no cluster has votes on two pairs, few numbers of each pair are enough.
     meat[first, second] = meat[second, first] = -by_pair[:, 0]
     meat[places, places] = sums(first, by_pair[:, 1], k) + sums(second, by_pair[:, 2], k)
     if free:
         meat[:k, k] = sums(first, by_pair[:, 3], k) - sums(second, by_pair[:, 4], k)
         meat[k, :k], meat[k, k] = meat[:k, k], by_pair[:, 5].sum()
     return meat, _by_model(counts, by_pair[:, 6]), _by_model(counts, by_pair[:, 7])
-
-
-def _across(
-    counts: Counts,
-    scores: Cells,
-    clusters: Clusters,
-    units: int,
-    diagonal: Floats | None,
-    free: bool,
-) -> tuple[Floats, Floats, Floats]:
-    from scipy.sparse import csr_array
-
-    k = counts.models
-    rows = np.flatnonzero(clusters.codes >= 0) if clusters.alone else slice(None)
-    codes, place, count = clusters.codes[rows], clusters.place[rows], clusters.count[rows]
-    # Real parts are scores, imaginary ones information, so that both have one pattern.
-    along, tied = (
-        count * (score.ravel() + 1j * information.ravel())[place]
-        for score, information in ((scores.d, scores.dd), (scores.t, scores.tt))
-    )
-    entries = [along, -along.conj(), *([tied] if free else [])]
-    columns = [counts.first[place // 3], counts.second[place // 3]]
-    columns += [np.full(len(place), k)] * free
-    places = (np.tile(codes, len(entries)), np.concatenate(columns))
-    table = csr_array((np.concatenate(entries), places), (units, k + free))
-    score, information = table.real, table.imag
-    if diagonal is not None:
-        share = information.data / diagonal[score.indices]
-        score.data = score.data / np.maximum(1 - share, _LEAST)
-    held, squares = (
-        sums(information.indices, information.data**power, k + free)[:k] for power in (1, 2)
-    )
-    return (score.T @ score).toarray(), held, squares
 
 
 def laplacian(counts: Counts, dd: Floats, dt: Floats, tt: float, *, free: bool) -> Floats:
@@ -299,20 +258,21 @@ def standard_draws(found: Errors, draws: int, seed: int) -> Floats:
     with the fewest degrees of freedom of a model.
     """
     rng = np.random.default_rng(seed)
-    made = _normal_draws(found, draws, rng)
+    made = _normal_draws(found, draws, rng).astype(np.float64)
     degrees = max(float(found.degrees.min()), _FEWEST)
     if np.isfinite(degrees):
         made /= np.sqrt(rng.chisquare(degrees, draws) / degrees)[:, None]
     return made
 
 
-def _normal_draws(found: Errors, draws: int, rng: np.random.Generator) -> Floats:
+def _normal_draws(found: Errors, draws: int, rng: np.random.Generator) -> NDArray[np.float32]:
     standard = found.standard
     safe = np.where(standard > 0, standard, 1.0)
     correlation = found.covariance[: found.models, : found.models] / np.outer(safe, safe)
     values, vectors = np.linalg.eigh(correlation)
-    root = vectors * np.sqrt(np.maximum(values, 0))
-    return rng.standard_normal((draws, found.models)) @ root.T
+    # Single precision is far finer than what so many draws tell, and takes half the time.
+    root = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)
+    return rng.standard_normal((draws, found.models), dtype=np.float32) @ root.T
 
 
 def ranks(low: Floats, high: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pomona.arena.loops import FAMILY
 from pomona.arena.ratings.bradley_terry import (
     Counts,
     Floats,
@@ -15,7 +16,7 @@ from pomona.arena.ratings.bradley_terry import (
     solve,
     sums,
 )
-from pomona.arena.ratings.loops import FAMILY
+from pomona.arena.ratings.clusters import Clusters
 from pomona.errors import PomonaError
 
 _STEPS = 12  # of all resamples together
@@ -26,65 +27,37 @@ Ints = NDArray[np.int64]
 Drawn = NDArray[np.int32]
 
 
-def by_cluster(clusters: Ints) -> tuple[Ints, Ints]:
-    """Rows [n] in order of their clusters, those of -1 (none) first, and where each cluster begins,
-    with the end after the last.
-    """
-    order = np.empty(len(clusters), np.int64)
-    starts = np.zeros(int(clusters.max()) + 3, np.int64)
-    FAMILY.loop("group")(clusters, starts, order)
-    return order, starts[:-1]
-
-
-def resampled(
-    place: Ints, count: Ints, clusters: Ints | None, cells: int, resamples: int, seed: int
-) -> Drawn:
-    """Votes by cell in so many resamples, [cells, resamples]: multinomial; or, where they lie in
-    clusters, each cluster with a Poisson weight of mean 1 (Hall 1992).
-
-    place: which cell the votes of a row are in [n].
-    clusters: code of each row's cluster [n], from 0 without gaps, -1 where it has none; None where
-        no vote has one.
+def resampled(clusters: Clusters, cells: int, resamples: int, seed: int) -> Drawn:
+    """Votes by cell in so many resamples, [cells, resamples]: multinomial where each vote is one by
+    itself; else each cluster with a Poisson weight of mean 1 (Hall 1992).
 
     Raises:
         PomonaError: there are too many votes to draw.
     """
     rng = np.random.default_rng(seed)
-    whole = np.bincount(place, count, cells)
+    whole = np.bincount(clusters.place, clusters.count, cells)
     if whole.sum() > _MOST:
         message = f"{whole.sum():,.0f} votes are too many for a bootstrap"
         raise PomonaError(message, remedy="ask for no resamples")
-    if clusters is None:
+    if clusters.codes.max(initial=-1) < 0:
         used = np.flatnonzero(whole)
         drawn = np.zeros((cells, resamples), np.int32)
         shares = whole[used] / whole.sum()
         drawn[used] = rng.multinomial(round(whole.sum()), shares, resamples).T
         return drawn
-    order, starts = by_cluster(_neighbours(clusters, place))
+    rows = clusters.rows
     lanes = -(-resamples // 4) * 4
     state = rng.integers(1, 2**63, lanes // 4, dtype=np.uint64)
-    drawn, weight = np.zeros((cells, lanes), np.int32), np.zeros(lanes, np.int32)
-    single = np.ones(len(order), np.int32) if count.max() == 1 else count.astype(np.int32)[order]
-    rows = place.astype(np.int32)[order], single
-    FAMILY.loop("resample")(state, state.view(np.uint16), weight, starts, *rows, drawn)
-    if starts[0]:  # of rows without a cluster each vote is one by itself
-        alone = order[: starts[0]]
-        mean = np.bincount(place[alone], count[alone], cells)
+    drawn, weight = np.zeros((cells, lanes), np.int32), np.zeros(lanes, np.uint16)
+    FAMILY.loop("resample")(
+        state, state.view(np.uint16), weight, rows.starts, rows.place, rows.count, drawn
+    )
+    if first := rows.starts[0]:  # of rows without a cluster each vote is one by itself
+        count = rows.count[:first] if len(rows.count) else None
+        mean = np.bincount(rows.place[:first], count, cells)
         used = np.flatnonzero(mean)
         drawn[used] += rng.poisson(mean[used, None], (len(used), lanes)).astype(np.int32)
     return drawn if lanes == resamples else np.ascontiguousarray(drawn[:, :resamples])
-
-
-def _neighbours(clusters: Ints, place: Ints) -> Ints:
-    """The clusters numbered so that those of neighbouring cells follow each other: the sums of all
-    resamples are far larger than a processor's cache.
-    """
-    home = np.zeros(int(clusters.max()) + 1, np.int64)
-    home[clusters] = place
-    number = np.empty(len(home) + 1, np.int64)
-    number[by_cluster(home)[0]] = np.arange(len(home))
-    number[-1] = -1
-    return number[clusters]
 
 
 def refit(counts: Counts, solution: Solution, drawn: Drawn) -> tuple[Floats, Floats]:

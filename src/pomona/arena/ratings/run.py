@@ -13,7 +13,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pomona.arena.ratings.bradley_terry import ELO, MEAN, TIES, Ties, points, rated
+from pomona.arena.ratings.bradley_terry import (
+    ELO,
+    MEAN,
+    TIES,
+    Ties,
+    counts_of,
+    points,
+    rated,
+    sums,
+)
 from pomona.arena.ratings.clusters import UNITS, clustered
 from pomona.arena.ratings.fitted import NONE, Fitted, Settings
 from pomona.arena.ratings.intervals import critical, ranks, simultaneous, standard_draws
@@ -262,15 +271,7 @@ def _resampled(fitted: Fitted) -> Floats | None:
     kinds = fitted.kinds or [clustered(fitted.votes, None)]
     if len(kinds) > 1:
         fitted.notes.append(f"resamples are of {kinds[0].by}s, and know nothing of {kinds[1].by}s")
-    codes = kinds[0].codes if fitted.kinds else None
-    drawn = resampled(
-        kinds[0].place,
-        kinds[0].count,
-        codes,
-        fitted.counts.outcomes.size,
-        settings.resamples,
-        settings.seed,
-    )
+    drawn = resampled(kinds[0], fitted.counts.outcomes.size, settings.resamples, settings.seed)
     found = refit(fitted.counts, fitted.solution, drawn)[0]
     if lost := int(np.isnan(found).any(0).sum()):
         fitted.notes.append(
@@ -383,15 +384,12 @@ def _signature(fitted: Fitted, category: str | None) -> str:
 
 def _counted(votes: Votes) -> dict[str, dict[str, int]]:
     """Votes, wins, losses and ties of each model."""
-    k = len(votes.models)
-    first, second = (
-        np.bincount(side * 4 + votes.outcome, votes.count, 4 * k).reshape(k, 4)
-        for side in (votes.a, votes.b)
-    )
+    counts, k = counts_of(votes), len(votes.models)
+    (won, lost, tied), first, second = counts.outcomes.T, counts.first, counts.second
     found = {
-        "wins": first[:, 0] + second[:, 1],
-        "losses": first[:, 1] + second[:, 0],
-        "ties": (first + second)[:, 2:].sum(1),
+        "wins": sums(first, won, k) + sums(second, lost, k),
+        "losses": sums(first, lost, k) + sums(second, won, k),
+        "ties": sums(first, tied, k) + sums(second, tied, k),
     }
     found["votes"] = found["wins"] + found["losses"] + found["ties"]
     return {
