@@ -407,9 +407,9 @@ def check_into(folder: Path, names: Iterable[str]) -> None:
         raise PomonaError(_FOREIGN, where=folder / LISTING, remedy="move it away")
 
 
-def write_into(folder: Path, files: Mapping[str, str], kind: str = "") -> None:
+def write_into(folder: Path, files: Mapping[str, str | Path], kind: str = "") -> None:
     """Write files into a folder and list them there as ours, with what is in them; `kind` as in
-    `atomic_directory`, where it is new.
+    `atomic_directory`, where it is new. A path is a file on the same disk, which is moved there.
 
     Raises PomonaError when what has one of the names is not as we wrote it.
     """
@@ -417,7 +417,9 @@ def write_into(folder: Path, files: Mapping[str, str], kind: str = "") -> None:
     listed = _listed(folder) or {}
     made, digests = set(listed.get("made", ())), dict(listed.get("sha256", {}))
     kind = listed.get("kind") or kind
-    new = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+    texts = {name: file.encode() for name, file in files.items() if isinstance(file, str)}
+    new = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    new |= {name: file_sha256(file) for name, file in files.items() if isinstance(file, Path)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError:  # where only the kernel makes files
@@ -428,8 +430,9 @@ def write_into(folder: Path, files: Mapping[str, str], kind: str = "") -> None:
     both = {name: [*digests.get(name, ()), digest] for name, digest in new.items()}
     names = sorted({*made, *files})
     write_json(folder / LISTING, {"kind": kind, "made": names, "sha256": {**digests, **both}})
-    for name, text in files.items():
-        write_text(folder / name, text)
+    for name, file in files.items():
+        with atomic_file(folder / name) as partial:
+            file.replace(partial) if isinstance(file, Path) else partial.write_bytes(texts[name])
     only = {name: [digest] for name, digest in new.items()}
     write_json(folder / LISTING, {"kind": kind, "made": names, "sha256": {**digests, **only}})
 

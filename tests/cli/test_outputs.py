@@ -123,6 +123,7 @@ CASES = [
     Outputs("synth profile", "in.jsonl ui-xs --prompts b.jsonl --answers a --samples 1 --max-tokens 1 "
             "--page p", "in.jsonl b.jsonl", "", "", "a/ui-xs.parquet a/ui-xs.parquet.card.json",
             pages="p"),
+    Outputs("synth run", "synth.yaml --out o", "in.jsonl synth.yaml", "", "o"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, arena serve, report, ledger"
@@ -203,6 +204,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
     )
     Path("search.yaml").write_text(
         f"{experts}  parameters: {{weight: {{search: [0, 1], name: weight}}}}\n{section}"
+    )
+    Path("synth.yaml").write_text(
+        "data: {rows: in.jsonl}\nteachers: {up: {program: [tr, a-z, A-Z]}}\n"
     )
     Path("run.yaml").write_text(
         "name: r\ndata: {records: in.jsonl, prompt: '{prompt}', completion: '{completion}'}\n"

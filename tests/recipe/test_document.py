@@ -6,8 +6,9 @@ import yaml
 from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
+from pomona.models import resolve
 from pomona.recipe import json_schema, load_recipe
-from pomona.recipe.inputs import resolve, tokenizer_folder
+from pomona.recipe.inputs import tokenizer_folder
 from pomona.recipe.levers.merging import Merge
 from pomona.recipe.schema import RungRecipe
 

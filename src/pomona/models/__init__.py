@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         names as names,
         present as present,
         pull as pull,
+        resolve as resolve,
         smollm2_path as smollm2_path,
     )
     from pomona.models.model import HAVE as HAVE, Ability as Ability, Model as Model, able as able
@@ -78,7 +79,7 @@ __getattr__, __dir__ = lazily(
         "llama_logits": "LlamaLogits",
         "loading": "load",
         "locating": "CatalogueEntry catalogue folder_of gguf_header locate names present pull "
-        "smollm2_path",
+        "resolve smollm2_path",
         "model": "HAVE Ability Model able",
         "request": "Ask Draw Finish Message ModelError Reply ReplyPiece Request Sample Spent Steer "
         "Token prompt_tokens",

@@ -101,6 +101,30 @@ def entry(name: str) -> CatalogueEntry:
     )
 
 
+def resolve(folder: str | Path, value: str) -> str:
+    """`value` with a path relative to the recipe's `folder` made absolute, also after `hf:` and
+    `gguf:` and with wildcards.
+
+    Catalogue names, addresses with `://`, absolute paths and whatever does not exist in `folder`
+    stay as they are.
+    """
+    scheme, _, rest = (
+        value.rpartition(":") if value.startswith(("hf:", "gguf:")) else ("", "", value)
+    )
+    path = Path(os.path.abspath(folder), rest)  # noqa: PTH100
+    if not rest or "://" in value or Path(rest).is_absolute() or not _exists(Path(folder), rest):
+        return value
+    if not scheme and value in {"ui", *(one.name for one in catalogue())}:
+        return value
+    return f"{scheme}:{path}" if scheme else str(path)
+
+
+def _exists(folder: Path, rest: str) -> bool:
+    if os.path.exists(folder / rest):  # noqa: PTH110
+        return True
+    return any(sign in rest for sign in "*?[") and bool(list(folder.glob(rest)))
+
+
 def present(name: str) -> Path:
     """Where a catalogue model lies; a PomonaError says what to do when it is not there."""
     known = entry(name)

@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pomona.answers import forecaster
-from pomona.models import Model, Request, Spent, count_parameters, gguf_header, locate, present
+from pomona.models import (
+    Model,
+    Request,
+    Spent,
+    count_parameters,
+    gguf_header,
+    locate,
+    present,
+    resolve,
+)
 from pomona.recipe.asked import is_gguf, is_served
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Tokens
-from pomona.recipe.inputs import resolve
 from pomona.recipe.schema import Recipe
 from pomona.recipe.steps import Served
 from pomona.recipe.steps.asking import draw_asked, judge

@@ -11,7 +11,6 @@ from typing import Any
 
 from pomona.documents import read_json
 from pomona.errors import PomonaError, nearest
-from pomona.models import catalogue
 from pomona.recipe.graph import RunInput
 from pomona.recipe.schema import Data
 from pomona.recipe.steps import Cost
@@ -132,27 +131,3 @@ def check_groups(groups: Iterable[str], counts: Mapping[str, int], where: object
         if not counts.get(group):
             remedy = among(group, list(counts))
             raise PomonaError(f'group "{group}" has no items', where=where, remedy=remedy)
-
-
-def resolve(folder: str | Path, value: str) -> str:
-    """`value` with a path relative to the recipe's `folder` made absolute, also after `hf:` and
-    `gguf:` and with wildcards.
-
-    Catalogue names, addresses with `://`, absolute paths and whatever does not exist in `folder`
-    stay as they are.
-    """
-    scheme, _, rest = (
-        value.rpartition(":") if value.startswith(("hf:", "gguf:")) else ("", "", value)
-    )
-    path = Path(os.path.abspath(folder), rest)  # noqa: PTH100
-    if not rest or "://" in value or Path(rest).is_absolute() or not _exists(Path(folder), rest):
-        return value
-    if not scheme and value in {"ui", *(entry.name for entry in catalogue())}:
-        return value
-    return f"{scheme}:{path}" if scheme else str(path)
-
-
-def _exists(folder: Path, rest: str) -> bool:
-    if os.path.exists(folder / rest):  # noqa: PTH110
-        return True
-    return any(sign in rest for sign in "*?[") and bool(list(folder.glob(rest)))

@@ -94,7 +94,7 @@ def test_a_pivot_teaches_from_the_sister_language() -> None:
     teacher = PivotTeacher(inner, "nl", cells.empty)
     asked = [Assignment("1", "Close", "en", "af"), Assignment("2", "Open", "en", "af")]
     assert teacher.teach(asked).rows == (
-        Reject("1", "upper from nl", "there is no translation in nl"),
+        Reject("1", "upper from nl", "there is no translation in nl", asked=False),
         Lesson("2", "OPENEN", "upper from nl", None),
     )
 

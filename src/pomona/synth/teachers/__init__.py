@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ProgramTeacher as ProgramTeacher,
         apertium as apertium,
     )
+    from pomona.synth.teachers.tables import TableTeacher as TableTeacher
     from pomona.synth.teachers.teacher import (
         Assignment as Assignment,
         Candidate as Candidate,
@@ -44,6 +45,7 @@ __getattr__, __dir__ = lazily(
         "modelled": "ModelTeacher",
         "pivots": "Cells PivotTeacher find_cells",
         "programs": "Program ProgramTeacher apertium",
+        "tables": "TableTeacher",
         "teacher": "Assignment Candidate Lesson Lessons Reject Teacher Terms Usage "
         "check_prompt fill",
     },

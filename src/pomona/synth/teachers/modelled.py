@@ -150,16 +150,17 @@ class _Asking:
         teacher = self._teacher
         draws = teacher.temperature > 0
         if (reason := refusal(teacher.terms, row, self._sample, draws=draws)) is not None:
-            return Reject(row.id, teacher.name, reason)
+            return Reject(row.id, teacher.name, reason, asked=False)
         async with self._places:
             if len(self._failures) >= _FAILURES:
                 last = f"{_FAILURES} requests in a row failed, the last: {self._failures[-1]}"
-                return Reject(row.id, teacher.name, f"not asked: {last}")
+                return Reject(row.id, teacher.name, f"not asked: {last}", asked=False)
             paid = self._model.paid
             try:
                 reply = await self._reply(teacher.request(row))
             except Exhausted as met:
-                return Reject(row.id, teacher.name, f"the budget of {met.limit} is spent")
+                spent = f"the budget of {met.limit} is spent"
+                return Reject(row.id, teacher.name, spent, asked=False)
             except ModelError as error:
                 if error.status not in _ROW_FAULTS and len(self._failures) < _FAILURES:
                     self._failures.append(error)

@@ -100,4 +100,5 @@ class PivotTeacher:
             if row.text in self.translations:
                 yield replace(next(made), teacher=self.name)
             else:
-                yield Reject(row.id, self.name, f"there is no translation in {self.sister}")
+                lacking = f"there is no translation in {self.sister}"
+                yield Reject(row.id, self.name, lacking, asked=False)

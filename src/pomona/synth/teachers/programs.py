@@ -31,6 +31,7 @@ from pomona.synth.teachers.teacher import (
 from pomona.text import expected_scripts, letters_by_script
 
 _FAILURES = 10  # rows in a row that fail alone, after which no more are tried
+_NOT_TRIED = f"not tried: {_FAILURES} texts in a row failed"
 _TRACE = 200
 _APERTIUM = Path("/usr/share/apertium")
 
@@ -193,7 +194,7 @@ class ProgramTeacher:
         made = tuple(
             self._row(row, masked[row.id], run)
             if row.id in masked
-            else self._reject(row, missing or refusal(self.terms, row, sample, draws=False) or "")
+            else self._refused(row, missing, sample)
             for row in rows
         )
         seconds = run.lost_seconds + sum(cpu for _, cpu in run.answers.values())
@@ -203,7 +204,9 @@ class ProgramTeacher:
 
     def _row(self, row: Assignment, masked: Masked, run: _Run) -> Lesson | Reject:
         if (failure := run.failures.get(masked.text)) is not None:
-            return self._reject(row, *failure)
+            reason, trace = failure
+            tried = reason != _NOT_TRIED
+            return Reject(row.id, self.name, reason, None, trace, asked=tried)
         answer, unknown = self.program.clean(run.answers[masked.text][0])
         text, lost = masked.restore(answer.strip())
         if lost is None and not text:
@@ -216,8 +219,9 @@ class ProgramTeacher:
         whole = before + text + after
         return Lesson(row.id, whole, self.name, self.terms.licence, unknown=unknown)
 
-    def _reject(self, row: Assignment, reason: str, trace: str | None = None) -> Reject:
-        return Reject(row.id, self.name, reason, None, trace)
+    def _refused(self, row: Assignment, missing: str | None, sample: int) -> Reject:
+        reason = missing or refusal(self.terms, row, sample, draws=False) or ""
+        return Reject(row.id, self.name, reason, asked=False)
 
 
 class _Run:
@@ -242,9 +246,8 @@ class _Run:
 
     def _batch(self, texts: Sequence[str]) -> None:
         if self._in_a_row >= _FAILURES:
-            reason = f"not tried: {_FAILURES} texts in a row failed"
             with self._lock:
-                self.failures |= dict.fromkeys(texts, (reason, None))
+                self.failures |= dict.fromkeys(texts, (_NOT_TRIED, None))
             return
         output = run_process(self.program.command, self.program.write(texts), self.terms.timeout)
         answers = output.failure or self.program.read(output.written, len(texts))

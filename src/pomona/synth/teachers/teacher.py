@@ -71,13 +71,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Reject:
-    """A row without a lesson: why, how the teacher ended, and what it wrote or said, cut short."""
+    """A row without a lesson: why, how the teacher ended, and what it wrote or said, cut short.
+    `asked` says whether the teacher was asked at all.
+    """
 
     id: str
     teacher: str
     reason: str
     finish_reason: str | None = None
     trace: str | None = None
+    asked: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,225 @@
+"""The teachers of a recipe, opened: each with its name, its terms and its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from pomona.answers import Budget
+from pomona.errors import PomonaError
+from pomona.models import Model, load, wait_for
+from pomona.synth.pipeline.inputs import passing
+from pomona.synth.pipeline.recipe import (
+    AnyTeacher,
+    ApertiumTeacher,
+    ModelTeacher as ModelPart,
+    Pivot,
+    ProgramTeacher as ProgramPart,
+    SynthRecipe,
+    TableTeacher as TablePart,
+    Teacher as TeacherPart,
+)
+from pomona.synth.pipeline.tally import UNKNOWN
+from pomona.synth.teachers import (
+    Assignment,
+    Lessons,
+    ModelTeacher,
+    PivotTeacher,
+    Program,
+    ProgramTeacher,
+    TableTeacher,
+    Teacher,
+    Terms,
+    apertium,
+    find_cells,
+)
+
+
+@dataclass
+class PoolTeacher:
+    """A teacher by the name that a recipe gives it. `make` opens it when it is first asked;
+    `languages` are pairs of a text's and an answer's, None any.
+    """
+
+    name: str
+    licence: str | None
+    languages: frozenset[tuple[str, str]] | None
+    make: Callable[[], Teacher]
+    samples: int = 1
+    pivot: str | None = None
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The teacher, opened."""
+        return self.make()
+
+    def knows(self, row: Assignment) -> bool:
+        """Whether it goes from the row's language to that of its answer."""
+        spoken = self.pivot or row.source_lang
+        return self.languages is None or (spoken, row.lang) in self.languages
+
+    def teach(self, rows: Sequence[Assignment], sample: int, budget: Budget | None) -> Lessons:
+        """The lessons under the teacher's name here, within a budget where it is a model."""
+        teacher = self.teacher
+        if budget is not None and isinstance(teacher, ModelTeacher):
+            teacher = replace(teacher, budget=budget)
+        lessons = teacher.teach(rows, sample)
+        named = tuple(replace(one, teacher=self.name) for one in lessons.rows)
+        return replace(lessons, rows=named)
+
+
+class Pool:
+    """The teachers that answer. `absent` are those that are not, with the reason; `notes` say what
+    is not known of the others.
+
+    licences: those that are let through, None any. Raises PomonaError where nobody is left.
+    """
+
+    def __init__(
+        self, recipe: SynthRecipe, folder: Path, licences: Sequence[str] | None = None
+    ) -> None:
+        self._recipe, self._folder = recipe, folder
+        self._models: list[Model] = []
+        self.absent: dict[str, str] = {}
+        self.notes: list[str] = []
+        self.teachers: dict[str, PoolTeacher] = {}
+        for name, part in recipe.teachers.items():
+            reason = self._lacking(part) or licence_refused(part.licence, licences)
+            if isinstance(part, TablePart):  # its rows have licences of their own
+                reason = self._lacking(part)
+            if reason is None:
+                self.teachers[name] = self._made(name, part)
+            else:
+                self.absent[name] = reason
+        if not self.teachers:
+            told = "; ".join(f"{name} {reason}" for name, reason in self.absent.items())
+            remedy = "add a teacher, or let its licence through"
+            raise PomonaError(f"no teacher is left: {told}", where="teachers", remedy=remedy)
+        for name, teacher in self.teachers.items():
+            if teacher.licence is None and not isinstance(recipe.teachers[name], TablePart):
+                self.notes.append(f"the licence of what {name} writes is not known")
+
+    def close(self) -> None:
+        """Give back the models."""
+        for model in self._models:
+            wait_for(model.close())
+
+    def _lacking(self, part: AnyTeacher) -> str | None:
+        return (
+            self._program(part).missing if isinstance(part, ApertiumTeacher | ProgramPart) else None
+        )
+
+    def _made(self, name: str, part: AnyTeacher) -> PoolTeacher:
+        pairs = _pairs(part.languages)
+        if isinstance(part, ModelPart):
+            make = lambda: self._model(part)  # noqa: E731
+            return PoolTeacher(name, part.licence, pairs, make, part.samples)
+        if isinstance(part, TablePart):
+            return PoolTeacher(name, part.licence, pairs, lambda: _table(name, part))
+        make = lambda: self._programmed(name, part, pairs)  # noqa: E731
+        pivot = part.pivot.sister if part.pivot else None
+        return PoolTeacher(name, part.licence, pairs, make, pivot=pivot)
+
+    def _model(self, part: ModelPart) -> ModelTeacher:
+        price = (part.price[0], part.price[1]) if part.price else None
+        model = load(
+            part.model,
+            concurrency=part.concurrency,
+            timeout=part.timeout,
+            price=price,
+            tokenizer=part.tokenizer,
+        )
+        self._models.append(model)
+        return ModelTeacher(
+            model,
+            part.prompt,
+            self._folder / "answers.db",
+            Terms(
+                _pairs(part.languages), part.licence, price, None, part.concurrency, part.timeout
+            ),
+            raw=part.raw,
+            max_tokens=part.max_tokens,
+            temperature=part.temperature,
+            min_p=part.min_p,
+            seed=self._recipe.seed,
+        )
+
+    def _programmed(
+        self,
+        name: str,
+        part: ApertiumTeacher | ProgramPart,
+        pairs: frozenset[tuple[str, str]] | None,
+    ) -> Teacher:
+        terms = Terms(pairs, part.licence, None, part.cpu_price, part.concurrency, part.timeout)
+        store = self._folder / "programs.db"
+        teacher = ProgramTeacher(name, self._program(part), terms, store)
+        if part.pivot is None:
+            return teacher
+        return PivotTeacher(teacher, part.pivot.sister, _translations(part.pivot))
+
+    @staticmethod
+    def _program(part: ApertiumTeacher | ProgramPart) -> Program:
+        if isinstance(part, ApertiumTeacher):
+            return apertium(part.apertium, part.package)
+        return Program(tuple(part.program), version=part.version)
+
+
+def licence_refused(licence: str | None, allowed: Sequence[str] | None) -> str | None:
+    """Why a licence is not let through, None where it is; "unknown" lets those through that nobody
+    knows.
+    """
+    if allowed is None or (licence or UNKNOWN).casefold() in {one.casefold() for one in allowed}:
+        return None
+    if licence is None:
+        return "has no known licence, and --licences does not let unknown ones through"
+    return f"is under {licence}, which --licences does not let through"
+
+
+def _pairs(languages: Mapping[str, Sequence[str]] | None) -> frozenset[tuple[str, str]] | None:
+    if languages is None:
+        return None
+    return frozenset((spoken, lang) for spoken, langs in languages.items() for lang in langs)
+
+
+def _translations(pivot: Pivot) -> dict[str, str]:
+    records = passing(pivot).require(pivot.text, pivot.translation, pivot.lang)
+    table = records.select(pivot.text, pivot.translation, pivot.lang).to_table()
+    cells = find_cells(
+        table,
+        "",
+        pivot.sister,
+        source=pivot.text,
+        translation=pivot.translation,
+        language=pivot.lang,
+    )
+    return dict(cells.empty)
+
+
+def _table(name: str, part: TablePart) -> TableTeacher:
+    records = passing(part).require(part.text, part.lang, part.answer)
+    licence = part.licence
+    columns = [part.text, part.lang, part.answer]
+    if licence in records.column_names:
+        columns.append(licence)
+    answers: dict[tuple[str, str], list[tuple[str, str | None]]] = {}
+    for batch in records.select(*columns).batches():
+        for row in batch.to_pylist():
+            if row[part.answer]:
+                own = row.get(licence, licence)
+                known = answers.setdefault((str(row[part.text]), str(row[part.lang])), [])
+                if (row[part.answer], own) not in known:
+                    known.append((row[part.answer], own))
+    return TableTeacher(name, answers, Terms(_pairs(part.languages), None))
+
+
+def parts_with_paths(recipe: SynthRecipe) -> list[str]:
+    """The tables that a recipe reads, beside its rows."""
+    parts = [*recipe.test, *(one for one in recipe.teachers.values() if isinstance(one, TablePart))]
+    parts += [pivot for one in recipe.teachers.values() if (pivot := _pivot(one)) is not None]
+    return [path for part in parts for path in passing(part).paths]
+
+
+def _pivot(part: TeacherPart) -> Pivot | None:
+    return part.pivot if isinstance(part, ApertiumTeacher | ProgramPart) else None
