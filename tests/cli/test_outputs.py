@@ -124,6 +124,11 @@ CASES = [
             "--page p", "in.jsonl b.jsonl", "", "", "a/ui-xs.parquet a/ui-xs.parquet.card.json",
             pages="p"),
     Outputs("synth run", "synth.yaml --out o", "in.jsonl synth.yaml", "", "o"),
+    Outputs("synth annotate", "in.jsonl --definitions kinds.yaml --out o.parquet --labels b.jsonl "
+            "--human lang --id id --page p", "in.jsonl b.jsonl kinds.yaml", "o.parquet", "",
+            "o.parquet.card.json", pages="p"),
+    Outputs("synth annotate", "in.jsonl --definitions kinds.yaml --model ui-xs --out o.csv --store s.db",
+            "in.jsonl kinds.yaml", "o.csv s.db", "", "o.csv.card.json"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, arena serve, report, ledger"
@@ -189,6 +194,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
         Path(name).write_text(vote)
     Path("small").mkdir()
     shutil.copy(ROOT / "src/pomona/assets/ui-xs/config.json", "small")
+    Path("kinds.yaml").write_text(
+        "name: kind\notherwise: b\ncategories: {a: {rules: [{words: [9, null]}]}}\n"
+    )
     Path("mix.yaml").write_text("inputs: {a: in.jsonl}\nsize: rows\n")
     for seed, name in enumerate(("one", "two", "three")):
         checkpoint(Path(name), seed)

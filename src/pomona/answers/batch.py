@@ -255,6 +255,7 @@ def answer_rows(
     dry_run: bool = False,
     progress: Progress | None = None,
     finish: Finish | None = None,
+    amend: Callable[[Card], Card] | None = None,
 ) -> Card:
     """Answer every row by `answerer` and write the rows with `answer`, `chosen`, `candidates`,
     `scores`, cost and `error` added.
@@ -289,6 +290,7 @@ def answer_rows(
         dry_run: Only say what it would cost at most; write nothing.
         progress: Called with the rows done and all.
         finish: What is written of the rows with their answers; they themselves when left out.
+        amend: What is written as the card, from that of the rows that were asked.
 
     Raises:
         PomonaError: a column is missing, a cell is null, lists have no place in a file of this
@@ -355,6 +357,7 @@ def answer_rows(
         if kept.exists() and not dry_run:
             open_store(kept).close()  # before models are loaded for it
         card = wait_for(run())
+        card = card if amend is None else amend(card)
         return card if dry_run else results.publish(card)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from pomona.cli.synth_annotate import ANNOTATE
 from pomona.cli.synth_profile import PROFILE
 from pomona.cli.synth_run import RUN
 
 app = App(name="synth")
 app.command(PROFILE)
 app.command(RUN, name="run")
+app.command(ANNOTATE)

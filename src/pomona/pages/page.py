@@ -50,10 +50,11 @@ def render(
 ) -> Page:
     """The page that `template` in the folder of `package` makes of `content`.
 
-    It extends `base.html.j2`; `parts.html.j2` has tables and pictures. `charts` are Vega-Lite
-    specifications for the boxes that name them in `data-chart`, `scripts` the page's own. With
-    `talks` it may ask the server that it came from. A `served` page has no script and no style
-    within: they come from that server too, and its forms go there.
+    It extends `base.html.j2`; `parts.html.j2` has tables and pictures, and `figures.html.j2` is a
+    whole page of them. `charts` are Vega-Lite specifications for the boxes that name them in
+    `data-chart`, `scripts` the page's own. With `talks` it may ask the server that it came from. A
+    `served` page has no script and no style within: they come from that server too, and its forms
+    go there.
     """
     carried = [*scripts, *([] if charts is None else drawing_scripts())]
     policy = "; ".join(_SERVED if served else _rules(carried, talks))

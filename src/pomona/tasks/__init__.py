@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from pomona.tasks.bleu import Bleu as Bleu, pairwise_bleu as pairwise_bleu
     from pomona.tasks.chrf import Chrf as Chrf, pairwise as pairwise
+    from pomona.tasks.extraction import compiled as compiled, searched as searched
     from pomona.tasks.items import (
         COLUMNS as COLUMNS,
         Items as Items,
@@ -43,6 +44,7 @@ __getattr__, __dir__ = lazily(
     {
         "bleu": "Bleu pairwise_bleu",
         "chrf": "Chrf pairwise",
+        "extraction": "compiled searched",
         "items": "COLUMNS Items fields_of items_from limit source_of",
         "likelihood": "BitsPerByte ChoiceAccuracy",
         "_metrics": "EXTRACTORS Metric extractor metric metrics",

@@ -12,26 +12,10 @@ from pomona.arena.judging.asking import Flips
 from pomona.arena.judging.pairs import Pairs, Verdicts
 from pomona.arena.judging.prompting import claims_verdict
 from pomona.arena.judging.results import Agreement, Estimate, Preference
-from pomona.stats import Resamples, Share, compare, interval, mcnemar, value_of
+from pomona.stats import Resamples, Share, cohen_kappa, compare, interval, mcnemar, value_of
 
 Floats = NDArray[np.float64]
 UNKNOWN = Estimate(None)
-
-
-class _Kappa:
-    """Cohen's kappa of summed tables of agreement [..., c * c]; 0 where both always say the same
-    one thing, which is no agreement beyond chance.
-    """
-
-    def aggregate(self, sums: Floats) -> Floats:
-        """See `pomona.stats`."""
-        size = int(np.sqrt(sums.shape[-1]))
-        table = sums.reshape(*sums.shape[:-1], size, size)
-        n = table.sum((-1, -2))
-        observed = np.trace(table, axis1=-2, axis2=-1) / n
-        chance = (table.sum(-1) * table.sum(-2)).sum(-1) / n**2
-        beyond = 1 - chance
-        return np.divide(observed - chance, beyond, np.zeros_like(n), where=beyond > 1e-12)
 
 
 @dataclass(frozen=True)
@@ -58,15 +42,10 @@ def share(values: Floats, weights: Floats, sampling: Sampling) -> Estimate:
     if not len(rows):
         return UNKNOWN
     told = np.stack([values[rows] * weights[rows], weights[rows]], 1)
-    ends = _ends(Share(), told, sampling.of(rows))
+    drawn = sampling.of(rows)
+    # One unit alone gives no interval.
+    ends = interval(Share(), told, drawn) if drawn.units > 1 else (None, None)
     return Estimate(value_of(Share(), told), *ends, len(rows))
-
-
-def _ends(
-    metric: Share | _Kappa, told: Floats, drawn: Resamples
-) -> tuple[float | None, float | None]:
-    """The interval, which one unit alone does not give."""
-    return interval(metric, told, drawn) if drawn.units > 1 else (None, None)
 
 
 def kappa(tables: Floats, sampling: Sampling) -> Estimate:
@@ -76,12 +55,7 @@ def kappa(tables: Floats, sampling: Sampling) -> Estimate:
     rows = np.flatnonzero(tables.sum((1, 2)) > 0)
     if not len(rows):
         return UNKNOWN
-    told = tables[rows].reshape(len(rows), -1)
-    whole = told.sum(0).reshape(tables.shape[1:])
-    if max(whole.sum(0).max(), whole.sum(1).max()) >= whole.sum() * (1 - 1e-12):
-        return Estimate(None, n=len(rows))  # one of them always says the same: nothing to agree on
-    ends = _ends(_Kappa(), told, sampling.of(rows))
-    return Estimate(value_of(_Kappa(), told), *ends, len(rows))
+    return Estimate(*cohen_kappa(tables[rows], sampling.of(rows)), len(rows))
 
 
 def majority_table(pairs: Pairs, outcomes: Floats) -> Floats:

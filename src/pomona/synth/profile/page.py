@@ -27,8 +27,9 @@ Table = tuple[str, str, list[str], list[dict[str, Any]], int]
 def write_page(result: Profile, folder: Path) -> None:
     """Write the page into a folder."""
     page = render(
-        "pomona.synth.profile",
-        "page.html.j2",
+        "pomona.pages",
+        "figures.html.j2",
+        eyebrow="Pomona profile",
         headline=result.headline(),
         lines=_lines(result),
         pictures=_pictures(result),
