@@ -22,7 +22,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ from pomona.synth.teachers import (
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from _shared import DATA, ROOT
 from experts import FAMILIES
-from pivots import PIVOTS, cyrillic, latin, teacher_of
+from pivots import PIVOTS, teacher_of
 
 LANGS = ("af", "be", "mk", "nn", "hsb", "cy", "hi", "nb", "fr", "tr")
 MORE_PIVOTS = (
@@ -129,35 +129,6 @@ class Memory:
         return Lessons(made, Usage(fresh=len(rows), cpu_seconds=meter.cpu_seconds))
 
 
-@dataclass(frozen=True)
-class Spelt:
-    """A pivot into Macedonian, whose program writes Latin letters where it knows no word."""
-
-    teacher: PivotTeacher
-    keep: dict[str, str]
-
-    @property
-    def name(self) -> str:
-        """The pivot's."""
-        return self.teacher.name
-
-    @property
-    def terms(self) -> Terms:
-        """The pivot's."""
-        return self.teacher.terms
-
-    def teach(self, rows: Sequence[Assignment], sample: int = 0) -> Lessons:
-        """See `Teacher`."""
-        made = self.teacher.teach(rows, sample)
-        spelt = tuple(
-            replace(one, text=cyrillic(one.text, f"{row.text} {self.keep.get(row.text, '')}"))
-            if isinstance(one, Lesson)
-            else one
-            for row, one in zip(rows, made.rows, strict=True)
-        )
-        return Lessons(spelt, made.usage)
-
-
 def pivots_of(table: pa.Table, folder: Path) -> Iterator[tuple[str, Teacher]]:
     """The pivots whose program is installed, each with its language."""
     for lang, sister, mode, package in (*PIVOTS, *MORE_PIVOTS):
@@ -167,9 +138,7 @@ def pivots_of(table: pa.Table, folder: Path) -> Iterator[tuple[str, Teacher]]:
             continue
         cells = find_cells(table, lang, sister)
         hers = dict(cells.empty) | {source: text for source, (text, _) in cells.known.items()}
-        form = latin if sister == "sr" else str
-        pivot = PivotTeacher(inner, sister, {source: form(text) for source, text in hers.items()})
-        yield lang, Spelt(pivot, hers if sister == "sr" else {}) if lang == "mk" else pivot
+        yield lang, PivotTeacher(inner, sister, hers)
 
 
 def model(name: str, folder: Path, langs: Sequence[str] | None = None) -> ModelTeacher:

@@ -32,6 +32,7 @@ from pomona.synth.teachers import (
     ProgramTeacher,
     Terms,
     apertium,
+    cyrillic,
     find_cells,
 )
 from pomona.tasks import Chrf
@@ -48,34 +49,7 @@ PIVOTS = (
     ("nn", "da", "dan-nno", "apertium-dan-nor"),
     ("nn", "nb", "nob-nno", "apertium-nno-nob"),
 )
-TO_LATIN = dict(
-    zip("абвгдђежзијклљмнњопрстћуфхцчџш", "abvgdđežzijklǉmnǌoprstćufhcčǆš", strict=True)
-)
-TO_LATIN |= {"љ": "lj", "њ": "nj", "џ": "dž"}
-TO_LATIN |= {letter.upper(): latin.capitalize() for letter, latin in TO_LATIN.items()}
-TO_CYRILLIC = {latin: letter for letter, latin in TO_LATIN.items()}
-TO_CYRILLIC |= {"LJ": "Љ", "NJ": "Њ", "DŽ": "Џ"}
-_LATIN = re.compile("|".join(sorted(map(re.escape, TO_CYRILLIC), key=len, reverse=True)))
-_WORD = re.compile("[A-Za-zČčĆćĐđŠšŽž]+")
 CHRF = Chrf()
-
-
-def latin(text: str) -> str:
-    """Serbian in Latin letters: the dictionary of hbs-mkd has no others."""
-    return "".join(TO_LATIN.get(letter, letter) for letter in text)
-
-
-def cyrillic(text: str, keep: str) -> str:
-    """Text in Serbian letters, but for the words of `keep`: words that the dictionary lacks stay in
-    Latin letters, and so does Croatian where it is copied as a control.
-    """
-    kept = set(_WORD.findall(keep))
-
-    def spelt(found: re.Match[str]) -> str:
-        word = found[0]
-        return word if word in kept else _LATIN.sub(lambda one: TO_CYRILLIC[one[0]], word)
-
-    return _WORD.sub(spelt, text)
 
 
 def mended(mode: str, folder: Path) -> Path:
@@ -136,8 +110,7 @@ def measure(table: Any, pivot: tuple[str, str, str, str], store: Path) -> dict[s
     rows = table.to_pylist()
     cells = find_cells(table, lang, sister)
     split_of = {row["english"]: row["split"] for row in rows}
-    form = latin if sister == "sr" else str
-    hers = {source: form(text) for source, text in cells.empty.items()}
+    hers = cells.empty
     asked = [Assignment(source, source, sister, lang) for source in hers]
     teacher = PivotTeacher(inner, sister, hers)
     filled = teacher.teach(asked)
@@ -145,20 +118,23 @@ def measure(table: Any, pivot: tuple[str, str, str, str], store: Path) -> dict[s
     both = [row for row in rows if row["lang"] == lang and (row["source"], row["english"]) in own]
     sisters = [own[row["source"], row["english"]] for row in both]
     made = inner.teach(
-        [Assignment(str(at), form(text), sister, lang) for at, text in enumerate(sisters)]
+        [
+            Assignment(str(at), text, sister, lang, original=row["english"])
+            for at, (row, text) in enumerate(zip(both, sisters, strict=True))
+        ]
     )
     # A row without an answer stands as the sister's translation, which costs nothing.
     answers = [
         row.text if isinstance(row, Lesson) else text
         for row, text in zip(made.rows, sisters, strict=True)
     ]
-    copied, raw = sisters, answers
-    if lang == "mk":
-        keep = [
-            f"{row['english']} {text if sister == 'sr' else ''}"
+    copied = sisters
+    if lang == "mk":  # a copy as it would be spelt
+        rows_ = [
+            Assignment("", text, sister, lang, original=row["english"])
             for row, text in zip(both, sisters, strict=True)
         ]
-        answers, copied = ([*map(cyrillic, texts, keep)] for texts in (answers, sisters))
+        copied = [cyrillic(row.text, row) for row in rows_]
     sides = {"pivot": answers, "sister": copied, "english": [row["english"] for row in both]}
     parts = {"warm": [], "cold": [], "warm test": []}
     for at, row in enumerate(both):
@@ -178,7 +154,7 @@ def measure(table: Any, pivot: tuple[str, str, str, str], store: Path) -> dict[s
         "human rows": len(both),
         "human rows, rejects": len(made.rejects),
         "unknown words": sum(unknown) / max(1, words),
-        "unchanged": float(np.mean([a == form(b) for a, b in zip(raw, sisters, strict=True)])),
+        "unchanged": float(np.mean([a == b for a, b in zip(answers, copied, strict=True)])),
         "CPU ms a row": 1000 * cost / (len(hers) + len(both)),
         "version": version_of(package),
         "quality": {

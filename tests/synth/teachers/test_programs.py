@@ -12,6 +12,7 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.synth.teachers import (
+    TO_CYRILLIC,
     Assignment,
     Lesson,
     Lessons,
@@ -20,6 +21,7 @@ from pomona.synth.teachers import (
     Reject,
     Terms,
     apertium,
+    cyrillic,
     programs,
 )
 
@@ -183,3 +185,19 @@ def test_apertium_translates_between_the_two_norwegians() -> None:
     lessons = teacher.teach(rows)
     assert reasons(lessons) == ["Ikkje lagre %(name)s.", "Kva er <b>dette</b> * [her]?", "Qwzxk"]
     assert [row.unknown for row in lessons.taught] == [0, 0, 1]
+
+
+def test_a_program_that_knows_one_alphabet_is_asked_in_it_and_answers_in_the_rows() -> None:
+    program = Program(("tr", "x", "y"), respelling=TO_CYRILLIC)
+    sent = program.masked("Сачувај %(name)s у љубичастој Џ-датотеци <b>ћирилица</b>").text
+    assert sent == "Sačuvaj PH0Q u ljubičastoj Dž-datoteci PH1Q ćirilica PH2Q"
+    row = Assignment("1", "Отвори Django фасциклу %(name)s", "sr", "mk")
+    (lesson,) = ProgramTeacher("t", program).teach([row]).taught
+    # What the program left in Latin letters is spelt in Macedonian ones, names and placeholders not.
+    assert lesson.text == "Отвори Django фасциклу %(name)s"
+    croatian = Assignment(
+        "1", "Đaci: otvori Django LJETO u %(ljeto)s", "hr", "mk", original="Django %(ljeto)s"
+    )
+    (lesson,) = ProgramTeacher("t", program).teach([croatian]).taught
+    assert lesson.text == "Ѓаци: отвори Django ЉЕТО у %(ljeto)s"
+    assert cyrillic("Ćao", Assignment("1", "x", "hr", "sr")) == "Ћао"

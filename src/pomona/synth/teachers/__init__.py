@@ -24,6 +24,12 @@ if TYPE_CHECKING:
         ProgramTeacher as ProgramTeacher,
         apertium as apertium,
     )
+    from pomona.synth.teachers.spelling import (
+        TO_CYRILLIC as TO_CYRILLIC,
+        Respelling as Respelling,
+        cyrillic as cyrillic,
+        latin as latin,
+    )
     from pomona.synth.teachers.tables import TableTeacher as TableTeacher
     from pomona.synth.teachers.teacher import (
         Assignment as Assignment,
@@ -46,6 +52,7 @@ __getattr__, __dir__ = lazily(
         "pivots": "Cells PivotTeacher find_cells",
         "programs": "Program ProgramTeacher apertium",
         "tables": "TableTeacher",
+        "spelling": "TO_CYRILLIC Respelling cyrillic latin",
         "teacher": "Assignment Candidate Lesson Lessons Reject Teacher Terms Usage "
         "check_prompt fill",
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 # Placeholders of Python, C, Django and JavaScript; tags, entities, addresses; and what looks like a
@@ -72,6 +73,15 @@ def mask(text: str, *, lines: bool = False, signs: str = "") -> Masked:
         out += f"{text[at:start]}{' ' * before}PH{number}Q{' ' * after}"
         at = end
     return Masked(out + text[at:], tuple(found[0] for found in hidden), tuple(spaced))
+
+
+def between_masks(text: str, change: Callable[[str], str]) -> str:
+    """The text with what stands between masks changed."""
+    parts, at = [], 0
+    for found in _MASK.finditer(text):
+        parts += [change(text[at : found.start()]), found[0]]
+        at = found.end()
+    return "".join([*parts, change(text[at:])])
 
 
 def is_mask(text: str, at: int) -> bool:

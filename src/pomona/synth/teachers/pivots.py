@@ -85,7 +85,9 @@ class PivotTeacher:
     def teach(self, rows: Sequence[Assignment], sample: int = 0) -> Lessons:
         """See `Teacher`."""
         asked = [
-            replace(row, text=self.translations[row.text], source_lang=self.sister)
+            replace(
+                row, text=self.translations[row.text], source_lang=self.sister, original=row.text
+            )
             for row in rows
             if row.text in self.translations
         ]

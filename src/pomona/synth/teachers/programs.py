@@ -10,14 +10,15 @@ import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from pomona.errors import PomonaError, positive
 from pomona.synth.teachers.kept import ProgramStore
-from pomona.synth.teachers.masks import Masked, is_mask, mask
+from pomona.synth.teachers.masks import Masked, between_masks, is_mask, mask
 from pomona.synth.teachers.processes import Output, run_process
+from pomona.synth.teachers.spelling import TO_CYRILLIC, Respelling
 from pomona.synth.teachers.teacher import (
     Assignment,
     Lesson,
@@ -51,6 +52,7 @@ class Program:
         the key of the store.
     version: part of the key too, where there are no packages.
     batch: texts of one process.
+    respelling: of texts before, and of answers after, where it knows one alphabet of several.
 
     Raises PomonaError for an empty command and a batch below 1.
     """
@@ -64,6 +66,7 @@ class Program:
     packages: tuple[str, ...] = ()
     version: str = ""
     batch: int = 256
+    respelling: Respelling | None = None
 
     def __post_init__(self) -> None:
         if not self.command or not self.after:
@@ -96,7 +99,10 @@ class Program:
 
     def masked(self, text: str) -> Masked:
         """A text without what the program must not touch, or would take for its own signs."""
-        return mask(text, lines="\n" in self.after, signs=self.marks)
+        masked = mask(text, lines="\n" in self.after, signs=self.marks)
+        if self.respelling is None:
+            return masked
+        return replace(masked, text=between_masks(masked.text, self.respelling.before))
 
     def write(self, texts: Sequence[str]) -> bytes:
         """The input for texts."""
@@ -138,6 +144,13 @@ class Program:
         plain = signs.sub(lambda found: found[1] or "", answer)
         return plain, unknown if self.marks else None
 
+    def respelt(self, answer: str, row: Assignment) -> str:
+        """An answer that still has its masks, as it is spelt in the row's language."""
+        if self.respelling is None:
+            return answer
+        after = self.respelling.after
+        return between_masks(answer, lambda part: after(part, row))
+
     def _end(self, number: int) -> str:
         return self.after.replace("{number}", str(number))
 
@@ -148,7 +161,9 @@ def apertium(mode: str, package: str, folder: Path = _APERTIUM) -> Program:
 
     Null characters flush each text through the pipe, so that none changes the next. A blank with
     its number follows each, since some stages swallow null characters. Apertium's own formatters
-    are left out: they keep no null characters, and `-u` makes some directions write nothing.
+    are left out: they keep no null characters, and `-u` makes some directions write nothing. From
+    Serbo-Croatian ("hbs-mkd") Cyrillic is spelt in Latin letters before, which its dictionary has,
+    and words that it does not know in Cyrillic ones after.
     """
     return Program(
         ("apertium", "-z", "-f", "none", "-d", str(folder), mode),
@@ -158,6 +173,7 @@ def apertium(mode: str, package: str, folder: Path = _APERTIUM) -> Program:
         marks="*@#",
         needs=(folder / "modes" / f"{mode}.mode",),
         packages=("apertium", package),
+        respelling=TO_CYRILLIC if mode == "hbs-mkd" else None,
     )
 
 
@@ -208,7 +224,7 @@ class ProgramTeacher:
             tried = reason != _NOT_TRIED
             return Reject(row.id, self.name, reason, None, trace, asked=tried)
         answer, unknown = self.program.clean(run.answers[masked.text][0])
-        text, lost = masked.restore(answer.strip())
+        text, lost = masked.restore(self.program.respelt(answer.strip(), row))
         if lost is None and not text:
             lost = "wrote nothing"
         lost = lost or _foreign(text, row)

@@ -35,7 +35,8 @@ class Assignment:
     """A row for a teacher: `text` in the language `source_lang`, to be answered in `lang`.
 
     No teacher sees `reference`, what a human answered, nor `cluster`, which rows of one source
-    share (the text itself where it is None): they are for validation.
+    share (the text itself where it is None): they are for validation. `original` is what `text` is
+    a translation of, where a pivot asks.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Assignment:
     lang: str
     reference: str | None = None
     cluster: str | None = None
+    original: str | None = None
 
 
 @dataclass(frozen=True)
