@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Meta as Meta,
         Rung as Rung,
         ScaleEquivalent as ScaleEquivalent,
+        Teaching as Teaching,
     )
     from pomona.ledger.examples import (
         Answered as Answered,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "entry": "Axis Entry Exchange GroupCount Meta Rung ScaleEquivalent",
+        "entry": "Axis Entry Exchange GroupCount Meta Rung ScaleEquivalent Teaching",
         "examples": "Answered Examples choose_examples",
         "meter": "Meter",
         "scale": "Ladder",

@@ -144,6 +144,24 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Teaching:
+    """What teachers wrote for a system: `answers` of which `rows` were kept to learn from.
+    `flops_marginal` are those of the answers, where the teachers are there already, and
+    `flops_full` those of the teachers' own training too, which is what the entries count;
+    `program_seconds` are CPU seconds of teachers that are programs, and `money` is what servers
+    were paid. What is not known is None.
+    """
+
+    variant: str
+    answers: int
+    rows: int
+    flops_marginal: float | None
+    flops_full: float | None
+    program_seconds: float
+    money: float | None
+
+
+@dataclass(frozen=True)
 class Meta:
     """What all entries share. `metric` is the label for people and, where entries are of several
     metrics, the name of the one that leads; `higher` says of the others whether higher is better.
@@ -151,7 +169,8 @@ class Meta:
     cost of answering is counted; `bounds` are variants that only the references could choose;
     `copying` is the metric of each group if the source were the answer; `warnings` say what makes
     the numbers worth less than they look; `created` is an ISO 8601 time. `pending` are the variants
-    that a run still has to measure. `exchange` says what the best of the levers costs whom.
+    that a run still has to measure. `exchange` says what the best of the levers costs whom,
+    `teaching` what the teachers of students cost.
     """
 
     name: str
@@ -172,6 +191,7 @@ class Meta:
     higher: dict[str, bool] = field(default_factory=dict)
     pending: list[str] = field(default_factory=list)
     exchange: list[Exchange] = field(default_factory=list)
+    teaching: list[Teaching] = field(default_factory=list)
 
     @property
     def counted(self) -> str:

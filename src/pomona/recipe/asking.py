@@ -95,9 +95,16 @@ def count_weights(plan: Plan, model: RunInput | Served) -> float | None:
 
 
 def draw_pools(
-    plan: Plan, system: System, asked: Step, model: Node, pool: Strategy, items: Step
+    plan: Plan,
+    system: System,
+    asked: Step,
+    model: Node,
+    pool: Strategy,
+    items: Step,
+    count: float | None = None,
 ) -> Step:
-    """A pool of answers to every item."""
+    """A pool of answers to every item; for estimates of so many, or of the test's."""
+    count = plan.item_count if count is None else count
     told = {other.strategy for other in plan.systems.values()} | {system.strategy}
     best = any(one and one.select == "best" and one.reward in REWARDS for one in told)
     params, inputs = _seen(plan, system)
@@ -107,10 +114,11 @@ def draw_pools(
         "logprobs": best,
         "models": {"model": plan.recipe.asked(plan.names.get(model, "")).settings()},
     }
-    cost = plan.estimate("generate", model, plan.item_count, pool.n)
+    cost = plan.estimate("generate", model, count, pool.n)
     if isinstance(model, Served):
-        money = most_money(plan, system, [model], lambda own: forecaster(own, plan.typical)(pool.n))
-        cost = replace(cost, asked=plan.item_count * pool.n, money=money)
+        drawn = lambda own: forecaster(own, plan.typical)(pool.n)  # noqa: E731
+        money = most_money(plan, system, [model], drawn, count)
+        cost = replace(cost, asked=count * pool.n, money=money)
     if system.context:
         cost = replace(cost, tokens=_unknown)
     inputs |= {"items": asked, "model": model}
@@ -192,10 +200,15 @@ class Priced(Model):
 
 
 def most_money(
-    plan: Plan, system: System, models: Sequence[Node], spent: Callable[..., Spent]
+    plan: Plan,
+    system: System,
+    models: Sequence[Node],
+    spent: Callable[..., Spent],
+    count: float | None = None,
 ) -> float | None:
-    """What all test items cost at most by what one does; None where a server has no price, and
-    where what requests carry is not known before. What computes here is paid nothing.
+    """What all test items, or so many others, cost at most by what one does; None where a server
+    has no price, and where what requests carry is not known before. What computes here is paid
+    nothing.
     """
     asked = {node: plan.recipe.asked(plan.names.get(node, "")) for node in models}
     served = [node for node in models if isinstance(node, Served)]
@@ -203,7 +216,8 @@ def most_money(
         return 0.0
     if system.context or any(asked[node].price is None for node in served):
         return None
-    return spent(*(Priced(asked[node].price) for node in models)).money * plan.item_count
+    count = plan.item_count if count is None else count
+    return spent(*(Priced(asked[node].price) for node in models)).money * count
 
 
 def is_judged(system: System) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
-from pomona.ledger import Axis
+from pomona.ledger import Axis, Teaching
 from pomona.models import Shape, training_flops
 from pomona.recipe.graph import Node, RunFolder, RunInput, Step, ancestors
 from pomona.recipe.inputs import trained
@@ -15,6 +15,7 @@ from pomona.recipe.plan import TOKENS_PER_ITEM, Measurement, RunPlan
 from pomona.recipe.steps import Cost, Served, checkpoint
 from pomona.recipe.steps.answering import About
 from pomona.recipe.steps.results import Serving, read_result, read_serving
+from pomona.recipe.steps.synthesis import CARD, TAUGHT_BY, Card
 from pomona.recipe.steps.tables import read_items
 
 
@@ -57,7 +58,7 @@ class Costs:
     def made(self, m: Measurement) -> Made:
         """Costs of one measurement, from the steps it needed and the base did not."""
         base = self.plan.recipe.base
-        steps = list(ancestors([m.answers[0]]))
+        steps = list(ancestors([m.answers[0]], paid=True))
         serving = [step for step in steps if self._serves(step)]
         if m.variant == base:
             costs = []
@@ -68,6 +69,7 @@ class Costs:
             there = set() if m.system.lever == "scale" else set(ancestors([self._base]))
             costs = [self._cost(s) for s in steps if s not in there and s not in serving]
             costs += [self._training_of(uri) for uri in self._rungs_in(steps)]
+            costs += [self._before(node) for node in self._others_in(steps)]
         tokens = total(cost.tokens for cost in costs)
         told = [self._told(step) for step in serving]
         once = Cost(
@@ -88,6 +90,34 @@ class Costs:
             ),
             total(self._cost(step).cpu_seconds for step in serving),
             None if stores is None or weights is None else int(stores) + weights,
+        )
+
+    def teaching(self, m: Measurement) -> Teaching | None:
+        """What the teachers of a measurement cost; None where it had none."""
+        steps = list(ancestors([m.answers[0]], paid=True))
+        cards = [
+            read_result(self.folder.result(step) / CARD, Card) for step in steps if step.billed
+        ]
+        if not cards:
+            return None
+        marginal = total(card.flops for card in cards)
+        trained = {
+            step
+            for node in _teachers_in(steps)
+            for step in ancestors([node])
+            if step not in set(ancestors([self._base]))
+        }
+        before = [self._training_of(uri) for uri in self._rungs_in(steps)]
+        before += [self._before(node) for node in self._others_in(steps)]
+        full = [marginal, *(self._cost(step).flops for step in trained)]
+        return Teaching(
+            m.variant,
+            sum(card.generations for card in cards),
+            sum(card.rows for card in cards),
+            marginal,
+            total([*full, *(cost.flops for cost in before)]),
+            sum(card.program_seconds for card in cards),
+            total(card.money for card in cards),
         )
 
     def _told(self, step: Step) -> Serving:
@@ -124,6 +154,18 @@ class Costs:
         rungs = [rung.model for rung in self.plan.recipe.ladder or []]
         return [uri for uri in rungs if uri in there and uri != self.plan.recipe.base]
 
+    def _others_in(self, steps: Iterable[Step]) -> list[RunInput | Served]:
+        """Teachers that were there before the run and are no sizes of the ladder."""
+        rungs = {self.plan.recipe.base, *(rung.model for rung in self.plan.recipe.ladder or [])}
+        there = [node for node in _teachers_in(steps) if not isinstance(node, Step)]
+        return [node for node in dict.fromkeys(there) if node.name not in rungs]
+
+    def _before(self, teacher: RunInput | Served) -> Cost:
+        """The training of a teacher, as far as its checkpoint tells."""
+        if isinstance(teacher, Served):  # who made it was not paid by this recipe's user
+            return Cost(None, None, None, None, 0.0)
+        return trained(teacher.path)
+
     def _serves(self, step: Step) -> bool:
         """Whether a step works on the items that are answered: what it does, each answer needs."""
         if step not in self._serving:
@@ -148,6 +190,12 @@ class Costs:
             return trained(model.path)
         flops = training_flops(shape, told, TOKENS_PER_ITEM / 2)
         return Cost(flops, told, cpu_seconds=None, wall_seconds=None)
+
+
+def _teachers_in(steps: Iterable[Step]) -> list[Node]:
+    """What wrote answers to learn from."""
+    inputs = (each for step in steps if step.billed for each in step.inputs.items())
+    return [node for name, node in inputs if name.startswith(TAUGHT_BY)]
 
 
 def _paid(money: float | None, tokens: float | None) -> float | None:

@@ -75,6 +75,9 @@ class RunInput:
 class Step:
     """One piece of work. `work` stands in a module that imports what it runs and nothing else, so
     that all of that code is in the key, and planning is not.
+
+    billed: inputs whose cost is in this step's own, as far as it used them: of what a teacher wrote
+        for all policies, each pays for what it asked.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Step:
     params: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Node] = field(default_factory=dict)
     estimate: Estimate = field(default_factory=Estimate)
+    billed: frozenset[str] = frozenset()
 
     @cached_property
     def key(self) -> str:
@@ -112,16 +116,19 @@ def _content_key(path: Path, _: tuple[FileStamp, ...]) -> str:
     return sha256_of(path)[:16]
 
 
-def ancestors(steps: Iterable[Node]) -> Iterator[Step]:
-    """The steps and everything they need, each once, inputs first."""
+def ancestors(steps: Iterable[Node], *, paid: bool = False) -> Iterator[Step]:
+    """The steps and everything they need, each once, inputs first; or what they are `paid` with,
+    which leaves out what is billed.
+    """
     seen: set[int] = set()
 
     def visit(node: Node) -> Iterator[Step]:
         if id(node) in seen or not isinstance(node, Step):
             return
         seen.add(id(node))
-        for other in node.inputs.values():
-            yield from visit(other)
+        for name, other in node.inputs.items():
+            if not (paid and name in node.billed):
+                yield from visit(other)
         yield node
 
     for step in steps:

@@ -21,8 +21,10 @@ from pomona.ledger import (
     GroupCount,
     Ledger,
     Meta,
+    Teaching,
     choose_examples,
 )
+from pomona.pages import flops
 from pomona.recipe.accounts import Accounts
 from pomona.recipe.graph import RunFolder, ancestors
 from pomona.recipe.levers.controls import CONTROL
@@ -43,7 +45,10 @@ def build_ledger(plan: RunPlan, folder: RunFolder) -> Ledger:
     every += [wins] if wins else []
     entries = [entry for accounts in every for entry in accounts.entries()]
     header, more = _header(every, entries), wins.notes() if wins else []
-    header = replace(header, exchange=_exchange(every[0], entries), notes=[*header.notes, *more])
+    taught = [every[0].costs.teaching(m) for m in every[0].measurements]
+    teaching = [told for told in taught if told is not None]
+    notes = [*header.notes, *plan.notes, *map(_teaching_note, teaching), *more]
+    header = replace(header, exchange=_exchange(every[0], entries), teaching=teaching, notes=notes)
     return Ledger(header, entries)
 
 
@@ -161,6 +166,20 @@ def _exchange(accounts: Accounts, entries: Sequence[Entry]) -> list[Exchange]:
         counts = (len(rows), int(better.sum()), int(worse.sum()))
         exchanges.append(Exchange(best, part, *counts, sign * entry.delta, low, high))
     return exchanges
+
+
+def _teaching_note(told: Teaching) -> str:
+    """What teachers cost, in words."""
+    parts = [
+        f"{flops(told.flops_marginal)} FLOPs",
+        f"{flops(told.flops_full)} with the teachers' own training, which the entries count",
+    ]
+    if told.program_seconds:
+        parts.append(f"{told.program_seconds:,.0f} CPU seconds of programs")
+    return (
+        f"{told.variant} learned from {told.rows:,} of {told.answers:,} answers of teachers, which "
+        f"cost {'; '.join(parts)}."
+    )
 
 
 def _answered(accounts: Accounts, variant: str) -> Answered:

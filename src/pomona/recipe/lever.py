@@ -59,6 +59,8 @@ class Lever(ABC):
         yield from ()
 
 
+ALL = "all data"  # what every choice of training rows is compared with
+
 Make = Callable[[System, int], Step]
 """From a system and a seed to other weights of it."""
 

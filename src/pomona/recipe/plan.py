@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -26,7 +26,7 @@ from pomona.recipe.rows import Tables
 from pomona.recipe.schema import Pretrain, Train
 from pomona.recipe.steps import Served
 from pomona.recipe.steps.answering import evaluate
-from pomona.recipe.steps.controls import copy_sources, find_neighbours
+from pomona.recipe.steps.controls import copy_sources
 from pomona.recipe.steps.sampling import choose, draw
 from pomona.recipe.steps.scoring import (
     choose_at_random,
@@ -41,7 +41,6 @@ from pomona.tasks import Metric, metric, metrics
 
 GREEDY = Strategy()
 Led = tuple[Mapping[str, Node], Mapping[str, Any]]  # inputs and parameters that lead answers
-NEIGHBOURS = 16  # that are looked up for an item; who uses fewer takes the first
 TOKENS_PER_ITEM = 30  # for estimates before anything has been tokenised
 # What training computes in, by the recipe's `dtype`; by the device for the others.
 TRAINED_IN = {"float32": "float32", "bfloat16": "bfloat16", "mixed": "bfloat16"}
@@ -79,13 +78,16 @@ class TrainingRun:
 class RunPlan(Tables):
     """The steps of a recipe, built once each, and the systems that make its ledger. `says` is what
     servers tell of their models, by URI; `of_torch` has the models that levers do more with than
-    asking, `names` what the recipe calls a model that was there before.
+    asking, `names` what the recipe calls a model that was there before; `experts` are trainings by
+    name that a lever lets others use, and `notes` what the ledger says beside its entries.
     """
 
     says: Mapping[str, str] = field(default_factory=dict)
     systems: dict[str, System] = field(default_factory=dict)
     of_torch: set[str] = field(default_factory=set)
     names: dict[Node, str] = field(default_factory=dict)
+    experts: dict[str, Callable[[System, int], Step]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     _same: dict[str, str] = field(default_factory=dict)
     _models: dict[str, Node] = field(default_factory=dict)
     _weights: dict[Node, float | None] = field(default_factory=dict)
@@ -399,14 +401,6 @@ class RunPlan(Tables):
         """Items answered by their sources."""
         params, inputs = self.compared, {"items": items}
         return self.step(self.on("copy the sources", items), copy_sources, params, inputs)
-
-    def neighbours(self, items: Step) -> Step:
-        """The nearest items of the memory to each of some items."""
-        assert self.memory is not None
-        params = {"neighbours": NEIGHBOURS}
-        inputs = {"items": items, "memory": self.memory}
-        name = self.on("find the nearest items", items)
-        return self.step(name, find_neighbours, params, inputs)
 
     @property
     def needed(self) -> list[Step]:

@@ -16,6 +16,7 @@ from pomona.recipe.fields import HarnessPart
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work
 from pomona.recipe.inputs import check_groups, check_names, group_counts, record_sources
 from pomona.recipe.schema import Recipe
+from pomona.recipe.steps.controls import find_neighbours
 from pomona.recipe.steps.scoring import make_task_items
 from pomona.recipe.steps.tables import make_table
 from pomona.tasks import fields_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pomona.tasks.harness import HarnessMetric, HarnessTask
 
 GUESS = 1000.0  # items, where counting takes too long
+NEIGHBOURS = 16  # that are looked up for an item; who uses fewer takes the first
 FEW = 200  # rows from which the length of prompts is told
 
 
@@ -45,16 +47,19 @@ class Tables:
         params: Mapping[str, Any],
         inputs: Mapping[str, Node],
         estimate: Estimate = Estimate(),  # noqa: B008 - frozen
+        billed: frozenset[str] = frozenset(),
     ) -> Step:
         """A step, or one made before that does the same, whatever its name."""
-        step = Step(name, work, params, inputs, estimate)
+        step = Step(name, work, params, inputs, estimate, billed)
         return self._steps.setdefault(step.key, step)
 
     def on(self, name: str, items: Step) -> str:
         """Name of a step over items, which says so where they are not those of the test."""
         return name if items is self.items else f"{name} on {items.name}"
 
-    def table(self, name: str, spec: Any, per_group: int | None = None) -> Step:
+    def table(
+        self, name: str, spec: Any, per_group: int | None = None, work: Work = make_table
+    ) -> Step:
         """The items of `spec` (task, train or pretrain): its records and conditions over those of
         `data`.
         """
@@ -75,7 +80,7 @@ class Tables:
         sources = record_sources(spec.records or data.records, self.folder)
         self.group_counts(name, spec)
         inputs = {f"records-{i:04d}": RunInput(path.name, path) for i, path in enumerate(sources)}
-        return self.step(name, make_table, params, inputs)
+        return self.step(name, work, params, inputs)
 
     @cached_property
     def harness(self) -> HarnessTask | None:
@@ -199,6 +204,14 @@ class Tables:
         name = "pretraining items" if train is None else "training items"
         limited = train is not None and train.per_group is not None
         return (f"all {name}" if limited else name, learned) if learned else None
+
+    def neighbours(self, items: Step) -> Step:
+        """The nearest items of the memory to each of some items."""
+        assert self.memory is not None
+        params = {"neighbours": NEIGHBOURS}
+        inputs = {"items": items, "memory": self.memory}
+        name = self.on("find the nearest items", items)
+        return self.step(name, find_neighbours, params, inputs)
 
     @cached_property
     def memory_count(self) -> float:

@@ -12,13 +12,13 @@ from pomona.documents import StrictModel, problems
 from pomona.recipe.asked import Needs
 from pomona.recipe.fields import Mistakes, Positive, Share, Shares, Text, Texts
 from pomona.recipe.graph import Node, Step
-from pomona.recipe.lever import Make, TrainingLever
+from pomona.recipe.lever import ALL, Make, TrainingLever
 from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.data import deduplicate, finetune_upsampled, score, select
 from pomona.recipe.system import System
 
 OVER_CHECKPOINTS = ("el2n", "vog", "cat_var", "cat_diff")
-ALL, DEDUPLICATED = "all data", "dedup/minhash"
+DEDUPLICATED = "dedup/minhash"
 
 
 def _banded(value: Any) -> Any:

@@ -15,7 +15,7 @@ from pomona.recipe.asked import Needs
 from pomona.recipe.fields import Mistakes, Positive, Rate, Share, Text
 from pomona.recipe.graph import Estimate, Node, Step
 from pomona.recipe.lever import Lever
-from pomona.recipe.plan import NEIGHBOURS
+from pomona.recipe.rows import NEIGHBOURS
 from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.memory import (
     choose_candidate,

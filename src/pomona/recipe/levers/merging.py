@@ -133,6 +133,7 @@ class MergingLever(TrainingLever):
         super().__init__(spec, plan)
         for name, groups in spec.groups.items():
             plan.require_groups(groups, f"levers.merging.experts.{name}")
+        plan.experts |= {name: partial(self._expert, name) for name in spec.experts}
 
     @classmethod
     def mistakes(cls, spec: Merges, recipe: Recipe) -> Mistakes:
@@ -196,13 +197,11 @@ class MergingLever(TrainingLever):
         return plan.step(name, search, params, inputs, cost)
 
     def _experts(self, system: System, seed: int) -> dict[str, Node]:
+        return {f"model-{name}": self._expert(name, system, seed) for name in self.spec.experts}
+
+    def _expert(self, name: str, system: System, seed: int) -> Step:
         share = 1 / len(self.spec.experts)
-        return {
-            f"model-{name}": self.plan.finetune(
-                f"expert {name}", self._part(name), seed, system, share
-            )
-            for name in self.spec.experts
-        }
+        return self.plan.finetune(f"expert {name}", self._part(name), seed, system, share)
 
     @cached_property
     def _mixture(self) -> Step:

@@ -1,0 +1,296 @@
+"""Which cells are empty, and what teachers write to them: from each a table of lessons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pomona.errors import PomonaError
+from pomona.ledger import Meter
+from pomona.recipe.steps import Cost, StepContext
+from pomona.recipe.steps.pools import drawing, read_pools
+from pomona.recipe.steps.results import read_result, read_rows, read_serving
+from pomona.recipe.steps.tables import conditions, make_table, read_items, write_items
+from pomona.synth.routing import lot
+from pomona.synth.teachers import (
+    Assignment,
+    Candidate,
+    Lesson,
+    PivotTeacher,
+    Program,
+    ProgramTeacher,
+    Terms,
+    apertium,
+)
+from pomona.tasks import Items, items_from, source_of
+
+SPENT = ("tokens", "flops", "money", "seconds")
+_LESSONS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("reason", pa.string()),
+        ("asked", pa.bool_()),
+        ("unknown", pa.int64()),
+        *((name, pa.float64()) for name in SPENT),
+    ]
+)
+
+
+def hold_out(step: StepContext) -> Cost:
+    """Items that nothing which is written may be near to."""
+    # A step of its own: what works on the test items themselves is counted as answering them.
+    return make_table(step)
+
+
+def find_empty(step: StepContext) -> Cost:
+    """The cells without an answer: for each group to fill, the sources that only rows of other
+    groups have, as items whose completion is empty; the first `limit` of them by lot.
+    """
+    from pomona import records
+
+    p, known = step.params, read_items(step.inputs["known"])
+    with Meter() as meter:
+        table = [step.inputs[name] for name in sorted(step.inputs) if name.startswith("records")]
+        rows = records.read([str(path) for path in table], on_error="drop")
+        rows = conditions(rows, p["where"], rows.source.where)
+        template = p["source"] or source_of(p["prompt"], p["group"])
+        held = {
+            text
+            for name, folder in step.inputs.items()
+            if name.startswith("held")
+            for text in read_items(folder).sources
+        }
+        have = {(group, source) for group, source in zip(known.groups, known.sources, strict=True)}
+        cells = []
+        for source, row in _first_of(rows.to_table(), template, p["groups"], p["group"]).items():
+            for group in p["fill"]:
+                if (group, source) not in have and source not in held:
+                    cells.append({**row, p["group"]: group})
+        if not cells:
+            message = "no cell is empty: the groups to fill have all sources that others have"
+            raise PomonaError(message, where="levers.synthesis", remedy="fill other groups")
+        items = _asked(cells, template, p)
+        order = sorted(range(len(items)), key=lambda row: lot(p["seed"], items.ids[row]))
+        write_items(step.out, items.take(sorted(order[: p["limit"]])))
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
+
+
+def _first_of(
+    table: pa.Table, template: str, groups: Sequence[str] | None, column: str
+) -> dict[str, dict[str, Any]]:
+    """Of every source its first row."""
+    first: dict[str, dict[str, Any]] = {}
+    for row in table.to_pylist():
+        if groups is None or str(row[column]) in groups:
+            first.setdefault(template.format_map(row), row)
+    return first
+
+
+def _asked(cells: Sequence[dict[str, Any]], template: str, p: Mapping[str, Any]) -> Items:
+    """Cells as items. Their ids are of group and source, whatever they are asked with."""
+    table = pa.Table.from_pylist(cells)
+    items = items_from(table, template, template, p["group"], source=template, cluster=p["cluster"])
+    prompt = {(str(row[p["group"]]), template.format_map(row)): row for row in cells}
+    rows = (prompt[cell] for cell in zip(items.groups, items.sources, strict=True))
+    asked = [p["prompt"].format_map(row) for row in rows]
+    return replace(items, prompts=asked, completions=[""] * len(items))
+
+
+def write_by_programs(step: StepContext) -> Cost:
+    """What programs write to items: to each the first that knows its group, of its source or of
+    what a sister group's row has for that source.
+    """
+    from pomona import records
+
+    items, p = read_items(step.inputs["items"]), step.params
+    table = [step.inputs[name] for name in sorted(step.inputs) if name.startswith("records")]
+    sisters = {one["pivot"] for one in p["programs"] if one["pivot"]}
+    with Meter() as meter:
+        rows = conditions(records.read([*map(str, table)]), p["where"], "levers.synthesis")
+        texts: dict[str, dict[str, str]] = {sister: {} for sister in sisters}
+        template = p["source"] or source_of(p["prompt"], p["group"])
+        for row in rows.to_table().to_pylist() if sisters else ():
+            if str(row[p["group"]]) in sisters and (text := p["completion"].format_map(row)):
+                texts[str(row[p["group"]])].setdefault(template.format_map(row), text)
+        left = list(range(len(items)))
+        told: dict[int, dict[str, Any]] = {}
+        for one in p["programs"]:
+            mine = [row for row in left if items.groups[row] == one["group"]]
+            written = _programmed(step, one, items.take(mine), texts.get(one["pivot"]))
+            found = dict(zip(mine, written, strict=True))
+            told |= {row: each for row, each in found.items() if each["asked"] or row not in told}
+            left = [row for row in left if not (row in found and found[row]["text"])]
+    nobody = _lesson("", None, "no program knows its group", asked=False)
+    whole = [{**told.get(row, nobody), "id": id_} for row, id_ in enumerate(items.ids)]
+    _write_lessons(step.out, whole)
+    seconds = sum(each["seconds"] or 0.0 for each in whole)
+    return Cost(cpu_seconds=meter.cpu_seconds + seconds, wall_seconds=meter.wall_seconds)
+
+
+def _programmed(
+    step: StepContext, one: Mapping[str, Any], items: Items, texts: Mapping[str, str] | None
+) -> list[dict[str, Any]]:
+    teacher = teacher_of(one, step.scratch / "programs.db", step.runtime.threads)
+    asked = PivotTeacher(teacher, one["pivot"], texts) if texts is not None else teacher
+    rows = assignments(items)
+    lessons = asked.teach(rows)
+    ran = [row for row in rows if texts is None or row.text in texts]
+    each = (lessons.usage.cpu_seconds or 0.0) / max(1, len(ran))
+    known = {row.id for row in ran}
+    return [
+        _lesson(
+            made.id,
+            made.text if isinstance(made, Lesson) else None,
+            None if isinstance(made, Lesson) else made.reason,
+            asked=made.id in known,
+            unknown=made.unknown if isinstance(made, Lesson) else None,
+            tokens=0.0,
+            flops=0.0,
+            money=0.0,
+            seconds=each if made.id in known else 0.0,
+        )
+        for made in lessons.rows
+    ]
+
+
+def teacher_of(one: Mapping[str, Any], store: Path | None, processes: int = 1) -> ProgramTeacher:
+    """The program of a recipe's part."""
+    if one["apertium"]:
+        program, name = apertium(one["apertium"], one["package"]), f"apertium {one['apertium']}"
+    else:
+        program, name = Program(tuple(one["command"])), one["command"][0]
+    return ProgramTeacher(name, program, Terms(concurrency=processes), store)
+
+
+def take_written(step: StepContext) -> Cost:
+    """The first answers that were drawn as lessons, each with what it cost; one that was cut is
+    none.
+    """
+    items, most = read_items(step.inputs["items"]), step.params["max_new_tokens"]
+    about, rows = read_pools(step.inputs["pools"], 1)
+    lessons = []
+    with Meter() as meter:
+        for at, row in enumerate(rows):
+            told = drawing(about, items.take([at]), [row])
+            text, cut = row["answers"][0].strip(), row["tokens"][0] >= most
+            reason = f"the answer was cut at {most} tokens" if cut else None
+            reason = reason or (None if text else "wrote nothing")
+            spent = {name: getattr(told, f"{name}_per_item") for name in SPENT}
+            lessons.append(_lesson(row["id"], None if reason else text, reason, **spent))
+    _write_lessons(step.out, lessons)
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
+
+
+def take_put_together(step: StepContext) -> Cost:
+    """The best of what was put together from a memory as lessons, each with its part of the
+    cost.
+    """
+    steps = [step.inputs["made"], step.inputs["neighbours"]]
+    rows = read_rows(step.inputs["made"] / "made.parquet", "id", "made").to_pylist()
+    costs = [read_result(folder / "cost.json", Cost) for folder in steps]
+    seconds = sum(cost.cpu_seconds or 0.0 for cost in costs) / len(rows)
+    spent = {"tokens": 0.0, "flops": read_serving(steps[1]).flops_per_item, "money": 0.0}
+    lessons = []
+    for row in rows:
+        best = next((one for one in row["made"] if one["text"].strip()), None)
+        text, unknown = (best["text"], best["unknown"]) if best else (None, None)
+        reason = None if best else "nothing can be put together"
+        more = {**spent, "seconds": seconds, "unknown": unknown}
+        lessons.append(_lesson(row["id"], text, reason, **more))
+    _write_lessons(step.out, lessons)
+    return Cost()
+
+
+def take_answers(step: StepContext) -> Cost:
+    """Answers that a table has, by group and source, as lessons that cost nothing more."""
+    from pomona import records
+
+    items, p = read_items(step.inputs["items"]), step.params
+    table = [step.inputs[name] for name in sorted(step.inputs) if name.startswith("records")]
+    with Meter() as meter:
+        rows = records.read([*map(str, table)]).require(p["group"]).to_table().to_pylist()
+        texts = {
+            (str(row[p["group"]]), p["source"].format_map(row)): p["completion"].format_map(row)
+            for row in rows
+        }
+        found = [texts.get(cell) for cell in zip(items.groups, items.sources, strict=True)]
+    nothing = dict.fromkeys(SPENT, 0.0)
+    _write_lessons(
+        step.out,
+        [
+            _lesson(id_, text or None, None if text else "not in the table", asked=bool(text))
+            | nothing
+            for id_, text in zip(items.ids, found, strict=True)
+        ],
+    )
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
+
+
+def _lesson(
+    id_: str,
+    text: str | None,
+    reason: str | None,
+    *,
+    asked: bool = True,
+    unknown: int | None = None,
+    **spent: float | None,
+) -> dict[str, Any]:
+    known = {"id": id_, "text": text, "reason": reason, "asked": asked, "unknown": unknown}
+    return known | {name: spent.get(name) for name in SPENT}
+
+
+def _write_lessons(folder: Path, lessons: list[dict[str, Any]]) -> None:
+    pq.write_table(pa.Table.from_pylist(lessons, _LESSONS), folder / "lessons.parquet")
+
+
+def assignments(items: Items, *, references: bool = False) -> list[Assignment]:
+    """Items as rows for teachers; with the completions as what humans answered."""
+    columns = zip(
+        items.ids, items.sources, items.groups, items.completions, items.clusters, strict=True
+    )
+    return [
+        Assignment(id_, source, "", group, right if references else None, cluster)
+        for id_, source, group, right, cluster in columns
+    ]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What teachers wrote to rows: lessons by teacher and row, with their costs."""
+
+    rows: Sequence[Assignment]
+    lessons: Mapping[str, Mapping[str, dict[str, Any]]]
+
+    @classmethod
+    def read(
+        cls, step: StepContext, items: str, prefix: str, names: Iterable[str], *, references: bool
+    ) -> Written:
+        """By the step's inputs `items` and `prefix`NAME."""
+        found = {}
+        for name in names:
+            path = step.inputs[f"{prefix}{name}"] / "lessons.parquet"
+            found[name] = {row["id"]: row for row in read_rows(path, *_LESSONS.names).to_pylist()}
+        return cls(assignments(read_items(step.inputs[items]), references=references), found)
+
+    def able(self, teacher: str, row: Assignment) -> bool:
+        """Whether a teacher was asked about a row."""
+        return self.lessons[teacher][row.id]["asked"]
+
+    def candidate(self, teacher: str, row: Assignment) -> Candidate | None:
+        """What a teacher wrote to a row."""
+        told = self.lessons[teacher][row.id]
+        if told["text"] is None:
+            return None
+        lesson = Lesson(row.id, told["text"], teacher, None, unknown=told["unknown"])
+        return Candidate(row, lesson)
+
+    def candidates(self, rows: Iterable[Assignment]) -> list[Candidate]:
+        """What all teachers wrote to rows."""
+        every = (self.candidate(name, row) for row in rows for name in self.lessons)
+        return [one for one in every if one is not None]

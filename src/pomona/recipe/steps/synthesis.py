@@ -1,0 +1,238 @@
+"""The synthesis lever's work: the answers that a policy buys of its teachers, and a student that
+learns from them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pomona.data.mixing import Mixture, constant, plan_mixture
+from pomona.errors import PomonaError
+from pomona.files import write_json
+from pomona.ledger import Meter
+from pomona.recipe.steps import Cost, StepContext
+from pomona.recipe.steps.lessons import SPENT, Written
+from pomona.recipe.steps.tables import read_items, write_items, write_items_and_counts
+from pomona.recipe.steps.training import train_and_save, trainable
+from pomona.synth.checks import Check, checks_from, reason_of
+from pomona.synth.rewards import reward_from
+from pomona.synth.routing import Every, Fixed, Policy, Random, Single, share
+from pomona.synth.teachers import Assignment, Candidate
+from pomona.tasks import Items
+
+if TYPE_CHECKING:
+    from pomona.train import Examples, Order, TrainSettings
+
+CARD = "synthesis.json"
+TAUGHT_BY = "teacher "  # begins the names of inputs that are teachers, whose training is paid
+
+
+@dataclass(frozen=True)
+class Card:
+    """What `synthesis.json` says of the rows that a policy bought: how many answers teachers wrote,
+    how many rows came of them, what was turned down and why, and what the answers cost; of
+    programs the CPU seconds. What is not known is None.
+    """
+
+    policy: str
+    generations: int
+    rows: int
+    by_teacher: dict[str, int]
+    rejects: dict[str, int]
+    flops: float | None
+    tokens: float | None
+    money: float | None
+    program_seconds: float
+
+
+def measured_table(judged: Written, metric: Any) -> dict[str, list[str]]:
+    """The teachers of every group, the best first by what they wrote to validation rows."""
+    candidates = judged.candidates(judged.rows)
+    scores = reward_from({"reference": {"metric": metric}}).score(candidates)
+    worth: dict[str, dict[str, float]] = {}
+    of = {
+        (one.row.id, one.lesson.teacher): score
+        for one, score in zip(candidates, scores, strict=True)
+    }
+    for group in dict.fromkeys(row.lang for row in judged.rows):
+        mine = [row for row in judged.rows if row.lang == group]
+        worth[group] = {
+            name: float(np.mean([of.get((row.id, name), 0.0) for row in mine]))
+            for name in judged.lessons
+        }
+    return {
+        group: sorted(values, key=lambda name: -values[name]) for group, values in worth.items()
+    }
+
+
+def route(step: StepContext) -> Cost:
+    """The rows that a policy buys of its teachers for so many generations, each with who wrote it;
+    what does not pass the checks is turned down.
+    """
+    p = step.params
+    with Meter() as meter:
+        cells = read_items(step.inputs["items"])
+        written = Written.read(step, "items", "lessons-", p["teachers"], references=False)
+        policy = _policy(step, p)
+        rows = share(
+            written.rows, policy, p["generations"] or len(cells) * len(p["teachers"]),
+            seed=p["seed"], able=written.able,
+        )  # fmt: skip
+        bought = _Bought(written, checks_from(p["checks"]), p["unknown"])
+        kept = bought.take(policy, rows, reward_from(p["reward"]).score)
+        _write_rows(step, cells, kept)
+    if not kept:
+        told = ", ".join(f"{why} ({n:,})" for why, n in bought.rejects.most_common(3))
+        message = f"no row came of {bought.generations:,} answers: {told or 'nobody was asked'}"
+        raise PomonaError(message, where=p["policy"], remedy="mend the teachers or the checks")
+    spent = {name: _sum(bought.spent, name) for name in SPENT}
+    programs = [one for name, one in bought.by if name in p["programs"]]
+    by_teacher = Counter(name for one in kept for name in [one.lesson.teacher])
+    card = Card(
+        p["policy"], bought.generations, len(kept), dict(by_teacher), dict(bought.rejects),
+        spent["flops"], spent["tokens"], spent["money"], _sum(programs, "seconds") or 0.0,
+    )  # fmt: skip
+    write_json(step.out / CARD, asdict(card))
+    seconds = None if spent["seconds"] is None else spent["seconds"] + meter.cpu_seconds
+    tokens = None if spent["tokens"] is None else int(spent["tokens"])
+    return Cost(spent["flops"], tokens, seconds, meter.wall_seconds, spent["money"])
+
+
+def _sum(costs: Iterable[Mapping[str, Any]], name: str) -> float | None:
+    known = [one[name] for one in costs]
+    return None if None in known else float(sum(known))
+
+
+def _policy(step: StepContext, p: Mapping[str, Any]) -> Policy:
+    how, _, teacher = p["policy"].partition(" ")
+    names = p["teachers"]
+    if how == "single":
+        return Single(teacher)
+    if how == "random":
+        return Random(names, p["seed"])
+    if how in ("reward", "all"):
+        return Every(names, "best" if how == "reward" else "all")
+    judged = Written.read(step, "validation", "judged-", names, references=True)
+    return Fixed(measured_table(judged, p["metric"]), others=names)
+
+
+class _Bought:
+    """The answers that a policy asked for, with what they cost, and those that were kept."""
+
+    def __init__(self, written: Written, checks: list[Check], unknown: float) -> None:
+        self._written, self._checks, self._unknown = written, checks, unknown
+        self.by: list[tuple[str, dict[str, Any]]] = []
+        self.rejects: Counter[str] = Counter()
+
+    @property
+    def generations(self) -> int:
+        return len(self.by)
+
+    @property
+    def spent(self) -> list[dict[str, Any]]:
+        return [told for _, told in self.by]
+
+    def take(
+        self, policy: Policy, rows: Sequence[Assignment], score: Callable[..., Any]
+    ) -> list[Candidate]:
+        """What is kept of each row's answers."""
+        found: list[Candidate] = []
+        for row, names in zip(rows, policy.ask(rows), strict=True):
+            for name in names:
+                one = self._ask(name, row)
+                if one is not None:
+                    found.append(one)
+                    if policy.keep == "first":
+                        break
+        if policy.keep != "best":
+            texts = {(one.row.id, one.lesson.text): one for one in reversed(found)}
+            return list(reversed(texts.values()))
+        worth = np.nan_to_num(score(found), nan=-np.inf)
+        best: dict[str, tuple[float, Candidate]] = {}
+        for one, value in zip(found, worth, strict=True):
+            if one.row.id not in best or value > best[one.row.id][0]:
+                best[one.row.id] = (value, one)
+        return [one for _, one in best.values()]
+
+    def _ask(self, name: str, row: Assignment) -> Candidate | None:
+        told = self._written.lessons[name][row.id]
+        if not told["asked"]:
+            return None
+        self.by.append((name, told))
+        one = self._written.candidate(name, row)
+        wrong = told["reason"] if one is None else self._wrong(one)
+        if wrong is not None:
+            self.rejects[f"{name}: {wrong}"] += 1
+            return None
+        return one
+
+    def _wrong(self, one: Candidate) -> str | None:
+        words = max(1, len(one.lesson.text.split()))
+        if (one.lesson.unknown or 0) / words > self._unknown:
+            return "has words that the program did not know"
+        found = reason_of(self._checks, one)
+        return found[0] if found else None
+
+
+def _write_rows(step: StepContext, cells: Items, kept: Sequence[Candidate]) -> None:
+    """The rows as items, and who wrote them."""
+    row = {id_: at for at, id_ in enumerate(cells.ids)}
+    times: Counter[str] = Counter()
+    ids = []
+    for one in kept:
+        times[one.row.id] += 1
+        ids.append(f"{one.row.id}-{times[one.row.id]}")
+    items = cells.take([row[one.row.id] for one in kept])
+    texts = [one.lesson.text for one in kept]
+    write_items(step.out, replace(items, ids=ids, completions=texts))
+    licences = step.params["licences"]
+    told = {
+        "id": ids,
+        "group": items.groups,
+        "source": items.sources,
+        "answer": texts,
+        "teacher": [one.lesson.teacher for one in kept],
+        "licence": pa.array([licences[one.lesson.teacher] for one in kept], pa.string()),
+    }
+    pq.write_table(pa.table(told), step.out / "rows.parquet", compression="zstd")
+
+
+def add_rows(step: StepContext) -> Cost:
+    """Items with those that were written for them."""
+    with Meter() as meter:
+        real, more = (read_items(step.inputs[name]) for name in ("items", "written"))
+        table = pa.concat_tables([real.to_table(), more.to_table()])
+        whole = Items.from_table(table)
+        write_items_and_counts(step.out, whole, whole)
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
+
+
+def finetune_raised(step: StepContext) -> Cost:
+    """Continue a model on items of which some groups have a share of the tokens."""
+    p = step.params
+
+    def scheduled(items: Items) -> Order:
+        raised = np.isin(items.groups, p["groups"])
+
+        def order(examples: Examples, tokens: int, settings: TrainSettings) -> list[np.ndarray]:
+            names = np.where(raised[examples.rows], "raised", "rest")
+            mixture = Mixture({"raised": p["raised"], "rest": 1 - p["raised"]})
+            return plan_mixture(
+                examples.lengths,
+                names,
+                constant(mixture),
+                batch_tokens=settings.batch_tokens,
+                tokens=tokens,
+                seed=settings.seed,
+            )
+
+        return order
+
+    return train_and_save(step, *trainable(step), scheduled=scheduled)
