@@ -39,7 +39,8 @@ from pomona.synth.rewards import RewardsSpec
 from pomona.tasks import source_of
 
 REAL = "synthesis/real rows"
-POLICIES = ("single", "random", "fixed", "reward", "all")
+POLICIES = ("single", "random", "fixed", "reward", "learned", "all")
+MEASURED = ("fixed", "learned")  # on the validation items
 PUT_TOGETHER = {"edited": 4, "composed": 4}
 
 
@@ -137,8 +138,9 @@ class Synthesised(StrictModel):
     """Who writes: a name and a model, or what else it is."""
     policies: Texts = Field(default=["single", "random", "reward", "all"])
     """Which teacher writes to which cell: "single NAME", or "single" for each of them by itself;
-    "random"; "fixed", the best of the group on the validation items; "reward", all of them, and
-    the best answer by `reward` is kept; "all", all of them, and all is kept.
+    "random"; "fixed", the best of the group on the validation items; "learned", the best by a
+    router of prompts that learned on these; "reward", all of them, and the best answer by `reward`
+    is kept; "all", all of them, and all is kept.
     """
     groups: Texts | None = None
     """The groups whose cells are filled; those in the tail when left out."""
@@ -211,8 +213,10 @@ class SynthesisLever(TrainingLever):
                 yield ("groups", place), f'group "{group}" is not in data.groups'
         if spec.groups is None and not recipe.task.tail:
             yield ("groups",), '"synthesis" fills the tail, and task.tail is 0: name its "groups"'
-        if "fixed" in spec.policies and recipe.validation is None:
-            yield ("policies",), '"fixed" is measured on "validation", which is missing'
+        for place, policy in enumerate(spec.policies):
+            if policy in MEASURED and recipe.validation is None:
+                text = f'"{policy}" is measured on "validation", which is missing'
+                yield ("policies", place), text
         merging: Any = getattr(recipe.levers, "merging", None)
         known = merging.experts if merging else {}
         for name, part in spec.teachers.items():
@@ -305,7 +309,7 @@ class SynthesisLever(TrainingLever):
         inputs |= {f"lessons-{name}": step for name, step in lessons.items()}
         for name in names:
             inputs |= {f"{TAUGHT_BY}{name}": node for node in self._made_of(name)}
-        if how == "fixed":
+        if how in MEASURED:
             wanted = {"groups": sorted(self.groups)}
             held = plan.step("items to judge by", subset, wanted, {"items": plan.validation})
             inputs["validation"] = held

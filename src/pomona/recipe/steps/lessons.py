@@ -290,7 +290,7 @@ class Written:
         lesson = Lesson(row.id, told["text"], teacher, None, unknown=told["unknown"])
         return Candidate(row, lesson)
 
-    def candidates(self, rows: Iterable[Assignment]) -> list[Candidate]:
-        """What all teachers wrote to rows."""
-        every = (self.candidate(name, row) for row in rows for name in self.lessons)
+    def candidates(self) -> list[Candidate]:
+        """What all teachers wrote."""
+        every = (self.candidate(name, row) for row in self.rows for name in self.lessons)
         return [one for one in every if one is not None]

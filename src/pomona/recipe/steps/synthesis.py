@@ -23,7 +23,18 @@ from pomona.recipe.steps.tables import read_items, write_items, write_items_and_
 from pomona.recipe.steps.training import train_and_save, trainable
 from pomona.synth.checks import Check, checks_from, reason_of
 from pomona.synth.rewards import reward_from
-from pomona.synth.routing import Every, Fixed, Policy, Random, Single, share
+from pomona.synth.routing import (
+    Every,
+    Form,
+    Learned,
+    Policy,
+    Pool,
+    Random,
+    Single,
+    learn_router,
+    lot,
+    measure_fixed,
+)
 from pomona.synth.teachers import Assignment, Candidate
 from pomona.tasks import Items
 
@@ -52,26 +63,6 @@ class Card:
     program_seconds: float
 
 
-def measured_table(judged: Written, metric: Any) -> dict[str, list[str]]:
-    """The teachers of every group, the best first by what they wrote to validation rows."""
-    candidates = judged.candidates(judged.rows)
-    scores = reward_from({"reference": {"metric": metric}}).score(candidates)
-    worth: dict[str, dict[str, float]] = {}
-    of = {
-        (one.row.id, one.lesson.teacher): score
-        for one, score in zip(candidates, scores, strict=True)
-    }
-    for group in dict.fromkeys(row.lang for row in judged.rows):
-        mine = [row for row in judged.rows if row.lang == group]
-        worth[group] = {
-            name: float(np.mean([of.get((row.id, name), 0.0) for row in mine]))
-            for name in judged.lessons
-        }
-    return {
-        group: sorted(values, key=lambda name: -values[name]) for group, values in worth.items()
-    }
-
-
 def route(step: StepContext) -> Cost:
     """The rows that a policy buys of its teachers for so many generations, each with who wrote it;
     what does not pass the checks is turned down.
@@ -81,12 +72,9 @@ def route(step: StepContext) -> Cost:
         cells = read_items(step.inputs["items"])
         written = Written.read(step, "items", "lessons-", p["teachers"], references=False)
         policy = _policy(step, p)
-        rows = share(
-            written.rows, policy, p["generations"] or len(cells) * len(p["teachers"]),
-            seed=p["seed"], able=written.able,
-        )  # fmt: skip
-        bought = _Bought(written, checks_from(p["checks"]), p["unknown"])
-        kept = bought.take(policy, rows, reward_from(p["reward"]).score)
+        order = sorted(written.rows, key=lambda row: lot(p["seed"], row.id))
+        bought = _Bought(written, p["generations"], checks_from(p["checks"]), p["unknown"])
+        kept = bought.take(policy, order, reward_from(p["reward"]).score)
         _write_rows(step, cells, kept)
     if not kept:
         told = ", ".join(f"{why} ({n:,})" for why, n in bought.rejects.most_common(3))
@@ -120,14 +108,19 @@ def _policy(step: StepContext, p: Mapping[str, Any]) -> Policy:
     if how in ("reward", "all"):
         return Every(names, "best" if how == "reward" else "all")
     judged = Written.read(step, "validation", "judged-", names, references=True)
-    return Fixed(measured_table(judged, p["metric"]), others=names)
+    pool = Pool.of(judged.candidates())
+    worth = reward_from({"reference": {"metric": p["metric"]}}).score(pool.candidates)
+    if how == "fixed":
+        return measure_fixed(pool, worth)
+    return Learned(learn_router(pool, worth, form=Form(seed=p["seed"])))
 
 
 class _Bought:
     """The answers that a policy asked for, with what they cost, and those that were kept."""
 
-    def __init__(self, written: Written, checks: list[Check], unknown: float) -> None:
-        self._written, self._checks, self._unknown = written, checks, unknown
+    def __init__(self, written: Written, most: int, checks: list[Check], unknown: float) -> None:
+        self._written, self._most = written, most
+        self._checks, self._unknown = checks, unknown
         self.by: list[tuple[str, dict[str, Any]]] = []
         self.rejects: Counter[str] = Counter()
 
@@ -145,12 +138,15 @@ class _Bought:
         """What is kept of each row's answers."""
         found: list[Candidate] = []
         for row, names in zip(rows, policy.ask(rows), strict=True):
-            for name in names:
+            able = [name for name in names if self._written.able(name, row)]
+            if self.generations + (len(able) if policy.keep != "first" else 1) > self._most:
+                break
+            for name in able:
                 one = self._ask(name, row)
-                if one is not None:
-                    found.append(one)
-                    if policy.keep == "first":
-                        break
+                found += [one] if one is not None else []
+                done = policy.keep == "first" and (one or self.generations == self._most)
+                if done:
+                    break
         if policy.keep != "best":
             texts = {(one.row.id, one.lesson.text): one for one in reversed(found)}
             return list(reversed(texts.values()))
@@ -163,8 +159,6 @@ class _Bought:
 
     def _ask(self, name: str, row: Assignment) -> Candidate | None:
         told = self._written.lessons[name][row.id]
-        if not told["asked"]:
-            return None
         self.by.append((name, told))
         one = self._written.candidate(name, row)
         wrong = told["reason"] if one is None else self._wrong(one)
