@@ -112,7 +112,7 @@ def test_each_policy_is_an_entry_beside_its_controls(finished: Path) -> None:
 
 
 def test_cells_are_what_others_have_and_the_group_has_not(finished: Path) -> None:
-    cells = result(finished, "find-empty-cells", "items.parquet")
+    cells = result(finished, "empty-cells", "items.parquet")
     empty = {text for n, text in enumerate(SOURCES) if split_of(n) == "train" and n % 3}
     assert len(cells) == 12 and {cell["source"] for cell in cells} < empty
     assert {cell["group"] for cell in cells} == {"af"}

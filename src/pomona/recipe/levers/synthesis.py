@@ -378,7 +378,7 @@ class SynthesisLever(TrainingLever):
         }
         inputs: dict[str, Node] = {**self._records(named), "known": self._all_rows}
         inputs |= {f"held-{at}": step for at, step in enumerate(self._held)}
-        return plan.step("find empty cells", find_empty, params, inputs)
+        return plan.step("empty cells", find_empty, params, inputs)
 
     @property
     def _source(self) -> str:
