@@ -69,7 +69,7 @@ def rows_of(part: str, table: Rows) -> Rows:
     split, langs = {
         "test": ("test", LANGS),
         "valid": ("valid", LANGS),
-        "more": ("valid", [lang for lang in DATA.groups if lang not in LANGS]),
+        "more": ("valid", [lang for lang in DATA.groups or () if lang not in LANGS]),
         "known": ("train", [lang for lang in LANGS if lang not in {"fr", "tr", "nb"}]),
     }[part]
     return [row for row in table if row["split"] == split and row["lang"] in langs]
@@ -155,7 +155,7 @@ class Costs:
     """Tokens and FLOPs of a model's answers."""
 
     def __init__(self, uri: str) -> None:
-        opened = load(uri)
+        opened: Any = load(uri)
         self.codec = Codec(locate(uri), opened.network, chat=False)
         self.shape = shape_of(opened.network)
 
@@ -196,7 +196,7 @@ def asked(teacher: Teacher, name: str, rows: Rows, part: str, sample: int) -> tu
             }
         )  # fmt: skip
     print(
-        f"{part} {name} {sample}: {len(kept):,} of {len(rows):,} rows, {whole:.1f} CPU s",
+        f"{part} {rows[0]['lang']} {name} {sample}: {len(kept):,} of {len(rows):,} rows, {whole:.1f} CPU s",
         flush=True,
     )
     return kept, lost
@@ -236,29 +236,36 @@ def main() -> None:
     if (given.out / "candidates.parquet").exists():
         kept = pq.read_table(given.out / "candidates.parquet").to_pylist()
         lost = pq.read_table(given.out / "rejects.parquet").to_pylist()
-    done = {(row["part"], row["teacher"], row["sample"]) for row in kept}
+    done = {(row["part"], row["lang"], row["teacher"], row["sample"]) for row in kept}
     pivots = list(pivots_of(whole, given.out))
     for part in given.parts:
-        rows = rows_of(part, table)
-        work: list[tuple[Teacher, str, Rows, int]] = []
-        for sample in range(given.samples):
-            for name in ("ui-m", "ui-l"):
-                work.append((model(name, given.out), name, rows, sample))
-        for name, langs in FAMILIES.items():
-            if not (given.out / "experts" / name).exists():
-                print(f"expert {name} is left out: it is not made yet", flush=True)
-                continue
-            own = [row for row in rows if row["lang"] in langs]
-            work.append((model(name, given.out), f"expert {name}", own, 0))
-        work.append((Memory(table), "memory", rows, 0))
-        for lang, pivot in pivots:
-            work.append((pivot, pivot.name, [row for row in rows if row["lang"] == lang], 0))
-        for teacher, name, own, sample in work:
-            if own and (part, name, sample) not in done:
-                more, rejects = asked(teacher, name, own, part, sample)
-                kept, lost = kept + more, lost + rejects
-                write(given.out, "rejects.parquet", lost, REJECTS)
-                write(given.out, "candidates.parquet", kept, SCHEMA)
+        every = rows_of(part, table)
+        for lang in dict.fromkeys(row["lang"] for row in every):
+            rows = [row for row in every if row["lang"] == lang]
+            for teacher, name, sample in work_of(lang, given.out, table, pivots, given.samples):
+                if (part, lang, name, sample) not in done:
+                    more, rejects = asked(teacher, name, rows, part, sample)
+                    kept, lost = kept + more, lost + rejects
+                    write(given.out, "rejects.parquet", lost, REJECTS)
+                    write(given.out, "candidates.parquet", kept, SCHEMA)
+
+
+def work_of(
+    lang: str, folder: Path, table: Rows, pivots: Sequence[tuple[str, Teacher]], samples: int
+) -> Iterator[tuple[Teacher, str, int]]:
+    """Who is asked in a language, under what name, for which draw."""
+    for sample in range(samples):
+        for name in ("ui-m", "ui-l"):
+            yield model(name, folder), name, sample
+    for name, langs in FAMILIES.items():
+        if lang in langs and (folder / "experts" / name).exists():
+            yield model(name, folder), f"expert {name}", 0
+        elif lang in langs:
+            print(f"expert {name} is left out: it is not made yet", flush=True)
+    yield Memory(table), "memory", 0
+    for own, pivot in pivots:
+        if own == lang:
+            yield pivot, pivot.name, 0
 
 
 if __name__ == "__main__":

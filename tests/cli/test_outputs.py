@@ -123,6 +123,7 @@ CASES = [
     Outputs("synth profile", "in.jsonl ui-xs --prompts b.jsonl --answers a --samples 1 --max-tokens 1 "
             "--page p", "in.jsonl b.jsonl", "", "", "a/ui-xs.parquet a/ui-xs.parquet.card.json",
             pages="p"),
+    Outputs("synth route", "answers.jsonl --out r --page p", "answers.jsonl", "r", pages="p"),
     Outputs("synth run", "synth.yaml --out o", "in.jsonl synth.yaml", "", "o"),
     Outputs("synth annotate", "in.jsonl --definitions kinds.yaml --out o.parquet --labels b.jsonl "
             "--human lang --id id --page p", "in.jsonl b.jsonl kinds.yaml", "o.parquet", "",
@@ -175,6 +176,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
     Path("votes.csv").write_text(f"model_a,model_b,winner\n{votes}")
     Path("shown.csv").write_text(
         "prompt,model_a,model_b,completion_a,completion_b,winner\np,x,y,one,two,x\n"
+    )
+    answered = [(row, who) for row in "abcde" for who in ("one", "once", "two")]
+    Path("answers.jsonl").write_text(
+        "".join(
+            json.dumps({"id": row, "text": row, "lang": "af", "teacher": who, "answer": row + who})
+            + "\n"
+            for row, who in answered
+        )
     )
     Path("makers.csv").write_text("model,organisation\nx,Lab\n")
     Path("runs.csv").write_text(

@@ -46,11 +46,6 @@ if TYPE_CHECKING:
         Wrapper as Wrapper,
         open_store as open_store,
     )
-    from pomona.answers.submitted import (
-        Fetched as Fetched,
-        InBatches as InBatches,
-        Submitted as Submitted,
-    )
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -61,6 +56,5 @@ __getattr__, __dir__ = lazily(
         "pool": "Answer Answerer PoolStats conversation fenced text_of",
         "rows": "COLUMNS RowPrompt",
         "store": "CachedModel Wrapper open_store",
-        "submitted": "Fetched InBatches Submitted",
     },
 )

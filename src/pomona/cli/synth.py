@@ -6,9 +6,11 @@ from cyclopts import App
 
 from pomona.cli.synth_annotate import ANNOTATE
 from pomona.cli.synth_profile import PROFILE
+from pomona.cli.synth_route import ROUTE
 from pomona.cli.synth_run import RUN
 
 app = App(name="synth")
 app.command(PROFILE)
 app.command(RUN, name="run")
 app.command(ANNOTATE)
+app.command(ROUTE)

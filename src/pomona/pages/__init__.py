@@ -10,6 +10,7 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.pages.drawing import (
+        forest as forest,
         nominal as nominal,
         picture as picture,
         quantitative as quantitative,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "drawing": "nominal picture quantitative svg",
+        "drawing": "forest nominal picture quantitative svg",
         "numbers": "UNKNOWN amount bounded change clean clock count flops gained interval p_value "
         "parameters places short signed size within",
         "page": "Page render",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from pomona.files import cache_folder, write_text
-from pomona.pages.theme import dark, light
+from pomona.pages.theme import SCHEMA, dark, light
 
 _DRAW = """
 const page = JSON.parse(document.getElementById("charts").textContent);
@@ -35,6 +36,39 @@ def quantitative(field: str, **more: Any) -> dict[str, Any]:
 def nominal(field: str, **more: Any) -> dict[str, Any]:
     """A channel of a chart that shows the names of a field."""
     return {"field": field, "type": "nominal", **more}
+
+
+def forest(rows: Sequence[Mapping[str, Any]], title: str, *, zero: bool = True) -> dict[str, Any]:
+    """A chart of estimates below each other: of each row its `name`, its `value`, and an interval
+    from `low` to `high`; with a line at zero, where that is shown.
+    """
+    labels = {"labelLimit": 260, "labelPadding": 6}
+    y = nominal("name", sort=[row["name"] for row in rows], title=None, axis=labels)
+
+    def x(field: str) -> dict[str, Any]:
+        return quantitative(field, title=title, scale={"zero": zero, "nice": True})
+
+    layers: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.5},
+            "encoding": {"y": y, "x": x("low"), "x2": {"field": "high"}},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 50},
+            "encoding": {"y": y, "x": x("value")},
+        },
+    ]
+    if zero:
+        line = {"mark": {"type": "rule", "style": "zero"}, "encoding": {"x": {"datum": 0}}}
+        layers.insert(0, line)
+    return {
+        "$schema": SCHEMA,
+        "padding": {"left": 24, "right": 24, "top": 5, "bottom": 5},
+        "width": 520,
+        "height": {"step": 20},
+        "data": {"values": list(rows)},
+        "layer": layers,
+    }
 
 
 def svg(chart: dict[str, Any], config: dict[str, Any] | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,14 +11,17 @@ import pytest
 from pomona.errors import PomonaError
 from pomona.synth.routing import (
     EVERY,
+    AnswerColumns,
     Every,
     Fixed,
     Judging,
     Pool,
     Random,
+    Router,
     Routes,
     Single,
     compare_policies,
+    route,
 )
 from pomona.synth.teachers import Assignment, Candidate, Lesson
 from pomona.tasks import metric
@@ -104,7 +108,7 @@ def test_shares_of_the_gain(routes: Routes) -> None:
     gain = routes.of("reward").value - routes.of("l").value
     assert told.share == pytest.approx((routes.of("fixed").value - routes.of("l").value) / gain)
     assert told.low is not None and told.low <= told.share
-    assert routes.share("reward") is None
+    assert {one.policy for one in routes.shares} == {"fixed", "random"}
     read = json.loads(json.dumps(routes.to_json(), allow_nan=False))
     assert len(read["standings"]) == 6 * 4
     assert "share of the gain" in routes.cells()[0]
@@ -134,3 +138,41 @@ def test_mistakes_are_named() -> None:
     alone = Judging(metric("exact_match"), fixed=None, reward=None)
     with pytest.raises(PomonaError, match='row "a": has no reference'):
         compare_policies(bare, [Single("l")], [1.0], judging=alone)
+
+
+def written(tmp_path: Path, name: str, first: int, rows: int = 30) -> Path:
+    """Answers to rows whose sources begin at `first`, of which `m` has the right one where the
+    text has "file".
+    """
+    path = tmp_path / name
+    with path.open("w") as file:
+        for at in range(first, first + rows):
+            text = f"{'file' if at % 2 else 'page'} {at}"
+            for teacher in TEACHERS:
+                good = (at % 2 == 1) == (teacher == "m")
+                row = {"id": f"r{at}", "text": text, "lang": "af", "teacher": teacher, "cost": 2}
+                answer = "right" if good else "no"
+                file.write(json.dumps({**row, "answer": answer, "reference": "right"}) + "\n")
+    return path
+
+
+def test_a_table_is_learned_from_and_others_are_compared(tmp_path: Path) -> None:
+    valid, test = written(tmp_path, "valid.jsonl", 0), written(tmp_path, "test.jsonl", 100)
+    told = route(
+        valid, AnswerColumns(cost="cost"), test=test, learn=["reference"], judge="exact_match",
+        out=tmp_path / "router", page=tmp_path / "page",
+    )  # fmt: skip
+    assert told.routes is not None
+    assert told.routes.of("learned").value == 100
+    assert told.routes.of("fixed").value == 50
+    assert told.routes.of("all").costs.sums == {"cost": 120}
+    assert Router.load(tmp_path / "router").signature == told.to_json()["router"]["signature"]
+    assert "exact_match" in (tmp_path / "page/index.html").read_text()
+    with pytest.raises(PomonaError, match='row "r0": its source is among the answers'):
+        route(valid, test=valid)
+    with pytest.raises(PomonaError, match=r"sample: there is no such column"):
+        route(valid, AnswerColumns(sample="sample"))
+    with pytest.raises(PomonaError, match="0 sources have answers that differ"):
+        route(valid)  # two answers agree equally with each other
+    with pytest.raises(PomonaError, match='"agreement=x" is no reward'):
+        route(valid, reward=["agreement=x"])

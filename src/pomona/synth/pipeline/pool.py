@@ -10,6 +10,7 @@ from pathlib import Path
 from pomona.answers import Budget
 from pomona.errors import PomonaError
 from pomona.models import Model, load, wait_for
+from pomona.synth.pipeline.inputs import passing
 from pomona.synth.pipeline.recipe import (
     AnyTeacher,
     ApertiumTeacher,
@@ -183,7 +184,7 @@ def _pairs(languages: Mapping[str, Sequence[str]] | None) -> frozenset[tuple[str
 
 
 def _translations(pivot: Pivot) -> dict[str, str]:
-    records = pivot.read().require(pivot.text, pivot.translation, pivot.lang)
+    records = passing(pivot).require(pivot.text, pivot.translation, pivot.lang)
     table = records.select(pivot.text, pivot.translation, pivot.lang).to_table()
     cells = find_cells(
         table,
@@ -197,7 +198,7 @@ def _translations(pivot: Pivot) -> dict[str, str]:
 
 
 def _table(name: str, part: TablePart) -> TableTeacher:
-    records = part.read().require(part.text, part.lang, part.answer)
+    records = passing(part).require(part.text, part.lang, part.answer)
     licence = part.licence
     columns = [part.text, part.lang, part.answer]
     if licence in records.column_names:
@@ -217,7 +218,7 @@ def parts_with_paths(recipe: SynthRecipe) -> list[str]:
     """The tables that a recipe reads, beside its rows."""
     parts = [*recipe.test, *(one for one in recipe.teachers.values() if isinstance(one, TablePart))]
     parts += [pivot for one in recipe.teachers.values() if (pivot := _pivot(one)) is not None]
-    return [path for part in parts for path in part.read().paths]
+    return [path for part in parts for path in passing(part).paths]
 
 
 def _pivot(part: TeacherPart) -> Pivot | None:

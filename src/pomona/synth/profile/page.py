@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pomona.files import write_into
-from pomona.pages import SCHEMA, UNKNOWN, clean, nominal, p_value, picture, quantitative, render
+from pomona.pages import UNKNOWN, clean, forest, p_value, picture, render
 from pomona.synth.profile.measures import Difference
 from pomona.synth.profile.results import (
     Compared,
@@ -20,7 +20,6 @@ from pomona.synth.profile.results import (
 
 NAME = "index.html"
 _MOST = 60  # groups of a picture
-_LABEL = {"labelLimit": 260, "labelPadding": 6}
 Table = tuple[str, str, list[str], list[dict[str, Any]], int]
 
 
@@ -63,13 +62,17 @@ def _pictures(result: Profile) -> list[tuple[str, dict[str, str], str]]:
                 "percent of it, with intervals. The line is no difference."
             )
             pictures.append(
-                (f"What differs: {clean(other.profile.name)}", picture(_forest(rows)), words)
+                (
+                    f"What differs: {clean(other.profile.name)}",
+                    picture(forest(rows, "difference, %")),
+                    words,
+                )
             )
     if not result.others and result.first.groups:
         for name in ("length", "mtld"):
             rows = _by_group(result.first, name)
             words = f"{unit_of(name)}, with intervals."
-            pictures.append((f"{name} by group", picture(_forest(rows, name, zero=False)), words))
+            pictures.append((f"{name} by group", picture(forest(rows, name, zero=False)), words))
     return pictures
 
 
@@ -92,38 +95,6 @@ def _by_group(side: SideProfile, name: str) -> list[dict[str, Any]]:
         for group, metrics in list(side.groups.items())[:_MOST]
         if (one := metrics[name]).ci_low is not None
     ]
-
-
-def _forest(
-    rows: list[dict[str, Any]], title: str = "difference, %", *, zero: bool = True
-) -> dict[str, Any]:
-    y = nominal("name", sort=[row["name"] for row in rows], title=None, axis=_LABEL)
-
-    def x(field: str) -> dict[str, Any]:
-        return quantitative(field, title=title, scale={"zero": zero, "nice": True})
-
-    layers: list[dict[str, Any]] = [
-        {
-            "mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.5},
-            "encoding": {"y": y, "x": x("low"), "x2": {"field": "high"}},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 50},
-            "encoding": {"y": y, "x": x("value")},
-        },
-    ]
-    if zero:
-        layers.insert(
-            0, {"mark": {"type": "rule", "style": "zero"}, "encoding": {"x": {"datum": 0}}}
-        )
-    return {
-        "$schema": SCHEMA,
-        "padding": {"left": 24, "right": 24, "top": 5, "bottom": 5},
-        "width": 520,
-        "height": {"step": 20},
-        "data": {"values": rows},
-        "layer": layers,
-    }
 
 
 def _tables(result: Profile) -> list[Table]:

@@ -33,9 +33,15 @@ if TYPE_CHECKING:
         Costs as Costs,
         GainShare as GainShare,
         Routes as Routes,
+        Routing as Routing,
         Standing as Standing,
     )
     from pomona.synth.routing.router import Learned as Learned, Router as Router
+    from pomona.synth.routing.run import (
+        AnswerColumns as AnswerColumns,
+        best_single as best_single,
+        route as route,
+    )
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -46,7 +52,8 @@ __getattr__, __dir__ = lazily(
         "measured": "gains measure_fixed",
         "policies": "Every Fixed Keep Policy Random Single lot share",
         "pool": "Pool Routed",
-        "results": "EVERY Above Costs GainShare Routes Standing",
+        "results": "EVERY Above Costs GainShare Routes Routing Standing",
         "router": "Learned Router",
+        "run": "AnswerColumns best_single route",
     },
 )

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pomona.errors import PomonaError, nearest
 from pomona.stats import Resamples, compare, holm, interval, percentiles, rows_of
-from pomona.synth.routing.policies import Policy
+from pomona.synth.routing.policies import Policy, Single
 from pomona.synth.routing.pool import Pool, Routed
 from pomona.synth.routing.results import EVERY, Above, Costs, GainShare, Routes, Standing
 from pomona.tasks import Metric, metric as metric_of
@@ -48,7 +48,8 @@ def compare_policies(
     """The judge's value of what each policy keeps, with intervals over the rows' clusters.
 
     A row without an answer counts as an empty answer, and several that are kept as their mean.
-    P-values of the differences within a group are corrected together (Holm).
+    P-values of the differences within a group are corrected together (Holm). Shares of the gain are
+    those of policies that pay for one answer to a row, and do not always ask the same teacher.
 
     Args:
         pool: Answers to test rows, all with a reference. Nothing was learned from their sources.
@@ -73,6 +74,7 @@ def compare_policies(
         parts[lang] = np.isin(np.arange(len(pool.rows)), rows)
     parts |= {name: np.asarray(mask, bool) for name, mask in (groups or {}).items()}
     clusters = np.array([row.cluster or row.text for row in pool.rows], dtype=object)
+    sharing = [one.name for one in policies if one.keep == "first" and not isinstance(one, Single)]
     told, shares = [], []
     for group, mask in parts.items():
         if not mask.any():
@@ -85,10 +87,11 @@ def compare_policies(
             for name, each in own.items()
         ]
         told += _above(standings, judge, own, draws, judging)
-        shares += _shares(group, judge, own, draws, judging)
+        shares += _shares(group, judge, own, draws, judging, sharing)
     return Routes(
-        tuple(told), tuple(shares), judge.signature, judging.level, judging.resamples, judging.seed
-    )
+        tuple(told), tuple(shares), judge.name, judge.signature,
+        judging.level, judging.resamples, judging.seed,
+    )  # fmt: skip
 
 
 class _Judged:
@@ -175,18 +178,22 @@ def _above(
 
 
 def _shares(
-    group: str, judge: Metric, own: Mapping[str, Floats], draws: Resamples, judging: Judging
+    group: str,
+    judge: Metric,
+    own: Mapping[str, Floats],
+    draws: Resamples,
+    judging: Judging,
+    policies: Sequence[str],
 ) -> list[GainShare]:
-    """What part of the gain of reward routing each other policy has."""
+    """What part of the gain of reward routing these policies have."""
     if judging.reward is None or judging.single is None:
         return []
-    drawn = {name: draws.resampled(judge, each) for name, each in own.items()}
-    value = {name: float(judge.aggregate(each.sum(0))) for name, each in own.items()}
     base, top = judging.single, judging.reward
+    names = {base, top, *policies}
+    drawn = {name: draws.resampled(judge, own[name]) for name in names}
+    value = {name: float(judge.aggregate(own[name].sum(0))) for name in names}
     told = []
-    for name in own:
-        if name in {base, top}:
-            continue
+    for name in policies:
         gain = value[top] - value[base]
         share = (value[name] - value[base]) / gain if gain > 0 else None
         low, high = None, None

@@ -4,9 +4,8 @@ it has not seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
 from pomona.errors import PomonaError
+from pomona.stats import rows_of
 from pomona.synth.routing.features import Features, Sees
+from pomona.synth.routing.measured import PRIOR, gains
 from pomona.synth.routing.policies import lot
 from pomona.synth.routing.pool import Pool
 from pomona.synth.routing.router import Router, fitted
 from pomona.synth.teachers import Assignment
 
-_TEMPERATURES = (0.25, 0.5, 1.0, 2.0)  # of the targets, times the usual spread of a row's rewards
-_PENALTIES = (1e-4, 1e-3, 1e-2)
+_TEMPERATURES = (0.25, 0.5, 1.0)  # of the targets, times the usual spread of a row's rewards
+_PENALTIES = (1e-3, 3e-3, 1e-2)
 _COST_WEIGHTS = (0.0, *(float(w) for w in np.geomspace(0.005, 2, 14)))
 
 
@@ -48,6 +49,7 @@ def learn_router(
     *,
     costs: Mapping[str, float] | None = None,
     form: Form | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Router:
     """Learn which teacher's answer has the highest reward, from answers to validation rows.
 
@@ -57,6 +59,7 @@ def learn_router(
         costs: Of an answer of each teacher, in one unit; without them none is taken off. They count
             as shares of the highest.
         form: How.
+        progress: Called with the temperatures done and all.
 
     Raises:
         PomonaError: fewer clusters than folds have two answers that differ, or a teacher has no
@@ -75,56 +78,84 @@ def learn_router(
     )
     spread = float(np.median(np.nanstd(data.matrix, axis=1)))
     grid = []
-    for relative, penalty in product(form.temperatures, form.penalties):
-        held = data.cross_fitted(spread * relative, penalty)
-        value = data.worth(held)
-        grid.append((value, penalty, -relative, held))
+    for done, relative in enumerate(form.temperatures):
+        if progress is not None:
+            progress(done, len(form.temperatures))
+        every = data.cross_fitted(spread * relative, form.penalties)
+        grid += [(data.worth(held), p, -relative, held) for p, held in every.items()]
     value, penalty, relative, held = max(grid, key=lambda each: each[:3])
     share = _shares(pool.teachers, costs)
     weight = _cost_weight(data, softmax(held, axis=1), share, form)
-    weights = fitted(data.x, data.targets(-spread * relative), data.there, penalty)
+    weights = data.fitted(-spread * relative, penalty)
     learned: dict[str, Any] = {
         "rows": len(rows),
         "clusters": len({row.cluster or row.text for row in rows}),
         "temperature": -spread * relative,
         "penalty": penalty,
         "unseen": value,
+        "fixed": data.worth(data.by_language()),
         "grid": [[-spread * r, p, v] for v, p, r, _ in grid],
         "seed": form.seed,
     }
     return Router(pool.teachers, data.features, weights, tuple(share.tolist()), weight, learned)
 
 
-@dataclass(frozen=True)
 class _Data:
-    """The rows that teach, their rewards `[n, t]` and their folds `[n]`."""
+    """The rows that teach, their rewards `[n, t]` and their folds `[n]`. Columns of one row alone
+    tell nothing of others, and are left out: most n-grams are such.
+    """
 
-    features: Features
-    rows: Sequence[Assignment]
-    matrix: NDArray[np.float64]
-    fold: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "x", self.features.of(self.rows))
-        object.__setattr__(self, "there", np.isfinite(self.matrix))
-
-    x: Any = None
-    there: Any = None
+    def __init__(
+        self,
+        features: Features,
+        rows: Sequence[Assignment],
+        matrix: NDArray[np.float64],
+        fold: NDArray[np.int64],
+    ) -> None:
+        self.features, self.matrix, self.fold = features, matrix, fold
+        whole = features.of(rows)
+        self.used = np.flatnonzero(np.bincount(whole.indices, minlength=features.columns) > 1)
+        self.x = whole[:, self.used].tocsr()
+        self.there = np.isfinite(matrix)
+        self.langs = rows_of([row.lang for row in rows])
 
     def targets(self, temperature: float) -> NDArray[np.float64]:
         """softmax(reward / temperature) over the teachers that answered."""
         return softmax(np.where(self.there, self.matrix / temperature, -np.inf), axis=1)
 
-    def cross_fitted(self, temperature: float, penalty: float) -> NDArray[np.float64]:
-        """Logits `[n, t]` of each row by a router that has not seen its fold; −∞ where a teacher
-        did not answer.
+    def fitted(self, temperature: float, penalty: float) -> NDArray[np.float32]:
+        """The weights of all columns, by all rows."""
+        weights = np.zeros((self.features.columns, self.matrix.shape[1]), np.float32)
+        weights[self.used] = fitted(self.x, self.targets(temperature), self.there, penalty)
+        return weights
+
+    def cross_fitted(
+        self, temperature: float, penalties: Sequence[float]
+    ) -> dict[float, NDArray[np.float64]]:
+        """For each penalty the logits `[n, t]` of each row by a router that has not seen its fold;
+        −∞ where a teacher did not answer.
         """
         targets = self.targets(temperature)
-        told = np.full(self.matrix.shape, -np.inf)
+        told = {penalty: np.full(self.matrix.shape, -np.inf) for penalty in penalties}
         for fold in np.unique(self.fold):
             seen, held = self.fold != fold, self.fold == fold
-            weights = fitted(self.x[seen], targets[seen], self.there[seen], penalty)
-            told[held] = self.x[held] @ weights
+            x, own, there, weights = self.x[seen], targets[seen], self.there[seen], None
+            for penalty in sorted(penalties, reverse=True):  # each starts from the one before
+                weights = fitted(x, own, there, penalty, weights)
+                told[penalty][held] = self.x[held] @ weights
+        return {penalty: np.where(self.there, each, -np.inf) for penalty, each in told.items()}
+
+    def by_language(self) -> NDArray[np.float64]:
+        """What each teacher gains in a row's language, by the rows of other folds, `[n, t]`; −∞
+        where it did not answer.
+        """
+        told = np.full(self.matrix.shape, -np.inf)
+        for fold in np.unique(self.fold):
+            seen = np.flatnonzero(self.fold != fold)
+            every = gains(self.matrix[seen])
+            for rows in self.langs.values():
+                held = rows[self.fold[rows] == fold]
+                told[held] = gains(self.matrix[np.intersect1d(rows, seen)], PRIOR, every)
         return np.where(self.there, told, -np.inf)
 
     def worth(self, scores: NDArray[np.float64]) -> float:

@@ -9,7 +9,7 @@ from pomona.stats import rows_of
 from pomona.synth.routing.policies import Fixed, Group
 from pomona.synth.routing.pool import Pool
 
-_PRIOR = 5.0  # rows that the teachers' standing in all groups counts as, in each
+PRIOR = 5.0  # rows that the teachers' standing in all groups counts as, in each
 
 
 def measure_fixed(pool: Pool, rewards: ArrayLike, by: Group | None = None) -> Fixed:
@@ -28,12 +28,12 @@ def measure_fixed(pool: Pool, rewards: ArrayLike, by: Group | None = None) -> Fi
     matrix = pool.matrix(rewards)
     groups = [row.lang if by is None else by(row) for row in pool.rows]
     every = gains(matrix)
-    overall = _ranking(pool.teachers, every, np.isfinite(matrix).any(0))
+    overall = _ranking(pool.teachers, every, np.any(np.isfinite(matrix), axis=0))
     table = {}
     for group, rows in rows_of(groups).items():
         part = matrix[rows]
-        own = gains(part, _PRIOR, every)
-        table[group] = _ranking(pool.teachers, own, np.isfinite(part).any(0))
+        own = gains(part, PRIOR, every)
+        table[group] = _ranking(pool.teachers, own, np.any(np.isfinite(part), axis=0))
     return Fixed(table, overall, by)
 
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pomona.pages import UNKNOWN, change, clean, count, p_value
+from pomona.pages import UNKNOWN, change, clean, count
+from pomona.synth.routing.policies import Fixed
+from pomona.synth.routing.router import Router
 
 FORMAT = 1
 EVERY = "all rows"
+SURE = 0.05
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Routes:
 
     standings: Sequence[Standing]
     shares: Sequence[GainShare]
+    judge_name: str
     judge: str
     level: float
     resamples: int
@@ -102,7 +106,7 @@ class Routes:
             "pomona_routes": FORMAT,
             "standings": [asdict(one) for one in self.standings],
             "shares": [asdict(one) for one in self.shares],
-            "judge": self.judge,
+            "judge": {"name": self.judge_name, "signature": self.judge},
             "level": self.level,
             "resamples": self.resamples,
             "seed": self.seed,
@@ -114,9 +118,8 @@ class Routes:
         """The best policy, in a line."""
         every = [one for one in self.standings if one.group == EVERY]
         best = max(every, key=lambda one: one.value)
-        name = self.judge.split("|")[0]
-        told = f"{clean(best.policy)} is highest: {best.value:.1f} over {best.rows:,} rows"
-        return f"{told} ({best.costs.generations:,} answers written), by {clean(name)}"
+        told = f"{clean(best.policy)} is highest: {self.judge_name} {best.value:.1f} over "
+        return f"{told}{best.rows:,} rows, for {best.costs.generations:,} answers"
 
     def cells(self, group: str = EVERY) -> list[dict[str, str]]:
         """A row a policy, as texts, the highest first."""
@@ -130,9 +133,7 @@ class Routes:
             }
             for base in bases:
                 above = one.above.get(base)
-                label = f"above {clean(base)}"
-                cells[label] = change(above.delta, above.low, above.high) if above else "—"
-                cells[f"p (Holm), {clean(base)}"] = p_value(above.p_holm) if above else "—"
+                cells[f"above {clean(base)}"] = _above(above)
             cells["share of the gain"] = _share(self.share(one.policy, group))
             cells["answered"] = f"{one.costs.answered / one.rows:.0%}"
             cells["written"] = count(one.costs.generations)
@@ -140,6 +141,62 @@ class Routes:
                 cells[clean(name)] = UNKNOWN if value is None else f"{value:.4g}"
             told.append(cells)
         return told
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What was learned from answers to `rows` rows, and what policies are worth on others;
+    `routes` is None where there are no others. `single` is the best teacher alone.
+    """
+
+    fixed: Fixed
+    router: Router
+    single: str
+    rows: int
+    signature: str
+    routes: Routes | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        router = {
+            "teachers": list(self.router.teachers),
+            "cost_weight": self.router.cost_weight,
+            "signature": self.router.signature,
+        }
+        return {
+            "pomona_routing": FORMAT,
+            "single": self.single,
+            "rows": self.rows,
+            "fixed": {group: list(names) for group, names in self.fixed.table.items()},
+            "router": {**self.router.learned, **router},
+            "routes": self.routes.to_json() if self.routes else None,
+            "signature": self.signature,
+            "seed": self.router.learned["seed"],
+        }
+
+    def headline(self) -> str:
+        """What is best, in a line."""
+        if self.routes is not None:
+            return self.routes.headline()
+        return f"{clean(self.single)} is the best teacher alone, over {self.rows:,} rows"
+
+    def lines(self) -> list[str]:
+        """What to know of it."""
+        told = self.router.learned
+        stars = f"* is a difference that is sure: p < {SURE:g}, corrected over a group (Holm)."
+        return [
+            *([stars] if self.routes else []),
+            f"The router was learned from {told['rows']:,} rows of {told['clusters']:,} sources on "
+            f"which rewards differ; on those it had not seen its teachers' mean reward was "
+            f"{told['unseen']:.4g}, that of the table {told['fixed']:.4g}.",
+        ]
+
+
+def _above(one: Above | None) -> str:
+    if one is None:
+        return "—"
+    told = change(one.delta, one.low, one.high)
+    return f"{told} *" if one.p_holm < SURE else told
 
 
 def _share(one: GainShare | None) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
@@ -30,7 +30,8 @@ from pomona.synth.teachers import Assignment
 
 _FORM = "pomona-router-1"
 _NO_ROUTER = "give the file that a router was saved to"
-_STEPS = 100  # of L-BFGS
+_STEPS = 200  # of L-BFGS
+_PRECISION = 1e-6  # of the loss, relative
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Router:
         told = self._document() | {"learned": dict(self.learned)}
         tensors = {"rows": rows, "weights": np.ascontiguousarray(self.weights[rows])}
         with atomic_file(path) as partial:
-            save_file(tensors, partial, {"router": json_text(told)})
+            partial.write_bytes(save(tensors, {"router": json_text(told)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Router:
@@ -120,26 +121,26 @@ class Learned:
 
 
 def fitted(
-    x: Any, targets: NDArray[np.float64], there: NDArray[np.bool_], penalty: float
-) -> NDArray[np.float32]:
+    x: Any,
+    targets: NDArray[np.float64],
+    there: NDArray[np.bool_],
+    penalty: float,
+    start: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
     """Weights `[columns, t]` that make the cross entropy of `targets` `[n, t]` least, over the
-    teachers that are `there`, with `penalty` / 2 of the squared weights.
+    teachers that are `there`, with `penalty` / 2 of the squared weights; sought from `start`.
     """
-    used = np.unique(x.indices)
-    own = x[:, used].tocsr()
-    turned = own.T.tocsr()
+    turned = x.T.tocsr()
     n, t = targets.shape
     blocked = np.where(there, 0.0, -np.inf)
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights = flat.reshape(-1, t)
-        told = log_softmax(own @ weights + blocked, axis=1)
+        told = log_softmax(x @ weights + blocked, axis=1)
         entropy = -float((targets * np.where(there, told, 0.0)).sum()) / n
         slope = turned @ ((np.exp(told) - targets) / n) + penalty * weights
-        return entropy + penalty / 2 * float((flat**2).sum()), slope.ravel()
+        return entropy + penalty / 2 * float(flat @ flat), slope.ravel()
 
-    start = np.zeros(len(used) * t)
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
-    weights = np.zeros((x.shape[1], t), np.float32)
-    weights[used] = found.x.reshape(-1, t)
-    return weights
+    first = np.zeros(x.shape[1] * t) if start is None else start.ravel()
+    how = {"maxiter": _STEPS, "ftol": _PRECISION}
+    return minimize(loss, first, jac=True, method="L-BFGS-B", options=how).x.reshape(-1, t)
