@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from _machine import machine
 
-from pomona.data.duplicates import dedup, s_curve
+from pomona.data.duplicates import dedup
 from pomona.files import write_json
+from pomona.shingles import s_curve
 
 WORDS, SHINGLE, BANDS, ROWS, THRESHOLD = 45, 5, 16, 8, 0.8
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib
+import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,8 +37,8 @@ class Family:
 
     about: what they are for, in the words of whoever waits for them.
     package: an imported package.
-    sources: the modules in it that the loops are written in; when their text changes, so does the
-        code.
+    sources: the modules in it that the loops are written in, and by their whole names those of
+        other packages that these call; when their text changes, so does the code.
     loops: for each loop the module that defines it and the types of its arguments, as numba writes
         them, with blanks between: "i8" an integer, "f8" a float, "u1[::1]" an array of bytes,
         "u8[:,::1]" a matrix of uint64, row by row.
@@ -85,7 +86,7 @@ class Family:
         digest = hashlib.sha256("\n".join([*machine, self.package, str(self.loops)]).encode())
         own = Path(str(sys.modules[self.package].__file__)).parent
         for source in (
-            *(own / f"{name}.py" for name in self.sources),
+            *(_source(own, name) for name in self.sources),
             *sorted(Path(__file__).parent.glob("*.py")),
         ):
             digest.update(source.read_bytes())
@@ -121,6 +122,15 @@ class Family:
         (made,) = numba.njit(signature, **options)(function).overloads.values()
         code = made.library.serialize_using_object_code()[2][0]
         return made.fndesc.llvm_func_name.encode(), code
+
+
+def _source(own: Path, name: str) -> Path:
+    """The file of a module of the package in `own`, or of one that is named wholly."""
+    if "." not in name:
+        return own / f"{name}.py"
+    found = importlib.util.find_spec(name)
+    assert found is not None and found.origin is not None
+    return Path(found.origin)
 
 
 def jit(about: str, **options: Any) -> Callable[[Any], Any]:

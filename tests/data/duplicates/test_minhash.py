@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pomona import files
-from pomona.data.duplicates import bands_for, dedup, minhash, pairs as pairing, s_curve
+from pomona.data.duplicates import dedup, minhash, pairs as pairing
 from pomona.data.duplicates._loops.joining import edit_close
-from pomona.data.duplicates.minhash import composed
+from pomona.shingles import bands_for, composed, s_curve
 
 SURE = {"n_bands": 24, "rows_per_band": 1}
 

@@ -12,14 +12,12 @@ if TYPE_CHECKING:
         dedup_semantic as dedup_semantic,
         embeddings as embeddings,
     )
-    from pomona.data.duplicates.signed import bands_for as bands_for, s_curve as s_curve
     from pomona.data.duplicates.split_rates import Rates as Rates, rates as rates
     from pomona.data.duplicates.substring import dedup_substring as dedup_substring
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "signed": "bands_for s_curve",
         "split_rates": "Rates rates",
         "methods": "dedup",
         "semantic": "dedup_semantic embeddings",

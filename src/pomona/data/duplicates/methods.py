@@ -8,10 +8,11 @@ from typing import Any
 
 from pomona.data.duplicates.minhash import Progress
 from pomona.data.duplicates.near import dedup_near
-from pomona.data.duplicates.signed import Method, Shingle, options_of
+from pomona.data.duplicates.signed import Method, options_of
 from pomona.data.inputs import Inputs
 from pomona.errors import PomonaError, nearest
 from pomona.records import Card, check_engine
+from pomona.shingles import Shingle
 
 _METHODS = ("exact", "minhash", "substring", "semantic")
 

@@ -28,7 +28,6 @@ from pomona.data.duplicates.signed import (
     SignedIndex,
     chunks_in,
     index_at,
-    s_curve,
 )
 from pomona.data.inputs import Inputs, opened
 from pomona.data.work import results_of, stamps, work_at, work_of
@@ -45,6 +44,7 @@ from pomona.records import (
     inputs_of,
     split,
 )
+from pomona.shingles import s_curve
 
 
 def dedup_near(

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.data.duplicates._loops import SKETCH, loop, power_of_two
+from pomona.data.duplicates._loops import SKETCH, loop
 from pomona.data.duplicates.signed import DedupOptions, Ints, Signed
 from pomona.files import atomic_file
+from pomona.shingles import power_of_two
 from pomona.workspace import disk_guard
 
 _LISTS = 9  # rows of memory for the lists of a run

@@ -24,34 +24,11 @@ from pomona.data.work import noted
 from pomona.documents import read_json
 from pomona.errors import PomonaError, first_line, nearest
 from pomona.files import atomic_directory, atomic_file, check_name, read_array, write_json
+from pomona.shingles import HASHES, SHINGLES, bands_for
 from pomona.workspace import Lock, disk_guard
 
-HASHES, RECALL = 128, 0.94
 Method = Literal["exact", "minhash", "substring", "semantic"]
-Shingle = Literal["auto", "word", "character"]
-SHINGLES = ("word", "character", "auto")
 NORMAL_FORM = "nfc+lower+single-spaces"
-
-
-def s_curve(n_bands: int, rows_per_band: int, similarity: float) -> float:
-    """The probability that two documents of this Jaccard similarity become candidates:
-    `1 − (1 − s^rows)^bands` (Lee et al. 2022, §A).
-    """
-    return 1 - (1 - similarity**rows_per_band) ** n_bands
-
-
-def bands_for(threshold: float, hashes: int = HASHES, recall: float = RECALL) -> tuple[int, int]:
-    """Bands and rows from `hashes` hash functions: as many rows as find pairs at the threshold with
-    probability `recall` or more.
-
-    More rows mean fewer candidates to compare. 0.8 gives the customary 16 × 8 (0.947 at the
-    threshold), 0.7 gives 25 × 5.
-    """
-    fitting = [
-        rows for rows in range(1, hashes + 1) if s_curve(hashes // rows, rows, threshold) >= recall
-    ]
-    rows = max(fitting, default=1)
-    return hashes // rows, rows
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from pomona.data.duplicates.minhash import (
     steps,
 )
 from pomona.data.duplicates.pairs import Pairs, identical, near
-from pomona.data.duplicates.signed import DedupOptions, Ints, Shingle, Signed, chunks_in, options_of
+from pomona.data.duplicates.signed import DedupOptions, Ints, Signed, chunks_in, options_of
 from pomona.data.inputs import Inputs, opened
 from pomona.records import split
+from pomona.shingles import Shingle
 
 
 @dataclass(frozen=True)

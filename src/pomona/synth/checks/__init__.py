@@ -1,4 +1,6 @@
-"""Checks: what is wrong with an answer, so that it is not taken."""
+"""Checks: what is wrong with an answer, so that it is not taken; also that it is a near copy of one
+that was taken, or of a test item.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
         checks_from as checks_from,
         reason_of as reason_of,
     )
+    from pomona.synth.checks.near import Near as Near, NearDuplicates as NearDuplicates
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "answers": "Check ChecksSpec Copied Language Lengths Placeholders Untranslated Words "
         "checks_from reason_of",
+        "near": "Near NearDuplicates",
     },
 )

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pomona.data.duplicates._loops import SKETCH
-from pomona.data.duplicates._loops.signing import ZERO, mix, power_of_two
 from pomona.native import part
+from pomona.shingles import ZERO, mix, table_size
 
 
 @part
@@ -296,7 +296,7 @@ def similarity_of(
     if failed[slot] == name:
         return -1.0
     if loaded[0] != place:
-        loaded[0], loaded[1] = place, power_of_two(2 * size) - 1
+        loaded[0], loaded[1] = place, table_size(2 * size) - 1
         _fill(buffers.table, loaded[1], sets, offsets[place], offsets[place + 1])
     buffers.counts[0] += 1
     shared = _shared(buffers.table, loaded[1], sets, offsets[there], offsets[there + 1])
@@ -441,7 +441,7 @@ def confirm(
     says. Returns how many pairs.
 
     Results: pairs and their similarities `[members]`, counts `[3]`. Memory: `sketches` zeros
-        `[n, 8]`; `table` with `power_of_two` of
+        `[n, 8]`; `table` with `table_size` of
     twice the largest set; `loaded` -1 and -1; `costs` one more than the most tokens; `space` [9,
     the longest run].
     """

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pomona.data.duplicates._loops import LANES
 from pomona.native import part
+from pomona.shingles.loops import LANES
 
 K = np.uint64(0x9E3779B97F4A7C15)
 ONE, ZERO = np.uint64(1), np.uint64(0)
@@ -212,7 +212,7 @@ def distinct(values: Any, count: int, table: Any) -> int:
 
 
 @part
-def power_of_two(least: int) -> int:
+def table_size(least: int) -> int:
     """The smallest power of two that is at least `least`, and at least 8."""
     size = 8
     while size < least:
@@ -290,7 +290,7 @@ def sign(
 
     `keys` and what follows are results, both offsets begin with 0. Memory, for the longest document
     of L bytes: `wide` [2, L + 1], `narrow` [3, at least L + 33 and the number of functions],
-    `table` with `power_of_two(2 · L + 2)`.
+    `table` with `table_size(2 · L + 2)`.
     """
     tokens, shingles, points, halves, signature = wide[0], wide[1], narrow[0], narrow[1], narrow[2]
     for document in range(len(plain)):
@@ -306,7 +306,7 @@ def sign(
             characters = characters or (unit == 2 and 5 * spaceless > count)
             number = tokens_of(points, count, characters, tokens)
         made = shingles_of(tokens, number, size, shingles)
-        kept = distinct(shingles, made, table[: power_of_two(2 * made)])
+        kept = distinct(shingles, made, table[: table_size(2 * made)])
         minima(halves, _halves(shingles, kept, halves), factors, shifts, signature)
         _bands(signature, rows, keys, document)
         one, other = ZERO, ZERO

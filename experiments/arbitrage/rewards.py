@@ -1,0 +1,320 @@
+"""Which reward orders the answers of teachers as a human's translation does.
+
+    python experiments/arbitrage/candidates.py --parts valid
+    python experiments/arbitrage/rewards.py [--candidates FILE] [--store FILE] [--out FILE]
+
+Rows are the validation items of ten languages, answers those of `candidates.py`. For each reward:
+Kendall's τ within rows (pairs of answers that differ in sentence chrF; a reward that says nothing
+of a pair counts as neither), and the chrF of the answers that it keeps beside a random answer, the
+best single teacher of the language, and the best answer of each row. Intervals are over clusters of
+the English source. Length ratios are learned from human pairs of the training split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from pivots import teacher_of
+
+from pomona import records
+from pomona.models import load
+from pomona.stats import Resamples, Share, compare, interval
+from pomona.synth.rewards import (
+    Agreement,
+    LanguageMatch,
+    LengthRatio,
+    Likelihood,
+    PlaceholdersKept,
+    RoundTrip,
+    Weighted,
+)
+from pomona.synth.teachers import Assignment, Candidate, Lesson, find_cells
+from pomona.tasks import Chrf, pairwise
+
+ROOT = Path(__file__).parents[2]
+PIVOTED = ("af", "be", "mk", "nn")
+PROMPT = "<|{lang}|>{text}<|to|>"
+# lang, the sister to translate back to, mode, package
+BACK = (
+    ("af", "nl", "afr-nld", "apertium-afr-nld"),
+    ("be", "ru", "bel-rus", "apertium-bel-rus"),
+    ("mk", "hr", "mkd-hbs_HR", "apertium-hbs-mkd"),
+    ("nn", "sv", "nno-swe", "apertium-swe-nor"),
+)
+CHRF = Chrf()
+Scores = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Learned(LengthRatio):
+    """A length ratio that has learned, and stays as it is."""
+
+    def fit(self, candidates: Sequence[Candidate]) -> LengthRatio:
+        """See `Reward`."""
+        return self
+
+
+def read(path: Path, part: str) -> list[Candidate]:
+    """The candidates of a part, but of rows with one answer."""
+    rows = [row for row in pq.read_table(path).to_pylist() if row["part"] == part]
+    return [
+        Candidate(
+            Assignment(row["id"], row["text"], "en", row["lang"], row["reference"], row["cluster"]),
+            Lesson(row["id"], row["answer"], row["teacher"], None, sample=row["sample"]),
+        )
+        for row in rows
+        if not row["sample"]
+    ]
+
+
+def humans(table: list[dict[str, str]]) -> list[Candidate]:
+    """Pairs of the training split."""
+    nobody = Lesson("", "", "", None)
+    return [
+        Candidate(Assignment(r["id"], r["english"], "en", r["lang"], r["translation"]), nobody)
+        for r in table
+        if r["split"] == "train"
+    ]
+
+
+def one_way(candidates: list[Candidate]) -> np.ndarray:
+    """Agreement by chrF with the answer as the candidate alone, which weighs recall."""
+    scores = np.full(len(candidates), np.nan)
+    for places in rows_of(candidates):
+        if len(places) > 1:
+            texts = [candidates[at].lesson.text for at in places]
+            like = pairwise(texts, texts)
+            scores[places] = (like.sum(1) - np.diag(like)) / (len(places) - 1)
+    return scores
+
+
+def rows_of(candidates: Sequence[Candidate]) -> list[list[int]]:
+    """Places by row."""
+    rows: dict[str, list[int]] = {}
+    for at, one in enumerate(candidates):
+        rows.setdefault(one.row.id, []).append(at)
+    return list(rows.values())
+
+
+def back(table: Any, candidates: list[Candidate], store: Path) -> np.ndarray:
+    """Round trips to sister languages, whose human translations stand for the English."""
+    scores = np.full(len(candidates), np.nan)
+    for lang, sister, mode, package in BACK:
+        teacher = teacher_of(lang, sister, mode, package, store)
+        if teacher.program.missing is not None:
+            print(f"{mode} is left out: {teacher.program.missing}", flush=True)
+            continue
+        cells = find_cells(table, lang, sister)
+        texts = dict(cells.empty) | {said: hers for said, (hers, _) in cells.known.items()}
+        own = [at for at, one in enumerate(candidates) if one.row.lang == lang]
+        reward = RoundTrip(teacher, lang=sister, texts=texts)
+        scores[own] = reward.score([candidates[at] for at in own])
+        known = int((~np.isnan(scores[own])).sum())
+        print(f"back to {sister}: {known} of {len(own)}, {len(reward.failures)} failed", flush=True)
+    return scores
+
+
+def rewards(given: Any, candidates: list[Candidate]) -> Scores:
+    """The numbers of every reward."""
+    table = records.read(ROOT / "src/pomona/assets/ui/ui.parquet").to_table()
+    learned = LengthRatio().fit(humans(table.to_pylist()))
+    ratio = Learned(learned.laws)
+    opened = {name: load(name, need={"score"}) for name in ("ui-xs", "ui-s")}
+    likely = {
+        name: Likelihood(model, PROMPT, store=given.store, raw=True)
+        for name, model in opened.items()
+    }
+    blind = [replace(one, row=replace(one.row, text="")) for one in candidates]
+    told: Scores = {
+        "characters": np.array([float(len(one.lesson.text)) for one in candidates]),
+        "fewer characters": np.array([-float(len(one.lesson.text)) for one in candidates]),
+        "language": LanguageMatch().score(candidates),
+        "placeholders": PlaceholdersKept().score(candidates),
+        "length_ratio": ratio.score(candidates),
+        "agreement": Agreement().score(candidates),
+        "agreement, one way": one_way(candidates),
+    }
+    for name, reward in likely.items():
+        told[f"likelihood {name}"] = reward.score(candidates)
+        told[f"likelihood {name} above no source"] = told[f"likelihood {name}"] - reward.score(
+            blind
+        )
+        print(name, reward.usage, flush=True)
+    told["round_trip"] = back(table, candidates, given.store.parent / "programs.db")
+    third = likely["ui-s"]
+    mixtures: dict[str, list[Any]] = {
+        "likelihood + length": [(third, 1), (ratio, 1)],
+        "likelihood + agreement": [(third, 1), (Agreement(), 1)],
+        "all four": [(third, 1), (Agreement(), 1), (ratio, 1), (LanguageMatch(), 1)],
+        "all four, likelihood 2": [(third, 2), (Agreement(), 1), (ratio, 1), (LanguageMatch(), 1)],
+    }
+    for name, parts in mixtures.items():
+        for scale in ("rank", "deviation"):
+            mixed = Weighted(parts, scale).fit(candidates)
+            told[f"{name}, by {scale}"] = mixed.score(candidates)
+    return told
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the candidates, whole rows of two answers or more."""
+
+    candidates: list[Candidate]
+    places: np.ndarray
+
+    @property
+    def rows(self) -> list[list[int]]:
+        """Places in the part by row."""
+        return rows_of(self.candidates)
+
+
+def part_of(candidates: list[Candidate], keep: Callable[[Candidate], bool]) -> Part:
+    """The part of these, without rows that have one answer."""
+    kept = [at for at, one in enumerate(candidates) if keep(one)]
+    rows = [row for row in rows_of([candidates[at] for at in kept]) if len(row) > 1]
+    places = np.array([kept[at] for row in rows for at in row], np.intp)
+    return Part([candidates[at] for at in places], places)
+
+
+def measure(part: Part, told: Scores) -> dict[str, Any]:
+    """τ and the chrF of kept answers for each reward, and the controls."""
+    rows, every = part.rows, part.candidates
+    statistics = CHRF.statistics(
+        [one.lesson.text for one in every], [one.row.reference or "" for one in every]
+    )
+    chrf = CHRF.aggregate(statistics)
+    draws = Resamples(len(rows), 2000, 0, clusters=[every[row[0]].row.cluster for row in rows])
+
+    def kept(scores: np.ndarray) -> np.ndarray:
+        """Statistics of what is kept, ties and unknown rows shared."""
+        taken = []
+        for row in rows:
+            values = scores[row]
+            best = np.flatnonzero(values == values.max()) if not np.isnan(values).any() else ...
+            taken.append(statistics[row][best].mean(0))
+        return np.array(taken)
+
+    def tau(scores: np.ndarray) -> np.ndarray:
+        """Of each row pairs in order less those out of order, and pairs."""
+        told = []
+        for row in rows:
+            signs = [
+                np.sign(chrf[a] - chrf[b]) * np.nan_to_num(np.sign(scores[a] - scores[b]))
+                for a, b in itertools.combinations(row, 2)
+                if chrf[a] != chrf[b]
+            ]
+            told.append((sum(signs), len(signs)))
+        return np.array(told, np.float64)
+
+    random = kept(np.zeros(len(every)))
+    singles = {}
+    for lang in dict.fromkeys(one.row.lang for one in every):
+        own = [row for row in rows if every[row[0]].row.lang == lang]
+        teachers = set.intersection(*({every[at].lesson.teacher for at in row} for row in own))
+        means = {
+            name: statistics[[at for row in own for at in row if every[at].lesson.teacher == name]]
+            for name in sorted(teachers)
+        }
+        singles[lang] = max(means, key=lambda name: CHRF.aggregate(means[name].sum(0)))
+    single = kept(np.array([float(one.lesson.teacher == singles[one.row.lang]) for one in every]))
+
+    def figures(name: str, taken: np.ndarray, scores: np.ndarray | None) -> dict[str, Any]:
+        value = float(CHRF.aggregate(taken.sum(0)))
+        told: dict[str, Any] = {"chrf": value}
+        for other, base in (("random", random), ("single", single)):
+            if name != other:
+                diff = compare(CHRF, taken, base, draws)
+                told[f"above {other}"] = [diff.delta, diff.ci_low, diff.ci_high]
+        if scores is not None:
+            pairs = tau(scores)
+            told["tau"] = [float(pairs[:, 0].sum() / pairs[:, 1].sum())]
+            told["tau"] += list(interval(Share(), pairs, draws))
+            told["known"] = float(np.mean([not np.isnan(scores[row]).any() for row in rows]))
+        return told
+
+    result: dict[str, Any] = {
+        "rows": len(rows), "answers": len(every), "sources": draws.units, "single": singles,
+    }  # fmt: skip
+    result["rewards"] = {
+        "random": figures("random", random, None),
+        "single": figures("single", single, None),
+        "oracle": figures("oracle", kept(chrf), None),
+    }
+    for name, scores in told.items():
+        own = scores[part.places]
+        if not np.isnan(own).all():
+            result["rewards"][name] = figures(name, kept(own), own)
+    return result
+
+
+def show(name: str, told: dict[str, Any]) -> None:
+    """A part as a table."""
+    print(f"\n{name}: {told['rows']} rows, {told['answers']} answers, {told['single']}")
+    for reward, one in told["rewards"].items():
+        line = f"  {reward:42} {one['chrf']:5.1f}"
+        for other in ("above random", "above single"):
+            if other in one:
+                line += " {:+6.2f} [{:+.2f}, {:+.2f}]".format(*one[other])
+        if "tau" in one:
+            line += "  tau {:+.2f} [{:+.2f}, {:+.2f}]".format(*one["tau"])
+            line += f" known {one['known']:.0%}"
+        print(line, flush=True)
+
+
+def main() -> None:
+    """Score, measure, print or write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--candidates", type=Path, default=ROOT / "runs/arbitrage/candidates.parquet"
+    )
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    candidates = read(given.candidates, "valid")
+    with tempfile.TemporaryDirectory() as folder:
+        given.store = given.store or Path(folder) / "rewards.db"
+        told = rewards(given, candidates)
+    models = {"ui-m", "ui-l"}
+
+    def pivot(one: Candidate) -> bool:
+        return one.row.lang in PIVOTED
+
+    parts: dict[str, Callable[[Candidate], bool]] = {
+        "two models, ten languages": lambda one: one.lesson.teacher in models,
+        "two models, pivot languages": lambda one: pivot(one) and one.lesson.teacher in models,
+        "ui-l and a pivot": lambda one: (
+            pivot(one)
+            and (one.lesson.teacher == "ui-l" or one.lesson.teacher.startswith("apertium"))
+        ),
+        "pivots alone": lambda one: pivot(one) and one.lesson.teacher.startswith("apertium"),
+        "all teachers, pivot languages": pivot,
+        "all teachers, other languages": lambda one: not pivot(one),
+    }
+    for lang in dict.fromkeys(one.row.lang for one in candidates):
+        parts[f"two models, {lang}"] = lambda one, lang=lang: (
+            one.row.lang == lang and one.lesson.teacher in models
+        )
+        parts[f"all teachers, {lang}"] = lambda one, lang=lang: one.row.lang == lang
+    result = {}
+    for name, keep in parts.items():
+        part = part_of(candidates, keep)
+        result[name] = measure(part, told)
+        show(name, result[name])
+    if given.out is not None:
+        text = json.dumps(result, indent=1, ensure_ascii=False)
+        given.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
