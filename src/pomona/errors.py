@@ -38,6 +38,14 @@ class ResourceError(PomonaError):
     exit_code = 1
 
 
+class Later(PomonaError):
+    """Nothing went wrong: the work is with somebody else, and the same command takes it up when it
+    is done. The exit code is that of the system for "try again later".
+    """
+
+    exit_code = 75
+
+
 def positive(settings: object, where: str, *names: str, least: float = 0) -> None:
     """Raise PomonaError for the first of these settings that is not above 0, or below `least`."""
     for name in names:

@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.memory import choose_among, consensus, find, look_up, weigh
-from pomona.tasks import Chrf, pairwise
+from pomona.tasks import Chrf, ExactMatch, pairwise
 
 ANSWERS = st.lists(st.sampled_from(["abc", "abcd", "xbc", "zz", "abxyz", ""]), max_size=5)
 
@@ -53,3 +53,21 @@ def test_what_is_near_is_looked_up_and_the_rest_left_to_a_model() -> None:
     found = find(["Save page", "Log out"], ["de", "de"], ["Save page", "Save", "%"], ["de"] * 3, 2)
     assert look_up(found, ["Seite sichern", "Abmelden"], least=0.9) == ["Seite sichern", None, None]
     assert look_up(found, ["Seite sichern", "Abmelden"], least=0)[1] == "Seite sichern"
+
+
+def test_consensus_equals_the_choice_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = [["Seite", "Seiten", "Die Seite", "Datei"], ["a"], ["Datei löschen", "Datei"]]
+    weights = [[0.9, 0.5, 0.4, 0.1], [1.0], [0.0, 0.0]]
+    expected = [
+        int(
+            np.argmax(
+                [sum(w * u for w, u in zip(weight, row, strict=True)) for row in pairwise(p, p)]
+            )
+        )
+        for p, weight in zip(pools, weights, strict=True)
+    ]
+    assert consensus(Chrf(), pools, weights).tolist() == expected
+    monkeypatch.setattr("pomona.memory.choice._PAIRS", 1)
+    assert consensus(Chrf(), pools, weights).tolist() == expected
+    assert consensus(ExactMatch(), [["a", "b", "b"]], [[0.5, 0.3, 0.3]]).tolist() == [1]
+    assert consensus(Chrf(), [], []).tolist() == []

@@ -8,7 +8,6 @@ from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
 from pomona.memory import (
-    Nearest,
     find,
     leave_one_out,
     shown,
@@ -16,6 +15,7 @@ from pomona.memory import (
     with_examples,
     with_turns,
 )
+from pomona.text import Nearest
 
 SOURCES = ["Save page", "Save pages", "Delete page", "Save", "Save page", "Log out"]
 GROUPS = ["de", "de", "de", "de", "fr", "fr"]

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.memory import KeptRows, Nearest, Phrases, Recall, RowMemory, open_memory
+from pomona.memory import KeptRows, Phrases, Recall, RowMemory, open_memory
 from pomona.memory.rows import PromptForm
+from pomona.text import Nearest
 
 FORM = "<|{group}|>{source}<|to|>"
 TABLE = pa.table(

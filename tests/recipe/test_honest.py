@@ -11,10 +11,10 @@ import pytest
 
 from pomona.errors import PomonaError
 from pomona.ledger import Entry, Ledger, print_table
-from pomona.memory import Nearest
 from pomona.recipe import answers_of, dry_run, run
 from pomona.stats import Resamples, compare, holm
 from pomona.tasks import metric, pairwise
+from pomona.text import Nearest
 
 RECIPE = """\
 name: small

@@ -46,6 +46,11 @@ if TYPE_CHECKING:
         Wrapper as Wrapper,
         open_store as open_store,
     )
+    from pomona.answers.submitted import (
+        Fetched as Fetched,
+        InBatches as InBatches,
+        Submitted as Submitted,
+    )
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -56,5 +61,6 @@ __getattr__, __dir__ = lazily(
         "pool": "Answer Answerer PoolStats conversation fenced text_of",
         "rows": "COLUMNS RowPrompt",
         "store": "CachedModel Wrapper open_store",
+        "submitted": "Fetched InBatches Submitted",
     },
 )

@@ -160,16 +160,20 @@ class Account:
         """Whether all limits but that of time hold if `more` is spent, what is under way counted
         with the most it can cost.
         """
+        return self.short(more) is None
+
+    def short(self, more: Spent) -> str | None:
+        """The name of the first limit that `more` would pass, None where all hold."""
         limits = self.budget.limits
         used, expected = self._used(self.spent), self._used(more)
         left = {
-            name: limits[name] - used[name] - expected[name] for name in {*limits} - {"seconds"}
+            name: limits[name] - used[name] - expected[name] for name in limits if name != "seconds"
         }
         for turn in self._turns:
             expects, has = self._used(turn.expected), self._used(turn.spent)
             for name in left:
                 left[name] -= max(0.0, expects[name] - has[name])
-        return all(rest >= 0 for rest in left.values())
+        return next((name for name, rest in left.items() if rest < 0), None)
 
     @property
     def left(self) -> float | None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from pomona.errors import PomonaError, first_line
+from pomona.errors import Later, PomonaError, first_line
 
 INTERRUPTED = 130
 _NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
@@ -40,8 +40,9 @@ def guarded(command: Callable[[], Any]) -> int:
             return 0
         raise
     except PomonaError as error:
+        head = "" if isinstance(error, Later) else "error: "
         for line in str(error).splitlines():
-            tell(f"error: {line}")
+            tell(f"{head}{line}")
         return error.exit_code
     except Exception as error:
         return _others(error)

@@ -1,8 +1,8 @@
 """What was learned from, kept as a memory beside the weights instead of in them: which of its rows
 are nearest to a prompt, what these would answer, and what a network saw when it learned them.
 
-`nearest` is the search, exact and without a model; `neighbours` searches within groups and shows
-what is found in prompts; `choice` chooses among what is found and what a model drew; `phrases` puts
+`neighbours` searches within groups, exactly and without a model, and shows what is found in
+prompts; `choice` chooses among what is found and what a model drew; `phrases` puts
 answers together; `selector` is a learned choice, `selecting` its file for questions that come one
 by one, and `learning` makes that; `states` leads a network by the states it had in training; `rows`
 is a memory that prompts are looked up in, and `kept` the part of it that grows while it is used.
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     )
     from pomona.memory.kept import KeptRow as KeptRow, KeptRows as KeptRows
     from pomona.memory.learning import PENALTY as PENALTY, learn_selector as learn_selector
-    from pomona.memory.nearest import Nearest as Nearest, Neighbours as Neighbours
     from pomona.memory.neighbours import (
         Found as Found,
         find as find,
@@ -72,7 +71,6 @@ __getattr__, __dir__ = lazily(
         "choice": "ABOVE STRENGTH Chosen choose_among consensus look_up weigh",
         "kept": "KeptRow KeptRows",
         "learning": "PENALTY learn_selector",
-        "nearest": "Nearest Neighbours",
         "neighbours": ("Found find leave_one_out shown shown_in_training with_examples with_turns"),
         "phrases": "COMPOSED EDITED Composed LearnedPhrases Phrases",
         "rows": "Recall RecalledRow RowMemory open_memory",

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.memory.nearest import Nearest
 from pomona.stats import rows_of
 from pomona.tasks import fields_of
+from pomona.text import Nearest
 
 COPY = 0.8  # Jaccard of character 5-grams from which the embedded data calls texts near copies
 FORM = "{prompt}{completion}"

@@ -24,11 +24,11 @@ from pomona.errors import PomonaError
 from pomona.memory.candidates import usual_length, with_features
 from pomona.memory.choice import weigh
 from pomona.memory.kept import MOST, KeptRow, KeptRows
-from pomona.memory.nearest import Nearest
 from pomona.memory.phrases import COMPOSED, EDITED, Composed, Phrases
 from pomona.memory.selecting import MemorySelector, Shortlist
 from pomona.stats import rows_of
 from pomona.tasks import fields_of
+from pomona.text import Nearest
 
 Result = TypeVar("Result")
 _LONGEST = 10_000  # characters of a question that is looked for

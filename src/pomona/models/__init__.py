@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pomona.models.concurrency import (
         Rate as Rate,
         RetryPolicy as RetryPolicy,
+        TransientError as TransientError,
         merged as merged,
         retrying as retrying,
         wait_for as wait_for,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from pomona.models.model import HAVE as HAVE, Ability as Ability, Model as Model, able as able
     from pomona.models.request import (
         Ask as Ask,
+        BatchTerms as BatchTerms,
         Draw as Draw,
         Finish as Finish,
         Message as Message,
@@ -73,7 +75,7 @@ __getattr__, __dir__ = lazily(
     {
         "checkpoint": "INDEX TensorPlace count_parameters fingerprint read_config require "
         "tensor_places",
-        "concurrency": "Rate RetryPolicy merged retrying wait_for",
+        "concurrency": "Rate RetryPolicy TransientError merged retrying wait_for",
         "flops": "Shape decode_flops forward_flops gguf_shape inference_flops prefill_flops "
         "scoring_flops training_flops",
         "llama_logits": "LlamaLogits",
@@ -81,8 +83,8 @@ __getattr__, __dir__ = lazily(
         "locating": "CatalogueEntry catalogue folder_of gguf_header locate names present pull "
         "resolve smollm2_path",
         "model": "HAVE Ability Model able",
-        "request": "Ask Draw Finish Message ModelError Reply ReplyPiece Request Sample Spent Steer "
-        "Token prompt_tokens",
+        "request": "Ask BatchTerms Draw Finish Message ModelError Reply ReplyPiece Request Sample "
+        "Spent Steer Token prompt_tokens",
         "torch.codec": "Codec",
         "torch.network": "quiet shape_of",
     },

@@ -11,6 +11,7 @@ from pomona.models.checkpoint import require
 from pomona.models.concurrency import Rate
 from pomona.models.locating import SMOLLM2, locate, present
 from pomona.models.model import Ability, Model
+from pomona.models.request import BatchTerms
 
 # What only torch does with a checkpoint: whoever needs one of these gets torch, also for GGUF.
 _OF_TORCH: frozenset[Ability] = frozenset({"score", "states", "train"})
@@ -33,6 +34,7 @@ def load(
     timeout: float = 120.0,
     price: tuple[float, float] | str | None = None,
     tokenizer: str | None = None,
+    batches: BatchTerms | None = None,
 ) -> Model:
     """The model that `uri` names: a catalogue name, `hf:PATH_OR_ID`, a folder, `gguf:PATH`, or
     `http(s)://HOST/v1#NAME`.
@@ -63,6 +65,7 @@ def load(
         timeout: Seconds without a sign of life from a server.
         price: Money for a million prompt tokens and a million answer tokens, such as 0.15,0.60.
         tokenizer: Folder or tokenizer.json to count a server's tokens with.
+        batches: What a server takes in a batch, and at what price.
 
     Raises:
         PomonaError: the URI names nothing, the checkpoint is broken, what it needs is not
@@ -93,6 +96,7 @@ def load(
             timeout=timeout,
             price=price,
             tokenizer=tokenizer,
+            batches=batches,
         )
     if (scheme == "gguf" or uri == SMOLLM2) and not for_torch:
         require("xllamacpp", "httpx", extra="gguf")

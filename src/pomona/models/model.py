@@ -26,7 +26,7 @@ from pomona.models.request import (
     wrong_request,
 )
 
-Ability = Literal["generate", "score", "embed", "options", "tools", "states", "train"]
+Ability = Literal["generate", "score", "embed", "options", "tools", "states", "train", "batches"]
 # Who has what is missing elsewhere: the remedy of every refusal.
 HAVE: dict[Ability, str] = {
     "generate": "every model generates",
@@ -36,6 +36,7 @@ HAVE: dict[Ability, str] = {
     "tools": "use a model whose chat template knows tools",
     "states": "use a model that torch runs: hf:PATH, a folder, gguf:PATH or ui-s",
     "train": "use a model that torch runs: hf:PATH, a folder, gguf:PATH or ui-s",
+    "batches": "use a model behind a server: http://HOST/v1#NAME",
 }
 
 

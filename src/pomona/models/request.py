@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pomona.errors import PomonaError
+from pomona.errors import PomonaError, positive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,6 +157,22 @@ class Sample:
     finish_reason: Literal["stop", "length"]
     prompt_tokens: int
     completion_tokens: int
+
+
+@dataclass(frozen=True)
+class BatchTerms:
+    """How a server takes batches of requests.
+
+    price: money for a million prompt tokens and a million answer tokens in a batch; None is that of
+    single requests. requests, bytes: the most of one file.
+    """
+
+    price: tuple[float, float] | None = None
+    requests: int = 50_000
+    bytes: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        positive(self, "the terms of batches", "requests", "bytes")
 
 
 Ask = tuple[Request, Sequence[Draw]]  # a request and the draws wanted of it

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         inputs_of as inputs_of,
         listed_in_card as listed_in_card,
     )
+    from pomona.records.section import NamedRows as NamedRows, Names as Names
     from pomona.records.source import (
         Batches as Batches,
         Filter as Filter,
@@ -75,6 +76,7 @@ __getattr__, __dir__ = lazily(
         "reading": "TABLES Where read",
         "records": "Derived Records as_records filtered write",
         "results": "Card Input Results Written card_of inputs_of listed_in_card",
+        "section": "NamedRows Names",
         "source": "Batches Filter Source Streamed TableSource kept",
         "store": "format_of info is_remote locate unreadable",
         "writing": "check_types write_partial",

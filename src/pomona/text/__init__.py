@@ -1,4 +1,6 @@
-"""Text alone: words, terms, scripts, languages, and normal forms. It knows no other room."""
+"""Text alone: words, n-grams and what is nearest by them, terms, scripts, languages, and normal
+forms. It knows no other room.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
         prose as prose,
         same_language as same_language,
     )
+    from pomona.text.nearest import Nearest as Nearest, Neighbours as Neighbours
     from pomona.text.normal_form import (
         SPACELESS as SPACELESS,
         UNSAFE as UNSAFE,
@@ -40,6 +43,7 @@ __getattr__, __dir__ = lazily(
         "grams": "character_grams",
         "languages": "base_language identify known_languages language_confidence prose "
         "same_language",
+        "nearest": "Nearest Neighbours",
         "normal_form": "SPACELESS UNSAFE strings tables",
         "scripts": "base_tag count_words expected_scripts half_words_by_script letters_by_script "
         "script_name spaced",

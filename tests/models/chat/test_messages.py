@@ -34,8 +34,8 @@ def model_of(*bodies: bytes, status: int = 200, headers: Any = None) -> HttpMode
         return httpx.Response(status, content=body, headers=headers)
 
     model = HttpModel("http://10.1.2.3:8000/v1#fake", policy=ONCE)
-    model._client._client = httpx.AsyncClient(
-        base_url=model._client.base, transport=httpx.MockTransport(answer)
+    model.client._client = httpx.AsyncClient(
+        base_url=model.client.base, transport=httpx.MockTransport(answer)
     )
     return model
 
@@ -157,8 +157,8 @@ def test_a_stream_is_the_same_however_it_is_cut(data: Any) -> None:
 
     async def main() -> str:
         model = model_of(b"")
-        model._client._client = httpx.AsyncClient(
-            base_url=model._client.base, transport=httpx.MockTransport(answer)
+        model.client._client = httpx.AsyncClient(
+            base_url=model.client.base, transport=httpx.MockTransport(answer)
         )
         return [item async for item in model.stream(ASK, [(0, 0.0)])][-1].text
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from tests.batch_server import BatchServer
 
-from pomona.answers import Budget
+from pomona.answers import Budget, Submitted
 from pomona.errors import PomonaError
+from pomona.models.http import NoBatches
 from pomona.synth.teachers import (
     Assignment,
     Lesson,
@@ -119,3 +122,38 @@ def test_draws_differ_are_kept_apart_and_programs_have_one(tmp_path: Path, fake:
     for single in (greedy, program):
         again = single.teach(ROWS[:1], sample=1)
         assert [row.reason for row in again.rejects] == ["writes the same at every draw"]
+
+
+@pytest.fixture
+def server() -> Iterator[BatchServer]:
+    server = BatchServer()
+    yield server
+    server.stop()
+
+
+def test_rows_go_in_batches_where_the_server_has_them_and_singly_where_not(
+    server: BatchServer, tmp_path: Path
+) -> None:
+    terms = Terms(price=(2.0, 2.0), batch_price=(1.0, 1.0), concurrency=4)
+
+    def teacher(name: str, **how: Any) -> ModelTeacher:
+        store = tmp_path / name
+        model = f"{server.base}#m"
+        return ModelTeacher(model, "{text}", store, terms, **how)
+
+    batches, singly = teacher("a.db", batch="auto"), teacher("a.db")
+    for impatient in (batches, singly):  # what is under way is not paid twice either
+        with pytest.raises(Submitted, match="12 requests are under way in 1 batch"):
+            impatient.teach(ROWS)
+    server.work(leave=2, status="cancelled")
+    lessons = batches.teach(ROWS)
+    assert [lesson.text for lesson in lessons.taught] == [f"TEXT {at}" for at in range(10)]
+    assert "the batch was cancelled" in lessons.rejects[0].reason
+    assert (lessons.usage.fresh, lessons.usage.money) == (10, pytest.approx(40e-6))
+    assert server.seen["single"] == 0
+    again = singly.teach(ROWS)
+    assert (again.usage.fresh, server.seen["single"], len(again.taught)) == (2, 2, 12)
+    server.absent = {"/v1/files"}
+    assert teacher("b.db", batch="auto").teach(ROWS).usage.fresh == 12
+    with pytest.raises(NoBatches):
+        teacher("c.db", batch=True).teach(ROWS)

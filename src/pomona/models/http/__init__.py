@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.models.http.client import RewardModel as RewardModel
-    from pomona.models.http.model import HttpModel as HttpModel
+    from pomona.models.http.batches import (
+        BatchState as BatchState,
+        HttpBatches as HttpBatches,
+        NoBatches as NoBatches,
+        Single as Single,
+    )
+    from pomona.models.http.model import HttpModel as HttpModel, RewardModel as RewardModel
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "client": "RewardModel",
-        "model": "HttpModel",
+        "batches": "BatchState HttpBatches NoBatches Single",
+        "model": "HttpModel RewardModel",
     },
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from pomona.documents import parse_json
 from pomona.errors import PomonaError
 from pomona.models.concurrency import TransientError
 from pomona.models.http.client import Answer, Logprobs, RawChoice, ToolCall, checked, malformed
+from pomona.models.model import CostModel
 from pomona.models.request import (
     Finish,
     ModelError,
@@ -173,19 +177,19 @@ class Given:
 
 
 def body_of(
-    request: Request, name: str, temperature: float, n: int, seed: int
+    request: Request, name: str, temperature: float, indices: Sequence[int]
 ) -> tuple[str, dict[str, Any]]:
-    """Path and body of a request for `n` choices. What is not ours to know is in `extra` and goes
+    """Path and body of a request for these samples. What is not ours to know is in `extra` and goes
     through as it is.
     """
     body: dict[str, Any] = {
         "model": name,
         "max_tokens": request.max_tokens,
         "temperature": temperature,
-        "seed": seed,
+        "seed": _seed(request.seed, indices[0]),
     }
-    if n > 1:
-        body["n"] = n
+    if len(indices) > 1:
+        body["n"] = len(indices)
     if request.top_p < 1:
         body["top_p"] = request.top_p
     if request.min_p > 0:
@@ -233,6 +237,17 @@ def choices_of(
     return choices
 
 
+def no_option(where: str) -> ModelError:
+    """The error of an answer without a usable choice."""
+    return ModelError(
+        "its answer is none of the options",
+        status=502,
+        where=where,
+        remedy="use a server that knows response_format json_schema",
+        code="no_option",
+    )
+
+
 def grown_by(event: Mapping[str, Any], choices: Sequence[UpstreamChoice], where: str) -> None:
     """Bring the choices up to date with an event of a stream. A ModelError of status 502 where it
     is malformed, or of a choice that nobody asked for.
@@ -266,6 +281,12 @@ def tokens_of_server(given: Logprobs | None) -> list[Token]:
         for name, value, top in zip(names, values, tops, strict=False)
         if value is not None
     ]
+
+
+def _seed(seed: int, index: int) -> int:
+    if index == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:4], "little") >> 1
 
 
 def _one_of(options: Sequence[str]) -> dict[str, Any]:
@@ -333,6 +354,28 @@ class TokenCounter:
             if len(choices) == 1
             else (prompt, _shared(texts, usage[1]), True)
         )
+
+    async def spent(
+        self,
+        request: Request,
+        choices: Sequence[UpstreamChoice],
+        usage: tuple[int, int] | None,
+        costs: CostModel,
+        seconds: float = 0.0,
+    ) -> list[Spent]:
+        """What each choice cost; the first pays for the prompt."""
+        work = partial(self.tokens, request, choices, usage)
+        prompt, answers, estimated = await asyncio.to_thread(work) if self.slow else work()
+        return [
+            costs.spent(
+                context=prompt,
+                prompt_tokens=prompt if place == 0 else 0,
+                completion_tokens=tokens,
+                seconds=seconds / len(choices),
+                estimated=estimated,
+            )
+            for place, tokens in enumerate(answers)
+        ]
 
     @staticmethod
     def guess(request: Request) -> int:

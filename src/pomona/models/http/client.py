@@ -1,14 +1,13 @@
 """Requests to an OpenAI-compatible server, one try at a time: what may pass is a TransientError,
 what cannot a ModelError. What the server says is checked once, by the sections below: fields that
-nobody reads may be anything, those that are read have their types. It asks reward models too.
+nobody reads may be anything, those that are read have their types.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, TypeVar
 
@@ -19,10 +18,8 @@ from pomona.documents import parse_json
 from pomona.errors import PomonaError, first_line
 from pomona.models.concurrency import (
     TRANSIENT,
-    RetryPolicy,
     TransientError,
     retry_after,
-    retrying,
 )
 from pomona.models.request import ModelError, wrong_request
 
@@ -59,18 +56,34 @@ class HttpClient:
 
     async def get(self, path: str) -> Any:
         """The JSON value at a path."""
-        try:
-            async with self._client.stream("GET", path) as response:
-                content = await _whole(response)
-        except httpx.HTTPError as error:
-            raise _transient(error) from error
-        self._check(response, content)
-        return await _value(content, "the answer")
+        return await self._answer("GET", path)
 
     async def post_any(self, path: str, body: Mapping[str, Any]) -> Any:
         """The JSON value that the server answers."""
+        return await self._answer("POST", path, **_sent(body))
+
+    async def upload(self, path: str, name: str, lines: bytes, **fields: str) -> Any:
+        """The JSON value that the server answers to a file of JSON lines called `name`, with the
+        fields of its form.
+        """
+        files = {"file": (name, lines, "application/jsonl")}
+        return await self._answer("POST", path, files=files, data=fields)
+
+    async def lines(self, path: str) -> AsyncGenerator[bytes, None]:
+        """The lines of a file, as they come."""
         try:
-            async with self._client.stream("POST", path, **_sent(body)) as response:
+            async with self._client.stream("GET", path) as response:
+                if response.status_code != httpx.codes.OK:
+                    self._check(response, await _whole(response))
+                async with aclosing(_lines(response.aiter_bytes())) as coming:
+                    async for line in coming:
+                        yield line
+        except httpx.HTTPError as error:
+            raise _transient(error) from error
+
+    async def _answer(self, method: str, path: str, **sent: Any) -> Any:
+        try:
+            async with self._client.stream(method, path, **sent) as response:
                 content = await _whole(response)
         except httpx.HTTPError as error:
             raise _transient(error) from error
@@ -101,34 +114,39 @@ class HttpClient:
         await self._client.aclose()
 
     def _check(self, response: httpx.Response, body: bytes) -> None:
-        status = response.status_code
-        if status == httpx.codes.OK:
-            return
-        reason = f"status {status}: {_said(body)}"
-        if status in TRANSIENT or status >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise TransientError(
-                reason, status=status, retry_after=retry_after(response.headers.get("retry-after"))
-            )
-        remedy = (
-            "check the API key"
-            if status in {401, 403}
-            else "check the model's name and the parameters"
-        )
-        raise ModelError(
-            f"refused with {reason}",
-            status=status if status in _SAME else 502,
-            where=self.base,
-            remedy=remedy,
-            upstream=status,
-            code=_code(body),
-        )
+        if response.status_code != httpx.codes.OK:
+            wait = retry_after(response.headers.get("retry-after"))
+            raise refused(response.status_code, body, self.base, wait)
+
+
+def refused(
+    status: int, body: bytes, where: str, wait: float | None = None
+) -> TransientError | ModelError:
+    """The error of an answer with such a status: one that may pass, or one that cannot."""
+    reason = f"status {status}: {_said(body)}"
+    if status in TRANSIENT or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return TransientError(reason, status=status, retry_after=wait)
+    remedy = (
+        "check the API key" if status in {401, 403} else "check the model's name and the parameters"
+    )
+    return ModelError(
+        f"refused with {reason}",
+        status=status if status in _SAME else 502,
+        where=where,
+        remedy=remedy,
+        upstream=status,
+        code=_code(body),
+    )
 
 
 def _sent(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What is posted. A ModelError of status 400 where it cannot be written as JSON."""
+    return {"content": json_of(body), "headers": {"Content-Type": "application/json"}}
+
+
+def json_of(body: Mapping[str, Any]) -> bytes:
+    """A body as JSON. A ModelError of status 400 where it cannot be written so."""
     try:
-        content = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return {"content": content.encode(), "headers": {"Content-Type": "application/json"}}
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         remedy = "give text of whole characters, and extra parameters that JSON has"
         message = f"the request cannot be written as JSON: {first_line(error)}"
@@ -242,7 +260,7 @@ def _short(body: bytes) -> str:
     return text[:200] if text else "nothing"
 
 
-Section = TypeVar("Section", bound=BaseModel)
+Checked = TypeVar("Checked", bound=BaseModel)
 _MOST_TOKENS = 100_000_000  # no model reads or writes as many: who says more has not counted
 _SHOWN = 60
 _EXPECTED = {
@@ -258,14 +276,16 @@ _EXPECTED = {
 }
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of an answer, of which only the fields that are read have a type."""
+
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
 
 Place = Annotated[int, Field(ge=0, lt=1 << 31)]
 
 
-class FunctionCall(_Section):
+class FunctionCall(Section):
     """A function and its arguments, or a piece of them; some servers give arguments as an
     object.
     """
@@ -280,7 +300,7 @@ class FunctionCall(_Section):
         return json.dumps(given, ensure_ascii=False) if isinstance(given, dict) else given or ""
 
 
-class ToolCall(_Section):
+class ToolCall(Section):
     """A call of a tool, or a piece of one. Kinds of calls that nobody here knows keep their
     fields.
     """
@@ -293,7 +313,7 @@ class ToolCall(_Section):
     function: FunctionCall | None = None
 
 
-class Message(_Section):
+class Message(Section):
     """What a model said, or a piece of it. `reasoning` is another name for `reasoning_content`,
     and in other servers something else.
     """
@@ -319,7 +339,7 @@ class Message(_Section):
         return [ToolCall(index=0, type="function", function=self.function_call)]
 
 
-class Alternative(_Section):
+class Alternative(Section):
     """A token with its log-probability; `bytes` are what it spells."""
 
     token: str
@@ -333,7 +353,7 @@ class Scored(Alternative):
     top_logprobs: list[Alternative] | None = None
 
 
-class Logprobs(_Section):
+class Logprobs(Section):
     """The field `logprobs` of a choice: `content` in chats, the other three in completions."""
 
     content: list[Scored] | None = None
@@ -342,7 +362,7 @@ class Logprobs(_Section):
     top_logprobs: list[dict[str, float] | None] | None = None
 
 
-class RawChoice(_Section):
+class RawChoice(Section):
     """A choice of an answer (`message`, `text`), or a piece of one (`delta`, `text`)."""
 
     index: Place | None = None
@@ -358,45 +378,26 @@ class RawChoice(_Section):
         return self.message or self.delta or Message()
 
 
-class Answer(_Section):
+class Answer(Section):
     """A whole answer, or an event of a streamed one."""
 
     choices: list[RawChoice] | None = None
 
 
-class Vector(_Section):
+class Vector(Section):
     """One embedding."""
 
     index: Place
     embedding: Annotated[list[float], Field(min_length=1)]
 
 
-class Vectors(_Section):
+class Vectors(Section):
     """The answer to a request for embeddings."""
 
     data: list[Vector]
 
 
-class Rank(_Section):
-    """What a reranker gives one document."""
-
-    index: Place
-    relevance_score: float
-
-
-class Ranks(_Section):
-    """The answer of a reranker."""
-
-    results: list[Rank]
-
-
-class Scores(_Section):
-    """The answer of a reward model."""
-
-    scores: list[float]
-
-
-def checked(value: Any, model: type[Section], where: str) -> Section:
+def checked(value: Any, model: type[Checked], where: str) -> Checked:
     """The value as this section. A ModelError of status 502 names the first field that is not what
     it must be, and what it holds.
     """
@@ -441,58 +442,3 @@ def _count(value: Any, least: int) -> int | None:
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-
-
-class RewardModel:
-    """A reward model at `http(s)://HOST/PATH`, or `…#MODEL` where the server wants a name.
-
-    A path that ends in `/rerank` is asked as rerankers are (vLLM, llama.cpp, Jina: query, documents
-    → results with index and relevance_score). Any other gets `{"prompt": …, "answers": […]}` and
-    answers `{"scores": […]}`. POMONA_API_KEY is sent where it is set. Belongs to one event loop.
-    Raises PomonaError when the address names no path.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout: float = 120.0,
-        concurrency: int = 1,
-        policy: RetryPolicy | None = None,
-    ) -> None:
-        self.address = address
-        self._url, _, self._model = address.partition("#")
-        base, _, self._path = self._url.rpartition("/")
-        if base.count("/") < 2:
-            remedy = "write http://HOST/PATH of the reward model"
-            raise PomonaError("names no path", where=address, remedy=remedy)
-        self._policy = policy or RetryPolicy()
-        key = os.environ.get("POMONA_API_KEY") or None
-        self._client = HttpClient(base + "/", key=key, timeout=timeout, connections=concurrency)
-
-    async def scores(self, prompt: str, answers: Sequence[str]) -> list[float]:
-        """The reward of each answer, from one request. A ModelError when all retries failed or the
-        server does not score every answer.
-        """
-        rerank, url = self._path == "rerank", self._url
-        names = ("query", "documents") if rerank else ("prompt", "answers")
-        body: dict[str, Any] = dict(zip(names, (prompt, list(answers)), strict=True))
-        if self._model:
-            body["model"] = self._model
-        answer = await retrying(
-            lambda: self._client.post(self._path, body), self._policy, where=url, key=prompt
-        )
-        if rerank:
-            ranks = checked(answer, Ranks, url).results
-            scored = {rank.index: rank.relevance_score for rank in ranks}
-            scores = [scored[at] for at in range(len(answers)) if at in scored]
-        else:
-            scores = checked(answer, Scores, url).scores
-        if len(scores) != len(answers):
-            message = f"{len(scores)} scores for {len(answers)} answers"
-            raise ModelError(message, status=502, where=url)
-        return scores
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._client.close()

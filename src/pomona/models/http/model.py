@@ -1,15 +1,15 @@
-"""Models behind any OpenAI-compatible server."""
+"""Models behind any OpenAI-compatible server, and reward models."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import math
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,10 +34,20 @@ from pomona.models.http.choices import (
     body_of,
     choices_of,
     grown_by,
+    no_option,
 )
-from pomona.models.http.client import HttpClient, Vectors, checked, malformed, usage_of
+from pomona.models.http.client import (
+    HttpClient,
+    Place,
+    Section,
+    Vectors,
+    checked,
+    malformed,
+    usage_of,
+)
 from pomona.models.model import Ability, CostModel, Model
 from pomona.models.request import (
+    BatchTerms,
     Draw,
     ModelError,
     Reply,
@@ -62,7 +72,7 @@ class HttpModel(Model):
     estimated from the text and marked.
     """
 
-    abilities: frozenset[Ability] = frozenset({"generate", "embed", "options", "tools"})
+    abilities: frozenset[Ability] = frozenset({"generate", "embed", "options", "tools", "batches"})
 
     def __init__(
         self,
@@ -76,6 +86,7 @@ class HttpModel(Model):
         policy: RetryPolicy | None = None,
         price: tuple[float, float] | None = None,
         tokenizer: str | None = None,
+        batches: BatchTerms | None = None,
     ) -> None:
         base, _, name = uri.partition("#")
         url = httpx.URL(base)
@@ -92,17 +103,19 @@ class HttpModel(Model):
             )
         self.uri, self.chat = uri, chat
         self.name, self.identity = name, f"http:{base.rstrip('/')}#{name}"
-        self._client = HttpClient(
+        self.client = HttpClient(
             base.rstrip("/") + "/",
             key=api_key or _key_for(url.host),
             timeout=timeout,
             connections=concurrency,
         )
         self._limits = RequestLimits(concurrency, rate)
-        self._policy = policy or RetryPolicy()
+        self.policy = policy or RetryPolicy()
         self._costs = CostModel(price=price)
-        self._counter = TokenCounter(tokenizer)
+        self.counter = TokenCounter(tokenizer)
         self._asked = itertools.count()
+        terms = batches or BatchTerms()
+        self.batch_terms = replace(terms, price=terms.price or price)
 
     async def each(self, request: Request, samples: Sequence[Draw]) -> AsyncGenerator[Reply, None]:
         """See `Model`. Requests of different temperatures go out at the same time; the replies of
@@ -202,7 +215,7 @@ class HttpModel(Model):
         empty where the list does not have it. A ModelError when the server does not answer.
         """
         try:
-            answer = await self._client.get("models")
+            answer = await self.client.get("models")
         except TransientError as failure:
             remedy = "start the server, or name another"
             message = f"does not answer: {failure}"
@@ -222,29 +235,21 @@ class HttpModel(Model):
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.close()
+        await self.client.close()
 
     async def _ask(
         self, request: Request, temperature: float, indices: Sequence[int]
     ) -> list[Reply]:
         """At least one and at most `len(indices)` replies from one request."""
-        path, body = body_of(
-            request, self.name, temperature, len(indices), _seed(request.seed, indices[0])
-        )
+        path, body = body_of(request, self.name, temperature, indices)
         started = time.monotonic()
         read = partial(choices_of, options=request.options, where=self.identity)
         answer, several = await self._post(path, body, _estimate(request, len(indices)), read)
         seconds, choices = time.monotonic() - started, several[: len(indices)]
         if not choices:
-            remedy = "use a server that knows response_format json_schema"
-            raise ModelError(
-                "its answer is none of the options",
-                status=502,
-                where=self.identity,
-                remedy=remedy,
-                code="no_option",
-            )
-        spent = await self._spent(request, choices, usage_of(answer), seconds)
+            raise no_option(self.identity)
+        usage = usage_of(answer)
+        spent = await self.counter.spent(request, choices, usage, self._costs, seconds)
         return [
             choice.reply(request, self.name, index, temperature, cost)
             for choice, cost, index in zip(choices, spent, indices, strict=False)
@@ -255,7 +260,7 @@ class HttpModel(Model):
     ) -> AsyncGenerator[ReplyPiece | Reply, None]:
         """Samples of one temperature from one stream, those that did not come from further ones."""
         missing, given = list(indices), [Given() for _ in indices]
-        retries = Retries(self._policy, self.identity, self.name)
+        retries = Retries(self.policy, self.identity, self.name)
         while True:
             try:
                 async with aclosing(self._attempt(request, temperature, indices, given)) as coming:
@@ -279,14 +284,12 @@ class HttpModel(Model):
         """What one stream adds to what was given, then the replies that came of it. A
         TransientError when it breaks off.
         """
-        path, body = body_of(
-            request, self.name, temperature, len(indices), _seed(request.seed, indices[0])
-        )
+        path, body = body_of(request, self.name, temperature, indices)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         started, choices, usage = time.monotonic(), [UpstreamChoice() for _ in indices], None
         async with (
             self._limits.turn(_estimate(request, len(indices))) as turn,
-            aclosing(self._client.events(path, body)) as events,
+            aclosing(self.client.events(path, body)) as events,
         ):
             async for event in events:
                 usage = event.get("usage") or usage
@@ -303,36 +306,16 @@ class HttpModel(Model):
             ]
             if not came or any(choice.finish is None for choice, _ in came):
                 raise TransientError("the stream ended without a finish reason")
-            spent = await self._spent(
+            spent = await self.counter.spent(
                 request,
                 [choice for choice, _ in came],
                 usage_of({"usage": usage}),
+                self._costs,
                 time.monotonic() - started,
             )
             turn.tokens = sum(cost.prompt_tokens + cost.completion_tokens for cost in spent)
         for (choice, index), cost in zip(came, spent, strict=True):
             yield choice.reply(request, self.name, index, temperature, cost)
-
-    async def _spent(
-        self,
-        request: Request,
-        choices: Sequence[UpstreamChoice],
-        usage: tuple[int, int] | None,
-        seconds: float,
-    ) -> list[Spent]:
-        work = partial(self._counter.tokens, request, choices, usage)
-        counted = await asyncio.to_thread(work) if self._counter.slow else work()
-        prompt, answers, estimated = counted
-        return [
-            self._costs.spent(
-                context=prompt,
-                prompt_tokens=prompt if place == 0 else 0,
-                completion_tokens=tokens,
-                seconds=seconds / len(choices),
-                estimated=estimated,
-            )
-            for place, tokens in enumerate(answers)
-        ]
 
     async def _post(
         self,
@@ -347,7 +330,7 @@ class HttpModel(Model):
             """One try, within the limits of the server."""
             async with self._limits.turn(tokens) as turn:
                 try:
-                    answer = await self._client.post(path, body)
+                    answer = await self.client.post(path, body)
                     if read is not None and not answer.get("choices"):
                         raise TransientError("the answer has no choices")
                     choices = [] if read is None else read(answer)
@@ -358,11 +341,11 @@ class HttpModel(Model):
                 turn.tokens = sum(usage) if usage else tokens
                 return answer, choices
 
-        return await retrying(once, self._policy, where=self.identity, key=str(next(self._asked)))
+        return await retrying(once, self.policy, where=self.identity, key=str(next(self._asked)))
 
     def _hold(self, failure: TransientError) -> None:
         if failure.status == 429 and failure.retry_after:
-            self._limits.hold(min(failure.retry_after, self._policy.total))
+            self._limits.hold(min(failure.retry_after, self.policy.total))
 
 
 def prompt_logprobs_of(
@@ -424,12 +407,6 @@ def _estimate(request: Request, n: int) -> int:
     return TokenCounter.guess(request) + n * request.max_tokens
 
 
-def _seed(seed: int, index: int) -> int:
-    if index == 0:
-        return seed
-    return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:4], "little") >> 1
-
-
 def _key_for(host: str) -> str | None:
     """The API key for a server: POMONA_API_KEY, or OPENAI_API_KEY for OpenAI's own."""
     return (
@@ -437,3 +414,77 @@ def _key_for(host: str) -> str | None:
         or (os.environ.get("OPENAI_API_KEY") if host == _OPENAI else None)
         or None
     )
+
+
+class Rank(Section):
+    """What a reranker gives one document."""
+
+    index: Place
+    relevance_score: float
+
+
+class Ranks(Section):
+    """The answer of a reranker."""
+
+    results: list[Rank]
+
+
+class Scores(Section):
+    """The answer of a reward model."""
+
+    scores: list[float]
+
+
+class RewardModel:
+    """A reward model at `http(s)://HOST/PATH`, or `…#MODEL` where the server wants a name.
+
+    A path that ends in `/rerank` is asked as rerankers are (vLLM, llama.cpp, Jina: query, documents
+    → results with index and relevance_score). Any other gets `{"prompt": …, "answers": […]}` and
+    answers `{"scores": […]}`. POMONA_API_KEY is sent where it is set. Belongs to one event loop.
+    Raises PomonaError when the address names no path.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = 120.0,
+        concurrency: int = 1,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self.address = address
+        self._url, _, self._model = address.partition("#")
+        base, _, self._path = self._url.rpartition("/")
+        if base.count("/") < 2:
+            remedy = "write http://HOST/PATH of the reward model"
+            raise PomonaError("names no path", where=address, remedy=remedy)
+        self._policy = policy or RetryPolicy()
+        key = os.environ.get("POMONA_API_KEY") or None
+        self._client = HttpClient(base + "/", key=key, timeout=timeout, connections=concurrency)
+
+    async def scores(self, prompt: str, answers: Sequence[str]) -> list[float]:
+        """The reward of each answer, from one request. A ModelError when all retries failed or the
+        server does not score every answer.
+        """
+        rerank, url = self._path == "rerank", self._url
+        names = ("query", "documents") if rerank else ("prompt", "answers")
+        body: dict[str, Any] = dict(zip(names, (prompt, list(answers)), strict=True))
+        if self._model:
+            body["model"] = self._model
+        answer = await retrying(
+            lambda: self._client.post(self._path, body), self._policy, where=url, key=prompt
+        )
+        if rerank:
+            ranks = checked(answer, Ranks, url).results
+            scored = {rank.index: rank.relevance_score for rank in ranks}
+            scores = [scored[at] for at in range(len(answers)) if at in scored]
+        else:
+            scores = checked(answer, Scores, url).scores
+        if len(scores) != len(answers):
+            message = f"{len(scores)} scores for {len(answers)} answers"
+            raise ModelError(message, status=502, where=url)
+        return scores
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()

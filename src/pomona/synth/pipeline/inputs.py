@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
-from pomona.records import Records, as_text, read
-from pomona.synth.pipeline.recipe import Data, Rows
+from pomona.records import Records, as_text
+from pomona.synth.pipeline.recipe import Data
 from pomona.synth.teachers import Assignment
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_@][A-Za-z0-9]+)*")
@@ -44,17 +44,12 @@ class Survey:
         return len(self.lengths)
 
 
-def passing(rows: Rows) -> Records:
-    """The rows that a section of a recipe means. PomonaError for a column that is not there."""
-    return read(rows.rows).where(**rows.where)
-
-
 class Input:
     """The rows of a recipe's `data`, in order."""
 
     def __init__(self, data: Data) -> None:
         self._data = data
-        records = passing(data).require(data.text)
+        records = data.read().require(data.text)
         self.paths = records.paths
         self._langs = self._languages(records)
         optional = (data.id, data.reference, data.cluster)

@@ -10,7 +10,6 @@ from pathlib import Path
 from pomona.answers import Budget
 from pomona.errors import PomonaError
 from pomona.models import Model, load, wait_for
-from pomona.synth.pipeline.inputs import passing
 from pomona.synth.pipeline.recipe import (
     AnyTeacher,
     ApertiumTeacher,
@@ -184,7 +183,7 @@ def _pairs(languages: Mapping[str, Sequence[str]] | None) -> frozenset[tuple[str
 
 
 def _translations(pivot: Pivot) -> dict[str, str]:
-    records = passing(pivot).require(pivot.text, pivot.translation, pivot.lang)
+    records = pivot.read().require(pivot.text, pivot.translation, pivot.lang)
     table = records.select(pivot.text, pivot.translation, pivot.lang).to_table()
     cells = find_cells(
         table,
@@ -198,7 +197,7 @@ def _translations(pivot: Pivot) -> dict[str, str]:
 
 
 def _table(name: str, part: TablePart) -> TableTeacher:
-    records = passing(part).require(part.text, part.lang, part.answer)
+    records = part.read().require(part.text, part.lang, part.answer)
     licence = part.licence
     columns = [part.text, part.lang, part.answer]
     if licence in records.column_names:
@@ -218,7 +217,7 @@ def parts_with_paths(recipe: SynthRecipe) -> list[str]:
     """The tables that a recipe reads, beside its rows."""
     parts = [*recipe.test, *(one for one in recipe.teachers.values() if isinstance(one, TablePart))]
     parts += [pivot for one in recipe.teachers.values() if (pivot := _pivot(one)) is not None]
-    return [path for part in parts for path in passing(part).paths]
+    return [path for part in parts for path in part.read().paths]
 
 
 def _pivot(part: TeacherPart) -> Pivot | None:

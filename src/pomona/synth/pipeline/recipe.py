@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from pomona.documents import StrictModel, problems, read_model
 from pomona.models import resolve
+from pomona.records import NamedRows, Names
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -22,34 +23,12 @@ Cost = Annotated[float, Field(ge=0)]
 Price = Annotated[list[Cost], Field(min_length=2, max_length=2)]
 
 
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
-Texts = Annotated[
-    list[Text],
-    Field(min_length=1),
-    BeforeValidator(_listed, json_schema_input_type=str | list[str]),
-]
-Values = Annotated[list[str | int | bool | float | None], BeforeValidator(_listed)]
-Where = dict[Text, Values]
-
-
-class Rows(StrictModel):
-    """Rows of tables."""
-
-    rows: Texts
-    """Tables: the name "ui", a path or a glob, or a list of them."""
-    where: Where = Field(default={})
-    """Only rows whose column has this value, or one of these values."""
-
-
-class Data(Rows):
+class Data(NamedRows):
     """The rows to be answered. What names a column may be left out where there is none."""
 
     text: Text = "text"
     """Column of the texts."""
-    lang: Texts = Field(default=["lang"])
+    lang: Names = Field(default=["lang"])
     """Column of the language of the answer; or a language where no column has this name, or
     several, of which each row is answered in each.
     """
@@ -67,7 +46,7 @@ class Data(Rows):
     """At most so many rows of a language, the first ones."""
 
 
-class Test(Rows):
+class Test(NamedRows):
     """Rows of a test: no row that is answered is a near copy of one of their texts."""
 
     text: Text = "text"
@@ -79,7 +58,7 @@ class Teacher(StrictModel):
 
     licence: Text | None = None
     """Licence of what it writes; left out where it is not known."""
-    languages: dict[Text, Texts] | None = None
+    languages: dict[Text, Names] | None = None
     """By language of a text the languages that it answers in; any when left out."""
 
 
@@ -114,7 +93,7 @@ class ModelTeacher(Teacher):
     """Folder or tokenizer.json to count a server's tokens with."""
 
 
-class Pivot(Rows):
+class Pivot(NamedRows):
     """A sister language's human translations, which a teacher translates in place of the text."""
 
     sister: Text
@@ -158,10 +137,10 @@ class ProgramTeacher(Program):
     """Change it when the program does, and it writes its answers again."""
 
 
-class TableTeacher(Teacher, Rows):
+class TableTeacher(Teacher, NamedRows):
     """Answers that are there already, such as a translation memory. Its rows are a table's."""
 
-    rows: Texts = Field(alias="table")
+    rows: Names = Field(alias="table")
     """Tables: the name "ui", a path or a glob, or a list of them."""
     text: Text = "text"
     """Column of the texts."""

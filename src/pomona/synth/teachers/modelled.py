@@ -8,20 +8,30 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pomona.answers import (
     Account,
     Budget,
     CachedModel,
     Exhausted,
+    InBatches,
     InStep,
     Lockstep,
     draw,
     together,
 )
 from pomona.errors import PomonaError
-from pomona.models import Model, ModelError, Reply, Request, load, wait_for
+from pomona.models import (
+    BatchTerms,
+    Model,
+    ModelError,
+    Reply,
+    Request,
+    load,
+    wait_for,
+)
+from pomona.models.http import NoBatches
 from pomona.synth.teachers.teacher import (
     Assignment,
     Lesson,
@@ -51,6 +61,10 @@ class ModelTeacher:
     `pomona.models.load` takes. A model that is open already stays open.
     After five requests in a row that failed after their retries, no more rows are asked: they are
     rejects that say so, and are asked next time.
+
+    batch: hand the rows to the server as batches, if it has any ("auto"), or one by one (False).
+    wait: seconds to wait for batches; what is not there then raises Submitted, and the same call
+    collects it later.
     """
 
     model: str | Model
@@ -64,6 +78,8 @@ class ModelTeacher:
     seed: int = 0
     budget: Budget | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    batch: bool | Literal["auto"] = False
+    wait: float = 0.0
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt, self.name)
@@ -77,7 +93,9 @@ class ModelTeacher:
         return self.model if isinstance(self.model, str) else self.model.name
 
     def teach(self, rows: Sequence[Assignment], sample: int = 0) -> Lessons:
-        """See `Teacher`. PomonaError when two rows have one id, or there is no such model."""
+        """See `Teacher`. PomonaError when two rows have one id, or there is no such model;
+        Submitted when rows are under way in batches.
+        """
         check_ids(rows)
         return wait_for(self._taught(rows, sample))
 
@@ -87,6 +105,7 @@ class ModelTeacher:
         async with AsyncExitStack() as stack:
             model = self._opened(steps, stack)
             asking = _Asking(self, model, account, sample)
+            await asking.in_batches(rows)
             work: dict[int, Callable[[], Any]] = {
                 at: partial(asking.row, row) for at, row in enumerate(rows)
             }
@@ -103,9 +122,15 @@ class ModelTeacher:
         model = self.model
         if isinstance(model, str):
             terms = {"concurrency": self.terms.concurrency, "price": self.terms.price}
+            terms |= {"batches": BatchTerms(price=self.terms.batch_price)}
             model = load(model, **{**terms, "timeout": self.terms.timeout, **self.settings})
             stack.push_async_callback(model.close)
-        kept = InStep(model, self.store, steps) if model.local else CachedModel(model, self.store)
+        if model.local:
+            kept = InStep(model, self.store, steps)
+        elif "batches" in model.abilities or self.batch is True:
+            kept = InBatches(model, self.store)
+        else:
+            kept = CachedModel(model, self.store)
         stack.callback(kept.close_file)
         return kept
 
@@ -143,14 +168,42 @@ class _Asking:
         self._sample = sample
         self._places = asyncio.Semaphore(teacher.terms.concurrency)
         self._failures: list[ModelError] = []
+        self._failed: dict[str, ModelError | Exhausted] = {}
         self.fresh = 0
+
+    async def in_batches(self, rows: Sequence[Assignment]) -> None:
+        """See that the store holds what batches can give. What is with the server is collected also
+        where rows are to be asked one by one now: nothing is paid twice.
+        """
+        teacher, model = self._teacher, self._model
+        if not isinstance(model, InBatches) or not (teacher.batch or model.noted):
+            return
+        mine = [row for row in rows if self._refusal(row) is None]
+        draw = (self._sample, teacher.temperature if self._sample else 0.0)
+        asks = [(teacher.request(row), draw) for row in mine]
+        submit = bool(teacher.batch)
+        try:
+            got = await model.fetch(asks, self._account, submit=submit, wait=teacher.wait)
+        except NoBatches:
+            if teacher.batch is True:
+                raise
+            return
+        self.fresh += got.fresh
+        if submit:
+            pairs = zip(mine, got.errors, strict=True)
+            self._failed = {row.id: error for row, error in pairs if error is not None}
+
+    def _refusal(self, row: Assignment) -> str | None:
+        teacher = self._teacher
+        return refusal(teacher.terms, row, self._sample, draws=teacher.temperature > 0)
 
     async def row(self, row: Assignment) -> Lesson | Reject:
         """The lesson of a row, or why there is none."""
         teacher = self._teacher
-        draws = teacher.temperature > 0
-        if (reason := refusal(teacher.terms, row, self._sample, draws=draws)) is not None:
+        if (reason := self._refusal(row)) is not None:
             return Reject(row.id, teacher.name, reason, asked=False)
+        if (failed := self._failed.get(row.id)) is not None:
+            return self._rejected(row, failed)
         async with self._places:
             if len(self._failures) >= _FAILURES:
                 last = f"{_FAILURES} requests in a row failed, the last: {self._failures[-1]}"
@@ -158,17 +211,25 @@ class _Asking:
             paid = self._model.paid
             try:
                 reply = await self._reply(teacher.request(row))
-            except Exhausted as met:
-                spent = f"the budget of {met.limit} is spent"
-                return Reject(row.id, teacher.name, spent, asked=False)
-            except ModelError as error:
-                if error.status not in _ROW_FAULTS and len(self._failures) < _FAILURES:
-                    self._failures.append(error)
-                return Reject(row.id, teacher.name, str(error))
+            except (Exhausted, ModelError) as error:
+                self._note(error)
+                return self._rejected(row, error)
             self.fresh += self._model.paid is not paid
         if len(self._failures) < _FAILURES:
             self._failures.clear()
         return self._result(row, reply)
+
+    def _rejected(self, row: Assignment, error: ModelError | Exhausted) -> Reject:
+        name = self._teacher.name
+        if isinstance(error, Exhausted):
+            return Reject(row.id, name, f"the budget of {error.limit} is spent", asked=False)
+        return Reject(row.id, name, str(error))
+
+    def _note(self, error: ModelError | Exhausted) -> None:
+        if isinstance(error, Exhausted) or error.status in _ROW_FAULTS:
+            return
+        if len(self._failures) < _FAILURES:
+            self._failures.append(error)
 
     async def _reply(self, request: Request) -> Reply:
         temperature = self._teacher.temperature if self._sample else 0.0

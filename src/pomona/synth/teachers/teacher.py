@@ -14,7 +14,8 @@ class Terms:
     """What a teacher may be used for, and at what cost. None is not known, of languages: any.
 
     languages: pairs (of the text, of the answer) that it knows. licence: of what it writes.
-    price: money for a million prompt tokens and a million answer tokens. cpu_price: money for an
+    price: money for a million prompt tokens and a million answer tokens. batch_price: that of
+    requests in batches, the same where None. cpu_price: money for an
     hour of a processor. concurrency: rows of a model or processes of a program at once. timeout:
     seconds without a sign of life from a server, or of one process of a program.
     """
@@ -22,6 +23,7 @@ class Terms:
     languages: frozenset[tuple[str, str]] | None = None
     licence: str | None = None
     price: tuple[float, float] | None = None
+    batch_price: tuple[float, float] | None = None
     cpu_price: float | None = None
     concurrency: int = 1
     timeout: float = 60.0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pomona.errors import PomonaError
-from pomona.text import character_grams
+from pomona.text.grams import character_grams
 
 ORDERS = (2, 3, 4, 5)  # lengths of the n-grams
 _CHARACTERS = 1 << 20  # of the texts that are hashed at once: their n-grams take 64 MB

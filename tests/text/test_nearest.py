@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.memory import Nearest, consensus, nearest
-from pomona.tasks import Chrf, ExactMatch, pairwise
+from pomona.text import Nearest, nearest
 
 TEXTS = st.lists(st.text(alphabet="abc é𝄞", max_size=9), min_size=1, max_size=8)
 
@@ -103,21 +102,3 @@ def test_errors() -> None:
         Nearest([])
     with pytest.raises(PomonaError, match=r"^k: 0 neighbours are none — ask for at least 1$"):
         Nearest(["a"]).search(["a"], 0)
-
-
-def test_consensus_equals_the_choice_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    pools = [["Seite", "Seiten", "Die Seite", "Datei"], ["a"], ["Datei löschen", "Datei"]]
-    weights = [[0.9, 0.5, 0.4, 0.1], [1.0], [0.0, 0.0]]
-    expected = [
-        int(
-            np.argmax(
-                [sum(w * u for w, u in zip(weight, row, strict=True)) for row in pairwise(p, p)]
-            )
-        )
-        for p, weight in zip(pools, weights, strict=True)
-    ]
-    assert consensus(Chrf(), pools, weights).tolist() == expected
-    monkeypatch.setattr("pomona.memory.choice._PAIRS", 1)
-    assert consensus(Chrf(), pools, weights).tolist() == expected
-    assert consensus(ExactMatch(), [["a", "b", "b"]], [[0.5, 0.3, 0.3]]).tolist() == [1]
-    assert consensus(Chrf(), [], []).tolist() == []
