@@ -153,6 +153,15 @@ def test_rows_go_in_batches_where_the_server_has_them_and_singly_where_not(
     assert server.seen["single"] == 0
     again = singly.teach(ROWS)
     assert (again.usage.fresh, server.seen["single"], len(again.taught)) == (2, 2, 12)
+    few = teacher("d.db", batch=True)
+    for _ in range(2):  # two draws of all rows, asked for in parts
+        with pytest.raises(Submitted, match="24 requests are under way in 1 batch"):
+            few.submit(ROWS, samples=(0, 1))
+    server.work(leave=1, status="cancelled")
+    few.submit(ROWS, samples=(0, 1))
+    parts = [few.teach(ROWS[at : at + 4], sample) for sample in (0, 1) for at in (0, 4, 8)]
+    assert [len(part.taught) for part in parts] == [4, 4, 4, 4, 4, 3]
+    assert server.seen["POST /v1/batches"] == 2
     server.absent = {"/v1/files"}
     assert teacher("b.db", batch="auto").teach(ROWS).usage.fresh == 12
     with pytest.raises(NoBatches):

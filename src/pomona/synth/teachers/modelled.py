@@ -24,6 +24,7 @@ from pomona.answers import (
 from pomona.errors import PomonaError
 from pomona.models import (
     BatchTerms,
+    Draw,
     Model,
     ModelError,
     Reply,
@@ -48,6 +49,16 @@ from pomona.synth.teachers.teacher import (
 _FAILURES = 5  # requests in a row that fail for the model's own sake, after which none is asked
 _ROW_FAULTS = frozenset({400, 413, 422})  # what is wrong with a row, and not with the model
 _TRACE = 200
+
+
+@dataclass
+class _Told:
+    """What a server said of batches: that it has none, and by draw and row why there is no answer,
+    which one process need not hear twice.
+    """
+
+    has_none: bool = False
+    errors: dict[tuple[int, Assignment], ModelError | Exhausted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,7 @@ class ModelTeacher:
     settings: Mapping[str, Any] = field(default_factory=dict)
     batch: bool | Literal["auto"] = False
     wait: float = 0.0
+    _told: _Told = field(default_factory=_Told, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt, self.name)
@@ -99,13 +111,27 @@ class ModelTeacher:
         check_ids(rows)
         return wait_for(self._taught(rows, sample))
 
+    def submit(self, rows: Sequence[Assignment], samples: Sequence[int] = (0,)) -> None:
+        """Hand all these draws to the server before `teach` is asked for parts of them, so that
+        they go in few batches; nothing where they are asked one by one. Submitted when any are
+        under way.
+        """
+        if self.batch and rows:
+            wait_for(self._submitted(rows, samples))
+
+    async def _submitted(self, rows: Sequence[Assignment], samples: Sequence[int]) -> None:
+        account = Account(self.budget)
+        async with AsyncExitStack() as stack:
+            model = self._opened(Lockstep(account), stack)
+            await _Asking(self, model, account, samples[0]).in_batches(rows, samples)
+
     async def _taught(self, rows: Sequence[Assignment], sample: int) -> Lessons:
         account = Account(self.budget)
         steps = Lockstep(account)
         async with AsyncExitStack() as stack:
             model = self._opened(steps, stack)
             asking = _Asking(self, model, account, sample)
-            await asking.in_batches(rows)
+            await asking.in_batches(rows, [sample])
             work: dict[int, Callable[[], Any]] = {
                 at: partial(asking.row, row) for at, row in enumerate(rows)
             }
@@ -145,6 +171,10 @@ class ModelTeacher:
             money=None if self.terms.price is None else spent.money,
         )
 
+    def draw(self, sample: int) -> Draw:
+        """The draw that is asked for: the first is greedy."""
+        return sample, self.temperature if sample else 0.0
+
     def request(self, row: Assignment) -> Request:
         """What is asked for a row."""
         text = fill(self.prompt, row)
@@ -168,41 +198,45 @@ class _Asking:
         self._sample = sample
         self._places = asyncio.Semaphore(teacher.terms.concurrency)
         self._failures: list[ModelError] = []
-        self._failed: dict[str, ModelError | Exhausted] = {}
         self.fresh = 0
 
-    async def in_batches(self, rows: Sequence[Assignment]) -> None:
+    async def in_batches(self, rows: Sequence[Assignment], samples: Sequence[int]) -> None:
         """See that the store holds what batches can give. What is with the server is collected also
         where rows are to be asked one by one now: nothing is paid twice.
         """
-        teacher, model = self._teacher, self._model
-        if not isinstance(model, InBatches) or not (teacher.batch or model.noted):
+        teacher, model, told = self._teacher, self._model, self._teacher._told
+        submit = bool(teacher.batch) and not told.has_none
+        if not isinstance(model, InBatches) or not (submit or model.noted):
             return
-        mine = [row for row in rows if self._refusal(row) is None]
-        draw = (self._sample, teacher.temperature if self._sample else 0.0)
-        asks = [(teacher.request(row), draw) for row in mine]
-        submit = bool(teacher.batch)
+        drawn = [(sample, row) for sample in samples for row in rows]
+        mine = [
+            (sample, row)
+            for sample, row in drawn
+            if self._refusal(row, sample) is None and (sample, row) not in told.errors
+        ]
+        asks = [(teacher.request(row), teacher.draw(sample)) for sample, row in mine]
         try:
             got = await model.fetch(asks, self._account, submit=submit, wait=teacher.wait)
         except NoBatches:
             if teacher.batch is True:
                 raise
+            told.has_none = True
             return
         self.fresh += got.fresh
         if submit:
             pairs = zip(mine, got.errors, strict=True)
-            self._failed = {row.id: error for row, error in pairs if error is not None}
+            told.errors |= {one: error for one, error in pairs if error is not None}
 
-    def _refusal(self, row: Assignment) -> str | None:
+    def _refusal(self, row: Assignment, sample: int) -> str | None:
         teacher = self._teacher
-        return refusal(teacher.terms, row, self._sample, draws=teacher.temperature > 0)
+        return refusal(teacher.terms, row, sample, draws=teacher.temperature > 0)
 
     async def row(self, row: Assignment) -> Lesson | Reject:
         """The lesson of a row, or why there is none."""
         teacher = self._teacher
-        if (reason := self._refusal(row)) is not None:
+        if (reason := self._refusal(row, self._sample)) is not None:
             return Reject(row.id, teacher.name, reason, asked=False)
-        if (failed := self._failed.get(row.id)) is not None:
+        if (failed := teacher._told.errors.get((self._sample, row))) is not None:
             return self._rejected(row, failed)
         async with self._places:
             if len(self._failures) >= _FAILURES:
@@ -232,10 +266,8 @@ class _Asking:
             self._failures.append(error)
 
     async def _reply(self, request: Request) -> Reply:
-        temperature = self._teacher.temperature if self._sample else 0.0
-        replies, met = await draw(
-            self._model, request, [(self._sample, temperature)], self._account
-        )
+        wanted = [self._teacher.draw(self._sample)]
+        replies, met = await draw(self._model, request, wanted, self._account)
         if met is not None:
             raise Exhausted(met)
         return replies[0]
