@@ -201,3 +201,19 @@ def test_a_program_that_knows_one_alphabet_is_asked_in_it_and_answers_in_the_row
     (lesson,) = ProgramTeacher("t", program).teach([croatian]).taught
     assert lesson.text == "Ѓаци: отвори Django ЉЕТО у %(ljeto)s"
     assert cyrillic("Ćao", Assignment("1", "x", "hr", "sr")) == "Ћао"
+
+
+def test_a_direction_that_is_packaged_broken_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POMONA_CACHE", str(tmp_path / "cache"))
+    packaged = tmp_path / "modes/rus-bel.mode"
+    packaged.parent.mkdir()
+    packaged.write_text(
+        "lt-proc 'a' | cg-proc -w 'b.bin' | apertium-tagger -g $2 'c' | lt-proc 'd'"
+    )
+    needed = apertium("rus-bel", "apertium-bel-rus", tmp_path).needs[0]
+    assert needed.read_text() == "lt-proc 'a' | cg-proc -w -n -1 'b.bin' | lt-proc 'd'"
+    assert needed.is_relative_to(tmp_path / "cache")
+    packaged.write_text("lt-proc 'a' | lt-proc 'd'")  # as a later package may be
+    assert apertium("rus-bel", "apertium-bel-rus", tmp_path).needs[0] == packaged

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property, partial
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -73,9 +73,15 @@ class Answered(StrictModel):
     """Answers that a table has already."""
 
     records: Names
-    """Tables with the columns of `data`."""
+    """Tables with the group's column."""
+    where: Where = Field(default={})
+    """Conditions of these rows."""
+    source: Text | None = None
+    """Template of the source; that of `data` when left out."""
     completion: Text | None = None
     """Template of the answer; that of `data` when left out."""
+    spent: dict[Literal["flops", "tokens", "money", "seconds"], Text] = Field(default={})
+    """Columns of what an answer cost to make; nothing when left out."""
 
 
 KINDS = ("model", "expert", "programs", "phrases", "table")
@@ -416,8 +422,13 @@ class SynthesisLever(TrainingLever):
             return self._programmed(label, name, items, judged)
         if part.table:
             data = plan.recipe.data
-            params = {"group": data.group, "source": self._source}
-            params["completion"] = part.table.completion or data.completion
+            params = {
+                "group": data.group,
+                "source": part.table.source or self._source,
+                "completion": part.table.completion or data.completion,
+                "where": part.table.where,
+                "spent": part.table.spent,
+            }
             inputs = {"items": items, **self._records(part.table.records)}
             return plan.step(label, take_answers, params, inputs)
         if part.phrases:

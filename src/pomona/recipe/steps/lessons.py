@@ -27,7 +27,7 @@ from pomona.synth.teachers import (
     Terms,
     apertium,
 )
-from pomona.tasks import Items, items_from, source_of
+from pomona.tasks import Items, fields_of, items_from, source_of
 
 SPENT = ("tokens", "flops", "money", "seconds")
 _LESSONS = pa.schema(
@@ -208,27 +208,28 @@ def take_put_together(step: StepContext) -> Cost:
 
 
 def take_answers(step: StepContext) -> Cost:
-    """Answers that a table has, by group and source, as lessons that cost nothing more."""
+    """Answers that a table has, by group and source, as lessons that cost what it says."""
     from pomona import records
 
     items, p = read_items(step.inputs["items"]), step.params
     table = [step.inputs[name] for name in sorted(step.inputs) if name.startswith("records")]
     with Meter() as meter:
-        rows = records.read([*map(str, table)]).require(p["group"]).to_table().to_pylist()
-        texts = {
-            (str(row[p["group"]]), p["source"].format_map(row)): p["completion"].format_map(row)
-            for row in rows
-        }
-        found = [texts.get(cell) for cell in zip(items.groups, items.sources, strict=True)]
-    nothing = dict.fromkeys(SPENT, 0.0)
-    _write_lessons(
-        step.out,
-        [
-            _lesson(id_, text or None, None if text else "not in the table", asked=bool(text))
-            | nothing
-            for id_, text in zip(items.ids, found, strict=True)
-        ],
-    )
+        rows = conditions(records.read([*map(str, table)]), p["where"], "levers.synthesis")
+        columns = {p["group"], *fields_of(p["source"]), *fields_of(p["completion"])}
+        columns |= set(p["spent"].values())
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in rows.require(*sorted(columns)).select(*sorted(columns)).to_table().to_pylist():
+            found.setdefault((str(row[p["group"]]), p["source"].format_map(row)), row)
+        lessons = []
+        cells = zip(items.ids, items.groups, items.sources, strict=True)
+        for id_, group, source in cells:
+            row = found.get((group, source))
+            text = p["completion"].format_map(row).strip() if row else ""
+            spent = dict.fromkeys(SPENT, 0.0)
+            spent |= {name: row[column] for name, column in p["spent"].items()} if row else {}
+            reason = None if text else "is not in the table"
+            lessons.append(_lesson(id_, text or None, reason, asked=bool(text), **spent))
+        _write_lessons(step.out, lessons)
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 

@@ -71,9 +71,10 @@ def route(step: StepContext) -> Cost:
     with Meter() as meter:
         cells = read_items(step.inputs["items"])
         written = Written.read(step, "items", "lessons-", p["teachers"], references=False)
-        policy = _policy(step, p)
+        checks = _Checks(checks_from(p["checks"]), p["unknown"])
+        policy = _policy(step, checks)
         order = sorted(written.rows, key=lambda row: lot(p["seed"], row.id))
-        bought = _Bought(written, p["generations"], checks_from(p["checks"]), p["unknown"])
+        bought = _Bought(written, p["generations"], checks)
         kept = bought.take(policy, order, reward_from(p["reward"]).score)
         _write_rows(step, cells, kept)
     if not kept:
@@ -98,9 +99,9 @@ def _sum(costs: Iterable[Mapping[str, Any]], name: str) -> float | None:
     return None if None in known else float(sum(known))
 
 
-def _policy(step: StepContext, p: Mapping[str, Any]) -> Policy:
+def _policy(step: StepContext, checks: _Checks) -> Policy:
+    p, names = step.params, step.params["teachers"]
     how, _, teacher = p["policy"].partition(" ")
-    names = p["teachers"]
     if how == "single":
         return Single(teacher)
     if how == "random":
@@ -108,19 +109,34 @@ def _policy(step: StepContext, p: Mapping[str, Any]) -> Policy:
     if how in ("reward", "all"):
         return Every(names, "best" if how == "reward" else "all")
     judged = Written.read(step, "validation", "judged-", names, references=True)
-    pool = Pool.of(judged.candidates())
+    pool = Pool.of([one for one in judged.candidates() if checks.reason(one) is None])
     worth = reward_from({"reference": {"metric": p["metric"]}}).score(pool.candidates)
     if how == "fixed":
         return measure_fixed(pool, worth)
     return Learned(learn_router(pool, worth, form=Form(seed=p["seed"])))
 
 
+@dataclass(frozen=True)
+class _Checks:
+    """What an answer must pass; `unknown` is the share of words that a program may not know."""
+
+    checks: list[Check]
+    unknown: float
+
+    def reason(self, one: Candidate) -> str | None:
+        """Why an answer is not kept; None where it is."""
+        words = max(1, len(one.lesson.text.split()))
+        if (one.lesson.unknown or 0) / words > self.unknown:
+            return "has words that the program did not know"
+        found = reason_of(self.checks, one)
+        return found[0] if found else None
+
+
 class _Bought:
     """The answers that a policy asked for, with what they cost, and those that were kept."""
 
-    def __init__(self, written: Written, most: int, checks: list[Check], unknown: float) -> None:
-        self._written, self._most = written, most
-        self._checks, self._unknown = checks, unknown
+    def __init__(self, written: Written, most: int, checks: _Checks) -> None:
+        self._written, self._most, self._checks = written, most, checks
         self.by: list[tuple[str, dict[str, Any]]] = []
         self.rejects: Counter[str] = Counter()
 
@@ -161,18 +177,11 @@ class _Bought:
         told = self._written.lessons[name][row.id]
         self.by.append((name, told))
         one = self._written.candidate(name, row)
-        wrong = told["reason"] if one is None else self._wrong(one)
+        wrong = told["reason"] if one is None else self._checks.reason(one)
         if wrong is not None:
             self.rejects[f"{name}: {wrong}"] += 1
             return None
         return one
-
-    def _wrong(self, one: Candidate) -> str | None:
-        words = max(1, len(one.lesson.text.split()))
-        if (one.lesson.unknown or 0) / words > self._unknown:
-            return "has words that the program did not know"
-        found = reason_of(self._checks, one)
-        return found[0] if found else None
 
 
 def _write_rows(step: StepContext, cells: Items, kept: Sequence[Candidate]) -> None:

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pomona.errors import PomonaError, positive
+from pomona.files import atomic_file, cache_folder
 from pomona.synth.teachers.kept import ProgramStore
 from pomona.synth.teachers.masks import Masked, between_masks, is_mask, mask
 from pomona.synth.teachers.processes import Output, run_process
@@ -35,6 +36,13 @@ _FAILURES = 10  # rows in a row that fail alone, after which no more are tried
 _NOT_TRIED = f"not tried: {_FAILURES} texts in a row failed"
 _TRACE = 200
 _APERTIUM = Path("/usr/share/apertium")
+# What is taken out of the pipes of directions that Debian 12 packages broken. rus-bel 0.2.1: the
+# tagger crashes at a fourth of the texts; the first reading that the grammar leaves is as good.
+# hbs-mkd 0.1.1: the grammar writes dependencies that the next stage takes for parts of words.
+_BROKEN = {
+    "rus-bel": (r"cg-proc -w ('[^']+') \| apertium-tagger [^|]*\|", r"cg-proc -w -n -1 \1 |"),
+    "hbs-mkd": (r"(cg-proc [^|]*)\|", r"\1| sed 's/<#[0-9]*→[0-9]*>//g' |"),
+}
 
 
 @dataclass(frozen=True)
@@ -163,8 +171,10 @@ def apertium(mode: str, package: str, folder: Path = _APERTIUM) -> Program:
     its number follows each, since some stages swallow null characters. Apertium's own formatters
     are left out: they keep no null characters, and `-u` makes some directions write nothing. From
     Serbo-Croatian ("hbs-mkd") Cyrillic is spelt in Latin letters before, which its dictionary has,
-    and words that it does not know in Cyrillic ones after.
+    and words that it does not know in Cyrillic ones after. Directions that are packaged broken run
+    from a copy in the user's cache that is mended.
     """
+    folder = _mended(mode, folder)
     return Program(
         ("apertium", "-z", "-f", "none", "-d", str(folder), mode),
         after=".[][={number}=]\0",
@@ -175,6 +185,22 @@ def apertium(mode: str, package: str, folder: Path = _APERTIUM) -> Program:
         packages=("apertium", package),
         respelling=TO_CYRILLIC if mode == "hbs-mkd" else None,
     )
+
+
+def _mended(mode: str, folder: Path) -> Path:
+    """The folder, or one in the user's cache that has the mode without what breaks it."""
+    packaged = folder / "modes" / f"{mode}.mode"
+    if mode not in _BROKEN or not packaged.is_file():
+        return folder
+    text, times = re.subn(*_BROKEN[mode], packaged.read_text(encoding="utf-8"))
+    if not times:
+        return folder
+    copy = cache_folder() / "apertium" / hashlib.sha256(text.encode()).hexdigest()[:16]
+    if not (file := copy / "modes" / f"{mode}.mode").is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(file) as partial:
+            partial.write_text(text, encoding="utf-8")
+    return copy
 
 
 @dataclass(frozen=True)
