@@ -23,6 +23,7 @@ from pomona.recipe.schema import Recipe
 from pomona.recipe.steps.lessons import (
     find_empty,
     hold_out,
+    hold_out_task,
     take_answers,
     take_put_together,
     take_written,
@@ -311,7 +312,7 @@ class SynthesisLever(TrainingLever):
         how, _, one = policy.partition(" ")
         names = [one] if one else list(self.teachers)
         lessons = {name: self._lessons(name, self._cells) for name in names}
-        inputs: dict[str, Node] = {"items": self._cells}
+        inputs: dict[str, Node] = {"items": self._cells, **self._held}
         inputs |= {f"lessons-{name}": step for name, step in lessons.items()}
         for name in names:
             inputs |= {f"{TAUGHT_BY}{name}": node for node in self._made_of(name)}
@@ -383,7 +384,7 @@ class SynthesisLever(TrainingLever):
             "seed": plan.recipe.seed,
         }
         inputs: dict[str, Node] = {**self._records(named), "known": self._all_rows}
-        inputs |= {f"held-{at}": step for at, step in enumerate(self._held)}
+        inputs |= self._held
         return plan.step("empty cells", find_empty, params, inputs)
 
     @property
@@ -402,16 +403,18 @@ class SynthesisLever(TrainingLever):
         return plan.table(name, train)
 
     @cached_property
-    def _held(self) -> list[Step]:
+    def _held(self) -> dict[str, Node]:
+        """What nothing that is written may be a near copy of."""
         plan, recipe = self.plan, self.plan.recipe
         if plan.harness:
-            return []
+            part = {"task": plan.harness.signature}
+            return {"held-test": plan.step("held out: test items", hold_out_task, part, {})}
         parts = {"test": recipe.task, "validation": recipe.validation}
-        return [
-            plan.table(f"{name} items, held out", part, work=hold_out)
+        return {
+            f"held-{name}": plan.table(f"held out: {name} items", part, work=hold_out)
             for name, part in parts.items()
             if part is not None
-        ]
+        }
 
     def _lessons(self, name: str, items: Step, *, judged: bool = False) -> Step:
         """What a teacher writes to some items: the cells, or those that it is judged by."""

@@ -15,7 +15,9 @@ from pomona.ledger import Meter
 from pomona.recipe.steps import Cost, StepContext
 from pomona.recipe.steps.pools import drawing, read_pools
 from pomona.recipe.steps.results import read_result, read_rows, read_serving
+from pomona.recipe.steps.scoring import make_task_items
 from pomona.recipe.steps.tables import conditions, make_table, read_items, write_items
+from pomona.synth.checks import NearDuplicates
 from pomona.synth.routing import lot
 from pomona.synth.teachers import (
     Assignment,
@@ -29,6 +31,7 @@ from pomona.synth.teachers import (
 )
 from pomona.tasks import Items, fields_of, items_from, source_of
 
+NEAR = 0.8  # similarity from which a text is a near copy of one that is held out
 SPENT = ("tokens", "flops", "money", "seconds")
 _LESSONS = pa.schema(
     [
@@ -48,9 +51,25 @@ def hold_out(step: StepContext) -> Cost:
     return make_table(step)
 
 
+def hold_out_task(step: StepContext) -> Cost:
+    """The documents of a task of lm-evaluation-harness, likewise."""
+    return make_task_items(step)
+
+
+def held_out(step: StepContext) -> NearDuplicates:
+    """The sources and answers of the step's inputs `held-…`."""
+    index = NearDuplicates(NEAR)
+    for name in sorted(step.inputs):
+        if name.startswith("held-"):
+            items = read_items(step.inputs[name])
+            index.add_all(list(dict.fromkeys([*items.sources, *items.completions])), "a test item")
+    return index
+
+
 def find_empty(step: StepContext) -> Cost:
     """The cells without an answer: for each group to fill, the sources that only rows of other
-    groups have, as items whose completion is empty; the first `limit` of them by lot.
+    groups have, as items whose completion is empty; the first `limit` of them by lot. A near copy
+    of what is held out is none.
     """
     from pomona import records
 
@@ -60,18 +79,16 @@ def find_empty(step: StepContext) -> Cost:
         rows = records.read([str(path) for path in table], on_error="drop")
         rows = conditions(rows, p["where"], rows.source.where)
         template = p["source"] or source_of(p["prompt"], p["group"])
-        held = {
-            text
-            for name, folder in step.inputs.items()
-            if name.startswith("held")
-            for text in read_items(folder).sources
-        }
         have = {(group, source) for group, source in zip(known.groups, known.sources, strict=True)}
-        cells = []
-        for source, row in _first_of(rows.to_table(), template, p["groups"], p["group"]).items():
-            for group in p["fill"]:
-                if (group, source) not in have and source not in held:
-                    cells.append({**row, p["group"]: group})
+        first = _first_of(rows.to_table(), template, p["groups"], p["group"])
+        near = held_out(step).nearest_of(list(first))
+        sources = [source for source, found in zip(first, near, strict=True) if found is None]
+        cells = [
+            {**first[source], p["group"]: group}
+            for source in sources
+            for group in p["fill"]
+            if (group, source) not in have
+        ]
         if not cells:
             message = "no cell is empty: the groups to fill have all sources that others have"
             raise PomonaError(message, where="levers.synthesis", remedy="fill other groups")

@@ -18,10 +18,10 @@ from pomona.errors import PomonaError
 from pomona.files import write_json
 from pomona.ledger import Meter
 from pomona.recipe.steps import Cost, StepContext
-from pomona.recipe.steps.lessons import SPENT, Written
+from pomona.recipe.steps.lessons import SPENT, Written, held_out
 from pomona.recipe.steps.tables import read_items, write_items, write_items_and_counts
 from pomona.recipe.steps.training import train_and_save, trainable
-from pomona.synth.checks import Check, checks_from, reason_of
+from pomona.synth.checks import Check, NearDuplicates, checks_from, reason_of
 from pomona.synth.rewards import reward_from
 from pomona.synth.routing import (
     Every,
@@ -71,7 +71,7 @@ def route(step: StepContext) -> Cost:
     with Meter() as meter:
         cells = read_items(step.inputs["items"])
         written = Written.read(step, "items", "lessons-", p["teachers"], references=False)
-        checks = _Checks(checks_from(p["checks"]), p["unknown"])
+        checks = _Checks(checks_from(p["checks"]), p["unknown"], held_out(step))
         policy = _policy(step, checks)
         order = sorted(written.rows, key=lambda row: lot(p["seed"], row.id))
         bought = _Bought(written, p["generations"], checks)
@@ -118,16 +118,21 @@ def _policy(step: StepContext, checks: _Checks) -> Policy:
 
 @dataclass(frozen=True)
 class _Checks:
-    """What an answer must pass; `unknown` is the share of words that a program may not know."""
+    """What an answer must pass; `unknown` is the share of words that a program may not know, and
+    `held` what none may be a near copy of.
+    """
 
     checks: list[Check]
     unknown: float
+    held: NearDuplicates
 
     def reason(self, one: Candidate) -> str | None:
         """Why an answer is not kept; None where it is."""
         words = max(1, len(one.lesson.text.split()))
         if (one.lesson.unknown or 0) / words > self.unknown:
             return "has words that the program did not know"
+        if self.held.nearest(one.lesson.text) is not None:
+            return "is near a test item"
         found = reason_of(self.checks, one)
         return found[0] if found else None
 
