@@ -83,7 +83,11 @@ def measured(out: Path, resamples: int = 5000) -> dict[str, Any]:
             draws = Resamples(len(rows), resamples, 0, clusters)
             for number, (name, each) in enumerate(statistics.items()):
                 low, high = interval(one, each[:, rows], draws)
-                entry = {"value": value_of(one, each[:, rows]), "low": low, "high": high}
+                entry: dict[str, Any] = {
+                    "value": value_of(one, each[:, rows]),
+                    "low": low,
+                    "high": high,
+                }
                 for control in CONTROLS:
                     if control in statistics and control != name:
                         other = [*statistics].index(control)
