@@ -119,6 +119,9 @@ class FairSemaphore:
                 turn.set_result(None)
 
 
+_STARTING = threading.Lock()
+
+
 def wait_for(work: Coroutine[Any, Any, Result]) -> Result:
     """What a coroutine returns, for programs that are not asynchronous; an interrupt cancels it.
 
@@ -139,8 +142,13 @@ def wait_for(work: Coroutine[Any, Any, Result]) -> Result:
         raise
 
 
-@cache
 def _loop() -> asyncio.AbstractEventLoop:
+    with _STARTING:  # threads that come first at the same moment must not make two
+        return _started_loop()
+
+
+@cache
+def _started_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="pomona", daemon=True).start()
     return loop

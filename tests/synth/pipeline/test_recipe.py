@@ -42,7 +42,7 @@ def test_what_sections_do_not_fit_is_told_with_its_line(tmp_path: Path) -> None:
         "  m: {model: ui-xs, prompt: translate}\n"
         "  p: {program: [tr, a, b]}\n"
         "  a: {apertium: nld-afr, package: apertium-afr-nld, cpu_price: 0}\n"
-        "route: {by: single, teacher: x}\n"
+        "route: {by: single, teachers: x}\n"
         "budget: {money: 1}\n",
     )
     assert said.splitlines() == [

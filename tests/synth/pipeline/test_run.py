@@ -12,34 +12,10 @@ import pytest
 
 from pomona.cli import main
 from pomona.errors import GateFailed, PomonaError
-from pomona.models import Request
-from pomona.synth.pipeline import Synthesized, pool, synthesize
+from pomona.synth.pipeline import synthesize
+from pomona.synth.pipeline.run import Silent
 
-Run = Callable[..., Synthesized]
-
-
-@pytest.fixture
-def models(monkeypatch: pytest.MonkeyPatch, fake: Any) -> dict[str, Any]:
-    """Models by their URI, which recipes name."""
-    known: dict[str, Any] = {"m": fake(shout, name="m")}
-    monkeypatch.setattr(pool, "load", lambda uri, **_: known[uri])
-    return known
-
-
-def shout(request: Request, index: int, temperature: float) -> str:
-    return str(request.messages[0]["content"]).upper() + "!" * index
-
-
-def written(folder: Path, recipe: str, rows: int = 12) -> Path:
-    (folder / "in.jsonl").write_text(
-        "".join(
-            json.dumps({"id": f"r{at}", "text": f"text {at}", "lang": ("af", "be")[at % 2]}) + "\n"
-            for at in range(rows)
-        )
-    )
-    path = folder / "r.yaml"
-    path.write_text(f"data: {{rows: in.jsonl, id: id}}\n{recipe}")
-    return path
+Written = Callable[..., Path]
 
 
 def table(path: Path) -> list[dict[str, Any]]:
@@ -49,8 +25,10 @@ def table(path: Path) -> list[dict[str, Any]]:
 M = "teachers: {m: {model: m, licence: MIT, languages: {en: [af]}, price: [1, 2]}}\n"
 
 
-def test_rows_in_are_rows_out_and_rejects(tmp_path: Path, models: dict[str, Any]) -> None:
-    result = synthesize(written(tmp_path, M), tmp_path / "o")
+def test_rows_in_are_rows_out_and_rejects(
+    tmp_path: Path, written: Written, models: dict[str, Any]
+) -> None:
+    result = synthesize(written(M), tmp_path / "o")
     rows, rejects = (table(tmp_path / "o" / f"{name}.parquet") for name in ("rows", "rejects"))
     assert [row["id"] for row in rows] == [f"r{at}" for at in range(0, 12, 2)]
     assert rows[1]["answer"] == "TEXT 2" and rows[1]["licence"] == "MIT"
@@ -68,12 +46,11 @@ def test_rows_in_are_rows_out_and_rejects(tmp_path: Path, models: dict[str, Any]
 
 
 def test_a_teacher_that_always_fails_or_writes_garbage_does_not_stop_the_run(
-    tmp_path: Path, models: dict[str, Any], fake: Any
+    tmp_path: Path, written: Written, models: dict[str, Any], fake: Any
 ) -> None:
     models["down"] = fake(name="down")
     models["down"].broken = True
     recipe = written(
-        tmp_path,
         "teachers:\n"
         "  down: {model: down}\n"
         "  lost: {program: [sh, -c, 'exit 3']}\n"
@@ -91,29 +68,30 @@ def test_a_teacher_that_always_fails_or_writes_garbage_does_not_stop_the_run(
 
 
 def test_no_row_out_is_an_error_with_the_most_frequent_reasons(
-    tmp_path: Path, models: dict[str, Any]
+    tmp_path: Path, written: Written, models: dict[str, Any]
 ) -> None:
     models["m"].say = lambda *_: " "
     with pytest.raises(GateFailed) as caught:
-        synthesize(written(tmp_path, M), tmp_path / "o")
+        synthesize(written(M), tmp_path / "o")
     assert "none of 12 rows came out: " in str(caught.value)
     assert "6 × m: wrote nothing" in str(caught.value)
     assert not (tmp_path / "o" / "rows.parquet").exists()
 
 
 def test_a_killed_run_goes_on_where_it_was(
-    tmp_path: Path, models: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, written: Written, models: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = written(tmp_path, f"{M}stop: {{window: 10}}\n", rows=60)
+    recipe = written(f"{M}stop: {{window: 10}}\n", rows=60)
     synthesize(recipe, tmp_path / "whole")
     models["m"].made.clear()
 
-    def die(done: int, _: int) -> None:
-        if done == 30:
-            raise KeyboardInterrupt
+    class Dying(Silent):
+        def advance(self, done: int, total: int) -> None:
+            if done == 30:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesize(recipe, tmp_path / "o", progress=die)
+        synthesize(recipe, tmp_path / "o", progress=Dying())
     journal = next((tmp_path / "o").glob("work/work-*/windows.jsonl"))
     journal.write_bytes(journal.read_bytes()[:-100])  # as a kill in the middle of a line leaves it
     synthesize(recipe, tmp_path / "o")
@@ -124,9 +102,9 @@ def test_a_killed_run_goes_on_where_it_was(
 
 
 def test_a_budget_is_overshot_by_at_most_one_request(
-    tmp_path: Path, models: dict[str, Any]
+    tmp_path: Path, written: Written, models: dict[str, Any]
 ) -> None:
-    recipe = written(tmp_path, f"{M}budget: {{tokens: 65}}\nstop: {{window: 10}}\n", rows=40)
+    recipe = written(f"{M}budget: {{tokens: 65}}\nstop: {{window: 10}}\n", rows=40)
     card = synthesize(recipe, tmp_path / "o").to_json()
     assert sum(card["teachers"]["m"][f"{kind}_tokens"] for kind in ("prompt", "completion")) >= 65
     assert card["rows_out"] == 5 and card["rows_in"] == 40
@@ -134,10 +112,9 @@ def test_a_budget_is_overshot_by_at_most_one_request(
 
 
 def test_licences_let_teachers_answers_and_texts_through(
-    tmp_path: Path, models: dict[str, Any]
+    tmp_path: Path, written: Written, models: dict[str, Any]
 ) -> None:
     recipe = written(
-        tmp_path,
         "teachers: {m: {model: m, licence: MIT}, n: {model: m}, t: {table: tm.jsonl, licence: l}}\n"
         "route: {by: all}\n",
         rows=4,
@@ -158,9 +135,9 @@ def test_licences_let_teachers_answers_and_texts_through(
 
 
 def test_two_rows_of_one_id_and_rows_without_one_are_refused(
-    tmp_path: Path, models: dict[str, Any]
+    tmp_path: Path, written: Written, models: dict[str, Any]
 ) -> None:
-    recipe = written(tmp_path, M)
+    recipe = written(M)
     (tmp_path / "in.jsonl").write_text('{"id": "a", "text": "x", "lang": "af"}\n' * 2)
     with pytest.raises(PomonaError, match=r'column "id": "a" is there twice'):
         synthesize(recipe, tmp_path / "o")
@@ -170,8 +147,10 @@ def test_two_rows_of_one_id_and_rows_without_one_are_refused(
     assert not (tmp_path / "o").exists()
 
 
-def test_each_row_in_several_languages(tmp_path: Path, models: dict[str, Any]) -> None:
-    recipe = written(tmp_path, "teachers: {m: {model: m, prompt: '{lang} {text}'}}\n", rows=2)
+def test_each_row_in_several_languages(
+    tmp_path: Path, written: Written, models: dict[str, Any]
+) -> None:
+    recipe = written("teachers: {m: {model: m, prompt: '{lang} {text}'}}\n", rows=2)
     recipe.write_text(recipe.read_text().replace("id: id", "id: id, lang: [nl, mk]"))
     synthesize(recipe, tmp_path / "o")
     rows = table(tmp_path / "o" / "rows.parquet")
@@ -184,9 +163,9 @@ def test_each_row_in_several_languages(tmp_path: Path, models: dict[str, Any]) -
 
 
 def test_the_command_prints_the_card(
-    tmp_path: Path, models: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, written: Written, models: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = written(tmp_path, M)
+    recipe = written(M)
     assert (
         main(["synth", "run", str(recipe), "--out", str(tmp_path / "o"), "--format", "json"]) == 0
     )

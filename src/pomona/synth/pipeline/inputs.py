@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.records import Records, as_text
-from pomona.synth.pipeline.recipe import Data
+from pomona.synth.pipeline.sections import Data
 from pomona.synth.teachers import Assignment
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_@][A-Za-z0-9]+)*")

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from pomona.answers import Budget
 from pomona.errors import PomonaError
-from pomona.models import Model, load, wait_for
-from pomona.synth.pipeline.recipe import (
+from pomona.models import Model, Spent, load, wait_for
+from pomona.synth.pipeline.recipe import SynthRecipe
+from pomona.synth.pipeline.sections import (
     AnyTeacher,
     ApertiumTeacher,
     ModelTeacher as ModelPart,
     Pivot,
     ProgramTeacher as ProgramPart,
-    SynthRecipe,
     TableTeacher as TablePart,
     Teacher as TeacherPart,
 )
-from pomona.synth.pipeline.tally import UNKNOWN
+from pomona.synth.pipeline.tally import COSTS, TOKENS, UNKNOWN
 from pomona.synth.teachers import (
     Assignment,
     Lessons,
@@ -39,7 +39,9 @@ from pomona.synth.teachers import (
 @dataclass
 class PoolTeacher:
     """A teacher by the name that a recipe gives it. `make` opens it when it is first asked;
-    `languages` are pairs of a text's and an answer's, None any.
+    `languages` are pairs of a text's and an answer's, None any. `apart` says that it works
+    elsewhere: in another process, or at a server; `batch` that it takes all rows at once, but for
+    the time when it is `live`.
     """
 
     name: str
@@ -48,6 +50,9 @@ class PoolTeacher:
     make: Callable[[], Teacher]
     samples: int = 1
     pivot: str | None = None
+    apart: bool = False
+    batch: bool = False
+    live: bool = False
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -62,9 +67,46 @@ class PoolTeacher:
     def teach(self, rows: Sequence[Assignment], sample: int, budget: Budget | None) -> Lessons:
         """The lessons under the teacher's name here, within a budget where it is a model."""
         teacher = self.teacher
-        if budget is not None and isinstance(teacher, ModelTeacher):
-            teacher = replace(teacher, budget=budget)
+        if isinstance(teacher, ModelTeacher):
+            # Further draws are few, and each would wait for a batch of its own.
+            later = self.live or sample >= self.samples
+            teacher = replace(teacher, budget=budget, batch=not later and teacher.batch)
         lessons = teacher.teach(rows, sample)
+        named = tuple(replace(one, teacher=self.name) for one in lessons.rows)
+        return replace(lessons, rows=named)
+
+    def submit(self, rows: Sequence[Assignment], budget: Budget | None) -> None:
+        """Hand all rows that will be asked about to its server. Submitted while any are under
+        way.
+        """
+        teacher = self.teacher
+        assert isinstance(teacher, ModelTeacher), "models alone have batches"
+        replace(teacher, budget=budget).submit(rows, range(self.samples))
+
+    def at_most(self, rows: Sequence[Assignment]) -> dict[str, float | None]:
+        """What answers of full length to rows cost; nothing of a table, not known of a program."""
+        teacher = self.teacher
+        if not isinstance(teacher, ModelTeacher):
+            known = 0 if isinstance(teacher, TableTeacher) else None
+            return {name: 0 if name in TOKENS else known for name in COSTS}
+        model, spent = teacher.model, Spent()
+        assert not isinstance(model, str)
+        for row in rows:
+            tokens = model.tokens(teacher.request(row))
+            spent += model.cost(tokens, teacher.max_tokens, self.samples)
+        return {
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "flops": spent.flops or None,
+            "money": None if teacher.terms.price is None else spent.money,
+            "cpu_seconds": None,
+        }
+
+    def rewrite(self, rows: Sequence[Assignment], budget: Budget | None) -> Lessons:
+        """The answers to rows whose texts are all that the model is sent."""
+        assert isinstance(self.teacher, ModelTeacher), "a recipe lets models alone rephrase"
+        plain = replace(self.teacher, prompt="{text}", budget=budget, batch=False)
+        lessons = plain.teach(rows)
         named = tuple(replace(one, teacher=self.name) for one in lessons.rows)
         return replace(lessons, rows=named)
 
@@ -114,15 +156,18 @@ class Pool:
         pairs = _pairs(part.languages)
         if isinstance(part, ModelPart):
             make = lambda: self._model(part)  # noqa: E731
-            return PoolTeacher(name, part.licence, pairs, make, part.samples)
+            served = part.model.startswith(("http://", "https://"))
+            return PoolTeacher(
+                name, part.licence, pairs, make, part.samples, apart=served, batch=bool(part.batch)
+            )
         if isinstance(part, TablePart):
             return PoolTeacher(name, part.licence, pairs, lambda: _table(name, part))
         make = lambda: self._programmed(name, part, pairs)  # noqa: E731
         pivot = part.pivot.sister if part.pivot else None
-        return PoolTeacher(name, part.licence, pairs, make, pivot=pivot)
+        return PoolTeacher(name, part.licence, pairs, make, pivot=pivot, apart=True)
 
     def _model(self, part: ModelPart) -> ModelTeacher:
-        price = (part.price[0], part.price[1]) if part.price else None
+        price = _price(part.price)
         model = load(
             part.model,
             concurrency=part.concurrency,
@@ -136,13 +181,20 @@ class Pool:
             part.prompt,
             self._folder / "answers.db",
             Terms(
-                _pairs(part.languages), part.licence, price, None, part.concurrency, part.timeout
+                _pairs(part.languages),
+                part.licence,
+                price=price,
+                batch_price=_price(part.batch_price),
+                concurrency=part.concurrency,
+                timeout=part.timeout,
             ),
             raw=part.raw,
             max_tokens=part.max_tokens,
             temperature=part.temperature,
             min_p=part.min_p,
             seed=self._recipe.seed,
+            batch=part.batch,
+            wait=part.wait,
         )
 
     def _programmed(
@@ -151,7 +203,13 @@ class Pool:
         part: ApertiumTeacher | ProgramPart,
         pairs: frozenset[tuple[str, str]] | None,
     ) -> Teacher:
-        terms = Terms(pairs, part.licence, None, part.cpu_price, part.concurrency, part.timeout)
+        terms = Terms(
+            pairs,
+            part.licence,
+            cpu_price=part.cpu_price,
+            concurrency=part.concurrency,
+            timeout=part.timeout,
+        )
         store = self._folder / "programs.db"
         teacher = ProgramTeacher(name, self._program(part), terms, store)
         if part.pivot is None:
@@ -174,6 +232,10 @@ def licence_refused(licence: str | None, allowed: Sequence[str] | None) -> str |
     if licence is None:
         return "has no known licence, and --licences does not let unknown ones through"
     return f"is under {licence}, which --licences does not let through"
+
+
+def _price(given: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if given is None else (given[0], given[1])
 
 
 def _pairs(languages: Mapping[str, Sequence[str]] | None) -> frozenset[tuple[str, str]] | None:

@@ -4,191 +4,60 @@ become the JSON Schema.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from pomona.documents import StrictModel, problems, read_model
+from pomona.errors import PomonaError
 from pomona.models import resolve
-from pomona.records import NamedRows, Names
-
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Above = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Text = Annotated[str, Field(min_length=1)]
-Cost = Annotated[float, Field(ge=0)]
-Price = Annotated[list[Cost], Field(min_length=2, max_length=2)]
-
-
-class Data(NamedRows):
-    """The rows to be answered. What names a column may be left out where there is none."""
-
-    text: Text = "text"
-    """Column of the texts."""
-    lang: Names = Field(default=["lang"])
-    """Column of the language of the answer; or a language where no column has this name, or
-    several, of which each row is answered in each.
-    """
-    source_lang: Text = "en"
-    """Column of the language of the texts, or that language where no column has this name."""
-    id: Text | None = None
-    """Column of ids, which differ; the number of the row when left out."""
-    reference: Text | None = None
-    """Column of what humans answered, for rewards that know it; no teacher sees it."""
-    cluster: Text | None = None
-    """Column of what rows of one source share."""
-    licence: Text | None = None
-    """Column of the licence of the texts, or that licence where no column has this name."""
-    limit_per_group: Positive | None = None
-    """At most so many rows of a language, the first ones."""
-
-
-class Test(NamedRows):
-    """Rows of a test: no row that is answered is a near copy of one of their texts."""
-
-    text: Text = "text"
-    """Column of the texts."""
-
-
-class Teacher(StrictModel):
-    """What all teachers have."""
-
-    licence: Text | None = None
-    """Licence of what it writes; left out where it is not known."""
-    languages: dict[Text, Names] | None = None
-    """By language of a text the languages that it answers in; any when left out."""
-
-
-class ModelTeacher(Teacher):
-    """A model: a URI such as ui-m, hf:PATH, gguf:PATH or http://HOST/v1#NAME. A key for its server
-    comes from the environment, POMONA_API_KEY.
-    """
-
-    model: Text
-    """Its URI."""
-    prompt: Text = "{text}"
-    """Template with {text}, {source_lang} and {lang}."""
-    raw: bool = False
-    """Send the prompt as it is, without a chat template."""
-    max_tokens: Positive = 128
-    """Most tokens of an answer."""
-    samples: Positive = 1
-    """Answers to each row: the first is its surest, the others are drawn."""
-    temperature: Above = 0.7
-    """Temperature of the answers that are drawn."""
-    min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Tokens below this share of the likeliest one's probability are not drawn."""
-    price: Price | None = None
-    """Money for a million prompt tokens and for a million answer tokens: [0.15, 0.60]; [0, 0] where
-    it costs none.
-    """
-    concurrency: Positive = 8
-    """Rows under way at once."""
-    timeout: Above = 120.0
-    """Seconds without a sign of life from its server."""
-    tokenizer: Text | None = None
-    """Folder or tokenizer.json to count a server's tokens with."""
-
-
-class Pivot(NamedRows):
-    """A sister language's human translations, which a teacher translates in place of the text."""
-
-    sister: Text
-    """The sister language."""
-    text: Text = "english"
-    """Column of the texts that were translated."""
-    translation: Text = "translation"
-    """Column of the translations."""
-    lang: Text = "lang"
-    """Column of their languages."""
-
-
-class Program(Teacher):
-    """What all programs have."""
-
-    pivot: Pivot | None = None
-    """Where it starts from human translations into a sister language."""
-    cpu_price: Cost | None = None
-    """Money for an hour of a processor; 0 where it costs none."""
-    concurrency: Positive = 1
-    """Processes at once."""
-    timeout: Above = 60.0
-    """Seconds that one process may take."""
-
-
-class ApertiumTeacher(Program):
-    """A direction of Apertium. Where it is not installed it is named and left out."""
-
-    apertium: Text
-    """The direction, such as nld-afr."""
-    package: Text
-    """Debian's package that has it."""
-
-
-class ProgramTeacher(Program):
-    """A program that reads a line for each text and writes as many, without looking back."""
-
-    program: Annotated[list[Text], Field(min_length=1)]
-    """The command."""
-    version: str = ""
-    """Change it when the program does, and it writes its answers again."""
-
-
-class TableTeacher(Teacher, NamedRows):
-    """Answers that are there already, such as a translation memory. Its rows are a table's."""
-
-    rows: Names = Field(alias="table")
-    """Tables: the name "ui", a path or a glob, or a list of them."""
-    text: Text = "text"
-    """Column of the texts."""
-    lang: Text = "lang"
-    """Column of the language of the answers."""
-    answer: Text = "answer"
-    """Column of the answers."""
-    licence: Text | None = None
-    """Column of the licences of the answers, or that licence where no column has this name."""
-
-
-_KINDS: dict[str, type[Teacher]] = {
-    "model": ModelTeacher,
-    "apertium": ApertiumTeacher,
-    "program": ProgramTeacher,
-    "table": TableTeacher,
-}
-
-
-def _kind(value: Any) -> str | None:
-    if isinstance(value, Teacher):
-        return next(kind for kind, one in _KINDS.items() if isinstance(value, one))
-    named = [kind for kind in _KINDS if isinstance(value, dict) and kind in value]
-    return named[0] if len(named) == 1 else None
-
-
-AnyTeacher = Annotated[
-    Annotated[ModelTeacher, Tag("model")]
-    | Annotated[ApertiumTeacher, Tag("apertium")]
-    | Annotated[ProgramTeacher, Tag("program")]
-    | Annotated[TableTeacher, Tag("table")],
-    Discriminator(
-        _kind,
-        custom_error_type="expected",
-        custom_error_message=f"a mapping with one of {', '.join(_KINDS)}",
-    ),
-]
+from pomona.records import Names
+from pomona.synth.checks import ChecksSpec
+from pomona.synth.pipeline.sections import (
+    Above,
+    AnyTeacher,
+    ApertiumTeacher,
+    Count,
+    Data,
+    Mistakes,
+    ModelTeacher,
+    Positive,
+    Program,
+    Share,
+    Teacher,
+    Test,
+    Text,
+)
+from pomona.synth.rewards import RewardsSpec
+from pomona.synth.steering import SteeringSpec, objectives_from
+from pomona.synth.teachers import check_prompt
 
 
 class Route(StrictModel):
-    """Who answers a row."""
-
-    by: Literal["single", "random", "all"] = "all"
-    """single: one teacher. random: one of those that know its languages. all: every one, and the
-    best is kept.
+    """Who answers a row. What cannot answer it is passed over, and where an answer does not stand
+    the next teacher is asked.
     """
-    teacher: Text | None = None
-    """The teacher of `single`; the first one when left out."""
+
+    by: Literal["single", "random", "reward", "all", "fixed", "learned"] = "reward"
+    """single: one teacher. random: one by lot. reward: every one, and the best answer is kept. all:
+    every one, and all answers are kept. fixed: the teachers of a row's language. learned: those
+    that a router finds best from the text alone.
+    """
+    teachers: Names | None = None
+    """Those that are asked, in this order; when left out all that neither rephrase nor translate
+    back for a reward.
+    """
+    table: dict[Text, Names] | None = None
+    """For `fixed`, by language its teachers, the preferred one first; measured on `validation` when
+    left out.
+    """
+    router: Text | None = None
+    """For `learned`, the file of a router; one is learned on `validation` when left out."""
+    rewards: RewardsSpec | None = None
+    """What `fixed` and `learned` are measured by on `validation`; the recipe's rewards when left
+    out.
+    """
 
 
 class Budget(StrictModel):
@@ -213,6 +82,65 @@ class Stop(StrictModel):
     """Share of them that failed, or that a check refused."""
 
 
+class Rephrase(StrictModel):
+    """A second model writes each answer anew. Where it fails, or a check refuses what it wrote, the
+    answer stays as it was.
+    """
+
+    teacher: Text
+    """One of the teachers, a model."""
+    prompt: Text
+    """Its template, with {answer}, {text}, {source_lang} and {lang}."""
+
+
+class RephraseStep(StrictModel):
+    """The second step of Aya Vision's recipe."""
+
+    rephrase: Rephrase
+
+
+class FilterStep(StrictModel):
+    """Answers below these are not taken."""
+
+    filter: Annotated[dict[Text, float], Field(min_length=1)]
+    """By reward, in its own unit, the least that is taken."""
+
+
+class LimitStep(StrictModel):
+    """Rows beyond these are not asked about."""
+
+    limit: Positive
+    """Rows out of each language."""
+
+
+_STEPS: dict[str, type[StrictModel]] = {
+    "rephrase": RephraseStep,
+    "filter": FilterStep,
+    "limit": LimitStep,
+}
+
+
+def _step(value: Any) -> str | None:
+    if isinstance(value, StrictModel):
+        return next(name for name, kind in _STEPS.items() if isinstance(value, kind))
+    if isinstance(value, str):
+        return "translate"
+    return next((name for name in _STEPS if isinstance(value, dict) and name in value), None)
+
+
+Step = Annotated[
+    Annotated[Literal["translate"], Tag("translate")]
+    | Annotated[RephraseStep, Tag("rephrase")]
+    | Annotated[FilterStep, Tag("filter")]
+    | Annotated[LimitStep, Tag("limit")],
+    Discriminator(
+        _step,
+        custom_error_type="expected",
+        custom_error_message=f"translate, or a mapping with one of {', '.join(_STEPS)}",
+    ),
+]
+
+
 class Preferences(StrictModel):
     """Pairs of a better and a worse answer."""
 
@@ -228,9 +156,21 @@ class SynthRecipe(StrictModel):
     data: Data
     test: list[Test] = Field(default=[])
     """Tests whose items nothing may come near."""
+    validation: Data | None = None
+    """Rows on which is learned what rewards and routes learn, with a `reference`."""
     teachers: Annotated[dict[Text, AnyTeacher], Field(min_length=1)]
     """Who answers, by the names that rows and cards call them."""
     route: Route = Field(default=Route())
+    rewards: RewardsSpec | None = None
+    """How good answers are: of several to a row the best is kept; the first one when left out."""
+    steer: SteeringSpec = Field(default=SteeringSpec())
+    """What answers should have more of or less of, which then chooses among them; and how many of
+    each language.
+    """
+    checks: ChecksSpec = Field(default=ChecksSpec())
+    """What is wrong with an answer, so that it is not taken."""
+    steps: list[Step] = Field(default=["translate"])
+    """What is done with a row, in this order: translate, rephrase, filter, limit."""
     refill: Count = 2
     """Further draws of a row's teachers where nothing that they wrote passes the checks."""
     budget: Budget = Field(default=Budget())
@@ -240,25 +180,107 @@ class SynthRecipe(StrictModel):
     preferences: Preferences | None = None
     """Write preferences.jsonl in TRL's format: of each row the best answer and the worst."""
 
+    @property
+    def rephrase(self) -> Rephrase | None:
+        """The second model, where there is one."""
+        return next((one.rephrase for one in self.steps if isinstance(one, RephraseStep)), None)
+
+    @property
+    def filters(self) -> dict[str, float]:
+        """By reward the least that is taken."""
+        return next((one.filter for one in self.steps if isinstance(one, FilterStep)), {})
+
+    @property
+    def limit(self) -> int | None:
+        """Rows out of each language."""
+        return next((one.limit for one in self.steps if isinstance(one, LimitStep)), None)
+
+    @property
+    def helpers(self) -> set[str]:
+        """Teachers that rephrase, or translate back."""
+        named = [self.rephrase.teacher] if self.rephrase else []
+        each = [one for one in (self.rewards, self.route.rewards) if one is not None]
+        return {*named, *(one.round_trip.teacher for one in each if one.round_trip)}
+
+    @property
+    def routed(self) -> list[str]:
+        """The teachers that are asked for answers, in order."""
+        return self.route.teachers or [name for name in self.teachers if name not in self.helpers]
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if several := list(self._mistakes()):
+        if several := [*self._mistakes(), *self._of_teachers(), *self._of_steps()]:
             raise problems(several)
         return self
 
-    def _mistakes(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        named = self.route.teacher
-        if named is not None and named not in self.teachers:
-            yield ("route", "teacher"), f'there is no teacher "{named}"'
+    def _mistakes(self) -> Mistakes:
+        route = self.route
+        named = [("teachers", name) for name in route.teachers or ()]
+        named += [("table", name) for names in (route.table or {}).values() for name in names]
+        for key, name in named:
+            if name not in self.teachers:
+                yield ("route", key), f'there is no teacher "{name}"'
+        if not self.routed:
+            yield ("teachers",), "there is nobody who answers: all teachers have other work"
+        for key, by in (("table", "fixed"), ("router", "learned")):
+            if getattr(route, key) is not None and route.by != by:
+                yield ("route", key), f'"{key}" goes with "by: {by}"'
+            if getattr(route, key) is None and route.by == by and self.validation is None:
+                yield ("route", "by"), f'"{by}" needs a "{key}", or rows of "validation"'
+        if self.validation is not None and self.validation.reference is None:
+            yield ("validation",), '"reference" is missing in validation: a column'
+        if route.by == "reward" and self.rewards is None and self.preferences is not None:
+            yield ("preferences",), '"preferences" needs "rewards"'
+        learned = self.rewards and (self.rewards.length_ratio or self.rewards.scale == "deviation")
+        if learned and self.validation is None:
+            yield ("rewards",), 'these rewards learn on rows of "validation"'
+        try:
+            objectives_from(self.steer.objectives)
+        except PomonaError as error:
+            yield ("steer", "objectives"), str(error)
+
+    def _of_teachers(self) -> Mistakes:
         for name, teacher in self.teachers.items():
             where = ("teachers", name)
-            if isinstance(teacher, ModelTeacher) and "{text}" not in teacher.prompt:
-                yield (*where, "prompt"), "the prompt template has no {text}"
+            if isinstance(teacher, ModelTeacher):
+                yield from _wrong_prompt((*where, "prompt"), teacher.prompt)
             if self.budget.money is not None and not _priced(teacher):
                 price = "price" if isinstance(teacher, ModelTeacher) else "cpu_price"
                 yield where, f'a budget of money needs a {price} of the teacher "{name}"'
             if isinstance(teacher, ApertiumTeacher) and teacher.languages is None:
                 yield where, f'"languages" is missing in teachers.{name}: such as {{nl: [af]}}'
+        for name in self.helpers - {self.rephrase.teacher if self.rephrase else ""}:
+            if name not in self.teachers:
+                yield ("rewards", "round_trip"), f'there is no teacher "{name}"'
+
+    def _of_steps(self) -> Mistakes:
+        kinds = [_step(one) or "" for one in self.steps]
+        order = ["translate", *_STEPS]
+        if kinds[:1] != ["translate"] or [one for one in order if one in kinds] != kinds:
+            yield ("steps",), f"the steps are {', '.join(order)}, in this order, each once"
+        if (second := self.rephrase) is not None:
+            where = ("steps", kinds.index("rephrase"), "rephrase")
+            if not isinstance(self.teachers.get(second.teacher), ModelTeacher):
+                yield (*where, "teacher"), f'"{second.teacher}" is no model under teachers'
+            if "{answer}" not in second.prompt:
+                yield (*where, "prompt"), "the prompt template has no {answer}"
+            yield from _wrong_prompt(
+                (*where, "prompt"), second.prompt.replace("{answer}", "{text}")
+            )
+        known = self.rewards.chosen if self.rewards else {}
+        for name in self.filters:
+            if name not in known:
+                message = f'"{name}" is none of the recipe\'s rewards'
+                yield ("steps", kinds.index("filter"), "filter"), message
+        if self.preferences is not None:
+            yield from _wrong_prompt(("preferences", "prompt"), self.preferences.prompt)
+
+
+def _wrong_prompt(where: tuple[str | int, ...], template: str) -> Mistakes:
+    try:
+        check_prompt(template, "")
+    except PomonaError as error:
+        yield where, error.message
 
 
 def _priced(teacher: Teacher) -> bool:
@@ -288,7 +310,7 @@ def _placed(value: Any, folder: Path, key: str = "") -> Any:
         return {name: _placed(one, folder) for name, one in value.items()}
     if isinstance(value, list):
         return [_placed(one, folder, key) for one in value]
-    named = key in ("rows", "model", "tokenizer") and isinstance(value, str)
+    named = key in ("rows", "model", "tokenizer", "router") and isinstance(value, str)
     return resolve(folder, value) if named else value
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pomona._version import __version__
 from pomona.synth.pipeline.journal import Journal
 from pomona.synth.pipeline.recipe import SynthRecipe
-from pomona.synth.pipeline.tally import Counts, Tally, most
+from pomona.synth.pipeline.tally import COSTS, Counts, Tally, most
 
 NAMES = ("rows.parquet", "rejects.parquet", "preferences.jsonl", "card.json", "README.md")
 KIND = "a synthetic set"
@@ -24,6 +24,7 @@ _OTHERS = pa.list_(
     pa.struct(
         [
             ("answer", pa.string()),
+            ("reward", pa.float64()),
             ("teacher", pa.string()),
             ("licence", pa.string()),
             ("sample", pa.int32()),
@@ -37,12 +38,17 @@ ROWS = pa.schema(
         ("source_lang", pa.string()),
         ("lang", pa.string()),
         ("answer", pa.string()),
+        ("rank", pa.int32()),
+        ("reward", pa.float64()),
         ("teacher", pa.string()),
+        ("drafted_by", pa.string()),
         ("licence", pa.string()),
         ("source_licence", pa.string()),
         ("sample", pa.int32()),
         ("finish_reason", pa.string()),
         ("unknown_words", pa.int32()),
+        ("reference", pa.string()),
+        ("cluster", pa.string()),
     ]
 )
 _ATTEMPT = [
@@ -70,6 +76,7 @@ class Synthesized:
     """
 
     tally: Tally
+    validation: Tally
     signature: str
     recipe: Mapping[str, Any]
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -83,10 +90,10 @@ class Synthesized:
 
     @property
     def cost(self) -> dict[str, float | None]:
-        """What all teachers cost together."""
-        kinds = ("prompt_tokens", "completion_tokens", "flops", "money", "cpu_seconds")
-        paid = [one.costs for one in self.tally.teachers.values() if one.asked]
-        return {kind: _sum([costs[kind] for costs in paid]) for kind in kinds}
+        """What all teachers and rewards cost together."""
+        paid = [one.costs for tally in (self.tally, self.validation) for one in tally.paid]
+        paid.append(self.tally.rewards)
+        return {kind: _sum([costs[kind] for costs in paid]) for kind in COSTS}
 
     def reasons(self) -> list[tuple[str, int]]:
         """Why rows were rejected, the most frequent first."""
@@ -120,6 +127,7 @@ class Synthesized:
             "rows_in": tally.rows_in,
             "rows_out": tally.rows_out,
             "rejects": self.rejected,
+            "answers": tally.answers,
             "rejects_by_teacher": {
                 name or "none": dict(most(reasons, _REASONS))
                 for name, reasons in tally.rejects.items()
@@ -129,6 +137,9 @@ class Synthesized:
             "teachers": teachers,
             "absent": dict(self.absent),
             "cost": self.cost,
+            "rewards_cost": tally.rewards,
+            "validation_cost": {name: one.costs for name, one in self.validation.teachers.items()},
+            "near_duplicates": {"refused": tally.near_duplicates},
             "licences": dict(tally.licences),
             "source_licences": dict(tally.source_licences),
             "languages": {
@@ -144,18 +155,11 @@ class Synthesized:
         tally = self.tally
         return f"{tally.rows_in:,} rows in, {tally.rows_out:,} out, {self.rejected:,} rejects"
 
-    def table(self) -> list[dict[str, Any]]:
-        """A row a teacher."""
-        return [
-            {
-                "teacher": name,
-                "licence": self.licences.get(name),
-                "asked": one.asked,
-                "rows": one.chosen,
-                **{kind.replace("_", " "): value for kind, value in one.costs.items()},
-            }
-            for name, one in self.tally.teachers.items()
-        ]
+    def limits_met(self) -> list[str]:
+        """The limits of the budget for which a teacher was not asked."""
+        reasons = {reason for one in self.tally.teachers.values() for reason in one.not_asked}
+        names = self.recipe["budget"] or {}
+        return [name for name in names if f"the budget of {name} is spent" in reasons]
 
     def readme(self) -> str:
         """The card for people."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pomona._version import __version__
 from pomona.answers import open_store
@@ -20,18 +26,53 @@ from pomona.files import (
     sweep,
     write_into,
 )
-from pomona.synth.pipeline.inputs import Input
+from pomona.synth.pipeline.asking import Asking
+from pomona.synth.pipeline.forecast import (
+    Forecast,
+    bounds,
+    chosen_rows,
+    distinct,
+    forecast,
+    sampled,
+)
+from pomona.synth.pipeline.inputs import Input, Survey
 from pomona.synth.pipeline.journal import Journal
+from pomona.synth.pipeline.judging import Judging, TestItems
 from pomona.synth.pipeline.pool import Pool, parts_with_paths
 from pomona.synth.pipeline.recipe import SynthRecipe, load_synth
 from pomona.synth.pipeline.results import KIND, NAMES, Synthesized, write_tables
-from pomona.synth.pipeline.routing import route_of
+from pomona.synth.pipeline.routing import Guides
 from pomona.synth.pipeline.tally import Tally
 from pomona.synth.pipeline.window import Windows
+from pomona.synth.steering import places
+from pomona.synth.teachers import Assignment
 from pomona.workspace import Lock, Workspace, refuse_changed, stamp
 
-Progress = Callable[[int, int], None]
 _WINDOW = 256
+_PILOTS = 4  # times as many rows there are at least, for a pilot that nobody asked for
+_STORES = ("answers.db", "programs.db", "rewards.db")
+
+
+class Progress(Protocol):
+    """Told by a run what it does."""
+
+    def forecast(self, told: Forecast) -> None:
+        """What the run is expected to cost, before it begins."""
+        ...
+
+    def advance(self, done: int, total: int) -> None:
+        """`done` of `total` rows are answered or rejected."""
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def forecast(self, told: Forecast) -> None:
+        """What the run will cost."""
+
+    def advance(self, done: int, total: int) -> None:
+        """So many rows are done."""
 
 
 def synthesize(
@@ -39,6 +80,7 @@ def synthesize(
     out: str | Path,
     *,
     licences: Sequence[str] | None = None,
+    pilot: int | None = None,
     progress: Progress | None = None,
 ) -> Synthesized:
     """Answer the rows of a recipe by its teachers, and write what came of it: rows, rejects and a
@@ -52,42 +94,74 @@ def synthesize(
         out: Folder of rows.parquet, rejects.parquet, preferences.jsonl, card.json and README.md.
         licences: Licences of answers and texts that are let through, such as Apache-2.0; "unknown"
             lets those through that nobody knows. Any when left out.
-        progress: Called with the rows done and all.
+        pilot: Rows that are answered first, from which the costs of all are told; 24, where there
+            are many, when left out. The run needs them anyway: their answers are kept.
+        progress: Told the forecast, then the rows done.
 
     Raises:
         PomonaError: the recipe or a table is wrong, or OUT is something else. Nothing was asked.
         GateFailed: no row came out; the most frequent reasons are told.
         ResourceError: the disk is full.
     """
+    with _opened(recipe, out, licences, pilot) as run, run.workspace().resumed() as work:
+        result = run.answered(work, pilot, progress or Silent())
+        run.refuse_changed()
+        if result.tally.rows_out:
+            _write(result, work, run.folder, run.recipe)
+    if not result.tally.rows_out:
+        raise _nothing(result, recipe)
+    return result
+
+
+def expected(
+    recipe: str | Path,
+    out: str | Path,
+    *,
+    licences: Sequence[str] | None = None,
+    pilot: int | None = None,
+) -> Forecast:
+    """What a recipe would cost: from a `pilot` of so many rows, whose answers are kept in OUT; or
+    at most, where nothing is asked and nothing written. The arguments are those of `synthesize`.
+    """
+    if pilot:
+        with _opened(recipe, out, licences, pilot) as run:
+            return run.pilot(pilot)
+    made = load_synth(recipe)
+    rows = Input(made.data)
+    _check(Path(out), [recipe, *rows.paths, *parts_with_paths(made)])
+    with closing(Pool(made, Path(out), licences)) as pool:
+        return bounds(made, pool, rows, _survey(rows, recipe))
+
+
+@contextmanager
+def _opened(
+    recipe: str | Path, out: str | Path, licences: Sequence[str] | None, pilot: int | None
+) -> Iterator[_Run]:
+    """A run whose folder nobody else works in, with open teachers."""
+    if pilot is not None and pilot < 0:
+        raise PomonaError(f"a pilot of {pilot} rows", where="pilot", remedy="give 0 or more")
     made, folder = load_synth(recipe), Path(out)
     rows = Input(made.data)
-    inputs = [*rows.paths, *parts_with_paths(made)]
-    _check(folder, [recipe, *inputs])
-    before = stamp([recipe, *inputs])
-    survey = rows.survey()
-    if not survey.count:
-        raise PomonaError("there are no rows", where=recipe, remedy="change `data`")
+    inputs = [recipe, *rows.paths, *parts_with_paths(made)]
+    _check(folder, inputs)
+    before = stamp(inputs)
+    survey = _survey(rows, recipe)
     place = folder.resolve()
     lock = place.with_name(f".{place.name}.lock")
     with Lock(lock, doing="writing this set", where=folder, other="folder"):
         write_into(folder, {}, KIND)
         sweep(folder)
-        plan = _plan(made, before, licences)
-        with (
-            closing(Pool(made, folder, licences)) as pool,
-            Workspace(folder / "work", plan).resumed() as work,
-        ):
-            tally = _answered(made, rows, survey.count, pool, licences, work, progress)
-            refuse_changed(before, stamp([recipe, *inputs]), recipe)
-            licence = {name: one.licence for name, one in pool.teachers.items()}
-            result = Synthesized(
-                tally, _signature(made), plan["recipe"], pool.absent, pool.notes, licence
-            )
-            if tally.rows_out:
-                _write(result, work, folder, made)
-    if not tally.rows_out:
-        raise _nothing(result, recipe)
-    return result
+        with closing(Pool(made, folder, licences)) as pool:
+            run = _Run(made, rows, survey, pool, folder, licences, inputs, before)
+            with closing(run):
+                yield run
+
+
+def _survey(rows: Input, recipe: str | Path) -> Survey:
+    survey = rows.survey()
+    if not survey.count:
+        raise PomonaError("there are no rows", where=recipe, remedy="change `data`")
+    return survey
 
 
 def _check(folder: Path, inputs: Sequence[str | Path]) -> None:
@@ -95,7 +169,7 @@ def _check(folder: Path, inputs: Sequence[str | Path]) -> None:
     check_outputs({"the set": folder}, inputs, folders=["the set"])
     check_ours(folder.resolve(), KIND)
     check_into(folder, NAMES)
-    for name in ("answers.db", "programs.db"):
+    for name in _STORES:
         if (folder / name).is_dir():
             raise PomonaError("is no file", where=folder / name, remedy="take it away")
     if (folder / "answers.db").exists():
@@ -103,31 +177,128 @@ def _check(folder: Path, inputs: Sequence[str | Path]) -> None:
     Workspace(folder / "work", {}).check()
 
 
-def _plan(recipe: SynthRecipe, before: Any, licences: Sequence[str] | None) -> dict[str, Any]:
-    said = recipe.model_dump(mode="json", by_alias=True)
-    return {"recipe": said, "inputs": before, "licences": licences, "version": __version__}
+@dataclass
+class _Run:
+    recipe: SynthRecipe
+    rows: Input
+    survey: Survey
+    pool: Pool
+    folder: Path
+    licences: Sequence[str] | None
+    inputs: Sequence[str | Path]
+    before: Any
 
+    def __post_init__(self) -> None:
+        self.preparing, self._tests = Tally(), TestItems(self.recipe)
+        asking = Asking(self.pool, self.recipe.budget, self.preparing)
+        self._guides = Guides(self.recipe, self.pool, self.folder, asking)
+        quota = self.recipe.steer.quota
+        self._places = None
+        if quota is not None:
+            asked = [row.asked for row in self.rows.rows()]
+            self._places = places(asked, quota, seed=self.recipe.seed)
 
-def _answered(
-    recipe: SynthRecipe,
-    rows: Input,
-    count: int,
-    pool: Pool,
-    licences: Sequence[str] | None,
-    work: Path,
-    progress: Progress | None,
-) -> Tally:
-    """Answer all windows that the journal does not have."""
-    journal, tally, done = Journal(work / "windows.jsonl"), Tally(), 0
-    for window in journal.windows():
-        tally, done = Tally.from_json(window["tally"]), done + 1
-    taking = Windows(recipe, pool, route_of(recipe, pool), tally, licences)
-    size = min(_WINDOW, recipe.stop.window)
-    for window in islice(rows.windows(size), done, None):
-        journal.add(taking.take(window))
-        if progress is not None:
-            progress(tally.rows_in, count)
-    return tally
+    def close(self) -> None:
+        """Close what rewards have open."""
+        self._guides.close()
+
+    def refuse_changed(self) -> None:
+        """Raise PomonaError where an input has changed meanwhile."""
+        refuse_changed(self.before, stamp(self.inputs), self.inputs[0])
+
+    def workspace(self) -> Workspace:
+        """Where finished windows are kept: of this recipe, these inputs and licences alone."""
+        plan = {"recipe": self.recipe_text, "inputs": self.before, "licences": self.licences}
+        return Workspace(self.folder / "work", {**plan, "version": __version__})
+
+    @cached_property
+    def _apart(self) -> NDArray[np.bool_]:
+        return distinct(self.recipe, self.rows, self.survey, self._tests)
+
+    def _submit(self) -> None:
+        """Hand what will be asked to teachers that take batches: rows that may turn out to be near
+        copies of others are left out.
+        """
+        batched = {name for name, one in self.pool.teachers.items() if one.batch}
+        if not batched:
+            return
+        wanted: dict[str, list[Assignment]] = {name: [] for name in batched}
+        for window in self.rows.windows(_WINDOW):
+            rows = [
+                row.asked
+                for row in window
+                if row.asked.text.strip()
+                and (row.place >= len(self._apart) or self._apart[row.place])
+            ]
+            for row, names in zip(rows, self._guides.policy.ask(rows), strict=True):
+                able = [n for n in names if n in self.pool.teachers]
+                able = [n for n in dict.fromkeys(able) if self.pool.teachers[n].knows(row)]
+                first = self._guides.policy.keep == "first"
+                for name in batched.intersection(able[:1] if first else able):
+                    wanted[name].append(row)
+        Asking(self.pool, self.recipe.budget, Tally(), self.preparing).submit(wanted)
+
+    @property
+    def recipe_text(self) -> dict[str, Any]:
+        """The recipe as JSON has it."""
+        return self.recipe.model_dump(mode="json", by_alias=True)
+
+    def _windows(self, tally: Tally) -> tuple[Windows, Judging]:
+        judging = Judging(self.recipe, self._guides.reward, tally, self._tests, self.licences)
+        asking = Asking(self.pool, self.recipe.budget, tally, self.preparing)
+        parts = (self.pool, self._guides.policy, asking, judging, tally)
+        return Windows(self.recipe, *parts, self.licences, self._places), judging
+
+    def pilot(self, count: int) -> Forecast:
+        """What so many rows tell of all."""
+        tally, began = Tally(), time.monotonic()
+        chosen = sampled(self.survey, count, self._apart)
+        for teacher in self.pool.teachers.values():
+            teacher.live = True
+        self._windows(tally)[0].take([*chosen_rows(self.rows, chosen)])
+        for teacher in self.pool.teachers.values():
+            teacher.live = False
+        seconds = time.monotonic() - began
+        limits = self.recipe.budget.model_dump(exclude_none=True)
+        return forecast(self.survey, chosen, self._apart.mean(), tally, seconds, limits)
+
+    def answered(self, work: Path, pilot: int | None, progress: Progress) -> Synthesized:
+        """All windows, those that the journal has not answered now."""
+        journal, tally, done = Journal(work / "windows.jsonl"), Tally(), 0
+        for window in journal.windows():
+            tally, done = Tally.from_json(window["tally"]), done + 1
+        if pilot is None:
+            batched = any(one.batch for one in self.pool.teachers.values())
+            pilot = 24 if self.survey.count >= 24 * _PILOTS and not batched else 0
+        # From the same rows at every start, or where there are answers already from none.
+        expected = self.pilot(pilot) if pilot and not done else None
+        if expected is not None:
+            progress.forecast(expected)
+        self._submit()
+        taking, judging = self._windows(tally)
+        for window in journal.windows():
+            for row in window["rows"]:
+                first = row["rank"] == 0
+                judging.accept(row["lang"], row["text"], row["answer"], first=first)
+        size = min(_WINDOW, self.recipe.stop.window)
+        for window in islice(self.rows.windows(size), done, None):
+            journal.add(taking.take(window))
+            progress.advance(tally.rows_in, self.survey.count)
+        licences = {name: one.licence for name, one in self.pool.teachers.items()}
+        notes = (self.pool.absent, self.pool.notes, licences)
+        return Synthesized(tally, self.preparing, self._signature(), self.recipe_text, *notes)
+
+    def _signature(self) -> str:
+        guides, recipe = self._guides, self.recipe
+        parts = [
+            f"teachers:{','.join(recipe.teachers)}",
+            f"route:{guides.policy.name}",
+            *([f"reward:{guides.reward.signature}"] if guides.reward else []),
+            f"refill:{recipe.refill}",
+            f"seed:{recipe.seed}",
+            f"version:{__version__}",
+        ]
+        return "|".join(["synth", *parts])
 
 
 def _write(result: Synthesized, work: Path, folder: Path, recipe: SynthRecipe) -> None:
@@ -136,17 +307,6 @@ def _write(result: Synthesized, work: Path, folder: Path, recipe: SynthRecipe) -
         remove_from(folder, "preferences.jsonl")  # of a recipe that asked for them
     texts = {"card.json": json_text(result.to_json()), "README.md": result.readme()}
     write_into(folder, {**tables, **texts}, KIND)
-
-
-def _signature(recipe: SynthRecipe) -> str:
-    parts = [
-        f"teachers:{','.join(recipe.teachers)}",
-        f"route:{recipe.route.by}",
-        f"refill:{recipe.refill}",
-        f"seed:{recipe.seed}",
-        f"version:{__version__}",
-    ]
-    return "|".join(["synth", *parts])
 
 
 def _nothing(result: Synthesized, recipe: str | Path) -> GateFailed:

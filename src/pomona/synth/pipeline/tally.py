@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
-from pomona.synth.teachers import Lesson, Lessons, Reject, Usage
+from pomona.synth.pipeline.case import Refused
+from pomona.synth.teachers import Lesson, Lessons, Reject
 
 UNKNOWN = "unknown"
+_MANY, _OTHERS = 500, "other reasons"
 Counts = dict[str, int]
-_COSTS = ("prompt_tokens", "completion_tokens", "flops", "money", "cpu_seconds")
+Costs = dict[str, float | None]
+TOKENS = ("prompt_tokens", "completion_tokens")
+COSTS = ("prompt_tokens", "completion_tokens", "flops", "money", "cpu_seconds")
 
 
 @dataclass
@@ -24,7 +29,7 @@ class TeacherTally:
     chosen: int = 0
     failed: Counts = field(default_factory=dict)
     not_asked: Counts = field(default_factory=dict)
-    costs: dict[str, float | None] = field(default_factory=lambda: dict.fromkeys(_COSTS, 0))
+    costs: Costs = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
     recent: list[bool] = field(default_factory=list)
     stopped: str | None = None
 
@@ -38,14 +43,7 @@ class TeacherTally:
             else:
                 count(self.not_asked, one.reason)
             self.asked += isinstance(one, Lesson) or one.asked
-        self._pay(lessons.usage)
-
-    def _pay(self, usage: Usage) -> None:
-        if usage.prompt_tokens == usage.completion_tokens == 0 and not usage.cpu_seconds:
-            return  # nothing was done, of which nothing is unknown
-        for name in _COSTS:
-            before, more = self.costs[name], getattr(usage, name)
-            self.costs[name] = None if before is None or more is None else before + more
+        add_costs(self.costs, asdict(lessons.usage))
 
     def look(self, failed: list[bool], window: int, share: float) -> None:
         """Note of rows, in order, whether each failed, and stop where of so many in a row this
@@ -65,36 +63,47 @@ class Tally:
 
     rows_in: int = 0
     rows_out: int = 0
+    answers: int = 0
     refilled: int = 0
+    near_duplicates: int = 0
     rejects: dict[str, Counts] = field(default_factory=dict)
     licences: Counts = field(default_factory=dict)
     source_licences: Counts = field(default_factory=dict)
     langs: dict[str, list[int]] = field(default_factory=dict)
     preferences: int = 0
+    rewards: Costs = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
     teachers: dict[str, TeacherTally] = field(default_factory=dict)
 
     def of(self, teacher: str) -> TeacherTally:
         """What a teacher did."""
         return self.teachers.setdefault(teacher, TeacherTally())
 
+    @property
+    def paid(self) -> list[TeacherTally]:
+        """Teachers that were asked anything."""
+        return [one for one in self.teachers.values() if one.asked]
+
     def spent(self, limit: str) -> float:
         """What all teachers cost of tokens, money or flops; what nobody knows counts nothing."""
-        names = ("prompt_tokens", "completion_tokens") if limit == "tokens" else (limit,)
+        names = TOKENS if limit == "tokens" else (limit,)
         return sum(one.costs[name] or 0 for one in self.teachers.values() for name in names)
 
     def reject(self, reject: Reject, lang: str) -> None:
         """Count a row without an answer."""
         self.rows_in += 1
-        count(self.rejects.setdefault(reject.teacher, {}), reject.reason)
+        told = reject.check if isinstance(reject, Refused) else reject.reason
+        count(self.rejects.setdefault(reject.teacher, {}), told)
         self._lang(lang)[0] += 1
 
-    def accept(self, lesson: Lesson, source_licence: str | None, lang: str) -> None:
-        """Count a row with an answer."""
+    def accept(self, lessons: Sequence[Lesson], source_licence: str | None, lang: str) -> None:
+        """Count a row with answers."""
         self.rows_in += 1
         self.rows_out += 1
-        self.of(lesson.teacher).chosen += 1
-        count(self.licences, lesson.licence or UNKNOWN)
-        count(self.source_licences, source_licence or UNKNOWN)
+        for lesson in lessons:
+            self.answers += 1
+            self.of(lesson.teacher).chosen += 1
+            count(self.licences, lesson.licence or UNKNOWN)
+            count(self.source_licences, source_licence or UNKNOWN)
         counts = self._lang(lang)
         counts[0] += 1
         counts[1] += 1
@@ -115,8 +124,24 @@ class Tally:
 
 
 def count(counts: Counts, name: str) -> None:
-    """One more of this name."""
+    """One more of this name; names beyond many are told together."""
+    name = name if name in counts or len(counts) < _MANY else _OTHERS
     counts[name] = counts.get(name, 0) + 1
+
+
+def add_costs(costs: Costs, usage: Mapping[str, Any], before: Mapping[str, Any] = {}) -> None:
+    """Add what was used, less what was `before`; nothing where nothing was done, of which nothing
+    is unknown.
+    """
+    used = {
+        name: None if usage[name] is None else usage[name] - (before.get(name) or 0)
+        for name in COSTS
+    }
+    if not any(used[name] for name in ("prompt_tokens", "completion_tokens", "cpu_seconds")):
+        return
+    for name, more in used.items():
+        known = costs[name]
+        costs[name] = None if known is None or more is None else known + more
 
 
 def most(counts: Counts, number: int | None = None) -> list[tuple[str, int]]:

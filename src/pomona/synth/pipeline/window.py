@@ -4,233 +4,226 @@ away asked again.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from pomona.answers import Budget
+from pomona.synth.pipeline.asking import Asking, Draw
+from pomona.synth.pipeline.case import (
+    NOBODY,
+    Case,
+    preference_of,
+    reject_of,
+    rows_of,
+)
 from pomona.synth.pipeline.inputs import InputRow
+from pomona.synth.pipeline.judging import Judging
 from pomona.synth.pipeline.pool import Pool, licence_refused
 from pomona.synth.pipeline.recipe import SynthRecipe
 from pomona.synth.pipeline.tally import Tally
-from pomona.synth.teachers import Candidate, Lesson, Lessons, Reject, Usage
+from pomona.synth.routing import Policy
+from pomona.synth.teachers import Assignment, Candidate, Lesson, Reject, fill
 
-_LIMITS = ("tokens", "money", "flops", "seconds")
-NOBODY = ""  # the teacher of a reject that no teacher was asked about
-
-
-@dataclass
-class Case:
-    """A row under way: who is asked, what they wrote, what was wrong with it, and the end."""
-
-    row: InputRow
-    teachers: Sequence[str] = ()
-    candidates: list[Candidate] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    refused: set[int] = field(default_factory=set)
-    scores: dict[int, float] = field(default_factory=dict)
-    chosen: Candidate | None = None
-    reject: Reject | None = None
-
-    @property
-    def open(self) -> bool:
-        """Whether nothing is decided yet."""
-        return self.chosen is None and self.reject is None
+_ALL = 1 << 30  # answers of a row
 
 
 class Windows:
     """Takes windows of rows in order. Everything that a window gives depends on the rows and on
-    those before it alone.
+    those before it alone. `places` has by id how many answers are wanted; one of all where it is
+    None.
     """
 
     def __init__(
         self,
         recipe: SynthRecipe,
         pool: Pool,
-        route: Callable[[Sequence[InputRow]], list[tuple[str, ...]]],
+        policy: Policy,
+        asking: Asking,
+        judging: Judging,
         tally: Tally,
         licences: Sequence[str] | None,
+        places: Mapping[str, int] | None,
     ) -> None:
-        self._recipe, self._pool, self._route, self._tally = recipe, pool, route, tally
-        self._licences = licences
-        self._started = time.monotonic()
+        self._recipe, self._pool, self._policy, self._tally = recipe, pool, policy, tally
+        self._asking, self._judging = asking, judging
+        self._licences, self._places = licences, places
 
     def take(self, rows: Sequence[InputRow]) -> dict[str, Any]:
         """Answer a window; its rows out, rejects and preferences as they are kept."""
-        cases = [Case(row) for row in rows]
+        cases = [Case(row, self._wanted(row)) for row in rows]
+        self._look(cases)
+        self._route([case for case in cases if case.open])
+        while wanted := self._next(cases):
+            self._ask(wanted)
+        for more in range(1, self._recipe.refill + 1):
+            left = [case for case in cases if case.open and not self._satisfied(case)]
+            before = sum(len(case.kept) for case in left)
+            self._ask(self._again(left, more))
+            self._tally.refilled += sum(len(case.kept) for case in left) - before
         for case in cases:
-            case.reject = self._not_to_ask(case.row)
-        self._routed([case for case in cases if case.open])
-        most = max((one.samples for one in self._pool.teachers.values()), default=1)
-        for sample in range(most):
-            self._ask([case for case in cases if case.open], sample, lambda one, s=sample: s < one)
-        self._settle(cases)
-        for sample in range(most, most + self._recipe.refill):
-            left = [case for case in cases if case.open]
-            self._ask(left, sample, lambda _: True)
-            self._settle(left)
-            self._tally.refilled += sum(case.chosen is not None for case in left)
-        for case in cases:
-            if case.open:
-                case.reject = self._lost(case)
+            if case.reject is None and not case.kept:
+                case.reject = case.lost()
         self._note(cases)
         return self._kept(cases)
 
-    def _not_to_ask(self, row: InputRow) -> Reject | None:
-        """Why nobody is asked about a row; None where somebody is."""
-        reason = None
-        if not row.asked.text.strip():
-            reason = "the text is empty"
-        elif not row.asked.lang:
-            reason = "has no language to be answered in"
-        elif (refused := licence_refused(row.licence, self._licences)) is not None:
-            reason = f"its text {refused}"
-        return None if reason is None else Reject(row.asked.id, NOBODY, reason, asked=False)
+    def _wanted(self, row: InputRow) -> int:
+        if self._places is not None:
+            return self._places[row.asked.id]
+        return _ALL if self._policy.keep == "all" else 1
 
-    def _routed(self, cases: Sequence[Case]) -> None:
-        routes = self._route([case.row for case in cases])
+    def _satisfied(self, case: Case) -> bool:
+        return bool(case.kept) and self._policy.keep == "all" and self._places is None
+
+    def _look(self, cases: Sequence[Case]) -> None:
+        """Reject the rows that nobody is asked about."""
+        copies = self._judging.tests.alike([case.row.asked.text for case in cases])
+        for case, copy in zip(cases, copies, strict=True):
+            reason, asked = None, case.row.asked
+            if not asked.text.strip():
+                reason = "the text is empty"
+            elif not asked.lang:
+                reason = "has no language to be answered in"
+            elif copy:
+                reason = "is a near copy of a test item"
+            elif (refused := licence_refused(case.row.licence, self._licences)) is not None:
+                reason = f"its text {refused}"
+            elif not case.wanted:
+                reason = f"the quota of {asked.lang} has others"
+            elif self._full(case.lang):
+                reason = self._limited(case.lang)
+            elif self._judging.repeats(case.lang, asked.text):
+                case.reject = self._judging.repeated(asked.id)
+            if reason is not None:
+                case.reject = Reject(asked.id, NOBODY, reason, asked=False)
+
+    def _full(self, lang: str, more: int = 0) -> bool:
+        limit = self._recipe.limit
+        return limit is not None and self._tally.langs.get(lang, [0, 0])[1] + more >= limit
+
+    def _limited(self, lang: str) -> str:
+        return f"the limit of {self._recipe.limit:,} rows of {lang} is reached"
+
+    def _route(self, cases: Sequence[Case]) -> None:
+        routes = self._policy.ask([case.row.asked for case in cases])
         for case, names in zip(cases, routes, strict=True):
-            case.teachers = names
-            if not names:
-                asked = case.row.asked
+            asked = case.row.asked
+            case.route = [name for name in names if self._knows(name, asked)]
+            if not case.route:
                 reason = f"no teacher goes from {asked.source_lang} to {asked.lang}"
                 case.reject = Reject(asked.id, NOBODY, reason, asked=False)
 
-    def _ask(self, cases: Sequence[Case], sample: int, wanted: Callable[[int], bool]) -> None:
-        """Ask the teachers of each case for one more draw, each of them for all of its rows."""
-        for name, teacher in self._pool.teachers.items():
-            mine = [case for case in cases if name in case.teachers]
-            if not mine or not wanted(teacher.samples):
-                continue
-            told = self._tally.of(name)
-            rows = [case.row.asked for case in mine]
-            reason = f"not asked: {told.stopped}" if told.stopped else None
-            budget, met = self._left()
-            reason = reason or (f"the budget of {met} is spent" if met else None)
-            if reason is not None:
-                made = (Reject(row.id, name, reason, asked=False) for row in rows)
-                lessons = Lessons(tuple(made), Usage())
-            else:
-                lessons = teacher.teach(rows, sample, budget)
-            told.add(lessons)
-            for case, one in zip(mine, lessons.rows, strict=True):
-                if isinstance(one, Lesson):
-                    case.candidates.append(Candidate(case.row.asked, one))
-                else:
-                    case.rejects.append(one)
+    def _knows(self, name: str, row: Assignment) -> bool:
+        return name in self._pool.teachers and self._pool.teachers[name].knows(row)
 
-    def _left(self) -> tuple[Budget | None, str | None]:
-        """What is left of the budget, and the name of a limit that is met."""
-        limits = self._recipe.budget.model_dump(exclude_none=True)
-        used = {name: self._tally.spent(name) for name in limits if name != "seconds"}
-        used["seconds"] = time.monotonic() - self._started
-        left = {name: limits[name] - used[name] for name in _LIMITS if name in limits}
-        met = next((name for name, rest in left.items() if rest <= 0), None)
-        return (Budget(**left) if left and met is None else None), met
-
-    def _settle(self, cases: Iterable[Case]) -> None:
-        """Choose of each case the best candidate that passes."""
+    def _next(self, cases: Sequence[Case]) -> dict[Draw, list[Case]]:
+        """Whom to ask next about which cases: all of the route, or where one answer is enough the
+        next one of it.
+        """
+        wanted: dict[Draw, list[Case]] = {}
         for case in cases:
-            if not case.open:
+            if not case.open or case.asked >= len(case.route):
                 continue
-            for at in self._ranked(case):
-                candidate = case.candidates[at]
-                if at in case.refused:
-                    continue
-                reason = self._wrong(candidate)
-                if reason is None:
-                    case.chosen = candidate
-                    break
-                case.refused.add(at)
-                lesson = candidate.lesson
-                trace = lesson.text[:200]
-                made = Reject(lesson.id, lesson.teacher, reason, lesson.finish_reason, trace)
-                case.rejects.append(made)
+            upto = case.asked + 1 if self._policy.keep == "first" else len(case.route)
+            draws = Counter(case.route[case.asked : upto])
+            case.asked = upto
+            for name, times in draws.items():
+                for draw in range(max(times, self._pool.teachers[name].samples)):
+                    wanted.setdefault((name, draw), []).append(case)
+        return wanted
 
-    def _ranked(self, case: Case) -> list[int]:
-        """The places of a case's candidates, the best first; of equals the first."""
-        places = range(len(case.candidates))
-        return sorted(places, key=lambda at: (-case.scores.get(at, float("-inf")), at))
+    def _again(self, cases: Sequence[Case], more: int) -> dict[Draw, list[Case]]:
+        """A further draw of the route's teachers; of its first one where one answer is enough."""
+        wanted: dict[Draw, list[Case]] = {}
+        for case in cases:
+            names = Counter(case.route)
+            for name in [*names][: 1 if self._policy.keep == "first" else None]:
+                draws = max(names[name], self._pool.teachers[name].samples)
+                wanted.setdefault((name, draws + more - 1), []).append(case)
+        return wanted
 
-    def _wrong(self, candidate: Candidate) -> str | None:
-        """Why a candidate is not chosen."""
-        refused = licence_refused(candidate.lesson.licence, self._licences)
-        return None if refused is None else f"its answer {refused}"
+    def _ask(self, wanted: Mapping[Draw, Sequence[Case]]) -> None:
+        cases = list({id(case): case for some in wanted.values() for case in some}.values())
+        cases.sort(key=lambda case: case.row.place)
+        self._asking.ask(wanted)
+        self._judging.see(cases)
+        self._rephrase(cases)
+        left: Counter[str] = Counter()
+        for case in cases:
+            had = bool(case.kept)
+            if had or not self._full(case.lang, left[case.lang]):
+                self._judging.settle(case)
+                left[case.lang] += bool(case.kept) and not had
+            else:
+                reason = self._limited(case.lang)
+                case.reject = Reject(case.row.asked.id, NOBODY, reason, asked=False)
 
-    def _lost(self, case: Case) -> Reject:
-        """The reject of a row that nobody answered: the first that was asked says why."""
-        return next((one for one in case.rejects if one.asked), case.rejects[0])
+    def _rephrase(self, cases: Iterable[Case]) -> None:
+        """Have a second model write the best answers anew. Where it fails the draft stays."""
+        step = self._recipe.rephrase
+        if step is None:
+            return
+        work: list[tuple[Case, int]] = []
+        for case in cases:
+            drafts = [at for at in self._judging.ranked(case) if at not in case.drafts]
+            new = [at for at in drafts if at not in case.drafts.values()]
+            work += [(case, at) for at in new[: max(0, case.wanted - len(case.kept))]]
+        rows = [_draft(step.prompt, place, *one) for place, one in enumerate(work)]
+        if not rows:
+            return
+        lessons = self._asking.rewrite(step.teacher, rows)
+        touched: dict[int, Case] = {}
+        for (case, at), one in zip(work, lessons.rows, strict=True):
+            name = case.row.asked.id
+            if isinstance(one, Lesson):
+                draft = case.candidates[at].lesson
+                licences = sorted({one.licence or "", draft.licence or ""} - {""})
+                known = one.licence is not None and draft.licence is not None
+                made = replace(
+                    one,
+                    id=name,
+                    licence=" AND ".join(licences) if known else None,
+                    sample=len(case.drafts),
+                )
+                case.drafts[len(case.candidates)] = at
+                case.candidates.append(Candidate(case.row.asked, made))
+                touched[id(case)] = case
+            else:
+                case.rejects.append(replace(one, id=name))
+        self._judging.see([*touched.values()])
 
     def _note(self, cases: Sequence[Case]) -> None:
         stop = self._recipe.stop
         for name in self._pool.teachers:
-            failed: list[bool] = []
-            for case in cases:
-                mine = [one for one in case.rejects if one.teacher == name and one.asked]
-                wrote = any(one.lesson.teacher == name for one in case.candidates)
-                if mine or wrote:
-                    kept = sum(one.lesson.teacher == name for one in case.candidates)
-                    refused = sum(case.candidates[at].lesson.teacher == name for at in case.refused)
-                    failed.append(kept == refused)
-            self._tally.of(name).look(failed, stop.window, stop.failures)
+            told = [failed for case in cases if (failed := case.failed(name)) is not None]
+            self._tally.of(name).look(told, stop.window, stop.failures)
         for case in cases:
-            lang = case.row.asked.lang
-            if case.chosen is not None:
-                self._tally.accept(case.chosen.lesson, case.row.licence, lang)
-            elif case.reject is not None:
-                self._tally.reject(case.reject, lang)
+            if case.reject is not None:
+                self._tally.reject(case.reject, case.lang)
+            else:
+                kept = [case.candidates[at].lesson for at in case.kept]
+                self._tally.accept(kept, case.row.licence, case.lang)
 
     def _kept(self, cases: Sequence[Case]) -> dict[str, Any]:
+        pairs: list[dict[str, Any]] = []
+        if (form := self._recipe.preferences) is not None:
+            made = (preference_of(case, fill(form.prompt, case.row.asked)) for case in cases)
+            pairs = [pair for pair in made if pair is not None]
+            self._tally.preferences += len(pairs)
+        out = [case for case in cases if case.reject is None]
+        alternatives = self._recipe.alternatives
         return {
-            "rows": [row_of(case, self._recipe.alternatives) for case in cases if case.chosen],
+            "rows": [row for case in out for row in rows_of(case, alternatives=alternatives)],
             "rejects": [reject_of(case, case.reject) for case in cases if case.reject],
-            "preferences": [],
+            "preferences": pairs,
             "tally": self._tally.to_json(),
         }
 
 
-def row_of(case: Case, alternatives: bool) -> Mapping[str, Any]:
-    """A row out, as files have it."""
-    assert case.chosen is not None
-    asked, lesson = case.row.asked, case.chosen.lesson
-    made: dict[str, Any] = {
-        "id": asked.id,
-        "text": asked.text,
-        "source_lang": asked.source_lang,
-        "lang": asked.lang,
-        "answer": lesson.text,
-        "teacher": lesson.teacher,
-        "licence": lesson.licence,
-        "source_licence": case.row.licence,
-        "sample": lesson.sample,
-        "finish_reason": lesson.finish_reason,
-        "unknown_words": lesson.unknown,
-    }
-    if alternatives:
-        others = [one.lesson for one in case.candidates if one is not case.chosen]
-        made["alternatives"] = [
-            {
-                "answer": one.text,
-                "teacher": one.teacher,
-                "licence": one.licence,
-                "sample": one.sample,
-            }
-            for one in others
-        ]
-    return made
-
-
-def reject_of(case: Case, reject: Reject) -> Mapping[str, Any]:
-    """A reject, as files have it, with all attempts at it."""
-    asked = case.row.asked
-    parts = ("teacher", "reason", "finish_reason", "trace")
-    made = {name: getattr(reject, name) for name in parts}
-    attempts = [{name: getattr(one, name) for name in parts} for one in case.rejects]
-    named = {
-        "id": asked.id,
-        "text": asked.text,
-        "source_lang": asked.source_lang,
-        "lang": asked.lang,
-    }
-    return {**named, **made, "teacher": reject.teacher or None, "attempts": attempts}
+def _draft(template: str, place: int, case: Case, at: int) -> Assignment:
+    """What the second model reads of a case's answer."""
+    asked, answer = case.row.asked, case.candidates[at].lesson.text
+    prompt = template.format(
+        answer=answer, text=asked.text, source_lang=asked.source_lang, lang=asked.lang
+    )
+    return Assignment(str(place), prompt, case.lang, case.lang)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pomona.synth.rewards.comparing import Agreement as Agreement, Reference as Reference
     from pomona.synth.rewards.likelihood import Likelihood as Likelihood
     from pomona.synth.rewards.reward import (
-        Computed as Computed,
         Key as Key,
         Reward as Reward,
         by_row as by_row,
@@ -42,7 +41,7 @@ __getattr__, __dir__ = lazily(
     {
         "comparing": "Agreement Reference",
         "likelihood": "Likelihood",
-        "reward": "Computed Key Reward by_row key_of",
+        "reward": "Key Reward by_row key_of",
         "round_trip": "RoundTrip",
         "served": "HttpReward",
         "specs": "RewardsSpec reward_from",
