@@ -1,14 +1,13 @@
 """The answers of all teachers to rows of `ui` in ten languages, as one table.
 
     python experiments/arbitrage/experts.py
-    python experiments/arbitrage/candidates.py [--out FOLDER] [--parts test valid empty known more]
+    python experiments/arbitrage/candidates.py [--out FOLDER] [--parts test valid more empty]
 
 Rows are the items of the test and validation splits ("test", "valid"; "more": validation items of
-the ladder's other languages), cells of the train split that nobody has translated ("empty"), and
-those that somebody has ("known", which the models were trained on). Teachers are `ui-m`, `ui-l`, two
-language experts, what Apertium makes of sister languages' human translations, and a translation
-memory: the answer of the nearest row of training, near copies of the row itself left out. Programs
-that are not installed are named and left out.
+the ladder's other languages) and cells of the train split that nobody has translated ("empty").
+Teachers are `ui-m`, `ui-l`, two language experts, what Apertium makes of sister languages' human
+translations, and a translation memory: the answer of the nearest row of training. Programs that are
+not installed are named and left out.
 
 FOLDER/candidates.parquet has a row for each answer: id, part, lang, cluster (the English), domain,
 text, teacher, sample, answer, finish_reason, reference (null in empty cells), prompt_tokens and tokens
@@ -33,7 +32,7 @@ import torch
 from pomona import records
 from pomona.files import atomic_file
 from pomona.ledger import Meter
-from pomona.memory import find, leave_one_out
+from pomona.memory import find
 from pomona.models import Codec, inference_flops, load, locate, shape_of
 from pomona.synth.teachers import (
     Assignment,
@@ -53,6 +52,7 @@ from _shared import DATA, ROOT
 from experts import FAMILIES
 from pivots import PIVOTS, teacher_of
 
+SAMPLED = "ui-l"
 LANGS = ("af", "be", "mk", "nn", "hsb", "cy", "hi", "nb", "fr", "tr")
 MORE_PIVOTS = (
     ("nb", "sv", "swe-nob", "apertium-swe-nor"),
@@ -70,7 +70,6 @@ def rows_of(part: str, table: Rows) -> Rows:
         "test": ("test", LANGS),
         "valid": ("valid", LANGS),
         "more": ("valid", [lang for lang in DATA.groups or () if lang not in LANGS]),
-        "known": ("train", [lang for lang in LANGS if lang not in {"fr", "tr", "nb"}]),
     }[part]
     return [row for row in table if row["split"] == split and row["lang"] in langs]
 
@@ -111,20 +110,14 @@ class Memory:
         own = [row for row in self.table if row["split"] == "train"]
         langs = {row.lang for row in rows}
         own = [row for row in own if row["lang"] in langs]
-        asked = {(row.lang, row.text) for row in rows}
         texts, groups = [row["english"] for row in own], [row["lang"] for row in own]
         with Meter() as meter:
             found = find(texts, groups, [r.text for r in rows], [r.lang for r in rows], 1)
-            of = {(row.lang, row.text): near for row, near in zip(rows, found.rows, strict=True)}
-            if any((lang, text) in asked for lang, text in zip(groups, texts, strict=True)):
-                left = leave_one_out(texts, groups, 1)
-                for at, near in enumerate(left.rows):
-                    of[groups[at], texts[at]] = near
         made = tuple(
             Lesson(row.id, own[int(near[0])]["translation"], self.name, None)
-            if len(near := of[row.lang, row.text])
+            if len(near)
             else Reject(row.id, self.name, "nothing is near")
-            for row in rows
+            for row, near in zip(rows, found.rows, strict=True)
         )
         return Lessons(made, Usage(fresh=len(rows), cpu_seconds=meter.cpu_seconds))
 
@@ -178,8 +171,13 @@ def asked(teacher: Teacher, name: str, rows: Rows, part: str, sample: int) -> tu
     with Meter() as meter:
         made = teacher.teach(tasks, sample)
     costs = Costs(teacher.model) if isinstance(teacher, ModelTeacher) else None  # pyright: ignore
-    whole = meter.cpu_seconds if costs else (made.usage.cpu_seconds or 0.0)
-    each = whole / max(1, len(made.taught))
+    whole, fresh = (
+        (meter.cpu_seconds, made.usage.fresh)
+        if costs
+        else (made.usage.cpu_seconds or 0.0, len(made.taught))
+    )
+    # What a model wrote in an earlier call is in the store, and what that took is not known.
+    each = whole / fresh if fresh > len(made.taught) / 2 else None
     kept, lost = [], []
     for task, one in zip(tasks, made.rows, strict=True):
         if isinstance(one, Reject):
@@ -225,8 +223,8 @@ def main() -> None:
     """Ask whom the table has not yet, and write it after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "runs/arbitrage")
-    parser.add_argument("--parts", nargs="+", default=["test", "valid", "empty", "known", "more"])
-    parser.add_argument("--samples", type=int, default=1, help="draws of ui-m and ui-l")
+    parser.add_argument("--parts", nargs="+", default=["test", "valid", "more", "empty"])
+    parser.add_argument("--samples", type=int, default=1, help="draws of ui-l")
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -254,9 +252,10 @@ def work_of(
     lang: str, folder: Path, table: Rows, pivots: Sequence[tuple[str, Teacher]], samples: int
 ) -> Iterator[tuple[Teacher, str, int]]:
     """Who is asked in a language, under what name, for which draw."""
-    for sample in range(samples):
-        for name in ("ui-m", "ui-l"):
-            yield model(name, folder), name, sample
+    for name in ("ui-m", "ui-l"):
+        yield model(name, folder), name, 0
+    for sample in range(1, samples):
+        yield model(SAMPLED, folder), SAMPLED, sample
     for name, langs in FAMILIES.items():
         if lang in langs and (folder / "experts" / name).exists():
             yield model(name, folder), f"expert {name}", 0

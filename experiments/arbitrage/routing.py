@@ -7,10 +7,13 @@ a lot, and all of them.
     python experiments/arbitrage/routing.py [--candidates FILE] [--out FILE]
 
 `fixed` and `learned` are made from answers to the validation split, by two rewards: TER against the
-human translation (`reference`), and one that sees none (`free`: agreement between teachers,
-log-likelihood under ui-s, placeholders, length ratio; ranks in a row, means). `reward` asks all teachers
-and keeps the best by `free`. The judge is chrF on the test split, which is neither; BLEU, chrF of
-β = 1 and exact match are beside it. No source is in two splits.
+human translation, at most 100 (`reference`), and one that sees none (`free`: agreement between
+teachers, log-likelihood under ui-s, placeholders, length ratio; ranks within a row). `reward` asks
+all teachers and keeps the best by `free`. The judge is chrF on the test split, which is neither; BLEU
+and exact match are beside it. No source is in two splits.
+
+`near` tells routers and tables one thing more: how similar the nearest source of training is in the
+row's language, in four bands. A memory knows that before it is asked, the prompt does not.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pomona import records
+from pomona.memory import find
 from pomona.synth.rewards import (
     Agreement,
     LengthRatio,
@@ -47,7 +52,9 @@ from pomona.synth.routing import (
     Random,
     Router,
     Routes,
+    Sees,
     Single,
+    best_single,
     compare_policies,
     learn_router,
     measure_fixed,
@@ -57,11 +64,12 @@ from pomona.synth.teachers import Assignment, Candidate, Lesson
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from _shared import ROOT
-from candidates import PROMPT
+from candidates import PROMPT, SAMPLED
 
 PIVOTED = ("af", "be", "mk", "nn")
 COLD = "sphinx"
-SAMPLED = "ui-l"
+BANDS = (0.5, 0.65, 0.8)
+QUICK = Form(temperatures=(0.5, 1.0), penalties=(3e-3, 1e-2), folds=3)
 Floats = NDArray[np.float64]
 
 
@@ -86,51 +94,80 @@ def candidates_of(rows: Sequence[dict[str, Any]], samples: int = 1) -> list[Cand
     return told
 
 
+class Near:
+    """Rows told apart by how similar the nearest source of training is in their language."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        table = (
+            records.read(ROOT / "src/pomona/assets/ui/ui.parquet").where(split="train").to_table()
+        )
+        pairs = list({(row["lang"], row["text"]) for row in rows})
+        found = find(
+            table["english"].to_pylist(), table["lang"].to_pylist(),
+            [text for _, text in pairs], [lang for lang, _ in pairs], 1,
+        )  # fmt: skip
+        self.of = {
+            pair: str(int(np.digitize(like, BANDS)))
+            for pair, like in zip(pairs, found.nearest, strict=True)
+        }
+
+    def band(self, row: Assignment) -> str:
+        """The row's language and band."""
+        return f"{row.lang} {self.of[row.lang, row.text]}"
+
+
 class Measured:
     """Policies made from validation answers, by a reward."""
 
-    def __init__(self, pool: Pool, rewards: Floats, costs: dict[str, float]) -> None:
-        self.pool, self.rewards, self.costs = pool, rewards, costs
+    def __init__(self, pool: Pool, rewards: Floats, costs: dict[str, float], near: Near) -> None:
+        self.pool, self.rewards, self.costs, self.near = pool, rewards, costs, near
         self.fixed = measure_fixed(pool, rewards)
         self.routers: dict[str, Router] = {}
 
-    def router(self, name: str, form: Form | None = None, *, dear: bool = False) -> Router:
-        """A router of a form, made once."""
-        if name not in self.routers:
-            start = time.process_time()
-            costs = self.costs if dear else None
-            self.routers[name] = learn_router(self.pool, self.rewards, costs=costs, form=form)
-            told = self.routers[name].learned
-            print(
-                f"router {name}: {told['rows']:,} rows, T {told['temperature']:.3g}, penalty "
-                f"{told['penalty']:g}, unseen {told['unseen']:.4f}, costs × "
-                f"{self.routers[name].cost_weight:.3g}, {time.process_time() - start:.1f} CPU s",
-                flush=True,
-            )
-        return self.routers[name]
+    def policies(self, reward: str) -> list[Policy]:
+        """The table, and routers that see more or less."""
+        learned = f"learned, {reward}"
+        whole = self.learned(reward, tolerance=0.5 if reward == "reference" else 0.002)
+        band = self.near.band
+        table = measure_fixed(self.pool, self.rewards, band)
+        told: list[Policy] = [
+            replace(self.fixed, name=f"fixed, {reward}"),
+            replace(table, name=f"fixed, {reward}, near"),
+            Learned(replace(whole, cost_weight=0.0), learned),
+            Learned(whole, f"{learned}, cheap"),
+        ]
+        for sees in ("language", "text"):
+            router = self.learned(f"{reward}, {sees}", sees)
+            told.append(Learned(router, f"{learned}, {sees} alone"))
+        router = self.learned(f"{reward}, near", by=band)
+        return [*told, Learned(router, f"{learned}, near", band)]
 
-
-def best_single(pool: Pool, rewards: Floats) -> str:
-    """The teacher of the highest mean reward among those that answer nearly all rows."""
-    matrix = pool.matrix(rewards)
-    able = np.isfinite(matrix).mean(0) > 0.9
-    worth = np.where(able, np.nanmean(matrix, axis=0), -np.inf)
-    return pool.teachers[int(worth.argmax())]
+    def learned(
+        self, name: str, sees: Sees = "both", tolerance: float = 0.0, by: Group | None = None
+    ) -> Router:
+        """A router, whose cost term is 0 but where a tolerance is given."""
+        start = time.process_time()
+        form = replace(QUICK, sees=sees, tolerance=tolerance)
+        costs = self.costs if tolerance else None
+        router = learn_router(self.pool, self.rewards, costs=costs, form=form, by=by)
+        self.routers[name], told = router, router.learned
+        print(
+            f"router {name}: {told['rows']:,} rows, T {told['temperature']:.3g}, penalty "
+            f"{told['penalty']:g}, unseen {told['unseen']:.4f}, table {told['fixed']:.4f}, costs × "
+            f"{router.cost_weight:.3g}, {time.process_time() - start:.1f} CPU s",
+            flush=True,
+        )
+        return router
 
 
 def policies_of(pool: Pool, by: dict[str, Measured]) -> list[Policy]:
     """All that is compared."""
     names = pool.teachers
-    told: list[Policy] = [Single(name) for name in names if " from " not in name]
-    told += [Random(names), Every(names), Every(names, "all"), Single(SAMPLED, 5)]
+    singles = [Single(name) for name in names if " from " not in name and "expert" not in name]
+    told: list[Policy] = [*singles, Single(SAMPLED, 5), Random(names)]
+    told += [Every(names), Every(names, "all")]
     for reward, one in by.items():
-        told.append(replace(one.fixed, name=f"fixed, {reward}"))
-        told.append(Learned(one.router(reward), f"learned, {reward}"))
-        for sees in ("language", "text"):
-            router = one.router(f"{reward}, {sees} alone", Form(sees))
-            told.append(Learned(router, f"learned, {reward}, {sees} alone"))
-        cheap = one.router(f"{reward}, cheap", Form(tolerance=0.002), dear=True)
-        told.append(Learned(cheap, f"learned, {reward}, cheap"))
+        told += one.policies(reward)
     return told
 
 
@@ -218,13 +255,14 @@ def main() -> None:
     valid = Pool.of(candidates_of(valid_rows))
     test = Pool.of(candidates_of(test_rows, samples=5))
     reward = free(given.candidates.parent / "likelihood.db").fit(valid.candidates)
-    seen = {"reference": Reference("ter").score(valid.candidates)}
+    seen = {"reference": np.maximum(Reference("ter").score(valid.candidates), -100)}
     seen["free"] = reward.score(valid.candidates)
     print(f"rewards: {time.process_time() - start:.1f} CPU s", flush=True)
     costs = costs_of(valid, valid_rows)["cpu_seconds"]
     each = np.nanmean(valid.matrix(costs), axis=0)
     dear = dict(zip(valid.teachers, map(float, each), strict=True))
-    by = {name: Measured(valid, rewards, dear) for name, rewards in seen.items()}
+    near = Near(table)
+    by = {name: Measured(valid, rewards, dear, near) for name, rewards in seen.items()}
     policies = policies_of(valid, by)
     single = best_single(valid, seen["reference"])
     print("best single teacher on validation:", single)
@@ -255,8 +293,8 @@ def main() -> None:
         "fixed": {name: dict(one.fixed.table) for name, one in by.items()},
         "chosen": {one.name: chosen(test, one) for one in policies if one.keep == "first"},
         "us a prompt": {
-            "alone": reached(by["reference"].router("reference"), test.rows[:1]),
-            "of 1,000": reached(by["reference"].router("reference"), test.rows[:1000]),
+            "alone": reached(by["reference"].routers["reference"], test.rows[:1]),
+            "of 1,000": reached(by["reference"].routers["reference"], test.rows[:1000]),
         },
         "cells bought by 10,000 generations": bought(table, policies, 10_000),
     }

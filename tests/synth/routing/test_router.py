@@ -84,6 +84,18 @@ def test_a_router_sees_text_and_language(learned: Router) -> None:
     assert firsts == [names[0] for names in fixed.ask(pool.rows)]
 
 
+def test_a_router_may_see_another_group_than_the_language() -> None:
+    pool, rewards = answers(120)
+
+    def has_file(row: Assignment) -> str:
+        return f"{row.lang} {'file' in row.text}"
+
+    router = learn_router(pool, rewards, by=has_file, form=Form("language", folds=3))
+    firsts = [names[0] for names in Learned(router, by=has_file).ask(pool.rows)]
+    assert firsts == [names[0] for names in measure_fixed(pool, rewards, has_file).ask(pool.rows)]
+    assert {"l", "m", "tm"} == set(firsts)
+
+
 def test_a_row_is_routed_alike_among_others_and_alone(learned: Router) -> None:
     rows = [Assignment(str(at), WORDS[at % 12] * (at % 5), "en", "sw") for at in range(20)]
     together = learned.probabilities(rows)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pomona.synth.routing.policies import (
         Every as Every,
         Fixed as Fixed,
+        Group as Group,
         Keep as Keep,
         Policy as Policy,
         Random as Random,
@@ -50,7 +51,7 @@ __getattr__, __dir__ = lazily(
         "features": "Features Sees",
         "learning": "Form learn_router",
         "measured": "gains measure_fixed",
-        "policies": "Every Fixed Keep Policy Random Single lot share",
+        "policies": "Every Fixed Group Keep Policy Random Single lot share",
         "pool": "Pool Routed",
         "results": "EVERY Above Costs GainShare Routes Routing Standing",
         "router": "Learned Router",

@@ -16,7 +16,7 @@ from pomona.errors import PomonaError
 from pomona.stats import rows_of
 from pomona.synth.routing.features import Features, Sees
 from pomona.synth.routing.measured import PRIOR, gains
-from pomona.synth.routing.policies import lot
+from pomona.synth.routing.policies import Group, grouped, lot
 from pomona.synth.routing.pool import Pool
 from pomona.synth.routing.router import Router, fitted
 from pomona.synth.teachers import Assignment
@@ -49,6 +49,7 @@ def learn_router(
     *,
     costs: Mapping[str, float] | None = None,
     form: Form | None = None,
+    by: Group | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Router:
     """Learn which teacher's answer has the highest reward, from answers to validation rows.
@@ -59,6 +60,8 @@ def learn_router(
         costs: Of an answer of each teacher, in one unit; without them none is taken off. They count
             as shares of the highest.
         form: How.
+        by: A group of rows that the router sees in place of their language, such as the language
+            and how near a memory's nearest row is.
         progress: Called with the temperatures done and all.
 
     Raises:
@@ -69,7 +72,7 @@ def learn_router(
     matrix = pool.matrix(rewards)
     useful = np.flatnonzero(np.ptp(np.nan_to_num(matrix, nan=0.0), axis=1) > 0)
     useful = np.array([at for at in useful if _differ(matrix[at])], np.intp)
-    rows = [pool.rows[int(at)] for at in useful]
+    rows = grouped([pool.rows[int(at)] for at in useful], by)
     data = _Data(
         Features(tuple(sorted({row.lang for row in rows})), form.sees, form.bits),
         rows,

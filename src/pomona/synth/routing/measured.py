@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pomona.stats import rows_of
-from pomona.synth.routing.policies import Fixed, Group
+from pomona.synth.routing.policies import Fixed, Group, grouped
 from pomona.synth.routing.pool import Pool
 
 PRIOR = 5.0  # rows that the teachers' standing in all groups counts as, in each
@@ -26,7 +26,7 @@ def measure_fixed(pool: Pool, rewards: ArrayLike, by: Group | None = None) -> Fi
         by: The group of a row, its language when left out.
     """
     matrix = pool.matrix(rewards)
-    groups = [row.lang if by is None else by(row) for row in pool.rows]
+    groups = [row.lang for row in grouped(pool.rows, by)]
     every = gains(matrix)
     overall = _ranking(pool.teachers, every, np.any(np.isfinite(matrix), axis=0))
     table = {}

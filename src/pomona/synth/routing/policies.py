@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from pomona.errors import PomonaError, positive
@@ -12,6 +12,11 @@ from pomona.synth.teachers import Assignment
 
 Keep = Literal["first", "best", "all"]
 Group = Callable[[Assignment], str]
+
+
+def grouped(rows: Sequence[Assignment], by: Group | None) -> list[Assignment]:
+    """The rows with their groups in place of their languages, where rows have other groups."""
+    return list(rows) if by is None else [replace(row, lang=by(row)) for row in rows]
 
 
 class Policy(Protocol):
@@ -145,13 +150,12 @@ class Fixed:
     def ask(self, rows: Sequence[Assignment]) -> list[tuple[str, ...]]:
         """See `Policy`. Raises PomonaError for a group that nobody is named for."""
         asked = []
-        for row in rows:
-            group = row.lang if self.by is None else self.by(row)
-            teachers = self.table.get(group) or self.others
+        for row in grouped(rows, self.by):
+            teachers = self.table.get(row.lang) or self.others
             if not teachers:
                 known = ", ".join(sorted(self.table)) or "none"
                 remedy = f"name its teachers, or `others`; the table has {known}"
-                raise PomonaError("has no teacher", where=f'group "{group}"', remedy=remedy)
+                raise PomonaError("has no teacher", where=f'group "{row.lang}"', remedy=remedy)
             asked.append(tuple(teachers))
         return asked
 

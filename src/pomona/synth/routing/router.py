@@ -25,7 +25,7 @@ from scipy.special import log_softmax, softmax
 from pomona.errors import PomonaError
 from pomona.files import atomic_file, json_text
 from pomona.synth.routing.features import Features
-from pomona.synth.routing.policies import Keep
+from pomona.synth.routing.policies import Group, Keep, grouped
 from pomona.synth.teachers import Assignment
 
 _FORM = "pomona-router-1"
@@ -107,17 +107,20 @@ class Router:
 
 @dataclass(frozen=True)
 class Learned:
-    """A router's teacher, and those that it ranks next where that one gives no answer."""
+    """A router's teacher, and those that it ranks next where that one gives no answer. `by`: the
+    groups that it was learned with in place of languages.
+    """
 
     router: Router
     name: str = "learned"
+    by: Group | None = None
     keep: Keep = "first"
     calls: int = 1
 
     def ask(self, rows: Sequence[Assignment]) -> list[tuple[str, ...]]:
         """See `Policy`."""
-        names = self.router.teachers
-        return [tuple(names[int(at)] for at in ranked) for ranked in self.router.rank(rows)]
+        names, ranks = self.router.teachers, self.router.rank(grouped(rows, self.by))
+        return [tuple(names[int(at)] for at in ranked) for ranked in ranks]
 
 
 def fitted(
