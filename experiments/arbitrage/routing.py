@@ -45,6 +45,7 @@ from pomona.synth.routing import (
     EVERY,
     Every,
     Form,
+    Group,
     Judging,
     Learned,
     Policy,
