@@ -130,6 +130,8 @@ CASES = [
             "o.parquet.card.json", pages="p"),
     Outputs("synth annotate", "in.jsonl --definitions kinds.yaml --model ui-xs --out o.csv --store s.db",
             "in.jsonl kinds.yaml", "o.csv s.db", "", "o.csv.card.json"),
+    Outputs("synth targets", "targets.yaml --out o --page p", "in.jsonl targets.yaml", "", "o",
+            pages="p"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, arena serve, report, ledger"
@@ -205,6 +207,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
     shutil.copy(ROOT / "src/pomona/assets/ui-xs/config.json", "small")
     Path("kinds.yaml").write_text(
         "name: kind\notherwise: b\ncategories: {a: {rules: [{words: [9, null]}]}}\n"
+    )
+    Path("targets.yaml").write_text(
+        "training: {rows: in.jsonl}\ntest: [{rows: in.jsonl}]\nrows: 5\n"
+        "pool: {rows: in.jsonl, text: prompt}\n"
     )
     Path("mix.yaml").write_text("inputs: {a: in.jsonl}\nsize: rows\n")
     for seed, name in enumerate(("one", "two", "three")):

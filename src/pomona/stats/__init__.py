@@ -1,10 +1,11 @@
 """Statistics for every room: what a difference is worth, and how sure a share is. It knows no
 room: a metric comes in as whatever aggregates the sums of per-item statistics.
 
-`agreement` says how far two judges agree, `bootstrap` resamples items, or clusters of them, and
-training seeds; `multiple` corrects for many comparisons (Holm, Benjamini-Hochberg; max-t belongs
-there too); `intervals` has what has a closed form, `tests` what compares two systems or two
-samples, `concentration` how unevenly a gain lies over items, `regression` slopes over groups.
+`agreement` says how far two judges agree, `apportioning` deals out whole numbers, `bootstrap`
+resamples items, or clusters of them, and training seeds; `multiple` corrects for many comparisons
+(Holm, Benjamini-Hochberg; max-t belongs there too); `intervals` has what has a closed form, `tests`
+what compares two systems or two samples, `concentration` how unevenly a gain lies over items,
+`regression` slopes over groups.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.stats.agreement import Kappa as Kappa, cohen_kappa as cohen_kappa
+    from pomona.stats.apportioning import largest_remainder as largest_remainder
     from pomona.stats.bootstrap import (
         MINIMUM as MINIMUM,
         Comparison as Comparison,
@@ -48,6 +50,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "agreement": "Kappa cohen_kappa",
+        "apportioning": "largest_remainder",
         "bootstrap": "MINIMUM Comparison Resamples Share by_group compare interval percentiles "
         "rows_of two_sided value_of",
         "concentration": "gini half_share",

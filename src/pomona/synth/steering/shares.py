@@ -10,6 +10,7 @@ from hashlib import blake2b
 import numpy as np
 
 from pomona.errors import PomonaError, nearest
+from pomona.stats import largest_remainder
 from pomona.synth.teachers import Assignment
 
 
@@ -93,9 +94,6 @@ def _tempered(counts: Mapping[str, int], target: Tempered) -> dict[str, int]:
         return {}
     names = sorted(counts)
     weights = np.array([counts[name] for name in names], float) ** (1 / target.temperature)
-    exact = target.total * weights / weights.sum()
-    whole = np.floor(exact).astype(int)
-    # The largest remainders first; of equal ones the group with the fewest rows
-    order = np.lexsort((names, [counts[name] for name in names], np.round(whole - exact, 9)))
-    whole[order[: target.total - whole.sum()]] += 1
+    # Of equal remainders the group with the fewest rows gets the row
+    whole = largest_remainder(weights, target.total, [counts[name] for name in names])
     return {name: int(whole[names.index(name)]) for name in counts}
