@@ -17,7 +17,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,19 @@ import torch
 from pivots import teacher_of
 
 from pomona import records
-from pomona.models import load
+from pomona.errors import PomonaError
 from pomona.stats import Resamples, Share, compare, interval
 from pomona.synth.rewards import (
     Agreement,
+    Computed,
     LanguageMatch,
     LengthRatio,
     Likelihood,
     PlaceholdersKept,
     RoundTrip,
     Weighted,
+    by_row as rows_of,
+    key_of,
 )
 from pomona.synth.teachers import Assignment, Candidate, Lesson, find_cells
 from pomona.tasks import Chrf, pairwise
@@ -51,17 +54,33 @@ BACK = (
     ("mk", "hr", "mkd-hbs_HR", "apertium-hbs-mkd"),
     ("nn", "sv", "nno-swe", "apertium-swe-nor"),
 )
-CHRF = Chrf()
+CHRF, CHRF1 = Chrf(), Chrf(beta=1)  # of the same statistics
+MIXTURES = {
+    "likelihood + length": ("likelihood ui-s", "length_ratio"),
+    "agreement + likelihood": ("agreement", "likelihood ui-s"),
+    "agreement + against": ("agreement", "likelihood ui-s, against"),
+    "agreement + length": ("agreement", "length_ratio"),
+    "agreement + round trip": ("agreement", "round_trip"),
+    "all": ("agreement", "likelihood ui-s, against", "length_ratio", "language", "placeholders"),
+}
 Scores = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Learned(LengthRatio):
-    """A length ratio that has learned, and stays as it is."""
+class Known(Computed):
+    """What a reward said of candidates, to be mixed with others."""
 
-    def fit(self, candidates: Sequence[Candidate]) -> LengthRatio:
+    name: str
+    of: dict[Any, float]
+
+    @property
+    def signature(self) -> str:
         """See `Reward`."""
-        return self
+        return self.name
+
+    def score(self, candidates: Sequence[Candidate]) -> np.ndarray:
+        """See `Reward`."""
+        return np.array([self.of[key_of(one)] for one in candidates])
 
 
 def read(path: Path, part: str) -> list[Candidate]:
@@ -98,14 +117,6 @@ def one_way(candidates: list[Candidate]) -> np.ndarray:
     return scores
 
 
-def rows_of(candidates: Sequence[Candidate]) -> list[list[int]]:
-    """Places by row."""
-    rows: dict[str, list[int]] = {}
-    for at, one in enumerate(candidates):
-        rows.setdefault(one.row.id, []).append(at)
-    return list(rows.values())
-
-
 def back(table: Any, candidates: list[Candidate], store: Path) -> np.ndarray:
     """Round trips to sister languages, whose human translations stand for the English."""
     scores = np.full(len(candidates), np.nan)
@@ -127,41 +138,26 @@ def back(table: Any, candidates: list[Candidate], store: Path) -> np.ndarray:
 def rewards(given: Any, candidates: list[Candidate]) -> Scores:
     """The numbers of every reward."""
     table = records.read(ROOT / "src/pomona/assets/ui/ui.parquet").to_table()
-    learned = LengthRatio().fit(humans(table.to_pylist()))
-    ratio = Learned(learned.laws)
-    opened = {name: load(name, need={"score"}) for name in ("ui-xs", "ui-s")}
+    ratio = LengthRatio().fit(humans(table.to_pylist()))
     likely = {
-        name: Likelihood(model, PROMPT, store=given.store, raw=True)
-        for name, model in opened.items()
+        f"likelihood {name}{', against' if against else ''}": Likelihood(
+            name, PROMPT, against=against, store=given.store, raw=True
+        )
+        for name in ("ui-xs", "ui-s")
+        for against in (None, "<|{lang}|><|to|>")
     }
-    blind = [replace(one, row=replace(one.row, text="")) for one in candidates]
     told: Scores = {
         "characters": np.array([float(len(one.lesson.text)) for one in candidates]),
         "fewer characters": np.array([-float(len(one.lesson.text)) for one in candidates]),
         "language": LanguageMatch().score(candidates),
         "placeholders": PlaceholdersKept().score(candidates),
         "length_ratio": ratio.score(candidates),
-        "agreement": Agreement().score(candidates),
-        "agreement, one way": one_way(candidates),
+        "agreement with all teachers": Agreement().score(candidates),
     }
     for name, reward in likely.items():
-        told[f"likelihood {name}"] = reward.score(candidates)
-        told[f"likelihood {name} above no source"] = told[f"likelihood {name}"] - reward.score(
-            blind
-        )
+        told[name] = reward.score(candidates)
         print(name, reward.usage, flush=True)
     told["round_trip"] = back(table, candidates, given.store.parent / "programs.db")
-    third = likely["ui-s"]
-    mixtures: dict[str, list[Any]] = {
-        "likelihood + length": [(third, 1), (ratio, 1)],
-        "likelihood + agreement": [(third, 1), (Agreement(), 1)],
-        "all four": [(third, 1), (Agreement(), 1), (ratio, 1), (LanguageMatch(), 1)],
-        "all four, likelihood 2": [(third, 2), (Agreement(), 1), (ratio, 1), (LanguageMatch(), 1)],
-    }
-    for name, parts in mixtures.items():
-        for scale in ("rank", "deviation"):
-            mixed = Weighted(parts, scale).fit(candidates)
-            told[f"{name}, by {scale}"] = mixed.score(candidates)
     return told
 
 
@@ -186,9 +182,28 @@ def part_of(candidates: list[Candidate], keep: Callable[[Candidate], bool]) -> P
     return Part([candidates[at] for at in places], places)
 
 
+def mixed(part: Part, told: Scores) -> Scores:
+    """The rewards of the part's answers, with agreement among these alone, and mixtures."""
+    every = part.candidates
+    own = {name: scores[part.places] for name, scores in told.items()}
+    own |= {"agreement": Agreement().score(every), "agreement, one way": one_way(every)}
+    keys = [key_of(one) for one in every]
+    for name, names in MIXTURES.items():
+        known = [Known(one, dict(zip(keys, own[one], strict=True))) for one in names]
+        for scale in ("rank", "deviation"):
+            usable = [one for one in known if len({*one.of.values()} - {0.0}) > 1]
+            try:
+                reward = Weighted([(one, 1.0) for one in usable], scale).fit(every)
+            except PomonaError:  # two answers agree equally
+                continue
+            own[f"{name}, by {scale}"] = reward.score(every)
+    return own
+
+
 def measure(part: Part, told: Scores) -> dict[str, Any]:
     """τ and the chrF of kept answers for each reward, and the controls."""
     rows, every = part.rows, part.candidates
+    told = mixed(part, told)
     statistics = CHRF.statistics(
         [one.lesson.text for one in every], [one.row.reference or "" for one in every]
     )
@@ -230,7 +245,7 @@ def measure(part: Part, told: Scores) -> dict[str, Any]:
 
     def figures(name: str, taken: np.ndarray, scores: np.ndarray | None) -> dict[str, Any]:
         value = float(CHRF.aggregate(taken.sum(0)))
-        told: dict[str, Any] = {"chrf": value}
+        told: dict[str, Any] = {"chrf": value, "chrf1": float(CHRF1.aggregate(taken.sum(0)))}
         for other, base in (("random", random), ("single", single)):
             if name != other:
                 diff = compare(CHRF, taken, base, draws)
@@ -250,8 +265,7 @@ def measure(part: Part, told: Scores) -> dict[str, Any]:
         "single": figures("single", single, None),
         "oracle": figures("oracle", kept(chrf), None),
     }
-    for name, scores in told.items():
-        own = scores[part.places]
+    for name, own in told.items():
         if not np.isnan(own).all():
             result["rewards"][name] = figures(name, kept(own), own)
     return result
@@ -261,7 +275,7 @@ def show(name: str, told: dict[str, Any]) -> None:
     """A part as a table."""
     print(f"\n{name}: {told['rows']} rows, {told['answers']} answers, {told['single']}")
     for reward, one in told["rewards"].items():
-        line = f"  {reward:42} {one['chrf']:5.1f}"
+        line = f"  {reward:42} {one['chrf']:5.1f} {one['chrf1']:5.1f}"
         for other in ("above random", "above single"):
             if other in one:
                 line += " {:+6.2f} [{:+.2f}, {:+.2f}]".format(*one[other])

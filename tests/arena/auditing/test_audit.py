@@ -180,6 +180,7 @@ def test_without_retired_models_the_board_falls_apart(board: Board) -> None:
     told = audit(hub, models=retired)
     assert told.graph.cuts == ["m0"]
     assert told.retired is not None and told.retired.reason == "no votes are left without them"
+    assert audit(votes).graph.cuts == []
     # m0 alone has met both m1 and m2, and m3 and m4
     side = np.array([0, 1, 1, 2, 2])
     bridged = votes.take((side[votes.a] == side[votes.b]) | (side[votes.a] * side[votes.b] == 0))

@@ -105,3 +105,22 @@ def test_places_go_down(told: dict[str, tuple[Board, list[Fragility]]]) -> None:
     found = told["half"][1]
     assert [one.rank for one in found] == [1, 2, 3, 4, 5, 6]
     assert all(upper.by == lower.model for upper, lower in pairwise(found))
+
+
+@pytest.mark.parametrize("ties", ["davidson", "half", "rao_kupper", "drop"])
+def test_steps_from_the_whole_fit_say_what_refits_say(
+    ties: Any, board: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = board_of(board(models=9, items=400, seed=3), ties)
+    refits: list[int] = []
+
+    def counted(*given: Any) -> Any:
+        refits.append(1)
+        return solve(*given)
+
+    monkeypatch.setattr("pomona.arena.auditing.fragility.solve", counted)
+    found = neighbours(fitted)
+    first, few = first_place(fitted, found[0]), len(refits)
+    monkeypatch.setattr("pomona.arena.auditing.fragility._TOUCHED", 0)
+    assert neighbours(fitted) == found and first_place(fitted, found[0]) == first
+    assert few < (len(refits) - few) / 2

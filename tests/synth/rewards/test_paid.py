@@ -50,6 +50,13 @@ def test_the_likelihood_under_a_third_model_is_paid_once(tmp_path: Path) -> None
     assert usage.fresh == 3 and usage.flops and usage.completion_tokens > 6 and usage.money is None
     reward.close()
 
+    # What is likely without the text, too, counts less; it costs twice as much.
+    above = Likelihood(model, PROMPT, against="<|{lang}|><|to|>", raw=True)
+    alone = model.score(["<|de|><|to|>"], ["Speichern"], end=True)[0]
+    expected = float(np.mean(logs) - np.mean(alone))
+    assert above.score(ROWS[:1])[0] == pytest.approx(expected, abs=3e-5)
+    assert above.usage.completion_tokens == 2 * len(logs)
+
     # What is there is neither computed nor paid for again, and what it cost is known.
     model.score = None
     again = Likelihood(model, PROMPT, store=store, raw=True)

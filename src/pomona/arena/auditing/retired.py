@@ -88,18 +88,28 @@ def graph(counts: Counts, names: Sequence[str]) -> Graph:
         len(counts.first),
         k * (k - 1) // 2,
         int(degrees.min()),
-        [names[place] for place in range(k) if _cuts(laplacian, place)],
+        [names[place] for place in _cuts(counts)],
         float(np.linalg.eigvalsh(laplacian)[1] / np.diag(laplacian).mean()),
     )
 
 
-def _cuts(laplacian: Floats, place: int) -> bool:
-    """Whether the rest falls apart without a model."""
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.csgraph import connected_components
+def _cuts(counts: Counts) -> list[int]:
+    """The models without which a connected graph falls apart; none of one that has fallen."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import breadth_first_order, connected_components
 
-    rest = np.delete(np.delete(laplacian, place, 0), place, 1)
-    return len(rest) > 1 and connected_components(csr_matrix(rest), directed=False)[0] > 1
+    k, ends = counts.models, (counts.first, counts.second)
+    table = coo_matrix((np.ones(len(ends[0])), ends), (k, k)).tocsr()
+    hub = int(np.argmax(np.bincount(np.concatenate(ends), minlength=k)))
+    order, before = breadth_first_order(table, hub, directed=False)
+    if len(order) < k:
+        return []
+    found = []
+    for place in np.unique(before[before >= 0]).tolist():  # the leaves of a tree hold nothing
+        rest = np.flatnonzero(np.arange(k) != place)
+        if connected_components(table[rest][:, rest], directed=False)[0] > 1:
+            found.append(place)
+    return found
 
 
 def retired(board: Board, given: dict[str, bool] | None, moments: Floats | str) -> Retired | str:

@@ -350,7 +350,8 @@ def gradient(counts: Counts, solution: Solution) -> Floats:
     # Of the others the expected outcome is all that counts, which is quicker than whole cells.
     votes, tied = n[:, 0] + n[:, 1] + n[:, 2], n[:, 2]
     if free:
-        up, nu = np.exp(d / 2), np.exp(solution.model[1])
+        half, nu = np.exp(solution.strengths / 2), np.exp(solution.model[1])
+        up = half[counts.first] / half[counts.second]
         shares = votes / (up + 1 / up + nu)
         along = (n[:, 0] - n[:, 1] - shares * (up - 1 / up)) / 2
         rest = [tied.sum() - nu * shares.sum()]

@@ -249,7 +249,10 @@ def simultaneous(found: Errors, level: float, seed: int) -> Floats:
     one, apart = _two_sided(level), _two_sided(level ** (1 / found.models))
     if (1 - level) * _DRAWS < _TAIL:
         return _student(found.degrees, apart)
-    draws = np.abs(_normal_draws(found, _DRAWS, np.random.default_rng(seed))).max(1)
+    # Correlations of few clusters look larger than they are: they count as those of the clusters,
+    # and of as many more as there are models, in which no two models go together.
+    share = found.units / (found.units + found.models)
+    draws = np.abs(_normal_draws(found, _DRAWS, np.random.default_rng(seed), share)).max(1)
     return _student(found.degrees, float(np.clip(np.quantile(draws, level), one, apart)))
 
 
@@ -265,10 +268,17 @@ def standard_draws(found: Errors, draws: int, seed: int) -> Floats:
     return made
 
 
-def _normal_draws(found: Errors, draws: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    standard = found.standard
+def _normal_draws(
+    found: Errors, draws: int, rng: np.random.Generator, share: float = 1.0
+) -> NDArray[np.float32]:
+    """Deviations [draws, k] that go together as `share` of the correlations says; the rest of it is
+    that of independent models about their mean.
+    """
+    standard, k = found.standard, found.models
     safe = np.where(standard > 0, standard, 1.0)
     correlation = found.covariance[: found.models, : found.models] / np.outer(safe, safe)
+    apart = (np.eye(k) * k - 1) / max(k - 1, 1)
+    correlation = share * correlation + (1 - share) * apart
     values, vectors = np.linalg.eigh(correlation)
     # Single precision is far finer than what so many draws tell, and takes half the time.
     root = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pomona.synth.rewards.comparing import Agreement as Agreement, Reference as Reference
     from pomona.synth.rewards.likelihood import Likelihood as Likelihood
     from pomona.synth.rewards.reward import (
+        Computed as Computed,
         Key as Key,
         Reward as Reward,
         by_row as by_row,
@@ -41,7 +42,7 @@ __getattr__, __dir__ = lazily(
     {
         "comparing": "Agreement Reference",
         "likelihood": "Likelihood",
-        "reward": "Key Reward by_row key_of",
+        "reward": "Computed Key Reward by_row key_of",
         "round_trip": "RoundTrip",
         "served": "HttpReward",
         "specs": "RewardsSpec reward_from",

@@ -23,8 +23,10 @@ class Likelihood(PaidReward):
     of a model that is none of the teachers, since each finds its own answers likely.
 
     model: what `pomona.models.load` opens, or a model that is open; it must score. prompt: a
-    template with {text}, {source_lang} and {lang}. raw: the prompt without a chat template. store:
-    the file that keeps the numbers. settings: what else `load` takes.
+    template with {text}, {source_lang} and {lang}. against: a prompt without the text, whose mean
+    is subtracted: what is likely anyway, as the model's own family writes it, counts less then
+    (pointwise mutual information). raw: prompts without a chat template. store: the file that keeps
+    the numbers. settings: what else `load` takes.
     An answer that is too long for the model is NaN and a failure. Raises PomonaError for a template
     that cannot be filled, and for a model that cannot score.
     """
@@ -36,6 +38,7 @@ class Likelihood(PaidReward):
         model: str | Model,
         prompt: str,
         *,
+        against: str | None = None,
         store: Path | None = None,
         raw: bool = False,
         settings: Mapping[str, Any] | None = None,
@@ -44,6 +47,9 @@ class Likelihood(PaidReward):
         self._given, self._prompt, self._raw = model, prompt, raw
         self._settings = dict(settings or {})
         check_prompt(prompt, self.name)
+        self._against = against
+        if against is not None:
+            check_prompt(against + "{text}", self.name)
 
     @cached_property
     def model(self) -> Model:
@@ -59,7 +65,9 @@ class Likelihood(PaidReward):
     def signature(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """See `Reward`."""
         form = "raw" if self._raw else "chat"
-        return f"likelihood|{self.model.identity}|{form}|{self._prompt}|mean|end:yes|version:1"
+        against = "" if self._against is None else f"|against {self._against}"
+        prompts = f"{form}|{self._prompt}{against}"
+        return f"likelihood|{self.model.identity}|{prompts}|mean|end:yes|version:1"
 
     def key(self, candidate: Candidate) -> bytes:
         """See `PaidReward`."""
@@ -84,15 +92,35 @@ class Likelihood(PaidReward):
         return failed
 
     def _judged(self, several: Sequence[Candidate]) -> dict[bytes, Paid]:
-        prompts = [fill(self._prompt, one.row) for one in several]
-        texts = [one.lesson.text for one in several]
-        logs = self.model.score(prompts, texts, end=True)
-        read = self.model.count_tokens(prompts)
-        made: dict[bytes, Paid] = {}
-        for one, each, tokens in zip(several, logs, read, strict=True):
+        made = self._means(self._prompt, several)
+        if self._against is not None:
+            other = self._means(self._against, several)
+            made = [_less(one, two) for one, two in zip(made, other, strict=True)]
+        return dict(zip(map(self.key, several), made, strict=True))
+
+    def _means(self, template: str, several: Sequence[Candidate]) -> list[Paid]:
+        prompts = [fill(template, one.row) for one in several]
+        logs = self.model.score(prompts, [one.lesson.text for one in several], end=True)
+        made: list[Paid] = []
+        for each, tokens in zip(logs, self.model.count_tokens(prompts), strict=True):
             spent = self.model.cost(int(tokens), len(each))
             # Rounded, since what is computed together moves the last digits.
             value = round(float(np.mean(each, dtype=np.float64)), 5)
             money = spent.money if self._settings.get("price") else None
-            made[self.key(one)] = Paid(value, int(tokens), len(each), spent.flops or None, money)
+            made.append(Paid(value, int(tokens), len(each), spent.flops or None, money))
         return made
+
+
+def _less(one: Paid, other: Paid) -> Paid:
+    """The difference, which cost both."""
+
+    def both(mine: float | None, others: float | None) -> float | None:
+        return None if mine is None or others is None else mine + others
+
+    return Paid(
+        round(one.value - other.value, 5),
+        one.prompt_tokens + other.prompt_tokens,
+        one.answer_tokens + other.answer_tokens,
+        both(one.flops, other.flops),
+        both(one.money, other.money),
+    )

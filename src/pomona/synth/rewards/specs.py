@@ -64,8 +64,10 @@ class LikelihoodSpec(RewardSpec):
     """The model, none of the teachers: a name, hf:PATH, or a folder."""
     prompt: Text
     """What it reads before the answer: a template with {text}, {source_lang} and {lang}."""
+    against: Text | None = None
+    """A prompt without the text, such as "<|{lang}|><|to|>", whose likelihood is subtracted."""
     raw: bool = False
-    """The prompt without a chat template."""
+    """Prompts without a chat template."""
 
 
 class ServedSpec(RewardSpec):
@@ -181,7 +183,7 @@ def _made(
     if isinstance(spec, LikelihoodSpec):
         from pomona.synth.rewards.likelihood import Likelihood
 
-        return Likelihood(spec.model, spec.prompt, raw=spec.raw, store=store)
+        return Likelihood(spec.model, spec.prompt, raw=spec.raw, against=spec.against, store=store)
     if isinstance(spec, ServedSpec):
         from pomona.synth.rewards.served import HttpReward
 
