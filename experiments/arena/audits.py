@@ -36,7 +36,8 @@ class Simulated:
     position, length, repetition, drift, twins, retired: in Elo. length: of a doubling; repetition:
     towards the side taken before; drift: of one model from the first vote to the last; twins: of
     two names; retired: what the other models' votes against the retired ones say otherwise.
-    voters: share of voters who answer at random. provider: times as often as others.
+    voters, reversed: voters who answer at random, or the opposite. provider: times as often as
+    others. items: how many.
     """
 
     position: float = 0
@@ -50,6 +51,7 @@ class Simulated:
     retired: float = 0
     best: float = 0
     shared: bool = True
+    items: int = ITEMS
     seed: int = 0
     rng: Any = field(init=False)
 
@@ -66,7 +68,7 @@ class Simulated:
         weight = np.exp(rng.normal(0, 0.4, MODELS))
         owner = rng.permutation(np.repeat(np.arange(PROVIDERS), MODELS // PROVIDERS))
         weight[owner == 0] *= self.provider
-        items = ITEMS if self.shared else ITEMS * VOTES
+        items = self.items if self.shared else self.items * VOTES
         a, b = (rng.choice(MODELS, 3 * items, p=weight / weight.sum()) for _ in range(2))
         differ = np.flatnonzero(a != b)[:items]
         a, b = a[differ], b[differ]
@@ -160,7 +162,8 @@ EFFECTS: dict[str, dict[str, Any]] = {
     "repetition": {"repetition": 40},
     "drift": {"drift": 400},
     "voters": {"reversed": 1},
-    "voters, at random": {"voters": 2},
+    "voters, at random, 150 votes each": {"voters": 2},
+    "voters, at random, 300 votes each": {"voters": 2, "items": 3000},
     "voters, by the board": {"reversed": 1, "shared": False},
     "providers": {"provider": 3},
     "twins": {"twins": 120},

@@ -25,6 +25,7 @@ from pomona.arena.judging.powered import powered, rate
 from pomona.arena.ratings.bradley_terry import ELO
 
 MODELS, PAIRS, VOTED, TIES = 8, 1500, 200, 0.7
+AUDITED = 600  # pairs of an audit
 STRENGTHS = np.linspace(-1.2, 1.2, MODELS)
 JUDGES = (
     "copies 80 %",
@@ -107,7 +108,8 @@ def shrunk(effect: float, n: int = 200_000) -> Any:
 
 def alarms(boards: int, seed: int) -> None:
     """Shares of audits that flag a judge without and with preferences."""
-    print(f"share of {boards} audits that are flagged: 300 pairs in both orders, three votes each")
+    told = f"{AUDITED} pairs in both orders, three votes each"
+    print(f"share of {boards} audits that are flagged: {told}")
     for name, position, other in (
         ("none", 0.0, 0.0), ("first: 0.5 in log odds", 0.5, 0.0), ("longer and own: 0.5", 0.0, 0.5),
     ):  # fmt: skip
@@ -126,7 +128,7 @@ def alarms(boards: int, seed: int) -> None:
 
 def board_of(rng: np.random.Generator, position: float, other: float) -> tuple[Any, Any]:
     """Votes of people, and verdicts of a judge that adds its preferences to their log odds."""
-    n = 300
+    n = AUDITED
     a = rng.integers(0, MODELS, n)
     b = (a + rng.integers(1, MODELS, n)) % MODELS
     names = [f"own {at}" if at < 2 else f"model {at}" for at in range(MODELS)]

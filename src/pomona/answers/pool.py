@@ -80,9 +80,10 @@ def text_of(reply: Reply) -> str:
     return json.dumps(calls, sort_keys=True, ensure_ascii=False)
 
 
-def fenced(tag: str, text: str) -> str:
-    """Untrusted text between tags it cannot close."""
-    kept = re.sub(rf"<(\s*/\s*{re.escape(tag)})", r"< \1", text, flags=re.IGNORECASE)
+def fenced(tag: str, text: str, beside: Sequence[str] = ()) -> str:
+    """Untrusted text between tags it cannot close; nor can it open or close those `beside`."""
+    ways = [rf"\s*/\s*{re.escape(tag)}", *(rf"\s*/?\s*{re.escape(one)}" for one in beside)]
+    kept = re.sub(f"<({'|'.join(ways)})", r"< \1", text, flags=re.IGNORECASE)
     return f"<{tag}>\n{kept}\n</{tag}>"
 
 

@@ -35,9 +35,9 @@ def test_what_counts_do_not_tell_is_unknown_with_the_reason(leaderbot: Votes) ->
         "repetition": "the votes name no voters",
         "drift": "the votes name no times",
         "voters": "the votes name no voters",
-        "providers": "no table of models names organizations, and the votes do not",
+        "providers": "no table of models names organisations, and the votes do not",
         "twins": "no twins are given, and no two names are the same but for how they are written",
-        "best_of_n": "no table of models names families, organizations or numbers of variants",
+        "best_of_n": "no table of models names families, organisations or numbers of variants",
         "retired": "no table of models says which are retired, and the votes name no times",
     }
     assert told["alarms"] == [] and told["fragility"]["first_place"]["votes"] > 0
@@ -55,7 +55,7 @@ def test_llmfao(llmfao_written: pa.Table) -> None:
     assert all((one.q_value or 1) < 1e-6 for one in voters.voters[:4])
     assert voters.moved is not None and voters.moved.model == "GPT 4" and voters.moved.elo > 100
     assert (
-        told.best_of_n is None and told.unknown["providers"] == "all models are of one organization"
+        told.best_of_n is None and told.unknown["providers"] == "all models are of one organisation"
     )
 
 
@@ -113,7 +113,7 @@ def test_a_voter_who_repeats_the_side(board: Board) -> None:
 
 MODELS = {
     "model": [f"m{one}" for one in range(12)],
-    "organization": ["a"] * 4 + ["b"] * 4 + ["c"] * 4,
+    "organisation": ["a"] * 4 + ["b"] * 4 + ["c"] * 4,
     "checkpoint": ["one", "one", *[None] * 10],
     "family": [None] * 4 + ["f"] * 4 + [None] * 4,
     "submitted": [None] * 11 + [27],
@@ -198,7 +198,7 @@ def _refused(argument: Any, **given: Any) -> str:
 def test_bad_input_is_refused_by_name(board: Board, tmp_path: Path) -> None:
     votes = board()
     assert 'there is no column "model"' in _refused(votes, models=pa.table({"x": ["m0"]}))
-    twice = pa.table({"model": ["m0", "m0"]})
+    twice = pa.table({"model": ["m0", "m0"], "family": ["f", "g"]})
     assert 'row 2: "m0" stands in row 1 too' in _refused(votes, models=twice)
     assert 'none of its models has votes, such as "m0"' in _refused(
         votes, models=pa.table({"model": ["other"]})

@@ -146,7 +146,7 @@ def test_facts_of_models_are_columns(judged: pa.Table) -> None:
     assert (rows["m3"].organisation, rows["m3"].licence) == ("Lab", "MIT")
     assert (rows["m0"].organisation, rows["m1"].licence) == (None, None)
     twice = pa.table({"model": ["m3", "m3"], "organisation": ["Lab", "Co"]})
-    with pytest.raises(PomonaError, match='row 2: "m3" stands twice, with different facts'):
+    with pytest.raises(PomonaError, match='row 2: "m3" stands in row 1 too, and says other'):
         fit(judged, models=twice)
     with pytest.raises(PomonaError, match="needs the columns model, and organisation or licence"):
         fit(judged, models=pa.table({"model": ["m3"], "size": [7]}))

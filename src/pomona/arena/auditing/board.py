@@ -125,6 +125,20 @@ class Difference:
     p_value: float | None
 
 
+@dataclass(frozen=True)
+class Change:
+    """How a model's rating changes against the others, in Elo with its 95 % interval. p_holm:
+    corrected for the number of models.
+    """
+
+    model: str
+    elo: float
+    low: float
+    high: float
+    p_value: float
+    p_holm: float
+
+
 def interval(value: float, error: float, degrees: float) -> tuple[float, float, float, float]:
     """A number of natural units in Elo, the ends of its 95 % interval, and the p-value that it is
     0, by Student's t.

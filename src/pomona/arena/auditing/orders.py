@@ -13,6 +13,7 @@ from pomona.arena.auditing.board import (
     ALPHA,
     FEWEST,
     Board,
+    Change,
     Codes,
     Floats,
     by_model,
@@ -45,28 +46,15 @@ class Repetition:
 
 
 @dataclass(frozen=True)
-class ModelDrift:
-    """How a model's rating changes against the others, in Elo from the first vote to the last.
-
-    p_holm: corrected for the number of models.
-    """
-
-    model: str
-    elo: float
-    low: float
-    high: float
-    p_value: float
-    p_holm: float
-
-
-@dataclass(frozen=True)
 class Drift:
-    """Whether ratings stay what they are while votes come in; models by their p-value."""
+    """Whether ratings stay what they are while votes come in; models by their p-value, each by how
+    far its rating moves from the first vote to the last.
+    """
 
     null: str
     p_value: float
     alarm: bool
-    models: list[ModelDrift]
+    models: list[Change]
 
 
 def times(votes: Votes) -> Floats | str:
@@ -174,7 +162,7 @@ def drift(board: Board, moments: Floats) -> Drift | str:
     p = [one[-1] for one in told]
     adjusted = holm(p)
     models = [
-        ModelDrift(votes.models[known[i]], *told[int(i)], float(adjusted[i]))
+        Change(votes.models[known[i]], *told[int(i)], float(adjusted[i]))
         for i in np.argsort(p, kind="stable")
     ]
     least = float(adjusted.min())

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pomona.arena.auditing.board import ALPHA, Floats
-from pomona.arena.auditing.models import grouped
+from pomona.arena.models import grouped
 from pomona.arena.votes import Votes
 from pomona.stats import holm
 
@@ -63,13 +63,13 @@ def providers(
 ) -> Providers | str:
     """Test each provider's rate against other choices of as many models."""
     if of is None:
-        return "no table of models names organizations, and the votes do not"
+        return "no table of models names organisations, and the votes do not"
     shown = np.bincount(votes.a, votes.count, len(votes.models))
     shown += np.bincount(votes.b, votes.count, len(votes.models))
     known = np.array([name in of for name in votes.models])
     groups = grouped(of, [name for name in votes.models if name in of])
     if len(groups) < 2:
-        return "all models are of one organization"
+        return "all models are of one organisation"
     rate, told = shown, "votes of a model"
     if not isinstance(moments, str):
         rate = shown / _while_there(votes, moments)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pomona.arena.auditing.board import (
     ALPHA,
     Board,
+    Change,
     Floats,
     Moved,
     board_of,
@@ -48,18 +49,6 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Shifted:
-    """How a model's rating changes, in Elo, without the retired. p_holm: corrected for models."""
-
-    model: str
-    elo: float
-    low: float
-    high: float
-    p_value: float
-    p_holm: float
-
-
-@dataclass(frozen=True)
 class Retired:
     """What leaving the retired models out changes. found: by the table of models, or by times."""
 
@@ -71,7 +60,7 @@ class Retired:
     moved: Moved | None
     parts: int
     graph: Graph | None
-    shifted: list[Shifted]
+    shifted: list[Change]
     reason: str | None
 
 
@@ -161,7 +150,7 @@ def _silent(votes: Votes, moments: Floats) -> NDArray[np.bool_]:
     return (total - last) * np.log1p(-rate) < np.log(_SILENT / k)
 
 
-def _shifted(board: Board, after: Board, keep: NDArray[np.bool_]) -> list[Shifted]:
+def _shifted(board: Board, after: Board, keep: NDArray[np.bool_]) -> list[Change]:
     """The models of both boards, and whether chance alone moves them so far."""
     place = {name: i for i, name in enumerate(board.votes.models)}
     rows = np.array([place[name] for name in after.votes.models])
@@ -176,7 +165,7 @@ def _shifted(board: Board, after: Board, keep: NDArray[np.bool_]) -> list[Shifte
     ]
     adjusted = holm([p for *_, p in told])
     return [
-        Shifted(after.votes.models[i], *told[int(i)], float(adjusted[i]))
+        Change(after.votes.models[i], *told[int(i)], float(adjusted[i]))
         for i in np.argsort([p for *_, p in told], kind="stable")
     ]
 

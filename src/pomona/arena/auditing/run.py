@@ -13,7 +13,6 @@ import numpy as np
 from pomona.arena.auditing.board import Board, Codes, board_of
 from pomona.arena.auditing.effects import length, position
 from pomona.arena.auditing.fragility import first_place, neighbours
-from pomona.arena.auditing.models import known_models
 from pomona.arena.auditing.orders import drift, repetition, times
 from pomona.arena.auditing.providers import PERMUTATIONS, providers
 from pomona.arena.auditing.results import ArenaAudit
@@ -21,6 +20,7 @@ from pomona.arena.auditing.retired import graph, retired
 from pomona.arena.auditing.twins import twins
 from pomona.arena.auditing.voters import voters
 from pomona.arena.auditing.winners import winners
+from pomona.arena.models import known_models
 from pomona.arena.ratings.bradley_terry import Ties
 from pomona.arena.ratings.clusters import row_codes, units_of
 from pomona.arena.votes import VoteColumns, Votes, read_votes
@@ -52,7 +52,7 @@ def audit(
     Args:
         votes: Votes as `fit` reads them.
         columns: Which of their columns hold what.
-        models: Table of models (column model), with any of organization, family (variants the
+        models: Table of models (column model), with any of organisation, family (variants the
             best was chosen from), checkpoint, submitted (variants tried), and retired.
         twins_given: Two names of one checkpoint, NAME=NAME; several times for more.
         places: Neighbours are audited from the first place down to this one, all of them when left
@@ -105,7 +105,7 @@ class _Audit:
             "position": position(board),
             "length": length(board),
             **self._by_voters_and_times(),
-            "providers": providers(every, known.organization, times(every), self.seed),
+            "providers": providers(every, known.organisation, times(every), self.seed),
             "twins": twins(board, given, known.checkpoint, every.models),
             "best_of_n": winners(board, known, self.seed),
             "retired": retired(board, known.retired, times(board.votes)),

@@ -79,7 +79,7 @@ def twins(
 
 
 def plain(name: str) -> str:
-    """A name without its organization, case, punctuation, and words for how it is served."""
+    """A name without its organisation, case, punctuation, and words for how it is served."""
     return re.sub(r"[\W_]+", "", _SERVED.sub("", name.rsplit("/", 1)[-1])).lower() or name
 
 

@@ -18,7 +18,7 @@ from statistics import NormalDist
 import numpy as np
 
 from pomona.arena.auditing.board import ALPHA, Board, Floats
-from pomona.arena.auditing.models import Known, grouped
+from pomona.arena.models import Known, grouped
 from pomona.arena.ratings.bradley_terry import ELO, MEAN
 from pomona.stats import holm
 
@@ -76,15 +76,15 @@ class Winners:
 
 
 def winners(board: Board, known: Known, seed: int) -> Winners | str:
-    """The best of each family's variants, or where no families are known of each organization's
+    """The best of each family's variants, or where no families are known of each organisation's
     models.
     """
     submitted = known.submitted or {}
     of, by = known.family, "family"
     if of is None:
-        of, by = known.organization, "organization"
+        of, by = known.organisation, "organisation"
     if of is None and not submitted:
-        return "no table of models names families, organizations or numbers of variants"
+        return "no table of models names families, organisations or numbers of variants"
     names = board.votes.models
     families = {
         family: rows for family, rows in grouped(of or {}, names).items() if len(rows) >= _FEWEST

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pomona.arena.battles import is_list, read_list
 from pomona.arena.judging.asking import Flips, combined
 from pomona.arena.votes import OUTCOMES, VoteColumns, Votes, read_votes
 from pomona.errors import PomonaError, nearest
@@ -148,9 +149,11 @@ def read_pairs(
 
 def _filled(source: Any, columns: VoteColumns | None) -> Any:
     """The table with a winner in each row, and a mark of those that had none."""
-    if isinstance(source, str | Path) and str(source).lower().endswith((".json", ".json.gz")):
-        return source  # battles of Chatbot Arena, which all have one
-    records = source if isinstance(source, Records) else read(source)
+    if isinstance(source, str | Path) and is_list(source):
+        whole = read_list(Path(source), lambda there: there)
+        records = Records.of(TableSource(whole, str(source)))
+    else:
+        records = source if isinstance(source, Records) else read(source)
     name = (columns.winner if columns else None) or _winner(records.column_names)
     if "win_a" in records.column_names or "winner_model_a" in records.column_names:
         return records

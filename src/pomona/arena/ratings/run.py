@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from pomona.arena.models import made_by
 from pomona.arena.ratings.bradley_terry import (
     ELO,
     MEAN,
@@ -31,7 +31,7 @@ from pomona.arena.ratings.results import RatedModel, Ratings, StyleEffect
 from pomona.arena.ratings.style import Styled, covariates, plain_counts, styled
 from pomona.arena.votes import VoteColumns, Votes, read_votes
 from pomona.errors import PomonaError, nearest
-from pomona.records import Records, Where, as_text, read
+from pomona.records import Records, Where
 
 _DRAWS = 2000  # of ranks, where there are no resamples
 _RESAMPLES = 100  # at least, where there are any
@@ -88,7 +88,7 @@ def fit(
         check_page(page, votes, models)
     settings = Settings(ties, cluster, level, _anchor(anchor), tuple(style), resamples, seed)
     read_in = read_votes(votes, columns, keep=_kept(settings, by))
-    facts = _facts(models)
+    facts = made_by(models)
     result = _rated(Fitted(read_in, settings), facts, None)
     if by is not None:
         categories, left = _categories(read_in, by, settings, facts)
@@ -135,34 +135,6 @@ def _kept(settings: Settings, by: str | None) -> list[str]:
         parts = ("length", "headers", "lists", "bold") if name == "markdown" else (name,)
         wanted += [f"{part}_{side}" for part in (*parts, "completion") for side in "ab"]
     return wanted
-
-
-def _facts(models: Where | None) -> dict[str, dict[str, str | None]]:
-    """What is known of models, by their names."""
-    if models is None:
-        return {}
-    where = "the table" if isinstance(models, pa.Table) else str(models)
-    table = read(models).to_table()
-    known = {"organisation": "organisation organization org", "licence": "licence license"}
-    columns = {"model": next((n for n in ("model", "name") if n in table.column_names), None)}
-    for name, usual in known.items():
-        columns[name] = next((one for one in usual.split() if one in table.column_names), None)
-    if columns["model"] is None or not any(columns[name] for name in known):
-        message = "needs the columns model, and organisation or licence"
-        remedy = nearest("model", table.column_names)
-        raise PomonaError(message, where=where, remedy=remedy)
-    texts = {
-        name: as_text(table[column]).to_pylist() if column else [None] * len(table)
-        for name, column in columns.items()
-    }
-    found: dict[str, dict[str, str | None]] = {}
-    for row, model in enumerate(texts["model"]):
-        told = {name: texts[name][row] or None for name in known}
-        if model in found and found[model] != told:
-            message = f'"{model}" stands twice, with different facts'
-            raise PomonaError(message, where=f"{where}, row {row + 1}", remedy="leave one out")
-        found[model or ""] = told
-    return found
 
 
 def _categories(

@@ -13,13 +13,14 @@ from pomona.errors import PomonaError, nearest
 from pomona.records import Where, as_text, read
 
 _KNOWN = {
-    "model": ("model", "name", "key", "model_name"),
-    "organization": ("organization", "organisation", "org", "provider"),
+    "organisation": ("organisation", "organization", "org", "provider"),
+    "licence": ("licence", "license"),
     "family": ("family",),
     "checkpoint": ("checkpoint",),
     "submitted": ("submitted", "variants"),
     "retired": ("retired", "deprecated"),
 }
+_MODEL = ("model", "name", "key", "model_name")
 _NO = {"", "no", "false", "0", "none", "null"}
 
 
@@ -28,12 +29,12 @@ class Known:
     """What a table tells of the models that have votes; None where it has no such column, and no
     entry where a cell is empty.
 
-    organization: who made it. family: the variants it was chosen from. checkpoint: its weights.
+    organisation: who made it. family: the variants it was chosen from. checkpoint: its weights.
     submitted: how many variants were tried before it was published, itself among them.
     retired: whether it is no longer shown.
     """
 
-    organization: dict[str, str] | None = None
+    organisation: dict[str, str] | None = None
     family: dict[str, str] | None = None
     checkpoint: dict[str, str] | None = None
     submitted: dict[str, int] | None = None
@@ -41,61 +42,93 @@ class Known:
 
 
 def known_models(votes: Votes, table: Where | None) -> Known:
-    """What a table of models says; and where it does not, organizations of the columns
-    organization_a and organization_b of the votes.
+    """What a table of models says; and where it does not, organisations of the columns
+    organisation_a and organisation_b of the votes.
 
     Raises:
         PomonaError: the table cannot be read, names no models, one twice, none that has votes, or a
             number of variants that is none.
     """
     told = {} if table is None else _read(votes, table)
-    if told.get("organization") is None and (of := _of_votes(votes)) is not None:
-        told["organization"] = of
+    if told.get("organisation") is None and (of := _of_votes(votes)) is not None:
+        told["organisation"] = of
     return Known(**told)
 
 
-def _read(votes: Votes, table: Where) -> dict[str, Any]:
-    where = "models" if isinstance(table, pa.Table) else str(table)
-    read_table = read(table).to_table()
-    there = {name.lower(): name for name in reversed(read_table.column_names)}
-    columns = {
-        known: next((there[name] for name in names if name in there), None)
-        for known, names in _KNOWN.items()
+def made_by(table: Where | None) -> dict[str, dict[str, str | None]]:
+    """Organisation and licence of each model of a table, None where it does not say.
+
+    Raises:
+        PomonaError: the table cannot be read, names no models, one twice with other facts, or
+            neither organisations nor licences.
+    """
+    if table is None:
+        return {}
+    where, rows, columns, _ = _table(table)
+    kinds = ("organisation", "licence")
+    if not any(kind in columns for kind in kinds):
+        message, remedy = "needs the columns model, and organisation or licence", "add one of them"
+        raise PomonaError(message, where=where, remedy=remedy)
+    return {
+        name: {kind: (columns[kind][row] if kind in columns else "") or None for kind in kinds}
+        for name, row in rows.items()
     }
-    if (named := columns.pop("model")) is None:
-        remedy = nearest("model", read_table.column_names)
+
+
+def _table(
+    table: Where,
+) -> tuple[str, dict[str, int], dict[str, list[str]], dict[str, str | None]]:
+    """How errors name a table of models, the row of each model, the known columns that it has,
+    their cells without blanks around them, and what the table calls these.
+    """
+    where = "models" if isinstance(table, pa.Table) else str(table)
+    whole = read(table).to_table()
+    there = {name.lower(): name for name in reversed(whole.column_names)}
+    own = {
+        known: next((there[name] for name in names if name in there), None)
+        for known, names in {"model": _MODEL, **_KNOWN}.items()
+    }
+    if own["model"] is None:
+        remedy = nearest("model", whole.column_names)
         raise PomonaError('there is no column "model"', where=where, remedy=remedy)
-    models = as_text(read_table[named]).to_pylist()
-    seen: dict[str, int] = {}
-    for row, name in enumerate(models):
-        if name in seen:
-            message = f'"{str(name)[:60]}" stands in row {seen[name] + 1} too'
+    models = as_text(whole[own.pop("model") or ""]).to_pylist()
+    columns = {
+        known: [(cell or "").strip() for cell in as_text(whole[name]).to_pylist()]
+        for known, name in own.items()
+        if name is not None
+    }
+    rows: dict[str, int] = {}
+    for row, name in enumerate(one or "" for one in models):
+        first = rows.setdefault(name, row)
+        if any(cells[row] != cells[first] for cells in columns.values()):
+            message = f'"{name[:60]}" stands in row {first + 1} too, and says otherwise'
             place = f"{where}, row {row + 1}"
             raise PomonaError(message, where=place, remedy="give each model one row")
-        seen[name] = row
-    rows = {name: seen[name] for name in votes.models if name in seen}
+    return where, rows, columns, own
+
+
+def _read(votes: Votes, table: Where) -> dict[str, Any]:
+    where, there, columns, own = _table(table)
+    rows = {name: there[name] for name in votes.models if name in there}
     if not rows:
         message = f'none of its models has votes, such as "{votes.models[0][:60]}"'
         raise PomonaError(message, where=where, remedy="write names as the votes do")
     told: dict[str, Any] = {}
-    for known, column in columns.items():
-        if column is None:
-            continue
-        values = as_text(read_table[column]).to_pylist()
-        cells = {n: v for n, r in rows.items() if (v := (values[r] or "").strip())}
+    for known, values in columns.items():
+        cells = {name: values[row] for name, row in rows.items() if values[row]}
         if known == "retired":
-            told[known] = {n: (values[r] or "").strip().lower() not in _NO for n, r in rows.items()}
+            told[known] = {name: values[row].lower() not in _NO for name, row in rows.items()}
         elif known == "submitted":
             told[known] = {
-                name: _number(cell, f"{where}, row {rows[name] + 1}", column)
+                name: _number(cell, f"{where}, row {rows[name] + 1}", own[known])
                 for name, cell in cells.items()
             }
-        else:
+        elif known != "licence":
             told[known] = cells
     return told
 
 
-def _number(cell: str, where: str, column: str) -> int:
+def _number(cell: str, where: str, column: str | None) -> int:
     try:
         value = float(cell)
     except ValueError:
@@ -107,10 +140,10 @@ def _number(cell: str, where: str, column: str) -> int:
 
 
 def _of_votes(votes: Votes) -> dict[str, str] | None:
-    """Organizations by columns of the votes, where each model has one."""
+    """Organisations by columns of the votes, where each model has one."""
     found: dict[str, str] = {}
     for side, models in (("a", votes.a), ("b", votes.b)):
-        names = (f"{name}_{side}" for name in _KNOWN["organization"])
+        names = (f"{name}_{side}" for name in _KNOWN["organisation"])
         column = next((one for one in names if one in votes.columns.column_names), None)
         if column is None:
             return None
@@ -120,7 +153,7 @@ def _of_votes(votes: Votes) -> dict[str, str] | None:
             name = votes.models[model]
             if found.setdefault(name, of) != of:
                 message = f'"{name[:60]}" is of "{found[name][:40]}" and of "{of[:40]}"'
-                raise PomonaError(message, where=votes.where, remedy="name one organization")
+                raise PomonaError(message, where=votes.where, remedy="name one organisation")
     return found
 
 
