@@ -146,8 +146,9 @@ class Exchange:
 @dataclass(frozen=True)
 class Teaching:
     """What teachers wrote for a system: `answers` of which `rows` were kept to learn from.
-    `flops_marginal` are those of the answers, where the teachers are there already, and
-    `flops_full` those of the teachers' own training too, which is what the entries count;
+    `flops_marginal` are those of the answers, with those to validation items that a policy is
+    measured on, where the teachers are there already; `flops_full` are those of the teachers' own
+    training too, which is what the entries count;
     `program_seconds` are CPU seconds of teachers that are programs, and `money` is what servers
     were paid. What is not known is None.
     """

@@ -95,27 +95,23 @@ class Costs:
     def teaching(self, m: Measurement) -> Teaching | None:
         """What the teachers of a measurement cost; None where it had none."""
         steps = list(ancestors([m.answers[0]], paid=True))
-        cards = [
-            read_result(self.folder.result(step) / CARD, Card) for step in steps if step.billed
-        ]
-        if not cards:
+        bought = [step for step in steps if step.billed]
+        if not bought:
             return None
-        marginal = total(card.flops for card in cards)
-        trained = {
-            step
-            for node in _teachers_in(steps)
-            for step in ancestors([node])
-            if step not in set(ancestors([self._base]))
-        }
+        cards = [read_result(self.folder.result(step) / CARD, Card) for step in bought]
+        base = set(ancestors([self._base]))
+        made = set(ancestors(_teachers_in(steps))) - base
+        wrote = set(ancestors(bought, paid=True)) - made - base
         before = [self._training_of(uri) for uri in self._rungs_in(steps)]
         before += [self._before(node) for node in self._others_in(steps)]
-        full = [marginal, *(self._cost(step).flops for step in trained)]
+        marginal = total(self._cost(step).flops for step in wrote)
+        trained = [*map(self._cost, made), *before]
         return Teaching(
             m.variant,
             sum(card.generations for card in cards),
             sum(card.rows for card in cards),
             marginal,
-            total([*full, *(cost.flops for cost in before)]),
+            total([marginal, *(cost.flops for cost in trained)]),
             sum(card.program_seconds for card in cards),
             total(card.money for card in cards),
         )

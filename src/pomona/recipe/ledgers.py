@@ -24,7 +24,7 @@ from pomona.ledger import (
     Teaching,
     choose_examples,
 )
-from pomona.pages import flops
+from pomona.pages import amount, flops
 from pomona.recipe.accounts import Accounts
 from pomona.recipe.graph import RunFolder, ancestors
 from pomona.recipe.levers.controls import CONTROL
@@ -175,7 +175,7 @@ def _teaching_note(told: Teaching) -> str:
         f"{flops(told.flops_full)} with the teachers' own training, which the entries count",
     ]
     if told.program_seconds:
-        parts.append(f"{told.program_seconds:,.0f} CPU seconds of programs")
+        parts.append(f"{amount(told.program_seconds)} CPU seconds of programs")
     return (
         f"{told.variant} learned from {told.rows:,} of {told.answers:,} answers of teachers, which "
         f"cost {'; '.join(parts)}."

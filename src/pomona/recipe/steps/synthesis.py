@@ -25,13 +25,10 @@ from pomona.synth.checks import Check, NearDuplicates, checks_from, reason_of
 from pomona.synth.rewards import reward_from
 from pomona.synth.routing import (
     Every,
-    Form,
-    Learned,
     Policy,
     Pool,
     Random,
     Single,
-    learn_router,
     lot,
     measure_fixed,
 )
@@ -113,6 +110,8 @@ def _policy(step: StepContext, checks: _Checks) -> Policy:
     worth = reward_from({"reference": {"metric": p["metric"]}}).score(pool.candidates)
     if how == "fixed":
         return measure_fixed(pool, worth)
+    from pomona.synth.routing import Form, Learned, learn_router  # brings scipy's optimisers
+
     return Learned(learn_router(pool, worth, form=Form(seed=p["seed"])))
 
 
