@@ -176,6 +176,8 @@ def _teaching_note(told: Teaching) -> str:
     ]
     if told.program_seconds:
         parts.append(f"{amount(told.program_seconds)} CPU seconds of programs")
+    if told.money:
+        parts.append(f"{amount(told.money)} paid to servers")
     return (
         f"{told.variant} learned from {told.rows:,} of {told.answers:,} answers of teachers, which "
         f"cost {'; '.join(parts)}."

@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from pomona.documents import StrictModel, problems
 from pomona.errors import PomonaError
-from pomona.recipe.asked import Needs
 from pomona.recipe.asking import draw_pools, is_asked
 from pomona.recipe.fields import Mistakes, Names, Positive, Text, Texts, Where, checked
 from pomona.recipe.graph import Estimate, Node, RunInput, Step
@@ -204,11 +203,6 @@ class SynthesisLever(TrainingLever):
             for name, part in spec.teachers.items()
             if part.programs
         }
-
-    @classmethod
-    def needs(cls, spec: Synthesised, recipe: Recipe) -> Needs:
-        """To be trained, and teachers that answer."""
-        yield from super().needs(spec, recipe)
 
     @classmethod
     def mistakes(cls, spec: Synthesised, recipe: Recipe) -> Mistakes:
