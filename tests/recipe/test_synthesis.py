@@ -63,6 +63,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 answer = f"{text.title()} {lang}"
                 rows.append({"text": text, "answer": answer, "lang": lang, "split": split})
         book.append({"text": text, "answer": f"{text} book", "lang": "af"})
+    # A near copy of a test item's source is no cell.
+    rows.append({"text": f"{SOURCES[0]}!", "answer": "Bladzijde", "lang": "nl", "split": "train"})
     for name, each in (("rows", rows), ("book", book)):
         written = "".join(json.dumps(row) + "\n" for row in each)
         (folder / f"{name}.jsonl").write_text(written, encoding="utf-8")
@@ -161,7 +163,7 @@ def test_a_student_learns_from_real_and_written_rows(finished: Path) -> None:
     items = result(finished, "add-what-all-bought", "items.parquet")
     written = [row for row in items if "book" in row["completion"]]
     real = Counter(row["group"] for row in items if row not in written)
-    assert written and real["de"] == real["nl"] == 32
+    assert written and real["de"] == real["nl"] - 1 == 32
 
 
 def test_where_nothing_is_kept_the_policy_and_the_reasons_are_named(
