@@ -8,6 +8,10 @@ Kendall's τ within rows (pairs of answers that differ in sentence chrF; a rewar
 of a pair counts as neither), and the chrF of the answers that it keeps beside a random answer, the
 best single teacher of the language, and the best answer of each row. Intervals are over clusters of
 the English source. Length ratios are learned from human pairs of the training split.
+
+With --programs FILE, the store that `pivots.py` made, also the programs alone on rows of the training
+split, which they never saw: nn from three sisters and mk from two. What learned from those rows is
+left out there, the likelihoods.
 """
 
 from __future__ import annotations
@@ -20,11 +24,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from pivots import teacher_of
+from pivots import PIVOTS, teacher_of
 
 from pomona import records
 from pomona.errors import PomonaError
@@ -36,12 +41,13 @@ from pomona.synth.rewards import (
     LengthRatio,
     Likelihood,
     PlaceholdersKept,
+    Record,
     RoundTrip,
     Weighted,
     by_row as rows_of,
     key_of,
 )
-from pomona.synth.teachers import Assignment, Candidate, Lesson, find_cells
+from pomona.synth.teachers import Assignment, Candidate, Lesson, PivotTeacher, find_cells
 from pomona.tasks import Chrf, pairwise
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +67,10 @@ MIXTURES = {
     "agreement + against": ("agreement", "likelihood ui-s, against"),
     "agreement + length": ("agreement", "length_ratio"),
     "agreement + round trip": ("agreement", "round_trip"),
+    "record + agreement": ("record", "agreement"),
+    "record + length": ("record", "length_ratio"),
+    "record + agreement + length": ("record", "agreement", "length_ratio"),
+    "record + likelihood + length": ("record", "likelihood ui-s", "length_ratio"),
     "all": ("agreement", "likelihood ui-s, against", "length_ratio", "language", "placeholders"),
 }
 Scores = dict[str, np.ndarray]
@@ -135,17 +145,41 @@ def back(table: Any, candidates: list[Candidate], store: Path) -> np.ndarray:
     return scores
 
 
-def rewards(given: Any, candidates: list[Candidate]) -> Scores:
-    """The numbers of every reward."""
+def programs(store: Path) -> list[Candidate]:
+    """What the pivots' programs wrote to rows of the training split."""
+    table = records.read(ROOT / "src/pomona/assets/ui/ui.parquet").to_table()
+    made: list[Candidate] = []
+    for lang, sister, mode, package in PIVOTS:
+        if lang not in {"mk", "nn"}:
+            continue
+        inner = teacher_of(sister, lang, mode, package, store)
+        cells = find_cells(table, lang, sister)
+        rows = [
+            Assignment(f"{lang} {said}", said, "en", lang, own, said)
+            for said, (_, own) in cells.known.items()
+        ]
+        pivot = PivotTeacher(inner, sister, {said: hers for said, (hers, _) in cells.known.items()})
+        pairs = zip(rows, pivot.teach(rows).rows, strict=True)
+        made += [Candidate(row, one) for row, one in pairs if isinstance(one, Lesson)]
+    split = {row["english"]: row["split"] for row in table.to_pylist()}
+    return [one for one in made if split[one.row.text] == "train"]
+
+
+def rewards(given: Any, candidates: list[Candidate], *, models: bool = True) -> Scores:
+    """The numbers of every reward; without those of models and round trips where it says so."""
     table = records.read(ROOT / "src/pomona/assets/ui/ui.parquet").to_table()
     ratio = LengthRatio().fit(humans(table.to_pylist()))
-    likely = {
-        f"likelihood {name}{', against' if against else ''}": Likelihood(
-            name, PROMPT, against=against, store=given.store, raw=True
-        )
-        for name in ("ui-xs", "ui-s")
-        for against in (None, "<|{lang}|><|to|>")
-    }
+    likely = (
+        {}
+        if not models
+        else {
+            f"likelihood {name}{', against' if against else ''}": Likelihood(
+                name, PROMPT, against=against, store=given.store, raw=True
+            )
+            for name in ("ui-xs", "ui-s")
+            for against in (None, "<|{lang}|><|to|>")
+        }
+    )
     told: Scores = {
         "characters": np.array([float(len(one.lesson.text)) for one in candidates]),
         "fewer characters": np.array([-float(len(one.lesson.text)) for one in candidates]),
@@ -157,7 +191,8 @@ def rewards(given: Any, candidates: list[Candidate]) -> Scores:
     for name, reward in likely.items():
         told[name] = reward.score(candidates)
         print(name, reward.usage, flush=True)
-    told["round_trip"] = back(table, candidates, given.store.parent / "programs.db")
+    if models:
+        told["round_trip"] = back(table, candidates, given.store.parent / "programs.db")
     return told
 
 
@@ -182,16 +217,31 @@ def part_of(candidates: list[Candidate], keep: Callable[[Candidate], bool]) -> P
     return Part([candidates[at] for at in places], places)
 
 
+def crossed(every: list[Candidate]) -> np.ndarray:
+    """The record of each teacher on the half of the sources that an answer is not of."""
+    half = np.array([crc32(str(one.row.cluster).encode()) % 2 for one in every])
+    scores = np.full(len(every), np.nan)
+    for mine in (0, 1):
+        told = [one for one, of in zip(every, half, strict=True) if of != mine]
+        asked = [one for one, of in zip(every, half, strict=True) if of == mine]
+        scores[half == mine] = Record().fit(told).score(asked)
+    return scores
+
+
 def mixed(part: Part, told: Scores) -> Scores:
     """The rewards of the part's answers, with agreement among these alone, and mixtures."""
     every = part.candidates
     own = {name: scores[part.places] for name, scores in told.items()}
     own |= {"agreement": Agreement().score(every), "agreement, one way": one_way(every)}
+    own["record"] = crossed(every)
     keys = [key_of(one) for one in every]
     for name, names in MIXTURES.items():
+        names = [one for one in names if one in own]
         known = [Known(one, dict(zip(keys, own[one], strict=True))) for one in names]
         for scale in ("rank", "deviation"):
             usable = [one for one in known if len({*one.of.values()} - {0.0}) > 1]
+            if not usable:
+                continue
             try:
                 reward = Weighted([(one, 1.0) for one in usable], scale).fit(every)
             except PomonaError:  # two answers agree equally
@@ -232,16 +282,17 @@ def measure(part: Part, told: Scores) -> dict[str, Any]:
         return np.array(told, np.float64)
 
     random = kept(np.zeros(len(every)))
-    singles = {}
+    singles: dict[str, list[str]] = {}  # teachers of a language, the best first
     for lang in dict.fromkeys(one.row.lang for one in every):
-        own = [row for row in rows if every[row[0]].row.lang == lang]
-        teachers = set.intersection(*({every[at].lesson.teacher for at in row} for row in own))
-        means = {
-            name: statistics[[at for row in own for at in row if every[at].lesson.teacher == name]]
-            for name in sorted(teachers)
-        }
-        singles[lang] = max(means, key=lambda name: CHRF.aggregate(means[name].sum(0)))
-    single = kept(np.array([float(one.lesson.teacher == singles[one.row.lang]) for one in every]))
+        own: dict[str, list[int]] = {}
+        for at, one in enumerate(every):
+            if one.row.lang == lang:
+                own.setdefault(one.lesson.teacher, []).append(at)
+        value = {name: float(CHRF.aggregate(statistics[at].sum(0))) for name, at in own.items()}
+        singles[lang] = sorted(value, key=value.__getitem__, reverse=True)
+    # Where the best has no answer the next best stands in.
+    place = [-float(singles[one.row.lang].index(one.lesson.teacher)) for one in every]
+    single = kept(np.array(place))
 
     def figures(name: str, taken: np.ndarray, scores: np.ndarray | None) -> dict[str, Any]:
         value = float(CHRF.aggregate(taken.sum(0)))
@@ -258,7 +309,7 @@ def measure(part: Part, told: Scores) -> dict[str, Any]:
         return told
 
     result: dict[str, Any] = {
-        "rows": len(rows), "answers": len(every), "sources": draws.units, "single": singles,
+        "rows": len(rows), "answers": len(every), "sources": draws.units, "single": {lang: names[0] for lang, names in singles.items()},
     }  # fmt: skip
     result["rewards"] = {
         "random": figures("random", random, None),
@@ -292,6 +343,7 @@ def main() -> None:
         "--candidates", type=Path, default=ROOT / "runs/arbitrage/candidates.parquet"
     )
     parser.add_argument("--store", type=Path)
+    parser.add_argument("--programs", type=Path)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -325,6 +377,13 @@ def main() -> None:
         part = part_of(candidates, keep)
         result[name] = measure(part, told)
         show(name, result[name])
+    if given.programs is not None:
+        candidates = programs(given.programs)
+        told = rewards(given, candidates, models=False)
+        for lang in ("mk", "nn"):
+            part = part_of(candidates, lambda one, lang=lang: one.row.lang == lang)
+            result[f"pivots alone, {lang}, training rows"] = measure(part, told)
+            show(f"pivots alone, {lang}, training rows", measure(part, told))
     if given.out is not None:
         text = json.dumps(result, indent=1, ensure_ascii=False)
         given.out.write_text(text + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ from pomona.synth.rewards import (
     LanguageMatch,
     LengthRatio,
     PlaceholdersKept,
+    Record,
     Reference,
     RoundTrip,
     Weighted,
@@ -136,6 +137,27 @@ def test_reference_knows_only_rows_with_one_and_turns_errors_round() -> None:
     assert ter[0] == 0 and ter[1] == -100
     with pytest.raises(PomonaError, match="did you mean"):
         Reference("chrg")
+
+
+def test_a_teachers_record_is_learned_by_language() -> None:
+    seen = [
+        candidate("1", "a", "Stoor", reference="Stoor"),
+        candidate("1", "b", "XY", reference="Stoor"),
+        candidate("2", "a", "XY", reference="Stoor"),
+        candidate("3", "b", "Lagre", reference="Lagre", lang="nn"),
+        candidate("4", "c", "Lagre", lang="nn"),
+    ]
+    record = Record().fit(seen)
+    asked = [
+        candidate("5", who, "x", lang=lang)
+        for lang, who in (("af", "a"), ("af", "b"), ("nn", "b"), ("nn", "a"))
+    ]
+    np.testing.assert_array_equal(record.score(asked), [50, 0, 100, nan])
+    with pytest.raises(PomonaError, match="knows no teacher yet"):
+        Record().score(asked)
+    with pytest.raises(PomonaError, match="no row has a reference"):
+        Record().fit(asked)
+    assert reward_from({"record": {"metric": "bleu"}}) == Record("bleu")
 
 
 def test_translation_back_is_compared_with_the_source(tmp_path: Path) -> None:

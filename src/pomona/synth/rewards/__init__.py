@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
-    from pomona.synth.rewards.comparing import Agreement as Agreement, Reference as Reference
+    from pomona.synth.rewards.comparing import (
+        Agreement as Agreement,
+        Record as Record,
+        Reference as Reference,
+    )
     from pomona.synth.rewards.likelihood import Likelihood as Likelihood
     from pomona.synth.rewards.reward import (
         Computed as Computed,
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "comparing": "Agreement Reference",
+        "comparing": "Agreement Record Reference",
         "likelihood": "Likelihood",
         "reward": "Computed Key Reward by_row key_of",
         "round_trip": "RoundTrip",

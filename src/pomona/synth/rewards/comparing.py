@@ -5,11 +5,12 @@ answered.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from pomona.errors import PomonaError
 from pomona.synth.rewards.reward import Computed, Floats, by_row
 from pomona.synth.teachers import Candidate
 from pomona.tasks import Metric, metric, pairwise, pairwise_bleu
@@ -108,3 +109,46 @@ class Reference(Computed):
         references = [candidates[at].row.reference or "" for at in places]
         scores[places] = sentence_scores(readable(self.metric), texts, references)
         return scores
+
+
+@dataclass(frozen=True)
+class Record(Computed):
+    """What a teacher's answers in a language were worth on validation rows: the mean of the metric
+    with what humans answered. NaN for a teacher without any in that language.
+
+    It is the same for all answers of a teacher: alone it is the best fixed teacher of each
+    language, and beside rewards of answers it keeps these from preferring a much worse teacher's.
+    `means` are by language and teacher, as `fit` learns them.
+    """
+
+    metric: str | Mapping[str, Any] = "chrf"
+    means: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    name: str = "record"
+
+    def __post_init__(self) -> None:
+        readable(self.metric)
+
+    @property
+    def signature(self) -> str:
+        """See `Reward`."""
+        means = ",".join(f"{lang}:{who}:{mean:.4f}" for (lang, who), mean in self.means.items())
+        return f"record|{readable(self.metric).signature}|{means}|version:1"
+
+    def fit(self, candidates: Sequence[Candidate]) -> Record:
+        """With the means on these rows. PomonaError where none has a reference."""
+        told: dict[tuple[str, str], list[float]] = {}
+        for one, score in zip(candidates, Reference(self.metric).score(candidates), strict=True):
+            if not np.isnan(score):
+                told.setdefault((one.row.lang, one.lesson.teacher), []).append(float(score))
+        if not told:
+            remedy = "give rows with a human answer to learn from"
+            raise PomonaError("no row has a reference", where=self.name, remedy=remedy)
+        return replace(self, means={key: float(np.mean(told[key])) for key in sorted(told)})
+
+    def score(self, candidates: Sequence[Candidate]) -> Floats:
+        """See `Reward`. PomonaError where nothing was fitted."""
+        if not self.means:
+            remedy = "call `fit` with candidates on validation rows"
+            raise PomonaError("knows no teacher yet", where=self.name, remedy=remedy)
+        keys = [(one.row.lang, one.lesson.teacher) for one in candidates]
+        return np.array([self.means.get(key, np.nan) for key in keys], np.float64)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from pomona.documents import StrictModel, model_of, problems
 from pomona.errors import PomonaError, nearest
-from pomona.synth.rewards.comparing import Agreement, Reference
+from pomona.synth.rewards.comparing import Agreement, Record, Reference
 from pomona.synth.rewards.reward import Reward
 from pomona.synth.rewards.texts import (
     Function,
@@ -114,6 +114,8 @@ class RewardsSpec(StrictModel):
     """How much an answer is like the others of its row; from three answers on."""
     reference: _Compared = None
     """The metric with what a human answered, for validation."""
+    record: _Compared = None
+    """The mean of the metric that a teacher had in the language on validation rows."""
     language: _Plain = None
     """The probability that an answer is in its language."""
     placeholders: _Plain = None
@@ -192,7 +194,7 @@ def _made(
     if isinstance(spec, FunctionSpec):
         return Function(spec.name)
     if isinstance(spec, ComparedSpec):
-        kind = {"agreement": Agreement, "reference": Reference}[name]
+        kind = {"agreement": Agreement, "reference": Reference, "record": Record}[name]
         return kind(spec.metric.given)
     plain = {
         "language": LanguageMatch,
