@@ -233,6 +233,15 @@ def chosen(pool: Pool, policy: Policy) -> dict[str, dict[str, int]]:
     return told
 
 
+def compact(told: Any) -> Any:
+    """A document with its numbers in four digits."""
+    if isinstance(told, float):
+        return float(f"{told:.4g}")
+    if isinstance(told, dict):
+        return {name: compact(value) for name, value in told.items()}
+    return [compact(value) for value in told] if isinstance(told, list) else told
+
+
 def show(routes: Routes, group: str) -> None:
     """A group's policies."""
     print(f"\n{group}: {routes.of(routes.standings[0].policy, group).rows:,} rows")
@@ -275,6 +284,12 @@ def main() -> None:
             test, policies, rewards, judging=judging, groups=parts_of(test, domains),
             costs=costs_of(test, test_rows),
         )  # fmt: skip
+        if judge != "chrf":  # the others by language are in no text
+            few = {EVERY, *parts_of(test, domains)}
+            routes = replace(
+                routes, standings=[one for one in routes.standings if one.group in few],
+                shares=[one for one in routes.shares if one.group in few],
+            )  # fmt: skip
         told["judges"][judge] = routes.to_json()
         for group in (EVERY, *parts_of(test, domains), *PIVOTED) if judge == "chrf" else (EVERY,):
             if group in routes.groups:
@@ -300,7 +315,7 @@ def main() -> None:
         "cells bought by 10,000 generations": bought(table, policies, 10_000),
     }
     if given.out is not None:
-        text = json.dumps(told, indent=1, ensure_ascii=False)
+        text = json.dumps(compact(told), ensure_ascii=False)
         given.out.write_text(text + "\n", encoding="utf-8")
 
 
