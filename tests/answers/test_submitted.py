@@ -273,6 +273,17 @@ def test_waiting_collects_and_without_submission_only_what_is_there(
     assert run(asks(4), wait=9).fresh == 2
 
 
+def test_teachers_of_one_model_take_turns(server: BatchServer, run: Run) -> None:
+    server.at_once = True
+
+    async def both() -> list[Fetched]:
+        some, others = asks(2), asks(2, "other")
+        work = [run._fetch(wanted, None, {"wait": 9.0}) for wanted in (some, others)]
+        return list(await asyncio.gather(*work))
+
+    assert [got.fresh for got in asyncio.run(both())] == [2, 2]
+
+
 def test_the_server_of_these_tests_is_what_the_official_client_takes_it_for(
     server: BatchServer,
 ) -> None:

@@ -50,7 +50,7 @@ class Budget:
     @property
     def limits(self) -> dict[str, float]:
         """The limits that are set, by name."""
-        return {name: limit for name, limit in asdict(self).items() if limit is not None}
+        return {name: limit for name, limit in vars(self).items() if limit is not None}
 
 
 class BudgetSpent(ResourceError):

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +213,7 @@ def _base(identity: str, request: Request) -> bytes:
     first stores.
     """
     parts = {
-        **asdict(replace(request, steer=None)),
+        **vars(request),
         "identity": identity,
         "steer": request.steer and request.steer.identity,
     }
@@ -227,6 +227,8 @@ def _base(identity: str, request: Request) -> bytes:
 
 
 def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     return list(value) if isinstance(value, Iterable) else repr(value)
 
 
@@ -235,6 +237,8 @@ def _key(base: bytes, index: int, temperature: float) -> bytes:
 
 
 def _row(key: bytes, identity: str, reply: Reply) -> tuple[Any, ...]:
-    text = json.dumps(asdict(reply), ensure_ascii=False, default=dict)
+    # asdict would copy every part.
+    parts = {**vars(reply), "spent": vars(reply.spent)}
+    text = json.dumps(parts, ensure_ascii=False, default=dict)
     costs = (reply.spent.money, reply.spent.flops)
     return (key, identity, reply.index, reply.temperature, text, *costs, time.time())

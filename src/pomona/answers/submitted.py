@@ -10,11 +10,12 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from pomona.answers.budget import Account, Exhausted
 from pomona.answers.store import CachedModel, Wrapper
@@ -45,6 +46,8 @@ _KEPT_AT_ONCE = 500
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 60.0
 _SHOWN = 3
 _NEW = (None, 0)  # of a request that was in no batch
+
+_TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Path, asyncio.Lock]] = WeakKeyDictionary()
 
 Part = tuple[bytes, Single, bytes]  # a request with its key and its line
 
@@ -130,7 +133,7 @@ class InBatches(CachedModel):
         now = _Round(dict(zip(keys, asks, strict=True)), account)
         until = time.monotonic() + min(wait, account.left if account.left is not None else wait)
         pause = _FIRST_PAUSE
-        with self._lock():
+        async with self._alone():
             self._write(_NOTES)
             now.held = await self._costs(now.asks)
             await self._take_up(now)
@@ -153,11 +156,18 @@ class InBatches(CachedModel):
         requests = sum(key in now.asks for keys in under_way.values() for key in keys)
         return Submitted(self.identity, requests, [*under_way], now.told)
 
-    def _lock(self) -> Lock:
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Nobody else submits or collects what is of this model. Others in this process take turns;
+        another process may wait for a day and is not waited for.
+        """
         name = hashlib.sha256(self.identity.encode()).hexdigest()[:8]
         path = self.path.with_name(f".{self.path.name}.{name}.batches")
+        turns = _TURNS.setdefault(asyncio.get_running_loop(), {})
         doing = f"submitting or collecting batches of {self.identity}"
-        return Lock(path, doing=doing, where=self.path, other="store")
+        async with turns.setdefault(path, asyncio.Lock()):
+            with Lock(path, doing=doing, where=self.path, other="store"):
+                yield
 
     # What was noted
 

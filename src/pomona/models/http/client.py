@@ -37,6 +37,7 @@ class HttpClient:
 
     def __init__(self, base: str, *, key: str | None, timeout: float, connections: int) -> None:
         self.base = base
+        self._urls: dict[str, httpx.URL] = {}
         self._client = httpx.AsyncClient(
             base_url=base,
             headers={"Authorization": f"Bearer {key}"} if key else None,
@@ -83,7 +84,7 @@ class HttpClient:
 
     async def _answer(self, method: str, path: str, **sent: Any) -> Any:
         try:
-            async with self._client.stream(method, path, **sent) as response:
+            async with self._client.stream(method, self._url(path), **sent) as response:
                 content = await _whole(response)
         except httpx.HTTPError as error:
             raise _transient(error) from error
@@ -112,6 +113,12 @@ class HttpClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+
+    def _url(self, path: str) -> httpx.URL:
+        """The whole address of a path: put together by the client, it is parsed twice a request."""
+        if path not in self._urls:
+            self._urls[path] = httpx.URL(self.base + path)
+        return self._urls[path]
 
     def _check(self, response: httpx.Response, body: bytes) -> None:
         if response.status_code != httpx.codes.OK:
