@@ -36,6 +36,7 @@ import numpy as np
 
 from pomona.arena import judge, prioritize
 from pomona.errors import PomonaError
+from pomona.synth import annotate, plan_targets
 
 # Where a library in Rust gives up, the names of its own calls are looked up once: 50 MB.
 os.environ["RUST_BACKTRACE"] = "0"
@@ -423,6 +424,48 @@ def judged(folder: Path) -> None:
     judge(folder / "v.csv", verdicts=folder / "s.csv")
 
 
+CATEGORIES = b"""name: kind
+several: false
+otherwise: other
+categories:
+  question: {definition: asks, examples: ["Is it?"], rules: [{regex: '\\?\\s*$'}]}
+  order: {rules: [{keywords: [go, "log out"], words: [1, 4], between: {n: [0, null]}}]}
+  kept: {rules: [{characters: [null, 5], where: {id: [a, 1]}}]}
+"""
+SAID = b"""id,text,n,said
+a,Is it?,1,question
+1,go now,2.5,order
+b,"x
+y",,other
+"""
+
+
+def labelled(folder: Path) -> None:
+    """Rows in categories, beside what people said."""
+    annotate(folder / "t.csv", folder / "o.csv", folder / "d.yml", human="said")
+
+
+TARGETS = b"""training: {rows: t.csv, where: {said: [question, order, other]}}
+by: [said, length, distance]
+lengths: [5, 9]
+only: {said: [question, order]}
+demand: {rows: t.csv}
+target: {temperature: 3}
+rows: 7
+pool: {rows: t.csv, id: id, cross: true}
+test: [{rows: t.csv}]
+answers: {rows: t.csv, answer: text, reference: said}
+"""
+
+
+def targeted(folder: Path) -> None:
+    """A plan of what is thin in a table that is in order."""
+    (folder / "t.csv").write_bytes(SAID)
+    text = (folder / "r.yml").read_bytes().replace(b"t.csv", str(folder / "t.csv").encode())
+    (folder / "r.yml").write_bytes(text)
+    plan_targets(folder / "r.yml", folder / "o")
+
+
 PUBLISHED = b"""model,params_b,score,date,family,type,merged,flop,Training tokens (B),organization,arena
 a/x-7b,6.7,40.5,2020-01-01,x,pretrained,False,"1,000.5",1e3,"Google,MIT",1000
 a/x-2x7B-v1_6b,13,60,2021-02,x,merge,True,,unknown,University of X,
@@ -571,6 +614,8 @@ def readers() -> dict[str, Reader]:
         "prioritized": Reader({"p.csv": CHOSEN, "v.csv": CHOSEN}, prioritized),
         "form": Reader({"f": FORM}, answered),
         "verdicts": Reader({"v.csv": VERDICTS, "s.csv": VERDICTS}, judged),
+        "categories": Reader({"d.yml": CATEGORIES, "t.csv": SAID}, labelled),
+        "targets": Reader({"r.yml": TARGETS}, targeted),
         "audited votes": Reader({"v.csv": AUDITED, "m.csv": KNOWN}, audited),
         **counting(),
         **made(),

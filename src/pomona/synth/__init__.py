@@ -4,7 +4,8 @@ the student inherits.
 `profile` measures texts and models by what is inherited: length, lexical diversity, readability,
 toxicity, calibration. `teachers` are models and programs that answer prompts, with their languages,
 licences and costs. `rewards` say how good answers are, `checks` what is wrong with them; `steering`
-keeps of them those with more or less of a metric.
+keeps of them those with more or less of a metric. `categories` puts rows in categories that a user
+defines, `targeting` says where rows are lacking, and finds prompts for them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from pomona._lazy import lazily
 
 if TYPE_CHECKING:
+    from pomona.synth.categories import annotate as annotate
     from pomona.synth.checks import (
         Check as Check,
         ChecksSpec as ChecksSpec,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
         places as places,
         quotas as quotas,
     )
+    from pomona.synth.targeting import plan_targets as plan_targets
     from pomona.synth.teachers import (
         Assignment as Assignment,
         Candidate as Candidate,
@@ -59,10 +62,12 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
+        "categories": "annotate",
         "checks": "Check ChecksSpec checks_from",
         "profile": "Asking Profile TextColumns",
         "rewards": "Reward RewardsSpec reward_from",
         "steering": "Chosen Objective Tempered choose objectives_from places quotas",
+        "targeting": "plan_targets",
         "teachers": "Assignment Candidate Lesson Lessons ModelTeacher PivotTeacher Program "
         "ProgramTeacher Reject Teacher Terms Usage apertium find_cells",
     },

@@ -77,6 +77,18 @@ def test_rules_the_first_that_fits_counts(tmp_path: Path) -> None:
     assert made.card.signature.startswith("categories|categories:kind|definitions:")
 
 
+def test_ranges_of_columns_whose_numbers_are_texts(tmp_path: Path) -> None:
+    told_ = KINDS.model_dump()
+    told_["categories"]["order"]["rules"] = [{"between": {"n": [2, 5]}}]
+    ranged = Definitions.model_validate(told_)
+    table = pa.table({"text": list("abcd"), "n": ["1.9", "2", "5", None]})
+    label_rows(table, tmp_path / "o.csv", ranged)
+    assert told(tmp_path / "o.csv", "kind") == [("name",), ("order",), ("name",), ("name",)]
+    wrong = pa.table({"text": ["a", "b"], "n": ["2", "two"]})
+    with pytest.raises(PomonaError, match="row 2: column \"n\" is 'two', and a rule compares"):
+        label_rows(wrong, tmp_path / "w.csv", ranged)
+
+
 def test_a_model_is_asked_where_rules_are_silent(tmp_path: Path, fake: Any) -> None:
     """Five draws each, of which most count, and their share says how sure it is; the texts cannot
     close their tags.

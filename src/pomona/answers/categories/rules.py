@@ -52,12 +52,14 @@ def _within(value: float, ends: Sequence[float | None]) -> bool:
 
 def _ranged(name: str, ends: Sequence[float | None], told: Text) -> bool:
     value = told.row[name]
-    if value is None:
+    if value is None or value == "":
         return False
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    try:
+        number = float(value)  # a column of a CSV file holds numbers as texts
+    except (TypeError, ValueError, OverflowError):
         message = f'column "{name}" is {str(value)[:40]!r}, and a rule compares numbers'
-        raise PomonaError(message, where=told.where, remedy="use where for values")
-    return _within(value, ends)
+        raise PomonaError(message, where=told.where, remedy="use where for values") from None
+    return _within(number, ends)
 
 
 def _is_one(value: Any, wanted: Any) -> bool:
