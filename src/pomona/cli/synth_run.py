@@ -49,7 +49,7 @@ def _headline(told: Forecast) -> str:
     if total["money"] != 0:
         parts.append(f"{amount(total['money'])} in money")
     if told.seconds is not None:
-        parts.append(f"{clock(told.seconds)} from an empty store")
+        parts.append(f"up to {clock(told.seconds)}")
     kind = f"forecast from {told.piloted:,} of" if told.piloted else "at most for"
     return f"{kind} {told.rows:,} rows: {', '.join(parts)}"
 

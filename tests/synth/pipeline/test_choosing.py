@@ -142,7 +142,8 @@ def test_a_second_model_rephrases_and_drafts_stay_where_it_fails(
         " {limit: 1}]\n",
         rows=3,
     )
-    card = synthesize(recipe, tmp_path / "o").to_json()
+    allowed = ["mit", "Apache-2.0", "unknown"]
+    card = synthesize(recipe, tmp_path / "o", licences=allowed).to_json()
     first, second = rows_of(tmp_path)
     assert first["answer"] == "netjies af: TEXT 0 (text 0)" and first["teacher"] == "r"
     assert (first["drafted_by"], first["licence"]) == ("m", "Apache-2.0 AND MIT")
@@ -203,3 +204,19 @@ def test_a_fixed_route_is_measured_on_validation_rows(
     assert [row["teacher"] for row in rows_of(tmp_path)] == ["l", "s", "l", "s"]
     assert card["validation_cost"]["s"]["completion_tokens"] == 16 * 5
     assert card["cost"]["completion_tokens"] == (16 * 2 + 4) * 5
+
+
+def test_the_card_says_what_was_looked_for(
+    tmp_path: Path, written: Written, models: dict[str, Any]
+) -> None:
+    recipe = written("teachers: {m: {model: m}}\n", rows=2)
+    card = synthesize(recipe, tmp_path / "o").to_json()
+    assert card["near_duplicates"]["share"] is None and card["test_copies"] is None
+    (tmp_path / "test.jsonl").write_text('{"text": "quite another text"}\n')
+    recipe.write_text(
+        recipe.read_text() + "test: [{rows: test.jsonl}]\nchecks: {near_duplicates: 1}\n"
+    )
+    card = synthesize(recipe, tmp_path / "o").to_json()
+    assert card["near_duplicates"]["share"] == 0 and card["test_copies"] == 0
+    said = (tmp_path / "o" / "README.md").read_text()
+    assert "the licence of what m writes is not known" in said

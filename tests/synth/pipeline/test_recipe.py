@@ -43,7 +43,8 @@ def test_what_sections_do_not_fit_is_told_with_its_line(tmp_path: Path) -> None:
         "  p: {program: [tr, a, b]}\n"
         "  a: {apertium: nld-afr, package: apertium-afr-nld, cpu_price: 0}\n"
         "route: {by: single, teachers: x}\n"
-        "budget: {money: 1}\n",
+        "budget: {money: 1}\n"
+        "steps: [translate, {filter: {language: 1}}, {rephrase: {teacher: p, prompt: x}}]\n",
     )
     assert said.splitlines() == [
         'r.yaml, line 3: a budget of money needs a price of the teacher "m"',
@@ -51,6 +52,11 @@ def test_what_sections_do_not_fit_is_told_with_its_line(tmp_path: Path) -> None:
         'r.yaml, line 4: a budget of money needs a cpu_price of the teacher "p"',
         'r.yaml, line 5: "languages" is missing in teachers.a: such as {nl: [af]}',
         'r.yaml, line 6: there is no teacher "x"',
+        'r.yaml, line 8: "language" is none of the recipe\'s rewards',
+        'r.yaml, line 8: "p" is no model under teachers',
+        "r.yaml, line 8: the prompt template has no {answer}",
+        "r.yaml, line 8: the prompt template has no {text}",
+        "r.yaml, line 8: the steps are translate, rephrase, filter, limit, in this order, each once",
     ]
 
 

@@ -105,7 +105,8 @@ class PoolTeacher:
     def rewrite(self, rows: Sequence[Assignment], budget: Budget | None) -> Lessons:
         """The answers to rows whose texts are all that the model is sent."""
         assert isinstance(self.teacher, ModelTeacher), "a recipe lets models alone rephrase"
-        plain = replace(self.teacher, prompt="{text}", budget=budget, batch=False)
+        terms = replace(self.teacher.terms, languages=None)  # a recipe names it for this
+        plain = replace(self.teacher, prompt="{text}", terms=terms, budget=budget, batch=False)
         lessons = plain.teach(rows)
         named = tuple(replace(one, teacher=self.name) for one in lessons.rows)
         return replace(lessons, rows=named)
@@ -227,7 +228,10 @@ def licence_refused(licence: str | None, allowed: Sequence[str] | None) -> str |
     """Why a licence is not let through, None where it is; "unknown" lets those through that nobody
     knows.
     """
-    if allowed is None or (licence or UNKNOWN).casefold() in {one.casefold() for one in allowed}:
+    if allowed is None:
+        return None
+    through = {one.casefold() for one in allowed}
+    if all(one.casefold() in through for one in (licence or UNKNOWN).split(" AND ")):
         return None
     if licence is None:
         return "has no known licence, and --licences does not let unknown ones through"

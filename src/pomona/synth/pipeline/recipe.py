@@ -249,6 +249,10 @@ class SynthRecipe(StrictModel):
                 yield where, f'a budget of money needs a {price} of the teacher "{name}"'
             if isinstance(teacher, ApertiumTeacher) and teacher.languages is None:
                 yield where, f'"languages" is missing in teachers.{name}: such as {{nl: [af]}}'
+            pivot = teacher.pivot if isinstance(teacher, Program) else None
+            if pivot and teacher.languages and pivot.sister not in teacher.languages:
+                message = f'its pivot is in {pivot.sister}, which is none of its "languages"'
+                yield (*where, "pivot"), message
         for name in self.helpers - {self.rephrase.teacher if self.rephrase else ""}:
             if name not in self.teachers:
                 yield ("rewards", "round_trip"), f'there is no teacher "{name}"'

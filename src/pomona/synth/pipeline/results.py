@@ -106,7 +106,7 @@ class Synthesized:
 
     def to_json(self) -> dict[str, Any]:
         """The card."""
-        tally = self.tally
+        tally, alike = self.tally, self.recipe["checks"]["near_duplicates"]
         teachers = {
             name: {
                 "licence": self.licences.get(name),
@@ -139,7 +139,13 @@ class Synthesized:
             "cost": self.cost,
             "rewards_cost": tally.rewards,
             "validation_cost": {name: one.costs for name, one in self.validation.teachers.items()},
-            "near_duplicates": {"refused": tally.near_duplicates},
+            "near_duplicates": {
+                "threshold": alike,
+                "refused": tally.near_duplicates,
+                # What is near another is not taken; without a threshold nobody looked.
+                "share": None if alike is None else 0.0,
+            },
+            "test_copies": 0 if self.recipe["test"] else None,
             "licences": dict(tally.licences),
             "source_licences": dict(tally.source_licences),
             "languages": {
@@ -160,6 +166,16 @@ class Synthesized:
         reasons = {reason for one in self.tally.teachers.values() for reason in one.not_asked}
         names = self.recipe["budget"] or {}
         return [name for name in names if f"the budget of {name} is spent" in reasons]
+
+    def _looked(self) -> list[str]:
+        """What is told of copies."""
+        told = (
+            [f"{self.tally.near_duplicates:,} near copies were left out."]
+            if self.recipe["checks"]["near_duplicates"]
+            else []
+        )
+        told += ["Nothing is a near copy of a test item."] if self.recipe["test"] else []
+        return [" ".join(told), ""] if told else []
 
     def readme(self) -> str:
         """The card for people."""
@@ -183,6 +199,7 @@ class Synthesized:
             *(f"- {note}" for note in self.notes),
             *(f"- rejects: {count:,} × {reason}" for reason, count in self.reasons()[:10]),
             "",
+            *self._looked(),
             f"Licences of the answers: {_counted(self.tally.licences)}. Of the texts: "
             f"{_counted(self.tally.source_licences)}.",
             "",

@@ -103,7 +103,11 @@ class Guides:
         if route.by == "fixed" and route.table is not None:
             return Fixed(route.table, names)
         if route.router is not None:
-            return Learned(Router.load(route.router))
+            router = Router.load(route.router)
+            if missing := [one for one in router.teachers if one not in self._recipe.teachers]:
+                told = f"knows teachers that the recipe has not: {', '.join(missing)}"
+                raise PomonaError(told, where=route.router, remedy="name them under teachers")
+            return Learned(router)
         spec = (
             route.rewards or self._recipe.rewards or RewardsSpec.model_validate({"reference": True})
         )

@@ -251,10 +251,10 @@ class _Run:
 
     def pilot(self, count: int) -> Forecast:
         """What so many rows tell of all."""
-        tally, began = Tally(), time.monotonic()
         chosen = sampled(self.survey, count, self._apart)
         for teacher in self.pool.teachers.values():
-            teacher.live = True
+            teacher.live = teacher.teacher is not None  # opened before the clock starts
+        tally, began = Tally(), time.monotonic()
         self._windows(tally)[0].take([*chosen_rows(self.rows, chosen)])
         for teacher in self.pool.teachers.values():
             teacher.live = False
