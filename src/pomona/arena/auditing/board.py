@@ -15,17 +15,16 @@ from pomona.arena.ratings.bradley_terry import (
     Counts,
     Solution,
     Ties,
-    check_connected,
     check_ties,
     components,
     counts_of,
     hessian,
     inverse,
-    rated,
     scores,
     solve,
 )
 from pomona.arena.ratings.clusters import clustered, usual
+from pomona.arena.ratings.fitted import finite
 from pomona.arena.ratings.intervals import Errors, errors
 from pomona.arena.votes import Votes
 from pomona.errors import PomonaError
@@ -192,14 +191,9 @@ def board_of(votes: Votes, ties: Ties, units: dict[str, Codes] | None = None) ->
         PomonaError: the votes do not connect all models, or no two have finite ratings.
     """
     counts = counts_of(votes)
-    check_connected(counts, votes.models, votes.where, ties)
-    finite = rated(counts, ties)
-    names = np.array(votes.models, object)
-    if finite.sum() < 2:
-        message = "no two models reach each other by wins and ties, so that no rating is finite"
-        raise PomonaError(message, where=votes.where, remedy="collect more votes")
-    if not finite.all():
-        votes = votes.take(finite[votes.a] & finite[votes.b])
+    there, names = finite(counts, votes, ties), np.array(votes.models, object)
+    if not there.all():
+        votes = votes.take(there[votes.a] & there[votes.b])
         counts = counts_of(votes)
     check_ties(counts, votes.where, ties)
     solution = solve(counts, ties)
@@ -209,7 +203,7 @@ def board_of(votes: Votes, ties: Ties, units: dict[str, Codes] | None = None) ->
         solution,
         inverse(hessian(counts, solution), len(votes.models)),
         {},
-        tuple(names[~finite]),
+        tuple(names[~there]),
     )
 
 

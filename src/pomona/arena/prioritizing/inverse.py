@@ -12,15 +12,14 @@ import pyarrow as pa
 from pomona.arena.prioritizing.pairs import Floats, Ints
 from pomona.arena.ratings.bradley_terry import (
     Solution,
-    check_connected,
     check_ties,
     counts_of,
     hessian,
     inverse,
-    rated,
     scores,
     solve,
 )
+from pomona.arena.ratings.fitted import finite
 from pomona.arena.votes import Votes
 from pomona.errors import PomonaError
 
@@ -57,16 +56,12 @@ def board(votes: Votes, weights: Floats | None = None, clusters: Ints | None = N
     """
     weights = np.ones(len(votes)) if weights is None else weights
     counts = counts_of(votes, weights)
-    check_connected(counts, votes.models, votes.where)
-    finite = rated(counts)
-    if 2 <= finite.sum() < len(finite):
-        kept = finite[votes.a] & finite[votes.b]
+    there = finite(counts, votes)
+    if not there.all():
+        kept = there[votes.a] & there[votes.b]
         votes, weights = votes.take(kept), weights[kept]
         clusters = None if clusters is None else clusters[kept]
         counts = counts_of(votes, weights)
-    if finite.sum() < 2:
-        message = "no two models have each won against the other, through others or by a tie"
-        raise PomonaError(message, where=votes.where, remedy="collect more votes")
     check_ties(counts, votes.where, "davidson")
     solution = solve(counts)
     bread = inverse(hessian(counts, solution), counts.models)

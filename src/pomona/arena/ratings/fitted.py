@@ -53,6 +53,21 @@ class Settings:
     seed: int
 
 
+def finite(counts: Counts, votes: Votes, ties: Ties = "davidson") -> NDArray[np.bool_]:
+    """Which models [k] of counted votes have a finite strength, two at least.
+
+    Raises:
+        PomonaError: no chain of votes connects all models, or no two have one.
+    """
+    check_connected(counts, votes.models, votes.where, ties)
+    there = rated(counts, ties)
+    if there.sum() < 2:
+        message = "no two models have each won against the other, through others or by a tie"
+        remedy = "collect more votes: a strength without wins or losses is infinite"
+        raise PomonaError(message, where=votes.where, remedy=remedy)
+    return there
+
+
 class Fitted:
     """Strengths of the models of some votes.
 
@@ -96,15 +111,10 @@ class Fitted:
 
     def _finite(self, votes: Votes) -> tuple[Votes, Counts]:
         """The votes between models that have a finite strength; of the others is said why not."""
-        ties, counts = self.settings.ties, counts_of(votes)
-        check_connected(counts, votes.models, votes.where, ties)
-        there = rated(counts, ties)
+        counts = counts_of(votes)
+        there = finite(counts, votes, self.settings.ties)
         if there.all():
             return votes, counts
-        if there.sum() < 2:
-            message = "no two models have each won against the other, through others or by a tie"
-            remedy = "collect more votes: a strength without wins or losses is infinite"
-            raise PomonaError(message, where=votes.where, remedy=remedy)
         wins = counts.wins
         for index in np.flatnonzero(~there):
             won, lost = wins[index].sum(), wins[:, index].sum()
