@@ -36,15 +36,20 @@ class Features:
         return (1 << self.bits) + len(self.langs) + 1
 
     def of(self, rows: Sequence[Assignment]) -> Any:
-        """A sparse matrix `[n, columns]`. A row depends on its text and languages alone."""
+        """A sparse float32 matrix `[n, columns]`. A row depends on its text and language alone."""
+        owners, columns, values = self.entries(rows)
+        shape = (len(rows), self.columns)
+        return sparse.csr_matrix((values, (owners, columns)), shape=shape)
+
+    def entries(self, rows: Sequence[Assignment]) -> tuple[NDArray[Any], ...]:
+        """Rows, columns and values of that matrix, all `[e]`; values of one place are added."""
         pieces = [self._always(rows)]
         if self.sees != "text":
             pieces.append(self._languages(rows))
         if self.sees != "language":
             pieces += self._grams(rows)
         owners, columns, values = (np.concatenate(each) for each in zip(*pieces, strict=True))
-        shape = (len(rows), self.columns)
-        return sparse.csr_matrix((values, (owners, columns)), shape=shape)
+        return owners, columns, values.astype(np.float32)
 
     def _always(self, rows: Sequence[Assignment]) -> tuple[NDArray[Any], ...]:
         n = len(rows)

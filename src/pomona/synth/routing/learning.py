@@ -118,7 +118,7 @@ class _Data:
         self.features, self.matrix, self.fold = features, matrix, fold
         whole = features.of(rows)
         self.used = np.flatnonzero(np.bincount(whole.indices, minlength=features.columns) > 1)
-        self.x = whole[:, self.used].tocsr()
+        self.x = whole[:, self.used].tocsr().astype(np.float64)
         self.there = np.isfinite(matrix)
         self.langs = rows_of([row.lang for row in rows])
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from pomona.errors import PomonaError
 from pomona.files import atomic_file, json_text
@@ -50,7 +50,13 @@ class Router:
 
     def probabilities(self, rows: Sequence[Assignment]) -> NDArray[np.float64]:
         """That each teacher answers best, `[n, t]`, if all of them answer."""
-        return softmax(self.features.of(rows) @ self.weights, axis=1).astype(np.float64)
+        if len(rows) == 1:  # making a matrix of a lone prompt takes longer than all the rest
+            _, columns, values = self.features.entries(rows)
+            logits = (values @ self.weights[columns])[None]
+        else:
+            logits = self.features.of(rows) @ self.weights
+        likely = np.exp((logits - logits.max(1, keepdims=True)).astype(np.float64))
+        return likely / likely.sum(1, keepdims=True)
 
     def rank(self, rows: Sequence[Assignment]) -> NDArray[np.intp]:
         """The teachers by probability less costs, the highest first, `[n, t]`."""
