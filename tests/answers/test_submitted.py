@@ -273,6 +273,18 @@ def test_waiting_collects_and_without_submission_only_what_is_there(
     assert run(asks(4), wait=9).fresh == 2
 
 
+def test_what_another_call_collected_is_told_to_the_one_that_asked(
+    server: BatchServer, run: Run
+) -> None:
+    submit(run, asks(2, "bad"))
+    submit(run, asks(2))
+    server.work()
+    assert run(asks(2)).errors == [None, None]
+    assert "this prompt is bad" in str(run(asks(2, "bad")).errors[1])
+    assert server.seen["POST /v1/batches"] == 2
+    assert submit(run, asks(1, "bad")).batches == ("batch_2",)
+
+
 def test_teachers_of_one_model_take_turns(server: BatchServer, run: Run) -> None:
     server.at_once = True
 

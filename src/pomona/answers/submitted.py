@@ -37,9 +37,10 @@ _NOTES = (
     """create table if not exists batches (
         mark text primary key, model text not null, batch text,
         time real not null) without rowid""",
-    """create table if not exists submitted (
+    """create table if not exists requests (
         key blob primary key, mark text, tries integer not null, sample integer not null,
-        temperature real not null, request text not null) without rowid""",
+        temperature real not null, request text not null, error text, status integer)
+        without rowid""",
 )
 _TRIES = 3  # batches that a request may be in, where the ones before did not come to it
 _KEPT_AT_ONCE = 500
@@ -60,7 +61,8 @@ class Submitted(Later):
     def __init__(self, where: str, requests: int, batches: Sequence[str], told: str = "") -> None:
         named = ", ".join(batches[:_SHOWN]) + (", …" if len(batches) > _SHOWN else "")
         super().__init__(
-            f"submitted: {requests:,} requests are under way in {len(batches)} "
+            f"submitted: {requests:,} request{'s are' if requests > 1 else ' is'} under way in "
+            f"{len(batches)} "
             f"batch{'es' if len(batches) > 1 else ''} ({named}{told})",
             where=where,
             remedy="run the same command again to collect them",
@@ -136,6 +138,7 @@ class InBatches(CachedModel):
         async with self._alone():
             self._write(_NOTES)
             now.held = await self._costs(now.asks)
+            self._hear(now)
             await self._take_up(now)
             while True:
                 await self._collect(now)
@@ -182,7 +185,7 @@ class InBatches(CachedModel):
 
     def _still_out(self, now: _Round) -> dict[str, list[bytes]]:
         """The batches that hold requests of this call, with their keys."""
-        query = "select key from submitted where mark = ?"
+        query = "select key from requests where mark = ?"
         under_way: dict[str, list[bytes]] = {}
         with self._file.reading() as file:
             for mark, batch in self._marks(file).items():
@@ -193,7 +196,7 @@ class InBatches(CachedModel):
 
     def _of(self, mark: str) -> dict[bytes, Single]:
         """The requests that a mark stands for."""
-        query = "select key, request, sample, temperature from submitted where mark = ?"
+        query = "select key, request, sample, temperature from requests where mark = ?"
         with self._file.reading() as file:
             rows = file.execute(query, (mark,)).fetchall()
         return {key: (self._request(text), (at, heat)) for key, text, at, heat in rows}
@@ -228,6 +231,14 @@ class InBatches(CachedModel):
 
     # To the server
 
+    def _hear(self, now: _Round) -> None:
+        """Why requests of this call failed that another call collected. It is told once."""
+        with self._file.reading() as file:
+            query = "select key, error, status from requests where error is not null"
+            told = [row for row in file.execute(query).fetchall() if row[0] in now.asks]
+        now.errors |= {key: ModelError(error, status=status) for key, error, status in told}
+        self._write([("delete from requests where key = ?", (key,)) for key, *_ in told])
+
     async def _take_up(self, now: _Round) -> None:
         """Submit what was noted and not confirmed: the process died in between."""
         for mark, batch in self._noted().items():
@@ -250,7 +261,7 @@ class InBatches(CachedModel):
                 ],
                 [
                     (
-                        "insert or replace into submitted values (?, ?, ?, ?, ?, ?)",
+                        "insert or replace into requests values (?, ?, ?, ?, ?, ?, null, null)",
                         (key, mark, tries.get(key, _NEW)[1] + 1, *ask[1], _text(ask[0])),
                     )
                     for key, ask, _ in part
@@ -285,7 +296,7 @@ class InBatches(CachedModel):
         and in how many batches it was.
         """
         with self._file.reading() as file:
-            rows = file.execute("select key, mark, tries from submitted").fetchall()
+            rows = file.execute("select key, mark, tries from requests").fetchall()
         return {key: (mark, tries) for key, mark, tries in rows}
 
     def _within(
@@ -377,9 +388,8 @@ class InBatches(CachedModel):
                 if len(kept) >= _KEPT_AT_ONCE:
                     kept = await self._take_in(kept, now)
         await self._take_in(kept, now)
-        again = self._again(left, now)
-        query = "update submitted set mark = null where key = ?"
-        self._write([(query, (key,)) for key in again], _forgotten(mark))
+        settled = list(self._settled(left, now, self._tries()))
+        self._write(settled, _forgotten(mark))
 
     async def _take_in(self, kept: Mapping[bytes, Reply], now: _Round) -> dict[bytes, Reply]:
         await self._keep(kept)
@@ -387,20 +397,27 @@ class InBatches(CachedModel):
         now.held |= {key: reply.spent for key, reply in kept.items() if key in now.asks}
         return {}
 
-    def _again(self, left: Mapping[bytes, ModelError | TransientError], now: _Round) -> list[bytes]:
-        """Those of the requests without an answer that are submitted again; why the others failed
-        is noted.
+    def _settled(
+        self,
+        left: Mapping[bytes, ModelError | TransientError],
+        now: _Round,
+        tries: Mapping[bytes, tuple[str | None, int]],
+    ) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """What becomes of requests without an answer: they wait to be submitted again, or their
+        error is told to this call, or kept for the call that asks for them.
         """
-        tries, again = self._tries(), []
         for key, error in left.items():
-            if isinstance(error, ModelError):
-                now.errors[key] = error
-            elif tries[key][1] < _TRIES:
-                again.append(key)
-            else:
+            if isinstance(error, TransientError):
+                if tries[key][1] < _TRIES:
+                    yield "update requests set mark = null where key = ?", (key,)
+                    continue
                 said = f"has no answer after {tries[key][1]} batches, the last time: {error}"
-                now.errors[key] = ModelError(said, status=502, where=self.identity)
-        return again
+                error = ModelError(said, status=502, where=self.identity)
+            if key in now.asks:
+                now.errors[key] = error
+            else:
+                query = "update requests set mark = null, error = ?, status = ? where key = ?"
+                yield query, (str(error), error.status, key)
 
 
 def _missing(state: BatchState, where: str) -> ModelError | TransientError:
@@ -420,7 +437,7 @@ def _refused(error: ModelError) -> bool:
 
 def _forgotten(mark: str) -> list[tuple[str, tuple[str]]]:
     return [
-        ("delete from submitted where mark = ?", (mark,)),
+        ("delete from requests where mark = ?", (mark,)),
         ("delete from batches where mark = ?", (mark,)),
     ]
 
