@@ -119,7 +119,7 @@ def test_near_copies_of_a_test_and_of_each_other_are_never_taken(
     )
     card = synthesize(recipe, tmp_path / "o").to_json()
     assert [row["id"] for row in rows_of(tmp_path)] == ["r0", "r3", "r5"]  # of af one, of be one
-    assert card["near_duplicates"]["refused"] >= 2
+    assert card["near_duplicates"]["refused"] == 2 and card["teachers"]["m"]["asked"] == 3
     assert [row["reason"] for row in rows_of(tmp_path, "rejects")][:2] == [
         "is a near copy of a test item",
         "the text is empty",
@@ -220,3 +220,17 @@ def test_the_card_says_what_was_looked_for(
     assert card["near_duplicates"]["share"] == 0 and card["test_copies"] == 0
     said = (tmp_path / "o" / "README.md").read_text()
     assert "the licence of what m writes is not known" in said
+
+
+def test_where_a_row_came_to_nothing_its_near_copy_is_asked_about(
+    tmp_path: Path, written: Written, models: dict[str, Any]
+) -> None:
+    same = "Remove the selected files from the archive"
+    models["m"].say = lambda request, *_: "ja" if request.messages[0]["content"][-1] == "." else ""
+    recipe = written(
+        "teachers: {m: {model: m}}\nrefill: 0\nchecks: {near_duplicates: 0.8}\n",
+        texts=[same, "Save", f"{same}.", "Print", f"{same} ."],
+    )
+    card = synthesize(recipe, tmp_path / "o").to_json()
+    assert [row["id"] for row in rows_of(tmp_path)] == ["r2"]
+    assert card["near_duplicates"]["refused"] == 1 and card["teachers"]["m"]["asked"] == 4

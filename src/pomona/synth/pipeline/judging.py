@@ -76,6 +76,24 @@ class Judging:
         known = self._texts.get(lang)
         return known is not None and known.nearest(text) is not None
 
+    def parted(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+        """Cases whose texts are no near copies of one another in a language, and the others."""
+        now: list[Case] = []
+        later: list[Case] = []
+        seen: dict[str, NearDuplicates] = {}
+        for case in cases:
+            text = case.row.asked.text
+            if self._alike is None:
+                now.append(case)
+                continue
+            known = seen.setdefault(case.lang, NearDuplicates(self._alike))
+            if known.nearest(text) is None:
+                known.add(text)
+                now.append(case)
+            else:
+                later.append(case)
+        return now, later
+
     def see(self, cases: Sequence[Case]) -> None:
         """Look at new candidates: what checks refuse is marked, and rewards are given."""
         fresh = [case for case in cases if case.seen < len(case.candidates)]

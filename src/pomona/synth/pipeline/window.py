@@ -48,12 +48,27 @@ class Windows:
         self._recipe, self._pool, self._policy, self._tally = recipe, pool, policy, tally
         self._asking, self._judging = asking, judging
         self._licences, self._places = licences, places
+        self._new: Counter[str] = Counter()  # rows out of this window, by language
 
     def take(self, rows: Sequence[InputRow]) -> dict[str, Any]:
         """Answer a window; its rows out, rejects and preferences as they are kept."""
         cases = [Case(row, self._wanted(row)) for row in rows]
+        self._new = Counter()
         self._look(cases)
-        self._route([case for case in cases if case.open])
+        left = [case for case in cases if case.open]
+        while left:  # a text near another's waits for what becomes of that
+            now, left = self._judging.parted(left)
+            self._answer(now)
+            for case in left:
+                if self._judging.repeats(case.lang, case.row.asked.text):
+                    case.reject = self._judging.repeated(case.row.asked.id)
+            left = [case for case in left if case.open]
+        self._note(cases)
+        return self._kept(cases)
+
+    def _answer(self, cases: Sequence[Case]) -> None:
+        """Ask about cases until each is decided."""
+        self._route(cases)
         while wanted := self._next(cases):
             self._ask(wanted)
         for more in range(1, self._recipe.refill + 1):
@@ -64,8 +79,6 @@ class Windows:
         for case in cases:
             if case.reject is None and not case.kept:
                 case.reject = case.lost()
-        self._note(cases)
-        return self._kept(cases)
 
     def _wanted(self, row: InputRow) -> int:
         if self._places is not None:
@@ -97,9 +110,10 @@ class Windows:
             if reason is not None:
                 case.reject = Reject(asked.id, NOBODY, reason, asked=False)
 
-    def _full(self, lang: str, more: int = 0) -> bool:
+    def _full(self, lang: str) -> bool:
         limit = self._recipe.limit
-        return limit is not None and self._tally.langs.get(lang, [0, 0])[1] + more >= limit
+        done = self._tally.langs.get(lang, [0, 0])[1] + self._new[lang]
+        return limit is not None and done >= limit
 
     def _limited(self, lang: str) -> str:
         return f"the limit of {self._recipe.limit:,} rows of {lang} is reached"
@@ -148,12 +162,11 @@ class Windows:
         self._asking.ask(wanted)
         self._judging.see(cases)
         self._rephrase(cases)
-        left: Counter[str] = Counter()
         for case in cases:
             had = bool(case.kept)
-            if had or not self._full(case.lang, left[case.lang]):
+            if had or not self._full(case.lang):
                 self._judging.settle(case)
-                left[case.lang] += bool(case.kept) and not had
+                self._new[case.lang] += bool(case.kept) and not had
             else:
                 reason = self._limited(case.lang)
                 case.reject = Reject(case.row.asked.id, NOBODY, reason, asked=False)
