@@ -136,18 +136,18 @@ def test_the_forecast_is_told_before_many_rows_are_answered(
 ) -> None:
     from pomona.cli import main
 
-    recipe = written("teachers: {m: {model: m}}\nbudget: {tokens: 1000}\n", rows=100)
+    recipe = written("teachers: {m: {model: m}}\nbudget: {tokens: 1000}\n", rows=256)
     words = ["synth", "run", str(recipe), "--out", str(tmp_path / "o")]
     assert main([*words, "--dry-run"]) == 0
     said = capfd.readouterr().out
-    assert "at most for 100 rows: " in said and "12,800 answer tokens" in said
+    assert "at most for 256 rows: " in said and "32,800 answer tokens" in said
     assert not (tmp_path / "o").exists() and not models["m"].made
     assert main(words) == 1
     told = capfd.readouterr()
-    assert "forecast from 24 of 100 rows: 1,000 prompt tokens, 500 answer tokens" in told.err
+    assert "forecast from 64 of 256 rows: 2,560 prompt tokens, 1,280 answer tokens" in told.err
     assert "warning: the budget of tokens is spent before all rows are answered" in told.err
     assert "the budget of tokens was spent; raise it and run again" in told.err
-    assert "67 out, 33 rejects" in told.out
+    assert "67 out, 189 rejects" in told.out
 
 
 def test_all_rows_go_in_one_batch_and_the_same_command_collects_them(

@@ -49,7 +49,10 @@ from pomona.synth.teachers import Assignment
 from pomona.workspace import Lock, Workspace, refuse_changed, stamp
 
 _WINDOW = 256
-_PILOTS = 4  # times as many rows there are at least, for a pilot that nobody asked for
+_PILOT, _PILOTS = (
+    64,
+    4,
+)  # rows, and how many times as many rows there are at least, for a pilot that nobody asked for
 _STORES = ("answers.db", "programs.db", "rewards.db")
 
 
@@ -94,7 +97,7 @@ def synthesize(
         out: Folder of rows.parquet, rejects.parquet, preferences.jsonl, card.json and README.md.
         licences: Licences of answers and texts that are let through, such as Apache-2.0; "unknown"
             lets those through that nobody knows. Any when left out.
-        pilot: Rows that are answered first, from which the costs of all are told; 24, where there
+        pilot: Rows that are answered first, from which the costs of all are told; 64, where there
             are many, when left out. The run needs them anyway: their answers are kept.
         progress: Told the forecast, then the rows done.
 
@@ -269,7 +272,7 @@ class _Run:
             tally, done = Tally.from_json(window["tally"]), done + 1
         if pilot is None:
             batched = any(one.batch for one in self.pool.teachers.values())
-            pilot = 24 if self.survey.count >= 24 * _PILOTS and not batched else 0
+            pilot = _PILOT if self.survey.count >= _PILOT * _PILOTS and not batched else 0
         # From the same rows at every start, or where there are answers already from none.
         expected = self.pilot(pilot) if pilot and not done else None
         if expected is not None:
