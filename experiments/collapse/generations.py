@@ -10,7 +10,7 @@ one       `ui-s` learns from its own answers
 pool      `ui-xs`, `ui-s` and `ui-m` learn from the answers of all, each string answered by one of
           them at random: as many answers as in "one"
 pool with real   the same, and half of the strings have their human translation instead
-one with real    "one" in the same way; it and the next are left out unless they are named
+one with real   "one" in the same way
 real      human translations only: what this training does without any answers
 
 `ui-s` is measured in all arms, with three seeds, on test strings: chrF of greedy answers, and of
@@ -234,9 +234,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path("runs/collapse"))
     parser.add_argument("--out", type=Path)
-    parser.add_argument(
-        "--arms", nargs="+", choices=list(ARMS), default=["one", "pool", "pool with real"]
-    )
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     given = parser.parse_args()
     torch.set_num_threads(1)
     rows, chains = Rows(), dict[str, list[Any]]()
