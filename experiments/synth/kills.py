@@ -63,7 +63,9 @@ class Upstream:
         body = await request.json()
         await asyncio.sleep(0.002)
         fault = self._chance.random() < FAULTS
-        if body["model"] == "down" or fault:
+        if body["model"] == "down":
+            return JSONResponse({"error": {"message": "no such key"}}, 401)
+        if fault:
             self.faults += fault
             kind = self._chance.choice(("error", "busy", "cut"))
             if kind == "cut":
