@@ -132,10 +132,16 @@ CASES = [
             "in.jsonl kinds.yaml", "o.csv s.db", "", "o.csv.card.json"),
     Outputs("synth targets", "targets.yaml --out o --page p", "in.jsonl targets.yaml", "", "o",
             pages="p"),
+    Outputs("markers tag", "in.jsonl --taxonomy marks.yaml --out o.parquet", "in.jsonl marks.yaml",
+            "o.parquet", "", "o.parquet.card.json"),
+    Outputs("markers apply", "tags.jsonl --taxonomy marks.yaml --out o.parquet",
+            "tags.jsonl marks.yaml", "o.parquet", "", "o.parquet.card.json"),
+    Outputs("markers strip", "tags.jsonl --out o.parquet", "tags.jsonl", "o.parquet", "",
+            "o.parquet.card.json"),
     Outputs("run", "run.yaml --out r", "one", "", "r"),
 ]  # fmt: skip
 QUIET = "data rates, data value, data audit page, models pull, serve, arena serve, report, ledger"
-QUIET = f"{QUIET}, models list, doctor, forget redundancy, forget ladder, forget order, arena prioritize replay"  # need a process, a network or a run: tested on their own
+QUIET = f"{QUIET}, models list, doctor, forget redundancy, forget ladder, forget order, arena prioritize replay, markers report"  # need a process, a network or a run: tested on their own
 # The line itself is sound: it is refused for what is in its outputs' places.
 WHY = re.compile(
     "is an input|would be|lies in|is there already|is not what|holds files|is no (?!column)"
@@ -208,6 +214,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arena: Path) -> None:
     Path("kinds.yaml").write_text(
         "name: kind\notherwise: b\ncategories: {a: {rules: [{words: [9, null]}]}}\n"
     )
+    Path("marks.yaml").write_text("markers: {chars: {kind: integer, measure: characters}}\n")
+    tags = {"marker_chars": 1, "marker_chars_by": "measured", "marker_chars_sure": 1.0}
+    Path("tags.jsonl").write_text("".join(json.dumps(row | tags) + "\n" for row in ROWS))
     Path("targets.yaml").write_text(
         "training: {rows: in.jsonl}\ntest: [{rows: in.jsonl}]\nrows: 5\n"
         "pool: {rows: in.jsonl, text: prompt}\n"

@@ -29,6 +29,7 @@ _COMMANDS = {
         "Answer every row of a table: several answers each, and a choice among them.",
     ),
     "synth": ("synth:app", "What teachers write, and what a student inherits from it."),
+    "markers": ("markers:app", "Tag texts with what is known of them, for a model to learn from."),
     "forget": ("forget:app", "What a change to a model lost and gained, and for whom."),
     "scale": ("scale:app", "What size, data and compute buy: laws, plans, tables, thresholds."),
     "arena": ("arena:app", "Which model wins by votes, how sure that is, and whom to ask."),

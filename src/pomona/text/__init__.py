@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pomona.text.grams import character_grams as character_grams
     from pomona.text.languages import (
         base_language as base_language,
+        detect as detect,
         identify as identify,
         known_languages as known_languages,
         language_confidence as language_confidence,
@@ -41,7 +42,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "grams": "character_grams",
-        "languages": "base_language identify known_languages language_confidence prose "
+        "languages": "base_language detect identify known_languages language_confidence prose "
         "same_language",
         "nearest": "Nearest Neighbours",
         "normal_form": "SPACELESS UNSAFE strings tables",

@@ -148,6 +148,14 @@ def _named(text: str, lang: str) -> str | None:
     return name if ranks[name] >= max(least, times * own) else None
 
 
+def detect(text: str) -> tuple[str | None, float]:
+    """The likeliest language of a text, None where that is none, and its probability. Give texts
+    without placeholders (`prose`). Raises PomonaError when py3langid is not installed.
+    """
+    name, probability = _identifier().classify(text)
+    return None if name == _NO_LANGUAGE else str(name), float(probability)
+
+
 def language_confidence(texts: Sequence[str], langs: Sequence[str]) -> NDArray[np.float64]:
     """Probability, float64 `[n]`, that each text is in the language of its row; NaN where the
     identifier does not know that language, and for texts without a word of any.

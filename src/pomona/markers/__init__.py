@@ -1,0 +1,44 @@
+"""Markers: what is known of a text beside it, in words that a model is trained with, so that it can
+be asked for afterwards. A taxonomy, tags of rows, lists in two forms, and the training form.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pomona._lazy import lazily
+
+if TYPE_CHECKING:
+    from pomona.markers.coverage import Coverage as Coverage, Report as Report, report as report
+    from pomona.markers.lists import (
+        Form as Form,
+        attach as attach,
+        detach as detach,
+        escape as escape,
+        list_of as list_of,
+        read_answer as read_answer,
+        read_list as read_list,
+        unescape as unescape,
+    )
+    from pomona.markers.tagging import tag as tag
+    from pomona.markers.taxonomy import (
+        Marker as Marker,
+        Taxonomy as Taxonomy,
+        read_taxonomy as read_taxonomy,
+    )
+    from pomona.markers.training import (
+        apply as apply,
+        strip as strip,
+        training_rows as training_rows,
+    )
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "lists": "Form attach detach escape list_of read_answer read_list unescape",
+        "coverage": "Coverage Report report",
+        "tagging": "tag",
+        "taxonomy": "Marker Taxonomy read_taxonomy",
+        "training": "apply strip training_rows",
+    },
+)

@@ -1,0 +1,132 @@
+"""`report`: of how many rows each marker is known, by what, and what is rare."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from pomona._version import __version__
+from pomona.errors import PomonaError
+from pomona.markers.columns import BY, PREFIX, SURE, opened, tagged
+from pomona.records import Records, Where
+
+pc: Any = pyarrow.compute  # its stubs lack most functions
+
+
+_MOST = 1000  # values that are listed
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What is known of a marker. `values` counts each, the most frequent first, None for numbers of
+    many values; `tail` are those of less than a share of the rows of which it is known.
+    """
+
+    marker: str
+    known: int
+    share: float | None
+    by: Mapping[str, int]
+    sure: float | None
+    values: Mapping[str, int] | None
+    quantiles: Mapping[str, float] | None
+    tail: Mapping[str, int]
+    tail_rows: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """The coverage of each marker of a table."""
+
+    rows_in: int
+    markers: tuple[Coverage, ...]
+    tail_share: float
+    signature: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON document."""
+        return asdict(self)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of a table."""
+        return [
+            {
+                "marker": one.marker,
+                "known": one.known,
+                "share": None if one.share is None else round(one.share, 4),
+                "by": ", ".join(f"{name} {count:,}" for name, count in one.by.items()) or None,
+                "sure": None if one.sure is None else round(one.sure, 3),
+                "most frequent": _shown(one),
+                "in the tail": f"{len(one.tail)} values, {one.tail_rows:,} rows"
+                if one.values
+                else None,
+            }
+            for one in self.markers
+        ]
+
+
+def report(inputs: Where | Records, *, tail: float = 0.05) -> Report:
+    """Say of how many rows each marker is known, by what and how surely, and which values are rare.
+
+    Args:
+        inputs: Rows that `pomona markers tag` wrote.
+        tail: A value is in the tail where less than this share of the rows have it.
+
+    Raises:
+        PomonaError: the rows have no tags, or `tail` is no share.
+    """
+    if not 0 < tail < 1:
+        raise PomonaError(f"{tail} is no share", where="--tail", remedy="give more than 0, below 1")
+    records = opened(inputs)
+    names = tagged(records)
+    columns = [PREFIX + name + end for name in names for end in ("", BY, SURE)]
+    table = records.select(*columns).to_table()
+    # A file of JSON has no type where nothing is known.
+    ends = {BY: pa.string(), SURE: pa.float64()}
+    for place, column in enumerate(columns):
+        kind = ends.get(column[len(PREFIX + names[place // 3]) :], table[column].type)
+        kind = pa.string() if pa.types.is_null(kind) else kind
+        table = table.set_column(place, column, table[column].cast(kind))
+    found = tuple(_coverage(table, name, tail) for name in names)
+    signature = f"markers report|tail:{tail:g}|version:{__version__}"
+    return Report(table.num_rows, found, tail, signature)
+
+
+def _coverage(table: pa.Table, name: str, tail: float) -> Coverage:
+    values, n = table[PREFIX + name], table.num_rows
+    known = n - values.null_count
+    by = Counter(_counted(table[PREFIX + name + BY]))
+    number = not pa.types.is_string(values.type)
+    counts = None if number else _counted(values)
+    rare = {one: count for one, count in (counts or {}).items() if count < tail * known}
+    quantiles = None
+    if number and known:
+        places = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+        cuts = pc.quantile(values, list(places)).to_pylist()
+        quantiles = {f"{place:g}": cut for place, cut in zip(places, cuts, strict=True)}
+    listed = None if counts is None else dict(list(counts.items())[:_MOST])
+    return Coverage(
+        name, known, known / n if n else None, dict(by.most_common()),
+        pc.mean(table[PREFIX + name + SURE]).as_py(), listed, quantiles,
+        dict(list(rare.items())[-_MOST:]), sum(rare.values()),
+    )  # fmt: skip
+
+
+def _counted(values: pa.ChunkedArray) -> dict[str, int]:
+    counts = pc.value_counts(values.drop_null()).to_pylist()
+    ranked = sorted(counts, key=lambda one: (-one["counts"], one["values"]))
+    return {one["values"]: one["counts"] for one in ranked}
+
+
+def _shown(one: Coverage) -> str | None:
+    if one.quantiles is not None:
+        cuts = one.quantiles
+        return f"median {cuts['0.5']:g}, {cuts['0.05']:g} to {cuts['0.95']:g}"
+    if not one.values or not one.known:
+        return None
+    first = list(one.values.items())[:3]
+    return ", ".join(f"{name} {count / one.known:.1%}" for name, count in first)

@@ -1,0 +1,296 @@
+"""`tag`: rows with what is known of each, by columns, by measures, by rules or by a model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from pomona.answers import ModelOrUri
+from pomona.answers.categories import Labelled, label_rows
+from pomona.errors import PomonaError
+from pomona.markers.columns import (
+    BY,
+    COMPLETIONS,
+    FORM,
+    PROMPTS,
+    SURE,
+    fields,
+    opened,
+    text_column,
+    type_of,
+)
+from pomona.markers.measures import Texts, buckets, token_counter
+from pomona.markers.taxonomy import PAPER, Marker, Taxonomy, read_taxonomy
+from pomona.records import Card, Records, Results, TableSource, Where, as_text, inputs_of
+from pomona.workspace import stamp
+
+pc: Any = pyarrow.compute  # its stubs lack most functions
+
+
+def tag(
+    inputs: Where | Records,
+    out: str | Path,
+    *,
+    taxonomy: str | Path | Taxonomy = PAPER,
+    prompt: str | None = None,
+    completion: str | None = None,
+    columns: Sequence[str] = (),
+    tokenizer: str | None = None,
+    model: ModelOrUri | None = None,
+    store: str | Path | None = None,
+) -> Card:
+    """Tag rows with markers: what is known of each text, what said so, and how sure that is.
+
+    Columns of the table come first, then what can be measured, then rules and definitions of the
+    taxonomy. Of each marker the result has `marker_NAME`, `marker_NAME_by` (column, measured, rules
+    or model) and `marker_NAME_sure` beside the rows; what is not known is null. `pomona markers
+    strip` gives the rows back.
+
+    Args:
+        inputs: Rows: files, globs, dataset folders or s3:// addresses.
+        out: File of the tagged rows; the card is written beside it.
+        taxonomy: YAML file of markers, or "paper": the 13 of Treasure Hunt.
+        prompt: Column of what is answered; prompt, english, question or instruction, whichever
+            there is first, when left out.
+        completion: Column of the texts that are tagged; completion, answer, translation, response
+            or text, whichever there is first, when left out.
+        columns: MARKER=COLUMN: what says a marker, instead of what the taxonomy names.
+        tokenizer: Model or tokenizer.json that counts tokens; without one they are not known.
+        model: URI of a model that is asked about markers whose values have definitions.
+        store: SQLite file that keeps what the model says; OUT.answers.db when left out.
+
+    Raises:
+        PomonaError: the taxonomy or a table cannot be read, a column is missing or there already,
+            a value is outside the taxonomy, or there is no such marker. Nothing was written.
+    """
+    records = opened(inputs)
+    told = taxonomy if isinstance(taxonomy, Taxonomy) else read_taxonomy(taxonomy)
+    where = str(records.source.where)
+    _refuse_tagged(records, told)
+    given = _columns(columns, told)
+    texts = text_column(records, completion, COMPLETIONS, "completion")
+    known = prompt is not None or any(one in records.column_names for one in PROMPTS)
+    prompts = text_column(records, prompt, PROMPTS, "prompt") if known else None
+    sources = {name: given.get(name) or one.column for name, one in told.markers.items()}
+    for name, column in sources.items():
+        if column is not None and (name in given or told.markers[name].measure is None):
+            records.require(column)
+    read_from = [str(taxonomy)] if isinstance(taxonomy, str | Path) and taxonomy != PAPER else []
+    with Results(
+        {"--out": out}, inputs=[*records.paths, *read_from], stamps=lambda: stamp(records.paths),
+        folders={"--rejects": records.rejects},
+    ) as results:  # fmt: skip
+        table = records.to_table()
+        asked = _Asked(model, store or (None if model is None else f"{out}.answers.db"))
+        counter = None if tokenizer is None else token_counter(tokenizer)
+        work = _Work(table, where, told, texts, prompts, counter, asked)
+        made = work.tags(sources)
+        results.write("--out", Records.of(TableSource(made)))
+        parts = [str(part.where) for part in records.source.parts()]
+        parameters = {
+            "taxonomy": told.digest, "prompt": prompts, "completion": texts,
+            "columns": list(columns) or None, "tokenizer": tokenizer,
+            "model": getattr(model, "identity", model),
+        }  # fmt: skip
+        n = table.num_rows
+        details = {"known": work.counts, "unknown": work.unknown}
+        card = Card(
+            "markers tag", parameters, inputs_of((path, None) for path in parts), n, n,
+            details=details, left_out=records.rejected,
+        )  # fmt: skip
+        return results.publish(card)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    model: ModelOrUri | None
+    store: str | Path | None
+
+
+@dataclass
+class _Tag:
+    """A marker's values, what said each, and how sure that is."""
+
+    values: pa.Array
+    by: pa.Array
+    sure: pa.Array
+
+    @classmethod
+    def empty(cls, rows: int, kind: pa.DataType) -> _Tag:
+        """Nothing is known."""
+        return cls(pa.nulls(rows, kind), pa.nulls(rows, pa.string()), pa.nulls(rows, pa.float64()))
+
+    def fill(self, values: pa.Array, sure: pa.Array, by: str | pa.Array) -> None:
+        """Take what is known now of rows of which nothing was known."""
+        new = pc.and_(self.values.is_null(), values.is_valid())
+        self.by = pc.if_else(new, by, self.by)
+        self.sure = pc.if_else(new, sure, self.sure)
+        self.values = pc.if_else(new, values, self.values)
+
+
+@dataclass
+class _Work:
+    """The rows, and what becomes of them. `counts` and `unknown` are filled by `tags`."""
+
+    table: pa.Table
+    where: str
+    taxonomy: Taxonomy
+    texts: str
+    prompts: str | None
+    counter: Any
+    asked: _Asked
+    counts: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+    found: dict[str, _Tag] = field(default_factory=dict)
+
+    def tags(self, sources: Mapping[str, str | None]) -> pa.Table:
+        """The rows with their tags."""
+        for name in sources:
+            self._one(name, sources)
+        arrays, kinds = [], fields(self.taxonomy)
+        for name in self.taxonomy.markers:
+            tag = self.found[name]
+            self.counts[name] = len(tag.values) - tag.values.null_count
+            arrays += [tag.values, tag.by, tag.sure]
+        made = zip(arrays, kinds, strict=True)
+        every = [array.cast(kind.type) for array, kind in made]
+        schema = pa.schema([*self.table.schema, *kinds])
+        return pa.table([*self.table.columns, *every], schema=schema)
+
+    def _one(self, name: str, sources: Mapping[str, str | None]) -> _Tag:
+        if name in self.found:
+            return self.found[name]
+        marker, n = self.taxonomy.markers[name], self.table.num_rows
+        tag = self.found[name] = _Tag.empty(n, type_of(marker))
+        column = sources[name]
+        if column is not None and column in self.table.column_names:
+            values = self._said(name, marker, column)
+            tag.fill(values, pa.nulls(n, pa.float64()), "column")
+        if marker.of is not None:
+            self._bucket(name, marker, tag, sources)
+        if marker.measure is not None and tag.values.null_count:
+            self._measure(name, marker, tag)
+        if marker.defined and tag.values.null_count:
+            self._define(name, marker, tag)
+        if tag.values.null_count == n and name not in self.unknown:
+            none = f"nothing says it: --columns {name}=COLUMN"
+            measured = f"none of the texts has any by {marker.measure}"
+            self.unknown[name] = measured if marker.measure else none
+        return tag
+
+    def _said(self, name: str, marker: Marker, column: str) -> pa.Array:
+        """What a column says. Raises PomonaError with the row of a value outside the taxonomy."""
+        cells = self.table[column].combine_chunks()
+        texts = as_text(cells)
+        coded = texts.dictionary_encode()
+        own = []
+        for text in coded.dictionary.to_pylist():
+            value: Any = None if text is None or not text.strip() else text.strip()
+            if value is not None and marker.kind in ("integer", "float"):
+                value = _number(value)
+            if value is not None and (wrong := marker.wrong(value)) is not None:
+                row = pc.index(texts, text).as_py() + 1
+                place = f"{self.where}, row {row}"
+                raise PomonaError(f'"{name}" from column "{column}" {wrong}', where=place)
+            own.append(int(value) if marker.kind == "integer" and value is not None else value)
+        return pa.array(own, type_of(marker)).take(coded.indices)
+
+    def _measure(self, name: str, marker: Marker, tag: _Tag) -> None:
+        texts = self.table[self.texts].combine_chunks()
+        prompts = None if self.prompts is None else self.table[self.prompts].combine_chunks()
+        measure = str(marker.measure)
+        open_ = tag.values.is_null()
+        rows = pc.indices_nonzero(open_)
+        told = Texts(
+            texts.take(rows), None if prompts is None else prompts.take(rows), self.counter
+        )
+        if lacks := told.lacks(measure):
+            self.unknown[name] = lacks
+            return
+        measured = told.measured(measure)
+        values = measured.values.cast(type_of(marker))
+        if marker.values:  # what the measure tells apart and the taxonomy does not is not known
+            known = pc.is_in(values, pa.array(list(marker.values)))
+            values = pc.if_else(known, values, None)
+        tag.fill(_spread(values, rows, open_), _spread(measured.sure, rows, open_), "measured")
+
+    def _bucket(
+        self, name: str, marker: Marker, tag: _Tag, sources: Mapping[str, str | None]
+    ) -> None:
+        number = self._one(str(marker.of), sources)
+        groups = None if marker.within is None else self._one(marker.within, sources).values
+        values = buckets(number.values, list(marker.values), marker.edges, groups)
+        # A bucket is as sure as its number.
+        tag.fill(values, number.sure, number.by)
+        if number.values.null_count == len(number.values):
+            self.unknown[name] = self.unknown.get(str(marker.of), f"no {marker.of} is known")
+
+    def _define(self, name: str, marker: Marker, tag: _Tag) -> None:
+        rules = any(one.rules for one in marker.values.values())
+        if self.asked.model is None and not rules:
+            self.unknown.setdefault(name, "only a model can say it: --model URI")
+            return
+        open_ = tag.values.is_null()
+        rows = pc.indices_nonzero(open_)
+        part = Records.of(TableSource(self.table.take(rows), self.where))
+        with tempfile.TemporaryDirectory(prefix="pomona-") as folder:
+            try:
+                made = label_rows(
+                    part, Path(folder) / "rows.parquet", marker.definitions(name),
+                    column=self.texts, model=self.asked.model, operation="markers tag",
+                    **({} if self.asked.model is None else {"store": self.asked.store}),
+                )  # fmt: skip
+            except PomonaError as error:
+                if "no rule fits any" not in error.message:
+                    raise
+                self.unknown[name] = "no rule fits any of the rows"
+                return
+        assert isinstance(made, Labelled)
+        columns = [made.table[name + end].combine_chunks() for end in ("", BY, SURE)]
+        values, by, sure = (_spread(column, rows, open_) for column in columns)
+        tag.fill(values, sure, by)
+
+
+def _spread(values: pa.Array, rows: pa.Array, open_: pa.Array) -> pa.Array:
+    """Values of some rows among all rows."""
+    if len(rows) == len(open_):
+        return values
+    place = np.full(len(open_), -1, np.int64)
+    place[rows.to_numpy()] = np.arange(len(rows))
+    return values.take(pa.array(place, mask=place < 0))
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _columns(given: Sequence[str], taxonomy: Taxonomy) -> dict[str, str]:
+    """Columns by the marker that they say."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, is_, column = one.partition("=")
+        if not (name and is_ and column):
+            remedy = "write MARKER=COLUMN"
+            raise PomonaError(f'"{one}" names no column', where="--columns", remedy=remedy)
+        taxonomy.marker(name)
+        found[name] = column
+    return found
+
+
+def _refuse_tagged(records: Records, taxonomy: Taxonomy) -> None:
+    there = [name for name in [*(one.name for one in fields(taxonomy)), FORM] if name in
+             records.column_names]  # fmt: skip
+    if there:
+        where = str(records.source.where)
+        remedy = "take the markers off first: pomona markers strip"
+        raise PomonaError(f'there is a column "{there[0]}" already', where=where, remedy=remedy)

@@ -1,0 +1,319 @@
+"""The training form of tagged rows: markers behind prompts and before answers; and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from numpy.typing import NDArray
+
+from pomona.documents import parse_json
+from pomona.errors import PomonaError
+from pomona.markers.columns import (
+    BY,
+    COMPLETIONS,
+    FORM,
+    PREFIX,
+    PROMPTS,
+    SURE,
+    opened,
+    tagged,
+    text_column,
+    type_of,
+)
+from pomona.markers.lists import (
+    CLOSE,
+    END,
+    OPEN,
+    SIGN,
+    Form,
+    bare_answer,
+    code,
+    detach,
+    escape,
+    verbose,
+)
+from pomona.markers.taxonomy import PAPER, Taxonomy, read_taxonomy
+from pomona.records import Card, Records, Results, TableSource, Where, as_text, inputs_of
+from pomona.workspace import stamp
+
+pc: Any = pyarrow.compute  # its stubs lack most functions
+
+
+_SIGNS = {"verbose": OPEN[1:-1], "compact": "|"}  # no text without these needs escaping
+_FORMS = tuple(_SIGNS)
+
+
+def training_rows(
+    table: pa.Table,
+    taxonomy: Taxonomy,
+    *,
+    prompt: str,
+    completion: str,
+    id: str | None = None,
+    form: Form = "verbose",
+    dataset_dropout: float = 0.5,
+    sample_dropout: float = 0.5,
+    seed: int = 0,
+) -> pa.Table:
+    """Tagged rows in the training form: a pure function, whose result for a row depends on that row
+    and the seed alone, not on the others or their order.
+
+    Every answer gets the list of all that is known before it. A prompt gets no list with
+    probability `dataset_dropout`, else one without each marker with probability `sample_dropout`.
+    What is drawn depends on the row's `id`, or where that is None on its texts. The column
+    `marker_form` says what `strip` needs to know.
+
+    Raises:
+        PomonaError: a value is outside the taxonomy, a marker has no column, or a text is null.
+    """
+    names = list(taxonomy.markers)
+    for column in (prompt, completion):
+        if table[column].null_count:
+            row = pc.index(table[column].is_null(), True).as_py() + 1
+            remedy = "leave out rows without a text"
+            raise PomonaError(f'"{column}" is null', where=f"row {row}", remedy=remedy)
+    parts = {name: _parts(table, taxonomy, name, form) for name in names}
+    draws = _Draws.of(table, (prompt, completion) if id is None else (id,), seed)
+    shown = {name: draws.uniform(name) >= sample_dropout for name in names}
+    listed = draws.uniform("") >= dataset_dropout
+    blank = None if form == "verbose" else {one: code(taxonomy.markers[one], None) for one in names}
+    whole = _lists(parts, blank)
+    partial = {name: pc.if_else(pa.array(shown[name]), parts[name], None) for name in names}
+    some = np.zeros(table.num_rows, bool)
+    for one in partial.values():
+        some |= one.is_valid().to_numpy(zero_copy_only=False)
+    behind = pc.if_else(pa.array(listed & some), _lists(partial, blank), None)
+    texts = table[prompt].combine_chunks()
+    safe = _mapped(texts, lambda text: escape(text, form), _SIGNS[form])
+    sign, end = (" ", " ") if form == "verbose" else (SIGN, END)
+    prompts = pc.if_else(behind.is_valid(), _joined(safe, sign, behind), safe)
+    answers = _joined(whole, end, table[completion].combine_chunks())
+    told = json.dumps({"form": form, "prompt": prompt, "completion": completion})
+    for name, array in ((prompt, prompts), (completion, answers)):
+        table = table.set_column(table.schema.get_field_index(name), name, array)
+    if FORM in table.column_names:
+        table = table.drop_columns([FORM])
+    return table.append_column(FORM, pa.array([told] * table.num_rows, pa.string()))
+
+
+def apply(
+    inputs: Where | Records,
+    out: str | Path,
+    *,
+    taxonomy: str | Path | Taxonomy = PAPER,
+    prompt: str | None = None,
+    completion: str | None = None,
+    id: str | None = None,
+    form: Form = "verbose",
+    dataset_dropout: float = 0.5,
+    sample_dropout: float = 0.5,
+    seed: int = 0,
+) -> Card:
+    """Write tagged rows as they are trained on: markers behind each prompt, and before each answer.
+
+    The columns of prompts and answers get the lists, the others stay; the loss is to cover the
+    whole answer, with its list. What a row's prompt shows depends on the row and the seed alone.
+    `pomona markers strip` gives the rows back.
+
+    Args:
+        inputs: Rows that `pomona markers tag` wrote.
+        out: File of the rows in the training form; the card is written beside it.
+        taxonomy: YAML file of markers, or "paper": of these the lists are made, in this order.
+        prompt: Column of prompts; the first of prompt, english, question and instruction when left
+            out.
+        completion: Column of answers; the first of completion, answer, translation, response and
+            text when left out.
+        id: Column that names rows, by which it is drawn what a prompt shows; "id" where there is
+            one, else the texts themselves.
+        form: verbose, as in the paper, or compact, a few characters.
+        dataset_dropout: Share of prompts without any list.
+        sample_dropout: Share of markers that are left out of each other list.
+        seed: Seed.
+
+    Raises:
+        PomonaError: the rows have no tags, a column is missing, a value is outside the taxonomy, a
+            text is null, or an option is wrong. Nothing was written.
+    """
+    records = opened(inputs)
+    told = taxonomy if isinstance(taxonomy, Taxonomy) else read_taxonomy(taxonomy)
+    for option, value in (("dataset", dataset_dropout), ("sample", sample_dropout)):
+        if not 0 <= value <= 1:
+            remedy = "give 0 to 1"
+            raise PomonaError(f"{value} is no share", where=f"--{option}-dropout", remedy=remedy)
+    if form not in _FORMS:
+        remedy = f"choose one of: {', '.join(_FORMS)}"
+        raise PomonaError(f'"{form}" is no form of lists', where="--form", remedy=remedy)
+    if FORM in records.column_names:
+        remedy = "take the markers off first: pomona markers strip"
+        raise PomonaError("is in the training form already", where=str(records.source.where),
+                          remedy=remedy)  # fmt: skip
+    there = tagged(records)
+    missing = [name for name in told.markers if name not in there]
+    if missing:
+        where, remedy = str(records.source.where), "tag the rows with this taxonomy"
+        raise PomonaError(f'has no column "{PREFIX}{missing[0]}"', where=where, remedy=remedy)
+    prompt = text_column(records, prompt, PROMPTS, "prompt")
+    completion = text_column(records, completion, COMPLETIONS, "completion")
+    if id is None and "id" in records.column_names:
+        id = "id"
+    records.require(*([] if id is None else [id]))
+    paths = [str(taxonomy)] if isinstance(taxonomy, str | Path) and taxonomy != PAPER else []
+    options: dict[str, Any] = {
+        "prompt": prompt, "completion": completion, "id": id, "form": form,
+        "dataset_dropout": dataset_dropout, "sample_dropout": sample_dropout, "seed": seed,
+    }  # fmt: skip
+    parameters = {"taxonomy": told.digest, **options}
+    return _rewritten(
+        records, out, "markers apply", parameters,
+        lambda rows: training_rows(rows, told, **options), paths,
+    )  # fmt: skip
+
+
+def strip(inputs: Where | Records, out: str | Path) -> Card:
+    """Take markers off rows again: their columns, and the lists in prompts and answers.
+
+    The rows are as they were before `pomona markers tag`, to the byte.
+
+    Args:
+        inputs: Rows that `pomona markers tag` or `apply` wrote.
+        out: File of the rows; the card is written beside it.
+
+    Raises:
+        PomonaError: the rows have no tags, or are not what `apply` wrote. Nothing was written.
+    """
+    records = opened(inputs)
+    names = tagged(records)
+    return _rewritten(records, out, "markers strip", {}, lambda rows: _stripped(rows, names))
+
+
+def _stripped(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    if FORM in table.column_names:
+        coded = table[FORM].combine_chunks().dictionary_encode()
+        for at, told in enumerate(coded.dictionary.to_pylist()):
+            rows = pc.equal(coded.indices, at).fill_null(False)
+            table = _bare(table, told, rows)
+    beside = [PREFIX + name + end for name in names for end in ("", BY, SURE)]
+    return table.drop_columns([one for one in [*beside, FORM] if one in table.column_names])
+
+
+def _bare(table: pa.Table, told: str, rows: pa.Array) -> pa.Table:
+    """The texts of some rows without their lists. Raises PomonaError where there are none."""
+    wrong, remedy = f'"{FORM}" is not what pomona markers apply wrote', "apply the markers again"
+    said = parse_json(told.encode(), "the table", wrong=wrong, remedy=remedy)
+    form, columns = said.get("form"), [said.get("prompt"), said.get("completion")]
+    if form not in _FORMS or not all(name in table.column_names for name in columns):
+        raise PomonaError(wrong, where="the table", remedy=remedy)
+    texts = table[columns[1]].combine_chunks()
+    mark = CLOSE if form == "verbose" else END
+    listed = pc.match_substring(texts, mark).fill_null(False)
+    if (row := pc.index(pc.and_not(rows, listed), True).as_py()) >= 0:
+        message = f'"{columns[1]}" does not begin with a list of markers'
+        raise PomonaError(message, where=f"row {row + 1}", remedy=remedy)
+    undo: list[tuple[Callable[[str], str], str]] = [
+        (lambda text: detach(text, form), _SIGNS[form]),
+        (lambda text: bare_answer(text, form), ""),
+    ]
+    for column, (one, sign) in zip(columns, undo, strict=True):
+        texts = table[column].combine_chunks()
+        done = pc.replace_with_mask(texts, rows, _mapped(texts.filter(rows), one, sign))
+        table = table.set_column(table.schema.get_field_index(column), column, done)
+    return table
+
+
+def _rewritten(
+    records: Records,
+    out: str | Path,
+    operation: str,
+    parameters: Mapping[str, Any],
+    made: Callable[[pa.Table], pa.Table],
+    more: Sequence[str] = (),
+) -> Card:
+    with Results(
+        {"--out": out}, inputs=[*records.paths, *more], stamps=lambda: stamp(records.paths),
+        folders={"--rejects": records.rejects},
+    ) as results:  # fmt: skip
+        table = made(records.to_table())
+        results.write("--out", Records.of(TableSource(table)))
+        inputs = inputs_of((str(part.where), None) for part in records.source.parts())
+        n = table.num_rows
+        return results.publish(
+            Card(operation, dict(parameters), inputs, n, n, left_out=records.rejected)
+        )
+
+
+def _parts(table: pa.Table, taxonomy: Taxonomy, name: str, form: Form) -> pa.Array:
+    """A marker's part of each row's list, null where it is not known."""
+    marker = taxonomy.markers[name]
+    tags = table[PREFIX + name].combine_chunks()
+    try:
+        coded = tags.cast(type_of(marker)).dictionary_encode()
+    except pa.ArrowException as error:
+        message = f'column "{PREFIX}{name}" holds {tags.type}, and the marker is {marker.kind}'
+        raise PomonaError(message, remedy="tag the rows with this taxonomy") from error
+    told: list[str | None] = []
+    for value in coded.dictionary.to_pylist():
+        if value is None:
+            told.append(None)
+            continue
+        taxonomy.check({name: value})
+        part = code(marker, value)
+        told.append(part if form == "compact" else f"<{name}> {verbose(marker, value)} </{name}>")
+    return pa.array(told, pa.string()).take(coded.indices)
+
+
+def _lists(parts: Mapping[str, pa.Array], blank: Mapping[str, str] | None) -> pa.Array:
+    """The list of each row; compact where `blank` says what stands for unknown markers."""
+    if blank is None:
+        n = len(next(iter(parts.values())))
+        ends = [pa.array([mark] * n) for mark in (OPEN, CLOSE)]
+        columns = [ends[0], *parts.values(), ends[1]]
+        return pc.binary_join_element_wise(*columns, " ", null_handling="skip")
+    columns = [part.fill_null(blank[name]) for name, part in parts.items()]
+    joined = pc.binary_join_element_wise(*columns, "", null_handling="skip")
+    return pc.utf8_rtrim(joined, characters=";_")
+
+
+def _joined(one: pa.Array, between: str, other: pa.Array) -> pa.Array:
+    return pc.binary_join_element_wise(one, other, between)
+
+
+def _mapped(texts: pa.Array, made: Callable[[str], str], sign: str) -> pa.Array:
+    """Texts that hold a sign, in any case, made into others."""
+    mask = pc.match_substring(texts, sign, ignore_case=True).fill_null(False)
+    if not pc.any(mask).as_py():
+        return texts
+    done = pa.array([made(text) for text in texts.filter(mask).to_pylist()], pa.string())
+    return pc.replace_with_mask(texts, mask, done)
+
+
+class _Draws:
+    """Random numbers of rows, each of what names the row, the seed and what is drawn alone."""
+
+    def __init__(self, keys: NDArray[np.uint64]) -> None:
+        self._keys = keys
+
+    @classmethod
+    def of(cls, table: pa.Table, columns: Sequence[str], seed: int) -> _Draws:
+        """Of rows that these columns name."""
+        several = [as_text(table[name].combine_chunks()).to_pylist() for name in columns]
+        salt = seed.to_bytes(16, "little", signed=True)
+        keys = [
+            hashlib.blake2b(json.dumps(key).encode(), digest_size=8, salt=salt).digest()
+            for key in zip(*several, strict=True)
+        ]
+        return cls(np.frombuffer(b"".join(keys), np.uint64))
+
+    def uniform(self, what: str) -> NDArray[np.float64]:
+        """One number from 0 to 1 of each row."""
+        digest = hashlib.blake2b(what.encode(), digest_size=8).digest()
+        mixed = self._keys ^ np.frombuffer(digest, np.uint64)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)  # splitmix64
+        return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2**53

@@ -1,0 +1,194 @@
+"""Tags: what is known of rows, by what, and how surely; the training form, and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pomona.cli import main
+from pomona.errors import PomonaError
+from pomona.markers import Taxonomy, apply, report, strip, tag, training_rows
+from pomona.markers.formats import code_types, formats
+from pomona.records import read
+
+OWN = """
+markers:
+  quality: {kind: float}
+  quality_bucket: {kind: buckets, of: quality, within: lang, values: ["1", "2"]}
+  characters: {kind: integer, measure: characters}
+  sentences: {kind: integer, measure: sentences}
+  paragraphs: {kind: integer, measure: paragraphs}
+  length: {kind: buckets, of: characters, edges: [9, 20], values: [short, medium, long]}
+  untranslated: {kind: values, measure: untranslated, values: ["yes", "no"]}
+  format: {kind: values, measure: format, values: [JSON, Markdown]}
+  lang: {kind: text, column: lang}
+  tone:
+    kind: values
+    values:
+      asking: {rules: [{regex: "[?]"}]}
+      crying: {rules: [{regex: "!"}]}
+"""
+TEXTS = [
+    ("Hello", "Hallo"),
+    ("Save", "Save"),
+    ("Why? Tell me. Now", "Warum? Sag es mir. Jetzt"),
+    ("%s", "%s"),
+    ("a ~| b <MARKER_LIST> c", '{"a": 1}'),
+    ("Two", "Eins. Zwei!\n\nDrei 3.5"),
+]
+ROWS = [
+    {"id": f"r{at}", "prompt": one, "completion": two, "lang": "de", "score": at / 2}
+    for at, (one, two) in enumerate(TEXTS)
+]
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return read(path).to_table().to_pylist()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text(OWN)
+    lines = [json.dumps(row, ensure_ascii=False) for row in ROWS]
+    Path("in.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return tmp_path
+
+
+def test_each_tag_says_what_said_it_and_how_surely(here: Path) -> None:
+    card = tag("in.jsonl", "t.parquet", taxonomy="own.yaml", columns=["quality=score"])
+    rows = rows_of(here / "t.parquet")
+    values = {name: [row[f"marker_{name}"] for row in rows] for name in card.details["known"]}
+    assert values["characters"] == [len(two) for _, two in TEXTS]
+    assert values["sentences"] == [1, 1, 3, 1, 1, 3]
+    assert values["paragraphs"] == [1, 1, 1, 1, 1, 2]
+    assert values["length"] == ["short", "short", "long", "short", "short", "long"]
+    assert values["untranslated"] == ["no", "yes", "no", None, "no", "no"]
+    assert values["format"] == [None] * 4 + ["JSON", None]
+    assert values["quality_bucket"] == ["2", "2", "2", "1", "1", "1"]  # the first is the best
+    assert values["tone"] == [None, None, "asking", None, None, "crying"]
+    last = rows[-1]
+    assert last["marker_tone_by"] == "rules"
+    assert last["marker_quality_bucket_by"] == "column"
+    assert last["marker_quality_sure"] is None
+    assert (last["marker_length_by"], last["marker_length_sure"]) == ("measured", 1.0)
+    assert rows[0]["marker_tone_by"] is None
+
+
+@pytest.mark.parametrize("form", ["verbose", "compact"])
+def test_the_rows_come_back_to_the_byte(
+    here: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["markers", "tag", "in.jsonl", "--out", "t.jsonl", "--taxonomy", "own.yaml"]) == 0
+    line = ["markers", "apply", "t.jsonl", "--out", "a.jsonl", "--taxonomy", "own.yaml"]
+    assert main([*line, "--form", form, "--dataset-dropout", "0"]) == 0
+    for name in ("t", "a"):
+        assert main(["markers", "strip", f"{name}.jsonl", "--out", f"{name}-back.jsonl"]) == 0
+        assert Path(f"{name}-back.jsonl").read_bytes() == Path("in.jsonl").read_bytes()
+    capsys.readouterr()
+    assert main(["markers", "report", "t.jsonl", "--format", "json"]) == 0
+    told = {one["marker"]: one for one in json.loads(capsys.readouterr().out)["markers"]}
+    assert told["quality"] == {
+        "marker": "quality", "known": 0, "share": 0.0, "by": {}, "sure": None, "values": {},
+        "quantiles": None, "tail": {}, "tail_rows": 0,
+    }  # fmt: skip
+    assert told["untranslated"]["values"] == {"no": 4, "yes": 1}
+    assert told["characters"]["quantiles"]["0.5"] == 6.5
+    found = json.loads(Path("a.jsonl").read_text().splitlines()[1])
+    assert found["completion"].endswith("> Save" if form == "verbose" else "|Save")
+
+
+def test_what_a_prompt_shows_depends_on_its_row_alone() -> None:
+    told = Taxonomy.model_validate(
+        {"markers": {"lang": {"kind": "text"}, "n": {"kind": "integer"}}}
+    )
+    n = 2000
+    table = pa.table(
+        {"id": [f"{row}" for row in range(n)], "prompt": ["p"] * n, "completion": ["c"] * n,
+         "marker_lang": ["de"] * n, "marker_n": list(range(n))}
+    )  # fmt: skip
+    options: Any = {"prompt": "prompt", "completion": "completion", "id": "id", "form": "verbose"}
+    made = training_rows(table, told, **options).to_pylist()
+    other = training_rows(table.slice(0, 100).take(list(range(99, -1, -1))), told, **options)
+    assert other.to_pylist() == made[99::-1]
+    again = training_rows(table, told, **options, seed=1).to_pylist()
+    assert sum(one["prompt"] != two["prompt"] for one, two in zip(made, again, strict=True)) > n / 2
+    assert all("<lang> de </lang> <n>" in row["completion"] for row in made)
+    # Half of the lists are dropped, of the others half of the markers: with both gone none is left.
+    assert sum("MARKER_LIST" in row["prompt"] for row in made) / n == pytest.approx(3 / 8, abs=0.04)
+    assert sum("<lang>" in row["prompt"] for row in made) / n == pytest.approx(1 / 4, abs=0.04)
+    both = sum("<lang>" in row["prompt"] and "<n>" in row["prompt"] for row in made)
+    assert both / n == pytest.approx(1 / 8, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tag in.jsonl --taxonomy own.yaml --columns qualty=score", 'did you mean "quality"?'),
+        ("tag in.jsonl --taxonomy own.yaml --columns quality=scor", 'did you mean "score"?'),
+        ("tag in.jsonl --taxonomy own.yaml --columns tone=lang",
+         'in.jsonl, row 1: "tone" from column "lang" is \'de\', which is none of its values'),
+        ("tag in.jsonl --completion complet", 'did you mean "completion"?'),
+        ("tag in.jsonl --completion score", "holds double, not text"),
+        ("tag in.jsonl --taxonomy none.yaml", "no such taxonomy of markers"),
+        ("apply in.jsonl --taxonomy own.yaml", "has no columns of markers"),
+        ("apply t.jsonl", 'has no column "marker_quality'),
+        ("apply t.jsonl --taxonomy own.yaml --sample-dropout 2", "2.0 is no share"),
+        ("strip in.jsonl", "has no columns of markers"),
+        ("tag t.jsonl --taxonomy own.yaml", 'there is a column "marker_'),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told(
+    here: Path, line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tags = {"marker_length": "short", "marker_length_by": "measured", "marker_length_sure": 1.0}
+    Path("t.jsonl").write_text("".join(json.dumps(row | tags) + "\n" for row in ROWS))
+    assert main(["markers", *line.split(), "--out", "o.jsonl"]) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("o.jsonl").exists()
+
+
+def test_a_model_says_what_is_defined_in_words(here: Path, fake: Any) -> None:
+    Path("own.yaml").write_text(
+        "markers:\n  kind:\n    kind: values\n    values:\n"
+        "      word: {definition: a single word}\n      text: {definition: more than a word}\n"
+    )
+    model = fake(lambda _, index, __: "text" if index == 1 else "word")
+    tag(read("in.jsonl").head(2), "t.parquet", taxonomy="own.yaml", model=model)
+    names = ("marker_kind", "marker_kind_by", "marker_kind_sure")
+    told = [tuple(row[name] for name in names) for row in rows_of(here / "t.parquet")]
+    assert told == [("word", "model", 0.8)] * 2
+    assert "a single word" in str(model.made[0][0].messages)
+
+
+def test_what_was_not_applied_does_not_come_off(here: Path) -> None:
+    tag("in.jsonl", "t.parquet", taxonomy="own.yaml")
+    apply("t.parquet", "a.parquet", taxonomy="own.yaml")
+    with pytest.raises(PomonaError, match="in the training form already"):
+        apply("a.parquet", "b.parquet", taxonomy="own.yaml")
+    table = read("a.parquet").to_table()
+    place = table.column_names.index("completion")
+    worn = table.set_column(place, "completion", pa.array(["plain"] * len(ROWS)))
+    with pytest.raises(PomonaError, match=r'row 1: "completion" does not begin with a list'):
+        strip(worn, "b.parquet")  # pyright: ignore[reportArgumentType]
+    assert report("t.parquet").rows_in == len(ROWS)
+
+
+def test_formats_are_parsed() -> None:
+    texts = {
+        '{"a": [1, 2]}': "JSON", "{a}": None, "{}": None, "[1]": "JSON", "[x]": None,
+        "<p>Hi <b>you</b></p>": "XML", "<p>Hi": None, "12": None, "": None, "A": None,
+        "| a | b |\n|---|---|\n| 1 | 2 |": "Tabular", "a\tb\n1\t2": "Tabular", "a | b": None,
+        "# Title\n\nText": "Markdown", "see [this](x.html)": "Markdown", "a * b * c": None,
+        r"$$x^2$$": "Latex", r"\begin{a}x\end{a}": "Latex", "costs $5": None,
+        "1. one\n2. two": "Enumeration", "- one\n- two": "Enumeration", "- one": None,
+        "[" * 5000 + "]" * 5000: None,
+    }  # fmt: skip
+    assert {text: value for text, (value, _) in zip(texts, formats([*texts]), strict=True)} == texts
+    code = {"```py\nx\n```": "Python", "def f(a):\n  pass": "Python", "#include <x.h>": "C",
+            "SELECT a FROM b": "SQL", "Hello": None}  # fmt: skip
+    assert {text: kind for text, (kind, _) in zip(code, code_types([*code]), strict=True)} == code
