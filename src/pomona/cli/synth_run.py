@@ -95,7 +95,7 @@ def _show_set(show: Out, result: Synthesized, given: Mapping[str, Any]) -> int:
             show.line(f"not asked: {clean(name)}, which {clean(reason)}")
         for reason, count in result.reasons()[:10]:
             show.line(f"rejects: {count:,} × {clean(reason)}")
-        show.rest(*map(clean, result.notes), result.signature, given["out"])
+        show.rest(*map(clean, result.told), result.signature, given["out"])
     stopped = {name: one.stopped for name, one in tally.teachers.items() if one.stopped}
     for name, why in stopped.items():
         tell(f"{name} was asked no more: {why}")

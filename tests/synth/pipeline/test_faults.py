@@ -150,6 +150,37 @@ def test_the_forecast_is_told_before_many_rows_are_answered(
     assert "67 out, 189 rejects" in told.out
 
 
+@pytest.mark.parametrize(
+    ("recipe", "out", "made"),
+    [
+        (
+            "steps: [translate, {limit: 3}]\n",
+            6,
+            10,
+        ),  # six in the pilot, too, of which two are those
+        ("budget: {tokens: 450}\n", 30, 30),
+        ("budget: {tokens: 450}\nsteer: {total: 20}\n", 20, 20),
+    ],
+)
+def test_what_a_pilot_paid_for_is_in_the_budget_and_on_the_card(
+    tmp_path: Path,
+    written: Written,
+    models: dict[str, Any],
+    recipe: str,
+    out: int,
+    made: int,
+) -> None:
+    card = synthesize(
+        written(f"teachers: {{m: {{model: m, price: [1, 1]}}}}\n{recipe}", rows=256),
+        tmp_path / "o",
+    ).to_json()
+    asked = len(models["m"].made)
+    assert (card["rows_in"], card["rows_out"]) == (256, out) and asked == made
+    cost = card["cost"]
+    assert cost["prompt_tokens"] + cost["completion_tokens"] == 15 * asked
+    assert cost["money"] == 3.75 * asked
+
+
 def test_all_rows_go_in_one_batch_and_the_same_command_collects_them(
     tmp_path: Path, written: Written
 ) -> None:

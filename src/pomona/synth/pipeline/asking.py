@@ -5,29 +5,38 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 from pomona.answers import Budget, Submitted
 from pomona.synth.pipeline.case import Case
 from pomona.synth.pipeline.pool import Pool
 from pomona.synth.pipeline.recipe import Budget as Limits
-from pomona.synth.pipeline.tally import Tally
+from pomona.synth.pipeline.tally import COSTS, TOKENS, Tally
 from pomona.synth.teachers import Assignment, Candidate, Lesson, Lessons, Reject, Usage
 
 _LIMITS = ("tokens", "money", "flops", "seconds")
+_NOTHING = Usage()
 Draw = tuple[str, int]  # a teacher, and which of its answers to a row
 
 
 class Asking:
     """Asks, and notes in the tally what was asked and what it cost; the budget knows what was spent
-    `before`, too.
+    `before`, too. `started` is when its seconds began, of a monotonic clock; now when left out.
     """
 
     def __init__(
-        self, pool: Pool, limits: Limits, tally: Tally, before: Tally | None = None
+        self,
+        pool: Pool,
+        limits: Limits,
+        tally: Tally,
+        before: Tally | None = None,
+        started: float | None = None,
     ) -> None:
         self._pool, self._tally, self._before = pool, tally, before or Tally()
         self._limits = limits.model_dump(exclude_none=True)
-        self._started = time.monotonic()
+        self._started = time.monotonic() if started is None else started
+        # Draws that were answered, while somebody wants to know: teacher, draw (None: it rewrote).
+        self.drawn: list[tuple[str, int | None, Assignment]] | None = None
 
     def ask(self, wanted: Mapping[Draw, Sequence[Case]]) -> None:
         """Give each case what its draws bring: candidates and rejects, by teacher and draw."""
@@ -80,31 +89,72 @@ class Asking:
 
     def rewrite(self, teacher: str, rows: Sequence[Assignment]) -> Lessons:
         """What a model writes to rows whose texts are all that it is sent."""
-        told = self._tally.of(teacher)
-        lessons = self._refused(teacher, rows)
-        if lessons is None:
-            lessons = self._pool.teachers[teacher].rewrite(rows, self._left()[0])
-        told.add(lessons)
+        lessons = self._made(teacher, None, rows)
+        self._tally.of(teacher).add(lessons)
         return lessons
 
     def _lessons(self, draw: Draw, cases: Sequence[Case]) -> Lessons | Submitted:
         name, sample = draw
-        rows = [case.row.asked for case in cases]
-        refused = self._refused(name, rows)
-        if refused is not None:
-            return refused
         try:
-            return self._pool.teachers[name].teach(rows, sample, self._left()[0])
+            return self._made(name, sample, [case.row.asked for case in cases])
         except Submitted as waits:  # the others submit theirs first
             return waits
 
-    def _refused(self, name: str, rows: Sequence[Assignment]) -> Lessons | None:
-        """The rejects of a teacher that is stopped, or that nothing is left for."""
-        stopped, met = self._tally.of(name).stopped, self._left()[1]
-        if stopped is None and met is None:
-            return None
-        reason = f"not asked: {stopped}" if stopped else f"the budget of {met} is spent"
-        return Lessons(tuple(Reject(row.id, name, reason, asked=False) for row in rows), Usage())
+    def _made(self, name: str, sample: int | None, rows: Sequence[Assignment]) -> Lessons:
+        """What a teacher writes to rows, of whom those that a pilot paid for come first: they cost
+        nothing more, whatever is left of the budget.
+        """
+        if (stopped := self._tally.of(name).stopped) is not None:
+            return _refused(name, rows, f"not asked: {stopped}")
+        ahead = self._tally.ahead.get(name, {})
+        paid = {at for at, row in enumerate(rows) if ahead.pop(_draw(sample, row), None)}
+        first = [row for at, row in enumerate(rows) if at in paid]
+        rest = [row for at, row in enumerate(rows) if at not in paid]
+        if not self._limits or not rest:
+            return self._told(name, sample, rows, None)
+        if not first:
+            return self._told(name, sample, rows, self._left())
+        known = self._told(name, sample, first, None)
+        more = self._told(name, sample, rest, self._left(known.usage))
+        each = (iter(known.rows), iter(more.rows))
+        made = tuple(next(each[at not in paid]) for at in range(len(rows)))
+        nothing = more.usage is _NOTHING  # of which nothing is unknown
+        return Lessons(made, known.usage if nothing else known.usage + more.usage)
+
+    def _told(
+        self,
+        name: str,
+        sample: int | None,
+        rows: Sequence[Assignment],
+        left: tuple[Budget | None, str | None] | None,
+    ) -> Lessons:
+        budget, met = left or (None, None)
+        if met is not None:
+            return _refused(name, rows, f"the budget of {met} is spent")
+        teacher = self._pool.teachers[name]
+        if sample is None:
+            made = teacher.rewrite(rows, budget)
+        else:
+            made = teacher.teach(rows, sample, budget)
+        if self.drawn is not None:
+            # What failed before there was a reply has cost nothing, and is in no store.
+            self.drawn += [
+                (name, sample, row)
+                for row, one in zip(rows, made.rows, strict=True)
+                if isinstance(one, Lesson) or one.finish_reason is not None
+            ]
+        return made
+
+    def costs(self) -> dict[str, dict[str, dict[str, float | None]]]:
+        """What each of the draws cost that were noted, by teacher: read from their stores."""
+        told: dict[str, dict[str, dict[str, float | None]]] = {}
+        drawn = self.drawn or []
+        drawn.sort(key=lambda one: (one[0], -1 if one[1] is None else one[1], one[2].id))
+        for name, sample, row in drawn:
+            made = Asking(self._pool, Limits(), Tally())._told(name, sample, [row], None)
+            used = asdict(made.usage)
+            told.setdefault(name, {})[_draw(sample, row)] = {kind: used[kind] for kind in COSTS}
+        return told
 
     def _note(self, name: str, cases: Sequence[Case], lessons: Lessons) -> None:
         self._tally.of(name).add(lessons)
@@ -114,15 +164,26 @@ class Asking:
             else:
                 case.rejects.append(one)
 
-    def _left(self) -> tuple[Budget | None, str | None]:
-        """What is left of the budget, and the name of a limit that is met."""
+    def _left(self, more: Usage = _NOTHING) -> tuple[Budget | None, str | None]:
+        """What is left of the budget less `more`, and the name of a limit that is met."""
         if not self._limits:
             return None, None
         both = (self._tally, self._before)
         used = {
-            name: sum(one.spent(name) for one in both) for name in {*self._limits} - {"seconds"}
+            name: sum(one.spent(name) for one in both)
+            + sum(getattr(more, kind) or 0 for kind in (TOKENS if name == "tokens" else (name,)))
+            for name in {*self._limits} - {"seconds"}
         }
         used["seconds"] = time.monotonic() - self._started
         left = {name: self._limits[name] - used[name] for name in _LIMITS if name in self._limits}
         met = next((name for name, rest in left.items() if rest <= 0), None)
         return (Budget(**left) if met is None else None), met
+
+
+def _refused(name: str, rows: Sequence[Assignment], reason: str) -> Lessons:
+    return Lessons(tuple(Reject(row.id, name, reason, asked=False) for row in rows), _NOTHING)
+
+
+def _draw(sample: int | None, row: Assignment) -> str:
+    """How a draw is called in the tally; texts alone say what is rewritten."""
+    return row.text if sample is None else f"{sample} {row.id}"

@@ -36,7 +36,7 @@ class Forecast:
     @property
     def total(self) -> dict[str, float | None]:
         """All teachers together."""
-        each = [one for one in self.teachers.values() if any(one.values())]
+        each = [one for one in self.teachers.values() if any(v != 0 for v in one.values())]
         known = {kind: [one[kind] for one in each] for kind in COSTS}
         return {
             kind: None if None in values else sum(value or 0 for value in values)

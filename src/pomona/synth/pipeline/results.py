@@ -92,7 +92,7 @@ class Synthesized:
     def cost(self) -> dict[str, float | None]:
         """What all teachers and rewards cost together."""
         paid = [one.costs for tally in (self.tally, self.validation) for one in tally.paid]
-        paid.append(self.tally.rewards)
+        paid += [self.tally.rewards, *self.tally.unused.values()]
         return {kind: _sum([costs[kind] for costs in paid]) for kind in COSTS}
 
     def reasons(self) -> list[tuple[str, int]]:
@@ -118,6 +118,7 @@ class Synthesized:
                 "rejects": dict(most(tally.rejects.get(name, {}), _REASONS)),
                 "stopped": one.stopped,
                 **one.costs,
+                "estimated": one.estimated,
             }
             for name, one in tally.teachers.items()
         }
@@ -138,6 +139,7 @@ class Synthesized:
             "absent": dict(self.absent),
             "cost": self.cost,
             "rewards_cost": tally.rewards,
+            "pilot_cost": tally.unused,
             "validation_cost": {name: one.costs for name, one in self.validation.teachers.items()},
             "near_duplicates": {
                 "threshold": alike,
@@ -151,10 +153,17 @@ class Synthesized:
             "languages": {
                 lang: {"rows_in": one[0], "rows_out": one[1]} for lang, one in tally.langs.items()
             },
-            "notes": list(self.notes),
+            "notes": self.told,
             "recipe": dict(self.recipe),
             "version": __version__,
         }
+
+    @property
+    def told(self) -> list[str]:
+        """The notes, and whose tokens are a guess."""
+        guessed = [name for name, one in self.tally.teachers.items() if one.estimated]
+        why = "are guessed from texts: its server does not count them all"
+        return [*self.notes, *(f"the tokens of {name} {why}" for name in guessed)]
 
     def headline(self) -> str:
         """Rows in, out, and rejects."""
@@ -196,7 +205,7 @@ class Synthesized:
             *rows,
             "",
             *(f"- not asked: {name}, which {reason}" for name, reason in self.absent.items()),
-            *(f"- {note}" for note in self.notes),
+            *(f"- {note}" for note in self.told),
             *(f"- rejects: {count:,} × {reason}" for reason, count in self.reasons()[:10]),
             "",
             *self._looked(),

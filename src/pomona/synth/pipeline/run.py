@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -35,10 +36,10 @@ from pomona.synth.pipeline.forecast import (
     forecast,
     sampled,
 )
-from pomona.synth.pipeline.inputs import Input, Survey
+from pomona.synth.pipeline.inputs import Input, InputRow, Survey
 from pomona.synth.pipeline.journal import Journal
 from pomona.synth.pipeline.judging import Judging, TestItems
-from pomona.synth.pipeline.pool import Pool, parts_with_paths
+from pomona.synth.pipeline.pool import Pool, licence_refused, parts_with_paths
 from pomona.synth.pipeline.recipe import SynthRecipe, load_synth
 from pomona.synth.pipeline.results import KIND, NAMES, Synthesized, write_tables
 from pomona.synth.pipeline.routing import Guides
@@ -193,7 +194,8 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.preparing, self._tests = Tally(), TestItems(self.recipe)
-        asking = Asking(self.pool, self.recipe.budget, self.preparing)
+        self._began = time.monotonic()
+        asking = Asking(self.pool, self.recipe.budget, self.preparing, None, self._began)
         self._guides = Guides(self.recipe, self.pool, self.folder, asking)
         quota = self.recipe.steer.quota
         self._places = None
@@ -226,13 +228,9 @@ class _Run:
         if not batched:
             return
         wanted: dict[str, list[Assignment]] = {name: [] for name in batched}
+        seen: Counter[str] = Counter()
         for window in self.rows.windows(_WINDOW):
-            rows = [
-                row.asked
-                for row in window
-                if row.asked.text.strip()
-                and (row.place >= len(self._apart) or self._apart[row.place])
-            ]
+            rows = [row.asked for row in window if self._asks(row, seen)]
             for row, names in zip(rows, self._guides.policy.ask(rows), strict=True):
                 able = [n for n in names if n in self.pool.teachers]
                 able = [n for n in dict.fromkeys(able) if self.pool.teachers[n].knows(row)]
@@ -241,27 +239,44 @@ class _Run:
                     wanted[name].append(row)
         Asking(self.pool, self.recipe.budget, Tally(), self.preparing).submit(wanted)
 
+    def _asks(self, row: InputRow, seen: Counter[str]) -> bool:
+        """Whether it is plain that a row will be asked about, of whose language `seen` were."""
+        asked, limit = row.asked, self.recipe.limit
+        wanted = (
+            bool(asked.text.strip() and asked.lang)
+            and (row.place >= len(self._apart) or bool(self._apart[row.place]))
+            and licence_refused(row.licence, self.licences) is None
+            and (self._places is None or self._places[asked.id] > 0)
+            and (limit is None or seen[asked.lang] < limit)
+        )
+        seen[asked.lang] += wanted
+        return wanted
+
     @property
     def recipe_text(self) -> dict[str, Any]:
         """The recipe as JSON has it."""
         return self.recipe.model_dump(mode="json", by_alias=True)
 
-    def _windows(self, tally: Tally) -> tuple[Windows, Judging]:
+    def _windows(self, tally: Tally) -> tuple[Windows, Judging, Asking]:
         judging = Judging(self.recipe, self._guides.reward, tally, self._tests, self.licences)
-        asking = Asking(self.pool, self.recipe.budget, tally, self.preparing)
+        asking = Asking(self.pool, self.recipe.budget, tally, self.preparing, self._began)
         parts = (self.pool, self._guides.policy, asking, judging, tally)
-        return Windows(self.recipe, *parts, self.licences, self._places), judging
+        return Windows(self.recipe, *parts, self.licences, self._places), judging, asking
 
-    def pilot(self, count: int) -> Forecast:
-        """What so many rows tell of all."""
+    def pilot(self, count: int, run: Tally | None = None) -> Forecast:
+        """What so many rows tell of all; what they cost is noted as paid ahead of the `run`."""
         chosen = sampled(self.survey, count, self._apart)
         for teacher in self.pool.teachers.values():
             teacher.live = teacher.teacher is not None  # opened before the clock starts
         tally, began = Tally(), time.monotonic()
-        self._windows(tally)[0].take([*chosen_rows(self.rows, chosen)])
+        windows, _, asking = self._windows(tally)
+        asking.drawn = []
+        windows.take([*chosen_rows(self.rows, chosen)])
+        seconds = time.monotonic() - began
+        if run is not None:
+            run.ahead = asking.costs()
         for teacher in self.pool.teachers.values():
             teacher.live = False
-        seconds = time.monotonic() - began
         limits = self.recipe.budget.model_dump(exclude_none=True)
         return forecast(self.survey, chosen, self._apart.mean(), tally, seconds, limits)
 
@@ -274,11 +289,11 @@ class _Run:
             batched = any(one.batch for one in self.pool.teachers.values())
             pilot = _PILOT if self.survey.count >= _PILOT * _PILOTS and not batched else 0
         # From the same rows at every start, or where there are answers already from none.
-        expected = self.pilot(pilot) if pilot and not done else None
+        expected = self.pilot(pilot, tally) if pilot and not done else None
         if expected is not None:
             progress.forecast(expected)
         self._submit()
-        taking, judging = self._windows(tally)
+        taking, judging, _ = self._windows(tally)
         for window in journal.windows():
             for row in window["rows"]:
                 first = row["rank"] == 0

@@ -21,7 +21,7 @@ COSTS = ("prompt_tokens", "completion_tokens", "flops", "money", "cpu_seconds")
 @dataclass
 class TeacherTally:
     """What one teacher did. `recent` holds of its last rows whether each failed; `failed` counts
-    why, `chosen` the rows out that it wrote.
+    why, `chosen` the rows out that it wrote. `estimated` says that its tokens are a guess.
     """
 
     asked: int = 0
@@ -32,6 +32,7 @@ class TeacherTally:
     costs: Costs = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
     recent: list[bool] = field(default_factory=list)
     stopped: str | None = None
+    estimated: bool = False
 
     def add(self, lessons: Lessons) -> None:
         """Take in what it answered, and what that cost."""
@@ -44,6 +45,7 @@ class TeacherTally:
                 count(self.not_asked, one.reason)
             self.asked += isinstance(one, Lesson) or one.asked
         add_costs(self.costs, asdict(lessons.usage))
+        self.estimated |= lessons.usage.estimated
 
     def look(self, failed: list[bool], window: int, share: float) -> None:
         """Note of rows, in order, whether each failed, and stop where of so many in a row this
@@ -59,7 +61,9 @@ class TeacherTally:
 
 @dataclass
 class Tally:
-    """All that a run counts."""
+    """All that a run counts. `ahead` has by teacher and draw what a pilot paid for and no row has
+    come to yet.
+    """
 
     rows_in: int = 0
     rows_out: int = 0
@@ -73,6 +77,7 @@ class Tally:
     preferences: int = 0
     rewards: Costs = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
     teachers: dict[str, TeacherTally] = field(default_factory=dict)
+    ahead: dict[str, dict[str, Costs]] = field(default_factory=dict)
 
     def of(self, teacher: str) -> TeacherTally:
         """What a teacher did."""
@@ -86,7 +91,18 @@ class Tally:
     def spent(self, limit: str) -> float:
         """What all teachers cost of tokens, money or flops; what nobody knows counts nothing."""
         names = TOKENS if limit == "tokens" else (limit,)
-        return sum(one.costs[name] or 0 for one in self.teachers.values() for name in names)
+        costs = [one.costs for one in self.teachers.values()]
+        costs += [one for draws in self.ahead.values() for one in draws.values()]
+        return sum(one[name] or 0 for one in costs for name in names)
+
+    @property
+    def unused(self) -> dict[str, Costs]:
+        """What is ahead, by teacher."""
+        told: dict[str, Costs] = {}
+        for name, draws in self.ahead.items():
+            for one in draws.values():
+                add_costs(told.setdefault(name, dict.fromkeys(COSTS, 0)), one)
+        return told
 
     def reject(self, reject: Reject, lang: str) -> None:
         """Count a row without an answer."""

@@ -72,13 +72,22 @@ class Windows:
         while wanted := self._next(cases):
             self._ask(wanted)
         for more in range(1, self._recipe.refill + 1):
+            self._close(cases)
             left = [case for case in cases if case.open and not self._satisfied(case)]
             before = sum(len(case.kept) for case in left)
             self._ask(self._again(left, more))
             self._tally.refilled += sum(len(case.kept) for case in left) - before
+        self._close(cases)
         for case in cases:
             if case.reject is None and not case.kept:
                 case.reject = case.lost()
+
+    def _close(self, cases: Sequence[Case]) -> None:
+        """Reject the rows without an answer whose language has as many as it may have."""
+        for case in cases:
+            if case.open and not case.kept and self._room(case.lang) <= 0:
+                reason = f"the limit of {self._recipe.limit:,} rows of {case.lang} is reached"
+                case.reject = Reject(case.row.asked.id, NOBODY, reason, asked=False)
 
     def _wanted(self, row: InputRow) -> int:
         if self._places is not None:
@@ -103,20 +112,17 @@ class Windows:
                 reason = f"its text {refused}"
             elif not case.wanted:
                 reason = f"the quota of {asked.lang} has others"
-            elif self._full(case.lang):
-                reason = self._limited(case.lang)
             elif self._judging.repeats(case.lang, asked.text):
                 case.reject = self._judging.repeated(asked.id)
             if reason is not None:
                 case.reject = Reject(asked.id, NOBODY, reason, asked=False)
+        self._close(cases)
 
-    def _full(self, lang: str) -> bool:
+    def _room(self, lang: str) -> int:
+        """How many more rows of a language may come out."""
         limit = self._recipe.limit
         done = self._tally.langs.get(lang, [0, 0])[1] + self._new[lang]
-        return limit is not None and done >= limit
-
-    def _limited(self, lang: str) -> str:
-        return f"the limit of {self._recipe.limit:,} rows of {lang} is reached"
+        return _ALL if limit is None else limit - done
 
     def _route(self, cases: Sequence[Case]) -> None:
         routes = self._policy.ask([case.row.asked for case in cases])
@@ -132,12 +138,17 @@ class Windows:
 
     def _next(self, cases: Sequence[Case]) -> dict[Draw, list[Case]]:
         """Whom to ask next about which cases: all of the route, or where one answer is enough the
-        next one of it.
+        next one of it; no more of a language than may come out.
         """
         wanted: dict[Draw, list[Case]] = {}
+        under: Counter[str] = Counter()
         for case in cases:
             if not case.open or case.asked >= len(case.route):
                 continue
+            if not case.kept:
+                if under[case.lang] >= self._room(case.lang):
+                    continue
+                under[case.lang] += 1
             upto = case.asked + 1 if self._policy.keep == "first" else len(case.route)
             draws = Counter(case.route[case.asked : upto])
             case.asked = upto
@@ -164,12 +175,9 @@ class Windows:
         self._rephrase(cases)
         for case in cases:
             had = bool(case.kept)
-            if had or not self._full(case.lang):
+            if had or self._room(case.lang) > 0:
                 self._judging.settle(case)
                 self._new[case.lang] += bool(case.kept) and not had
-            else:
-                reason = self._limited(case.lang)
-                case.reject = Reject(case.row.asked.id, NOBODY, reason, asked=False)
 
     def _rephrase(self, cases: Iterable[Case]) -> None:
         """Have a second model write the best answers anew. Where it fails the draft stays."""

@@ -169,6 +169,7 @@ class ModelTeacher:
             # The cost model says 0 where the shape of a model, or its price, is not known.
             flops=spent.flops or None,
             money=None if self.terms.price is None else spent.money,
+            estimated=spent.estimated,
         )
 
     def draw(self, sample: int) -> Draw:

@@ -90,7 +90,8 @@ class Reject:
 @dataclass(frozen=True)
 class Usage:
     """What lessons cost when they were written, whenever that was; None is not known. `fresh` rows
-    were written in this call, and are not from a store.
+    were written in this call, and are not from a store. `estimated` says that tokens were guessed
+    from the texts, because the server did not count them.
     """
 
     fresh: int = 0
@@ -99,6 +100,7 @@ class Usage:
     flops: float | None = None
     money: float | None = None
     cpu_seconds: float | None = None
+    estimated: bool = False
 
     def __add__(self, other: Usage) -> Usage:
         """Both together: not known is what either does not know."""
@@ -113,6 +115,7 @@ class Usage:
             both(self.flops, other.flops),
             both(self.money, other.money),
             both(self.cpu_seconds, other.cpu_seconds),
+            self.estimated or other.estimated,
         )
 
 
