@@ -1,7 +1,10 @@
 """Students of `ui-s`: what teachers write for the empty cells of six languages of the tail, by every
 policy, at as many answers and as many training tokens.
 
-    python experiments/arbitrage/students.py [--seeds N] [--out FILE]
+    python experiments/arbitrage/students.py [--seeds N] [--project NAME] [--out FILE]
+
+With `--project django` only cells of that project are filled, which is the one that most of these
+languages have test items of.
 
 Runs students.yaml beside this file into runs/arbitrage/students, which goes on after a kill, and
 writes chrF (also with β 1, and exact match) of every student, for each language and for the four
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -98,7 +102,8 @@ def measured(out: Path, resamples: int = 5000) -> dict[str, Any]:
                             draws,
                             systems=(number, other),
                         )
-                        entry[f"above {control}"] = [found.delta, found.ci_low, found.ci_high]
+                        told_of = (found.delta, found.ci_low, found.ci_high)
+                    entry[f"above {control}"] = [round(v, 2) for v in told_of]
                 where = told.setdefault(label, {}).setdefault(part, {})
                 where[name] = entry
                 where["items"], where["sources"] = len(rows), draws.units
@@ -111,15 +116,39 @@ def _statistics(one: Metric, tables: list[pa.Table]) -> NDArray[np.float64]:
     return np.stack([one.statistics(t["prediction"].to_pylist(), references) for t in tables])
 
 
+def results(folder: Path) -> dict[str, Any]:
+    """What a finished run says: what each policy bought and what that cost, and its student."""
+    ledger = Ledger.read(folder / "ledger.json")
+    cards = [
+        json.loads(p.read_text()) for p in sorted(folder.glob("steps/buy-by-*/synthesis.json"))
+    ]
+    return {
+        "teaching": [vars(one) for one in ledger.meta.teaching],
+        "bought": {card["policy"]: card for card in cards},
+        "measured": measured(folder),
+    }
+
+
+def dumped(told: Any) -> str:
+    """JSON with lists of numbers on one line."""
+    text = json.dumps(told, indent=1, ensure_ascii=False)
+    return re.sub(r"\[([-\d.,\s]+)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+
+
 def main() -> None:
     """Run, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each student")
-    parser.add_argument("--recipe", type=Path, default=HERE / "students.yaml")
-    parser.add_argument("--out", type=Path, default=HERE / "results/students.json")
+    parser.add_argument("--project", help="fill cells of this one alone")
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     prepare()
-    recipe = yaml.safe_load(given.recipe.read_text())
+    recipe = yaml.safe_load((HERE / "students.yaml").read_text())
+    if given.project:
+        recipe["name"] += f"-{given.project}"
+        part = recipe["levers"]["synthesis"]
+        part["where"]["domain"] = given.project
+        part["policies"] = ["single pivots", "fixed", "reward", "all"]
     folder = RUNS / recipe["name"]
     recipe["train"]["seeds"] = given.seeds
     asked = HERE / f".{recipe['name']}-{given.seeds}.yaml"
@@ -128,20 +157,9 @@ def main() -> None:
         run(asked, folder)
     finally:
         asked.unlink()
-    ledger = Ledger.read(folder / "ledger.json")
-    teaching = [vars(one) for one in ledger.meta.teaching]
-    bought = {
-        card["policy"]: card
-        for path in sorted(folder.glob("steps/buy-by-*/synthesis.json"))
-        for card in [json.loads(path.read_text())]
-    }
-    told = {
-        "seeds": given.seeds,
-        "teaching": teaching,
-        "bought": bought,
-        "measured": measured(folder),
-    }
-    given.out.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    told = {"seeds": given.seeds, **results(folder)}
+    out = given.out or HERE / f"results/{recipe['name']}.json"
+    out.write_text(dumped(told) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
