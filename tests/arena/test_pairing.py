@@ -38,6 +38,10 @@ def test_every_two_answers_that_differ_are_a_pair(tmp_path: Path) -> None:
     assert 35 < sum(first) < 82  # who comes first is random
     pairs(three, out=out)
     assert pq.read_table(out).to_pylist() == rows  # the seed's
+    served = "http://127.0.0.1/v1#m"  # a name with a # in it is a name all the same
+    own = three[1].schema.metadata | {b"pomona.system": served.encode()}
+    named = pairs([three[0], three[1].replace_schema_metadata(own)], out=out)
+    assert named.details["models"] == ["ui-s", served]
     pairs(three, out=out, per_item=1, same=True, seed=1)
     assert pq.read_table(out)["item"].to_pylist() == [f"i{at}" for at in range(40)]
 

@@ -222,6 +222,7 @@ def test_several_training_seeds_are_in_the_intervals(project: Path) -> None:
     assert of[0].equals(of[2])
     told = of[1].schema.metadata
     assert told[b"pomona.name"] == f"{project / 'run'}#prune/top#4".encode()
+    assert told[b"pomona.system"] == b"prune/top#4"  # what votes on its pairs call it
     assert str(project / "run/ledger.json") in json.loads(told[b"pomona.files"])
     assert answers_at(f"{project / 'run'}#prune/top#4").equals(of[1])
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 from pomona.errors import PomonaError, nearest
 from pomona.records import Card, Input, Results, Where, as_text, read
 
-_NAME, _FILES = b"pomona.name", b"pomona.files"  # of a table in memory: RUN#SYSTEM, its files
+# Of a table in memory: RUN#SYSTEM, how the system is called in the run, and its files.
+_NAME, _SYSTEM, _FILES = b"pomona.name", b"pomona.system", b"pomona.files"
 _ID = ("id", "item")
 _ANSWER = ("prediction", "answer", "completion")
 _PROMPT = ("input", "prompt", "source")
@@ -110,7 +111,7 @@ def _read(given: Where) -> _Answers:
             raise PomonaError(f'id "{id_}" twice', where=f"{told}, row {row}", remedy=remedy)
         found[id_] = text
     more = {to: as_text(table[name]).to_pylist() for to, name in others.items()}
-    name = told.rpartition("#")[2] if "#" in told else Path(told).stem
+    name = _told(given, _SYSTEM) or (told.rpartition("#")[2] if "#" in told else Path(told).stem)
     shown = {to: dict(zip(ids, values, strict=True)) for to, values in more.items()}
     return _Answers(name, told, found, dict(zip(ids, prompts, strict=True)), shown)
 

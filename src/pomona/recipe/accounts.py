@@ -45,6 +45,7 @@ class Accounts:
         self.clusters = np.array(self.items.clusters, dtype=object)
         self.measurements = plan.measurements() if measurements is None else measurements
         self.by_variant = {m.variant: m for m in self.measurements}
+        self._drawn: dict[bytes, Resamples] = {}  # of the rows that were asked for last
 
     @cached_property
     def statistics(self) -> dict[str, NDArray[np.float64]]:
@@ -133,9 +134,12 @@ class Accounts:
 
     def draws(self, rows: NDArray[np.int64]) -> Resamples:
         """The resamples of some rows: of their clusters where the recipe names a column."""
-        task, seed = self.plan.recipe.task, self.plan.recipe.seed
-        labels = self.clusters[rows] if task.cluster else None
-        return Resamples(len(rows), task.resamples, seed, labels)
+        key = rows.tobytes()
+        if key not in self._drawn:
+            task, seed = self.plan.recipe.task, self.plan.recipe.seed
+            labels = self.clusters[rows] if task.cluster else None
+            self._drawn = {key: Resamples(len(rows), task.resamples, seed, labels)}
+        return self._drawn[key]
 
     @property
     def signature(self) -> str:
@@ -191,17 +195,26 @@ class Accounts:
                     value = value_of(self.metric, self.statistics[m.variant][:, rows])
                     resampled = self.resampled(m.variant, rows, draws)
                     scale = ladder[0].scale_equivalent(value, resampled, ladder[1])
-                for baseline in self.baselines(m):
-                    compared = compare(
-                        self.metric,
-                        self.statistics[m.variant][:, rows],
-                        self.statistics[baseline][:, rows],
-                        draws,
-                        systems=(self.numbers[m.variant], self.numbers[baseline]),
-                    )
+                known = self.known(m, rows)
+                for baseline in self.baselines(m) if known.size else []:
+                    compared = self.compared(m, baseline, known)
                     measured.append(self._entry(m, group, baseline, compared, made, scale))
             entries += self._corrected(measured)
         return entries
+
+    def known(self, m: Measurement, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of some rows on which a measurement has a value: all of them."""
+        return rows
+
+    def compared(self, m: Measurement, baseline: str, rows: NDArray[np.int64]) -> Comparison:
+        """A measurement on some rows against another."""
+        return compare(
+            self.metric,
+            self.statistics[m.variant][:, rows],
+            self.statistics[baseline][:, rows],
+            self.draws(rows),
+            systems=(self.numbers[m.variant], self.numbers[baseline]),
+        )
 
     def baselines(self, m: Measurement) -> list[str]:
         """What a measurement is compared with: its own baselines as far as they are there, and the

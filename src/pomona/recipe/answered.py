@@ -237,9 +237,10 @@ def answers_of(run: str | Path, system: str, seed: int | None = None) -> pa.Tabl
         **({"cluster": items.clusters} if recipe["task"]["cluster"] else {}),
         **_parts(steps, listed, recipe, items),
     }
-    told = f"{run}#{name}" + ("" if seed is None else f"#{seed}")
+    called = name if seed is None else f"{name}{_SEP}{seed}"
     files = json.dumps([str(path), *map(str, root.glob("*.json"))])
-    return pa.table(columns).replace_schema_metadata({"pomona.name": told, "pomona.files": files})
+    told = {"pomona.name": f"{run}{_SEP}{called}", "pomona.system": called, "pomona.files": files}
+    return pa.table(columns).replace_schema_metadata(told)
 
 
 def _read(root: Path) -> tuple[Listing, Mapping[str, Any]]:

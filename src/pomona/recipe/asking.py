@@ -135,7 +135,7 @@ def judge_pools(
     assert strategy is not None
     whole = replace(strategy, n=n)
     params, inputs = _seen(plan, system)
-    by_judge = strategy.select == "chops" or strategy.utility == "judge"
+    by_judge = judge_of(plan, system) is not None
     who: dict[str, Node] = {}
     if system.arbiter is None or not by_judge:
         who["model"] = model
@@ -223,6 +223,18 @@ def most_money(
 def is_judged(system: System) -> bool:
     """Whether a model is asked for a system's choice."""
     return system.take is None and system.strategy is not None and asks(system.strategy)
+
+
+def judge_of(plan: Plan, system: System) -> Node | None:
+    """The model that judges which of a system's answers is taken; None where none does."""
+    strategy = system.strategy
+    if strategy is None or system.take is not None or system.weights is None:
+        return None
+    if strategy.select != "chops" and strategy.utility != "judge":
+        return None
+    if system.arbiter is not None:
+        return plan.model(system.arbiter)
+    return system.weights(system.seeds[0])
 
 
 def _seen(plan: Plan, system: System) -> tuple[dict[str, Any], dict[str, Node]]:

@@ -89,6 +89,10 @@ class WinRate(StrictModel):
     """
     template: Text | None = None
     """What it is asked, with {prompt}, {first} and {second}; ours when left out."""
+    free: bool = False
+    """Do not hold the judge to A, B and C but read what it says: for servers that take no notice of
+    being held to answers.
+    """
     flips: Literal["tie", "skip", "half"] = "tie"
     """What an item is worth whose verdicts in the two orders differ: a tie, nothing, or the mean of
     both, and of one where the other cannot be read.
@@ -109,7 +113,7 @@ class WinRate(StrictModel):
     def _mistakes(self) -> Mistakes:
         if (self.judge is None) == (self.votes is None):
             yield (), 'who says what is better is "judge" or "votes", one of them'
-        for name in ("template", "flips", "per_group"):
+        for name in ("template", "free", "flips", "per_group"):
             if self.votes and name in self.model_fields_set:
                 yield (name,), f'"{name}" is of a judge'
 

@@ -15,7 +15,7 @@ from pomona.recipe.fields import WinRate
 from pomona.recipe.graph import Estimate, Node, RunInput, Step
 from pomona.recipe.inputs import record_sources
 from pomona.recipe.steps import Served
-from pomona.recipe.steps.winning import count_wins, judge_wins
+from pomona.recipe.steps.winning import count_wins, judge_wins, read_polls
 from pomona.recipe.system import System
 
 
@@ -25,6 +25,7 @@ class Planned(Plan, Protocol):
     measurements: Callable[..., list[Any]]
     measured: Callable[[System, Step], Any]
     seeded: Callable[[System, int], str]
+    called: Callable[[str], str]
     count: Callable[..., float]
     parameters: Callable[[Node], float | None]
 
@@ -50,11 +51,25 @@ def judged(plan: Planned) -> list[Any]:
     if asked.variants is None:
         return [m for m in found if not m.system.bound]
     known = {m.variant: m for m in found}
-    for name in asked.variants:
+    names = [plan.called(name) for name in asked.variants]
+    for name in names:
         if name not in known:
-            message = f'"{name}" is not measured'
-            raise PomonaError(message, where="task.win_rate", remedy=nearest(name, known))
-    return [known[name] for name in asked.variants]
+            message, remedy = f'"{name}" is not measured', nearest(name, known)
+            if name == plan.recipe.base:
+                message = f'"{name}" is the base, and every win rate is against it'
+                remedy = "leave it out: it has 50 %"
+            raise PomonaError(message, where="task.win_rate", remedy=remedy)
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def poll_step(plan: Planned) -> Step | None:
+    """The step that reads the votes, by which mistakes in them are told first; None without any."""
+    asked = plan.recipe.task.win_rate
+    if asked is None or asked.votes is None:
+        return None
+    sources = dict.fromkeys(record_sources(asked.votes, plan.folder))
+    votes = {f"votes-{i:04d}": RunInput(path.name, path) for i, path in enumerate(sources)}
+    return plan.step("read the votes", read_polls, {}, votes)
 
 
 def win_steps(plan: Planned, m: Any) -> list[Step]:
@@ -65,16 +80,27 @@ def win_steps(plan: Planned, m: Any) -> list[Step]:
     assert asked is not None
     base = plan.measured(plan.base, plan.items).answers[0]
     names = [plan.seeded(m.system, seed) for seed in m.system.seeds]
-    if asked.votes is not None:
-        sources = record_sources(asked.votes, plan.folder)
-        votes = {f"votes-{i:04d}": RunInput(path.name, path) for i, path in enumerate(sources)}
-        params = {"system": m.variant, "base": plan.recipe.base}
-        inputs = {"items": plan.items, **votes}
-        return [plan.step(f"count votes on {m.variant}", count_wins, params, inputs)]
+    if (votes := poll_step(plan)) is not None:
+        bases = _called(plan.base, plan.base.seeds[0])
+        inputs = {"items": plan.items, "votes": votes, "base": base}
+        return [
+            plan.step(
+                f"count votes on {name}",
+                count_wins,
+                {"systems": _called(m.system, seed), "bases": bases},
+                {**inputs, "answers": answers},
+            )
+            for name, seed, answers in zip(names, m.system.seeds, m.answers, strict=True)
+        ]
     return [
         _judging(plan, asked, name, answers, base)
         for name, answers in zip(names, m.answers, strict=True)
     ]
+
+
+def _called(system: System, seed: int) -> list[str]:
+    """What votes call a system of one training: SYSTEM#SEED, and SYSTEM that of the first one."""
+    return [f"{system.name}#{seed}", *([system.name] if seed == system.seeds[0] else [])]
 
 
 def _judging(plan: Planned, asked: WinRate, name: str, answers: Step, base: Step) -> Step:
@@ -86,6 +112,7 @@ def _judging(plan: Planned, asked: WinRate, name: str, answers: Step, base: Step
         "context": {},
         "models": {"judge": recipe.asked(asked.judge).settings()},
         "template": asked.template,
+        "free": asked.free,
         "flips": asked.flips,
         "per_group": asked.per_group,
     }
@@ -94,7 +121,7 @@ def _judging(plan: Planned, asked: WinRate, name: str, answers: Step, base: Step
         items = min(items, plan.count("test items", recipe.task, asked.per_group))
     typical = plan.typical
     text = typical.prompt or "\n".join(str(one.get("content")) for one in typical.messages)
-    both = pair_requests(text, text, text, template=asked.template)
+    both = pair_requests(text, text, text, template=asked.template, free=asked.free)
 
     def spent(model: Model) -> Spent:
         return sum((forecaster(model, one)(1) for one in both), Spent())

@@ -21,7 +21,7 @@ from pomona.recipe.asking import (
 )
 from pomona.recipe.graph import Estimate, Node, RunInput, Step, Work, answering
 from pomona.recipe.inputs import tokenizer_folder, trained_before
-from pomona.recipe.judging import judged, win_steps
+from pomona.recipe.judging import judged, poll_step, win_steps
 from pomona.recipe.rows import Tables
 from pomona.recipe.schema import Pretrain, Train
 from pomona.recipe.steps import Served
@@ -104,6 +104,10 @@ class RunPlan(Tables):
                     return
         self.systems.setdefault(system.name, system)
 
+    def called(self, name: str) -> str:
+        """The name under which a system stands in the ledger."""
+        return self._same.get(name, name)
+
     def measurements(self, items: Step | None = None) -> list[Measurement]:
         """Every system answering the test items, or others."""
         return [self.measured(system, items or self.items) for system in self.systems.values()]
@@ -116,7 +120,7 @@ class RunPlan(Tables):
             system,
             tuple(self.answers(system, items, seed) for seed in system.seeds),
             model,
-            tuple(self._same.get(name, name) for name in baselines),
+            tuple(map(self.called, baselines)),
         )
 
     def rung(self, uri: str) -> System:
@@ -415,7 +419,8 @@ class RunPlan(Tables):
         """What the ledger is computed from."""
         answers = (step for m in self.measurements() for step in m.answers)
         wins = (step for m in judged(self) for step in win_steps(self, m))
-        return [*self.needed, *answers, *wins, *map(self.loss, self.training_runs)]
+        polls = filter(None, [poll_step(self)])
+        return [*polls, *self.needed, *answers, *wins, *map(self.loss, self.training_runs)]
 
     def answering(self) -> Mapping[str, Any]:
         """Parameters of every step in which a model reads or writes."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from pomona.arena import Votes, read_votes
 from pomona.arena.prioritizing.inverse import board, levelled, weights_of
 from pomona.arena.prioritizing.queue import Goal, State, draw, information, repeated
-from pomona.arena.prioritizing.strengths import Strengths
+from pomona.arena.prioritizing.strengths import Strengths, believe, counts_on
 from pomona.arena.ratings.bradley_terry import cells
 from pomona.errors import PomonaError
 
@@ -21,7 +21,7 @@ ALL = Goal()
 
 def _state(goal: Goal = ALL, p_tie: np.ndarray | None = None) -> State:
     strengths = Strengths(
-        np.linspace(-1, 1, K), np.eye(K), np.zeros(K), 1.0, {}, float(np.log(0.5))
+        np.linspace(-1, 1, K), np.eye(K), np.zeros(K), 1.0, {}, float(np.log(0.5)), np.eye(K)
     )
     return State(strengths, A, B, p_tie, goal, 1.0)
 
@@ -95,7 +95,7 @@ def test_it_stops_at_the_budget_the_resolution_or_the_order() -> None:
 
 def test_a_model_of_which_least_is_known_comes_first() -> None:
     known = np.diag([0.2, 5, 5, 5, 5])
-    strengths = Strengths(np.zeros(K), known, np.zeros(K), 1.0, {}, 0.0)
+    strengths = Strengths(np.zeros(K), known, np.zeros(K), 1.0, {}, 0.0, np.linalg.inv(known))
     state = State(strengths, A, B, None, ALL, 1.0)
     found = draw(
         state, None, Goal(budget=12), by="information", random=0.1, shown=np.zeros(len(A)),
@@ -103,6 +103,20 @@ def test_a_model_of_which_least_is_known_comes_first() -> None:
     )  # fmt: skip
     assert (A[found.pair[:6]] == 0).sum() >= 5
     assert np.bincount(np.r_[A[found.pair], B[found.pair]], minlength=K).min() >= 2
+
+
+def test_beliefs_are_less_sure_than_if_the_weights_of_answers_were_known() -> None:
+    told = np.column_stack([np.linspace(-1, 1, K), [1, -1, 0, -1, 1]])
+    apart = np.array([1.0, 0, 0, 0, -1])
+    sizes = []
+    for n in (1, 400):
+        votes = read_votes(
+            pa.table({"model_a": ["0"], "model_b": ["4"], "win_a": [n], "win_b": [n]})
+        )
+        found = believe(counts_on([str(at) for at in range(K)], votes), told, ["x", "y"])
+        known = np.linalg.inv(found.precision)
+        sizes.append((apart @ found.covariance @ apart) / (apart @ known @ apart))
+    assert sizes[0] > 1.2 and sizes[0] > sizes[1] > 0.99
 
 
 def test_only_the_first_ranks_matter_where_asked() -> None:

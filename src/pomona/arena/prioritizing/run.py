@@ -281,7 +281,7 @@ class _Study:
         told = averages(self.pairs, measures.answers, self.names)
         if self.votes is None:
             k = len(self.names)
-            return Strengths(np.zeros(k), np.eye(k), np.zeros(k), 1.0, {}, -np.inf)
+            return Strengths(np.zeros(k), np.eye(k), np.zeros(k), 1.0, {}, -np.inf, np.eye(k))
         return believe(counts_on(self.names, self.votes), told, list(measures.answers), effect)
 
     def _learnt(self, measures: Measures) -> Learnt | None:
@@ -356,8 +356,7 @@ class _Study:
         many = dict(zip(self.votes.models, votes.astype(int), strict=True))
         boards = [_ends(one.models, one.strengths, one.covariance) if one else {} for one in
                   (plain, inverse)]  # fmt: skip
-        covariance = np.linalg.inv(strengths.precision)
-        believed = _ends(self.names, strengths.mean, covariance)
+        believed = _ends(self.names, strengths.mean, strengths.covariance)
         none = (None, None, None)
         rows = [
             BelievedModel(

@@ -22,10 +22,12 @@ _LEAST = 0.01  # variance of strengths about what answers say: 40 points of Elo
 class Strengths:
     """Strengths in natural units of the log odds, of mean 0.
 
-    mean: float64 [k]; precision: float64 [k, k] of the votes and the prior together.
+    mean: float64 [k]; precision: float64 [k, k] of the votes and the prior together, by which the
+        queue plans: the prior's weights are taken for known.
     prior: float64 [k] what answers alone say; sd: how far strengths lie from it.
     weights: how much a standard deviation of each of the models' averages says.
     tie: ln nu of Davidson's model.
+    covariance: float64 [k, k] of the strengths, with what is not known of the weights.
     """
 
     mean: Floats
@@ -34,6 +36,7 @@ class Strengths:
     sd: float
     weights: Mapping[str, float]
     tie: float
+    covariance: Floats
 
 
 def counts_on(models: list[str], votes: Votes, weights: Floats | None = None) -> Counts:
@@ -85,10 +88,14 @@ def believe(
     k = counts.models
     solution = _start(counts)
     weights, variance = np.zeros(told.shape[1]), 0.5
-    precision = np.eye(k)
+    precision = covariance = np.eye(k)
     for _ in range(_ROUNDS):
         solution, step = _nearer(counts, solution, told @ weights, variance / design_effect)
-        precision = hessian(counts, solution)[:k, :k] / design_effect + np.eye(k) / variance
+        curve = hessian(counts, solution)[:k, :k] / design_effect
+        precision = curve + np.eye(k) / variance
+        # Of weights that are normal about 0, strengths are so too, with this covariance.
+        about = variance * np.eye(k) + told @ told.T
+        covariance = np.linalg.inv(curve + np.linalg.inv(about))
         weights, updated = _suggested(told, solution.strengths, precision, variance)
         done = step < 1e-4 and abs(np.log(updated / variance)) < 1e-2
         variance = updated
@@ -101,6 +108,7 @@ def believe(
         float(np.sqrt(variance)),
         dict(zip(names, map(float, weights), strict=True)),
         -np.inf if solution.tie is None else solution.tie,
+        covariance,
     )
 
 

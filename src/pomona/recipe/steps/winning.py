@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from pomona.arena import PairVerdict, VoteColumns, judge_pair, read_votes
+from pomona.arena import PairVerdict, VoteColumns, Votes, judge_pair, read_votes
 from pomona.errors import PomonaError
 from pomona.files import write_json
 from pomona.ledger import Meter
@@ -28,19 +27,61 @@ from pomona.recipe.steps.tables import read_items
 from pomona.tasks import Items
 
 WINS = "wins.npy"
+POLLS = "votes.parquet"
 EQUAL = 0.5
+_KEPT = ("item", "voter", "completion_a", "completion_b", "id", "time")
+_POLLED = pa.schema(
+    [
+        *((name, pa.string()) for name in ("item", "voter", "model_a", "model_b")),
+        *((name, pa.string()) for name in ("completion_a", "completion_b")),
+        ("won", pa.float64()),
+        ("n", pa.int64()),
+    ]
+)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What `wins.json` says: items with a verdict, those whose two answers are equal and ties
-    without asking among them; verdicts that turned with the order, and that could not be read.
+    """What a judge's `wins.json` says: items with a verdict, those whose two answers are equal and
+    ties without asking among them; pairs that were put before the judge, those that turned with the
+    order, and those that have no verdict; and answers of the judge that could not be read, with
+    what was wrong with the first one.
     """
 
     items: int
     equal: int
+    asked: int
     flipped: int
+    none: int
     errors: int
+    wrong: str | None
+
+
+@dataclass(frozen=True)
+class Voted:
+    """What the `wins.json` of votes on a system and the base says: items with a vote, and votes on
+    them; and those that do not count, on items that are no test items, and on answers that are not
+    those of this run.
+    """
+
+    items: int
+    votes: int
+    elsewhere: int
+    stale: int
+
+
+@dataclass(frozen=True)
+class Polled:
+    """What `votes.json` says of all votes: how many there are, how many more are rows that stand
+    there twice, how many people gave them (None where they are not named), how many are on each
+    pair of names, and what else of the tables does not count.
+    """
+
+    votes: int
+    twice: int
+    voters: int | None
+    pairs: list[tuple[str, str, int]]
+    notes: list[str]
 
 
 def judge_wins(step: StepContext) -> Cost:
@@ -56,7 +97,7 @@ def judge_wins(step: StepContext) -> Cost:
 
             async def one(at: int, request: Request) -> PairVerdict:
                 pair = request, ours[rows[at]], theirs[rows[at]]
-                how = {name: p[name] for name in ("template", "flips", "seed")}
+                how = {name: p[name] for name in ("template", "free", "flips", "seed")}
                 return await judge_pair(asked.models["judge"], *pair, **how)
 
             return await asked.all(items.take(np.array(rows, np.int64)), one), asked
@@ -72,11 +113,15 @@ def judge_wins(step: StepContext) -> Cost:
     for row, verdict in zip(rows, found, strict=True):
         orders[row] = list(verdict.orders)
     _write(step.out, items, values, orders)
+    errors = [error for verdict in found for error in verdict.errors if error is not None]
     told = Judged(
         sum(value is not None for value in values),
         sum(alike[at] for at in taken),
+        len(found),
         sum(verdict.flipped is True for verdict in found),
-        sum(error is not None for verdict in found for error in verdict.errors),
+        sum(verdict.value is None for verdict in found),
+        len(errors),
+        next(iter(errors), None),
     )
     write_json(step.out / "wins.json", asdict(told))
     if asked is None:
@@ -111,38 +156,94 @@ def _drawn(items: Items, per_group: int | None, seed: int) -> list[int]:
     return sorted(taken)
 
 
-def count_wins(step: StepContext) -> Cost:
-    """What people's votes say of a system's answers and the base's, item by item."""
-    items, p = read_items(step.inputs["items"]), step.params
+def read_polls(step: StepContext) -> Cost:
+    """The votes of all tables in one, each once, with what they are on."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    voters, twice, notes = set[tuple[Any, ...]](), 0, list[str]()
     with Meter() as meter:
-        sums = np.zeros((len(items), 2))
-        place = {id_: at for at, id_ in enumerate(items.ids)}
-        for name in sorted(name for name in step.inputs if name.startswith("votes")):
-            _add(sums, place, step.inputs[name], p["system"], p["base"])
-    values = [won / votes if votes else None for won, votes in sums.tolist()]
-    np.save(step.out / WINS, sums)
-    _write(step.out, items, values, [None] * len(items))
-    write_json(step.out / "wins.json", asdict(Judged(int((sums[:, 1] > 0).sum()), 0, 0, 0)))
+        for at, name in enumerate(sorted(step.inputs)):
+            votes = read_votes(str(step.inputs[name]), VoteColumns(), keep=_KEPT)
+            notes += votes.notes
+            for number, row in enumerate(_polled(votes, step.inputs[name])):
+                # A vote that an arena has exported twice has the same number, voter and time.
+                own = row.pop("id"), row.pop("time")
+                key = (*own, *row.values()) if None not in own else (at, number)
+                twice += row["n"] if key in rows else 0
+                rows.setdefault(key, row)
+                voters.add((at, row["voter"]))
+    table = pa.Table.from_pylist(list(rows.values()), _POLLED)
+    pq.write_table(table, step.out / POLLS)
+    pairs = Counter[tuple[str, str]]()
+    for row in rows.values():
+        a, b = sorted((row["model_a"], row["model_b"]))
+        pairs[a, b] += row["n"]
+    named = all(voter is not None for _, voter in voters)
+    shown = [(a, b, n) for (a, b), n in sorted(pairs.items(), key=lambda one: (-one[1], one[0]))]
+    told = Polled(sum(pairs.values()), twice, len(voters) if named else None, shown, notes)
+    write_json(step.out / "votes.json", asdict(told))
     return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
 
 
-def _add(
-    sums: NDArray[np.float64], place: dict[str, int], path: Path, system: str, base: str
-) -> None:
-    """Add wins and votes `[n, 2]` of each item, a tie as half a win."""
-    votes = read_votes(str(path), VoteColumns())
-    if "item" not in votes.columns.column_names:
+def _polled(votes: Votes, path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a table of votes."""
+    there = votes.columns.column_names
+    if "item" not in there:
         remedy = "give votes on the pairs of `pomona arena pairs`, which name the items"
         raise PomonaError('there is no column "item"', where=path, remedy=remedy)
-    items = votes.columns["item"].to_pylist()
-    of = {system: 1.0, base: 0.0}
-    for row, item in enumerate(items):
-        both = (votes.models[votes.a[row]], votes.models[votes.b[row]])
-        if set(both) != {system, base} or str(item) not in place:
-            continue
-        count, outcome = int(votes.count[row]), int(votes.outcome[row])
-        won = EQUAL if outcome > 1 else of[both[outcome]]
-        sums[place[str(item)]] += (won * count, count)
+    none = [None] * len(votes)
+    columns = {name: votes.columns[name].to_pylist() if name in there else none for name in _KEPT}
+    for at, outcome in enumerate(votes.outcome.tolist()):
+        own = {name: column[at] for name, column in columns.items()}
+        yield own | {
+            "item": str(own["item"]),
+            "voter": None if own["voter"] is None else str(own["voter"]),
+            "model_a": votes.models[votes.a[at]],
+            "model_b": votes.models[votes.b[at]],
+            "won": EQUAL if outcome > 1 else 1.0 - outcome,
+            "n": int(votes.count[at]),
+        }
+
+
+def count_wins(step: StepContext) -> Cost:
+    """What people's votes say of a system's answers and the base's, item by item."""
+    items, p = read_items(step.inputs["items"]), step.params
+    ours, theirs = (_answers(step.inputs[name], items) for name in ("answers", "base"))
+    with Meter() as meter:
+        sums = np.zeros((len(items), 2))
+        place = {id_: at for at, id_ in enumerate(items.ids)}
+        elsewhere = stale = 0
+        for row in read_rows(step.inputs["votes"] / POLLS).to_pylist():
+            sides = row["model_a"], row["model_b"]
+            if not compares(sides, p["systems"], p["bases"]):
+                continue
+            shown = [row["completion_a"], row["completion_b"]]
+            won = row["won"]
+            if sides[0] in p["bases"]:
+                shown, won = shown[::-1], 1 - won
+            at = place.get(row["item"])
+            if at is None:
+                elsewhere += row["n"]
+            elif not all(map(_same, shown, (ours[at], theirs[at]))):
+                stale += row["n"]
+            else:
+                sums[at] += (won * row["n"], row["n"])
+    values = [won / votes if votes else None for won, votes in sums.tolist()]
+    np.save(step.out / WINS, sums)
+    _write(step.out, items, values, [None] * len(items))
+    told = Voted(int((sums[:, 1] > 0).sum()), int(sums[:, 1].sum()), elsewhere, stale)
+    write_json(step.out / "wins.json", asdict(told))
+    return Cost(cpu_seconds=meter.cpu_seconds, wall_seconds=meter.wall_seconds)
+
+
+def compares(sides: tuple[str, str], systems: Sequence[str], bases: Sequence[str]) -> bool:
+    """Whether one of two is the system and the other the base, by any of their names."""
+    a, b = sides
+    return (a in systems and b in bases) or (a in bases and b in systems)
+
+
+def _same(shown: str | None, answer: str) -> bool:
+    """Whether people saw this answer, as far as the votes say; lines may end in another way."""
+    return shown is None or shown.split() == answer.split()
 
 
 def _write(

@@ -25,6 +25,7 @@ FALLBACK = (
 )
 _ITEM = re.compile(r"^\s*(?:[-*•]|\(?\d{1,2}[.):])\s*(?:\[[ xX]?\]\s*)?(.+)$")
 _LONGEST = 300
+_TAGS = ("request", "answer-")  # an answer plays neither another one nor a new request
 _PICK = 8  # tokens of what picks an option
 
 
@@ -72,11 +73,11 @@ async def checklist(context: SelectionContext) -> list[str]:
 def _question(context: SelectionContext, items: Sequence[str], texts: Sequence[str]) -> Request:
     options = tuple(str(at + 1) for at in range(len(texts)))
     pairs = zip(options, texts, strict=True)
-    answers = "\n".join(fenced(f"answer-{option}", text) for option, text in pairs)
+    answers = "\n".join(fenced(f"answer-{option}", text, _TAGS) for option, text in pairs)
     listed = "\n".join(f"- {item}" for item in items)
     text = (
         f"A request and {len(texts)} answers to it "
-        f"follow.\n\n{fenced('request', conversation(context.request))}\n\n{answers}\n\n"
+        f"follow.\n\n{fenced('request', conversation(context.request), _TAGS)}\n\n{answers}\n\n"
         f"A good answer meets this checklist:\n{listed}\n\nWhich answer meets it best? Reply with "
         f"its number only, from 1 to {len(texts)}."
     )
@@ -114,9 +115,9 @@ async def judged(
 async def _grade(context: SelectionContext, one: str, other: str) -> float:
     text = (
         f"A request and two answers to it follow.\n\n"
-        f"{fenced('request', conversation(context.request))}\n{fenced('answer-A', one)}\n"
-        f"{fenced('answer-B', other)}\n\nHow far do the two answers say the same? 1: nothing in "
-        "common. 5: the same. "
+        f"{fenced('request', conversation(context.request), _TAGS)}\n"
+        f"{fenced('answer-A', one, _TAGS)}\n{fenced('answer-B', other, _TAGS)}\n\n"
+        "How far do the two answers say the same? 1: nothing in common. 5: the same. "
         "Reply with one digit from 1 to 5."
     )
     grade = await pick(context, _asking(context, text, _PICK, _GRADES))
