@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pomona.errors import PomonaError
-from pomona.synth.checks import NearDuplicates
+from pomona.synth.checks import HeldOut, NearDuplicates
 
 
 def shingles(text: str, size: int = 4) -> set[str]:
@@ -86,3 +86,11 @@ def test_a_reason_names_the_near_copy_and_what_it_is() -> None:
 def test_a_threshold_is_a_share(wrong: float) -> None:
     with pytest.raises(PomonaError, match="give a share above 0"):
         NearDuplicates(wrong)
+
+
+def test_signs_and_placeholders_make_no_other_text_of_a_test_item() -> None:
+    held = HeldOut(0.8)
+    held.add_all(["Save", "Delete %(name)s from it?", "%s"])
+    near = ["Save…", "_Save", "&SAVE!", "save %s", "Delete {0} from it", "<b>Delete</b> %s from it"]
+    assert all(held.alike(near))
+    assert not any(held.alike(["Saves", "Delete 2 from it?", "%d", "…", "ค่า"]))

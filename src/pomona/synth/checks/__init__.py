@@ -21,13 +21,17 @@ if TYPE_CHECKING:
         checks_from as checks_from,
         reason_of as reason_of,
     )
-    from pomona.synth.checks.near import Near as Near, NearDuplicates as NearDuplicates
+    from pomona.synth.checks.near import (
+        HeldOut as HeldOut,
+        Near as Near,
+        NearDuplicates as NearDuplicates,
+    )
 
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "answers": "Check ChecksSpec Copied Language Lengths Placeholders Untranslated Words "
         "checks_from reason_of",
-        "near": "Near NearDuplicates",
+        "near": "HeldOut Near NearDuplicates",
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 
 from pomona.errors import PomonaError
 from pomona.shingles import HASHES, SHINGLES, Shingle, bands_for, hash_functions, sign
+from pomona.synth.teachers import mask
 from pomona.text import tables
 
 _RECALL = 0.9999  # of pairs at the threshold
 _RECENT = 1024  # texts in the part that is a table of Python's, before they are sorted in
 _CHUNK = 4096  # texts that are signed at once
+_MASK = re.compile(r"PH\d+Q")
 Words = NDArray[np.uint64]
 
 
@@ -30,6 +33,35 @@ class Near:
     def __str__(self) -> str:
         shown = self.text if len(self.text) <= 60 else self.text[:59] + "…"
         return f"is a near copy ({self.similarity:.2f}) of {self.named}: {shown!r}"
+
+
+class HeldOut:
+    """Texts of a test that nothing may come near: a text does that is a near copy of one, or that
+    differs from one in case, signs, spaces, placeholders and tags alone.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self._near, self._bare = NearDuplicates(threshold), set[str]()
+
+    def add_all(self, texts: Sequence[str]) -> None:
+        """Take texts in."""
+        self._near.add_all(texts, "a test item")
+        self._bare.update(map(_bare, texts))
+        self._bare.discard("")  # of signs alone, which are not compared
+
+    def alike(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text comes near."""
+        near = self._near.nearest_of(texts)
+        return [
+            one is not None or _bare(text) in self._bare
+            for one, text in zip(near, texts, strict=True)
+        ]
+
+
+def _bare(text: str) -> str:
+    """The letters, their marks and the digits of a text, in small letters."""
+    folded = unicodedata.normalize("NFC", _MASK.sub("", mask(text).text)).casefold()
+    return "".join(sign for sign in folded if unicodedata.category(sign)[0] in "LMN")
 
 
 class NearDuplicates:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from pomona.synth.checks import NearDuplicates, checks_from, reason_of
+from pomona.synth.checks import HeldOut, NearDuplicates, checks_from, reason_of
 from pomona.synth.pipeline.case import NOBODY, Case
 from pomona.synth.pipeline.pool import licence_refused
 from pomona.synth.pipeline.recipe import SynthRecipe
@@ -24,26 +24,26 @@ class TestItems:
 
     def __init__(self, recipe: SynthRecipe) -> None:
         alike = recipe.checks.near_duplicates or _ALIKE
-        self._texts = NearDuplicates(alike) if recipe.test else None
+        self._texts = HeldOut(alike) if recipe.test else None
         self._answers = None
         for test in recipe.test:
             if test.answer is not None and self._answers is None:
-                self._answers = NearDuplicates(alike)
+                self._answers = HeldOut(alike)
             for column, index in ((test.text, self._texts), (test.answer, self._answers)):
                 if column is not None and index is not None:
                     for batch in test.read().require(column).select(column).batches():
                         texts = [str(text) for text in batch[0].to_pylist() if text]
-                        index.add_all(texts, "a test item")
+                        index.add_all(texts)
 
     def alike(self, texts: Sequence[str]) -> list[bool]:
         """Whether each text is a near copy of a test item's."""
         if self._texts is None:
             return [False] * len(texts)
-        return [near is not None for near in self._texts.nearest_of(texts)]
+        return self._texts.alike(texts)
 
     def answered(self, answer: str) -> bool:
         """Whether an answer is a near copy of a test item's."""
-        return self._answers is not None and self._answers.nearest(answer) is not None
+        return self._answers is not None and self._answers.alike([answer])[0]
 
 
 class Judging:

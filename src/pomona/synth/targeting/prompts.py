@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pomona.errors import PomonaError
 from pomona.records import as_text
-from pomona.synth.checks import NearDuplicates
+from pomona.synth.checks import HeldOut, NearDuplicates
 from pomona.synth.targeting.cells import Key, Side, Sorter, read_rows
 from pomona.synth.targeting.recipe import Pool, TargetsRecipe
 
@@ -90,7 +90,7 @@ def choose(
     text, or of a prompt that is taken in its group.
     """
     side = candidates.side
-    forbidden = NearDuplicates(recipe.near_duplicates)
+    forbidden = HeldOut(recipe.near_duplicates)
     forbidden.add_all(list(dict.fromkeys(tests)))
     members: dict[Key, list[int]] = {}
     for row, key in enumerate(side.keys):
@@ -108,7 +108,7 @@ def choose(
                     break
                 text = side.texts[row]
                 if text not in of_test:
-                    of_test[text] = forbidden.nearest(text) is not None
+                    of_test[text] = forbidden.alike([text])[0]
                 if of_test[text]:
                     passed["near copies of a test's text"] += 1
                 elif mine.nearest(text) is not None:
