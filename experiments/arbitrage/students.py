@@ -87,23 +87,14 @@ def measured(out: Path, resamples: int = 5000) -> dict[str, Any]:
             draws = Resamples(len(rows), resamples, 0, clusters)
             for number, (name, each) in enumerate(statistics.items()):
                 low, high = interval(one, each[:, rows], draws)
-                entry: dict[str, Any] = {
-                    "value": value_of(one, each[:, rows]),
-                    "low": low,
-                    "high": high,
-                }
-                for control in CONTROLS:
-                    if control in statistics and control != name:
-                        other = [*statistics].index(control)
-                        found = compare(
-                            one,
-                            each[:, rows],
-                            statistics[control][:, rows],
-                            draws,
-                            systems=(number, other),
-                        )
+                value = value_of(one, each[:, rows])
+                entry: dict[str, Any] = {"value": [round(v, 2) for v in (value, low, high)]}
+                for other, control in enumerate(statistics):
+                    if control in CONTROLS and control != name:
+                        its, both = statistics[control][:, rows], (number, other)
+                        found = compare(one, each[:, rows], its, draws, systems=both)
                         told_of = (found.delta, found.ci_low, found.ci_high)
-                    entry[f"above {control}"] = [round(v, 2) for v in told_of]
+                        entry[f"above {control}"] = [round(v, 2) for v in told_of]
                 where = told.setdefault(label, {}).setdefault(part, {})
                 where[name] = entry
                 where["items"], where["sources"] = len(rows), draws.units
