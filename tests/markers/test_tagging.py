@@ -178,6 +178,24 @@ def test_what_was_not_applied_does_not_come_off(here: Path) -> None:
     assert report("t.parquet").rows_in == len(ROWS)
 
 
+def test_what_lists_cost_and_rows_that_are_few(here: Path) -> None:
+    Path("own.yaml").write_text(OWN.replace("[short, medium, long]", "[s, m, l]"))
+    none = read("in.jsonl").head(0).to_table()
+    for name, rows in {"none": none, "all": read("in.jsonl")}.items():
+        tag(rows, f"{name}.parquet", taxonomy="own.yaml")  # pyright: ignore[reportArgumentType]
+        for form in ("compact", "verbose"):
+            out = f"{name}-{form}.parquet"
+            apply(f"{name}.parquet", out, taxonomy="own.yaml", form=form, dataset_dropout=1)  # pyright: ignore[reportArgumentType]
+            assert report(out).rows_in == (0 if name == "none" else len(ROWS))
+    short, long = (report(f"all-{form}.parquet", tokenizer="ui-s").tokens for form in
+                   ("compact", "verbose"))  # fmt: skip
+    assert short is not None and long is not None
+    assert short["prompt"] == long["prompt"]
+    assert long["prompt_list"] >= 0 and 1 < short["times"] < long["times"] / 3
+    with pytest.raises(PomonaError, match="has no lists to count"):
+        report("all.parquet", tokenizer="ui-s")
+
+
 def test_formats_are_parsed() -> None:
     texts = {
         '{"a": [1, 2]}': "JSON", "{a}": None, "{}": None, "[1]": "JSON", "[x]": None,

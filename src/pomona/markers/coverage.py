@@ -11,8 +11,11 @@ import pyarrow as pa
 import pyarrow.compute
 
 from pomona._version import __version__
+from pomona.documents import parse_json
 from pomona.errors import PomonaError
-from pomona.markers.columns import BY, PREFIX, SURE, opened, tagged
+from pomona.markers.columns import BY, FORM, PREFIX, SURE, opened, tagged
+from pomona.markers.measures import token_counter
+from pomona.markers.training import bare_rows
 from pomona.records import Records, Where
 
 pc: Any = pyarrow.compute  # its stubs lack most functions
@@ -40,11 +43,14 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Report:
-    """The coverage of each marker of a table."""
+    """The coverage of each marker of a table, and of the training form the mean tokens of prompts
+    and answers and of the lists in them; `times` is all of them by those without lists.
+    """
 
     rows_in: int
     markers: tuple[Coverage, ...]
     tail_share: float
+    tokens: Mapping[str, float] | None
     signature: str
 
     def to_json(self) -> dict[str, Any]:
@@ -69,15 +75,17 @@ class Report:
         ]
 
 
-def report(inputs: Where | Records, *, tail: float = 0.05) -> Report:
+def report(inputs: Where | Records, *, tail: float = 0.05, tokenizer: str | None = None) -> Report:
     """Say of how many rows each marker is known, by what and how surely, and which values are rare.
 
     Args:
         inputs: Rows that `pomona markers tag` wrote.
         tail: A value is in the tail where less than this share of the rows have it.
+        tokenizer: Model or tokenizer.json that counts what the lists cost, of what `pomona markers
+            apply` wrote.
 
     Raises:
-        PomonaError: the rows have no tags, or `tail` is no share.
+        PomonaError: the rows have no tags, `tail` is no share, or there are no lists to count.
     """
     if not 0 < tail < 1:
         raise PomonaError(f"{tail} is no share", where="--tail", remedy="give more than 0, below 1")
@@ -92,8 +100,29 @@ def report(inputs: Where | Records, *, tail: float = 0.05) -> Report:
         kind = pa.string() if pa.types.is_null(kind) else kind
         table = table.set_column(place, column, table[column].cast(kind))
     found = tuple(_coverage(table, name, tail) for name in names)
-    signature = f"markers report|tail:{tail:g}|version:{__version__}"
-    return Report(table.num_rows, found, tail, signature)
+    counted = "" if tokenizer is None else f"|tokenizer:{tokenizer}"
+    signature = f"markers report|tail:{tail:g}{counted}|version:{__version__}"
+    cost = None if tokenizer is None else _cost(records, tokenizer)
+    return Report(table.num_rows, found, tail, cost, signature)
+
+
+def _cost(records: Records, tokenizer: str) -> dict[str, float]:
+    """Mean tokens of prompts and answers without lists, and of the lists."""
+    where, remedy = str(records.source.where), "count the rows that pomona markers apply wrote"
+    if FORM not in records.column_names:
+        raise PomonaError("has no lists to count", where=where, remedy=remedy)
+    count, table = token_counter(tokenizer), records.to_table()
+    if not table.num_rows:
+        raise PomonaError("has no rows", where=where, remedy=remedy)
+    told, bare = parse_json(table[FORM][0].as_py().encode(), where), bare_rows(table, [])
+    found: dict[str, float] = {}
+    for name, kind in (("prompt", "prompt"), ("answer", "completion")):
+        texts = [rows[told[kind]].to_pylist() for rows in (bare, table)]
+        without, with_ = (sum(count(several)) / len(several) for several in texts)
+        found |= {name: without, f"{name}_list": with_ - without}
+    whole = found["prompt"] + found["answer"]
+    lists = found["prompt_list"] + found["answer_list"]
+    return {**found, "times": 1 + lists / whole if whole else 1.0}
 
 
 def _coverage(table: pa.Table, name: str, tail: float) -> Coverage:

@@ -76,8 +76,10 @@ def tag(
     _refuse_tagged(records, told)
     given = _columns(columns, told)
     texts = text_column(records, completion, COMPLETIONS, "completion")
-    known = prompt is not None or any(one in records.column_names for one in PROMPTS)
-    prompts = text_column(records, prompt, PROMPTS, "prompt") if known else None
+    own = [one.name for one in records.schema if pa.types.is_string(one.type)]
+    usual = [one for one in PROMPTS if one in own]
+    known = prompt is not None or bool(usual)
+    prompts = text_column(records, prompt, usual, "prompt") if known else None
     sources = {name: given.get(name) or one.column for name, one in told.markers.items()}
     for name, column in sources.items():
         if column is not None and (name in given or told.markers[name].measure is None):

@@ -190,10 +190,11 @@ def strip(inputs: Where | Records, out: str | Path) -> Card:
     """
     records = opened(inputs)
     names = tagged(records)
-    return _rewritten(records, out, "markers strip", {}, lambda rows: _stripped(rows, names))
+    return _rewritten(records, out, "markers strip", {}, lambda rows: bare_rows(rows, names))
 
 
-def _stripped(table: pa.Table, names: Sequence[str]) -> pa.Table:
+def bare_rows(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Rows without the tags of these markers, and without lists in their texts."""
     if FORM in table.column_names:
         coded = table[FORM].combine_chunks().dictionary_encode()
         for at, told in enumerate(coded.dictionary.to_pylist()):
@@ -209,7 +210,7 @@ def _bare(table: pa.Table, told: str, rows: pa.Array) -> pa.Table:
     said = parse_json(told.encode(), "the table", wrong=wrong, remedy=remedy)
     form, columns = said.get("form"), [said.get("prompt"), said.get("completion")]
     if form not in _FORMS or not all(name in table.column_names for name in columns):
-        raise PomonaError(wrong, where="the table", remedy=remedy)
+        raise PomonaError(wrong, remedy=remedy)
     texts = table[columns[1]].combine_chunks()
     mark = CLOSE if form == "verbose" else END
     listed = pc.match_substring(texts, mark).fill_null(False)
@@ -239,7 +240,11 @@ def _rewritten(
         {"--out": out}, inputs=[*records.paths, *more], stamps=lambda: stamp(records.paths),
         folders={"--rejects": records.rejects},
     ) as results:  # fmt: skip
-        table = made(records.to_table())
+        try:
+            table = made(records.to_table())
+        except PomonaError as error:
+            where = ", ".join(str(one) for one in (records.source.where, error.where) if one)
+            raise PomonaError(error.message, where=where, remedy=error.remedy) from error
         results.write("--out", Records.of(TableSource(table)))
         inputs = inputs_of((str(part.where), None) for part in records.source.parts())
         n = table.num_rows
@@ -262,7 +267,10 @@ def _parts(table: pa.Table, taxonomy: Taxonomy, name: str, form: Form) -> pa.Arr
         if value is None:
             told.append(None)
             continue
-        taxonomy.check({name: value})
+        if (wrong := marker.wrong(value)) is not None:
+            row = pc.index(tags, pa.scalar(value).cast(tags.type)).as_py() + 1
+            remedy = "tag the rows with this taxonomy"
+            raise PomonaError(f'marker "{name}" {wrong}', where=f"row {row}", remedy=remedy)
         part = code(marker, value)
         told.append(part if form == "compact" else f"<{name}> {verbose(marker, value)} </{name}>")
     return pa.array(told, pa.string()).take(coded.indices)
@@ -272,7 +280,7 @@ def _lists(parts: Mapping[str, pa.Array], blank: Mapping[str, str] | None) -> pa
     """The list of each row; compact where `blank` says what stands for unknown markers."""
     if blank is None:
         n = len(next(iter(parts.values())))
-        ends = [pa.array([mark] * n) for mark in (OPEN, CLOSE)]
+        ends = [pa.array([mark] * n, pa.string()) for mark in (OPEN, CLOSE)]
         columns = [ends[0], *parts.values(), ends[1]]
         return pc.binary_join_element_wise(*columns, " ", null_handling="skip")
     columns = [part.fill_null(blank[name]) for name, part in parts.items()]
