@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
-from tests.recipe.conftest import checkpoint
 
 from pomona.arena import pairs
 from pomona.errors import PomonaError, ResourceError
@@ -189,9 +188,11 @@ def test_what_a_judge_cannot_say_is_told_and_a_spent_budget_goes_on(project: Pat
 
 def test_a_judge_is_asked_about_both_orders_and_once(project: Path) -> None:
     recipe, out = project / "recipe.yaml", project / "run"
-    checkpoint(project / "judge", 24)
-    task = "task:\n  win_rate: {judge: hf:judge, per_group: 4, variants: [hedged3-mbr, copy]}\n"
-    recipe.write_text(RECIPE.replace("task:\n", task), encoding="utf-8")
+    config = project / "model/config.json"  # longer, so that a judge sees two answers whole
+    config.write_text(config.read_text().replace(": 128", ": 1024"), encoding="utf-8")
+    task = "task:\n  win_rate: {judge: me, per_group: 4, variants: [hedged3-mbr, copy]}\n"
+    text = RECIPE.replace("task:\n", task).replace("-mbr]}", "-mbr], judge: me}")
+    recipe.write_text(text + "models:\n  me: {uri: hf:model}\n", encoding="utf-8")
     run(recipe, out)
     for variant in (LEVER, "copy"):
         folder = next(out.glob(f"steps/judge-{variant}-by-*"))
@@ -201,11 +202,14 @@ def test_a_judge_is_asked_about_both_orders_and_once(project: Path) -> None:
         for row in judged:
             if row["orders"]:
                 assert row["value"] == (row["orders"][0] + row["orders"][1]) / 2
-        if judged:
-            mean = 100 * np.mean([row["value"] for row in judged])
-            assert of(out, variant).value == pytest.approx(mean)
+        assert of(out, variant).n == len(judged) > 0
+        mean = 100 * np.mean([row["value"] for row in judged])
+        assert of(out, variant).value == pytest.approx(mean)
     notes = " ".join(Ledger.read(out / "ledger.json").meta.notes)
-    assert re.search(r"Win rates are against hf:model, by hf:judge: \d+ verdicts", notes)
+    assert re.search(r"Win rates are against hf:model, by me: \d+ verdicts", notes)
+    # It answers itself, by another name; nothing is chosen by it, as chrF needs no judge.
+    assert f"The judge me is the model that answers as hf:model, {LEVER}, and models" in notes
+    assert not any(entry.optimised for entry in [of(out, LEVER), of(out, "hf:model")])
     before = {path: path.stat().st_mtime_ns for path in out.glob("steps/*/step.json")}
     run(recipe, out)
     assert {path: path.stat().st_mtime_ns for path in before} == before

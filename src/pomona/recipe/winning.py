@@ -166,7 +166,8 @@ class Wins(Accounts):
                 f"{none:,} have no verdict that counts; {errors:,} answers of the judge named none"
                 + (f", the first one: {wrong}" if wrong else ".")
             )
-        own = [m.variant for m in self.measurements if self._is_judge(m.model)]
+        every = [self.measurements[0], *self.compared_all]
+        own = [m.variant for m in every if self._is_judge(m.model)]
         if own:
             said.append(
                 f"The judge {judge} is the model that answers as {_few(own)}, and models tend to "

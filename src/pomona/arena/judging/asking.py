@@ -95,7 +95,7 @@ async def asked(model: Model, request: Request, prompt: JudgePrompt, account: Ac
     except ModelError as error:
         if error.code != "no_option":
             raise
-        remedy = "let it speak freely: --free"
+        remedy = "let it speak freely: --free, in a recipe free: true"
         raise ModelError(
             "is not held to verdicts", status=422, where=error.where, remedy=remedy
         ) from error
