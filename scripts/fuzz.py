@@ -186,7 +186,7 @@ def asked(folder: Path) -> None:
     async def ask() -> None:
         once = RetryPolicy(attempts=1)
         model = HttpModel("http://127.0.0.1:1/v1#m", policy=once)
-        held = model._client
+        held = model.client
         held._client = httpx.AsyncClient(base_url=held.base, transport=httpx.MockTransport(said))
 
         async def streamed() -> None:

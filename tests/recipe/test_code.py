@@ -71,7 +71,7 @@ def test_planning_the_command_line_and_pages_are_in_no_key() -> None:
 
 
 def test_loops_that_are_named_as_text_are_in_the_key() -> None:
-    loops = Path(code.ROOT, "pomona/data/duplicates").rglob("signing.py")
+    loops = Path(code.ROOT, "pomona/shingles/loops").glob("signing.py")
     names = [".".join(path.relative_to(code.ROOT).with_suffix("").parts) for path in loops]
     assert names and set(names) <= reachable("pomona.recipe.steps.data")
 
