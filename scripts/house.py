@@ -57,10 +57,20 @@ def formatted(paths: list[Path], root: Path) -> dict[Path, str]:
         return {path: copy.read_text(encoding="utf-8") for path, copy in copies.items()}
 
 
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """The module and every statement in it; no expression holds one, and most nodes are those."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, part, ())
+
+
 def docstring_lines(tree: ast.AST) -> set[int]:
     """Line numbers that docstrings take."""
     lines: set[int] = set()
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
             and node.body
@@ -89,7 +99,7 @@ def code_lines(source: str, tree: ast.AST) -> set[int]:
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in skip:
-            lines |= set(range(token.start[0], token.end[0] + 1))
+            lines.update(range(token.start[0], token.end[0] + 1))
     return lines - docstring_lines(tree)
 
 
@@ -99,10 +109,10 @@ def imported(tree: ast.AST, known: set[str], *, types: bool) -> Iterator[str]:
     """
     hidden: set[int] = set()
     if not types:
-        for node in ast.walk(tree):
+        for node in statements(tree):
             if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-                hidden |= {id(inner) for child in node.body for inner in ast.walk(child)}
-    for node in ast.walk(tree):
+                hidden |= {id(inner) for child in node.body for inner in statements(child)}
+    for node in statements(tree):
         if id(node) in hidden:
             continue
         if isinstance(node, ast.Import):
@@ -127,7 +137,7 @@ def read(root: Path) -> dict[str, Module]:
         tree = ast.parse(texts[module.path])
         lines = code_lines(texts[module.path], tree)
         module.code = len(lines)
-        for node in ast.walk(tree):
+        for node in statements(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 module.functions.append(
                     (node.name, (node.end_lineno or node.lineno) - node.lineno + 1)
@@ -147,7 +157,7 @@ def _follow_faces(modules: dict[str, Module]) -> None:
         if module.name in faces:
             continue
         tree = ast.parse(module.path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
+        for node in statements(tree):
             if isinstance(node, ast.ImportFrom) and node.module in faces:
                 for alias in node.names:
                     home = faces[node.module].get(alias.name)
@@ -170,7 +180,7 @@ def _homes(module: Module, modules: dict[str, Module]) -> dict[str, str]:
     if not any("lazily" in ast.dump(node) for node in tree.body):
         return {}
     homes = {}
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.ImportFrom) and node.module in modules:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
