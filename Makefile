@@ -3,6 +3,8 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start many processes: what one has compiled is kept for the others, whatever the shell says.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: quickstart test test-harness lint lock
 
