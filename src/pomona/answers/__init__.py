@@ -10,6 +10,7 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.answers.batch import (
+        AskingOptions as AskingOptions,
         BatchStats as BatchStats,
         ModelOrUri as ModelOrUri,
         Progress as Progress,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "batch": "BatchStats ModelOrUri Progress RowOptions answer_rows",
+        "batch": "AskingOptions BatchStats ModelOrUri Progress RowOptions answer_rows",
         "budget": "Account Budget BudgetSpent Exhausted MeteredModel ask deal draw forecaster",
         "lockstep": "InStep Lockstep together",
         "pool": "Answer Answerer PoolStats conversation fenced text_of",

@@ -211,7 +211,18 @@ ModelOrUri = str | Model
 _ROWS = 64
 
 
-class RowOptions(TypedDict, total=False):
+class AskingOptions(TypedDict, total=False):
+    """How models are asked about rows; see `answer_rows`."""
+
+    store: str | Path | None
+    budget: Budget | None
+    concurrency: int
+    settings: Mapping[str, Any] | None
+    dry_run: bool
+    progress: Progress | None
+
+
+class RowOptions(AskingOptions, total=False):
     """What `answer_rows` takes beside the rows, what answers them, and the models."""
 
     judge: ModelOrUri | None
@@ -223,13 +234,7 @@ class RowOptions(TypedDict, total=False):
     reference: str | None
     group: str | None
     metric: str
-    store: str | Path | None
-    budget: Budget | None
-    concurrency: int
     seed: int
-    settings: Mapping[str, Any] | None
-    dry_run: bool
-    progress: Progress | None
 
 
 def answer_rows(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         fields_of as fields_of,
         items_from as items_from,
         limit as limit,
+        require_fields as require_fields,
         source_of as source_of,
     )
     from pomona.tasks.likelihood import (
@@ -45,7 +46,7 @@ __getattr__, __dir__ = lazily(
         "bleu": "Bleu pairwise_bleu",
         "chrf": "Chrf pairwise",
         "extraction": "compiled searched",
-        "items": "COLUMNS Items fields_of items_from limit source_of",
+        "items": "COLUMNS Items fields_of items_from limit require_fields source_of",
         "likelihood": "BitsPerByte ChoiceAccuracy",
         "_metrics": "EXTRACTORS Metric extractor metric metrics",
         "options": "MetricOptions OneOrMore",

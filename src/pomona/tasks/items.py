@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -115,6 +115,20 @@ class Items:
         columns = {name: table.column(name).to_pylist() for name in COLUMNS}
         columns["messages"] = [one and tuple(json.loads(one)) for one in columns["messages"]]
         return cls(*columns.values())
+
+
+def require_fields(template: str, fields: Collection[str], where: object) -> None:
+    """Raise PomonaError unless a template has these fields and no other."""
+    try:
+        names = fields_of(template)
+    except PomonaError as error:
+        raise PomonaError(error.message, where=where, remedy=error.remedy) from None
+    if names != set(fields):
+        lacks, has = set(fields) - names, names - set(fields)
+        wrong = f"has no {{{min(lacks)}}}" if lacks else f"has a {{{min(has)}}}"
+        *first, last = (f"{{{name}}}" for name in fields)
+        remedy = f"write {', '.join(first)} and {last} in it, and {{{{ for a brace"
+        raise PomonaError(wrong, where=where, remedy=remedy)
 
 
 def fields_of(template: str) -> set[str]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         read_definitions as read_definitions,
     )
     from pomona.answers.categories.labelling import (
-        AskingOptions as AskingOptions,
         Labelled as Labelled,
         label_rows as label_rows,
     )
@@ -28,7 +27,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "definitions": "NONE TOGETHER Category Definitions Rule read_definitions",
-        "labelling": "AskingOptions Labelled label_rows",
+        "labelling": "Labelled label_rows",
         "reading": "categories_in",
     },
 )

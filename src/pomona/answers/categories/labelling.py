@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import pyarrow as pa
 
-from pomona.answers.batch import ModelOrUri, Progress, answer_rows
-from pomona.answers.budget import Account, Budget, BudgetSpent, draw, forecaster
+from pomona.answers.batch import AskingOptions, ModelOrUri, answer_rows
+from pomona.answers.budget import Account, BudgetSpent, draw, forecaster
 from pomona.answers.categories.definitions import NONE, TOGETHER, Definitions
 from pomona.answers.categories.reading import Question, categories_in, questions, read_template
 from pomona.answers.categories.rules import fitting
@@ -37,17 +37,6 @@ BY = ("_by", "_sure", "_error")  # what stands beside a category, after the name
 _TOKENS = 16
 _NO_TEXT = "there is no text"
 _NO_RULE = "no rule fits"
-
-
-class AskingOptions(TypedDict, total=False):
-    """How a model is asked; see `pomona.answers.answer_rows`."""
-
-    store: str | Path | None
-    budget: Budget | None
-    concurrency: int
-    settings: Mapping[str, Any] | None
-    dry_run: bool
-    progress: Progress | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,9 @@ from pomona.answers.categories.definitions import Category, Definitions
 from pomona.answers.pool import fenced
 from pomona.documents import parse_json, read_text
 from pomona.errors import PomonaError
-from pomona.tasks import fields_of
+from pomona.tasks import require_fields
 
-FIELDS = frozenset({"categories", "text"})
+FIELDS = ("categories", "text")
 YES_NO = ("yes", "no")
 TEMPLATE = """{question}
 
@@ -55,7 +55,7 @@ def questions(
     (None) that is about all. Raises PomonaError for a template without its fields.
     """
     if template is not None:
-        _check(template)
+        require_fields(template, FIELDS, "template")
     if not definitions.several:
         listed = "\n".join(_line(name, definitions.categories.get(name)) for name in names)
         own = template or _own(definitions.question, names)
@@ -73,20 +73,8 @@ def read_template(path: Path | None) -> str | None:
     if path is None:
         return None
     text = read_text(path, "template")
-    _check(text, path)
+    require_fields(text, FIELDS, path)
     return text
-
-
-def _check(template: str, where: object = "template") -> None:
-    try:
-        names = fields_of(template)
-    except PomonaError as error:
-        raise PomonaError(error.message, where=where, remedy=error.remedy) from None
-    if names != FIELDS:
-        lacks, has = FIELDS - names, names - FIELDS
-        wrong = f"has no {{{min(lacks)}}}" if lacks else f"has a {{{min(has)}}}"
-        remedy = "write {categories} and {text} in it, and {{ for a brace"
-        raise PomonaError(wrong, where=where, remedy=remedy)
 
 
 def _own(question: str, names: Sequence[str]) -> str:

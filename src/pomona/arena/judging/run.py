@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pyarrow as pa
 
 from pomona._version import __version__
-from pomona.answers import Budget, ModelOrUri, Progress, answer_rows
+from pomona.answers import AskingOptions, ModelOrUri, answer_rows
 from pomona.arena.judging.agreement import Sampling, of_family
 from pomona.arena.judging.asking import (
     Flips,
@@ -49,17 +49,6 @@ _COLUMNS = "model_a model_b winner judge item prompt order verdict error"
 _SCHEMA = pa.schema([(name, pa.string()) for name in _COLUMNS.split()])
 
 
-class JudgeOptions(TypedDict, total=False):
-    """How a model is asked; see `pomona.answers.answer_rows`."""
-
-    store: str | Path | None
-    budget: Budget | None
-    concurrency: int
-    settings: Mapping[str, Any] | None
-    dry_run: bool
-    progress: Progress | None
-
-
 def judge(
     pairs: Where | Votes,
     *,
@@ -77,7 +66,7 @@ def judge(
     resamples: int = 1000,
     seed: int = 0,
     page: str | Path | None = None,
-    **asking: Unpack[JudgeOptions],
+    **asking: Unpack[AskingOptions],
 ) -> JudgeAudit | Card:
     """Let a model judge pairs of answers, each in both orders, and say what its verdicts are worth
     beside people's votes.
@@ -206,7 +195,7 @@ def _family(uri: str, pairs: Pairs) -> str | None:
 
 
 def _by_model(
-    pairs: Pairs, model: Any, answerer: PairJudge, out: Path, asking: JudgeOptions
+    pairs: Pairs, model: Any, answerer: PairJudge, out: Path, asking: AskingOptions
 ) -> _Judged | Card:
     """The verdicts of a model, or for a dry run the card of what they would cost."""
     found: list[Verdicts] = []

@@ -8,11 +8,10 @@ from typing import Unpack
 
 import pyarrow as pa
 
-from pomona.answers import ModelOrUri
+from pomona.answers import AskingOptions, ModelOrUri
 from pomona.answers.categories import (
     NONE,
     TOGETHER,
-    AskingOptions,
     Definitions,
     Labelled,
     label_rows,
