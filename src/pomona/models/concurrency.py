@@ -335,13 +335,15 @@ class Retries:
         waited = time.monotonic() - self._started
         pause = max(self._policy.pause(self._failures, self._key), failure.retry_after or 0.0)
         if self._failures >= self._policy.attempts or waited + pause > self._policy.total:
-            raise _given_up(failure, self._where, self._failures, waited) from failure
+            raise _given_up(failure, self._where, self._failures) from failure
         return pause
 
 
-def _given_up(failure: TransientError, where: str, failures: int, waited: float) -> ModelError:
-    """The error of a request whose retries are used up."""
-    tries = "once" if failures == 1 else f"{failures} times in {waited:.0f} s"
+def _given_up(failure: TransientError, where: str, failures: int) -> ModelError:
+    """The error of a request whose retries are used up. It does not say how long they took: rows
+    keep it as their reason, and the same run shall write the same.
+    """
+    tries = "once" if failures == 1 else f"{failures} times"
     if failure.timeout:
         status, remedy = 504, "raise the timeout, or ask for fewer tokens"
     elif failure.status == 429:
