@@ -70,6 +70,17 @@ REJECTS = pa.schema(
 
 
 @dataclass(frozen=True)
+class Copies:
+    """What was found among the rows as they are written: the share that is a near copy of a row
+    before it in its language, text and answer together, and how many come near a test item. None
+    where nobody looked.
+    """
+
+    share: float | None = None
+    of_test: int | None = None
+
+
+@dataclass(frozen=True)
 class Synthesized:
     """What became of a recipe: rows out and rejects, who wrote what, under which licence, and at
     what cost. `to_json` is `card.json`; unknown is null.
@@ -82,6 +93,7 @@ class Synthesized:
     absent: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     licences: Mapping[str, str | None] = field(default_factory=dict)
+    copies: Copies = Copies()
 
     @property
     def rejected(self) -> int:
@@ -144,10 +156,9 @@ class Synthesized:
             "near_duplicates": {
                 "threshold": alike,
                 "refused": tally.near_duplicates,
-                # What is near another is not taken; without a threshold nobody looked.
-                "share": None if alike is None else 0.0,
+                "share": self.copies.share,
             },
-            "test_copies": 0 if self.recipe["test"] else None,
+            "test_copies": self.copies.of_test,
             "licences": dict(tally.licences),
             "source_licences": dict(tally.source_licences),
             "languages": {

@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona._version import __version__
@@ -27,6 +28,8 @@ from pomona.files import (
     sweep,
     write_into,
 )
+from pomona.records import read
+from pomona.synth.checks import NearDuplicates
 from pomona.synth.pipeline.asking import Asking
 from pomona.synth.pipeline.forecast import (
     Forecast,
@@ -41,7 +44,7 @@ from pomona.synth.pipeline.journal import Journal
 from pomona.synth.pipeline.judging import Judging, TestItems
 from pomona.synth.pipeline.pool import Pool, licence_refused, parts_with_paths
 from pomona.synth.pipeline.recipe import SynthRecipe, load_synth
-from pomona.synth.pipeline.results import KIND, NAMES, Synthesized, write_tables
+from pomona.synth.pipeline.results import KIND, NAMES, Copies, Synthesized, write_tables
 from pomona.synth.pipeline.routing import Guides
 from pomona.synth.pipeline.tally import Tally
 from pomona.synth.pipeline.window import Windows
@@ -111,7 +114,7 @@ def synthesize(
         result = run.answered(work, pilot, progress or Silent())
         run.refuse_changed()
         if result.tally.rows_out:
-            _write(result, work, run.folder, run.recipe)
+            result = _write(result, work, run.folder, run.recipe, run.tests)
     if not result.tally.rows_out:
         raise _nothing(result, recipe)
     return result
@@ -193,7 +196,7 @@ class _Run:
     before: Any
 
     def __post_init__(self) -> None:
-        self.preparing, self._tests = Tally(), TestItems(self.recipe)
+        self.preparing, self.tests = Tally(), TestItems(self.recipe)
         self._began = time.monotonic()
         asking = Asking(self.pool, self.recipe.budget, self.preparing, None, self._began)
         self._guides = Guides(self.recipe, self.pool, self.folder, asking)
@@ -218,7 +221,7 @@ class _Run:
 
     @cached_property
     def _apart(self) -> NDArray[np.bool_]:
-        return distinct(self.recipe, self.rows, self.survey, self._tests)
+        return distinct(self.recipe, self.rows, self.survey, self.tests)
 
     def _submit(self) -> None:
         """Hand what will be asked to teachers that take batches: rows that may turn out to be near
@@ -258,7 +261,7 @@ class _Run:
         return self.recipe.model_dump(mode="json", by_alias=True)
 
     def _windows(self, tally: Tally) -> tuple[Windows, Judging, Asking]:
-        judging = Judging(self.recipe, self._guides.reward, tally, self._tests, self.licences)
+        judging = Judging(self.recipe, self._guides.reward, tally, self.tests, self.licences)
         asking = Asking(self.pool, self.recipe.budget, tally, self.preparing, self._began)
         parts = (self.pool, self._guides.policy, asking, judging, tally)
         return Windows(self.recipe, *parts, self.licences, self._places), judging, asking
@@ -319,12 +322,39 @@ class _Run:
         return "|".join(["synth", *parts])
 
 
-def _write(result: Synthesized, work: Path, folder: Path, recipe: SynthRecipe) -> None:
+def _write(
+    result: Synthesized, work: Path, folder: Path, recipe: SynthRecipe, tests: TestItems
+) -> Synthesized:
     tables = write_tables(Journal(work / "windows.jsonl"), work, recipe)
+    result = replace(result, copies=_copies(tables["rows.parquet"], recipe, tests))
     if recipe.preferences is None:
         remove_from(folder, "preferences.jsonl")  # of a recipe that asked for them
     texts = {"card.json": json_text(result.to_json()), "README.md": result.readme()}
     write_into(folder, {**tables, **texts}, KIND)
+    return result
+
+
+def _copies(rows: Path, recipe: SynthRecipe, tests: TestItems) -> Copies:
+    """Looked for anew in what is written: a card does not vouch for what was meant to happen."""
+    alike, seen = recipe.checks.near_duplicates, dict[str, NearDuplicates]()
+    near = of_test = count = 0
+    for batch in read(rows).select("text", "lang", "answer", "rank").batches():
+        first = batch.filter(pc.equal(batch["rank"], 0)).to_pylist()
+        texts = [str(row["text"]) for row in first]
+        count += len(first)
+        of_test += sum(
+            copy or tests.answered(row["answer"])
+            for copy, row in zip(tests.alike(texts), first, strict=True)
+        )
+        if alike is None:
+            continue
+        for row in first:
+            known = seen.setdefault(row["lang"], NearDuplicates(alike))
+            both = f"{row['text']}\n{row['answer']}"
+            near += known.nearest(both) is not None
+            known.add(both)
+    share = near / count if alike is not None and count else None
+    return Copies(share, of_test if recipe.test else None)
 
 
 def _nothing(result: Synthesized, recipe: str | Path) -> GateFailed:
