@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pomona.synth.pipeline import synthesize
+from pomona.synth.pipeline import judging, synthesize
 
 Written = Callable[..., Path]
 LONG = "function: {name: 'tests.synth.pipeline.test_choosing:longest'}"
@@ -234,3 +234,21 @@ def test_where_a_row_came_to_nothing_its_near_copy_is_asked_about(
     card = synthesize(recipe, tmp_path / "o").to_json()
     assert [row["id"] for row in rows_of(tmp_path)] == ["r2"]
     assert card["near_duplicates"]["refused"] == 1 and card["teachers"]["m"]["asked"] == 4
+
+
+def test_the_card_counts_the_copies_that_were_let_through(
+    tmp_path: Path, written: Written, models: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Blind(judging.NearDuplicates):
+        def nearest(self, text: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+            super().nearest(text)
+
+    monkeypatch.setattr(judging, "NearDuplicates", Blind)
+    (tmp_path / "rows.jsonl").write_text('{"text": "Save the file", "lang": "af"}\n' * 4)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "data: {rows: rows.jsonl}\nteachers: {p: {program: [tr, a-z, A-Z], licence: MIT}}\n"
+        "checks: {near_duplicates: 0.8}\n"
+    )
+    card = synthesize(recipe, tmp_path / "o").to_json()
+    assert card["rows_out"] == 4 and card["near_duplicates"]["share"] == 0.75

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pomona._version import __version__
@@ -339,7 +338,7 @@ def _copies(rows: Path, recipe: SynthRecipe, tests: TestItems) -> Copies:
     alike, seen = recipe.checks.near_duplicates, dict[str, NearDuplicates]()
     near = of_test = count = 0
     for batch in read(rows).select("text", "lang", "answer", "rank").batches():
-        first = batch.filter(pc.equal(batch["rank"], 0)).to_pylist()
+        first = [row for row in batch.to_pylist() if row["rank"] == 0]
         texts = [str(row["text"]) for row in first]
         count += len(first)
         of_test += sum(
