@@ -156,7 +156,7 @@ def test_a_client_that_leaves_while_waiting_stops_the_upstream(
     with (
         pytest.raises(openai.APITimeoutError),
         openai.OpenAI(
-            base_url=f"{new_house.url}/v1", api_key="none", timeout=0.3, max_retries=0
+            base_url=f"{new_house.url}/v1", api_key="none", timeout=1.0, max_retries=0
         ) as client,
     ):
         client.chat.completions.create(model="fake", messages=SAY)
@@ -173,7 +173,7 @@ def test_a_client_that_leaves_a_strategy_stops_all_its_samples(
     with (
         pytest.raises(openai.APITimeoutError),
         openai.OpenAI(
-            base_url=f"{new_house.url}/v1", api_key="none", timeout=0.3, max_retries=0
+            base_url=f"{new_house.url}/v1", api_key="none", timeout=1.0, max_retries=0
         ) as c,
     ):
         list(c.chat.completions.create(**given))

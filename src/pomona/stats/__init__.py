@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pomona.stats.agreement import Kappa as Kappa, cohen_kappa as cohen_kappa
     from pomona.stats.apportioning import largest_remainder as largest_remainder
     from pomona.stats.bootstrap import (
+        FEWEST as FEWEST,
         MINIMUM as MINIMUM,
         Comparison as Comparison,
         Resamples as Resamples,
@@ -51,8 +52,8 @@ __getattr__, __dir__ = lazily(
     {
         "agreement": "Kappa cohen_kappa",
         "apportioning": "largest_remainder",
-        "bootstrap": "MINIMUM Comparison Resamples Share by_group compare interval percentiles "
-        "rows_of two_sided value_of",
+        "bootstrap": "FEWEST MINIMUM Comparison Resamples Share by_group compare interval "
+        "percentiles rows_of two_sided value_of",
         "concentration": "gini half_share",
         "intervals": "wilson",
         "multiple": "benjamini_hochberg holm",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.stats.bootstrap import Resamples, interval, value_of
+from pomona.stats.bootstrap import FEWEST, Resamples, interval, value_of
 
 Floats = NDArray[np.float64]
 
@@ -33,13 +33,13 @@ def cohen_kappa(
     interval (Cohen 1960).
 
     None where one of them says the same of all items, so that there is nothing to agree on, and for
-    the ends where a single unit is resampled.
+    the ends where fewer than five units are resampled.
     """
     told = tables.reshape(len(tables), -1)
     whole = told.sum(0).reshape(tables.shape[1:])
     if max(whole.sum(0).max(), whole.sum(1).max()) >= whole.sum() * (1 - 1e-12):
         return None, None, None
     value = value_of(Kappa(), told)
-    if resamples.units < 2:
+    if resamples.units < FEWEST:
         return value, None, None
     return value, *interval(Kappa(), told, resamples, level)

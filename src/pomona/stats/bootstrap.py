@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pomona.errors import PomonaError
 
+FEWEST = 5  # units that tell how sure a figure is: the range of fewer is no interval
 MINIMUM = 1000  # fewer leave a 95 % bound resting on fewer than 25 resamples
 _MAXIMUM = 1_000_000  # more make no bound visibly better, and fill the memory
 _BLOCK = 1 << 21  # item counts in one block: 16 MB as float64

@@ -92,6 +92,12 @@ def test_clusters_are_drawn_whole(tmp_path: Path) -> None:
     assert "|ci:clustered|" in made.signature
 
 
+def test_four_rows_do_not_say_how_sure_it_is(tmp_path: Path) -> None:
+    told = annotated(table(4), tmp_path / "o.parquet", QUESTIONS, human="people").agreement
+    assert told is not None and told.kappa.n == 4
+    assert (told.kappa.ci_low, told.kappa.reason) == (None, "too few to say how sure it is")
+
+
 def test_an_audit_says_what_people_said(tmp_path: Path) -> None:
     """Rows are found by text and group, though a spreadsheet has been at the file; what nobody
     labelled is no label.

@@ -10,10 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pomona.answers.categories import NONE, TOGETHER, Definitions
-from pomona.stats import Resamples, Share, cohen_kappa, interval, value_of
+from pomona.stats import FEWEST, Resamples, Share, cohen_kappa, interval, value_of
 from pomona.synth.categories.human import HumanLabels, several_in
 from pomona.synth.categories.results import Agreement, CategoryAgreement
-from pomona.synth.profile import Estimate
+from pomona.synth.profile import FEW, Estimate
 
 _EXAMPLES = 20
 _CUT = 160
@@ -128,14 +128,15 @@ def _overall(
         return none, none
     drawn = drawing.of(places)
     told = np.stack([np.trace(tables, axis1=1, axis2=2), tables.sum((1, 2))], 1)
-    ends = interval(Share(), told, drawn, drawing.level) if drawn.units > 1 else (None, None)
-    shared = Estimate(value_of(Share(), told), *ends, len(places), "row")
+    few = drawn.units < FEWEST
+    ends = (None, None) if few else interval(Share(), told, drawn, drawing.level)
+    shared = Estimate(value_of(Share(), told), *ends, len(places), "row", FEW if few else None)
     return _kappa(tables, drawn, drawing), shared
 
 
 def _kappa(tables: NDArray[np.float64], drawn: Resamples, drawing: Drawing) -> Estimate:
     value, low, high = cohen_kappa(tables, drawn, drawing.level)
-    reason = _CONSTANT if value is None else None
+    reason = _CONSTANT if value is None else FEW if drawn.units < FEWEST else None
     return Estimate(value, low, high, len(tables), "row", reason)
 
 

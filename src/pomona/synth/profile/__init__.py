@@ -10,7 +10,11 @@ from pomona._lazy import lazily
 
 if TYPE_CHECKING:
     from pomona.synth.profile.figures import calibration_error as calibration_error
-    from pomona.synth.profile.measures import Difference as Difference, Estimate as Estimate
+    from pomona.synth.profile.measures import (
+        FEW as FEW,
+        Difference as Difference,
+        Estimate as Estimate,
+    )
     from pomona.synth.profile.results import (
         Compared as Compared,
         Profile as Profile,
@@ -34,7 +38,7 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "figures": "calibration_error",
-        "measures": "Difference Estimate",
+        "measures": "FEW Difference Estimate",
         "results": "Compared Profile SideProfile unit_of",
         "run": "Asking profile",
         "scorers": "Scorer scored scorer",

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pomona.stats import MINIMUM, Resamples, holm, percentiles, two_sided, wilson
+from pomona.stats import FEWEST, MINIMUM, Resamples, holm, percentiles, two_sided, wilson
 
 Floats = NDArray[np.float64]
 FEW = "too few to say how sure it is"
-_FEWEST = 5  # units that tell how sure a figure is: the range of fewer is no interval
 _MOST = 0.01  # of resamples may have nothing to measure, where the others still make an interval
 
 
@@ -218,7 +217,7 @@ def _ends(values: Floats, resamples: Resamples, drawing: Drawing) -> tuple[float
     there are but a few units.
     """
     finite = values[np.isfinite(values)]
-    if len(finite) < (1 - _MOST) * len(values) or resamples.units < _FEWEST:
+    if len(finite) < (1 - _MOST) * len(values) or resamples.units < FEWEST:
         return None
     return percentiles(finite, resamples, drawing.level)
 
